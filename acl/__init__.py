@@ -1,0 +1,1 @@
+"""FAUCET-compatible access lists (to come)."""

@@ -1,0 +1,1 @@
+"""Intent to flows, and the Ryu applications that bring them to the switches."""

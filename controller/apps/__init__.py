@@ -1,0 +1,1 @@
+"""What ryu-manager loads."""

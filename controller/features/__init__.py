@@ -1,0 +1,1 @@
+"""One pure function per feature: view to flows."""

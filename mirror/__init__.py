@@ -1,0 +1,1 @@
+"""Mirror sessions (to come)."""

@@ -1,0 +1,87 @@
+"""The etcd layout, in one place. Keys are relative to the prefix (default `/warren`); docs/specs.md explains them."""
+
+from __future__ import annotations
+
+SPEC = "spec/"
+HOSTS = "spec/hosts/"
+NETWORKS = "spec/networks/"
+ENDPOINTS = "spec/endpoints/"
+STATUS = "status/"
+STATUS_AGENTS = "status/agents/"
+STATUS_CONTROLLERS = "status/controllers/"
+STATUS_ENDPOINTS = "status/endpoints/"
+
+
+def host(name: str) -> str:
+    """Key of a host's spec."""
+    return f"{HOSTS}{name}"
+
+
+def network(network_id: str) -> str:
+    """Key of a network's spec."""
+    return f"{NETWORKS}{network_id}"
+
+
+def endpoints_of(network_id: str) -> str:
+    """Prefix of the endpoints of a network: an empty range there means that the network may go."""
+    return f"{ENDPOINTS}{network_id}/"
+
+
+def endpoint(network_id: str, endpoint_id: str) -> str:
+    """Key of an endpoint's spec."""
+    return f"{ENDPOINTS}{network_id}/{endpoint_id}"
+
+
+def claim_network_name(name: str) -> str:
+    """Holds the id of the network that has this name."""
+    return f"claim/network-name/{name}"
+
+
+def claim_host_vtep(address: str) -> str:
+    """Holds the name of the host that has this VTEP address."""
+    return f"claim/host-vtep/{address}"
+
+
+def claim_endpoint_name(network_id: str, name: str) -> str:
+    """Holds the id of the endpoint that has this name in the network."""
+    return f"claim/endpoint-name/{network_id}/{name}"
+
+
+def pool_vni() -> str:
+    """Prefix of the bitmap blocks of VNIs in use."""
+    return "pool/vni/"
+
+
+def pool_v4(network_id: str) -> str:
+    """Prefix of the bitmap blocks of IPv4 addresses in use in a network."""
+    return f"pool/v4/{network_id}/"
+
+
+def pool_v6(network_id: str) -> str:
+    """Prefix of the bitmap blocks of IPv6 addresses in use in a network."""
+    return f"pool/v6/{network_id}/"
+
+
+def pool_ofport(host_name: str) -> str:
+    """Prefix of the bitmap blocks of OpenFlow ports in use on a host."""
+    return f"pool/ofport/{host_name}/"
+
+
+def status_agent(host_name: str) -> str:
+    """Written by a host's agent under its lease."""
+    return f"{STATUS_AGENTS}{host_name}"
+
+
+def status_controller(host_name: str) -> str:
+    """Written by a host's controller under its lease: the revision applied, problems."""
+    return f"{STATUS_CONTROLLERS}{host_name}"
+
+
+def status_endpoints_of(host_name: str) -> str:
+    """Prefix of the endpoint states that a host's controller reports."""
+    return f"{STATUS_ENDPOINTS}{host_name}/"
+
+
+def status_endpoint(host_name: str, endpoint_id: str) -> str:
+    """Written by the host's controller: up or closed, and why."""
+    return f"{STATUS_ENDPOINTS}{host_name}/{endpoint_id}"

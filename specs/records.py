@@ -1,0 +1,253 @@
+"""The records that users declare: hosts, networks, endpoints. Field names are SAND's where SAND has them.
+
+A record is a frozen value; `decode` turns JSON or YAML data into one or raises `Invalid` with the path to the wrong value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import UTC, datetime
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+)
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from specs.errors import Invalid
+
+VNI_FIRST, VNI_LAST = 1, 16_777_215
+OFPORT_FIRST, OFPORT_LAST = 1, 65_279  # OFPP_MAX is 0xff00 (OpenFlow 1.4, 7.2.1)
+TUNNEL_OFPORT_REQUEST = 65_279
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+_IFNAME = re.compile(r"[^\s/:]{1,15}\Z")
+
+
+def _name(value: str) -> str:
+    if not _NAME.match(value):
+        raise ValueError("a name of letters, digits, '.', '_' or '-', at most 63, beginning with a letter or digit")
+    return value
+
+
+def _mac(value: Any) -> str:
+    text = str(value).lower().replace("-", ":")
+    if not isinstance(value, str) or not _MAC.match(text):
+        raise ValueError("a MAC address such as 02:57:0a:00:00:02")
+    if int(text[:2], 16) & 1 or text == "00:00:00:00:00:00":
+        raise ValueError("a unicast MAC address (the first byte even, not all zero)")
+    return text
+
+
+def _ifname(value: str) -> str:
+    if not _IFNAME.match(value) or value in (".", ".."):
+        raise ValueError("an interface name of 1 to 15 characters without '/', ':' or white space")
+    return value
+
+
+def _v4_range(value: IPv4Network) -> IPv4Network:
+    if value.prefixlen > 30 or value.network_address.is_multicast or value.network_address.is_loopback:
+        raise ValueError("a unicast IPv4 range of at least four addresses, such as 10.0.0.0/24")
+    return value
+
+
+def _v6_range(value: IPv6Network) -> IPv6Network:
+    if value.prefixlen > 126 or value.network_address.is_multicast or value.network_address.is_link_local:
+        raise ValueError("a unicast IPv6 range of at least four addresses, such as fd00:1::/64")
+    return value
+
+
+def _text(value: Any) -> Any:
+    """YAML gives 10 or 1.5 for an unquoted word; an address must have been text (an int would be taken as an address)."""
+    if isinstance(value, (int, float, bool)):
+        raise ValueError("text (quote the value)")
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Mac = Annotated[str, BeforeValidator(_mac)]
+IfName = Annotated[str, AfterValidator(_ifname)]
+Vni = Annotated[int, Field(ge=VNI_FIRST, le=VNI_LAST)]
+Ofport = Annotated[int, Field(ge=OFPORT_FIRST, le=OFPORT_LAST)]
+Mtu = Annotated[int, Field(ge=576, le=65_535)]
+Range4 = Annotated[IPv4Network, BeforeValidator(_text), AfterValidator(_v4_range)]
+Range6 = Annotated[IPv6Network, BeforeValidator(_text), AfterValidator(_v6_range)]
+Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(_text)]
+Address4 = Annotated[IPv4Address, BeforeValidator(_text)]
+Address6 = Annotated[IPv6Address, BeforeValidator(_text)]
+Cidr4 = Annotated[IPv4Interface, BeforeValidator(_text)]
+Cidr6 = Annotated[IPv6Interface, BeforeValidator(_text)]
+Labels = dict[str, str]
+
+
+class Record(BaseModel):
+    """What all records share: frozen, unknown fields refused, JSON without absent fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def encode(self) -> str:
+        """The canonical JSON that is stored in etcd."""
+        return json.dumps(self.data(), sort_keys=True, separators=(",", ":"))
+
+    def data(self) -> dict[str, Any]:
+        """Plain data (for JSON and YAML); fields that are not set are left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class Host(Record):
+    """A machine with an Open vSwitch; `vtep` is its address on the underlay, `underlay_mtu` is in bytes."""
+
+    name: Name
+    vtep: Address
+    api: str | None = None
+    underlay_mtu: Mtu = 1500
+    labels: Labels = {}
+    created_at: str | None = None
+
+
+class Network(Record):
+    """An isolated layer 2 network. `gateway` and `ipv6_gateway` are addresses with prefix length, inside the range."""
+
+    id: Name
+    name: Name
+    type: str = Field(default="overlay", pattern="^overlay$")
+    vxlan_vni: Vni
+    ip_range: Range4 | None = None
+    gateway: Cidr4 | None = None
+    ipv6_range: Range6 | None = None
+    ipv6_gateway: Cidr6 | None = None
+    mtu: Mtu | None = None
+    labels: Labels = {}
+    created_at: str | None = None
+
+    @model_validator(mode="after")
+    def _gateways_inside(self) -> Network:
+        _check_gateway("gateway", self.gateway, "ip_range", self.ip_range)
+        _check_gateway("ipv6_gateway", self.ipv6_gateway, "ipv6_range", self.ipv6_range)
+        return self
+
+
+def _check_gateway(
+    field: str, gateway: IPv4Interface | IPv6Interface | None, range_field: str, network: IPv4Network | IPv6Network | None
+) -> None:
+    if gateway is None:
+        return
+    if network is None:
+        raise ValueError(f"{field} needs {range_field}")
+    if gateway.ip not in network or gateway.ip == network.network_address or gateway.network != network:
+        raise ValueError(f"{field} must be a host address of {network} with its prefix length, such as "
+                         f"{network.network_address + 1}/{network.prefixlen}")
+    if network.version == 4 and gateway.ip == network.broadcast_address:
+        raise ValueError(f"{field} is the broadcast address of {network}")
+
+
+class Endpoint(Record):
+    """A port on a network for one interface of a container: a network namespace on one host."""
+
+    id: Name
+    name: Name | None = None
+    network_id: Name
+    host: Name
+    mac_address: Mac
+    ipv4_address: Address4 | None = None
+    ipv6_address: Address6 | None = None
+    ofport: Ofport
+    netns: str | None = None
+    interface: IfName | None = None
+    active: bool = True
+    labels: Labels = {}
+    created_at: str | None = None
+
+    @property
+    def veth(self) -> str:
+        """The host side interface, also the OVS port: recognised by its prefix, at most 15 characters."""
+        return veth_name(self.id)
+
+
+VETH_PREFIX = "wv"
+
+
+def veth_name(endpoint_id: str) -> str:
+    """The host side interface of an endpoint: a pure function of its id."""
+    return VETH_PREFIX + hashlib.sha256(endpoint_id.encode()).hexdigest()[:12]
+
+
+def default_mac(endpoint_id: str, v4: IPv4Address | None, v6: IPv6Address | None) -> str:
+    """A locally administered MAC that is unique in the network because the address is; neighbours' caches survive
+    a container that comes back with the same address."""
+    if v4 is not None:
+        prefix, tail = 0x0257, v4.packed
+    elif v6 is not None:
+        prefix, tail = 0x0258, v6.packed[-4:]
+    else:
+        prefix, tail = 0x0259, hashlib.sha256(endpoint_id.encode()).digest()[:4]
+    return ":".join(f"{byte:02x}" for byte in prefix.to_bytes(2, "big") + tail)
+
+
+def link_local(mac: str) -> IPv6Address:
+    """The link-local address that the kernel derives from a MAC (modified EUI-64, RFC 4291 appendix A)."""
+    raw = bytes.fromhex(mac.replace(":", ""))
+    return ip_address(b"\xfe\x80" + bytes(6) + bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:])  # type: ignore[return-value]
+
+
+def now() -> str:
+    """The time for `created_at`: RFC 3339, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+R = TypeVar("R", bound=Record)
+
+
+def decode(kind: type[R], data: Any, path: str = "") -> R:
+    """Validate plain data as a record. Raises `Invalid` with the path to the first wrong value."""
+    if not isinstance(data, dict):
+        raise Invalid(path or kind.__name__.lower(), data, f"a mapping with the fields of a {kind.__name__.lower()}")
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise invalid(error, path) from None
+
+
+def decode_json(kind: type[R], text: str, path: str = "") -> R:
+    """Like `decode`, from the JSON text that etcd holds."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise Invalid(path, text, f"JSON ({error})") from None
+    return decode(kind, data, path)
+
+
+_EXPECTED = {
+    "missing": "a value (it is required)",
+    "extra_forbidden": "no such field (is it spelt right?)",
+    "ip_v4_network": "an IPv4 range in CIDR form without host bits, such as 10.0.0.0/24",
+    "ip_v6_network": "an IPv6 range in CIDR form without host bits, such as fd00:1::/64",
+    "ip_v4_interface": "an IPv4 address with prefix length, such as 10.0.0.1/24",
+    "ip_v6_interface": "an IPv6 address with prefix length, such as fd00:1::1/64",
+    "ip_v4_address": "an IPv4 address, such as 10.0.0.2",
+    "ip_v6_address": "an IPv6 address, such as fd00:1::2",
+}
+
+
+def invalid(error: ValidationError, path: str = "") -> Invalid:
+    """The first problem of a pydantic error as `Invalid`."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join([path, *(str(part) for part in first["loc"] if not str(part).startswith("function"))]).strip(".")
+    kind = first["type"]
+    if kind == "value_error":
+        expected = first["msg"].removeprefix("Value error, ")
+    else:
+        expected = _EXPECTED.get(kind, first["msg"][0].lower() + first["msg"][1:])
+    value = "nothing" if kind == "missing" else first["input"]
+    if isinstance(value, dict) and kind == "value_error":
+        value = value.get("name", "")
+    return Invalid(where or path or "document", value, expected)
