@@ -1,0 +1,270 @@
+"""OpenFlow 1.4 messages: flows and groups to bytes, answers from bytes. The only file that knows the wire.
+
+Ryu builds a flow message in about 57 us; assembled from packed parts it takes a tenth of that. The parts come from Ryu's
+own OXM table, and a test holds that the assembled bytes are those that Ryu itself serialises.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import struct
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+from ryu.ofproto import nx_actions, ofproto_v1_4, ofproto_v1_4_parser, oxm_fields
+from ryu.ofproto import ofproto_v1_4 as ofp
+from ryu.ofproto import ofproto_v1_4_parser as parser
+from ryu.lib import type_desc
+
+from pipeline.flow import (
+    Action,
+    Actions,
+    Flow,
+    Goto,
+    Group,
+    InPort,
+    Match,
+    Move,
+    Output,
+    OutputReg,
+    Resubmit,
+    Set,
+    ToGroup,
+    Value,
+)
+
+VERSION = ofp.OFP_VERSION
+BUNDLE_ID = 1  # one bundle at a time per connection
+BUNDLE_FLAGS = ofp.OFPBF_ATOMIC | ofp.OFPBF_ORDERED
+BUNDLE_XID = 0x5741_0001  # every message of a bundle carries it; errors are told apart by the cookie inside
+
+
+class _Ericsson(oxm_fields._OxmClass):
+    """OVS's extension fields of neighbour discovery (ovs-fields(7): ERICOXM_OF_ICMPV6_ND_*), which Ryu lacks."""
+
+    _class = 0x1000
+
+
+ofproto_v1_4.oxm_types += [
+    _Ericsson("nd_reserved", 1, type_desc.Int4),
+    _Ericsson("nd_options_type", 2, type_desc.Int1),
+]
+oxm_fields.generate(ofproto_v1_4.__name__)
+
+# ---- fields ---------------------------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=None)
+def _field(name: str) -> tuple[bytes, bytes, int]:
+    """Header of the exact and of the masked TLV, and the width in bytes."""
+    info = next(t for t in ofproto_v1_4.oxm_types if t.name == name)
+    size = info.type.size
+    klass, number = info.oxm_type >> 7, info.oxm_type & 0x7F
+    exact = struct.pack("!HBB", klass, number << 1, size)
+    masked = struct.pack("!HBB", klass, number << 1 | 1, 2 * size)
+    return exact, masked, size
+
+
+def _raw(value: int | str, size: int) -> bytes:
+    if isinstance(value, int):
+        return value.to_bytes(size, "big")
+    if size == 6:
+        return bytes.fromhex(value.replace(":", ""))
+    return ipaddress.ip_address(value).packed
+
+
+def _tlv(name: str, value: Value) -> bytes:
+    exact, masked, size = _field(name)
+    if name == "vlan_vid" and isinstance(value, int) and value:
+        value |= ofp.OFPVID_PRESENT
+    if isinstance(value, tuple):
+        return masked + _raw(value[0], size) + _raw(value[1], size)
+    return exact + _raw(value, size)
+
+
+def _match(fields: Match) -> bytes:
+    body = b"".join([_tlv(name, value) for name, value in fields])
+    length = 4 + len(body)
+    return struct.pack("!HH", 1, length) + body + bytes(-length % 8)
+
+
+# ---- actions --------------------------------------------------------------------------------------------------------
+
+_NXM = {  # names that the Nicira register actions want
+    "eth_src": "eth_src_nxm", "eth_dst": "eth_dst_nxm", "arp_spa": "arp_spa_nxm", "arp_tpa": "arp_tpa_nxm",
+    "arp_sha": "arp_sha_nxm", "arp_tha": "arp_tha_nxm", "ipv6_src": "ipv6_src_nxm", "ipv6_dst": "ipv6_dst_nxm",
+}  # fmt: skip
+_BITS = {"eth_src": 48, "eth_dst": 48, "arp_spa": 32, "arp_tpa": 32, "arp_sha": 48, "arp_tha": 48,
+         "ipv6_src": 128, "ipv6_dst": 128}  # fmt: skip
+
+
+def _ryu_action(action: Action) -> object:
+    match action:
+        case Output(port):
+            return parser.OFPActionOutput(port, 0)
+        case InPort():
+            return parser.OFPActionOutput(ofp.OFPP_IN_PORT, 0)
+        case OutputReg(register):
+            return parser.NXActionOutputReg(ofs_nbits=nx_actions_ofs_nbits(0, 31), src=register, max_len=0)
+        case ToGroup(group_id):
+            return parser.OFPActionGroup(group_id)
+        case Resubmit(table):
+            return parser.NXActionResubmitTable(in_port=0xFFF8, table_id=int(table))
+        case Move(source, target):
+            bits = _BITS[source]
+            return parser.NXActionRegMove(src_field=source, dst_field=target, n_bits=bits)
+    raise AssertionError(action)
+
+
+def nx_actions_ofs_nbits(start: int, end: int) -> int:
+    """Bits start..end of a field, as Nicira actions encode them."""
+    return start << 6 | (end - start)
+
+
+@lru_cache(maxsize=65536)
+def _action(action: Action) -> bytes:
+    if isinstance(action, Set):
+        tlv = _tlv(action.field, action.value)
+        length = -(-(4 + len(tlv)) // 8) * 8
+        return struct.pack("!HH", ofp.OFPAT_SET_FIELD, length) + tlv + bytes(length - 4 - len(tlv))
+    buffer = bytearray()
+    _ryu_action(action).serialize(buffer, 0)  # type: ignore[attr-defined]
+    return bytes(buffer)
+
+
+def _instructions(actions: Actions) -> bytes:
+    goto = b""
+    if actions and isinstance(actions[-1], Goto):
+        goto = struct.pack("!HHB3x", ofp.OFPIT_GOTO_TABLE, 8, actions[-1].table)
+        actions = actions[:-1]
+    if not actions:
+        return goto
+    body = b"".join([_action(action) for action in actions])
+    return struct.pack("!HH4x", ofp.OFPIT_APPLY_ACTIONS, 8 + len(body)) + body + goto
+
+
+# ---- messages -------------------------------------------------------------------------------------------------------
+
+_HEADER = struct.Struct("!BBHI")
+_FLOW_MOD = struct.Struct("!BBHIQQBBHHHIIIHH")
+_BUNDLE_ADD = struct.Struct("!BBHIIHH")
+_BUNDLE_CTRL = struct.Struct("!BBHIIHH")
+_GROUP_MOD = struct.Struct("!BBHIHBBI")
+_ALL_ONES = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def add_flow(flow: Flow, xid: int = BUNDLE_XID) -> bytes:
+    """OFPT_FLOW_MOD add."""
+    body = _match(flow.match) + _instructions(flow.actions)
+    return _FLOW_MOD.pack(
+        VERSION, ofp.OFPT_FLOW_MOD, 48 + len(body), xid, flow.cookie, 0, flow.table, ofp.OFPFC_ADD, 0, 0,
+        flow.priority, ofp.OFP_NO_BUFFER, ofp.OFPP_ANY, ofp.OFPG_ANY, 0, 0,
+    ) + body  # fmt: skip
+
+
+def delete_flow(cookie: int, xid: int = BUNDLE_XID) -> bytes:
+    """OFPT_FLOW_MOD delete by exact cookie, in all tables: OVS has an index for that."""
+    return _FLOW_MOD.pack(
+        VERSION, ofp.OFPT_FLOW_MOD, 56, xid, cookie, _ALL_ONES, ofp.OFPTT_ALL, ofp.OFPFC_DELETE, 0, 0,
+        0, ofp.OFP_NO_BUFFER, ofp.OFPP_ANY, ofp.OFPG_ANY, 0, 0,
+    ) + _match(())  # fmt: skip
+
+
+def add_group(group: Group, xid: int = BUNDLE_XID) -> bytes:
+    """OFPT_GROUP_MOD add, type all."""
+    body = b""
+    for bucket in group.buckets:
+        actions = b"".join([_action(action) for action in bucket.actions])
+        body += struct.pack("!HHII4x", 16 + len(actions), 0, ofp.OFPP_ANY, ofp.OFPG_ANY) + actions
+    return _GROUP_MOD.pack(
+        VERSION, ofp.OFPT_GROUP_MOD, 16 + len(body), xid, ofp.OFPGC_ADD, ofp.OFPGT_ALL, 0, group.group_id
+    ) + body  # fmt: skip
+
+
+def delete_group(group_id: int, xid: int = BUNDLE_XID) -> bytes:
+    """OFPT_GROUP_MOD delete; deleting what is not there is no error."""
+    return _GROUP_MOD.pack(VERSION, ofp.OFPT_GROUP_MOD, 16, xid, ofp.OFPGC_DELETE, ofp.OFPGT_ALL, 0, group_id)
+
+
+def _bundle_control(kind: int, xid: int) -> bytes:
+    return _BUNDLE_CTRL.pack(VERSION, ofp.OFPT_BUNDLE_CONTROL, 16, xid, BUNDLE_ID, kind, BUNDLE_FLAGS)
+
+
+def bundle(
+    groups: Iterable[Group], adds: Iterable[Flow], deletes: Iterable[int], group_deletes: Iterable[int]
+) -> Iterator[bytes]:
+    """The whole bundle in chunks of about 64 KiB: open, groups+, flows+, flows-, groups-, commit.
+
+    Adds land before deletes: an add of the same match and priority replaces the old flow without a gap.
+    """
+    def messages() -> Iterator[bytes]:
+        yield from map(add_group, groups)
+        yield from map(add_flow, adds)
+        yield from map(delete_flow, deletes)
+        yield from map(delete_group, group_deletes)
+
+    chunk, size = [_bundle_control(ofp.OFPBCT_OPEN_REQUEST, BUNDLE_XID)], 0
+    for message in messages():
+        chunk.append(_BUNDLE_ADD.pack(VERSION, ofp.OFPT_BUNDLE_ADD_MESSAGE, 16 + len(message), BUNDLE_XID,
+                                      BUNDLE_ID, 0, BUNDLE_FLAGS) + message)  # fmt: skip
+        size += len(message) + 16
+        if size > 65536:
+            yield b"".join(chunk)
+            chunk, size = [], 0
+    chunk.append(_bundle_control(ofp.OFPBCT_COMMIT_REQUEST, BUNDLE_XID))
+    yield b"".join(chunk)
+
+
+def discard_bundle() -> bytes:
+    """Gives a failed bundle up, so that the next one may open."""
+    return _bundle_control(ofp.OFPBCT_DISCARD_REQUEST, BUNDLE_XID)
+
+
+# ---- read-back ------------------------------------------------------------------------------------------------------
+
+
+class FlowStats(NamedTuple):
+    """The fixed part of a flow's statistics; match and instructions stay undecoded (Ryu takes 30 us for them)."""
+
+    length: int
+    table: int
+    priority: int
+    cookie: int
+    duration_s: float
+    packets: int
+    bytes: int
+
+    @classmethod
+    def parser(cls, buffer: bytes, offset: int) -> FlowStats:
+        """What Ryu's multipart decoder calls for every entry (OpenFlow 1.4, 7.3.5.2)."""
+        length, table, sec, nsec, priority, cookie, packets, octets = _FLOW_STATS.unpack_from(buffer, offset)
+        return cls(length, table, priority, cookie, sec + nsec / 1e9, packets, octets)
+
+
+_FLOW_STATS = struct.Struct("!HBxIIHxxxxxxxxxxQQQ")
+
+
+def read_cookies_only() -> None:
+    """Make Ryu's decoder of flow statistics return `FlowStats` (for the whole process)."""
+    ofproto_v1_4_parser.OFPFlowStatsReply.cls_stats_body_cls = FlowStats
+
+
+def flow_stats_request(datapath: object) -> object:
+    """All flows of all tables."""
+    return parser.OFPFlowStatsRequest(datapath, 0, ofp.OFPTT_ALL, ofp.OFPP_ANY, ofp.OFPG_ANY, 0, 0, parser.OFPMatch())
+
+
+def group_stats_request(datapath: object) -> object:
+    """All groups: ids are all that is read."""
+    return parser.OFPGroupDescStatsRequest(datapath, 0)
+
+
+def cookie_of_error(data: bytes) -> int | None:
+    """The cookie of the flow that a bundle message was refused for, from the data of an OFPT_ERROR."""
+    if len(data) >= 40 and data[1] == ofp.OFPT_BUNDLE_ADD_MESSAGE and data[17] == ofp.OFPT_FLOW_MOD:
+        return int(struct.unpack_from("!Q", data, 24)[0])
+    return None
+
+
+assert nx_actions  # registers the Nicira actions with the parser

@@ -1,0 +1,134 @@
+"""Flows and groups as values, with OpenFlow's OXM field names. Framework objects appear in controller/wire.py alone.
+
+    Flow(Table.CLASSIFY, 100, match(in_port=3), (Set("reg0", 100), Goto(Table.SPOOF)), Ref("endpoint", "web-1"))
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import NamedTuple
+
+from pipeline.tables import COOKIE_MAGIC, FEATURES, GROUP_FIRST, GROUP_LAST, OWNER, Table
+
+# A field's value is an int, text (MAC "02:57:..", address "10.0.0.1", "fd00::1") or (value, mask) of these.
+Value = int | str | tuple[int, int] | tuple[str, str]
+Match = tuple[tuple[str, Value], ...]
+
+
+class Ref(NamedTuple):
+    """Which spec object a flow exists for."""
+
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+
+class Set(NamedTuple):
+    """Set a field or register."""
+
+    field: str
+    value: int | str
+
+
+class Move(NamedTuple):
+    """Copy a whole field to another of the same width (NXM move)."""
+
+    source: str
+    target: str
+
+
+class Output(NamedTuple):
+    """Send out of a port."""
+
+    port: int
+
+
+class OutputReg(NamedTuple):
+    """Send out of the port whose number is in a register; OVS drops it when that is the port it came from."""
+
+    register: str
+
+
+class InPort(NamedTuple):
+    """Send back out of the port that the packet came in by."""
+
+
+class ToGroup(NamedTuple):
+    """Give copies to the buckets of a group."""
+
+    group_id: int
+
+
+class Resubmit(NamedTuple):
+    """Look up another table and come back: for the buckets of a group."""
+
+    table: Table
+
+
+class Goto(NamedTuple):
+    """Go on in a later table, with the changes made so far."""
+
+    table: Table
+
+
+Action = Set | Move | Output | OutputReg | InPort | ToGroup | Resubmit | Goto
+Actions = tuple[Action, ...]
+
+
+def match(**fields: Value) -> Match:
+    """Match fields by OXM name. The caller keeps the order of prerequisites: eth_type before what needs it."""
+    return tuple(fields.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One flow entry. Empty actions drop. `origin` is the spec object that it exists for."""
+
+    table: Table
+    priority: int
+    match: Match
+    actions: Actions
+    origin: Ref
+    cookie: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        feature = FEATURES["pipeline" if self.priority == 0 else OWNER[self.table] or "pipeline"]
+        digest = _digest48((self.table, self.priority, self.match, self.actions, self.origin))
+        object.__setattr__(self, "cookie", COOKIE_MAGIC << 56 | feature << 48 | digest)
+
+
+class Bucket(NamedTuple):
+    """One copy of a packet and what is done with it."""
+
+    actions: Actions
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A group of type `all`: every bucket gets its own copy of the packet. Its id is its content's digest."""
+
+    buckets: tuple[Bucket, ...]
+    origin: Ref
+    group_id: int = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        number = _digest48((self.buckets, self.origin))
+        object.__setattr__(self, "group_id", GROUP_FIRST + number % (GROUP_LAST - GROUP_FIRST + 1))
+
+
+def _digest48(content: object) -> int:
+    """48 bits over the canonical text of plain values: repr of ints, strings and named tuples is stable."""
+    return int.from_bytes(blake2b(repr(content).encode(), digest_size=6).digest(), "big")
+
+
+def is_ours(cookie: int) -> bool:
+    """Whether a cookie read from a switch is Warren's; a stranger's flow is never touched."""
+    return cookie >> 56 == COOKIE_MAGIC
+
+
+def is_our_group(group_id: int) -> bool:
+    """Whether a group id read from a switch is Warren's."""
+    return GROUP_FIRST <= group_id <= GROUP_LAST

@@ -1,0 +1,93 @@
+"""The one table list, and every register, group id and reserved number of the pipeline.
+
+To add a table: give it an id between its neighbours, name its owner (the feature, a module of controller/features/),
+say what a miss does, and add a section to docs/pipeline.md. A table without an owner is not programmed: packets pass it by.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+
+class Table(IntEnum):
+    """OpenFlow table ids; packets only move to a higher one."""
+
+    CLASSIFY = 0
+    SPOOF = 4
+    ARP = 8
+    DHCP = 12
+    CONNTRACK = 16
+    DNAT = 20
+    ACL_IN = 24
+    ROUTE = 28
+    SNAT = 32
+    FORWARD = 36
+    FLOOD = 40
+    ACL_OUT = 44
+    MIRROR = 48
+    OUTPUT = 52
+
+
+class Miss(Enum):
+    """What becomes of a packet that no flow of a table matches."""
+
+    DROP = "drop"
+    NEXT = "next"
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """A table: its owner is the one feature that may put flows there; None: nobody yet."""
+
+    table: Table
+    owner: str | None
+    miss: Miss
+
+
+TABLES: tuple[TableSpec, ...] = (
+    TableSpec(Table.CLASSIFY, "classify", Miss.DROP),
+    TableSpec(Table.SPOOF, "spoof", Miss.DROP),
+    TableSpec(Table.ARP, "arp", Miss.NEXT),
+    TableSpec(Table.DHCP, None, Miss.NEXT),
+    TableSpec(Table.CONNTRACK, None, Miss.NEXT),
+    TableSpec(Table.DNAT, None, Miss.NEXT),
+    TableSpec(Table.ACL_IN, None, Miss.NEXT),
+    TableSpec(Table.ROUTE, None, Miss.NEXT),
+    TableSpec(Table.SNAT, None, Miss.NEXT),
+    TableSpec(Table.FORWARD, "forward", Miss.DROP),
+    TableSpec(Table.FLOOD, "flood", Miss.DROP),
+    TableSpec(Table.ACL_OUT, None, Miss.NEXT),
+    TableSpec(Table.MIRROR, None, Miss.NEXT),
+    TableSpec(Table.OUTPUT, "output", Miss.DROP),
+)
+
+OWNER: dict[Table, str | None] = {spec.table: spec.owner for spec in TABLES}
+
+
+def at(table: Table) -> Table:
+    """The first table from `table` on that has an owner: where a goto that means `table` really leads."""
+    return next(spec.table for spec in TABLES if spec.table >= table and spec.owner is not None)
+
+
+def after(table: Table) -> Table:
+    """The next table with an owner."""
+    return next(spec.table for spec in TABLES if spec.table > table and spec.owner is not None)
+
+
+# Registers (OVS NXM_NX_REGn). A packet carries these from CLASSIFY on.
+REG_NETWORK = "reg0"  # the VNI of the packet's network; nothing matches an address without it
+REG_ORIGIN = "reg1"  # where the packet entered this host
+REG_OUTPUT = "reg2"  # the OpenFlow port that it leaves by; 0 = none
+
+ORIGIN_LOCAL = 0
+ORIGIN_TUNNEL = 1
+
+# Groups carry no cookie: their id is the digest of their content, in this range (strangers' ids are below it).
+GROUP_FIRST = 0x1000_0000
+GROUP_LAST = 0xFEFF_FFFF
+GROUP_BUCKETS = 512  # a group message must fit 64 KiB; more buckets make more groups
+
+# Cookies: magic 8 bits, feature 8 bits, digest 48 bits.
+COOKIE_MAGIC = 0x57
+FEATURES: dict[str, int] = {"pipeline": 1, "classify": 2, "spoof": 3, "arp": 4, "forward": 5, "flood": 6, "output": 7}

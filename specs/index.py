@@ -1,0 +1,273 @@
+"""The view of one host, kept up to date change by change: the cost follows what a change touches, not what exists.
+
+`specs.view.view` says what is right; a property test holds that this arrives at the same after any sequence of changes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from specs.records import Endpoint, Network
+from specs.snapshot import Decoded, Problem, Snapshot, put
+from specs.view import EndpointView, NetworkView, View, claims, endpoint_view, misfit, order, vtep
+
+Claim = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What became of the touched objects: their new view, or None where there is nothing (any more)."""
+
+    endpoints: dict[str, EndpointView | None]
+    networks: dict[str, NetworkView | None]
+    tunnel: bool = False  # the tunnel port moved: everything is touched
+
+
+@dataclass(slots=True)
+class Index:
+    """The snapshot with what is derived from it for `host`. Feed it changes, then `flush` for the delta."""
+
+    host: str
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    ports: dict[str, int] = field(default_factory=dict)
+    tunnel_ofport: int | None = None
+    endpoints: dict[str, EndpointView] = field(default_factory=dict)
+    networks: dict[str, NetworkView] = field(default_factory=dict)
+    _valid_networks: dict[str, Network] = field(default_factory=dict)
+    _network_problems: dict[str, str] = field(default_factory=dict)
+    _endpoint_problems: dict[str, str] = field(default_factory=dict)
+    _placed: dict[str, Endpoint] = field(default_factory=dict)  # fit endpoints as they stand in the claims
+    _claimants: dict[Claim, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _winners: set[str] = field(default_factory=set)
+    _members: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> winners
+    _of_network: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> all records
+    _of_host: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _local: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> winners with a port here
+    _remote: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))  # network -> host -> winners
+    _counted: dict[str, tuple[str, str]] = field(default_factory=dict)  # winner -> (network, host) as counted
+    _known: dict[str, Endpoint] = field(default_factory=dict)
+    _dirty: set[str] = field(default_factory=set)
+    _dirty_networks: set[str] = field(default_factory=set)
+    _tunnel_moved: bool = False
+
+    # ---- changes --------------------------------------------------------------------------------------------------
+
+    def put(self, key: str, value: str | None, born: int) -> None:
+        """One store entry was written (value None: deleted)."""
+        decoded = put(self.snapshot, key, value, born)
+        if decoded is not None:
+            self._note(decoded)
+
+    def port(self, endpoint_id: str, ofport: int | None) -> None:
+        """The switch gave the endpoint's port a number, or the port is gone."""
+        if self.ports.get(endpoint_id) == ofport:
+            return
+        if ofport is None:
+            self.ports.pop(endpoint_id, None)
+        else:
+            self.ports[endpoint_id] = ofport
+        self._dirty.add(endpoint_id)
+
+    def tunnel(self, ofport: int | None) -> None:
+        """The tunnel port has this number (None: there is none)."""
+        if ofport != self.tunnel_ofport:
+            self.tunnel_ofport, self._tunnel_moved = ofport, True
+
+    def _note(self, decoded: Decoded) -> None:
+        if decoded.kind == "endpoint":
+            self._dirty.add(decoded.id)
+        elif decoded.kind == "host":
+            self._dirty |= self._of_host.get(decoded.id, set())
+            self._dirty_networks |= {self._known[e].network_id for e in self._of_host.get(decoded.id, ())}
+            if decoded.id == self.host:
+                self._dirty |= set(self.snapshot.endpoints)
+        else:
+            self._settle_networks(decoded.id)
+
+    def _settle_networks(self, changed: str) -> None:
+        """VNIs: first created first. Networks are few and change rarely, so all are looked at."""
+        holders: dict[int, str] = {}
+        valid: dict[str, Network] = {}
+        self._network_problems.clear()
+        for network_id in sorted(self.snapshot.networks, key=lambda n: order(self.snapshot, "network", n)):
+            network = self.snapshot.networks[network_id]
+            first = holders.setdefault(network.vxlan_vni, network_id)
+            if first == network_id:
+                valid[network_id] = network
+            else:
+                self._network_problems[network_id] = f"VNI {network.vxlan_vni} belongs to network {first}"
+        for network_id in {changed, *valid, *self._valid_networks}:
+            if valid.get(network_id) != self._valid_networks.get(network_id):
+                self._dirty |= self._of_network.get(network_id, set())
+                self._dirty_networks.add(network_id)
+        self._valid_networks = valid
+
+    # ---- the delta ------------------------------------------------------------------------------------------------
+
+    def flush(self) -> Delta:
+        """Bring everything derived up to date; returns what was touched."""
+        touched = self._settle_endpoints()
+        networks = self._dirty_networks
+        for endpoint_id in sorted(touched):
+            networks |= self._count(endpoint_id)
+        whole: set[str] = set()
+        for network_id in networks:
+            before, after = self.networks.get(network_id), self._network_view(network_id)
+            if (before is None) != (after is None):
+                whole |= self._members.get(network_id, set())
+            if after is None:
+                self.networks.pop(network_id, None)
+            else:
+                self.networks[network_id] = after
+        endpoints: dict[str, EndpointView | None] = {}
+        for endpoint_id in touched | whole:
+            found = self._endpoint_view(endpoint_id)
+            endpoints[endpoint_id] = found
+            if found is None:
+                self.endpoints.pop(endpoint_id, None)
+            else:
+                self.endpoints[endpoint_id] = found
+        delta = Delta(endpoints, {n: self.networks.get(n) for n in networks}, self._tunnel_moved)
+        self._dirty, self._dirty_networks, self._tunnel_moved = set(), set(), False
+        return delta
+
+    def _settle_endpoints(self) -> set[str]:
+        """Claims of the changed endpoints, and of all that share one with them, directly or through others."""
+        disputed: set[Claim] = set()
+        for endpoint_id in self._dirty:
+            old = self._placed.pop(endpoint_id, None)
+            if old is not None:
+                for claim in claims(old):
+                    self._claimants[claim].discard(endpoint_id)
+                    disputed.add(claim)
+            self._winners.discard(endpoint_id)
+            new = self.snapshot.endpoints.get(endpoint_id)
+            self._keep_whereabouts(endpoint_id, new)
+            self._endpoint_problems.pop(endpoint_id, None)
+            if new is None:
+                continue
+            reason = misfit(new, self._valid_networks.get(new.network_id), self.snapshot.hosts.get(new.host))
+            if reason is not None:
+                self._endpoint_problems[endpoint_id] = reason
+            elif new.active:
+                self._placed[endpoint_id] = new
+                for claim in claims(new):
+                    self._claimants[claim].add(endpoint_id)
+                    disputed.add(claim)
+        parties = self._parties(disputed)
+        self._award(parties)
+        return self._dirty | parties
+
+    def _keep_whereabouts(self, endpoint_id: str, new: Endpoint | None) -> None:
+        old = self._known.pop(endpoint_id, None)
+        if old is not None:
+            self._of_network[old.network_id].discard(endpoint_id)
+            self._of_host[old.host].discard(endpoint_id)
+        if new is not None:
+            self._known[endpoint_id] = new
+            self._of_network[new.network_id].add(endpoint_id)
+            self._of_host[new.host].add(endpoint_id)
+
+    def _parties(self, disputed: set[Claim]) -> set[str]:
+        parties: set[str] = set()
+        pending = list(disputed)
+        while pending:
+            claim = pending.pop()
+            claimants = self._claimants.get(claim)
+            if not claimants:
+                self._claimants.pop(claim, None)
+                continue
+            for endpoint_id in claimants - parties:
+                parties.add(endpoint_id)
+                pending.extend(claims(self._placed[endpoint_id]))
+        return parties
+
+    def _award(self, parties: set[str]) -> None:
+        taken: dict[Claim, str] = {}
+        for endpoint_id in sorted(parties, key=lambda e: order(self.snapshot, "endpoint", e)):
+            wanted = claims(self._placed[endpoint_id])
+            holders = [(claim[1], taken[claim]) for claim in wanted if claim in taken]
+            if holders:
+                self._winners.discard(endpoint_id)
+                self._endpoint_problems[endpoint_id] = f"{holders[0][0]} belongs to endpoint {holders[0][1]}"
+            else:
+                taken.update((claim, endpoint_id) for claim in wanted)
+                self._winners.add(endpoint_id)
+                self._endpoint_problems.pop(endpoint_id, None)
+
+    def _count(self, endpoint_id: str) -> set[str]:
+        """Membership of one endpoint in its network; returns the networks whose view may have changed."""
+        networks: set[str] = set()
+        before = self._counted.pop(endpoint_id, None)
+        if before is not None:
+            network_id, host = before
+            networks.add(network_id)
+            self._members[network_id].discard(endpoint_id)
+            self._local[network_id].discard(endpoint_id)
+            if host != self.host:
+                self._remote[network_id][host] -= 1
+                if not self._remote[network_id][host]:
+                    del self._remote[network_id][host]
+        if endpoint_id in self._winners:
+            endpoint = self._placed[endpoint_id]
+            network_id = endpoint.network_id
+            networks.add(network_id)
+            self._counted[endpoint_id] = (network_id, endpoint.host)
+            self._members[network_id].add(endpoint_id)
+            if endpoint.host != self.host:
+                hosts = self._remote[network_id]
+                hosts[endpoint.host] = hosts.get(endpoint.host, 0) + 1
+            elif endpoint_id in self.ports:
+                self._local[network_id].add(endpoint_id)
+        return networks
+
+    def _network_view(self, network_id: str) -> NetworkView | None:
+        local = self._local.get(network_id)
+        if not local:
+            return None
+        here = self.snapshot.hosts.get(self.host)
+        vteps = {vtep(self.snapshot.hosts[host], here) for host in self._remote.get(network_id, ())}
+        vni = self._valid_networks[network_id].vxlan_vni
+        return NetworkView(network_id, vni, tuple(sorted(self.ports[e] for e in local)), tuple(sorted(vteps)))
+
+    def _endpoint_view(self, endpoint_id: str) -> EndpointView | None:
+        if endpoint_id not in self._winners:
+            return None
+        endpoint = self._placed[endpoint_id]
+        if endpoint.network_id not in self.networks:
+            return None
+        network = self._valid_networks[endpoint.network_id]
+        if endpoint.host == self.host:
+            ofport = self.ports.get(endpoint_id)
+            return None if ofport is None else endpoint_view(endpoint, network, ofport, None)
+        here = self.snapshot.hosts.get(self.host)
+        return endpoint_view(endpoint, network, None, vtep(self.snapshot.hosts[endpoint.host], here))
+
+    # ---- what is known --------------------------------------------------------------------------------------------
+
+    def problem_of(self, endpoint_id: str) -> str | None:
+        """Why an endpoint is closed, None when it is not."""
+        return self._endpoint_problems.get(endpoint_id)
+
+    def local_ids(self) -> Iterable[str]:
+        """All endpoints that the specs put on this host."""
+        return self._of_host.get(self.host, set())
+
+    def problems(self) -> frozenset[Problem]:
+        """All problems of the specs."""
+        found = {Problem(key, reason) for key, reason in self.snapshot.malformed.items()}
+        found |= {Problem(f"network/{n}", reason) for n, reason in self._network_problems.items()}
+        found |= {Problem(f"endpoint/{e}", reason) for e, reason in self._endpoint_problems.items()}
+        return frozenset(found)
+
+    def view(self) -> View:
+        """The same value that the full recompute gives."""
+        return View(
+            self.host,
+            self.tunnel_ofport,
+            frozenset(self.networks.values()),
+            frozenset(self.endpoints.values()),
+            self.problems(),
+        )

@@ -1,0 +1,101 @@
+"""The declared state of the whole system, decoded from the store. A bad record is absent, with a visible problem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from specs import keys
+from specs.errors import Invalid
+from specs.records import Endpoint, Host, Network, Record, decode_json
+
+
+class Problem(NamedTuple):
+    """Something in the specs that closes what it concerns: `about` is kind/name, `reason` one line."""
+
+    about: str
+    reason: str
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """All valid records. `born` holds etcd's create revision per key: who came first wins a conflict, on every host."""
+
+    hosts: dict[str, Host] = field(default_factory=dict)
+    networks: dict[str, Network] = field(default_factory=dict)
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    born: dict[str, int] = field(default_factory=dict)
+    malformed: dict[str, str] = field(default_factory=dict)
+
+
+KINDS: tuple[tuple[str, type[Record], str], ...] = (
+    (keys.HOSTS, Host, "host"),
+    (keys.NETWORKS, Network, "network"),
+    (keys.ENDPOINTS, Endpoint, "endpoint"),
+)
+
+
+class Decoded(NamedTuple):
+    """A key under `spec/`: the kind of object, its id (a host's is its name), the record or None, why it is none."""
+
+    kind: str
+    id: str
+    record: Host | Network | Endpoint | None
+    error: str | None
+
+
+def decode_entry(key: str, value: str | None) -> Decoded | None:
+    """Decode one entry; value None is a deletion; None for a key that is no spec. The key must name what the record says."""
+    for prefix, record_type, kind in KINDS:
+        if not key.startswith(prefix):
+            continue
+        name = key.rpartition("/")[2]
+        if value is None:
+            return Decoded(kind, name, None, None)
+        try:
+            record = decode_json(record_type, value, key)
+            _agree(key, record)
+        except Invalid as error:
+            return Decoded(kind, name, None, str(error))
+        return Decoded(kind, name, record, None)  # type: ignore[arg-type]
+    return None
+
+
+def _agree(key: str, record: Record) -> None:
+    if isinstance(record, Host):
+        right = keys.host(record.name)
+    elif isinstance(record, Network):
+        right = keys.network(record.id)
+    else:
+        assert isinstance(record, Endpoint)
+        right = keys.endpoint(record.network_id, record.id)
+    if key != right:
+        raise Invalid(key, "its record", f"to stand at {right}")
+
+
+def snapshot(entries: Iterable[tuple[str, str, int]]) -> Snapshot:
+    """A snapshot from (key, value, create revision)."""
+    result = Snapshot()
+    for key, value, born in entries:
+        put(result, key, value, born)
+    return result
+
+
+def put(state: Snapshot, key: str, value: str | None, born: int) -> Decoded | None:
+    """Take one entry (None: deleted) into the snapshot, in place; says what it was."""
+    decoded = decode_entry(key, value)
+    if decoded is None:
+        return None
+    objects: dict[str, Record] = {"host": state.hosts, "network": state.networks, "endpoint": state.endpoints}[decoded.kind]  # type: ignore[assignment]
+    identity = f"{decoded.kind}/{decoded.id}"
+    state.malformed.pop(key, None)
+    if decoded.record is None:
+        objects.pop(decoded.id, None)
+        state.born.pop(identity, None)
+        if decoded.error is not None:
+            state.malformed[key] = decoded.error
+    else:
+        objects[decoded.id] = decoded.record
+        state.born[identity] = born
+    return decoded
