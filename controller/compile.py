@@ -1,0 +1,89 @@
+"""Intent to flows: a pure function of a host's view, whole or unit by unit.
+
+A unit is what can change alone: the base, one network, one endpoint. The flows of a view are the union of its units'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+
+from controller.features import arp, classify, flood, forward, output, spoof
+from pipeline.flow import Flow, Goto, Group, Ref
+from pipeline.tables import OWNER, TABLES, Miss, after
+from specs.view import EndpointView, NetworkView, View
+
+FEATURES: dict[str, ModuleType] = {
+    module.__name__.rpartition(".")[2]: module for module in (classify, spoof, arp, forward, flood, output)
+}
+assert set(FEATURES) == {owner for owner in OWNER.values() if owner}, "every owner of a table is a feature"
+
+BASE_FEATURES = tuple((name, module.base) for name, module in FEATURES.items() if hasattr(module, "base"))
+NETWORK_FEATURES: tuple[tuple[str, Callable], ...] = tuple((n, m.network) for n, m in FEATURES.items())  # type: ignore[type-arg]
+ENDPOINT_FEATURES: tuple[tuple[str, Callable], ...] = tuple((n, m.endpoint) for n, m in FEATURES.items())  # type: ignore[type-arg]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a switch should hold for one unit, or for all."""
+
+    flows: tuple[Flow, ...] = ()
+    groups: tuple[Group, ...] = ()
+
+
+def compile_base(tunnel: int | None) -> Program:
+    """What every host has: the misses and the flows that belong to no spec."""
+    misses = tuple(_misses())
+    rest = _program((name, feature(tunnel)) for name, feature in BASE_FEATURES)
+    return Program(misses + rest.flows, rest.groups)
+
+
+def compile_network(network: NetworkView, tunnel: int | None) -> Program:
+    """The flows and groups that exist for one network as such."""
+    return _program((name, feature(network, tunnel)) for name, feature in NETWORK_FEATURES)
+
+
+def compile_endpoint(endpoint: EndpointView, tunnel: int | None) -> Program:
+    """The flows that exist for one endpoint, local or remote."""
+    return _program((name, feature(endpoint, tunnel)) for name, feature in ENDPOINT_FEATURES)
+
+
+def compile_view(view: View) -> Program:
+    """All flows and groups of a host, sorted: the full recompute."""
+    units = [compile_base(view.tunnel_ofport)]
+    units += [compile_network(network, view.tunnel_ofport) for network in view.networks]
+    units += [compile_endpoint(endpoint, view.tunnel_ofport) for endpoint in view.endpoints]
+    flows = {flow.cookie: flow for unit in units for flow in unit.flows}
+    groups = {group.group_id: group for unit in units for group in unit.groups}
+    assert len(flows) == sum(len(unit.flows) for unit in units), "two units compiled the same flow"
+    return Program(
+        tuple(sorted(flows.values(), key=lambda f: (f.table, -f.priority, repr(f.match)))),
+        tuple(groups[group_id] for group_id in sorted(groups)),
+    )
+
+
+def _misses() -> Iterator[Flow]:
+    """A drop needs no flow (OpenFlow 1.4, 5.4), but one that counts tells a person what was dropped."""
+    for spec in TABLES:
+        if spec.owner is not None:
+            actions = (Goto(after(spec.table)),) if spec.miss is Miss.NEXT else ()
+            yield Flow(spec.table, 0, (), actions, Ref("pipeline", "miss"))
+
+
+def _program(parts: Iterator[tuple[str, Iterator[Flow | Group]]]) -> Program:
+    flows: list[Flow] = []
+    groups: list[Group] = []
+    for name, items in parts:
+        for item in items:
+            if isinstance(item, Group):
+                groups.append(item)
+                continue
+            assert OWNER[item.table] == name, f"{name} put a flow into {item.table.name}: {item}"
+            assert not _goes_back(item), f"a packet may only move to a later table: {item}"
+            flows.append(item)
+    return Program(tuple(flows), tuple(groups))
+
+
+def _goes_back(flow: Flow) -> bool:
+    return bool(flow.actions) and isinstance(flow.actions[-1], Goto) and flow.actions[-1].table <= flow.table

@@ -1,0 +1,72 @@
+"""ARP: requests and neighbour solicitations for known neighbours are answered here, so that none crosses the underlay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+from controller.features.spoof import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
+from pipeline.flow import Action, Flow, InPort, Move, Ref, Set, match
+from pipeline.tables import REG_NETWORK, Table
+from specs.records import link_local
+from specs.view import EndpointView, NetworkView
+
+REQUEST, REPLY = 1, 2
+SELF = 110  # an endpoint that asks for itself looks for a double: silence is the right answer
+KNOWN = 100
+
+SOLICITED_OVERRIDE = 0x6000_0000  # flags of a neighbour advertisement (RFC 4861, 4.4)
+TARGET_LINK_LAYER = 2  # option type (RFC 4861, 4.6.1)
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
+    """Answers for one known neighbour."""
+    origin = Ref("endpoint", e.id)
+    if e.ipv4 is not None:
+        address = str(e.ipv4)
+        asked = match(reg0=e.vni, eth_type=ARP, arp_op=REQUEST, arp_tpa=address)
+        yield Flow(Table.ARP, KNOWN, asked, _arp_reply(e.mac, e.ipv4), origin)
+        if e.ofport is not None:
+            own = match(reg0=e.vni, in_port=e.ofport, eth_type=ARP, arp_op=REQUEST, arp_tpa=address)
+            yield Flow(Table.ARP, SELF, own, (), origin)
+    if e.ipv6 is not None:
+        for target in (e.ipv6, link_local(e.mac)):
+            nd = {"eth_type": IPV6, "ip_proto": ICMPV6, "icmpv6_type": SOLICITATION, "ipv6_nd_target": str(target)}
+            yield Flow(Table.ARP, KNOWN, match(reg0=e.vni, **nd), _advertisement(e.mac, target), origin)
+            if e.ofport is not None:
+                yield Flow(Table.ARP, SELF, match(reg0=e.vni, in_port=e.ofport, **nd), (), origin)
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
+    """Nothing per network."""
+    return iter(())
+
+
+def _arp_reply(mac: str, address: IPv4Address) -> tuple[Action, ...]:
+    return (
+        Move("eth_src", "eth_dst"),
+        Set("eth_src", mac),
+        Set("arp_op", REPLY),
+        Move("arp_sha", "arp_tha"),
+        Set("arp_sha", mac),
+        Move("arp_spa", "arp_tpa"),
+        Set("arp_spa", str(address)),
+        InPort(),
+    )
+
+
+def _advertisement(mac: str, target: IPv6Address) -> tuple[Action, ...]:
+    return (
+        Move("eth_src", "eth_dst"),
+        Set("eth_src", mac),
+        Move("ipv6_src", "ipv6_dst"),
+        Set("ipv6_src", str(target)),
+        Set("icmpv6_type", ADVERTISEMENT),
+        Set("nd_reserved", SOLICITED_OVERRIDE),
+        Set("nd_options_type", TARGET_LINK_LAYER),
+        Set("ipv6_nd_tll", mac),
+        InPort(),
+    )
+
+
+assert REG_NETWORK == "reg0"  # match() takes register names as keywords

@@ -1,0 +1,35 @@
+"""CLASSIFY: which network a packet belongs to, by the port or the VNI that it came in by. Everything else is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.flow import Flow, Goto, Ref, Set, match
+from pipeline.tables import ORIGIN_TUNNEL, REG_NETWORK, REG_ORIGIN, Table, at
+from specs.view import EndpointView, NetworkView
+
+UNTAGGED = 0x0000
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
+    """An endpoint's port speaks for its network, untagged."""
+    if e.ofport is not None:
+        yield Flow(
+            Table.CLASSIFY,
+            100,
+            match(in_port=e.ofport, vlan_vid=UNTAGGED),
+            (Set(REG_NETWORK, e.vni), Goto(at(Table.SPOOF))),
+            Ref("endpoint", e.id),
+        )
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
+    """What other hosts send was checked at its source: it goes straight to FORWARD."""
+    if tunnel is not None:
+        yield Flow(
+            Table.CLASSIFY,
+            100,
+            match(tunnel_id=n.vni, in_port=tunnel),
+            (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_TUNNEL), Goto(at(Table.FORWARD))),
+            Ref("network", n.id),
+        )

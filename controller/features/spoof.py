@@ -1,0 +1,86 @@
+"""SPOOF: what leaves an endpoint's port must carry its own MAC and addresses, also inside ARP and neighbour discovery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+from pipeline.flow import Flow, Goto, Match, Ref, Value, match
+from pipeline.tables import Table, after
+from specs.records import link_local
+from specs.view import EndpointView, NetworkView
+
+ARP, IPV4, IPV6, ICMPV6 = 0x0806, 0x0800, 0x86DD, 58
+ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT, MLD2_REPORT = 134, 135, 136, 137, 143
+ABSENT = "00:00:00:00:00:00"  # how OVS shows a link-layer option that a message does not have
+LINK_PROTOCOLS = ("01:80:c2:00:00:00", "ff:ff:ff:ff:ff:f0")  # IEEE 802.1D: bridges never forward these
+
+OWN = 100  # the endpoint's own addresses
+REFUSE = 90  # protocols whose other senders are refused
+OTHER = 80  # anything else with the right MAC
+NEVER = 110  # refused whoever sends it
+
+_NEXT = (Goto(after(Table.SPOOF)),)
+
+
+def base(tunnel: int | None) -> Iterator[Flow]:
+    """Refused on every port: router advertisements, redirects, bridge protocols."""
+    origin = Ref("pipeline", "spoof")
+    for icmp_type in (ROUTER_ADVERTISEMENT, REDIRECT):
+        fields = match(eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
+        yield Flow(Table.SPOOF, NEVER, fields, (), origin)
+    yield Flow(Table.SPOOF, NEVER, match(eth_dst=LINK_PROTOCOLS), (), origin)
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
+    """The senders that one endpoint may be. An endpoint of a network without ranges is held to its MAC alone."""
+    if e.ofport is None:
+        return
+    origin = Ref("endpoint", e.id)
+
+    def own(priority: int, **fields: Value) -> Flow:
+        return Flow(Table.SPOOF, priority, _from(e, **fields), _NEXT, origin)
+
+    yield own(OTHER)
+    if not e.bound:
+        return
+    for eth_type in (ARP, IPV4, IPV6):
+        yield Flow(Table.SPOOF, REFUSE, _from(e, eth_type=eth_type), (), origin)
+    if e.ipv4 is not None:
+        yield from (own(OWN, **fields) for fields in _ipv4(e.mac, e.ipv4))
+    if e.ipv6 is not None:
+        for address in (e.ipv6, link_local(e.mac)):
+            yield from (own(OWN, **fields) for fields in _ipv6(e.mac, address))
+            yield Flow(
+                Table.SPOOF, OWN - 2, _from(e, eth_type=IPV6, ipv6_src=str(address)), _NEXT, origin
+            )
+        for icmp_type in (SOLICITATION, ADVERTISEMENT):
+            fields = _from(e, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
+            yield Flow(Table.SPOOF, OWN - 1, fields, (), origin)
+        yield own(OWN, eth_type=IPV6, ip_proto=ICMPV6, ipv6_src="::", icmpv6_type=MLD2_REPORT)
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
+    """Nothing per network."""
+    return iter(())
+
+
+def _from(e: EndpointView, **fields: Value) -> Match:
+    assert e.ofport is not None
+    return match(in_port=e.ofport, eth_src=e.mac, **fields)
+
+
+def _ipv4(mac: str, address: IPv4Address) -> Iterator[dict[str, Value]]:
+    yield {"eth_type": IPV4, "ipv4_src": str(address)}
+    for sender in (str(address), "0.0.0.0"):  # the latter is an address probe (RFC 5227)
+        yield {"eth_type": ARP, "arp_spa": sender, "arp_sha": mac}
+
+
+def _ipv6(mac: str, address: IPv6Address) -> Iterator[dict[str, Value]]:
+    """Neighbour discovery (RFC 4861): the link-layer option, where there is one, names the sender's own MAC."""
+    nd: dict[str, Value] = {"eth_type": IPV6, "ip_proto": ICMPV6}
+    target = str(address)
+    for option in (mac, ABSENT):
+        yield {**nd, "ipv6_src": target, "icmpv6_type": SOLICITATION, "ipv6_nd_sll": option}
+        yield {**nd, "icmpv6_type": ADVERTISEMENT, "ipv6_nd_target": target, "ipv6_nd_tll": option}
+    yield {**nd, "ipv6_src": "::", "icmpv6_type": SOLICITATION, "ipv6_nd_target": target}

@@ -1,0 +1,372 @@
+"""The reconciler of one host: events in, effects out, no I/O, no clock.
+
+    store ──┐                                                ┌── Commit(session, plan)
+    ports ──┼──> Index ──> units ──> desired ⊖ installed ────┤
+    switch ─┘            (compile)     (64-bit cookies)      └── Report(state of endpoints, revision)
+
+Nothing is committed before the store's first full read, the switch's ports and the switch's read-back are all in.
+One bundle is in flight at a time; events and answers carry the session of the switch connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from controller.compile import Program, compile_base, compile_endpoint, compile_network
+from pipeline.flow import Flow, Group, is_our_group, is_ours
+from specs import keys
+from specs.index import Index
+from specs.snapshot import Problem
+
+# ---- events ---------------------------------------------------------------------------------------------------------
+
+
+class Entry(NamedTuple):
+    """A key of the store; value None: deleted."""
+
+    key: str
+    value: str | None
+    created: int
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRead:
+    """A full read of `spec/`, at a revision."""
+
+    entries: tuple[Entry, ...]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChanged:
+    """Changes of `spec/`, up to a revision."""
+
+    entries: tuple[Entry, ...]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class PortsRead:
+    """All endpoint ports that the switch has (endpoint id -> ofport) and the tunnel port."""
+
+    ports: dict[str, int]
+    tunnel: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A switch connection begins."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection is gone."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What the switch holds: the cookies of all flows, the ids of all groups."""
+
+    session: int
+    cookies: frozenset[int]
+    groups: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The bundle in flight is in."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The bundle in flight was refused as a whole; `cookies` are the flows at fault, where the switch named them."""
+
+    session: int
+    cookies: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Time to compare with the switch again."""
+
+
+Event = StoreRead | StoreChanged | PortsRead | Connected | Disconnected | ReadBack | Committed | Refused | Audit
+
+# ---- effects --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AskReadBack:
+    """Ask the switch for its flows and groups."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Send one atomic bundle: groups+, flows+, flows-, groups-."""
+
+    session: int
+    groups: tuple[Group, ...]
+    flows: tuple[Flow, ...]
+    deletes: tuple[int, ...]
+    group_deletes: tuple[int, ...]
+
+
+class EndpointState(NamedTuple):
+    """What to report of a local endpoint; state None: it is gone, and so is its report."""
+
+    id: str
+    state: str | None
+    reason: str | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the store which revision is applied and how the touched local endpoints are."""
+
+    revision: int
+    endpoints: tuple[EndpointState, ...]
+
+
+Effect = AskReadBack | Commit | Report
+
+
+class Phase(Enum):
+    """Where the switch connection stands."""
+
+    DOWN = "down"
+    READING = "reading"
+    READY = "ready"
+    COMMITTING = "committing"
+
+
+BASE = ("base", "")
+Unit = tuple[str, str]
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """The state; `step` is the only way to change it."""
+
+    host: str
+    index: Index = field(init=False)
+    phase: Phase = Phase.DOWN
+    session: int = 0
+    store_read: bool = False
+    ports_read: bool = False
+    revision: int = 0  # of the store, taken in
+    applied: int = 0  # of the store, committed
+    drift: int = 0  # flows and groups that audits had to mend
+    refused: dict[int, str] = field(default_factory=dict)
+    flows: dict[int, Flow] = field(default_factory=dict)  # desired, by cookie
+    groups: dict[int, Group] = field(default_factory=dict)
+    installed: set[int] = field(default_factory=set)
+    installed_groups: set[int] = field(default_factory=set)
+    _units: dict[Unit, Program] = field(default_factory=dict)
+    _changed: set[int] = field(default_factory=set)  # cookies that may differ between desired and installed
+    _changed_groups: set[int] = field(default_factory=set)
+    _modified: dict[str, int] = field(default_factory=dict)  # key -> mod revision, of all that is in the index
+    _to_report: set[str] = field(default_factory=set)
+    _was_local: set[str] = field(default_factory=set)  # endpoints with a report in the store
+    _in_flight: Commit | None = None
+    _in_flight_revision: int = 0
+    _in_flight_reports: set[str] = field(default_factory=set)
+    _reported: int = -1
+    _audit_due: bool = False
+
+    def __post_init__(self) -> None:
+        self.index = Index(self.host)
+
+    def step(self, event: Event) -> list[Effect]:
+        """Take one event in; returns what is to be done now."""
+        match event:
+            case StoreRead(entries, revision):
+                gone = set(self._modified) - {entry.key for entry in entries}
+                self._take(entries)
+                self._take(Entry(key, None, 0, 0) for key in gone)
+                self.revision, self.store_read = revision, True
+            case StoreChanged(entries, revision):
+                self._take(entries)
+                self.revision = revision
+            case PortsRead(ports, tunnel):
+                self._take_ports(ports, tunnel)
+            case Connected(session):
+                self.session, self.phase = session, Phase.READING
+                self._in_flight = None
+                self._reported = -1
+                return [AskReadBack(session)]
+            case Disconnected(session) if session == self.session:
+                self.phase, self._in_flight = Phase.DOWN, None
+                self._to_report |= self._in_flight_reports
+                self._in_flight_reports = set()
+            case ReadBack(session, cookies, groups) if session == self.session and self.phase is Phase.READING:
+                self._take_read_back(cookies, groups)
+            case Committed(session) if session == self.session and self._in_flight is not None:
+                return self._committed() + self._advance()
+            case Refused(session, cookies, reason) if session == self.session and self._in_flight is not None:
+                return self._take_refusal(cookies, reason)
+            case Audit() if self.phase is Phase.READY:
+                self.phase, self._audit_due = Phase.READING, True
+                return [AskReadBack(self.session)]
+        return self._advance()
+
+    # ---- what comes in ----------------------------------------------------------------------------------------------
+
+    def _take(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            if entry.value is None:
+                self._modified.pop(entry.key, None)
+            elif self._modified.get(entry.key) == entry.modified:
+                continue
+            else:
+                self._modified[entry.key] = entry.modified
+            self.index.put(entry.key, entry.value, entry.created)
+
+    def _take_ports(self, ports: dict[str, int], tunnel: int | None) -> None:
+        for endpoint_id in set(self.index.ports) - set(ports):
+            self.index.port(endpoint_id, None)
+        for endpoint_id, ofport in ports.items():
+            self.index.port(endpoint_id, ofport)
+        self.index.tunnel(tunnel)
+        self.ports_read = True
+
+    def _take_read_back(self, cookies: frozenset[int], groups: frozenset[int]) -> None:
+        self.installed = {cookie for cookie in cookies if is_ours(cookie)}
+        self.installed_groups = {group_id for group_id in groups if is_our_group(group_id)}
+        self._changed = set(self.flows.keys() ^ self.installed)
+        self._changed_groups = set(self.groups.keys() ^ self.installed_groups)
+        if self._audit_due:
+            self.drift += len(self._changed - self.refused.keys()) + len(self._changed_groups)
+            self._audit_due = False
+        else:
+            self.refused.clear()
+        self.phase = Phase.READY
+
+    def _take_refusal(self, cookies: tuple[int, ...], reason: str) -> list[Effect]:
+        assert self._in_flight is not None
+        at_fault = cookies or tuple(flow.cookie for flow in self._in_flight.flows)
+        self.refused.update((cookie, reason) for cookie in at_fault)
+        self._to_report |= self._in_flight_reports
+        self._in_flight, self._in_flight_reports = None, set()
+        self.phase, self._audit_due = Phase.READING, True
+        return [AskReadBack(self.session)]
+
+    # ---- what goes out ----------------------------------------------------------------------------------------------
+
+    def _advance(self) -> list[Effect]:
+        if not (self.store_read and self.ports_read):
+            return []
+        self._recompile()
+        if self.phase is not Phase.READY:
+            return []
+        plan = self._plan()
+        if plan is None:
+            return self._report(self._take_reports(), self.revision)
+        self.phase, self._in_flight = Phase.COMMITTING, plan
+        self._in_flight_revision, self._in_flight_reports = self.revision, self._take_reports()
+        return [plan]
+
+    def _recompile(self) -> None:
+        delta = self.index.flush()
+        tunnel = self.index.tunnel_ofport
+        if delta.tunnel or BASE not in self._units:
+            self._replace(BASE, compile_base(tunnel))
+            networks, endpoints = dict(self.index.networks), dict(self.index.endpoints)
+            networks_touched = {**delta.networks, **networks}
+            endpoints_touched = {**delta.endpoints, **endpoints}
+        else:
+            networks_touched, endpoints_touched = delta.networks, delta.endpoints  # type: ignore[assignment]
+        for network_id, network in networks_touched.items():
+            self._replace(("network", network_id), compile_network(network, tunnel) if network else None)
+        for endpoint_id, endpoint in endpoints_touched.items():
+            self._replace(("endpoint", endpoint_id), compile_endpoint(endpoint, tunnel) if endpoint else None)
+        local = self.index.local_ids()
+        self._to_report |= {e for e in endpoints_touched if e in local or e in self._was_local}
+
+    def _replace(self, unit: Unit, program: Program | None) -> None:
+        old = self._units.pop(unit, Program())
+        new = program or Program()
+        if program is not None:
+            self._units[unit] = program
+        for flow in old.flows:
+            del self.flows[flow.cookie]
+        for flow in new.flows:
+            self.flows[flow.cookie] = flow
+        for group in old.groups:
+            del self.groups[group.group_id]
+        for group in new.groups:
+            self.groups[group.group_id] = group
+        self._changed |= {flow.cookie for flow in old.flows} ^ {flow.cookie for flow in new.flows}
+        self._changed_groups |= {g.group_id for g in old.groups} ^ {g.group_id for g in new.groups}
+
+    def _plan(self) -> Commit | None:
+        flows = [self.flows[c] for c in self._changed if c in self.flows and c not in self.installed]
+        flows = [flow for flow in flows if flow.cookie not in self.refused]
+        deletes = [c for c in self._changed if c not in self.flows and c in self.installed]
+        groups = [self.groups[g] for g in self._changed_groups if g in self.groups and g not in self.installed_groups]
+        group_deletes = [g for g in self._changed_groups if g not in self.groups and g in self.installed_groups]
+        self._changed, self._changed_groups = set(), set()
+        if not (flows or deletes or groups or group_deletes):
+            return None
+        return Commit(self.session, tuple(groups), tuple(flows), tuple(deletes), tuple(group_deletes))
+
+    def _committed(self) -> list[Effect]:
+        plan = self._in_flight
+        assert plan is not None
+        self.installed |= {flow.cookie for flow in plan.flows}
+        self.installed -= set(plan.deletes)
+        self.installed_groups |= {group.group_id for group in plan.groups}
+        self.installed_groups -= set(plan.group_deletes)
+        reports, self._in_flight_reports = self._in_flight_reports, set()
+        self._in_flight, self.phase = None, Phase.READY
+        return self._report(reports, self._in_flight_revision)
+
+    def _take_reports(self) -> set[str]:
+        reports, self._to_report = self._to_report, set()
+        return reports
+
+    def _report(self, endpoint_ids: set[str], revision: int) -> list[Effect]:
+        self.applied = revision
+        states = tuple(state for e in sorted(endpoint_ids) if (state := self._state(e)) is not None)
+        if not states and revision == self._reported:
+            return []
+        self._reported = revision
+        return [Report(revision, states)]
+
+    def _state(self, endpoint_id: str) -> EndpointState | None:
+        endpoint = self.index.snapshot.endpoints.get(endpoint_id)
+        if endpoint is None or endpoint.host != self.host or not endpoint.active:
+            self._was_local.discard(endpoint_id)
+            return EndpointState(endpoint_id, None, None, 0)
+        self._was_local.add(endpoint_id)
+        revision = self._modified.get(keys.endpoint(endpoint.network_id, endpoint_id), 0)
+        reason = self.index.problem_of(endpoint_id)
+        if reason is None and endpoint_id in self.index.endpoints:
+            program = self._units["endpoint", endpoint_id]
+            reason = next((self.refused[f.cookie] for f in program.flows if f.cookie in self.refused), None)
+            if reason is None:
+                return EndpointState(endpoint_id, "up", None, revision)
+        if reason is not None:
+            return EndpointState(endpoint_id, "closed", reason, revision)
+        return EndpointState(endpoint_id, "waiting", "its port is not on the bridge yet", revision)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong in the specs or was refused by the switch, sorted."""
+        found = set(self.index.problems())
+        for cookie, reason in self.refused.items():
+            if cookie in self.flows:
+                found.add(Problem(str(self.flows[cookie].origin), f"the switch refuses its flow: {reason}"))
+        return tuple(sorted(found))
