@@ -35,10 +35,11 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoreRead:
-    """A full read of `spec/`, at a revision."""
+    """A full read of `spec/`, at a revision, and the endpoints that this host has reported on before."""
 
     entries: tuple[Entry, ...]
     revision: int
+    reported: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The bundle in flight was refused as a whole; `cookies` are the flows at fault, where the switch named them."""
+    """The bundle in flight was refused as a whole; `cookies` are the flows at fault: they are left out from now on."""
 
     session: int
     cookies: tuple[int, ...]
@@ -193,10 +194,12 @@ class Reconciler:
     def step(self, event: Event) -> list[Effect]:
         """Take one event in; returns what is to be done now."""
         match event:
-            case StoreRead(entries, revision):
+            case StoreRead(entries, revision, reported):
                 gone = set(self._modified) - {entry.key for entry in entries}
                 self._take(entries)
                 self._take(Entry(key, None, 0, 0) for key in gone)
+                self._was_local |= set(reported)
+                self._to_report |= set(reported)
                 self.revision, self.store_read = revision, True
             case StoreChanged(entries, revision):
                 self._take(entries)
@@ -257,8 +260,7 @@ class Reconciler:
 
     def _take_refusal(self, cookies: tuple[int, ...], reason: str) -> list[Effect]:
         assert self._in_flight is not None
-        at_fault = cookies or tuple(flow.cookie for flow in self._in_flight.flows)
-        self.refused.update((cookie, reason) for cookie in at_fault)
+        self.refused.update((cookie, reason) for cookie in cookies)
         self._to_report |= self._in_flight_reports
         self._in_flight, self._in_flight_reports = None, set()
         self.phase, self._audit_due = Phase.READING, True

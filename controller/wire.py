@@ -91,10 +91,6 @@ def _match(fields: Match) -> bytes:
 
 # ---- actions --------------------------------------------------------------------------------------------------------
 
-_NXM = {  # names that the Nicira register actions want
-    "eth_src": "eth_src_nxm", "eth_dst": "eth_dst_nxm", "arp_spa": "arp_spa_nxm", "arp_tpa": "arp_tpa_nxm",
-    "arp_sha": "arp_sha_nxm", "arp_tha": "arp_tha_nxm", "ipv6_src": "ipv6_src_nxm", "ipv6_dst": "ipv6_dst_nxm",
-}  # fmt: skip
 _BITS = {"eth_src": 48, "eth_dst": 48, "arp_spa": 32, "arp_tpa": 32, "arp_sha": 48, "arp_tha": 48,
          "ipv6_src": 128, "ipv6_dst": 128}  # fmt: skip
 

@@ -16,6 +16,7 @@ class Table(IntEnum):
     CLASSIFY = 0
     SPOOF = 4
     ARP = 8
+    ANSWER = 10
     DHCP = 12
     CONNTRACK = 16
     DNAT = 20
@@ -49,6 +50,7 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec(Table.CLASSIFY, "classify", Miss.DROP),
     TableSpec(Table.SPOOF, "spoof", Miss.DROP),
     TableSpec(Table.ARP, "arp", Miss.NEXT),
+    TableSpec(Table.ANSWER, "arp", Miss.NEXT),
     TableSpec(Table.DHCP, None, Miss.NEXT),
     TableSpec(Table.CONNTRACK, None, Miss.NEXT),
     TableSpec(Table.DNAT, None, Miss.NEXT),
@@ -82,6 +84,7 @@ REG_OUTPUT = "reg2"  # the OpenFlow port that it leaves by; 0 = none
 
 ORIGIN_LOCAL = 0
 ORIGIN_TUNNEL = 1
+ORIGIN_ANSWER = 2  # made here, in the ARP table: goes back out of the port that asked
 
 # Groups carry no cookie: their id is the digest of their content, in this range (strangers' ids are below it).
 GROUP_FIRST = 0x1000_0000

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from controller.features.spoof import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
-from pipeline.flow import Action, Flow, InPort, Move, Ref, Set, match
-from pipeline.tables import REG_NETWORK, Table
+from pipeline.flow import Action, Flow, Goto, InPort, Move, Ref, Set, match
+from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
 from specs.records import link_local
 from specs.view import EndpointView, NetworkView
 
@@ -17,6 +17,18 @@ KNOWN = 100
 
 SOLICITED_OVERRIDE = 0x6000_0000  # flags of a neighbour advertisement (RFC 4861, 4.4)
 TARGET_LINK_LAYER = 2  # option type (RFC 4861, 4.6.1)
+
+
+def base(tunnel: int | None) -> Iterator[Flow]:
+    """Finishes an advertisement. OVS lets only a flow that matches type 136 write its link-layer option."""
+    advertised = match(reg1=ORIGIN_ANSWER, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=ADVERTISEMENT)
+    actions = (
+        Set("nd_reserved", SOLICITED_OVERRIDE),
+        Set("nd_options_type", TARGET_LINK_LAYER),
+        Move("eth_src", "ipv6_nd_tll"),
+        InPort(),
+    )
+    yield Flow(Table.ANSWER, KNOWN, advertised, actions, Ref("pipeline", "answer"))
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
@@ -62,10 +74,8 @@ def _advertisement(mac: str, target: IPv6Address) -> tuple[Action, ...]:
         Move("ipv6_src", "ipv6_dst"),
         Set("ipv6_src", str(target)),
         Set("icmpv6_type", ADVERTISEMENT),
-        Set("nd_reserved", SOLICITED_OVERRIDE),
-        Set("nd_options_type", TARGET_LINK_LAYER),
-        Set("ipv6_nd_tll", mac),
-        InPort(),
+        Set(REG_ORIGIN, ORIGIN_ANSWER),
+        Goto(Table.ANSWER),
     )
 
 

@@ -1,0 +1,228 @@
+"""The controller: `ryu-manager controller.apps.overlay`. A thin shim: Ryu's, etcd's and OVSDB's news become events of the
+reconciler, its effects become messages. All state is in the reconciler; one green thread is its only writer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from typing import Any
+
+from ryu.base import app_manager
+from ryu.controller import ofp_event
+from ryu.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
+from ryu.lib import hub
+
+from controller import wire
+from controller.datapath import Session
+from controller.reconcile import (
+    AskReadBack,
+    Audit,
+    Commit,
+    Connected,
+    Disconnected,
+    Effect,
+    Entry,
+    Event,
+    Phase,
+    PortsRead,
+    Reconciler,
+    Report,
+    StoreChanged,
+    StoreRead,
+)
+from ovsdb.client import Ovsdb
+from ovsdb.rows import TUNNEL_PORT
+from specs.errors import WarrenError
+from specs.settings import settings
+
+log = logging.getLogger("warren.overlay")
+
+
+class Overlay(app_manager.RyuApp):
+    """Programs the integration bridge of one host from the specs in etcd."""
+
+    OFP_VERSIONS = [wire.VERSION]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        wire.read_cookies_only()
+        self.settings = settings(os.environ)
+        self.resync_s = float(os.environ.get("WARREN_RESYNC_S", "30"))
+        self.reconciler = Reconciler(self.settings.host)
+        self.session: Session | None = None
+        self.sessions = 0
+        self.inbox: Any = hub.Queue()
+        self.ovsdb_changed = hub.Event()
+        self.feed_out: Any = None
+        self.last_status: dict[str, Any] = {}
+
+    def start(self) -> None:
+        """Called by ryu-manager once the app stands."""
+        super().start()
+        listen = f"tcp:127.0.0.1:{_listen_port()}"
+        self.ovsdb = Ovsdb(self.settings.ovsdb, on_change=self._ovsdb_news)
+        self.ovsdb.connect()
+        for loop in (self._consume, self._feed, lambda: self._bridge(listen), self._audit):
+            self.threads.append(hub.spawn(loop))
+
+    # ---- the one consumer -----------------------------------------------------------------------------------------
+
+    def _consume(self) -> None:
+        while True:
+            event = self.inbox.get()
+            for effect in self.reconciler.step(event):
+                self._carry_out(effect)
+            if isinstance(event, (Connected, Disconnected)):
+                self._tell(self.reconciler.applied, ())
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case AskReadBack(session) if self.session is not None and self.session.number == session:
+                self.session.ask_read_back(effect)
+            case Commit(session=session) if self.session is not None and self.session.number == session:
+                self.session.commit(effect)
+            case Report(revision, endpoints):
+                self._tell(revision, endpoints)
+
+    def _tell(self, revision: int, endpoints: tuple[Any, ...]) -> None:
+        state = self.reconciler
+        status = {
+            "revision": revision,
+            "connected": state.phase is not Phase.DOWN,
+            "flows": len(state.flows),
+            "drift": state.drift,
+            "problems": [list(problem) for problem in state.problems()[:100]],
+        }
+        if not endpoints and status == self.last_status:
+            return
+        self.last_status = status
+        if self.feed_out is not None:
+            self.feed_out({**status, "endpoints": [list(state) for state in endpoints]})
+
+    def _post(self, event: Event) -> None:
+        self.inbox.put(event)
+
+    def _audit(self) -> None:
+        while True:
+            hub.sleep(self.resync_s)
+            self._post(Audit())
+
+    # ---- etcd, through the child ------------------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        while True:
+            self._feed_once()
+            log.error("feed.ended; starting another")
+            hub.sleep(1)
+
+    def _feed_once(self) -> None:
+        from eventlet.green import socket  # the patched module: reads yield to other green threads
+
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "controller.feed", str(theirs.fileno())]
+        child = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+        theirs.close()
+        out: Any = hub.Queue()
+
+        def send() -> None:
+            while True:
+                ours.sendall(out.get())
+
+        sender = hub.spawn(send)
+        self.feed_out = lambda message: out.put(json.dumps(message).encode() + b"\n")
+        self.last_status = {}
+        buffer = b""
+        while data := ours.recv(1 << 20):
+            buffer += data
+            if b"\n" not in data:
+                continue
+            *lines, buffer = buffer.split(b"\n")
+            for line in lines:
+                self._feed_news(json.loads(line))
+        self.feed_out = None
+        hub.kill(sender)
+        ours.close()
+        child.wait()
+
+    def _feed_news(self, message: dict[str, Any]) -> None:
+        if message["type"] == "down":
+            log.info("etcd.down reason=%s", message["reason"])
+            return
+        entries = tuple(Entry(*entry) for entry in message["entries"])
+        if message["type"] == "read":
+            log.info("etcd.read revision=%d entries=%d", message["revision"], len(entries))
+            self._post(StoreRead(entries, message["revision"], tuple(message["reported"])))
+        else:
+            self._post(StoreChanged(entries, message["revision"]))
+
+    # ---- OVSDB ------------------------------------------------------------------------------------------------------
+
+    def _ovsdb_news(self, what: set[str]) -> None:
+        if "ports" in what and self.ovsdb.connected:
+            self._post_ports()
+        self.ovsdb_changed.set()
+
+    def _post_ports(self) -> None:
+        self._post(PortsRead(dict(self.ovsdb.ports_of_endpoints()), self.ovsdb.ofport(TUNNEL_PORT)))
+
+    def _bridge(self, controller: str) -> None:
+        """Keeps the bridge, its controller target and its tunnel port as they should be."""
+        told = ""
+        while True:
+            self.ovsdb_changed.clear()
+            try:
+                if self.ovsdb.connected:
+                    self.ovsdb.ensure_bridge(self.settings.bridge, controller)
+                    self._post_ports()
+                    told = ""
+            except WarrenError as error:
+                if str(error) != told:
+                    told = str(error)
+                    log.error("ovsdb.refused reason=%s", error)
+            self.ovsdb_changed.wait(timeout=2.0)
+
+    # ---- OpenFlow ---------------------------------------------------------------------------------------------------
+
+    @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])
+    def _state_change(self, event: Any) -> None:
+        datapath = event.datapath
+        if event.state == MAIN_DISPATCHER:
+            self.sessions += 1
+            self.session = Session(self.sessions, datapath, self._post)
+            datapath.warren_session = self.session
+            log.info("datapath.connected dpid=%016x session=%d", datapath.id, self.sessions)
+            self._post(Connected(self.sessions))
+        elif (session := getattr(datapath, "warren_session", None)) is not None:
+            log.info("datapath.disconnected dpid=%016x session=%d", datapath.id, session.number)
+            self._post(Disconnected(session.number))
+
+    @set_ev_cls(ofp_event.EventOFPFlowStatsReply, MAIN_DISPATCHER)
+    def _flow_stats(self, event: Any) -> None:
+        message = event.msg
+        message.datapath.warren_session.flow_stats(message.body, bool(message.flags & wire.ofp.OFPMPF_REPLY_MORE))
+
+    @set_ev_cls(ofp_event.EventOFPGroupDescStatsReply, MAIN_DISPATCHER)
+    def _group_stats(self, event: Any) -> None:
+        message = event.msg
+        message.datapath.warren_session.group_stats(message.body, bool(message.flags & wire.ofp.OFPMPF_REPLY_MORE))
+
+    @set_ev_cls(ofp_event.EventOFPBundleCtrlMsg, MAIN_DISPATCHER)
+    def _bundle(self, event: Any) -> None:
+        event.msg.datapath.warren_session.bundle_reply(event.msg.type)
+
+    @set_ev_cls(ofp_event.EventOFPErrorMsg, [CONFIG_DISPATCHER, MAIN_DISPATCHER])
+    def _error(self, event: Any) -> None:
+        message = event.msg
+        session = getattr(message.datapath, "warren_session", None)
+        if session is not None:
+            session.error(message.type, message.code, bytes(message.data or b""))
+
+
+def _listen_port() -> int:
+    """The port that this ryu-manager listens on for switches."""
+    from ryu import cfg
+
+    return int(cfg.CONF.ofp_tcp_listen_port or 6653)

@@ -1,0 +1,94 @@
+"""One switch session: sends read-back requests and bundles, turns the switch's answers into the reconciler's events."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+from controller import wire
+from controller.reconcile import AskReadBack, Commit, Committed, Event, ReadBack, Refused
+
+log = logging.getLogger("warren.datapath")
+
+
+class Session:
+    """The connection of one datapath. `post` takes the events; all methods are called by one consumer."""
+
+    def __init__(self, number: int, datapath: Any, post: Callable[[Event], None]) -> None:
+        self.number, self.datapath, self.post = number, datapath, post
+        self._cookies: set[int] = set()
+        self._groups: set[int] | None = None
+        self._flows_read = False
+        self._faults: list[int] = []
+        self._fault_reason = ""
+        self._commit: Commit | None = None
+        self._sent_at = 0.0
+        self.bundle_seconds: float | None = None
+
+    # ---- effects ----------------------------------------------------------------------------------------------------
+
+    def ask_read_back(self, effect: AskReadBack) -> None:
+        """Request all flows and groups; the answers come in parts."""
+        self._cookies, self._groups, self._flows_read = set(), None, False
+        self.datapath.send_msg(wire.group_stats_request(self.datapath))
+        self.datapath.send_msg(wire.flow_stats_request(self.datapath))
+
+    def commit(self, effect: Commit) -> None:
+        """Send one bundle."""
+        self._commit, self._faults, self._sent_at = effect, [], time.monotonic()
+        for chunk in wire.bundle(effect.groups, effect.flows, effect.deletes, effect.group_deletes):
+            self.datapath.send(chunk)
+
+    # ---- answers ----------------------------------------------------------------------------------------------------
+
+    def flow_stats(self, body: list[wire.FlowStats], more: bool) -> None:
+        """One part of the flow statistics."""
+        self._cookies.update(stat.cookie for stat in body)
+        if not more:
+            self._flows_read = True
+            self._read_back_complete()
+
+    def group_stats(self, body: list[Any], more: bool) -> None:
+        """One part of the group descriptions."""
+        self._groups = (self._groups or set()) | {stat.group_id for stat in body}
+        if not more:
+            self._read_back_complete()
+
+    def _read_back_complete(self) -> None:
+        if self._flows_read and self._groups is not None:
+            self.post(ReadBack(self.number, frozenset(self._cookies), frozenset(self._groups)))
+            self._flows_read = False
+
+    def bundle_reply(self, kind: int) -> None:
+        """A bundle was opened, committed or discarded."""
+        if kind != wire.ofp.OFPBCT_COMMIT_REPLY or self._commit is None:
+            return
+        self.bundle_seconds = time.monotonic() - self._sent_at
+        log.info(
+            "bundle.committed adds=%d deletes=%d groups=%d ms=%.1f",
+            len(self._commit.flows), len(self._commit.deletes), len(self._commit.groups), self.bundle_seconds * 1000,
+        )  # fmt: skip
+        self._commit = None
+        self.post(Committed(self.number))
+
+    def error(self, error_type: int, code: int, data: bytes) -> None:
+        """The switch refused a message: of the bundle in flight, or the whole of it."""
+        cookie = wire.cookie_of_error(data)
+        reason = f"OpenFlow error type {error_type} code {code}"
+        if cookie is not None:
+            self._faults.append(cookie)
+            self._fault_reason = reason
+            return
+        if self._commit is None:
+            log.warning("datapath.error type=%d code=%d data=%s", error_type, code, data.hex())
+            return
+        self._commit = None
+        if self._faults:
+            self.datapath.send(wire.discard_bundle())
+            log.warning("bundle.refused flows=%d reason=%s", len(self._faults), self._fault_reason)
+            self.post(Refused(self.number, tuple(self._faults), self._fault_reason))
+        else:  # not a flow's fault: begin again with a new connection and a full read-back
+            log.warning("bundle.failed type=%d code=%d; reconnecting", error_type, code)
+            self.datapath.close()

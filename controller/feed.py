@@ -1,0 +1,140 @@
+"""The etcd feed: a child process, because grpc blocks a process whose threads Ryu has patched.
+
+Run as `python -m controller.feed FD`: JSON lines over the socket FD. Out: the specs, first whole and then every change.
+In: reports, written to `status/`. The child ends when its parent closes the socket.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from typing import Any
+
+from specs import keys
+from specs.errors import WarrenError
+from specs.settings import settings
+from specs.store import Entry, Event, Lease, Store
+
+log = logging.getLogger("warren.feed")
+
+
+class Feed:
+    """Both directions between etcd and the controller of `host`."""
+
+    def __init__(self, store: Store, host: str, channel: socket.socket) -> None:
+        self.store, self.host, self.channel = store, host, channel
+        self.stop = threading.Event()
+        self.reports: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self.written: dict[str, str] = {}
+        self.send_lock = threading.Lock()
+
+    def run(self) -> None:
+        """Until the parent goes away."""
+        threading.Thread(target=self._receive, daemon=True).start()
+        threading.Thread(target=self._write, daemon=True).start()
+        self.store.feed(keys.SPEC, self._read, self._changed, self._down, self.stop)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
+        try:
+            with self.send_lock:
+                self.channel.sendall(data)
+        except OSError:
+            self.stop.set()
+
+    def _read(self, revision: int, entries: list[Entry]) -> None:
+        own = keys.status_endpoints_of(self.host)
+        _, reported = self.store.list(own)
+        self.written = {entry.key: entry.value for entry in reported} | {
+            key: value for key, value in self.written.items() if not key.startswith(own)
+        }
+        self._send(
+            {
+                "type": "read",
+                "revision": revision,
+                "entries": [(e.key, e.value, e.create_revision, e.mod_revision) for e in entries],
+                "reported": [entry.key.rpartition("/")[2] for entry in reported],
+            }
+        )
+
+    def _changed(self, revision: int, events: list[Event]) -> None:
+        entries = [(e.key, e.value, e.create_revision, e.mod_revision) for e in events]
+        self._send({"type": "changed", "revision": revision, "entries": entries})
+
+    def _down(self, reason: str) -> None:
+        self._send({"type": "down", "reason": reason})
+
+    def _receive(self) -> None:
+        with self.channel.makefile("r", encoding="utf-8") as lines:
+            for line in lines:
+                self.reports.put(json.loads(line))
+        self.stop.set()
+        os._exit(0)  # the watch thread may sit in grpc; nothing here needs an orderly end but the lease, which runs out
+
+    def _write(self) -> None:
+        """Reports are put in order; while etcd is away the newest state of each key waits here."""
+        lease = Lease(self.store, ttl_s=10)
+        pending: dict[str, str | None] = {}
+        while True:
+            message = self.reports.get()
+            while True:
+                if message is not None:
+                    self._note(message, pending)
+                try:
+                    message = self.reports.get_nowait()
+                except queue.Empty:
+                    break
+            while pending and not self._flush(lease, pending):
+                try:
+                    message = self.reports.get(timeout=0.5)
+                    if message is not None:
+                        self._note(message, pending)
+                except queue.Empty:
+                    pass
+
+    def _note(self, message: dict[str, Any], pending: dict[str, str | None]) -> None:
+        for endpoint_id, state, reason, revision in message.pop("endpoints"):
+            key = keys.status_endpoint(self.host, endpoint_id)
+            value = {"state": state, "reason": reason, "revision": revision}
+            pending[key] = None if state is None else json.dumps(value, sort_keys=True)
+        pending[keys.status_controller(self.host)] = json.dumps(message, sort_keys=True)
+
+    def _flush(self, lease: Lease, pending: dict[str, str | None]) -> bool:
+        for key, value in sorted(pending.items(), reverse=True):  # endpoints' states wait on no lease: first
+            try:
+                if value is None:
+                    if key in self.written:
+                        self.store.delete(key)
+                        self.written.pop(key, None)
+                elif self.written.get(key) != value:
+                    if key.startswith(keys.STATUS_CONTROLLERS):
+                        lease.put(key, value)
+                    else:
+                        self.store.put(key, value)
+                    self.written[key] = value
+            except WarrenError as error:
+                log.info("feed.report_waits reason=%s", error)
+                return False
+            del pending[key]
+        return True
+
+
+def main() -> None:
+    """Entry of the child process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    config = settings(os.environ)
+    store = Store(
+        list(config.etcd), config.prefix, cert=config.etcd_cert, key=config.etcd_key, ca=config.etcd_ca
+    )
+    Feed(store, config.host, socket.socket(fileno=int(sys.argv[1]))).run()
+
+
+if __name__ == "__main__":
+    main()

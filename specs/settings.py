@@ -1,0 +1,40 @@
+"""What every Warren process is told by its environment: WARREN_* first, then SAND's names, then a default."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The common settings; times are in seconds."""
+
+    host: str
+    etcd: tuple[str, ...]
+    prefix: str
+    etcd_cert: str | None
+    etcd_key: str | None
+    etcd_ca: str | None
+    ovsdb: str
+    bridge: str
+
+
+def settings(environ: Mapping[str, str]) -> Settings:
+    """Settings from an environment."""
+
+    def first(*names: str, default: str | None = None) -> str | None:
+        return next((environ[name] for name in names if environ.get(name)), default)
+
+    etcd = first("WARREN_ETCD", "ETCD_HOSTS", default="http://127.0.0.1:2379") or ""
+    return Settings(
+        host=first("WARREN_HOST", "PUBLIC_HOSTNAME") or socket.gethostname(),
+        etcd=tuple(url.strip() for url in etcd.split(",") if url.strip()),
+        prefix=first("WARREN_PREFIX", "ETCD_PREFIX", default="/warren") or "/warren",
+        etcd_cert=first("WARREN_ETCD_CERT", "ETCD_TLS_CERT"),
+        etcd_key=first("WARREN_ETCD_KEY", "ETCD_TLS_KEY"),
+        etcd_ca=first("WARREN_ETCD_CA", "ETCD_CACERT"),
+        ovsdb=first("WARREN_OVSDB", default="unix:/var/run/openvswitch/db.sock") or "",
+        bridge=first("WARREN_BRIDGE", default="br-warren") or "",
+    )
