@@ -27,6 +27,7 @@ class Snapshot:
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     born: dict[str, int] = field(default_factory=dict)
     malformed: dict[str, str] = field(default_factory=dict)
+    rivals: dict[str, dict[str, tuple[int, Record]]] = field(default_factory=dict)  # kind/id -> key -> (born, record)
 
 
 KINDS: tuple[tuple[str, type[Record], str], ...] = (
@@ -83,19 +84,31 @@ def snapshot(entries: Iterable[tuple[str, str, int]]) -> Snapshot:
 
 
 def put(state: Snapshot, key: str, value: str | None, born: int) -> Decoded | None:
-    """Take one entry (None: deleted) into the snapshot, in place; says what it was."""
+    """Take one entry (None: deleted) into the snapshot, in place; says what it was.
+
+    One id under two keys (an endpoint put by hand under a second network): the first created counts.
+    """
     decoded = decode_entry(key, value)
     if decoded is None:
         return None
     objects: dict[str, Record] = {"host": state.hosts, "network": state.networks, "endpoint": state.endpoints}[decoded.kind]  # type: ignore[assignment]
     identity = f"{decoded.kind}/{decoded.id}"
+    rivals = state.rivals.setdefault(identity, {})
+    rivals.pop(key, None)
     state.malformed.pop(key, None)
-    if decoded.record is None:
+    if decoded.record is not None:
+        rivals[key] = (born, decoded.record)
+    elif decoded.error is not None:
+        state.malformed[key] = decoded.error
+    if not rivals:
+        del state.rivals[identity]
         objects.pop(decoded.id, None)
         state.born.pop(identity, None)
-        if decoded.error is not None:
-            state.malformed[key] = decoded.error
-    else:
-        objects[decoded.id] = decoded.record
-        state.born[identity] = born
+        return decoded
+    first = min(rivals, key=lambda rival: (rivals[rival][0], rival))
+    state.born[identity], objects[decoded.id] = rivals[first]
+    for rival in rivals:
+        state.malformed.pop(rival, None)
+        if rival != first:
+            state.malformed[rival] = f"{decoded.id} stands at {first} already"
     return decoded
