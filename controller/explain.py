@@ -1,0 +1,157 @@
+"""Why: annotates what OVS says (ofproto/trace, dump-flows) with table names and the spec objects behind the cookies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from controller.compile import compile_view
+from pipeline.flow import Flow, is_ours
+from pipeline.tables import Table
+from specs.records import Endpoint, Network
+from specs.view import View
+
+PROTOS = {"tcp": 6, "udp": 17, "icmp": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One table that a packet passed: its name, the flow's text, which spec object the flow is for, what it did."""
+
+    table: str
+    matched: str
+    origin: str
+    actions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What one host does with a packet. `output` are the ofports it leaves by, `tunnel` the VTEP it is sent to."""
+
+    steps: tuple[Step, ...]
+    outputs: tuple[int, ...]
+    tunnel: str | None
+    answered: bool  # sent back out of the port that it came in by (ARP, neighbour discovery)
+
+
+def origins(view: View) -> dict[int, Flow]:
+    """Cookie to flow of everything that the view compiles to."""
+    return {flow.cookie: flow for flow in compile_view(view).flows}
+
+
+def origin_text(cookie: int, known: Mapping[int, Flow], names: Mapping[str, str]) -> str:
+    """`endpoint/web-1` for a cookie; names maps ids to names. Strangers' and stale flows are called so."""
+    flow = known.get(cookie)
+    if flow is None:
+        return "stale" if is_ours(cookie) else "stranger"
+    return f"{flow.origin.kind}/{names.get(flow.origin.name, flow.origin.name)}"
+
+
+def table_name(table: int) -> str:
+    """The table's name; a number that is no table of ours stays a number."""
+    try:
+        return Table(table).name
+    except ValueError:
+        return str(table)
+
+
+def packet(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
+    """The ofproto/trace flow of a packet between two endpoints of one network (ovs-fields(7) syntax).
+
+    proto is icmp, tcp or udp. IPv4 where both have it, else IPv6; both without an address: a bare Ethernet frame.
+    """
+    ethernet = f"in_port={source.ofport},dl_src={source.mac_address},dl_dst={target.mac_address}"
+    return f"{ethernet}{_layer3(source, target, proto, port)}"
+
+
+def arriving(network: Network, tunnel: int, source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
+    """The same packet as it comes out of the tunnel at the target's host."""
+    ethernet = f"in_port={tunnel},tun_id={network.vxlan_vni},dl_src={source.mac_address},dl_dst={target.mac_address}"
+    return f"{ethernet}{_layer3(source, target, proto, port)}"
+
+
+def _layer3(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
+    if source.ipv4_address and target.ipv4_address:
+        name, addresses = proto, _addresses("nw", source.ipv4_address, target.ipv4_address)
+    elif source.ipv6_address and target.ipv6_address:
+        name, addresses = f"{proto}6", _addresses("ipv6", source.ipv6_address, target.ipv6_address)
+    else:
+        return ""
+    last = "icmp_type=8" if name == "icmp" else "icmp_type=128" if name == "icmp6" else f"tp_dst={port or 80}"
+    return f",{name},{addresses},nw_ttl=64,{last}"
+
+
+def _addresses(prefix: str, source: IPv4Address | IPv6Address, target: IPv4Address | IPv6Address) -> str:
+    return f"{prefix}_src={source},{prefix}_dst={target}"
+
+
+_STEP = re.compile(r"^\s*(\d+)\. (.*?)(?:, )?priority (\d+)(?:, cookie (0x[0-9a-f]+))?$")
+_MISS = re.compile(r"^\s*(\d+)\. No match\.$")
+_OUTPUT = re.compile(r"-> output port is (\d+)")
+_TUNNEL = re.compile(r"set_field:(\S+)->tun_dst")
+
+
+def parse_trace(text: str, known: Mapping[int, Flow], names: Mapping[str, str], tunnel: int | None) -> Trace:
+    """Read the output of `ovs-appctl ofproto/trace`."""
+    steps: list[Step] = []
+    outputs: list[int] = []
+    vtep: str | None = None
+    toward: str | None = None
+    answered = False
+    skipped = "skipping output to input port"
+    lines = text.split("Final flow:")[0].splitlines()
+    for number, line in enumerate(lines):
+        if found := _STEP.match(line):
+            table, matched, priority, cookie = found.groups()
+            origin = origin_text(int(cookie, 16) if cookie else 0, known, names)
+            steps.append(Step(table_name(int(table)), f"{matched or 'any'} (priority {priority})", origin, ()))
+        elif found := _MISS.match(line):
+            steps.append(Step(table_name(int(found[1])), "no match", "pipeline/miss", ()))
+        elif steps and line.startswith(" ") and line.strip():
+            step = steps[-1]
+            steps[-1] = Step(step.table, step.matched, step.origin, (*step.actions, line.strip()))
+        if found := _TUNNEL.search(line):
+            toward = found[1]
+        if line.strip() == "IN_PORT":
+            answered = True
+        if found := _OUTPUT.search(line):
+            if number + 1 < len(lines) and skipped in lines[number + 1]:
+                continue
+            outputs.append(int(found[1]))
+            if tunnel is not None and int(found[1]) == tunnel:
+                vtep = toward
+    return Trace(tuple(steps), tuple(outputs), vtep, answered)
+
+
+_DUMP = re.compile(
+    r"cookie=(?P<cookie>0x[0-9a-f]+|0), duration=(?P<duration>[\d.]+)s, table=(?P<table>\d+), "
+    r"n_packets=(?P<packets>\d+), n_bytes=(?P<bytes>\d+), (?P<rest>.*?)\s*actions=(?P<actions>.*)$"
+)
+
+
+def parse_dump(lines: Iterable[str], known: Mapping[int, Flow], names: Mapping[str, str]) -> list[dict[str, object]]:
+    """Rows of `ovs-ofctl dump-flows`, with table names and origins. Durations are in seconds."""
+    rows: list[dict[str, object]] = []
+    for line in lines:
+        found = _DUMP.search(line)
+        if found is None:
+            continue
+        cookie = int(found["cookie"], 16)
+        priority = re.search(r"priority=(\d+)", found["rest"])
+        rows.append(
+            {
+                "table": table_name(int(found["table"])),
+                "table_id": int(found["table"]),
+                "priority": int(priority[1]) if priority else 32768,
+                "match": re.sub(r"(?:[a-z_]+_age=\d+, )*(?:priority=\d+)?,?", "", found["rest"], count=1).strip(", "),
+                "actions": found["actions"],
+                "origin": origin_text(cookie, known, names),
+                "cookie": f"{cookie:#x}",
+                "packets": int(found["packets"]),
+                "bytes": int(found["bytes"]),
+                "duration_s": float(found["duration"]),
+            }
+        )
+    return rows
