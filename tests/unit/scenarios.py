@@ -1,0 +1,51 @@
+"""Named whole systems, as YAML-like specs: golden files, the documents and the tests on a real switch use the same ones."""
+
+from __future__ import annotations
+
+from specs.snapshot import snapshot
+from specs.view import View, view
+from tests.unit import worlds
+
+TUNNEL = 65279
+
+HOSTS = [worlds.host(f"h{i}", f"198.18.0.{10 + i}") for i in (1, 2, 3)]
+
+SCENARIOS: dict[str, list[tuple[str, str]]] = {
+    # two networks with one subnet: web-1 and web-2 on two hosts, and strangers with the same addresses
+    "two-networks": [
+        *HOSTS,
+        worlds.network("amber", 7, v6=False),
+        worlds.network("blue", 8, v6=False),
+        worlds.endpoint("web-1", "amber", "h1", 2, 1, v6=False),
+        worlds.endpoint("web-2", "amber", "h2", 3, 1, v6=False),
+        worlds.endpoint("db-1", "blue", "h1", 2, 2, v6=False),
+        worlds.endpoint("db-3", "blue", "h3", 3, 1, v6=False),
+    ],
+    "dual-stack": [
+        *HOSTS,
+        worlds.network("amber", 7),
+        worlds.endpoint("web-1", "amber", "h1", 2, 1),
+        worlds.endpoint("web-2", "amber", "h2", 3, 1),
+    ],
+    "no-range": [
+        *HOSTS,
+        worlds.network("wire", 9, v4=False, v6=False),
+        worlds.endpoint("a", "wire", "h1", 2, 1, v4=False, v6=False),
+        worlds.endpoint("b", "wire", "h2", 3, 1, v4=False, v6=False),
+    ],
+    # second has first's MAC: it is closed everywhere
+    "conflict": [
+        *HOSTS,
+        worlds.network("amber", 7, v6=False),
+        worlds.endpoint("first", "amber", "h1", 2, 1, v6=False),
+        worlds.endpoint("second", "amber", "h2", 2, 1, v6=False),
+        worlds.endpoint("third", "amber", "h2", 3, 2, v6=False),
+    ],
+}
+
+
+def view_of(scenario: str, host: str) -> View:
+    """The view of one host, with all its ports there."""
+    state = snapshot((key, value, born) for born, (key, value) in enumerate(SCENARIOS[scenario], start=1))
+    ports = {e.id: e.ofport for e in state.endpoints.values() if e.host == host}
+    return view(state, host, ports, TUNNEL)

@@ -1,0 +1,45 @@
+"""The flows of each scenario and host, as ovs-ofctl prints them. Read the diff aloud before you commit it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controller.compile import compile_view
+from pipeline.tables import Table
+from pipeline.text import flow_text, group_text
+from tests.unit.scenarios import SCENARIOS, view_of
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+def dump(scenario: str, host: str) -> str:
+    program = compile_view(view_of(scenario, host))
+    lines = []
+    for table in Table:
+        flows = [flow for flow in program.flows if flow.table is table]
+        if flows:
+            lines += [f"# {table.name}", *(f"{flow_text(f, cookie=False)}  # {f.origin}" for f in flows)]
+    if program.groups:
+        lines += ["# groups", *(f"{group_text(g)}  # {g.origin}" for g in program.groups)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("host", ["h1", "h2", "h3"])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_golden(scenario: str, host: str, update_golden: bool) -> None:
+    path = GOLDEN / f"{scenario}.{host}.flows"
+    if update_golden:
+        path.write_text(dump(scenario, host))
+    assert path.read_text() == dump(scenario, host), f"run pytest --update-golden and read the difference of {path.name}"
+
+
+def test_the_loser_of_a_conflict_has_no_flow_anywhere() -> None:
+    for host in ("h1", "h2", "h3"):
+        assert "endpoint/second" not in dump("conflict", host)
+    assert ("endpoint/second", "02:57:0a:00:00:02 belongs to endpoint first") in view_of("conflict", "h2").problems
+
+
+def test_a_host_without_members_has_the_base_only() -> None:
+    assert {flow.origin.kind for flow in compile_view(view_of("dual-stack", "h3")).flows} == {"pipeline"}
