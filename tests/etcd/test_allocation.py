@@ -1,0 +1,133 @@
+"""Allocation against a real etcd: nothing twice, nothing leaked, few round trips."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from specs import keys, pools
+from specs.allocation import Specs
+from specs.errors import Conflict, Exhausted, Invalid, NotFound
+from specs.records import Endpoint, Host
+from specs.store import Put, Store
+
+
+@pytest.fixture
+def specs(store: Store) -> Specs:
+    return Specs(store)
+
+
+def taken_numbers(store: Store, prefix: str) -> set[int]:
+    found = set()
+    for entry in store.list(prefix)[1]:
+        bits, block = pools.parse(entry.value), int(entry.key.rpartition("/")[2])
+        found |= {block * pools.BLOCK_BITS + i for i in range(bits.bit_length()) if bits >> i & 1}
+    return found
+
+
+def test_two_networks_may_have_the_same_range(specs: Specs) -> None:
+    amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24", "ipv6_range": "fd00::/64"})
+    blue, _ = specs.create_network({"name": "blue", "ip_range": "10.0.0.0/24"})
+    assert (amber.vxlan_vni, blue.vxlan_vni) == (1, 2)
+    assert (str(amber.gateway), str(amber.ipv6_gateway)) == ("10.0.0.1/24", "fd00::1/64")
+    one, _, _ = specs.create_endpoint({"network_id": amber.id, "host": "h1"})
+    two, _, _ = specs.create_endpoint({"network_id": blue.id, "host": "h1"})
+    assert str(one.ipv4_address) == str(two.ipv4_address) == "10.0.0.2"
+    assert (str(one.ipv6_address), one.mac_address) == ("fd00::2", "02:57:0a:00:00:02")
+    assert (one.ofport, two.ofport) == (1, 2)
+
+
+def test_what_is_taken_says_by_whom(specs: Specs) -> None:
+    amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/29", "vxlan_vni": 7})
+    with pytest.raises(Conflict, match="VNI 7 is taken by network amber"):
+        specs.create_network({"name": "blue", "vxlan_vni": 7})
+    with pytest.raises(Conflict, match="the name amber belongs to network"):
+        specs.create_network({"name": "amber"})
+    specs.create_endpoint({"network_id": amber.id, "host": "h1", "ipv4_address": "10.0.0.4", "name": "web"})
+    with pytest.raises(Conflict, match="10.0.0.4 is taken by endpoint web"):
+        specs.create_endpoint({"network_id": amber.id, "host": "h2", "ipv4_address": "10.0.0.4"})
+    with pytest.raises(Conflict, match="gateway"):
+        specs.create_endpoint({"network_id": amber.id, "host": "h2", "ipv4_address": "10.0.0.1"})
+    for outside in ("10.0.1.4", "10.0.0.7", "10.0.0.0"):
+        with pytest.raises(Invalid, match="a host address of 10.0.0.0/29"):
+            specs.create_endpoint({"network_id": amber.id, "host": "h2", "ipv4_address": outside})
+    with pytest.raises(Conflict, match="network amber has 1 endpoint"):
+        specs.delete_network(amber.id)
+    with pytest.raises(NotFound):
+        specs.create_endpoint({"network_id": "nowhere", "host": "h1"})
+
+
+def test_exhausted_and_used_again(specs: Specs) -> None:
+    amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/29"})
+    made = [specs.create_endpoint({"network_id": amber.id, "host": "h1"})[0] for _ in range(5)]
+    with pytest.raises(Exhausted, match="network amber: no free address is left in 10.0.0.0/29"):
+        specs.create_endpoint({"network_id": amber.id, "host": "h1"})
+    specs.delete_endpoint(amber.id, made[2].id)
+    again, _, _ = specs.create_endpoint({"network_id": amber.id, "host": "h1"})
+    assert again.ipv4_address == made[2].ipv4_address
+
+
+def test_concurrent_writers_never_get_the_same(etcd, request) -> None:  # type: ignore[no-untyped-def]
+    prefix = f"/{request.node.name}"
+    agents = [Specs(Store([etcd.url], prefix=prefix)) for _ in range(4)]
+    amber, _ = agents[0].create_network({"name": "amber", "ip_range": "10.0.0.0/22"})
+
+    def attach(number: int) -> Endpoint:
+        return agents[number % 4].create_endpoint({"network_id": amber.id, "host": f"h{number % 2}"})[0]
+
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(attach, range(80)))
+        assert len({e.ipv4_address for e in made}) == 80
+        assert len({(e.host, e.ofport) for e in made}) == 80
+        list(threads.map(lambda e: agents[0].delete_endpoint(amber.id, e.id), made[::2]))
+    store, left = agents[0].store, agents[0].endpoints(amber.id)
+    base = int(amber.ip_range.network_address)  # type: ignore[union-attr]
+    assert taken_numbers(store, keys.pool_v4(amber.id)) == {int(e.ipv4_address) - base for e in left}  # type: ignore[arg-type]
+    for host in ("h0", "h1"):
+        assert taken_numbers(store, keys.pool_ofport(host)) == {e.ofport for e in left if e.host == host}
+
+
+def test_a_full_slash_16_allocates_in_few_round_trips(specs: Specs) -> None:
+    big, _ = specs.create_network({"name": "big", "ip_range": "10.0.0.0/16"})
+    for block in range(16):
+        bits = pools.FULL if block < 15 else pools.FULL >> 500
+        specs.store.txn([], [Put(f"{keys.pool_v4(big.id)}{block}", pools.format_block(bits))])
+    before = specs.store.calls
+    endpoint, _, _ = specs.create_endpoint({"network_id": big.id, "host": "h1"})
+    assert int(endpoint.ipv4_address) - int(big.ip_range.network_address) == 65536 - 500  # type: ignore[arg-type, union-attr]
+    assert specs.store.calls - before <= 3
+
+
+def test_a_network_cannot_go_under_a_new_endpoint(specs: Specs) -> None:
+    for number in range(10):
+        network, _ = specs.create_network({"name": f"n{number}", "ip_range": "10.0.0.0/24"})
+        results: list[str] = []
+
+        def create(network_id: str = network.id, results: list[str] = results) -> None:
+            try:
+                specs.create_endpoint({"network_id": network_id, "host": "h1"})
+                results.append("created")
+            except NotFound:
+                results.append("no network")
+
+        thread = threading.Thread(target=create)
+        thread.start()
+        try:
+            specs.delete_network(network.id)
+            deleted = True
+        except Conflict:
+            deleted = False
+        thread.join()
+        assert results == (["no network"] if deleted else ["created"])
+        assert len(specs.endpoints(network.id)) == (0 if deleted else 1)
+
+
+def test_a_vtep_has_one_host_and_nothing_is_written_twice(specs: Specs) -> None:
+    first = specs.put_host(Host(name="h1", vtep="198.18.0.11"))  # type: ignore[arg-type]
+    assert specs.put_host(Host(name="h1", vtep="198.18.0.11")) == first  # type: ignore[arg-type]
+    with pytest.raises(Conflict, match="VTEP 198.18.0.11 belongs to host h1"):
+        specs.put_host(Host(name="h2", vtep="198.18.0.11"))  # type: ignore[arg-type]
+    specs.put_host(Host(name="h1", vtep="198.18.0.12"))  # type: ignore[arg-type]
+    specs.put_host(Host(name="h2", vtep="198.18.0.11"))  # type: ignore[arg-type]
