@@ -1,0 +1,408 @@
+"""The client of Open vSwitch's database; the only module that imports the `ovs` package.
+
+One background thread owns the connection and is its only user; other threads hand it transactions through a queue and a socketpair
+and sleep on events. In `ryu-manager` the threads are green: nothing here blocks but `select` and `Event.wait`, and the pair is
+non-blocking (a pipe is not enough: eventlet's `os.read` waits on a non-blocking one too). The replica is kept by notifications, so one more port costs the same whatever their number.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import ovs.db.idl
+import ovs.json
+import ovs.jsonrpc
+import ovs.poller
+
+from ovsdb import jsonstream
+from ovsdb.replica import Replica
+from ovsdb.rows import (
+    CreatePort,
+    DeletePort,
+    Observed,
+    ObservedPort,
+    Op,
+    diff,
+    endpoint_port,
+    integration_bridge,
+)
+from ovsdb.schema import DATABASE, TABLES, schema
+from ovsdb.transact import Json, bump_next_cfg, operations
+from specs.errors import Conflict, Unavailable, WarrenError
+
+log = logging.getLogger("warren.ovsdb")
+
+Changed = Callable[[set[str]], None]
+TIMEOUT_S = 5.0
+RETRY_S = 1.0
+BACKOFF_MS = (100, 1000)  # an attach may be waiting
+PROBE_MS = 5000  # keepalive of a TCP or TLS remote; none on a unix socket
+
+if ovs.json.PARSER == ovs.json.PARSER_PY:
+    ovs.json.Parser = jsonstream.Parser  # see there: 30 times faster than the package's own
+
+
+class _Poll:
+    """`poll` in the form that `ovs.poller` wants: `select` would refuse file descriptors above 1023."""
+
+    def __init__(self) -> None:
+        self._events: dict[int, int] = {}
+
+    def register(self, fd: Any, events: int) -> None:
+        number = fd if isinstance(fd, int) else fd.fileno()
+        self._events[number] = self._events.get(number, 0) | events
+
+    def poll(self, timeout_ms: int) -> list[tuple[int, int]]:
+        poll = select.poll()
+        for fd, events in self._events.items():
+            poll.register(fd, events)
+        return poll.poll(timeout_ms)
+
+
+class _Request:
+    """A transaction on its way. The names with an underscore are what `Idl` calls on an outstanding transaction."""
+
+    def __init__(self, ops: list[Json]) -> None:
+        self.ops = ops
+        self.done = threading.Event()
+        self.reply: Any = None
+        self.cancelled = False
+
+    def _process_reply(self, message: Any) -> None:
+        self.reply = message
+        self.done.set()
+
+    @property
+    def _status(self) -> str:
+        return "incomplete"
+
+    @_status.setter
+    def _status(self, _value: str) -> None:
+        self.done.set()  # the connection broke: no reply
+
+
+class _Idl(ovs.db.idl.Idl):
+    """Hands every change of a row to `notified`; lets green threads run while a large first read is parsed."""
+
+    def __init__(self, remote: str, notified: Callable[[str, str, Any], None]) -> None:
+        helper = ovs.db.idl.SchemaHelper(schema_json=schema())
+        for table, columns in TABLES.items():
+            helper.register_columns(table, list(columns))
+        super().__init__(remote, helper, probe_interval=0 if remote.startswith("unix:") else PROBE_MS)
+        self._notified = notified
+        self._rows_parsed = 0
+        self._session.reconnect.set_backoff(*BACKOFF_MS)
+
+    def notify(self, event: str, row: Any, updates: Any = None) -> None:
+        self._notified(event, row._table.name, row)
+
+    def cooperative_yield(self) -> None:
+        self._rows_parsed += 1
+        if self._rows_parsed % 100 == 0:
+            time.sleep(0)
+
+    @property
+    def ready(self) -> bool:
+        return self.state == self.IDL_S_MONITORING and self._session.is_connected()
+
+    @property
+    def session_number(self) -> int:
+        return self._session.get_seqno()
+
+    def transact(self, request: _Request) -> None:
+        message = ovs.jsonrpc.Message.create_request("transact", [DATABASE, *request.ops])
+        if self._session.send(message):
+            request.done.set()
+        else:
+            self._outstanding_txns[message.id] = request
+
+
+class Ovsdb:
+    """A connection to ovsdb-server that makes itself anew. `on_change` is called in the connection's thread with what changed:
+    "ports" (an endpoint's or the tunnel's OpenFlow port), "bridge" (anything of the controller's part), "connection"."""
+
+    def __init__(self, remote: str, on_change: Changed | None = None) -> None:
+        self._remote = remote
+        self._on_change = on_change
+        self._replica = Replica()
+        self._queue: collections.deque[_Request] = collections.deque()
+        self._watches: list[tuple[Callable[[], bool], threading.Event]] = []
+        self._connected = False
+        self._session_read: int | None = None
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._wake_read: socket.socket | None = None
+        self._wake_write: socket.socket | None = None
+
+    # ---- life ---------------------------------------------------------------------------------------------------------
+
+    def connect(self, timeout_s: float = 0.0) -> bool:
+        """Start, and wait up to `timeout_s` for the first full read. Returns whether it is in; it goes on trying if not."""
+        if self._thread is None:
+            if hasattr(select, "poll"):  # eventlet takes it away
+                ovs.poller.SelectPoll = _Poll
+            self._wake_read, self._wake_write = socket.socketpair()
+            self._wake_read.setblocking(False)
+            self._wake_write.setblocking(False)
+            self._closing = False
+            self._thread = threading.Thread(target=self._run, name="ovsdb", daemon=True)
+            self._thread.start()
+        return self._wait_for(lambda: self._connected, time.monotonic() + timeout_s)
+
+    def close(self) -> None:
+        """Stop the thread and close the connection."""
+        if self._thread is None:
+            return
+        self._closing = True
+        self._wake()
+        self._thread.join()
+        self._thread = None
+        assert self._wake_read is not None and self._wake_write is not None
+        self._wake_read.close()
+        self._wake_write.close()
+
+    @property
+    def connected(self) -> bool:
+        """The server answers and its content has been read; if not, what is observed is what was last known."""
+        return self._connected
+
+    # ---- what is there ------------------------------------------------------------------------------------------------
+
+    def observed(self, endpoints: bool = False) -> Observed:
+        """All bridges and all ports but those of endpoints (unless asked for): the cost is that of what is returned."""
+        return self._replica.observed(endpoints)
+
+    def ports_of_endpoints(self) -> dict[str, int]:
+        """The OpenFlow port of every endpoint whose port ovs-vswitchd has made; a copy."""
+        return dict(self._replica.ofports)
+
+    def endpoint_ports(self) -> dict[str, ObservedPort]:
+        """All ports that agents made for endpoints, by endpoint id, whether they work or not; a copy (for the sweep)."""
+        return {port.endpoint: port for port in list(self._replica.interfaces.values()) if port.endpoint is not None}
+
+    def port(self, name: str) -> ObservedPort | None:
+        """The port of that name, if there is one."""
+        return self._replica.interfaces.get(name)
+
+    def ofport(self, name: str) -> int | None:
+        """The OpenFlow port number of the port of that name, if it works."""
+        port = self._replica.interfaces.get(name)
+        return port.ofport if port is not None and port.works else None
+
+    # ---- changes ------------------------------------------------------------------------------------------------------
+
+    def apply(self, ops: Iterable[Op], timeout_s: float = TIMEOUT_S) -> None:
+        """Apply the operations in one transaction and wait for the database's answer (not for ovs-vswitchd).
+        Raises `Conflict` if the database refuses, `Unavailable` if it does not answer."""
+        if rows := self._operations(ops):
+            self._transact(rows, time.monotonic() + timeout_s)
+
+    def ensure_bridge(
+        self, name: str, controller: str, host: str | None = None, timeout_s: float = 10.0, port_timeout_s: float = TIMEOUT_S
+    ) -> None:
+        """Make the integration bridge as it should be, on the kernel's datapath where there is one and in userspace where there
+        is none. That is tested, not guessed: the bridge is made on the kernel's, and if ovs-vswitchd has applied that and there
+        is still no local port, it is moved. A bridge that works stays where it is. Nothing is sent if nothing differs.
+        Raises `Conflict`, `Unavailable`."""
+        deadline = time.monotonic() + timeout_s
+        self._need_connection(deadline)
+        host = host or socket.gethostname()
+        found = self.observed().bridge(name)
+        if found is not None and found.works:
+            self.apply(diff((integration_bridge(name, controller, found.datapath_type, host),), self.observed()), port_timeout_s)
+            return
+        kinds = ("netdev",) if found is not None and found.datapath_type == "netdev" else ("system", "netdev")
+        for kind in kinds:
+            ops = diff((integration_bridge(name, controller, kind, host),), self.observed())
+            self._apply_and_settle(ops, deadline)
+            found = self.observed().bridge(name)
+            if found is not None and found.works:
+                log.info("bridge.made name=%s datapath_type=%s", name, kind)
+                return
+        error = found.local.error if found is not None and found.local is not None else None
+        raise Unavailable("ovs-vswitchd", f"it cannot make bridge {name}: {error or 'see its log'}")
+
+    def add_port(self, bridge: str, veth: str, ofport: int, endpoint_id: str, timeout_s: float = TIMEOUT_S) -> int:
+        """Put an endpoint's interface on the bridge and wait until it has an OpenFlow port; returns its number (OVS gives another
+        than `ofport` if that is taken). A port that is there already is left alone. Raises `Conflict` if the name is somebody
+        else's, `Unavailable` if ovs-vswitchd cannot open the interface (then the port is removed again) or does not answer."""
+        deadline = time.monotonic() + timeout_s
+        wanted = endpoint_port(veth, ofport, endpoint_id)
+        while True:
+            self._need_connection(deadline)
+            found = self.port(veth)
+            if found is not None and found.endpoint != endpoint_id:
+                raise Conflict(f"OVSDB has a port {veth!r} which is not that of endpoint {endpoint_id}")
+            try:
+                if found is not None and (found.error or found.ofport == -1 or found.ofport_request != ofport):
+                    self.del_port(veth, _left(deadline))  # an old failure, whose cause may be gone, or another number
+                    found = None
+                if found is None:
+                    self.apply([CreatePort(bridge, wanted)], _left(deadline))
+            except Unavailable:
+                if self._connected or time.monotonic() >= deadline:
+                    raise
+                continue  # the server went away and the outcome is unknown: look again when it is back
+            if self._wait_for(lambda: self._settled(veth), deadline):
+                break
+            if time.monotonic() >= deadline:
+                raise Unavailable("ovs-vswitchd", f"no OpenFlow port for {veth} within {timeout_s:g} s; its row stays in OVSDB")
+        port = self.port(veth)
+        assert port is not None, veth
+        if not port.works or port.ofport is None:
+            with contextlib.suppress(WarrenError):
+                self.apply([DeletePort(veth)])
+            raise Unavailable("ovs-vswitchd", port.error or f"could not add {veth} to {bridge}")
+        return port.ofport
+
+    def del_port(self, veth: str, timeout_s: float = TIMEOUT_S) -> None:
+        """Take an endpoint's port out of its bridge; nothing if it is not there. Raises `Conflict` if the port is not Warren's,
+        `Unavailable`."""
+        deadline = time.monotonic() + timeout_s
+        self._need_connection(deadline)
+        found = self.port(veth)
+        if found is None:
+            return
+        if not found.ours:
+            raise Conflict(f"OVSDB has a port {veth!r} which is not Warren's")
+        self.apply([DeletePort(veth)], _left(deadline))
+        self._wait_for(lambda: self.port(veth) is None, deadline)
+
+    # ---- inside -------------------------------------------------------------------------------------------------------
+
+    def _settled(self, name: str) -> bool:
+        port = self.port(name)
+        return port is not None and (port.ofport is not None or port.error is not None)
+
+    def _operations(self, ops: Iterable[Op]) -> list[Json]:
+        return operations(ops, self._replica.port_uuids, self._replica.bridge_uuids)
+
+    def _apply_and_settle(self, ops: Iterable[Op], deadline: float) -> None:
+        """Apply and wait until ovs-vswitchd has done what it can about it."""
+        select_next = {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["next_cfg"]}
+        results = self._transact([*self._operations(ops), bump_next_cfg(), select_next], deadline)
+        wanted = results[-1]["rows"][0]["next_cfg"]
+        if not self._wait_for(lambda: self._replica.cur_cfg >= wanted, deadline):
+            raise Unavailable("ovs-vswitchd", "it has not applied the configuration in time (is it running?)")
+
+    def _need_connection(self, deadline: float) -> None:
+        if not self._wait_for(lambda: self._connected, deadline):
+            raise Unavailable("ovsdb", f"no connection to {self._remote}")
+
+    def _transact(self, ops: list[Json], deadline: float) -> list[Json]:
+        request = _Request(ops)
+        self._queue.append(request)
+        self._wake()
+        if not request.done.wait(max(0.0, _left(deadline))):
+            request.cancelled = True
+            raise Unavailable("ovsdb", f"no answer from {self._remote}")
+        return _results(request.reply, ops)
+
+    def _wait_for(self, condition: Callable[[], bool], deadline: float) -> bool:
+        """Sleep until the condition holds; it is looked at again after each change of the replica."""
+        if condition():
+            return True
+        watch = (condition, threading.Event())
+        self._watches.append(watch)
+        try:
+            while not condition():
+                if (left := _left(deadline)) <= 0:
+                    return False
+                watch[1].wait(left)
+                watch[1].clear()
+            return True
+        finally:
+            self._watches.remove(watch)
+
+    def _wake(self) -> None:
+        if self._wake_write is not None:
+            with contextlib.suppress(OSError):  # full: it will wake anyway; closed: nobody to wake
+                self._wake_write.send(b"w")
+
+    # ---- the thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closing:
+            idl = _Idl(self._remote, self._notified)
+            self._session_read = None
+            try:
+                while not self._closing:
+                    self._turn(idl)
+            except Exception:  # the package raises on what it does not understand: begin again with a new replica
+                log.exception("ovsdb.client_failed remote=%s", self._remote)
+                time.sleep(RETRY_S)
+            finally:
+                idl.close()
+                self._set_connected(False)
+
+    def _turn(self, idl: _Idl) -> None:
+        idl.run()
+        if idl.ready and self._session_read != idl.session_number:
+            self._replica.load({name: table.rows.values() for name, table in idl.tables.items()})
+            self._session_read = idl.session_number
+        self._set_connected(idl.ready)
+        while self._queue and idl.ready:
+            request = self._queue.popleft()
+            if not request.cancelled:
+                idl.transact(request)
+        self._publish()
+        assert self._wake_read is not None
+        poller = ovs.poller.Poller()
+        poller.fd_wait(self._wake_read, ovs.poller.POLLIN)
+        idl.wait(poller)
+        poller.block()
+        with contextlib.suppress(BlockingIOError):
+            self._wake_read.recv(4096)
+
+    def _notified(self, event: str, table: str, row: Any) -> None:
+        # The first read of a session is taken as a whole instead: rows that went meanwhile are not told.
+        if self._session_read is not None:
+            self._replica.row_changed(event == ovs.db.idl.ROW_DELETE, table, row)
+
+    def _set_connected(self, connected: bool) -> None:
+        if connected != self._connected:
+            self._connected = connected
+            log.info("ovsdb.connected remote=%s" if connected else "ovsdb.disconnected remote=%s", self._remote)
+            self._replica.changed.add("connection")
+            self._publish()
+
+    def _publish(self) -> None:
+        changed = self._replica.take_changed()
+        if not changed:
+            return
+        for condition, event in tuple(self._watches):
+            if condition():
+                event.set()
+        told = changed - {"config"}
+        if told and self._on_change is not None:
+            self._on_change(told)
+
+
+def _left(deadline: float) -> float:
+    return deadline - time.monotonic()
+
+
+def _results(reply: Any, ops: list[Json]) -> list[Json]:
+    """The results of a transaction, or the error in them as an exception."""
+    if reply is None:
+        raise Unavailable("ovsdb", "the connection broke; whether the change was made is not known")
+    if reply.type == ovs.jsonrpc.Message.T_ERROR:
+        raise Unavailable("ovsdb", str(reply.error))
+    results: list[Json] = reply.result
+    for result in results:
+        if result and "error" in result:
+            text = f"{result['error']}: {result.get('details', '')}".rstrip(": ")
+            raise Conflict(f"OVSDB refused: {text}") if result["error"] == "constraint violation" else Unavailable("ovsdb", text)
+    for op, result in zip(ops, results, strict=False):
+        named = op["op"] == "mutate" and op["where"]
+        if named and result.get("count") == 0:
+            raise Unavailable("ovsdb", f"there is no {op['table'].lower()} {op['where'][0][2]!r}; nothing was changed")
+    return results

@@ -1,0 +1,255 @@
+"""The rows of the controller in OVSDB, as values: the bridge with its tunnel port, the mark that says whose a row is, and the
+difference between what should be there and what is. Pure; `ovsdb/client.py` reads and writes them.
+
+Rule for new kinds of rows: they carry `OWNER`, or a restarted process cannot know that they are ours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from specs.errors import Conflict
+
+OWNER = ("owner", "warren")
+ENDPOINT_KEY = "warren-endpoint"  # external_ids of an interface that the agent made: the endpoint's id
+BRIDGE = "br-warren"
+TUNNEL_PORT = "vxlan-warren"
+TUNNEL_OFPORT = 65_279  # asked for; OVS may give another number, so read it back
+VXLAN_UDP_PORT = 4789
+
+Map = Mapping[str, str]
+
+
+def _frozen(values: Map) -> Map:
+    return MappingProxyType(dict(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A port with one interface of the same name. `external_ids` are those of the Port and of the Interface."""
+
+    name: str
+    type: str = ""
+    options: Map = field(default_factory=dict)
+    ofport_request: int | None = None
+    external_ids: Map = field(default_factory=lambda: dict([OWNER]))
+
+
+@dataclass(frozen=True, slots=True)
+class Bridge:
+    """A bridge. Of `external_ids` and `other_config` only the keys named here are held: the rest is the administrator's."""
+
+    name: str
+    datapath_type: str
+    controller: str
+    fail_mode: str = "secure"
+    external_ids: Map = field(default_factory=lambda: dict([OWNER]))
+    other_config: Map = field(default_factory=dict)
+    ports: tuple[Port, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedPort:
+    """A port as it is. `ofport` is None until ovs-vswitchd has answered and -1 when it failed; `error` then says why."""
+
+    name: str
+    type: str = ""
+    options: Map = field(default_factory=dict)
+    ofport: int | None = None
+    ofport_request: int | None = None
+    external_ids: Map = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def ours(self) -> bool:
+        """Made by Warren: by the controller, or by the agent if `endpoint` is set."""
+        return self.external_ids.get(OWNER[0]) == OWNER[1]
+
+    @property
+    def endpoint(self) -> str | None:
+        """The endpoint that the agent made the port for."""
+        return self.external_ids.get(ENDPOINT_KEY) if self.ours else None
+
+    @property
+    def works(self) -> bool:
+        """ovs-vswitchd has it in its datapath."""
+        return self.ofport is not None and self.ofport >= 0 and self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedBridge:
+    """A bridge as it is; `local` is its port of the same name, which tells whether the datapath works."""
+
+    name: str
+    datapath_type: str = ""
+    fail_mode: str | None = None
+    controllers: tuple[str, ...] = ()
+    external_ids: Map = field(default_factory=dict)
+    other_config: Map = field(default_factory=dict)
+    local: ObservedPort | None = None
+
+    @property
+    def ours(self) -> bool:
+        """Made by Warren."""
+        return self.external_ids.get(OWNER[0]) == OWNER[1]
+
+    @property
+    def works(self) -> bool:
+        """ovs-vswitchd could make its datapath."""
+        return self.local is not None and self.local.works
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """All bridges, and all ports (without those of endpoints, unless asked for), by name."""
+
+    bridges: Map | Mapping[str, ObservedBridge] = field(default_factory=dict)
+    ports: Map | Mapping[str, ObservedPort] = field(default_factory=dict)
+
+    def bridge(self, name: str) -> ObservedBridge | None:
+        """The bridge of that name."""
+        return self.bridges.get(name)  # type: ignore[return-value]
+
+    def port(self, name: str) -> ObservedPort | None:
+        """The port of that name."""
+        return self.ports.get(name)  # type: ignore[return-value]
+
+
+# ---- operations: applied together, in one transaction ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CreateBridge:
+    """Insert the bridge with its local port, its controller and its ports."""
+
+    bridge: Bridge
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateBridge:
+    """Set columns, and keys in maps; what is not named stays as it is."""
+
+    name: str
+    columns: Map = field(default_factory=dict)
+    external_ids: Map = field(default_factory=dict)
+    other_config: Map = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SetController:
+    """Make `target` the only controller of the bridge."""
+
+    bridge: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteBridge:
+    """Delete the bridge with all its ports."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePort:
+    """Insert a port into a bridge."""
+
+    bridge: str
+    port: Port
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePort:
+    """Replace type, options and the number asked for of a port's interface."""
+
+    port: Port
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePort:
+    """Take a port out of its bridge."""
+
+    name: str
+
+
+Op = CreateBridge | UpdateBridge | SetController | DeleteBridge | CreatePort | UpdatePort | DeletePort
+
+
+# ---- what should be there --------------------------------------------------------------------------------------------
+
+
+def tunnel_port() -> Port:
+    """The one VXLAN port of all peers: flows say where to and with which VNI."""
+    options = {"remote_ip": "flow", "key": "flow", "dst_port": str(VXLAN_UDP_PORT)}
+    return Port(TUNNEL_PORT, "vxlan", _frozen(options), TUNNEL_OFPORT, _frozen(dict([OWNER])))
+
+
+def endpoint_port(veth: str, ofport: int, endpoint_id: str) -> Port:
+    """The port of an endpoint: the agent's row, not the controller's."""
+    return Port(veth, "", _frozen({}), ofport, _frozen(dict([OWNER, (ENDPOINT_KEY, endpoint_id)])))
+
+
+def integration_bridge(name: str, controller: str, datapath_type: str, host: str) -> Bridge:
+    """The integration bridge of a host. Its datapath id and MAC are fixed: OVS would else derive both from the lowest MAC of its
+    ports, and a new port could drop the OpenFlow connection."""
+    digest = hashlib.sha256(f"{host}/{name}".encode()).hexdigest()
+    hwaddr = "02:5a:" + ":".join(digest[i:i + 2] for i in range(0, 8, 2))
+    other = {"datapath-id": digest[:16], "hwaddr": hwaddr, "disable-in-band": "true"}
+    return Bridge(
+        name, datapath_type, controller, external_ids=_frozen(dict([OWNER])), other_config=_frozen(other), ports=(tunnel_port(),)
+    )
+
+
+def diff(desired: tuple[Bridge, ...], observed: Observed) -> tuple[Op, ...]:
+    """The operations that turn `observed` into `desired`. Endpoints' ports and strangers' rows are never in it; rows of the
+    controller that are not desired are removed. Raises `Conflict` where a stranger holds a name that we need."""
+    ops: list[Op] = []
+    for bridge in sorted(desired, key=lambda row: row.name):
+        ops += _bridge_ops(bridge, observed)
+    wanted_bridges = {bridge.name for bridge in desired}
+    wanted_ports = {port.name for bridge in desired for port in bridge.ports}
+    for name, port in sorted(observed.ports.items()):
+        if port.ours and port.endpoint is None and name not in wanted_ports | wanted_bridges:
+            ops.append(DeletePort(name))
+    for name, found in sorted(observed.bridges.items()):
+        if found.ours and name not in wanted_bridges:
+            ops.append(DeleteBridge(name))
+    return tuple(ops)
+
+
+def _bridge_ops(bridge: Bridge, observed: Observed) -> list[Op]:
+    found = observed.bridge(bridge.name)
+    if found is None:
+        holders = [port.name for port in (bridge, *bridge.ports) if observed.port(port.name) is not None]
+        if holders:
+            raise Conflict(f"OVSDB already has a port named {holders[0]!r}, which bridge {bridge.name!r} needs")
+        return [CreateBridge(bridge)]
+    if not found.ours:
+        raise Conflict(f"bridge {bridge.name!r} exists and is not Warren's (no external_ids:owner=warren)")
+    ops: list[Op] = []
+    wanted = {"datapath_type": bridge.datapath_type, "fail_mode": bridge.fail_mode}
+    columns = {name: value for name, value in wanted.items() if getattr(found, name) != value}
+    ids, other = _missing(bridge.external_ids, found.external_ids), _missing(bridge.other_config, found.other_config)
+    if columns or ids or other:
+        ops.append(UpdateBridge(bridge.name, _frozen(columns), _frozen(ids), _frozen(other)))
+    if found.controllers != (bridge.controller,):
+        ops.append(SetController(bridge.name, bridge.controller))
+    for port in sorted(bridge.ports, key=lambda row: row.name):
+        ops += _port_ops(bridge.name, port, observed.port(port.name))
+    return ops
+
+
+def _port_ops(bridge: str, port: Port, found: ObservedPort | None) -> list[Op]:
+    if found is None:
+        return [CreatePort(bridge, port)]
+    if not found.ours or found.endpoint is not None:
+        raise Conflict(f"port {port.name!r} exists and is not the controller's")
+    same = (found.type, dict(found.options), found.ofport_request) == (port.type, dict(port.options), port.ofport_request)
+    return [] if same else [UpdatePort(port)]
+
+
+def _missing(wanted: Map, found: Map) -> dict[str, str]:
+    return {key: value for key, value in wanted.items() if found.get(key) != value}

@@ -1,0 +1,46 @@
+"""The tables and columns of Open_vSwitch that Warren watches, as the part of the schema that the client needs. Pure.
+
+`Bridge.ports` and `Port.interfaces` are left out on purpose: with N ports each change of them costs O(N) in the client.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+DATABASE = "Open_vSwitch"
+
+_TEXT = {"type": "string"}
+_INTEGER = {"type": "integer"}
+_OPTIONAL_TEXT = {"type": {"key": "string", "min": 0, "max": 1}}
+_OPTIONAL_INTEGER = {"type": {"key": "integer", "min": 0, "max": 1}}
+_MAP = {"type": {"key": "string", "value": "string", "min": 0, "max": "unlimited"}}
+_CONTROLLERS = {"type": {"key": {"type": "uuid", "refTable": "Controller"}, "min": 0, "max": "unlimited"}}
+
+TABLES: dict[str, dict[str, Any]] = {
+    "Open_vSwitch": {"next_cfg": _INTEGER, "cur_cfg": _INTEGER},
+    "Bridge": {
+        "name": _TEXT,
+        "datapath_type": _TEXT,
+        "fail_mode": _OPTIONAL_TEXT,
+        "controller": _CONTROLLERS,
+        "external_ids": _MAP,
+        "other_config": _MAP,
+    },
+    "Controller": {"target": _TEXT},
+    "Port": {"name": _TEXT},
+    "Interface": {
+        "name": _TEXT,
+        "type": _TEXT,
+        "options": _MAP,
+        "ofport": _OPTIONAL_INTEGER,
+        "ofport_request": _OPTIONAL_INTEGER,
+        "external_ids": _MAP,
+        "error": _OPTIONAL_TEXT,
+    },
+}
+
+
+def schema() -> dict[str, Any]:
+    """A fresh copy, in the form that `get_schema` answers with."""
+    tables = {name: {"columns": {column: dict(kind) for column, kind in columns.items()}} for name, columns in TABLES.items()}
+    return {"name": DATABASE, "version": "8.0.0", "tables": tables}

@@ -1,0 +1,133 @@
+"""Operations on rows as RFC 7047 `transact` operations (JSON data). Pure.
+
+Ports go in and out of a bridge by mutation, so a bridge with a thousand ports does not send its whole `ports` column; the client
+does not even watch that column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ovsdb.rows import (
+    Bridge,
+    CreateBridge,
+    CreatePort,
+    DeleteBridge,
+    DeletePort,
+    Op,
+    Port,
+    SetController,
+    UpdateBridge,
+    UpdatePort,
+)
+
+Json = dict[str, Any]
+CONTROLLER_BACKOFF_MS = 1000  # OVS's own default of 8 s would be the outage after a restart of the controller
+
+
+def operations(ops: Iterable[Op], port_uuids: Mapping[str, str], bridge_uuids: Mapping[str, str]) -> list[Json]:
+    """All of `ops` for one transaction. The uuids are those of rows to delete, by name."""
+    found: list[Json] = []
+    for number, op in enumerate(ops):
+        found += _operation(op, f"n{number}", port_uuids, bridge_uuids)
+    return found
+
+
+def _operation(op: Op, tag: str, port_uuids: Mapping[str, str], bridge_uuids: Mapping[str, str]) -> list[Json]:
+    match op:
+        case CreateBridge(bridge):
+            return _create_bridge(bridge, tag)
+        case UpdateBridge(name, columns, external_ids, other_config):
+            changes: list[Json] = []
+            if columns:
+                changes.append(_update("Bridge", name, dict(columns)))
+            for column, values in (("external_ids", external_ids), ("other_config", other_config)):
+                if values:
+                    removal = [column, "delete", ["set", sorted(values)]]
+                    changes.append(_mutate("Bridge", name, [removal, [column, "insert", _map(values)]]))
+            return changes
+        case SetController(bridge_name, target):
+            return [_controller(target, tag), _update("Bridge", bridge_name, {"controller": _named(tag + "c")})]
+        case DeleteBridge(name):
+            return [
+                {"op": "mutate", "table": "Open_vSwitch", "where": [],
+                 "mutations": [["bridges", "delete", ["uuid", bridge_uuids[name]]]]}
+            ] if name in bridge_uuids else []
+        case CreatePort(bridge_name, port):
+            return [*_insert_port(port, tag), _mutate("Bridge", bridge_name, [["ports", "insert", _named(tag + "p")]])]
+        case UpdatePort(port):
+            return [_update("Interface", port.name, {
+                "type": port.type, "options": _map(port.options), "ofport_request": _optional(port.ofport_request)})]
+        case DeletePort(name):
+            return delete_port(port_uuids[name]) if name in port_uuids else []
+    raise AssertionError(op)
+
+
+def delete_port(uuid: str) -> list[Json]:
+    """Take the port out of whichever bridge has it; the database then drops its rows."""
+    return [{"op": "mutate", "table": "Bridge", "where": [], "mutations": [["ports", "delete", ["uuid", uuid]]]}]
+
+
+def bump_next_cfg() -> Json:
+    """ovs-vswitchd copies `next_cfg` to `cur_cfg` once it has applied all that is before it."""
+    return {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]]}
+
+
+def _create_bridge(bridge: Bridge, tag: str) -> list[Json]:
+    inserts = _insert_port(Port(bridge.name, "internal", external_ids={}), tag)
+    ports = [_named(tag + "p")]
+    for number, port in enumerate(bridge.ports):
+        inserts += _insert_port(port, f"{tag}x{number}")
+        ports.append(_named(f"{tag}x{number}p"))
+    row = {
+        "name": bridge.name,
+        "datapath_type": bridge.datapath_type,
+        "fail_mode": bridge.fail_mode,
+        "controller": _named(tag + "c"),
+        "external_ids": _map(bridge.external_ids),
+        "other_config": _map(bridge.other_config),
+        "ports": ["set", ports],
+    }
+    return [
+        *inserts,
+        _controller(bridge.controller, tag),
+        {"op": "insert", "table": "Bridge", "uuid-name": tag + "b", "row": row},
+        {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["bridges", "insert", _named(tag + "b")]]},
+    ]
+
+
+def _insert_port(port: Port, tag: str) -> list[Json]:
+    interface = {"name": port.name, "type": port.type, "options": _map(port.options), "external_ids": _map(port.external_ids)}
+    if port.ofport_request is not None:
+        interface["ofport_request"] = port.ofport_request
+    row = {"name": port.name, "interfaces": _named(tag + "i"), "external_ids": _map(port.external_ids)}
+    return [
+        {"op": "insert", "table": "Interface", "uuid-name": tag + "i", "row": interface},
+        {"op": "insert", "table": "Port", "uuid-name": tag + "p", "row": row},
+    ]
+
+
+def _controller(target: str, tag: str) -> Json:
+    row = {"target": target, "connection_mode": "out-of-band", "max_backoff": CONTROLLER_BACKOFF_MS}
+    return {"op": "insert", "table": "Controller", "uuid-name": tag + "c", "row": row}
+
+
+def _update(table: str, name: str, row: Json) -> Json:
+    return {"op": "update", "table": table, "where": [["name", "==", name]], "row": row}
+
+
+def _mutate(table: str, name: str, mutations: list[Any]) -> Json:
+    return {"op": "mutate", "table": table, "where": [["name", "==", name]], "mutations": mutations}
+
+
+def _named(tag: str) -> list[str]:
+    return ["named-uuid", tag]
+
+
+def _map(values: Mapping[str, str]) -> list[Any]:
+    return ["map", [[key, value] for key, value in sorted(values.items())]]
+
+
+def _optional(value: Any) -> Any:
+    return ["set", []] if value is None else value
