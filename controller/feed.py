@@ -133,7 +133,9 @@ def main() -> None:
     store = Store(
         list(config.etcd), config.prefix, cert=config.etcd_cert, key=config.etcd_key, ca=config.etcd_ca
     )
-    Feed(store, config.host, socket.socket(fileno=int(sys.argv[1]))).run()
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    channel.setblocking(True)  # made by a patched process, which makes all its sockets non-blocking
+    Feed(store, config.host, channel).run()
 
 
 if __name__ == "__main__":
