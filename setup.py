@@ -1,0 +1,62 @@
+"""Warren: an SDN controller for container networks over Open vSwitch."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+PACKAGES = [
+    "specs", "pipeline", "acl", "mirror", "controller", "controller.apps", "controller.features", "ovsdb", "agent",
+    "tools", "tools.graph", "cli", "lab",
+]  # fmt: skip
+
+setup(
+    name="warren",
+    version="0.1.0",
+    description="An SDN controller for container networks over Open vSwitch",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.12",
+    packages=PACKAGES,
+    install_requires=[
+        # ryu: upstream's master as a wheel; its eventlet pin holds dnspython below 2.3 (docs/adr/0001-ryu.md)
+        "csle-ryu-fork==4.37.0.dev3357",
+        "eventlet==0.33.2",
+        "dnspython==2.2.1",
+        "tinyrpc==1.0.4",
+        "ovs==4.0.0",
+        "pyroute2==0.9.7",
+        # etcd3's generated code wants an old protobuf (docs/adr/0003-etcd-child.md)
+        "etcd3==0.12.0",
+        "protobuf==3.20.3",
+        "grpcio==1.85.1",
+        "pyyaml==6.0.3",
+        "prometheus-client==0.26.0",
+        "networkx==3.6.1",
+        "graphviz==0.21",
+        "pydantic==2.14.3",
+        "fastapi==0.165.0",
+        "uvicorn==0.54.0",
+        "h11==0.16.0",
+        "typer==0.29.2",
+        "rich==15.0.0",
+        "httpx==0.28.1",
+    ],
+    extras_require={
+        "dev": [
+            "pytest==9.2.0",
+            "pytest-timeout==2.4.0",
+            "hypothesis==6.170.15",
+            "ruff==0.17.5",
+            "mypy==2.4.1",
+            "types-PyYAML",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "warren=cli.main:main",
+            "warren-agent=agent.main:main",
+            "graph_overlay=tools.graph.main:main",
+        ],
+    },
+)
