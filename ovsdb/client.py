@@ -1,8 +1,9 @@
 """The client of Open vSwitch's database; the only module that imports the `ovs` package.
 
-One background thread owns the connection and is its only user; other threads hand it transactions through a queue and a socketpair
-and sleep on events. In `ryu-manager` the threads are green: nothing here blocks but `select` and `Event.wait`, and the pair is
-non-blocking (a pipe is not enough: eventlet's `os.read` waits on a non-blocking one too). The replica is kept by notifications, so one more port costs the same whatever their number.
+One background thread owns the connection and is its only user; other threads hand it transactions through a queue, wake it
+through a socketpair and sleep on events. In `ryu-manager` the threads are green: nothing here blocks but `select` and
+`Event.wait`, and the pair is non-blocking (a pipe is not enough: eventlet's `os.read` waits on a non-blocking one too). The
+replica is kept by notifications, so one more port costs the same whatever their number.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class _Request:
         self.done.set()  # the connection broke: no reply
 
 
-class _Idl(ovs.db.idl.Idl):
+class _Idl(ovs.db.idl.Idl):  # type: ignore[misc]  # the package has no types
     """Hands every change of a row to `notified`; lets green threads run while a large first read is parsed."""
 
     def __init__(self, remote: str, notified: Callable[[str, str, Any], None]) -> None:
@@ -111,11 +112,11 @@ class _Idl(ovs.db.idl.Idl):
 
     @property
     def ready(self) -> bool:
-        return self.state == self.IDL_S_MONITORING and self._session.is_connected()
+        return bool(self.state == self.IDL_S_MONITORING and self._session.is_connected())
 
     @property
     def session_number(self) -> int:
-        return self._session.get_seqno()
+        return int(self._session.get_seqno())
 
     def transact(self, request: _Request) -> None:
         message = ovs.jsonrpc.Message.create_request("transact", [DATABASE, *request.ops])
@@ -165,7 +166,8 @@ class Ovsdb:
         self._wake()
         self._thread.join()
         self._thread = None
-        assert self._wake_read is not None and self._wake_write is not None
+        assert self._wake_read is not None
+        assert self._wake_write is not None
         self._wake_read.close()
         self._wake_write.close()
 

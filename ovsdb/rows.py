@@ -106,16 +106,16 @@ class ObservedBridge:
 class Observed:
     """All bridges, and all ports (without those of endpoints, unless asked for), by name."""
 
-    bridges: Map | Mapping[str, ObservedBridge] = field(default_factory=dict)
-    ports: Map | Mapping[str, ObservedPort] = field(default_factory=dict)
+    bridges: Mapping[str, ObservedBridge] = field(default_factory=dict)
+    ports: Mapping[str, ObservedPort] = field(default_factory=dict)
 
     def bridge(self, name: str) -> ObservedBridge | None:
         """The bridge of that name."""
-        return self.bridges.get(name)  # type: ignore[return-value]
+        return self.bridges.get(name)
 
     def port(self, name: str) -> ObservedPort | None:
         """The port of that name."""
-        return self.ports.get(name)  # type: ignore[return-value]
+        return self.ports.get(name)
 
 
 # ---- operations: applied together, in one transaction ----------------------------------------------------------------
@@ -223,7 +223,8 @@ def diff(desired: tuple[Bridge, ...], observed: Observed) -> tuple[Op, ...]:
 def _bridge_ops(bridge: Bridge, observed: Observed) -> list[Op]:
     found = observed.bridge(bridge.name)
     if found is None:
-        holders = [port.name for port in (bridge, *bridge.ports) if observed.port(port.name) is not None]
+        names = (bridge.name, *(port.name for port in bridge.ports))
+        holders = [name for name in names if observed.port(name) is not None]
         if holders:
             raise Conflict(f"OVSDB already has a port named {holders[0]!r}, which bridge {bridge.name!r} needs")
         return [CreateBridge(bridge)]

@@ -98,7 +98,9 @@ def _create_bridge(bridge: Bridge, tag: str) -> list[Json]:
 
 
 def _insert_port(port: Port, tag: str) -> list[Json]:
-    interface = {"name": port.name, "type": port.type, "options": _map(port.options), "external_ids": _map(port.external_ids)}
+    interface: Json = {
+        "name": port.name, "type": port.type, "options": _map(port.options), "external_ids": _map(port.external_ids)
+    }
     if port.ofport_request is not None:
         interface["ofport_request"] = port.ofport_request
     row = {"name": port.name, "interfaces": _named(tag + "i"), "external_ids": _map(port.external_ids)}

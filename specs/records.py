@@ -238,15 +238,19 @@ _EXPECTED = {
 }
 
 
+def expectation(kind: str, message: str) -> str:
+    """What would have been right, from a pydantic error's type and message."""
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    return _EXPECTED.get(kind, message[0].lower() + message[1:])
+
+
 def invalid(error: ValidationError, path: str = "") -> Invalid:
     """The first problem of a pydantic error as `Invalid`."""
     first = error.errors(include_url=False)[0]
     where = ".".join([path, *(str(part) for part in first["loc"] if not str(part).startswith("function"))]).strip(".")
     kind = first["type"]
-    if kind == "value_error":
-        expected = first["msg"].removeprefix("Value error, ")
-    else:
-        expected = _EXPECTED.get(kind, first["msg"][0].lower() + first["msg"][1:])
+    expected = expectation(kind, first["msg"])
     value = "nothing" if kind == "missing" else first["input"]
     if isinstance(value, dict) and kind == "value_error":
         value = value.get("name", "")

@@ -55,7 +55,8 @@ class Switch:
         socket = self.dir / "db.sock"
         deadline = time.monotonic() + 10
         while not socket.exists():
-            assert time.monotonic() < deadline and self.db.poll() is None
+            assert time.monotonic() < deadline
+            assert self.db.poll() is None
             time.sleep(0.01)
 
     def start_vswitchd(self) -> None:

@@ -1,0 +1,134 @@
+"""The agent's settings, read once from the environment: Warren's names first, SAND's as fallbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from specs.errors import Invalid
+from specs.settings import Settings, settings
+
+VERSION = "0.1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """Files of a certificate, its key and the authority that signs the peers' certificates."""
+
+    cert: str
+    key: str
+    ca: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that the environment decides. `attach_timeout_s` is in seconds, `underlay_mtu` in bytes."""
+
+    common: Settings
+    vtep: IPv4Address | IPv6Address | None
+    socket: str | None
+    http: tuple[str, int] | None
+    http_tls: Tls | None
+    api: str | None
+    underlay_mtu: int | None
+    attach_timeout_s: float
+
+    @property
+    def host(self) -> str:
+        """The name of the host that this agent serves."""
+        return self.common.host
+
+
+SETTINGS = """\
+  WARREN_HOST              this host's name                                  [hostname]              PUBLIC_HOSTNAME
+  WARREN_VTEP              its address on the underlay, for VXLAN             (required)              PUBLIC_IP
+  WARREN_ETCD              etcd's URLs, separated by commas                   http://127.0.0.1:2379   ETCD_HOSTS
+  WARREN_PREFIX            where Warren lives in etcd                         /warren                 ETCD_PREFIX
+  WARREN_ETCD_CERT/KEY/CA  client certificate for etcd                                                ETCD_TLS_CERT/ETCD_TLS_KEY/ETCD_CACERT
+  WARREN_OVSDB             Open vSwitch's database                            unix:/var/run/openvswitch/db.sock
+  WARREN_SOCKET            unix socket to listen on ('' = none)               /run/warren/agent.sock
+  WARREN_HTTP              host:port to listen on ('' = none)                 127.0.0.1:9999          HTTP_PORT (all addresses)
+  WARREN_TLS_CERT/KEY/CA   all three: HTTPS with required client certificates                         HTTP_TLS_CERT/HTTP_TLS_KEY/HTTP_TLS_CA
+  WARREN_API               URL at which other agents reach this one           from WARREN_HTTP
+  WARREN_UNDERLAY_MTU      MTU of the underlay, in bytes                      that of WARREN_VTEP's interface
+  WARREN_ATTACH_TIMEOUT_S  how long an attach waits for the controller        5
+  OVS_RUNDIR               where ovs-ofctl finds the switch                   /var/run/openvswitch
+"""
+
+
+def load(env: Mapping[str, str]) -> Config:
+    """Read the settings. Raises `Invalid` with the variable's name."""
+
+    def get(*names: str, default: str = "") -> str:
+        return next((env[name] for name in names if env.get(name)), default)
+
+    vtep = get("WARREN_VTEP", "PUBLIC_IP")
+    http_tls = _tls(env)
+    http = _http(env)
+    mtu = get("WARREN_UNDERLAY_MTU")
+    return Config(
+        common=settings(env),
+        vtep=_address("WARREN_VTEP", vtep) if vtep else None,
+        socket=env.get("WARREN_SOCKET", "/run/warren/agent.sock") or None,
+        http=http,
+        http_tls=http_tls,
+        api=get("WARREN_API") or _api(http, http_tls is not None, vtep),
+        underlay_mtu=int(_number("WARREN_UNDERLAY_MTU", mtu, 576)) if mtu else None,
+        attach_timeout_s=_number("WARREN_ATTACH_TIMEOUT_S", get("WARREN_ATTACH_TIMEOUT_S", default="5"), 0),
+    )
+
+
+def _http(env: Mapping[str, str]) -> tuple[str, int] | None:
+    if "WARREN_HTTP" in env:
+        if not env["WARREN_HTTP"]:
+            return None
+        host, _, port = env["WARREN_HTTP"].rpartition(":")
+        name = "WARREN_HTTP"
+    elif env.get("HTTP_PORT"):
+        host, port, name = "0.0.0.0", env["HTTP_PORT"], "HTTP_PORT"
+    else:
+        return "127.0.0.1", 9999
+    if not port.isdigit() or not 0 < int(port) < 65_536:
+        raise Invalid(name, env[name], "host:port, such as 127.0.0.1:9999" if name == "WARREN_HTTP" else "a port number")
+    return host.strip("[]") or "0.0.0.0", int(port)
+
+
+def _api(http: tuple[str, int] | None, tls: bool, vtep: str) -> str | None:
+    """An address that only this host can reach is of no use to the others: then there is none."""
+    if http is None:
+        return None
+    host, port = http
+    if host in ("0.0.0.0", "::"):
+        host = vtep
+    if not host or host == "localhost" or host == "::1" or host.startswith("127."):
+        return None
+    return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _tls(env: Mapping[str, str]) -> Tls | None:
+    names = {f"WARREN_TLS_{part}": f"HTTP_TLS_{part}" for part in ("CERT", "KEY", "CA")}
+    values = {ours: env.get(ours) or env.get(sands) or "" for ours, sands in names.items()}
+    if not any(values.values()):
+        return None
+    for name, value in values.items():
+        if not value:
+            raise Invalid(name, value, "a file: certificate, key and authority are set together")
+    return Tls(*values.values())
+
+
+def _address(name: str, text: str) -> IPv4Address | IPv6Address:
+    try:
+        return ip_address(text)
+    except ValueError:
+        raise Invalid(name, text, "an IP address, such as 192.0.2.1") from None
+
+
+def _number(name: str, text: str, least: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = least - 1
+    if not value >= least:
+        raise Invalid(name, text, f"a number of at least {least}")
+    return value

@@ -1,0 +1,248 @@
+"""Endpoints of this host: attach, detach, and keeping the host as the records say after restarts and foreign changes.
+
+An attach is: record (one etcd transaction) -> veth -> OVS port -> the controller says that it is up. Whatever fails, what was
+done is undone. A crash in between leaves a record, and `settle` completes it: it looks at records and at the host only,
+never at how they came about.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from agent import plug
+from agent.known import Known
+from agent.sand import EndpointCreate
+from ovsdb.client import Ovsdb
+from specs import keys
+from specs.allocation import Specs
+from specs.errors import Conflict, Invalid, NotFound, Unavailable, WarrenError
+from specs.records import Endpoint, Network, veth_name
+from specs.view import endpoint_mtu
+
+log = logging.getLogger("warren.endpoints")
+
+_FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport"}
+
+
+class Endpoints:
+    """The endpoints of one host. Thread-safe."""
+
+    def __init__(self, host: str, bridge: str, specs: Specs, ovsdb: Ovsdb, known: Known, attach_timeout_s: float) -> None:
+        self.host, self.known = host, known
+        self._bridge, self._specs, self._ovsdb = bridge, specs, ovsdb
+        self._attach_timeout_s = attach_timeout_s
+        self.orphaned: dict[str, str] = {}  # endpoint id -> network id: records of failed attaches that etcd still may have
+        self._plugged: dict[str, Endpoint] = {}  # as this process has plugged or adopted them
+        self._busy: set[str] = set()
+        self._busy_changed = threading.Condition()
+        self.released: Callable[[str], None] = lambda endpoint_id: None  # an operation on this endpoint has ended badly
+
+    # ---- attach and detach ----------------------------------------------------------------------------------------
+
+    def attach(self, request: EndpointCreate) -> tuple[Endpoint, Network]:
+        """Create and plug in; returns when packets can flow. Raises `WarrenError`, and then nothing is left."""
+        draft = request.model_dump(mode="json", include=_FIELDS)
+        draft |= {"host": self.host, "netns": request.netns, "active": request.activate, "id": request.id or str(uuid.uuid4())}
+        if not request.activate:
+            draft["interface"] = request.interface
+            return self._create(draft)[:2]
+        if request.netns is None:
+            expected = "the path of a network namespace, such as /run/netns/web-1"
+            raise Invalid("activate_params.ns_handle_path", "nothing", expected)
+        self._offload_off()  # the bridge must be there
+        params = request.activate_params
+        set_addr, move = (params.set_addr, params.move_veth) if params else (True, True)
+        began = time.monotonic()
+        with self._only(draft["id"]), contextlib.ExitStack() as stack:
+            if move:
+                draft["interface"] = stack.enter_context(plug.reserve(request.netns, request.interface))
+            else:
+                draft |= {"netns": None, "interface": request.interface or plug.peer_name(draft["id"])}
+            endpoint, network, revision = self._create(draft)
+            created = time.monotonic()
+            try:
+                self._plug(endpoint, network, set_addr)
+                stack.close()  # the name is taken for good
+                plugged = time.monotonic()
+                self._await(endpoint, revision)
+            except BaseException:
+                self._undo(endpoint)
+                raise
+        ended = time.monotonic()
+        log.info(
+            "endpoint.attached id=%s network=%s ms=%.1f record_ms=%.1f plug_ms=%.1f up_ms=%.1f",
+            endpoint.id, network.name, *(s * 1000 for s in (ended - began, created - began, plugged - created, ended - plugged)),
+        )  # fmt: skip
+        return endpoint, network
+
+    def detach(self, endpoint: Endpoint) -> None:
+        """Forget and unplug. Raises `Invalid` for another host's, `Unavailable`: then the endpoint is as before."""
+        if endpoint.host != self.host:
+            raise Invalid("endpoint", endpoint.id, f"an endpoint of this host ({self.host}); it is on {endpoint.host}")
+        with self._only(endpoint.id):
+            self._ovsdb.del_port(endpoint.veth)  # before the record goes: its number may be given out again at once
+            try:
+                self._delete(endpoint.network_id, endpoint.id)
+            except WarrenError:
+                self._plugged.pop(endpoint.id, None)
+                self.released(endpoint.id)
+                raise
+            plug.unplug(endpoint.veth)
+            self._plugged.pop(endpoint.id, None)
+        log.info("endpoint.detached id=%s", endpoint.id)
+
+    def _create(self, draft: dict[str, Any]) -> tuple[Endpoint, Network, int]:
+        try:
+            endpoint, network, revision = self._specs.create_endpoint(draft)
+        except Unavailable:
+            self.orphaned[draft["id"]] = draft["network_id"]  # the transaction may have come through
+            raise
+        self.known.wrote(keys.endpoint(network.id, endpoint.id), endpoint.encode(), revision)
+        return endpoint, network, revision
+
+    def _delete(self, network_id: str, endpoint_id: str) -> None:
+        with contextlib.suppress(NotFound):
+            revision = self._specs.delete_endpoint(network_id, endpoint_id)
+            self.known.wrote(keys.endpoint(network_id, endpoint_id), None, revision)
+
+    def _plug(self, endpoint: Endpoint, network: Network, set_addr: bool = True) -> None:
+        addresses = []
+        for address, network_range in ((endpoint.ipv4_address, network.ip_range), (endpoint.ipv6_address, network.ipv6_range)):
+            if set_addr and address is not None and network_range is not None:
+                addresses.append(f"{address}/{network_range.prefixlen}")
+        plug.plug(
+            veth=endpoint.veth,
+            netns=endpoint.netns,
+            interface=endpoint.interface,
+            mac=endpoint.mac_address,
+            addresses=addresses,
+            mtu=endpoint_mtu(list(self.known.snapshot.hosts.values()), network),
+            offload_off=self._offload_off(),
+        )
+        self._ovsdb.add_port(self._bridge, endpoint.veth, endpoint.ofport, endpoint.id)
+        self._plugged[endpoint.id] = endpoint
+
+    def _offload_off(self) -> bool:
+        """The userspace datapath does not finish checksums that a veth left to hardware: TCP would die, ping work."""
+        bridge = self._ovsdb.observed().bridge(self._bridge)
+        if bridge is None or not self._ovsdb.connected:
+            what = f"bridge {self._bridge} does not exist" if self._ovsdb.connected else "ovsdb-server does not answer"
+            raise Unavailable(f"Open vSwitch on {self.host}", f"{what}{self._controller_away()}")
+        return bridge.datapath_type == "netdev"
+
+    def _await(self, endpoint: Endpoint, revision: int) -> None:
+        state = self.known.states.wait(endpoint.id, revision, self._attach_timeout_s)
+        if state is None:
+            reason = self._controller_away() or f"; it has not programmed the endpoint within {self._attach_timeout_s:g} s"
+            raise Unavailable(f"the controller of {self.host}", reason.removeprefix("; "))
+        if state.state == "closed":
+            raise Conflict(f"endpoint {endpoint.name or endpoint.id} is closed: {state.reason}")
+
+    def _controller_away(self) -> str:
+        """What to add to an error when it is the controller that is missing."""
+        try:
+            entry = self._specs.store.get(keys.status_controller(self.host))
+            status = json.loads(entry.value) if entry else None
+        except (WarrenError, ValueError) as error:
+            return f"; {error}"
+        if status is None:
+            return f"; the controller of {self.host} does not run"
+        return "" if status.get("connected") else f"; the controller of {self.host} has no connection to the switch"
+
+    def _undo(self, endpoint: Endpoint) -> None:
+        """Take everything back; what cannot be done now is done by the settling thread."""
+        self._plugged.pop(endpoint.id, None)
+        self.orphaned[endpoint.id] = endpoint.network_id
+        try:
+            self._remove(endpoint.veth)
+            self._delete(endpoint.network_id, endpoint.id)
+            self.orphaned.pop(endpoint.id, None)
+        except WarrenError as error:
+            log.info("endpoint.undo_waits id=%s reason=%s", endpoint.id, error)
+            self.released(endpoint.id)
+
+    # ---- settling -------------------------------------------------------------------------------------------------
+
+    def settle(self, endpoint_id: str) -> str | None:
+        """Make this host as the record of one endpoint says; returns why that cannot be done now, or None."""
+        with self._only(endpoint_id, wait=False) as free:
+            if not free:
+                return None  # whoever is at it leaves it settled, or says so by `released`
+            try:
+                if endpoint_id in self.orphaned:
+                    self._remove(veth_name(endpoint_id))
+                    self._delete(self.orphaned[endpoint_id], endpoint_id)
+                    self.orphaned.pop(endpoint_id, None)
+                    return None
+                record = self.known.mine.get(endpoint_id)
+                if record is None or not record.active:
+                    self._plugged.pop(endpoint_id, None)
+                    self._remove(veth_name(endpoint_id))
+                    return None
+                return self._keep(record)
+            except WarrenError as error:
+                return str(error)
+            except Exception as error:  # one bad endpoint must not end the thread that settles all
+                log.exception("endpoint.settle_failed id=%s", endpoint_id)
+                return f"internal error: {error}"
+
+    def _keep(self, record: Endpoint) -> str | None:
+        """Adopt, complete or plug in anew. An endpoint without a namespace is plugged in by somebody else."""
+        if self._plugged.get(record.id) == record and self._ovsdb.ofport(record.veth) is not None:
+            return None
+        network = self.known.snapshot.networks.get(record.network_id)
+        if network is None:
+            return f"network {record.network_id} does not exist"
+        if record.netns is None:
+            if plug.exists(record.veth):
+                self._ovsdb.add_port(self._bridge, record.veth, record.ofport, record.id)
+            return None
+        self._plug(record, network)
+        return None
+
+    def sweep(self) -> set[str]:
+        """Remove what is Warren's on this host and belongs to no record; returns the ids of all records to settle.
+        Only after the first full read of the store."""
+        assert self.known.read.is_set()
+        ports = {port.name: endpoint_id for endpoint_id, port in self._ovsdb.endpoint_ports().items()}
+        veths = set(plug.veths())
+        wanted = {e.veth for e in list(self.known.mine.values()) if e.active}  # read last: attaches go on meanwhile
+        for veth in sorted((veths | set(ports)) - wanted):
+            log.info("endpoint.swept veth=%s endpoint=%s", veth, ports.get(veth, ""))
+            try:
+                self._remove(veth)
+            except WarrenError as error:
+                log.warning("endpoint.sweep_failed veth=%s reason=%s", veth, error)
+        return set(self.known.mine) | set(self.orphaned)
+
+    def _remove(self, veth: str) -> None:
+        self._ovsdb.del_port(veth)
+        plug.unplug(veth)
+
+    # ---- one at a time --------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _only(self, endpoint_id: str, wait: bool = True) -> Iterator[bool]:
+        """Work on one endpoint alone. Without `wait` it gives False when somebody else is at it."""
+        with self._busy_changed:
+            while wait and endpoint_id in self._busy:
+                self._busy_changed.wait()
+            free = endpoint_id not in self._busy
+            self._busy.add(endpoint_id)
+        if not free:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            with self._busy_changed:
+                self._busy.discard(endpoint_id)
+                self._busy_changed.notify_all()
+

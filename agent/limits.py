@@ -1,0 +1,53 @@
+"""An ASGI layer that bounds what a request's body may cost, before anything parses it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+BODY_LIMIT = 1_048_576  # bytes
+DRAIN_LIMIT = 64 * BODY_LIMIT  # a client that is still sending would miss an answer that comes with a reset
+
+
+class BodyLimit:
+    """Answers 413 in JSON when a body is longer than `BODY_LIMIT`; otherwise gives the application the whole body."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
+            await self.app(scope, receive, send)
+            return
+        body, length, more = bytearray(), 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            chunk = message.get("body", b"")
+            length += len(chunk)
+            more = message.get("more_body", False)
+            if length <= BODY_LIMIT:
+                body += chunk
+            elif length > DRAIN_LIMIT:
+                break
+        if length > BODY_LIMIT:
+            await _refuse(send)
+            return
+        given = False
+
+        async def replay() -> Any:
+            nonlocal given
+            if given:
+                return await receive()
+            given = True
+            return {"type": "http.request", "body": bytes(body), "more_body": False}
+
+        await self.app(scope, replay, send)
+
+
+async def _refuse(send: Any) -> None:
+    answer = json.dumps({"error": f"the body is longer than {BODY_LIMIT} bytes"}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode()), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": 413, "headers": headers})
+    await send({"type": "http.response.body", "body": answer})

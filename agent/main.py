@@ -1,0 +1,186 @@
+"""The process `warren-agent`: settings from the environment, one server on a unix socket and on TCP, an orderly quick end."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from agent.api import build
+from agent.config import SETTINGS, VERSION, Config, Tls, load
+from agent.connect import protocol
+from agent.service import Agent, make
+from specs.errors import Invalid, WarrenError
+
+log = logging.getLogger("warren.agent")
+
+SHUTDOWN_S = 2
+THREADS = 128  # attaches wait in threads; OVS and the kernel do not mind
+HELP = """Warren's agent: one on each host. It plugs containers (network namespaces) into networks, speaks SAND's HTTP API
+and more (see http://.../docs), registers its host in etcd, and keeps the host as the specs say after a restart.
+
+  WARREN_VTEP=192.0.2.1 WARREN_ETCD=http://192.0.2.9:2379 warren-agent
+  curl --unix-socket /run/warren/agent.sock http://agent/networks
+
+Settings are environment variables (default in brackets; at the right SAND's names, which are taken as well):
+"""
+
+
+def main() -> None:
+    """The console script. Exits with 2 and one line on standard error when it cannot start."""
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser("warren-agent", description=HELP + SETTINGS, formatter_class=style)
+    parser.add_argument("--version", action="version", version=VERSION)
+    parser.parse_args()
+    logging.basicConfig(
+        level=os.environ.get("WARREN_LOG", "INFO").upper(),
+        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("pyroute2").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        config = load(os.environ)
+        agent = make(config)
+        listeners = _listen(config)
+    except WarrenError as error:
+        print(f"warren-agent: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:  # a TLS file that cannot be read
+        print(f"warren-agent: {error}", file=sys.stderr)
+        sys.exit(2)
+    asyncio.run(serve(agent, listeners))
+    log.info("agent.ended host=%s", config.host)
+    # grpc's and the pool's threads may sit in calls that nobody waits for any more: everything of ours is closed
+    logging.shutdown()
+    os._exit(0)
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: there are two servers in this process, and one SIGTERM."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+async def serve(agent: Agent, listeners: list[tuple[socket.socket, Tls | None]]) -> None:
+    """Serve on the sockets until SIGTERM or SIGINT, then end everything."""
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, "dial"))
+    app = build(agent)
+    _more_threads()
+    servers = [_server(app, agent, tls) for _, tls in listeners]
+
+    def end() -> None:
+        log.info("agent.ending host=%s", agent.host.name)
+        agent.known.stop()  # wakes the attaches that wait: they undo what they have done and answer
+        for server in servers:
+            server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    agent.start()
+    log.info("agent.started host=%s version=%s listeners=%d", agent.host.name, VERSION, len(listeners))
+    await asyncio.gather(*(s.serve(sockets=[sock]) for s, (sock, _) in zip(servers, listeners, strict=True)))
+    await loop.run_in_executor(None, agent.stop)
+    _unlink(agent.config.socket)
+
+
+def _more_threads() -> None:
+    """Handlers that wait for the controller must not keep others from being served."""
+    import anyio.to_thread
+
+    anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+
+
+def _server(app: Any, agent: Agent, tls: Tls | None) -> Server:
+    options: dict[str, Any] = {}
+    if tls is not None:
+        options = {
+            "ssl_certfile": tls.cert,
+            "ssl_keyfile": tls.key,
+            "ssl_ca_certs": tls.ca,
+            "ssl_cert_reqs": ssl.CERT_REQUIRED,
+        }
+    return Server(
+        uvicorn.Config(
+            app,
+            http=protocol(agent.dial),
+            ws="none",
+            lifespan="off",
+            loop="asyncio",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_S,
+            **options,
+        )
+    )
+
+
+def _listen(config: Config) -> list[tuple[socket.socket, Tls | None]]:
+    """The sockets; in main, so that an address in use is a clear error. Raises `Invalid`."""
+    found: list[tuple[socket.socket, Tls | None]] = []
+    if config.socket:
+        found.append((_unix(config.socket), None))
+    if config.http:
+        found.append((_tcp(*config.http), config.http_tls))
+    if not found:
+        raise Invalid("WARREN_SOCKET", "", "a path, or WARREN_HTTP a host:port: the agent must listen somewhere")
+    return found
+
+
+def _unix(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(path) == 0:
+                raise Invalid("WARREN_SOCKET", path, "a socket that no other agent serves")
+        _unlink(path)  # left by a process that was killed
+        mask = os.umask(0o117)
+        try:
+            listener.bind(path)  # rw for user and group: whoever may connect is administrator of the networks
+        finally:
+            os.umask(mask)
+        listener.listen(1024)
+    except OSError as error:
+        raise Invalid("WARREN_SOCKET", path, f"a path to bind a unix socket to ({error.strerror or error})") from None
+    return listener
+
+
+def _tcp(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        raise Invalid("WARREN_HTTP", f"{host}:{port}", f"an address of this host and a free port ({error.strerror or error})") from None
+    return listener
+
+
+def _unlink(path: str | None) -> None:
+    if path:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Requests about another host go to that host's agent: its URL is in the host's record."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from agent.config import Tls
+from agent.connect import HOP
+from specs.errors import Unavailable, WarrenError
+from specs.records import Host
+
+
+class PeerError(WarrenError):
+    """What another agent answered, passed on."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.http_status = status
+
+
+class Peers:
+    """Connections to the other agents, kept open. Thread-safe."""
+
+    def __init__(self, tls: Tls | None, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._clients: dict[str, httpx.Client] = {}
+        self.tls = client_context(tls)
+
+    def request(self, host: Host, method: str, path: str, **kwargs: Any) -> httpx.Response:
+        """Ask the agent of `host`. Raises `Unavailable` when it does not answer, `PeerError` for its own errors."""
+        if not host.api:
+            raise Unavailable(f"the agent of {host.name}", "its record has no URL (set WARREN_HTTP or WARREN_API there)")
+        try:
+            answer = self._client(host.api).request(method, path, headers={HOP: "1"}, **kwargs)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the agent of {host.name}", f"{host.api}: {error}") from None
+        if answer.status_code >= 400:
+            raise PeerError(answer.status_code, _error(answer))
+        return answer
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+
+    def _client(self, api: str) -> httpx.Client:
+        with self._lock:
+            if api not in self._clients:
+                self._clients[api] = self._connect(api)
+            return self._clients[api]
+
+    def _connect(self, api: str) -> httpx.Client:
+        url = urlsplit(api)
+        if url.scheme == "unix":
+            transport = httpx.HTTPTransport(uds=url.path)
+            return httpx.Client(base_url="http://agent", transport=transport, timeout=self._timeout_s, trust_env=False)
+        verify: ssl.SSLContext | bool = self.tls if self.tls is not None else True
+        return httpx.Client(base_url=api, verify=verify, timeout=self._timeout_s, trust_env=False)
+
+
+def client_context(tls: Tls | None) -> ssl.SSLContext | None:
+    """What this agent shows to others and by what it knows them; None without certificates."""
+    if tls is None:
+        return None
+    context = ssl.create_default_context(cafile=tls.ca)
+    context.load_cert_chain(tls.cert, tls.key)
+    return context
+
+
+def _error(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:200]

@@ -1,0 +1,194 @@
+"""SAND's names <-> Warren's records: what requests look like and what is answered. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_interface
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from specs.records import (
+    Address4,
+    Address6,
+    Cidr4,
+    Cidr6,
+    Endpoint,
+    Host,
+    IfName,
+    Labels,
+    Mac,
+    Mtu,
+    Name,
+    Network,
+    Ofport,
+    Range4,
+    Range6,
+    Vni,
+)
+
+DEFAULT_RANGE = IPv4Network("10.0.0.0/24")  # SAND's, when a request names no range at all
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unset(cls, data: Any) -> Any:
+        """SAND's client is written in Go: what is not set may come as an empty string."""
+        return {k: v for k, v in data.items() if v != ""} if isinstance(data, dict) else data
+
+
+class NetworkCreate(_Body):
+    """POST /networks: SAND's fields, and Warren's: VNI, IPv6, MTU, labels. `ip_range: null` makes a network without IPv4."""
+
+    id: Name | None = None
+    name: Name | None = None
+    type: str = "overlay"
+    ip_range: Range4 | None = None
+    gateway: Cidr4 | None = None
+    vxlan_vni: Vni | None = None
+    ipv6_range: Range6 | None = None
+    ipv6_gateway: Cidr6 | None = None
+    mtu: Mtu | None = None
+    labels: Labels = {}
+
+    def values(self, network_id: str) -> dict[str, Any]:
+        """The new record's values: SAND's default range, the first address of a range as its gateway; null is none."""
+        said = self.model_fields_set
+        values = self.model_dump(exclude={"id"})
+        if not {"ip_range", "ipv6_range"} & said:
+            values["ip_range"] = DEFAULT_RANGE
+        for gateway, range_field in (("gateway", "ip_range"), ("ipv6_gateway", "ipv6_range")):
+            if gateway not in said:
+                values[gateway] = first_address(values[range_field])
+        values["name"] = self.name or f"net-sc-{network_id}"
+        return values
+
+
+def first_address(network: IPv4Network | IPv6Network | None) -> Any:
+    """The first host address of a range, with the prefix length."""
+    return None if network is None else ip_interface(f"{network.network_address + 1}/{network.prefixlen}")
+
+
+class ActivateParams(_Body):
+    """SAND's: the namespace's path; `set_addr` puts the addresses on the interface; `move_veth` moves it into the
+    namespace (otherwise it stays in the host's, for a runtime that moves it itself)."""
+
+    ns_handle_path: str | None = None
+    set_addr: bool = True
+    move_veth: bool = True
+
+
+class EndpointCreate(_Body):
+    """POST /endpoints: SAND's fields, and Warren's: name, labels, interface, ipv6_address, ofport, hostname."""
+
+    network_id: Name
+    activate: bool = True
+    activate_params: ActivateParams | None = None
+    ns_handle_path: str | None = None
+    ipv4_address: Address4 | None = None
+    mac_address: Mac | None = None
+    id: Name | None = None
+    name: Name | None = None
+    labels: Labels = {}
+    interface: IfName | None = None
+    ipv6_address: Address6 | None = None
+    hostname: Name | None = None
+    ofport: Ofport | None = None
+
+    @property
+    def netns(self) -> str | None:
+        """The namespace's path, wherever the request has it."""
+        nested = self.activate_params.ns_handle_path if self.activate_params else None
+        return nested or self.ns_handle_path
+
+
+class Apply(_Body):
+    """POST /apply: a YAML document; `prune` deletes what its sections no longer have, `dry_run` only tells."""
+
+    document: str
+    prune: bool = False
+    dry_run: bool = False
+
+
+class Trace(_Body):
+    """POST /trace: a packet between two endpoints (name or id)."""
+
+    src: str
+    dst: str
+    proto: str = "icmp"
+    port: int | None = None
+
+
+class HostTrace(_Body):
+    """POST /hosts/{name}/trace: `flow` as ofproto/trace takes it, such as `in_port=3,icmp,...`."""
+
+    flow: str
+
+
+def network_out(network: Network) -> dict[str, Any]:
+    """SAND's Network, with Warren's additions. There is no namespace per network: `ns_handle_path` is empty."""
+    data = network.data()
+    return {
+        "id": network.id,
+        "created_at": network.created_at or "",
+        "name": network.name,
+        "type": network.type,
+        "ns_handle_path": "",
+        "vxlan_vni": network.vxlan_vni,
+        "ip_range": data.get("ip_range", ""),
+        "gateway": data.get("gateway", ""),
+        "ipv6_range": data.get("ipv6_range", ""),
+        "ipv6_gateway": data.get("ipv6_gateway", ""),
+        "mtu": network.mtu,
+        "labels": network.labels,
+    }
+
+
+def endpoint_out(
+    endpoint: Endpoint, networks: Mapping[str, Network], hosts: Mapping[str, Host], state: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """SAND's Endpoint, with Warren's additions. `state` is what its host's controller reports."""
+    network, host = networks.get(endpoint.network_id), hosts.get(endpoint.host)
+    return {
+        "id": endpoint.id,
+        "network_id": endpoint.network_id,
+        "hostname": endpoint.host,
+        "host_ip": str(host.vtep) if host else "",
+        "api_hostname": api_hostname(host) or endpoint.host,
+        "created_at": endpoint.created_at or "",
+        "target_netns_path": endpoint.netns or "",
+        "overlay_veth_name": endpoint.veth,
+        "overlay_veth_mac": "",
+        "target_veth_name": endpoint.interface or "",
+        "target_veth_mac": endpoint.mac_address,
+        "target_veth_ip": cidr(endpoint.ipv4_address, network.ip_range if network else None),
+        "active": endpoint.active,
+        "target_veth_ipv6": cidr(endpoint.ipv6_address, network.ipv6_range if network else None),
+        "name": endpoint.name or "",
+        "network": network.name if network else "",
+        "ofport": endpoint.ofport,
+        "labels": endpoint.labels,
+        "state": (state or {}).get("state", ""),
+        "reason": (state or {}).get("reason", "") or "",
+    }
+
+
+def host_out(host: Host) -> dict[str, Any]:
+    """A host as Warren's own routes give it."""
+    return {"id": host.name, **host.data()}
+
+
+def cidr(address: Any, network: IPv4Network | IPv6Network | None) -> str:
+    """An address with its network's prefix length; empty without an address."""
+    if address is None:
+        return ""
+    return f"{address}/{network.prefixlen if network is not None else address.max_prefixlen}"
+
+
+def api_hostname(host: Host | None) -> str | None:
+    """The name or address at which a host's agent is reached; None when its URL has none (a unix socket)."""
+    return urlsplit(host.api).hostname if host and host.api else None

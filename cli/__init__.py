@@ -1,0 +1,1 @@
+"""The `warren` command: a thin client of an agent's HTTP API."""

@@ -1,0 +1,73 @@
+"""The `warren` command. Errors of the user end in one line on standard error and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cli import endpoint, host, network, operate
+from cli.client import Failure, Where
+
+app = typer.Typer(
+    help="Container networks over Open vSwitch, from specs in etcd.\n\n"
+    "Commands talk to an agent: --url or WARREN_URL, a laboratory that is up (--lab or WARREN_LAB), "
+    "or /run/warren/agent.sock. Objects go by name or id.",
+    epilog="Start here: warren lab up --hosts 3; warren network create amber; warren status",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(network.app, name="network")
+app.add_typer(endpoint.app, name="endpoint")
+app.add_typer(host.app, name="host")
+operate.register(app)
+
+try:
+    from cli.lab import app as lab
+except ModuleNotFoundError:  # installed without the laboratory
+    lab = None
+if lab is not None:
+    app.add_typer(lab, name="lab")
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    url: Annotated[str | None, typer.Option(help="The agent: http://HOST:PORT, https://... or unix:///PATH [WARREN_URL].")] = None,
+    lab: Annotated[str | None, typer.Option(help="Talk to this laboratory [WARREN_LAB].")] = None,
+) -> None:
+    context.obj = Where(url, lab)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script: runs one command and exits."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=arguments, prog_name="warren", standalone_mode=False)
+    except Failure as failure:
+        code = _fail(str(failure))
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader (`head`) has had enough: nothing to tell
+        code = 0
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        text = error.format_message()  # a usage error, whichever click typer stands on
+        if not text:  # help was shown instead of running nothing
+            code = 2
+        else:
+            code = _fail(f"{text} (--help tells more)")
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> int:
+    print(f"warren: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

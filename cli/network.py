@@ -1,0 +1,75 @@
+"""warren network ..."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cli import show
+from cli.context import Json, Timeout, Wait, await_hosts, client, labels, stated
+
+app = typer.Typer(help="Isolated layer 2 networks; two of them may use the same addresses.", no_args_is_help=True)
+Ref = Annotated[str, typer.Argument(metavar="NETWORK", help="Name or id.")]
+
+
+@app.command(epilog="Example: warren network create amber --ip-range 10.0.0.0/24 --wait")
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Unique; letters, digits, '.', '_', '-'.")],
+    ip_range: Annotated[str | None, typer.Option(help="IPv4 range in CIDR form [10.0.0.0/24].")] = None,
+    gateway: Annotated[str | None, typer.Option(help="Gateway with prefix length [the first address].")] = None,
+    ipv6_range: Annotated[str | None, typer.Option(help="IPv6 range in CIDR form.")] = None,
+    ipv6_gateway: Annotated[str | None, typer.Option(help="IPv6 gateway with prefix length.")] = None,
+    vni: Annotated[int | None, typer.Option(help="VXLAN network identifier [a free one].")] = None,
+    mtu: Annotated[int | None, typer.Option(help="MTU in bytes, at most what the underlay carries.")] = None,
+    label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+    json: Json = False,
+) -> None:
+    """Create a network."""
+    agent = client(context)
+    body = stated(
+        name=name, ip_range=ip_range, gateway=gateway, ipv6_range=ipv6_range, ipv6_gateway=ipv6_gateway,
+        vxlan_vni=vni, mtu=mtu, labels=labels(label),
+    )  # fmt: skip
+    network = agent.post("/networks", body)["network"]
+    if wait:
+        await_hosts(agent, timeout)
+    _print(network, json)
+
+
+@app.command("list", epilog="Example: warren network list --json | jq -r '.[].name'")
+def list_(context: typer.Context, json: Json = False) -> None:
+    """List the networks."""
+    networks = client(context).get("/networks")["networks"]
+    if json:
+        show.as_json(networks)
+        return
+    rows = [(n["name"], n["id"], n["vxlan_vni"], n["ip_range"], n["ipv6_range"], n["labels"]) for n in networks]
+    show.table(("NAME", "ID", "VNI", "IPV4", "IPV6", "LABELS"), rows, "no networks (warren network create NAME)")
+
+
+@app.command("show", epilog="Example: warren network show amber")
+def show_(context: typer.Context, network: Ref, json: Json = False) -> None:
+    """Show one network."""
+    _print(client(context).get(f"/networks/{network}")["network"], json)
+
+
+@app.command(epilog="Example: warren network delete amber")
+def delete(
+    context: typer.Context, network: Ref, wait: Wait = False, timeout: Timeout = 30.0
+) -> None:
+    """Delete a network; it must have no endpoints."""
+    agent = client(context)
+    agent.delete(f"/networks/{network}")
+    if wait:
+        await_hosts(agent, timeout)
+
+
+def _print(network: dict[str, Any], json: bool) -> None:
+    if json:
+        show.as_json(network)
+    else:
+        show.fields((k, v) for k, v in network.items() if k != "ns_handle_path")

@@ -1,0 +1,145 @@
+"""warren apply, export, status, trace, flows, check."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cli import show
+from cli.client import Failure
+from cli.context import Json, Timeout, Wait, await_hosts, client
+
+SIZE_LIMIT = 1_048_576  # bytes; as specs.document has it, which this command does not load
+Host = Annotated[str, typer.Argument(help="The host's name.")]
+
+
+def apply(
+    context: typer.Context,
+    file: Annotated[str, typer.Option("--file", "-f", help="A YAML document; - is standard input.")],
+    prune: Annotated[bool, typer.Option(help="Delete what the document's sections no longer have.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Only tell what would change.")] = False,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+    json: Json = False,
+) -> None:
+    """Make the specs say what a document says."""
+    agent = client(context)
+    body = {"document": _read(file), "prune": prune, "dry_run": dry_run}
+    changes = agent.post("/apply", body)["changes"]
+    if wait and not dry_run:
+        await_hosts(agent, timeout)
+    if json:
+        show.as_json(changes)
+        return
+    for change in changes:
+        print(f"{change['action']} {change['kind']} {change['name']}")
+        if change["action"] == "update":
+            for field, value in change["fields"].items():
+                print(f"    {field}: {value['old']} -> {value['new']}")
+    if not changes:
+        print("nothing to change")
+
+
+def export(context: typer.Context, json: Json = False) -> None:
+    """Print all specs as a document that `apply` takes."""
+    answer = client(context).get("/export", format="json" if json else None)
+    show.as_json(answer) if json else print(answer, end="")
+
+
+def status(context: typer.Context, wait: Wait = False, timeout: Timeout = 30.0, json: Json = False) -> None:
+    """Every host: who is alive, how far it has come, its endpoints, its problems."""
+    agent = client(context)
+    if wait:
+        await_hosts(agent, timeout)
+    found = agent.get("/status")
+    if json:
+        show.as_json(found["hosts"])
+        return
+    rows = [
+        (h["name"], h["agent"], h["controller"], found["revision"], h["revision"], _counts(h["endpoints"]), len(h["problems"]))
+        for h in found["hosts"]
+    ]
+    columns = ("HOST", "AGENT", "CONTROLLER", "WANTED", "APPLIED", "ENDPOINTS", "PROBLEMS")
+    show.table(columns, rows, "no hosts (start warren-agent on one)")
+    for host in found["hosts"]:
+        for problem in host["problems"]:
+            print(f"{host['name']}: {problem}")
+
+
+def trace(
+    context: typer.Context,
+    src: Annotated[str, typer.Argument(help="Endpoint that sends: name, NETWORK/NAME or id.")],
+    dst: Annotated[str, typer.Argument(help="Endpoint that should receive.")],
+    tcp: Annotated[int | None, typer.Option(metavar="PORT", help="A TCP SYN to this port.")] = None,
+    udp: Annotated[int | None, typer.Option(metavar="PORT", help="A UDP packet to this port.")] = None,
+    icmp: Annotated[bool, typer.Option("--icmp", help="An ICMP echo request (this is the default).")] = False,
+    json: Json = False,
+) -> None:
+    """Follow a packet through the tables of both hosts, without sending it."""
+    if (tcp is not None) + (udp is not None) + icmp > 1:
+        raise Failure("say one of --tcp, --udp, --icmp")
+    proto, port = ("tcp", tcp) if tcp is not None else ("udp", udp) if udp is not None else ("icmp", None)
+    found = client(context).post("/trace", {"src": src, "dst": dst, "proto": proto, "port": port})
+    if json:
+        show.as_json(found)
+    else:
+        print(found["text"].rstrip())
+    if found["verdict"] != "delivered":
+        raise typer.Exit(1)
+
+
+def flows(context: typer.Context, host: Host, json: Json = False) -> None:
+    """Dump a host's flows with the tables' names and what each flow exists for."""
+    found = client(context).get(f"/hosts/{host}/flows")["flows"]
+    if json:
+        show.as_json(found)
+        return
+    rows = [(f["table_name"], f["priority"], f["n_packets"], f["origin"], f["match"], f["actions"]) for f in found]
+    show.table(("TABLE", "PRIORITY", "PACKETS", "FOR", "MATCH", "ACTIONS"), rows, f"{host} has no flows")
+
+
+def check(context: typer.Context, host: Host, json: Json = False) -> None:
+    """Compare a host's flows with what the specs call for; exit code 1 when they differ."""
+    found = client(context).get(f"/hosts/{host}/check")
+    if json:
+        show.as_json(found)
+    else:
+        print(f"{host}: {found['flows']} flows, {len(found['missing'])} missing, {len(found['unexpected'])} unexpected")
+        for what in ("missing", "unexpected"):
+            for line in found[what]:
+                print(f"    {what}: {line}")
+    if found["missing"] or found["unexpected"]:
+        raise typer.Exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Put the commands into the main application."""
+    app.command(epilog="Example: warren apply -f examples/two-networks.yaml --dry-run")(apply)
+    app.command(epilog="Example: warren export > specs.yaml")(export)
+    app.command(epilog="Example: warren status --wait")(status)
+    app.command(epilog="Example: warren trace web-1 db-1 --tcp 5432")(trace)
+    app.command(epilog="Example: warren flows h1")(flows)
+    app.command(epilog="Example: warren check h1")(check)
+
+
+def _read(file: str) -> str:
+    try:
+        raw = sys.stdin.buffer.read(SIZE_LIMIT + 1) if file == "-" else _head(Path(file))
+        text = raw.decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
+    if len(raw) > SIZE_LIMIT:
+        raise Failure(f"{file}: longer than {SIZE_LIMIT} bytes")
+    return text
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(SIZE_LIMIT + 1)
+
+
+def _counts(counts: dict[str, Any]) -> str:
+    return " ".join(f"{count} {state}" for state, count in counts.items() if count) or "0"

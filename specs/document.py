@@ -1,0 +1,325 @@
+"""Documents: YAML in and out, and what separates a document from the store. Pure; `warren apply` and `export` stand on it.
+
+    networks:  [{name: amber, ip_range: 10.0.0.0/24}]
+    endpoints: [{name: web-1, network: amber, host: h1, netns: /run/netns/web-1}]
+
+What a document does not say stays as it is (or is allocated); `null` takes a value away.
+A section that it does not have is left alone, by `prune` too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from specs.errors import Invalid
+from specs.records import (
+    Address,
+    Address4,
+    Address6,
+    Cidr4,
+    Cidr6,
+    Endpoint,
+    Host,
+    IfName,
+    Labels,
+    Mac,
+    Mtu,
+    Name,
+    Network,
+    Ofport,
+    Range4,
+    Range6,
+    Record,
+    Vni,
+    invalid,
+)
+from specs.snapshot import Snapshot
+
+SIZE_LIMIT = 1_048_576  # bytes
+DEPTH_LIMIT = 16
+
+
+class _Item(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def stated(self) -> dict[str, Any]:
+        """The fields that the document has, as plain data; None where it says null."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class HostItem(_Item):
+    """A host; agents register their own, so that documents seldom need any."""
+
+    name: Name
+    vtep: Address
+    api: str | None = None
+    underlay_mtu: Mtu = 1500
+    labels: Labels = {}
+
+
+class NetworkItem(_Item):
+    """A network; without `vxlan_vni` one is allocated."""
+
+    id: Name | None = None
+    name: Name
+    type: str = "overlay"
+    vxlan_vni: Vni | None = None
+    ip_range: Range4 | None = None
+    gateway: Cidr4 | None = None
+    ipv6_range: Range6 | None = None
+    ipv6_gateway: Cidr6 | None = None
+    mtu: Mtu | None = None
+    labels: Labels = {}
+
+
+class EndpointItem(_Item):
+    """An endpoint; `network` is a name or an id. Addresses, MAC and port are allocated unless said."""
+
+    id: Name | None = None
+    name: Name | None = None
+    network: Name
+    host: Name
+    mac_address: Mac | None = None
+    ipv4_address: Address4 | None = None
+    ipv6_address: Address6 | None = None
+    ofport: Ofport | None = None
+    netns: str | None = None
+    interface: IfName | None = None
+    active: bool = True
+    labels: Labels = {}
+
+
+SECTIONS: dict[str, type[_Item]] = {"hosts": HostItem, "networks": NetworkItem, "endpoints": EndpointItem}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed document; None for a section that it does not have."""
+
+    hosts: tuple[HostItem, ...] | None = None
+    networks: tuple[NetworkItem, ...] | None = None
+    endpoints: tuple[EndpointItem, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference. `id` is None for what the store shall name; `stated` is what the document says;
+    `fields` tells old and new value of each field that differs; `path` leads to the item in the document."""
+
+    action: str  # create, update, delete
+    kind: str  # host, network, endpoint
+    name: str
+    id: str | None
+    path: str
+    stated: Mapping[str, Any]
+    fields: Mapping[str, tuple[Any, Any]]
+
+    def data(self) -> dict[str, Any]:
+        """For people and scripts."""
+        return {
+            "action": self.action,
+            "kind": self.kind,
+            "name": self.name,
+            "id": self.id,
+            "fields": {field: {"old": old, "new": new} for field, (old, new) in self.fields.items()},
+        }
+
+
+# ---- YAML in ------------------------------------------------------------------------------------------------------
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """YAML 1.2's core types only: 12:34:56:11:22:33 is a MAC and no base-60 number, and `no` is a word."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+
+_CORE = (
+    ("null", r"(?:~|null|Null|NULL|)\Z", ["~", "n", "N", ""]),
+    ("bool", r"(?:true|True|TRUE|false|False|FALSE)\Z", list("tTfF")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)\Z", list("-+0123456789")),
+    ("float", r"[-+]?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?\Z", list("-+0123456789")),
+)
+for _tag, _pattern, _first in _CORE:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
+
+
+def _mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
+    result: dict[Any, Any] = {}
+    for key_node, value in node.value:
+        key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
+        if not isinstance(key, str) or key in result:
+            raise Invalid(f"line {key_node.start_mark.line + 1}", key_node.value, "each key once, a plain word")
+        result[key] = loader.construct_object(value, deep=True)
+    return result
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+
+
+def parse(text: str) -> Document:
+    """A document from YAML text. Raises `Invalid` with the path to the wrong value."""
+    data = _load(text)
+    if data is None:
+        data = {}
+    if not isinstance(data, dict):
+        raise Invalid("document", data, "a mapping with the sections hosts, networks, endpoints")
+    for section in data:
+        if section not in SECTIONS:
+            raise Invalid(str(section), data[section], f"no such section (there are {', '.join(SECTIONS)})")
+    items = {section: _section(section, data[section]) for section in data}
+    return Document(**items)  # type: ignore[arg-type]
+
+
+def _load(text: str) -> Any:
+    if len(text.encode(errors="surrogatepass")) > SIZE_LIMIT:
+        raise Invalid("document", f"{len(text)} characters", f"at most {SIZE_LIMIT} bytes")
+    try:
+        depth = 0
+        for event in yaml.parse(text, _Loader):  # flat: a bomb is seen before anything is built from it
+            if isinstance(event, yaml.AliasEvent):
+                raise Invalid(f"line {event.start_mark.line + 1}", f"*{event.anchor}", "no YAML aliases")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEPTH_LIMIT:
+                raise Invalid(f"line {event.start_mark.line + 1}", "deep nesting", f"at most {DEPTH_LIMIT} levels")
+        return yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "document"
+        raise Invalid(where, error.problem or "", "YAML") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise Invalid("document", str(error).splitlines()[0], "YAML text in UTF-8") from None
+
+
+def _section(section: str, data: Any) -> tuple[_Item, ...]:
+    if data is None:
+        return ()
+    if not isinstance(data, list):
+        raise Invalid(section, data, "a list")
+    items = tuple(_item(SECTIONS[section], item, f"{section}[{i}]") for i, item in enumerate(data))
+    seen: dict[tuple[str, ...], str] = {}
+    for i, item in enumerate(items):
+        path = f"{section}[{i}]"
+        for key in _identities(item, path):
+            if key in seen:
+                raise Invalid(f"{path}.{key[0]}", key[-1], f"one that {seen[key]} does not have")
+            seen[key] = path
+    return items
+
+
+def _item(kind: type[_Item], data: Any, path: str) -> _Item:
+    if not isinstance(data, dict):
+        raise Invalid(path, data, "a mapping")
+    try:
+        item = kind.model_validate(data)
+    except ValidationError as error:
+        raise invalid(error, path) from None
+    if isinstance(item, NetworkItem) and item.type != "overlay":
+        raise Invalid(f"{path}.type", item.type, "overlay")
+    return item
+
+
+def _identities(item: _Item, path: str) -> Iterator[tuple[str, ...]]:
+    if isinstance(item, EndpointItem):
+        if item.name is None and item.id is None:
+            raise Invalid(f"{path}.name", "nothing", "a name (or an id) by which to know the endpoint again")
+        if item.name is not None:
+            yield "name", item.network, item.name
+    else:
+        yield "name", item.name  # type: ignore[attr-defined]
+    if getattr(item, "id", None) is not None:
+        yield "id", item.id  # type: ignore[attr-defined]
+
+
+# ---- the difference -----------------------------------------------------------------------------------------------
+
+
+def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Change, ...]:
+    """What to do so that the store says what the document says, in an order that works:
+    hosts, networks, endpoints that go, endpoints that come or change, networks and hosts that go.
+    Raises `Invalid` when the document refers to what neither it nor the store has."""
+    hosts, networks, endpoints = document.hosts or (), document.networks or (), document.endpoints or ()
+    host_changes = [
+        _change("host", h.name, h.stated(), current.hosts.get(h.name), f"hosts[{i}]") for i, h in enumerate(hosts)
+    ]
+    by_name = {network.name: network for network in current.networks.values()}
+    network_changes = []
+    for i, item in enumerate(networks):
+        old = current.networks.get(item.id) if item.id else by_name.get(item.name)
+        network_changes.append(_change("network", item.name, item.stated(), old, f"networks[{i}]"))
+    endpoint_changes = []
+    named = {(e.network_id, e.name): e for e in current.endpoints.values() if e.name}
+    known_hosts = {h.name for h in hosts} | set(current.hosts)
+    new_networks = {n.name for n in networks} | {n.id for n in networks if n.id}
+    keep: set[str] = set()
+    for i, endpoint in enumerate(endpoints):
+        path = f"endpoints[{i}]"
+        network = by_name.get(endpoint.network) or current.networks.get(endpoint.network)
+        if network is None and endpoint.network not in new_networks:
+            raise Invalid(f"{path}.network", endpoint.network, "a network of this document or of the store")
+        if endpoint.host not in known_hosts:
+            raise Invalid(f"{path}.host", endpoint.host, "a host of this document or of the store")
+        found = current.endpoints.get(endpoint.id) if endpoint.id else None
+        if found is None and endpoint.id is None and network is not None:
+            found = named.get((network.id, endpoint.name))
+        stated = endpoint.stated()
+        if network is not None:
+            stated["network_id"] = network.id
+        if found is not None:
+            keep.add(found.id)
+            if network is not None and network.id == found.network_id:
+                stated.pop("network")
+        endpoint_changes.append(_change("endpoint", endpoint.name or str(endpoint.id), stated, found, path))
+    changes = [*host_changes, *network_changes]
+    if prune and document.endpoints is not None:
+        gone = sorted(set(current.endpoints) - keep)
+        changes += [_gone("endpoint", current.endpoints[e].name or e, e) for e in gone]
+    changes += endpoint_changes
+    if prune and document.networks is not None:
+        kept = {n.id for n in networks} | {by_name[n.name].id for n in networks if n.name in by_name and not n.id}
+        changes += [_gone("network", current.networks[n].name, n) for n in sorted(set(current.networks) - kept)]
+    if prune and document.hosts is not None:
+        changes += [_gone("host", h, h) for h in sorted(set(current.hosts) - {h.name for h in hosts})]
+    return tuple(change for change in changes if change is not None)
+
+
+def _change(kind: str, name: str, stated: dict[str, Any], old: Record | None, path: str) -> Change | None:
+    if old is None:
+        fields = {field: (None, value) for field, value in stated.items() if value is not None and field != "network_id"}
+        return Change("create", kind, name, stated.get("id"), path, stated, fields)
+    before = old.model_dump(mode="json")
+    fields = {f: (before.get(f), value) for f, value in stated.items() if before.get(f) != value}
+    identity = before.get("id", name)
+    return Change("update", kind, name, identity, path, stated, fields) if fields else None
+
+
+def _gone(kind: str, name: str, identity: str) -> Change:
+    return Change("delete", kind, name, identity, "", {}, {})
+
+
+# ---- YAML out -----------------------------------------------------------------------------------------------------
+
+
+def export(current: Snapshot) -> str:
+    """The whole store as a document; applied to an empty store it gives the same records."""
+    names = {network.id: network.name for network in current.networks.values()}
+    document = {
+        "hosts": [_out(HostItem, host) for _, host in sorted(current.hosts.items())],
+        "networks": [_out(NetworkItem, n) for n in sorted(current.networks.values(), key=lambda n: (n.name, n.id))],
+        "endpoints": [
+            _out(EndpointItem, e, network=names.get(e.network_id, e.network_id))
+            for e in sorted(current.endpoints.values(), key=lambda e: (e.network_id, e.name or "", e.id))
+        ],
+    }
+    return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)
+
+
+def _out(kind: type[_Item], record: Host | Network | Endpoint, **extra: str) -> dict[str, Any]:
+    data = record.data() | extra
+    return {field: data[field] for field in kind.model_fields if data.get(field) not in (None, {})}

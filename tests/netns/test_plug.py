@@ -1,0 +1,277 @@
+"""Cables between a private host (the namespace of a private Open vSwitch) and containers (namespaces), with real packets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from agent import netns, plug
+from ovsdb.client import Ovsdb
+from specs.errors import Conflict, Invalid, Unavailable
+from specs.records import veth_name
+from tests.ovs.conftest import Switch
+
+
+def ip(*arguments: str) -> str:
+    done = subprocess.run(["ip", *arguments], check=False, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, (arguments, done.stderr)
+    return done.stdout
+
+
+@pytest.fixture
+def container() -> Iterator[Callable[[], str]]:
+    made: list[str] = []
+
+    def make() -> str:
+        name = f"wtc{uuid.uuid4().hex[:8]}"
+        ip("netns", "add", name)
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+class Cables:
+    """Plugs as an agent on the private host would."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+
+    def on_host(self, work: Callable[[], Any]) -> Any:
+        return netns.inside(self.host, work)
+
+    def plug(self, endpoint: str, container: str | None, number: int, **more: Any) -> str:
+        return self.on_host(lambda: plug.plug(**{**self.fields(endpoint, container, number), **more}))
+
+    def seen(self, endpoint: str, container: str, number: int) -> plug.Seen:
+        fields = self.fields(endpoint, container, number)
+        return self.on_host(lambda: plug.inspect(**{k: v for k, v in fields.items() if k != "interface"}))
+
+    @staticmethod
+    def fields(endpoint: str, container: str | None, number: int) -> dict[str, Any]:
+        return {
+            "veth": veth_name(endpoint),
+            "netns": container,
+            "interface": None,
+            "mac": f"02:57:0a:00:00:{number:02x}",
+            "addresses": [f"10.0.0.{number}/24", f"fd00::{number:x}/64"],
+            "mtu": 1446,
+            "offload_off": True,
+        }
+
+
+@pytest.fixture
+def cables(switch: Switch) -> Cables:
+    return Cables(switch.netns)
+
+
+def ping(container: str, address: str, count: int = 1) -> None:
+    command = ["ip", "netns", "exec", container, "ping", "-n", "-c", str(count), "-i", "0.1", "-W", "2", address]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_containers_reach_each_other(switch: Switch, cables: Cables, container: Callable[[], str]) -> None:
+    switch.vsctl("add-br", "br-warren", "--", "set", "bridge", "br-warren", "datapath_type=netdev")
+    client = Ovsdb(switch.remote)
+    assert client.connect(10)
+    try:
+        one, two = container(), container()
+        ends = [("a", one, 1), ("b", two, 2), ("c", two, 3), ("d", two, 4)]
+        names = []
+        for endpoint, where, number in ends:
+            more = {"addresses": [f"10.{number}.0.{number}/24"]} if endpoint in "cd" else {}
+            names.append(cables.plug(endpoint, where, number, **more))
+            assert client.add_port("br-warren", veth_name(endpoint), number, endpoint) == number
+        assert names == ["eth0", "eth0", "eth1", "eth2"], "several endpoints in one namespace"
+        ping(one, "10.0.0.2")
+        ping(one, "fd00::2")
+        ping(two, "fd00::1")
+        ip("-n", one, "addr", "add", "10.3.0.1/24", "dev", "eth0")
+        ping(one, "10.3.0.3")
+        big = ["ip", "netns", "exec", one, "ping", "-n", "-c1", "-W2", "-M", "do", "-s", str(1446 - 28), "10.0.0.2"]
+        subprocess.run(big, check=True, capture_output=True, timeout=10)
+    finally:
+        client.close()
+
+
+def test_what_is_made_is_whole(cables: Cables, container: Callable[[], str]) -> None:
+    one = container()
+    before = os.readlink("/proc/thread-self/ns/net")
+    assert cables.plug("a", one, 1) == "eth0"
+    assert cables.seen("a", one, 1) == plug.Seen(True, "eth0", ())
+    assert os.readlink("/proc/thread-self/ns/net") == before
+    far = ip("-n", one, "-d", "link", "show", "eth0")
+    assert "02:57:0a:00:00:01" in far
+    assert "mtu 1446" in far
+    assert ",UP" in far
+    assert "tentative" not in ip("-n", one, "-6", "addr", "show", "eth0", "scope", "global")
+    near = ip("-n", cables.host, "-d", "addr", "show", veth_name("a"))
+    assert "mtu 1446" in near
+    assert "inet6" not in near
+    assert ",UP" in near
+    assert not netns.inside(one, lambda: netns.tx_checksum("eth0"))
+
+
+def test_a_path_of_a_process_will_do(cables: Cables, container: Callable[[], str]) -> None:
+    one = container()
+    sleeper = subprocess.Popen(["ip", "netns", "exec", one, "sleep", "60"])
+    try:
+        path = f"/proc/{sleeper.pid}/ns/net"
+        deadline = time.monotonic() + 5
+        while os.readlink(path) == os.readlink("/proc/self/ns/net"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert cables.plug("a", path, 1, interface="net7") == "net7"
+        assert "net7" in ip("-n", one, "link")
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_again_changes_nothing(cables: Cables, container: Callable[[], str]) -> None:
+    one = container()
+    cables.plug("a", one, 1)
+    before = ip("-n", one, "-o", "link", "show", "eth0").split()[0]
+    assert cables.plug("a", one, 1) == "eth0"
+    assert ip("-n", one, "-o", "link", "show", "eth0").split()[0] == before
+
+
+def test_a_half_plugged_endpoint_is_completed(cables: Cables, container: Callable[[], str]) -> None:
+    one, veth = container(), veth_name("a")
+    ip("-n", cables.host, "link", "add", veth, "type", "veth", "peer", "name", "eth0", "address", "02:57:0a:00:00:01",
+       "netns", one)
+    seen = cables.seen("a", one, 1)
+    assert seen.exists
+    assert not seen.whole
+    assert {"host side up", "far end up", "host side mtu", "10.0.0.1/24", "offload off"} <= set(seen.missing)
+    index = ip("-n", one, "-o", "link", "show", "eth0").split()[0]
+    assert cables.plug("a", one, 1) == "eth0"
+    assert cables.seen("a", one, 1).whole
+    assert ip("-n", one, "-o", "link", "show", "eth0").split()[0] == index, "completed, not made anew"
+
+
+def test_a_cable_into_another_namespace_is_remade(cables: Cables, container: Callable[[], str]) -> None:
+    one, two = container(), container()
+    cables.plug("a", one, 1)
+    assert cables.seen("a", two, 1) == plug.Seen(True, None, ("far end",))
+    assert cables.plug("a", two, 1) == "eth0"
+    assert "eth0" not in ip("-n", one, "link")
+    assert cables.seen("a", two, 1).whole
+
+
+def test_a_dead_namespace_takes_the_cable_along(cables: Cables, container: Callable[[], str]) -> None:
+    one, two = container(), container()
+    cables.plug("a", one, 1)
+    ip("netns", "del", one)
+    deadline = time.monotonic() + 10
+    while cables.on_host(lambda: plug.exists(veth_name("a"))):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert not cables.seen("a", two, 1).exists
+
+
+def test_unplug_is_idempotent_and_takes_both_ends(cables: Cables, container: Callable[[], str]) -> None:
+    one = container()
+    cables.plug("a", one, 1)
+    cables.plug("b", one, 2)
+    assert cables.on_host(plug.veths) == sorted([veth_name("a"), veth_name("b")])
+    cables.on_host(lambda: plug.unplug(veth_name("a")))
+    cables.on_host(lambda: plug.unplug(veth_name("a")))
+    assert cables.on_host(plug.veths) == [veth_name("b")]
+    assert "eth0" not in ip("-n", one, "link")
+
+
+def test_strangers_with_our_prefix_are_not_ours(cables: Cables) -> None:
+    ip("-n", cables.host, "link", "add", "wvx", "type", "veth", "peer", "name", "wvlan0")
+    assert cables.on_host(plug.veths) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", ["/nonexistent/net", "/etc/hostname", "/proc/self/ns/mnt", "no-such-name", "/proc/999999999/ns/net"]
+)
+def test_an_unusable_namespace_is_told(cables: Cables, wrong: str) -> None:
+    with pytest.raises(Invalid) as error:
+        cables.plug("a", wrong, 1)
+    assert error.value.path == "netns"
+    assert error.value.value == wrong
+    assert "/run/netns/" in str(error.value)
+    assert cables.on_host(plug.veths) == []
+
+
+def test_a_name_that_is_taken_is_told(cables: Cables, container: Callable[[], str]) -> None:
+    one = container()
+    cables.plug("a", one, 1, interface="eth0")
+    with pytest.raises(Conflict, match="eth0"):
+        cables.plug("b", one, 2, interface="eth0")
+    assert cables.on_host(plug.veths) == [veth_name("a")]
+    assert cables.plug("b", one, 2) == "eth1"
+
+
+def test_an_address_that_the_kernel_refuses_is_told(cables: Cables, container: Callable[[], str]) -> None:
+    with pytest.raises(Unavailable, match="kernel"):
+        cables.plug("a", container(), 1, mtu=65_536)
+
+
+def test_many_at_once_into_one_namespace(cables: Cables, container: Callable[[], str]) -> None:
+    one, names = container(), []
+
+    def work(number: int) -> None:
+        names.append(cables.plug(f"e{number}", one, number, addresses=[f"10.{number}.0.1/24"]))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(1, 13)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(names) == sorted(f"eth{n}" for n in range(12))
+
+
+def test_reserved_names_do_not_meet(container: Callable[[], str]) -> None:
+    one = container()
+    with plug.reserve(one, None) as first, plug.reserve(one, None) as second:
+        assert (first, second) == ("eth0", "eth1")
+        with pytest.raises(Conflict), plug.reserve(one, "eth1"):
+            pass
+    with plug.reserve(one, "eth1") as again:
+        assert again == "eth1"
+    with pytest.raises(Invalid), plug.reserve(None, None):
+        pass
+
+
+def test_ipv6_is_allowed_where_the_engine_forbade_it(cables: Cables, container: Callable[[], str]) -> None:
+    one = container()
+    setting = "net.ipv6.conf.default.disable_ipv6=1"
+    subprocess.run(["ip", "netns", "exec", one, "sysctl", "-qw", setting], check=True, capture_output=True)
+    cables.plug("a", one, 1)
+    assert "fd00::1/64" in ip("-n", one, "-6", "addr", "show", "eth0")
+
+
+def test_routes_and_the_first_default_route_stay(cables: Cables, container: Callable[[], str]) -> None:
+    one = container()
+    routes = [("192.0.2.0/24", "10.0.0.9"), ("2001:db8::/32", None)]
+    for _ in range(2):
+        cables.plug("a", one, 1, gateways=["10.0.0.254", "fd00::fe"], routes=routes)
+    cables.plug("b", one, 2, addresses=["10.9.0.2/24"], gateways=["10.9.0.1"])
+    four, six = ip("-n", one, "route"), ip("-n", one, "-6", "route")
+    assert "default via 10.0.0.254 dev eth0" in four
+    assert "10.9.0.1" not in four
+    assert "192.0.2.0/24 via 10.0.0.9" in four
+    assert "default via fd00::fe dev eth0" in six
+    assert "2001:db8::/32 dev eth0" in six
+
+
+def test_the_far_end_may_stay_on_the_host(cables: Cables) -> None:
+    name = plug.peer_name("a")
+    assert cables.plug("a", None, 1, interface=name, addresses=[]) == name
+    assert cables.on_host(plug.veths) == [veth_name("a")]
+    assert name in ip("-n", cables.host, "link")

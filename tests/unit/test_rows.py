@@ -1,0 +1,153 @@
+"""What should be in OVSDB against what is: the operations, and that they are for our rows only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ovsdb.jsonstream import Parser
+from ovsdb.rows import (
+    BRIDGE,
+    ENDPOINT_KEY,
+    TUNNEL_PORT,
+    Bridge,
+    CreateBridge,
+    CreatePort,
+    DeleteBridge,
+    DeletePort,
+    Observed,
+    ObservedBridge,
+    ObservedPort,
+    SetController,
+    UpdateBridge,
+    UpdatePort,
+    diff,
+    endpoint_port,
+    integration_bridge,
+)
+from ovsdb.transact import operations
+from specs.errors import Conflict
+
+WANTED = integration_bridge(BRIDGE, "tcp:127.0.0.1:6653", "netdev", "h1")
+MINE = {"owner": "warren"}
+
+
+def world(bridge: Bridge = WANTED) -> Observed:
+    """What there is once `bridge` has been made."""
+    local = ObservedPort(bridge.name, "internal", ofport=65534)
+    found = ObservedBridge(
+        bridge.name, bridge.datapath_type, bridge.fail_mode, (bridge.controller,), bridge.external_ids, bridge.other_config, local
+    )
+    ports = {p.name: ObservedPort(p.name, p.type, p.options, 1, p.ofport_request, p.external_ids) for p in bridge.ports}
+    return Observed({bridge.name: found}, {bridge.name: local, **ports})
+
+
+def with_port(observed: Observed, port: ObservedPort) -> Observed:
+    return replace(observed, ports={**observed.ports, port.name: port})
+
+
+def with_bridge(observed: Observed, bridge: ObservedBridge) -> Observed:
+    return replace(observed, bridges={**observed.bridges, bridge.name: bridge})
+
+
+def test_nothing_there_makes_all() -> None:
+    assert diff((WANTED,), Observed()) == (CreateBridge(WANTED),)
+
+
+def test_all_there_makes_nothing() -> None:
+    assert diff((WANTED,), world()) == ()
+
+
+def test_changed_columns_are_mended() -> None:
+    found = world().bridge(BRIDGE)
+    assert found is not None
+    observed = with_bridge(world(), replace(found, fail_mode="standalone", controllers=("tcp:192.0.2.1:6653",), other_config={}))
+    ops = diff((WANTED,), observed)
+    assert ops == (
+        UpdateBridge(BRIDGE, {"fail_mode": "secure"}, {}, WANTED.other_config),
+        SetController(BRIDGE, "tcp:127.0.0.1:6653"),
+    )
+
+
+def test_an_administrators_keys_stay() -> None:
+    found = world().bridge(BRIDGE)
+    assert found is not None
+    observed = with_bridge(world(), replace(found, other_config={**found.other_config, "mine": "1"}))
+    assert diff((WANTED,), observed) == ()
+
+
+def test_a_changed_or_missing_tunnel_is_mended() -> None:
+    port = world().port(TUNNEL_PORT)
+    assert port is not None
+    assert diff((WANTED,), with_port(world(), replace(port, options={}))) == (UpdatePort(WANTED.ports[0]),)
+    without = replace(world(), ports={})
+    assert diff((WANTED,), without) == (CreatePort(BRIDGE, WANTED.ports[0]),)
+
+
+def test_strays_of_ours_go_and_all_others_stay() -> None:
+    observed = world()
+    for port in (
+        ObservedPort("stray", "vxlan", external_ids=MINE),
+        ObservedPort("wv0123456789ab", external_ids={**MINE, ENDPOINT_KEY: "e1"}),
+        ObservedPort("theirs", "vxlan", external_ids={"owner": "neutron"}),
+        ObservedPort("nobodys", "vxlan"),
+    ):
+        observed = with_port(observed, port)
+    observed = with_bridge(observed, ObservedBridge("br-int"))
+    observed = with_bridge(observed, ObservedBridge("br-old", external_ids=MINE))
+    assert diff((WANTED,), observed) == (DeletePort("stray"), DeleteBridge("br-old"))
+
+
+def test_a_strangers_name_is_a_conflict() -> None:
+    with pytest.raises(Conflict, match=BRIDGE):
+        diff((WANTED,), Observed({BRIDGE: ObservedBridge(BRIDGE)}))
+    with pytest.raises(Conflict, match=TUNNEL_PORT):
+        diff((WANTED,), with_port(world(), ObservedPort(TUNNEL_PORT)))
+    with pytest.raises(Conflict, match=TUNNEL_PORT):
+        diff((WANTED,), Observed({}, {TUNNEL_PORT: ObservedPort(TUNNEL_PORT)}))
+
+
+def test_hosts_have_different_datapath_ids_that_do_not_change() -> None:
+    other = integration_bridge(BRIDGE, "tcp:127.0.0.1:6653", "netdev", "h2")
+    assert WANTED.other_config["datapath-id"] != other.other_config["datapath-id"]
+    assert WANTED.other_config["datapath-id"] == "07e1e049abc5950d"
+    assert integration_bridge(BRIDGE, "tcp:127.0.0.1:6653", "netdev", "h1") == WANTED
+
+
+def test_a_port_goes_in_and_out_by_mutation() -> None:
+    made = operations([CreatePort(BRIDGE, endpoint_port("wv1", 7, "e1"))], {}, {})
+    assert [op["op"] for op in made] == ["insert", "insert", "mutate"]
+    assert made[0]["row"]["external_ids"] == ["map", [["owner", "warren"], [ENDPOINT_KEY, "e1"]]]
+    assert made[0]["row"]["ofport_request"] == 7
+    assert made[2]["mutations"] == [["ports", "insert", ["named-uuid", made[1]["uuid-name"]]]]
+    gone = operations([DeletePort("wv1"), DeletePort("not there")], {"wv1": "u1"}, {})
+    assert [op["mutations"] for op in gone] == [[["ports", "delete", ["uuid", "u1"]]]]
+
+
+TEXTS = st.dictionaries(st.text(), st.one_of(st.text(), st.integers(), st.dictionaries(st.text(), st.text())), max_size=4)
+
+
+@given(st.lists(TEXTS, max_size=4), st.integers(1, 9))
+def test_a_stream_of_json_is_split_and_decoded(messages: list[dict[str, object]], size: int) -> None:
+    stream = "".join(json.dumps(message, ensure_ascii=False) for message in messages)
+    found, parser, rest = [], Parser(), ""
+    chunks = [stream[at:at + size] for at in range(0, len(stream), size)]
+    for chunk in chunks:
+        rest += chunk
+        while rest:
+            rest = rest[parser.feed(rest):]
+            if parser.is_done():
+                found.append(parser.finish())
+                parser = Parser()
+    assert found == messages
+
+
+def test_a_broken_stream_is_an_error_text() -> None:
+    parser = Parser()
+    assert parser.feed('{"a" 1}') == 7
+    assert parser.is_done()
+    assert isinstance(parser.finish(), str)
