@@ -41,19 +41,20 @@ class Config:
 
 
 SETTINGS = """\
-  WARREN_HOST              this host's name                                  [hostname]              PUBLIC_HOSTNAME
-  WARREN_VTEP              its address on the underlay, for VXLAN             (required)              PUBLIC_IP
-  WARREN_ETCD              etcd's URLs, separated by commas                   http://127.0.0.1:2379   ETCD_HOSTS
-  WARREN_PREFIX            where Warren lives in etcd                         /warren                 ETCD_PREFIX
-  WARREN_ETCD_CERT/KEY/CA  client certificate for etcd                                                ETCD_TLS_CERT/ETCD_TLS_KEY/ETCD_CACERT
-  WARREN_OVSDB             Open vSwitch's database                            unix:/var/run/openvswitch/db.sock
-  WARREN_SOCKET            unix socket to listen on ('' = none)               /run/warren/agent.sock
-  WARREN_HTTP              host:port to listen on ('' = none)                 127.0.0.1:9999          HTTP_PORT (all addresses)
-  WARREN_TLS_CERT/KEY/CA   all three: HTTPS with required client certificates                         HTTP_TLS_CERT/HTTP_TLS_KEY/HTTP_TLS_CA
-  WARREN_API               URL at which other agents reach this one           from WARREN_HTTP
-  WARREN_UNDERLAY_MTU      MTU of the underlay, in bytes                      that of WARREN_VTEP's interface
-  WARREN_ATTACH_TIMEOUT_S  how long an attach waits for the controller        5
-  OVS_RUNDIR               where ovs-ofctl finds the switch                   /var/run/openvswitch
+  WARREN_HOST              this host's name [hostname]                              PUBLIC_HOSTNAME
+  WARREN_VTEP              its address on the underlay, for VXLAN (required)        PUBLIC_IP
+  WARREN_ETCD              etcd's URLs, with commas [http://127.0.0.1:2379]         ETCD_HOSTS
+  WARREN_PREFIX            where Warren lives in etcd [/warren]                     ETCD_PREFIX
+  WARREN_ETCD_CERT, _KEY, _CA    client certificate for etcd                        ETCD_TLS_CERT, ETCD_TLS_KEY, ETCD_CACERT
+  WARREN_OVSDB             OVS's database [unix:/var/run/openvswitch/db.sock]
+  WARREN_SOCKET            unix socket to listen on; '' is none [/run/warren/agent.sock]
+  WARREN_HTTP              host:port to listen on; '' is none [127.0.0.1:9999]      HTTP_PORT (on all addresses)
+  WARREN_TLS_CERT, _KEY, _CA     all three: HTTPS, client certificates required     HTTP_TLS_CERT, HTTP_TLS_KEY, HTTP_TLS_CA
+  WARREN_API               URL at which other agents reach this one [from WARREN_HTTP]
+  WARREN_UNDERLAY_MTU      MTU of the underlay in bytes [that of WARREN_VTEP's interface]
+  WARREN_ATTACH_TIMEOUT_S  how many seconds an attach waits for the controller [5]
+  WARREN_LOG               DEBUG, INFO or WARNING [INFO]
+  OVS_RUNDIR               where ovs-ofctl finds the switch [/var/run/openvswitch]
 """
 
 

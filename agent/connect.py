@@ -13,6 +13,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -175,7 +176,6 @@ def parse(head: str) -> Request:
 
 
 def _answer(status: int, error: str) -> bytes:
-    phrase = {400: "Bad Request", 404: "Not Found", 409: "Conflict", 431: "Request Header Fields Too Large", 503: "Service Unavailable"}
     body = json.dumps({"error": error}).encode()
-    head = f"HTTP/1.1 {status} {phrase.get(status, 'Error')}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-    return head.encode() + b"Connection: close\r\n\r\n" + body
+    fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close"
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{fields}\r\n\r\n".encode() + body

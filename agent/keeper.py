@@ -17,7 +17,7 @@ EVERYTHING = ""
 
 
 class Keeper:
-    """Settles endpoints, one after the other. `problems` says per endpoint why it could not; `on_change` is called when it moves."""
+    """Settles endpoints, one after the other. `problems` says per endpoint why it could not be; `on_change` hears of news."""
 
     def __init__(self, endpoints: Endpoints, on_change: Callable[[], None]) -> None:
         self._endpoints, self._on_change = endpoints, on_change

@@ -172,7 +172,8 @@ def _tcp(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
         listener.listen(1024)
     except OSError as error:
-        raise Invalid("WARREN_HTTP", f"{host}:{port}", f"an address of this host and a free port ({error.strerror or error})") from None
+        expected = f"an address of this host and a free port ({error.strerror or error})"
+        raise Invalid("WARREN_HTTP", f"{host}:{port}", expected) from None
     return listener
 
 

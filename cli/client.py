@@ -108,7 +108,7 @@ class Client:
         raise Failure(f"no agent at {last}: {_plain(reason)} (is warren-agent running? --url or WARREN_URL say where)")
 
     def _connect(self, url: str) -> httpx.Client:
-        if url.startswith("unix://") or url.startswith("/"):
+        if url.startswith(("unix://", "/")):
             transport = httpx.HTTPTransport(uds=url.removeprefix("unix://"))
             return httpx.Client(base_url="http://agent", transport=transport, timeout=TIMEOUT_S, trust_env=False)
         if not url.startswith(("http://", "https://")):

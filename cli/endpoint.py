@@ -17,7 +17,7 @@ Ref = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Name, NETWORK/NAME
 def create(
     context: typer.Context,
     network: Annotated[str, typer.Argument(help="Name or id of the network.")],
-    netns: Annotated[str | None, typer.Option(help="Path of the container's network namespace, such as /proc/PID/ns/net.")] = None,
+    netns: Annotated[str | None, typer.Option(help="Path of the container's namespace, such as /proc/PID/ns/net.")] = None,
     name: Annotated[str | None, typer.Option(help="Unique in the network.")] = None,
     host: Annotated[str | None, typer.Option(help="Host of the container [the agent's own].")] = None,
     ip: Annotated[str | None, typer.Option(help="IPv4 address [a free one].")] = None,

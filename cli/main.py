@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import endpoint, host, network, operate
+from cli import endpoint, host, lab, network, operate
 from cli.client import Failure, Where
 
 app = typer.Typer(
@@ -23,22 +23,16 @@ app.add_typer(network.app, name="network")
 app.add_typer(endpoint.app, name="endpoint")
 app.add_typer(host.app, name="host")
 operate.register(app)
-
-try:
-    from cli.lab import app as lab
-except ModuleNotFoundError:  # installed without the laboratory
-    lab = None
-if lab is not None:
-    app.add_typer(lab, name="lab")
+app.add_typer(lab.app, name="lab")
 
 
 @app.callback()
 def _options(
     context: typer.Context,
-    url: Annotated[str | None, typer.Option(help="The agent: http://HOST:PORT, https://... or unix:///PATH [WARREN_URL].")] = None,
-    lab: Annotated[str | None, typer.Option(help="Talk to this laboratory [WARREN_LAB].")] = None,
+    url: Annotated[str | None, typer.Option(help="The agent: http://HOST:PORT, https://... or unix:///PATH.")] = None,
+    lab_name: Annotated[str | None, typer.Option("--lab", help="Talk to this laboratory [WARREN_LAB].")] = None,
 ) -> None:
-    context.obj = Where(url, lab)
+    context.obj = Where(url, lab_name)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -57,10 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
         if not hasattr(error, "format_message"):
             raise
         text = error.format_message()  # a usage error, whichever click typer stands on
-        if not text:  # help was shown instead of running nothing
-            code = 2
-        else:
-            code = _fail(f"{text} (--help tells more)")
+        code = _fail(f"{text} (--help tells more)") if text else 2  # no text: help was shown
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -183,11 +183,12 @@ def _load(text: str) -> Any:
     try:
         depth = 0
         for event in yaml.parse(text, _Loader):  # flat: a bomb is seen before anything is built from it
+            line = f"line {event.start_mark.line + 1 if event.start_mark else 0}"
             if isinstance(event, yaml.AliasEvent):
-                raise Invalid(f"line {event.start_mark.line + 1}", f"*{event.anchor}", "no YAML aliases")
+                raise Invalid(line, f"*{event.anchor}", "no YAML aliases")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEPTH_LIMIT:
-                raise Invalid(f"line {event.start_mark.line + 1}", "deep nesting", f"at most {DEPTH_LIMIT} levels")
+                raise Invalid(line, "deep nesting", f"at most {DEPTH_LIMIT} levels")
         return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
@@ -254,7 +255,7 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
         old = current.networks.get(item.id) if item.id else by_name.get(item.name)
         network_changes.append(_change("network", item.name, item.stated(), old, f"networks[{i}]"))
     endpoint_changes = []
-    named = {(e.network_id, e.name): e for e in current.endpoints.values() if e.name}
+    named: dict[tuple[str, str | None], Endpoint] = {(e.network_id, e.name): e for e in current.endpoints.values() if e.name}
     known_hosts = {h.name for h in hosts} | set(current.hosts)
     new_networks = {n.name for n in networks} | {n.id for n in networks if n.id}
     keep: set[str] = set()
