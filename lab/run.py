@@ -166,13 +166,18 @@ def _up(plan: LabPlan, progress: Progress, processes: tuple[str, ...]) -> None:
         for name in processes[2:]:
             progress(f"{name} of {host.name}")
             start_process(plan, host.name, host.process(name))
-    for host in plan.hosts:  # the first packet to a new VTEP is lost to neighbour resolution
-        for other in plan.hosts:
-            if other is not host:
-                sh(*in_netns(host.netns, "ping", "-c1", "-W1", other.vtep), check=False)
     if "agent" in processes:
         progress("all hosts report")
         _wait_until_up(plan)
+    _warm_up(plan)
+
+
+def _warm_up(plan: LabPlan) -> None:
+    """OVS loses the first packet to a VTEP whose MAC it has not seen; it sees one once the tunnel port is there."""
+    for host in plan.hosts:
+        for other in plan.hosts:
+            if other is not host:
+                sh(*in_netns(host.netns, "ping", "-c1", "-W1", other.vtep), check=False)
 
 
 def _networks(plan: LabPlan) -> None:
