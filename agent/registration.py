@@ -15,7 +15,7 @@ from specs import keys
 from specs.allocation import Specs
 from specs.errors import WarrenError
 from specs.records import Host, now
-from specs.store import Lease
+from specs.lease import Lease
 
 log = logging.getLogger("warren.registration")
 

@@ -68,7 +68,7 @@ def container(
     network: Annotated[str, typer.Option(help="Name or id of its network.")],
     lab: LabName = DEFAULT,
 ) -> None:
-    """Make a namespace that stands for a container and plug it in.  Example: warren lab container web --host h1 --network amber"""
+    """Make a namespace as a container and plug it in.  Example: warren lab container web --host h1 --network amber"""
     with Refusal():
         endpoint = run.container(run.load(lab), name, host, network)
     typer.echo(f"{name} on {host}: {endpoint.get('target_veth_ip') or 'no address'} {endpoint['target_veth_mac']}")

@@ -18,8 +18,9 @@ from typing import Any
 
 from specs import keys
 from specs.errors import WarrenError
+from specs.lease import Lease
 from specs.settings import settings
-from specs.store import Entry, Event, Lease, Store
+from specs.store import Entry, Event, Store
 
 log = logging.getLogger("warren.feed")
 
@@ -33,6 +34,7 @@ class Feed:
         self.reports: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.written: dict[str, str] = {}
         self.send_lock = threading.Lock()
+        self.lease = Lease(store, ttl_s=10)
 
     def run(self) -> None:
         """Until the parent goes away."""
@@ -75,11 +77,16 @@ class Feed:
             for line in lines:
                 self.reports.put(json.loads(line))
         self.stop.set()
-        os._exit(0)  # the watch thread may sit in grpc; nothing here needs an orderly end but the lease, which runs out
+        threading.Timer(2.0, os._exit, (0,)).start()  # etcd may be away: then the lease runs out by itself
+        try:
+            self.lease.close()
+        except WarrenError as error:
+            log.info("feed.lease_left reason=%s", error)
+        os._exit(0)  # the watch thread may sit in grpc
 
     def _write(self) -> None:
         """Reports are put in order; while etcd is away the newest state of each key waits here."""
-        lease = Lease(self.store, ttl_s=10)
+        lease = self.lease
         pending: dict[str, str | None] = {}
         while True:
             message = self.reports.get()
@@ -130,9 +137,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     config = settings(os.environ)
-    store = Store(
-        list(config.etcd), config.prefix, cert=config.etcd_cert, key=config.etcd_key, ca=config.etcd_ca
-    )
+    store = Store(list(config.etcd), config.prefix, cert=config.etcd_cert, key=config.etcd_key, ca=config.etcd_ca)
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.setblocking(True)  # made by a patched process, which makes all its sockets non-blocking
     Feed(store, config.host, channel).run()

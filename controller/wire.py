@@ -9,13 +9,13 @@ from __future__ import annotations
 import ipaddress
 import struct
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
+from ryu.lib import type_desc
 from ryu.ofproto import nx_actions, ofproto_v1_4, ofproto_v1_4_parser, oxm_fields
 from ryu.ofproto import ofproto_v1_4 as ofp
 from ryu.ofproto import ofproto_v1_4_parser as parser
-from ryu.lib import type_desc
 
 from pipeline.flow import (
     Action,
@@ -55,7 +55,7 @@ oxm_fields.generate(ofproto_v1_4.__name__)
 # ---- fields ---------------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=None)
+@cache
 def _field(name: str) -> tuple[bytes, bytes, int]:
     """Header of the exact and of the masked TLV, and the width in bytes."""
     info = next(t for t in ofproto_v1_4.oxm_types if t.name == name)
@@ -194,6 +194,7 @@ def bundle(
 
     Adds land before deletes: an add of the same match and priority replaces the old flow without a gap.
     """
+
     def messages() -> Iterator[bytes]:
         yield from map(add_group, groups)
         yield from map(add_flow, adds)

@@ -168,7 +168,7 @@ def _up(plan: LabPlan, progress: Progress, processes: tuple[str, ...]) -> None:
             start_process(plan, host.name, host.process(name))
     if "agent" in processes:
         progress("all hosts report")
-        _wait_until_up(plan)
+        wait_until_up(plan)
     _warm_up(plan)
 
 
@@ -224,7 +224,9 @@ def _open_vswitch(plan: LabPlan, host: HostPlan) -> None:
     _ip_batch(host.netns, [f"addr add {host.vtep}/24 dev br-phy", "link set br-phy up"])
 
 
-def _wait_until_up(plan: LabPlan, timeout_s: float = 60) -> None:
+def wait_until_up(plan: LabPlan, timeout_s: float = 60) -> None:
+    """Until every host reports an agent and a connected controller. Raises `LabError`."""
+
     def all_up() -> bool:
         status = api(plan.hosts[0], "GET", "/status")
         hosts = {host["name"]: host for host in status["hosts"]}
@@ -280,7 +282,9 @@ def container(plan: LabPlan, name: str, host_name: str, network: str, **fields: 
         raise LabError(f"laboratory {plan.name!r} has no host {host_name!r}; it has h1 to h{plan.size}")
     found = [n["id"] for n in api(host, "GET", "/networks")["networks"] if network in (n["id"], n["name"])]
     if not found:
-        raise LabError(f"network {network!r} does not exist; make it with: warren network create {network} --ip-range 10.0.0.0/24")
+        raise LabError(
+            f"network {network!r} does not exist; make it with: warren network create {network} --ip-range 10.0.0.0/24"
+        )
     netns = container_netns(plan.name, name)
     fresh = not Path(f"/run/netns/{netns}").exists()
     if fresh:

@@ -1,6 +1,6 @@
 """Flows and groups as values, with OpenFlow's OXM field names. Framework objects appear in controller/wire.py alone.
 
-    Flow(Table.CLASSIFY, 100, match(in_port=3), (Set("reg0", 100), Goto(Table.SPOOF)), Ref("endpoint", "web-1"))
+Flow(Table.CLASSIFY, 100, match(in_port=3), (Set("reg0", 100), Goto(Table.SPOOF)), Ref("endpoint", "web-1"))
 """
 
 from __future__ import annotations

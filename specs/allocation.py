@@ -10,13 +10,13 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
 from typing import Any
 
 from specs import keys, pools
 from specs.errors import Conflict, Exhausted, Invalid, NotFound, Unavailable
+from specs.pool import Pool
 from specs.records import (
     OFPORT_FIRST,
     TUNNEL_OFPORT_REQUEST,
@@ -37,45 +37,6 @@ TRIES = 60
 OFPORT_LAST_ENDPOINT = TUNNEL_OFPORT_REQUEST - 1
 
 IpRange = IPv4Network | IPv6Network
-
-
-@dataclass(slots=True)
-class Pool:
-    """The blocks of one pool as read, and what a transaction does with them."""
-
-    prefix: str
-    blocks: dict[int, int] = field(default_factory=dict)
-    revisions: dict[int, int] = field(default_factory=dict)
-    changed: set[int] = field(default_factory=set)
-
-    @classmethod
-    def read(cls, prefix: str, entries: Iterable[Entry]) -> Pool:
-        """From the entries below the prefix."""
-        pool = cls(prefix)
-        for entry in entries:
-            block = int(entry.key.rpartition("/")[2])
-            pool.blocks[block], pool.revisions[block] = pools.parse(entry.value), entry.mod_revision
-        return pool
-
-    def take(self, number: int) -> None:
-        """Mark a number as given out."""
-        block, bits = pools.mark(self.blocks, number)
-        self.blocks[block] = bits
-        self.changed.add(block)
-
-    def give_back(self, number: int) -> None:
-        """Mark a number as free."""
-        block, bits = pools.release(self.blocks, number)
-        self.blocks[block] = bits
-        self.changed.add(block)
-
-    def compares(self) -> list[Compare]:
-        """The changed blocks must be as they were read."""
-        return [Unchanged(f"{self.prefix}{b}", self.revisions.get(b, 0)) for b in sorted(self.changed)]
-
-    def puts(self) -> list[Operation]:
-        """The changed blocks."""
-        return [Put(f"{self.prefix}{b}", pools.format_block(self.blocks[b])) for b in sorted(self.changed)]
 
 
 class Specs:
@@ -152,7 +113,7 @@ class Specs:
         return "(deleted this moment)"
 
     def update_network(self, network: Network) -> int:
-        """Change labels, MTU or gateways. What is allocated by (VNI, ranges, name) stays: raises `Conflict`. Returns the revision."""
+        """Change labels, MTU or gateways; returns the revision. What is allocated by (VNI, ranges, name) stays: `Conflict`."""
 
         def attempt() -> int | None:
             entry = self.store.get(keys.network(network.id))

@@ -246,9 +246,7 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
     hosts, networks, endpoints that go, endpoints that come or change, networks and hosts that go.
     Raises `Invalid` when the document refers to what neither it nor the store has."""
     hosts, networks, endpoints = document.hosts or (), document.networks or (), document.endpoints or ()
-    host_changes = [
-        _change("host", h.name, h.stated(), current.hosts.get(h.name), f"hosts[{i}]") for i, h in enumerate(hosts)
-    ]
+    host_changes = [_change("host", h.name, h.stated(), current.hosts.get(h.name), f"hosts[{i}]") for i, h in enumerate(hosts)]
     by_name = {network.name: network for network in current.networks.values()}
     network_changes = []
     for i, item in enumerate(networks):

@@ -1,11 +1,11 @@
 """The errors that users see. Each knows the HTTP status that it means; on the command line all exit with 2.
 
-    WarrenError
-    ├── Invalid       400  a value is wrong: path, value, and what would be right
-    ├── NotFound      404  no such object
-    ├── Conflict      409  the object, name, number or address is somebody else's
-    │   └── Exhausted 409  a pool has nothing left
-    └── Unavailable   503  etcd, ovsdb or another daemon does not answer
+WarrenError
+├── Invalid       400  a value is wrong: path, value, and what would be right
+├── NotFound      404  no such object
+├── Conflict      409  the object, name, number or address is somebody else's
+│   └── Exhausted 409  a pool has nothing left
+└── Unavailable   503  etcd, ovsdb or another daemon does not answer
 """
 
 from __future__ import annotations

@@ -144,8 +144,10 @@ def _check_gateway(
     if network is None:
         raise ValueError(f"{field} needs {range_field}")
     if gateway.ip not in network or gateway.ip == network.network_address or gateway.network != network:
-        raise ValueError(f"{field} must be a host address of {network} with its prefix length, such as "
-                         f"{network.network_address + 1}/{network.prefixlen}")
+        raise ValueError(
+            f"{field} must be a host address of {network} with its prefix length, such as "
+            f"{network.network_address + 1}/{network.prefixlen}"
+        )
     if network.version == 4 and gateway.ip == network.broadcast_address:
         raise ValueError(f"{field} is the broadcast address of {network}")
 

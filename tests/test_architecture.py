@@ -35,7 +35,15 @@ DOORS = {
 }
 # of the floors below, the agent may use the pure part of the controller only
 AGENT_MAY = ("controller.compile", "controller.explain")
-PURE = ("pipeline/", "acl/", "mirror/", "controller/features/", "controller/compile.py", "controller/reconcile.py", "controller/explain.py")
+PURE = (
+    "pipeline/",
+    "acl/",
+    "mirror/",
+    "controller/features/",
+    "controller/compile.py",
+    "controller/reconcile.py",
+    "controller/explain.py",
+)
 
 
 def name(path: Path) -> str:

@@ -51,9 +51,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     if e.ipv6 is not None:
         for address in (e.ipv6, link_local(e.mac)):
             yield from (own(OWN, **fields) for fields in _ipv6(e.mac, address))
-            yield Flow(
-                Table.SPOOF, OWN - 2, _from(e, eth_type=IPV6, ipv6_src=str(address)), _NEXT, origin
-            )
+            yield Flow(Table.SPOOF, OWN - 2, _from(e, eth_type=IPV6, ipv6_src=str(address)), _NEXT, origin)
         for icmp_type in (SOLICITATION, ADVERTISEMENT):
             fields = _from(e, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
             yield Flow(Table.SPOOF, OWN - 1, fields, (), origin)

@@ -123,7 +123,10 @@ class World(RuleBasedStateMachine):
             if self.reconciler.store_read:
                 self.post(StoreChanged((change,), self.revision))
 
-    @rule(ports=st.dictionaries(st.sampled_from(worlds.ENDPOINTS), st.integers(1, 4)), tunnel=st.sampled_from((65279, 65279, 9, None)))
+    @rule(
+        ports=st.dictionaries(st.sampled_from(worlds.ENDPOINTS), st.integers(1, 4)),
+        tunnel=st.sampled_from((65279, 65279, 9, None)),
+    )
     def plug(self, ports: dict[str, int], tunnel: int | None) -> None:
         self.ports, self.tunnel = ports, tunnel
         if self.reconciler.ports_read:

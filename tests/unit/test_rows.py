@@ -135,11 +135,11 @@ TEXTS = st.dictionaries(st.text(), st.one_of(st.text(), st.integers(), st.dictio
 def test_a_stream_of_json_is_split_and_decoded(messages: list[dict[str, object]], size: int) -> None:
     stream = "".join(json.dumps(message, ensure_ascii=False) for message in messages)
     found, parser, rest = [], Parser(), ""
-    chunks = [stream[at:at + size] for at in range(0, len(stream), size)]
+    chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
     for chunk in chunks:
         rest += chunk
         while rest:
-            rest = rest[parser.feed(rest):]
+            rest = rest[parser.feed(rest) :]
             if parser.is_done():
                 found.append(parser.finish())
                 parser = Parser()
