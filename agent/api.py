@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from agent import routes
 from agent.config import VERSION
 from agent.limits import BodyLimit
 from agent.sand import EndpointCreate, NetworkCreate, endpoint_out, network_out
@@ -67,7 +68,7 @@ def build(agent: Agent) -> FastAPI:
         """Delete a network that has no endpoints."""
         network = agent.network(network_id)
         try:
-            agent.specs.delete_network(network.id)
+            agent.known.wrote(keys.network(network.id), None, agent.specs.delete_network(network.id))
         except Conflict as error:
             return JSONResponse({"error": str(error)}, 400)  # SAND's status for it
         return Response(status_code=204)
@@ -121,6 +122,7 @@ def build(agent: Agent) -> FastAPI:
             agent.endpoints.detach(endpoint)
         return Response(status_code=204)
 
+    routes.add(app, agent)
     return app
 
 

@@ -29,6 +29,7 @@ class Known:
         self.mine: dict[str, Endpoint] = {}
         self.read = threading.Event()
         self.down: str | None = "not read yet"
+        self.wanted = 0  # the newest revision that touched a spec
         self._store, self._on_change, self._on_read = store, on_change, on_read
         self._lock = threading.Lock()
         self._ahead: dict[str, tuple[int, str | None]] = {}  # own writes that the feed has not shown yet
@@ -53,6 +54,7 @@ class Known:
         """Take what this agent has just written (None: deleted), before the feed tells it."""
         with self._lock:
             self._ahead[key] = (revision, value)
+            self.wanted = max(self.wanted, revision)
             self._note(put(self.snapshot, key, value, revision))
 
     # ---- the feed of specs ----------------------------------------------------------------------------------------
@@ -66,6 +68,7 @@ class Known:
             for key, (at, value) in self._ahead.items():
                 put(fresh, key, value, at)
             before, self.snapshot = self.mine, fresh
+            self.wanted = max(self.wanted, *(entry.mod_revision for entry in entries), 0)
             self.mine = {e.id: e for e in fresh.endpoints.values() if e.host == self.host}
             touched = set(before) | set(self.mine)
         self.down = None
@@ -79,6 +82,7 @@ class Known:
         self.down = None
         with self._lock:
             for event in events:
+                self.wanted = max(self.wanted, event.mod_revision)
                 ahead = self._ahead.get(event.key)
                 if ahead is not None and event.mod_revision < ahead[0]:
                     continue

@@ -43,7 +43,9 @@ class BodyLimit:
             given = True
             return {"type": "http.request", "body": bytes(body), "more_body": False}
 
-        await self.app(scope, replay, send)
+        # SAND takes every body as JSON, whatever its client (or curl -d) calls it
+        headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
+        await self.app({**scope, "headers": [*headers, (b"content-type", b"application/json")]}, replay, send)
 
 
 async def _refuse(send: Any) -> None:

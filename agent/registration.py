@@ -14,8 +14,8 @@ from agent.config import VERSION
 from specs import keys
 from specs.allocation import Specs
 from specs.errors import WarrenError
-from specs.records import Host, now
 from specs.lease import Lease
+from specs.records import Host, now
 
 log = logging.getLogger("warren.registration")
 

@@ -124,9 +124,11 @@ class Trace(_Body):
 
 
 class HostTrace(_Body):
-    """POST /hosts/{name}/trace: `flow` as ofproto/trace takes it, such as `in_port=3,icmp,...`."""
+    """POST /hosts/{name}/trace: `flow` as ofproto/trace takes it, such as `in_port=3,icmp,...`; with `enters` (an
+    endpoint's id, or `tunnel`) the in_port is that one's."""
 
     flow: str
+    enters: str | None = None
 
 
 def network_out(network: Network) -> dict[str, Any]:

@@ -45,8 +45,13 @@ def apply(
 
 def export(context: typer.Context, json: Json = False) -> None:
     """Print all specs as a document that `apply` takes."""
-    answer = client(context).get("/export", format="json" if json else None)
-    show.as_json(answer) if json else print(answer, end="")
+    text = client(context).get("/export")
+    if not json:
+        print(text, end="")
+        return
+    import yaml
+
+    show.as_json(yaml.safe_load(text))
 
 
 def status(context: typer.Context, wait: Wait = False, timeout: Timeout = 30.0, json: Json = False) -> None:
@@ -97,7 +102,7 @@ def flows(context: typer.Context, host: Host, json: Json = False) -> None:
     if json:
         show.as_json(found)
         return
-    rows = [(f["table_name"], f["priority"], f["n_packets"], f["origin"], f["match"], f["actions"]) for f in found]
+    rows = [(f["table"], f["priority"], f["packets"], f["origin"], f["match"], f["actions"]) for f in found]
     show.table(("TABLE", "PRIORITY", "PACKETS", "FOR", "MATCH", "ACTIONS"), rows, f"{host} has no flows")
 
 

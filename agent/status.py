@@ -1,0 +1,106 @@
+"""How all hosts are: what agents and controllers report, against what the specs want."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from agent.known import Known
+from specs import keys
+from specs.errors import Invalid
+from specs.records import Host, decode_json
+from specs.store import Entry, Get, Store
+
+
+def overview(store: Store, known: Known, counts: bool = True) -> dict[str, Any]:
+    """All hosts, from one read of etcd. `revision` is the newest revision of the specs."""
+    prefixes = [keys.HOSTS, keys.STATUS_AGENTS, keys.STATUS_CONTROLLERS] + ([keys.STATUS_ENDPOINTS] if counts else [])
+    found = store.txn((), [Get(prefix, prefix=True) for prefix in prefixes]).found
+    agents, controllers = (_reports(entries) for entries in found[1:3])
+    states: dict[str, Counter[str]] = defaultdict(Counter)
+    for entry in found[3] if counts else ():
+        states[entry.key.split("/")[-2]][str(_json(entry).get("state", "unknown"))] += 1
+    records = Counter(e.host for e in list(known.snapshot.endpoints.values()) if e.active) if counts else Counter()
+    wanted = known.wanted
+    hosts = []
+    for entry in found[0]:
+        try:
+            host = decode_json(Host, entry.value, entry.key)
+        except Invalid:
+            continue
+        hosts.append(_host(host, agents.get(host.name), controllers.get(host.name), wanted))
+        if counts:
+            reported = states[host.name]
+            missing = max(0, records[host.name] - sum(reported.values()))
+            hosts[-1]["endpoints"] = dict(sorted(reported.items())) | ({"unreported": missing} if missing else {})
+    return {"revision": wanted, "hosts": hosts}
+
+
+def wait(store: Store, known: Known, timeout_s: float) -> None:
+    """Return when every controller that lives has applied the specs of now, or after the time."""
+    wanted = known.wanted
+    reports: dict[str, Mapping[str, Any]] = {}
+    done, stop = threading.Event(), threading.Event()
+
+    def look() -> None:
+        if all(current(report, wanted) for report in reports.values()):
+            done.set()
+
+    def read(_revision: int, entries: list[Entry]) -> None:
+        reports.clear()
+        reports.update({entry.key: _json(entry) for entry in entries})
+        look()
+
+    def changed(_revision: int, events: Any) -> None:
+        for event in events:
+            if event.value is None:
+                reports.pop(event.key, None)  # it has died: nobody waits for it
+            else:
+                reports[event.key] = _json(event)
+        look()
+
+    arguments = (keys.STATUS_CONTROLLERS, read, changed, lambda reason: None, stop)
+    threading.Thread(target=store.feed, args=arguments, name="wait", daemon=True).start()
+    done.wait(timeout_s)
+    stop.set()
+
+
+def current(report: Mapping[str, Any], wanted: int) -> bool:
+    """A controller has applied this revision."""
+    return bool(report.get("connected")) and int(report.get("revision") or 0) >= wanted
+
+
+def _host(host: Host, agent: Mapping[str, Any] | None, controller: Mapping[str, Any] | None, wanted: int) -> dict[str, Any]:
+    problems = [str(problem) for problem in (agent or {}).get("problems", ())]
+    problems += [": ".join(map(str, p)) if isinstance(p, list) else str(p) for p in (controller or {}).get("problems", ())]
+    if controller is not None and not controller.get("connected"):
+        problems.append("the controller has no connection to the switch")
+    return {
+        "id": host.name,
+        **host.data(),
+        "agent": "alive" if agent is not None else "dead",
+        "agent_version": (agent or {}).get("version", ""),
+        "controller": "alive" if controller is not None else "dead",
+        "connected": bool((controller or {}).get("connected")),
+        "revision": (controller or {}).get("revision"),
+        "current": controller is not None and current(controller, wanted),
+        "flows": (controller or {}).get("flows"),
+        "problems": problems,
+    }
+
+
+def _reports(entries: tuple[Entry, ...]) -> dict[str, dict[str, Any]]:
+    return {entry.key.rpartition("/")[2]: _json(entry) for entry in entries}
+
+
+def _json(entry: Any) -> dict[str, Any]:
+    try:
+        data = json.loads(entry.value)
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+

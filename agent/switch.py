@@ -1,0 +1,140 @@
+"""What the switch of this host does and why: flow dumps, traces, and whether its flows are those that the specs call for."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controller.compile import Program, compile_view
+from controller.explain import Trace, parse_dump, parse_trace
+from ovsdb.client import Ovsdb
+from pipeline.flow import Flow, is_our_group, is_ours
+from specs import keys
+from specs.errors import Unavailable
+from specs.snapshot import Snapshot, snapshot
+from specs.store import Store
+from specs.view import view
+
+TUNNEL = "vxlan-warren"
+TIMEOUT_S = 10.0
+VERSION = "OpenFlow14"
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What this host's switch should hold, computed in full from etcd and OVSDB, and the names of things for people."""
+
+    program: Program
+    flows: Mapping[int, Flow]
+    names: Mapping[str, str]
+    tunnel: int | None
+    ports: Mapping[str, int]  # endpoint id -> OpenFlow port
+
+
+class Switch:
+    """The integration bridge of this host, through OVS's own tools."""
+
+    def __init__(self, host: str, bridge: str, store: Store, ovsdb: Ovsdb) -> None:
+        self._host, self._bridge, self._store, self._ovsdb = host, bridge, store, ovsdb
+
+    def desired(self) -> Desired:
+        """The full recompute."""
+        ports, tunnel = self._ovsdb.ports_of_endpoints(), self._ovsdb.ofport(TUNNEL)
+        state = read(self._store)
+        program = compile_view(view(state, self._host, ports, tunnel))
+        return Desired(program, {flow.cookie: flow for flow in program.flows}, names(state), tunnel, ports)
+
+    def flows(self) -> list[dict[str, object]]:
+        """All flows with table names and origins."""
+        wanted = self.desired()
+        return parse_dump(self._ofctl("dump-flows"), wanted.flows, wanted.names)
+
+    def check(self) -> dict[str, Any]:
+        """Compare flows and groups with the full recompute: what is missing, what of ours is unexpected."""
+        wanted = self.desired()
+        there: dict[int, str] = {}
+        for line in self._ofctl("dump-flows"):
+            if found := re.search(r"cookie=(0x[0-9a-f]+)", line):
+                there[int(found[1], 16)] = re.sub(r"(duration|n_packets|n_bytes|idle_age|hard_age)=[^,]*, ", "", line.strip())
+        groups = {
+            int(found[1]): line.strip() for line in self._ofctl("dump-groups") if (found := re.search(r"group_id=(\d+)", line))
+        }
+        missing = [f"{f.origin} {f.table.name} {f.match}" for f in wanted.program.flows if f.cookie not in there]
+        missing += [f"{g.origin} group {g.group_id}" for g in wanted.program.groups if g.group_id not in groups]
+        unexpected = [line for cookie, line in there.items() if is_ours(cookie) and cookie not in wanted.flows]
+        known = {group.group_id for group in wanted.program.groups}
+        unexpected += [line for number, line in groups.items() if is_our_group(number) and number not in known]
+        return {"host": self._host, "flows": len(wanted.flows), "missing": missing, "unexpected": unexpected}
+
+    def trace(self, flow: str, enters: str | None) -> dict[str, Any]:
+        """Follow a packet: `flow` in ovs-fields(7) syntax; `enters` is the endpoint (or `tunnel`) whose port it comes in by."""
+        wanted = self.desired()
+        if enters is not None:
+            port = wanted.tunnel if enters == "tunnel" else wanted.ports.get(enters)
+            if port is None:
+                what = "tunnel port" if enters == "tunnel" else f"port for endpoint {wanted.names.get(enters, enters)}"
+                raise Unavailable(f"the switch of {self._host}", f"it has no {what}")
+            flow = re.sub(r"^in_port=\d+", f"in_port={port}", flow)
+        text = self._run("ovs-appctl", "-t", self._control(), "ofproto/trace", self._bridge, flow)
+        trace = parse_trace(text, wanted.flows, wanted.names, wanted.tunnel)
+        owner = {port: endpoint_id for endpoint_id, port in wanted.ports.items()}
+        return trace_out(self._host, flow, trace, wanted) | {
+            "delivered_to": [owner[port] for port in trace.outputs if port in owner],
+            "text": text,
+        }
+
+    def _ofctl(self, command: str) -> list[str]:
+        return self._run("ovs-ofctl", "-O", VERSION, command, self._bridge).splitlines()
+
+    def _control(self) -> str:
+        """The control socket of ovs-vswitchd: named by its pid file, or by whoever started it."""
+        directory = Path(os.environ.get("OVS_RUNDIR") or "/var/run/openvswitch")
+        try:
+            pid = int((directory / "ovs-vswitchd.pid").read_text())
+            sockets = [directory / f"ovs-vswitchd.{pid}.ctl", directory / "ovs-vswitchd.ctl"]
+        except (OSError, ValueError):
+            sockets = [*sorted(directory.glob("ovs-vswitchd.*.ctl"), reverse=True), directory / "ovs-vswitchd.ctl"]
+        return str(next((path for path in sockets if path.exists()), "ovs-vswitchd"))
+
+    def _run(self, *command: str) -> str:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+        except subprocess.CalledProcessError as error:
+            text = (error.stderr or error.stdout).strip() or f"exit code {error.returncode}"
+            raise Unavailable(command[0], text.splitlines()[-1]) from None
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Unavailable(command[0], str(error)) from None
+        return done.stdout
+
+
+def read(store: Store) -> Snapshot:
+    """All specs, as etcd has them now."""
+    return snapshot((entry.key, entry.value, entry.create_revision) for entry in store.list(keys.SPEC)[1])
+
+
+def names(state: Snapshot) -> dict[str, str]:
+    """Ids to names, for people."""
+    found = {network.id: network.name for network in state.networks.values()}
+    return found | {e.id: e.name for e in state.endpoints.values() if e.name}
+
+
+def trace_out(host: str, flow: str, trace: Trace, wanted: Desired) -> dict[str, Any]:
+    """A trace as plain data."""
+    return {
+        "host": host,
+        "packet": flow,
+        "steps": [
+            {"table": s.table, "matched": s.matched, "origin": s.origin, "actions": list(s.actions)} for s in trace.steps
+        ],
+        "outputs": list(trace.outputs),
+        "to_tunnel": wanted.tunnel is not None and wanted.tunnel in trace.outputs,
+        "vtep": trace.tunnel,
+        "answered": trace.answered,
+    }
+
+

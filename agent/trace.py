@@ -1,0 +1,65 @@
+"""A packet between two endpoints, followed through the switches of both hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from controller.explain import PROTOS, arriving, packet
+from specs.errors import Invalid
+from specs.records import TUNNEL_OFPORT_REQUEST, Endpoint, Network
+
+HostTrace = Callable[[str, str, str], dict[str, Any]]  # host, flow, by which port it enters
+
+
+def follow(
+    source: Endpoint, target: Endpoint, network: Network, proto: str, port: int | None, vtep: str, trace: HostTrace
+) -> dict[str, Any]:
+    """The traces on the source's host and, if the packet takes the tunnel to `vtep`, on the target's; and the verdict.
+    `network` is the source's."""
+    if proto not in PROTOS:
+        raise Invalid("proto", proto, f"one of {', '.join(PROTOS)}")
+    if port is not None and not 0 < port < 65_536:
+        raise Invalid("port", port, "1 to 65535")
+    if source.id == target.id:
+        raise Invalid("dst", target.name or target.id, "another endpoint than src")
+    hops = [trace(source.host, packet(source, target, proto, port), source.id)]
+    if hops[0]["to_tunnel"] and hops[0]["vtep"] == vtep:
+        hops.append(trace(target.host, arriving(network, TUNNEL_OFPORT_REQUEST, source, target, proto, port), "tunnel"))
+    delivered = target.id in hops[-1]["delivered_to"]
+    verdict = "delivered" if delivered else "dropped"
+    last = hops[-1]["steps"][-1] if hops[-1]["steps"] else {"table": "?", "origin": "?"}
+    reason = "" if delivered else f"in {last['table']} on {hops[-1]['host']}, by the flow of {last['origin']}"
+    return {
+        "src": source.name or source.id,
+        "dst": target.name or target.id,
+        "proto": proto,
+        "verdict": verdict,
+        "reason": reason,
+        "hosts": hops,
+        "text": _text(source, target, proto, port, hops, verdict, reason),
+    }
+
+
+def _text(
+    source: Endpoint, target: Endpoint, proto: str, port: int | None, hops: list[dict[str, Any]], verdict: str, reason: str
+) -> str:
+    what = f"{proto} {port}" if port else proto
+    lines = [f"{what}: {_called(source)} -> {_called(target)}"]
+    for hop in hops:
+        lines += ["", f"on {hop['host']}: {hop['packet']}"]
+        width = max((len(step["matched"]) for step in hop["steps"]), default=0)
+        for step in hop["steps"]:
+            lines.append(f"  {step['table']:<10} {step['matched']:<{min(width, 90)}}  {step['origin']}")
+            lines += [f"  {'':<10}     {action}" for action in step["actions"]]
+        if hop["to_tunnel"]:
+            lines.append(f"  -> tunnel to {hop['vtep']}")
+        elif hop["delivered_to"]:
+            lines.append("  -> port of the endpoint")
+    lines += ["", f"{verdict} {reason}".rstrip()]
+    return "\n".join(lines)
+
+
+def _called(endpoint: Endpoint) -> str:
+    address = endpoint.ipv4_address or endpoint.ipv6_address or endpoint.mac_address
+    return f"{endpoint.name or endpoint.id} ({address} on {endpoint.host})"
