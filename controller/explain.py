@@ -89,12 +89,13 @@ def _addresses(prefix: str, source: IPv4Address | IPv6Address, target: IPv4Addre
 
 _STEP = re.compile(r"^\s*(\d+)\. (.*?)(?:, )?priority (\d+)(?:, cookie (0x[0-9a-f]+))?$")
 _MISS = re.compile(r"^\s*(\d+)\. No match\.$")
+_BRIDGE = re.compile(r'^\s*bridge\("(.+)"\)$')
 _OUTPUT = re.compile(r"-> output port is (\d+)")
 _TUNNEL = re.compile(r"set_field:(\S+)->tun_dst")
 
 
 def parse_trace(text: str, known: Mapping[int, Flow], names: Mapping[str, str], tunnel: int | None) -> Trace:
-    """Read the output of `ovs-appctl ofproto/trace`."""
+    """Read the output of `ovs-appctl ofproto/trace`; what other bridges do with the tunnel's packet is left out."""
     steps: list[Step] = []
     outputs: list[int] = []
     vtep: str | None = None
@@ -102,7 +103,13 @@ def parse_trace(text: str, known: Mapping[int, Flow], names: Mapping[str, str], 
     answered = False
     skipped = "skipping output to input port"
     lines = text.split("Final flow:")[0].splitlines()
+    bridge: str | None = None
     for number, line in enumerate(lines):
+        if found := _BRIDGE.match(line):
+            if bridge is not None and found[1] != bridge:
+                break
+            bridge = found[1]
+            continue
         if found := _STEP.match(line):
             table, matched, priority, cookie = found.groups()
             origin = origin_text(int(cookie, 16) if cookie else 0, known, names)

@@ -61,7 +61,7 @@ class Demo:
         """Two networks with one subnet, six containers."""
         for network in ("amber", "blue"):
             self.warren("network", "create", network, "--ip-range", SUBNET)
-        table = Table("container", "host", "network", "address", "MAC", "attached in")
+        table = Table("container", "host", "network", "address", "MAC", "made and attached in")
         with console.status("plugging containers in"):
             for name, host, network in CONTAINERS:
                 started = time.monotonic()

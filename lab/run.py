@@ -230,7 +230,7 @@ def wait_until_up(plan: LabPlan, timeout_s: float = 60) -> None:
     def all_up() -> bool:
         status = api(plan.hosts[0], "GET", "/status")
         hosts = {host["name"]: host for host in status["hosts"]}
-        return len(hosts) == plan.size and all(h["agent"] == "alive" and h["controller"] == "connected" for h in hosts.values())
+        return len(hosts) == plan.size and all(h["agent"] == "alive" and h["connected"] for h in hosts.values())
 
     deadline = time.monotonic() + timeout_s
     while True:

@@ -175,7 +175,7 @@ class Overlay(app_manager.RyuApp):
             self.ovsdb_changed.clear()
             try:
                 if self.ovsdb.connected:
-                    self.ovsdb.ensure_bridge(self.settings.bridge, controller)
+                    self.ovsdb.ensure_bridge(self.settings.bridge, controller, self.settings.host)
                     self._post_ports()
                     told = ""
             except WarrenError as error:
