@@ -24,6 +24,7 @@ import ovs.jsonrpc
 import ovs.poller
 
 from ovsdb import jsonstream
+from ovsdb.poll import Poll
 from ovsdb.replica import Replica
 from ovsdb.rows import (
     CreatePort,
@@ -34,6 +35,7 @@ from ovsdb.rows import (
     diff,
     endpoint_port,
     integration_bridge,
+    is_stale,
 )
 from ovsdb.schema import DATABASE, TABLES, schema
 from ovsdb.transact import Json, bump_next_cfg, operations
@@ -49,23 +51,6 @@ PROBE_MS = 5000  # keepalive of a TCP or TLS remote; none on a unix socket
 
 if ovs.json.PARSER == ovs.json.PARSER_PY:
     ovs.json.Parser = jsonstream.Parser  # see there: 30 times faster than the package's own
-
-
-class _Poll:
-    """`poll` in the form that `ovs.poller` wants: `select` would refuse file descriptors above 1023."""
-
-    def __init__(self) -> None:
-        self._events: dict[int, int] = {}
-
-    def register(self, fd: Any, events: int) -> None:
-        number = fd if isinstance(fd, int) else fd.fileno()
-        self._events[number] = self._events.get(number, 0) | events
-
-    def poll(self, timeout_ms: int) -> list[tuple[int, int]]:
-        poll = select.poll()
-        for fd, events in self._events.items():
-            poll.register(fd, events)
-        return poll.poll(timeout_ms)
 
 
 class _Request:
@@ -149,7 +134,7 @@ class Ovsdb:
         """Start, and wait up to `timeout_s` for the first full read. Returns whether it is in; it goes on trying if not."""
         if self._thread is None:
             if hasattr(select, "poll"):  # eventlet takes it away
-                ovs.poller.SelectPoll = _Poll
+                ovs.poller.SelectPoll = Poll
             self._wake_read, self._wake_write = socket.socketpair()
             self._wake_read.setblocking(False)
             self._wake_write.setblocking(False)
@@ -234,18 +219,20 @@ class Ovsdb:
 
     def add_port(self, bridge: str, veth: str, ofport: int, endpoint_id: str, timeout_s: float = TIMEOUT_S) -> int:
         """Put an endpoint's interface on the bridge and wait until it has an OpenFlow port; returns its number (OVS gives another
-        than `ofport` if that is taken). A port that is there already is left alone. Raises `Conflict` if the name is somebody
-        else's, `Unavailable` if ovs-vswitchd cannot open the interface (then the port is removed again) or does not answer."""
+        than `ofport` if that is taken). A port that is there already is left alone, unless its interface is another by now.
+        Raises `Conflict` if the name is somebody else's, `Unavailable` if ovs-vswitchd cannot open the interface (then the port
+        is removed again) or does not answer."""
         deadline = time.monotonic() + timeout_s
-        wanted = endpoint_port(veth, ofport, endpoint_id)
+        wanted = endpoint_port(veth, ofport, endpoint_id, _ifindex(veth))
         while True:
             self._need_connection(deadline)
             found = self.port(veth)
             if found is not None and found.endpoint != endpoint_id:
                 raise Conflict(f"OVSDB has a port {veth!r} which is not that of endpoint {endpoint_id}")
             try:
-                if found is not None and (found.error or found.ofport == -1 or found.ofport_request != ofport):
-                    self.del_port(veth, _left(deadline))  # an old failure, whose cause may be gone, or another number
+                if found is not None and is_stale(found, wanted):
+                    # Both at once would not do: ovs-vswitchd would keep what it has open under that name.
+                    self._apply_and_settle([DeletePort(veth)], deadline)
                     found = None
                 if found is None:
                     self.apply([CreatePort(bridge, wanted)], _left(deadline))
@@ -386,6 +373,13 @@ class Ovsdb:
         told = changed - {"config"}
         if told and self._on_change is not None:
             self._on_change(told)
+
+
+def _ifindex(name: str) -> int | None:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None  # ovs-vswitchd will say so
 
 
 def _left(deadline: float) -> float:

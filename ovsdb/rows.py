@@ -15,6 +15,7 @@ from specs.errors import Conflict
 
 OWNER = ("owner", "warren")
 ENDPOINT_KEY = "warren-endpoint"  # external_ids of an interface that the agent made: the endpoint's id
+IFINDEX_KEY = "warren-ifindex"  # the interface's number when it was put on the bridge: tells one made anew under the same name
 BRIDGE = "br-warren"
 TUNNEL_PORT = "vxlan-warren"
 TUNNEL_OFPORT = 65_279  # asked for; OVS may give another number, so read it back
@@ -187,9 +188,18 @@ def tunnel_port() -> Port:
     return Port(TUNNEL_PORT, "vxlan", _frozen(options), TUNNEL_OFPORT, _frozen(dict([OWNER])))
 
 
-def endpoint_port(veth: str, ofport: int, endpoint_id: str) -> Port:
+def endpoint_port(veth: str, ofport: int, endpoint_id: str, ifindex: int | None = None) -> Port:
     """The port of an endpoint: the agent's row, not the controller's."""
-    return Port(veth, "", _frozen({}), ofport, _frozen(dict([OWNER, (ENDPOINT_KEY, endpoint_id)])))
+    number = {} if ifindex is None else {IFINDEX_KEY: str(ifindex)}
+    return Port(veth, "", _frozen({}), ofport, _frozen({**dict([OWNER]), ENDPOINT_KEY: endpoint_id, **number}))
+
+
+def is_stale(found: ObservedPort, wanted: Port) -> bool:
+    """The port must be taken out and put in again to be what is wanted: it failed, it was asked for another number, or its
+    interface was made anew since. ovs-vswitchd (3.1, userspace) does not see the last: the port keeps its number and is dead."""
+    failed = bool(found.error) or found.ofport == -1
+    another = found.external_ids.get(IFINDEX_KEY) != wanted.external_ids.get(IFINDEX_KEY)
+    return failed or another or found.ofport_request != wanted.ofport_request
 
 
 def integration_bridge(name: str, controller: str, datapath_type: str, host: str) -> Bridge:

@@ -104,6 +104,30 @@ def test_containers_reach_each_other(switch: Switch, cables: Cables, container: 
         client.close()
 
 
+def test_a_cable_made_anew_under_its_port_works(switch: Switch, cables: Cables, container: Callable[[], str]) -> None:
+    switch.vsctl("add-br", "br-warren", "--", "set", "bridge", "br-warren", "datapath_type=netdev")
+    client = Ovsdb(switch.remote)
+    assert client.connect(10)
+
+    def put(endpoint: str, where: str, number: int) -> int:
+        cables.plug(endpoint, where, number)
+        return cables.on_host(lambda: client.add_port("br-warren", veth_name(endpoint), number, endpoint))
+
+    try:
+        one, two = container(), container()
+        assert (put("a", one, 1), put("b", two, 2)) == (1, 2)
+        ping(one, "10.0.0.2")
+        for _ in range(3):
+            cables.on_host(lambda: plug.unplug(veth_name("b")))
+            assert put("b", two, 2) == 2
+            ping(one, "10.0.0.2", count=5)  # the first may meet a flow of the old port
+        sequence = switch.vsctl("get", "open_vswitch", ".", "next_cfg")
+        assert put("b", two, 2) == 2
+        assert switch.vsctl("get", "open_vswitch", ".", "next_cfg") == sequence, "a working port was made anew"
+    finally:
+        client.close()
+
+
 def test_what_is_made_is_whole(cables: Cables, container: Callable[[], str]) -> None:
     one = container()
     before = os.readlink("/proc/thread-self/ns/net")

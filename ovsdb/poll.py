@@ -1,0 +1,24 @@
+"""`poll` for the `ovs` package, which knows only `select`: that refuses file descriptors above 1023."""
+
+from __future__ import annotations
+
+import select
+from typing import Any
+
+
+class Poll:
+    """In the form that `ovs.poller` wants: it may register a descriptor twice, and gives the time in milliseconds."""
+
+
+    def __init__(self) -> None:
+        self._events: dict[int, int] = {}
+
+    def register(self, fd: Any, events: int) -> None:
+        number = fd if isinstance(fd, int) else fd.fileno()
+        self._events[number] = self._events.get(number, 0) | events
+
+    def poll(self, timeout_ms: int) -> list[tuple[int, int]]:
+        poll = select.poll()
+        for fd, events in self._events.items():
+            poll.register(fd, events)
+        return poll.poll(timeout_ms)
