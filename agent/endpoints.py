@@ -188,6 +188,7 @@ class Endpoints:
                     return None
                 return self._keep(record)
             except WarrenError as error:
+                self._close(veth_name(endpoint_id))
                 return str(error)
             except Exception as error:  # one bad endpoint must not end the thread that settles all
                 log.exception("endpoint.settle_failed id=%s", endpoint_id)
@@ -205,6 +206,7 @@ class Endpoints:
                 self._ovsdb.add_port(self._bridge, record.veth, record.ofport, record.id)
             return None
         self._plug(record, network)
+        log.info("endpoint.settled id=%s netns=%s", record.id, record.netns)
         return None
 
     def sweep(self) -> set[str]:
@@ -222,9 +224,22 @@ class Endpoints:
                 log.warning("endpoint.sweep_failed veth=%s reason=%s", veth, error)
         return set(self.known.mine) | set(self.orphaned)
 
+    def _close(self, veth: str) -> None:
+        """A port whose interface is gone leaves the bridge: so the endpoint is seen to be closed."""
+        if not plug.exists(veth):
+            with contextlib.suppress(WarrenError):
+                self._ovsdb.del_port(veth)
+
     def _remove(self, veth: str) -> None:
         self._ovsdb.del_port(veth)
         plug.unplug(veth)
+
+    def vanished(self, veth: str) -> set[str]:
+        """The endpoint whose veth has gone, if this process has plugged it in."""
+        gone = {e.id for e in list(self._plugged.values()) if e.veth == veth}
+        for endpoint_id in gone:
+            self._plugged.pop(endpoint_id, None)
+        return gone
 
     # ---- one at a time --------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import faulthandler
 import logging
 import os
 import signal
@@ -51,6 +52,7 @@ def main() -> None:
     )
     logging.getLogger("pyroute2").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    faulthandler.register(signal.SIGUSR1)  # what all threads are at, on standard error
     try:
         config = load(os.environ)
         agent = make(config)

@@ -13,6 +13,7 @@ from agent.connect import Elsewhere, Request
 from agent.endpoints import Endpoints
 from agent.keeper import Keeper
 from agent.known import Known
+from agent.links import Links
 from agent.peers import Peers
 from agent.registration import Registration, underlay_mtu
 from ovsdb.client import Ovsdb
@@ -40,11 +41,13 @@ class Agent:
     keeper: Keeper
     registration: Registration
     peers: Peers
+    links: Links
 
     def start(self) -> None:
         """Start all threads; none of them needs etcd or OVSDB to be there."""
         self.ovsdb.connect()
         self.keeper.start()
+        self.links.start()
         self.known.start()
         self.registration.start()
 
@@ -149,4 +152,5 @@ def make(config: Config) -> Agent:
     keeper = Keeper(endpoints, on_change=registration.tell)
     endpoints.released = lambda endpoint_id: keeper.look([endpoint_id])
     peers = Peers(config.http_tls, timeout_s=config.attach_timeout_s + 10)
-    return Agent(config, host, specs, ovsdb, known, endpoints, keeper, registration, peers)
+    links = Links(lambda veth: keeper.look(endpoints.vanished(veth)), keeper.look_at_everything)
+    return Agent(config, host, specs, ovsdb, known, endpoints, keeper, registration, peers, links)
