@@ -8,7 +8,7 @@ from typing import Any
 from specs import keys
 from specs.allocation import Specs
 from specs.document import Change
-from specs.errors import NotFound, WarrenError
+from specs.errors import Conflict, NotFound, WarrenError
 from specs.records import Endpoint, Host, Record, decode
 from specs.snapshot import Snapshot
 
@@ -25,14 +25,16 @@ class NotApplied(WarrenError):
         self.http_status = error.http_status
 
 
-def apply(specs: Specs, current: Snapshot, changes: tuple[Change, ...], wrote: Wrote) -> None:
-    """Make the changes in their order. Raises `NotApplied` at the first that is refused."""
+def apply(specs: Specs, current: Snapshot, changes: tuple[Change, ...], wrote: Wrote) -> set[str]:
+    """Make the changes in their order; returns the ids of the endpoints that came or changed.
+    Raises `NotApplied` at the first that is refused."""
     work = _Work(specs, current, wrote)
     for made, change in enumerate(changes):
         try:
             getattr(work, f"{change.kind}_{change.action}")(change)
         except WarrenError as error:
             raise NotApplied(change, made, len(changes), error) from None
+    return work.touched
 
 
 class _Work:
@@ -41,6 +43,7 @@ class _Work:
     def __init__(self, specs: Specs, current: Snapshot, wrote: Wrote) -> None:
         self._specs, self._current, self._wrote = specs, current, wrote
         self._networks = {network.name: network.id for network in current.networks.values()}
+        self.touched: set[str] = set()
 
     def host_create(self, change: Change) -> None:
         self._put_host(decode(Host, _said(change.stated), "host"))
@@ -61,6 +64,10 @@ class _Work:
         self._wrote(keys.network(network.id), network.encode(), revision)
 
     def network_update(self, change: Change) -> None:
+        for field in ("name", "vxlan_vni", "ip_range", "ipv6_range"):
+            if field in change.fields:
+                old, new = change.fields[field]
+                raise Conflict(f"{field} cannot change (from {old} to {new}): delete and create the network")
         network = _merged(self._current.networks[str(change.id)], change.stated)
         self._wrote(keys.network(network.id), network.encode(), self._specs.update_network(network))
 
@@ -78,6 +85,7 @@ class _Work:
             endpoint = _merged(old, stated)
             revision = self._specs.update_endpoint(endpoint)
             self._wrote(keys.endpoint(endpoint.network_id, endpoint.id), endpoint.encode(), revision)
+            self.touched.add(endpoint.id)
             return
         draft = old.data() | stated
         moved = stated["network_id"] != old.network_id or draft["host"] != old.host
@@ -107,6 +115,7 @@ class _Work:
         draft.pop("network", None)
         endpoint, network, revision = self._specs.create_endpoint(draft)
         self._wrote(keys.endpoint(network.id, endpoint.id), endpoint.encode(), revision)
+        self.touched.add(endpoint.id)
 
     def _delete(self, endpoint: Endpoint) -> None:
         revision = self._specs.delete_endpoint(endpoint.network_id, endpoint.id)

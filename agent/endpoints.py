@@ -112,12 +112,12 @@ class Endpoints:
             revision = self._specs.delete_endpoint(network_id, endpoint_id)
             self.known.wrote(keys.endpoint(network_id, endpoint_id), None, revision)
 
-    def _plug(self, endpoint: Endpoint, network: Network, set_addr: bool = True) -> None:
+    def _plug(self, endpoint: Endpoint, network: Network, set_addr: bool = True) -> str:
         addresses = []
         for address, network_range in ((endpoint.ipv4_address, network.ip_range), (endpoint.ipv6_address, network.ipv6_range)):
             if set_addr and address is not None and network_range is not None:
                 addresses.append(f"{address}/{network_range.prefixlen}")
-        plug.plug(
+        name = plug.plug(
             veth=endpoint.veth,
             netns=endpoint.netns,
             interface=endpoint.interface,
@@ -128,6 +128,7 @@ class Endpoints:
         )
         self._ovsdb.add_port(self._bridge, endpoint.veth, endpoint.ofport, endpoint.id)
         self._plugged[endpoint.id] = endpoint
+        return name
 
     def _offload_off(self) -> bool:
         """The userspace datapath does not finish checksums that a veth left to hardware: TCP would die, ping work."""
@@ -196,8 +197,12 @@ class Endpoints:
 
     def _keep(self, record: Endpoint) -> str | None:
         """Adopt, complete or plug in anew. An endpoint without a namespace is plugged in by somebody else."""
-        if self._plugged.get(record.id) == record and self._ovsdb.ofport(record.veth) is not None:
+        before = self._plugged.get(record.id)
+        if before == record and self._ovsdb.ofport(record.veth) is not None:
             return None
+        if before is not None and _cable(before) != _cable(record):
+            self._plugged.pop(record.id, None)
+            self._remove(record.veth)
         network = self.known.snapshot.networks.get(record.network_id)
         if network is None:
             return f"network {record.network_id} does not exist"
@@ -205,7 +210,15 @@ class Endpoints:
             if plug.exists(record.veth):
                 self._ovsdb.add_port(self._bridge, record.veth, record.ofport, record.id)
             return None
-        self._plug(record, network)
+        name = self._plug(record, network)
+        if record.interface not in (None, name):  # the record changed while no agent ran
+            self._remove(record.veth)
+            name = self._plug(record, network)
+        if record.interface is None:
+            record = record.model_copy(update={"interface": name})
+            revision = self._specs.update_endpoint(record)
+            self.known.wrote(keys.endpoint(record.network_id, record.id), record.encode(), revision)
+            self._plugged[record.id] = record
         log.info("endpoint.settled id=%s netns=%s", record.id, record.netns)
         return None
 
@@ -261,3 +274,8 @@ class Endpoints:
                 self._busy.discard(endpoint_id)
                 self._busy_changed.notify_all()
 
+
+
+def _cable(endpoint: Endpoint) -> tuple[object, ...]:
+    """What the veth was made from: when it changes, the veth is made anew."""
+    return endpoint.netns, endpoint.interface, endpoint.mac_address, endpoint.ipv4_address, endpoint.ipv6_address

@@ -9,13 +9,12 @@ from fastapi.responses import PlainTextResponse
 
 from agent import apply as applying
 from agent import status, trace
-from agent.sand import Apply, HostTrace, Trace
+from agent.sand import WAIT_LIMIT_S, Apply, HostTrace, Trace
 from agent.service import Agent
 from agent.switch import Switch, read
 from specs.document import diff, export, parse
 from specs.errors import NotFound, Unavailable
 
-WAIT_LIMIT_S = 50.0
 Forwarded = Annotated[str | None, Header(alias="X-Warren-Forwarded", include_in_schema=False)]
 
 
@@ -62,9 +61,12 @@ def add(app: FastAPI, agent: Agent) -> None:
         """Make the specs say what a YAML document says; the answer lists the changes."""
         document, current = parse(body.document), read(store)
         changes = diff(document, current, body.prune)
+        late: list[str] = []
         if not body.dry_run:
-            applying.apply(agent.specs, current, changes, agent.known.wrote)
-        return {"changes": [change.data() for change in changes]}
+            touched = applying.apply(agent.specs, current, changes, agent.known.wrote)
+            if body.wait_s:
+                late = status.wait(store, agent.known, body.wait_s, touched)
+        return {"changes": [change.data() for change in changes], "late": late}
 
     @app.get("/export", tags=["Warren"], response_class=PlainTextResponse)
     def export_document() -> PlainTextResponse:

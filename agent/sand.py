@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from specs.records import (
     Address4,
@@ -28,6 +28,7 @@ from specs.records import (
     Vni,
 )
 
+WAIT_LIMIT_S = 50.0
 DEFAULT_RANGE = IPv4Network("10.0.0.0/24")  # SAND's, when a request names no range at all
 
 
@@ -107,11 +108,13 @@ class EndpointCreate(_Body):
 
 
 class Apply(_Body):
-    """POST /apply: a YAML document; `prune` deletes what its sections no longer have, `dry_run` only tells."""
+    """POST /apply: a YAML document; `prune` deletes what its sections no longer have, `dry_run` only tells, `wait_s` waits
+    (so many seconds at most) until the hosts have caught up."""
 
     document: str
     prune: bool = False
     dry_run: bool = False
+    wait_s: float = Field(default=0.0, ge=0, le=WAIT_LIMIT_S)
 
 
 class Trace(_Body):

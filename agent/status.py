@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from agent.known import Known
+from agent.states import SETTLED
 from specs import keys
 from specs.errors import Invalid
 from specs.records import Host, decode_json
@@ -39,14 +40,21 @@ def overview(store: Store, known: Known, counts: bool = True) -> dict[str, Any]:
     return {"revision": wanted, "hosts": hosts}
 
 
-def wait(store: Store, known: Known, timeout_s: float) -> None:
-    """Return when every controller that lives has applied the specs of now, or after the time."""
+def wait(store: Store, known: Known, timeout_s: float, endpoints: Iterable[str] = ()) -> list[str]:
+    """Return when every controller that lives has applied the specs of now and these endpoints are up or closed, or after
+    the time; says what is late."""
     wanted = known.wanted
+    records = [record for i in endpoints if (record := known.snapshot.endpoints.get(i)) is not None]
+    plugged = [keys.status_endpoint(e.host, e.id) for e in records if e.netns and e.active]
     reports: dict[str, Mapping[str, Any]] = {}
     done, stop = threading.Event(), threading.Event()
 
+    def late() -> list[str]:
+        found = [key for key, r in list(reports.items()) if key.startswith(keys.STATUS_CONTROLLERS) and not current(r, wanted)]
+        return found + [key for key in plugged if reports.get(key, {}).get("state") not in SETTLED]
+
     def look() -> None:
-        if all(current(report, wanted) for report in reports.values()):
+        if not late():
             done.set()
 
     def read(_revision: int, entries: list[Entry]) -> None:
@@ -62,10 +70,12 @@ def wait(store: Store, known: Known, timeout_s: float) -> None:
                 reports[event.key] = _json(event)
         look()
 
-    arguments = (keys.STATUS_CONTROLLERS, read, changed, lambda reason: None, stop)
+    prefix = keys.STATUS if plugged else keys.STATUS_CONTROLLERS
+    arguments = (prefix, read, changed, lambda reason: None, stop)
     threading.Thread(target=store.feed, args=arguments, name="wait", daemon=True).start()
     done.wait(timeout_s)
     stop.set()
+    return [key.removeprefix(keys.STATUS) for key in late()]
 
 
 def current(report: Mapping[str, Any], wanted: int) -> bool:

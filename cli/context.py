@@ -10,7 +10,7 @@ from cli.client import Client, Failure, Where
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Return when every live host has applied it.")]
-Timeout = Annotated[float, typer.Option("--timeout", help="How many seconds --wait waits.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0, max=50, help="How many seconds --wait waits.")]
 
 
 def client(context: typer.Context) -> Client:

@@ -28,12 +28,19 @@ def apply(
     """Make the specs say what a document says."""
     agent = client(context)
     body = {"document": _read(file), "prune": prune, "dry_run": dry_run}
-    changes = agent.post("/apply", body)["changes"]
-    if wait and not dry_run:
-        await_hosts(agent, timeout)
+    if wait:
+        body["wait_s"] = timeout
+    answer = agent.post("/apply", body)
+    changes = answer["changes"]
     if json:
         show.as_json(changes)
-        return
+    else:
+        _print_changes(changes)
+    if answer["late"]:
+        raise Failure(f"not done after {timeout:g} s: {', '.join(answer['late'])} (warren status tells more)")
+
+
+def _print_changes(changes: list[dict[str, Any]]) -> None:
     for change in changes:
         print(f"{change['action']} {change['kind']} {change['name']}")
         if change["action"] == "update":
