@@ -1,0 +1,120 @@
+"""Restarts, deaths and strangers: what the agent leaves, adopts, completes, sweeps and leaves alone."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+from tests.agent.conftest import Host
+
+
+def test_a_restart_disturbs_nothing(host: Host) -> None:
+    network, a, b = host.network(), host.container(), host.container()
+    host.attach(network, a)
+    target = str(host.attach(network, b)["target_veth_ip"]).split("/")[0]
+    links = host.switch.exec("ip", "-br", "link")
+    ping = subprocess.Popen(
+        ["ip", "netns", "exec", a.rpartition("/")[2], "ping", "-i", "0.01", "-w", "5", target], stdout=subprocess.PIPE, text=True
+    )
+    for number in (signal.SIGKILL, signal.SIGTERM):
+        host.stop("agent", number)
+        host.start("agent")
+    time.sleep(0.5)
+    ping.send_signal(signal.SIGINT)
+    out = ping.communicate(timeout=10)[0]
+    assert " 0% packet loss" in out, out
+    assert host.switch.exec("ip", "-br", "link") == links
+
+
+def test_a_term_ends_it_quickly_and_is_seen_at_once(host: Host) -> None:
+    store = "from specs.store import Store; print(Store(['http://127.0.0.1:2379']).list('status/agents/')[1])"
+    assert host.stop("agent") < 1.5
+    assert host.switch.exec(sys.executable, "-c", store).strip() == "[]"
+    host.start("agent")
+
+
+def test_leftovers_are_swept_and_strangers_are_not(host: Host) -> None:
+    host.stop("agent", signal.SIGKILL)
+    for name in ("wv0123456789ab", "wvguest", "veth7"):
+        host.switch.exec("ip", "link", "add", name, "type", "veth", "peer", "name", f"p{name[:13]}")
+    ours = ("external_ids:owner=warren", "external_ids:warren-endpoint=ghost")
+    for name, ids in (("wvfedcba987654", ours), ("stranger0", ())):
+        port = ["add-port", "br-warren", name, "--", "set", "interface", name, "type=internal", *ids]
+        host.switch.vsctl(*port, "--", "set", "port", name, *ids[:1]) if ids else host.switch.vsctl(*port)
+    host.start("agent")
+    host.until(lambda: "wvfedcba987654" not in host.ports())
+    assert "wv0123456789ab" not in host.veths()
+    assert "wvguest" in host.veths()
+    assert "veth7" in host.switch.exec("ip", "-br", "link")
+    assert "stranger0" in host.ports()
+    host.switch.vsctl("del-port", "stranger0")
+
+
+def test_halves_are_completed(host: Host) -> None:
+    """As after a crash between the record, the veth and the port."""
+    network, a, b = host.network(), host.container(), host.container()
+    first, second = host.attach(network, a), host.attach(network, b)
+    host.stop("agent", signal.SIGKILL)
+    host.switch.vsctl("del-port", str(first["overlay_veth_name"]))
+    host.switch.exec("ip", "link", "del", str(second["overlay_veth_name"]))
+    host.start("agent")
+    target = str(second["target_veth_ip"]).split("/")[0]
+    host.until(lambda: host.inside(a, "ping", "-c1", "-W1", target).returncode == 0)
+    assert host.http.get("/hosts/h1/check").json()["missing"] == []
+
+
+def test_a_namespace_that_goes_and_comes_back(host: Host) -> None:
+    network, netns = host.network(), host.container()
+    endpoint = host.attach(network, netns, name="phoenix")
+    subprocess.run(["ip", "netns", "del", netns.rpartition("/")[2]], check=True)
+    host.until(lambda: any("phoenix" in p for p in host.http.get("/status").json()["hosts"][0]["problems"]))
+    assert endpoint["overlay_veth_name"] not in host.ports()
+    assert host.http.get("/endpoints/phoenix").json()["endpoint"]["state"] == "waiting"
+    subprocess.run(["ip", "netns", "add", netns.rpartition("/")[2]], check=True)
+    host.until(lambda: host.http.get("/endpoints/phoenix").json()["endpoint"]["state"] == "up")
+    host.until(lambda: not host.http.get("/status").json()["hosts"][0]["problems"])
+
+
+def test_without_a_controller_an_attach_fails_and_leaves_nothing(host: Host) -> None:
+    network, netns = host.network(), host.container()
+    veths, ports = host.veths(), host.ports()
+    host.stop("controller", signal.SIGKILL)
+    answer = host.http.post("/endpoints", json={"network_id": network, "ns_handle_path": netns})
+    assert answer.status_code == 503
+    assert "the controller of h1" in answer.json()["error"]
+    assert (host.veths(), host.ports()) == (veths, ports)
+    assert host.http.get(f"/endpoints?network_id={network}").json()["endpoints"] == []
+    host.start("controller")
+    host.until(lambda: host.http.get("/status").json()["hosts"][0]["current"])
+    assert host.attach(network, netns)["target_veth_ip"] == "10.0.0.2/24"  # the address was given back
+
+
+def test_without_etcd_requests_fail_clearly_and_forwarding_goes_on(host: Host) -> None:
+    network, a, b, c = host.network(), host.container(), host.container(), host.container()
+    host.attach(network, a)
+    target = str(host.attach(network, b)["target_veth_ip"]).split("/")[0]
+    host.stop("etcd", signal.SIGKILL)
+    for answer in (
+        host.http.post("/endpoints", json={"network_id": network, "ns_handle_path": c}),
+        host.http.get("/networks"),
+        host.http.delete(f"/networks/{network}"),
+    ):
+        assert answer.status_code == 503
+        assert "etcd is unavailable" in answer.json()["error"]
+    assert host.inside(a, "ping", "-c2", "-i0.2", "-W1", target).returncode == 0
+    host.start("etcd")
+    host.until(lambda: host.http.get("/networks").status_code == 200)
+    host.until(lambda: host.http.get("/status").json()["hosts"][0]["agent"] == "alive")
+    host.attach(network, c)
+
+
+def test_without_ovsdb_an_attach_fails_clearly(host: Host) -> None:
+    network, netns = host.network(), host.container()
+    host.switch.stop_db()
+    answer = host.http.post("/endpoints", json={"network_id": network, "ns_handle_path": netns})
+    assert answer.status_code == 503
+    assert "Open vSwitch on h1 is unavailable" in answer.json()["error"]
+    host.switch.start_db()
+    host.until(lambda: host.http.post("/endpoints", json={"network_id": network, "ns_handle_path": netns}).status_code == 201)

@@ -1,0 +1,240 @@
+"""The contract of SAND's HTTP API: paths, status codes, field names, filters; on a real host."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from tests.agent.conftest import Host
+
+NETWORK = {"id", "created_at", "name", "type", "ns_handle_path", "vxlan_vni", "ip_range", "gateway"}
+ENDPOINT = {
+    "id", "network_id", "hostname", "host_ip", "api_hostname", "created_at", "target_netns_path", "overlay_veth_name",
+    "overlay_veth_mac", "target_veth_name", "target_veth_mac", "target_veth_ip", "active",
+}  # fmt: skip
+
+
+def test_version(host: Host) -> None:
+    assert host.http.get("/version").json()["version"].startswith("v")
+
+
+def test_network_life(host: Host) -> None:
+    made = host.http.post("/networks", json={})
+    network = made.json()["network"]
+    assert made.status_code == 201
+    assert set(network) >= NETWORK
+    assert network["name"] == f"net-sc-{network['id']}"
+    assert (network["type"], network["ip_range"], network["gateway"]) == ("overlay", "10.0.0.0/24", "10.0.0.1/24")
+    assert isinstance(network["vxlan_vni"], int)
+    assert network["created_at"].endswith("Z")
+    assert network in host.http.get("/networks").json()["networks"]
+    assert host.http.get(f"/networks/{network['id']}").json() == {"network": network}
+    gone = host.http.delete(f"/networks/{network['id']}")
+    assert (gone.status_code, gone.content) == (204, b"")
+    assert host.http.get(f"/networks/{network['id']}").status_code == 404
+    assert host.http.delete(f"/networks/{network['id']}").status_code == 404
+
+
+def test_a_network_may_bring_its_own_values(host: Host) -> None:
+    mine = str(uuid.uuid4())
+    body = {"id": mine, "name": "own", "type": "overlay", "ip_range": "10.7.0.0/16", "gateway": "10.7.9.9/16"}
+    network = host.http.post("/networks", json=body).json()["network"]
+    assert {k: network[k] for k in body} == body
+    assert host.http.post("/networks", json={"name": "own"}).status_code == 409
+    assert host.http.get("/networks/own").json()["network"] == network
+    assert host.http.delete("/networks/own").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        (b"{bad", 400, "not JSON"),
+        (b"[]", 400, "JSON object"),
+        (b"", 400, "required"),
+        (b'{"ip_range": "10.0.0.1/24"}', 400, "ip_range: '10.0.0.1/24'"),
+        (b'{"ip_range": 10}', 400, "ip_range: 10"),
+        (b'{"gateway": "10.9.0.1/24"}', 400, "gateway"),
+        (b'{"type": "bridge"}', 400, "type: 'bridge': expected overlay"),
+        (b'{"colour": 1}', 400, "colour: 1: expected no such field"),
+        (b'{"vxlan_vni": 0}', 400, "vxlan_vni: 0"),
+        (b'{"name": "\xff"}', 400, "body"),
+        (b" " * 1_048_577, 413, "longer than"),
+        (b" " * 10_000_000, 413, "longer than"),
+    ],
+    ids=range(12),
+)
+def test_bad_bodies(host: Host, body: bytes, status: int, told: str) -> None:
+    answer = host.http.post("/networks", content=body)
+    assert answer.status_code == status
+    assert list(answer.json()) == ["error"]
+    assert told in answer.json()["error"]
+    assert "\n" not in answer.json()["error"]
+
+
+def test_errors_of_the_server_itself(host: Host) -> None:
+    for answer, status in ((host.http.get("/nope"), 404), (host.http.put("/networks"), 405)):
+        assert answer.status_code == status
+        assert list(answer.json()) == ["error"]
+    assert host.http.get("/docs").status_code == 200
+    assert "/endpoints" in host.http.get("/openapi.json").json()["paths"]
+
+
+def test_endpoint_life(host: Host) -> None:
+    network, a, b = host.network(), host.container(), host.container()
+    first, second = host.attach(network, a), host.attach(network, b, ipv4_address="10.0.0.77", mac_address="02:00:00:00:00:77")
+    assert set(first) >= ENDPOINT
+    assert first["network_id"] == network
+    assert (first["hostname"], first["host_ip"], first["active"]) == ("h1", "192.0.2.1", True)
+    assert (first["target_netns_path"], first["target_veth_name"]) == (a, "eth0")
+    assert first["target_veth_ip"] == "10.0.0.2/24"
+    assert (second["target_veth_ip"], second["target_veth_mac"]) == ("10.0.0.77/24", "02:00:00:00:00:77")
+    assert host.inside(a, "ping", "-c1", "-W1", "10.0.0.77").returncode == 0
+    assert "mtu 1446" in host.inside(a, "ip", "link", "show", "eth0").stdout
+    refused = host.http.delete(f"/networks/{network}")
+    assert refused.status_code == 400
+    assert "2 endpoints" in refused.json()["error"]
+    for endpoint in (first, second):
+        assert host.http.delete(f"/endpoints/{endpoint['id']}").status_code == 204
+        assert host.http.delete(f"/endpoints/{endpoint['id']}").status_code == 404
+        assert endpoint["overlay_veth_name"] not in host.veths() | host.ports()
+    assert host.http.delete(f"/networks/{network}").status_code == 204
+
+
+def test_filters(host: Host) -> None:
+    one, two = host.network(), host.network()
+    ids = [host.attach(network, host.container())["id"] for network in (one, two)]
+
+    def found(query: str) -> list[str]:
+        return [e["id"] for e in host.http.get(f"/endpoints?{query}").json()["endpoints"] if e["id"] in ids]
+
+    assert sorted(found("network_id=&hostname=")) == sorted(found("")) == sorted(ids)
+    assert found(f"network_id={one}&hostname=") == ids[:1]
+    assert sorted(found("network_id=&hostname=h1")) == sorted(ids)
+    assert found("hostname=h9") == found("network_id=nope") == []
+
+
+def test_many_endpoints_in_one_namespace(host: Host) -> None:
+    netns = host.container()
+    names = [host.attach(host.network(ip_range=f"10.{i}.0.0/24"), netns)["target_veth_name"] for i in range(3)]
+    assert names == ["eth0", "eth1", "eth2"]
+
+
+def test_the_flat_path_is_taken_too(host: Host) -> None:
+    netns = host.container()
+    body = {"network_id": host.network(), "activate": True, "ns_handle_path": netns, "mac_address": "", "ipv4_address": ""}
+    answer = host.http.post("/endpoints", json=body)
+    assert answer.status_code == 201
+    assert answer.json()["endpoint"]["target_netns_path"] == netns
+
+
+def test_parameters_of_activation(host: Host) -> None:
+    network, netns = host.network(), host.container()
+    bare = host.attach(network, netns, activate_params={"ns_handle_path": netns, "set_addr": False, "move_veth": True})
+    assert "inet " not in host.inside(netns, "ip", "addr", "show", str(bare["target_veth_name"])).stdout
+    left = host.attach(network, netns, activate_params={"ns_handle_path": netns, "set_addr": False, "move_veth": False})
+    assert left["target_netns_path"] == netns
+    assert str(left["target_veth_name"]) in host.switch.exec("ip", "-br", "link")
+    record = host.http.post("/endpoints", json={"network_id": network, "activate": False}).json()["endpoint"]
+    assert record["active"] is False
+    assert record["overlay_veth_name"] not in host.veths()
+    for endpoint in (bare, left, record):
+        assert host.http.delete(f"/endpoints/{endpoint['id']}").status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "told"),
+    [
+        ({"activate": True}, 400, "network_id"),
+        ({"network_id": "N", "activate": True}, 400, "ns_handle_path"),
+        ({"network_id": "N", "ns_handle_path": "/run/netns/nope"}, 400, "/run/netns/nope"),
+        ({"network_id": "N", "ns_handle_path": "/etc/passwd"}, 400, "/etc/passwd"),
+        ({"network_id": "nope", "ns_handle_path": "C"}, 404, "nope"),
+        ({"network_id": "N", "ns_handle_path": "C", "ipv4_address": "10.0.9.9"}, 400, "10.0.9.9"),
+        ({"network_id": "N", "ns_handle_path": "C", "ipv4_address": "10.0.0.1"}, 409, "gateway"),
+        ({"network_id": "N", "ns_handle_path": "C", "ipv4_address": "many"}, 400, "ipv4_address"),
+        ({"network_id": "N", "ns_handle_path": "C", "mac_address": "01:00:00:00:00:01"}, 400, "mac_address"),
+        ({"network_id": "N", "ns_handle_path": "C", "interface": "lo"}, 409, "lo"),
+        ({"network_id": "N", "ns_handle_path": "C", "hostname": "h9"}, 404, "h9"),
+    ],
+    ids=range(11),
+)
+def test_a_refused_endpoint_leaves_nothing(host: Host, body: dict[str, object], status: int, told: str) -> None:
+    network, netns = host.network(), host.container()
+    veths, ports = host.veths(), host.ports()
+    real = {"N": network, "C": netns}
+    answer = host.http.post("/endpoints", json={k: real.get(str(v), v) for k, v in body.items()})
+    assert answer.status_code == status, answer.text
+    assert told in answer.json()["error"]
+    assert (host.veths(), host.ports()) == (veths, ports)
+    assert host.http.get(f"/endpoints?network_id={network}").json()["endpoints"] == []
+    assert host.http.delete(f"/networks/{network}").status_code == 204
+
+
+def test_an_endpoint_of_another_host_is_refused(host: Host) -> None:
+    document = "hosts: [{name: far, vtep: 192.0.2.99}]\nnetworks: [{name: wide, ip_range: 10.3.0.0/24}]\n"
+    document += "endpoints: [{name: e, network: wide, host: far, netns: /x}]"
+    assert host.http.post("/apply", json={"document": document}).status_code == 200
+    answer = host.http.delete("/endpoints/wide/e")
+    assert answer.status_code == 400
+    assert "far" in answer.json()["error"]
+    far = host.http.delete("/endpoints/wide/e?hostname=far")
+    assert far.status_code == 503
+    assert "has no URL" in far.json()["error"]
+
+
+def test_connect(host: Host) -> None:
+    network, a, b = host.network(ip_range="10.5.0.0/24"), host.container(), host.container()
+    host.attach(network, a)
+    target = str(host.attach(network, b)["target_veth_ip"]).split("/")[0]
+    program = (
+        f"import socket; s = socket.create_server(('{target}', 7000)); c = s.accept()[0]; data = b''\n"
+        "while d := c.recv(65536): data += d\n"
+        "c.sendall(data[::-1]); c.close()"
+    )
+    server = subprocess.Popen(["ip", "netns", "exec", b.rpartition("/")[2], sys.executable, "-c", program])
+    host.until(lambda: ":7000" in host.inside(b, "ss", "-ltn").stdout)
+    payload = bytes(range(256)) * 4000
+    answer = _connect(host, f"/networks/{network}?ip={target}&port=7000", payload)
+    assert server.wait(5) == 0
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head == b"HTTP/1.1 200 OK"
+    assert body == payload[::-1]
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/networks/N?ip=10.0.0.2", 400),
+        ("/networks/N?port=80", 400),
+        ("/networks/N?ip=x&port=80", 400),
+        ("/networks/N?ip=10.0.0.2&port=99999", 400),
+        ("/networks/N?ip=10.0.0.2&port=80", 400),  # no active endpoint
+        ("/networks/nope?ip=10.0.0.2&port=80", 404),
+        ("/nope", 404),
+    ],
+)
+def test_connect_refused(host: Host, path: str, status: int) -> None:
+    answer = _connect(host, path.replace("N?", f"{host.network()}?"), b"")
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b'{"error": ' in answer
+
+
+def _connect(host: Host, path: str, payload: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(10)
+        client.connect(f"{host.dir}/agent.sock")
+        client.sendall(b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n")  # a kept connection may turn into a tunnel
+        answer = b""
+        while not answer.endswith(b"}"):
+            answer += client.recv(65536)
+        for part in (b"CONN", f"ECT {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), payload):
+            client.sendall(part)
+        client.shutdown(socket.SHUT_WR)
+        answer = b""
+        while data := client.recv(65536):
+            answer += data
+        return answer
