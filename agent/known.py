@@ -55,7 +55,8 @@ class Known:
         with self._lock:
             self._ahead[key] = (revision, value)
             self.wanted = max(self.wanted, revision)
-            self._note(put(self.snapshot, key, value, revision))
+            touched = self._note(put(self.snapshot, key, value, revision))
+        self._on_change(touched)  # the feed will find nothing new in it
 
     # ---- the feed of specs ----------------------------------------------------------------------------------------
 

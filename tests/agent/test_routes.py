@@ -1,0 +1,137 @@
+"""Warren's own routes and the command line, on a real host."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.agent.conftest import ROOT, Host
+
+DOCUMENT = """
+networks:
+  - {name: amber, ip_range: 10.0.0.0/24, ipv6_range: "fd00:1::/64"}
+  - {name: blue, ip_range: 10.0.0.0/24}
+endpoints:
+  - {name: web, network: amber, host: h1, netns: %s}
+  - {name: db, network: amber, host: h1, netns: %s, ipv4_address: 10.0.0.50, interface: data0}
+"""
+
+
+def warren(host: Host, *words: str, stdin: str = "", code: int = 0) -> Any:
+    """The command line in a process of its own; its JSON, its text, or its error."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("WARREN_")}
+    env |= {"WARREN_URL": f"unix://{host.dir}/agent.sock", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "cli.main", *words]
+    done = subprocess.run(command, env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    if code == 2:
+        assert done.stderr.count("\n") == 1, done.stderr
+        return done.stderr
+    return json.loads(done.stdout) if "--json" in words else done.stdout
+
+
+def test_documents_from_end_to_end(host: Host) -> None:
+    a, b = host.container(), host.container()
+    document = DOCUMENT % (a, b)
+    told = warren(host, "apply", "-f", "-", "--dry-run", "--json", stdin=document)
+    assert [(c["action"], c["name"]) for c in told] == [("create", n) for n in ("amber", "blue", "web", "db")]
+    assert warren(host, "network", "list", "--json") == []
+    assert warren(host, "apply", "-f", "-", "--wait", "--json", stdin=document) == told
+    assert warren(host, "apply", "-f", "-", stdin=document) == "nothing to change\n"
+    assert host.inside(a, "ping", "-c1", "-W1", "10.0.0.50").returncode == 0
+    listed = {e["name"]: e for e in warren(host, "endpoint", "list", "--network", "amber", "--host", "h1", "--json")}
+    assert (listed["web"]["target_veth_name"], listed["db"]["target_veth_name"]) == ("eth0", "data0")
+    assert listed["web"]["state"] == "up"
+
+    exported = warren(host, "export")
+    assert warren(host, "apply", "-f", "-", "--prune", stdin=exported) == "nothing to change\n"
+    moved = document.replace("10.0.0.50", "10.0.0.51").replace("data0", "data1").replace("  - {name: blue, ip_range: 10.0.0.0/24}\n", "")
+    changes = warren(host, "apply", "-f", "-", "--prune", "--wait", "--json", stdin=moved)
+    assert [(c["action"], c["name"]) for c in changes] == [("update", "db"), ("delete", "blue")]
+    assert changes[0]["fields"]["ipv4_address"] == {"old": "10.0.0.50", "new": "10.0.0.51"}
+    host.until(lambda: host.inside(a, "ping", "-c1", "-W1", "10.0.0.51").returncode == 0)
+    assert "data1" in host.inside(b, "ip", "-br", "link").stdout
+    assert "data0" not in host.inside(b, "ip", "-br", "link").stdout
+
+    trace = warren(host, "trace", "web", "amber/db", "--tcp", "80", "--json")
+    assert trace["verdict"] == "delivered"
+    assert [step["table"] for step in trace["hosts"][0]["steps"]][0] == "CLASSIFY"
+    assert "endpoint/web" in warren(host, "trace", "web", "db")
+    assert "endpoint/web" in warren(host, "flows", "h1")
+    assert {"table", "origin", "cookie"} <= set(warren(host, "flows", "h1", "--json")[0])
+    assert warren(host, "check", "h1", "--json")["missing"] == []
+
+    applied = warren(host, "apply", "-f", "-", "--prune", stdin="networks: []\nendpoints: []\n")
+    assert sorted(applied.splitlines()) == ["delete endpoint db", "delete endpoint web", "delete network amber"]
+    host.until(lambda: not host.veths())
+
+
+def test_a_change_that_is_refused_says_where(host: Host) -> None:
+    document = "networks: [{name: one, ip_range: 10.1.0.0/24}]\nendpoints: [{name: e, network: one, host: h1, ipv4_address: 10.9.0.1}]"
+    error = warren(host, "apply", "-f", "-", stdin=document, code=2)
+    assert "endpoints[0]" in error
+    assert "1 of 2 changes were made" in error
+    error = warren(host, "apply", "-f", "-", stdin="networks: [{name: one, ip_range: 10.2.0.0/24}]", code=2)
+    assert "ip_range cannot change" in error
+    warren(host, "network", "delete", "one")
+
+
+def test_check_sees_what_is_wrong(host: Host) -> None:
+    flow = "cookie=0x5701000000000001,table=0,priority=7,in_port=4000,actions=drop"
+    stranger = flow.replace("0x57", "0x11").replace("4000", "4001")
+    for text in (flow, stranger):
+        host.switch.run("ovs-ofctl", "-O", "OpenFlow14", "add-flow", "br-warren", text)
+    found = warren(host, "check", "h1", "--json", code=1)
+    assert len(found["unexpected"]) == 1
+    assert "in_port=4000" in found["unexpected"][0]
+    origins = {f["origin"] for f in warren(host, "flows", "h1", "--json")}
+    assert {"stale", "stranger"} <= origins
+    host.switch.run("ovs-ofctl", "-O", "OpenFlow14", "del-flows", "br-warren", "cookie=0x5701000000000001/-1")
+
+
+def test_commands_for_objects(host: Host) -> None:
+    network = warren(host, "network", "create", "green", "--ip-range", "10.4.0.0/24", "--label", "team=a", "--wait", "--json")
+    assert (network["labels"], network["gateway"]) == ({"team": "a"}, "10.4.0.1/24")
+    netns = host.container()
+    made = warren(host, "endpoint", "create", "green", "--netns", netns, "--name", "x", "--ip", "10.4.0.9", "--json")
+    assert (made["target_veth_ip"], made["state"]) == ("10.4.0.9/24", "up")
+    assert warren(host, "endpoint", "show", "green/x", "--json")["id"] == made["id"]
+    assert warren(host, "endpoint", "show", made["id"], "--json")["name"] == "x"
+    assert "10.4.0.9/24" in warren(host, "endpoint", "list")
+    assert warren(host, "network", "show", network["id"], "--json") == network
+    (one,) = warren(host, "host", "list", "--json")
+    assert (one["name"], one["agent"], one["controller"]) == ("h1", "alive", "alive")
+    (state,) = warren(host, "status", "--wait", "--json")
+    assert state["endpoints"]["up"] >= 1
+    assert state["current"] is True
+    assert warren(host, "host", "show", "h1", "--json")["vtep"] == "192.0.2.1"
+    warren(host, "endpoint", "delete", "x")
+    warren(host, "network", "delete", "green", "--wait")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("network", "show", "nope"), "network 'nope' does not exist"),
+        (("endpoint", "show", "nope/x"), "network 'nope' does not exist"),
+        (("host", "show", "nope"), "host 'nope' does not exist"),
+        (("flows", "nope"), "host 'nope' does not exist"),
+        (("trace", "a", "b"), "does not exist"),
+        (("trace", "a", "b", "--tcp", "1", "--udp", "1"), "say one of"),
+        (("network", "create", "x", "--ip-range", "10.0.0.1/24"), "ip_range"),
+        (("network", "create", "x", "--label", "a"), "KEY=VALUE"),
+        (("network", "create"), "Missing argument"),
+        (("nope",), "No such command"),
+        (("apply", "-f", "/nope"), "No such file"),
+        (("--url", "unix:///nope", "status"), "no agent at"),
+        (("--url", "ftp://x", "status"), "no URL of an agent"),
+        (("--lab", "nope", "status"), "lab 'nope' is not up"),
+    ],
+)
+def test_errors_are_one_line_and_exit_2(host: Host, words: tuple[str, ...], told: str) -> None:
+    assert told in warren(host, *words, code=2)
