@@ -23,6 +23,8 @@ from specs.errors import Unavailable
 
 log = logging.getLogger("warren.store")
 
+SILENCE_S = 3.0  # how often a quiet watch asks whether etcd is there
+
 CHANNEL_OPTIONS = [
     ("grpc.keepalive_time_ms", 2000),
     ("grpc.keepalive_timeout_ms", 2000),
@@ -308,12 +310,19 @@ class Store:
         call = etcdrpc.WatchStub(channel).Watch(iter(requests.get, None))
         ended = threading.Event()
 
-        def cancel_on_stop() -> None:
+        def watch_over() -> None:
+            """Ends the stream on `stop`, and when etcd is silent: a stream alone does not show that."""
+            asked = time.monotonic()
             while not stop.wait(0.2) and not ended.is_set():
-                pass
+                if time.monotonic() - asked > SILENCE_S:
+                    try:
+                        self.get("alive")
+                    except Unavailable:
+                        break
+                    asked = time.monotonic()
             call.cancel()
 
-        threading.Thread(target=cancel_on_stop, daemon=True).start()
+        threading.Thread(target=watch_over, daemon=True).start()
         try:
             yield from call
             raise Unavailable("etcd", "the watch stream ended")
