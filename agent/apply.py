@@ -131,5 +131,3 @@ def _merged(old: Any, stated: Mapping[str, Any]) -> Any:
     record: Record = old
     data = {field: value for field, value in (record.data() | dict(stated)).items() if value is not None}
     return decode(type(record), data, type(record).__name__.lower())
-
-

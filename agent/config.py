@@ -84,7 +84,8 @@ def _http(env: Mapping[str, str]) -> tuple[str, int] | None:
     if "WARREN_HTTP" in env:
         if not env["WARREN_HTTP"]:
             return None
-        host, _, port = env["WARREN_HTTP"].rpartition(":")
+        host, colon, port = env["WARREN_HTTP"].rpartition(":")
+        port = port if colon else ""
         name = "WARREN_HTTP"
     elif env.get("HTTP_PORT"):
         host, port, name = "0.0.0.0", env["HTTP_PORT"], "HTTP_PORT"

@@ -275,7 +275,6 @@ class Endpoints:
                 self._busy_changed.notify_all()
 
 
-
 def _cable(endpoint: Endpoint) -> tuple[object, ...]:
     """What the veth was made from: when it changes, the veth is made anew."""
     return endpoint.netns, endpoint.interface, endpoint.mac_address, endpoint.ipv4_address, endpoint.ipv6_address

@@ -130,9 +130,7 @@ def make(config: Config) -> Agent:
     common = config.common
     store = Store(common.etcd, common.prefix, cert=common.etcd_cert, key=common.etcd_key, ca=common.etcd_ca)
     specs = Specs(store)
-    host = Host(
-        name=common.host, vtep=config.vtep, api=config.api, underlay_mtu=config.underlay_mtu or underlay_mtu(config.vtep)
-    )
+    host = Host(name=common.host, vtep=config.vtep, api=config.api, underlay_mtu=config.underlay_mtu or underlay_mtu(config.vtep))
 
     def ovsdb_changed(what: set[str]) -> None:
         if "connection" in what:

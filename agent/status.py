@@ -112,5 +112,3 @@ def _json(entry: Any) -> dict[str, Any]:
     except ValueError:
         return {}
     return data if isinstance(data, dict) else {}
-
-

@@ -128,13 +128,9 @@ def trace_out(host: str, flow: str, trace: Trace, wanted: Desired) -> dict[str, 
     return {
         "host": host,
         "packet": flow,
-        "steps": [
-            {"table": s.table, "matched": s.matched, "origin": s.origin, "actions": list(s.actions)} for s in trace.steps
-        ],
+        "steps": [{"table": s.table, "matched": s.matched, "origin": s.origin, "actions": list(s.actions)} for s in trace.steps],
         "outputs": list(trace.outputs),
         "to_tunnel": wanted.tunnel is not None and wanted.tunnel in trace.outputs,
         "vtep": trace.tunnel,
         "answered": trace.answered,
     }
-
-

@@ -24,9 +24,7 @@ def list_(context: typer.Context, json: Json = False) -> None:
 
 
 @app.command("show", epilog="Example: warren host show h1")
-def show_(
-    context: typer.Context, host: Annotated[str, typer.Argument(help="Its name.")], json: Json = False
-) -> None:
+def show_(context: typer.Context, host: Annotated[str, typer.Argument(help="Its name.")], json: Json = False) -> None:
     """Show one host and what its agent and controller report."""
     found = client(context).get(f"/hosts/{host}")["host"]
     if json:

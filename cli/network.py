@@ -58,9 +58,7 @@ def show_(context: typer.Context, network: Ref, json: Json = False) -> None:
 
 
 @app.command(epilog="Example: warren network delete amber")
-def delete(
-    context: typer.Context, network: Ref, wait: Wait = False, timeout: Timeout = 30.0
-) -> None:
+def delete(context: typer.Context, network: Ref, wait: Wait = False, timeout: Timeout = 30.0) -> None:
     """Delete a network; it must have no endpoints."""
     agent = client(context)
     agent.delete(f"/networks/{network}")

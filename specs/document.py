@@ -243,7 +243,7 @@ def _identities(item: _Item, path: str) -> Iterator[tuple[str, ...]]:
 
 def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Change, ...]:
     """What to do so that the store says what the document says, in an order that works:
-    hosts, networks, endpoints that go, endpoints that come or change, networks and hosts that go.
+    hosts, what goes (it frees names, numbers and addresses), networks, endpoints, hosts that go.
     Raises `Invalid` when the document refers to what neither it nor the store has."""
     hosts, networks, endpoints = document.hosts or (), document.networks or (), document.endpoints or ()
     host_changes = [_change("host", h.name, h.stated(), current.hosts.get(h.name), f"hosts[{i}]") for i, h in enumerate(hosts)]
@@ -275,14 +275,14 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
             if network is not None and network.id == found.network_id:
                 stated.pop("network")
         endpoint_changes.append(_change("endpoint", endpoint.name or str(endpoint.id), stated, found, path))
-    changes = [*host_changes, *network_changes]
+    changes = host_changes
     if prune and document.endpoints is not None:
         gone = sorted(set(current.endpoints) - keep)
         changes += [_gone("endpoint", current.endpoints[e].name or e, e) for e in gone]
-    changes += endpoint_changes
     if prune and document.networks is not None:
         kept = {n.id for n in networks} | {by_name[n.name].id for n in networks if n.name in by_name and not n.id}
         changes += [_gone("network", current.networks[n].name, n) for n in sorted(set(current.networks) - kept)]
+    changes += [*network_changes, *endpoint_changes]
     if prune and document.hosts is not None:
         changes += [_gone("host", h, h) for h in sorted(set(current.hosts) - {h.name for h in hosts})]
     return tuple(change for change in changes if change is not None)

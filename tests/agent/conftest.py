@@ -97,7 +97,9 @@ class Host:
     def attach(self, network_id: str, netns: str, **body: object) -> dict[str, object]:
         """A new endpoint."""
         params = {"ns_handle_path": netns, "set_addr": True, "move_veth": True}
-        answer = self.http.post("/endpoints", json={"network_id": network_id, "activate": True, "activate_params": params, **body})
+        answer = self.http.post(
+            "/endpoints", json={"network_id": network_id, "activate": True, "activate_params": params, **body}
+        )
         assert answer.status_code == 201, (answer.text, self.log("agent"))
         found: dict[str, object] = answer.json()["endpoint"]
         return found

@@ -50,7 +50,11 @@ def test_documents_from_end_to_end(host: Host) -> None:
 
     exported = warren(host, "export")
     assert warren(host, "apply", "-f", "-", "--prune", stdin=exported) == "nothing to change\n"
-    moved = document.replace("10.0.0.50", "10.0.0.51").replace("data0", "data1").replace("  - {name: blue, ip_range: 10.0.0.0/24}\n", "")
+    moved = (
+        document.replace("10.0.0.50", "10.0.0.51")
+        .replace("data0", "data1")
+        .replace("  - {name: blue, ip_range: 10.0.0.0/24}\n", "")
+    )
     changes = warren(host, "apply", "-f", "-", "--prune", "--wait", "--json", stdin=moved)
     assert [(c["action"], c["name"]) for c in changes] == [("update", "db"), ("delete", "blue")]
     assert changes[0]["fields"]["ipv4_address"] == {"old": "10.0.0.50", "new": "10.0.0.51"}
@@ -72,7 +76,9 @@ def test_documents_from_end_to_end(host: Host) -> None:
 
 
 def test_a_change_that_is_refused_says_where(host: Host) -> None:
-    document = "networks: [{name: one, ip_range: 10.1.0.0/24}]\nendpoints: [{name: e, network: one, host: h1, ipv4_address: 10.9.0.1}]"
+    document = (
+        "networks: [{name: one, ip_range: 10.1.0.0/24}]\nendpoints: [{name: e, network: one, host: h1, ipv4_address: 10.9.0.1}]"
+    )
     error = warren(host, "apply", "-f", "-", stdin=document, code=2)
     assert "endpoints[0]" in error
     assert "1 of 2 changes were made" in error

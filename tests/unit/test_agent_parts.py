@@ -1,0 +1,152 @@
+"""The agent's pure parts: settings, SAND's names, states, netlink broadcasts, CONNECT's head, and where the CLI looks."""
+
+from __future__ import annotations
+
+import struct
+import threading
+from pathlib import Path
+
+import pytest
+
+from agent.config import load
+from agent.connect import parse
+from agent.links import deleted
+from agent.sand import EndpointCreate, NetworkCreate, endpoint_out, network_out
+from agent.states import State, States
+from cli import client as cli_client
+from cli.client import Failure, Where, candidates
+from specs.errors import Invalid, NotFound
+from specs.records import Endpoint, Host, Network
+
+# ---- settings -----------------------------------------------------------------------------------------------------
+
+
+def test_sands_variables_are_honoured() -> None:
+    config = load(
+        {
+            "PUBLIC_HOSTNAME": "a", "PUBLIC_IP": "192.0.2.7", "ETCD_HOSTS": "http://x:1,http://y:2", "ETCD_PREFIX": "/sc-net",
+            "HTTP_PORT": "9000", "HTTP_TLS_CERT": "c", "HTTP_TLS_KEY": "k", "HTTP_TLS_CA": "a",
+        }
+    )  # fmt: skip
+    assert (config.host, str(config.vtep), config.common.etcd) == ("a", "192.0.2.7", ("http://x:1", "http://y:2"))
+    assert (config.common.prefix, config.http, config.api) == ("/sc-net", ("0.0.0.0", 9000), "https://192.0.2.7:9000")
+    assert config.http_tls is not None
+
+
+def test_warrens_variables_win() -> None:
+    config = load({"WARREN_HOST": "b", "PUBLIC_HOSTNAME": "a", "WARREN_HTTP": "[fd00::1]:80", "HTTP_PORT": "9000"})
+    assert (config.host, config.http, config.api) == ("b", ("fd00::1", 80), "http://[fd00::1]:80")
+    assert load({}).http == ("127.0.0.1", 9999)
+    assert load({}).api is None  # nobody else could reach it
+    assert load({"WARREN_HTTP": "", "WARREN_SOCKET": ""}).http is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("WARREN_VTEP", "x"), ("WARREN_HTTP", "9999"), ("HTTP_PORT", "99999"), ("WARREN_ATTACH_TIMEOUT_S", "soon"),
+     ("WARREN_UNDERLAY_MTU", "100"), ("WARREN_TLS_CERT", "only-one")],
+)  # fmt: skip
+def test_a_wrong_setting_is_named(name: str, value: str) -> None:
+    with pytest.raises(Invalid) as error:
+        load({name: value})
+    assert error.value.path.startswith(name[:10])
+
+
+# ---- SAND's names -------------------------------------------------------------------------------------------------
+
+
+def test_ranges_and_gateways_as_sand_gives_them() -> None:
+    def values(**body: object) -> tuple[str, str]:
+        found = NetworkCreate.model_validate(body).values("i")
+        return str(found["ip_range"]), str(found["gateway"])
+
+    assert values() == values(ip_range="", gateway="", name="", type="") == ("10.0.0.0/24", "10.0.0.1/24")
+    assert values(ip_range="10.8.0.0/16") == ("10.8.0.0/16", "10.8.0.1/16")
+    assert values(ip_range="10.8.0.0/16", gateway="10.8.0.9/16") == ("10.8.0.0/16", "10.8.0.9/16")
+    assert values(ip_range=None) == values(ipv6_range="fd00::/64") == ("None", "None")
+
+
+def test_the_path_is_found_nested_and_flat() -> None:
+    nested = {"network_id": "n", "activate_params": {"ns_handle_path": "/a", "set_addr": True, "move_veth": True}}
+    assert EndpointCreate.model_validate(nested).netns == "/a"
+    assert EndpointCreate.model_validate({"network_id": "n", "ns_handle_path": "/b"}).netns == "/b"
+    assert EndpointCreate.model_validate({"network_id": "n"}).netns is None
+
+
+def test_what_is_answered() -> None:
+    network = Network(id="n", name="amber", vxlan_vni=3, ip_range="10.0.0.0/24", created_at="2026-01-01T00:00:00Z")
+    host = Host(name="h1", vtep="192.0.2.1", api="https://gw.example:9999")
+    endpoint = Endpoint(id="e", network_id="n", host="h1", mac_address="02:00:00:00:00:01", ipv4_address="10.0.0.2", ofport=1)
+    assert network_out(network)["gateway"] == network_out(network)["ns_handle_path"] == ""
+    found = endpoint_out(endpoint, {"n": network}, {"h1": host}, {"state": "closed", "reason": "why"})
+    assert (found["target_veth_ip"], found["host_ip"], found["api_hostname"]) == ("10.0.0.2/24", "192.0.2.1", "gw.example")
+    assert (found["state"], found["reason"], found["target_veth_name"]) == ("closed", "why", "")
+    alone = endpoint_out(endpoint, {}, {})
+    assert (alone["target_veth_ip"], alone["host_ip"], alone["api_hostname"]) == ("10.0.0.2/32", "", "h1")
+
+
+# ---- waiting ------------------------------------------------------------------------------------------------------
+
+
+def test_a_waiter_wants_its_own_revision_and_a_settled_state() -> None:
+    states = States()
+    states.put("e", State("up", "", 4))
+    assert states.wait("e", 4, 0) == State("up", "", 4)
+    assert states.wait("e", 5, 0) is None
+    found: list[State | None] = []
+    waiter = threading.Thread(target=lambda: found.append(states.wait("e", 5, 5)))
+    waiter.start()
+    states.put("e", State("waiting", "no port", 5))
+    states.put("other", State("up", "", 9))
+    states.put("e", State("closed", "why", 6))
+    waiter.join(5)
+    assert found == [State("closed", "why", 6)]
+
+
+def test_stopping_wakes_all_waiters() -> None:
+    states = States()
+    found: list[State | None] = []
+    waiter = threading.Thread(target=lambda: found.append(states.wait("e", 1, 60)))
+    waiter.start()
+    states.stop()
+    waiter.join(5)
+    assert found == [None]
+
+
+# ---- netlink, CONNECT, the CLI's search -----------------------------------------------------------------------------
+
+
+def test_only_deletions_of_our_veths_are_told() -> None:
+    def message(kind: int, name: bytes) -> bytes:
+        body = bytes(16) + struct.pack("=HH", 5 + len(name), 3) + name + b"\0"
+        body += bytes(-len(body) % 4)
+        return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
+
+    ours, other = b"wv0123456789ab", b"wvguest"
+    assert deleted(message(16, ours) + message(17, other) + message(17, ours)) == [ours.decode()]
+    assert deleted(b"") == deleted(bytes(40)) == []
+
+
+def test_the_head_of_connect() -> None:
+    found = parse("CONNECT /networks/a%20b?ip=fd00::1&port=80 HTTP/1.1\r\nx-warren-forwarded: 1")
+    assert (found.network_id, found.ip, found.port, found.forwarded) == ("a b", "fd00::1", 80, True)
+    assert parse("CONNECT /networks/n?port=80&ip=10.0.0.1 HTTP/1.1").forwarded is False
+    for target, kind in (("/x", NotFound), ("/networks/n", Invalid), ("/networks/n?ip=10.0.0.1&port=0", Invalid), ("", NotFound)):
+        with pytest.raises(kind):
+            parse(f"CONNECT {target} HTTP/1.1")
+
+
+def test_where_the_command_line_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli_client, "LABS", tmp_path)
+    assert candidates(Where("http://u"), {"WARREN_URL": "http://v"}) == ["http://u"]
+    assert candidates(Where(), {"WARREN_URL": "http://v", "WARREN_LAB": "x"}) == ["http://v"]
+    assert candidates(Where(), {}) == ["unix:///run/warren/agent.sock"]
+    for path in ("one/h10/agent.sock", "one/h2/agent.sock", "one/lab.json"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    expected = [f"unix://{tmp_path}/one/{h}/agent.sock" for h in ("h2", "h10")]
+    assert candidates(Where(), {}) == candidates(Where(None, "one"), {"WARREN_URL": "http://v"}) == expected
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "lab.json").touch()
+    with pytest.raises(Failure, match="--lab"):
+        candidates(Where(), {})

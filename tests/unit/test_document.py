@@ -1,0 +1,193 @@
+"""Documents: what is refused and where, what a difference is, and that going out and in again changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from specs.document import Change, diff, export, parse
+from specs.errors import Invalid
+from specs.records import Endpoint, Host, Network
+from specs.snapshot import Snapshot
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("networks: [{name: amber, ip_range: 10.0.0.1/24}]", "networks[0].ip_range"),
+        ("networks: [{name: amber}, {name: amber}]", "networks[1].name"),
+        ("networks: [{ip_range: 10.0.0.0/24}]", "networks[0].name"),
+        ("networks: [{name: amber, colour: red}]", "networks[0].colour"),
+        ("networks: [{name: amber, type: bridge}]", "networks[0].type"),
+        ("networks: [{name: amber, labels: {a: 1}}]", "networks[0].labels.a"),
+        ("networks: {name: amber}", "networks"),
+        ("networks: [amber]", "networks[0]"),
+        ("endpoints: [{network: amber, host: h1}]", "endpoints[0].name"),
+        ("endpoints: [{name: a, network: n, host: h}, {name: a, network: n, host: h2}]", "endpoints[1].name"),
+        ("endpoints: [{name: a, network: n, host: h, mac_address: 1}]", "endpoints[0].mac_address"),
+        ("hosts: [{name: h1}]", "hosts[0].vtep"),
+        ("bridges: []", "bridges"),
+        ("- 1", "document"),
+        ("networks: []\nnetworks: []", "line 2"),
+        ("a: &a [1]\nb: *a", "line 2"),
+        ("[" * 100_000, "line 1"),
+        ("networks: [{name: amber", "line"),
+        ("networks:\n\t- a", "line 2"),
+        ("!!python/object/apply:os.system [id]", "line 1"),
+        ("\x00", "document"),
+        ("? [a]\n: b", "line 1"),
+        ("x" * 1_048_577, "document"),
+    ],
+    ids=range(23),
+)
+def test_refused_with_the_path(text: str, path: str) -> None:
+    with pytest.raises(Invalid) as error:
+        parse(text)
+    assert error.value.path.startswith(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_bomb_costs_nothing() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 20)]
+    with pytest.raises(Invalid, match="no YAML aliases"):
+        parse("\n".join(lines))
+
+
+def test_words_that_yaml_1_1_would_take_for_something_else() -> None:
+    document = parse("endpoints: [{name: no, network: on, host: h1, mac_address: 12:34:56:11:22:33}]")
+    assert document.endpoints is not None
+    assert document.endpoints[0].stated() == {"name": "no", "network": "on", "host": "h1", "mac_address": "12:34:56:11:22:33"}
+
+
+HOST = Host(name="h1", vtep="192.0.2.1")
+AMBER = Network(id="n1", name="amber", vxlan_vni=7, ip_range="10.0.0.0/24", labels={"a": "b"})
+WEB = Endpoint(
+    id="e1", name="web", network_id="n1", host="h1", mac_address="02:00:00:00:00:01", ipv4_address="10.0.0.2", ofport=1
+)
+STORE = Snapshot(hosts={"h1": HOST}, networks={"n1": AMBER}, endpoints={"e1": WEB})
+
+
+def told(text: str, prune: bool = False, store: Snapshot = STORE) -> list[tuple[str, str, str]]:
+    return [(c.action, c.kind, c.name) for c in diff(parse(text), store, prune)]
+
+
+def test_what_is_not_said_stays() -> None:
+    assert told("networks: [{name: amber}]\nendpoints: [{name: web, network: amber, host: h1}]") == []
+    assert told("networks: [{name: amber, labels: {a: b}}]") == []
+
+
+def test_what_is_said_differently_changes() -> None:
+    (change,) = diff(parse("networks: [{name: amber, labels: {}, mtu: 1400}]"), STORE)
+    assert (change.action, change.id, change.path) == ("update", "n1", "networks[0]")
+    assert change.fields == {"labels": ({"a": "b"}, {}), "mtu": (None, 1400)}
+    (change,) = diff(parse("endpoints: [{name: web, network: n1, host: h1, ipv4_address: null}]"), STORE)
+    assert change.fields == {"ipv4_address": ("10.0.0.2", None)}
+
+
+def test_what_is_new_is_created_in_an_order_that_works() -> None:
+    text = "endpoints: [{name: db, network: blue, host: h2}]\nnetworks: [{name: blue}]\nhosts: [{name: h2, vtep: 192.0.2.2}]"
+    assert told(text) == [("create", "host", "h2"), ("create", "network", "blue"), ("create", "endpoint", "db")]
+
+
+def test_pruning_touches_only_sections_that_are_there() -> None:
+    assert told("networks: []", prune=True) == [("delete", "network", "amber")]
+    assert told("endpoints: []", prune=True) == [("delete", "endpoint", "web")]
+    everything = [("delete", "endpoint", "web"), ("delete", "network", "amber"), ("delete", "host", "h1")]
+    assert told("{hosts: [], networks: [], endpoints: []}", prune=True) == everything
+    assert told("", prune=True) == told("networks: []") == []
+
+
+def test_addresses_are_freed_before_they_are_taken() -> None:
+    text = "endpoints: [{name: new, network: amber, host: h1, ipv4_address: 10.0.0.2}]"
+    assert told(text, prune=True) == [("delete", "endpoint", "web"), ("create", "endpoint", "new")]
+
+
+def test_references_must_lead_somewhere() -> None:
+    for text, path in (
+        ("endpoints: [{name: a, network: nope, host: h1}]", "endpoints[0].network"),
+        ("endpoints: [{name: a, network: amber, host: nope}]", "endpoints[0].host"),
+    ):
+        with pytest.raises(Invalid) as error:
+            diff(parse(text), STORE)
+        assert error.value.path == path
+
+
+# ---- there and back -----------------------------------------------------------------------------------------------
+
+words = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,10}\Z") | st.sampled_from(
+    ["no", "null", "1.5", "007", "0x10", "true", "on"]
+)
+labels = st.dictionaries(st.text("ab:- #'\"\n", max_size=5), st.text(max_size=8).filter(lambda t: t.isprintable()), max_size=2)
+
+
+@st.composite
+def stores(draw: st.DrawFn) -> Snapshot:
+    hosts = {
+        name: Host(name=name, vtep=f"192.0.2.{i + 1}", api=draw(st.none() | st.just("http://x:1")), labels=draw(labels))
+        for i, name in enumerate(draw(st.lists(words, min_size=1, max_size=3, unique=True)))
+    }
+    networks = {}
+    for i, name in enumerate(draw(st.lists(words, max_size=3, unique=True))):
+        v6 = {"ipv6_range": f"fd00:{i}::/64", "ipv6_gateway": f"fd00:{i}::1/64"} if draw(st.booleans()) else {}
+        networks[f"id-{i}"] = Network(
+            id=f"id-{i}", name=name, vxlan_vni=i + 1, ip_range=draw(st.sampled_from([None, "10.0.0.0/24"])),
+            mtu=draw(st.none() | st.integers(576, 9000)), labels=draw(labels), created_at="2026-01-01T00:00:00Z", **v6,
+        )  # fmt: skip
+    endpoints: dict[str, Endpoint] = {}
+    for i in range(draw(st.integers(0, 4)) if networks else 0):
+        network = draw(st.sampled_from(sorted(networks)))
+        endpoints[f"e{i}"] = Endpoint(
+            id=f"e{i}", name=draw(st.sampled_from([None, f"name{i}"])), network_id=network,
+            host=draw(st.sampled_from(sorted(hosts))),
+            mac_address=f"12:34:56:11:22:{i:02d}",
+            ipv4_address=draw(st.sampled_from([None, f"10.0.0.{i + 2}"])), ofport=i + 1,
+            netns=draw(st.sampled_from([None, "/run/netns/a b"])), interface=draw(st.sampled_from([None, "eth0"])),
+            active=draw(st.booleans()), labels=draw(labels),
+        )  # fmt: skip
+    return Snapshot(hosts=hosts, networks=networks, endpoints=endpoints)
+
+
+@settings(deadline=None, max_examples=150)
+@given(stores())
+def test_out_and_in_again_changes_nothing(store: Snapshot) -> None:
+    text = export(store)
+    assert diff(parse(text), store, prune=True) == ()
+    assert export(store) == text
+
+
+@settings(deadline=None, max_examples=150)
+@given(stores(), stores())
+def test_a_document_makes_any_store_what_it_says(target: Snapshot, start: Snapshot) -> None:
+    document = parse(export(target))
+    after = applied(start, diff(document, start, prune=True))
+    assert diff(document, after, prune=True) == ()
+    assert set(after.hosts) == set(target.hosts)
+    assert set(after.networks) == set(target.networks)
+    assert set(after.endpoints) == set(target.endpoints)
+
+
+def applied(start: Snapshot, changes: tuple[Change, ...]) -> Snapshot:
+    """What a store would hold: an oracle on plain dictionaries."""
+    plain: dict[str, dict[str, dict[str, Any]]] = {
+        "host": {k: v.model_dump(mode="json") for k, v in start.hosts.items()},
+        "network": {k: v.model_dump(mode="json") for k, v in start.networks.items()},
+        "endpoint": {k: v.model_dump(mode="json") for k, v in start.endpoints.items()},
+    }
+    for change in changes:
+        objects, identity = plain[change.kind], change.id or change.name
+        if change.action == "delete":
+            del objects[identity]
+            continue
+        data = dict(objects.get(identity, {})) | dict(change.stated)
+        if change.kind == "endpoint" and "network" in data:
+            reference = data.pop("network")
+            data["network_id"] = next(n["id"] for n in plain["network"].values() if reference in (n["name"], n["id"]))
+        objects[identity] = data
+    return Snapshot(
+        hosts={k: Host.model_validate(v) for k, v in plain["host"].items()},
+        networks={k: Network.model_validate(v) for k, v in plain["network"].items()},
+        endpoints={k: Endpoint.model_validate(v) for k, v in plain["endpoint"].items()},
+    )
