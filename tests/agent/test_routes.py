@@ -56,8 +56,8 @@ def test_documents_from_end_to_end(host: Host) -> None:
         .replace("  - {name: blue, ip_range: 10.0.0.0/24}\n", "")
     )
     changes = warren(host, "apply", "-f", "-", "--prune", "--wait", "--json", stdin=moved)
-    assert [(c["action"], c["name"]) for c in changes] == [("update", "db"), ("delete", "blue")]
-    assert changes[0]["fields"]["ipv4_address"] == {"old": "10.0.0.50", "new": "10.0.0.51"}
+    assert [(c["action"], c["name"]) for c in changes] == [("delete", "blue"), ("update", "db")]
+    assert changes[1]["fields"]["ipv4_address"] == {"old": "10.0.0.50", "new": "10.0.0.51"}
     host.until(lambda: host.inside(a, "ping", "-c1", "-W1", "10.0.0.51").returncode == 0)
     assert "data1" in host.inside(b, "ip", "-br", "link").stdout
     assert "data0" not in host.inside(b, "ip", "-br", "link").stdout
