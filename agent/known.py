@@ -5,6 +5,7 @@ Reads for clients go to etcd; this copy is for what must be quick or must go on 
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import threading
@@ -74,6 +75,8 @@ class Known:
             touched = set(before) | set(self.mine)
         self.down = None
         log.info("specs.read revision=%d keys=%d", revision, len(entries))
+        gc.collect()
+        gc.freeze()  # the collector need not walk 10 000 records in the middle of an attach
         self.read.set()
         self._on_change(touched)
         self._on_read()
