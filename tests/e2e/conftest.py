@@ -1,0 +1,104 @@
+"""One laboratory of three hosts for all end-to-end tests. At its end: the full recompute equals what is installed, no WARN in
+our logs, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import run
+from lab.plan import LabPlan
+
+
+class World:
+    """The laboratory, its networks and containers."""
+
+    def __init__(self, plan: LabPlan) -> None:
+        self.plan = plan
+        self.address: dict[str, str] = {}
+        self.ipv6: dict[str, str] = {}
+        self.mac: dict[str, str] = {}
+
+    def container(self, name: str, host: str, network: str) -> None:
+        """Plug a container in."""
+        endpoint = run.container(self.plan, name, host, network)
+        self.address[name], self.mac[name] = endpoint["target_veth_ip"].split("/")[0], endpoint["target_veth_mac"]
+        shown = self.inside(name, "ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "global").stdout
+        self.ipv6[name] = re.search(r"inet6 (\S+)/", shown)[1]  # type: ignore[index]
+
+    def command(self, name: str, *command: str) -> tuple[str, ...]:
+        """The command, run in a container or a host."""
+        return run.in_netns(run.netns_of(self.plan, name), *command)
+
+    def inside(self, name: str, *command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command in a container or a host."""
+        return subprocess.run(self.command(name, *command), capture_output=True, text=True, timeout=timeout)
+
+    def background(self, name: str, *command: str) -> subprocess.Popen[str]:
+        """Start a command in a container or a host."""
+        return subprocess.Popen(self.command(name, *command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def reaches(self, source: str, address: str, count: int = 2) -> bool:
+        """Whether pings are answered."""
+        return self.inside(source, "ping", "-c", str(count), "-i", "0.1", "-W", "1", address).returncode == 0
+
+    def ofctl(self, host: str, *words: str) -> str:
+        """ovs-ofctl on a host."""
+        directory = str(self.plan.host(host).directory)  # type: ignore[union-attr]
+        done = subprocess.run(
+            ["ovs-ofctl", "-O", "OpenFlow14", *words], capture_output=True, text=True, env={**os.environ, "OVS_RUNDIR": directory}
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def cookies(self, host: str) -> dict[str, float]:
+        """Cookie to duration (seconds) of all flows of a host."""
+        dump = self.ofctl(host, "dump-flows", "br-warren")
+        return {c: float(d) for c, d in re.findall(r"cookie=(0x[0-9a-f]+), duration=([\d.]+)s", dump)}
+
+
+@pytest.fixture(scope="session")
+def world() -> Iterator[World]:
+    if os.geteuid():
+        pytest.skip("needs root")
+    plan = LabPlan("e" + uuid.uuid4().hex[:4], 3)
+    run.up(plan)
+    try:
+        world = World(plan)
+        for network in ("amber", "blue"):
+            data = {"name": network, "ip_range": "10.0.0.0/24", "ipv6_range": "fd00::/64"}
+            run.api(plan.hosts[0], "POST", "/networks", **data)
+        for name, host, network in (
+            ("web", "h1", "amber"), ("app", "h1", "amber"), ("db", "h2", "amber"),
+            ("red", "h1", "blue"), ("green", "h2", "blue"),
+        ):  # fmt: skip
+            world.container(name, host, network)
+        yield world
+        run.wait_until_up(plan)
+        for host in plan.hosts:
+            found = run.api(host, "GET", f"/hosts/{host.name}/check")
+            assert not found["missing"], found
+            assert not found["unexpected"], found
+        complaints = [line for host in plan.hosts for line in complaints_of(host.directory)]
+    finally:
+        run.down(plan.name)
+    assert complaints == []
+    assert not plan.directory.exists()
+    assert f"{plan.name}-" not in subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
+    assert subprocess.run(["pgrep", "-f", f"/{plan.name}/"], capture_output=True, text=True).stdout == ""
+
+
+def complaints_of(directory: Path) -> list[str]:
+    """Lines of our own logs that someone should look at."""
+    found = []
+    for name in ("controller", "agent"):
+        for line in (directory / f"{name}.log").read_text(errors="replace").splitlines():
+            if re.search(r"\b(WARN|WARNING|ERROR|CRITICAL|Traceback)\b", line):
+                found.append(f"{name}: {line}")
+    return found

@@ -1,0 +1,161 @@
+"""Packets between containers: what must arrive arrives, what must not does not."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+
+import pytest
+
+from tests.e2e.conftest import World
+
+SEND = """
+import socket, sys
+frame = bytes.fromhex(sys.argv[1])
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("eth0", 0))
+for _ in range(3): s.send(frame)
+"""
+LISTEN = """
+import socket, sys, time
+want, until = bytes.fromhex(sys.argv[1]), time.monotonic() + float(sys.argv[2])
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(("eth0", 0)); s.settimeout(0.1)
+print("ready", flush=True)
+while time.monotonic() < until:
+    try: data, where = s.recvfrom(2000)
+    except TimeoutError: continue
+    if where[2] != socket.PACKET_OUTGOING and want in data: print("heard"); sys.exit(0)
+"""
+
+
+SINK = """
+import socket
+s = socket.create_server(("0.0.0.0", 7777)); print("ready", flush=True)
+c, _ = s.accept(); total = 0
+while data := c.recv(65536): total += len(data)
+print(total)
+"""
+SOURCE = """
+import socket, struct, sys
+s = socket.create_connection((sys.argv[1], 7777)); s.sendall(bytes(1000000)); s.shutdown(socket.SHUT_WR); s.recv(1)
+print(struct.unpack_from("B7x24I", s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104))[-1])
+"""
+
+
+def mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def ip(text: str) -> bytes:
+    return bytes(int(part) for part in text.split("."))
+
+
+def udp(eth_src: str, eth_dst: str, src: str, dst: str, mark: bytes) -> bytes:
+    """An Ethernet frame with IPv4 and UDP (no UDP checksum) that carries a mark."""
+    body = b"\x10\x00\x10\x01" + (8 + len(mark)).to_bytes(2, "big") + b"\0\0" + mark
+    head = b"\x45\0" + (20 + len(body)).to_bytes(2, "big") + b"\0\1\0\0\x40\x11\0\0" + ip(src) + ip(dst)
+    total = sum(int.from_bytes(head[i : i + 2], "big") for i in range(0, 20, 2))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    head = head[:10] + (0xFFFF - total).to_bytes(2, "big") + head[12:]
+    return mac(eth_dst) + mac(eth_src) + b"\x08\x00" + head + body
+
+
+def arp_reply(eth_src: str, eth_dst: str, sha: str, spa: str, tpa: str) -> bytes:
+    return (mac(eth_dst) + mac(eth_src) + b"\x08\x06\0\1\x08\0\6\4\0\2" + mac(sha) + ip(spa) + mac(eth_dst) + ip(tpa)).ljust(
+        60, b"\0"
+    )
+
+
+def heard(world: World, source: str, target: str, frame: bytes, want: bytes) -> bool:
+    """Whether `target` receives a frame with `want` in it when `source` sends `frame`."""
+    listener = world.background(target, sys.executable, "-c", LISTEN, want.hex(), "1.5")
+    assert listener.stdout is not None
+    assert listener.stdout.readline() == "ready\n"
+    world.inside(source, sys.executable, "-c", SEND, frame.hex())
+    return "heard" in listener.communicate()[0]
+
+
+@pytest.mark.parametrize(("source", "target"), [("web", "app"), ("web", "db"), ("db", "app"), ("red", "green")])
+def test_ping_within_a_network(world: World, source: str, target: str) -> None:
+    assert world.reaches(source, world.address[target])
+    assert world.reaches(source, world.ipv6[target])
+
+
+def test_networks_with_one_subnet_do_not_meet(world: World) -> None:
+    """Both have 10.0.0.3: the echo of red must come to green, never to amber's twin, and unique addresses stay unreachable."""
+    world.container("lone", "h2", "blue")
+    assert world.reaches("red", world.address["lone"])
+    taken = {world.address[name] for name in ("web", "app", "db")}
+    if world.address["lone"] in taken:
+        world.container("lone2", "h2", "blue")
+    lonely = next(world.address[n] for n in ("lone2", "lone") if n in world.address and world.address[n] not in taken)
+    assert not world.reaches("web", lonely)
+    assert not world.reaches("db", lonely)
+
+
+def test_a_frame_of_another_network_is_never_delivered(world: World) -> None:
+    mark = b"warren-isolation"
+    frame = udp(world.mac["red"], world.mac["db"], world.address["red"], world.address["db"], mark)
+    assert not heard(world, "red", "db", frame, mark)
+    own = udp(world.mac["web"], world.mac["db"], world.address["web"], world.address["db"], mark)
+    assert heard(world, "web", "db", own, mark)
+
+
+@pytest.mark.parametrize("target", ["app", "db"])
+def test_spoofed_senders_are_dropped(world: World, target: str) -> None:
+    mark = b"warren-spoof-test"
+    me, to, address = world.mac["web"], world.mac[target], world.address
+    assert heard(world, "web", target, udp(me, to, address["web"], address[target], mark), mark)
+    assert not heard(world, "web", target, udp("02:57:0a:00:00:63", to, address["web"], address[target], mark), mark)
+    assert not heard(world, "web", target, udp(me, to, "10.0.0.99", address[target], mark), mark)
+    honest = arp_reply(me, to, me, address["web"], address[target])
+    assert heard(world, "web", target, honest, mac(me) + ip(address["web"]))
+    assert not heard(world, "web", target, arp_reply(me, to, me, "10.0.0.99", address[target]), ip("10.0.0.99"))
+    assert not heard(
+        world, "web", target, arp_reply(me, to, "02:57:0a:00:00:63", address["web"], address[target]), mac("02:57:0a:00:00:63")
+    )
+
+
+def test_a_known_neighbour_is_asked_for_at_the_source_host_only(world: World) -> None:
+    capture = world.background("h1", "tcpdump", "-l", "-n", "-i", "eth0", "-T", "vxlan", "udp", "port", "4789")
+    time.sleep(1)
+    for name in ("web", "db"):
+        world.inside(name, "ip", "neigh", "flush", "all")
+    assert world.reaches("web", world.address["db"])
+    assert world.reaches("web", world.ipv6["db"])
+    time.sleep(1)
+    capture.terminate()
+    seen = capture.communicate()[0]
+    assert "ICMP echo request" in seen
+    assert "ICMP6, echo request" in seen
+    assert "who-has" not in seen
+    assert "neighbor solicitation" not in seen
+
+
+def test_full_mtu_without_fragment_or_loss(world: World) -> None:
+    assert re.search(r"mtu 1446 ", world.inside("web", "ip", "link", "show", "eth0").stdout)
+    assert world.inside("web", "ping", "-c2", "-i0.1", "-M", "do", "-s", "1418", world.address["db"]).returncode == 0
+    fragments = world.background("h2", "tcpdump", "-l", "-n", "-i", "eth0", "ip[6:2] & 0x3fff != 0")
+    server = world.background("db", sys.executable, "-c", SINK)
+    assert server.stdout is not None
+    assert server.stdout.readline() == "ready\n"
+    sent = world.inside("web", sys.executable, "-c", SOURCE, world.address["db"])
+    assert sent.returncode == 0, sent.stderr
+    assert server.communicate(timeout=20)[0] == "1000000\n"
+    assert sent.stdout == "0\n", "segments were sent again"
+    fragments.terminate()
+    assert int(re.search(r'"sum_received":.*?"bytes":\s*(\d+)', sent, re.DOTALL)[1]) >= 1_000_000  # type: ignore[index]
+    assert "IP " not in fragments.communicate()[0]
+
+
+def test_broadcast_goes_to_members_only(world: World) -> None:
+    mark = b"warren-broadcast"
+    frame = udp(world.mac["web"], "ff:ff:ff:ff:ff:ff", world.address["web"], "255.255.255.255", mark)
+    stranger = world.background("h3", "tcpdump", "-l", "-n", "-i", "eth0", "udp", "port", "4789")
+    time.sleep(0.5)
+    assert heard(world, "web", "app", frame, mark)
+    assert heard(world, "web", "db", frame, mark)
+    assert not heard(world, "web", "green", frame, mark)
+    stranger.terminate()
+    assert "VXLAN" not in stranger.communicate()[0], "h3 has no member of amber"

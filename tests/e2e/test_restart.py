@@ -1,0 +1,98 @@
+"""What dies and comes back disturbs nothing."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+
+from lab import run
+from tests.e2e.conftest import World
+
+
+def eventually(holds: Callable[[], bool], timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline, "not within the time limit"
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("process", ["controller", "agent"])
+def test_killed_under_a_ping_nothing_is_lost_and_no_flow_is_new(world: World, process: str) -> None:
+    before = world.cookies("h1")
+    began = time.monotonic()
+    ping = world.background("web", "ping", "-q", "-i", "0.01", "-c", "700", world.address["db"])
+    time.sleep(0.5)
+    run.stop(world.plan, "h1", process, signal.SIGKILL)
+    time.sleep(0.5)
+    run.start(world.plan, "h1", process)
+    output = ping.communicate()[0]
+    run.wait_until_up(world.plan)
+    time.sleep(1)
+    assert re.search(r"700 packets transmitted, 700 received", output), output
+    after = world.cookies("h1")
+    assert set(after) == set(before)
+    assert all(after[cookie] > time.monotonic() - began for cookie in after), "a flow was installed anew"
+
+
+def test_etcd_away_forwarding_goes_on_and_new_endpoints_fail_clearly(world: World) -> None:
+    run.stop(world.plan, "h1", "etcd", signal.SIGKILL)
+    try:
+        assert world.reaches("web", world.address["db"])
+        with pytest.raises(run.LabError, match="etcd is unavailable"):
+            run.container(world.plan, "late", "h1", "amber")
+        assert world.reaches("web", world.address["db"])
+    finally:
+        run.start(world.plan, "h1", "etcd")
+    run.wait_until_up(world.plan)
+
+    def attaches() -> bool:
+        try:
+            world.container("late", "h1", "amber")
+        except run.LabError:
+            return False
+        return True
+
+    eventually(attaches)
+    assert world.reaches("late", world.address["db"])
+
+
+def test_a_new_switch_process_gets_all_flows_back(world: World) -> None:
+    before = set(world.cookies("h1"))
+    run.restart(world.plan, "h1", "ovs")
+    eventually(lambda: (world.plan.host("h1").directory / "br-warren.mgmt").exists())  # type: ignore[union-attr]
+
+    def back() -> bool:
+        try:
+            return set(world.cookies("h1")) == before
+        except AssertionError:
+            return False
+
+    eventually(back)
+    eventually(lambda: world.reaches("web", world.address["app"]))
+    subprocess.run(
+        run.in_netns(world.plan.hosts[0].netns, "ip", "addr", "add", "198.18.0.11/24", "dev", "br-phy"), capture_output=True
+    )
+    subprocess.run(run.in_netns(world.plan.hosts[0].netns, "ip", "link", "set", "br-phy", "up"), check=True)
+    eventually(lambda: world.reaches("web", world.address["db"]))
+
+
+def test_strays_of_ours_go_and_strangers_stay(world: World) -> None:
+    world.ofctl("h2", "add-flow", "br-warren", "cookie=0x5707000000000001,table=60,priority=7,actions=drop")
+    world.ofctl("h2", "add-flow", "br-warren", "cookie=0xabc,table=60,priority=8,actions=drop")
+    database = f"--db=unix:{world.plan.host('h2').directory}/db.sock"  # type: ignore[union-attr]
+    subprocess.run(
+        ["ovs-vsctl", database, "--", "add-port", "br-warren", "stray", "--", "set", "interface", "stray", "type=internal",
+         "external_ids:owner=warren", "--", "set", "port", "stray", "external_ids:owner=warren"], check=True,
+    )  # fmt: skip
+    try:
+        eventually(lambda: "0x5707000000000001" not in world.cookies("h2"))
+        assert "0xabc" in world.cookies("h2")
+        eventually(lambda: "stray" not in subprocess.run(["ovs-vsctl", database, "list-ports", "br-warren"], capture_output=True,
+                                                         text=True).stdout)  # fmt: skip
+    finally:
+        world.ofctl("h2", "del-flows", "br-warren", "cookie=0xabc/-1")
