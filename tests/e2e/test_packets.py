@@ -37,7 +37,9 @@ print(total)
 """
 SOURCE = """
 import socket, struct, sys
-s = socket.create_connection((sys.argv[1], 7777)); s.sendall(bytes(1000000)); s.shutdown(socket.SHUT_WR); s.recv(1)
+s = socket.create_connection((sys.argv[1], 7777))
+s.setsockopt(socket.SOL_SOCKET, 47, 12_500_000)  # SO_MAX_PACING_RATE, bytes/s: a burst overruns the userspace datapath's sockets
+s.sendall(bytes(1000000)); s.shutdown(socket.SHUT_WR); s.recv(1)
 print(struct.unpack_from("B7x24I", s.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104))[-1])
 """
 
