@@ -15,9 +15,10 @@ FULL = (1 << BLOCK_BITS) - 1
 def parse(text: str) -> int:
     """A stored block as bits; text that is no block is full: nothing is given out twice."""
     try:
-        return int(text, 16)
+        bits = int(text, 16)
     except ValueError:
         return FULL
+    return bits if 0 <= bits <= FULL else FULL
 
 
 def format_block(bits: int) -> str:
