@@ -18,35 +18,54 @@ class Lease:
         self.store, self.ttl_s = store, ttl_s
         self.id = 0
         self._values: dict[str, str] = {}
+        self._written: dict[str, str] = {}  # under the lease `id`
         self._lock = threading.Lock()
         self._stop = threading.Event()
         threading.Thread(target=self._keep, name="lease", daemon=True).start()
 
     def put(self, key: str, value: str) -> None:
-        """Write a key under the lease. Raises `Unavailable`; the value is then written once etcd is back."""
+        """Write a key under the lease; not again with the value that it has. Raises `Unavailable`; the value is then
+        written once etcd is back."""
         with self._lock:
             self._values[key] = value
-            if not self.id:
-                self.id = self.store.grant(self.ttl_s)
-            self.store.put(key, value, self.id)
+            self._settle()
+
+    def _settle(self) -> None:
+        """Write what is not written yet, under a new lease if there is none (any more). The lock is held."""
+        for again in (True, False):
+            try:
+                if not self.id and self._values and not self._stop.is_set():
+                    self.id, self._written = self.store.grant(self.ttl_s), {}
+                for key, value in self._values.items():
+                    if self.id and self._written.get(key) != value:
+                        self.store.put(key, value, self.id)
+                        self._written[key] = value
+                return
+            except Unavailable as error:
+                if not again or "lease not found" not in error.reason:
+                    raise
+                self.id = 0
 
     def _keep(self) -> None:
         while not self._stop.wait(self.ttl_s / 4):
+            lease = self.id
             try:
-                if self.id and not self.store.keep_alive(self.id):
-                    log.info("lease.expired id=%x", self.id)
-                    self._renew()
+                expired = lease and not self.store.keep_alive(lease)
+                with self._lock:
+                    if expired and self.id == lease:
+                        log.info("lease.expired id=%x", lease)
+                        self.id = 0
+                    self._settle()
             except Unavailable as error:
                 log.info("lease.waits reason=%s", error)
 
-    def _renew(self) -> None:
-        with self._lock:
-            self.id = self.store.grant(self.ttl_s)
-            for key, value in self._values.items():
-                self.store.put(key, value, self.id)
-
     def close(self) -> None:
-        """End the lease: its keys vanish now."""
+        """End the lease: its keys vanish now, or when it runs out if etcd is away."""
         self._stop.set()
-        if self.id:
-            self.store.revoke(self.id)
+        with self._lock:
+            lease, self.id = self.id, 0
+        try:
+            if lease:
+                self.store.revoke(lease)
+        except Unavailable as error:
+            log.info("lease.runs_out reason=%s", error)

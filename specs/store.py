@@ -23,12 +23,15 @@ from specs.errors import Unavailable
 
 log = logging.getLogger("warren.store")
 
-SILENCE_S = 3.0  # how often a quiet watch asks whether etcd is there
+SILENCE_S = 2.0  # how often a quiet watch asks whether etcd is there
+ANSWER_S = 2.0  # how long it waits for the answer
 
 CHANNEL_OPTIONS = [
-    ("grpc.keepalive_time_ms", 2000),
-    ("grpc.keepalive_timeout_ms", 2000),
-    ("grpc.keepalive_permit_without_calls", 1),
+    # etcd ends the connection of a client that pings more often than every 5 s, or without a call (too_many_pings); grpc
+    # then doubles its interval, also for later connections. Silence is noticed by asking (`_watch`), not by these pings.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
@@ -109,6 +112,11 @@ class Outcome:
     revision: int
 
 
+# names for types: inside Store, `list` is the method
+Entries = list[Entry]
+Events = list[Event]
+
+
 def _end(prefix: bytes) -> bytes:
     return prefix[:-1] + bytes([prefix[-1] + 1])
 
@@ -154,7 +162,7 @@ class Store:
     def _next_endpoint(self, failed: Any) -> None:
         with self._lock:
             if self._channel is failed and len(self.endpoints) > 1:
-                self._channel.close()
+                # not closed: that would cancel the calls of other threads; it goes with the last of them
                 self._channel, self._current = None, self._current + 1
 
     def close(self) -> None:
@@ -181,7 +189,7 @@ class Store:
                     break
                 self._next_endpoint(channel)
             except ValueError as error:  # the channel was closed by another thread
-                reason = str(error)
+                reason = _reason(error, self.endpoints, self.timeout_s)
         raise Unavailable("etcd", reason)
 
     # ---- reads and writes -------------------------------------------------------------------------------------------
@@ -202,7 +210,7 @@ class Store:
         found = self._call(etcdrpc.KVStub, "Range", self._range(Get(key))).kvs
         return self._entry(found[0]) if found else None
 
-    def list(self, prefix: str) -> tuple[int, list[Entry]]:
+    def list(self, prefix: str) -> tuple[int, Entries]:
         """etcd's revision and all keys below a prefix, sorted."""
         answer = self._call(etcdrpc.KVStub, "Range", self._range(Get(prefix, prefix=True)))
         return answer.header.revision, [self._entry(kv) for kv in answer.kvs]
@@ -260,15 +268,16 @@ class Store:
     def feed(
         self,
         prefix: str,
-        on_snapshot: Callable[[int, list[Entry]], None],
-        on_events: Callable[[int, list[Event]], None],
+        on_snapshot: Callable[[int, Entries], None],
+        on_events: Callable[[int, Events], None],
         on_down: Callable[[str], None],
         stop: threading.Event,
     ) -> None:
         """All below a prefix: first whole, then every change, until `stop`. Blocks.
 
         A lost stream is resumed after the last revision seen; after a compaction all is read again (`on_snapshot`).
-        `on_down` is called once per outage.
+        `on_down` is called once per outage, within some 4 s. A callback may raise `Unavailable`: it is called again with
+        the same; anything else that it raises ends the feed.
         """
         revision: int | None = None
         down = False
@@ -289,15 +298,16 @@ class Store:
                     if response.canceled:
                         raise Unavailable("etcd", response.cancel_reason or "the watch was cancelled")
                     if response.events:
-                        revision = response.header.revision
-                        on_events(revision, [self._event(event) for event in response.events])
-            except (Unavailable, grpc.RpcError, ValueError) as error:
+                        # not the header's revision: while it catches up, etcd sends 1000 revisions at a time under its newest
+                        told = max(event.kv.mod_revision for event in response.events)
+                        on_events(told, [self._event(event) for event in response.events])
+                        revision = told
+            except Unavailable as error:
                 if stop.is_set():
                     return
                 if not down:
                     down = True
-                    reason = str(error) if isinstance(error, Unavailable) else _watch_reason(error, self.endpoints)
-                    on_down(reason)
+                    on_down(str(error))
                 stop.wait(backoff * random.uniform(0.8, 1.2))
                 backoff = min(backoff * 2, 1.0)
 
@@ -307,32 +317,37 @@ class Store:
         requests: queue.Queue[Any] = queue.Queue()
         requests.put(etcdrpc.WatchRequest(create_request=create))
         channel = self._connect()
-        call = etcdrpc.WatchStub(channel).Watch(iter(requests.get, None))
         ended = threading.Event()
+        silent: dict[str, str] = {}
+        call: Any = None
 
         def watch_over() -> None:
             """Ends the stream on `stop`, and when etcd is silent: a stream alone does not show that."""
             asked = time.monotonic()
             while not stop.wait(0.2) and not ended.is_set():
                 if time.monotonic() - asked > SILENCE_S:
-                    try:
-                        self.get("alive")
-                    except Unavailable:
+                    try:  # on the stream's own connection: another endpoint's answer says nothing about this one
+                        etcdrpc.KVStub(channel).Range(self._range(Get("alive")), timeout=ANSWER_S)
+                    except (grpc.RpcError, ValueError) as error:
+                        silent["reason"] = _reason(error, self.endpoints, ANSWER_S)
                         break
                     asked = time.monotonic()
             call.cancel()
 
-        threading.Thread(target=watch_over, daemon=True).start()
         try:
-            yield from call
+            call = etcdrpc.WatchStub(channel).Watch(iter(requests.get, None))
+            threading.Thread(target=watch_over, daemon=True).start()
+            while (response := next(call, None)) is not None:
+                yield response
             raise Unavailable("etcd", "the watch stream ended")
-        except grpc.RpcError:
+        except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed by another thread
             self._next_endpoint(channel)
-            raise
+            raise Unavailable("etcd", silent.get("reason") or _stream_reason(error, self.endpoints)) from None
         finally:
             ended.set()
             requests.put(None)
-            call.cancel()
+            if call is not None:
+                call.cancel()
 
     def _event(self, event: Any) -> Event:
         entry = self._entry(event.kv)
@@ -350,22 +365,24 @@ class Store:
         channel = self._connect()
         try:
             request = etcdrpc.LeaseKeepAliveRequest(ID=lease)
-            answers = etcdrpc.LeaseStub(channel).LeaseKeepAlive(iter([request]), timeout=self.timeout_s)
+            stub = etcdrpc.LeaseStub(channel)
+            answers = stub.LeaseKeepAlive(iter([request]), timeout=self.timeout_s, wait_for_ready=True)
             return int(next(iter(answers)).TTL) > 0
         except (grpc.RpcError, StopIteration, ValueError) as error:
-            raise Unavailable("etcd", _watch_reason(error, self.endpoints)) from None
+            self._next_endpoint(channel)
+            raise Unavailable("etcd", _reason(error, self.endpoints, self.timeout_s)) from None
 
     def revoke(self, lease: int) -> None:
         """End a lease and delete its keys."""
         self._call(etcdrpc.LeaseStub, "LeaseRevoke", etcdrpc.LeaseRevokeRequest(ID=lease))
 
 
-def _reason(error: Any, endpoints: Sequence[str], timeout_s: float) -> str:
-    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+def _reason(error: Exception, endpoints: Sequence[str], timeout_s: float) -> str:
+    if isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return f"no answer from {', '.join(endpoints)} within {timeout_s:g} s"
-    return f"{error.details()} ({', '.join(endpoints)})"
+    return _stream_reason(error, endpoints)
 
 
-def _watch_reason(error: Any, endpoints: Sequence[str]) -> str:
+def _stream_reason(error: Any, endpoints: Sequence[str]) -> str:
     details = error.details() if hasattr(error, "details") else str(error)
     return f"{details} ({', '.join(endpoints)})"
