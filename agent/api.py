@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from agent.config import VERSION
 from agent.limits import BodyLimit
 from agent.sand import EndpointCreate, NetworkCreate, endpoint_out, network_out
 from agent.service import Agent
+from agent.status import parse_json
 from specs import keys
 from specs.errors import Conflict, Invalid, NotFound, Unavailable, WarrenError
 from specs.records import Endpoint, Host, Network, decode_json, expectation
@@ -26,7 +26,10 @@ log = logging.getLogger("warren.api")
 
 DESCRIPTION = """Container networks over Open vSwitch. The API of SAND 1.0.3, and more.
 
-Networks, endpoints and hosts are found by id or by name. Every error is `{"error": "text"}`."""
+Networks, endpoints and hosts are found by id or by name. Every error is `{"error": "text"}`.
+
+`CONNECT /networks/{id}?ip=A&port=P` (not listed below: OpenAPI has no CONNECT) carries TCP to A:P inside the network,
+through an endpoint of any host."""
 
 Forwarded = Annotated[str | None, Header(alias="X-Warren-Forwarded", include_in_schema=False)]
 
@@ -137,7 +140,7 @@ def _endpoints_out(agent: Agent, endpoints: list[Endpoint], states: bool) -> lis
     found = store.txn((), gets).found
     networks = {n.id: n for n in (_decode(Network, entry) for entry in found[0]) if n is not None}
     hosts = {h.name: h for h in (_decode(Host, entry) for entry in found[1]) if h is not None}
-    reports = {e.key.rpartition("/")[2]: json.loads(e.value) for e in found[2]} if states else {}
+    reports = {e.key.rpartition("/")[2]: parse_json(e) for e in found[2]} if states else {}
     ordered = sorted(endpoints, key=lambda e: (e.network_id, e.created_at or "", e.name or "", e.id))
     return [endpoint_out(e, networks, hosts, reports.get(e.id)) for e in ordered]
 

@@ -141,6 +141,8 @@ class Endpoints:
     def _await(self, endpoint: Endpoint, revision: int) -> None:
         state = self.known.states.wait(endpoint.id, revision, self._attach_timeout_s)
         if state is None:
+            if self.known.states.stopped:
+                raise Unavailable(f"the agent of {self.host}", "it is ending; the endpoint was taken back")
             reason = self._controller_away() or f"; it has not programmed the endpoint within {self._attach_timeout_s:g} s"
             raise Unavailable(f"the controller of {self.host}", reason.removeprefix("; "))
         if state.state == "closed":

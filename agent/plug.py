@@ -260,9 +260,7 @@ def _peer(host: Any, far: Any, index: int, mac: str) -> Any | None:
     return peer if same else None
 
 
-def _inspect(
-    veth: str, fd: int | None, mac: str, addresses: tuple[Any, ...], mtu: int | None, offload_off: bool
-) -> Seen:
+def _inspect(veth: str, fd: int | None, mac: str, addresses: tuple[Any, ...], mtu: int | None, offload_off: bool) -> Seen:
     with IPRoute() as host:
         index = _index(veth)
         if index is None:

@@ -13,9 +13,9 @@ from pyroute2 import IPRoute
 from agent.config import VERSION
 from specs import keys
 from specs.allocation import Specs
-from specs.errors import WarrenError
+from specs.errors import Invalid, WarrenError
 from specs.lease import Lease
-from specs.records import Host, now
+from specs.records import Host, decode_json, now
 
 log = logging.getLogger("warren.registration")
 
@@ -61,7 +61,7 @@ class Registration:
             self._news.clear()
             try:
                 if not registered:
-                    revision = self._specs.put_host(self._host)
+                    revision = self._specs.put_host(self._with_labels())
                     log.info("host.registered name=%s vtep=%s revision=%d", self._host.name, self._host.vtep, revision)
                     registered, self.refused = True, None
                 if not self._stop.is_set():
@@ -72,6 +72,15 @@ class Registration:
                 self.refused = str(error)
                 self._stop.wait(RETRY_S)
                 self._news.set()
+
+    def _with_labels(self) -> Host:
+        """The labels are the administrator's (`warren apply`); all else is this agent's to say."""
+        entry = self._specs.store.get(keys.host(self._host.name))
+        try:
+            labels = decode_json(Host, entry.value, entry.key).labels if entry else {}
+        except Invalid:
+            labels = {}
+        return self._host.model_copy(update={"labels": labels})
 
     def _report(self) -> None:
         if self._lease is None:

@@ -135,6 +135,8 @@ def make(config: Config) -> Agent:
     def ovsdb_changed(what: set[str]) -> None:
         if "connection" in what:
             keeper.look_at_everything()
+        elif "bridge" in what:
+            keeper.look(list(keeper.problems))  # the controller may just have made it
 
     def problems() -> list[str]:
         return [f"endpoint {name(endpoint_id)}: {reason}" for endpoint_id, reason in sorted(keeper.problems.items())]

@@ -26,7 +26,7 @@ class States:
         self._lock = threading.Lock()
         self._states: dict[str, State] = {}
         self._waiters: dict[str, list[threading.Event]] = {}
-        self._stopped = False
+        self._stopped = False  # the process ends
 
     def put(self, endpoint_id: str, state: State | None) -> None:
         """Take a report; None: there is none (any more)."""
@@ -70,6 +70,11 @@ class States:
                 waiters.remove(event)
                 if not waiters:
                     del self._waiters[endpoint_id]
+
+    @property
+    def stopped(self) -> bool:
+        """The process ends: nothing more will come."""
+        return self._stopped
 
     def stop(self) -> None:
         """Wake all waiters for good: the process ends."""

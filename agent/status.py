@@ -23,7 +23,7 @@ def overview(store: Store, known: Known, counts: bool = True) -> dict[str, Any]:
     agents, controllers = (_reports(entries) for entries in found[1:3])
     states: dict[str, Counter[str]] = defaultdict(Counter)
     for entry in found[3] if counts else ():
-        states[entry.key.split("/")[-2]][str(_json(entry).get("state", "unknown"))] += 1
+        states[entry.key.split("/")[-2]][str(parse_json(entry).get("state", "unknown"))] += 1
     records = Counter(e.host for e in list(known.snapshot.endpoints.values()) if e.active) if counts else Counter()
     wanted = known.wanted
     hosts = []
@@ -59,7 +59,7 @@ def wait(store: Store, known: Known, timeout_s: float, endpoints: Iterable[str] 
 
     def read(_revision: int, entries: list[Entry]) -> None:
         reports.clear()
-        reports.update({entry.key: _json(entry) for entry in entries})
+        reports.update({entry.key: parse_json(entry) for entry in entries})
         look()
 
     def changed(_revision: int, events: Any) -> None:
@@ -67,7 +67,7 @@ def wait(store: Store, known: Known, timeout_s: float, endpoints: Iterable[str] 
             if event.value is None:
                 reports.pop(event.key, None)  # it has died: nobody waits for it
             else:
-                reports[event.key] = _json(event)
+                reports[event.key] = parse_json(event)
         look()
 
     prefix = keys.STATUS if plugged else keys.STATUS_CONTROLLERS
@@ -103,10 +103,11 @@ def _host(host: Host, agent: Mapping[str, Any] | None, controller: Mapping[str, 
 
 
 def _reports(entries: tuple[Entry, ...]) -> dict[str, dict[str, Any]]:
-    return {entry.key.rpartition("/")[2]: _json(entry) for entry in entries}
+    return {entry.key.rpartition("/")[2]: parse_json(entry) for entry in entries}
 
 
-def _json(entry: Any) -> dict[str, Any]:
+def parse_json(entry: Any) -> dict[str, Any]:
+    """The object that a report is; an empty one for what is none."""
     try:
         data = json.loads(entry.value)
     except ValueError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from specs.view import view
 TUNNEL = "vxlan-warren"
 TIMEOUT_S = 10.0
 VERSION = "OpenFlow14"
+CHECKS, CHECK_PAUSE_S = 3, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,16 @@ class Switch:
         return parse_dump(self._ofctl("dump-flows"), wanted.flows, wanted.names)
 
     def check(self) -> dict[str, Any]:
-        """Compare flows and groups with the full recompute: what is missing, what of ours is unexpected."""
+        """Compare flows and groups with the full recompute: what is missing, what of ours is unexpected.
+        A difference counts when it lasts: the controller may be at work on it."""
+        for _ in range(CHECKS):
+            found = self._check()
+            if not found["missing"] and not found["unexpected"]:
+                break
+            time.sleep(CHECK_PAUSE_S)
+        return found
+
+    def _check(self) -> dict[str, Any]:
         wanted = self.desired()
         there: dict[int, str] = {}
         for line in self._ofctl("dump-flows"):

@@ -35,8 +35,12 @@ class Host:
         self.namespaces: list[str] = []
         http = httpx.HTTPTransport(uds=f"{self.dir}/agent.sock")
         self.http = httpx.Client(base_url="http://agent", transport=http, timeout=20, trust_env=False)
-        for name in ("etcd", "controller", "agent"):
-            self.start(name)
+        try:
+            for name in ("etcd", "controller", "agent"):
+                self.start(name)
+        except BaseException:
+            self.close()
+            raise
 
     def start(self, name: str) -> None:
         """Start a process, and wait until the agent answers if it is that."""
