@@ -230,7 +230,7 @@ class FlowStats(NamedTuple):
     cookie: int
     duration_s: float
     packets: int
-    bytes: int
+    octets: int
 
     @classmethod
     def parser(cls, buffer: bytes, offset: int) -> FlowStats:

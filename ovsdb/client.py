@@ -24,7 +24,7 @@ import ovs.jsonrpc
 import ovs.poller
 
 from ovsdb import jsonstream
-from ovsdb.poll import Poll
+from ovsdb.poll import Poll, left
 from ovsdb.replica import Replica
 from ovsdb.rows import (
     CreatePort,
@@ -235,7 +235,7 @@ class Ovsdb:
                     self._apply_and_settle([DeletePort(veth)], deadline)
                     found = None
                 if found is None:
-                    self.apply([CreatePort(bridge, wanted)], _left(deadline))
+                    self.apply([CreatePort(bridge, wanted)], left(deadline))
             except Unavailable:
                 if self._connected or time.monotonic() >= deadline:
                     raise
@@ -262,7 +262,7 @@ class Ovsdb:
             return
         if not found.ours:
             raise Conflict(f"OVSDB has a port {veth!r} which is not Warren's")
-        self.apply([DeletePort(veth)], _left(deadline))
+        self.apply([DeletePort(veth)], left(deadline))
         self._wait_for(lambda: self.port(veth) is None, deadline)
 
     # ---- inside -------------------------------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ class Ovsdb:
         request = _Request(ops)
         self._queue.append(request)
         self._wake()
-        if not request.done.wait(max(0.0, _left(deadline))):
+        if not request.done.wait(max(0.0, left(deadline))):
             request.cancelled = True
             raise Unavailable("ovsdb", f"no answer from {self._remote}")
         return _results(request.reply, ops)
@@ -303,7 +303,7 @@ class Ovsdb:
         self._watches.append(watch)
         try:
             while not condition():
-                if (left := _left(deadline)) <= 0:
+                if (left := left(deadline)) <= 0:
                     return False
                 watch[1].wait(left)
                 watch[1].clear()
@@ -380,10 +380,6 @@ def _ifindex(name: str) -> int | None:
         return socket.if_nametoindex(name)
     except OSError:
         return None  # ovs-vswitchd will say so
-
-
-def _left(deadline: float) -> float:
-    return deadline - time.monotonic()
 
 
 def _results(reply: Any, ops: list[Json]) -> list[Json]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import select
+import time
 from typing import Any
 
 
 class Poll:
     """In the form that `ovs.poller` wants: it may register a descriptor twice, and gives the time in milliseconds."""
-
 
     def __init__(self) -> None:
         self._events: dict[int, int] = {}
@@ -22,3 +22,8 @@ class Poll:
         for fd, events in self._events.items():
             poll.register(fd, events)
         return poll.poll(timeout_ms)
+
+
+def left(deadline: float) -> float:
+    """Seconds until a time of `time.monotonic`."""
+    return deadline - time.monotonic()

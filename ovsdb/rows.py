@@ -206,7 +206,7 @@ def integration_bridge(name: str, controller: str, datapath_type: str, host: str
     """The integration bridge of a host. Its datapath id and MAC are fixed: OVS would else derive both from the lowest MAC of its
     ports, and a new port could drop the OpenFlow connection."""
     digest = hashlib.sha256(f"{host}/{name}".encode()).hexdigest()
-    hwaddr = "02:5a:" + ":".join(digest[i:i + 2] for i in range(0, 8, 2))
+    hwaddr = "02:5a:" + ":".join(digest[i : i + 2] for i in range(0, 8, 2))
     other = {"datapath-id": digest[:16], "hwaddr": hwaddr, "disable-in-band": "true"}
     return Bridge(
         name, datapath_type, controller, external_ids=_frozen(dict([OWNER])), other_config=_frozen(other), ports=(tunnel_port(),)

@@ -50,15 +50,28 @@ def _operation(op: Op, tag: str, port_uuids: Mapping[str, str], bridge_uuids: Ma
         case SetController(bridge_name, target):
             return [_controller(target, tag), _update("Bridge", bridge_name, {"controller": _named(tag + "c")})]
         case DeleteBridge(name):
-            return [
-                {"op": "mutate", "table": "Open_vSwitch", "where": [],
-                 "mutations": [["bridges", "delete", ["uuid", bridge_uuids[name]]]]}
-            ] if name in bridge_uuids else []
+            return (
+                [
+                    {
+                        "op": "mutate",
+                        "table": "Open_vSwitch",
+                        "where": [],
+                        "mutations": [["bridges", "delete", ["uuid", bridge_uuids[name]]]],
+                    }
+                ]
+                if name in bridge_uuids
+                else []
+            )
         case CreatePort(bridge_name, port):
             return [*_insert_port(port, tag), _mutate("Bridge", bridge_name, [["ports", "insert", _named(tag + "p")]])]
         case UpdatePort(port):
-            return [_update("Interface", port.name, {
-                "type": port.type, "options": _map(port.options), "ofport_request": _optional(port.ofport_request)})]
+            return [
+                _update(
+                    "Interface",
+                    port.name,
+                    {"type": port.type, "options": _map(port.options), "ofport_request": _optional(port.ofport_request)},
+                )
+            ]
         case DeletePort(name):
             return delete_port(port_uuids[name]) if name in port_uuids else []
     raise AssertionError(op)
@@ -99,7 +112,10 @@ def _create_bridge(bridge: Bridge, tag: str) -> list[Json]:
 
 def _insert_port(port: Port, tag: str) -> list[Json]:
     interface: Json = {
-        "name": port.name, "type": port.type, "options": _map(port.options), "external_ids": _map(port.external_ids)
+        "name": port.name,
+        "type": port.type,
+        "options": _map(port.options),
+        "external_ids": _map(port.external_ids),
     }
     if port.ofport_request is not None:
         interface["ofport_request"] = port.ofport_request

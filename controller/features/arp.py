@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from controller.features.spoof import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
-from pipeline.flow import Action, Flow, Goto, InPort, Move, Ref, Set, match
+from pipeline.flow import Action, Flow, Goto, InPort, Move, Ref, Set, Value, match
 from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
 from specs.records import link_local
 from specs.view import EndpointView, NetworkView
@@ -43,7 +43,12 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             yield Flow(Table.ARP, SELF, own, (), origin)
     if e.ipv6 is not None:
         for target in (e.ipv6, link_local(e.mac)):
-            nd = {"eth_type": IPV6, "ip_proto": ICMPV6, "icmpv6_type": SOLICITATION, "ipv6_nd_target": str(target)}
+            nd: dict[str, Value] = {
+                "eth_type": IPV6,
+                "ip_proto": ICMPV6,
+                "icmpv6_type": SOLICITATION,
+                "ipv6_nd_target": str(target),
+            }
             yield Flow(Table.ARP, KNOWN, match(reg0=e.vni, **nd), _advertisement(e.mac, target), origin)
             if e.ofport is not None:
                 yield Flow(Table.ARP, SELF, match(reg0=e.vni, in_port=e.ofport, **nd), (), origin)

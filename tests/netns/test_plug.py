@@ -172,8 +172,22 @@ def test_again_changes_nothing(cables: Cables, container: Callable[[], str]) -> 
 
 def test_a_half_plugged_endpoint_is_completed(cables: Cables, container: Callable[[], str]) -> None:
     one, veth = container(), veth_name("a")
-    ip("-n", cables.host, "link", "add", veth, "type", "veth", "peer", "name", "eth0", "address", "02:57:0a:00:00:01",
-       "netns", one)
+    ip(
+        "-n",
+        cables.host,
+        "link",
+        "add",
+        veth,
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "eth0",
+        "address",
+        "02:57:0a:00:00:01",
+        "netns",
+        one,
+    )
     seen = cables.seen("a", one, 1)
     assert seen.exists
     assert not seen.whole

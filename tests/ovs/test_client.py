@@ -66,10 +66,23 @@ def test_bridge_ends_on_a_datapath_that_works(switch: Switch, client: Ovsdb) -> 
 def test_bridge_is_mended_and_strangers_are_left(switch: Switch, client: Ovsdb) -> None:
     client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
     switch.vsctl("add-br", "br-other", "--", "set", "bridge", "br-other", "datapath_type=netdev")
-    switch.vsctl("set", "bridge", BRIDGE, "fail_mode=standalone", "other_config:mine=1",
-                 "--", "set-controller", BRIDGE, "tcp:127.0.0.1:1")
-    switch.vsctl("--may-exist", "add-port", BRIDGE, "stray", "--", "set", "interface", "stray", "type=vxlan",
-                 "options:remote_ip=192.0.2.1", "options:dst_port=9999", "external_ids:owner=warren")
+    switch.vsctl(
+        "set", "bridge", BRIDGE, "fail_mode=standalone", "other_config:mine=1", "--", "set-controller", BRIDGE, "tcp:127.0.0.1:1"
+    )
+    switch.vsctl(
+        "--may-exist",
+        "add-port",
+        BRIDGE,
+        "stray",
+        "--",
+        "set",
+        "interface",
+        "stray",
+        "type=vxlan",
+        "options:remote_ip=192.0.2.1",
+        "options:dst_port=9999",
+        "external_ids:owner=warren",
+    )
     switch.vsctl("add-port", BRIDGE, "theirs", "--", "set", "interface", "theirs", "type=internal")
     switch.vsctl("set", "interface", TUNNEL_PORT, "options:dst_port=4790")
     wait(lambda: client.port("stray") is not None and client.port("theirs") is not None)
@@ -234,6 +247,12 @@ print("green", max(gaps))
 
 
 def test_it_works_among_green_threads(dummy_switch: Switch) -> None:
-    done = subprocess.run([sys.executable, "-c", GREEN, dummy_switch.remote], capture_output=True, text=True, timeout=60,
-                          cwd=Path(__file__).parents[2], check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", GREEN, dummy_switch.remote],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+        check=False,
+    )
     assert (done.returncode, done.stdout[:5]) == (0, "green"), done.stdout + done.stderr

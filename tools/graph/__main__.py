@@ -1,0 +1,5 @@
+"""`python -m tools.graph`."""
+
+from tools.graph.main import main
+
+main()
