@@ -303,9 +303,9 @@ class Ovsdb:
         self._watches.append(watch)
         try:
             while not condition():
-                if (left := left(deadline)) <= 0:
+                if (remaining := left(deadline)) <= 0:
                     return False
-                watch[1].wait(left)
+                watch[1].wait(remaining)
                 watch[1].clear()
             return True
         finally:
