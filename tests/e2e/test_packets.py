@@ -147,7 +147,6 @@ def test_full_mtu_without_fragment_or_loss(world: World) -> None:
     assert server.communicate(timeout=20)[0] == "1000000\n"
     assert sent.stdout == "0\n", "segments were sent again"
     fragments.terminate()
-    assert int(re.search(r'"sum_received":.*?"bytes":\s*(\d+)', sent, re.DOTALL)[1]) >= 1_000_000  # type: ignore[index]
     assert "IP " not in fragments.communicate()[0]
 
 

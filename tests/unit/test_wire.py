@@ -60,12 +60,10 @@ def test_ipv6_fields(port: int, mac: str, address: str, icmp_type: int) -> None:
 
 @given(macs, v4, v4)
 def test_masks_and_arp(mac: str, spa: str, tpa: str) -> None:
-    fields = match(eth_dst=(mac, "ff:ff:ff:00:00:00"), eth_type=0x0806, arp_spa=spa, arp_tpa=tpa)
+    prefix = f"{mac[:9]}00:00:00"
+    fields = match(eth_dst=(prefix, "ff:ff:ff:00:00:00"), eth_type=0x0806, arp_spa=spa, arp_tpa=tpa)
     flow = Flow(Table.SPOOF, 7, fields, (Goto(Table.ARP),), Ref("endpoint", "x"))
-    masked = bytes(a & b for a, b in zip(bytes.fromhex(mac.replace(":", "")), b"\xff\xff\xff\0\0\0", strict=True))
-    ours, theirs = wire.add_flow(flow), ryu_flow_mod(flow, [], 8)
-    raw = bytes.fromhex(mac.replace(":", ""))
-    assert ours.replace(raw, masked) == theirs.replace(raw, masked)
+    assert wire.add_flow(flow) == ryu_flow_mod(flow, [], 8)
 
 
 def test_deletion_is_by_exact_cookie_in_all_tables() -> None:
