@@ -19,11 +19,11 @@ def create(
     network: Annotated[str, typer.Argument(help="Name or id of the network.")],
     netns: Annotated[str | None, typer.Option(help="Path of the container's namespace, such as /proc/PID/ns/net.")] = None,
     name: Annotated[str | None, typer.Option(help="Unique in the network.")] = None,
-    host: Annotated[str | None, typer.Option(help="Host of the container [the agent's own].")] = None,
-    ip: Annotated[str | None, typer.Option(help="IPv4 address [a free one].")] = None,
-    ipv6: Annotated[str | None, typer.Option(help="IPv6 address [a free one].")] = None,
-    mac: Annotated[str | None, typer.Option(help="MAC address [from the address].")] = None,
-    interface: Annotated[str | None, typer.Option(help="Name of the interface [the next free ethN].")] = None,
+    host: Annotated[str | None, typer.Option(help="Host of the container (default: the agent's own).")] = None,
+    ip: Annotated[str | None, typer.Option(help="IPv4 address (default: a free one).")] = None,
+    ipv6: Annotated[str | None, typer.Option(help="IPv6 address (default: a free one).")] = None,
+    mac: Annotated[str | None, typer.Option(help="MAC address (default: from the address).")] = None,
+    interface: Annotated[str | None, typer.Option(help="Name of the interface (default: the next free ethN).")] = None,
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
     json: Json = False,
 ) -> None:

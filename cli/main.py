@@ -30,7 +30,7 @@ app.add_typer(lab.app, name="lab")
 def _options(
     context: typer.Context,
     url: Annotated[str | None, typer.Option(help="The agent: http://HOST:PORT, https://... or unix:///PATH.")] = None,
-    lab_name: Annotated[str | None, typer.Option("--lab", help="Talk to this laboratory [WARREN_LAB].")] = None,
+    lab_name: Annotated[str | None, typer.Option("--lab", help="Talk to this laboratory (default: WARREN_LAB).")] = None,
 ) -> None:
     context.obj = Where(url, lab_name)
 

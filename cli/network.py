@@ -17,11 +17,11 @@ Ref = Annotated[str, typer.Argument(metavar="NETWORK", help="Name or id.")]
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Unique; letters, digits, '.', '_', '-'.")],
-    ip_range: Annotated[str | None, typer.Option(help="IPv4 range in CIDR form [10.0.0.0/24].")] = None,
-    gateway: Annotated[str | None, typer.Option(help="Gateway with prefix length [the first address].")] = None,
+    ip_range: Annotated[str | None, typer.Option(help="IPv4 range in CIDR form (default: 10.0.0.0/24).")] = None,
+    gateway: Annotated[str | None, typer.Option(help="Gateway with prefix length (default: the first address).")] = None,
     ipv6_range: Annotated[str | None, typer.Option(help="IPv6 range in CIDR form.")] = None,
     ipv6_gateway: Annotated[str | None, typer.Option(help="IPv6 gateway with prefix length.")] = None,
-    vni: Annotated[int | None, typer.Option(help="VXLAN network identifier [a free one].")] = None,
+    vni: Annotated[int | None, typer.Option(help="VXLAN network identifier (default: a free one).")] = None,
     mtu: Annotated[int | None, typer.Option(help="MTU in bytes, at most what the underlay carries.")] = None,
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
     wait: Wait = False,

@@ -62,8 +62,9 @@ def test_documents_from_end_to_end(host: Host) -> None:
     assert "data1" in host.inside(b, "ip", "-br", "link").stdout
     assert "data0" not in host.inside(b, "ip", "-br", "link").stdout
 
-    trace = warren(host, "trace", "web", "amber/db", "--tcp", "80", "--json")
-    assert trace["verdict"] == "delivered"
+    for proto in (("--udp", "53"), ("--icmp",), ("--tcp", "80")):
+        trace = warren(host, "trace", "web", "amber/db", *proto, "--json")
+        assert trace["verdict"] == "delivered"
     assert [step["table"] for step in trace["hosts"][0]["steps"]][0] == "CLASSIFY"
     assert "endpoint/web" in warren(host, "trace", "web", "db")
     assert "endpoint/web" in warren(host, "flows", "h1")
@@ -118,6 +119,12 @@ def test_commands_for_objects(host: Host) -> None:
     assert warren(host, "host", "show", "h1", "--json")["vtep"] == "192.0.2.1"
     warren(host, "endpoint", "delete", "x")
     warren(host, "network", "delete", "green", "--wait")
+    six = warren(host, "network", "create", "six", "--ipv6-range", "fd04::/64", "--json")
+    assert (six["ip_range"], six["ipv6_gateway"]) == ("", "fd04::1/64")
+    for name in ("a", "b"):
+        warren(host, "endpoint", "create", "six", "--netns", host.container(), "--name", name)
+    for proto in (("--udp", "53"), ("--icmp",), ("--tcp", "80")):
+        assert warren(host, "trace", "six/a", "six/b", *proto, "--json")["verdict"] == "delivered"
 
 
 @pytest.mark.parametrize(
@@ -127,8 +134,8 @@ def test_commands_for_objects(host: Host) -> None:
         (("endpoint", "show", "nope/x"), "network 'nope' does not exist"),
         (("host", "show", "nope"), "host 'nope' does not exist"),
         (("flows", "nope"), "host 'nope' does not exist"),
-        (("trace", "a", "b"), "does not exist"),
-        (("trace", "a", "b", "--tcp", "1", "--udp", "1"), "say one of"),
+        (("trace", "nobody", "b"), "does not exist"),
+        (("trace", "nobody", "b", "--tcp", "1", "--udp", "1"), "say one of"),
         (("network", "create", "x", "--ip-range", "10.0.0.1/24"), "ip_range"),
         (("network", "create", "x", "--label", "a"), "KEY=VALUE"),
         (("network", "create"), "Missing argument"),
