@@ -118,3 +118,32 @@ def test_without_ovsdb_an_attach_fails_clearly(host: Host) -> None:
     assert "Open vSwitch on h1 is unavailable" in answer.json()["error"]
     host.switch.start_db()
     host.until(lambda: host.http.post("/endpoints", json={"network_id": network, "ns_handle_path": netns}).status_code == 201)
+
+
+def test_malformed_records_harm_nobody(host: Host) -> None:
+    keys = [
+        "spec/networks/bad",
+        "spec/endpoints/bad/bad",
+        "spec/hosts/bad",
+        "spec/odd",
+        "status/agents/h1x",
+        "status/controllers/odd",
+    ]
+    program = (
+        "import sys; from specs.store import Store; store = Store(['http://127.0.0.1:2379'])\n"
+        "for key in sys.argv[2:]: store.put(key, '{\"x\": [') if sys.argv[1] == 'put' else store.delete(key)"
+    )
+    host.switch.exec(sys.executable, "-c", program, "put", *keys, "status/endpoints/h1/odd")
+    network, a, b = host.network(), host.container(), host.container()
+    host.attach(network, a)
+    target = str(host.attach(network, b)["target_veth_ip"]).split("/")[0]
+    assert host.inside(a, "ping", "-c1", "-W1", target).returncode == 0
+    for path in ("/networks", "/endpoints?states=true", "/hosts", "/status", "/export", "/hosts/h1/check", "/hosts/h1/flows"):
+        assert host.http.get(path).status_code == 200, path
+    assert host.http.get("/networks/bad").status_code == 400
+    assert host.http.get("/endpoints/bad").status_code == 404
+    problems = " ".join(host.http.get("/hosts/h1").json()["host"]["problems"])
+    assert "spec/networks/bad" in problems
+    host.stop("agent", signal.SIGKILL)
+    host.start("agent")
+    host.switch.exec(sys.executable, "-c", program, "delete", *keys, "status/endpoints/h1/odd")
