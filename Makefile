@@ -2,7 +2,7 @@
 VENV := .venv
 KEEP ?=
 
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test check clean
 
 help:            ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -22,9 +22,6 @@ test: install check  ## everything
 
 check: install   ## format, lint, types, architecture: seconds
 	scripts/check $(VENV)
-
-bench: install   ## timings, as a table and JSON
-	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m benchmarks
 
 clean:           ## what was built
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
