@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from typing import Any
 
 from specs import keys
@@ -141,6 +142,8 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.setblocking(True)  # made by a patched process, which makes all its sockets non-blocking
     Feed(store, config.host, channel).run()
+    time.sleep(3)  # `_receive` ends the lease, and then the process; etcd may be away, and a thread may sit in grpc
+    os._exit(0)
 
 
 if __name__ == "__main__":
