@@ -2,7 +2,7 @@
 VENV := .venv
 KEEP ?=
 
-.PHONY: help install demo test check clean
+.PHONY: help install demo test check bench clean
 
 help:            ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -22,6 +22,9 @@ test: install check  ## everything
 
 check: install   ## format, lint, types, architecture: seconds
 	scripts/check $(VENV)
+
+bench: install   ## measure: a table, and benchmarks/results.json
+	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m benchmarks
 
 clean:           ## what was built
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

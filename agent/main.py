@@ -24,6 +24,7 @@ from agent.config import SETTINGS, VERSION, Config, Tls, load
 from agent.connect import protocol
 from agent.service import Agent, make
 from specs.errors import Invalid, WarrenError
+from specs.settings import LOG_FORMAT
 
 log = logging.getLogger("warren.agent")
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser.parse_args()
     logging.basicConfig(
         level=os.environ.get("WARREN_LOG", "INFO").upper(),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
+        format=LOG_FORMAT,
         stream=sys.stderr,
     )
     logging.getLogger("pyroute2").setLevel(logging.WARNING)

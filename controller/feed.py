@@ -20,7 +20,7 @@ from typing import Any
 from specs import keys
 from specs.errors import WarrenError
 from specs.lease import Lease
-from specs.settings import settings
+from specs.settings import LOG_FORMAT, settings
 from specs.store import Entry, Event, Store
 
 log = logging.getLogger("warren.feed")
@@ -67,8 +67,9 @@ class Feed:
         )
 
     def _changed(self, revision: int, events: list[Event]) -> None:
+        at = time.monotonic()  # the same clock in all processes of a machine
         entries = [(e.key, e.value, e.create_revision, e.mod_revision) for e in events]
-        self._send({"type": "changed", "revision": revision, "entries": entries})
+        self._send({"type": "changed", "revision": revision, "at": at, "entries": entries})
 
     def _down(self, reason: str) -> None:
         self._send({"type": "down", "reason": reason})
@@ -136,7 +137,7 @@ class Feed:
 def main() -> None:
     """Entry of the child process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     config = settings(os.environ)
     store = Store(list(config.etcd), config.prefix, cert=config.etcd_cert, key=config.etcd_key, ca=config.etcd_ca)
     channel = socket.socket(fileno=int(sys.argv[1]))

@@ -6,6 +6,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # the message is an event and key=value pairs
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:

@@ -8,6 +8,8 @@ import logging
 import os
 import subprocess
 import sys
+import time
+from collections import deque
 from typing import Any
 
 from ryu.base import app_manager
@@ -21,6 +23,7 @@ from controller.reconcile import (
     AskReadBack,
     Audit,
     Commit,
+    Committed,
     Connected,
     Disconnected,
     Effect,
@@ -36,7 +39,7 @@ from controller.reconcile import (
 from ovsdb.client import Ovsdb
 from ovsdb.rows import TUNNEL_PORT
 from specs.errors import WarrenError
-from specs.settings import settings
+from specs.settings import LOG_FORMAT, settings
 
 log = logging.getLogger("warren.overlay")
 
@@ -48,6 +51,8 @@ class Overlay(app_manager.RyuApp):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        for handler in logging.getLogger().handlers:  # Ryu's own say neither when nor how grave
+            handler.setFormatter(logging.Formatter(LOG_FORMAT))
         wire.read_cookies_only()
         self.settings = settings(os.environ)
         self.resync_s = float(os.environ.get("WARREN_RESYNC_S", "30"))
@@ -58,6 +63,7 @@ class Overlay(app_manager.RyuApp):
         self.ovsdb_changed = hub.Event()
         self.feed_out: Any = None
         self.last_status: dict[str, Any] = {}
+        self.arrived: deque[tuple[int, float]] = deque()  # revisions on their way to the switch, and when etcd told them
 
     def start(self) -> None:
         """Called by ryu-manager once the app stands."""
@@ -75,6 +81,8 @@ class Overlay(app_manager.RyuApp):
             event = self.inbox.get()
             for effect in self.reconciler.step(event):
                 self._carry_out(effect)
+            if isinstance(event, (StoreChanged, Committed)):
+                self._clock(self.reconciler.applied, isinstance(event, Committed))
             if isinstance(event, (Connected, Disconnected)):
                 self._tell(self.reconciler.applied, ())
 
@@ -86,6 +94,13 @@ class Overlay(app_manager.RyuApp):
                 self.session.commit(effect)
             case Report(revision, endpoints):
                 self._tell(revision, endpoints)
+
+    def _clock(self, applied: int, committed: bool) -> None:
+        """How long the revisions that are applied now took from etcd's event to the switch's answer."""
+        while self.arrived and self.arrived[0][0] <= applied:
+            revision, at = self.arrived.popleft()
+            if committed:
+                log.info("revision.applied revision=%d ms=%.2f", revision, (time.monotonic() - at) * 1000)
 
     def _tell(self, revision: int, endpoints: tuple[Any, ...]) -> None:
         state = self.reconciler
@@ -156,6 +171,7 @@ class Overlay(app_manager.RyuApp):
             log.info("etcd.read revision=%d entries=%d", message["revision"], len(entries))
             self._post(StoreRead(entries, message["revision"], tuple(message["reported"])))
         else:
+            self.arrived.append((message["revision"], message["at"]))
             self._post(StoreChanged(entries, message["revision"]))
 
     # ---- OVSDB ------------------------------------------------------------------------------------------------------

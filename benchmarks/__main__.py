@@ -1,0 +1,124 @@
+"""`python -m benchmarks`: measures, prints a table and writes benchmarks/results.json. Needs root; some minutes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.attach import attach, change
+from benchmarks.coldstart import cold_start
+from benchmarks.laboratory import Laboratory, laboratory
+
+console = Console(width=None if sys.stdout.isatty() else 120)
+RESULTS = Path(__file__).with_name("results.json")
+SAND_MS = 63.0  # SAND's answer to POST /endpoints at 10 endpoints, on a machine of the same kind
+MIB = 1 << 20
+
+
+class Measured:
+    """The rows of the table: what, the figures, and what they are held against."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, what: str, values: list[float], unit: str, goal: str = "", held: bool | None = None) -> float:
+        """One row; returns the median."""
+        ordered = sorted(values)
+        median = statistics.median(ordered)
+        row = {"what": what, "median": median, "p95": ordered[int(0.95 * (len(ordered) - 1))], "max": ordered[-1]}
+        self.rows.append({**row, "rounds": len(ordered), "unit": unit, "goal": goal, "held": held})
+        console.print(f"  {what}: {median:.2f} {unit}")
+        return median
+
+    def goal(self, goal: str, held: bool) -> None:
+        """What the last row is held against."""
+        self.rows[-1].update(goal=goal, held=held)
+
+    def table(self) -> Table:
+        """For people."""
+        table = Table("what", "median", "95 %", "max", "rounds", "goal")
+        for column in table.columns[1:5]:
+            column.justify = "right"
+        for row in self.rows:
+            mark = {True: "[green]held[/green] ", False: "[red]missed[/red] ", None: ""}[row["held"]]
+            figures = (f"{row[name]:.2f}" for name in ("median", "p95", "max"))
+            table.add_row(f"{row['what']}, {row['unit']}", *figures, str(row["rounds"]), mark + row["goal"])
+        return table
+
+
+def overlay(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+    """Attach, change, memory and cold start of a network that grows."""
+    with console.status("a laboratory of two hosts"), laboratory() as lab:
+        lab.container("near", "h1")
+        target = lab.container("far", "h2")["target_veth_ip"].split("/")[0]
+        medians: dict[str, list[float]] = {"answer": [], "ping": [], "change": []}
+        for size in sizes:
+            lab.seed(size)
+            found = attach(lab, rounds, target)
+            medians["answer"].append(measured.add(f"attach until the answer, {size} endpoints", found["answer"], "ms"))
+            medians["ping"].append(measured.add(f"attach until a ping has crossed, {size} endpoints", found["ping"], "ms"))
+            changes = change(lab, rounds)
+            medians["change"].append(measured.add(f"etcd event until bundle committed, {size} endpoints", changes, "ms"))
+        _ratios(measured, medians, sizes)
+        memory = [lab.controller_memory(host) / MIB for host in lab.plan.hosts]
+        measured.add(f"controller and its child, memory, {sizes[-1]} endpoints", memory, "MiB")
+        measured.goal("< 250 MiB", max(memory) < 250)
+        _cold(measured, lab)
+
+
+def _ratios(measured: Measured, medians: dict[str, list[float]], sizes: tuple[int, ...]) -> None:
+    for what, name in (("answer", "attach until the answer"), ("ping", "attach until a ping has crossed")):
+        ratio = medians[what][-1] / medians[what][0]
+        measured.add(f"{name}: {sizes[-1]} against {sizes[0]} endpoints", [ratio], "x")
+        measured.goal("<= 1.3", ratio <= 1.3)
+    measured.add("attach until the answer, against SAND at 10 endpoints", [medians["answer"][-1] / SAND_MS], "x")
+    measured.goal("< 1", medians["answer"][-1] < SAND_MS)
+    measured.add("etcd event until bundle committed", [medians["change"][-1]], "ms")
+    measured.goal("< 5 ms", medians["change"][-1] < 5)
+
+
+def _cold(measured: Measured, lab: Laboratory) -> None:
+    for number in range(1, 200):
+        lab.container(f"local{number}", "h1")
+    found = cold_start(lab, 3)
+    flows = int(found["flows"][-1])
+    measured.add(f"cold start, {flows} flows: ovs-ofctl --bundle add-flows", found["ovs-ofctl"], "ms")
+    measured.add(f"cold start, {flows} flows: connected until all are in", found["connected"], "ms")
+    measured.add(f"cold start, {flows} flows: process started until all are in", found["process"], "ms")
+    ratio = statistics.median(found["connected"]) / statistics.median(found["ovs-ofctl"])
+    measured.add("cold start against ovs-ofctl", [ratio], "x")
+    measured.goal("<= 3", ratio <= 3)
+
+
+SUITES: dict[str, Callable[[Measured, int, tuple[int, ...]], None]] = {"overlay": overlay}
+
+
+def main() -> None:
+    """Entry of the command."""
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "suites", nargs="*", default=list(SUITES), metavar="SUITE", help=f"of: {', '.join(SUITES)} (default: all)"
+    )
+    parser.add_argument("--rounds", type=int, default=30, help="of everything that is quick (default: 30)")
+    parser.add_argument("--sizes", default="10,100,1000,10000", help="endpoints that exist (default: 10,100,1000,10000)")
+    arguments = parser.parse_args()
+    sizes = tuple(int(size) for size in arguments.sizes.split(","))
+    measured = Measured()
+    for suite in arguments.suites:
+        SUITES[suite](measured, arguments.rounds, sizes)
+    console.print(measured.table())
+    machine = {"machine": platform.machine(), "python": platform.python_version(), "kernel": platform.release()}
+    RESULTS.write_text(json.dumps({**machine, "rows": measured.rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""How long one more endpoint takes, from POST /endpoints until the answer and until its first ping has crossed hosts."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import socket
+import struct
+import time
+from typing import Any
+
+from benchmarks.laboratory import Laboratory, inside
+from lab import run
+from lab.plan import container_netns
+
+ECHO_EVERY_S = 0.001
+
+
+def attach(laboratory: Laboratory, rounds: int, target: str) -> dict[str, list[float]]:
+    """Milliseconds of every round. Each endpoint is deleted again."""
+    found: dict[str, list[float]] = {"answer": [], "ping": []}
+    host = laboratory.plan.hosts[0]
+    agent = Agent(str(host.socket))
+    for number in range(rounds):
+        netns = container_netns(laboratory.plan.name, f"one{number}")
+        run.sh("ip", "netns", "add", netns)
+        body = {
+            "network_id": laboratory.network["id"],
+            "activate": True,
+            "activate_params": {"ns_handle_path": f"/run/netns/{netns}", "set_addr": True, "move_veth": True},
+        }
+        began = time.monotonic()
+        endpoint = agent.post("/endpoints", body)["endpoint"]
+        found["answer"].append((time.monotonic() - began) * 1000)
+        inside(netns, lambda: _until_answered(target))
+        found["ping"].append((time.monotonic() - began) * 1000)
+        run.api(host, "DELETE", f"/endpoints/{endpoint['id']}")
+        run.sh("ip", "netns", "del", netns)
+    return found
+
+
+class Agent(http.client.HTTPConnection):
+    """One kept connection to an agent's socket: a client library would take longer than the agent."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("agent")
+        self.path = path
+
+    def connect(self) -> None:
+        """Over the unix socket."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.path)
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a POST."""
+        self.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        answer = self.getresponse()
+        data: dict[str, Any] = json.loads(answer.read())
+        if answer.status >= 300:
+            raise run.LabError(str(data))
+        return data
+
+
+def _until_answered(target: str, limit_s: float = 10) -> None:
+    """Send echo requests (RFC 792) until one is answered."""
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+        raw.settimeout(ECHO_EVERY_S)
+        ends = time.monotonic() + limit_s
+        while time.monotonic() < ends:
+            raw.sendto(_echo(os.getpid() & 0xFFFF), (target, 0))
+            try:
+                if raw.recv(1500)[20] == 0:
+                    return
+            except TimeoutError:
+                continue
+    raise run.LabError(f"no answer from {target}")
+
+
+def _echo(ident: int) -> bytes:
+    message = struct.pack("!BBHHH", 8, 0, 0, ident, 1)
+    total = sum(struct.unpack("!4H", message))
+    total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!BBHHH", 8, 0, ~total & 0xFFFF, ident, 1)
+
+
+def change(laboratory: Laboratory, rounds: int) -> list[float]:
+    """Milliseconds from etcd's event to the switch's answer for one remote endpoint that comes or goes, as the controller of
+    h1 sees it: h2's endpoint is attached and deleted."""
+    host = laboratory.plan.hosts[1]
+    log = laboratory.plan.hosts[0].directory / "controller.log"
+    start = log.stat().st_size
+    for number in range(rounds):
+        endpoint = laboratory.container(f"far{number}", host.name)
+        run.api(host, "DELETE", f"/endpoints/{endpoint['id']}")
+        run.sh("ip", "netns", "del", container_netns(laboratory.plan.name, f"far{number}"))
+    laboratory.settle()
+    with log.open() as lines:
+        lines.seek(start)
+        return [float(ms) for ms in re.findall(r"revision\.applied revision=\d+ ms=([\d.]+)", lines.read())]
