@@ -32,6 +32,7 @@ def seed(specs: Specs, network: Network, first: int, last: int) -> None:
         pool.take(int(endpoint.ipv4_address) - int(network.ip_range.network_address))
         pool6.take(int(endpoint.ipv4_address) - int(network.ip_range.network_address))
         puts.append(Put(keys.endpoint(network.id, endpoint.id), endpoint.encode()))
+        puts.append(Put(keys.claim_endpoint_mac(network.id, endpoint.mac_address), endpoint.id))
     for start in range(0, len(puts), BATCH):
         specs.store.txn((), puts[start : start + BATCH])
     for each in (pool, pool6):

@@ -47,6 +47,11 @@ def claim_endpoint_name(network_id: str, name: str) -> str:
     return f"claim/endpoint-name/{network_id}/{name}"
 
 
+def claim_endpoint_mac(network_id: str, mac: str) -> str:
+    """Holds the id of the endpoint that has this MAC in the network."""
+    return f"claim/endpoint-mac/{network_id}/{mac}"
+
+
 def pool_vni() -> str:
     """Prefix of the bitmap blocks of VNIs in use."""
     return "pool/vni/"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address, ip_interface
 
 import pytest
 
@@ -131,3 +132,69 @@ def test_a_vtep_has_one_host_and_nothing_is_written_twice(specs: Specs) -> None:
         specs.put_host(Host(name="h2", vtep="198.18.0.11"))  # type: ignore[arg-type]
     specs.put_host(Host(name="h1", vtep="198.18.0.12"))  # type: ignore[arg-type]
     specs.put_host(Host(name="h2", vtep="198.18.0.11"))  # type: ignore[arg-type]
+
+
+def test_a_mac_is_nobody_elses_in_its_network(specs: Specs) -> None:
+    amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24"})
+    blue, _ = specs.create_network({"name": "blue", "ip_range": "10.0.0.0/24"})
+    asked = {"host": "h1", "mac_address": "02:57:0a:00:00:03"}
+    one, _, _ = specs.create_endpoint({"network_id": amber.id, "name": "one", **asked})
+    specs.create_endpoint({"network_id": blue.id, **asked})
+    with pytest.raises(Conflict, match="02:57:0a:00:00:03 is taken by endpoint one"):
+        specs.create_endpoint({"network_id": amber.id, **asked})
+    two, _, _ = specs.create_endpoint({"network_id": amber.id, "host": "h1"})  # its address would give it one's MAC
+    assert (str(two.ipv4_address), two.mac_address[:5]) == ("10.0.0.3", "02:59")
+    specs.delete_endpoint(amber.id, one.id)
+    specs.create_endpoint({"network_id": amber.id, **asked})
+
+
+def test_one_mac_asked_for_at_once_is_given_once(specs: Specs) -> None:
+    amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24"})
+
+    def ask(_: int) -> bool:
+        try:
+            Specs(specs.store).create_endpoint({"network_id": amber.id, "host": "h1", "mac_address": "02:00:00:00:00:07"})
+        except Conflict:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(ask, range(8))) == 1
+
+
+def test_a_gateway_cannot_move_onto_an_endpoint(specs: Specs) -> None:
+    amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24"})
+    specs.create_endpoint({"network_id": amber.id, "host": "h1", "ipv4_address": "10.0.0.9"})
+    moved = amber.model_copy(update={"gateway": ip_interface("10.0.0.9/24")})
+    with pytest.raises(Conflict, match="gateway 10.0.0.9 belongs to an endpoint"):
+        specs.update_network(moved)
+    specs.update_network(amber.model_copy(update={"gateway": ip_interface("10.0.0.254/24")}))
+    with pytest.raises(Conflict, match="is the gateway"):
+        specs.create_endpoint({"network_id": amber.id, "host": "h1", "ipv4_address": "10.0.0.254"})
+
+
+def test_a_host_cannot_go_while_an_endpoint_comes(specs: Specs) -> None:
+    """Whoever wins, no endpoint is left on a host that is gone with its port given out again."""
+    amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24"})
+    for number in range(10):
+        name = f"h{number}"
+        specs.put_host(Host(name=name, vtep=ip_address(f"192.0.2.{number + 1}")))
+        barrier = threading.Barrier(2)
+
+        def delete(name: str = name, barrier: threading.Barrier = barrier) -> bool:
+            barrier.wait()
+            try:
+                Specs(specs.store).delete_host(name)
+            except Conflict:
+                return False
+            return True
+
+        def create(name: str = name, barrier: threading.Barrier = barrier) -> Endpoint:
+            barrier.wait()
+            return Specs(specs.store).create_endpoint({"network_id": amber.id, "host": name})[0]
+
+        with ThreadPoolExecutor(2) as threads:
+            deleted, created = threads.submit(delete), threads.submit(create)
+        endpoint = created.result()
+        deleted.result()
+        assert taken_numbers(specs.store, keys.pool_ofport(name)) == {endpoint.ofport}
