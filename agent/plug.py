@@ -24,7 +24,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from agent import netns as namespaces
 from specs.errors import Conflict, Invalid, Unavailable
-from specs.records import VETH_PREFIX
+from specs.records import VETH_PREFIX, veth_mac
 
 log = logging.getLogger("warren.plug")
 
@@ -182,7 +182,7 @@ def _create(host: Any, far: Any, wanted: _Wanted, fd: int | None, netns: str | N
         if fd is not None:
             peer["net_ns_fd"] = fd
         try:
-            host.link("add", ifname=wanted.veth, kind="veth", mtu=wanted.mtu, peer=peer)
+            host.link("add", ifname=wanted.veth, kind="veth", address=veth_mac(wanted.veth), mtu=wanted.mtu, peer=peer)
         except NetlinkError as error:
             if error.code != errno.EEXIST:
                 raise

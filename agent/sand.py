@@ -26,6 +26,7 @@ from specs.records import (
     Range4,
     Range6,
     Vni,
+    veth_mac,
 )
 
 WAIT_LIMIT_S = 50.0
@@ -167,7 +168,7 @@ def endpoint_out(
         "created_at": endpoint.created_at or "",
         "target_netns_path": endpoint.netns or "",
         "overlay_veth_name": endpoint.veth,
-        "overlay_veth_mac": "",
+        "overlay_veth_mac": veth_mac(endpoint.veth),
         "target_veth_name": endpoint.interface or "",
         "target_veth_mac": endpoint.mac_address,
         "target_veth_ip": cidr(endpoint.ipv4_address, network.ip_range if network else None),

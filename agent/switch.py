@@ -91,7 +91,7 @@ class Switch:
                 what = "tunnel port" if enters == "tunnel" else f"port for endpoint {wanted.names.get(enters, enters)}"
                 raise Unavailable(f"the switch of {self._host}", f"it has no {what}")
             flow = re.sub(r"^in_port=\d+", f"in_port={port}", flow)
-        text = self._run("ovs-appctl", "-t", self._control(), "ofproto/trace", self._bridge, _exact(flow))
+        text = self._run("ovs-appctl", "-t", self._control(), "ofproto/trace", self._bridge, flow)
         trace = parse_trace(text, wanted.flows, wanted.names, wanted.tunnel)
         owner = {port: endpoint_id for endpoint_id, port in wanted.ports.items()}
         return trace_out(self._host, flow, trace, wanted) | {
@@ -121,15 +121,6 @@ class Switch:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Unavailable(command[0], str(error)) from None
         return done.stdout
-
-
-def _exact(flow: str) -> str:
-    """ofproto/trace takes exact flows, where a field goes by its protocol's name only (`tp_dst` is TCP's)."""
-    if re.search(r",udp6?\b", flow):
-        flow = flow.replace("tp_dst=", "udp_dst=").replace("tp_src=", "udp_src=")
-    if re.search(r",icmp6\b", flow):
-        flow = flow.replace("icmp_type=", "icmpv6_type=")
-    return flow
 
 
 def read(store: Store) -> Snapshot:

@@ -79,7 +79,7 @@ def _layer3(source: Endpoint, target: Endpoint, proto: str, port: int | None) ->
         name, addresses = f"{proto}6", _addresses("ipv6", source.ipv6_address, target.ipv6_address)
     else:
         return ""
-    last = "icmp_type=8" if name == "icmp" else "icmp_type=128" if name == "icmp6" else f"tp_dst={port or 80}"
+    last = {"icmp": "icmp_type=8", "icmp6": "icmpv6_type=128"}.get(name, f"{proto}_dst={port or 80}")
     return f",{name},{addresses},nw_ttl=64,{last}"
 
 

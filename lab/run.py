@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -322,9 +323,17 @@ def stop(plan: LabPlan, host_name: str, process: str, how: signal.Signals = sign
 
 
 def start(plan: LabPlan, host_name: str, process: str) -> None:
-    """Start a process of a host (etcd: of the laboratory)."""
+    """Start a process of a host (etcd: of the laboratory); an agent listens when this returns."""
     where, known = _process(plan, host_name, process)
     start_process(plan, where, known)
+    host = plan.host(host_name)
+    if process == "agent" and host is not None:
+        _wait(lambda: _listens(host.socket), f"agent of {host.name}", plan, host.name, "agent")
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 def _process(plan: LabPlan, host_name: str, process: str) -> tuple[str, Process]:

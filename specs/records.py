@@ -183,6 +183,11 @@ def veth_name(endpoint_id: str) -> str:
     return VETH_PREFIX + hashlib.sha256(endpoint_id.encode()).hexdigest()[:12]
 
 
+def veth_mac(veth: str) -> str:
+    """The MAC of the host side interface: never seen in the network, the same each time that it is made."""
+    return ":".join(f"{byte:02x}" for byte in b"\xfe" + hashlib.sha256(veth.encode()).digest()[:5])
+
+
 def default_mac(endpoint_id: str, v4: IPv4Address | None, v6: IPv6Address | None) -> str:
     """A locally administered MAC that is unique in the network because the address is; neighbours' caches survive
     a container that comes back with the same address."""

@@ -49,8 +49,9 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     if e.ipv4 is not None:
         yield from (own(OWN, **fields) for fields in _ipv4(e.mac, e.ipv4))
     if e.ipv6 is not None:
-        for address in (e.ipv6, link_local(e.mac)):
-            yield from (own(OWN, **fields) for fields in _ipv6(e.mac, address))
+        both = (e.ipv6, link_local(e.mac))
+        for address in both:
+            yield from (own(OWN, **fields) for fields in _ipv6(e.mac, address, both))
             yield Flow(Table.SPOOF, OWN - 2, _from(e, eth_type=IPV6, ipv6_src=str(address)), _NEXT, origin)
         for icmp_type in (SOLICITATION, ADVERTISEMENT):
             fields = _from(e, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
@@ -74,11 +75,12 @@ def _ipv4(mac: str, address: IPv4Address) -> Iterator[dict[str, Value]]:
         yield {"eth_type": ARP, "arp_spa": sender, "arp_sha": mac}
 
 
-def _ipv6(mac: str, address: IPv6Address) -> Iterator[dict[str, Value]]:
+def _ipv6(mac: str, address: IPv6Address, targets: tuple[IPv6Address, ...]) -> Iterator[dict[str, Value]]:
     """Neighbour discovery (RFC 4861): the link-layer option, where there is one, names the sender's own MAC."""
     nd: dict[str, Value] = {"eth_type": IPV6, "ip_proto": ICMPV6}
-    target = str(address)
+    sender = str(address)
     for option in (mac, ABSENT):
-        yield {**nd, "ipv6_src": target, "icmpv6_type": SOLICITATION, "ipv6_nd_sll": option}
-        yield {**nd, "icmpv6_type": ADVERTISEMENT, "ipv6_nd_target": target, "ipv6_nd_tll": option}
-    yield {**nd, "ipv6_src": "::", "icmpv6_type": SOLICITATION, "ipv6_nd_target": target}
+        yield {**nd, "ipv6_src": sender, "icmpv6_type": SOLICITATION, "ipv6_nd_sll": option}
+        for target in targets:
+            yield {**nd, "ipv6_src": sender, "icmpv6_type": ADVERTISEMENT, "ipv6_nd_target": str(target), "ipv6_nd_tll": option}
+    yield {**nd, "ipv6_src": "::", "icmpv6_type": SOLICITATION, "ipv6_nd_target": sender}

@@ -148,3 +148,21 @@ def test_commands_for_objects(host: Host) -> None:
 )
 def test_errors_are_one_line_and_exit_2(host: Host, words: tuple[str, ...], told: str) -> None:
     assert told in warren(host, *words, code=2)
+
+
+def test_what_is_taken_or_used_up_is_refused(host: Host) -> None:
+    warren(host, "network", "create", "tiny", "--ip-range", "10.7.0.0/30", "--vni", "7777")
+    assert "VNI 7777 is taken by network tiny" in warren(host, "network", "create", "second", "--vni", "7777", code=2)
+    assert "the name tiny belongs to network" in warren(host, "network", "create", "tiny", code=2)
+    a, b = host.container(), host.container()
+    warren(host, "endpoint", "create", "tiny", "--netns", a, "--name", "only")
+    before = host.veths()
+    taken = warren(host, "endpoint", "create", "tiny", "--netns", b, "--ip", "10.7.0.2", code=2)
+    assert "10.7.0.2 is taken by endpoint only" in taken
+    assert "no free address is left in 10.7.0.0/30" in warren(host, "endpoint", "create", "tiny", "--netns", b, code=2)
+    assert "network 'nope' does not exist" in warren(host, "endpoint", "create", "nope", "--netns", b, code=2)
+    assert "/run/netns/nope" in warren(host, "endpoint", "create", "tiny", "--netns", "/run/netns/nope", code=2)
+    assert "network tiny has 1 endpoint" in warren(host, "network", "delete", "tiny", code=2)
+    assert host.veths() == before
+    warren(host, "endpoint", "delete", "tiny/only")
+    warren(host, "network", "delete", "tiny")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import sys
 import time
+from ipaddress import ip_address
 
 import pytest
 
+from lab import run
 from tests.e2e.conftest import World
 
 SEND = """
@@ -69,6 +71,19 @@ def arp_reply(eth_src: str, eth_dst: str, sha: str, spa: str, tpa: str) -> bytes
     )
 
 
+def advertisement(eth_src: str, eth_dst: str, src: str, dst: str, target: str, tll: str) -> bytes:
+    """An Ethernet frame with a neighbour advertisement (RFC 4861, 4.4) that names a target and its link-layer address."""
+    source, to = ip_address(src).packed, ip_address(dst).packed
+    body = b"\x20\0\0\0" + ip_address(target).packed + b"\2\1" + mac(tll)
+    pseudo = source + to + (4 + len(body)).to_bytes(4, "big") + b"\0\0\0\x3a" + b"\x88\0\0\0" + body
+    total = sum(int.from_bytes(pseudo[i : i + 2], "big") for i in range(0, len(pseudo), 2))
+    while total > 0xFFFF:
+        total = (total & 0xFFFF) + (total >> 16)
+    message = b"\x88\0" + (0xFFFF - total).to_bytes(2, "big") + body
+    head = b"\x60\0\0\0" + len(message).to_bytes(2, "big") + b"\x3a\xff" + source + to
+    return mac(eth_dst) + mac(eth_src) + b"\x86\xdd" + head + message
+
+
 def heard(world: World, source: str, target: str, frame: bytes, want: bytes) -> bool:
     """Whether `target` receives a frame with `want` in it when `source` sends `frame`."""
     listener = world.background(target, sys.executable, "-c", LISTEN, want.hex(), "1.5")
@@ -117,6 +132,29 @@ def test_spoofed_senders_are_dropped(world: World, target: str) -> None:
     assert not heard(
         world, "web", target, arp_reply(me, to, "02:57:0a:00:00:63", address["web"], address[target]), mac("02:57:0a:00:00:63")
     )
+
+
+@pytest.mark.parametrize("target", ["app", "db"])
+def test_spoofed_advertisements_are_dropped(world: World, target: str) -> None:
+    me, to = world.mac["web"], world.mac[target]
+    mine, their = world.ipv6["web"], world.ipv6[target]
+
+    def arrives(src: str, about: str, tll: str) -> bool:
+        frame = advertisement(me, to, src, their, about, tll)
+        return heard(world, "web", target, frame, ip_address(about).packed + b"\2\1" + mac(tll))
+
+    assert arrives(mine, mine, me)
+    assert not arrives(mine, "fd00::99", me)
+    assert not arrives(mine, mine, "02:57:0a:00:00:63")
+    assert not arrives("fd00::99", mine, me)
+
+
+def test_two_networks_in_one_namespace(world: World) -> None:
+    run.api(world.plan.hosts[0], "POST", "/networks", name="back", ip_range="10.9.0.0/24")
+    both = [run.container(world.plan, name, host, "back") for name, host in (("web", "h1"), ("db", "h2"))]
+    assert [endpoint["target_veth_name"] for endpoint in both] == ["eth1", "eth1"]
+    assert world.reaches("web", both[1]["target_veth_ip"].split("/")[0])
+    assert world.reaches("web", world.address["db"])
 
 
 def test_a_known_neighbour_is_asked_for_at_the_source_host_only(world: World) -> None:

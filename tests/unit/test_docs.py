@@ -8,10 +8,26 @@ from pathlib import Path
 from pipeline.tables import TABLES
 
 ROOT = Path(__file__).parent.parent.parent
-PIPELINE = (ROOT / "docs" / "pipeline.md").read_text()
+DOCUMENT = ROOT / "docs" / "pipeline.md"
+PIPELINE = DOCUMENT.read_text()
 
 
-def test_every_dump_is_in_its_golden_file() -> None:
+def renewed(text: str) -> str:
+    """The document with the main scenario's dumps as they are now: whole tables, so that only the sentences are written by hand."""
+    golden = (ROOT / "tests" / "golden" / "dual-stack.h1.flows").read_text().splitlines()
+
+    def dump(found: re.Match[str]) -> str:
+        start = re.match(r"(table=\d+|group_id)", found[1])
+        assert start
+        lines = [line for line in golden if re.match(rf"{start[1]}\b", line)]
+        return "```golden dual-stack.h1\n" + "\n".join(lines) + "\n```"
+
+    return re.sub(r"```golden dual-stack\.h1\n(.*?)```", dump, text, flags=re.DOTALL)
+
+
+def test_every_dump_is_in_its_golden_file(update_golden: bool) -> None:
+    if update_golden:
+        DOCUMENT.write_text(renewed(PIPELINE))
     blocks = re.findall(r"```golden (\S+)\n(.*?)```", PIPELINE, re.DOTALL)
     assert len(blocks) >= 8
     for name, text in blocks:
