@@ -255,16 +255,22 @@ class Reconciler:
             self.drift += len(self._changed - self.refused.keys()) + len(self._changed_groups)
             self._audit_due = False
         else:
+            self._to_report |= self._concerned(self.refused)
             self.refused.clear()
         self.phase = Phase.READY
 
     def _take_refusal(self, cookies: tuple[int, ...], reason: str) -> list[Effect]:
         assert self._in_flight is not None
         self.refused.update((cookie, reason) for cookie in cookies)
-        self._to_report |= self._in_flight_reports
+        self._to_report |= self._in_flight_reports | self._concerned(cookies)
         self._in_flight, self._in_flight_reports = None, set()
         self.phase, self._audit_due = Phase.READING, True
         return [AskReadBack(self.session)]
+
+    def _concerned(self, cookies: Iterable[int]) -> set[str]:
+        """The local endpoints that these flows exist for."""
+        origins = {self.flows[cookie].origin for cookie in cookies if cookie in self.flows}
+        return {origin.name for origin in origins if origin.kind == "endpoint" and origin.name in self.index.local_ids()}
 
     # ---- what goes out ----------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from specs.records import Endpoint, Network
@@ -251,7 +251,7 @@ class Index:
         """Why an endpoint is closed, None when it is not."""
         return self._endpoint_problems.get(endpoint_id)
 
-    def local_ids(self) -> Iterable[str]:
+    def local_ids(self) -> Collection[str]:
         """All endpoints that the specs put on this host."""
         return self._of_host.get(self.host, set())
 

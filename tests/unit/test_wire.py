@@ -8,7 +8,7 @@ from ryu.ofproto import ofproto_v1_4 as ofp
 from ryu.ofproto import ofproto_v1_4_parser as parser
 
 from controller import wire
-from pipeline.flow import Flow, Goto, Output, Ref, Set, match
+from pipeline.flow import Bucket, Flow, Goto, Group, Output, Ref, Set, match
 from pipeline.tables import Table
 
 macs = st.integers(0, 2**48 - 1).map(lambda n: ":".join(f"{b:02x}" for b in n.to_bytes(6, "big")))
@@ -74,3 +74,21 @@ def test_deletion_is_by_exact_cookie_in_all_tables() -> None:
     message.set_xid(wire.BUNDLE_XID)
     message.serialize()
     assert wire.delete_flow(0x57AB) == bytes(message.buf)
+
+
+def test_a_bundle_adds_before_it_deletes() -> None:
+    """Groups first (flows refer to them) and last (flows referred to them); every message carries the bundle's xid."""
+    flow = Flow(Table.FORWARD, 1, match(eth_dst="02:00:00:00:00:01"), (Output(1),), Ref("endpoint", "x"))
+    group = Group((Bucket((Output(1),)),), Ref("network", "n"))
+    data = b"".join(wire.bundle([group], [flow], [7], [0x1000_0001]))
+    seen = []
+    while data:
+        kind, length, xid = data[1], int.from_bytes(data[2:4], "big"), int.from_bytes(data[4:8], "big")
+        assert xid == wire.BUNDLE_XID
+        seen.append(data[16:length] if kind == ofp.OFPT_BUNDLE_ADD_MESSAGE else int.from_bytes(data[12:14], "big"))
+        data = data[length:]
+    assert seen == [
+        ofp.OFPBCT_OPEN_REQUEST,
+        wire.add_group(group), wire.add_flow(flow), wire.delete_flow(7), wire.delete_group(0x1000_0001),
+        ofp.OFPBCT_COMMIT_REQUEST,
+    ]  # fmt: skip

@@ -48,18 +48,19 @@ def endpoint(
     return keys.endpoint(net, name), json.dumps(data)
 
 
+mostly = st.sampled_from((True, True, True, False))
 hosts = st.builds(host, st.sampled_from(HOSTS), st.sampled_from(("198.18.0.11", "198.18.0.12", "198.18.0.13")))
-networks = st.builds(network, st.sampled_from(NETWORKS), st.sampled_from((7, 8)), st.booleans(), st.booleans())
+networks = st.builds(network, st.sampled_from(NETWORKS), st.sampled_from((7, 8)), mostly, mostly)
 endpoints = st.builds(
     endpoint,
     st.sampled_from(ENDPOINTS),
     st.sampled_from(NETWORKS),
     st.sampled_from(HOSTS),
-    st.integers(1, 5),
-    st.integers(1, 4),
-    st.booleans(),
-    st.booleans(),
-    st.sampled_from((True, True, True, False)),
+    st.integers(2, 7),
+    st.integers(1, 6),
+    mostly,
+    mostly,
+    mostly,
 )
 malformed = st.sampled_from(
     (
@@ -67,5 +68,25 @@ malformed = st.sampled_from(
         (keys.network("blue"), '{"id": "blue"}'),
         (keys.host("h2"), '{"name": "h3", "vtep": "198.18.0.9"}'),
     )
+)
+# a switch gives a number to one port only
+ports = st.builds(
+    lambda names, numbers: dict(zip(names, numbers, strict=False)),
+    st.lists(st.sampled_from(ENDPOINTS), unique=True),
+    st.permutations(range(1, len(ENDPOINTS) + 1)),
+)
+BEGINNING = (
+    *(host(name, f"198.18.0.1{name[1:]}") for name in HOSTS),
+    network("amber", 7),
+    network("blue", 8),
+    *(endpoint(f"e{i}", NETWORKS[i // 2 % 2], HOSTS[i % 3], i + 2, i + 1) for i in range(4)),
+)
+# the second loses to the first and would win against the third: who wins hangs on all three
+quarrels = st.permutations(ENDPOINTS).map(
+    lambda names: [
+        endpoint(names[0], "amber", "h1", 2, 1),
+        endpoint(names[1], "amber", "h1", 2, 2),
+        endpoint(names[2], "amber", "h1", 3, 2),
+    ]
 )
 writes = st.one_of(endpoints, endpoints, endpoints, networks, hosts, malformed)

@@ -1,0 +1,59 @@
+"""Mistakes that the tests must notice: each is made in a copy of the code, and the tests named with it must fail there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+COPIED = ("specs", "pipeline", "acl", "mirror", "controller", "tests", "docs")
+
+
+class Mutant(NamedTuple):
+    """One line of a file, and what is wrong with the other."""
+
+    file: str
+    right: str
+    wrong: str
+    tests: str = "tests/unit/test_reconcile.py"
+
+
+MUTANTS = (
+    Mutant("controller/reconcile.py", "if not (self.store_read and self.ports_read):", "if not self.store_read:"),
+    Mutant("controller/reconcile.py", "if not (self.store_read and self.ports_read):", "if not self.ports_read:"),
+    Mutant("controller/reconcile.py", "case Committed(session) if session == self.session and", "case Committed(session) if"),
+    Mutant("controller/reconcile.py", "self.installed -= set(plan.deletes)", "pass"),
+    Mutant("controller/reconcile.py", "gone = set(self._modified) - {entry.key for entry in entries}", "gone = set[str]()"),
+    Mutant("controller/reconcile.py", "self.installed = {cookie for cookie in cookies if is_ours(cookie)}", "self.installed = set(cookies)"),
+    Mutant("specs/index.py", "self._dirty |= self._of_network.get(network_id, set())", "pass"),
+    Mutant("specs/index.py", "whole |= self._members.get(network_id, set())", "pass"),
+    Mutant("specs/index.py", "pending.extend(claims(self._placed[endpoint_id]))", "pass"),
+    Mutant("specs/index.py", "del self._remote[network_id][host]", "pass"),
+    Mutant("specs/index.py", "self._dirty |= self._of_host.get(decoded.id, set())", "pass"),
+    Mutant("pipeline/flow.py", "digest = _digest48((self.table, self.priority, self.match, self.actions, self.origin))",
+           "digest = _digest48((self.table, self.priority, self.match, self.origin))"),
+    Mutant("controller/features/forward.py", "match(reg0=e.vni, reg1=ORIGIN_LOCAL, eth_dst=e.mac)", "match(reg0=e.vni, eth_dst=e.mac)",
+           "tests/unit/test_golden.py"),
+    Mutant("controller/wire.py", "yield from map(delete_flow, deletes)", "pass", "tests/unit/test_wire.py"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.file.split('/')[-1]}:{mutant.right[:30]}")
+def test_a_mistake_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
+    for name in COPIED:
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / mutant.file
+    text = path.read_text()
+    assert text.count(mutant.right) == 1, "the mutant does not fit the code any more"
+    path.write_text(text.replace(mutant.right, mutant.wrong))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", mutant.tests]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_PROFILE": "mutants"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1, done.stdout[-2000:]
+    assert "failed" in done.stdout or "FAILED" in done.stdout, done.stdout[-2000:]
