@@ -14,6 +14,7 @@ from specs.snapshot import Snapshot
 
 Wrote = Callable[[str, str | None, int], None]
 _ALLOCATED = ("name", "host", "ofport", "mac_address", "ipv4_address", "ipv6_address", "network_id")
+_NAMED = {"acl": keys.acl, "meter": keys.meter, "tenant": keys.tenant}
 
 
 class NotApplied(WarrenError):
@@ -57,6 +58,20 @@ class _Work:
 
     def host_delete(self, change: Change) -> None:
         self._wrote(keys.host(change.name), None, self._specs.delete_host(change.name))
+
+    def named_put(self, change: Change) -> None:
+        """What is known by its name alone is created and changed alike."""
+        old = getattr(self._current, f"{change.kind}s").get(change.name)
+        draft = _said((old.data() if old else {}) | dict(change.stated))
+        record, revision = getattr(self._specs, f"put_{change.kind}")(draft)
+        self._wrote(_NAMED[change.kind](record.name), record.encode(), revision)
+
+    def named_delete(self, change: Change) -> None:
+        revision = getattr(self._specs, f"delete_{change.kind}")(change.name)
+        self._wrote(_NAMED[change.kind](change.name), None, revision)
+
+    acl_create = acl_update = meter_create = meter_update = tenant_create = tenant_update = named_put
+    acl_delete = meter_delete = tenant_delete = named_delete
 
     def network_create(self, change: Change) -> None:
         network, revision = self._specs.create_network(_said(change.stated))

@@ -28,7 +28,7 @@ from specs.view import endpoint_mtu
 
 log = logging.getLogger("warren.endpoints")
 
-_FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport"}
+_FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls"}
 
 
 class Endpoints:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 BODY_LIMIT = 1_048_576  # bytes
+LARGER = {"/apply": 9 * BODY_LIMIT}  # a document of 8 MiB, as JSON text
 DRAIN_LIMIT = 64 * BODY_LIMIT  # a client that is still sending would miss an answer that comes with a reset
 
 
@@ -19,6 +20,7 @@ class BodyLimit:
         if scope["type"] != "http" or scope["method"] in ("GET", "HEAD"):
             await self.app(scope, receive, send)
             return
+        limit = LARGER.get(scope["path"], BODY_LIMIT)
         body, length, more = bytearray(), 0, True
         while more:
             message = await receive()
@@ -27,12 +29,12 @@ class BodyLimit:
             chunk = message.get("body", b"")
             length += len(chunk)
             more = message.get("more_body", False)
-            if length <= BODY_LIMIT:
+            if length <= limit:
                 body += chunk
             elif length > DRAIN_LIMIT:
                 break
-        if length > BODY_LIMIT:
-            await _refuse(send)
+        if length > limit:
+            await _refuse(send, limit)
             return
         given = False
 
@@ -48,8 +50,8 @@ class BodyLimit:
         await self.app({**scope, "headers": [*headers, (b"content-type", b"application/json")]}, replay, send)
 
 
-async def _refuse(send: Any) -> None:
-    answer = json.dumps({"error": f"the body is longer than {BODY_LIMIT} bytes"}).encode()
+async def _refuse(send: Any, limit: int) -> None:
+    answer = json.dumps({"error": f"the body is longer than {limit} bytes"}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode()), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": answer})

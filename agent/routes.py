@@ -100,5 +100,5 @@ def add(app: FastAPI, agent: Agent) -> None:
     def whole_trace(body: Trace) -> dict[str, Any]:
         """Follow a packet between two endpoints, through the tunnel too."""
         source, target = agent.endpoint(body.src), agent.endpoint(body.dst)
-        network, there = agent.network(source.network_id), agent.host_record(target.host)
-        return trace.follow(source, target, network, body.proto, body.port, str(there.vtep), trace_at)
+        there = agent.host_record(target.host)
+        return trace.follow(source, target, body.proto, body.port, str(there.vtep), trace_at)

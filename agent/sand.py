@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from specs.records import (
+    AclNames,
+    AclReferences,
     Address4,
     Address6,
     Cidr4,
@@ -55,6 +57,9 @@ class NetworkCreate(_Body):
     ipv6_range: Range6 | None = None
     ipv6_gateway: Cidr6 | None = None
     mtu: Mtu | None = None
+    default_acl: AclNames = ()
+    vlan_out_acl: AclNames = ()
+    nat_acl: AclNames = ()
     labels: Labels = {}
 
     def values(self, network_id: str) -> dict[str, Any]:
@@ -100,6 +105,7 @@ class EndpointCreate(_Body):
     ipv6_address: Address6 | None = None
     hostname: Name | None = None
     ofport: Ofport | None = None
+    acls: AclReferences | None = None
 
     @property
     def netns(self) -> str | None:
@@ -150,6 +156,9 @@ def network_out(network: Network) -> dict[str, Any]:
         "ipv6_range": data.get("ipv6_range", ""),
         "ipv6_gateway": data.get("ipv6_gateway", ""),
         "mtu": network.mtu,
+        "default_acl": list(network.default_acl),
+        "vlan_out_acl": list(network.vlan_out_acl),
+        "nat_acl": list(network.nat_acl),
         "labels": network.labels,
     }
 
@@ -178,6 +187,7 @@ def endpoint_out(
         "network": network.name if network else "",
         "ofport": endpoint.ofport,
         "labels": endpoint.labels,
+        "acls": list(endpoint.acls) if endpoint.acls is not None else None,
         "state": (state or {}).get("state", ""),
         "reason": (state or {}).get("reason", "") or "",
     }

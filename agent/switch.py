@@ -143,5 +143,6 @@ def trace_out(host: str, flow: str, trace: Trace, wanted: Desired) -> dict[str, 
         "outputs": list(trace.outputs),
         "to_tunnel": wanted.tunnel is not None and wanted.tunnel in trace.outputs,
         "vtep": trace.tunnel,
+        "vni": trace.tunnel_id,
         "answered": trace.answered,
     }

@@ -7,16 +7,13 @@ from typing import Any
 
 from controller.explain import PROTOS, arriving, packet
 from specs.errors import Invalid
-from specs.records import TUNNEL_OFPORT_REQUEST, Endpoint, Network
+from specs.records import TUNNEL_OFPORT_REQUEST, Endpoint
 
 HostTrace = Callable[[str, str, str], dict[str, Any]]  # host, flow, by which port it enters
 
 
-def follow(
-    source: Endpoint, target: Endpoint, network: Network, proto: str, port: int | None, vtep: str, trace: HostTrace
-) -> dict[str, Any]:
-    """The traces on the source's host and, if the packet takes the tunnel to `vtep`, on the target's; and the verdict.
-    `network` is the source's."""
+def follow(source: Endpoint, target: Endpoint, proto: str, port: int | None, vtep: str, trace: HostTrace) -> dict[str, Any]:
+    """The traces on the source's host and, if the packet takes the tunnel to `vtep`, on the target's; and the verdict."""
     if proto not in PROTOS:
         raise Invalid("proto", proto, f"one of {', '.join(PROTOS)}")
     if port is not None and not 0 < port < 65_536:
@@ -25,7 +22,8 @@ def follow(
         raise Invalid("dst", target.name or target.id, "another endpoint than src")
     hops = [trace(source.host, packet(source, target, proto, port), source.id)]
     if hops[0]["to_tunnel"] and hops[0]["vtep"] == vtep:
-        hops.append(trace(target.host, arriving(network, TUNNEL_OFPORT_REQUEST, source, target, proto, port), "tunnel"))
+        enters = arriving(hops[0]["vni"], TUNNEL_OFPORT_REQUEST, source, target, proto, port)
+        hops.append(trace(target.host, enters, "tunnel"))
     delivered = target.id in hops[-1]["delivered_to"]
     verdict = "delivered" if delivered else "dropped"
     last = hops[-1]["steps"][-1] if hops[-1]["steps"] else {"table": "?", "origin": "?"}

@@ -1,6 +1,6 @@
 """Intent to flows: a pure function of a host's view, whole or unit by unit.
 
-A unit is what can change alone: the base, one network, one endpoint. The flows of a view are the union of its units'.
+A unit is what can change alone: the base, one network, one endpoint, one policy. The flows of a view are the union of its units'.
 """
 
 from __future__ import annotations
@@ -9,19 +9,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
-from controller.features import arp, classify, flood, forward, output, spoof
-from pipeline.flow import Flow, Goto, Group, Ref
+from controller.features import acl, arp, classify, conntrack, flood, forward, output, spoof
+from pipeline.flow import Ct, Flow, Goto, Group, Meter, Ref
 from pipeline.tables import OWNER, TABLES, Miss, after
+from specs.policy import PolicyView
 from specs.view import EndpointView, NetworkView, View
 
 FEATURES: dict[str, ModuleType] = {
-    module.__name__.rpartition(".")[2]: module for module in (classify, spoof, arp, forward, flood, output)
+    module.__name__.rpartition(".")[2]: module for module in (classify, spoof, arp, conntrack, acl, forward, flood, output)
 }
 assert set(FEATURES) == {owner for owner in OWNER.values() if owner}, "every owner of a table is a feature"
 
-BASE_FEATURES = tuple((name, module.base) for name, module in FEATURES.items() if hasattr(module, "base"))
-NETWORK_FEATURES: tuple[tuple[str, Callable], ...] = tuple((n, m.network) for n, m in FEATURES.items())  # type: ignore[type-arg]
-ENDPOINT_FEATURES: tuple[tuple[str, Callable], ...] = tuple((n, m.endpoint) for n, m in FEATURES.items())  # type: ignore[type-arg]
+
+def _having(unit: str) -> tuple[tuple[str, Callable], ...]:  # type: ignore[type-arg]
+    """The features that have flows for a kind of unit."""
+    return tuple((name, getattr(module, unit)) for name, module in FEATURES.items() if hasattr(module, unit))
+
+
+BASE_FEATURES, NETWORK_FEATURES, ENDPOINT_FEATURES, POLICY_FEATURES = map(_having, ("base", "network", "endpoint", "policy"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Program:
 
     flows: tuple[Flow, ...] = ()
     groups: tuple[Group, ...] = ()
+    meters: tuple[Meter, ...] = ()
 
 
 def compile_base(tunnel: int | None) -> Program:
@@ -49,17 +55,24 @@ def compile_endpoint(endpoint: EndpointView, tunnel: int | None) -> Program:
     return _program((name, feature(endpoint, tunnel)) for name, feature in ENDPOINT_FEATURES)
 
 
+def compile_policy(policy: PolicyView) -> Program:
+    """The flows of one policy."""
+    return _program((name, feature(policy)) for name, feature in POLICY_FEATURES)
+
+
 def compile_view(view: View) -> Program:
     """All flows and groups of a host, sorted: the full recompute."""
     units = [compile_base(view.tunnel_ofport)]
     units += [compile_network(network, view.tunnel_ofport) for network in view.networks]
     units += [compile_endpoint(endpoint, view.tunnel_ofport) for endpoint in view.endpoints]
+    units += [compile_policy(policy) for policy in view.policies]
     flows = {flow.cookie: flow for unit in units for flow in unit.flows}
     groups = {group.group_id: group for unit in units for group in unit.groups}
     assert len(flows) == sum(len(unit.flows) for unit in units), "two units compiled the same flow"
     return Program(
         tuple(sorted(flows.values(), key=lambda f: (f.table, -f.priority, repr(f.match)))),
         tuple(groups[group_id] for group_id in sorted(groups)),
+        tuple(sorted({meter for unit in units for meter in unit.meters}, key=lambda meter: meter.meter_id)),
     )
 
 
@@ -71,19 +84,24 @@ def _misses() -> Iterator[Flow]:
             yield Flow(spec.table, 0, (), actions, Ref("pipeline", "miss"))
 
 
-def _program(parts: Iterator[tuple[str, Iterator[Flow | Group]]]) -> Program:
+def _program(parts: Iterator[tuple[str, Iterator[Flow | Group | Meter]]]) -> Program:
     flows: list[Flow] = []
     groups: list[Group] = []
+    meters: list[Meter] = []
     for name, items in parts:
         for item in items:
             if isinstance(item, Group):
                 groups.append(item)
                 continue
+            if isinstance(item, Meter):
+                meters.append(item)
+                continue
             assert OWNER[item.table] == name, f"{name} put a flow into {item.table.name}: {item}"
             assert not _goes_back(item), f"a packet may only move to a later table: {item}"
             flows.append(item)
-    return Program(tuple(flows), tuple(groups))
+    return Program(tuple(flows), tuple(groups), tuple(meters))
 
 
 def _goes_back(flow: Flow) -> bool:
-    return bool(flow.actions) and isinstance(flow.actions[-1], Goto) and flow.actions[-1].table <= flow.table
+    onward = [action.table for action in flow.actions if isinstance(action, (Goto, Ct)) and action.table is not None]
+    return any(table <= flow.table for table in onward)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from controller import wire
-from controller.reconcile import AskReadBack, Commit, Committed, Event, ReadBack, Refused
+from controller.events import AskReadBack, Commit, Committed, DropMeters, Event, ReadBack, Refused
+from pipeline.flow import Meter
 
 log = logging.getLogger("warren.datapath")
 
@@ -20,6 +21,7 @@ class Session:
         self.number, self.datapath, self.post = number, datapath, post
         self._cookies: set[int] = set()
         self._groups: set[int] | None = None
+        self._meters: set[Meter] | None = None
         self._flows_read = False
         self._faults: list[int] = []
         self._fault_reason = ""
@@ -31,15 +33,25 @@ class Session:
 
     def ask_read_back(self, effect: AskReadBack) -> None:
         """Request all flows and groups; the answers come in parts."""
-        self._cookies, self._groups, self._flows_read = set(), None, False
+        self._cookies, self._groups, self._meters, self._flows_read = set(), None, None, False
+        self.datapath.send_msg(wire.meter_config_request(self.datapath))
         self.datapath.send_msg(wire.group_stats_request(self.datapath))
         self.datapath.send_msg(wire.flow_stats_request(self.datapath))
 
     def commit(self, effect: Commit) -> None:
         """Send one bundle."""
         self._commit, self._faults, self._sent_at = effect, [], time.monotonic()
+        for meter in effect.meters:
+            self.datapath.send(wire.meter_mod(meter))
+        for meter in effect.meter_changes:
+            self.datapath.send(wire.meter_mod(meter, change=True))
         for chunk in wire.bundle(effect.groups, effect.flows, effect.deletes, effect.group_deletes):
             self.datapath.send(chunk)
+
+    def drop_meters(self, effect: DropMeters) -> None:
+        """Delete meters."""
+        for meter_id in effect.meter_ids:
+            self.datapath.send(wire.delete_meter(meter_id))
 
     # ---- answers ----------------------------------------------------------------------------------------------------
 
@@ -56,9 +68,15 @@ class Session:
         if not more:
             self._read_back_complete()
 
+    def meter_stats(self, body: list[Any], more: bool) -> None:
+        """One part of the meters' descriptions."""
+        self._meters = (self._meters or set()) | {wire.meter_of(stats) for stats in body}
+        if not more:
+            self._read_back_complete()
+
     def _read_back_complete(self) -> None:
-        if self._flows_read and self._groups is not None:
-            self.post(ReadBack(self.number, frozenset(self._cookies), frozenset(self._groups)))
+        if self._flows_read and self._groups is not None and self._meters is not None:
+            self.post(ReadBack(self.number, frozenset(self._cookies), frozenset(self._groups), frozenset(self._meters)))
             self._flows_read = False
 
     def bundle_reply(self, kind: int) -> None:
@@ -77,6 +95,9 @@ class Session:
         """The switch refused a message: of the bundle in flight, or the whole of it."""
         cookie = wire.cookie_of_error(data)
         reason = f"OpenFlow error type {error_type} code {code}"
+        if error_type == wire.ofp.OFPET_METER_MOD_FAILED:  # the flows that use it are refused, and say so
+            log.warning("meter.refused code=%d", code)
+            return
         if cookie is not None:
             self._faults.append(cookie)
             self._fault_reason = reason

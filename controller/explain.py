@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from controller.compile import compile_view
 from pipeline.flow import Flow, is_ours
 from pipeline.tables import Table
-from specs.records import Endpoint, Network
+from specs.records import Endpoint
 from specs.view import View
 
 PROTOS = {"tcp": 6, "udp": 17, "icmp": 1}
@@ -33,6 +33,7 @@ class Trace:
     steps: tuple[Step, ...]
     outputs: tuple[int, ...]
     tunnel: str | None
+    tunnel_id: int | None  # the VNI that it is sent with
     answered: bool  # sent back out of the port that it came in by (ARP, neighbour discovery)
 
 
@@ -46,7 +47,8 @@ def origin_text(cookie: int, known: Mapping[int, Flow], names: Mapping[str, str]
     flow = known.get(cookie)
     if flow is None:
         return "stale" if is_ours(cookie) else "stranger"
-    return f"{flow.origin.kind}/{names.get(flow.origin.name, flow.origin.name)}"
+    first, colon, rest = flow.origin.name.partition(":")  # a policy's name begins with its network's id
+    return f"{flow.origin.kind}/{names.get(first, first)}{colon}{rest}"
 
 
 def table_name(table: int) -> str:
@@ -66,9 +68,9 @@ def packet(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> 
     return f"{ethernet}{_layer3(source, target, proto, port)}"
 
 
-def arriving(network: Network, tunnel: int, source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
+def arriving(vni: int, tunnel: int, source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
     """The same packet as it comes out of the tunnel at the target's host."""
-    ethernet = f"in_port={tunnel},tun_id={network.vxlan_vni},dl_src={source.mac_address},dl_dst={target.mac_address}"
+    ethernet = f"in_port={tunnel},tun_id={vni},dl_src={source.mac_address},dl_dst={target.mac_address}"
     return f"{ethernet}{_layer3(source, target, proto, port)}"
 
 
@@ -92,6 +94,8 @@ _MISS = re.compile(r"^\s*(\d+)\. No match\.$")
 _BRIDGE = re.compile(r'^\s*bridge\("(.+)"\)$')
 _OUTPUT = re.compile(r"-> output port is (\d+)")
 _TUNNEL = re.compile(r"set_field:(\S+)->tun_dst")
+_TUNNEL_ID = re.compile(r"set_field:(\S+)->tun_id")
+_SUMMARY = "Final flow:"  # and lines that follow, until a packet that went through ct is taken up again
 
 
 def parse_trace(text: str, known: Mapping[int, Flow], names: Mapping[str, str], tunnel: int | None) -> Trace:
@@ -102,13 +106,18 @@ def parse_trace(text: str, known: Mapping[int, Flow], names: Mapping[str, str], 
     toward: str | None = None
     answered = False
     skipped = "skipping output to input port"
-    lines = text.split("Final flow:")[0].splitlines()
+    lines = text.splitlines()
     bridge: str | None = None
+    vni: int | None = None
+    elsewhere = False
     for number, line in enumerate(lines):
         if found := _BRIDGE.match(line):
-            if bridge is not None and found[1] != bridge:
-                break
-            bridge = found[1]
+            bridge = bridge or found[1]
+            elsewhere = found[1] != bridge
+            continue
+        if line.startswith(_SUMMARY):
+            elsewhere = True
+        if elsewhere:
             continue
         if found := _STEP.match(line):
             table, matched, priority, cookie = found.groups()
@@ -121,6 +130,8 @@ def parse_trace(text: str, known: Mapping[int, Flow], names: Mapping[str, str], 
             steps[-1] = Step(step.table, step.matched, step.origin, (*step.actions, line.strip()))
         if found := _TUNNEL.search(line):
             toward = found[1]
+        if found := _TUNNEL_ID.search(line):
+            vni = int(found[1], 0)
         if line.strip() == "IN_PORT":
             answered = True
         if found := _OUTPUT.search(line):
@@ -129,7 +140,7 @@ def parse_trace(text: str, known: Mapping[int, Flow], names: Mapping[str, str], 
             outputs.append(int(found[1]))
             if tunnel is not None and int(found[1]) == tunnel:
                 vtep = toward
-    return Trace(tuple(steps), tuple(outputs), vtep, answered)
+    return Trace(tuple(steps), tuple(outputs), vtep, vni if vtep else None, answered)
 
 
 _DUMP = re.compile(

@@ -13,136 +13,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
 
-from controller.compile import Program, compile_base, compile_endpoint, compile_network
-from pipeline.flow import Flow, Group, is_our_group, is_ours
+from controller.compile import Program, compile_base, compile_endpoint, compile_network, compile_policy
+from controller.events import (
+    AskReadBack,
+    Audit,
+    Commit,
+    Committed,
+    Connected,
+    Disconnected,
+    DropMeters,
+    Effect,
+    EndpointState,
+    Entry,
+    Event,
+    PortsRead,
+    ReadBack,
+    Refused,
+    Report,
+    StoreChanged,
+    StoreRead,
+)
+from pipeline.flow import Flow, Group, Meter, is_our_group, is_our_meter, is_ours
 from specs import keys
 from specs.index import Index
 from specs.snapshot import Problem
-
-# ---- events ---------------------------------------------------------------------------------------------------------
-
-
-class Entry(NamedTuple):
-    """A key of the store; value None: deleted."""
-
-    key: str
-    value: str | None
-    created: int
-    modified: int
-
-
-@dataclass(frozen=True, slots=True)
-class StoreRead:
-    """A full read of `spec/`, at a revision, and the endpoints that this host has reported on before."""
-
-    entries: tuple[Entry, ...]
-    revision: int
-    reported: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class StoreChanged:
-    """Changes of `spec/`, up to a revision."""
-
-    entries: tuple[Entry, ...]
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class PortsRead:
-    """All endpoint ports that the switch has (endpoint id -> ofport) and the tunnel port."""
-
-    ports: dict[str, int]
-    tunnel: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """A switch connection begins."""
-
-    session: int
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnected:
-    """The connection is gone."""
-
-    session: int
-
-
-@dataclass(frozen=True, slots=True)
-class ReadBack:
-    """What the switch holds: the cookies of all flows, the ids of all groups."""
-
-    session: int
-    cookies: frozenset[int]
-    groups: frozenset[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """The bundle in flight is in."""
-
-    session: int
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The bundle in flight was refused as a whole; `cookies` are the flows at fault: they are left out from now on."""
-
-    session: int
-    cookies: tuple[int, ...]
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """Time to compare with the switch again."""
-
-
-Event = StoreRead | StoreChanged | PortsRead | Connected | Disconnected | ReadBack | Committed | Refused | Audit
-
-# ---- effects --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class AskReadBack:
-    """Ask the switch for its flows and groups."""
-
-    session: int
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Send one atomic bundle: groups+, flows+, flows-, groups-."""
-
-    session: int
-    groups: tuple[Group, ...]
-    flows: tuple[Flow, ...]
-    deletes: tuple[int, ...]
-    group_deletes: tuple[int, ...]
-
-
-class EndpointState(NamedTuple):
-    """What to report of a local endpoint; state None: it is gone, and so is its report."""
-
-    id: str
-    state: str | None
-    reason: str | None
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """Tell the store which revision is applied and how the touched local endpoints are."""
-
-    revision: int
-    endpoints: tuple[EndpointState, ...]
-
-
-Effect = AskReadBack | Commit | Report
 
 
 class Phase(Enum):
@@ -155,7 +50,7 @@ class Phase(Enum):
 
 
 BASE = ("base", "")
-Unit = tuple[str, str]
+Unit = tuple[str, str | int]
 
 
 @dataclass(slots=True)
@@ -174,8 +69,12 @@ class Reconciler:
     refused: dict[int, str] = field(default_factory=dict)
     flows: dict[int, Flow] = field(default_factory=dict)  # desired, by cookie
     groups: dict[int, Group] = field(default_factory=dict)
+    meters: dict[int, Meter] = field(default_factory=dict)
     installed: set[int] = field(default_factory=set)
     installed_groups: set[int] = field(default_factory=set)
+    installed_meters: dict[int, Meter] = field(default_factory=dict)
+    _metered: dict[int, set[Unit]] = field(default_factory=dict)  # meter -> units that use it
+    _changed_meters: set[int] = field(default_factory=set)
     _units: dict[Unit, Program] = field(default_factory=dict)
     _changed: set[int] = field(default_factory=set)  # cookies that may differ between desired and installed
     _changed_groups: set[int] = field(default_factory=set)
@@ -215,8 +114,8 @@ class Reconciler:
                 self.phase, self._in_flight = Phase.DOWN, None
                 self._to_report |= self._in_flight_reports
                 self._in_flight_reports = set()
-            case ReadBack(session, cookies, groups) if session == self.session and self.phase is Phase.READING:
-                self._take_read_back(cookies, groups)
+            case ReadBack(session, cookies, groups, meters) if session == self.session and self.phase is Phase.READING:
+                self._take_read_back(cookies, groups, meters)
             case Committed(session) if session == self.session and self._in_flight is not None:
                 return self._committed() + self._advance()
             case Refused(session, cookies, reason) if session == self.session and self._in_flight is not None:
@@ -246,11 +145,13 @@ class Reconciler:
         self.index.tunnel(tunnel)
         self.ports_read = True
 
-    def _take_read_back(self, cookies: frozenset[int], groups: frozenset[int]) -> None:
+    def _take_read_back(self, cookies: frozenset[int], groups: frozenset[int], meters: frozenset[Meter]) -> None:
         self.installed = {cookie for cookie in cookies if is_ours(cookie)}
         self.installed_groups = {group_id for group_id in groups if is_our_group(group_id)}
         self._changed = set(self.flows.keys() ^ self.installed)
         self._changed_groups = set(self.groups.keys() ^ self.installed_groups)
+        self.installed_meters = {meter.meter_id: meter for meter in meters if is_our_meter(meter.meter_id)}
+        self._changed_meters = self.meters.keys() | self.installed_meters.keys()
         if self._audit_due:
             self.drift += len(self._changed - self.refused.keys()) + len(self._changed_groups)
             self._audit_due = False
@@ -301,6 +202,8 @@ class Reconciler:
             self._replace(("network", network_id), compile_network(network, tunnel) if network else None)
         for endpoint_id, endpoint in endpoints_touched.items():
             self._replace(("endpoint", endpoint_id), compile_endpoint(endpoint, tunnel) if endpoint else None)
+        for key, policy in delta.policies.items():
+            self._replace(("policy", key.number), compile_policy(policy) if policy else None)
         local = self.index.local_ids()
         self._to_report |= {e for e in endpoints_touched if e in local or e in self._was_local}
 
@@ -317,6 +220,15 @@ class Reconciler:
             del self.groups[group.group_id]
         for group in new.groups:
             self.groups[group.group_id] = group
+        for meter in old.meters:
+            self._metered[meter.meter_id].discard(unit)
+        for meter in new.meters:
+            self.meters[meter.meter_id] = meter
+            self._metered.setdefault(meter.meter_id, set()).add(unit)
+        for meter_id in {meter.meter_id for meter in (*old.meters, *new.meters)}:
+            self._changed_meters.add(meter_id)
+            if not self._metered[meter_id]:
+                del self._metered[meter_id], self.meters[meter_id]
         self._changed |= {flow.cookie for flow in old.flows} ^ {flow.cookie for flow in new.flows}
         self._changed_groups |= {g.group_id for g in old.groups} ^ {g.group_id for g in new.groups}
 
@@ -326,10 +238,13 @@ class Reconciler:
         deletes = [c for c in self._changed if c not in self.flows and c in self.installed]
         groups = [self.groups[g] for g in self._changed_groups if g in self.groups and g not in self.installed_groups]
         group_deletes = [g for g in self._changed_groups if g not in self.groups and g in self.installed_groups]
-        self._changed, self._changed_groups = set(), set()
-        if not (flows or deletes or groups or group_deletes):
-            return None
-        return Commit(self.session, tuple(groups), tuple(flows), tuple(deletes), tuple(group_deletes))
+        wanted = [self.meters[m] for m in sorted(self._changed_meters) if m in self.meters]
+        meters = [meter for meter in wanted if meter.meter_id not in self.installed_meters]
+        changes = [meter for meter in wanted if self.installed_meters.get(meter.meter_id, meter) != meter]
+        meter_deletes = [m for m in sorted(self._changed_meters) if m in self.installed_meters and m not in self.meters]
+        self._changed, self._changed_groups, self._changed_meters = set(), set(), set()
+        parts = (groups, flows, deletes, group_deletes, meters, changes, meter_deletes)
+        return Commit(self.session, *map(tuple, parts)) if any(parts) else None  # type: ignore[arg-type]
 
     def _committed(self) -> list[Effect]:
         plan = self._in_flight
@@ -338,9 +253,13 @@ class Reconciler:
         self.installed -= set(plan.deletes)
         self.installed_groups |= {group.group_id for group in plan.groups}
         self.installed_groups -= set(plan.group_deletes)
+        self.installed_meters.update((meter.meter_id, meter) for meter in (*plan.meters, *plan.meter_changes))
+        drop: list[Effect] = [DropMeters(self.session, plan.meter_deletes)] if plan.meter_deletes else []
+        for meter_id in plan.meter_deletes:
+            del self.installed_meters[meter_id]
         reports, self._in_flight_reports = self._in_flight_reports, set()
         self._in_flight, self.phase = None, Phase.READY
-        return self._report(reports, self._in_flight_revision)
+        return drop + self._report(reports, self._in_flight_revision)
 
     def _take_reports(self) -> set[str]:
         reports, self._to_report = self._to_report, set()

@@ -10,7 +10,7 @@ import ipaddress
 import struct
 from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ryu.lib import type_desc
 from ryu.ofproto import nx_actions, ofproto_v1_4, ofproto_v1_4_parser, oxm_fields
@@ -20,17 +20,24 @@ from ryu.ofproto import ofproto_v1_4_parser as parser
 from pipeline.flow import (
     Action,
     Actions,
+    Conjunction,
+    Ct,
     Flow,
     Goto,
     Group,
     InPort,
     Match,
+    Meter,
     Move,
     Output,
     OutputReg,
+    PopVlan,
+    PushVlan,
     Resubmit,
     Set,
+    ToController,
     ToGroup,
+    UseMeter,
     Value,
 )
 
@@ -107,10 +114,27 @@ def _ryu_action(action: Action) -> object:
             return parser.OFPActionGroup(group_id)
         case Resubmit(table):
             return parser.NXActionResubmitTable(in_port=0xFFF8, table_id=int(table))
+        case PushVlan(tpid):
+            return parser.OFPActionPushVlan(tpid)
+        case PopVlan():
+            return parser.OFPActionPopVlan()
+        case Conjunction(conj_id, clause, clauses):
+            return parser.NXActionConjunction(clause=clause - 1, n_clauses=clauses, id_=conj_id)
+        case ToController(max_len):
+            return parser.OFPActionOutput(ofp.OFPP_CONTROLLER, max_len)
+        case Ct(zone, table, commit, mark):
+            inside = [] if mark is None else [parser.NXActionRegLoad2(dst="ct_mark", value=mark)]
+            onward = NO_RECIRCULATION if table is None else int(table)
+            return parser.NXActionCT(
+                flags=int(commit), zone_src="", zone_ofs_nbits=zone, recirc_table=onward, alg=0, actions=inside
+            )
         case Move(source, target):
             bits = _BITS[source]
             return parser.NXActionRegMove(src_field=source, dst_field=target, n_bits=bits)
     raise AssertionError(action)
+
+
+NO_RECIRCULATION = 0xFF
 
 
 def nx_actions_ofs_nbits(start: int, end: int) -> int:
@@ -134,6 +158,9 @@ def _instructions(actions: Actions) -> bytes:
     if actions and isinstance(actions[-1], Goto):
         goto = struct.pack("!HHB3x", ofp.OFPIT_GOTO_TABLE, 8, actions[-1].table)
         actions = actions[:-1]
+    if actions and isinstance(actions[0], UseMeter):
+        meter = struct.pack("!HHI", ofp.OFPIT_METER, 8, actions[0].meter_id)
+        return meter + _instructions(actions[1:]) + goto
     if not actions:
         return goto
     body = b"".join([_action(action) for action in actions])
@@ -147,6 +174,7 @@ _FLOW_MOD = struct.Struct("!BBHIQQBBHHHIIIHH")
 _BUNDLE_ADD = struct.Struct("!BBHIIHH")
 _BUNDLE_CTRL = struct.Struct("!BBHIIHH")
 _GROUP_MOD = struct.Struct("!BBHIHBBI")
+_METER_MOD = struct.Struct("!BBHIHHI")
 _ALL_ONES = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -181,6 +209,33 @@ def add_group(group: Group, xid: int = BUNDLE_XID) -> bytes:
 def delete_group(group_id: int, xid: int = BUNDLE_XID) -> bytes:
     """OFPT_GROUP_MOD delete; deleting what is not there is no error."""
     return _GROUP_MOD.pack(VERSION, ofp.OFPT_GROUP_MOD, 16, xid, ofp.OFPGC_DELETE, ofp.OFPGT_ALL, 0, group_id)
+
+
+def meter_mod(meter: Meter, change: bool = False, xid: int = BUNDLE_XID) -> bytes:
+    """OFPT_METER_MOD add or modify, with one drop band."""
+    command = ofp.OFPMC_MODIFY if change else ofp.OFPMC_ADD
+    flags = ofp.OFPMF_PKTPS if meter.packets else ofp.OFPMF_KBPS
+    flags |= ofp.OFPMF_STATS | (ofp.OFPMF_BURST if meter.burst else 0)
+    band = struct.pack("!HHII4x", ofp.OFPMBT_DROP, 16, meter.rate, meter.burst)
+    return _METER_MOD.pack(VERSION, ofp.OFPT_METER_MOD, 32, xid, command, flags, meter.meter_id) + band
+
+
+def delete_meter(meter_id: int, xid: int = BUNDLE_XID) -> bytes:
+    """OFPT_METER_MOD delete; deleting what is not there is no error."""
+    return _METER_MOD.pack(VERSION, ofp.OFPT_METER_MOD, 16, xid, ofp.OFPMC_DELETE, 0, meter_id)
+
+
+def meter_of(stats: Any) -> Meter:
+    """A meter as the switch describes it; one that is not of our making differs from every one that is."""
+    bands = [band for band in stats.bands if band.type == ofp.OFPMBT_DROP]
+    rate = bands[0].rate if len(bands) == len(stats.bands) == 1 else -1
+    burst = bands[0].burst_size if stats.flags & ofp.OFPMF_BURST and bands else 0
+    return Meter(stats.meter_id, rate, burst, bool(stats.flags & ofp.OFPMF_PKTPS))
+
+
+def meter_config_request(datapath: object) -> object:
+    """All meters."""
+    return parser.OFPMeterConfigStatsRequest(datapath, 0, ofp.OFPM_ALL)
 
 
 def _bundle_control(kind: int, xid: int) -> bytes:

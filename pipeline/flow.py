@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
-from pipeline.tables import COOKIE_MAGIC, FEATURES, GROUP_FIRST, GROUP_LAST, OWNER, Table
+from pipeline.tables import COOKIE_MAGIC, FEATURES, GROUP_FIRST, GROUP_LAST, METER_FIRST, METER_LAST, OWNER, Table
 
 # A field's value is an int, text (MAC "02:57:..", address "10.0.0.1", "fd00::1") or (value, mask) of these.
 Value = int | str | tuple[int, int] | tuple[str, str]
@@ -68,13 +68,56 @@ class Resubmit(NamedTuple):
     table: Table
 
 
+class PushVlan(NamedTuple):
+    """Put a VLAN tag on (TPID 0x8100 or 0x88a8); the VID is set next."""
+
+    tpid: int
+
+
+class PopVlan(NamedTuple):
+    """Take the outer VLAN tag off."""
+
+
+class Ct(NamedTuple):
+    """Track the connection in a zone. With `table` the packet goes on there, with its state known; `commit` keeps the
+    connection, with `mark` when that is set (ovs-actions(7), "ct")."""
+
+    zone: int
+    table: Table | None = None
+    commit: bool = False
+    mark: int | None = None
+
+
+class UseMeter(NamedTuple):
+    """Pass the meter first; packets over its rate are dropped."""
+
+    meter_id: int
+
+
+class Conjunction(NamedTuple):
+    """Clause `clause` of `clauses` (from 1) of a conjunctive match: with all of them the flow of conj_id matches."""
+
+    conj_id: int
+    clause: int
+    clauses: int
+
+
+class ToController(NamedTuple):
+    """Show the first bytes of the packet to the controller."""
+
+    max_len: int
+
+
 class Goto(NamedTuple):
     """Go on in a later table, with the changes made so far."""
 
     table: Table
 
 
-Action = Set | Move | Output | OutputReg | InPort | ToGroup | Resubmit | Goto
+Action = (
+    Set | Move | Output | OutputReg | InPort | ToGroup | Resubmit | PushVlan | PopVlan | Ct | UseMeter | Conjunction
+    | ToController | Goto
+)  # fmt: skip
 Actions = tuple[Action, ...]
 
 
@@ -98,6 +141,16 @@ class Flow:
         feature = FEATURES["pipeline" if self.priority == 0 else OWNER[self.table] or "pipeline"]
         digest = _digest48((self.table, self.priority, self.match, self.actions, self.origin))
         object.__setattr__(self, "cookie", COOKIE_MAGIC << 56 | feature << 48 | digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """A rate limit with one drop band. `rate` and `burst` are in kb/s and kb, or in packets/s and packets."""
+
+    meter_id: int
+    rate: int
+    burst: int = 0
+    packets: bool = False
 
 
 class Bucket(NamedTuple):
@@ -127,6 +180,11 @@ def _digest48(content: object) -> int:
 def is_ours(cookie: int) -> bool:
     """Whether a cookie read from a switch is Warren's; a stranger's flow is never touched."""
     return cookie >> 56 == COOKIE_MAGIC
+
+
+def is_our_meter(meter_id: int) -> bool:
+    """Whether a meter id read from a switch is Warren's."""
+    return METER_FIRST <= meter_id <= METER_LAST
 
 
 def is_our_group(group_id: int) -> bool:

@@ -26,6 +26,7 @@ class Table(IntEnum):
     FORWARD = 36
     FLOOD = 40
     ACL_OUT = 44
+    COMMIT = 46
     MIRROR = 48
     OUTPUT = 52
 
@@ -52,14 +53,15 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec(Table.ARP, "arp", Miss.NEXT),
     TableSpec(Table.ANSWER, "arp", Miss.NEXT),
     TableSpec(Table.DHCP, None, Miss.NEXT),
-    TableSpec(Table.CONNTRACK, None, Miss.NEXT),
+    TableSpec(Table.CONNTRACK, "conntrack", Miss.NEXT),
     TableSpec(Table.DNAT, None, Miss.NEXT),
-    TableSpec(Table.ACL_IN, None, Miss.NEXT),
+    TableSpec(Table.ACL_IN, "acl", Miss.NEXT),
     TableSpec(Table.ROUTE, None, Miss.NEXT),
     TableSpec(Table.SNAT, None, Miss.NEXT),
     TableSpec(Table.FORWARD, "forward", Miss.DROP),
     TableSpec(Table.FLOOD, "flood", Miss.DROP),
-    TableSpec(Table.ACL_OUT, None, Miss.NEXT),
+    TableSpec(Table.ACL_OUT, "acl", Miss.NEXT),
+    TableSpec(Table.COMMIT, "conntrack", Miss.NEXT),
     TableSpec(Table.MIRROR, None, Miss.NEXT),
     TableSpec(Table.OUTPUT, "output", Miss.DROP),
 )
@@ -82,6 +84,9 @@ REG_NETWORK = "reg0"  # the VNI of the packet's network; nothing matches an addr
 REG_ORIGIN = "reg1"  # where the packet entered this host
 REG_OUTPUT = "reg2"  # the OpenFlow port that it leaves by; 0 = none
 
+REG_RELATED = "reg3"  # 1: replies to this packet's connection come back whatever the ACLs say
+POLICY = "metadata"  # the policy that decides next: what a port may send, later what it may receive; 0 = none
+
 ORIGIN_LOCAL = 0
 ORIGIN_TUNNEL = 1
 ORIGIN_ANSWER = 2  # made here, in the ARP table: goes back out of the port that asked
@@ -91,6 +96,25 @@ GROUP_FIRST = 0x1000_0000
 GROUP_LAST = 0xFEFF_FFFF
 GROUP_BUCKETS = 512  # a group message must fit 64 KiB; more buckets make more groups
 
+# Meters carry no cookie either: the spec's meter_id (1..METERS) becomes METER_FIRST + meter_id - 1.
+METER_FIRST = 0x8000
+METER_LAST = 0xFFFF
+METERS = METER_LAST - METER_FIRST + 1
+
+# Connection tracking: a zone per network (see specs/view.py), and one mark.
+MARK_RELATED = 1
+CT_NEW, CT_ESTABLISHED, CT_RELATED, CT_REPLY, CT_INVALID, CT_TRACKED = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+
 # Cookies: magic 8 bits, feature 8 bits, digest 48 bits.
 COOKIE_MAGIC = 0x57
-FEATURES: dict[str, int] = {"pipeline": 1, "classify": 2, "spoof": 3, "arp": 4, "forward": 5, "flood": 6, "output": 7}
+FEATURES: dict[str, int] = {
+    "pipeline": 1,
+    "classify": 2,
+    "spoof": 3,
+    "arp": 4,
+    "forward": 5,
+    "flood": 6,
+    "output": 7,
+    "conntrack": 8,
+    "acl": 9,
+}

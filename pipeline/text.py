@@ -4,40 +4,56 @@ files and explanations. A test feeds the text to a real switch and reads the sam
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import ip_address
 
 from pipeline.flow import (
     Action,
     Actions,
+    Conjunction,
+    Ct,
     Flow,
     Goto,
     Group,
     InPort,
+    Meter,
     Move,
     Output,
     OutputReg,
+    PopVlan,
+    PushVlan,
     Resubmit,
     Set,
+    ToController,
     ToGroup,
+    UseMeter,
     Value,
 )
 
-ETH_TYPES = {0x0806: "arp", 0x0800: "ip", 0x86DD: "ipv6"}
+ETH_TYPES = {0x0806: "arp", 0x0800: "ip", 0x86DD: "ipv6", 0x8847: "mpls", 0x8848: "mplsm"}
 IP_PROTOS = {(0x0800, 1): "icmp", (0x0800, 6): "tcp", (0x0800, 17): "udp", (0x0800, 132): "sctp",
              (0x86DD, 58): "icmp6", (0x86DD, 6): "tcp6", (0x86DD, 17): "udp6", (0x86DD, 132): "sctp6"}  # fmt: skip
 
-# ovs-ofctl's names, in the order in which it prints them
+# ovs-ofctl's names, in the order in which it prints them; those of BEFORE stand before the protocol's name
 NAMES = {
-    "tunnel_id": "tun_id", "reg0": "reg0", "reg1": "reg1", "reg2": "reg2", "in_port": "in_port", "vlan_vid": "vlan_tci",
-    "eth_src": "dl_src", "eth_dst": "dl_dst", "ipv4_src": "nw_src", "ipv4_dst": "nw_dst", "arp_spa": "arp_spa",
-    "arp_tpa": "arp_tpa", "arp_op": "arp_op", "arp_sha": "arp_sha", "arp_tha": "arp_tha", "ipv6_src": "ipv6_src",
-    "ipv6_dst": "ipv6_dst", "icmpv6_type": "icmp_type", "ipv6_nd_target": "nd_target", "ipv6_nd_sll": "nd_sll",
+    "conj_id": "conj_id", "ct_state": "ct_state", "ct_mark": "ct_mark", "reg0": "reg0", "reg1": "reg1", "reg2": "reg2",
+    "reg3": "reg3", "tunnel_id": "tun_id",  "metadata": "metadata", "in_port": "in_port",
+    "vlan_vid": "vlan_tci", "vlan_pcp": "dl_vlan_pcp", "eth_src": "dl_src", "eth_dst": "dl_dst", "ipv4_src": "nw_src",
+    "ipv4_dst": "nw_dst", "ipv6_src": "ipv6_src", "ipv6_dst": "ipv6_dst", "ipv6_flabel": "ipv6_label", "arp_spa": "arp_spa",
+    "arp_tpa": "arp_tpa", "ip_proto": "nw_proto", "arp_op": "arp_op", "arp_sha": "arp_sha", "arp_tha": "arp_tha",
+    "ip_dscp": "nw_tos", "ip_ecn": "nw_ecn", "nw_ttl": "nw_ttl", "mpls_label": "mpls_label", "mpls_tc": "mpls_tc",
+    "mpls_bos": "mpls_bos", "tcp_src": "tp_src", "tcp_dst": "tp_dst", "udp_src": "tp_src", "udp_dst": "tp_dst",
+    "sctp_src": "tp_src", "sctp_dst": "tp_dst", "icmpv4_type": "icmp_type", "icmpv4_code": "icmp_code",
+    "icmpv6_type": "icmp_type", "icmpv6_code": "icmp_code", "ipv6_nd_target": "nd_target", "ipv6_nd_sll": "nd_sll",
     "ipv6_nd_tll": "nd_tll",
 }  # fmt: skip
+BEFORE = ("conj_id", "ct_state", "ct_mark")
 ORDER = {name: position for position, name in enumerate(NAMES)}
-HEX = {"tunnel_id", "reg0", "reg1", "reg2"}
+HEX = {"tunnel_id", "reg0", "reg1", "reg2", "reg3", "metadata", "ct_mark", "ipv6_flabel"}
+MASKED_HEX = {"tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst"}
+CT_STATES = {0x01: "new", 0x02: "est", 0x04: "rel", 0x08: "rpl", 0x10: "inv", 0x20: "trk"}
 
 SET_NAMES = {
-    "tunnel_id": "tun_id", "tun_ipv4_dst": "tun_dst", "ipv6_nd_tll": "nd_tll", "icmpv6_type": "icmpv6_type",
+    "tunnel_id": "tun_id", "tun_ipv4_dst": "tun_dst",  "ipv6_nd_tll": "nd_tll", "icmpv6_type": "icmpv6_type",
     "nd_reserved": "nd_reserved", "nd_options_type": "nd_options_type",
 }  # fmt: skip
 MOVE_NAMES = {
@@ -61,24 +77,61 @@ def group_text(group: Group) -> str:
     return f"group_id={group.group_id},type=all{buckets}"
 
 
+def meter_text(meter: Meter) -> str:
+    """One line for one meter, as `ovs-ofctl add-meter` takes it."""
+    unit, burst = "pktps" if meter.packets else "kbps", f",burst_size={meter.burst}" if meter.burst else ""
+    return f"meter={meter.meter_id},{unit},stats{',burst' if meter.burst else ''},band=type=drop,rate={meter.rate}{burst}"
+
+
 def _match(fields: dict[str, Value]) -> list[str]:
     eth_type, proto = fields.pop("eth_type", None), fields.pop("ip_proto", None)
-    found: list[str] = []
+    found = [_field(name, fields.pop(name)) for name in BEFORE if name in fields]
     if isinstance(eth_type, int):
-        name = IP_PROTOS.get((eth_type, proto)) if isinstance(proto, int) else ETH_TYPES.get(eth_type)
-        found.append(name or f"dl_type={eth_type:#06x}")
+        name = IP_PROTOS.get((eth_type, proto)) if isinstance(proto, int) else None
+        found.append(name or ETH_TYPES.get(eth_type) or f"dl_type={eth_type:#06x}")
+        if name is None and isinstance(proto, int):
+            fields["ip_proto"] = proto
     return found + [_field(name, fields[name]) for name in sorted(fields, key=ORDER.__getitem__)]
 
 
 def _field(name: str, value: Value) -> str:
     if name == "vlan_vid":
-        assert isinstance(value, int)
-        return "vlan_tci=0x0000/0x1fff" if value == 0 else f"dl_vlan={value}"
+        return _vlan(value)
+    if name == "ct_state":
+        return f"ct_state={_ct_state(value)}"
+    if name == "ip_dscp" and isinstance(value, int):
+        value <<= 2  # printed as the whole byte
     if isinstance(value, tuple):
-        return f"{NAMES[name]}={value[0]}/{value[1]}"
+        hexed = name in MASKED_HEX or name in HEX
+        return f"{NAMES[name]}={value[0]:#x}/{value[1]:#x}" if hexed else f"{NAMES[name]}={value[0]}/{_mask(value[1])}"
     if name in HEX and isinstance(value, int):
         return f"{NAMES[name]}={hexadecimal(value)}"
     return f"{NAMES[name]}={value}"
+
+
+def _mask(mask: int | str) -> int | str:
+    """A prefix length where an address's mask is one, as OVS prints it."""
+    if isinstance(mask, int) or mask.count(":") == 5:
+        return mask
+    address = ip_address(mask)
+    zeros = (1 << address.max_prefixlen) - 1 ^ int(address)
+    return mask if zeros & (zeros + 1) else address.max_prefixlen - zeros.bit_length()
+
+
+def _vlan(value: Value) -> str:
+    if value == 0:
+        return "vlan_tci=0x0000/0x1fff"
+    if isinstance(value, tuple):
+        return f"vlan_tci={value[0]:#06x}/{value[1]:#06x}"
+    assert isinstance(value, int)
+    return f"dl_vlan={value & 0xFFF}"
+
+
+def _ct_state(value: Value) -> str:
+    want, mask = value if isinstance(value, tuple) else (value, 0x3F)
+    assert isinstance(want, int)
+    assert isinstance(mask, int)
+    return "".join(f"{'+' if want & bit else '-'}{name}" for bit, name in CT_STATES.items() if mask & bit)
 
 
 def hexadecimal(value: int) -> str:
@@ -92,8 +145,18 @@ def actions_text(actions: Actions) -> str:
 
 
 def _set(action: Set) -> str:
+    if action.field == "vlan_vid" and isinstance(action.value, int):
+        return f"set_field:{action.value | 0x1000}->vlan_vid"
     value = hexadecimal(action.value) if action.field in HEX and isinstance(action.value, int) else action.value
     return f"set_field:{value}->{SET_NAMES.get(action.field, action.field)}"
+
+
+def _ct(action: Ct) -> str:
+    words = ["commit"] if action.commit else []
+    words += [f"table={int(action.table)}"] if action.table is not None else []
+    words += [f"zone={action.zone}"]
+    words += [f"exec(set_field:{action.mark:#x}->ct_mark)"] if action.mark is not None else []
+    return f"ct({','.join(words)})"
 
 
 _TEXT: dict[type[Action], Callable[..., str]] = {
@@ -104,5 +167,11 @@ _TEXT: dict[type[Action], Callable[..., str]] = {
     InPort: lambda a: "IN_PORT",
     ToGroup: lambda a: f"group:{a.group_id}",
     Resubmit: lambda a: f"resubmit(,{int(a.table)})",
+    PushVlan: lambda a: f"push_vlan:{a.tpid:#06x}",
+    PopVlan: lambda a: "pop_vlan",
+    Ct: _ct,
+    UseMeter: lambda a: f"meter:{a.meter_id}",
+    Conjunction: lambda a: f"conjunction({a.conj_id},{a.clause}/{a.clauses})",
+    ToController: lambda a: f"CONTROLLER:{a.max_len}",
     Goto: lambda a: f"goto_table:{int(a.table)}",
 }

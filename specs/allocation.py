@@ -5,7 +5,8 @@ from __future__ import annotations
 from specs.endpoints import Endpoints
 from specs.hosts import Hosts
 from specs.networks import Networks
+from specs.rulebooks import Rulebooks
 
 
-class Specs(Networks, Endpoints, Hosts):
+class Specs(Networks, Endpoints, Hosts, Rulebooks):
     """All kinds of specs."""

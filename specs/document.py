@@ -9,29 +9,32 @@ A section that it does not have is left alone, by `prune` too.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from specs.acl import canonical, parse_rule
 from specs.errors import Invalid
 from specs.records import (
+    AclNames,
+    AclReferences,
     Address,
     Address4,
     Address6,
     Cidr4,
     Cidr6,
     Endpoint,
-    Host,
     IfName,
     Labels,
     Mac,
+    MeterBurst,
+    MeterId,
+    MeterRate,
     Mtu,
     Name,
-    Network,
     Ofport,
     Range4,
     Range6,
@@ -40,9 +43,7 @@ from specs.records import (
     invalid,
 )
 from specs.snapshot import Snapshot
-
-SIZE_LIMIT = 1_048_576  # bytes
-DEPTH_LIMIT = 16
+from specs.yamltext import line_of, load
 
 
 class _Item(BaseModel):
@@ -60,6 +61,7 @@ class HostItem(_Item):
     vtep: Address
     api: str | None = None
     underlay_mtu: Mtu = 1500
+    acls: AclNames = ()
     labels: Labels = {}
 
 
@@ -75,6 +77,9 @@ class NetworkItem(_Item):
     ipv6_range: Range6 | None = None
     ipv6_gateway: Cidr6 | None = None
     mtu: Mtu | None = None
+    default_acl: AclNames = ()
+    vlan_out_acl: AclNames = ()
+    nat_acl: AclNames = ()
     labels: Labels = {}
 
 
@@ -92,10 +97,51 @@ class EndpointItem(_Item):
     netns: str | None = None
     interface: IfName | None = None
     active: bool = True
+    acls: AclReferences | None = None
     labels: Labels = {}
 
 
-SECTIONS: dict[str, type[_Item]] = {"hosts": HostItem, "networks": NetworkItem, "endpoints": EndpointItem}
+class AclItem(_Item):
+    """An ACL, as a list item or as FAUCET's NAME: RULES."""
+
+    name: Name
+    rules: tuple[dict[str, Any], ...]
+    description: str = ""
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _canonical(cls, value: Any) -> Any:
+        rules = canonical(value, "rules")
+        for number, rule in enumerate(rules):
+            parse_rule(rule, f"rules[{number}]")
+        return rules
+
+
+class MeterItem(_Item):
+    """A meter; without `meter_id` one is allocated."""
+
+    name: Name
+    meter_id: MeterId | None = None
+    rate: MeterRate
+    burst: MeterBurst = 0
+    packets: bool = False
+
+
+class TenantItem(_Item):
+    """What holds for all networks."""
+
+    name: Name
+    acls: AclNames = ()
+
+
+SECTIONS: dict[str, type[_Item]] = {
+    "tenants": TenantItem,
+    "meters": MeterItem,
+    "acls": AclItem,
+    "hosts": HostItem,
+    "networks": NetworkItem,
+    "endpoints": EndpointItem,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +151,9 @@ class Document:
     hosts: tuple[HostItem, ...] | None = None
     networks: tuple[NetworkItem, ...] | None = None
     endpoints: tuple[EndpointItem, ...] | None = None
+    acls: tuple[AclItem, ...] | None = None
+    meters: tuple[MeterItem, ...] | None = None
+    tenants: tuple[TenantItem, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +162,7 @@ class Change:
     `fields` tells old and new value of each field that differs; `path` leads to the item in the document."""
 
     action: str  # create, update, delete
-    kind: str  # host, network, endpoint
+    kind: str  # acl, meter, tenant, host, network, endpoint
     name: str
     id: str | None
     path: str
@@ -134,42 +183,21 @@ class Change:
 # ---- YAML in ------------------------------------------------------------------------------------------------------
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML 1.2's core types only: 12:34:56:11:22:33 is a MAC and no base-60 number, and `no` is a word."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}
-
-
-_CORE = (
-    ("null", r"(?:~|null|Null|NULL|)\Z", ["~", "n", "N", ""]),
-    ("bool", r"(?:true|True|TRUE|false|False|FALSE)\Z", list("tTfF")),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)\Z", list("-+0123456789")),
-    ("float", r"[-+]?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?\Z", list("-+0123456789")),
-)
-for _tag, _pattern, _first in _CORE:
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), _first)
-
-
-def _mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
-    result: dict[Any, Any] = {}
-    for key_node, value in node.value:
-        key = loader.construct_object(key_node) if isinstance(key_node, yaml.ScalarNode) else None
-        if not isinstance(key, str) or key in result:
-            raise Invalid(f"line {key_node.start_mark.line + 1}", key_node.value, "each key once, a plain word")
-        result[key] = loader.construct_object(value, deep=True)
-    return result
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-
-
 def parse(text: str) -> Document:
-    """A document from YAML text. Raises `Invalid` with the path to the wrong value."""
-    data = _load(text)
+    """A document from YAML text. Raises `Invalid` with the path to the wrong value and its line."""
+    data = load(text)
+    try:
+        return _document(data)
+    except Invalid as error:
+        line = line_of(text, error.path)
+        raise Invalid(f"line {line}: {error.path}" if line else error.path, error.value, error.expected) from None
+
+
+def _document(data: Any) -> Document:
     if data is None:
         data = {}
     if not isinstance(data, dict):
-        raise Invalid("document", data, "a mapping with the sections hosts, networks, endpoints")
+        raise Invalid("document", data, f"a mapping with some of the sections {', '.join(SECTIONS)}")
     for section in data:
         if section not in SECTIONS:
             raise Invalid(str(section), data[section], f"no such section (there are {', '.join(SECTIONS)})")
@@ -177,30 +205,11 @@ def parse(text: str) -> Document:
     return Document(**items)  # type: ignore[arg-type]
 
 
-def _load(text: str) -> Any:
-    if len(text.encode(errors="surrogatepass")) > SIZE_LIMIT:
-        raise Invalid("document", f"{len(text)} characters", f"at most {SIZE_LIMIT} bytes")
-    try:
-        depth = 0
-        for event in yaml.parse(text, _Loader):  # flat: a bomb is seen before anything is built from it
-            line = f"line {event.start_mark.line + 1 if event.start_mark else 0}"
-            if isinstance(event, yaml.AliasEvent):
-                raise Invalid(line, f"*{event.anchor}", "no YAML aliases")
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > DEPTH_LIMIT:
-                raise Invalid(line, "deep nesting", f"at most {DEPTH_LIMIT} levels")
-        return yaml.load(text, _Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "document"
-        raise Invalid(where, error.problem or "", "YAML") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise Invalid("document", str(error).splitlines()[0], "YAML text in UTF-8") from None
-
-
 def _section(section: str, data: Any) -> tuple[_Item, ...]:
     if data is None:
         return ()
+    if section == "acls" and isinstance(data, dict):  # as in faucet.yaml
+        data = [{"name": name, "rules": rules} for name, rules in data.items()]
     if not isinstance(data, list):
         raise Invalid(section, data, "a list")
     items = tuple(_item(SECTIONS[section], item, f"{section}[{i}]") for i, item in enumerate(data))
@@ -221,6 +230,8 @@ def _item(kind: type[_Item], data: Any, path: str) -> _Item:
         item = kind.model_validate(data)
     except ValidationError as error:
         raise invalid(error, path) from None
+    except Invalid as error:
+        raise Invalid(f"{path}.{error.path}", error.value, error.expected) from None
     if isinstance(item, NetworkItem) and item.type != "overlay":
         raise Invalid(f"{path}.type", item.type, "overlay")
     return item
@@ -243,7 +254,8 @@ def _identities(item: _Item, path: str) -> Iterator[tuple[str, ...]]:
 
 def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Change, ...]:
     """What to do so that the store says what the document says, in an order that works:
-    hosts, what goes (it frees names, numbers and addresses), networks, endpoints, hosts that go.
+    meters, ACLs, tenants, hosts, what goes (it frees names, numbers and addresses), networks, endpoints, and last the hosts,
+    tenants, ACLs and meters that go.
     Raises `Invalid` when the document refers to what neither it nor the store has."""
     hosts, networks, endpoints = document.hosts or (), document.networks or (), document.endpoints or ()
     host_changes = [_change("host", h.name, h.stated(), current.hosts.get(h.name), f"hosts[{i}]") for i, h in enumerate(hosts)]
@@ -275,7 +287,7 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
             if network is not None and network.id == found.network_id:
                 stated.pop("network")
         endpoint_changes.append(_change("endpoint", endpoint.name or str(endpoint.id), stated, found, path))
-    changes = host_changes
+    changes = [*_named(document, current), *host_changes]
     if prune and document.endpoints is not None:
         gone = sorted(set(current.endpoints) - keep)
         changes += [_gone("endpoint", current.endpoints[e].name or e, e) for e in gone]
@@ -285,7 +297,18 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
     changes += [*network_changes, *endpoint_changes]
     if prune and document.hosts is not None:
         changes += [_gone("host", h, h) for h in sorted(set(current.hosts) - {h.name for h in hosts})]
+    for kind in ("tenant", "acl", "meter"):
+        items = getattr(document, f"{kind}s")
+        if prune and items is not None:
+            changes += [_gone(kind, n, n) for n in sorted(set(getattr(current, f"{kind}s")) - {item.name for item in items})]
     return tuple(change for change in changes if change is not None)
+
+
+def _named(document: Document, current: Snapshot) -> Iterator[Change | None]:
+    """What is known by its name alone."""
+    for kind in ("meter", "acl", "tenant"):
+        for i, item in enumerate(getattr(document, f"{kind}s") or ()):
+            yield _change(kind, item.name, item.stated(), getattr(current, f"{kind}s").get(item.name), f"{kind}s[{i}]")
 
 
 def _change(kind: str, name: str, stated: dict[str, Any], old: Record | None, path: str) -> Change | None:
@@ -309,6 +332,9 @@ def export(current: Snapshot) -> str:
     """The whole store as a document; applied to an empty store it gives the same records."""
     names = {network.id: network.name for network in current.networks.values()}
     document = {
+        "tenants": [_out(TenantItem, tenant) for _, tenant in sorted(current.tenants.items())],
+        "meters": [_out(MeterItem, meter) for _, meter in sorted(current.meters.items())],
+        "acls": [_out(AclItem, acl) for _, acl in sorted(current.acls.items())],
         "hosts": [_out(HostItem, host) for _, host in sorted(current.hosts.items())],
         "networks": [_out(NetworkItem, n) for n in sorted(current.networks.values(), key=lambda n: (n.name, n.id))],
         "endpoints": [
@@ -316,9 +342,10 @@ def export(current: Snapshot) -> str:
             for e in sorted(current.endpoints.values(), key=lambda e: (e.network_id, e.name or "", e.id))
         ],
     }
+    document = {section: items for section, items in document.items() if items or section not in ("tenants", "meters", "acls")}
     return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)
 
 
-def _out(kind: type[_Item], record: Host | Network | Endpoint, **extra: str) -> dict[str, Any]:
+def _out(kind: type[_Item], record: Record, **extra: str) -> dict[str, Any]:
     data = record.data() | extra
-    return {field: data[field] for field in kind.model_fields if data.get(field) not in (None, {})}
+    return {field: data[field] for field in kind.model_fields if data.get(field) not in (None, {}, [], "")}

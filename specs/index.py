@@ -9,9 +9,26 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from specs.policies import NONE, Policies
+from specs.policy import PolicyKey, PolicyView, keys_of, receives
 from specs.records import Endpoint, Network
 from specs.snapshot import Decoded, Problem, Snapshot, put
-from specs.view import EndpointView, NetworkView, View, claims, endpoint_view, misfit, order, vtep
+from specs.view import (
+    NO_RELATED,
+    RELATED_BIT,
+    TENANT,
+    EndpointView,
+    NetworkView,
+    View,
+    claims,
+    endpoint_view,
+    misfit,
+    number,
+    order,
+    related_vni,
+    vtep,
+    zones,
+)
 
 Claim = tuple[str, str]
 
@@ -22,6 +39,7 @@ class Delta:
 
     endpoints: dict[str, EndpointView | None]
     networks: dict[str, NetworkView | None]
+    policies: dict[PolicyKey, PolicyView | None]
     tunnel: bool = False  # the tunnel port moved: everything is touched
 
 
@@ -35,7 +53,10 @@ class Index:
     tunnel_ofport: int | None = None
     endpoints: dict[str, EndpointView] = field(default_factory=dict)
     networks: dict[str, NetworkView] = field(default_factory=dict)
+    policies: Policies = field(init=False)
     _valid_networks: dict[str, Network] = field(default_factory=dict)
+    _zones: dict[str, int] = field(default_factory=dict)
+    _vnis: set[int] = field(default_factory=set)
     _network_problems: dict[str, str] = field(default_factory=dict)
     _endpoint_problems: dict[str, str] = field(default_factory=dict)
     _placed: dict[str, Endpoint] = field(default_factory=dict)  # fit endpoints as they stand in the claims
@@ -51,6 +72,9 @@ class Index:
     _dirty: set[str] = field(default_factory=set)
     _dirty_networks: set[str] = field(default_factory=set)
     _tunnel_moved: bool = False
+
+    def __post_init__(self) -> None:
+        self.policies = Policies(self.snapshot, self.ports)
 
     # ---- changes --------------------------------------------------------------------------------------------------
 
@@ -69,6 +93,9 @@ class Index:
         else:
             self.ports[endpoint_id] = ofport
         self._dirty.add(endpoint_id)
+        member = self._placed.get(endpoint_id)
+        if member is not None:
+            self.policies.touch(("member", member.network_id))
 
     def tunnel(self, ofport: int | None) -> None:
         """The tunnel port has this number (None: there is none)."""
@@ -83,8 +110,14 @@ class Index:
             self._dirty_networks |= {self._known[e].network_id for e in self._of_host.get(decoded.id, ())}
             if decoded.id == self.host:
                 self._dirty |= set(self.snapshot.endpoints)
-        else:
+        elif decoded.kind == "network":
             self._settle_networks(decoded.id)
+        elif decoded.kind == "tenant":
+            self._dirty |= set(self.snapshot.endpoints)
+        else:
+            self.policies.touch((decoded.kind, decoded.id))
+            if decoded.kind == "acl":
+                self._dirty_networks |= self.policies.networks_using(decoded.id)
 
     def _settle_networks(self, changed: str) -> None:
         """VNIs: first created first. Networks are few and change rarely, so all are looked at."""
@@ -102,13 +135,28 @@ class Index:
             if valid.get(network_id) != self._valid_networks.get(network_id):
                 self._dirty |= self._of_network.get(network_id, set())
                 self._dirty_networks.add(network_id)
-        self._valid_networks = valid
+                for reference in {
+                    network_id,
+                    *(n.name for n in (valid.get(network_id), self._valid_networks.get(network_id)) if n),
+                }:
+                    self.policies.touch(("network", reference))
+                self.policies.touch(("member", network_id))
+        found, vnis = zones(self.snapshot, valid), {n.vxlan_vni for n in valid.values()}
+        moved = vnis ^ self._vnis
+        self._dirty_networks |= {n.id for n in valid.values() if n.vxlan_vni ^ RELATED_BIT in moved}
+        self._vnis = vnis
+        self._dirty_networks |= {n for n in found if found[n] != self._zones.get(n)}
+        self._valid_networks, self._zones = valid, found
 
     # ---- the delta ------------------------------------------------------------------------------------------------
 
     def flush(self) -> Delta:
         """Bring everything derived up to date; returns what was touched."""
         touched = self._settle_endpoints()
+        for endpoint_id in touched:
+            self._place(endpoint_id)
+        policies, flipped = self.policies.settle()
+        touched |= flipped
         networks = self._dirty_networks
         for endpoint_id in sorted(touched):
             networks |= self._count(endpoint_id)
@@ -129,9 +177,18 @@ class Index:
                 self.endpoints.pop(endpoint_id, None)
             else:
                 self.endpoints[endpoint_id] = found
-        delta = Delta(endpoints, {n: self.networks.get(n) for n in networks}, self._tunnel_moved)
+        delta = Delta(endpoints, {n: self.networks.get(n) for n in networks}, policies, self._tunnel_moved)
         self._dirty, self._dirty_networks, self._tunnel_moved = set(), set(), False
         return delta
+
+    def _place(self, endpoint_id: str) -> None:
+        if endpoint_id not in self._winners:
+            self.policies.place(endpoint_id, None, NONE, local=False)
+            return
+        endpoint = self._placed[endpoint_id]
+        network, host = self._valid_networks[endpoint.network_id], self.snapshot.hosts[endpoint.host]
+        keys = keys_of(endpoint, network, host, self.snapshot.tenants.get(TENANT))
+        self.policies.place(endpoint_id, endpoint, keys, endpoint.host == self.host and endpoint_id in self.ports)
 
     def _settle_endpoints(self) -> set[str]:
         """Claims of the changed endpoints, and of all that share one with them, directly or through others."""
@@ -219,7 +276,7 @@ class Index:
             if endpoint.host != self.host:
                 hosts = self._remote[network_id]
                 hosts[endpoint.host] = hosts.get(endpoint.host, 0) + 1
-            elif endpoint_id in self.ports:
+            elif endpoint_id in self.ports and self.policies.closed(endpoint_id) is None:
                 self._local[network_id].add(endpoint_id)
         return networks
 
@@ -229,8 +286,12 @@ class Index:
             return None
         here = self.snapshot.hosts.get(self.host)
         vteps = {vtep(self.snapshot.hosts[host], here) for host in self._remote.get(network_id, ())}
-        vni = self._valid_networks[network_id].vxlan_vni
-        return NetworkView(network_id, vni, tuple(sorted(self.ports[e] for e in local)), tuple(sorted(vteps)))
+        network = self._valid_networks[network_id]
+        zone, related = 0, 0
+        if self.policies.stateful(network_id):
+            zone, related = self._zones[network_id], related_vni(network, self._vnis)
+        ports, out = tuple(sorted(self.ports[e] for e in local)), number(receives(network))
+        return NetworkView(network_id, network.vxlan_vni, ports, tuple(sorted(vteps)), zone, related, out)
 
     def _endpoint_view(self, endpoint_id: str) -> EndpointView | None:
         if endpoint_id not in self._winners:
@@ -241,7 +302,9 @@ class Index:
         network = self._valid_networks[endpoint.network_id]
         if endpoint.host == self.host:
             ofport = self.ports.get(endpoint_id)
-            return None if ofport is None else endpoint_view(endpoint, network, ofport, None)
+            if ofport is None or self.policies.closed(endpoint_id) is not None:
+                return None
+            return endpoint_view(endpoint, network, ofport, None, self.policies.keys[endpoint_id])
         here = self.snapshot.hosts.get(self.host)
         return endpoint_view(endpoint, network, None, vtep(self.snapshot.hosts[endpoint.host], here))
 
@@ -249,7 +312,10 @@ class Index:
 
     def problem_of(self, endpoint_id: str) -> str | None:
         """Why an endpoint is closed, None when it is not."""
-        return self._endpoint_problems.get(endpoint_id)
+        return self._endpoint_problems.get(endpoint_id) or self._closed_here(endpoint_id)
+
+    def _closed_here(self, endpoint_id: str) -> str | None:
+        return self.policies.closed(endpoint_id) if endpoint_id in self.ports else None
 
     def local_ids(self) -> Collection[str]:
         """All endpoints that the specs put on this host."""
@@ -260,6 +326,10 @@ class Index:
         found = {Problem(key, reason) for key, reason in self.snapshot.malformed.items()}
         found |= {Problem(f"network/{n}", reason) for n, reason in self._network_problems.items()}
         found |= {Problem(f"endpoint/{e}", reason) for e, reason in self._endpoint_problems.items()}
+        found |= {Problem(f"network/{n.id}", NO_RELATED) for n in self.networks.values() if n.zone and not n.related_vni}
+        for endpoint_id in self.local_ids():
+            if (reason := self._closed_here(endpoint_id)) is not None:
+                found.add(Problem(f"endpoint/{endpoint_id}", reason))
         return frozenset(found)
 
     def view(self) -> View:
@@ -269,5 +339,6 @@ class Index:
             self.tunnel_ofport,
             frozenset(self.networks.values()),
             frozenset(self.endpoints.values()),
+            frozenset(self.policies.in_force()),
             self.problems(),
         )

@@ -6,6 +6,9 @@ SPEC = "spec/"
 HOSTS = "spec/hosts/"
 NETWORKS = "spec/networks/"
 ENDPOINTS = "spec/endpoints/"
+ACLS = "spec/acls/"
+METERS = "spec/meters/"
+TENANTS = "spec/tenants/"
 STATUS = "status/"
 STATUS_AGENTS = "status/agents/"
 STATUS_CONTROLLERS = "status/controllers/"
@@ -30,6 +33,31 @@ def endpoints_of(network_id: str) -> str:
 def endpoint(network_id: str, endpoint_id: str) -> str:
     """Key of an endpoint's spec."""
     return f"{ENDPOINTS}{network_id}/{endpoint_id}"
+
+
+def acl(name: str) -> str:
+    """Key of an ACL."""
+    return f"{ACLS}{name}"
+
+
+def meter(name: str) -> str:
+    """Key of a meter."""
+    return f"{METERS}{name}"
+
+
+def tenant(name: str) -> str:
+    """Key of a tenant."""
+    return f"{TENANTS}{name}"
+
+
+def claim_meter_id_prefix() -> str:
+    """Prefix of the meter ids in use."""
+    return "claim/meter-id/"
+
+
+def claim_meter_id(number: int) -> str:
+    """Holds the name of the meter that has this id."""
+    return f"{claim_meter_id_prefix()}{number}"
 
 
 def claim_network_name(name: str) -> str:

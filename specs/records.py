@@ -1,4 +1,4 @@
-"""The records that users declare: hosts, networks, endpoints. Field names are SAND's where SAND has them.
+"""The records that users declare: hosts, networks, endpoints, ACLs, meters, tenants. Field names are SAND's where SAND has them.
 
 A record is a frozen value; `decode` turns JSON or YAML data into one or raises `Invalid` with the path to the wrong value.
 """
@@ -20,8 +20,19 @@ from ipaddress import (
 )
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from specs.acl import Rule, canonical, parse_rule
 from specs.errors import Invalid
 
 VNI_FIRST, VNI_LAST = 1, 16_777_215
@@ -87,6 +98,30 @@ Address6 = Annotated[IPv6Address, BeforeValidator(_text)]
 Cidr4 = Annotated[IPv4Interface, BeforeValidator(_text)]
 Cidr6 = Annotated[IPv6Interface, BeforeValidator(_text)]
 Labels = dict[str, str]
+METER_ID_FIRST, METER_ID_LAST = 1, 32_768
+MeterId = Annotated[int, Field(ge=METER_ID_FIRST, le=METER_ID_LAST)]
+MeterRate = Annotated[int, Field(ge=1, le=0xFFFF_FFFF)]
+MeterBurst = Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
+ACLS_LIMIT = 16  # in one list
+
+
+def _acl_names(value: Any) -> Any:
+    """One name or a list; FAUCET's names may be numbers."""
+    items = [value] if isinstance(value, (str, int)) and not isinstance(value, bool) else value
+    if not isinstance(items, list | tuple) or len(items) > ACLS_LIMIT:
+        raise ValueError(f"the name of an ACL, or a list of at most {ACLS_LIMIT}")
+    return tuple(str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in items)
+
+
+def _acl_reference(value: str) -> str:
+    network, _, name = value.rpartition(":")
+    for part in (network, name) if network else (name,):
+        _name(part)
+    return value
+
+
+AclNames = Annotated[tuple[Name, ...], BeforeValidator(_acl_names)]
+AclReferences = Annotated[tuple[Annotated[str, AfterValidator(_acl_reference)], ...], BeforeValidator(_acl_names)]
 
 
 class Record(BaseModel):
@@ -110,6 +145,7 @@ class Host(Record):
     vtep: Address
     api: str | None = None
     underlay_mtu: Mtu = 1500
+    acls: AclNames = ()
     labels: Labels = {}
     created_at: str | None = None
 
@@ -126,6 +162,9 @@ class Network(Record):
     ipv6_range: Range6 | None = None
     ipv6_gateway: Cidr6 | None = None
     mtu: Mtu | None = None
+    default_acl: AclNames = ()
+    vlan_out_acl: AclNames = ()
+    nat_acl: AclNames = ()
     labels: Labels = {}
     created_at: str | None = None
 
@@ -166,6 +205,7 @@ class Endpoint(Record):
     netns: str | None = None
     interface: IfName | None = None
     active: bool = True
+    acls: AclReferences | None = None
     labels: Labels = {}
     created_at: str | None = None
 
@@ -173,6 +213,54 @@ class Endpoint(Record):
     def veth(self) -> str:
         """The host side interface, also the OVS port: recognised by its prefix, at most 15 characters."""
         return veth_name(self.id)
+
+
+class Acl(Record):
+    """An ordered list of rules; whatever none of them allows is denied."""
+
+    name: Name
+    rules: tuple[dict[str, Any], ...]
+    description: str = ""
+    created_at: str | None = None
+    _parsed: tuple[Rule, ...] = PrivateAttr(())
+
+    @field_validator("rules", mode="before")
+    @classmethod
+    def _canonical(cls, value: Any) -> Any:
+        return canonical(value, "rules")
+
+    def model_post_init(self, context: Any) -> None:
+        """Read the rules; a wrong one is `Invalid`."""
+        self._parsed = tuple(parse_rule(rule, f"rules[{i}]") for i, rule in enumerate(self.rules))
+
+    @property
+    def parsed(self) -> tuple[Rule, ...]:
+        """The rules as values."""
+        return self._parsed
+
+    @property
+    def stateful(self) -> bool:
+        """Whether networks that use it must track connections."""
+        return any(rule.stateful for rule in self._parsed)
+
+
+class Meter(Record):
+    """A rate limit that rules name. `rate` is in kb/s (kb of `burst`), or in packets/s (packets) with `packets`."""
+
+    name: Name
+    meter_id: MeterId
+    rate: MeterRate
+    burst: MeterBurst = 0
+    packets: bool = False
+    created_at: str | None = None
+
+
+class Tenant(Record):
+    """What holds for all networks of a tenant; so far there is one, `default`."""
+
+    name: Annotated[str, Field(pattern="^default$")]
+    acls: AclNames = ()
+    created_at: str | None = None
 
 
 VETH_PREFIX = "wv"
@@ -222,6 +310,8 @@ def decode(kind: type[R], data: Any, path: str = "") -> R:
         return kind.model_validate(data)
     except ValidationError as error:
         raise invalid(error, path) from None
+    except Invalid as error:  # from the language of ACLs, which knows its own paths
+        raise Invalid(f"{path}.{error.path}".strip("."), error.value, error.expected) from None
 
 
 def decode_json(kind: type[R], text: str, path: str = "") -> R:

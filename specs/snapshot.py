@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from specs import keys
 from specs.errors import Invalid
-from specs.records import Endpoint, Host, Network, Record, decode_json
+from specs.records import Acl, Endpoint, Host, Meter, Network, Record, Tenant, decode_json
 
 
 class Problem(NamedTuple):
@@ -25,6 +25,9 @@ class Snapshot:
     hosts: dict[str, Host] = field(default_factory=dict)
     networks: dict[str, Network] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    acls: dict[str, Acl] = field(default_factory=dict)
+    meters: dict[str, Meter] = field(default_factory=dict)
+    tenants: dict[str, Tenant] = field(default_factory=dict)
     born: dict[str, int] = field(default_factory=dict)
     malformed: dict[str, str] = field(default_factory=dict)
     rivals: dict[str, dict[str, tuple[int, Record]]] = field(default_factory=dict)  # kind/id -> key -> (born, record)
@@ -34,6 +37,9 @@ KINDS: tuple[tuple[str, type[Record], str], ...] = (
     (keys.HOSTS, Host, "host"),
     (keys.NETWORKS, Network, "network"),
     (keys.ENDPOINTS, Endpoint, "endpoint"),
+    (keys.ACLS, Acl, "acl"),
+    (keys.METERS, Meter, "meter"),
+    (keys.TENANTS, Tenant, "tenant"),
 )
 
 
@@ -42,7 +48,7 @@ class Decoded(NamedTuple):
 
     kind: str
     id: str
-    record: Host | Network | Endpoint | None
+    record: Record | None
     error: str | None
 
 
@@ -59,7 +65,7 @@ def decode_entry(key: str, value: str | None) -> Decoded | None:
             _agree(key, record)
         except Invalid as error:
             return Decoded(kind, name, None, str(error))
-        return Decoded(kind, name, record, None)  # type: ignore[arg-type]
+        return Decoded(kind, name, record, None)
     return None
 
 
@@ -68,9 +74,10 @@ def _agree(key: str, record: Record) -> None:
         right = keys.host(record.name)
     elif isinstance(record, Network):
         right = keys.network(record.id)
-    else:
-        assert isinstance(record, Endpoint)
+    elif isinstance(record, Endpoint):
         right = keys.endpoint(record.network_id, record.id)
+    else:
+        right = next(prefix for prefix, kind, _ in KINDS if isinstance(record, kind)) + getattr(record, "name")  # noqa: B009
     if key != right:
         raise Invalid(key, "its record", f"to stand at {right}")
 
@@ -91,7 +98,7 @@ def put(state: Snapshot, key: str, value: str | None, born: int) -> Decoded | No
     decoded = decode_entry(key, value)
     if decoded is None:
         return None
-    objects: dict[str, Record] = {"host": state.hosts, "network": state.networks, "endpoint": state.endpoints}[decoded.kind]  # type: ignore[assignment]
+    objects: dict[str, Record] = getattr(state, f"{decoded.kind}s")
     identity = f"{decoded.kind}/{decoded.id}"
     rivals = state.rivals.setdefault(identity, {})
     rivals.pop(key, None)

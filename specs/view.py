@@ -7,15 +7,20 @@ Who was created first wins; the loser is closed, with a problem.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from specs.records import Endpoint, Host, Network
+from specs.acl import Who
+from specs.policy import PolicyKey, PolicyView, keys_of, network_of, receives, resolve
+from specs.records import Acl, Endpoint, Host, Meter, Network
 from specs.snapshot import Problem, Snapshot
 
 VXLAN_OVER_IPV4 = 20 + 8 + 8 + 14  # IPv4, UDP, VXLAN (RFC 7348), inner Ethernet: bytes
 VXLAN_OVER_IPV6 = 40 + 8 + 8 + 14
+ZONES = 65_535  # 16 bits, and 0 is nobody's
+TENANT = "default"
+NO_RELATED = "its VNI with the highest bit turned is another network's: allow_related does not reach other hosts"
 INNER_TAG = 4  # room for one VLAN tag inside
 
 
@@ -31,6 +36,8 @@ class EndpointView:
     bound: bool  # its network has ranges, so that only its own addresses may be its senders
     ofport: int | None
     vtep: str | None
+    policy_in: int = 0  # PolicyKey.number of what decides over what it sends and receives; 0: everything passes
+    policy_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +48,9 @@ class NetworkView:
     vni: int
     ports: tuple[int, ...]
     vteps: tuple[str, ...]
+    zone: int = 0  # of connection tracking; 0: nothing here asks for it
+    related_vni: int = 0  # by which other hosts know packets of `allow_related` rules
+    policy_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,7 @@ class View:
     tunnel_ofport: int | None
     networks: frozenset[NetworkView]
     endpoints: frozenset[EndpointView]
+    policies: frozenset[PolicyView]
     problems: frozenset[Problem]
 
 
@@ -101,6 +112,62 @@ def order(snapshot: Snapshot, kind: str, identity: str) -> tuple[int, str]:
     return snapshot.born.get(f"{kind}/{identity}", 0), identity
 
 
+def zones(snapshot: Snapshot, networks: Iterable[str]) -> dict[str, int]:
+    """The connection-tracking zone of each network, from their ids, first created first: the VNI where that is a zone (16 bits),
+    else the next free one. Networks that come later never move those before them."""
+    found: dict[str, int] = {}
+    taken: set[int] = set()
+    for network_id in networks:
+        zone = (snapshot.networks[network_id].vxlan_vni - 1) % ZONES + 1
+        while zone in taken and len(taken) < ZONES:
+            zone = zone % ZONES + 1
+        taken.add(zone)
+        found[network_id] = zone
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What the names in rules mean, looked up in the snapshot."""
+
+    snapshot: Snapshot
+    valid: Mapping[str, Endpoint]
+    ports: Mapping[str, int]
+
+    @property
+    def acls(self) -> Mapping[str, Acl]:
+        return self.snapshot.acls
+
+    @property
+    def meters(self) -> Mapping[str, Meter]:
+        return self.snapshot.meters
+
+    def members(self, network_id: str, who: Who) -> list[Endpoint]:
+        return [e for e in self.valid.values() if meant(who, e, network_id, self.snapshot.networks)]
+
+    def ofport(self, network_id: str, port: str | int) -> int | None:
+        for e in self.valid.values():
+            if e.network_id == network_id and e.id in self.ports and port in (e.name, e.id, self.ports[e.id]):
+                return self.ports[e.id]
+        return None
+
+
+def meant(who: Who, endpoint: Endpoint, network_id: str, networks: Mapping[str, Network]) -> bool:
+    """Whether a `from` or `to` of a rule, seen from a network, means an endpoint."""
+    if who.network is not None:
+        return endpoint.network_id == network_of(who.network, networks)
+    if endpoint.network_id != network_id:
+        return False
+    if who.endpoint is not None:
+        return who.endpoint in (endpoint.id, endpoint.name)
+    return who.label is not None and who.label in words(endpoint)
+
+
+def words(endpoint: Endpoint) -> set[str]:
+    """The labels of an endpoint as rules write them: KEY and KEY=VALUE."""
+    return {word for key, value in endpoint.labels.items() for word in (key, f"{key}={value}")}
+
+
 def view(snapshot: Snapshot, host: str, ports: Mapping[str, int], tunnel_ofport: int | None) -> View:
     """The full recompute. `ports` maps endpoint ids to the ofports that the switch has given them."""
     problems: set[Problem] = {Problem(key, reason) for key, reason in snapshot.malformed.items()}
@@ -130,29 +197,71 @@ def view(snapshot: Snapshot, host: str, ports: Mapping[str, int], tunnel_ofport:
             problems.add(Problem(f"endpoint/{endpoint_id}", reason))
 
     here = snapshot.hosts.get(host)
+    tenant = snapshot.tenants.get(TENANT)
+    names = _Names(snapshot, {e.id: e for e in valid}, ports)
+    zone = zones(snapshot, networks)
+    keys = {e.id: keys_of(e, networks[e.network_id], snapshot.hosts[e.host], tenant) for e in valid}
+    local_ids = {e.id for e in valid if e.host == host and e.id in ports}
+    policies = {key: resolve(key, names) for e in local_ids for key in keys[e] if key is not None}
+    for endpoint_id in local_ids:
+        closed = next((policies[key].closed for key in keys[endpoint_id] if key is not None and policies[key].closed), None)
+        if closed is not None:
+            problems.add(Problem(f"endpoint/{endpoint_id}", closed))
+            local_ids = local_ids - {endpoint_id}
     members: dict[str, list[Endpoint]] = defaultdict(list)
     for endpoint in valid:
         members[endpoint.network_id].append(endpoint)
     network_views: set[NetworkView] = set()
     endpoint_views: set[EndpointView] = set()
     for network_id, endpoints in members.items():
-        local = [e for e in endpoints if e.host == host and e.id in ports]
+        local = [e for e in endpoints if e.id in local_ids]
         if not local:
             continue
         remote = [e for e in endpoints if e.host != host]
         vteps = {vtep(snapshot.hosts[e.host], here) for e in remote}
         network = networks[network_id]
+        used = {name for e in endpoints for key in keys[e.id] if key is not None for name in key.acls}
+        stateful = any(name in snapshot.acls and snapshot.acls[name].stateful for name in used)
+        if stateful and not related_vni(network, vni_taken):
+            problems.add(Problem(f"network/{network_id}", NO_RELATED))
+        out = number(receives(network))
         network_views.add(
-            NetworkView(network_id, network.vxlan_vni, tuple(sorted(ports[e.id] for e in local)), tuple(sorted(vteps)))
-        )
+            NetworkView(
+                network_id, network.vxlan_vni, tuple(sorted(ports[e.id] for e in local)), tuple(sorted(vteps)),
+                zone[network_id] if stateful else 0, related_vni(network, vni_taken) if stateful else 0, out,
+            )
+        )  # fmt: skip
         for endpoint in local:
-            endpoint_views.add(endpoint_view(endpoint, network, ports[endpoint.id], None))
+            endpoint_views.add(endpoint_view(endpoint, network, ports[endpoint.id], None, keys[endpoint.id]))
         for endpoint in remote:
             endpoint_views.add(endpoint_view(endpoint, network, None, vtep(snapshot.hosts[endpoint.host], here)))
-    return View(host, tunnel_ofport, frozenset(network_views), frozenset(endpoint_views), frozenset(problems))
+    return View(
+        host, tunnel_ofport, frozenset(network_views), frozenset(endpoint_views),
+        frozenset(policy for policy in policies.values() if policy.closed is None), frozenset(problems),
+    )  # fmt: skip
 
 
-def endpoint_view(endpoint: Endpoint, network: Network, ofport: int | None, vtep_address: str | None) -> EndpointView:
+RELATED_BIT = 1 << 23
+
+
+def related_vni(network: Network, taken: Container[int]) -> int:
+    """The second VNI of a network that tracks connections: its own with the highest bit turned. 0 when that is another's."""
+    found = network.vxlan_vni ^ RELATED_BIT
+    return 0 if found in taken or not found else found
+
+
+def number(key: PolicyKey | None) -> int:
+    """What packets carry for a policy; 0 for none."""
+    return key.number if key is not None else 0
+
+
+def endpoint_view(
+    endpoint: Endpoint,
+    network: Network,
+    ofport: int | None,
+    vtep_address: str | None,
+    keys: tuple[PolicyKey | None, PolicyKey | None] = (None, None),
+) -> EndpointView:
     """One endpoint as the compiler sees it."""
     return EndpointView(
         endpoint.id,
@@ -163,4 +272,5 @@ def endpoint_view(endpoint: Endpoint, network: Network, ofport: int | None, vtep
         network.ip_range is not None or network.ipv6_range is not None,
         ofport,
         vtep_address,
+        *map(number, keys),
     )

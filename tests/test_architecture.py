@@ -41,6 +41,7 @@ PURE = (
     "mirror/",
     "controller/features/",
     "controller/compile.py",
+    "controller/events.py",
     "controller/reconcile.py",
     "controller/explain.py",
 )

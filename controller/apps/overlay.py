@@ -19,23 +19,23 @@ from ryu.lib import hub
 
 from controller import wire
 from controller.datapath import Session
-from controller.reconcile import (
+from controller.events import (
     AskReadBack,
     Audit,
     Commit,
     Committed,
     Connected,
     Disconnected,
+    DropMeters,
     Effect,
     Entry,
     Event,
-    Phase,
     PortsRead,
-    Reconciler,
     Report,
     StoreChanged,
     StoreRead,
 )
+from controller.reconcile import Phase, Reconciler
 from ovsdb.client import Ovsdb
 from ovsdb.rows import TUNNEL_PORT
 from specs.errors import WarrenError
@@ -92,6 +92,8 @@ class Overlay(app_manager.RyuApp):
                 self.session.ask_read_back(effect)
             case Commit(session=session) if self.session is not None and self.session.number == session:
                 self.session.commit(effect)
+            case DropMeters(session=session) if self.session is not None and self.session.number == session:
+                self.session.drop_meters(effect)
             case Report(revision, endpoints):
                 self._tell(revision, endpoints)
 
@@ -224,6 +226,11 @@ class Overlay(app_manager.RyuApp):
     def _group_stats(self, event: Any) -> None:
         message = event.msg
         message.datapath.warren_session.group_stats(message.body, bool(message.flags & wire.ofp.OFPMPF_REPLY_MORE))
+
+    @set_ev_cls(ofp_event.EventOFPMeterConfigStatsReply, MAIN_DISPATCHER)
+    def _meter_stats(self, event: Any) -> None:
+        message = event.msg
+        message.datapath.warren_session.meter_stats(message.body, bool(message.flags & wire.ofp.OFPMPF_REPLY_MORE))
 
     @set_ev_cls(ofp_event.EventOFPBundleCtrlMsg, MAIN_DISPATCHER)
     def _bundle(self, event: Any) -> None:

@@ -9,7 +9,7 @@ from controller.features.spoof import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITA
 from pipeline.flow import Action, Flow, Goto, InPort, Move, Ref, Set, Value, match
 from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
 from specs.records import link_local
-from specs.view import EndpointView, NetworkView
+from specs.view import EndpointView
 
 REQUEST, REPLY = 1, 2
 SELF = 110  # an endpoint that asks for itself looks for a double: silence is the right answer
@@ -52,11 +52,6 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             yield Flow(Table.ARP, KNOWN, match(reg0=e.vni, **nd), _advertisement(e.mac, target), origin)
             if e.ofport is not None:
                 yield Flow(Table.ARP, SELF, match(reg0=e.vni, in_port=e.ofport, **nd), (), origin)
-
-
-def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """Nothing per network."""
-    return iter(())
 
 
 def _arp_reply(mac: str, address: IPv4Address) -> tuple[Action, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.flow import Flow, Goto, Ref, Set, match
-from pipeline.tables import ORIGIN_TUNNEL, REG_NETWORK, REG_ORIGIN, Table, at
+from pipeline.tables import ORIGIN_TUNNEL, POLICY, REG_NETWORK, REG_ORIGIN, REG_RELATED, Table, at
 from specs.view import EndpointView, NetworkView
 
 UNTAGGED = 0x0000
@@ -18,18 +18,18 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             Table.CLASSIFY,
             100,
             match(in_port=e.ofport, vlan_vid=UNTAGGED),
-            (Set(REG_NETWORK, e.vni), Goto(at(Table.SPOOF))),
+            (Set(REG_NETWORK, e.vni), *([Set(POLICY, e.policy_in)] if e.policy_in else []), Goto(at(Table.SPOOF))),
             Ref("endpoint", e.id),
         )
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """What other hosts send was checked at its source: it goes straight to FORWARD."""
-    if tunnel is not None:
-        yield Flow(
-            Table.CLASSIFY,
-            100,
-            match(tunnel_id=n.vni, in_port=tunnel),
-            (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_TUNNEL), Goto(at(Table.FORWARD))),
-            Ref("network", n.id),
-        )
+    """What other hosts send was checked at its source: it goes straight to FORWARD, past CONNTRACK where that is needed."""
+    if tunnel is None:
+        return
+    origin, entered = Ref("network", n.id), (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_TUNNEL))
+    onward = Goto(at(Table.CONNTRACK if n.zone else Table.FORWARD))
+    yield Flow(Table.CLASSIFY, 100, match(tunnel_id=n.vni, in_port=tunnel), (*entered, onward), origin)
+    if n.related_vni:
+        related = match(tunnel_id=n.related_vni, in_port=tunnel)
+        yield Flow(Table.CLASSIFY, 100, related, (*entered, Set(REG_RELATED, 1), onward), origin)

@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from controller.features.forward import receives
 from pipeline.flow import Bucket, Flow, Group, Ref, Resubmit, Set, ToGroup, match
 from pipeline.tables import GROUP_BUCKETS, ORIGIN_LOCAL, ORIGIN_TUNNEL, REG_OUTPUT, Table, at
-from specs.view import EndpointView, NetworkView
-
-
-def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
-    """Nothing per endpoint: the network's groups hold the ports."""
-    return iter(())
+from specs.view import NetworkView
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow | Group]:
     """Packets that began here go to local ports and to the VTEPs, packets from a tunnel to local ports only."""
     origin = Ref("network", n.id)
     deliver = Resubmit(at(Table.ACL_OUT))
-    local = list(_groups((Bucket((Set(REG_OUTPUT, port), deliver)) for port in n.ports), origin))
+    local = list(_groups((Bucket((*receives(n.policy_out), Set(REG_OUTPUT, port), deliver)) for port in n.ports), origin))
     remote: list[Group] = []
     if tunnel is not None:
         away = (Set("tunnel_id", n.vni), Set(REG_OUTPUT, tunnel))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.flow import Flow, Goto, Ref, Set, match
-from pipeline.tables import ORIGIN_LOCAL, REG_OUTPUT, Table, at
-from specs.view import EndpointView, NetworkView
+from pipeline.tables import ORIGIN_LOCAL, POLICY, REG_OUTPUT, Table, at
+from specs.view import EndpointView
 
 KNOWN = 100
 GROUP_BIT = ("01:00:00:00:00:00", "01:00:00:00:00:00")  # broadcast and multicast
@@ -22,7 +22,13 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     origin = Ref("endpoint", e.id)
     deliver = Goto(at(Table.ACL_OUT))
     if e.ofport is not None:
-        yield Flow(Table.FORWARD, KNOWN, match(reg0=e.vni, eth_dst=e.mac), (Set(REG_OUTPUT, e.ofport), deliver), origin)
+        yield Flow(
+            Table.FORWARD,
+            KNOWN,
+            match(reg0=e.vni, eth_dst=e.mac),
+            (*receives(e.policy_out), Set(REG_OUTPUT, e.ofport), deliver),
+            origin,
+        )
     elif tunnel is not None and e.vtep is not None:
         yield Flow(
             Table.FORWARD,
@@ -33,6 +39,6 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         )
 
 
-def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """Nothing per network."""
-    return iter(())
+def receives(policy_out: int) -> tuple[Set, ...]:
+    """What decides over a packet for a port of the network: nothing where there is no policy."""
+    return (Set(POLICY, policy_out),) if policy_out else ()

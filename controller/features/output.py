@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from pipeline.flow import Flow, OutputReg, Ref, match
 from pipeline.tables import REG_OUTPUT, Table
-from specs.view import EndpointView, NetworkView
 
 
 def base(tunnel: int | None) -> Iterator[Flow]:
@@ -14,13 +13,3 @@ def base(tunnel: int | None) -> Iterator[Flow]:
     origin = Ref("pipeline", "output")
     yield Flow(Table.OUTPUT, 100, match(reg2=0), (), origin)
     yield Flow(Table.OUTPUT, 90, match(), (OutputReg(REG_OUTPUT),), origin)
-
-
-def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
-    """Nothing per endpoint."""
-    return iter(())
-
-
-def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """Nothing per network."""
-    return iter(())

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pipeline.flow import Flow, Goto, Match, Ref, Value, match
 from pipeline.tables import Table, after
 from specs.records import link_local
-from specs.view import EndpointView, NetworkView
+from specs.view import EndpointView
 
 ARP, IPV4, IPV6, ICMPV6 = 0x0806, 0x0800, 0x86DD, 58
 ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT, MLD2_REPORT = 134, 135, 136, 137, 143
@@ -57,11 +57,6 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             fields = _from(e, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
             yield Flow(Table.SPOOF, OWN - 1, fields, (), origin)
         yield own(OWN, eth_type=IPV6, ip_proto=ICMPV6, ipv6_src="::", icmpv6_type=MLD2_REPORT)
-
-
-def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """Nothing per network."""
-    return iter(())
 
 
 def _from(e: EndpointView, **fields: Value) -> Match:

@@ -14,7 +14,7 @@ import pytest
 from controller import wire
 from controller.compile import Program, compile_view
 from controller.explain import parse_trace
-from pipeline.text import flow_text, group_text
+from pipeline.text import flow_text, group_text, meter_text
 from tests.ovs.conftest import Switch, _switch
 from tests.unit.scenarios import SCENARIOS, TUNNEL, view_of
 
@@ -42,6 +42,7 @@ def ofctl(switch: Switch, *words: str) -> str:
 def wipe(switch: Switch) -> None:
     ofctl(switch, "del-flows", BRIDGE)
     ofctl(switch, "del-groups", BRIDGE)
+    ofctl(switch, "del-meters", BRIDGE)
 
 
 def read_back(switch: Switch) -> set[str]:
@@ -54,6 +55,8 @@ def load(switch: Switch, program: Program) -> None:
     groups, flows = Path(switch.dir) / "groups", Path(switch.dir) / "flows"
     groups.write_text("".join(group_text(group) + "\n" for group in program.groups))
     flows.write_text("".join(flow_text(flow) + "\n" for flow in program.flows))
+    for meter in program.meters:
+        ofctl(switch, "add-meter", BRIDGE, meter_text(meter))
     ofctl(switch, "add-groups", BRIDGE, str(groups))
     ofctl(switch, "add-flows", BRIDGE, str(flows))
 
@@ -82,6 +85,8 @@ class Controller:
 
     def commit(self, program: Program, deletes: list[int], group_deletes: list[int]) -> list[int]:
         """Send a bundle; the types of the switch's messages until it has committed or refused."""
+        for meter in program.meters:
+            self.socket.sendall(wire.meter_mod(meter))
         sender = threading.Thread(
             target=lambda: [self.socket.sendall(c) for c in wire.bundle(program.groups, program.flows, deletes, group_deletes)]
         )
@@ -186,7 +191,11 @@ def test_origins_are_told(bridge: Switch) -> None:
         ("SPOOF", "endpoint/web-1"),
         ("ARP", "pipeline/miss"),
         ("ANSWER", "pipeline/miss"),
+        ("CONNTRACK", "pipeline/miss"),
+        ("ACL_IN", "pipeline/miss"),
         ("FORWARD", "endpoint/web-2"),
+        ("ACL_OUT", "pipeline/miss"),
+        ("COMMIT", "pipeline/miss"),
         ("OUTPUT", "pipeline/output"),
     ]
 

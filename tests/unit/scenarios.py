@@ -33,6 +33,32 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("a", "wire", "h1", 2, 1, v4=False, v6=False),
         worlds.endpoint("b", "wire", "h2", 3, 1, v4=False, v6=False),
     ],
+    # web-1 and web-3 may ask both databases; the databases may answer, and nobody may send them anything but that
+    "policy": [
+        *HOSTS,
+        worlds.meter("slow", 1000),
+        worlds.acl(
+            "web",
+            [
+                {"dl_type": 0x806, "actions": {"allow": 1}},
+                {
+                    "from": {"label": "web"},
+                    "to": {"label": "role=db"},
+                    "proto": "tcp",
+                    "tcp_dst": [5432, "6000-6001"],
+                    "allow_related": True,
+                },
+                {"dl_type": 0x800, "nw_proto": 17, "udp_dst": 53, "actions": {"allow": 1, "meter": "slow"}},
+            ],
+        ),
+        worlds.acl("quiet", [{"dl_type": 0x800, "nw_dst": "10.0.0.0/25", "actions": {"allow": 0}}, {"actions": {"allow": 1}}]),
+        worlds.network("amber", 7, v6=False, out=("quiet",)),
+        worlds.endpoint("web-1", "amber", "h1", 2, 1, v6=False, acls=("web",), labels={"web": ""}),
+        worlds.endpoint("web-3", "amber", "h3", 3, 1, v6=False, acls=("web",), labels={"web": ""}),
+        worlds.endpoint("db-2", "amber", "h2", 4, 1, v6=False, labels={"role": "db"}),
+        worlds.endpoint("db-3", "amber", "h3", 5, 2, v6=False, labels={"role": "db"}),
+        worlds.endpoint("lost", "amber", "h1", 6, 3, v6=False, acls=("nowhere",)),
+    ],
     # second has first's MAC: it is closed everywhere
     "conflict": [
         *HOSTS,

@@ -13,16 +13,16 @@ PIPELINE = DOCUMENT.read_text()
 
 
 def renewed(text: str) -> str:
-    """The document with the main scenario's dumps as they are now: whole tables, so that only the sentences are written by hand."""
-    golden = (ROOT / "tests" / "golden" / "dual-stack.h1.flows").read_text().splitlines()
+    """The document with the dumps as they are now: whole tables, so that only the sentences are written by hand."""
 
     def dump(found: re.Match[str]) -> str:
-        start = re.match(r"(table=\d+|group_id)", found[1])
+        golden = (ROOT / "tests" / "golden" / f"{found[1]}.flows").read_text().splitlines()
+        start = re.match(r"(table=\d+|group_id|meter)", found[2])
         assert start
         lines = [line for line in golden if re.match(rf"{start[1]}\b", line)]
-        return "```golden dual-stack.h1\n" + "\n".join(lines) + "\n```"
+        return f"```golden {found[1]}\n" + "\n".join(lines) + "\n```"
 
-    return re.sub(r"```golden dual-stack\.h1\n(.*?)```", dump, text, flags=re.DOTALL)
+    return re.sub(r"```golden (\S+)\n(.*?)```", dump, text, flags=re.DOTALL)
 
 
 def test_every_dump_is_in_its_golden_file(update_golden: bool) -> None:

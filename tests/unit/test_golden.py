@@ -8,7 +8,7 @@ import pytest
 
 from controller.compile import compile_view
 from pipeline.tables import Table
-from pipeline.text import flow_text, group_text
+from pipeline.text import flow_text, group_text, meter_text
 from tests.unit.scenarios import SCENARIOS, view_of
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -21,6 +21,8 @@ def dump(scenario: str, host: str) -> str:
         flows = [flow for flow in program.flows if flow.table is table]
         if flows:
             lines += [f"# {table.name}", *(f"{flow_text(f, cookie=False)}  # {f.origin}" for f in flows)]
+    if program.meters:
+        lines += ["# meters", *map(meter_text, program.meters)]
     if program.groups:
         lines += ["# groups", *(f"{group_text(g)}  # {g.origin}" for g in program.groups)]
     return "\n".join(lines) + "\n"

@@ -8,25 +8,26 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from controller.compile import compile_view
-from controller.reconcile import (
+from controller.events import (
     AskReadBack,
     Audit,
     Commit,
     Committed,
     Connected,
     Disconnected,
+    DropMeters,
     Effect,
     Entry,
     Event,
     PortsRead,
     ReadBack,
-    Reconciler,
     Refused,
     Report,
     StoreChanged,
     StoreRead,
 )
-from pipeline.flow import Flow, Group
+from controller.reconcile import Reconciler
+from pipeline.flow import Flow, Group, Meter, UseMeter
 from specs.snapshot import snapshot
 from specs.view import view
 from tests.unit import worlds
@@ -40,9 +41,16 @@ class Switch:
     def __init__(self) -> None:
         self.flows: dict[tuple[object, ...], tuple[Flow, int]] = {}
         self.groups: dict[int, Group] = {}
+        self.meters: dict[int, Meter] = {}
         self.writes = 0
 
     def commit(self, plan: Commit) -> None:
+        for meter in plan.meters:
+            assert meter.meter_id not in self.meters, "adding a meter that is there is refused"
+            self.meters[meter.meter_id] = meter
+        for meter in plan.meter_changes:
+            assert meter.meter_id in self.meters, "changing a meter that is not there is refused"
+            self.meters[meter.meter_id] = meter
         for group in plan.groups:
             assert group.group_id not in self.groups, "adding a group that is there is refused"
             self.groups[group.group_id] = group
@@ -50,6 +58,8 @@ class Switch:
             for action in flow.actions:
                 if type(action).__name__ == "ToGroup":
                     assert action.group_id in self.groups, "a flow may only use a group that is there"
+                if isinstance(action, UseMeter):
+                    assert action.meter_id in self.meters, "a flow may only use a meter that is there"
             self.flows[flow.table, flow.priority, flow.match] = (flow, flow.cookie)
         assert STRANGER not in plan.deletes
         for cookie in plan.deletes:
@@ -58,6 +68,11 @@ class Switch:
             self.groups.pop(group_id, None)
             self.flows = {k: v for k, v in self.flows.items() if not uses(v[0], group_id)}
         self.writes += 1
+
+    def drop(self, meter_id: int) -> None:
+        """A meter's end takes the flows that use it."""
+        del self.meters[meter_id]
+        self.flows = {k: v for k, v in self.flows.items() if UseMeter(meter_id) not in v[0].actions}
 
     def cookies(self) -> frozenset[int]:
         return frozenset(cookie for _, cookie in self.flows.values()) | {STRANGER}
@@ -199,7 +214,11 @@ class World(RuleBasedStateMachine):
             return
         order = self.orders.pop(0)
         if isinstance(order, AskReadBack):
-            self.answers.append(ReadBack(order.session, self.switch.cookies(), frozenset(self.switch.groups)))
+            held = (self.switch.cookies(), frozenset(self.switch.groups), frozenset(self.switch.meters.values()))
+            self.answers.append(ReadBack(order.session, *held))
+        elif isinstance(order, DropMeters):
+            for meter_id in order.meter_ids:
+                self.switch.drop(meter_id)
         elif fails and isinstance(order, Commit) and order.flows:
             self.answers.append(Refused(order.session, (order.flows[0].cookie,), "refused by the test"))
         elif isinstance(order, Commit):
@@ -260,6 +279,7 @@ class World(RuleBasedStateMachine):
         wanted = compile_view(self.full_view())
         assert {flow for flow, _ in self.switch.flows.values()} == set(wanted.flows)
         assert set(self.switch.groups.values()) == set(wanted.groups)
+        assert set(self.switch.meters.values()) == set(wanted.meters)
         here = {e.id: e for e in self.full_view().endpoints if e.ofport is not None}
         assert {e for e, state in self.reported.items() if state == "up"} == set(here)
         writes = self.switch.writes

@@ -11,17 +11,36 @@ from specs import keys
 
 HOSTS = ("h1", "h2", "h3")
 NETWORKS = ("amber", "blue")
+ACLS = ("base", "web", "db")
+METERS = ("slow", "slower")
 ENDPOINTS = tuple(f"e{i}" for i in range(6))
 
 
-def host(name: str, vtep: str) -> tuple[str, str]:
+def host(name: str, vtep: str, acls: tuple[str, ...] = ()) -> tuple[str, str]:
     """A store entry."""
-    return keys.host(name), json.dumps({"name": name, "vtep": vtep})
+    return keys.host(name), json.dumps({"name": name, "vtep": vtep, "acls": acls})
 
 
-def network(name: str, vni: int, v4: bool = True, v6: bool = True) -> tuple[str, str]:
+def acl(name: str, rules: list[Any]) -> tuple[str, str]:
     """A store entry."""
-    data: dict[str, Any] = {"id": name, "name": name, "vxlan_vni": vni}
+    return keys.acl(name), json.dumps({"name": name, "rules": rules})
+
+
+def meter(name: str, rate: int) -> tuple[str, str]:
+    """A store entry."""
+    return keys.meter(name), json.dumps({"name": name, "meter_id": 1 + METERS.index(name), "rate": rate})
+
+
+def tenant(acls: tuple[str, ...]) -> tuple[str, str]:
+    """A store entry."""
+    return keys.tenant("default"), json.dumps({"name": "default", "acls": acls})
+
+
+def network(
+    name: str, vni: int, v4: bool = True, v6: bool = True, default: tuple[str, ...] = (), out: tuple[str, ...] = ()
+) -> tuple[str, str]:
+    """A store entry."""
+    data: dict[str, Any] = {"id": name, "name": name, "vxlan_vni": vni, "default_acl": default, "vlan_out_acl": out}
     if v4:
         data |= {"ip_range": "10.0.0.0/24", "gateway": "10.0.0.1/24"}
     if v6:
@@ -30,7 +49,16 @@ def network(name: str, vni: int, v4: bool = True, v6: bool = True) -> tuple[str,
 
 
 def endpoint(
-    name: str, net: str, on: str, number: int, ofport: int, v4: bool = True, v6: bool = True, active: bool = True
+    name: str,
+    net: str,
+    on: str,
+    number: int,
+    ofport: int,
+    v4: bool = True,
+    v6: bool = True,
+    active: bool = True,
+    acls: tuple[str, ...] | None = None,
+    labels: dict[str, str] | None = None,
 ) -> tuple[str, str]:
     """A store entry; `number` makes MAC and addresses."""
     data: dict[str, Any] = {
@@ -40,6 +68,8 @@ def endpoint(
         "mac_address": f"02:57:0a:00:00:{number:02x}",
         "ofport": ofport,
         "active": active,
+        "acls": acls,
+        "labels": labels or {},
     }
     if v4:
         data["ipv4_address"] = f"10.0.0.{number}"
@@ -49,8 +79,30 @@ def endpoint(
 
 
 mostly = st.sampled_from((True, True, True, False))
-hosts = st.builds(host, st.sampled_from(HOSTS), st.sampled_from(("198.18.0.11", "198.18.0.12", "198.18.0.13")))
-networks = st.builds(network, st.sampled_from(NETWORKS), st.sampled_from((7, 8)), mostly, mostly)
+lists = st.sampled_from(((), (), (), ("base",), ("web",), ("web", "base"), ("nowhere",)))
+whom = st.sampled_from(({"label": "web"}, {"label": "role=db"}, {"endpoint": "e1"}, {"network": "blue"}, {"cidr": "10.0.0.0/29"}))
+rules = st.sampled_from(
+    (
+        {"actions": {"allow": 1}},
+        {"dl_type": 0x800, "nw_dst": "10.0.0.3", "actions": {"allow": 0}},
+        {"dl_type": 0x806, "actions": {"allow": 1, "meter": "slow"}},
+        {"actions": {"output": {"port": "e1"}}},
+        {"actions": {"mirror": 2}},
+        {"state": ["established"], "actions": {"allow": 1}},
+    )
+) | st.builds(
+    lambda source, target, ports, related: {
+        "from": source, "to": target, "proto": "tcp", "tcp_dst": ports, "allow_related": related, "actions": {"allow": 1},
+    },
+    whom, whom, st.sampled_from((80, [80, 443], "1000-1009")), st.booleans(),
+)  # fmt: skip
+acls = st.builds(acl, st.sampled_from(ACLS), st.lists(rules, min_size=1, max_size=4))
+meters = st.builds(meter, st.sampled_from(METERS), st.integers(1, 3))
+tenants = st.builds(tenant, lists)
+hosts = st.builds(host, st.sampled_from(HOSTS), st.sampled_from(("198.18.0.11", "198.18.0.12", "198.18.0.13")), lists)
+networks = st.builds(
+    network, st.sampled_from(NETWORKS), st.sampled_from((7, 8, 65_542, 7 ^ 1 << 23)), mostly, mostly, lists, lists
+)
 endpoints = st.builds(
     endpoint,
     st.sampled_from(ENDPOINTS),
@@ -61,12 +113,15 @@ endpoints = st.builds(
     mostly,
     mostly,
     mostly,
+    st.none() | lists | st.sampled_from((("amber:web",), ("blue:base", "amber:db"))),
+    st.sampled_from(({}, {"web": ""}, {"role": "db"})),
 )
 malformed = st.sampled_from(
     (
         (keys.endpoint("amber", "e1"), "{"),
         (keys.network("blue"), '{"id": "blue"}'),
         (keys.host("h2"), '{"name": "h3", "vtep": "198.18.0.9"}'),
+        (keys.acl("web"), '{"name": "web", "rules": [{"tcp_dst": 1}]}'),
     )
 )
 # a switch gives a number to one port only
@@ -79,7 +134,11 @@ BEGINNING = (
     *(host(name, f"198.18.0.1{name[1:]}") for name in HOSTS),
     network("amber", 7),
     network("blue", 8),
-    *(endpoint(f"e{i}", NETWORKS[i // 2 % 2], HOSTS[i % 3], i + 2, i + 1) for i in range(4)),
+    acl("base", [{"actions": {"allow": 1}}]),
+    acl("web", [{"from": {"label": "web"}, "to": {"label": "role=db"}, "allow_related": True}]),
+    meter("slow", 100),
+    endpoint("e0", "amber", "h1", 2, 1, acls=("web",)),
+    *(endpoint(f"e{i}", NETWORKS[i // 2 % 2], HOSTS[i % 3], i + 2, i + 1) for i in range(1, 4)),
 )
 # the second loses to the first and would win against the third: who wins hangs on all three
 quarrels = st.permutations(ENDPOINTS).map(
@@ -89,4 +148,4 @@ quarrels = st.permutations(ENDPOINTS).map(
         endpoint(names[2], "amber", "h1", 3, 2),
     ]
 )
-writes = st.one_of(endpoints, endpoints, endpoints, networks, hosts, malformed)
+writes = st.one_of(endpoints, endpoints, endpoints, acls, acls, networks, hosts, meters | tenants, malformed)

@@ -1,0 +1,184 @@
+"""A policy as flows of one table. Pure.
+
+First match wins: rule by rule the priority falls by one, from FAUCET's 0x5000 on; whatever no rule allows is dropped. A rule
+about many addresses and ports at once becomes a conjunctive match (ovs-fields(7)): 100 x 100 members x 10 ports cost 211 flows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Address, IPv6Address
+from itertools import product
+from math import prod
+
+from pipeline.flow import (
+    Action,
+    Actions,
+    Conjunction,
+    Flow,
+    Goto,
+    Meter,
+    Output,
+    PopVlan,
+    PushVlan,
+    Ref,
+    Set,
+    ToController,
+    UseMeter,
+    Value,
+)
+from pipeline.tables import (
+    CT_ESTABLISHED,
+    CT_INVALID,
+    CT_NEW,
+    CT_RELATED,
+    CT_TRACKED,
+    METER_FIRST,
+    POLICY,
+    REG_RELATED,
+    Table,
+)  # fmt: skip
+from specs import acl_actions as language
+from specs.acl import Rule
+from specs.fields import FIELDS, IPV4, IPV6, ORDER, Masked
+from specs.policy import RULES_LIMIT, PolicyView, Prefix, ResolvedRule
+
+FIRST = 0x5000  # FAUCET's priority of a list's first rule
+CLOSED = 65_200
+REPLIES = 65_100
+IMPLICIT = 1
+assert FIRST - RULES_LIMIT > IMPLICIT
+LOG_BYTES = 128
+
+STATE_BITS = {"new": CT_NEW, "established": CT_ESTABLISHED, "related": CT_RELATED, "invalid": CT_INVALID}
+Fields = tuple[tuple[str, Value], ...]
+
+
+def compile_policy(policy: PolicyView, table: Table, onward: Table) -> Iterator[Flow]:
+    """The flows of a policy in `table`; what it allows goes on to `onward`."""
+    number, key = policy.key.number, policy.key
+    origin = Ref("policy", f"{key.network_id}:{key.direction}:{'+'.join(key.acls)}")
+    if policy.closed is not None:
+        yield Flow(table, CLOSED, ((POLICY, number),), (), origin)
+        return
+    for position, resolved in enumerate(policy.rules):
+        yield from _rule(number, position, resolved, table, onward)
+    yield Flow(table, IMPLICIT, ((POLICY, number),), (), origin)
+
+
+def meters(policy: PolicyView) -> Iterator[Meter]:
+    """The meters that its flows pass."""
+    for meter in policy.meters:
+        yield Meter(METER_FIRST + meter.meter_id - 1, meter.rate, meter.burst, meter.packets)
+
+
+def _rule(number: int, position: int, resolved: ResolvedRule, table: Table, onward: Table) -> Iterator[Flow]:
+    rule, priority = resolved.rule, FIRST - position
+    actions = _actions(resolved, onward)
+    origin = Ref("acl", f"{resolved.acl}#{resolved.number}")
+    for index, variant in enumerate(rule.variants):
+        known = dict(variant)
+        fixed: list[tuple[str, Value]] = list(variant)
+        choices: list[list[Fields]] = []
+        for match in rule.fields:
+            alternatives = [((match.name, value_of(match.name, alternative)),) for alternative in match.alternatives]
+            if len(alternatives) == 1:
+                fixed += alternatives[0]
+                known[match.name] = match.alternatives[0][0]
+            else:
+                choices.append(list(alternatives))
+        for end, prefixes in (("src", resolved.sources), ("dst", resolved.targets)):
+            if prefixes is not None:
+                choices.append(_addresses(end, prefixes, known.get("eth_type")))
+        if rule.states:
+            bits = [CT_TRACKED | STATE_BITS[state] for state in rule.states]
+            choices.append([(("ct_state", (bit, bit)),) for bit in bits])
+        if not all(choices):
+            continue  # a group without members: nobody
+        base: Fields = ((POLICY, number), *fixed)
+        conj_id = 2 * position + index + 1  # unique in the policy, and every clause names the policy
+        for fields, act in _matches(base, choices, actions, conj_id):
+            yield Flow(table, priority, fields, act, origin)
+
+
+def _matches(base: Fields, choices: list[list[Fields]], actions: Actions, conj_id: int) -> Iterator[tuple[Fields, Actions]]:
+    many = [choice for choice in choices if len(choice) > 1]
+    for choice in choices:
+        if len(choice) == 1:
+            base += choice[0]
+    if len(many) < 2 or prod(map(len, many)) <= sum(map(len, many)) + 1:
+        for combination in product(*many):
+            yield _sorted(base, *combination), actions
+        return
+    yield _sorted(base, (("conj_id", conj_id),)), actions
+    for clause, choice in enumerate(many, 1):
+        for fields in choice:
+            yield _sorted(base, fields), (Conjunction(conj_id, clause, len(many)),)
+
+
+def _sorted(*parts: Fields) -> Fields:
+    """Prerequisites first."""
+    return tuple(sorted((item for part in parts for item in part), key=lambda item: ORDER.get(item[0], -1)))
+
+
+def _addresses(end: str, prefixes: Iterable[Prefix], eth_type: int | None) -> list[Fields]:
+    found: list[Fields] = []
+    for prefix in prefixes:
+        if eth_type == (IPV4 if prefix.version == 4 else IPV6):
+            name = f"ipv{prefix.version}_{end}"
+            whole = prefix.prefixlen == prefix.max_prefixlen
+            value: Value = str(prefix.network_address) if whole else (str(prefix.network_address), str(prefix.netmask))
+            found.append(((name, value),))
+    return found
+
+
+def value_of(name: str, masked: Masked) -> Value:
+    """A field's integers as flows have them: text for MACs and addresses."""
+    value, mask = masked
+    kind = FIELDS[name].kind
+    if kind not in ("mac", "ipv4", "ipv6"):
+        return value if mask is None else (value, mask)
+    return _text(kind, value) if mask is None else (_text(kind, value), _text(kind, mask))
+
+
+def _text(kind: str, value: int) -> str:
+    if kind == "mac":
+        return ":".join(f"{byte:02x}" for byte in value.to_bytes(6, "big"))
+    return str(IPv4Address(value) if kind == "ipv4" else IPv6Address(value))
+
+
+def _actions(resolved: ResolvedRule, onward: Table) -> Actions:
+    rule, ports = resolved.rule, dict(resolved.ports)
+    actions: list[Action] = []
+    if resolved.meter_id is not None:
+        actions.append(UseMeter(METER_FIRST + resolved.meter_id - 1))
+    if rule.log:
+        actions.append(ToController(LOG_BYTES))
+    if rule.mirror is not None:
+        actions.append(Output(ports[rule.mirror]))
+    actions += _steps(rule, ports)
+    if rule.allow:
+        if rule.related:
+            actions.append(Set(REG_RELATED, 1))
+        actions.append(Goto(onward))
+    return tuple(actions)
+
+
+def _steps(rule: Rule, ports: dict[str | int, int]) -> Iterator[Action]:
+    last = (
+        len(rule.steps)
+        if rule.allow
+        else max((i + 1 for i, s in enumerate(rule.steps) if isinstance(s, language.ToPort)), default=0)
+    )
+    for step in rule.steps[:last]:  # what follows the last copy of a packet that ends here is for nobody
+        match step:
+            case language.PopVlan():
+                yield PopVlan()
+            case language.PushVlan(tpid):
+                yield PushVlan(tpid)
+            case language.SetField(name, value):
+                text = value_of(name, (value, None))
+                assert not isinstance(text, tuple)
+                yield Set(name, text)
+            case language.ToPort(port):
+                yield Output(ports[port])

@@ -1,0 +1,143 @@
+"""What the reconciler is told and what it wants done: values, each with the session of the switch connection where it has one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pipeline.flow import Flow, Group, Meter
+
+# ---- events ---------------------------------------------------------------------------------------------------------
+
+
+class Entry(NamedTuple):
+    """A key of the store; value None: deleted."""
+
+    key: str
+    value: str | None
+    created: int
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreRead:
+    """A full read of `spec/`, at a revision, and the endpoints that this host has reported on before."""
+
+    entries: tuple[Entry, ...]
+    revision: int
+    reported: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChanged:
+    """Changes of `spec/`, up to a revision."""
+
+    entries: tuple[Entry, ...]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class PortsRead:
+    """All endpoint ports that the switch has (endpoint id -> ofport) and the tunnel port."""
+
+    ports: dict[str, int]
+    tunnel: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A switch connection begins."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection is gone."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBack:
+    """What the switch holds: the cookies of all flows, the ids of all groups, the meters."""
+
+    session: int
+    cookies: frozenset[int]
+    groups: frozenset[int]
+    meters: frozenset[Meter] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The bundle in flight is in."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The bundle in flight was refused as a whole; `cookies` are the flows at fault: they are left out from now on."""
+
+    session: int
+    cookies: tuple[int, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Time to compare with the switch again."""
+
+
+Event = StoreRead | StoreChanged | PortsRead | Connected | Disconnected | ReadBack | Committed | Refused | Audit
+
+# ---- effects --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AskReadBack:
+    """Ask the switch for its flows and groups."""
+
+    session: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Send the meters, which cannot be in a bundle, and then one atomic bundle: groups+, flows+, flows-, groups-."""
+
+    session: int
+    groups: tuple[Group, ...]
+    flows: tuple[Flow, ...]
+    deletes: tuple[int, ...]
+    group_deletes: tuple[int, ...]
+    meters: tuple[Meter, ...] = ()  # new ones
+    meter_changes: tuple[Meter, ...] = ()
+    meter_deletes: tuple[int, ...] = ()  # not to be sent with this: `DropMeters` follows once the flows are gone
+
+
+@dataclass(frozen=True, slots=True)
+class DropMeters:
+    """Delete meters that no flow uses any more."""
+
+    session: int
+    meter_ids: tuple[int, ...]
+
+
+class EndpointState(NamedTuple):
+    """What to report of a local endpoint; state None: it is gone, and so is its report."""
+
+    id: str
+    state: str | None
+    reason: str | None
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Tell the store which revision is applied and how the touched local endpoints are."""
+
+    revision: int
+    endpoints: tuple[EndpointState, ...]
+
+
+Effect = AskReadBack | Commit | DropMeters | Report
