@@ -7,13 +7,14 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Query
 from fastapi.responses import PlainTextResponse
 
+from agent import acls, status, trace
 from agent import apply as applying
-from agent import status, trace
 from agent.sand import WAIT_LIMIT_S, Apply, HostTrace, Trace
 from agent.service import Agent
 from agent.switch import Switch, read
 from specs.document import diff, export, parse
 from specs.errors import NotFound, Unavailable
+from specs.records import Endpoint
 
 Forwarded = Annotated[str | None, Header(alias="X-Warren-Forwarded", include_in_schema=False)]
 
@@ -100,5 +101,10 @@ def add(app: FastAPI, agent: Agent) -> None:
     def whole_trace(body: Trace) -> dict[str, Any]:
         """Follow a packet between two endpoints, through the tunnel too."""
         source, target = agent.endpoint(body.src), agent.endpoint(body.dst)
+        return traced(source, target, body.proto, body.port)
+
+    def traced(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> dict[str, Any]:
         there = agent.host_record(target.host)
-        return trace.follow(source, target, body.proto, body.port, str(there.vtep), trace_at)
+        return trace.follow(source, target, proto, port, str(there.vtep), trace_at)
+
+    acls.add(app, agent, switch, lambda host, path: ask(host, "GET", path), traced)

@@ -27,6 +27,7 @@ from specs.records import (
     Ofport,
     Range4,
     Range6,
+    Vlan,
     Vni,
     veth_mac,
 )
@@ -57,6 +58,8 @@ class NetworkCreate(_Body):
     ipv6_range: Range6 | None = None
     ipv6_gateway: Cidr6 | None = None
     mtu: Mtu | None = None
+    vlan: Vlan | None = None
+    vlan_transparent: bool = False
     default_acl: AclNames = ()
     vlan_out_acl: AclNames = ()
     nat_acl: AclNames = ()
@@ -156,6 +159,8 @@ def network_out(network: Network) -> dict[str, Any]:
         "ipv6_range": data.get("ipv6_range", ""),
         "ipv6_gateway": data.get("ipv6_gateway", ""),
         "mtu": network.mtu,
+        "vlan": network.vlan,
+        "vlan_transparent": network.vlan_transparent,
         "default_acl": list(network.default_acl),
         "vlan_out_acl": list(network.vlan_out_acl),
         "nat_acl": list(network.nat_acl),

@@ -24,6 +24,7 @@ def create(
     ipv6: Annotated[str | None, typer.Option(help="IPv6 address (default: a free one).")] = None,
     mac: Annotated[str | None, typer.Option(help="MAC address (default: from the address).")] = None,
     interface: Annotated[str | None, typer.Option(help="Name of the interface (default: the next free ethN).")] = None,
+    acl: Annotated[list[str], typer.Option(help="ACL over what it sends; may be repeated, first match wins.")] = [],  # noqa: B006
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
     json: Json = False,
 ) -> None:
@@ -31,7 +32,7 @@ def create(
     agent = client(context)
     body = stated(
         network_id=agent.get(f"/networks/{network}")["network"]["id"], name=name, hostname=host, ipv4_address=ip,
-        ipv6_address=ipv6, mac_address=mac, interface=interface, labels=labels(label),
+        ipv6_address=ipv6, mac_address=mac, interface=interface, labels=labels(label), acls=acl or None,
     )  # fmt: skip
     body |= {"activate": netns is not None}
     if netns is not None:

@@ -23,6 +23,10 @@ def create(
     ipv6_gateway: Annotated[str | None, typer.Option(help="IPv6 gateway with prefix length.")] = None,
     vni: Annotated[int | None, typer.Option(help="VXLAN network identifier (default: a free one).")] = None,
     mtu: Annotated[int | None, typer.Option(help="MTU in bytes, at most what the underlay carries.")] = None,
+    vlan: Annotated[int | None, typer.Option(help="VLAN id on physical ports and trunks (default: 100).")] = None,
+    vlan_transparent: Annotated[bool, typer.Option(help="Let containers use VLAN tags of their own.")] = False,
+    default_acl: Annotated[list[str], typer.Option(help="ACL of endpoints that name none; may be repeated.")] = [],  # noqa: B006
+    vlan_out_acl: Annotated[list[str], typer.Option(help="ACL over what endpoints receive; may be repeated.")] = [],  # noqa: B006
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
     wait: Wait = False,
     timeout: Timeout = 30.0,
@@ -32,7 +36,7 @@ def create(
     agent = client(context)
     body = stated(
         name=name, ip_range=ip_range, gateway=gateway, ipv6_range=ipv6_range, ipv6_gateway=ipv6_gateway,
-        vxlan_vni=vni, mtu=mtu, labels=labels(label),
+        vxlan_vni=vni, mtu=mtu, vlan=vlan, vlan_transparent=vlan_transparent or None, labels=labels(label), default_acl=default_acl or None, vlan_out_acl=vlan_out_acl or None,
     )  # fmt: skip
     network = agent.post("/networks", body)["network"]
     if wait:

@@ -39,6 +39,7 @@ from specs.records import (
     Range4,
     Range6,
     Record,
+    Vlan,
     Vni,
     invalid,
 )
@@ -77,6 +78,8 @@ class NetworkItem(_Item):
     ipv6_range: Range6 | None = None
     ipv6_gateway: Cidr6 | None = None
     mtu: Mtu | None = None
+    vlan: Vlan | None = None
+    vlan_transparent: bool = False
     default_acl: AclNames = ()
     vlan_out_acl: AclNames = ()
     nat_acl: AclNames = ()

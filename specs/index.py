@@ -291,7 +291,9 @@ class Index:
         if self.policies.stateful(network_id):
             zone, related = self._zones[network_id], related_vni(network, self._vnis)
         ports, out = tuple(sorted(self.ports[e] for e in local)), number(receives(network))
-        return NetworkView(network_id, network.vxlan_vni, ports, tuple(sorted(vteps)), zone, related, out)
+        return NetworkView(
+            network_id, network.vxlan_vni, ports, tuple(sorted(vteps)), zone, related, out, network.vlan_transparent
+        )
 
     def _endpoint_view(self, endpoint_id: str) -> EndpointView | None:
         if endpoint_id not in self._winners:

@@ -99,6 +99,7 @@ Cidr4 = Annotated[IPv4Interface, BeforeValidator(_text)]
 Cidr6 = Annotated[IPv6Interface, BeforeValidator(_text)]
 Labels = dict[str, str]
 METER_ID_FIRST, METER_ID_LAST = 1, 32_768
+Vlan = Annotated[int, Field(ge=1, le=4094)]
 MeterId = Annotated[int, Field(ge=METER_ID_FIRST, le=METER_ID_LAST)]
 MeterRate = Annotated[int, Field(ge=1, le=0xFFFF_FFFF)]
 MeterBurst = Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
@@ -162,6 +163,8 @@ class Network(Record):
     ipv6_range: Range6 | None = None
     ipv6_gateway: Cidr6 | None = None
     mtu: Mtu | None = None
+    vlan: Vlan | None = None
+    vlan_transparent: bool = False
     default_acl: AclNames = ()
     vlan_out_acl: AclNames = ()
     nat_acl: AclNames = ()

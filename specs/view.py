@@ -38,6 +38,7 @@ class EndpointView:
     vtep: str | None
     policy_in: int = 0  # PolicyKey.number of what decides over what it sends and receives; 0: everything passes
     policy_out: int = 0
+    transparent: bool = False  # tagged frames pass too, held to the MAC alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,7 @@ class NetworkView:
     zone: int = 0  # of connection tracking; 0: nothing here asks for it
     related_vni: int = 0  # by which other hosts know packets of `allow_related` rules
     policy_out: int = 0
+    transparent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +231,7 @@ def view(snapshot: Snapshot, host: str, ports: Mapping[str, int], tunnel_ofport:
             NetworkView(
                 network_id, network.vxlan_vni, tuple(sorted(ports[e.id] for e in local)), tuple(sorted(vteps)),
                 zone[network_id] if stateful else 0, related_vni(network, vni_taken) if stateful else 0, out,
+                network.vlan_transparent,
             )
         )  # fmt: skip
         for endpoint in local:
@@ -272,5 +275,7 @@ def endpoint_view(
         network.ip_range is not None or network.ipv6_range is not None,
         ofport,
         vtep_address,
-        *map(number, keys),
+        number(keys[0]),
+        number(keys[1]),
+        network.vlan_transparent,
     )

@@ -20,7 +20,7 @@ ALLOWED = {
     "mirror": {"specs", "pipeline"},
     "controller": {"specs", "pipeline", "acl", "mirror", "ovsdb"},
     "ovsdb": {"specs"},
-    "agent": {"specs", "pipeline", "controller", "ovsdb"},
+    "agent": {"specs", "pipeline", "acl", "controller", "ovsdb"},
     "cli": {"specs", "lab"},
     "lab": {"specs", "cli", "ovsdb"},
     "tools": {"specs", "cli"},
@@ -37,11 +37,13 @@ DOORS = {
 AGENT_MAY = ("controller.compile", "controller.explain")
 PURE = (
     "pipeline/",
-    "acl/",
+    "acl/compile.py",
+    "acl/evaluate.py",
     "mirror/",
     "controller/features/",
     "controller/compile.py",
     "controller/events.py",
+    "controller/glimpse.py",
     "controller/reconcile.py",
     "controller/explain.py",
 )

@@ -35,6 +35,7 @@ from controller.events import (
     StoreChanged,
     StoreRead,
 )
+from controller.glimpse import Limiter, describe
 from controller.reconcile import Phase, Reconciler
 from ovsdb.client import Ovsdb
 from ovsdb.rows import TUNNEL_PORT
@@ -63,6 +64,7 @@ class Overlay(app_manager.RyuApp):
         self.ovsdb_changed = hub.Event()
         self.feed_out: Any = None
         self.last_status: dict[str, Any] = {}
+        self.limiter = Limiter()
         self.arrived: deque[tuple[int, float]] = deque()  # revisions on their way to the switch, and when etcd told them
 
     def start(self) -> None:
@@ -231,6 +233,17 @@ class Overlay(app_manager.RyuApp):
     def _meter_stats(self, event: Any) -> None:
         message = event.msg
         message.datapath.warren_session.meter_stats(message.body, bool(message.flags & wire.ofp.OFPMPF_REPLY_MORE))
+
+    @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)
+    def _packet_in(self, event: Any) -> None:
+        """A rule with `log: true` has met a packet."""
+        flow = self.reconciler.flows.get(event.msg.cookie)
+        if flow is None or flow.origin.kind != "acl":
+            return
+        left_out = self.limiter.pass_(flow.origin.name, time.monotonic())
+        if left_out is not None:
+            packet = describe(bytes(event.msg.data))
+            log.info("acl.hit rule=%s left_out=%d packet=%s", flow.origin.name, left_out, packet)
 
     @set_ev_cls(ofp_event.EventOFPBundleCtrlMsg, MAIN_DISPATCHER)
     def _bundle(self, event: Any) -> None:

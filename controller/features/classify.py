@@ -12,15 +12,13 @@ UNTAGGED = 0x0000
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
-    """An endpoint's port speaks for its network, untagged."""
-    if e.ofport is not None:
-        yield Flow(
-            Table.CLASSIFY,
-            100,
-            match(in_port=e.ofport, vlan_vid=UNTAGGED),
-            (Set(REG_NETWORK, e.vni), *([Set(POLICY, e.policy_in)] if e.policy_in else []), Goto(at(Table.SPOOF))),
-            Ref("endpoint", e.id),
-        )
+    """An endpoint's port speaks for its network, untagged; in a transparent one with tags, too."""
+    if e.ofport is None:
+        return
+    fields = match(in_port=e.ofport) if e.transparent else match(in_port=e.ofport, vlan_vid=UNTAGGED)
+    policy = (Set(POLICY, e.policy_in),) if e.policy_in else ()
+    enter = (Set(REG_NETWORK, e.vni), *policy, Goto(at(Table.SPOOF)))
+    yield Flow(Table.CLASSIFY, 100, fields, enter, Ref("endpoint", e.id))
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:

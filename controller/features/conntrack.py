@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.features.spoof import ICMPV6, IPV4, IPV6
+from controller.features.spoof import ANY_TAG, ICMPV6, IPV4, IPV6
 from pipeline.flow import Ct, Flow, Goto, Ref, Set, match
 from pipeline.tables import (
     CT_ESTABLISHED,
@@ -37,6 +37,9 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         return
     origin = Ref("network", n.id)
     for entered, onward in ((ORIGIN_LOCAL, after(Table.CONNTRACK)), (ORIGIN_TUNNEL, at(Table.FORWARD))):
+        if n.transparent:  # equal addresses under two tags are not one connection
+            tagged = match(reg0=n.vni, reg1=entered, vlan_vid=ANY_TAG)
+            yield Flow(Table.CONNTRACK, UNTRACKED + 1, tagged, (Goto(onward),), origin)
         for icmp_type in NEIGHBOUR_DISCOVERY:
             nd = match(reg0=n.vni, reg1=entered, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
             yield Flow(Table.CONNTRACK, UNTRACKED, nd, (Goto(onward),), origin)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from pipeline.flow import Flow, Goto, Match, Ref, Value, match
-from pipeline.tables import Table, after
+from pipeline.tables import Table, after, at
 from specs.records import link_local
 from specs.view import EndpointView
 
@@ -15,9 +15,12 @@ ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT, MLD2_REPORT = 134, 
 ABSENT = "00:00:00:00:00:00"  # how OVS shows a link-layer option that a message does not have
 LINK_PROTOCOLS = ("01:80:c2:00:00:00", "ff:ff:ff:ff:ff:f0")  # IEEE 802.1D: bridges never forward these
 
+ANY_TAG = (0x1000, 0x1000)
+
 OWN = 100  # the endpoint's own addresses
 REFUSE = 90  # protocols whose other senders are refused
 OTHER = 80  # anything else with the right MAC
+TAGGED = 105
 NEVER = 110  # refused whoever sends it
 
 _NEXT = (Goto(after(Table.SPOOF)),)
@@ -42,6 +45,8 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         return Flow(Table.SPOOF, priority, _from(e, **fields), _NEXT, origin)
 
     yield own(OTHER)
+    if e.transparent:  # what is inside a tag has addresses of its own: no answers from the ARP table either
+        yield Flow(Table.SPOOF, TAGGED, _from(e, vlan_vid=ANY_TAG), (Goto(at(Table.CONNTRACK)),), origin)
     if not e.bound:
         return
     for eth_type in (ARP, IPV4, IPV6):

@@ -59,6 +59,13 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("db-3", "amber", "h3", 5, 2, v6=False, labels={"role": "db"}),
         worlds.endpoint("lost", "amber", "h1", 6, 3, v6=False, acls=("nowhere",)),
     ],
+    # tagged frames of containers pass as they are, many VLANs inside one VNI
+    "transparent": [
+        *HOSTS,
+        worlds.network("amber", 7, v6=False, transparent=True),
+        worlds.endpoint("one", "amber", "h1", 2, 1, v6=False),
+        worlds.endpoint("two", "amber", "h2", 3, 1, v6=False),
+    ],
     # second has first's MAC: it is closed everywhere
     "conflict": [
         *HOSTS,

@@ -37,10 +37,17 @@ def tenant(acls: tuple[str, ...]) -> tuple[str, str]:
 
 
 def network(
-    name: str, vni: int, v4: bool = True, v6: bool = True, default: tuple[str, ...] = (), out: tuple[str, ...] = ()
+    name: str,
+    vni: int,
+    v4: bool = True,
+    v6: bool = True,
+    default: tuple[str, ...] = (),
+    out: tuple[str, ...] = (),
+    transparent: bool = False,
 ) -> tuple[str, str]:
     """A store entry."""
     data: dict[str, Any] = {"id": name, "name": name, "vxlan_vni": vni, "default_acl": default, "vlan_out_acl": out}
+    data["vlan_transparent"] = transparent
     if v4:
         data |= {"ip_range": "10.0.0.0/24", "gateway": "10.0.0.1/24"}
     if v6:
@@ -101,7 +108,7 @@ meters = st.builds(meter, st.sampled_from(METERS), st.integers(1, 3))
 tenants = st.builds(tenant, lists)
 hosts = st.builds(host, st.sampled_from(HOSTS), st.sampled_from(("198.18.0.11", "198.18.0.12", "198.18.0.13")), lists)
 networks = st.builds(
-    network, st.sampled_from(NETWORKS), st.sampled_from((7, 8, 65_542, 7 ^ 1 << 23)), mostly, mostly, lists, lists
+    network, st.sampled_from(NETWORKS), st.sampled_from((7, 8, 65_542, 7 ^ 1 << 23)), mostly, mostly, lists, lists, st.booleans()
 )
 endpoints = st.builds(
     endpoint,

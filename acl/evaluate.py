@@ -1,0 +1,132 @@
+"""What a list of rules says of one packet, straight from the rules: nothing here knows flows, tables or priorities. Pure.
+
+The compiler (acl/compile.py) is held against this, by property tests and by every `warren acl check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any
+
+from specs.acl import FieldMatch, Rule, Who
+from specs.acl_actions import PopVlan, PushVlan, SetField, ToPort
+from specs.fields import CT_BITS, CT_TRACKED, FIELDS, VLAN_PRESENT
+
+Members = Callable[[Who], Collection[IPv4Network | IPv6Network]]
+PORTS = frozenset({"tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst"})
+_ICMP = {"icmpv4_type", "icmpv4_code", "icmpv6_type", "icmpv6_code", "ipv6_nd_target", "ipv6_nd_sll", "ipv6_nd_tll"}
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A packet: the fields that it has, as integers; its VLAN tags (tpid, vid, pcp), outermost first; whether it is a fragment
+    (`no`, `first`, `later`); and what connection tracking says of it (None: nobody asked)."""
+
+    fields: Mapping[str, int] = field(default_factory=dict)
+    tags: tuple[tuple[int, int, int], ...] = ()
+    frag: str = "no"
+    states: frozenset[str] | None = None
+
+    def get(self, name: str) -> int | None:
+        """A field's value; None where the packet does not have it."""
+        if name == "vlan_vid":
+            return VLAN_PRESENT | self.tags[0][1] if self.tags else 0
+        if name == "vlan_pcp":
+            return self.tags[0][2] if self.tags else None
+        if name == "ct_state":
+            return 0 if self.states is None else CT_TRACKED | sum(CT_BITS[state] for state in self.states)
+        if self.frag == "later" and name in PORTS | _ICMP and name in self.fields:
+            return 0  # only the first fragment carries what comes after the IP header
+        return self.fields.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a packet. `rule` None: no rule matched. `packet` is what goes on when it is allowed."""
+
+    allow: bool
+    acl: str | None
+    rule: int | None
+    related: bool
+    meter: str | None
+    outputs: tuple[tuple[str | int, Packet], ...]
+    packet: Packet
+
+
+def evaluate(rules: Sequence[tuple[str, int, Rule]], sent: Packet, members: Members) -> Verdict:
+    """The first rule that matches decides; without one the packet is denied."""
+    for acl, number, rule in rules:
+        if matches(rule, sent, members):
+            outputs, left = _carried_out(rule, sent)
+            return Verdict(rule.allow, acl, number, rule.allow and rule.related, rule.meter, outputs, left)
+    return Verdict(False, None, None, False, None, (), sent)
+
+
+def matches(rule: Rule, sent: Packet, members: Members) -> bool:
+    """Whether a rule is about a packet."""
+    if not any(all(sent.get(name) == value for name, value in variant) for variant in rule.variants):
+        return False
+    if not all(_field(match, sent) for match in rule.fields):
+        return False
+    if rule.states and (sent.states is None or not sent.states & set(rule.states)):
+        return False
+    ends = ((rule.source, "src"), (rule.target, "dst"))
+    return all(who is None or _among(sent, end, members(who)) for who, end in ends)
+
+
+def _field(match: FieldMatch, sent: Packet) -> bool:
+    value = sent.get(match.name)
+    if value is None:
+        return False
+    return any(value == want if mask is None else value & mask == want for want, mask in match.alternatives)
+
+
+def _among(sent: Packet, end: str, prefixes: Collection[IPv4Network | IPv6Network]) -> bool:
+    v4, v6 = sent.get(f"ipv4_{end}"), sent.get(f"ipv6_{end}")
+    if v4 is not None:
+        return any(IPv4Address(v4) in prefix for prefix in prefixes if prefix.version == 4)
+    return v6 is not None and any(IPv6Address(v6) in prefix for prefix in prefixes if prefix.version == 6)
+
+
+def _carried_out(rule: Rule, sent: Packet) -> tuple[tuple[tuple[str | int, Packet], ...], Packet]:
+    outputs: list[tuple[str | int, Packet]] = [] if rule.mirror is None else [(rule.mirror, sent)]
+    now = sent
+    for step in rule.steps:
+        match step:
+            case ToPort(port):
+                outputs.append((port, now))
+            case PopVlan():
+                now = replace(now, tags=now.tags[1:])
+            case PushVlan(tpid):
+                vid, pcp = now.tags[0][1:] if now.tags else (0, 0)  # a new tag begins as a copy (OpenFlow 1.4, 5.9.2)
+                now = replace(now, tags=((tpid, vid, pcp), *now.tags))
+            case SetField(name, value):
+                now = _set(now, name, value)
+    return tuple(outputs), now
+
+
+def _set(now: Packet, name: str, value: int) -> Packet:
+    if name in ("vlan_vid", "vlan_pcp"):
+        if not now.tags:
+            return now if name == "vlan_pcp" else replace(now, tags=((0x8100, value & 0xFFF, 0),))
+        tpid, vid, pcp = now.tags[0]
+        outer = (tpid, value & 0xFFF, pcp) if name == "vlan_vid" else (tpid, vid, value)
+        return replace(now, tags=(outer, *now.tags[1:]))
+    if name not in now.fields or (now.frag == "later" and name in PORTS | _ICMP):
+        return now  # a packet without the field stays as it is
+    return replace(now, fields={**now.fields, name: value})
+
+
+def packet(
+    *, tags: tuple[tuple[int, int, int], ...] = (), frag: str = "no", states: Collection[str] | None = None, **values: Any
+) -> Packet:
+    """A packet from values as people write them: MACs and addresses as text."""
+    found = {}
+    for name, value in values.items():
+        kind = FIELDS[name].kind
+        if isinstance(value, str):
+            value = int(value.replace(":", ""), 16) if kind == "mac" else int(ip_address(value))
+        found[name] = value
+    return Packet(found, tags, frag, None if states is None else frozenset(states))
