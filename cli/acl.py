@@ -80,7 +80,7 @@ def import_(
     timeout: Timeout = 30.0,
 ) -> None:
     """Take ACLs, meters and their use on ports and VLANs from a faucet.yaml; says line by line what is taken and what is not."""
-    from cli import acl_import  # type: ignore[attr-defined]
+    from cli import acl_import
 
     agent = client(context)
     found = acl_import.load(file)

@@ -21,7 +21,7 @@ ALLOWED = {
     "controller": {"specs", "pipeline", "acl", "mirror", "ovsdb"},
     "ovsdb": {"specs"},
     "agent": {"specs", "pipeline", "acl", "controller", "ovsdb"},
-    "cli": {"specs", "lab"},
+    "cli": {"specs", "acl", "lab"},
     "lab": {"specs", "cli", "ovsdb"},
     "tools": {"specs", "cli"},
 }

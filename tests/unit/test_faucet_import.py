@@ -245,6 +245,11 @@ def test_names_become_names_that_warren_has() -> None:
     assert {"acls.a b", "dps.s.interfaces.2.acl_in"} <= set(notes(result, taken=False))
 
 
+def test_an_empty_rule_drops() -> None:
+    (acl,) = acls("  a: [{rule: {}}, {rule: null, cookie: 1, tcp_dst: null}]").acls
+    assert acl.rules == ({"actions": {"allow": 0}}, {"cookie": 1})
+
+
 # ---- what Warren refuses, and FAUCET does not -------------------------------------------------------------------------
 
 
