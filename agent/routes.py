@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Query
@@ -9,6 +10,7 @@ from fastapi.responses import PlainTextResponse
 
 from agent import acls, status, trace
 from agent import apply as applying
+from agent.preview import differences, preview
 from agent.sand import WAIT_LIMIT_S, Apply, HostTrace, Trace
 from agent.service import Agent
 from agent.switch import Switch, read
@@ -67,7 +69,11 @@ def add(app: FastAPI, agent: Agent) -> None:
             touched = applying.apply(agent.specs, current, changes, agent.known.wrote)
             if body.wait_s:
                 late = status.wait(store, agent.known, body.wait_s, touched)
-        return {"changes": [change.data() for change in changes], "late": late}
+        found: dict[str, Any] = {"changes": [change.data() for change in changes], "late": late}
+        if body.dry_run:
+            pairs, skipped = differences(current, preview(current, changes))
+            found |= {"pairs": [asdict(pair) for pair in pairs], "pairs_not_compared": skipped}
+        return found
 
     @app.get("/export", tags=["Warren"], response_class=PlainTextResponse)
     def export_document() -> PlainTextResponse:

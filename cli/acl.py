@@ -119,7 +119,7 @@ _THEN = ("actions", "log", "allow_related")
 
 def _rule(rule: dict[str, Any]) -> tuple[str, str]:
     """A rule as two lines of words."""
-    when = ", ".join(f"{key} {_word(value)}" for key, value in rule.items() if key not in (*_THEN, "description", "cookie"))
+    when = ", ".join(_field(key, value) for key, value in rule.items() if key not in (*_THEN, "description", "cookie"))
     actions = rule.get("actions") or ({"allow": 1} if rule.get("allow_related") else {"allow": 0})
     then = ["log"] if rule.get("log") else []
     then += [f"{key} {_word(value)}" for key, value in actions.items() if key not in ("allow", "force_port_vlan")]
@@ -135,6 +135,12 @@ def _word(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(_word, value))
     return str(value)
+
+
+def _field(name: str, value: Any) -> str:
+    """Ethernet types are known by their hexadecimal names."""
+    hexed = name in ("dl_type", "eth_type") and isinstance(value, int)
+    return f"{name} {value:#06x}" if hexed else f"{name} {_word(value)}"
 
 
 def _print_check(found: dict[str, Any]) -> None:

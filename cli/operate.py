@@ -30,12 +30,16 @@ def apply(
     body = {"document": _read(file), "prune": prune, "dry_run": dry_run}
     if wait:
         body["wait_s"] = timeout
-    answer = agent.post("/apply", body)
+    try:
+        answer = agent.post("/apply", body)
+    except Failure as failure:  # what is wrong with the document begins with its line
+        raise Failure(f"{file}: {failure}" if str(failure).startswith("line ") else str(failure)) from None
     changes = answer["changes"]
     if json:
         show.as_json(changes)
     else:
         _print_changes(changes)
+        _print_pairs(answer.get("pairs", []), answer.get("pairs_not_compared", 0))
     if answer["late"]:
         raise Failure(f"not done after {timeout:g} s: {', '.join(answer['late'])} (warren status tells more)")
 
@@ -48,6 +52,15 @@ def _print_changes(changes: list[dict[str, Any]]) -> None:
                 print(f"    {field}: {value['old']} -> {value['new']}")
     if not changes:
         print("nothing to change")
+
+
+def _print_pairs(pairs: list[dict[str, Any]], skipped: int) -> None:
+    if pairs:
+        rows = [(pair["src"], pair["dst"], ", ".join(pair["allowed"]), ", ".join(pair["denied"])) for pair in pairs]
+        print("\nbetween endpoints this would change:")
+        show.table(("FROM", "TO", "NEWLY ALLOWED", "NEWLY DENIED"), rows, "")
+    if skipped:
+        print(f"{skipped} pairs of endpoints were not compared: there are too many")
 
 
 def export(context: typer.Context, json: Json = False) -> None:

@@ -98,10 +98,12 @@ def _unwrapped(item: Any, path: str) -> dict[str, Any]:
         beside = next((key for key in item if key != "rule"), None)
         if beside is not None:
             raise Invalid(f"{path}.{beside}", item[beside], f"{beside} inside `rule:` (FAUCET ignores it there)")
-        return dict(item["rule"])
+        return dict(item["rule"]) or {"actions": {"allow": 0}}  # empty: it drops everything
     if "rule" in item and item["rule"] is not None:
         raise Invalid(f"{path}.rule", item["rule"], "a mapping of match fields and actions")
-    return {key: value for key, value in item.items() if key != "rule" and value is not None}
+    if "rule" in item:  # FAUCET's third way: what stands beside a null rule is the rule
+        return {key: value for key, value in item.items() if value is not None} or {"actions": {"allow": 0}}
+    return dict(item)
 
 
 def parse_rule(data: Mapping[str, Any], path: str) -> Rule:
@@ -153,6 +155,8 @@ def _who(data: Any, path: str) -> Who:
         raise Invalid(f"{path}.{kind}", value, expected)
     if kind == "cidr":
         try:
+            if "%" in value:
+                raise ValueError("it has a scope")
             return Who(cidr=ip_network(value))
         except ValueError as error:
             raise Invalid(f"{path}.cidr", value, f"an IPv4 or IPv6 range without host bits ({error})") from None
@@ -242,6 +246,8 @@ def _cookie(value: Any, path: str) -> int | None:
 
 
 def _description(value: Any, path: str) -> str:
+    if value is None:
+        return ""
     if not isinstance(value, str) or len(value) > 255:
         raise Invalid(path, value, "text of at most 255 characters")
     return value

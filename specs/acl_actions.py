@@ -56,9 +56,9 @@ def parse_actions(data: Mapping[str, Any], related: bool, path: str) -> dict[str
         if key in actions and not isinstance(actions[key], int):
             raise Invalid(f"{path}.{key}", actions[key], "1 or 0")
     meter, mirror = actions.get("meter"), actions.get("mirror")
-    if meter is not None and not isinstance(meter, str):
+    if "meter" in actions and not isinstance(meter, str):
         raise Invalid(f"{path}.meter", meter, "the name of a meter")
-    if mirror is not None:
+    if "mirror" in actions:
         mirror = _port(mirror, f"{path}.mirror")
     allow = actions["allow"] == 1 if "allow" in actions else mirror is not None or related
     if related and not allow:

@@ -25,7 +25,10 @@ class Invalid(WarrenError):
 
     def __init__(self, path: str, value: object, expected: str) -> None:
         self.path, self.value, self.expected = path, value, expected
-        shown = repr(value)
+        try:
+            shown = repr(value)
+        except ValueError:  # an integer of thousands of digits
+            shown = "a huge number"
         if len(shown) > 80:
             shown = shown[:77] + "..."
         super().__init__(f"{path}: {shown}: expected {expected}")

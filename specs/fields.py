@@ -130,7 +130,7 @@ EXPECTED = {
 def _one(spec: FieldSpec, value: int | str, path: str) -> Masked:
     if spec.kind in ("mac", "ipv4", "ipv6") and not isinstance(value, str):
         raise Invalid(path, value, EXPECTED[spec.kind])
-    text, slash, mask_text = str(value).strip().partition("/")
+    text, slash, mask_text = (_short(value, path) if isinstance(value, str) else str(value)).strip().partition("/")
     if slash and not spec.maskable:
         raise Invalid(path, value, f"{spec.name} without a mask")
     number = _number(spec, value if isinstance(value, int) else text, path, value)
@@ -146,6 +146,13 @@ def _one(spec: FieldSpec, value: int | str, path: str) -> Masked:
     else:
         mask = _number(spec, mask_text, path, value)
     return (number & mask, None if mask == full else mask)
+
+
+def _short(text: str, path: str) -> str:
+    """Text that can be a number, an address or a MAC: other scripts' digits are none."""
+    if len(text) > 100 or not text.isascii() or "%" in text:
+        raise Invalid(path, text, "a number or an address in ASCII, without a scope")
+    return text
 
 
 def _number(spec: FieldSpec, value: int | str, path: str, shown: Any) -> int:
@@ -197,7 +204,7 @@ def _ports(spec: FieldSpec, value: Any, path: str) -> tuple[Masked, ...]:
         return tuple(found)
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise Invalid(path, value, EXPECTED["port"])
-    first, dash, last = str(value).partition("-")
+    first, dash, last = (_short(value, path) if isinstance(value, str) else str(value)).partition("-")
     if dash and first:
         low, high = (_bounded(_integer(part.strip(), path, value), spec, path, value) for part in (first, last))
         if low > high:

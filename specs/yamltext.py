@@ -11,6 +11,7 @@ from specs.errors import Invalid
 
 SIZE_LIMIT = 8_388_608  # bytes
 DEPTH_LIMIT = 16
+NUMBER_LIMIT = 50  # digits
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -39,7 +40,16 @@ def _mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
     return result
 
 
+def _int(loader: Any, node: yaml.ScalarNode) -> int:
+    if len(node.value) > NUMBER_LIMIT:
+        raise Invalid(
+            f"line {node.start_mark.line + 1}", f"{len(node.value)} digits", f"a number of at most {NUMBER_LIMIT} digits"
+        )
+    return int(node.value, 0)
+
+
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_Loader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
 def load(text: str) -> Any:

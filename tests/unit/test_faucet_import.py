@@ -419,7 +419,7 @@ LAUGHS = "\n".join(["version: &v0 [a, b]", *(f"k{i}: &v{i} [{', '.join([f'*v{i -
         ("acls: " + "{a: " * 70, 1),
         ("acls: [" + "a, " * 300_000 + "a]", 1),
         ("#" * 10_000_001, 1),
-        ("acls:\n a: 1\n a: 2", 3),
+        ("acls:\n a: [{cookie: 1}]\n a: [{cookie: 2}]", 3),
         ("acls:\n\t- a", 2),
         ("acls:\n ? [a]\n : b", 2),
         ("acls:\n <<: 1", 2),

@@ -1,0 +1,55 @@
+"""What a document would newly allow or deny."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agent.preview import Pair, differences, preview
+from specs.document import diff, parse
+from specs.snapshot import snapshot
+from tests.unit import worlds
+
+WEB = [{"from": {"label": "web"}, "to": {"label": "role=db"}, "proto": "tcp", "tcp_dst": 5432, "allow_related": True}]
+STATE = snapshot(
+    (key, value, born)
+    for born, (key, value) in enumerate(
+        (
+            worlds.host("h1", "198.18.0.11"),
+            worlds.acl("web", WEB),
+            worlds.acl("closed", [{"proto": "icmp", "actions": {"allow": 1}}]),
+            worlds.network("amber", 7, v6=False, default=("closed",)),
+            worlds.endpoint("shop", "amber", "h1", 2, 1, v6=False, acls=("web",), labels={"web": ""}),
+            worlds.endpoint("data", "amber", "h1", 3, 2, v6=False, labels={"role": "db"}),
+            worlds.endpoint("other", "amber", "h1", 4, 3, v6=False),
+        ),
+        1,
+    )
+)
+
+
+def changed(**sections: Any) -> list[Pair]:
+    found, skipped = differences(STATE, preview(STATE, diff(parse(json.dumps(sections)), STATE)))
+    assert skipped == 0
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sections", "pairs"),
+    [
+        ({"acls": {"web": [*WEB, {"proto": "icmp", "actions": {"allow": 1}}]}},
+         [Pair("shop", "data", ("icmp",), ()), Pair("shop", "other", ("icmp",), ())]),
+        ({"acls": {"web": [{**WEB[0], "tcp_dst": 80}]}}, [Pair("shop", "data", ("tcp 80",), ("tcp 5432",))]),
+        ({"endpoints": [{"id": "other", "network": "amber", "host": "h1", "labels": {"role": "db"}}]},
+         [Pair("shop", "other", ("tcp 5432",), ())]),
+        ({"endpoints": [{"id": "data", "network": "amber", "host": "h1", "acls": ["nowhere"]}]},
+         [Pair("data", "shop", (), ("icmp",)), Pair("data", "other", (), ("icmp",))]),
+        ({"acls": {"web": WEB}}, []),
+        ({"networks": [{"name": "fresh", "ip_range": "10.9.0.0/24"}]}, []),
+    ],
+    ids=range(6),
+)  # fmt: skip
+def test_pairs(sections: dict[str, Any], pairs: list[Pair]) -> None:
+    assert set(changed(**sections)) == set(pairs)
