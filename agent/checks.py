@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection
 from ipaddress import ip_network
 from typing import Any
 
-from acl.evaluate import Packet, Verdict, evaluate, packet
 from pydantic import BaseModel, ConfigDict
 
+from acl.evaluate import Packet, Verdict, evaluate, packet
 from specs.acl import Rule, Who
 from specs.errors import Conflict, Invalid, NotFound
 from specs.policy import PolicyKey, Prefix, keys_of
