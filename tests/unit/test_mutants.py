@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+INDEX = "tests/unit/test_index.py"
 COPIED = ("specs", "pipeline", "acl", "mirror", "controller", "tests", "docs")
 
 
@@ -32,17 +33,17 @@ MUTANTS = (
     Mutant("controller/reconcile.py", "gone = set(self._modified) - {entry.key for entry in entries}", "gone = set[str]()"),
     Mutant("controller/reconcile.py", "self.installed = {cookie for cookie in cookies if is_ours(cookie)}", "self.installed = set(cookies)"),
     Mutant("specs/index.py", "self._dirty |= self._of_network.get(network_id, set())", "pass"),
-    Mutant("specs/index.py", "whole |= self._members.get(network_id, set())", "pass"),
+    Mutant("specs/index.py", "whole |= self._members.get(network_id, set())", "pass", INDEX),
     Mutant("specs/index.py", "pending.extend(claims(self._placed[endpoint_id]))", "pass"),
     Mutant("specs/index.py", "del self._remote[network_id][host]", "pass"),
-    Mutant("specs/index.py", "self._dirty |= self._of_host.get(decoded.id, set())", "pass"),
+    Mutant("specs/index.py", "self._dirty |= self._of_host.get(decoded.id, set())", "pass", INDEX),
     Mutant("specs/policies.py", "                self._who[thing].add(endpoint_id)\n                self.touch(thing)",
-           "                self._who[thing].add(endpoint_id)"),
-    Mutant("specs/policies.py", "flipped |= users", "pass"),
-    Mutant("specs/policies.py", "                del used[name]\n", "                pass\n"),
-    Mutant("specs/index.py", "self._dirty_networks |= self.policies.networks_using(decoded.id)", "pass"),
-    Mutant("specs/index.py", "self.policies.touch((decoded.kind, decoded.id))", "pass"),
-    Mutant("specs/index.py", "self._dirty_networks |= {n for n in found if found[n] != self._zones.get(n)}", "pass"),
+           "                self._who[thing].add(endpoint_id)", INDEX),
+    Mutant("specs/policies.py", "flipped |= users", "pass", INDEX),
+    Mutant("specs/policies.py", "                del used[name]\n", "                pass\n", INDEX),
+    Mutant("specs/index.py", "self._dirty_networks |= self.policies.networks_using(decoded.id)", "pass", INDEX),
+    Mutant("specs/index.py", "self.policies.touch((decoded.kind, decoded.id))", "pass", INDEX),
+    Mutant("specs/index.py", "self._dirty_networks |= {n for n in found if found[n] != self._zones.get(n)}", "pass", INDEX),
     Mutant("pipeline/flow.py", "digest = _digest48((self.table, self.priority, self.match, self.actions, self.origin))",
            "digest = _digest48((self.table, self.priority, self.match, self.origin))"),
     Mutant("controller/features/forward.py", "match(reg0=e.vni, reg1=ORIGIN_LOCAL, eth_dst=e.mac)", "match(reg0=e.vni, eth_dst=e.mac)",

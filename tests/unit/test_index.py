@@ -1,0 +1,69 @@
+"""The view kept change by change against the full recompute, with policies in use from the beginning: no switch, many cases."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from specs.index import Index
+from specs.policy import PolicyView
+from specs.snapshot import snapshot
+from specs.view import EndpointView, NetworkView, View, view
+from tests.unit import worlds
+
+Change = tuple[str, str | None]
+TUNNEL = 65279
+PLUGGED = {f"e{i}": i + 1 for i in range(4)}
+BEGINNING: tuple[Change, ...] = (
+    *worlds.BEGINNING,
+    worlds.network("blue", 65_542, default=("web",)),  # wants amber's conntrack zone
+    worlds.endpoint("e1", "blue", "h1", 3, 2, labels={"web": ""}),
+    worlds.endpoint("e2", "amber", "h1", 4, 3, acls=("blue:web", "amber:base")),
+    worlds.endpoint("e4", "blue", "h2", 6, 5, labels={"role": "db"}),
+)
+
+written = st.one_of(
+    worlds.endpoints,
+    worlds.endpoints,
+    worlds.acls,
+    worlds.networks,
+    worlds.hosts,
+    worlds.meters | worlds.tenants,
+    worlds.malformed,
+)
+deleted = st.sampled_from(sorted({key for key, _ in BEGINNING})).map(lambda key: (key, None))
+changes = st.lists(st.lists(written | written | deleted, min_size=1, max_size=3) | worlds.quarrels | worlds.ports, max_size=8)
+
+
+@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@given(changes)
+def test_every_change_leads_to_the_full_view(sequence: list[list[Change] | dict[str, int]]) -> None:
+    index = Index("h1")
+    store: dict[str, tuple[str, int]] = {}
+    ports: dict[str, int] = {}
+    revision = 0
+    endpoints: dict[str, EndpointView] = {}
+    networks: dict[str, NetworkView] = {}
+    policies: dict[object, PolicyView] = {}
+    index.tunnel(TUNNEL)
+    for step in (list(BEGINNING), PLUGGED, *sequence):
+        if isinstance(step, dict):
+            for name in worlds.ENDPOINTS:
+                index.port(name, step.get(name))
+            ports = step
+        else:
+            for key, value in step:
+                revision += 1
+                born = store[key][1] if key in store else revision
+                index.put(key, value, born)
+                if value is None:
+                    store.pop(key, None)
+                else:
+                    store[key] = (value, born)
+        delta = index.flush()
+        for mine, told in ((endpoints, delta.endpoints), (networks, delta.networks), (policies, delta.policies)):
+            mine.update(told)  # type: ignore[arg-type]
+        full = view(snapshot((key, value, born) for key, (value, born) in store.items()), "h1", ports, TUNNEL)
+        assert index.view() == full
+        follower = (frozenset(v for v in told.values() if v is not None) for told in (networks, endpoints, policies))
+        assert View("h1", TUNNEL, *follower, full.problems) == full, "the deltas do not add up"
