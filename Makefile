@@ -2,7 +2,7 @@
 VENV := .venv
 KEEP ?=
 
-.PHONY: help install demo test check bench clean
+.PHONY: help install demo test check differential bench clean
 
 help:            ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -23,8 +23,12 @@ test: install check  ## everything
 check: install   ## format, lint, types, architecture: seconds
 	scripts/check $(VENV)
 
+differential: install ## Warren's ACLs against FAUCET's own compiler, in a virtual environment of its own
+	[ -x .venv-faucet/bin/faucet ] || tests/differential/install
+	$(VENV)/bin/python -m pytest -q -s tests/differential
+
 bench: install   ## measure: a table, and benchmarks/results.json
 	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m benchmarks
 
 clean:           ## what was built
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-faucet build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

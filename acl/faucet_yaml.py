@@ -10,7 +10,7 @@ import yaml
 from specs.errors import Invalid
 
 TEXT_LIMIT = 10_000_000  # characters of one file
-NODES_LIMIT = 100_000  # of all files, aliases written out
+NODES_LIMIT = 2_000_000  # of all files, aliases written out
 DEPTH_LIMIT = 64
 NUMBER_LIMIT = 64  # characters
 

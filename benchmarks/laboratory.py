@@ -75,9 +75,9 @@ def _pss(pid: str) -> int:
 
 
 @contextmanager
-def laboratory() -> Iterator[Laboratory]:
-    """A laboratory of two hosts, gone at the end."""
-    plan = LabPlan("b" + uuid.uuid4().hex[:4], 2)
+def laboratory(hosts: int = 2) -> Iterator[Laboratory]:
+    """A laboratory, gone at the end."""
+    plan = LabPlan("b" + uuid.uuid4().hex[:4], hosts)
     run.up(plan)
     try:
         yield Laboratory(plan)

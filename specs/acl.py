@@ -17,7 +17,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, NamedTuple
 
 from specs import fields
-from specs.acl_actions import Step, parse_actions
+from specs.acl_actions import PopVlan, PushVlan, SetField, Step, parse_actions
 from specs.errors import Invalid
 from specs.fields import FIELDS, IPV4, IPV6, ORDER, VLAN_PRESENT, Masked
 
@@ -125,11 +125,13 @@ def parse_rule(data: Mapping[str, Any], path: str) -> Rule:
     source, target = (_who(data[word], f"{path}.{word}") if word in data else None for word in ("from", "to"))
     variants = _variants(data, matched, source, target, path)
     for match in matched.values():
-        _prerequisite(match.name, matched, variants, path)
+        _prerequisites(match.name, matched, variants, f"{path}.{match.name}")
     states = _states(data.get("state"), f"{path}.state")
     if states and "ct_state" in matched:
         raise Invalid(f"{path}.ct_state", "beside state", "one of the two")
     related = _flag(data, "allow_related", path)
+    done = parse_actions(data, related, f"{path}.actions")
+    _applicable(done["steps"], matched, variants, f"{path}.actions.output")
     rest = {"source": source, "target": target, "states": states, "related": related, "log": _flag(data, "log", path)}
     return Rule(
         variants=variants,
@@ -137,7 +139,7 @@ def parse_rule(data: Mapping[str, Any], path: str) -> Rule:
         cookie=_cookie(data.get("cookie"), f"{path}.cookie"),
         description=_description(data.get("description", ""), f"{path}.description"),
         **rest,  # type: ignore[arg-type]
-        **parse_actions(data, related, f"{path}.actions"),
+        **done,
     )
 
 
@@ -193,11 +195,9 @@ def _families(matched: Mapping[str, FieldMatch], source: Who | None, target: Who
         if who is not None and who.cidr is not None:
             families &= {IPV4 if who.cidr.version == 4 else IPV6}
     for name in matched:
-        needs = FIELDS[name].needs
-        if needs is not None and needs[0] == "eth_type":
-            families &= set(needs[1]) or families
-        if name.startswith("icmpv"):
-            families &= {IPV4 if name.startswith("icmpv4") else IPV6}
+        for needed, values in FIELDS[name].needs:
+            if needed == "eth_type":
+                families &= set(values)
     if (source or target) and "eth_type" in matched:
         said = matched["eth_type"].alternatives[0][0]
         if said not in families:
@@ -205,22 +205,48 @@ def _families(matched: Mapping[str, FieldMatch], source: Who | None, target: Who
     return families
 
 
-def _prerequisite(name: str, matched: Mapping[str, FieldMatch], variants: tuple[Any, ...], path: str) -> None:
-    needs = FIELDS[name].needs
-    if needs is None:
-        return
-    needed, values = needs
-    if needed == "vlan_vid":
-        want, mask = matched["vlan_vid"].alternatives[0] if "vlan_vid" in matched else (0, None)
-        if not want & (VLAN_PRESENT if mask is None else VLAN_PRESENT & mask):
-            raise Invalid(f"{path}.{name}", "alone", f"{name} together with vlan_vid (any tag: vlan_vid: '0x1000/0x1000')")
-        return
-    there = [dict(variant).get(needed) for variant in variants if dict(variant).get(needed) is not None]
-    if needed in matched:
-        there = [value for value, mask in matched[needed].alternatives if mask is None]
-    if not there or not all(value in values for value in there):
-        right = " or ".join(hex(value) if needed == "eth_type" else str(value) for value in values)
-        raise Invalid(f"{path}.{name}", "alone", f"{name} together with {needed}: {right} (a switch refuses it otherwise)")
+def _prerequisites(name: str, matched: Mapping[str, FieldMatch], variants: tuple[Any, ...], path: str) -> None:
+    """What a field that is matched or set needs. Raises `Invalid` with `path`."""
+    for needed, values in FIELDS[name].needs:
+        if needed == "vlan_vid":
+            if not _tagged(matched):
+                raise Invalid(path, "alone", f"{name} together with vlan_vid (any tag: vlan_vid: '0x1000/0x1000')")
+            continue
+        there = [dict(variant).get(needed) for variant in variants if dict(variant).get(needed) is not None]
+        if needed in matched:
+            there = [value for value, mask in matched[needed].alternatives if mask is None]
+        if not there or not all(value in values for value in there):
+            right = " or ".join(hex(value) if needed == "eth_type" else str(value) for value in values)
+            raise Invalid(path, "alone", f"{name} together with {needed}: {right} (a switch refuses it otherwise)")
+
+
+def _tagged(matched: Mapping[str, FieldMatch]) -> bool:
+    """Whether only packets with a VLAN tag match."""
+    want, mask = matched["vlan_vid"].alternatives[0] if "vlan_vid" in matched else (0, None)
+    return bool(want & (VLAN_PRESENT if mask is None else VLAN_PRESENT & mask))
+
+
+def _applicable(steps: tuple[Step, ...], matched: Mapping[str, FieldMatch], variants: tuple[Any, ...], path: str) -> None:
+    """A switch takes only actions that suit every packet that matches: it must have the field, and the tag. Raises `Invalid`."""
+    tags = int(_tagged(matched))
+    for step in steps:
+        match step:
+            case PushVlan():
+                tags += 1
+                if tags > 2:
+                    raise Invalid(path, "a third VLAN tag", "at most two: Open vSwitch keeps two")
+            case PopVlan():
+                if not tags:
+                    raise Invalid(path, "pop_vlans", f"a match of vlan_vid for each tag that is taken off ({_ANY_TAG})")
+                tags -= 1
+            case SetField("vlan_vid" | "vlan_pcp"):
+                if not tags:
+                    raise Invalid(path, step.name, f"a match of vlan_vid, or a tag put on before ({_ANY_TAG})")
+            case SetField():
+                _prerequisites(step.name, matched, variants, f"{path}.set_fields.{step.name}")
+
+
+_ANY_TAG = "any tag: vlan_vid: '0x1000/0x1000'"
 
 
 def _states(data: Any, path: str) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ _REFUSED = {
 def parse_actions(data: Mapping[str, Any], related: bool, path: str) -> dict[str, Any]:
     """The fields of a `Rule` that its actions decide. Raises `Invalid`."""
     if "actions" not in data:
-        return {"allow": related}
+        return {"allow": related, "steps": ()}
     actions = data["actions"]
     if not isinstance(actions, Mapping) or not actions:
         raise Invalid(path, actions, f"a mapping with some of {', '.join(_ACTIONS)}")

@@ -20,53 +20,56 @@ Masked = tuple[int, int | None]
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
-    """A field: `kind` says how it is written; `needs` is (field, values), one of which the rule must match exactly."""
+    """A field: `kind` says how it is written; `needs` are (field, values) pairs: the rule must match one of the values exactly."""
 
     name: str
     bits: int
     kind: str = "int"  # int, port, mac, ipv4, ipv6, vlan
     maskable: bool = False
-    needs: tuple[str, tuple[int, ...]] | None = None
+    needs: tuple[tuple[str, tuple[int, ...]], ...] = ()
 
 
-_ETH_IP = ("eth_type", (IPV4, IPV6))
+_IP = (("eth_type", (IPV4, IPV6)),)
+_V4, _V6, _ARP = (("eth_type", (IPV4,)),), (("eth_type", (IPV6,)),), (("eth_type", (ARP,)),)
+_MPLS = (("eth_type", MPLS),)
+_ICMPV4, _ICMPV6 = (*_V4, ("ip_proto", (ICMP,))), (*_V6, ("ip_proto", (ICMPV6,)))
 _SPECS = (
     FieldSpec("in_port", 32, "int"),
     FieldSpec("eth_dst", 48, "mac", True),
     FieldSpec("eth_src", 48, "mac", True),
     FieldSpec("eth_type", 16),
     FieldSpec("vlan_vid", 13, "vlan", True),
-    FieldSpec("vlan_pcp", 3, needs=("vlan_vid", ())),
-    FieldSpec("ip_dscp", 6, needs=_ETH_IP),
-    FieldSpec("ip_ecn", 2, needs=_ETH_IP),
-    FieldSpec("ip_proto", 8, needs=_ETH_IP),
-    FieldSpec("nw_ttl", 8, needs=_ETH_IP),
-    FieldSpec("ipv4_src", 32, "ipv4", True, ("eth_type", (IPV4,))),
-    FieldSpec("ipv4_dst", 32, "ipv4", True, ("eth_type", (IPV4,))),
-    FieldSpec("ipv6_src", 128, "ipv6", True, ("eth_type", (IPV6,))),
-    FieldSpec("ipv6_dst", 128, "ipv6", True, ("eth_type", (IPV6,))),
-    FieldSpec("ipv6_flabel", 20, needs=("eth_type", (IPV6,))),
-    FieldSpec("tcp_src", 16, "port", True, ("ip_proto", (TCP,))),
-    FieldSpec("tcp_dst", 16, "port", True, ("ip_proto", (TCP,))),
-    FieldSpec("udp_src", 16, "port", True, ("ip_proto", (UDP,))),
-    FieldSpec("udp_dst", 16, "port", True, ("ip_proto", (UDP,))),
-    FieldSpec("sctp_src", 16, "port", True, ("ip_proto", (SCTP,))),
-    FieldSpec("sctp_dst", 16, "port", True, ("ip_proto", (SCTP,))),
-    FieldSpec("icmpv4_type", 8, needs=("ip_proto", (ICMP,))),
-    FieldSpec("icmpv4_code", 8, needs=("ip_proto", (ICMP,))),
-    FieldSpec("icmpv6_type", 8, needs=("ip_proto", (ICMPV6,))),
-    FieldSpec("icmpv6_code", 8, needs=("ip_proto", (ICMPV6,))),
-    FieldSpec("arp_op", 16, needs=("eth_type", (ARP,))),
-    FieldSpec("arp_spa", 32, "ipv4", True, ("eth_type", (ARP,))),
-    FieldSpec("arp_tpa", 32, "ipv4", True, ("eth_type", (ARP,))),
-    FieldSpec("arp_sha", 48, "mac", True, ("eth_type", (ARP,))),
-    FieldSpec("arp_tha", 48, "mac", True, ("eth_type", (ARP,))),
-    FieldSpec("ipv6_nd_target", 128, "ipv6", True, ("icmpv6_type", (135, 136))),
-    FieldSpec("ipv6_nd_sll", 48, "mac", True, ("icmpv6_type", (135,))),
-    FieldSpec("ipv6_nd_tll", 48, "mac", True, ("icmpv6_type", (136,))),
-    FieldSpec("mpls_label", 20, needs=("eth_type", MPLS)),
-    FieldSpec("mpls_tc", 3, needs=("eth_type", MPLS)),
-    FieldSpec("mpls_bos", 1, needs=("eth_type", MPLS)),
+    FieldSpec("vlan_pcp", 3, needs=(("vlan_vid", ()),)),
+    FieldSpec("ip_dscp", 6, needs=_IP),
+    FieldSpec("ip_ecn", 2, needs=_IP),
+    FieldSpec("ip_proto", 8, needs=_IP),
+    FieldSpec("nw_ttl", 8, needs=_IP),
+    FieldSpec("ipv4_src", 32, "ipv4", True, _V4),
+    FieldSpec("ipv4_dst", 32, "ipv4", True, _V4),
+    FieldSpec("ipv6_src", 128, "ipv6", True, _V6),
+    FieldSpec("ipv6_dst", 128, "ipv6", True, _V6),
+    FieldSpec("ipv6_flabel", 20, needs=_V6),
+    FieldSpec("tcp_src", 16, "port", True, (("ip_proto", (TCP,)),)),
+    FieldSpec("tcp_dst", 16, "port", True, (("ip_proto", (TCP,)),)),
+    FieldSpec("udp_src", 16, "port", True, (("ip_proto", (UDP,)),)),
+    FieldSpec("udp_dst", 16, "port", True, (("ip_proto", (UDP,)),)),
+    FieldSpec("sctp_src", 16, "port", True, (("ip_proto", (SCTP,)),)),
+    FieldSpec("sctp_dst", 16, "port", True, (("ip_proto", (SCTP,)),)),
+    FieldSpec("icmpv4_type", 8, needs=_ICMPV4),
+    FieldSpec("icmpv4_code", 8, needs=_ICMPV4),
+    FieldSpec("icmpv6_type", 8, needs=_ICMPV6),
+    FieldSpec("icmpv6_code", 8, needs=_ICMPV6),
+    FieldSpec("arp_op", 16, needs=_ARP),
+    FieldSpec("arp_spa", 32, "ipv4", True, _ARP),
+    FieldSpec("arp_tpa", 32, "ipv4", True, _ARP),
+    FieldSpec("arp_sha", 48, "mac", True, _ARP),
+    FieldSpec("arp_tha", 48, "mac", True, _ARP),
+    FieldSpec("ipv6_nd_target", 128, "ipv6", True, (*_ICMPV6, ("icmpv6_type", (135, 136)))),
+    FieldSpec("ipv6_nd_sll", 48, "mac", True, (*_ICMPV6, ("icmpv6_type", (135,)))),
+    FieldSpec("ipv6_nd_tll", 48, "mac", True, (*_ICMPV6, ("icmpv6_type", (136,)))),
+    FieldSpec("mpls_label", 20, needs=_MPLS),
+    FieldSpec("mpls_tc", 3, needs=_MPLS),
+    FieldSpec("mpls_bos", 1, needs=_MPLS),
     FieldSpec("ct_state", 32, "int", True),
 )
 FIELDS: dict[str, FieldSpec] = {spec.name: spec for spec in _SPECS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -52,10 +53,22 @@ _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs) or any(isinstance(v, int) and v.bit_length() > 4 * NUMBER_LIMIT for v in found.values()):
+        raise ValueError("a key twice, or a huge number")
+    return found
+
+
 def load(text: str) -> Any:
     """The data of a text. Raises `Invalid` with the line."""
     if len(text.encode(errors="surrogatepass")) > SIZE_LIMIT:
         raise Invalid("document", f"{len(text)} characters", f"at most {SIZE_LIMIT} bytes")
+    if text.startswith("{"):  # JSON is YAML, and read a hundred times faster; what is wrong with it is told by the slow way
+        try:
+            return json.loads(text, object_pairs_hook=_unique)
+        except (ValueError, RecursionError):
+            pass
     try:
         depth = 0
         for event in yaml.parse(text, _Loader):  # flat: a bomb is seen before anything is built from it

@@ -445,7 +445,8 @@ def test_yaml_that_is_refused(text: str, line: int) -> None:
     assert len(message) < 300
 
 
-def test_the_limit_is_one_for_all_files() -> None:
+def test_the_limit_is_one_for_all_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("acl.faucet_yaml.NODES_LIMIT", 100_000)
     many = "vlans:\n" + "".join(f"  v{i}: {{vid: 1, max_hosts: 1, unicast_flood: true, name: v{i}}}\n" for i in range(9_000))
     assert found(many).notes
     assert "at most" in refused("include: [b.yaml, c.yaml]\n" + many, b=many, c=many)
