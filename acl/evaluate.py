@@ -12,9 +12,10 @@ from typing import Any
 
 from specs.acl import FieldMatch, Rule, Who
 from specs.acl_actions import PopVlan, PushVlan, SetField, ToPort
-from specs.fields import CT_BITS, CT_TRACKED, FIELDS, VLAN_PRESENT
+from specs.fields import CT_BITS, CT_TRACKED, FIELDS, IPV6, VLAN_PRESENT
 
 Members = Callable[[Who], Collection[IPv4Network | IPv6Network]]
+FRAGMENT = 44  # IPv6's fragment header (RFC 8200, 4.5)
 PORTS = frozenset({"tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst"})
 _ICMP = {"icmpv4_type", "icmpv4_code", "icmpv6_type", "icmpv6_code", "ipv6_nd_target", "ipv6_nd_sll", "ipv6_nd_tll"}
 
@@ -37,8 +38,11 @@ class Packet:
             return self.tags[0][2] if self.tags else None
         if name == "ct_state":
             return 0 if self.states is None else CT_TRACKED | sum(CT_BITS[state] for state in self.states)
-        if self.frag == "later" and name in PORTS | _ICMP and name in self.fields:
-            return 0  # only the first fragment carries what comes after the IP header
+        if self.frag == "later" and name in self.fields:
+            if self.fields["eth_type"] == IPV6 and name in PORTS | _ICMP | {"ip_proto"}:
+                return FRAGMENT if name == "ip_proto" else None  # the protocol stands in the first one only (ovs-fields(7))
+            if name in PORTS | _ICMP:
+                return 0  # only the first fragment carries what comes after the IP header
         return self.fields.get(name)
 
 
@@ -100,8 +104,7 @@ def _carried_out(rule: Rule, sent: Packet) -> tuple[tuple[tuple[str | int, Packe
             case PopVlan():
                 now = replace(now, tags=now.tags[1:])
             case PushVlan(tpid):
-                vid, pcp = now.tags[0][1:] if now.tags else (0, 0)  # a new tag begins as a copy (OpenFlow 1.4, 5.9.2)
-                now = replace(now, tags=((tpid, vid, pcp), *now.tags))
+                now = replace(now, tags=((tpid, 0, 0), *now.tags))  # not a copy, as OpenFlow has it: ovs-actions(7)
             case SetField(name, value):
                 now = _set(now, name, value)
     return tuple(outputs), now

@@ -28,6 +28,7 @@ class Session:
         self._commit: Commit | None = None
         self._sent_at = 0.0
         self.bundle_seconds: float | None = None
+        datapath.send(wire.first_fragments_have_ports())
 
     # ---- effects ----------------------------------------------------------------------------------------------------
 

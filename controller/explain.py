@@ -92,7 +92,7 @@ def _addresses(prefix: str, source: IPv4Address | IPv6Address, target: IPv4Addre
 _STEP = re.compile(r"^\s*(\d+)\. (.*?)(?:, )?priority (\d+)(?:, cookie (0x[0-9a-f]+))?$")
 _MISS = re.compile(r"^\s*(\d+)\. No match\.$")
 _BRIDGE = re.compile(r'^\s*bridge\("(.+)"\)$')
-_OUTPUT = re.compile(r"-> output port is (\d+)")
+_OUTPUT = re.compile(r"-> output port is (\d+)|^\s+output:(\d+)$")
 _TUNNEL = re.compile(r"set_field:(\S+)->tun_dst")
 _TUNNEL_ID = re.compile(r"set_field:(\S+)->tun_id")
 _SUMMARY = "Final flow:"  # and lines that follow, until a packet that went through ct is taken up again
@@ -137,8 +137,8 @@ def parse_trace(text: str, known: Mapping[int, Flow], names: Mapping[str, str], 
         if found := _OUTPUT.search(line):
             if number + 1 < len(lines) and skipped in lines[number + 1]:
                 continue
-            outputs.append(int(found[1]))
-            if tunnel is not None and int(found[1]) == tunnel:
+            outputs.append(int(found[1] or found[2]))
+            if tunnel is not None and outputs[-1] == tunnel:
                 vtep = toward
     return Trace(tuple(steps), tuple(outputs), vtep, vni if vtep else None, answered)
 

@@ -211,6 +211,13 @@ def delete_group(group_id: int, xid: int = BUNDLE_XID) -> bytes:
     return _GROUP_MOD.pack(VERSION, ofp.OFPT_GROUP_MOD, 16, xid, ofp.OFPGC_DELETE, ofp.OFPGT_ALL, 0, group_id)
 
 
+def first_fragments_have_ports() -> bytes:
+    """OFPT_SET_CONFIG with OFPC_FRAG_NX_MATCH (nicira-ext.h; `ovs-ofctl set-frags BRIDGE nx-match`): else the ports of a first
+    fragment read 0, and a datagram cut in two walks past every rule about its port."""
+    nx_match, miss_send_len = 3, 128  # the latter is the switch's default
+    return struct.pack("!BBHIHH", VERSION, ofp.OFPT_SET_CONFIG, 12, 0, nx_match, miss_send_len)
+
+
 def meter_mod(meter: Meter, change: bool = False, xid: int = BUNDLE_XID) -> bytes:
     """OFPT_METER_MOD add or modify, with one drop band."""
     command = ofp.OFPMC_MODIFY if change else ofp.OFPMC_ADD

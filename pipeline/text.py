@@ -3,6 +3,7 @@ files and explanations. A test feeds the text to a real switch and reads the sam
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from ipaddress import ip_address
 
@@ -52,9 +53,12 @@ HEX = {"tunnel_id", "reg0", "reg1", "reg2", "reg3", "metadata", "ct_mark", "ipv6
 MASKED_HEX = {"tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst"}
 CT_STATES = {0x01: "new", 0x02: "est", 0x04: "rel", 0x08: "rpl", 0x10: "inv", 0x20: "trk"}
 
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 SET_NAMES = {
     "tunnel_id": "tun_id", "tun_ipv4_dst": "tun_dst",  "ipv6_nd_tll": "nd_tll", "icmpv6_type": "icmpv6_type",
-    "nd_reserved": "nd_reserved", "nd_options_type": "nd_options_type",
+    "nd_reserved": "nd_reserved", "nd_options_type": "nd_options_type", "ipv4_src": "ip_src", "ipv4_dst": "ip_dst",
+    "ip_ecn": "nw_ecn", "ipv6_flabel": "ipv6_label", "icmpv4_type": "icmp_type", "icmpv4_code": "icmp_code",
+    "ipv6_nd_target": "nd_target",
 }  # fmt: skip
 MOVE_NAMES = {
     "eth_src": "NXM_OF_ETH_SRC[]", "eth_dst": "NXM_OF_ETH_DST[]", "arp_sha": "NXM_NX_ARP_SHA[]",
@@ -91,7 +95,15 @@ def _match(fields: dict[str, Value]) -> list[str]:
         found.append(name or ETH_TYPES.get(eth_type) or f"dl_type={eth_type:#06x}")
         if name is None and isinstance(proto, int):
             fields["ip_proto"] = proto
-    return found + [_field(name, fields[name]) for name in sorted(fields, key=ORDER.__getitem__)]
+    if "vlan_pcp" in fields and fields.get("vlan_vid") == (0x1000, 0x1000):
+        del fields["vlan_vid"]  # a priority says that there is a tag
+    told = (name for name in sorted(fields, key=ORDER.__getitem__) if not _anything(fields[name]))
+    return found + [_field(name, fields[name]) for name in told]
+
+
+def _anything(value: Value) -> bool:
+    """Whether the mask leaves nothing to match."""
+    return isinstance(value, tuple) and value[1] in (0, "0.0.0.0", "::", "00:00:00:00:00:00")
 
 
 def _field(name: str, value: Value) -> str:
@@ -99,6 +111,8 @@ def _field(name: str, value: Value) -> str:
         return _vlan(value)
     if name == "ct_state":
         return f"ct_state={_ct_state(value)}"
+    if name == "ipv6_flabel":
+        return f"{NAMES[name]}={value:#07x}"
     if name == "ip_dscp" and isinstance(value, int):
         value <<= 2  # printed as the whole byte
     if isinstance(value, tuple):
@@ -111,7 +125,7 @@ def _field(name: str, value: Value) -> str:
 
 def _mask(mask: int | str) -> int | str:
     """A prefix length where an address's mask is one, as OVS prints it."""
-    if isinstance(mask, int) or mask.count(":") == 5:
+    if isinstance(mask, int) or _MAC.fullmatch(mask):
         return mask
     address = ip_address(mask)
     zeros = (1 << address.max_prefixlen) - 1 ^ int(address)

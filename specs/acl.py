@@ -123,6 +123,10 @@ def parse_rule(data: Mapping[str, Any], path: str) -> Rule:
         matched[spec.name] = FieldMatch(spec.name, fields.parse(spec, value, where))
     matched.pop("in_port", None)  # FAUCET puts the port that the list belongs to in its place
     source, target = (_who(data[word], f"{path}.{word}") if word in data else None for word in ("from", "to"))
+    for word, end in (("from", "src"), ("to", "dst")):
+        for name in (f"ipv4_{end}", f"ipv6_{end}"):
+            if word in data and name in matched:
+                raise Invalid(f"{path}.{said[name]}", f"beside {word}", "one of the two")
     variants = _variants(data, matched, source, target, path)
     for match in matched.values():
         _prerequisites(match.name, matched, variants, f"{path}.{match.name}")

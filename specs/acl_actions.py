@@ -162,7 +162,7 @@ def _set_fields(data: Any, path: str) -> list[Step]:
     return steps
 
 
-_READ_ONLY = {"in_port", "eth_type", "ip_proto", "ct_state", "ipv6_nd_sll", "ipv6_nd_tll"}
+_READ_ONLY = {"in_port", "eth_type", "ip_proto", "ct_state", "mpls_bos", "ipv6_nd_sll", "ipv6_nd_tll"}
 
 
 def _port(value: Any, path: str) -> str | int:

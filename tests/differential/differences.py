@@ -116,7 +116,8 @@ DIFFERENCES: dict[str, Difference] = {
     "read-only": Difference(
         Kind.WARREN_REFUSES,
         "fields that cannot be written: FAUCET sends them and the switch refuses the flow",
-        _output({"set_fields": [{"eth_type": 0x800}], "port": 2}, {"set_fields": [{"in_port": 3}], "port": 2}),
+        _output({"set_fields": [{"eth_type": 0x800}], "port": 2}, {"set_fields": [{"in_port": 3}], "port": 2})
+        + _output({"set_fields": [{"mpls_bos": 1}], "port": 2}, eth_type=0x8847),
     ),
     "extension": Difference(
         Kind.FAUCET_REFUSES,

@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from random import Random
 from typing import Any
 
-from tests.differential.interpret import Packet, Tag
+from tests.flowtable import Packet, Tag
 
 Rule = dict[str, Any]
 OFPORTS = {"p1": 1, "p2": 2, "p3": 3, "p4": 4}  # the ACLs are those of p1
@@ -56,7 +56,7 @@ KINDS: dict[str, tuple[dict[str, int], tuple[str, ...]]] = {
     "mpls": ({"eth_type": 0x8847}, ("mpls_label", "mpls_tc", "mpls_bos")),
 }
 PACKETS = ("tcp4", "udp4", "sctp4", "icmp4", "tcp6", "udp6", "icmp6", "solicit", "advert", "arp", "mpls")
-READ_ONLY = ("eth_type", "ip_proto", "icmpv6_type", "ct_state", "in_port", "ipv6_nd_sll", "ipv6_nd_tll")
+READ_ONLY = ("eth_type", "ip_proto", "icmpv6_type", "ct_state", "in_port", "mpls_bos", "ipv6_nd_sll", "ipv6_nd_tll")
 
 
 def pool(name: str) -> tuple[Any, ...]:

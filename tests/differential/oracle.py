@@ -1,7 +1,7 @@
 """FAUCET's own ACL flows, for the differential test. Run with the Python of .venv-faucet; imports nothing of Warren.
 
 Reads configurations from standard input, one JSON object {"acls": {NAME: BODY}, "ports": {NAME: NUMBER}, "meters": {NAME: ID}} in
-a line, and answers each with a line: {"refused": TEXT, "crash": TYPE or null} or {"flows": [..]} in the normalised form of tests/differential/interpret.py.
+a line, and answers each with a line: {"refused": TEXT, "crash": TYPE or null} or {"flows": [..]} in the normalised form of tests/flowtable.py.
 
 The way is that of FAUCET when a switch connects: its parser reads the YAML file, its Valve makes the messages, its sorting
 removes what is superfluous. What is told is read back from the serialised bytes, as a switch would.

@@ -7,7 +7,6 @@ import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,14 +14,13 @@ from typing import Any
 import pytest
 
 from acl.compile import compile_policy
-from pipeline import flow as warren
-from pipeline.tables import METER_FIRST, POLICY, Table
+from pipeline.tables import Table
 from specs.errors import Invalid
 from specs.policy import PolicyKey, PolicyView, resolve
 from specs.records import Acl, Meter
 from tests.differential import generate
 from tests.differential.differences import DIFFERENCES, Kind, inserted, spoiled
-from tests.differential.interpret import DROPPED, Flow, Packet, accepted, interpret, matches, refusal
+from tests.flowtable import Flow, Packet, accepted, interpret, matches, normalised, refusal
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-faucet" / "bin" / "python"
@@ -88,49 +86,13 @@ def ask(asked: tuple[Case, ...]) -> list[dict[str, Any]]:
 def compiled(bodies: dict[str, Any]) -> tuple[PolicyView, list[Flow]]:
     """Warren's flows for the ACLs. Raises `Invalid`."""
     view = resolve(PolicyKey("n1", "in", tuple(bodies)), World(bodies))
-    return view, [normalised(flow) for flow in compile_policy(view, Table.ACL_IN, Table.FORWARD)]
-
-
-def normalised(flow: warren.Flow) -> Flow:
-    """A flow of Warren's as tests/differential/interpret.py has it, without the policy's number."""
-    found: Flow = {"priority": flow.priority, "match": {}, "meter": None, "actions": [], "goto": None}
-    assert flow.match[0][0] == POLICY
-    for name, value in flow.match[1:]:
-        found["match"][name] = [number(part) for part in value] if isinstance(value, tuple) else [number(value), None]
-    for action in flow.actions:
-        assert found["goto"] is None, f"an action after Goto: {flow}"
-        match action:
-            case warren.UseMeter(meter_id):
-                assert found["meter"] is None
-                assert not found["actions"], "the meter comes first"
-                found["meter"] = meter_id - METER_FIRST + 1
-            case warren.Goto(table):
-                assert table == Table.FORWARD
-                found["goto"] = "onward"
-            case warren.Output(port):
-                found["actions"].append(["output", port])
-            case warren.PushVlan(tpid):
-                found["actions"].append(["push_vlan", tpid])
-            case warren.PopVlan():
-                found["actions"].append(["pop_vlan"])
-            case warren.Set(name, value):
-                found["actions"].append(["set_field", name, number(value)])
-            case _:
-                found["actions"].append(["other", repr(action)])
-    return found
-
-
-def number(value: int | str) -> int:
-    """A flow's value as an integer."""
-    if isinstance(value, int):
-        return value
-    return int(value.replace(":", ""), 16) if value.count(":") == 5 and len(value) == 17 else int(ip_address(value))
+    return view, [normalised(flow, Table.FORWARD) for flow in compile_policy(view, Table.ACL_IN, Table.FORWARD)]
 
 
 # ---- the comparison -------------------------------------------------------------------------------------------------
 
 
-def chosen(case: Case, table: list[Flow]) -> Iterator[Packet]:
+def asked_of(case: Case, table: list[Flow]) -> Iterator[Packet]:
     """Some of its packets: those first that a rule of FAUCET's matches, but two."""
     told = sorted(case.packets[2:], key=lambda packet: not any(f["priority"] and matches(f, packet) for f in table))
     yield from (*case.packets[:2], *told[: PACKETS - 2])
@@ -171,7 +133,7 @@ class Tally:
             self.fail(case, f"FAUCET {outcome[0]} ({told.get('refused')!r}), Warren {outcome[1]} ({why})")
         elif view is not None and kind is Kind.WARREN_CLOSES:
             table = accepted(flows)
-            if view.closed is None or any(interpret(table, packet) != DROPPED for packet in case.packets):
+            if view.closed is None or any(not interpret(table, packet).dropped for packet in case.packets):
                 self.fail(case, "Warren does not close the port")
         elif outcome == ("accepts", "accepts"):
             assert view is not None
@@ -187,7 +149,7 @@ class Tally:
         if kind is None and (refused := [why for flow in theirs if (why := refusal(flow))]):
             self.fail(case, f"a flow of FAUCET's that the switch refuses: {refused[0]}")
         left, right = accepted(theirs), accepted(ours)
-        for packet in chosen(case, theirs):
+        for packet in asked_of(case, theirs):
             one, other = interpret(left, packet), interpret(right, packet)
             goto = ONWARD.get(one.goto, one.goto) if one.goto else None
             same = (goto, one.packet, one.outputs, one.meter) == (other.goto, other.packet, other.outputs, other.meter)
@@ -198,7 +160,7 @@ class Tally:
             if not same:
                 self.fail(case, f"{packet}\nFAUCET: {one}\nWarren: {other}")
             self.seen["onward"] += one.packet is not None
-            self.seen["dropped"] += one == DROPPED
+            self.seen["dropped"] += one.dropped
             self.seen["metered"] += one.meter is not None
             self.seen["copied"] += bool(one.outputs)
             self.seen["rewritten"] += any(p != packet for p in (*(p for _, p in one.outputs), one.packet or packet))

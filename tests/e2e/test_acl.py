@@ -61,6 +61,7 @@ ACLS: dict[str, Any] = {
     ],
     "slow": [{"dl_type": 0x800, "nw_proto": 17, "actions": {"allow": 1, "meter": "trickle"}}, {"actions": {"allow": 1}}],
     "deaf": [{"dl_type": 0x800, "nw_proto": 17, "actions": {"allow": 0}}, {"actions": {"allow": 1}}],
+    "shut": [{"dl_type": 0x800, "nw_proto": 17, "udp_dst": 7200, "actions": {"allow": 0}}, {"actions": {"allow": 1}}],
     "all": [{"actions": {"allow": 1}}],
 }  # fmt: skip
 CONTAINERS = (
@@ -73,6 +74,7 @@ CONTAINERS = (
     ("tagone", "h1", "tagged", {}, None),
     ("tagtwo", "h2", "tagged", {}, None),
     ("tagnear", "h1", "tagged", {}, None),
+    ("shutter", "h1", "tagged", {}, ["shut"]),
 )  # fmt: skip
 
 
@@ -150,14 +152,30 @@ def test_denied_frames_do_not_arrive_in_any_form(guard: Guard, target: str) -> N
     flood = mac("ff:ff:ff:ff:ff:ff")
     assert heard(world, "cli", target, flood + allowed[6:], mark)
     assert not heard(world, "cli", target, flood + denied[6:], mark)
-    fragment = bytearray(denied)  # a later fragment, which has no ports
-    fragment[20:22] = (2).to_bytes(2, "big")
-    fragment[24:26] = b"\0\0"
-    total = sum(int.from_bytes(fragment[i : i + 2], "big") for i in range(14, 34, 2))
+    assert not heard(world, "cli", target, fragment(denied, 2), mark)
+
+
+def fragment(frame: bytes, field: int) -> bytes:
+    """A frame with IPv4's flags and fragment offset (RFC 791): 0x2000 makes it a first one, which has ports; 2 a later one."""
+    cut = bytearray(frame)
+    cut[20:22] = field.to_bytes(2, "big")
+    cut[24:26] = b"\0\0"
+    total = sum(int.from_bytes(cut[i : i + 2], "big") for i in range(14, 34, 2))
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
-    fragment[24:26] = (0xFFFF - total).to_bytes(2, "big")
-    assert not heard(world, "cli", target, bytes(fragment), mark)
+    cut[24:26] = (0xFFFF - total).to_bytes(2, "big")
+    return bytes(cut)
+
+
+@pytest.mark.parametrize("target", ["tagnear", "tagtwo"])
+def test_a_datagram_in_fragments_does_not_walk_past_a_rule_about_its_port(guard: Guard, target: str) -> None:
+    """In a network that tracks no connections, where nobody puts fragments together."""
+    world, mark = guard.world, b"warren-frag-test"
+    shut, open_ = guard.frame("shutter", target, 7200, mark), guard.frame("shutter", target, 7201, mark)
+    assert not heard(world, "shutter", target, shut, mark)
+    assert not heard(world, "shutter", target, fragment(shut, 0x2000), mark)
+    assert heard(world, "shutter", target, open_, mark)
+    assert heard(world, "shutter", target, fragment(open_, 0x2000), mark)
 
 
 def test_a_label_moves_an_endpoint_between_policies_at_once(guard: Guard) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+AGREE = "tests/unit/test_acl_agree.py"
 INDEX = "tests/unit/test_index.py"
 COPIED = ("specs", "pipeline", "acl", "mirror", "controller", "tests", "docs")
 
@@ -48,6 +49,10 @@ MUTANTS = (
            "digest = _digest48((self.table, self.priority, self.match, self.origin))"),
     Mutant("controller/features/forward.py", "match(reg0=e.vni, reg1=ORIGIN_LOCAL, eth_dst=e.mac)", "match(reg0=e.vni, eth_dst=e.mac)",
            "tests/unit/test_golden.py"),
+    Mutant("acl/compile.py", "priority = resolved.rule, FIRST - position", "priority = resolved.rule, FIRST + position", AGREE),
+    Mutant("acl/compile.py", "(Conjunction(conj_id, clause, len(many)),)", "(Conjunction(conj_id, 1, len(many)),)", AGREE),
+    Mutant("acl/compile.py", "        if not all(choices):", "        if not any(choices):", AGREE),
+    Mutant("acl/evaluate.py", 'self.fields["eth_type"] == IPV6', 'self.fields["eth_type"] == 0', AGREE),
     Mutant("controller/wire.py", "yield from map(delete_flow, deletes)", "pass", "tests/unit/test_wire.py"),
 )  # fmt: skip
 

@@ -1,7 +1,9 @@
-"""A small OpenFlow interpreter of one table, for flows in a normalised form that FAUCET's and Warren's both fit.
+"""A small OpenFlow interpreter of one table, for flows in a normalised form that FAUCET's and Warren's both fit: `normalised`
+makes it of Warren's.
 
 A flow: {"priority": int, "match": {OXM name: [value, mask or None], ..} in the order of the message, "meter": id or None,
-"actions": [["output", port], ["push_vlan", tpid], ["pop_vlan"], ["set_field", name, value]], "goto": name or None}.
+"actions": [["output", port], ["push_vlan", tpid], ["pop_vlan"], ["set_field", name, value], ["conjunction", id, clause, clauses],
+["mark", "related" or "log"]], "goto": name or None}.
 
 Written from the OpenFlow specification and ovs-actions(7), not from either compiler: it shares nothing with them.
 """
@@ -10,7 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, NamedTuple
+
+from pipeline import flow as warren
+from pipeline.tables import METER_FIRST, POLICY, REG_RELATED, Table
 
 Flow = dict[str, Any]
 PRESENT = 0x1000  # OFPVID_PRESENT
@@ -71,12 +77,20 @@ class Packet:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a packet: where it goes on and how it looks then, the copies sent, the meter passed."""
+    """What became of a packet: where it goes on and how it looks then, the copies sent, the meter passed; `marks`: what else
+    was done for it; `origin`: the rule behind the flow, where the flow says so."""
 
     goto: str | None
     packet: Packet | None
     outputs: tuple[tuple[int, Packet], ...]
     meter: int | None
+    marks: tuple[str, ...] = ()
+    origin: str = ""
+
+    @property
+    def dropped(self) -> bool:
+        """Nothing leaves."""
+        return self.goto is None and not self.outputs
 
 
 DROPPED = Result(None, None, (), None)
@@ -108,7 +122,7 @@ def refusal(flow: Flow) -> str | None:
 def _refused_action(action: list[Any], exact: dict[str, int], tags: int) -> tuple[str | None, int]:
     """Why an action is refused after a match and the actions before it; and how many tags the packet is known to have then."""
     match action:
-        case ["output", _]:
+        case ["output" | "conjunction" | "mark", *_]:
             return None, tags
         case ["push_vlan", tpid]:
             good = tpid in (0x8100, 0x88A8) and tags < 2
@@ -130,33 +144,106 @@ def accepted(flows: Iterable[Flow]) -> list[Flow]:
     return sorted((flow for flow in flows if refusal(flow) is None), key=lambda flow: -flow["priority"])
 
 
-def matches(flow: Flow, packet: Packet) -> bool:
+def matches(flow: Flow, packet: Packet, conj_id: int | None = None) -> bool:
     """Whether every field matches."""
     for written, (value, mask) in flow["match"].items():
-        actual = packet.read(SAME.get(written, written))
+        actual = conj_id if written == "conj_id" else packet.read(SAME.get(written, written))
         if actual is None or (actual != value if mask is None else actual & mask != value):
             return False
     return True
 
 
+def chosen(table: list[Flow], packet: Packet) -> Flow | None:
+    """The flow of a table of `accepted` flows that a packet meets. Conjunctions as in ovs-fields(7): of one priority, the
+    clauses of one id must all be met; then the flow with that conj_id counts."""
+    by_priority: dict[int, list[Flow]] = {}
+    for flow in table:
+        if matches(flow, packet):
+            by_priority.setdefault(flow["priority"], []).append(flow)
+    for priority in sorted(by_priority, reverse=True):
+        whole: list[Flow] = []
+        clauses: dict[tuple[int, int], set[int]] = {}
+        for flow in by_priority[priority]:
+            soft = [action[1:] for action in flow["actions"] if action[0] == "conjunction"]
+            assert not soft or len(soft) == len(flow["actions"]), f"conjunctions and other actions: {flow}"
+            for conj_id, clause, many in soft:
+                clauses.setdefault((conj_id, many), set()).add(clause)
+            whole += [] if soft else [flow]
+        for (conj_id, many), met in clauses.items():
+            if len(met) == many:
+                whole += [
+                    f for f in table if "conj_id" in f["match"] and f["priority"] == priority and matches(f, packet, conj_id)
+                ]
+        assert len(whole) <= 1, f"two flows of one priority match: {whole[:2]}"
+        if whole:
+            return whole[0]
+    return None
+
+
 def interpret(table: list[Flow], packet: Packet) -> Result:
     """What a table of `accepted` flows does with a packet from IN_PORT."""
-    found = [flow for flow in table if matches(flow, packet)]
-    if not found:
+    flow = chosen(table, packet)
+    if flow is None:
         return DROPPED
-    flow = found[0]
-    assert not found[1:] or found[1]["priority"] < flow["priority"], f"two flows of one priority match: {found[:2]}"
     outputs: list[tuple[int, Packet]] = []
+    marks: list[str] = []
     for action in flow["actions"]:
         match action:
             case ["output", port]:
                 if port != IN_PORT:  # OpenFlow 1.3, 5.9: never back to where it came from, but by OFPP_IN_PORT
                     outputs.append((port, packet))
             case ["push_vlan", tpid]:
-                copied = packet.tags[0] if packet.tags else Tag(tpid, 0)  # 5.10: a new tag takes over VID and PCP
-                packet = Packet(packet.fields, (copied._replace(tpid=tpid), *packet.tags))
+                packet = Packet(packet.fields, (Tag(tpid, 0), *packet.tags))  # Open vSwitch copies no VID and PCP
             case ["pop_vlan"]:
                 packet = Packet(packet.fields, packet.tags[1:])
             case ["set_field", name, value]:
                 packet = packet.written(name, value)
-    return Result(flow["goto"], packet if flow["goto"] else None, tuple(outputs), flow["meter"])
+            case ["mark", what]:
+                marks.append(what)
+    left = packet if flow["goto"] else None
+    return Result(flow["goto"], left, tuple(outputs), flow["meter"], tuple(marks), flow.get("origin", ""))
+
+
+# ---- Warren's flows -------------------------------------------------------------------------------------------------
+
+
+def normalised(flow: warren.Flow, onward: Table) -> Flow:
+    """A flow of a policy without the policy's number. What goes on to `onward` goes "onward"."""
+    found: Flow = {"priority": flow.priority, "match": {}, "meter": None, "actions": [], "goto": None, "origin": flow.origin.name}
+    assert flow.match[0][0] == POLICY
+    for name, value in flow.match[1:]:
+        found["match"][name] = [number(part) for part in value] if isinstance(value, tuple) else [number(value), None]
+    for action in flow.actions:
+        assert found["goto"] is None, f"an action after Goto: {flow}"
+        match action:
+            case warren.UseMeter(meter_id):
+                assert found["meter"] is None
+                assert not found["actions"], "the meter comes first"
+                found["meter"] = meter_id - METER_FIRST + 1
+            case warren.Goto(table):
+                assert table == onward
+                found["goto"] = "onward"
+            case warren.Output(port):
+                found["actions"].append(["output", port])
+            case warren.PushVlan(tpid):
+                found["actions"].append(["push_vlan", tpid])
+            case warren.PopVlan():
+                found["actions"].append(["pop_vlan"])
+            case warren.Set(name, 1) if name == REG_RELATED:
+                found["actions"].append(["mark", "related"])
+            case warren.Set(name, value):
+                found["actions"].append(["set_field", name, number(value)])
+            case warren.ToController():
+                found["actions"].append(["mark", "log"])
+            case warren.Conjunction(conj_id, clause, clauses):
+                found["actions"].append(["conjunction", conj_id, clause, clauses])
+            case _:
+                raise AssertionError(f"an action of no policy: {action}")
+    return found
+
+
+def number(value: int | str) -> int:
+    """A flow's value as an integer."""
+    if isinstance(value, int):
+        return value
+    return int(value.replace(":", ""), 16) if value.count(":") == 5 and len(value) == 17 else int(ip_address(value))

@@ -1,0 +1,60 @@
+"""The evaluator against the compiled flows, under a flow table that shares nothing with either: random ACLs, random packets."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+
+from acl.compile import compile_policy
+from acl.evaluate import Verdict, evaluate
+from pipeline.tables import Table
+from tests import acl_cases
+from tests.differential.generate import METERS, OFPORTS
+from tests.flowtable import IN_PORT, Packet, Result, Tag, accepted, interpret, normalised, refusal
+
+PACKETS = 12
+
+
+@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 2**32))
+def test_the_evaluator_and_the_flows_agree(seed: int) -> None:
+    rng = Random(seed)
+    world, view = acl_cases.policy(rng)
+    note(str({name: acl.rules for name, acl in world.acls.items()}))
+    assert view.closed is None
+    flows = [normalised(flow, Table.FORWARD) for flow in compile_policy(view, Table.ACL_IN, Table.FORWARD)]
+    assert not [why for flow in flows if (why := refusal(flow))]
+    table = accepted(flows)
+    rules = [(resolved.acl, resolved.number, resolved.rule) for resolved in view.rules]
+    for _ in range(PACKETS):
+        sent = acl_cases.packet(rng)
+        note(str(sent))
+        verdict = evaluate(rules, sent.evaluated(), world.prefixes)
+        agree(verdict, interpret(table, sent.asked()), sent)
+
+
+def agree(verdict: Verdict, result: Result, sent: acl_cases.Sent) -> None:
+    """Whether both say the same, and do the same to the packet."""
+    told = f"{verdict.acl}#{verdict.rule}" if verdict.rule else "amber:in:"
+    assert result.origin.startswith(told), f"{told} decides, says the evaluator; {result.origin}, says the table"
+    assert (result.goto == "onward") == verdict.allow
+    assert ("related" in result.marks) == verdict.related
+    assert result.meter == (METERS[verdict.meter] if verdict.meter else None)
+    expected = [(OFPORTS.get(port, port), seen(copy, sent)) for port, copy in verdict.outputs]
+    assert [(port, stripped(copy)) for port, copy in result.outputs] == [pair for pair in expected if pair[0] != IN_PORT]
+    if verdict.allow:
+        assert result.packet is not None
+        assert stripped(result.packet) == seen(verdict.packet, sent)
+
+
+def seen(packet: acl_cases.Packet, sent: acl_cases.Sent) -> Packet:
+    """A packet of the evaluator's as the table shows it."""
+    tags = tuple(Tag(*tag) for tag in packet.tags)
+    return stripped(acl_cases.Sent(dict(packet.fields), tags, packet.frag, sent.states).asked())
+
+
+def stripped(packet: Packet) -> Packet:
+    """Without what no frame carries."""
+    return Packet({name: value for name, value in packet.fields.items() if name != "ct_state"}, packet.tags)
