@@ -85,13 +85,23 @@ def measure(laboratory: Laboratory, acls: int, ports: int, rounds: int) -> dict[
 
 
 def _ports(directory: str, ports: int) -> None:
-    words: list[str] = []
+    words = ["add-br", "br-far", "--", "set", "bridge", "br-far", f"datapath_type={_datapath(directory)}"]
     for number in range(1, ports + 1):
-        name = f"wvbench{number}"
+        name, far = f"wvbench{number}", f"far{number}"
+        words += ["--", "add-port", "br-far", far, "--", "set", "interface", far, "type=patch", f"options:peer={name}"]
         words += ["--", "add-port", "br-warren", name, "--", "set", "port", name, "external_ids:owner=warren"]
-        words += ["--", "set", "interface", name, "type=patch", f"options:peer=nowhere{number}", f"ofport_request={number}",
+        words += ["--", "set", "interface", name, "type=patch", f"options:peer={far}", f"ofport_request={number}",
                   "external_ids:owner=warren", f"external_ids:warren-endpoint=port{number}"]  # fmt: skip
-    subprocess.run(["ovs-vsctl", f"--db=unix:{directory}/db.sock", "--timeout=60", *words], check=True, capture_output=True)
+    _vsctl(directory, *words)
+
+
+def _datapath(directory: str) -> str:
+    return _vsctl(directory, "get", "bridge", "br-warren", "datapath_type").strip()
+
+
+def _vsctl(directory: str, *words: str) -> str:
+    command = ["ovs-vsctl", f"--db=unix:{directory}/db.sock", "--timeout=120", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def _faucet(file: Path, data: dict[str, Any]) -> dict[str, Any] | None:

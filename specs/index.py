@@ -161,9 +161,13 @@ class Index:
         for endpoint_id in sorted(touched):
             networks |= self._count(endpoint_id)
         whole: set[str] = set()
+        changed: dict[str, NetworkView | None] = {}
         for network_id in networks:
             before, after = self.networks.get(network_id), self._network_view(network_id)
-            if (before is None) != (after is None):
+            if before == after:
+                continue
+            changed[network_id] = after
+            if before is None or after is None:
                 whole |= self._members.get(network_id, set())
             if after is None:
                 self.networks.pop(network_id, None)
@@ -177,7 +181,7 @@ class Index:
                 self.endpoints.pop(endpoint_id, None)
             else:
                 self.endpoints[endpoint_id] = found
-        delta = Delta(endpoints, {n: self.networks.get(n) for n in networks}, policies, self._tunnel_moved)
+        delta = Delta(endpoints, changed, policies, self._tunnel_moved)
         self._dirty, self._dirty_networks, self._tunnel_moved = set(), set(), False
         return delta
 

@@ -226,6 +226,7 @@ class Acl(Record):
     description: str = ""
     created_at: str | None = None
     _parsed: tuple[Rule, ...] = PrivateAttr(())
+    _stateful: bool = PrivateAttr(False)
 
     @field_validator("rules", mode="before")
     @classmethod
@@ -235,6 +236,7 @@ class Acl(Record):
     def model_post_init(self, context: Any) -> None:
         """Read the rules; a wrong one is `Invalid`."""
         self._parsed = tuple(parse_rule(rule, f"rules[{i}]") for i, rule in enumerate(self.rules))
+        self._stateful = any(rule.stateful for rule in self._parsed)
 
     @property
     def parsed(self) -> tuple[Rule, ...]:
@@ -244,7 +246,7 @@ class Acl(Record):
     @property
     def stateful(self) -> bool:
         """Whether networks that use it must track connections."""
-        return any(rule.stateful for rule in self._parsed)
+        return self._stateful
 
 
 class Meter(Record):
