@@ -171,9 +171,9 @@ class Sent:
         return frame(self)
 
 
-def packet(rng: Random) -> Sent:
+def packet(rng: Random, kind: str | None = None) -> Sent:
     """A packet with every field of its kind; some tagged once or twice, some fragments, some tracked."""
-    made, optional = generate.KINDS[rng.choice(generate.PACKETS)]
+    made, optional = generate.KINDS[kind or rng.choice(generate.PACKETS)]
     names = ["eth_src", "eth_dst", *(["nw_ttl"] if "ip_proto" in made else []), *optional]
     fields = {name: generate.number(rng.choice(generate.pool(name))) for name in names} | made
     if made.get("eth_type") == 0x8847:
@@ -186,6 +186,24 @@ def packet(rng: Random) -> Sent:
     frag = rng.choice(("no", "no", "no", "first", LATER)) if "ip_proto" in made and "ipv6_nd_target" not in fields else "no"
     states = frozenset({rng.choice(STATES)}) if "ip_proto" in made and rng.random() < 0.5 else None
     return Sent(fields, tags, frag, states)
+
+
+def aimed(rng: Random, world: World) -> Sent:
+    """A packet with the values of the fields that one of the rules asks for, where its kind has them."""
+    body = world.acls[rng.choice(sorted(world.acls))]
+    asked = {match.name: rng.choice(match.alternatives)[0] for match in rng.choice(body.parsed).fields}
+    kinds = [k for k in generate.PACKETS if all(generate.KINDS[k][0].get(n, v) == v for n, v in asked.items())]
+    kinds = [k for k in kinds if all(n in (*generate.KINDS[k][0], *generate.KINDS[k][1], *OF_ALL) for n in asked)]
+    sent = packet(rng, rng.choice(kinds or generate.PACKETS))
+    tags = sent.tags
+    if "vlan_vid" in asked:
+        tags = (Tag(0x8100, asked["vlan_vid"] & 0xFFF, asked.get("vlan_pcp", 0)),) if asked["vlan_vid"] else ()
+    fields = {**sent.fields, **{name: value for name, value in asked.items() if name in sent.fields}}
+    fields |= {"mpls_bos": 1} if "mpls_bos" in fields else {}  # without the bit more labels would have to follow
+    return Sent(fields, tags, "no", sent.states)
+
+
+OF_ALL = ("eth_src", "eth_dst", "vlan_vid", "vlan_pcp", "ct_state", "nw_ttl")
 
 
 def frame(sent: Sent) -> bytes:

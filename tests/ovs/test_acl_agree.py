@@ -12,11 +12,13 @@ import pytest
 from ovs.unixctl.client import UnixctlClient
 
 from acl.compile import compile_policy, meters
-from acl.evaluate import evaluate
+from acl.evaluate import Verdict, evaluate
 from controller.explain import parse_trace
 from pipeline.flow import Flow
 from pipeline.tables import Table
 from pipeline.text import flow_text, meter_text
+from specs.acl_actions import PopVlan, PushVlan
+from specs.fields import FIELDS
 from tests import acl_cases
 from tests.differential.generate import OFPORTS
 from tests.flowtable import Tag
@@ -70,6 +72,7 @@ def load(switch: Switch, number: int, flows: list[Flow]) -> None:
 def test_the_evaluator_and_the_switch_agree(bridge: Switch, appctl: Callable[..., str]) -> None:
     rng = Random(11)
     seen: Counter[str] = Counter()
+    proved: set[str] = set()
     world, view = acl_cases.policy(rng)
     for meter in world.meters.values():
         (made,) = meters(view.__class__(view.key, (), None, (meter,)))
@@ -81,7 +84,7 @@ def test_the_evaluator_and_the_switch_agree(bridge: Switch, appctl: Callable[...
         known = {flow.cookie: flow for flow in flows}
         rules = [(resolved.acl, resolved.number, resolved.rule) for resolved in view.rules]
         for _ in range(PACKETS):
-            sent = acl_cases.packet(rng)
+            sent = acl_cases.aimed(rng, world) if rng.random() < 0.5 else acl_cases.packet(rng)
             verdict = evaluate(rules, sent.evaluated(), world.prefixes)
             tracking = ["--ct-next", "trk," + ",".join(OVS_STATES[s] for s in sent.states)] if sent.states else []
             port = TRACKED if sent.states else PLAIN
@@ -95,16 +98,57 @@ def test_the_evaluator_and_the_switch_agree(bridge: Switch, appctl: Callable[...
             assert told.outputs == tuple(OFPORTS.get(p, p) for p, _ in verdict.outputs), case
             meter = re.search(r"meter:(\d+)", text)
             assert (meter is not None) == (verdict.meter is not None), case
-            most = max(len(packet.tags) for packet in (verdict.packet, *(copy for _, copy in verdict.outputs)))
-            if verdict.allow and most <= 2:  # Open vSwitch knows of two
+            if verdict.allow and most_tags(world, verdict, len(sent.tags)) <= 2:  # Open vSwitch knows of two
                 final = [line for line in text.splitlines() if line.startswith("Final flow:")][-1]
                 left = acl_cases.Sent(dict(verdict.packet.fields), tuple(Tag(*t) for t in verdict.packet.tags), sent.frag)
                 read = appctl("ofproto/trace", BRIDGE, f"in_port={PLAIN}", left.frame().hex()).splitlines()[0]
                 assert headers(final) == headers(read), case
+            proved |= decisive(world, verdict)
             seen.update({"allowed": verdict.allow, "denied": not verdict.allow, "ruled": verdict.rule is not None,
                          "copied": bool(verdict.outputs), "later": sent.frag == "later", "metered": meter is not None,
                          "tracked": bool(sent.states), "twice": len(sent.tags) == 2})  # fmt: skip
     assert all(seen[what] > 50 for what in ("allowed", "denied", "ruled", "copied", "later", "metered", "tracked", "twice")), seen
+    assert proved >= (set(FIELDS) - {"in_port"}) | ACTIONS, "docs/acl.md says that this test proves each of them"
+
+
+ACTIONS = {
+    "allow",
+    "meter",
+    "mirror",
+    "PopVlan",
+    "PushVlan",
+    "SetField",
+    "ToPort",
+    "from",
+    "to",
+    "state",
+    "allow_related",
+    "proto",
+}
+
+
+def most_tags(world: acl_cases.World, verdict: Verdict, tags: int) -> int:
+    """How many VLAN tags the packet has at most while the rule is carried out."""
+    assert verdict.acl is not None
+    assert verdict.rule is not None
+    counts = [tags]
+    for step in world.acls[verdict.acl].parsed[verdict.rule - 1].steps:
+        counts.append(counts[-1] + isinstance(step, PushVlan) - isinstance(step, PopVlan))
+    return max(counts)
+
+
+def decisive(world: acl_cases.World, verdict: Verdict) -> set[str]:
+    """The fields, words and actions of the rule that decided."""
+    if verdict.rule is None or verdict.acl is None:
+        return set()
+    rule = world.acls[verdict.acl].parsed[verdict.rule - 1]
+    said = set(world.acls[verdict.acl].rules[verdict.rule - 1]) & ACTIONS
+    done = (
+        {type(step).__name__ for step in rule.steps}
+        | ({"meter"} if rule.meter else set())
+        | ({"mirror"} if rule.mirror else set())
+    )
+    return {match.name for match in rule.fields} | said | done | ({"allow"} if rule.allow else set())
 
 
 OVS_STATES = {"new": "new", "established": "est", "related": "rel", "invalid": "inv"}
