@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from acl.evaluate import Packet, Verdict, evaluate, packet
 from specs.acl import Rule, Who
 from specs.errors import Conflict, Invalid, NotFound
-from specs.policy import PolicyKey, Prefix, keys_of
+from specs.policy import Keys, PolicyKey, Prefix, keys_of
 from specs.records import Endpoint
 from specs.snapshot import Snapshot
 from specs.view import TENANT, meant
@@ -54,7 +54,7 @@ def decide(
     return {"allow": spec["allow"], "rules": spec["rules"], "by_specs": spec, "by_switch": by_switch, "agree": same}
 
 
-def policies(state: Snapshot, endpoint: Endpoint) -> tuple[PolicyKey | None, PolicyKey | None]:
+def policies(state: Snapshot, endpoint: Endpoint) -> Keys:
     """The policies over what an endpoint sends and receives."""
     network = state.networks.get(endpoint.network_id)
     if network is None:

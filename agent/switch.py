@@ -15,6 +15,7 @@ from typing import Any
 from controller.compile import Program, compile_view
 from controller.explain import Trace, parse_dump, parse_trace
 from ovsdb.client import Ovsdb
+from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT
 from pipeline.flow import Flow, is_our_group, is_ours
 from specs import keys
 from specs.errors import Unavailable
@@ -22,7 +23,6 @@ from specs.snapshot import Snapshot, snapshot
 from specs.store import Store
 from specs.view import view
 
-TUNNEL = "vxlan-warren"
 TIMEOUT_S = 10.0
 VERSION = "OpenFlow14"
 CHECKS, CHECK_PAUSE_S = 3, 0.2
@@ -47,9 +47,9 @@ class Switch:
 
     def desired(self) -> Desired:
         """The full recompute."""
-        ports, tunnel = self._ovsdb.ports_of_endpoints(), self._ovsdb.ofport(TUNNEL)
+        ports, tunnel = self._ovsdb.ports_of_endpoints(), self._ovsdb.ofport(TUNNEL_PORT)
         state = read(self._store)
-        program = compile_view(view(state, self._host, ports, tunnel))
+        program = compile_view(view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT)))
         return Desired(program, {flow.cookie: flow for flow in program.flows}, names(state), tunnel, ports)
 
     def flows(self) -> list[dict[str, object]]:

@@ -38,10 +38,11 @@ class StoreChanged:
 
 @dataclass(frozen=True, slots=True)
 class PortsRead:
-    """All endpoint ports that the switch has (endpoint id -> ofport) and the tunnel port."""
+    """All endpoint ports that the switch has (endpoint id -> ofport), the tunnel port and the port to the host."""
 
     ports: dict[str, int]
     tunnel: int | None
+    uplink: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

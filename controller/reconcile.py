@@ -103,8 +103,10 @@ class Reconciler:
             case StoreChanged(entries, revision):
                 self._take(entries)
                 self.revision = revision
-            case PortsRead(ports, tunnel):
-                self._take_ports(ports, tunnel)
+            case PortsRead(ports, tunnel, uplink):
+                self._take_ports(ports)
+                self.index.tunnel(tunnel)
+                self.index.uplink(uplink)
             case Connected(session):
                 self.session, self.phase = session, Phase.READING
                 self._in_flight = None
@@ -137,12 +139,11 @@ class Reconciler:
                 self._modified[entry.key] = entry.modified
             self.index.put(entry.key, entry.value, entry.created)
 
-    def _take_ports(self, ports: dict[str, int], tunnel: int | None) -> None:
+    def _take_ports(self, ports: dict[str, int]) -> None:
         for endpoint_id in set(self.index.ports) - set(ports):
             self.index.port(endpoint_id, None)
         for endpoint_id, ofport in ports.items():
             self.index.port(endpoint_id, ofport)
-        self.index.tunnel(tunnel)
         self.ports_read = True
 
     def _take_read_back(self, cookies: frozenset[int], groups: frozenset[int], meters: frozenset[Meter]) -> None:

@@ -22,6 +22,7 @@ from pipeline.flow import (
     Actions,
     Conjunction,
     Ct,
+    DecTtl,
     Flow,
     Goto,
     Group,
@@ -29,6 +30,7 @@ from pipeline.flow import (
     Match,
     Meter,
     Move,
+    Nat,
     Output,
     OutputReg,
     PopVlan,
@@ -98,7 +100,7 @@ def _match(fields: Match) -> bytes:
 
 # ---- actions --------------------------------------------------------------------------------------------------------
 
-_BITS = {"eth_src": 48, "eth_dst": 48, "arp_spa": 32, "arp_tpa": 32, "arp_sha": 48, "arp_tha": 48,
+_BITS = {"ipv4_src": 32, "ipv4_dst": 32, "eth_src": 48, "eth_dst": 48, "arp_spa": 32, "arp_tpa": 32, "arp_sha": 48, "arp_tha": 48,
          "ipv6_src": 128, "ipv6_dst": 128}  # fmt: skip
 
 
@@ -122,8 +124,11 @@ def _ryu_action(action: Action) -> object:
             return parser.NXActionConjunction(clause=clause - 1, n_clauses=clauses, id_=conj_id)
         case ToController(max_len):
             return parser.OFPActionOutput(ofp.OFPP_CONTROLLER, max_len)
-        case Ct(zone, table, commit, mark):
-            inside = [] if mark is None else [parser.NXActionRegLoad2(dst="ct_mark", value=mark)]
+        case DecTtl():
+            return parser.OFPActionDecNwTtl()
+        case Ct(zone, table, commit, mark, nat):
+            inside = [] if nat is None else [_nat(nat)]
+            inside += [] if mark is None else [parser.NXActionRegLoad2(dst="ct_mark", value=mark)]
             onward = NO_RECIRCULATION if table is None else int(table)
             return parser.NXActionCT(
                 flags=int(commit), zone_src="", zone_ofs_nbits=zone, recirc_table=onward, alg=0, actions=inside
@@ -135,6 +140,27 @@ def _ryu_action(action: Action) -> object:
 
 
 NO_RECIRCULATION = 0xFF
+NAT_SRC, NAT_DST = 1, 2  # nx_nat_flags, nicira-ext.h
+
+
+class _Padded(NamedTuple):
+    """Ryu counts an action's padding to 8 bytes and leaves it out."""
+
+    action: Any
+
+    def serialize(self, buffer: bytearray, offset: int) -> None:
+        own = bytearray()
+        self.action.serialize(own, 0)
+        buffer += own + bytes(-len(own) % 8)
+
+
+def _nat(nat: Nat) -> _Padded:
+    if not nat.end:
+        return _Padded(parser.NXActionNAT(flags=0))
+    version = "ipv6" if ":" in nat.address else "ipv4"
+    port = {} if nat.port is None else {"range_proto_min": nat.port}
+    flags = NAT_SRC if nat.end == "src" else NAT_DST
+    return _Padded(parser.NXActionNAT(flags=flags, **{f"range_{version}_min": nat.address}, **port))
 
 
 def nx_actions_ofs_nbits(start: int, end: int) -> int:
@@ -142,7 +168,7 @@ def nx_actions_ofs_nbits(start: int, end: int) -> int:
     return start << 6 | (end - start)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=65536, typed=True)  # Output(8) and ToGroup(8) are equal tuples
 def _action(action: Action) -> bytes:
     if isinstance(action, Set):
         tlv = _tlv(action.field, action.value)

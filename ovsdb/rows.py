@@ -19,6 +19,8 @@ IFINDEX_KEY = "warren-ifindex"  # the interface's number when it was put on the 
 BRIDGE = "br-warren"
 TUNNEL_PORT = "vxlan-warren"
 TUNNEL_OFPORT = 65_279  # asked for; OVS may give another number, so read it back
+UPLINK_PORT = "warren-gw"  # the host's end is a network interface of that name
+UPLINK_OFPORT = 65_278
 VXLAN_UDP_PORT = 4789
 
 Map = Mapping[str, str]
@@ -188,6 +190,11 @@ def tunnel_port() -> Port:
     return Port(TUNNEL_PORT, "vxlan", _frozen(options), TUNNEL_OFPORT, _frozen(dict([OWNER])))
 
 
+def uplink_port() -> Port:
+    """The way from networks with a gateway to the host; the agent gives the interface its addresses."""
+    return Port(UPLINK_PORT, "internal", _frozen({}), UPLINK_OFPORT, _frozen(dict([OWNER])))
+
+
 def endpoint_port(veth: str, ofport: int, endpoint_id: str, ifindex: int | None = None) -> Port:
     """The port of an endpoint: the agent's row, not the controller's."""
     number = {} if ifindex is None else {IFINDEX_KEY: str(ifindex)}
@@ -209,7 +216,12 @@ def integration_bridge(name: str, controller: str, datapath_type: str, host: str
     hwaddr = "02:5a:" + ":".join(digest[i : i + 2] for i in range(0, 8, 2))
     other = {"datapath-id": digest[:16], "hwaddr": hwaddr, "disable-in-band": "true"}
     return Bridge(
-        name, datapath_type, controller, external_ids=_frozen(dict([OWNER])), other_config=_frozen(other), ports=(tunnel_port(),)
+        name,
+        datapath_type,
+        controller,
+        external_ids=_frozen(dict([OWNER])),
+        other_config=_frozen(other),
+        ports=(tunnel_port(), uplink_port()),
     )
 
 

@@ -78,14 +78,28 @@ class PopVlan(NamedTuple):
     """Take the outer VLAN tag off."""
 
 
+class DecTtl(NamedTuple):
+    """One less to live; a packet whose time is up is dropped."""
+
+
+class Nat(NamedTuple):
+    """How a connection is translated when it is committed: its source or destination address (`end`: src, dst) and port.
+    Without `end` only what is translated already is (ovs-actions(7), "nat")."""
+
+    end: str = ""
+    address: str = ""
+    port: int | None = None
+
+
 class Ct(NamedTuple):
     """Track the connection in a zone. With `table` the packet goes on there, with its state known; `commit` keeps the
-    connection, with `mark` when that is set (ovs-actions(7), "ct")."""
+    connection, with `mark` when that is set, translated by `nat` (ovs-actions(7), "ct")."""
 
     zone: int
     table: Table | None = None
     commit: bool = False
     mark: int | None = None
+    nat: Nat | None = None
 
 
 class UseMeter(NamedTuple):
@@ -115,7 +129,7 @@ class Goto(NamedTuple):
 
 
 Action = (
-    Set | Move | Output | OutputReg | InPort | ToGroup | Resubmit | PushVlan | PopVlan | Ct | UseMeter | Conjunction
+    Set | Move | Output | OutputReg | InPort | ToGroup | Resubmit | PushVlan | PopVlan | DecTtl | Ct | UseMeter | Conjunction
     | ToController | Goto
 )  # fmt: skip
 Actions = tuple[Action, ...]

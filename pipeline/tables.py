@@ -54,10 +54,10 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec(Table.ANSWER, "arp", Miss.NEXT),
     TableSpec(Table.DHCP, None, Miss.NEXT),
     TableSpec(Table.CONNTRACK, "conntrack", Miss.NEXT),
-    TableSpec(Table.DNAT, None, Miss.NEXT),
+    TableSpec(Table.DNAT, "nat", Miss.NEXT),
     TableSpec(Table.ACL_IN, "acl", Miss.NEXT),
-    TableSpec(Table.ROUTE, None, Miss.NEXT),
-    TableSpec(Table.SNAT, None, Miss.NEXT),
+    TableSpec(Table.ROUTE, "route", Miss.NEXT),
+    TableSpec(Table.SNAT, "nat", Miss.NEXT),
     TableSpec(Table.FORWARD, "forward", Miss.DROP),
     TableSpec(Table.FLOOD, "flood", Miss.DROP),
     TableSpec(Table.ACL_OUT, "acl", Miss.NEXT),
@@ -89,6 +89,7 @@ POLICY = "metadata"  # the policy that decides next: what a port may send, later
 
 ORIGIN_LOCAL = 0
 ORIGIN_TUNNEL = 1
+ORIGIN_GATEWAY = 3  # from the host, by the port to it: comes from outside, or is the host's own
 ORIGIN_ANSWER = 2  # made here, in the ARP table: goes back out of the port that asked
 
 # Groups carry no cookie: their id is the digest of their content, in this range (strangers' ids are below it).
@@ -117,4 +118,6 @@ FEATURES: dict[str, int] = {
     "output": 7,
     "conntrack": 8,
     "acl": 9,
+    "route": 10,
+    "nat": 11,
 }

@@ -12,12 +12,14 @@ from pipeline.flow import (
     Actions,
     Conjunction,
     Ct,
+    DecTtl,
     Flow,
     Goto,
     Group,
     InPort,
     Meter,
     Move,
+    Nat,
     Output,
     OutputReg,
     PopVlan,
@@ -63,6 +65,7 @@ SET_NAMES = {
 MOVE_NAMES = {
     "eth_src": "NXM_OF_ETH_SRC[]", "eth_dst": "NXM_OF_ETH_DST[]", "arp_sha": "NXM_NX_ARP_SHA[]",
     "arp_tha": "NXM_NX_ARP_THA[]", "arp_spa": "NXM_OF_ARP_SPA[]", "arp_tpa": "NXM_OF_ARP_TPA[]",
+    "ipv4_src": "NXM_OF_IP_SRC[]", "ipv4_dst": "NXM_OF_IP_DST[]",
     "ipv6_nd_tll": "NXM_NX_ND_TLL[]", "ipv6_src": "NXM_NX_IPV6_SRC[]", "ipv6_dst": "NXM_NX_IPV6_DST[]",
 }  # fmt: skip
 
@@ -169,8 +172,17 @@ def _ct(action: Ct) -> str:
     words = ["commit"] if action.commit else []
     words += [f"table={int(action.table)}"] if action.table is not None else []
     words += [f"zone={action.zone}"]
+    words += [_nat(action.nat)] if action.nat is not None else []
     words += [f"exec(set_field:{action.mark:#x}->ct_mark)"] if action.mark is not None else []
     return f"ct({','.join(words)})"
+
+
+def _nat(nat: Nat) -> str:
+    if not nat.end:
+        return "nat"
+    port = "" if nat.port is None else f":{nat.port}"
+    bracketed = f"[{nat.address}]" if port and ":" in nat.address else nat.address
+    return f"nat({nat.end}={bracketed}{port})"
 
 
 _TEXT: dict[type[Action], Callable[..., str]] = {
@@ -183,6 +195,7 @@ _TEXT: dict[type[Action], Callable[..., str]] = {
     Resubmit: lambda a: f"resubmit(,{int(a.table)})",
     PushVlan: lambda a: f"push_vlan:{a.tpid:#06x}",
     PopVlan: lambda a: "pop_vlan",
+    DecTtl: lambda a: "dec_ttl",
     Ct: _ct,
     UseMeter: lambda a: f"meter:{a.meter_id}",
     Conjunction: lambda a: f"conjunction({a.conj_id},{a.clause}/{a.clauses})",

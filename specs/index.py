@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from specs.policies import NONE, Policies
-from specs.policy import PolicyKey, PolicyView, keys_of, receives
+from specs.policy import PolicyKey, PolicyView, keys_of
 from specs.records import Endpoint, Network
 from specs.snapshot import Decoded, Problem, Snapshot, put
 from specs.view import (
@@ -23,9 +23,9 @@ from specs.view import (
     claims,
     endpoint_view,
     misfit,
-    number,
+    network_view,
     order,
-    related_vni,
+    valid_networks,
     vtep,
     zones,
 )
@@ -51,6 +51,7 @@ class Index:
     snapshot: Snapshot = field(default_factory=Snapshot)
     ports: dict[str, int] = field(default_factory=dict)
     tunnel_ofport: int | None = None
+    uplink_ofport: int | None = None
     endpoints: dict[str, EndpointView] = field(default_factory=dict)
     networks: dict[str, NetworkView] = field(default_factory=dict)
     policies: Policies = field(init=False)
@@ -102,6 +103,12 @@ class Index:
         if ofport != self.tunnel_ofport:
             self.tunnel_ofport, self._tunnel_moved = ofport, True
 
+    def uplink(self, ofport: int | None) -> None:
+        """The port to the host has this number (None: there is none)."""
+        if ofport != self.uplink_ofport:
+            self.uplink_ofport = ofport
+            self._dirty_networks |= {n.id for n in self._valid_networks.values() if n.mode != "flat"}
+
     def _note(self, decoded: Decoded) -> None:
         if decoded.kind == "endpoint":
             self._dirty.add(decoded.id)
@@ -120,17 +127,8 @@ class Index:
                 self._dirty_networks |= self.policies.networks_using(decoded.id)
 
     def _settle_networks(self, changed: str) -> None:
-        """VNIs: first created first. Networks are few and change rarely, so all are looked at."""
-        holders: dict[int, str] = {}
-        valid: dict[str, Network] = {}
-        self._network_problems.clear()
-        for network_id in sorted(self.snapshot.networks, key=lambda n: order(self.snapshot, "network", n)):
-            network = self.snapshot.networks[network_id]
-            first = holders.setdefault(network.vxlan_vni, network_id)
-            if first == network_id:
-                valid[network_id] = network
-            else:
-                self._network_problems[network_id] = f"VNI {network.vxlan_vni} belongs to network {first}"
+        """Networks are few and change rarely, so all are looked at."""
+        valid, self._network_problems = valid_networks(self.snapshot)
         for network_id in {changed, *valid, *self._valid_networks}:
             if valid.get(network_id) != self._valid_networks.get(network_id):
                 self._dirty |= self._of_network.get(network_id, set())
@@ -167,7 +165,7 @@ class Index:
             if before == after:
                 continue
             changed[network_id] = after
-            if before is None or after is None:
+            if before is None or after is None or before.gateway != after.gateway:
                 whole |= self._members.get(network_id, set())
             if after is None:
                 self.networks.pop(network_id, None)
@@ -291,13 +289,8 @@ class Index:
         here = self.snapshot.hosts.get(self.host)
         vteps = {vtep(self.snapshot.hosts[host], here) for host in self._remote.get(network_id, ())}
         network = self._valid_networks[network_id]
-        zone, related = 0, 0
-        if self.policies.stateful(network_id):
-            zone, related = self._zones[network_id], related_vni(network, self._vnis)
-        ports, out = tuple(sorted(self.ports[e] for e in local)), number(receives(network))
-        return NetworkView(
-            network_id, network.vxlan_vni, ports, tuple(sorted(vteps)), zone, related, out, network.vlan_transparent
-        )
+        zone, stateful = self._zones[network_id], self.policies.stateful(network_id)
+        return network_view(network, [self.ports[e] for e in local], vteps, zone, stateful, self._vnis, self.uplink_ofport)
 
     def _endpoint_view(self, endpoint_id: str) -> EndpointView | None:
         if endpoint_id not in self._winners:
@@ -305,14 +298,14 @@ class Index:
         endpoint = self._placed[endpoint_id]
         if endpoint.network_id not in self.networks:
             return None
-        network = self._valid_networks[endpoint.network_id]
+        network, gateway = self._valid_networks[endpoint.network_id], self.networks[endpoint.network_id].gateway
         if endpoint.host == self.host:
             ofport = self.ports.get(endpoint_id)
             if ofport is None or self.policies.closed(endpoint_id) is not None:
                 return None
-            return endpoint_view(endpoint, network, ofport, None, self.policies.keys[endpoint_id])
+            return endpoint_view(endpoint, network, gateway, ofport, None, self.policies.keys[endpoint_id])
         here = self.snapshot.hosts.get(self.host)
-        return endpoint_view(endpoint, network, None, vtep(self.snapshot.hosts[endpoint.host], here))
+        return endpoint_view(endpoint, network, gateway, None, vtep(self.snapshot.hosts[endpoint.host], here))
 
     # ---- what is known --------------------------------------------------------------------------------------------
 

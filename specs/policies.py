@@ -11,14 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from specs.acl import Who
-from specs.policy import PolicyKey, PolicyView, network_of, resolve
+from specs.policy import Keys, PolicyKey, PolicyView, network_of, resolve
 from specs.records import Acl, Endpoint, Meter
 from specs.snapshot import Snapshot
 from specs.view import words
 
 Thing = tuple[str, ...]  # what a policy hangs on: ("acl", name), ("label", network, word), ("network", reference) ...
-Keys = tuple[PolicyKey | None, PolicyKey | None]
-NONE: Keys = (None, None)
+NONE = Keys(None, None, None)
 
 
 @dataclass(slots=True)

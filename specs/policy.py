@@ -92,17 +92,29 @@ def acls_of(endpoint: Endpoint, network: Network, host: Host | None, tenant: Ten
     return (*(own or network.default_acl), *(host.acls if host else ()), *(tenant.acls if tenant else ()))
 
 
-def keys_of(
-    endpoint: Endpoint, network: Network, host: Host | None, tenant: Tenant | None
-) -> tuple[PolicyKey | None, PolicyKey | None]:
-    """The policies over what an endpoint sends and receives; None: everything passes."""
+class Keys(NamedTuple):
+    """The policies of an endpoint: over what it sends, what it receives, and what comes to its network by the gateway. None:
+    everything passes."""
+
+    sends: PolicyKey | None
+    receives: PolicyKey | None
+    enters: PolicyKey | None
+
+
+def keys_of(endpoint: Endpoint, network: Network, host: Host | None, tenant: Tenant | None) -> Keys:
+    """The policies of an endpoint."""
     sends = acls_of(endpoint, network, host, tenant)
-    return PolicyKey(network.id, "in", sends) if sends else None, receives(network)
+    return Keys(PolicyKey(network.id, "in", sends) if sends else None, receives(network), enters(network))
 
 
 def receives(network: Network) -> PolicyKey | None:
     """The policy over what the ports of a network receive."""
     return PolicyKey(network.id, "out", network.vlan_out_acl) if network.vlan_out_acl else None
+
+
+def enters(network: Network) -> PolicyKey | None:
+    """The policy over what comes in by the gateway of a network."""
+    return PolicyKey(network.id, "in", network.nat_acl) if network.nat_acl and network.mode != "flat" else None
 
 
 def resolve(key: PolicyKey, names: Names) -> PolicyView:

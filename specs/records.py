@@ -18,7 +18,7 @@ from ipaddress import (
     IPv6Network,
     ip_address,
 )
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -34,6 +34,7 @@ from pydantic import (
 
 from specs.acl import Rule, canonical, parse_rule
 from specs.errors import Invalid
+from specs.published import PUBLISHED_LIMIT, Publish
 
 VNI_FIRST, VNI_LAST = 1, 16_777_215
 OFPORT_FIRST, OFPORT_LAST = 1, 65_279  # OFPP_MAX is 0xff00 (OpenFlow 1.4, 7.2.1)
@@ -165,6 +166,7 @@ class Network(Record):
     mtu: Mtu | None = None
     vlan: Vlan | None = None
     vlan_transparent: bool = False
+    mode: Literal["flat", "nat", "routed"] = "flat"
     default_acl: AclNames = ()
     vlan_out_acl: AclNames = ()
     nat_acl: AclNames = ()
@@ -175,6 +177,8 @@ class Network(Record):
     def _gateways_inside(self) -> Network:
         _check_gateway("gateway", self.gateway, "ip_range", self.ip_range)
         _check_gateway("ipv6_gateway", self.ipv6_gateway, "ipv6_range", self.ipv6_range)
+        if self.mode != "flat" and self.ip_range is None and self.ipv6_range is None:
+            raise ValueError(f"mode {self.mode} needs ip_range or ipv6_range")
         return self
 
 
@@ -209,8 +213,19 @@ class Endpoint(Record):
     interface: IfName | None = None
     active: bool = True
     acls: AclReferences | None = None
+    publish: tuple[Publish, ...] = ()
     labels: Labels = {}
     created_at: str | None = None
+
+    @field_validator("publish")
+    @classmethod
+    def _published_once(cls, value: tuple[Publish, ...]) -> tuple[Publish, ...]:
+        ports = [(p.proto, port) for p in value for port, _ in p.pairs]
+        if len(ports) > PUBLISHED_LIMIT:
+            raise ValueError(f"at most {PUBLISHED_LIMIT} ports")
+        if len(set(ports)) != len(ports):
+            raise ValueError("a port of the host once")
+        return value
 
     @property
     def veth(self) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from specs.acl import Who
-from specs.policy import PolicyKey, PolicyView, keys_of, network_of, receives, resolve
+from specs.gateway import GATEWAY_MAC, Gateway, gateway_of
+from specs.policy import Keys, PolicyKey, PolicyView, enters, keys_of, network_of, receives, resolve
 from specs.records import Acl, Endpoint, Host, Meter, Network
 from specs.snapshot import Problem, Snapshot
 
@@ -39,6 +40,8 @@ class EndpointView:
     policy_in: int = 0  # PolicyKey.number of what decides over what it sends and receives; 0: everything passes
     policy_out: int = 0
     transparent: bool = False  # tagged frames pass too, held to the MAC alone
+    gateway: Gateway | None = None
+    published: tuple[tuple[str, int, int], ...] = ()  # (tcp, udp or sctp; port of the host; port of the endpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class NetworkView:
     related_vni: int = 0  # by which other hosts know packets of `allow_related` rules
     policy_out: int = 0
     transparent: bool = False
+    gateway: Gateway | None = None
+    ranges: tuple[str, ...] = ()  # of its addresses; only where there is a gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +87,34 @@ def _inner_mtu(host: Host) -> int:
     return host.underlay_mtu - (VXLAN_OVER_IPV4 if host.vtep.version == 4 else VXLAN_OVER_IPV6) - INNER_TAG
 
 
+def network_view(
+    network: Network,
+    ports: Iterable[int],
+    vteps: Iterable[str],
+    zone: int,
+    stateful: bool,
+    taken: Container[int],
+    uplink: int | None,
+) -> NetworkView:
+    """One network as the compiler sees it. `zone` is its conntrack zone, `stateful` whether an ACL in use asks for one;
+    `taken` are the VNIs of networks, `uplink` the port to the host."""
+    gateway = gateway_of(network, zone, uplink, number(enters(network)))
+    ranges = [str(r) for r in (network.ip_range, network.ipv6_range) if r is not None]
+    return NetworkView(
+        network.id, network.vxlan_vni, tuple(sorted(ports)), tuple(sorted(vteps)), zone if stateful else 0,
+        related_vni(network, taken) if stateful else 0, number(receives(network)), network.vlan_transparent, gateway,
+        tuple(ranges) if gateway else (),
+    )  # fmt: skip
+
+
 def misfit(endpoint: Endpoint, network: Network | None, host: Host | None) -> str | None:
     """Why an endpoint cannot be, by itself; None when it can."""
     if network is None:
         return f"network {endpoint.network_id} does not exist"
     if host is None:
         return f"host {endpoint.host} does not exist"
+    if network.mode != "flat" and endpoint.mac_address == GATEWAY_MAC:
+        return f"MAC {GATEWAY_MAC} is the gateway's"
     for address, network_range, gateway in (
         (endpoint.ipv4_address, network.ip_range, network.gateway),
         (endpoint.ipv6_address, network.ipv6_range, network.ipv6_gateway),
@@ -170,18 +197,40 @@ def words(endpoint: Endpoint) -> set[str]:
     return {word for key, value in endpoint.labels.items() for word in (key, f"{key}={value}")}
 
 
-def view(snapshot: Snapshot, host: str, ports: Mapping[str, int], tunnel_ofport: int | None) -> View:
-    """The full recompute. `ports` maps endpoint ids to the ofports that the switch has given them."""
-    problems: set[Problem] = {Problem(key, reason) for key, reason in snapshot.malformed.items()}
+def valid_networks(snapshot: Snapshot) -> tuple[dict[str, Network], dict[str, str]]:
+    """The networks that may be, first created first, and why the others may not: one has a VNI, and one a routed range."""
     networks: dict[str, Network] = {}
-    vni_taken: dict[int, str] = {}
+    problems: dict[str, str] = {}
+    holders: dict[int, str] = {}
+    routed: list[Network] = []
     for network_id in sorted(snapshot.networks, key=lambda n: order(snapshot, "network", n)):
         network = snapshot.networks[network_id]
-        first = vni_taken.setdefault(network.vxlan_vni, network_id)
-        if first == network_id:
-            networks[network_id] = network
+        first = holders.setdefault(network.vxlan_vni, network_id)
+        crossed = next((other for other in routed if overlap(network, other)), None) if network.mode == "routed" else None
+        if first != network_id:
+            problems[network_id] = f"VNI {network.vxlan_vni} belongs to network {first}"
+        elif crossed is not None:
+            problems[network_id] = f"its range overlaps that of network {crossed.name}, which is routed too"
         else:
-            problems.add(Problem(f"network/{network_id}", f"VNI {network.vxlan_vni} belongs to network {first}"))
+            networks[network_id] = network
+            routed += [network] if network.mode == "routed" else []
+    return networks, problems
+
+
+def overlap(one: Network, other: Network) -> bool:
+    """Whether two networks have addresses in common."""
+    four = one.ip_range is not None and other.ip_range is not None and one.ip_range.overlaps(other.ip_range)
+    six = one.ipv6_range is not None and other.ipv6_range is not None and one.ipv6_range.overlaps(other.ipv6_range)
+    return four or six
+
+
+def view(snapshot: Snapshot, host: str, ports: Mapping[str, int], tunnel_ofport: int | None, uplink: int | None = None) -> View:
+    """The full recompute. `ports` maps endpoint ids to the ofports that the switch has given them; `uplink` is the port to the
+    host."""
+    problems: set[Problem] = {Problem(key, reason) for key, reason in snapshot.malformed.items()}
+    networks, contradictions = valid_networks(snapshot)
+    problems |= {Problem(f"network/{network_id}", reason) for network_id, reason in contradictions.items()}
+    vni_taken = {network.vxlan_vni for network in networks.values()}
 
     taken: dict[tuple[str, str], str] = {}
     valid: list[Endpoint] = []
@@ -226,18 +275,12 @@ def view(snapshot: Snapshot, host: str, ports: Mapping[str, int], tunnel_ofport:
         stateful = any(name in snapshot.acls and snapshot.acls[name].stateful for name in used)
         if stateful and not related_vni(network, vni_taken):
             problems.add(Problem(f"network/{network_id}", NO_RELATED))
-        out = number(receives(network))
-        network_views.add(
-            NetworkView(
-                network_id, network.vxlan_vni, tuple(sorted(ports[e.id] for e in local)), tuple(sorted(vteps)),
-                zone[network_id] if stateful else 0, related_vni(network, vni_taken) if stateful else 0, out,
-                network.vlan_transparent,
-            )
-        )  # fmt: skip
+        found = network_view(network, [ports[e.id] for e in local], vteps, zone[network_id], stateful, vni_taken, uplink)
+        network_views.add(found)
         for endpoint in local:
-            endpoint_views.add(endpoint_view(endpoint, network, ports[endpoint.id], None, keys[endpoint.id]))
+            endpoint_views.add(endpoint_view(endpoint, network, found.gateway, ports[endpoint.id], None, keys[endpoint.id]))
         for endpoint in remote:
-            endpoint_views.add(endpoint_view(endpoint, network, None, vtep(snapshot.hosts[endpoint.host], here)))
+            endpoint_views.add(endpoint_view(endpoint, network, found.gateway, None, vtep(snapshot.hosts[endpoint.host], here)))
     return View(
         host, tunnel_ofport, frozenset(network_views), frozenset(endpoint_views),
         frozenset(policy for policy in policies.values() if policy.closed is None), frozenset(problems),
@@ -258,12 +301,16 @@ def number(key: PolicyKey | None) -> int:
     return key.number if key is not None else 0
 
 
+NOBODY = Keys(None, None, None)
+
+
 def endpoint_view(
     endpoint: Endpoint,
     network: Network,
+    gateway: Gateway | None,
     ofport: int | None,
     vtep_address: str | None,
-    keys: tuple[PolicyKey | None, PolicyKey | None] = (None, None),
+    keys: Keys = NOBODY,
 ) -> EndpointView:
     """One endpoint as the compiler sees it."""
     return EndpointView(
@@ -275,7 +322,9 @@ def endpoint_view(
         network.ip_range is not None or network.ipv6_range is not None,
         ofport,
         vtep_address,
-        number(keys[0]),
-        number(keys[1]),
+        number(keys.sends),
+        number(keys.receives),
         network.vlan_transparent,
+        gateway,
+        tuple((p.proto, host_port, port) for p in endpoint.publish for host_port, port in p.pairs) if gateway and ofport else (),
     )

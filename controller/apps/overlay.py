@@ -38,7 +38,7 @@ from controller.events import (
 from controller.glimpse import Limiter, describe
 from controller.reconcile import Phase, Reconciler
 from ovsdb.client import Ovsdb
-from ovsdb.rows import TUNNEL_PORT
+from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT
 from specs.errors import WarrenError
 from specs.settings import LOG_FORMAT, settings
 
@@ -186,7 +186,8 @@ class Overlay(app_manager.RyuApp):
         self.ovsdb_changed.set()
 
     def _post_ports(self) -> None:
-        self._post(PortsRead(dict(self.ovsdb.ports_of_endpoints()), self.ovsdb.ofport(TUNNEL_PORT)))
+        ofport = self.ovsdb.ofport
+        self._post(PortsRead(dict(self.ovsdb.ports_of_endpoints()), ofport(TUNNEL_PORT), ofport(UPLINK_PORT)))
 
     def _bridge(self, controller: str) -> None:
         """Keeps the bridge, its controller target and its tunnel port as they should be."""

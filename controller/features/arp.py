@@ -7,9 +7,10 @@ from ipaddress import IPv4Address, IPv6Address
 
 from controller.features.spoof import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
 from pipeline.flow import Action, Flow, Goto, InPort, Move, Ref, Set, Value, match
-from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
+from pipeline.tables import ORIGIN_ANSWER, ORIGIN_LOCAL, REG_NETWORK, REG_ORIGIN, Table
+from specs.gateway import GATEWAY_MAC
 from specs.records import link_local
-from specs.view import EndpointView
+from specs.view import EndpointView, NetworkView
 
 REQUEST, REPLY = 1, 2
 SELF = 110  # an endpoint that asks for itself looks for a double: silence is the right answer
@@ -52,6 +53,22 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             yield Flow(Table.ARP, KNOWN, match(reg0=e.vni, **nd), _advertisement(e.mac, target), origin)
             if e.ofport is not None:
                 yield Flow(Table.ARP, SELF, match(reg0=e.vni, in_port=e.ofport, **nd), (), origin)
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
+    """The gateway is a neighbour on every host."""
+    g = n.gateway
+    if g is None:
+        return
+    origin = Ref("network", n.id)
+    if g.ipv4 is not None:
+        asked = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(g.ipv4.ip))
+        yield Flow(Table.ARP, KNOWN, asked, _arp_reply(GATEWAY_MAC, g.ipv4.ip), origin)
+    for target in (g.ipv6.ip, link_local(GATEWAY_MAC)) if g.ipv6 is not None else ():
+        nd = match(
+            reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=SOLICITATION, ipv6_nd_target=str(target)
+        )
+        yield Flow(Table.ARP, KNOWN, nd, _advertisement(GATEWAY_MAC, target), origin)
 
 
 def _arp_reply(mac: str, address: IPv4Address) -> tuple[Action, ...]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 
-from pipeline.flow import Flow, Goto, Ref, Set, match
-from pipeline.tables import ORIGIN_TUNNEL, POLICY, REG_NETWORK, REG_ORIGIN, REG_RELATED, Table, at
+from controller.features.spoof import IPV4, IPV6
+from pipeline.flow import Flow, Goto, Ref, Set, Value, match
+from pipeline.tables import ORIGIN_GATEWAY, ORIGIN_TUNNEL, POLICY, REG_NETWORK, REG_ORIGIN, REG_RELATED, Table, at
 from specs.view import EndpointView, NetworkView
 
 UNTAGGED = 0x0000
@@ -21,8 +23,27 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     yield Flow(Table.CLASSIFY, 100, fields, enter, Ref("endpoint", e.id))
 
 
+def _enters(n: NetworkView) -> Iterator[Flow]:
+    """What comes from the host: to the network's transit address, or to its range where nothing is translated."""
+    g = n.gateway
+    if g is None or g.uplink is None:
+        return
+    meant: list[dict[str, Value]] = []
+    for eth_type, name, transit in ((IPV4, "ipv4_dst", g.transit4), (IPV6, "ipv6_dst", g.transit6)):
+        if transit is not None:
+            meant.append({"eth_type": eth_type, name: str(transit)})
+    for prefix in map(ip_network, () if g.nat else n.ranges):
+        eth_type, name = (IPV4, "ipv4_dst") if prefix.version == 4 else (IPV6, "ipv6_dst")
+        meant.append({"eth_type": eth_type, name: (str(prefix.network_address), str(prefix.netmask))})
+    policy = (Set(POLICY, g.policy),) if g.policy else ()
+    enter = (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_GATEWAY), *policy, Goto(at(Table.CONNTRACK)))
+    for fields in meant:
+        yield Flow(Table.CLASSIFY, 100, match(in_port=g.uplink, vlan_vid=UNTAGGED, **fields), enter, Ref("network", n.id))
+
+
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     """What other hosts send was checked at its source: it goes straight to FORWARD, past CONNTRACK where that is needed."""
+    yield from _enters(n)
     if tunnel is None:
         return
     origin, entered = Ref("network", n.id), (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_TUNNEL))

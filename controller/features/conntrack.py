@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from controller.features import nat
 from controller.features.spoof import ANY_TAG, ICMPV6, IPV4, IPV6
 from pipeline.flow import Ct, Flow, Goto, Ref, Set, match
 from pipeline.tables import (
@@ -32,7 +33,9 @@ NEIGHBOUR_DISCOVERY = range(133, 138)  # RFC 4861
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """Nothing for a network without stateful rules."""
+    """Nothing for a network without stateful rules and without translation."""
+    if n.gateway is not None and n.gateway.uplink is not None:
+        yield from nat.enters(n, n.gateway)
     if not n.zone:
         return
     origin = Ref("network", n.id)
@@ -48,6 +51,7 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
             yield Flow(Table.CONNTRACK, TRACKED, packet, (Ct(n.zone, table=onward),), origin)
         yield Flow(Table.CONNTRACK, TRACKED - 1, match(reg0=n.vni, reg1=entered), (Goto(onward),), origin)
     yield from _commits(n, origin)
+    yield from nat.commits(n)
 
 
 def _commits(n: NetworkView, origin: Ref) -> Iterator[Flow]:

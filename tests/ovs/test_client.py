@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ovsdb.client import Ovsdb
-from ovsdb.rows import BRIDGE, TUNNEL_PORT
+from ovsdb.rows import BRIDGE, TUNNEL_PORT, UPLINK_PORT
 from specs.errors import Conflict, Unavailable
 from tests.ovs.conftest import Switch
 
@@ -91,7 +91,7 @@ def test_bridge_is_mended_and_strangers_are_left(switch: Switch, client: Ovsdb) 
     assert switch.vsctl("get", "bridge", BRIDGE, "fail_mode") == "secure"
     assert switch.vsctl("get", "bridge", BRIDGE, "other_config:mine") == '"1"'
     assert switch.vsctl("get-controller", BRIDGE) == CONTROLLER
-    assert switch.vsctl("list-ports", BRIDGE).split() == ["theirs", TUNNEL_PORT]
+    assert switch.vsctl("list-ports", BRIDGE).split() == ["theirs", TUNNEL_PORT, UPLINK_PORT]
     assert switch.vsctl("get", "interface", TUNNEL_PORT, "options:dst_port") == '"4789"'
     assert "br-other" in switch.vsctl("list-br").split()
 
@@ -120,7 +120,7 @@ def test_ports_come_and_go(switch: Switch, client: Ovsdb) -> None:
     client.del_port("wv1")
     assert client.ports_of_endpoints() == {}
     assert client.endpoint_ports() == {}
-    assert switch.vsctl("list-ports", BRIDGE) == TUNNEL_PORT
+    assert switch.vsctl("list-ports", BRIDGE) == f"{TUNNEL_PORT}\n{UPLINK_PORT}"
 
 
 def test_a_number_that_is_taken_gives_another(switch: Switch, client: Ovsdb) -> None:
@@ -137,7 +137,7 @@ def test_a_missing_interface_is_told_and_leaves_nothing(switch: Switch, client: 
     client.ensure_bridge(BRIDGE, CONTROLLER)
     with pytest.raises(Unavailable, match="wv1"):
         client.add_port(BRIDGE, "wv1", 7, "e1")
-    assert switch.vsctl("list-ports", BRIDGE) == TUNNEL_PORT
+    assert switch.vsctl("list-ports", BRIDGE) == f"{TUNNEL_PORT}\n{UPLINK_PORT}"
     add_veth(switch, "wv1")
     assert client.add_port(BRIDGE, "wv1", 7, "e1") == 7
 

@@ -7,6 +7,7 @@ from specs.view import View, view
 from tests.unit import worlds
 
 TUNNEL = 65279
+UPLINK = 65278
 
 HOSTS = [worlds.host(f"h{i}", f"198.18.0.{10 + i}") for i in (1, 2, 3)]
 
@@ -59,6 +60,30 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("db-3", "amber", "h3", 5, 2, v6=False, labels={"role": "db"}),
         worlds.endpoint("lost", "amber", "h1", 6, 3, v6=False, acls=("nowhere",)),
     ],
+    # amber reaches the outside translated, blue as it is; web-1 is published
+    "ways-out": [
+        *HOSTS,
+        worlds.acl(
+            "door",
+            [
+                {"proto": "tcp", "tcp_dst": 80, "allow_related": True},
+                {"dl_type": 0x800, "nw_src": "192.0.2.0/24", "actions": {"allow": 0}},
+            ],
+        ),
+        worlds.network("amber", 7, mode="nat", nat=("door",)),
+        worlds.network("blue", 8, v6=False, mode="routed"),
+        worlds.endpoint(
+            "web-1",
+            "amber",
+            "h1",
+            2,
+            1,
+            publish=[{"host_port": "8080-8081", "port": "80-81"}, {"host_port": 53, "port": 53, "proto": "udp"}],
+        ),
+        worlds.endpoint("web-2", "amber", "h2", 3, 1),
+        worlds.endpoint("db-1", "blue", "h1", 2, 2, v6=False),
+        worlds.endpoint("db-2", "blue", "h2", 3, 2, v6=False),
+    ],
     # tagged frames of containers pass as they are, many VLANs inside one VNI
     "transparent": [
         *HOSTS,
@@ -81,4 +106,4 @@ def view_of(scenario: str, host: str) -> View:
     """The view of one host, with all its ports there."""
     state = snapshot((key, value, born) for born, (key, value) in enumerate(SCENARIOS[scenario], start=1))
     ports = {e.id: e.ofport for e in state.endpoints.values() if e.host == host}
-    return view(state, host, ports, TUNNEL)
+    return view(state, host, ports, TUNNEL, UPLINK)

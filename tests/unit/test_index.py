@@ -16,7 +16,7 @@ TUNNEL = 65279
 PLUGGED = {f"e{i}": i + 1 for i in range(4)}
 BEGINNING: tuple[Change, ...] = (
     *worlds.BEGINNING,
-    worlds.network("blue", 65_542, default=("web",)),  # wants amber's conntrack zone
+    worlds.network("blue", 65_542, default=("web",), mode="nat"),  # wants amber's conntrack zone
     worlds.endpoint("e1", "blue", "h1", 3, 2, labels={"web": ""}),
     worlds.endpoint("e2", "amber", "h1", 4, 3, acls=("blue:web", "amber:base")),
     worlds.endpoint("e4", "blue", "h2", 6, 5, labels={"role": "db"}),
@@ -46,11 +46,14 @@ def test_every_change_leads_to_the_full_view(sequence: list[list[Change] | dict[
     networks: dict[str, NetworkView] = {}
     policies: dict[object, PolicyView] = {}
     index.tunnel(TUNNEL)
+    uplink: int | None = None
     for step in (list(BEGINNING), PLUGGED, *sequence):
         if isinstance(step, dict):
             for name in worlds.ENDPOINTS:
                 index.port(name, step.get(name))
             ports = step
+            uplink = None if uplink and "e5" in step else 65278
+            index.uplink(uplink)
         else:
             for key, value in step:
                 revision += 1
@@ -63,7 +66,7 @@ def test_every_change_leads_to_the_full_view(sequence: list[list[Change] | dict[
         delta = index.flush()
         for mine, told in ((endpoints, delta.endpoints), (networks, delta.networks), (policies, delta.policies)):
             mine.update(told)  # type: ignore[arg-type]
-        full = view(snapshot((key, value, born) for key, (value, born) in store.items()), "h1", ports, TUNNEL)
+        full = view(snapshot((key, value, born) for key, (value, born) in store.items()), "h1", ports, TUNNEL, uplink)
         assert index.view() == full
         follower = (frozenset(v for v in told.values() if v is not None) for told in (networks, endpoints, policies))
         assert View("h1", TUNNEL, *follower, full.problems) == full, "the deltas do not add up"

@@ -93,6 +93,7 @@ class World(RuleBasedStateMachine):
         self.revision = 1
         self.ports: dict[str, int] = {}
         self.tunnel: int | None = 65279
+        self.uplink: int | None = 65278
         self.session = 0
         self.reported: dict[str, str] = {}
         self.start_controller()
@@ -174,15 +175,16 @@ class World(RuleBasedStateMachine):
     @rule(
         ports=worlds.ports,
         tunnel=st.sampled_from((65279, 65279, 9, None)),
+        uplink=st.sampled_from((65278, 65278, None)),
     )
-    def plug(self, ports: dict[str, int], tunnel: int | None) -> None:
-        self.ports, self.tunnel = ports, tunnel
+    def plug(self, ports: dict[str, int], tunnel: int | None, uplink: int | None) -> None:
+        self.ports, self.tunnel, self.uplink = ports, tunnel, uplink
         if self.reconciler.ports_read:
-            self.post(PortsRead(dict(ports), tunnel))
+            self.post(PortsRead(dict(ports), tunnel, uplink))
 
     @rule()
     def read_ports(self) -> None:
-        self.post(PortsRead(dict(self.ports), self.tunnel))
+        self.post(PortsRead(dict(self.ports), self.tunnel, self.uplink))
 
     def read_store(self) -> None:
         entries = tuple(Entry(k, v, c, m) for k, (v, c, m) in self.store.items())
@@ -264,7 +266,7 @@ class World(RuleBasedStateMachine):
 
     def full_view(self):  # type: ignore[no-untyped-def]
         full = snapshot((key, value, created) for key, (value, created, _) in self.store.items())
-        return view(full, "h1", self.ports, self.tunnel)
+        return view(full, "h1", self.ports, self.tunnel, self.uplink)
 
     @rule(order=st.permutations(("store", "ports", "switch")))
     def comes_to_rest(self, order: list[str]) -> None:

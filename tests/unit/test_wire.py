@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ryu.ofproto import ofproto_v1_4 as ofp
 from ryu.ofproto import ofproto_v1_4_parser as parser
 
 from controller import wire
-from pipeline.flow import Bucket, Flow, Goto, Group, Output, Ref, Set, match
+from pipeline.flow import (
+    Action,
+    Bucket,
+    DecTtl,
+    Flow,
+    Goto,
+    Group,
+    InPort,
+    Output,
+    PopVlan,
+    Ref,
+    Set,
+    ToController,
+    ToGroup,
+    match,
+)
 from pipeline.tables import Table
 
 macs = st.integers(0, 2**48 - 1).map(lambda n: ":".join(f"{b:02x}" for b in n.to_bytes(6, "big")))
@@ -92,3 +108,9 @@ def test_a_bundle_adds_before_it_deletes() -> None:
         wire.add_group(group), wire.add_flow(flow), wire.delete_flow(7), wire.delete_group(0x1000_0001),
         ofp.OFPBCT_COMMIT_REQUEST,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("equal", [(InPort(), PopVlan(), DecTtl()), (Output(128), ToGroup(128), ToController(128))])
+def test_actions_that_are_equal_tuples_are_not_taken_for_each_other(equal: tuple[Action, ...]) -> None:
+    flows = [Flow(Table.CLASSIFY, 1, match(eth_type=0x0800), (action,), Ref("test", "x")) for action in equal]
+    assert len({wire.add_flow(flow)[56:] for flow in flows}) == len(equal)

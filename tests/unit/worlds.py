@@ -44,14 +44,16 @@ def network(
     default: tuple[str, ...] = (),
     out: tuple[str, ...] = (),
     transparent: bool = False,
+    mode: str = "flat",
+    nat: tuple[str, ...] = (),
 ) -> tuple[str, str]:
     """A store entry."""
     data: dict[str, Any] = {"id": name, "name": name, "vxlan_vni": vni, "default_acl": default, "vlan_out_acl": out}
-    data["vlan_transparent"] = transparent
+    data |= {"vlan_transparent": transparent, "mode": mode if v4 or v6 else "flat", "nat_acl": nat}
     if v4:
         data |= {"ip_range": "10.0.0.0/24", "gateway": "10.0.0.1/24"}
     if v6:
-        data |= {"ipv6_range": "fd00::/64"}
+        data |= {"ipv6_range": "fd00::/64", "ipv6_gateway": "fd00::1/64"}
     return keys.network(name), json.dumps(data)
 
 
@@ -66,6 +68,7 @@ def endpoint(
     active: bool = True,
     acls: tuple[str, ...] | None = None,
     labels: dict[str, str] | None = None,
+    publish: list[dict[str, Any]] | None = None,
 ) -> tuple[str, str]:
     """A store entry; `number` makes MAC and addresses."""
     data: dict[str, Any] = {
@@ -77,6 +80,7 @@ def endpoint(
         "active": active,
         "acls": acls,
         "labels": labels or {},
+        "publish": publish or [],
     }
     if v4:
         data["ipv4_address"] = f"10.0.0.{number}"
@@ -108,7 +112,16 @@ meters = st.builds(meter, st.sampled_from(METERS), st.integers(1, 3))
 tenants = st.builds(tenant, lists)
 hosts = st.builds(host, st.sampled_from(HOSTS), st.sampled_from(("198.18.0.11", "198.18.0.12", "198.18.0.13")), lists)
 networks = st.builds(
-    network, st.sampled_from(NETWORKS), st.sampled_from((7, 8, 65_542, 7 ^ 1 << 23)), mostly, mostly, lists, lists, st.booleans()
+    network,
+    st.sampled_from(NETWORKS),
+    st.sampled_from((7, 8, 65_542, 7 ^ 1 << 23)),
+    mostly,
+    mostly,
+    lists,
+    lists,
+    st.booleans(),
+    st.sampled_from(("flat", "nat", "nat", "routed")),
+    lists,
 )
 endpoints = st.builds(
     endpoint,
@@ -122,6 +135,7 @@ endpoints = st.builds(
     mostly,
     st.none() | lists | st.sampled_from((("amber:web",), ("blue:base", "amber:db"))),
     st.sampled_from(({}, {"web": ""}, {"role": "db"})),
+    st.sampled_from((None, [{"host_port": 80, "port": 80}], [{"host_port": "80-82", "port": "8000-8002", "proto": "udp"}])),
 )
 malformed = st.sampled_from(
     (

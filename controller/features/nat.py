@@ -1,0 +1,71 @@
+"""DNAT and SNAT: addresses of networks in mode nat, translated by connection tracking in the network's own zone.
+
+Outside, the network is one transit address of this host (specs/gateway.py), so networks with equal addresses do not meet. A
+published port leads from the transit address to the endpoint; the host's nftables lead the host's own ports to the former.
+Replies and ICMP errors about a connection are translated back by the same `ct` that found it (CONNTRACK).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controller.features.spoof import IPV4, IPV6
+from pipeline.flow import Ct, Flow, Goto, Nat, Ref, Value, match
+from pipeline.tables import CT_INVALID, CT_NEW, CT_TRACKED, MARK_RELATED, ORIGIN_GATEWAY, ORIGIN_LOCAL, Table, after, at
+from specs.gateway import Gateway
+from specs.view import EndpointView, NetworkView
+
+PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+KNOWN, RELATED = 100, 110
+NEW = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_INVALID)
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
+    """What leaves gets the network's transit address. Only what the router sends here has the host's MAC as its destination."""
+    g = n.gateway
+    if g is None or g.uplink is None:
+        return
+    origin = Ref("network", n.id)
+    for eth_type, transit in ((IPV4, g.transit4), (IPV6, g.transit6)):
+        if transit is None:
+            continue
+        there = Nat("src", str(transit))
+        leaving = match(reg0=n.vni, reg1=ORIGIN_LOCAL)
+        for priority, related, mark in ((RELATED, 1, MARK_RELATED), (KNOWN, 0, None)):
+            packet = leaving + match(reg2=g.uplink, reg3=related, eth_type=eth_type)
+            translate = Ct(g.zone, table=at(Table.OUTPUT), commit=True, mark=mark, nat=there)
+            yield Flow(Table.SNAT, priority, packet, (translate,), origin)
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
+    """The published ports of an endpoint."""
+    g = e.gateway
+    if g is None or g.uplink is None or e.ofport is None:
+        return
+    for proto, outside, inside in e.published:
+        for version, eth_type, transit, address in ((4, IPV4, g.transit4, e.ipv4), (6, IPV6, g.transit6, e.ipv6)):
+            if transit is not None and address is not None:
+                fields: dict[str, Value] = {"eth_type": eth_type, "ip_proto": PROTOCOLS[proto], f"ipv{version}_dst": str(transit)}
+                new = match(ct_state=NEW, reg0=e.vni, reg1=ORIGIN_GATEWAY, **fields, **{f"{proto}_dst": outside})
+                translate = Ct(g.zone, table=after(Table.DNAT), commit=True, nat=Nat("dst", str(address), inside))
+                yield Flow(Table.DNAT, KNOWN, new, (translate,), Ref("endpoint", e.id))
+
+
+def enters(n: NetworkView, g: Gateway) -> Iterator[Flow]:
+    """CONNTRACK's flows for what comes from the host: known connections are translated back. Their owner is conntrack."""
+    for eth_type, there in ((IPV4, g.ipv4), (IPV6, g.ipv6)):
+        if there is None:
+            continue
+        packet = match(reg0=n.vni, reg1=ORIGIN_GATEWAY, eth_type=eth_type)
+        if g.nat:
+            yield Flow(Table.CONNTRACK, KNOWN, packet, (Ct(g.zone, table=at(Table.DNAT), nat=Nat()),), Ref("network", n.id))
+        elif n.zone:
+            yield Flow(Table.CONNTRACK, KNOWN, packet, (Ct(g.zone, table=at(Table.DNAT)),), Ref("network", n.id))
+
+
+def commits(n: NetworkView) -> Iterator[Flow]:
+    """COMMIT's: a published connection was committed with its translation already, before policy let it pass."""
+    if n.zone and n.gateway is not None and n.gateway.nat:
+        for eth_type in (IPV4, IPV6):
+            known = match(ct_state=NEW, reg0=n.vni, reg1=ORIGIN_GATEWAY, reg3=0, eth_type=eth_type)
+            yield Flow(Table.COMMIT, RELATED, known, (Goto(after(Table.COMMIT)),), Ref("network", n.id))

@@ -1,0 +1,113 @@
+"""ROUTE: packets to the gateway's MAC go out by the host, packets from the host go to the endpoint's MAC. The gateway answers
+pings itself. A network without a gateway (mode flat) has nothing here.
+
+Policy came before (ACL_IN) and comes after for what goes to an endpoint (ACL_OUT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_network
+
+from controller.features.spoof import ICMPV6, IPV4, IPV6
+from pipeline.flow import Action, DecTtl, Flow, Goto, InPort, Match, Move, Ref, Set, Value, match
+from pipeline.tables import ORIGIN_GATEWAY, ORIGIN_LOCAL, REG_ORIGIN, REG_OUTPUT, Table, at
+from specs.gateway import GATEWAY_MAC, HOST_MAC, Gateway
+from specs.records import link_local
+from specs.view import EndpointView, NetworkView
+
+ICMP, ECHO, ECHO_REPLY = 1, 8, 0  # RFC 792
+ECHO6, ECHO6_REPLY = 128, 129  # RFC 4443
+PING, REFUSE, DELIVER, LEAVE = 120, 110, 100, 90
+UNTAGGED = 0
+LINK_ONLY = {
+    IPV4: ("169.254.0.0/16", "224.0.0.0/4"),
+    IPV6: ("fe80::/10", "ff00::/8"),
+}  # RFC 3927, 5771, 4291: no router's business
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
+    """Pings of the gateway, and the way out."""
+    if n.gateway is None:
+        return
+    origin = Ref("network", n.id)
+    for pinged, answer in _pings(n, n.gateway):
+        yield Flow(Table.ROUTE, PING, pinged, answer, origin)
+    if n.gateway.uplink is None:
+        return
+    for prefix in map(ip_network, n.ranges):
+        yield from _refusals(n, prefix, origin)
+    onward = Goto(at(Table.SNAT if n.gateway.nat else Table.COMMIT))
+    for eth_type, there in ((IPV4, n.gateway.ipv4), (IPV6, n.gateway.ipv6)):
+        if there is None:
+            continue
+        for local in LINK_ONLY[eth_type]:
+            yield Flow(Table.ROUTE, REFUSE, _leaving(n, eth_type, "dst", local), (), origin)
+        out: tuple[Action, ...] = (
+            DecTtl(),
+            Set("eth_src", GATEWAY_MAC),
+            Set("eth_dst", HOST_MAC),
+            Set(REG_OUTPUT, n.gateway.uplink),
+        )
+        yield Flow(Table.ROUTE, LEAVE, _leaving(n, eth_type), (*out, onward), origin)
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
+    """From the host to an endpoint: here, or, where addresses are not translated, on another host."""
+    if e.gateway is None or e.gateway.uplink is None or (e.ofport is None and e.gateway.nat):
+        return
+    for eth_type, name, address in ((IPV4, "ipv4_dst", e.ipv4), (IPV6, "ipv6_dst", e.ipv6)):
+        if address is not None:
+            came: dict[str, Value] = {"eth_type": eth_type, name: str(address)}
+            away = () if e.ofport is not None else (Set(REG_ORIGIN, ORIGIN_LOCAL),)
+            actions = (DecTtl(), Set("eth_src", GATEWAY_MAC), Set("eth_dst", e.mac), *away, Goto(at(Table.FORWARD)))
+            yield Flow(Table.ROUTE, DELIVER, match(reg0=e.vni, reg1=ORIGIN_GATEWAY, **came), actions, Ref("endpoint", e.id))
+
+
+def _leaving(n: NetworkView, eth_type: int, end: str = "", prefix: str = "") -> Match:
+    network = ip_network(prefix) if prefix else None
+    version = 4 if eth_type == IPV4 else 6
+    at_end: dict[str, Value] = {f"ipv{version}_{end}": _masked(network)} if network is not None else {}
+    return match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_dst=GATEWAY_MAC, vlan_vid=UNTAGGED, eth_type=eth_type, **at_end)
+
+
+def _refusals(n: NetworkView, prefix: object, origin: Ref) -> Iterator[Flow]:
+    """Neighbours are reached directly, and nobody outside is a neighbour: such senders are forged."""
+    network = ip_network(str(prefix))
+    eth_type, version = (IPV4, 4) if network.version == 4 else (IPV6, 6)
+    yield Flow(Table.ROUTE, REFUSE, _leaving(n, eth_type, "dst", str(network)), (), origin)
+    forged: dict[str, Value] = {"eth_type": eth_type, f"ipv{version}_src": _masked(network)}
+    yield Flow(Table.ROUTE, REFUSE, match(reg0=n.vni, reg1=ORIGIN_GATEWAY, **forged), (), origin)
+
+
+def _masked(network: object) -> tuple[str, str]:
+    found = ip_network(str(network))
+    return str(found.network_address), str(found.netmask)
+
+
+def _pings(n: NetworkView, gateway: Gateway) -> Iterator[tuple[Match, tuple[Action, ...]]]:
+    if gateway.ipv4 is not None:
+        yield _ping(n, gateway.ipv4.ip), _pong(gateway.ipv4)
+    if gateway.ipv6 is not None:
+        yield _ping(n, gateway.ipv6.ip), _pong(gateway.ipv6)
+        yield _ping(n, link_local(GATEWAY_MAC)), _pong(IPv6Interface(link_local(GATEWAY_MAC)))
+
+
+def _ping(n: NetworkView, address: IPv4Address | IPv6Address) -> Match:
+    asked = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_dst=GATEWAY_MAC, vlan_vid=UNTAGGED)
+    if address.version == 4:
+        return asked + match(eth_type=IPV4, ip_proto=ICMP, ipv4_dst=str(address), icmpv4_type=ECHO)
+    return asked + match(eth_type=IPV6, ip_proto=ICMPV6, ipv6_dst=str(address), icmpv6_type=ECHO6)
+
+
+def _pong(gateway: IPv4Interface | IPv6Interface) -> tuple[Action, ...]:
+    version, kind, reply = (4, "icmpv4_type", ECHO_REPLY) if gateway.version == 4 else (6, "icmpv6_type", ECHO6_REPLY)
+    return (
+        Move("eth_src", "eth_dst"),
+        Set("eth_src", GATEWAY_MAC),
+        Move(f"ipv{version}_src", f"ipv{version}_dst"),
+        Set(f"ipv{version}_src", str(gateway.ip)),
+        Set(kind, reply),
+        Set("nw_ttl", 64),
+        InPort(),
+    )

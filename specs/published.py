@@ -1,0 +1,52 @@
+"""Ports of a host that lead to an endpoint. Pure."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+
+PUBLISHED_LIMIT = 1024  # ports of one endpoint
+
+
+def _ports(value: Any) -> Any:
+    """A port, or a range of ports as text."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
+        return value
+    low, dash, high = str(value).partition("-")
+    if isinstance(value, str) and dash and low.isdigit() and high.isdigit() and 1 <= int(low) <= int(high) <= 65535:
+        return f"{int(low)}-{int(high)}"
+    raise ValueError("a port from 1 to 65535, or a range such as 8000-8010")
+
+
+Ports = Annotated[int | str, BeforeValidator(_ports)]
+
+
+def _range(ports: int | str) -> range:
+    low, _, high = str(ports).partition("-")
+    return range(int(low), int(high or low) + 1)
+
+
+class Publish(BaseModel):
+    """A port of the endpoint's host that leads to a port of the endpoint; ranges map one to one. `host_ip`: only at that address."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host_port: Ports
+    port: Ports
+    proto: Literal["tcp", "udp", "sctp"] = "tcp"
+    host_ip: IPv4Address | IPv6Address | None = None
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Publish:
+        if len(_range(self.host_port)) != len(_range(self.port)):
+            raise ValueError(f"host_port {self.host_port} and port {self.port} must be as many ports")
+        return self
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Each port of the host with the endpoint's."""
+        return list(zip(_range(self.host_port), _range(self.port), strict=True))
