@@ -28,7 +28,7 @@ from specs.view import endpoint_mtu
 
 log = logging.getLogger("warren.endpoints")
 
-_FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls"}
+_FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls", "publish"}
 
 
 class Endpoints:
@@ -125,6 +125,11 @@ class Endpoints:
             addresses=addresses,
             mtu=endpoint_mtu(list(self.known.snapshot.hosts.values()), network),
             offload_off=self._offload_off(),
+            gateways=[
+                str(g.ip)
+                for g in (network.gateway, network.ipv6_gateway)
+                if g is not None and set_addr and network.mode != "flat"
+            ],
         )
         self._ovsdb.add_port(self._bridge, endpoint.veth, endpoint.ofport, endpoint.id)
         self._plugged[endpoint.id] = endpoint

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_interface
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from specs.published import Publish
 from specs.records import (
     AclNames,
     AclReferences,
@@ -60,6 +61,7 @@ class NetworkCreate(_Body):
     mtu: Mtu | None = None
     vlan: Vlan | None = None
     vlan_transparent: bool = False
+    mode: Literal["flat", "nat", "routed"] = "flat"
     default_acl: AclNames = ()
     vlan_out_acl: AclNames = ()
     nat_acl: AclNames = ()
@@ -109,6 +111,7 @@ class EndpointCreate(_Body):
     hostname: Name | None = None
     ofport: Ofport | None = None
     acls: AclReferences | None = None
+    publish: tuple[Publish, ...] = ()
 
     @property
     def netns(self) -> str | None:
@@ -161,6 +164,7 @@ def network_out(network: Network) -> dict[str, Any]:
         "mtu": network.mtu,
         "vlan": network.vlan,
         "vlan_transparent": network.vlan_transparent,
+        "mode": network.mode,
         "default_acl": list(network.default_acl),
         "vlan_out_acl": list(network.vlan_out_acl),
         "nat_acl": list(network.nat_acl),
@@ -193,6 +197,7 @@ def endpoint_out(
         "ofport": endpoint.ofport,
         "labels": endpoint.labels,
         "acls": list(endpoint.acls) if endpoint.acls is not None else None,
+        "publish": [p.model_dump(mode="json", exclude_none=True) for p in endpoint.publish],
         "state": (state or {}).get("state", ""),
         "reason": (state or {}).get("reason", "") or "",
     }

@@ -7,7 +7,7 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-from agent import netns
+from agent import netns, outside
 from agent.config import Config
 from agent.connect import Elsewhere, Request
 from agent.endpoints import Endpoints
@@ -42,6 +42,7 @@ class Agent:
     registration: Registration
     peers: Peers
     links: Links
+    outside: outside.Keeper
 
     def start(self) -> None:
         """Start all threads; none of them needs etcd or OVSDB to be there."""
@@ -49,12 +50,14 @@ class Agent:
         self.keeper.start()
         self.links.start()
         self.known.start()
+        self.outside.start()
         self.registration.start()
 
     def stop(self) -> None:
         """End all, quickly; attaches under way are undone."""
         self.known.stop()
         self.keeper.stop()
+        self.outside.stop()
         self.registration.stop()
         self.peers.close()
         self.ovsdb.close()
@@ -139,18 +142,25 @@ def make(config: Config) -> Agent:
             keeper.look(list(keeper.problems))  # the controller may just have made it
 
     def problems() -> list[str]:
-        return [f"endpoint {name(endpoint_id)}: {reason}" for endpoint_id, reason in sorted(keeper.problems.items())]
+        found = [f"endpoint {name(endpoint_id)}: {reason}" for endpoint_id, reason in sorted(keeper.problems.items())]
+        return [way_out.problem, *found] if way_out.problem else found
 
     def name(endpoint_id: str) -> str:
         record = known.mine.get(endpoint_id)
         return (record.name if record else None) or endpoint_id or "all"
 
     ovsdb = Ovsdb(common.ovsdb, on_change=ovsdb_changed)
-    known = Known(store, common.host, on_change=lambda ids: keeper.look(ids), on_read=lambda: keeper.look_at_everything())
+
+    def changed(ids: set[str]) -> None:
+        keeper.look(ids)
+        way_out.look()
+
+    known = Known(store, common.host, on_change=changed, on_read=lambda: keeper.look_at_everything())
     endpoints = Endpoints(common.host, common.bridge, specs, ovsdb, known, config.attach_timeout_s)
     registration = Registration(host, specs, problems)
     keeper = Keeper(endpoints, on_change=registration.tell)
     endpoints.released = lambda endpoint_id: keeper.look([endpoint_id])
     peers = Peers(config.http_tls, timeout_s=config.attach_timeout_s + 10)
+    way_out = outside.Keeper(common.host, lambda: known.snapshot if known.read.is_set() else None, registration.tell)
     links = Links(lambda veth: keeper.look(endpoints.vanished(veth)), keeper.look_at_everything)
-    return Agent(config, host, specs, ovsdb, known, endpoints, keeper, registration, peers, links)
+    return Agent(config, host, specs, ovsdb, known, endpoints, keeper, registration, peers, links, way_out)

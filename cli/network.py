@@ -27,6 +27,8 @@ def create(
     vlan_transparent: Annotated[bool, typer.Option(help="Let containers use VLAN tags of their own.")] = False,
     default_acl: Annotated[list[str], typer.Option(help="ACL of endpoints that name none; may be repeated.")] = [],  # noqa: B006
     vlan_out_acl: Annotated[list[str], typer.Option(help="ACL over what endpoints receive; may be repeated.")] = [],  # noqa: B006
+    mode: Annotated[str, typer.Option(help="flat: no way out; nat: out by the host's addresses; routed: by its own.")] = "flat",
+    nat_acl: Annotated[list[str], typer.Option(help="ACL over what comes in by the gateway; may be repeated.")] = [],  # noqa: B006
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
     wait: Wait = False,
     timeout: Timeout = 30.0,
@@ -36,7 +38,7 @@ def create(
     agent = client(context)
     body = stated(
         name=name, ip_range=ip_range, gateway=gateway, ipv6_range=ipv6_range, ipv6_gateway=ipv6_gateway,
-        vxlan_vni=vni, mtu=mtu, vlan=vlan, vlan_transparent=vlan_transparent or None, labels=labels(label), default_acl=default_acl or None, vlan_out_acl=vlan_out_acl or None,
+        vxlan_vni=vni, mtu=mtu, vlan=vlan, vlan_transparent=vlan_transparent or None, labels=labels(label), default_acl=default_acl or None, vlan_out_acl=vlan_out_acl or None, mode=mode, nat_acl=nat_acl or None,
     )  # fmt: skip
     network = agent.post("/networks", body)["network"]
     if wait:
@@ -51,8 +53,8 @@ def list_(context: typer.Context, json: Json = False) -> None:
     if json:
         show.as_json(networks)
         return
-    rows = [(n["name"], n["id"], n["vxlan_vni"], n["ip_range"], n["ipv6_range"], n["labels"]) for n in networks]
-    show.table(("NAME", "ID", "VNI", "IPV4", "IPV6", "LABELS"), rows, "no networks (warren network create NAME)")
+    rows = [(n["name"], n["id"], n["vxlan_vni"], n["ip_range"], n["ipv6_range"], n["mode"], n["labels"]) for n in networks]
+    show.table(("NAME", "ID", "VNI", "IPV4", "IPV6", "MODE", "LABELS"), rows, "no networks (warren network create NAME)")
 
 
 @app.command("show", epilog="Example: warren network show amber")

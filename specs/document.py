@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from specs.acl import canonical, parse_rule
 from specs.errors import Invalid
+from specs.published import Publish
 from specs.records import (
     AclNames,
     AclReferences,
@@ -80,6 +81,7 @@ class NetworkItem(_Item):
     mtu: Mtu | None = None
     vlan: Vlan | None = None
     vlan_transparent: bool = False
+    mode: Literal["flat", "nat", "routed"] = "flat"
     default_acl: AclNames = ()
     vlan_out_acl: AclNames = ()
     nat_acl: AclNames = ()
@@ -101,6 +103,7 @@ class EndpointItem(_Item):
     interface: IfName | None = None
     active: bool = True
     acls: AclReferences | None = None
+    publish: tuple[Publish, ...] = ()
     labels: Labels = {}
 
 

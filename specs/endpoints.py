@@ -9,11 +9,12 @@ from typing import Any
 from specs import keys, pools
 from specs.errors import Conflict, Exhausted, Invalid, NotFound
 from specs.pool import Pool
+from specs.published import Publish
 from specs.records import OFPORT_FIRST, TUNNEL_OFPORT_REQUEST, Endpoint, Network, decode, decode_json, default_mac, now
 from specs.store import Compare, Delete, Get, Operation, Put, Unchanged
 from specs.writer import Writer, decoded
 
-OFPORT_LAST_ENDPOINT = TUNNEL_OFPORT_REQUEST - 1
+OFPORT_LAST_ENDPOINT = TUNNEL_OFPORT_REQUEST - 2  # the last but one is the port to the host (ovsdb/rows.py)
 
 IpRange = IPv4Network | IPv6Network
 
@@ -63,7 +64,7 @@ class Endpoints(Writer):
         mac = data.get("mac_address") or default_mac(probe.id, v4, v6)  # type: ignore[arg-type]
         filled = {**data, "ofport": ofport, "mac_address": mac, "ipv4_address": v4 and str(v4), "ipv6_address": v6 and str(v6)}
         endpoint = decode(Endpoint, filled, "endpoint")
-        touched = (v4_pool, v6_pool, port_pool)
+        touched = (v4_pool, v6_pool, port_pool, *self._published(endpoint.host, (), endpoint))
         compares: list[Compare] = [Unchanged(keys.network(network.id), read.found[0][0].mod_revision), Unchanged(key, 0)]
         puts: list[Operation] = [Put(key, endpoint.encode())]
         for held in _claims(endpoint):
@@ -116,6 +117,27 @@ class Endpoints(Writer):
         pool.take(number)
         return network_range[number]
 
+    def _published(self, host: str, gone: tuple[Publish, ...], endpoint: Endpoint | None) -> list[Pool]:
+        """The pools of a host's published ports, without those that are `gone` and with those of an endpoint. Raises `Conflict`."""
+        found: list[Pool] = []
+        come = endpoint.publish if endpoint is not None else ()
+        for proto in sorted({p.proto for p in (*gone, *come)}):
+            pool = Pool.read(keys.pool_published(host, proto), self.store.list(keys.pool_published(host, proto))[1])
+            for port in (port for p in gone if p.proto == proto for port, _ in p.pairs):
+                pool.give_back(port)
+            for port in (port for p in come if p.proto == proto for port, _ in p.pairs):
+                if pools.taken(pool.blocks, port):
+                    raise Conflict(f"{proto} port {port} of host {host} is published by {self._publisher(host, proto, port)}")
+                pool.take(port)
+            found.append(pool)
+        return found
+
+    def _publisher(self, host: str, proto: str, port: int) -> str:
+        for other in self.endpoints():
+            if other.host == host and any(p.proto == proto and port in dict(p.pairs) for p in other.publish):
+                return f"endpoint {other.name or other.id}"
+        return "an endpoint deleted this moment"
+
     def _holder_of(self, network_id: str, field_name: str, value: object) -> str:
         for endpoint in self.endpoints(network_id):
             if getattr(endpoint, field_name) == value:
@@ -135,7 +157,13 @@ class Endpoints(Writer):
                     raise Conflict(f"endpoint {old.name or old.id}: {name} cannot change; delete and create it")
             if old == endpoint:
                 return entry.mod_revision
-            done = self.store.txn([Unchanged(entry.key, entry.mod_revision)], [Put(entry.key, endpoint.encode())])
+            compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
+            puts: list[Operation] = [Put(entry.key, endpoint.encode())]
+            if old.publish != endpoint.publish:
+                for pool in self._published(endpoint.host, old.publish, endpoint):
+                    compares += pool.compares()
+                    puts += pool.puts()
+            done = self.store.txn(compares, puts)
             return done.revision if done.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
@@ -160,7 +188,7 @@ class Endpoints(Writer):
             compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
             changes: list[Operation] = [Delete(entry.key)]
             changes += [Delete(held) for held in _claims(endpoint)]
-            for pool in (v4_pool, v6_pool, port_pool):
+            for pool in (v4_pool, v6_pool, port_pool, *self._published(endpoint.host, endpoint.publish, None)):
                 compares += pool.compares()
                 changes += pool.puts()
             outcome = self.store.txn(compares, changes)

@@ -100,6 +100,11 @@ def pool_ofport(host_name: str) -> str:
     return f"pool/ofport/{host_name}/"
 
 
+def pool_published(host_name: str, proto: str) -> str:
+    """Prefix of the bitmap blocks of the ports of a host that are published."""
+    return f"pool/published/{host_name}/{proto}/"
+
+
 def status_agent(host_name: str) -> str:
     """Written by a host's agent under its lease."""
     return f"{STATUS_AGENTS}{host_name}"

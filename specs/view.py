@@ -133,6 +133,7 @@ def claims(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
     scope = endpoint.network_id
     found = [(scope, endpoint.mac_address), (f"ofport on {endpoint.host}", str(endpoint.ofport))]
     found += [(scope, str(a)) for a in (endpoint.ipv4_address, endpoint.ipv6_address) if a is not None]
+    found += [(f"published on {endpoint.host}", f"{p.proto} port {port}") for p in endpoint.publish for port, _ in p.pairs]
     return tuple(found)
 
 
