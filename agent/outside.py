@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import re
 import subprocess
 import threading
 from collections.abc import Callable
@@ -80,21 +81,20 @@ class Keeper:
         table = _table()
         if not wanted.active:
             if table is not None:
-                _restore(json.loads(table))
+                _restore(_kept(table))
                 _nft("delete", "table", "inet", TABLE)
             with IPRoute() as netlink:
                 _down(netlink)
             self._told = None
             return
-        before = json.loads(table) if table is not None else {str(v): path.read_text().strip() for v, path in FORWARDING.items()}
+        before = _kept(table) if table is not None else {str(v): path.read_text().strip() for v, path in FORWARDING.items()}
         with IPRoute() as netlink:
             _interface(netlink, wanted)
         for version in wanted.versions:
             if FORWARDING[version].read_text().strip() != "1":
                 FORWARDING[version].write_text("1")
         rules = ruleset(wanted, json.dumps(before))
-        listed = _nft("list", "table", "inet", TABLE) if table is not None else ""
-        if self._told is None or self._told != (wanted, listed):
+        if self._told is None or self._told != (wanted, table):
             _nft(commands=rules)
             self._told = (wanted, _nft("list", "table", "inet", TABLE))
 
@@ -158,13 +158,16 @@ def _restore(before: dict[str, str]) -> None:
 
 
 def _table() -> str | None:
-    """The comment of our table; None without a table."""
+    """Our table as nft prints it; None when there is none."""
     listed = json.loads(_nft("-j", "list", "tables", "inet"))
-    for item in listed.get("nftables", ()):
-        table = item.get("table", {})
-        if table.get("name") == TABLE:
-            return str(table.get("comment") or "{}").replace("'", '"')
-    return None
+    names = {item["table"]["name"] for item in listed.get("nftables", ()) if "table" in item}
+    return _nft("list", "table", "inet", TABLE) if TABLE in names else None
+
+
+def _kept(table: str) -> dict[str, str]:
+    """What the comment of the table says: version of IP to what its forwarding switch was. (nft 1.0.6 leaves it out of JSON.)"""
+    found = re.search(r'^\s*comment "(.*)"$', table, re.MULTILINE)
+    return json.loads(found[1].replace("'", '"')) if found else {}  # type: ignore[no-any-return]
 
 
 def _nft(*words: str, commands: str | None = None) -> str:

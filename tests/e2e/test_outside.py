@@ -1,0 +1,264 @@
+"""The way out and in with real packets: an "internet" behind a host, networks with one subnet in mode nat, a routed one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab import run
+from tests.e2e.conftest import World
+from tests.e2e.test_restart import eventually
+
+INET4, INET6, HOST4, HOST6 = "192.0.2.9", "2001:db8::9", "192.0.2.1", "2001:db8::1"
+PRIVATE = "10.8.0.0/24"  # of both networks in mode nat
+UNREACHABLE = "203.0.113.5"
+
+SERVE = """
+import socket, sys, threading
+def tcp(port):
+    s = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    while True: threading.Thread(target=talk, args=s.accept()).start()
+def talk(c, who):
+    c.sendall(who[0].removeprefix("::ffff:").encode())
+    try:
+        while data := c.recv(65536): c.sendall(data)
+    except OSError: pass
+    c.close()
+def udp(port):
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0); s.bind(("::", port))
+    while True:
+        _, who = s.recvfrom(100); s.sendto(who[0].removeprefix("::ffff:").encode(), who)
+for port in map(int, sys.argv[1:]):
+    threading.Thread(target=tcp, args=(port,)).start(); threading.Thread(target=udp, args=(port,)).start()
+print("ready", flush=True)
+"""
+ASK = """
+import socket, sys
+kind, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+try:
+    if kind == "tcp":
+        s = socket.create_connection((address, port), 1.5)
+    else:
+        s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
+        s.settimeout(1.5); s.connect((address, port)); s.send(b"who am I?")
+    print(s.recv(100).decode())
+except OSError as error: print("error", error)
+"""
+# one connection, a line back and forth until told to end; says how often it was answered
+TALK = """
+import socket, sys, time
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); s.recv(100); s.settimeout(3); print("connected", flush=True)
+until, turns = time.monotonic() + float(sys.argv[3]), 0
+while time.monotonic() < until:
+    s.sendall(b"x" * 1000); got = 0
+    while got < 1000: got += len(s.recv(1000))
+    turns += 1; time.sleep(0.01)
+print(turns)
+"""
+
+
+class Outside:
+    """The internet behind h1, and who is inside."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.plan = world, world.plan
+        self.inet = f"{world.plan.name}-inet"
+        self.v4: dict[str, str] = {}
+        self.v6: dict[str, str] = {}
+        self.mac: dict[str, str] = {}
+
+    def internet(self, *command: str) -> str:
+        """Run a command out there."""
+        return subprocess.run(
+            run.in_netns(self.inet, *command), capture_output=True, text=True, timeout=30, check=False
+        ).stdout.strip()
+
+    def ask(self, source: str, kind: str, address: str, port: int) -> str:
+        """The address by which a server sees the asker; "error ..." without an answer."""
+        ask = (sys.executable, "-c", ASK, kind, address, str(port))
+        return self.internet(*ask) if source == "internet" else self.world.inside(source, *ask).stdout.strip()
+
+    def apply(self, **sections: Any) -> None:
+        """Apply a document and wait for the hosts."""
+        body = {"document": json.dumps(sections), "wait_s": 20}
+        assert run.api(self.plan.hosts[0], "POST", "/apply", timeout_s=40, **body)["late"] == []
+
+    def publish(self, name: str, network: str, *ways: dict[str, Any]) -> None:
+        """Publish these ports of a container on h1, and no others."""
+        self.apply(endpoints=[{"name": name, "network": network, "host": "h1", "publish": list(ways)}])
+        ranges = [list(map(int, str(way["host_port"]).split("-"))) for way in ways]
+        wanted = {str(port) for first, *last in ranges for port in range(first, max([first, *last]) + 1)}
+        eventually(lambda: wanted <= set(self.published()), 10)
+
+    def published(self) -> list[str]:
+        """The host's ports that nftables leads in."""
+        rules = self.world.inside("h1", "nft", "list", "chain", "inet", "warren", "prerouting").stdout
+        return [line.split("dport ")[1].split()[0] for line in rules.splitlines() if "dport" in line]
+
+
+@pytest.fixture(scope="module")
+def outside(world: World) -> Iterator[Outside]:
+    found = Outside(world)
+    host = f"{world.plan.name}-h1"
+    for line in (
+        f"netns add {found.inet}", f"-n {host} link add up0 type veth peer name up0 netns {found.inet}",
+        f"-n {host} addr add {HOST4}/24 dev up0", f"-n {host} addr add {HOST6}/64 dev up0 nodad", f"-n {host} link set up0 up",
+        f"-n {found.inet} addr add {INET4}/24 dev up0", f"-n {found.inet} addr add {INET6}/64 dev up0 nodad",
+        f"-n {found.inet} link set up0 up", f"-n {found.inet} link set lo up",
+        f"-n {host} route add default via {INET4}", f"-n {host} -6 route add default via {INET6}",
+        f"-n {found.inet} route add 10.9.0.0/24 via {HOST4}", f"-n {found.inet} route add unreachable 203.0.113.0/24",
+    ):  # fmt: skip
+        run.sh("ip", *line.split())
+    run.sh(*run.in_netns(found.inet, "sysctl", "-qw", "net.ipv4.ip_forward=1"))
+    found.apply(
+        acls={
+            "door": [{"proto": "tcp", "tcp_dst": 81, "allow_related": True}, {"proto": "udp", "actions": {"allow": 1}}],
+            "indoors": [{"to": {"cidr": "192.0.2.0/24"}, "actions": {"allow": 0}}, {"actions": {"allow": 1}}],
+            "shy": [{"to": {"cidr": "192.0.2.0/24"}, "proto": "tcp", "tcp_dst": 7000, "allow_related": True}],
+        },
+        networks=[
+            {"name": "north", "ip_range": PRIVATE, "ipv6_range": "fd08::/64", "mode": "nat"},
+            {"name": "south", "ip_range": PRIVATE, "mode": "nat", "default_acl": "shy", "nat_acl": "door"},
+            {"name": "open", "ip_range": "10.9.0.0/24", "mode": "routed"},
+        ],
+    )  # fmt: skip
+    for name, at, network, acls in (
+        ("n1", "h1", "north", None), ("n2", "h1", "north", None), ("s1", "h1", "south", None), ("n3", "h1", "north", ["indoors"]),
+        ("o1", "h1", "open", None), ("o2", "h2", "open", None),
+    ):  # fmt: skip
+        endpoint = run.container(world.plan, name, at, network, **({"acls": acls} if acls else {}))
+        found.v4[name], found.mac[name] = endpoint["target_veth_ip"].split("/")[0], endpoint["target_veth_mac"]
+        found.v6[name] = endpoint["target_veth_ipv6"].split("/")[0]
+    servers = [world.background(name, sys.executable, "-c", SERVE, "80", "81") for name in ("n1", "s1", "o1")]
+    servers.append(
+        subprocess.Popen(run.in_netns(found.inet, sys.executable, "-c", SERVE, "7000"), stdout=subprocess.PIPE, text=True)
+    )
+    for server in servers:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+    eventually(lambda: "masquerade" in world.inside("h1", "nft", "list", "ruleset").stdout)
+    yield found
+    for server in servers:
+        server.kill()
+        server.wait()
+    for name in ("n1", "n2", "n3", "s1", "o1", "o2"):
+        endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
+        run.api(world.plan.host(endpoint["hostname"]), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
+    show = "nft list tables; ip addr show warren-gw | grep inet; ip route | grep warren-gw"
+    eventually(lambda: world.inside("h1", "sh", "-c", show).stdout == "", 10)
+    assert world.inside("h1", "cat", "/proc/sys/net/ipv4/ip_forward").stdout == "0\n"
+    run.sh("ip", "-n", host, "link", "del", "up0")
+    run.sh("ip", "netns", "del", found.inet)
+
+
+@pytest.mark.parametrize("name", ["n1", "s1"])
+def test_the_gateway_answers_pings_where_policy_lets_them_by(outside: Outside, name: str) -> None:
+    assert outside.world.reaches(name, "10.8.0.1") == (name == "n1")  # shy allows one port outside, nothing else
+    if name == "n1":
+        assert outside.world.reaches(name, "fd08::1")
+
+
+def test_networks_with_one_subnet_reach_the_outside_at_once(outside: Outside) -> None:
+    assert outside.v4["n1"] == outside.v4["s1"]
+    talks = [outside.world.background(name, sys.executable, "-c", TALK, INET4, "7000", "2") for name in ("n1", "s1")]
+    assert outside.ask("n1", "tcp", INET4, 7000) == HOST4
+    assert outside.ask("s1", "tcp", INET4, 7000) == HOST4
+    assert outside.ask("n1", "udp", INET4, 7000) == HOST4
+    assert outside.ask("n1", "tcp", INET6, 7000) == HOST6
+    assert outside.ask("n1", "udp", INET6, 7000) == HOST6
+    for talk in talks:
+        assert int(talk.communicate(timeout=20)[0].split()[-1]) > 20
+
+
+def test_icmp_errors_come_back(outside: Outside) -> None:
+    assert "Unreachable" in outside.world.inside("n1", "ping", "-c1", "-W2", UNREACHABLE).stdout
+    assert "refused" in outside.ask("n1", "udp", INET4, 7999)
+
+
+def test_path_mtu_is_told_from_outside(outside: Outside) -> None:
+    run.sh("ip", "-n", outside.inet, "link", "add", "narrow", "mtu", "1300", "type", "veth", "peer", "name", "narrow2")
+    run.sh("ip", "-n", outside.inet, "link", "set", "narrow", "up")
+    run.sh("ip", "-n", outside.inet, "link", "set", "narrow2", "up")
+    run.sh("ip", "-n", outside.inet, "route", "add", "198.51.100.0/24", "dev", "narrow")
+    told = outside.world.inside("n1", "ping", "-c2", "-W1", "-M", "do", "-s", "1372", "198.51.100.7").stdout
+    assert "mtu = 1300" in told or "mtu=1300" in told, told
+
+
+@pytest.mark.parametrize(("source", "seen4", "seen6"), [
+    ("internet", INET4, INET6), ("h1", HOST4, HOST6), ("n1", "100.127.", "fd57:"), ("n2", "100.127.", "fd57:"),
+])  # fmt: skip
+def test_published_ports(outside: Outside, source: str, seen4: str, seen6: str) -> None:
+    """From outside with the client's own address; from the host; from a neighbour and from itself."""
+    outside.publish("n1", "north", {"host_port": 8080, "port": 80}, {"host_port": 8053, "port": 81, "proto": "udp"})
+    assert outside.ask(source, "tcp", HOST4, 8080).startswith(seen4)
+    assert outside.ask(source, "tcp", HOST6, 8080).startswith(seen6)
+    assert outside.ask(source, "udp", HOST4, 8053).startswith(seen4)
+    assert outside.ask(source, "udp", HOST6, 8053).startswith(seen6)
+    assert "error" in outside.ask(source, "tcp", HOST4, 8053)
+
+
+def test_one_port_less_breaks_no_other_connection(outside: Outside) -> None:
+    outside.publish("n1", "north", {"host_port": "8080-8081", "port": "80-81"})
+    talk = subprocess.Popen(
+        run.in_netns(outside.inet, sys.executable, "-c", TALK, HOST4, "8080", "5"), stdout=subprocess.PIPE, text=True
+    )
+    assert talk.stdout is not None
+    assert talk.stdout.readline() == "connected\n"
+    outside.publish("n1", "north", {"host_port": 8080, "port": 80})
+    eventually(lambda: "8081" not in outside.published(), 10)
+    assert "error" in outside.ask("internet", "tcp", HOST4, 8081)
+    assert int(talk.communicate(timeout=20)[0]) > 100
+
+
+def test_a_port_that_is_taken_is_refused_at_once(outside: Outside) -> None:
+    outside.publish("n1", "north", {"host_port": 8080, "port": 80})
+    with pytest.raises(run.LabError, match="tcp port 8080 of host h1 is published by endpoint n1"):
+        outside.publish("n2", "north", {"host_port": "8079-8081", "port": "79-81"})
+
+
+def test_policy_holds_for_what_leaves_and_what_enters(outside: Outside) -> None:
+    outside.publish("s1", "south", {"host_port": 9080, "port": 80}, {"host_port": 9081, "port": 81})
+    assert "error" in outside.ask("s1", "udp", INET4, 7000)  # shy
+    assert "error" in outside.ask("n3", "tcp", INET4, 7000)  # indoors
+    assert outside.ask("n3", "tcp", INET6, 7000) == HOST6
+    assert outside.ask("internet", "tcp", HOST4, 9081) == INET4  # door lets it in and its replies out
+    assert "error" in outside.ask("internet", "tcp", HOST4, 9080)
+
+
+def test_nobody_forges(outside: Outside) -> None:
+    """An address of the network from outside; the transit range asked without a publication."""
+    run.sh("ip", "-n", outside.inet, "route", "add", "100.127.0.0/16", "via", HOST4)
+    assert "error" in outside.ask("internet", "tcp", "100.127.0.1", 80)
+    run.sh("ip", "-n", outside.inet, "addr", "add", "10.8.0.77/32", "dev", "lo")
+    forged = outside.internet("ping", "-c2", "-i0.2", "-W1", "-I", "10.8.0.77", "100.127.0.1")
+    assert "100% packet loss" in forged
+
+
+def test_routed_the_outside_sees_the_containers_own_address(outside: Outside) -> None:
+    assert outside.ask("o1", "tcp", INET4, 7000) == outside.v4["o1"]
+    assert outside.ask("internet", "tcp", outside.v4["o1"], 80) == INET4
+    assert outside.world.reaches("o1", outside.v4["o2"])
+
+
+@pytest.mark.parametrize("process", ["controller", "agent"])
+def test_killed_under_a_transfer_through_nat(outside: Outside, process: str) -> None:
+    talk = outside.world.background("n1", sys.executable, "-c", TALK, INET4, "7000", "6")
+    assert talk.stdout is not None
+    assert talk.stdout.readline() == "connected\n"
+    run.stop(outside.plan, "h1", process, signal.SIGKILL)
+    time.sleep(1.5)
+    run.start(outside.plan, "h1", process)
+    assert int(talk.communicate(timeout=30)[0]) > 100
+
+
+def test_the_switch_made_anew_finds_its_way_out_again(outside: Outside) -> None:
+    run.restart(outside.plan, "h1", "ovs", signal.SIGKILL)
+    eventually(lambda: outside.ask("n1", "tcp", INET4, 7000) == HOST4, 30)
