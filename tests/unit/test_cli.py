@@ -1,0 +1,51 @@
+"""Every command's help can be printed, and what a user writes is read or refused in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import typer
+
+from cli.client import Failure
+from cli.main import app
+from cli.publish import parse
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = [path]
+    for name, inner in getattr(command, "commands", {}).items():
+        found += commands(inner, (*path, name))
+    return found
+
+
+def test_every_help_teaches() -> None:
+    command = typer.main.get_command(app)
+    found = commands(command)
+    assert len(found) > 40
+    script = "import sys, shlex\nfrom cli.main import main\nfor line in sys.stdin:\n    try: main([*shlex.split(line), '--help'])\n    except SystemExit as end: assert end.code == 0, line\n"
+    lines = "".join(" ".join(path) + "\n" for path in found)
+    done = subprocess.run([sys.executable, "-c", script], input=lines, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
+    assert done.stdout.count("Usage: warren") == len(found)
+
+
+@pytest.mark.parametrize(
+    ("way", "data"),
+    [
+        ("8080:80", {"host_port": 8080, "port": 80, "proto": "tcp"}),
+        ("8000-8010:9000-9010/udp", {"host_port": "8000-8010", "port": "9000-9010", "proto": "udp"}),
+        ("192.0.2.1:53:53/udp", {"host_port": 53, "port": 53, "proto": "udp", "host_ip": "192.0.2.1"}),
+        ("[2001:db8::1]:80:8080", {"host_port": 80, "port": 8080, "proto": "tcp", "host_ip": "2001:db8::1"}),
+    ],
+)
+def test_ways_are_read_as_docker_writes_them(way: str, data: dict[str, Any]) -> None:
+    assert parse(way) == data
+
+
+@pytest.mark.parametrize("way", ["80", "80:", ":80", "a:b", "80:80:80:80", "80:80/"])
+def test_what_is_no_way_is_refused(way: str) -> None:
+    with pytest.raises(Failure, match="such as 8080:80"):
+        parse(way)

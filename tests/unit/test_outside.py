@@ -1,0 +1,50 @@
+"""What a host needs for its networks' way out, from the specs alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.outside_rules import Outside, outside, ruleset
+from specs.snapshot import Snapshot, snapshot
+from tests.unit import worlds
+
+WEB = [{"host_port": "80-81", "port": "8080-8081"}, {"host_port": 53, "port": 53, "proto": "udp", "host_ip": "192.0.2.1"}]
+
+
+def state(*entries: tuple[str, str]) -> Snapshot:
+    return snapshot((key, value, born) for born, (key, value) in enumerate((worlds.host("h1", "198.18.0.11"), *entries), 1))
+
+
+def endpoint(name: str, net: str, number: int, publish: Any = None, on: str = "h1", active: bool = True) -> tuple[str, str]:
+    return worlds.endpoint(name, net, on, number, number, publish=publish, active=active)
+
+
+def test_nothing_is_needed_without_a_way_out() -> None:
+    flat = state(worlds.network("amber", 7), endpoint("e1", "amber", 2, WEB))
+    elsewhere = state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB, on="h2"))
+    inactive = state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB, active=False))
+    assert outside(flat, "h1") == outside(elsewhere, "h1") == outside(inactive, "h1") == Outside()
+    assert not Outside().active
+
+
+def test_published_ports_lead_to_the_transit_address_of_their_network() -> None:
+    found = outside(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB)), "h1")
+    assert found.routes == ("100.127.0.0/16", "fd57:7272:656e:1::/112")
+    assert found.mtu == 1446
+    text = ruleset(found, "x")
+    assert "meta nfproto ipv4 fib daddr type local tcp dport 81 dnat ip to 100.127.0.7:81" in text
+    assert "meta nfproto ipv6 fib daddr type local tcp dport 80 dnat ip6 to [fd57:7272:656e:1::7]:80" in text
+    assert "ip daddr 192.0.2.1 udp dport 53 dnat ip to 100.127.0.7:53" in text
+    assert text.count("udp dport 53") == 2  # both hooks; the address is IPv4
+
+
+def test_of_two_that_publish_a_port_the_first_has_it() -> None:
+    networks = (worlds.network("amber", 7, v6=False, mode="nat"), worlds.network("blue", 8, v6=False, mode="nat"))
+    found = outside(state(*networks, endpoint("e1", "blue", 2, WEB[:1]), endpoint("e2", "amber", 3, WEB)), "h1")
+    assert {(way.port, str(way.transit)) for way in found.published} == {(80, "100.127.0.8"), (81, "100.127.0.8")}
+
+
+def test_routed_networks_are_routes() -> None:
+    found = outside(state(worlds.network("amber", 7, mode="routed"), endpoint("e1", "amber", 2, WEB)), "h1")
+    assert found.routes == ("10.0.0.0/24", "fd00::/64")
+    assert found.published == ()
