@@ -7,7 +7,6 @@ about many addresses and ports at once becomes a conjunctive match (ovs-fields(7
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import IPv4Address, IPv6Address
 from itertools import product
 from math import prod
 
@@ -40,7 +39,7 @@ from pipeline.tables import (
 )  # fmt: skip
 from specs import acl_actions as language
 from specs.acl import Rule
-from specs.fields import FIELDS, IPV4, IPV6, ORDER, Masked
+from specs.fields import IPV4, IPV6, ORDER, value_of
 from specs.policy import RULES_LIMIT, PolicyView, Prefix, ResolvedRule
 
 FIRST = 0x5000  # FAUCET's priority of a list's first rule
@@ -130,21 +129,6 @@ def _addresses(end: str, prefixes: Iterable[Prefix], eth_type: int | None) -> li
             value: Value = str(prefix.network_address) if whole else (str(prefix.network_address), str(prefix.netmask))
             found.append(((name, value),))
     return found
-
-
-def value_of(name: str, masked: Masked) -> Value:
-    """A field's integers as flows have them: text for MACs and addresses."""
-    value, mask = masked
-    kind = FIELDS[name].kind
-    if kind not in ("mac", "ipv4", "ipv6"):
-        return value if mask is None else (value, mask)
-    return _text(kind, value) if mask is None else (_text(kind, value), _text(kind, mask))
-
-
-def _text(kind: str, value: int) -> str:
-    if kind == "mac":
-        return ":".join(f"{byte:02x}" for byte in value.to_bytes(6, "big"))
-    return str(IPv4Address(value) if kind == "ipv4" else IPv6Address(value))
 
 
 def _actions(resolved: ResolvedRule, onward: Table) -> Actions:

@@ -14,7 +14,7 @@ from specs.snapshot import Snapshot
 
 Wrote = Callable[[str, str | None, int], None]
 _ALLOCATED = ("name", "host", "ofport", "mac_address", "ipv4_address", "ipv6_address", "network_id")
-_NAMED = {"acl": keys.acl, "meter": keys.meter, "tenant": keys.tenant}
+_NAMED = {"acl": keys.acl, "meter": keys.meter, "tenant": keys.tenant, "mirror": keys.mirror}
 
 
 class NotApplied(WarrenError):
@@ -70,8 +70,10 @@ class _Work:
         revision = getattr(self._specs, f"delete_{change.kind}")(change.name)
         self._wrote(_NAMED[change.kind](change.name), None, revision)
 
-    acl_create = acl_update = meter_create = meter_update = tenant_create = tenant_update = named_put
-    acl_delete = meter_delete = tenant_delete = named_delete
+    acl_create = acl_update = meter_create = meter_update = tenant_create = tenant_update = mirror_create = mirror_update = (
+        named_put
+    )
+    acl_delete = meter_delete = tenant_delete = mirror_delete = named_delete
 
     def network_create(self, change: Change) -> None:
         network, revision = self._specs.create_network(_said(change.stated))

@@ -14,6 +14,7 @@ from typing import Any
 from agent.checks import between, judge, policies
 from specs.document import Change
 from specs.errors import Invalid
+from specs.mirrors import Mirror
 from specs.policy import PolicyKey
 from specs.records import Acl, Endpoint, Host, Meter, Network, Record, Tenant, decode
 from specs.snapshot import Snapshot
@@ -23,6 +24,7 @@ UNNAMED_PORT = 65_000
 KINDS: dict[str, type[Record]] = {
     "acl": Acl,
     "meter": Meter,
+    "mirror": Mirror,
     "tenant": Tenant,
     "host": Host,
     "network": Network,
@@ -58,7 +60,7 @@ def preview(current: Snapshot, changes: Iterable[Change]) -> Snapshot:
         said = {k: v for k, v in change.stated.items() if k not in ("network", "network_id")}
         data = (old.data() if old is not None else {}) | said
         try:
-            missing = {"meter_id": 1} if change.kind == "meter" else {}
+            missing = {"meter": {"meter_id": 1}, "mirror": {"vni": 1}}.get(change.kind, {})
             objects[identity] = decode(KINDS[change.kind], missing | {k: v for k, v in data.items() if v is not None})
         except Invalid:
             continue  # a new endpoint or network: nothing is known of its addresses yet

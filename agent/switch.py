@@ -15,7 +15,7 @@ from typing import Any
 from controller.compile import Program, compile_view
 from controller.explain import Trace, parse_dump, parse_trace
 from ovsdb.client import Ovsdb
-from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT
+from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, mirror_ports
 from pipeline.flow import Flow, is_our_group, is_ours
 from specs import keys
 from specs.errors import Unavailable
@@ -49,7 +49,8 @@ class Switch:
         """The full recompute."""
         ports, tunnel = self._ovsdb.ports_of_endpoints(), self._ovsdb.ofport(TUNNEL_PORT)
         state = read(self._store)
-        program = compile_view(view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT)))
+        targets = self._ovsdb.ofports(mirror_ports(state.mirrors.values(), self._host))
+        program = compile_view(view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT), targets))
         return Desired(program, {flow.cookie: flow for flow in program.flows}, names(state), tunnel, ports)
 
     def flows(self) -> list[dict[str, object]]:

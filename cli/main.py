@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import acl, endpoint, host, lab, network, operate, publish
+from cli import acl, endpoint, host, lab, mirror, network, operate, publish
 from cli.client import Failure, Where
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.add_typer(network.app, name="network")
 app.add_typer(endpoint.app, name="endpoint")
 app.add_typer(host.app, name="host")
 app.add_typer(publish.app, name="publish")
+app.add_typer(mirror.app, name="mirror")
 app.add_typer(acl.app, name="acl")
 app.add_typer(acl.meters, name="meter")
 operate.register(app)

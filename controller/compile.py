@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
-from controller.features import acl, arp, classify, conntrack, flood, forward, nat, output, route, spoof
+from controller.features import acl, arp, classify, conntrack, flood, forward, mirror, nat, output, route, spoof
 from pipeline.flow import Ct, Flow, Goto, Group, Meter, Ref
 from pipeline.tables import OWNER, TABLES, Miss, after
+from specs.mirrors import Session
 from specs.policy import PolicyView
 from specs.view import EndpointView, NetworkView, View
 
 FEATURES: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (classify, spoof, arp, conntrack, nat, acl, route, forward, flood, output)
+    for module in (classify, spoof, arp, conntrack, nat, acl, route, forward, flood, mirror, output)
 }
 assert set(FEATURES) == {owner for owner in OWNER.values() if owner}, "every owner of a table is a feature"
 
@@ -27,7 +28,9 @@ def _having(unit: str) -> tuple[tuple[str, Callable], ...]:  # type: ignore[type
     return tuple((name, getattr(module, unit)) for name, module in FEATURES.items() if hasattr(module, unit))
 
 
-BASE_FEATURES, NETWORK_FEATURES, ENDPOINT_FEATURES, POLICY_FEATURES = map(_having, ("base", "network", "endpoint", "policy"))
+BASE_FEATURES, NETWORK_FEATURES, ENDPOINT_FEATURES, POLICY_FEATURES, SESSION_FEATURES = map(
+    _having, ("base", "network", "endpoint", "policy", "session")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +64,18 @@ def compile_policy(policy: PolicyView) -> Program:
     return _program((name, feature(policy)) for name, feature in POLICY_FEATURES)
 
 
+def compile_session(session: Session, tunnel: int | None) -> Program:
+    """The flows and the group of one mirror session."""
+    return _program((name, feature(session, tunnel)) for name, feature in SESSION_FEATURES)
+
+
 def compile_view(view: View) -> Program:
     """All flows and groups of a host, sorted: the full recompute."""
     units = [compile_base(view.tunnel_ofport)]
     units += [compile_network(network, view.tunnel_ofport) for network in view.networks]
     units += [compile_endpoint(endpoint, view.tunnel_ofport) for endpoint in view.endpoints]
     units += [compile_policy(policy) for policy in view.policies]
+    units += [compile_session(session, view.tunnel_ofport) for session in view.sessions]
     flows = {flow.cookie: flow for unit in units for flow in unit.flows}
     groups = {group.group_id: group for unit in units for group in unit.groups}
     assert len(flows) == sum(len(unit.flows) for unit in units), "two units compiled the same flow"

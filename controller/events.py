@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pipeline.flow import Flow, Group, Meter
@@ -43,6 +44,7 @@ class PortsRead:
     ports: dict[str, int]
     tunnel: int | None
     uplink: int | None = None
+    interfaces: Mapping[str, int] = field(default_factory=dict)  # of mirror sessions' targets: name -> ofport
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from controller.compile import Program, compile_base, compile_endpoint, compile_network, compile_policy
+from controller.compile import Program, compile_base, compile_endpoint, compile_network, compile_policy, compile_session
 from controller.events import (
     AskReadBack,
     Audit,
@@ -103,10 +103,11 @@ class Reconciler:
             case StoreChanged(entries, revision):
                 self._take(entries)
                 self.revision = revision
-            case PortsRead(ports, tunnel, uplink):
+            case PortsRead(ports, tunnel, uplink, interfaces):
                 self._take_ports(ports)
                 self.index.tunnel(tunnel)
                 self.index.uplink(uplink)
+                self.index.interfaces(interfaces)
             case Connected(session):
                 self.session, self.phase = session, Phase.READING
                 self._in_flight = None
@@ -205,6 +206,9 @@ class Reconciler:
             self._replace(("endpoint", endpoint_id), compile_endpoint(endpoint, tunnel) if endpoint else None)
         for key, policy in delta.policies.items():
             self._replace(("policy", key.number), compile_policy(policy) if policy else None)
+        sessions_touched = {**delta.sessions, **self.index.sessions} if delta.tunnel else delta.sessions
+        for name, session in sessions_touched.items():
+            self._replace(("session", name), compile_session(session, tunnel) if session else None)
         local = self.index.local_ids()
         self._to_report |= {e for e in endpoints_touched if e in local or e in self._was_local}
 

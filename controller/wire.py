@@ -33,6 +33,7 @@ from pipeline.flow import (
     Nat,
     Output,
     OutputReg,
+    OutputTrunc,
     PopVlan,
     PushVlan,
     Resubmit,
@@ -140,6 +141,7 @@ def _ryu_action(action: Action) -> object:
 
 
 NO_RECIRCULATION = 0xFF
+NX_VENDOR, NXAST_OUTPUT_TRUNC = 0x2320, 39  # nicira-ext.h; Ryu lacks it
 NAT_SRC, NAT_DST = 1, 2  # nx_nat_flags, nicira-ext.h
 
 
@@ -174,6 +176,8 @@ def _action(action: Action) -> bytes:
         tlv = _tlv(action.field, action.value)
         length = -(-(4 + len(tlv)) // 8) * 8
         return struct.pack("!HH", ofp.OFPAT_SET_FIELD, length) + tlv + bytes(length - 4 - len(tlv))
+    if isinstance(action, OutputTrunc):
+        return struct.pack("!HHIHHI", ofp.OFPAT_EXPERIMENTER, 16, NX_VENDOR, NXAST_OUTPUT_TRUNC, action.port, action.max_len)
     buffer = bytearray()
     _ryu_action(action).serialize(buffer, 0)  # type: ignore[attr-defined]
     return bytes(buffer)

@@ -32,13 +32,14 @@ from ovsdb.rows import (
     Observed,
     ObservedPort,
     Op,
+    Port,
     diff,
     endpoint_port,
     integration_bridge,
     is_stale,
 )
 from ovsdb.schema import DATABASE, TABLES, schema
-from ovsdb.transact import Json, bump_next_cfg, operations
+from ovsdb.transact import Json, bump_next_cfg, operations, results
 from specs.errors import Conflict, Unavailable, WarrenError
 
 log = logging.getLogger("warren.ovsdb")
@@ -184,6 +185,13 @@ class Ovsdb:
         port = self._replica.interfaces.get(name)
         return port.ofport if port is not None and port.works else None
 
+    def ofports(self, ports: Iterable[Port]) -> dict[str, int]:
+        """The OpenFlow port numbers of those of our ports that work."""
+        found = {port.name: self.observed().port(port.name) for port in ports}
+        return {
+            name: port.ofport for name, port in found.items() if port and port.ours and port.works and port.ofport is not None
+        }
+
     # ---- changes ------------------------------------------------------------------------------------------------------
 
     def apply(self, ops: Iterable[Op], timeout_s: float = TIMEOUT_S) -> None:
@@ -193,22 +201,32 @@ class Ovsdb:
             self._transact(rows, time.monotonic() + timeout_s)
 
     def ensure_bridge(
-        self, name: str, controller: str, host: str | None = None, timeout_s: float = 10.0, port_timeout_s: float = TIMEOUT_S
+        self,
+        name: str,
+        controller: str,
+        host: str | None = None,
+        timeout_s: float = 10.0,
+        port_timeout_s: float = TIMEOUT_S,
+        more: tuple[Port, ...] = (),
     ) -> None:
         """Make the integration bridge as it should be, on the kernel's datapath where there is one and in userspace where there
         is none. That is tested, not guessed: the bridge is made on the kernel's, and if ovs-vswitchd has applied that and there
-        is still no local port, it is moved. A bridge that works stays where it is. Nothing is sent if nothing differs.
-        Raises `Conflict`, `Unavailable`."""
+        is still no local port, it is moved. A bridge that works stays where it is. Nothing is sent if nothing differs. `more` are
+        further ports; those that somebody else has somewhere are left to him. Raises `Conflict`, `Unavailable`."""
         deadline = time.monotonic() + timeout_s
         self._need_connection(deadline)
         host = host or socket.gethostname()
+        ports = self.observed().ports
+        more = tuple(p for p in more if p.name not in ports or (ports[p.name].ours and ports[p.name].endpoint is None))
         found = self.observed().bridge(name)
         if found is not None and found.works:
-            self.apply(diff((integration_bridge(name, controller, found.datapath_type, host),), self.observed()), port_timeout_s)
+            self.apply(
+                diff((integration_bridge(name, controller, found.datapath_type, host, more),), self.observed()), port_timeout_s
+            )
             return
         kinds = ("netdev",) if found is not None and found.datapath_type == "netdev" else ("system", "netdev")
         for kind in kinds:
-            ops = diff((integration_bridge(name, controller, kind, host),), self.observed())
+            ops = diff((integration_bridge(name, controller, kind, host, more),), self.observed())
             self._apply_and_settle(ops, deadline)
             found = self.observed().bridge(name)
             if found is not None and found.works:
@@ -277,8 +295,8 @@ class Ovsdb:
     def _apply_and_settle(self, ops: Iterable[Op], deadline: float) -> None:
         """Apply and wait until ovs-vswitchd has done what it can about it."""
         select_next = {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["next_cfg"]}
-        results = self._transact([*self._operations(ops), bump_next_cfg(), select_next], deadline)
-        wanted = results[-1]["rows"][0]["next_cfg"]
+        done = self._transact([*self._operations(ops), bump_next_cfg(), select_next], deadline)
+        wanted = done[-1]["rows"][0]["next_cfg"]
         if not self._wait_for(lambda: self._replica.cur_cfg >= wanted, deadline):
             raise Unavailable("ovs-vswitchd", "it has not applied the configuration in time (is it running?)")
 
@@ -293,7 +311,7 @@ class Ovsdb:
         if not request.done.wait(max(0.0, left(deadline))):
             request.cancelled = True
             raise Unavailable("ovsdb", f"no answer from {self._remote}")
-        return _results(request.reply, ops)
+        return results(request.reply, ops)
 
     def _wait_for(self, condition: Callable[[], bool], deadline: float) -> bool:
         """Sleep until the condition holds; it is looked at again after each change of the replica."""
@@ -380,21 +398,3 @@ def _ifindex(name: str) -> int | None:
         return socket.if_nametoindex(name)
     except OSError:
         return None  # ovs-vswitchd will say so
-
-
-def _results(reply: Any, ops: list[Json]) -> list[Json]:
-    """The results of a transaction, or the error in them as an exception."""
-    if reply is None:
-        raise Unavailable("ovsdb", "the connection broke; whether the change was made is not known")
-    if reply.type == ovs.jsonrpc.Message.T_ERROR:
-        raise Unavailable("ovsdb", str(reply.error))
-    results: list[Json] = reply.result
-    for result in results:
-        if result and "error" in result:
-            text = f"{result['error']}: {result.get('details', '')}".rstrip(": ")
-            raise Conflict(f"OVSDB refused: {text}") if result["error"] == "constraint violation" else Unavailable("ovsdb", text)
-    for op, result in zip(ops, results, strict=False):
-        named = op["op"] == "mutate" and op["where"]
-        if named and result.get("count") == 0:
-            raise Unavailable("ovsdb", f"there is no {op['table'].lower()} {op['where'][0][2]!r}; nothing was changed")
-    return results

@@ -7,11 +7,12 @@ Rule for new kinds of rows: they carry `OWNER`, or a restarted process cannot kn
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from specs.errors import Conflict
+from specs.mirrors import Mirror, collector_port
 
 OWNER = ("owner", "warren")
 ENDPOINT_KEY = "warren-endpoint"  # external_ids of an interface that the agent made: the endpoint's id
@@ -195,6 +196,21 @@ def uplink_port() -> Port:
     return Port(UPLINK_PORT, "internal", _frozen({}), UPLINK_OFPORT, _frozen(dict([OWNER])))
 
 
+def mirror_ports(mirrors: Iterable[Mirror], host: str) -> tuple[Port, ...]:
+    """The ports of a host by which copies leave: interfaces of its own, and one to each collector."""
+    found: dict[str, Port] = {}
+    for mirror in mirrors:
+        to = mirror.to
+        if not mirror.active:
+            continue
+        if to.gre is not None:
+            name = collector_port(mirror)
+            found[name] = Port(name, "gre", _frozen({"remote_ip": str(to.gre)}))
+        elif to.interface is not None and to.host == host:
+            found[to.interface] = Port(to.interface)
+    return tuple(found[name] for name in sorted(found))
+
+
 def endpoint_port(veth: str, ofport: int, endpoint_id: str, ifindex: int | None = None) -> Port:
     """The port of an endpoint: the agent's row, not the controller's."""
     number = {} if ifindex is None else {IFINDEX_KEY: str(ifindex)}
@@ -209,7 +225,7 @@ def is_stale(found: ObservedPort, wanted: Port) -> bool:
     return failed or another or found.ofport_request != wanted.ofport_request
 
 
-def integration_bridge(name: str, controller: str, datapath_type: str, host: str) -> Bridge:
+def integration_bridge(name: str, controller: str, datapath_type: str, host: str, more: tuple[Port, ...] = ()) -> Bridge:
     """The integration bridge of a host. Its datapath id and MAC are fixed: OVS would else derive both from the lowest MAC of its
     ports, and a new port could drop the OpenFlow connection."""
     digest = hashlib.sha256(f"{host}/{name}".encode()).hexdigest()
@@ -221,7 +237,7 @@ def integration_bridge(name: str, controller: str, datapath_type: str, host: str
         controller,
         external_ids=_frozen(dict([OWNER])),
         other_config=_frozen(other),
-        ports=(tunnel_port(), uplink_port()),
+        ports=(tunnel_port(), uplink_port(), *more),
     )
 
 

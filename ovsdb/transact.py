@@ -21,6 +21,7 @@ from ovsdb.rows import (
     UpdateBridge,
     UpdatePort,
 )
+from specs.errors import Conflict, Unavailable
 
 Json = dict[str, Any]
 CONTROLLER_BACKOFF_MS = 1000  # OVS's own default of 8 s would be the outage after a restart of the controller
@@ -149,3 +150,21 @@ def _map(values: Mapping[str, str]) -> list[Any]:
 
 def _optional(value: Any) -> Any:
     return ["set", []] if value is None else value
+
+
+def results(reply: Any, ops: list[Json]) -> list[Json]:
+    """The results of a transaction from its JSON-RPC reply. Raises `Unavailable`, `Conflict` for the errors in it."""
+    if reply is None:
+        raise Unavailable("ovsdb", "the connection broke; whether the change was made is not known")
+    if reply.error is not None:
+        raise Unavailable("ovsdb", str(reply.error))
+    found: list[Json] = reply.result
+    for result in found:
+        if result and "error" in result:
+            text = f"{result['error']}: {result.get('details', '')}".rstrip(": ")
+            raise Conflict(f"OVSDB refused: {text}") if result["error"] == "constraint violation" else Unavailable("ovsdb", text)
+    for op, result in zip(ops, found, strict=False):
+        named = op["op"] == "mutate" and op["where"]
+        if named and result.get("count") == 0:
+            raise Unavailable("ovsdb", f"there is no {op['table'].lower()} {op['where'][0][2]!r}; nothing was changed")
+    return found

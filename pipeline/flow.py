@@ -46,6 +46,13 @@ class Output(NamedTuple):
     port: int
 
 
+class OutputTrunc(NamedTuple):
+    """Send the first `max_len` bytes out of a port (ovs-actions(7), "output(port=...,max_len=...)")."""
+
+    port: int
+    max_len: int
+
+
 class OutputReg(NamedTuple):
     """Send out of the port whose number is in a register; OVS drops it when that is the port it came from."""
 
@@ -129,7 +136,7 @@ class Goto(NamedTuple):
 
 
 Action = (
-    Set | Move | Output | OutputReg | InPort | ToGroup | Resubmit | PushVlan | PopVlan | DecTtl | Ct | UseMeter | Conjunction
+    Set | Move | Output | OutputTrunc | OutputReg | InPort | ToGroup | Resubmit | PushVlan | PopVlan | DecTtl | Ct | UseMeter | Conjunction
     | ToController | Goto
 )  # fmt: skip
 Actions = tuple[Action, ...]

@@ -29,6 +29,7 @@ class Table(IntEnum):
     COMMIT = 46
     MIRROR = 48
     OUTPUT = 52
+    COPY = 60  # met by packets on their way, which come back from it
 
 
 class Miss(Enum):
@@ -62,8 +63,9 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec(Table.FLOOD, "flood", Miss.DROP),
     TableSpec(Table.ACL_OUT, "acl", Miss.NEXT),
     TableSpec(Table.COMMIT, "conntrack", Miss.NEXT),
-    TableSpec(Table.MIRROR, None, Miss.NEXT),
+    TableSpec(Table.MIRROR, "mirror", Miss.NEXT),
     TableSpec(Table.OUTPUT, "output", Miss.DROP),
+    TableSpec(Table.COPY, "mirror", Miss.DROP),
 )
 
 OWNER: dict[Table, str | None] = {spec.table: spec.owner for spec in TABLES}
@@ -85,6 +87,7 @@ REG_ORIGIN = "reg1"  # where the packet entered this host
 REG_OUTPUT = "reg2"  # the OpenFlow port that it leaves by; 0 = none
 
 REG_RELATED = "reg3"  # 1: replies to this packet's connection come back whatever the ACLs say
+REG_COPY = "reg4"  # the mirror session that a packet is shown to, and the direction; 0 = none
 POLICY = "metadata"  # the policy that decides next: what a port may send, later what it may receive; 0 = none
 
 ORIGIN_LOCAL = 0
@@ -120,4 +123,5 @@ FEATURES: dict[str, int] = {
     "acl": 9,
     "route": 10,
     "nat": 11,
+    "mirror": 12,
 }

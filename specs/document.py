@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from specs.acl import canonical, parse_rule
 from specs.errors import Invalid
+from specs.mirrors import Mirror, SnapLength, Source, Target
 from specs.published import Publish
 from specs.records import (
     AclNames,
@@ -140,10 +141,29 @@ class TenantItem(_Item):
     acls: AclNames = ()
 
 
+class MirrorItem(_Item):
+    """A mirror session; without `vni` one is allocated."""
+
+    name: Name
+    sources: tuple[Source, ...]
+    direction: Literal["in", "out", "both"] = "both"
+    match: dict[str, Any] | None = None
+    snap: SnapLength | None = None
+    to: Target
+    vlan: Vlan | None = None
+    active: bool = True
+
+    @model_validator(mode="after")
+    def _sound(self) -> MirrorItem:
+        Mirror(**self.model_dump(), vni=1)
+        return self
+
+
 SECTIONS: dict[str, type[_Item]] = {
     "tenants": TenantItem,
     "meters": MeterItem,
     "acls": AclItem,
+    "mirrors": MirrorItem,
     "hosts": HostItem,
     "networks": NetworkItem,
     "endpoints": EndpointItem,
@@ -160,6 +180,7 @@ class Document:
     acls: tuple[AclItem, ...] | None = None
     meters: tuple[MeterItem, ...] | None = None
     tenants: tuple[TenantItem, ...] | None = None
+    mirrors: tuple[MirrorItem, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +189,7 @@ class Change:
     `fields` tells old and new value of each field that differs; `path` leads to the item in the document."""
 
     action: str  # create, update, delete
-    kind: str  # acl, meter, tenant, host, network, endpoint
+    kind: str  # acl, meter, tenant, mirror, host, network, endpoint
     name: str
     id: str | None
     path: str
@@ -303,7 +324,7 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
     changes += [*network_changes, *endpoint_changes]
     if prune and document.hosts is not None:
         changes += [_gone("host", h, h) for h in sorted(set(current.hosts) - {h.name for h in hosts})]
-    for kind in ("tenant", "acl", "meter"):
+    for kind in ("mirror", "tenant", "acl", "meter"):
         items = getattr(document, f"{kind}s")
         if prune and items is not None:
             changes += [_gone(kind, n, n) for n in sorted(set(getattr(current, f"{kind}s")) - {item.name for item in items})]
@@ -312,7 +333,7 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
 
 def _named(document: Document, current: Snapshot) -> Iterator[Change | None]:
     """What is known by its name alone."""
-    for kind in ("meter", "acl", "tenant"):
+    for kind in ("meter", "acl", "tenant", "mirror"):
         for i, item in enumerate(getattr(document, f"{kind}s") or ()):
             yield _change(kind, item.name, item.stated(), getattr(current, f"{kind}s").get(item.name), f"{kind}s[{i}]")
 
@@ -341,6 +362,7 @@ def export(current: Snapshot) -> str:
         "tenants": [_out(TenantItem, tenant) for _, tenant in sorted(current.tenants.items())],
         "meters": [_out(MeterItem, meter) for _, meter in sorted(current.meters.items())],
         "acls": [_out(AclItem, acl) for _, acl in sorted(current.acls.items())],
+        "mirrors": [_out(MirrorItem, mirror) for _, mirror in sorted(current.mirrors.items())],
         "hosts": [_out(HostItem, host) for _, host in sorted(current.hosts.items())],
         "networks": [_out(NetworkItem, n) for n in sorted(current.networks.values(), key=lambda n: (n.name, n.id))],
         "endpoints": [
@@ -348,7 +370,9 @@ def export(current: Snapshot) -> str:
             for e in sorted(current.endpoints.values(), key=lambda e: (e.network_id, e.name or "", e.id))
         ],
     }
-    document = {section: items for section, items in document.items() if items or section not in ("tenants", "meters", "acls")}
+    document = {
+        section: items for section, items in document.items() if items or section not in ("tenants", "meters", "acls", "mirrors")
+    }
     return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)
 
 

@@ -233,3 +233,21 @@ def prefixes(low: int, high: int, bits: int) -> list[Masked]:
 def matches(alternatives: tuple[Masked, ...], value: int) -> bool:
     """Whether a value is one of the alternatives."""
     return any(value == want if mask is None else value & mask == want for want, mask in alternatives)
+
+
+# ---- as flows have them ----------------------------------------------------------------------------------------------
+
+
+def value_of(name: str, masked: Masked) -> int | str | tuple[int, int] | tuple[str, str]:
+    """A field's integers as flows have them: text for MACs and addresses."""
+    value, mask = masked
+    kind = FIELDS[name].kind
+    if kind not in ("mac", "ipv4", "ipv6"):
+        return value if mask is None else (value, mask)
+    return _text(kind, value) if mask is None else (_text(kind, value), _text(kind, mask))
+
+
+def _text(kind: str, value: int) -> str:
+    if kind == "mac":
+        return ":".join(f"{byte:02x}" for byte in value.to_bytes(6, "big"))
+    return str(IPv4Address(value) if kind == "ipv4" else IPv6Address(value))

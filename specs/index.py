@@ -6,22 +6,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from specs.mirrors import RELATED_BIT, Marks, Session, sessions
 from specs.policies import NONE, Policies
 from specs.policy import PolicyKey, PolicyView, keys_of
 from specs.records import Endpoint, Network
 from specs.snapshot import Decoded, Problem, Snapshot, put
 from specs.view import (
     NO_RELATED,
-    RELATED_BIT,
     TENANT,
+    UNMARKED,
     EndpointView,
     NetworkView,
     View,
     claims,
     endpoint_view,
+    mirrors_in_order,
     misfit,
     network_view,
     order,
@@ -40,6 +42,7 @@ class Delta:
     endpoints: dict[str, EndpointView | None]
     networks: dict[str, NetworkView | None]
     policies: dict[PolicyKey, PolicyView | None]
+    sessions: dict[str, Session | None]
     tunnel: bool = False  # the tunnel port moved: everything is touched
 
 
@@ -73,6 +76,10 @@ class Index:
     _dirty: set[str] = field(default_factory=set)
     _dirty_networks: set[str] = field(default_factory=set)
     _tunnel_moved: bool = False
+    sessions: dict[str, Session] = field(default_factory=dict)
+    _interfaces: dict[str, int] = field(default_factory=dict)
+    _marks: dict[str, Marks] = field(default_factory=dict)
+    _idle: dict[str, str] = field(default_factory=dict)  # mirror sessions that can do nothing, and why
 
     def __post_init__(self) -> None:
         self.policies = Policies(self.snapshot, self.ports)
@@ -109,6 +116,10 @@ class Index:
             self.uplink_ofport = ofport
             self._dirty_networks |= {n.id for n in self._valid_networks.values() if n.mode != "flat"}
 
+    def interfaces(self, ofports: Mapping[str, int]) -> None:
+        """The ports of interfaces that are targets of mirror sessions."""
+        self._interfaces = dict(ofports)
+
     def _note(self, decoded: Decoded) -> None:
         if decoded.kind == "endpoint":
             self._dirty.add(decoded.id)
@@ -119,6 +130,8 @@ class Index:
                 self._dirty |= set(self.snapshot.endpoints)
         elif decoded.kind == "network":
             self._settle_networks(decoded.id)
+        elif decoded.kind == "mirror":
+            pass  # sessions are looked at whenever there are any
         elif decoded.kind == "tenant":
             self._dirty |= set(self.snapshot.endpoints)
         else:
@@ -158,6 +171,8 @@ class Index:
         networks = self._dirty_networks
         for endpoint_id in sorted(touched):
             networks |= self._count(endpoint_id)
+        sessions, marked = self._mirrored()
+        touched |= marked
         whole: set[str] = set()
         changed: dict[str, NetworkView | None] = {}
         for network_id in networks:
@@ -179,9 +194,24 @@ class Index:
                 self.endpoints.pop(endpoint_id, None)
             else:
                 self.endpoints[endpoint_id] = found
-        delta = Delta(endpoints, changed, policies, self._tunnel_moved)
+        delta = Delta(endpoints, changed, policies, sessions, self._tunnel_moved)
         self._dirty, self._dirty_networks, self._tunnel_moved = set(), set(), False
         return delta
+
+    def _mirrored(self) -> tuple[dict[str, Session | None], set[str]]:
+        """The sessions that differ, and the endpoints that are copied in others than before. Costs what sessions name."""
+        if not self.snapshot.mirrors and not self.sessions and not self._idle:
+            return {}, set()
+        here = self.snapshot.hosts.get(self.host)
+        local = {endpoint_id for there in self._local.values() for endpoint_id in there}
+        found, marks, self._idle = sessions(
+            mirrors_in_order(self.snapshot), self._valid_networks, self.snapshot.hosts, self.host, local, self.policies.members,
+            self.ports, self._interfaces, lambda there: vtep(there, here),
+        )  # fmt: skip
+        names = {name for name in {*found, *self.sessions} if found.get(name) != self.sessions.get(name)}
+        marked = {e for e in {*marks, *self._marks} if marks.get(e) != self._marks.get(e)}
+        self.sessions, self._marks = found, marks
+        return {name: found.get(name) for name in names}, marked
 
     def _place(self, endpoint_id: str) -> None:
         if endpoint_id not in self._winners:
@@ -303,7 +333,9 @@ class Index:
             ofport = self.ports.get(endpoint_id)
             if ofport is None or self.policies.closed(endpoint_id) is not None:
                 return None
-            return endpoint_view(endpoint, network, gateway, ofport, None, self.policies.keys[endpoint_id])
+            return endpoint_view(
+                endpoint, network, gateway, ofport, None, self.policies.keys[endpoint_id], self._marks.get(endpoint_id, UNMARKED)
+            )
         here = self.snapshot.hosts.get(self.host)
         return endpoint_view(endpoint, network, gateway, None, vtep(self.snapshot.hosts[endpoint.host], here))
 
@@ -324,6 +356,7 @@ class Index:
         """All problems of the specs."""
         found = {Problem(key, reason) for key, reason in self.snapshot.malformed.items()}
         found |= {Problem(f"network/{n}", reason) for n, reason in self._network_problems.items()}
+        found |= {Problem(f"mirror/{name}", reason) for name, reason in self._idle.items()}
         found |= {Problem(f"endpoint/{e}", reason) for e, reason in self._endpoint_problems.items()}
         found |= {Problem(f"network/{n.id}", NO_RELATED) for n in self.networks.values() if n.zone and not n.related_vni}
         for endpoint_id in self.local_ids():
@@ -339,5 +372,6 @@ class Index:
             frozenset(self.networks.values()),
             frozenset(self.endpoints.values()),
             frozenset(self.policies.in_force()),
+            frozenset(self.sessions.values()),
             self.problems(),
         )

@@ -8,6 +8,7 @@ NETWORKS = "spec/networks/"
 ENDPOINTS = "spec/endpoints/"
 ACLS = "spec/acls/"
 METERS = "spec/meters/"
+MIRRORS = "spec/mirrors/"
 TENANTS = "spec/tenants/"
 STATUS = "status/"
 STATUS_AGENTS = "status/agents/"
@@ -38,6 +39,11 @@ def endpoint(network_id: str, endpoint_id: str) -> str:
 def acl(name: str) -> str:
     """Key of an ACL."""
     return f"{ACLS}{name}"
+
+
+def mirror(name: str) -> str:
+    """Key of a mirror session."""
+    return f"{MIRRORS}{name}"
 
 
 def meter(name: str) -> str:

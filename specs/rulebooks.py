@@ -1,18 +1,34 @@
-"""Writing ACLs, meters and tenants: records that are known by their names alone."""
+"""Writing ACLs, meters, tenants and mirror sessions: records that are known by their names alone."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from specs import keys
+from specs import keys, pools
 from specs.errors import Conflict, Exhausted, NotFound
-from specs.records import METER_ID_FIRST, METER_ID_LAST, Acl, Endpoint, Host, Meter, Network, Record, Tenant, decode, now
+from specs.mirrors import Mirror
+from specs.pool import Pool
+from specs.records import (
+    METER_ID_FIRST,
+    METER_ID_LAST,
+    VNI_FIRST,
+    VNI_LAST,
+    Acl,
+    Endpoint,
+    Host,
+    Meter,
+    Network,
+    Record,
+    Tenant,
+    decode,
+    now,
+)
 from specs.store import Compare, Delete, Entry, Get, Operation, Put, Unchanged
 from specs.writer import Writer, decoded
 
 
 class Rulebooks(Writer):
-    """The ACLs, meters and tenants of a store."""
+    """The ACLs, meters, tenants and mirror sessions of a store."""
 
     def acls(self) -> list[Acl]:
         """All ACLs; malformed records are left out."""
@@ -88,6 +104,47 @@ class Rulebooks(Writer):
         entry = self.store.get(keys.meter(name))
         old = decoded(Meter, entry) if entry else None
         return self._delete("meter", name, keys.meter(name), keys.claim_meter_id(old.meter_id) if old else None)
+
+    def put_mirror(self, draft: dict[str, Any]) -> tuple[Mirror, int]:
+        """Create or change a mirror session; it keeps its VNI, or gets the lowest free one. Returns it with the revision.
+        Raises `Invalid`, `Exhausted`."""
+        name = decode(Mirror, {**draft, "vni": 1}, "mirror").name
+
+        def attempt() -> tuple[Mirror, int] | None:
+            read = self.store.txn((), (Get(keys.mirror(name)), Get(keys.pool_vni(), prefix=True)))
+            entry = read.found[0][0] if read.found[0] else None
+            old = decoded(Mirror, entry) if entry else None
+            pool = Pool.read(keys.pool_vni(), read.found[1])
+            vni = old.vni if old else pools.lowest_free(pool.blocks, VNI_FIRST, VNI_LAST)
+            if vni is None:
+                raise Exhausted(f"no VNI is left in {VNI_FIRST}..{VNI_LAST}")
+            new = _dated(decode(Mirror, {**draft, "vni": vni}, "mirror"), old)
+            if old == new:
+                return new, entry.mod_revision  # type: ignore[union-attr]
+            if old is None:
+                pool.take(vni)
+            compares = [Unchanged(keys.mirror(name), entry.mod_revision if entry else 0), *pool.compares()]
+            outcome = self.store.txn(compares, [Put(keys.mirror(name), new.encode()), *pool.puts()])
+            return (new, outcome.revision) if outcome.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def delete_mirror(self, name: str) -> int:
+        """Raises `NotFound`."""
+
+        def attempt() -> int | None:
+            read = self.store.txn((), (Get(keys.mirror(name)), Get(keys.pool_vni(), prefix=True)))
+            if not read.found[0]:
+                raise NotFound("mirror", name)
+            entry = read.found[0][0]
+            old, pool = decoded(Mirror, entry), Pool.read(keys.pool_vni(), read.found[1])
+            if old is not None:
+                pool.give_back(old.vni)
+            compares = [Unchanged(entry.key, entry.mod_revision), *pool.compares()]
+            outcome = self.store.txn(compares, [Delete(entry.key), *pool.puts()])
+            return outcome.revision if outcome.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
 
     # ---- both ways --------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from specs import keys
 from specs.errors import Invalid
+from specs.mirrors import Mirror
 from specs.records import Acl, Endpoint, Host, Meter, Network, Record, Tenant, decode_json
 
 
@@ -28,6 +29,7 @@ class Snapshot:
     acls: dict[str, Acl] = field(default_factory=dict)
     meters: dict[str, Meter] = field(default_factory=dict)
     tenants: dict[str, Tenant] = field(default_factory=dict)
+    mirrors: dict[str, Mirror] = field(default_factory=dict)
     born: dict[str, int] = field(default_factory=dict)
     malformed: dict[str, str] = field(default_factory=dict)
     rivals: dict[str, dict[str, tuple[int, Record]]] = field(default_factory=dict)  # kind/id -> key -> (born, record)
@@ -40,6 +42,7 @@ KINDS: tuple[tuple[str, type[Record], str], ...] = (
     (keys.ACLS, Acl, "acl"),
     (keys.METERS, Meter, "meter"),
     (keys.TENANTS, Tenant, "tenant"),
+    (keys.MIRRORS, Mirror, "mirror"),
 )
 
 

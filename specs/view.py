@@ -13,6 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from specs.acl import Who
 from specs.gateway import GATEWAY_MAC, Gateway, gateway_of
+from specs.mirrors import RELATED_BIT, Marks, Mirror, Session, sessions
 from specs.policy import Keys, PolicyKey, PolicyView, enters, keys_of, network_of, receives, resolve
 from specs.records import Acl, Endpoint, Host, Meter, Network
 from specs.snapshot import Problem, Snapshot
@@ -41,6 +42,8 @@ class EndpointView:
     policy_out: int = 0
     transparent: bool = False  # tagged frames pass too, held to the MAC alone
     gateway: Gateway | None = None
+    copies_in: tuple[int, ...] = ()  # mirror sessions that copy what it sends, and what it receives (specs/mirrors.py)
+    copies_out: tuple[int, ...] = ()
     published: tuple[tuple[str, int, int], ...] = ()  # (tcp, udp or sctp; port of the host; port of the endpoint)
 
 
@@ -69,6 +72,7 @@ class View:
     networks: frozenset[NetworkView]
     endpoints: frozenset[EndpointView]
     policies: frozenset[PolicyView]
+    sessions: frozenset[Session]
     problems: frozenset[Problem]
 
 
@@ -142,6 +146,11 @@ def order(snapshot: Snapshot, kind: str, identity: str) -> tuple[int, str]:
     return snapshot.born.get(f"{kind}/{identity}", 0), identity
 
 
+def mirrors_in_order(snapshot: Snapshot) -> list[Mirror]:
+    """First created first."""
+    return [snapshot.mirrors[name] for name in sorted(snapshot.mirrors, key=lambda n: order(snapshot, "mirror", n))]
+
+
 def zones(snapshot: Snapshot, networks: Iterable[str]) -> dict[str, int]:
     """The connection-tracking zone of each network, from their ids, first created first: the VNI where that is a zone (16 bits),
     else the next free one. Networks that come later never move those before them."""
@@ -198,6 +207,10 @@ def words(endpoint: Endpoint) -> set[str]:
     return {word for key, value in endpoint.labels.items() for word in (key, f"{key}={value}")}
 
 
+NO_INTERFACES: Mapping[str, int] = {}
+UNMARKED: Marks = ((), ())
+
+
 def valid_networks(snapshot: Snapshot) -> tuple[dict[str, Network], dict[str, str]]:
     """The networks that may be, first created first, and why the others may not: one has a VNI, and one a routed range."""
     networks: dict[str, Network] = {}
@@ -225,9 +238,16 @@ def overlap(one: Network, other: Network) -> bool:
     return four or six
 
 
-def view(snapshot: Snapshot, host: str, ports: Mapping[str, int], tunnel_ofport: int | None, uplink: int | None = None) -> View:
+def view(
+    snapshot: Snapshot,
+    host: str,
+    ports: Mapping[str, int],
+    tunnel_ofport: int | None,
+    uplink: int | None = None,
+    interfaces: Mapping[str, int] = NO_INTERFACES,
+) -> View:
     """The full recompute. `ports` maps endpoint ids to the ofports that the switch has given them; `uplink` is the port to the
-    host."""
+    host, `interfaces` are those of targets of mirror sessions."""
     problems: set[Problem] = {Problem(key, reason) for key, reason in snapshot.malformed.items()}
     networks, contradictions = valid_networks(snapshot)
     problems |= {Problem(f"network/{network_id}", reason) for network_id, reason in contradictions.items()}
@@ -260,6 +280,11 @@ def view(snapshot: Snapshot, host: str, ports: Mapping[str, int], tunnel_ofport:
         if closed is not None:
             problems.add(Problem(f"endpoint/{endpoint_id}", closed))
             local_ids = local_ids - {endpoint_id}
+    mirrored, marks, idle = sessions(
+        mirrors_in_order(snapshot), networks, snapshot.hosts, host, local_ids, names.members, ports, interfaces,
+        lambda there: vtep(there, here),
+    )  # fmt: skip
+    problems |= {Problem(f"mirror/{name}", reason) for name, reason in idle.items()}
     members: dict[str, list[Endpoint]] = defaultdict(list)
     for endpoint in valid:
         members[endpoint.network_id].append(endpoint)
@@ -279,16 +304,24 @@ def view(snapshot: Snapshot, host: str, ports: Mapping[str, int], tunnel_ofport:
         found = network_view(network, [ports[e.id] for e in local], vteps, zone[network_id], stateful, vni_taken, uplink)
         network_views.add(found)
         for endpoint in local:
-            endpoint_views.add(endpoint_view(endpoint, network, found.gateway, ports[endpoint.id], None, keys[endpoint.id]))
+            endpoint_views.add(
+                endpoint_view(
+                    endpoint,
+                    network,
+                    found.gateway,
+                    ports[endpoint.id],
+                    None,
+                    keys[endpoint.id],
+                    marks.get(endpoint.id, UNMARKED),
+                )
+            )
         for endpoint in remote:
             endpoint_views.add(endpoint_view(endpoint, network, found.gateway, None, vtep(snapshot.hosts[endpoint.host], here)))
     return View(
         host, tunnel_ofport, frozenset(network_views), frozenset(endpoint_views),
-        frozenset(policy for policy in policies.values() if policy.closed is None), frozenset(problems),
+        frozenset(policy for policy in policies.values() if policy.closed is None), frozenset(mirrored.values()),
+        frozenset(problems),
     )  # fmt: skip
-
-
-RELATED_BIT = 1 << 23
 
 
 def related_vni(network: Network, taken: Container[int]) -> int:
@@ -312,6 +345,7 @@ def endpoint_view(
     ofport: int | None,
     vtep_address: str | None,
     keys: Keys = NOBODY,
+    marks: Marks = UNMARKED,
 ) -> EndpointView:
     """One endpoint as the compiler sees it."""
     return EndpointView(
@@ -327,5 +361,6 @@ def endpoint_view(
         number(keys.receives),
         network.vlan_transparent,
         gateway,
+        *marks,
         tuple((p.proto, host_port, port) for p in endpoint.publish for host_port, port in p.pairs) if gateway and ofport else (),
     )

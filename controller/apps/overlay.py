@@ -38,7 +38,8 @@ from controller.events import (
 from controller.glimpse import Limiter, describe
 from controller.reconcile import Phase, Reconciler
 from ovsdb.client import Ovsdb
-from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT
+from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, Port, mirror_ports
+from specs import keys
 from specs.errors import WarrenError
 from specs.settings import LOG_FORMAT, settings
 
@@ -83,6 +84,8 @@ class Overlay(app_manager.RyuApp):
             event = self.inbox.get()
             for effect in self.reconciler.step(event):
                 self._carry_out(effect)
+            if isinstance(event, StoreRead) or (isinstance(event, StoreChanged) and _about_mirrors(event)):
+                self.ovsdb_changed.set()
             if isinstance(event, (StoreChanged, Committed)):
                 self._clock(self.reconciler.applied, isinstance(event, Committed))
             if isinstance(event, (Connected, Disconnected)):
@@ -186,8 +189,11 @@ class Overlay(app_manager.RyuApp):
         self.ovsdb_changed.set()
 
     def _post_ports(self) -> None:
-        ofport = self.ovsdb.ofport
-        self._post(PortsRead(dict(self.ovsdb.ports_of_endpoints()), ofport(TUNNEL_PORT), ofport(UPLINK_PORT)))
+        ofport, targets = self.ovsdb.ofport, self.ovsdb.ofports(self._mirror_ports())
+        self._post(PortsRead(dict(self.ovsdb.ports_of_endpoints()), ofport(TUNNEL_PORT), ofport(UPLINK_PORT), targets))
+
+    def _mirror_ports(self) -> tuple[Port, ...]:
+        return mirror_ports(self.reconciler.index.snapshot.mirrors.values(), self.settings.host)
 
     def _bridge(self, controller: str) -> None:
         """Keeps the bridge, its controller target and its tunnel port as they should be."""
@@ -196,7 +202,7 @@ class Overlay(app_manager.RyuApp):
             self.ovsdb_changed.clear()
             try:
                 if self.ovsdb.connected:
-                    self.ovsdb.ensure_bridge(self.settings.bridge, controller, self.settings.host)
+                    self.ovsdb.ensure_bridge(self.settings.bridge, controller, self.settings.host, more=self._mirror_ports())
                     self._post_ports()
                     told = ""
             except WarrenError as error:
@@ -263,3 +269,7 @@ def _listen_port() -> int:
     from ryu import cfg
 
     return int(cfg.CONF.ofp_tcp_listen_port or 6653)
+
+
+def _about_mirrors(event: StoreChanged) -> bool:
+    return any(entry.key.startswith(keys.MIRRORS) for entry in event.entries)

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 
 from controller.features.spoof import IPV4, IPV6
+from mirror.compile import arrival, copies
 from pipeline.flow import Flow, Goto, Ref, Set, Value, match
 from pipeline.tables import ORIGIN_GATEWAY, ORIGIN_TUNNEL, POLICY, REG_NETWORK, REG_ORIGIN, REG_RELATED, Table, at
+from specs.mirrors import Session
 from specs.view import EndpointView, NetworkView
 
 UNTAGGED = 0x0000
@@ -19,8 +21,14 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         return
     fields = match(in_port=e.ofport) if e.transparent else match(in_port=e.ofport, vlan_vid=UNTAGGED)
     policy = (Set(POLICY, e.policy_in),) if e.policy_in else ()
-    enter = (Set(REG_NETWORK, e.vni), *policy, Goto(at(Table.SPOOF)))
+    enter = (*copies(e.copies_in), Set(REG_NETWORK, e.vni), *policy, Goto(at(Table.SPOOF)))
     yield Flow(Table.CLASSIFY, 100, fields, enter, Ref("endpoint", e.id))
+
+
+def session(s: Session, tunnel: int | None) -> Iterator[Flow]:
+    """Copies that other hosts send to a target here; they are no packets of a network."""
+    if s.arrive and tunnel is not None:
+        yield Flow(Table.CLASSIFY, 100, match(tunnel_id=s.vni, in_port=tunnel), arrival(s), Ref("mirror", s.name))
 
 
 def _enters(n: NetworkView) -> Iterator[Flow]:

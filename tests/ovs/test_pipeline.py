@@ -199,6 +199,7 @@ def test_origins_are_told(bridge: Switch) -> None:
         ("FORWARD", "endpoint/web-2"),
         ("ACL_OUT", "pipeline/miss"),
         ("COMMIT", "pipeline/miss"),
+        ("MIRROR", "pipeline/miss"),
         ("OUTPUT", "pipeline/output"),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from specs.mirrors import collector_port
 from specs.snapshot import snapshot
 from specs.view import View, view
 from tests.unit import worlds
@@ -84,6 +85,23 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("db-1", "blue", "h1", 2, 2, v6=False),
         worlds.endpoint("db-2", "blue", "h2", 3, 2, v6=False),
     ],
+    # all that web-1 and web-2 send and receive by TCP port 80 goes to the analyser of h3, cut and tagged; amber to a collector
+    "mirrored": [
+        *HOSTS,
+        worlds.network("amber", 7, v6=False),
+        worlds.endpoint("web-1", "amber", "h1", 2, 1, v6=False),
+        worlds.endpoint("web-2", "amber", "h2", 3, 1, v6=False),
+        worlds.endpoint("ids", "amber", "h3", 4, 1, v6=False),
+        worlds.mirror(
+            "suspects",
+            [{"network": "amber", "endpoint": "web-1"}, {"network": "amber", "endpoint": "web-2"}],
+            {"network": "amber", "endpoint": "ids"},
+            match={"proto": "tcp", "tcp_dst": 80},
+            vlan=356,
+            snap=128,
+        ),
+        worlds.mirror("all", [{"network": "amber"}], {"gre": "192.0.2.9"}, direction="in", vni=4001),
+    ],
     # tagged frames of containers pass as they are, many VLANs inside one VNI
     "transparent": [
         *HOSTS,
@@ -106,4 +124,5 @@ def view_of(scenario: str, host: str) -> View:
     """The view of one host, with all its ports there."""
     state = snapshot((key, value, born) for born, (key, value) in enumerate(SCENARIOS[scenario], start=1))
     ports = {e.id: e.ofport for e in state.endpoints.values() if e.host == host}
-    return view(state, host, ports, TUNNEL, UPLINK)
+    interfaces = {collector_port(mirror): 4096 for mirror in state.mirrors.values()}
+    return view(state, host, ports, TUNNEL, UPLINK, interfaces)

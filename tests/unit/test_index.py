@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from specs.index import Index
+from specs.mirrors import Session
 from specs.policy import PolicyView
 from specs.snapshot import snapshot
 from specs.view import EndpointView, NetworkView, View, view
@@ -19,6 +20,7 @@ BEGINNING: tuple[Change, ...] = (
     worlds.network("blue", 65_542, default=("web",), mode="nat"),  # wants amber's conntrack zone
     worlds.endpoint("e1", "blue", "h1", 3, 2, labels={"web": ""}),
     worlds.endpoint("e2", "amber", "h1", 4, 3, acls=("blue:web", "amber:base")),
+    worlds.mirror("all", [{"network": "blue"}, {"network": "amber", "label": "web"}], {"network": "amber", "endpoint": "e2"}),
     worlds.endpoint("e4", "blue", "h2", 6, 5, labels={"role": "db"}),
 )
 
@@ -30,6 +32,7 @@ written = st.one_of(
     worlds.hosts,
     worlds.meters | worlds.tenants,
     worlds.malformed,
+    worlds.mirrors,
 )
 deleted = st.sampled_from(sorted({key for key, _ in BEGINNING})).map(lambda key: (key, None))
 changes = st.lists(st.lists(written | written | deleted, min_size=1, max_size=3) | worlds.quarrels | worlds.ports, max_size=8)
@@ -47,6 +50,8 @@ def test_every_change_leads_to_the_full_view(sequence: list[list[Change] | dict[
     policies: dict[object, PolicyView] = {}
     index.tunnel(TUNNEL)
     uplink: int | None = None
+    interfaces: dict[str, int] = {}
+    sessions: dict[str, Session] = {}
     for step in (list(BEGINNING), PLUGGED, *sequence):
         if isinstance(step, dict):
             for name in worlds.ENDPOINTS:
@@ -54,6 +59,8 @@ def test_every_change_leads_to_the_full_view(sequence: list[list[Change] | dict[
             ports = step
             uplink = None if uplink and "e5" in step else 65278
             index.uplink(uplink)
+            interfaces = {"tap0": 900} if "e4" in step else {}
+            index.interfaces(interfaces)
         else:
             for key, value in step:
                 revision += 1
@@ -64,9 +71,14 @@ def test_every_change_leads_to_the_full_view(sequence: list[list[Change] | dict[
                 else:
                     store[key] = (value, born)
         delta = index.flush()
-        for mine, told in ((endpoints, delta.endpoints), (networks, delta.networks), (policies, delta.policies)):
+        for mine, told in (
+            (endpoints, delta.endpoints),
+            (networks, delta.networks),
+            (policies, delta.policies),
+            (sessions, delta.sessions),
+        ):
             mine.update(told)  # type: ignore[arg-type]
-        full = view(snapshot((key, value, born) for key, (value, born) in store.items()), "h1", ports, TUNNEL, uplink)
+        full = view(snapshot((key, value, born) for key, (value, born) in store.items()), "h1", ports, TUNNEL, uplink, interfaces)
         assert index.view() == full
-        follower = (frozenset(v for v in told.values() if v is not None) for told in (networks, endpoints, policies))
+        follower = (frozenset(v for v in told.values() if v is not None) for told in (networks, endpoints, policies, sessions))
         assert View("h1", TUNNEL, *follower, full.problems) == full, "the deltas do not add up"

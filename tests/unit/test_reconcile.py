@@ -94,6 +94,7 @@ class World(RuleBasedStateMachine):
         self.ports: dict[str, int] = {}
         self.tunnel: int | None = 65279
         self.uplink: int | None = 65278
+        self.interfaces: dict[str, int] = {}
         self.session = 0
         self.reported: dict[str, str] = {}
         self.start_controller()
@@ -179,12 +180,13 @@ class World(RuleBasedStateMachine):
     )
     def plug(self, ports: dict[str, int], tunnel: int | None, uplink: int | None) -> None:
         self.ports, self.tunnel, self.uplink = ports, tunnel, uplink
+        self.interfaces = {} if uplink is None else {"tap0": 900}
         if self.reconciler.ports_read:
-            self.post(PortsRead(dict(ports), tunnel, uplink))
+            self.post(PortsRead(dict(ports), tunnel, uplink, self.interfaces))
 
     @rule()
     def read_ports(self) -> None:
-        self.post(PortsRead(dict(self.ports), self.tunnel, self.uplink))
+        self.post(PortsRead(dict(self.ports), self.tunnel, self.uplink, self.interfaces))
 
     def read_store(self) -> None:
         entries = tuple(Entry(k, v, c, m) for k, (v, c, m) in self.store.items())
@@ -266,7 +268,7 @@ class World(RuleBasedStateMachine):
 
     def full_view(self):  # type: ignore[no-untyped-def]
         full = snapshot((key, value, created) for key, (value, created, _) in self.store.items())
-        return view(full, "h1", self.ports, self.tunnel, self.uplink)
+        return view(full, "h1", self.ports, self.tunnel, self.uplink, self.interfaces)
 
     @rule(order=st.permutations(("store", "ports", "switch")))
     def comes_to_rest(self, order: list[str]) -> None:

@@ -31,6 +31,21 @@ def meter(name: str, rate: int) -> tuple[str, str]:
     return keys.meter(name), json.dumps({"name": name, "meter_id": 1 + METERS.index(name), "rate": rate})
 
 
+def mirror(
+    name: str,
+    sources: list[dict[str, str]],
+    to: dict[str, str],
+    direction: str = "both",
+    match: dict[str, Any] | None = None,
+    vlan: int | None = None,
+    snap: int | None = None,
+    vni: int = 4000,
+) -> tuple[str, str]:
+    """A store entry."""
+    data = {"name": name, "sources": sources, "to": to, "direction": direction, "match": match, "vlan": vlan, "snap": snap}
+    return keys.mirror(name), json.dumps(data | {"vni": vni})
+
+
 def tenant(acls: tuple[str, ...]) -> tuple[str, str]:
     """A store entry."""
     return keys.tenant("default"), json.dumps({"name": "default", "acls": acls})
@@ -110,6 +125,31 @@ rules = st.sampled_from(
 acls = st.builds(acl, st.sampled_from(ACLS), st.lists(rules, min_size=1, max_size=4))
 meters = st.builds(meter, st.sampled_from(METERS), st.integers(1, 3))
 tenants = st.builds(tenant, lists)
+mirrors = st.builds(
+    mirror,
+    st.sampled_from(("all", "some")),
+    st.lists(
+        st.sampled_from(
+            (
+                {"network": "amber"}, {"network": "blue", "label": "web"}, {"network": "amber", "endpoint": "e0"},
+                {"network": "blue", "endpoint": "e3"}, {"network": "nowhere"},
+            )
+        ),
+        min_size=1,
+        max_size=2,
+    ),
+    st.sampled_from(
+        (
+            {"network": "amber", "endpoint": "e2"}, {"network": "blue", "endpoint": "e1"}, {"gre": "192.0.2.9"},
+            {"host": "h1", "interface": "tap0"}, {"host": "h2", "interface": "tap0"},
+        )
+    ),
+    st.sampled_from(("in", "out", "both")),
+    st.sampled_from((None, {"proto": "tcp", "tcp_dst": [80, 443]}, {"dl_type": 0x806})),
+    st.sampled_from((None, 356)),
+    st.sampled_from((None, 128)),
+    st.sampled_from((4000, 4001)),
+)  # fmt: skip
 hosts = st.builds(host, st.sampled_from(HOSTS), st.sampled_from(("198.18.0.11", "198.18.0.12", "198.18.0.13")), lists)
 networks = st.builds(
     network,
@@ -169,4 +209,4 @@ quarrels = st.permutations(ENDPOINTS).map(
         endpoint(names[2], "amber", "h1", 3, 2),
     ]
 )
-writes = st.one_of(endpoints, endpoints, endpoints, acls, acls, networks, hosts, meters | tenants, malformed)
+writes = st.one_of(endpoints, endpoints, endpoints, acls, acls, networks, hosts, meters | tenants, malformed, mirrors)

@@ -1,0 +1,225 @@
+"""Mirror sessions: copies of what endpoints send and receive, for an endpoint, an interface of a host, or a collector. Records,
+and what one host must do for them. Pure.
+
+    mirrors:
+      - name: suspects
+        sources: [{network: amber, label: role=web}, {network: blue, endpoint: db-1}, {network: lab}]
+        direction: both
+        match: {proto: tcp, tcp_dst: [80, 443]}
+        to: {host: h3, interface: tap0}
+        vlan: 356
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from ipaddress import IPv4Address
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from specs.acl import Rule, Who, parse_rule
+from specs.records import Endpoint, Host, IfName, Name, Network, Record, Vlan, Vni
+
+SnapLength = Annotated[int, Field(ge=14, le=65_535)]
+SOURCES_LIMIT = 256
+RELATED_BIT = 1 << 23  # turned, it makes the second VNI of a network (specs/view.py)
+_NOT_IN_A_MATCH = ("actions", "from", "to", "state", "allow_related", "log", "cookie", "description", "rule")
+
+
+class Source(Record):
+    """Whose packets: those of one endpoint, of all with a label (KEY or KEY=VALUE), or of the whole network."""
+
+    network: Name
+    endpoint: Name | None = None
+    label: str | None = Field(default=None, min_length=1, max_length=300)
+
+    @model_validator(mode="after")
+    def _one(self) -> Source:
+        if self.endpoint is not None and self.label is not None:
+            raise ValueError("endpoint or label, not both")
+        return self
+
+    @property
+    def who(self) -> Who:
+        """As rules of ACLs say it."""
+        if self.endpoint is not None:
+            return Who(endpoint=self.endpoint)
+        return Who(label=self.label) if self.label is not None else Who(network=self.network)
+
+
+class Target(Record):
+    """Where the copies go: an endpoint (`network`, `endpoint`), an interface of a host, or a collector by GRE."""
+
+    network: Name | None = None
+    endpoint: Name | None = None
+    host: Name | None = None
+    interface: IfName | None = None
+    gre: IPv4Address | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Target:
+        said = {name for name in ("network", "endpoint", "host", "interface", "gre") if getattr(self, name) is not None}
+        if said not in ({"network", "endpoint"}, {"host", "interface"}, {"gre"}):
+            raise ValueError("one of {network, endpoint}, {host, interface}, {gre}")
+        return self
+
+
+class Mirror(Record):
+    """A mirror session. `vni` carries copies between hosts; `vlan` is put on them; `snap` cuts them (bytes)."""
+
+    name: Name
+    sources: tuple[Source, ...] = Field(min_length=1, max_length=SOURCES_LIMIT)
+    direction: Literal["in", "out", "both"] = "both"
+    match: dict[str, Any] | None = None
+    snap: SnapLength | None = None
+    to: Target
+    vlan: Vlan | None = None
+    active: bool = True
+    vni: Vni
+    created_at: str | None = None
+    _rule: Rule = PrivateAttr(Rule())
+
+    @field_validator("match")
+    @classmethod
+    def _plain(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        for word in value or ():
+            if word in _NOT_IN_A_MATCH:
+                raise ValueError(f"{word}: a match has fields of packets, proto and ports alone")
+        return value
+
+    def model_post_init(self, context: Any) -> None:
+        """Read the filter; a wrong one is `Invalid`."""
+        self._rule = parse_rule({**(self.match or {}), "actions": {"allow": 1}}, "match") if self.match else Rule()
+
+    @property
+    def rule(self) -> Rule:
+        """The filter as a rule."""
+        return self._rule
+
+    @property
+    def number(self) -> int:
+        """What packets carry for the session while they are copied: 31 bits, never 0."""
+        return int.from_bytes(blake2b(self.name.encode(), digest_size=4).digest(), "big") >> 1 or 1
+
+
+# ---- seen from a host -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session on one host. Copies leave by `port`, or for `vtep` with `vni`; `arrive` by the latter go out of `port`.
+    `senders` are copied where they send: (VNI, MAC); what they send is not copied again where it is received."""
+
+    name: str
+    number: int
+    vni: int
+    rule: Rule
+    port: int | None
+    vtep: str | None
+    arrive: bool
+    vlan: int | None
+    snap: int | None
+    senders: tuple[tuple[int, str], ...]
+
+
+Marks = tuple[tuple[int, ...], tuple[int, ...]]  # of an endpoint's port: sessions that copy what it sends, what it receives
+IN, OUT = 0, 1
+
+
+def collector_port(mirror: Mirror) -> str:
+    """The name of the GRE port of a session, at most 15 characters."""
+    return f"wm{mirror.number:08x}"
+
+
+def sessions(
+    mirrors: Iterable[Mirror],
+    networks: Mapping[str, Network],
+    hosts: Mapping[str, Host],
+    here: str,
+    local: Container[str],
+    members: Callable[[str, Who], Iterable[Endpoint]],
+    ports: Mapping[str, int],
+    interfaces: Mapping[str, int],
+    vtep: Callable[[Host], str],
+) -> tuple[dict[str, Session], dict[str, Marks], dict[str, str]]:
+    """The sessions of this host, which of its endpoints (`local`) they copy, and why some sessions do nothing.
+
+    `mirrors` come in the order in which conflicts are settled; `members` tells who is meant in a network (by its id), `ports` and `interfaces` the OpenFlow ports of endpoints and others.
+    """
+    found: dict[str, Session] = {}
+    marks: dict[str, tuple[set[int], set[int]]] = {}
+    problems: dict[str, str] = {}
+    ids = {**{n.id: n.id for n in networks.values()}, **{n.name: n.id for n in networks.values()}}
+    taken = {vni: f"network {n.name}" for n in networks.values() for vni in (n.vxlan_vni, n.vxlan_vni ^ RELATED_BIT)}
+    for mirror in mirrors:
+        holder = taken.setdefault(mirror.vni, f"mirror {mirror.name}")
+        if holder != f"mirror {mirror.name}":
+            problems[mirror.name] = f"VNI {mirror.vni} belongs to {holder}"
+            continue
+        if not mirror.active:
+            continue
+        target, reason = _target(mirror, ids, hosts, here, members, ports, interfaces, vtep)
+        if reason is not None:
+            problems[mirror.name] = reason
+            continue
+        sources: dict[str, Endpoint] = {}
+        for source in mirror.sources:
+            if source.network in ids:
+                sources.update((e.id, e) for e in members(ids[source.network], source.who) if e.id != target.endpoint)
+        mine = [e for e in sources.values() if e.id in local]
+        if not mine and not target.arrive:
+            continue
+        both = sorted((networks[e.network_id].vxlan_vni, e.mac_address) for e in sources.values())
+        found[mirror.name] = Session(
+            mirror.name, mirror.number, mirror.vni, mirror.rule, target.port, target.vtep, target.arrive, mirror.vlan, mirror.snap,
+            tuple(both) if mirror.direction == "both" else (),
+        )  # fmt: skip
+        for endpoint in mine:
+            sends, receives = marks.setdefault(endpoint.id, (set(), set()))
+            if mirror.direction != "out":
+                sends.add(mirror.number << 1 | IN)
+            if mirror.direction != "in":
+                receives.add(mirror.number << 1 | OUT)
+    return found, {e: (tuple(sorted(sends)), tuple(sorted(receives))) for e, (sends, receives) in marks.items()}, problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    port: int | None = None
+    vtep: str | None = None
+    arrive: bool = False
+    endpoint: str | None = None
+
+
+def _target(
+    mirror: Mirror,
+    ids: Mapping[str, str],
+    hosts: Mapping[str, Host],
+    here: str,
+    members: Callable[[str, Who], Iterable[Endpoint]],
+    ports: Mapping[str, int],
+    interfaces: Mapping[str, int],
+    vtep: Callable[[Host], str],
+) -> tuple[_Way, str | None]:
+    """How copies leave this host, or why they cannot."""
+    to = mirror.to
+    if to.gre is not None:
+        port = interfaces.get(collector_port(mirror))
+        return _Way(port), None if port is not None else "the port to its collector is not there"
+    endpoint, host, port = None, to.host, None
+    if to.endpoint is not None:
+        found = sorted(members(ids.get(str(to.network), ""), Who(endpoint=to.endpoint)), key=lambda e: e.id)
+        if not found:
+            return _Way(), f"endpoint {to.network}/{to.endpoint} does not exist"
+        endpoint, host = found[0].id, found[0].host
+        port = ports.get(endpoint)
+    elif to.host == here:
+        port = interfaces.get(str(to.interface))
+    if host == here:
+        return _Way(port, None, True, endpoint), None if port is not None else "its target is not plugged in"
+    if host not in hosts:
+        return _Way(), f"host {host} does not exist"
+    return _Way(None, vtep(hosts[str(host)]), False, endpoint), None
