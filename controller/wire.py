@@ -59,6 +59,7 @@ class _Ericsson(oxm_fields._OxmClass):
 ofproto_v1_4.oxm_types += [
     _Ericsson("nd_reserved", 1, type_desc.Int4),
     _Ericsson("nd_options_type", 2, type_desc.Int1),
+    oxm_fields.NiciraExtended0("in_port_nxm", 0, type_desc.Int2),
 ]
 oxm_fields.generate(ofproto_v1_4.__name__)
 

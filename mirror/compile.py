@@ -65,7 +65,9 @@ def _way(s: Session, tunnel: int | None) -> Actions | None:
     if s.port is not None:
         return (*tag, _output(s, s.port))
     if s.vtep is not None and tunnel is not None:
-        return (*tag, Set("tunnel_id", s.vni), Set("tun_ipv4_dst", s.vtep), _output(s, tunnel))
+        whence = Set("in_port_nxm", 0)  # else what came by the tunnel port would not leave by it
+        # cut at its end: Open vSwitch (3.1, userspace) loses what is cut before it goes into a tunnel
+        return (*tag, Set("tunnel_id", s.vni), Set("tun_ipv4_dst", s.vtep), whence, Output(tunnel))
     return None
 
 

@@ -59,7 +59,7 @@ CT_STATES = {0x01: "new", 0x02: "est", 0x04: "rel", 0x08: "rpl", 0x10: "inv", 0x
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 SET_NAMES = {
     "tunnel_id": "tun_id", "tun_ipv4_dst": "tun_dst",  "ipv6_nd_tll": "nd_tll", "icmpv6_type": "icmpv6_type",
-    "nd_reserved": "nd_reserved", "nd_options_type": "nd_options_type", "ipv4_src": "ip_src", "ipv4_dst": "ip_dst",
+    "in_port_nxm": "in_port", "nd_reserved": "nd_reserved", "nd_options_type": "nd_options_type", "ipv4_src": "ip_src", "ipv4_dst": "ip_dst",
     "ip_ecn": "nw_ecn", "ipv6_flabel": "ipv6_label", "icmpv4_type": "icmp_type", "icmpv4_code": "icmp_code",
     "ipv6_nd_target": "nd_target",
 }  # fmt: skip

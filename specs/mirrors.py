@@ -82,6 +82,12 @@ class Mirror(Record):
     created_at: str | None = None
     _rule: Rule = PrivateAttr(Rule())
 
+    @model_validator(mode="after")
+    def _no_cut_in_a_tunnel(self) -> Mirror:
+        if self.snap is not None and self.to.gre is not None:
+            raise ValueError("snap: not together with gre (Open vSwitch loses what is cut before a tunnel)")
+        return self
+
     @field_validator("match")
     @classmethod
     def _plain(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:

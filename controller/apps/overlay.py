@@ -88,7 +88,7 @@ class Overlay(app_manager.RyuApp):
                 self.ovsdb_changed.set()
             if isinstance(event, (StoreChanged, Committed)):
                 self._clock(self.reconciler.applied, isinstance(event, Committed))
-            if isinstance(event, (Connected, Disconnected)):
+            if isinstance(event, (Connected, Disconnected, PortsRead, Committed)):  # problems may have come or gone
                 self._tell(self.reconciler.applied, ())
 
     def _carry_out(self, effect: Effect) -> None:

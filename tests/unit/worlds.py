@@ -42,7 +42,8 @@ def mirror(
     vni: int = 4000,
 ) -> tuple[str, str]:
     """A store entry."""
-    data = {"name": name, "sources": sources, "to": to, "direction": direction, "match": match, "vlan": vlan, "snap": snap}
+    data = {"name": name, "sources": sources, "to": to, "direction": direction, "match": match, "vlan": vlan}
+    data["snap"] = None if "gre" in to else snap
     return keys.mirror(name), json.dumps(data | {"vni": vni})
 
 

@@ -1,0 +1,191 @@
+"""Mirror sessions with real packets: exactly the copies that are meant, once each, wherever the analyser is."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from lab import run
+from tests.e2e.conftest import World
+from tests.e2e.test_restart import eventually
+
+COUNT = 5
+
+
+class Watch:
+    """The world with containers that are watched, and analysers."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.v4: dict[str, str] = {}
+
+    def apply(self, **sections: Any) -> None:
+        """Apply a document and wait for the hosts."""
+        body = {"document": json.dumps(sections), "wait_s": 20}
+        assert run.api(self.world.plan.hosts[0], "POST", "/apply", timeout_s=40, **body)["late"] == []
+
+    @contextmanager
+    def session(self, **fields: Any) -> Iterator[None]:
+        """A mirror session for a while; ready when nobody reports a problem of it."""
+        self.apply(mirrors=[{"name": "watch", **fields}])
+        try:
+            deadline = time.monotonic() + 10
+            while (said := self.complaints()) and time.monotonic() < deadline:
+                time.sleep(0.2)
+            assert not said
+            yield
+        finally:
+            run.api(self.world.plan.hosts[0], "DELETE", "/mirrors/watch")
+
+    def complaints(self) -> list[str]:
+        """What the hosts say of the session."""
+        status = run.api(self.world.plan.hosts[0], "GET", "/status")
+        return [str(problem) for host in status["hosts"] for problem in host["problems"] if "mirror/watch" in str(problem)]
+
+    @contextmanager
+    def heard(self, where: str, interface: str, expression: str, lines: list[str]) -> Iterator[None]:
+        """What tcpdump hears meanwhile, a line for each packet."""
+        command = ("tcpdump", "-l", "-n", "-e", "-Q", "in", "-i", interface, expression)
+        dump = subprocess.Popen(self.world.command(where, *command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert dump.stderr is not None
+        while "listening" not in dump.stderr.readline():
+            assert dump.poll() is None
+        yield
+        time.sleep(0.7)
+        dump.send_signal(signal.SIGINT)
+        lines += dump.communicate(timeout=10)[0].splitlines()
+
+    def ping(self, source: str, target: str) -> None:
+        """Some pings, all answered."""
+        done = self.world.inside(source, "ping", "-c", str(COUNT), "-i", "0.05", "-W", "1", self.v4[target])
+        assert f" {COUNT} received" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def watch(world: World) -> Iterator[Watch]:
+    found = Watch(world)
+    found.apply(networks=[{"name": "seen", "ip_range": "10.12.0.0/24"}, {"name": "seers", "ip_range": "10.13.0.0/24"}])
+    names = (("m1", "h1", "seen"), ("m2", "h2", "seen"), ("m3", "h1", "seen"), ("eye1", "h1", "seers"), ("eye3", "h3", "seers"))
+    for name, host, network in names:
+        found.v4[name] = run.container(world.plan, name, host, network)["target_veth_ip"].split("/")[0]
+    host3 = f"{world.plan.name}-h3"
+    run.sh("ip", "-n", host3, "link", "add", "tap0", "type", "veth", "peer", "name", "tap1")
+    for name in ("tap0", "tap1"):
+        run.sh("ip", "-n", host3, "link", "set", name, "up")
+    found.ping("m1", "m2")
+    yield found
+    for name, _, _ in names:
+        endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
+        run.api(world.plan.host(endpoint["hostname"]), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
+    eventually(lambda: "tap0" not in ports(world, "h3"), 10)
+    run.sh("ip", "-n", host3, "link", "del", "tap0")
+
+
+def ports(world: World, host: str) -> str:
+    """The ports of the bridge."""
+    directory = world.plan.host(host).directory  # type: ignore[union-attr]
+    return run.sh("ovs-vsctl", f"--db=unix:{directory}/db.sock", "list-ports", "br-warren")
+
+
+def icmp(lines: list[str], watch: Watch) -> list[tuple[str, str, str]]:
+    """(source, destination, kind) of each ping in a dump."""
+    names = {address: name for name, address in watch.v4.items()}
+    found = [re.search(r"(\S+) > (\S+): ICMP echo (request|reply)", line) for line in lines]
+    return [(names[m[1]], names[m[2]], m[3]) for m in found if m]
+
+
+ONE_WAY, WAY_BACK = [("m1", "m2", "request")] * COUNT, [("m2", "m1", "reply")] * COUNT
+TARGETS = {
+    "an endpoint of the same host": ({"network": "seers", "endpoint": "eye1"}, "eye1", "eth0"),
+    "an endpoint of a third host": ({"network": "seers", "endpoint": "eye3"}, "eye3", "eth0"),
+    "an interface of a third host": ({"host": "h3", "interface": "tap0"}, "h3", "tap1"),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(
+    ("direction", "expected"),
+    [("in", ONE_WAY), ("out", WAY_BACK), ("both", sorted(ONE_WAY + WAY_BACK))],
+    ids=["in", "out", "both"],
+)
+def test_exactly_what_is_meant_arrives_once(watch: Watch, target: str, direction: str, expected: list[Any]) -> None:
+    to, where, interface = TARGETS[target]
+    lines: list[str] = []
+    with watch.session(sources=[{"network": "seen", "endpoint": "m1"}], direction=direction, to=to):
+        watch.ping("m1", "m2")  # a VTEP that is met for the first time costs a packet
+        with watch.heard(where, interface, "icmp", lines):
+            watch.ping("m1", "m2")
+            watch.ping("m3", "m2")
+    assert sorted(icmp(lines, watch)) == expected
+
+
+def test_two_that_are_both_watched_are_copied_once(watch: Watch) -> None:
+    """On one host and across hosts, with a broadcast; by label of nobody else."""
+    lines: list[str] = []
+    to = {"network": "seers", "endpoint": "eye1"}
+    with watch.session(sources=[{"network": "seen"}], to=to), watch.heard("eye1", "eth0", "icmp", lines):
+        watch.ping("m1", "m2")
+        watch.ping("m1", "m3")
+    pairs = icmp(lines, watch)
+    for pair in (("m1", "m2", "request"), ("m2", "m1", "reply"), ("m1", "m3", "request"), ("m3", "m1", "reply")):
+        assert pairs.count(pair) == COUNT, pairs
+
+
+def test_filter_tag_and_length(watch: Watch) -> None:
+    lines: list[str] = []
+    match = {"dl_type": 0x0800, "nw_proto": 1, "icmpv4_type": 0}
+    to = {"network": "seers", "endpoint": "eye3"}
+    with watch.session(sources=[{"network": "seen", "endpoint": "m1"}], match=match, vlan=356, snap=60, to=to):
+        watch.ping("m1", "m2")
+        with watch.heard("eye3", "eth0", "vlan 356", lines):
+            watch.ping("m1", "m2")
+    assert [kind for _, _, kind in icmp(lines, watch)] == ["reply"] * COUNT, lines
+    assert all("length 60:" in line for line in lines if line), lines
+
+
+def test_a_collector_by_gre(watch: Watch) -> None:
+    """The collector is the underlay address of h3."""
+    lines: list[str] = []
+    collector = str(watch.world.plan.host("h3").vtep)  # type: ignore[union-attr]
+    with watch.session(sources=[{"network": "seen", "endpoint": "m1"}], to={"gre": collector}):
+        eventually(lambda: "wm" in ports(watch.world, "h1"), 10)
+        watch.ping("m1", "m2")
+        with watch.heard("h3", "eth0", "proto gre", lines):
+            watch.ping("m1", "m2")
+    assert sorted(icmp(lines, watch)) == sorted(ONE_WAY + WAY_BACK)
+    eventually(lambda: "wm" not in ports(watch.world, "h1"), 10)
+
+
+def test_what_is_watched_does_not_wait_for_the_watcher(watch: Watch) -> None:
+    """The analyser is gone; a target that does not exist does nothing and is told."""
+    host = f"{watch.world.plan.name}-h3"
+    with watch.session(sources=[{"network": "seen", "endpoint": "m1"}], to={"host": "h3", "interface": "tap0"}):
+        run.sh("ip", "-n", host, "link", "set", "tap1", "down")
+        watch.ping("m1", "m2")
+        run.sh("ip", "-n", host, "link", "set", "tap1", "up")
+    watch.apply(mirrors=[{"name": "lost", "sources": [{"network": "seen"}], "to": {"network": "seers", "endpoint": "nobody"}}])
+    told = lambda: "endpoint seers/nobody does not exist" in json.dumps(run.api(watch.world.plan.hosts[0], "GET", "/status"))  # noqa: E731
+    eventually(told, 10)
+    watch.ping("m1", "m2")
+    run.api(watch.world.plan.hosts[0], "DELETE", "/mirrors/lost")
+
+
+@pytest.mark.parametrize("process", ["controller", "ovs"])
+def test_a_session_survives_a_restart(watch: Watch, process: str) -> None:
+    lines: list[str] = []
+    with watch.session(sources=[{"network": "seen", "endpoint": "m1"}], to={"network": "seers", "endpoint": "eye1"}):
+        run.restart(watch.world.plan, "h1", process, signal.SIGKILL)
+        eventually(lambda: watch.world.reaches("m1", watch.v4["m2"], 1), 30)
+        run.wait_until_up(watch.world.plan)
+        watch.ping("m1", "m2")
+        with watch.heard("eye1", "eth0", "icmp", lines):
+            watch.ping("m1", "m2")
+    assert sorted(icmp(lines, watch)) == sorted(ONE_WAY + WAY_BACK)
