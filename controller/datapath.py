@@ -23,6 +23,7 @@ class Session:
         self._groups: set[int] | None = None
         self._meters: set[Meter] | None = None
         self._flows_read = False
+        self._flow_xid = 0
         self._faults: list[int] = []
         self._fault_reason = ""
         self._commit: Commit | None = None
@@ -37,7 +38,9 @@ class Session:
         self._cookies, self._groups, self._meters, self._flows_read = set(), None, None, False
         self.datapath.send_msg(wire.meter_config_request(self.datapath))
         self.datapath.send_msg(wire.group_stats_request(self.datapath))
-        self.datapath.send_msg(wire.flow_stats_request(self.datapath))
+        request = wire.flow_stats_request(self.datapath)
+        self.datapath.send_msg(request)
+        self._flow_xid = request.xid  # type: ignore[attr-defined]
 
     def commit(self, effect: Commit) -> None:
         """Send one bundle."""
@@ -56,8 +59,10 @@ class Session:
 
     # ---- answers ----------------------------------------------------------------------------------------------------
 
-    def flow_stats(self, body: list[wire.FlowStats], more: bool) -> None:
-        """One part of the flow statistics."""
+    def flow_stats(self, xid: int, body: list[wire.FlowStats], more: bool) -> None:
+        """One part of flow statistics; others (the Gauge) ask for some as well."""
+        if xid != self._flow_xid:
+            return
         self._cookies.update(stat.cookie for stat in body)
         if not more:
             self._flows_read = True

@@ -295,6 +295,15 @@ class Reconciler:
             return EndpointState(endpoint_id, "closed", reason, revision)
         return EndpointState(endpoint_id, "waiting", "its port is not on the bridge yet", revision)
 
+    def states(self) -> dict[str, int]:
+        """How many active endpoints of this host are up, closed, waiting."""
+        found = {"up": 0, "closed": 0, "waiting": 0}
+        for endpoint_id in self.index.local_ids():
+            state = self._state(endpoint_id)
+            if state is not None and state.state is not None:
+                found[state.state] += 1
+        return found
+
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong in the specs or was refused by the switch, sorted."""
         found = set(self.index.problems())

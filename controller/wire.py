@@ -43,6 +43,7 @@ from pipeline.flow import (
     UseMeter,
     Value,
 )
+from pipeline.tables import COOKIE_MAGIC, FEATURES
 
 VERSION = ofp.OFP_VERSION
 BUNDLE_ID = 1  # one bundle at a time per connection
@@ -343,6 +344,23 @@ def read_cookies_only() -> None:
 def flow_stats_request(datapath: object) -> object:
     """All flows of all tables."""
     return parser.OFPFlowStatsRequest(datapath, 0, ofp.OFPTT_ALL, ofp.OFPP_ANY, ofp.OFPG_ANY, 0, 0, parser.OFPMatch())
+
+
+def acl_flow_stats_request(datapath: object) -> object:
+    """The flows of ACL rules."""
+    acl = COOKIE_MAGIC << 56 | FEATURES["acl"] << 48
+    everything = (0, ofp.OFPTT_ALL, ofp.OFPP_ANY, ofp.OFPG_ANY)
+    return parser.OFPFlowStatsRequest(datapath, *everything, acl, 0xFFFF << 48, parser.OFPMatch())
+
+
+def statistics_requests(datapath: object) -> list[object]:
+    """Counters of ports, tables and meters, and the state of ports."""
+    return [
+        parser.OFPPortDescStatsRequest(datapath, 0, ofp.OFPP_ANY),
+        parser.OFPPortStatsRequest(datapath, 0, ofp.OFPP_ANY),
+        parser.OFPTableStatsRequest(datapath, 0),
+        parser.OFPMeterStatsRequest(datapath, 0, ofp.OFPM_ALL),
+    ]
 
 
 def group_stats_request(datapath: object) -> object:

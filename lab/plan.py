@@ -98,7 +98,7 @@ class HostPlan:
             "ovs": ("ovs-vswitchd", f"--pidfile={directory}/ovs-vswitchd.pid", f"--unixctl={directory}/ovs-vswitchd.ctl",
                     "--no-chdir", "-vconsole:warn", f"unix:{directory}/db.sock"),
             "controller": (str(programs / "ryu-manager"), "--ofp-listen-host", "127.0.0.1", "--ofp-tcp-listen-port", "6653",
-                           "controller.apps.overlay"),
+                           "controller.apps.overlay", "controller.apps.gauge"),
             "agent": (str(programs / "warren-agent"),),
         }  # fmt: skip
         return Process(name, self.netns, commands[name], self.environment(), directory / f"{name}.log")

@@ -36,6 +36,7 @@ from controller.events import (
     StoreRead,
 )
 from controller.glimpse import Limiter, describe
+from controller.metrics import Own
 from controller.reconcile import Phase, Reconciler
 from ovsdb.client import Ovsdb
 from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, Port, mirror_ports
@@ -66,7 +67,20 @@ class Overlay(app_manager.RyuApp):
         self.feed_out: Any = None
         self.last_status: dict[str, Any] = {}
         self.limiter = Limiter()
+        self.metrics = Own(self._figures)
         self.arrived: deque[tuple[int, float]] = deque()  # revisions on their way to the switch, and when etcd told them
+
+    def _labels(self) -> tuple[str, str]:
+        return f"{self.session.datapath.id if self.session else 0:#x}", self.settings.host
+
+    def _figures(self) -> dict[str, Any]:
+        """What controller/metrics.py asks for."""
+        r = self.reconciler
+        return {
+            "dpid": self.session.datapath.id if self.session else 0, "name": self.settings.host,
+            "connected": r.phase is not Phase.DOWN, "seen": r.revision, "applied": r.applied, "flows": len(r.flows),
+            "refused": len(r.refused), "drift": r.drift, "problems": len(r.problems()), "endpoints": r.states(),
+        }  # fmt: skip
 
     def start(self) -> None:
         """Called by ryu-manager once the app stands."""
@@ -96,6 +110,7 @@ class Overlay(app_manager.RyuApp):
             case AskReadBack(session) if self.session is not None and self.session.number == session:
                 self.session.ask_read_back(effect)
             case Commit(session=session) if self.session is not None and self.session.number == session:
+                self.metrics.flow_messages.labels(*self._labels()).inc(len(effect.flows) + len(effect.deletes))
                 self.session.commit(effect)
             case DropMeters(session=session) if self.session is not None and self.session.number == session:
                 self.session.drop_meters(effect)
@@ -107,7 +122,9 @@ class Overlay(app_manager.RyuApp):
         while self.arrived and self.arrived[0][0] <= applied:
             revision, at = self.arrived.popleft()
             if committed:
-                log.info("revision.applied revision=%d ms=%.2f", revision, (time.monotonic() - at) * 1000)
+                took_s = time.monotonic() - at
+                self.metrics.change.labels(*self._labels()).observe(took_s)
+                log.info("revision.applied revision=%d ms=%.2f", revision, took_s * 1000)
 
     def _tell(self, revision: int, endpoints: tuple[Any, ...]) -> None:
         state = self.reconciler
@@ -220,16 +237,19 @@ class Overlay(app_manager.RyuApp):
             self.sessions += 1
             self.session = Session(self.sessions, datapath, self._post)
             datapath.warren_session = self.session
+            self.metrics.connections.labels(*self._labels()).inc()
             log.info("datapath.connected dpid=%016x session=%d", datapath.id, self.sessions)
             self._post(Connected(self.sessions))
         elif (session := getattr(datapath, "warren_session", None)) is not None:
             log.info("datapath.disconnected dpid=%016x session=%d", datapath.id, session.number)
+            self.metrics.disconnections.labels(*self._labels()).inc()
             self._post(Disconnected(session.number))
 
     @set_ev_cls(ofp_event.EventOFPFlowStatsReply, MAIN_DISPATCHER)
     def _flow_stats(self, event: Any) -> None:
         message = event.msg
-        message.datapath.warren_session.flow_stats(message.body, bool(message.flags & wire.ofp.OFPMPF_REPLY_MORE))
+        more = bool(message.flags & wire.ofp.OFPMPF_REPLY_MORE)
+        message.datapath.warren_session.flow_stats(message.xid, message.body, more)
 
     @set_ev_cls(ofp_event.EventOFPGroupDescStatsReply, MAIN_DISPATCHER)
     def _group_stats(self, event: Any) -> None:
@@ -244,6 +264,7 @@ class Overlay(app_manager.RyuApp):
     @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)
     def _packet_in(self, event: Any) -> None:
         """A rule with `log: true` has met a packet."""
+        self.metrics.packet_ins.labels(*self._labels()).inc()
         flow = self.reconciler.flows.get(event.msg.cookie)
         if flow is None or flow.origin.kind != "acl":
             return
@@ -254,13 +275,17 @@ class Overlay(app_manager.RyuApp):
 
     @set_ev_cls(ofp_event.EventOFPBundleCtrlMsg, MAIN_DISPATCHER)
     def _bundle(self, event: Any) -> None:
-        event.msg.datapath.warren_session.bundle_reply(event.msg.type)
+        session = event.msg.datapath.warren_session
+        session.bundle_reply(event.msg.type)
+        if event.msg.type == wire.ofp.OFPBCT_COMMIT_REPLY and session.bundle_seconds is not None:
+            self.metrics.bundle.labels(*self._labels()).observe(session.bundle_seconds)
 
     @set_ev_cls(ofp_event.EventOFPErrorMsg, [CONFIG_DISPATCHER, MAIN_DISPATCHER])
     def _error(self, event: Any) -> None:
         message = event.msg
         session = getattr(message.datapath, "warren_session", None)
         if session is not None:
+            self.metrics.errors.labels(*self._labels()).inc()
             session.error(message.type, message.code, bytes(message.data or b""))
 
 

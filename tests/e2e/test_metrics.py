@@ -1,0 +1,71 @@
+"""Prometheus' view of a real host: counters rise with real packets, names are Gauge's, a restart sets no counter back."""
+
+from __future__ import annotations
+
+import re
+import signal
+from pathlib import Path
+
+from lab import run
+from tests.e2e.conftest import World
+from tests.e2e.test_restart import eventually
+
+ETC = Path(__file__).parent.parent.parent / "etc" / "prometheus"
+
+
+def scraped(world: World, port: int) -> dict[str, float]:
+    """Series to value, as h1 serves them."""
+    text = world.inside("h1", "curl", "-s", "-m", "5", f"http://127.0.0.1:{port}/metrics").stdout
+    return {m[1]: float(m[2]) for m in re.finditer(r"^([^#\s]\S*) (\S+)$", text, re.MULTILINE)}
+
+
+def of(series: dict[str, float], metric: str, **labels: str) -> float:
+    """The value of the one series that has these labels."""
+    wanted = [f'{name}="{value}"' for name, value in labels.items()]
+    found = [v for s, v in series.items() if s.startswith(metric + "{") and all(label in s for label in wanted)]
+    assert len(found) <= 1, found
+    return found[0] if found else -1.0
+
+
+def test_counters_rise_with_packets_and_survive_a_restart(world: World) -> None:
+    def sent() -> float:
+        return of(scraped(world, 9303), "of_port_rx_packets", port_description="amber/web")
+
+    eventually(lambda: sent() >= 0, 30)
+    before = sent()
+    assert world.reaches("web", world.address["app"], 20)
+    eventually(lambda: sent() >= before + 20, 30)
+    assert of(scraped(world, 9303), "warren_endpoint_rx_packets", network="amber", endpoint="web") >= before + 20
+    run.restart(world.plan, "h1", "controller", signal.SIGKILL)
+    eventually(lambda: sent() >= before + 20, 30)
+    assert of(scraped(world, 9303), "dp_status") == 1
+
+
+def test_the_controller_tells_what_it_does(world: World) -> None:
+    def applied() -> float:
+        return of(scraped(world, 9302), "warren_revision_applied", dp_name="h1")
+
+    eventually(lambda: applied() > 0, 30)
+    before, changes = applied(), of(scraped(world, 9302), "warren_change_seconds_count")
+    run.container(world.plan, "counted", "h2", "amber")  # a neighbour for h1
+    eventually(lambda: of(scraped(world, 9302), "warren_change_seconds_count") > changes, 10)
+    found = scraped(world, 9302)
+    assert of(found, "warren_revision_applied") > before
+    assert of(found, "warren_endpoints", state="up") >= 3
+    assert of(found, "warren_flows") > 50
+    endpoint = run.api(world.plan.hosts[0], "GET", "/endpoints/counted")["endpoint"]
+    run.api(world.plan.hosts[1], "DELETE", f"/endpoints/{endpoint['id']}")
+
+
+def test_the_rules_are_prometheus_rules_about_metrics_that_exist() -> None:
+    run.sh("promtool", "check", "rules", str(ETC / "warren.rules.yml"))
+    run.sh("promtool", "check", "config", str(ETC / "prometheus.yml"))
+    documented = set(re.findall(r"^\| `(\w+)`", (ETC.parent.parent / "docs" / "metrics.md").read_text(), re.MULTILINE))
+    named = set(
+        re.findall(
+            r"\b((?:warren_|of_|dp_)\w+)[{\[ ]", "\n".join(re.findall(r"expr: (.*)", (ETC / "warren.rules.yml").read_text()))
+        )
+    )
+    named = {name.removesuffix("_bucket") for name in named} - {"dp_name"}
+    assert named
+    assert named <= documented
