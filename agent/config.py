@@ -32,6 +32,8 @@ class Config:
     http_tls: Tls | None
     api: str | None
     underlay_mtu: int | None
+    docker_socket: str | None
+    docker_engine: str
     attach_timeout_s: float
 
     @property
@@ -52,6 +54,8 @@ SETTINGS = """\
   WARREN_TLS_CERT, _KEY, _CA     all three: HTTPS, client certificates required     HTTP_TLS_CERT, HTTP_TLS_KEY, HTTP_TLS_CA
   WARREN_API               URL at which other agents reach this one [from WARREN_HTTP]
   WARREN_UNDERLAY_MTU      MTU of the underlay in bytes [that of WARREN_VTEP's interface]
+  WARREN_DOCKER_SOCKET     unix socket of the Docker driver, /run/docker/plugins/warren.sock; unset is no driver
+  WARREN_DOCKER_ENGINE     socket of the engine, asked for names and labels [/var/run/docker.sock]
   WARREN_ATTACH_TIMEOUT_S  how many seconds an attach waits for the controller [5]
   WARREN_LOG               DEBUG, INFO or WARNING [INFO]
   OVS_RUNDIR               where ovs-ofctl finds the switch [/var/run/openvswitch]
@@ -76,6 +80,8 @@ def load(env: Mapping[str, str]) -> Config:
         http_tls=http_tls,
         api=get("WARREN_API") or _api(http, http_tls is not None, vtep),
         underlay_mtu=int(_number("WARREN_UNDERLAY_MTU", mtu, 576)) if mtu else None,
+        docker_socket=env.get("WARREN_DOCKER_SOCKET") or None,
+        docker_engine=env.get("WARREN_DOCKER_ENGINE", "/var/run/docker.sock"),
         attach_timeout_s=_number("WARREN_ATTACH_TIMEOUT_S", get("WARREN_ATTACH_TIMEOUT_S", default="5"), 0),
     )
 

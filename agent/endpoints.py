@@ -82,6 +82,27 @@ class Endpoints:
         )  # fmt: skip
         return endpoint, network
 
+    def occupy(self, endpoint: Endpoint) -> None:
+        """Plug in an inactive endpoint of this host, for an engine that moves the far end itself; `endpoint` is how its record
+        shall be. Returns when packets can flow. Raises `WarrenError`, and then it is inactive again."""
+        self._offload_off()
+        network = self._specs.network(endpoint.network_id)
+        with self._only(endpoint.id):
+            revision = self._specs.update_endpoint(endpoint)
+            self.known.wrote(keys.endpoint(network.id, endpoint.id), endpoint.encode(), revision)
+            try:
+                self._plug(endpoint, network, set_addr=False)
+                self._await(endpoint, revision)
+            except BaseException:
+                self._plugged.pop(endpoint.id, None)
+                with contextlib.suppress(WarrenError):
+                    self._remove(endpoint.veth)
+                    idle = endpoint.model_copy(update={"active": False})
+                    revision = self._specs.update_endpoint(idle)
+                    self.known.wrote(keys.endpoint(network.id, idle.id), idle.encode(), revision)
+                raise
+        log.info("endpoint.occupied id=%s network=%s", endpoint.id, network.name)
+
     def detach(self, endpoint: Endpoint) -> None:
         """Forget and unplug. Raises `Invalid` for another host's, `Unavailable`: then the endpoint is as before."""
         if endpoint.host != self.host:

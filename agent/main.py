@@ -22,6 +22,9 @@ import uvicorn
 from agent.api import build
 from agent.config import SETTINGS, VERSION, Config, Tls, load
 from agent.connect import protocol
+from agent.docker_driver import Driver
+from agent.docker_engine import Engine
+from agent.docker_server import application
 from agent.service import Agent, make
 from specs.errors import Invalid, WarrenError
 from specs.settings import LOG_FORMAT
@@ -87,6 +90,11 @@ async def serve(agent: Agent, listeners: list[tuple[socket.socket, Tls | None]])
     app = build(agent)
     _more_threads()
     servers = [_server(app, agent, tls) for _, tls in listeners]
+    if agent.config.docker_socket:
+        driver = application(Driver(agent, Engine(agent.config.docker_engine)))
+        listeners = [*listeners, (_unix(agent.config.docker_socket, "WARREN_DOCKER_SOCKET"), None)]
+        servers.append(Server(uvicorn.Config(driver, lifespan="off", loop="asyncio", log_config=None, log_level="warning",
+                                             access_log=False, timeout_graceful_shutdown=SHUTDOWN_S)))  # fmt: skip
 
     def end() -> None:
         log.info("agent.ending host=%s", agent.host.name)
@@ -101,6 +109,7 @@ async def serve(agent: Agent, listeners: list[tuple[socket.socket, Tls | None]])
     await asyncio.gather(*(s.serve(sockets=[sock]) for s, (sock, _) in zip(servers, listeners, strict=True)))
     await loop.run_in_executor(None, agent.stop)
     _unlink(agent.config.socket)
+    _unlink(agent.config.docker_socket)
 
 
 def _more_threads() -> None:
@@ -148,13 +157,13 @@ def _listen(config: Config) -> list[tuple[socket.socket, Tls | None]]:
     return found
 
 
-def _unix(path: str) -> socket.socket:
+def _unix(path: str, variable: str = "WARREN_SOCKET") -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(path) == 0:
-                raise Invalid("WARREN_SOCKET", path, "a socket that no other agent serves")
+                raise Invalid(variable, path, "a socket that no other agent serves")
         _unlink(path)  # left by a process that was killed
         mask = os.umask(0o117)
         try:
@@ -163,7 +172,7 @@ def _unix(path: str) -> socket.socket:
             os.umask(mask)
         listener.listen(1024)
     except OSError as error:
-        raise Invalid("WARREN_SOCKET", path, f"a path to bind a unix socket to ({error.strerror or error})") from None
+        raise Invalid(variable, path, f"a path to bind a unix socket to ({error.strerror or error})") from None
     return listener
 
 

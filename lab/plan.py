@@ -83,6 +83,8 @@ class HostPlan:
             ("WARREN_API", f"http://{self.management}:9999"),
             ("WARREN_UNDERLAY_MTU", str(UNDERLAY_MTU)),
             ("WARREN_RESYNC_S", "10"),
+            ("WARREN_DOCKER_SOCKET", f"{directory}/docker-plugin.sock"),
+            ("WARREN_DOCKER_ENGINE", f"{directory}/docker.sock"),
             ("OVS_RUNDIR", directory),
             ("OVS_DBDIR", directory),
             ("OVS_LOGDIR", directory),

@@ -145,20 +145,29 @@ class Endpoints(Writer):
         return "an endpoint deleted this moment"
 
     def update_endpoint(self, endpoint: Endpoint) -> int:
-        """Change what is not allocated: labels, activity, namespace, interface. Returns the revision."""
+        """Change what is not allocated: labels, activity, namespace, interface, published ports; of an endpoint that was inactive
+        the name and the MAC too. Returns the revision. Raises `Conflict` for what is taken."""
 
         def attempt() -> int | None:
             entry = self.store.get(keys.endpoint(endpoint.network_id, endpoint.id))
             if entry is None:
                 raise NotFound("endpoint", endpoint.id)
             old = decode_json(Endpoint, entry.value, entry.key)
-            for name in ("name", "host", "ofport", "mac_address", "ipv4_address", "ipv6_address"):
+            fixed = ("host", "ofport", "ipv4_address", "ipv6_address")
+            for name in (*fixed, *(("name", "mac_address") if old.active else ())):
                 if getattr(old, name) != getattr(endpoint, name):
                     raise Conflict(f"endpoint {old.name or old.id}: {name} cannot change; delete and create it")
             if old == endpoint:
                 return entry.mod_revision
             compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
             puts: list[Operation] = [Put(entry.key, endpoint.encode())]
+            for held in set(_claims(endpoint)) - set(_claims(old)):
+                if (holder := self.store.get(held)) is not None:
+                    what = f"the name {endpoint.name}" if held.startswith(keys.CLAIM_ENDPOINT_NAME) else endpoint.mac_address
+                    raise Conflict(f"{what} is taken by endpoint {holder.value}")
+                compares.append(Unchanged(held, 0))
+                puts.append(Put(held, endpoint.id))
+            puts += [Delete(held) for held in set(_claims(old)) - set(_claims(endpoint))]
             if old.publish != endpoint.publish:
                 for pool in self._published(endpoint.host, old.publish, endpoint):
                     compares += pool.compares()

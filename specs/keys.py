@@ -9,6 +9,7 @@ ENDPOINTS = "spec/endpoints/"
 ACLS = "spec/acls/"
 METERS = "spec/meters/"
 MIRRORS = "spec/mirrors/"
+CLAIM_ENDPOINT_NAME = "claim/endpoint-name/"
 TENANTS = "spec/tenants/"
 STATUS = "status/"
 STATUS_AGENTS = "status/agents/"
@@ -78,7 +79,7 @@ def claim_host_vtep(address: str) -> str:
 
 def claim_endpoint_name(network_id: str, name: str) -> str:
     """Holds the id of the endpoint that has this name in the network."""
-    return f"claim/endpoint-name/{network_id}/{name}"
+    return f"{CLAIM_ENDPOINT_NAME}{network_id}/{name}"
 
 
 def claim_endpoint_mac(network_id: str, mac: str) -> str:
@@ -109,6 +110,16 @@ def pool_ofport(host_name: str) -> str:
 def pool_published(host_name: str, proto: str) -> str:
     """Prefix of the bitmap blocks of the ports of a host that are published."""
     return f"pool/published/{host_name}/{proto}/"
+
+
+def docker_network(host_name: str, docker_id: str) -> str:
+    """Which Warren network a Docker network of a host is."""
+    return f"docker/{host_name}/networks/{docker_id}"
+
+
+def docker_pools(host_name: str) -> str:
+    """Prefix of the pools of addresses that a host's engine has asked for."""
+    return f"docker/{host_name}/pools/"
 
 
 def status_agent(host_name: str) -> str:
