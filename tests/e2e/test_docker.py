@@ -141,7 +141,7 @@ def test_one_network_by_name_on_two_hosts(world: World, engines: tuple[Engine, E
     run.api(world.plan.hosts[0], "POST", "/networks", name="shared", ip_range="10.31.0.0/24")
     for engine in engines:
         engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--ipam-opt", "warren.network=shared",
-                      "-o", "warren.network=shared", "net")  # fmt: skip
+                      "--subnet", "10.31.0.0/24", "-o", "warren.network=shared", "net")  # fmt: skip
     one, other = engines[0].start("one", "net", "--label", "role=web"), engines[1].start("other", "net")
     assert {one, other} == {"10.31.0.2", "10.31.0.3"}
     assert engines[0].reaches("one", other)

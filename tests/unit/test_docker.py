@@ -1,0 +1,114 @@
+"""The Docker driver's pure parts: options, port maps, and what is answered to calls that are none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.docker_options import ENDPOINT_OPTIONS, NETWORK_OPTIONS, named_network, published, read
+from agent.docker_server import answer_to
+from specs.errors import Invalid
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "docker.md"
+
+
+def rows() -> list[str]:
+    return [
+        f"| {', '.join(f'`{name}`' for name in option.names)} | {option.meaning} |"
+        for option in (*NETWORK_OPTIONS, *ENDPOINT_OPTIONS)
+    ]
+
+
+def test_the_document_lists_every_option(update_golden: bool) -> None:
+    if update_golden:
+        kept = [line for line in DOCUMENT.read_text().splitlines() if not line.startswith("| `")]
+        for table in (NETWORK_OPTIONS, ENDPOINT_OPTIONS):
+            at = kept.index("|---|---|", 0 if table is NETWORK_OPTIONS else kept.index("|---|---|") + 1) + 1
+            lines = [row for row, option in zip(rows(), (*NETWORK_OPTIONS, *ENDPOINT_OPTIONS), strict=True) if option in table]
+            kept[at:at] = lines
+        DOCUMENT.write_text("\n".join(kept) + "\n")
+    assert [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| `")] == rows()
+
+
+@pytest.mark.parametrize(
+    ("given", "fields"),
+    [
+        ({"ovs.bridge.mode": "NAT", "ovs.bridge.dpid": "0x1", "com.docker.network.internal": True}, {"mode": "nat"}),
+        ({"warren.default_acl": "a,b", "ovs.bridge.mtu": "1400"}, {"default_acl": ["a", "b"], "mtu": 1400}),
+        ({"ovs.bridge.nat_acl": "net:door/net2:wall"}, {"nat_acl": ["net:door", "net2:wall"]}),
+        ({"ovs.bridge.preallocate_ports": "0", "ovs.bridge.dhcp": "false", "warren.network": "amber"}, {}),
+    ],
+)
+def test_options_set_fields(given: dict[str, Any], fields: dict[str, Any]) -> None:
+    assert read(NETWORK_OPTIONS, given) == fields
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"ovs.bridge.mode": "bridge"}, {"ovs.bridge.vlan": "ten"}, {"ovs.bridge.dhcp": "true"}, {"ovs.bridge.preallocate_ports": "10"},
+        {"ovs.bridge.add_ports": "eth1"}, {"warren.colour": "red"}, {"ovs.bridge.default_acl": "a,,b"},
+    ],
+)  # fmt: skip
+def test_a_wrong_option_is_an_error_that_names_it(given: dict[str, Any]) -> None:
+    with pytest.raises(Invalid, match=next(iter(given)).replace(".", r"\.")):
+        read(NETWORK_OPTIONS, given)
+
+
+def test_a_network_is_named_by_warrens_or_sands_option() -> None:
+    assert named_network({"warren.network": "amber"}) == named_network({"sand-id": "amber"}) == "amber"
+    assert named_network({"ovs.bridge.mode": "flat"}) is None
+
+
+def test_port_maps() -> None:
+    entries = [
+        {"Proto": 6, "IP": "", "Port": 80, "HostIP": "", "HostPort": 8080, "HostPortEnd": 8080},
+        {"Proto": 17, "IP": "", "Port": 53, "HostIP": "192.0.2.1", "HostPort": 5353, "HostPortEnd": 5353},
+    ]
+    assert published({"com.docker.network.portmap": entries}) == [
+        {"host_port": 8080, "port": 80, "proto": "tcp"},
+        {"host_port": 5353, "port": 53, "proto": "udp", "host_ip": "192.0.2.1"},
+    ]
+    assert published({}) == []
+    for host, last in ((0, 0), (8000, 8010)):
+        with pytest.raises(Invalid, match="HOST_PORT:PORT"):
+            published({"com.docker.network.portmap": [{"Proto": 6, "Port": 80, "HostPort": host, "HostPortEnd": last}]})
+
+
+class Refusing:
+    """A driver whose only call refuses."""
+
+    def __init__(self) -> None:
+        self.calls = {"NetworkDriver.Join": self.join, "NetworkDriver.Leave": self.leave}
+
+    def join(self, body: Any) -> dict[str, Any]:
+        raise Invalid("-p", "80", "mode nat")
+
+    def leave(self, body: Any) -> dict[str, Any]:
+        return {"asked": body["EndpointID"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status", "text"),
+    [
+        ("NetworkDriver.Join", b"{}", 200, "-p: '80': expected mode nat"),
+        ("NetworkDriver.Join", b"", 200, "repeated a call"),  # what engines send after the plugin has died in the middle
+        ("NetworkDriver.Join", b"[1]", 200, "JSON object"),
+        ("NetworkDriver.Join", b"{", 200, "a request that is none"),
+        ("NetworkDriver.Leave", b"{}", 200, "EndpointID"),
+        ("NetworkDriver.Nothing", b"{}", 404, "no such call"),
+    ],
+)
+def test_errors_are_told_in_both_dialects(name: str, body: bytes, status: int, text: str) -> None:
+    code, answer = answer_to(Refusing(), name, body)  # type: ignore[arg-type]
+    assert code == status
+    assert answer["Err"] == answer["Error"]
+    assert text in answer["Err"]
+
+
+def test_an_answer_is_the_calls() -> None:
+    body = json.dumps({"EndpointID": "e"}).encode()
+    assert answer_to(Refusing(), "NetworkDriver.Leave", body) == (200, {"asked": "e"})  # type: ignore[arg-type]
