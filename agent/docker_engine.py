@@ -47,6 +47,19 @@ class Engine:
             log.info("engine.silent reason=%s", error)
             return None
 
+    def endpoints(self, network_ids: list[str]) -> set[str] | None:
+        """The ids of all endpoints of running containers in these networks; None when the engine does not answer."""
+        found: set[str] = set()
+        try:
+            for network_id in network_ids:
+                network = self._ask(f"/networks/{network_id}")
+                if "Containers" not in network and "message" not in network:
+                    return None
+                found |= {str(c.get("EndpointID")) for c in (network.get("Containers") or {}).values()}
+        except (OSError, ValueError, http.client.HTTPException):
+            return None
+        return found
+
     def _ask(self, path: str) -> Any:
         connection = _Connection(self._path)
         try:

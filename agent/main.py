@@ -25,6 +25,7 @@ from agent.connect import protocol
 from agent.docker_driver import Driver
 from agent.docker_engine import Engine
 from agent.docker_server import application
+from agent.docker_sweep import Sweep
 from agent.service import Agent, make
 from specs.errors import Invalid, WarrenError
 from specs.settings import LOG_FORMAT
@@ -91,7 +92,9 @@ async def serve(agent: Agent, listeners: list[tuple[socket.socket, Tls | None]])
     _more_threads()
     servers = [_server(app, agent, tls) for _, tls in listeners]
     if agent.config.docker_socket:
-        driver = application(Driver(agent, Engine(agent.config.docker_engine)))
+        engine = Engine(agent.config.docker_engine)
+        driver = application(Driver(agent, engine))
+        Sweep(agent, engine, agent.config.docker_sweep_s).start()
         listeners = [*listeners, (_unix(agent.config.docker_socket, "WARREN_DOCKER_SOCKET"), None)]
         servers.append(Server(uvicorn.Config(driver, lifespan="off", loop="asyncio", log_config=None, log_level="warning",
                                              access_log=False, timeout_graceful_shutdown=SHUTDOWN_S)))  # fmt: skip

@@ -56,7 +56,7 @@ class Engine:
         self.process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        options = ["--iptables=false", "--ip6tables=false", "--bridge=none", "--live-restore", f"--data-root={self.data}",
+        options = ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none", "--live-restore", f"--data-root={self.data}",
                    f"--exec-root={self.directory}/docker-exec", f"-H=unix://{self.directory}/docker.sock",
                    f"--pidfile={self.directory}/docker.pid"]  # fmt: skip
         log = (self.directory / "docker.log").open("ab")
@@ -204,6 +204,20 @@ def test_an_agent_and_an_engine_that_start_again(world: World, engines: tuple[En
     assert engine.reaches("one", other.address("other", "net"))
     engine.start("late", "net")
     assert engine.reaches("late", other.address("other", "net"))
+
+
+def test_a_container_that_goes_while_the_agent_is_away_is_found(world: World, engines: tuple[Engine, Engine]) -> None:
+    engine = engines[0]
+    before = set(docked(world))
+    engine.start("brief", "net")
+    run.stop(world.plan, "h1", "agent", signal.SIGKILL)
+    removal = subprocess.Popen(
+        ["/usr/bin/docker", "-H", f"unix://{engine.directory}/docker.sock", "rm", "-f", "brief"], stdout=subprocess.DEVNULL
+    )
+    assert removal.wait(100) == 0  # the engine asks for 15 s at each of its calls
+    run.start(world.plan, "h1", "agent")
+    eventually(lambda: set(docked(world)) == before, 30)
+    assert engine.reaches("one", engines[1].address("other", "net"))
 
 
 def test_many_at_once_have_an_address_each(world: World, engines: tuple[Engine, Engine]) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.docker_driver import LABEL
 from agent.docker_options import ENDPOINT_OPTIONS, NETWORK_OPTIONS, named_network, published, read
 from agent.docker_server import answer_to
+from agent.docker_sweep import lost
 from specs.errors import Invalid
+from specs.records import Endpoint
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "docker.md"
 
@@ -107,6 +111,22 @@ def test_errors_are_told_in_both_dialects(name: str, body: bytes, status: int, t
     assert code == status
     assert answer["Err"] == answer["Error"]
     assert text in answer["Err"]
+
+
+def test_what_the_engine_does_not_have_is_lost() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+
+    def made(name: str, docker_id: str, active: bool, age_s: int) -> Endpoint:
+        return Endpoint(
+            id=name, network_id="n", host="h1", mac_address="02:57:00:00:00:09", ofport=1, active=active, labels={LABEL: docker_id},
+            created_at=(now - timedelta(seconds=age_s)).isoformat(),
+        )  # fmt: skip
+
+    endpoints = [
+        made("runs", "a", True, 900), made("gone", "b", True, 900), made("starting", "c", False, 5), made("address", "", False, 5),
+        made("forgotten", "", False, 900),
+    ]  # fmt: skip
+    assert [e.id for e in lost(endpoints, {"a"}, now)] == ["gone", "forgotten"]
 
 
 def test_an_answer_is_the_calls() -> None:
