@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from controller.compile import compile_view
 from specs.index import Index
 from specs.mirrors import Session
 from specs.policy import PolicyView
@@ -82,3 +83,7 @@ def test_every_change_leads_to_the_full_view(sequence: list[list[Change] | dict[
         assert index.view() == full
         follower = (frozenset(v for v in told.values() if v is not None) for told in (networks, endpoints, policies, sessions))
         assert View("h1", TUNNEL, *follower, full.problems) == full, "the deltas do not add up"
+    flows = compile_view(index.view()).flows
+    assert len({(flow.table, flow.priority, flow.match) for flow in flows}) == len(flows), (
+        "two flows want to be one in the switch"
+    )

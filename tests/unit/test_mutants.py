@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
+GOLDEN = "tests/unit/test_golden.py"
 AGREE = "tests/unit/test_acl_agree.py"
 INDEX = "tests/unit/test_index.py"
 COPIED = ("specs", "pipeline", "acl", "mirror", "controller", "tests", "docs")
@@ -49,6 +50,11 @@ MUTANTS = (
            "digest = _digest48((self.table, self.priority, self.match, self.origin))"),
     Mutant("controller/features/forward.py", "match(reg0=e.vni, reg1=ORIGIN_LOCAL, eth_dst=e.mac)", "match(reg0=e.vni, eth_dst=e.mac)",
            "tests/unit/test_golden.py"),
+    Mutant("specs/index.py", "before.gateway != after.gateway", "False", INDEX),
+    Mutant("specs/index.py", 'self._dirty_networks |= {n.id for n in self._valid_networks.values() if n.mode != "flat"}', "pass", INDEX),
+    Mutant("specs/index.py", "touched |= marked", "pass", INDEX),
+    Mutant("specs/mirrors.py", 'if holder != f"mirror {mirror.name}":', "if False:", "tests/unit/test_mirrors.py"),
+    Mutant("controller/features/mirror.py", "match(reg2=e.ofport)", "match(reg2=0)", GOLDEN),
     Mutant("acl/compile.py", "priority = resolved.rule, FIRST - position", "priority = resolved.rule, FIRST + position", AGREE),
     Mutant("acl/compile.py", "(Conjunction(conj_id, clause, len(many)),)", "(Conjunction(conj_id, 1, len(many)),)", AGREE),
     Mutant("acl/compile.py", "        if not all(choices):", "        if not any(choices):", AGREE),
