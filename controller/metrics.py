@@ -1,118 +1,105 @@
 """What Prometheus is told: under FAUCET's and Gauge's names where the meaning is the same, under `warren_` the rest.
 
-`Own` counts what the controller does; `Polled` holds what the switch answered last, so that a scrape never asks a switch.
+`Own` counts what the controller does; `Gauge` and `Faucet` tell what the switch answered last (controller/polled.py).
 `docs/metrics.md` lists all; a test holds that it does.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from controller.polled import Description, MeterNumbers, Numbers, Place, Polled, PortState
+
 D = ("dp_id", "dp_name")
 P = (*D, "port", "port_description")
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
-
-
-class Numbers(NamedTuple):
-    """The counters of a port, as OFPPortStats has them."""
-
-    rx_packets: int
-    tx_packets: int
-    rx_bytes: int
-    tx_bytes: int
-    rx_dropped: int
-    tx_dropped: int
-    rx_errors: int
-    tx_errors: int
-
-
-class MeterNumbers(NamedTuple):
-    """The counters of a meter and its band."""
-
-    flow_count: int
-    packet_in_count: int
-    byte_in_count: int
-    packet_band_count: int
-    byte_band_count: int
-
-
-class PortState(NamedTuple):
-    """A port's name, its state bits, and its speeds in kb/s."""
-
-    name: str
-    state: int
-    curr_speed: int
-    max_speed: int
-
-
-@dataclass(slots=True)
-class Polled:
-    """The last answers of one switch; `rules` are packets and bytes by ACL#NUMBER."""
-
-    dpid: int = 0
-    name: str = ""
-    connected: bool = False
-    ports: dict[int, Numbers] = field(default_factory=dict)
-    states: dict[int, PortState] = field(default_factory=dict)
-    tables: dict[str, int] = field(default_factory=dict)
-    meters: dict[int, MeterNumbers] = field(default_factory=dict)
-    rules: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    def line(self, at: float) -> str:
-        """All of it as one line of JSON; `at` is Unix time."""
-        return json.dumps({"time": round(at, 3), **asdict(self)}, separators=(",", ":"))
-
-
-class Place(NamedTuple):
-    """Whose port it is."""
-
-    network: str
-    endpoint: str
+FAUCET_SECONDS = (0.0001, 0.001, 0.01, 0.1, 1.0)
+UNITS = {"packets": "packets", "bytes": "bytes", "dropped": "packets dropped", "errors": "errors"}
+Totals = Mapping[tuple[str, ...], tuple[int, ...]]
+Places = Callable[[], Mapping[int, Place]]
 
 
 class Gauge:
-    """A collector of what was polled. `places` tells whose the OpenFlow ports are."""
+    """Gauge's metrics, and Warren's that come from the switch. `places` tells whose the OpenFlow ports are; `pause` is called
+    between metrics, so that a long scrape lets the controller work."""
 
-    def __init__(self, polled: Polled, places: Callable[[], Mapping[int, Place]]) -> None:
-        self._polled, self._places = polled, places
+    def __init__(self, polled: Polled, places: Places, pause: Callable[[], None] = lambda: None) -> None:
+        self._polled, self._places, self._pause = polled, places, pause
 
     def collect(self) -> Iterator[Metric]:
         """As prometheus_client asks for it."""
         p = self._polled
         dp = (f"{p.dpid:#x}", p.name)
         yield _one("dp_status", "Whether the switch is connected: 0 or 1", D, [(dp, int(p.connected))])
-        places = self._places()
-        labels = {number: (*dp, s.name, _described(s.name, places.get(number))) for number, s in p.states.items()}
-        for position, name in enumerate(Numbers._fields):
-            what = f"of_port_{name}"
-            values = [(labels[number], n[position]) for number, n in p.ports.items() if number in labels]
-            yield _one(what, f"{name.replace('_', ' ')} of a port, as the switch counts them", P, values)
-        for name, text in (("state", "State bits of a port (OFPPS_*)"), ("curr_speed", "Speed of a port in kb/s"),
-                           ("max_speed", "Highest speed of a port in kb/s")):  # fmt: skip
-            yield _one(f"of_port_{name}", text, P, [(labels[number], getattr(s, name)) for number, s in p.states.items()])
+        ports, states, places = p.ports, p.states, self._places()
+        for family in _ports(dp, ports, states, places):
+            yield family
+            self._pause()
         for position, name in enumerate(MeterNumbers._fields):
             metered = [((*dp, str(number)), m[position]) for number, m in sorted(p.meters.items())]
             yield _one(f"of_meter_{name}", f"{name.replace('_', ' ')} of a meter", (*D, "meter_id"), metered)
         counts_of = [((*dp, table), count) for table, count in p.tables.items()]
         yield _one("warren_table_flows", "Flows in a table", (*D, "table"), counts_of)
-        for position, name in enumerate(("packets", "bytes")):
-            hits = CounterMetricFamily(
-                f"warren_acl_rule_{name}", f"{name} that met a rule, since its flows are in", labels=(*D, "acl", "rule")
-            )
-            for rule, counts in sorted(p.rules.items()):
-                acl, _, number = rule.rpartition("#")
-                hits.add_metric((*dp, acl, number), counts[position])
-            yield hits
-        for position, name in enumerate(("rx_packets", "tx_packets", "rx_bytes", "tx_bytes")):
-            found = [((*dp, *place), p.ports[n][position]) for n, place in places.items() if n in p.ports]
+        rules: Totals = {tuple(rule.rpartition("#")[::2]): counts for rule, counts in p.rules.items()}
+        yield from _totals("warren_acl_rule", "that met a rule", dp, ("acl", "rule"), rules)
+        drops: Totals = {(table,): counts for table, counts in p.drops.items()}
+        yield from _totals("warren_dropped", "dropped by a flow of a table", dp, ("table",), drops)
+        groups: Totals = {tuple(origin.split("/", 1)): counts for origin, counts in p.groups.items()}
+        yield from _totals("warren_group", "copied by groups: floods of networks, mirror sessions", dp, ("kind", "name"), groups)
+        networks: Totals = {(network,): counts for network, counts in p.networks.items()}
+        sides = ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes")
+        yield from _totals(
+            "warren_network", "of a network's endpoints here: rx is what they sent", dp, ("network",), networks, sides
+        )
+        for position, name in enumerate(sides):
+            found = [((*dp, *place), ports[n][position]) for n, place in places.items() if n in ports]
             text = f"{name.replace('_', ' ')} of an endpoint's port: rx is what it sent"
             yield _one(f"warren_endpoint_{name}", text, (*D, "network", "endpoint"), found)
+            self._pause()
+
+
+class Faucet:
+    """FAUCET's metrics that come from the switch."""
+
+    def __init__(self, polled: Polled, places: Places) -> None:
+        self._polled, self._places = polled, places
+
+    def collect(self) -> Iterator[Metric]:
+        """As prometheus_client asks for it."""
+        p = self._polled
+        dp = (f"{p.dpid:#x}", p.name)
+        labels = _labels(dp, p.states, self._places())
+        yield _one("port_status", "Whether a port is up: 0 or 1", P, [(labels[n], int(s.up)) for n, s in p.states.items()])
+        described = [((*dp, *p.description), p.dpid)] if p.description is not None else []
+        text = "What the switch says of itself; the value is the datapath's id"
+        yield _one("of_dp_desc_stats", text, (*D, *Description._fields), described)
+
+
+def _ports(
+    dp: tuple[str, str], ports: Mapping[int, Numbers], states: Mapping[int, PortState], places: Mapping[int, Place]
+) -> Iterator[Metric]:
+    labels = _labels(dp, states, places)
+    for position, name in enumerate(Numbers._fields):
+        way, _, what = name.partition("_")
+        values = [(labels[number], n[position]) for number, n in ports.items() if number in labels]
+        yield _one(f"of_port_{name}", f"{way} {UNITS[what]} of a port, as the switch counts them", P, values)
+    for name, text in (
+        ("reason", "Why the switch told of a port last: 0 added, 1 deleted, 2 modified"),
+        ("state", "State bits of a port (OFPPS_*): 1 link down, 2 blocked, 4 live"),
+        ("curr_speed", "Speed of a port in kb/s"),
+        ("max_speed", "Highest speed of a port in kb/s"),
+    ):
+        yield _one(f"of_port_{name}", text, P, [(labels[number], getattr(s, name)) for number, s in states.items()])
+
+
+def _labels(
+    dp: tuple[str, str], states: Mapping[int, PortState], places: Mapping[int, Place]
+) -> dict[int, tuple[str, str, str, str]]:
+    return {number: (*dp, s.name, _described(s.name, places.get(number))) for number, s in states.items()}
 
 
 def _described(name: str, place: Place | None) -> str:
@@ -124,6 +111,17 @@ def _one(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[t
     for told, value in values:
         family.add_metric(told, value)
     return family
+
+
+def _totals(
+    name: str, text: str, dp: tuple[str, str], labels: tuple[str, ...], totals: Totals,
+    what: tuple[str, ...] = ("packets", "bytes"),
+) -> Iterator[Metric]:  # fmt: skip
+    for position, counted in enumerate(what):
+        family = CounterMetricFamily(f"{name}_{counted}", f"{counted.replace('_', ' ')} {text}", labels=(*D, *labels))
+        for told, counts in sorted(totals.items()):
+            family.add_metric((*dp, *told), counts[position])
+        yield family
 
 
 class Own:
@@ -138,6 +136,14 @@ class Own:
         self.flow_messages = Counter("of_flowmsgs_sent", "Flow messages sent", D, registry=self.registry)
         self.connections = Counter("of_dp_connections", "Connections of the switch", D, registry=self.registry)
         self.disconnections = Counter("of_dp_disconnections", "Connections of the switch that ended", D, registry=self.registry)
+        self.packet_kinds = Counter(
+            "warren_packet_ins", "Packets shown to the controller, by what asked for it: acl (a rule that logs), other",
+            (*D, "kind"), registry=self.registry,
+        )  # fmt: skip
+        self.packet_in_seconds = Histogram(
+            "faucet_packet_in_secs", "Handling of a packet shown to the controller, seconds", D,
+            buckets=FAUCET_SECONDS, registry=self.registry,
+        )  # fmt: skip
         self.bundle = Histogram(
             "warren_bundle_seconds", "From sending a bundle until the switch has committed it, seconds", D,
             buckets=SECONDS, registry=self.registry,
@@ -157,9 +163,14 @@ class Own:
             ("warren_revision_applied", "etcd's revision that the switch has committed", state["applied"]),
             ("warren_flows", "Flows that the specs call for", state["flows"]),
             ("warren_flows_refused", "Flows that the switch has refused", state["refused"]),
-            ("warren_drift", "Flows that read-backs found missing or too many", state["drift"]),
             ("warren_problems", "Specs that contradict or cannot be carried out", state["problems"]),
         ):
             yield _one(name, text, D, [(dp, value)])
         endpoints = [((*dp, which), count) for which, count in state["endpoints"].items()]
+        drift = [((*dp, "missing"), state["drift"] - state["strays"]), ((*dp, "stray"), state["strays"])]
+        text = "Flows and groups that read-backs found missing, or found that nobody wants"
+        counted = CounterMetricFamily("warren_drift", text, labels=(*D, "what"))
+        for told, count in drift:
+            counted.add_metric(told, count)
+        yield counted
         yield _one("warren_endpoints", "Endpoints of this host by state", (*D, "state"), endpoints)

@@ -66,6 +66,7 @@ class Reconciler:
     revision: int = 0  # of the store, taken in
     applied: int = 0  # of the store, committed
     drift: int = 0  # flows and groups that audits had to mend
+    strays: int = 0  # of them, those that nobody wants; the others were missing
     refused: dict[int, str] = field(default_factory=dict)
     flows: dict[int, Flow] = field(default_factory=dict)  # desired, by cookie
     groups: dict[int, Group] = field(default_factory=dict)
@@ -156,6 +157,7 @@ class Reconciler:
         self._changed_meters = self.meters.keys() | self.installed_meters.keys()
         if self._audit_due:
             self.drift += len(self._changed - self.refused.keys()) + len(self._changed_groups)
+            self.strays += len(self.installed - self.flows.keys()) + len(self.installed_groups - self.groups.keys())
             self._audit_due = False
         else:
             self._to_report |= self._concerned(self.refused)

@@ -346,21 +346,27 @@ def flow_stats_request(datapath: object) -> object:
     return parser.OFPFlowStatsRequest(datapath, 0, ofp.OFPTT_ALL, ofp.OFPP_ANY, ofp.OFPG_ANY, 0, 0, parser.OFPMatch())
 
 
-def acl_flow_stats_request(datapath: object) -> object:
-    """The flows of ACL rules."""
-    acl = COOKIE_MAGIC << 56 | FEATURES["acl"] << 48
+def flow_counts_request(datapath: object, feature: str) -> object:
+    """The flows of one feature."""
+    cookie = COOKIE_MAGIC << 56 | FEATURES[feature] << 48
     everything = (0, ofp.OFPTT_ALL, ofp.OFPP_ANY, ofp.OFPG_ANY)
-    return parser.OFPFlowStatsRequest(datapath, *everything, acl, 0xFFFF << 48, parser.OFPMatch())
+    return parser.OFPFlowStatsRequest(datapath, *everything, cookie, 0xFFFF << 48, parser.OFPMatch())
 
 
 def statistics_requests(datapath: object) -> list[object]:
-    """Counters of ports, tables and meters, and the state of ports."""
+    """Counters of ports, tables, meters and groups, and the state of ports."""
     return [
         parser.OFPPortDescStatsRequest(datapath, 0, ofp.OFPP_ANY),
         parser.OFPPortStatsRequest(datapath, 0, ofp.OFPP_ANY),
         parser.OFPTableStatsRequest(datapath, 0),
         parser.OFPMeterStatsRequest(datapath, 0, ofp.OFPM_ALL),
+        parser.OFPGroupStatsRequest(datapath, 0, ofp.OFPG_ALL),
     ]
+
+
+def description_request(datapath: object) -> object:
+    """What the switch says of itself."""
+    return parser.OFPDescStatsRequest(datapath, 0)
 
 
 def group_stats_request(datapath: object) -> object:

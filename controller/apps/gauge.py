@@ -1,8 +1,7 @@
 """Loaded by `ryu-manager controller.apps.overlay controller.apps.gauge`: polls the switch in the manner of FAUCET's Gauge and serves
-Prometheus, with the controller's own figures beside it.
+Prometheus, with the controller's own figures beside it. specs/settings.py has the settings, docs/metrics.md says what they do.
 
-WARREN_GAUGE (default 127.0.0.1:9303) and WARREN_METRICS (127.0.0.1:9302) say where, an empty text: nowhere; WARREN_GAUGE_S how often the switch is
-asked (10 seconds); WARREN_GAUGE_FILE gets every answer as a line of JSON.
+All is in green threads of the controller's process; a scrape reads what was polled and asks no switch.
 """
 
 from __future__ import annotations
@@ -10,26 +9,34 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import eventlet
 import eventlet.wsgi
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry, GCCollector, Info, PlatformCollector, ProcessCollector, make_wsgi_app
+from prometheus_client import Gauge as Value
+from ryu import cfg
 from ryu.base import app_manager
 from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 from ryu.lib import hub
 
-from controller import wire
-from controller.metrics import Gauge, MeterNumbers, Numbers, Place, Polled, PortState
+from controller import sinks, wire
+from controller.metrics import Faucet, Gauge
+from controller.polled import Description, MeterNumbers, Numbers, Place, Polled, PortState
+from controller.tally import Parts, Reading, Tally
 from pipeline.tables import Table
-from specs.settings import settings
+from specs.settings import gauge_settings, settings
 
 log = logging.getLogger("warren.gauge")
 
 UNKNOWN = 2**64 - 1  # a counter that the switch does not keep
 PORT_NAMES = {wire.ofp.OFPP_LOCAL: "LOCAL", wire.ofp.OFPP_CONTROLLER: "CONTROLLER"}
+COUNTED = ("acl", "spoof", "pipeline")  # features whose flows are polled: rules, and the flows that drop
+INFLUX_TIMEOUT_S = 5.0
 
 
 class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
@@ -39,34 +46,37 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.settings = gauge_settings(os.environ)
         self.polled = Polled(name=settings(os.environ).host)
-        self.every_s = float(os.environ.get("WARREN_GAUGE_S", "10"))
-        self.file = os.environ.get("WARREN_GAUGE_FILE")
+        self.parts = Parts()
+        self.rules, self.drops, self.groups, self.networks = Tally(), Tally(), Tally(), Tally()
         self.datapath: Any = None
-        self.flow_xid = 0
-        self.rules: dict[str, tuple[int, int]] = {}
+        self.flow_xids: list[int] = []
+        self.flow_stats: list[wire.FlowStats] = []
+        self.asked_at = self.asked_before = time.monotonic()
+        self.influx_failed = False
 
     def start(self) -> None:
         """Called by ryu-manager once the app stands."""
         super().start()
-        registry = CollectorRegistry()
-        registry.register(Gauge(self.polled, self._places))  # type: ignore[arg-type]
+        gauge = CollectorRegistry()
+        gauge.register(Gauge(self.polled, self._places, lambda: hub.sleep(0)))  # type: ignore[arg-type]
         self.threads.append(hub.spawn(self._poll))
-        for variable, default, served in (
-            ("WARREN_GAUGE", "127.0.0.1:9303", registry),
-            ("WARREN_METRICS", "127.0.0.1:9302", None),
-        ):
-            where = os.environ.get(variable, default)
-            overlay = self._overlay()
-            if served is None and overlay is not None:
-                served = overlay.metrics.registry
-            if where and served is not None:
-                self.threads.append(hub.spawn(self._serve, variable, where, served))
+        self.threads.append(hub.spawn(self._serve, "WARREN_GAUGE", self.settings.gauge, gauge))
+        overlay = self._overlay()
+        if overlay is not None:
+            own = overlay.metrics.registry
+            own.register(Faucet(self.polled, self._places))
+            _about_the_process(own)
+            self.threads.append(hub.spawn(self._serve, "WARREN_METRICS", self.settings.metrics, own))
 
     def _serve(self, variable: str, where: str, registry: CollectorRegistry) -> None:
+        if not where:
+            return
         host, _, port = where.rpartition(":")
         try:
-            listener = eventlet.listen((host.strip("[]"), int(port)))
+            family = eventlet.green.socket.AF_INET6 if ":" in host else eventlet.green.socket.AF_INET
+            listener = eventlet.listen((host.strip("[]"), int(port)), family)
         except (OSError, ValueError) as error:
             log.error("metrics.refused %s=%s reason=%s", variable, where, error)
             return
@@ -77,85 +87,198 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
     def _poll(self) -> None:
         while True:
             if self.datapath is not None:
-                for asked in wire.statistics_requests(self.datapath):
-                    self.datapath.send_msg(asked)
-                request: Any = wire.acl_flow_stats_request(self.datapath)
-                self.datapath.send_msg(request)
-                self.flow_xid, self.rules = request.xid, {}
-            hub.sleep(self.every_s)
+                self._ask(self.datapath)
+            hub.sleep(self.settings.every_s)
+
+    def _ask(self, datapath: Any) -> None:
+        self.asked_before, self.asked_at = self.asked_at, time.monotonic()
+        for request in wire.statistics_requests(datapath):
+            datapath.send_msg(request)
+        self.flow_xids, self.flow_stats = [], []
+        for feature in COUNTED:
+            request = wire.flow_counts_request(datapath, feature)
+            datapath.send_msg(request)
+            self.flow_xids.append(request.xid)  # type: ignore[attr-defined]
 
     @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])
     def _state_change(self, event: Any) -> None:
         if event.state == MAIN_DISPATCHER:
+            self.parts.clear()
             self.datapath, self.polled.dpid, self.polled.connected = event.datapath, event.datapath.id, True
+            event.datapath.send_msg(wire.description_request(event.datapath))
         elif event.datapath is self.datapath:
             self.datapath, self.polled.connected = None, False
 
     # ---- answers --------------------------------------------------------------------------------------------------------
 
+    def _whole(self, event: Any) -> list[Any] | None:
+        """The answer, once all of its parts are there."""
+        return self.parts.take(event.msg.xid, event.msg.body, bool(event.msg.flags & wire.ofp.OFPMPF_REPLY_MORE))
+
+    @set_ev_cls(ofp_event.EventOFPDescStatsReply, MAIN_DISPATCHER)
+    def _description(self, event: Any) -> None:
+        told = (getattr(event.msg.body, name) for name in Description._fields)
+        self.polled.description = Description(*(text.rstrip(b"\0").decode(errors="replace") for text in told))
+
     @set_ev_cls(ofp_event.EventOFPPortStatsReply, MAIN_DISPATCHER)
     def _ports(self, event: Any) -> None:
-        found = {s.port_no: Numbers(*(_known(getattr(s, name)) for name in Numbers._fields)) for s in event.msg.body}
-        self.polled.ports = {**(self.polled.ports if event.msg.flags else {}), **found}
+        if (body := self._whole(event)) is None:
+            return
+        self.polled.ports = {s.port_no: Numbers(*(_known(getattr(s, name)) for name in Numbers._fields)) for s in body}
+        age_s, ports, places = {s.port_no: s.duration_sec for s in body}, self.polled.ports, self._places()
+        self.networks.take(
+            (Reading((n, place.endpoint), place.network, ports[n][:4], age_s[n]) for n, place in places.items() if n in ports),
+            self._since(),
+        )
+        self.polled.networks = dict(self.networks.totals)
 
     @set_ev_cls(ofp_event.EventOFPPortDescStatsReply, MAIN_DISPATCHER)
     def _port_states(self, event: Any) -> None:
-        found: dict[int, PortState] = {}
-        for port in event.msg.body:
-            speeds = [(p.curr_speed, p.max_speed) for p in port.properties if hasattr(p, "curr_speed")] or [(0, 0)]
-            name = PORT_NAMES.get(port.port_no) or port.name.decode(errors="replace")
-            found[port.port_no] = PortState(name, port.state, *speeds[0])
-        self.polled.states = found
+        if (body := self._whole(event)) is not None:
+            before = self.polled.states
+            added = wire.ofp.OFPPR_ADD
+            self.polled.states = {
+                port.port_no: _port_state(port, before[port.port_no].reason if port.port_no in before else added) for port in body
+            }
+
+    @set_ev_cls(ofp_event.EventOFPPortStatus, MAIN_DISPATCHER)
+    def _port_status(self, event: Any) -> None:
+        """A port has come, gone or changed: between polls too."""
+        port, reason = event.msg.desc, event.msg.reason
+        if reason == wire.ofp.OFPPR_DELETE:
+            self.polled.states = {n: state for n, state in self.polled.states.items() if n != port.port_no}
+        else:
+            self.polled.states = {**self.polled.states, port.port_no: _port_state(port, reason)}
 
     @set_ev_cls(ofp_event.EventOFPTableStatsReply, MAIN_DISPATCHER)
     def _tables(self, event: Any) -> None:
-        names = {int(table): table.name for table in Table}
-        counts = {s.table_id: s.active_count for s in event.msg.body if s.active_count or s.table_id in names}
-        self.polled.tables = {names.get(number, str(number)): count for number, count in sorted(counts.items())}
+        if (body := self._whole(event)) is not None:
+            names = {int(table): table.name for table in Table}
+            counts = {s.table_id: s.active_count for s in body if s.active_count or s.table_id in names}
+            self.polled.tables = {names.get(number, str(number)): count for number, count in sorted(counts.items())}
 
     @set_ev_cls(ofp_event.EventOFPMeterStatsReply, MAIN_DISPATCHER)
     def _meters(self, event: Any) -> None:
-        self.polled.meters = {
-            m.meter_id: MeterNumbers(
-                m.flow_count, m.packet_in_count, m.byte_in_count, sum(b.packet_band_count for b in m.band_stats),
-                sum(b.byte_band_count for b in m.band_stats),
-            )
-            for m in event.msg.body
-        }  # fmt: skip
+        if (body := self._whole(event)) is not None:
+            self.polled.meters = {
+                m.meter_id: MeterNumbers(
+                    m.flow_count, m.packet_in_count, m.byte_in_count, sum(b.packet_band_count for b in m.band_stats),
+                    sum(b.byte_band_count for b in m.band_stats),
+                )
+                for m in body
+            }  # fmt: skip
+
+    @set_ev_cls(ofp_event.EventOFPGroupStatsReply, MAIN_DISPATCHER)
+    def _group_counts(self, event: Any) -> None:
+        body, overlay = self._whole(event), self._overlay()
+        if body is None or overlay is None:
+            return
+        groups, names = overlay.reconciler.groups, self._names()
+        found = ((s, groups[s.group_id].origin) for s in body if s.group_id in groups)
+        self.groups.take(
+            (
+                Reading(s.group_id, f"{origin.kind}/{names(origin.name)}", (s.packet_count, s.byte_count), s.duration_sec)
+                for s, origin in found
+            ),
+            self._since(),
+        )
+        self.polled.groups = dict(self.groups.totals)
 
     @set_ev_cls(ofp_event.EventOFPFlowStatsReply, MAIN_DISPATCHER)
     def _flows(self, event: Any) -> None:
-        """Only the answer to our own question: the overlay asks too."""
+        """Only the answers to our own questions: the overlay asks too. With the last of them a poll is complete."""
         overlay = self._overlay()
-        if event.msg.xid != self.flow_xid or overlay is None:
+        if event.msg.xid not in self.flow_xids or overlay is None or (body := self._whole(event)) is None:
             return
-        for stat in event.msg.body:
-            flow = overlay.reconciler.flows.get(stat.cookie)
-            if flow is not None and flow.origin.kind == "acl":
-                packets, octets = self.rules.get(flow.origin.name, (0, 0))
-                self.rules[flow.origin.name] = packets + stat.packets, octets + stat.octets
-        if not event.msg.flags & wire.ofp.OFPMPF_REPLY_MORE:
-            self.polled.rules = self.rules
-            if self.file:
-                with Path(self.file).open("a") as file:
-                    file.write(self.polled.line(time.time()) + "\n")
+        self.flow_stats += body
+        self.flow_xids.remove(event.msg.xid)
+        if self.flow_xids:
+            return
+        stats, flows = self.flow_stats, overlay.reconciler.flows
+        found = [(flow, stat) for stat in stats if (flow := flows.get(stat.cookie)) is not None]
+        rules = ((flow.origin.name, stat) for flow, stat in found if flow.origin.kind == "acl")
+        drops = ((flow.table.name, stat) for flow, stat in found if not flow.actions)
+        for tally, pairs in ((self.rules, rules), (self.drops, drops)):
+            tally.take((Reading(s.cookie, key, (s.packets, s.octets), s.duration_s) for key, s in pairs), self._since())
+        self.polled.rules, self.polled.drops = dict(self.rules.totals), dict(self.drops.totals)
+        self._write(time.time())
+
+    def _since(self) -> float:
+        """How long ago the poll before this one was, seconds."""
+        return time.monotonic() - self.asked_before
+
+    # ---- other sinks ----------------------------------------------------------------------------------------------------
+
+    def _write(self, now: float) -> None:
+        to = self.settings
+        if to.json_file:
+            _append(to.json_file, [sinks.json_line(self.polled, now)])
+        if to.text_file:
+            _append(to.text_file, sinks.tab_lines(self.polled, now))
+        if to.influx_url:
+            hub.spawn(self._write_influx, "\n".join(sinks.influx_lines(self.polled, self._places(), now)))
+
+    def _write_influx(self, lines: str) -> None:
+        """To /write?db=NAME of InfluxDB 1 or /api/v2/write?org=...&bucket=... of 2; what does not get there is lost."""
+        from eventlet.green.urllib import request  # its sockets yield to other green threads
+
+        header = {"Authorization": f"Token {self.settings.influx_token}"} if self.settings.influx_token else {}
+        try:
+            asked = request.Request(self.settings.influx_url, data=lines.encode(), headers=header, method="POST")
+            request.urlopen(asked, timeout=INFLUX_TIMEOUT_S).close()
+            self.influx_failed = False
+        except (OSError, ValueError) as error:
+            if not self.influx_failed:  # once for each outage
+                log.warning("influx.failed reason=%s", error)
+            self.influx_failed = True
+
+    # ---- whose it is ----------------------------------------------------------------------------------------------------
 
     def _overlay(self) -> Any:
         return app_manager.lookup_service_brick("Overlay")
+
+    def _names(self) -> Callable[[str], str]:
+        """Ids of networks to names; others stay as they are."""
+        networks = self._overlay().reconciler.index.snapshot.networks
+        return lambda name: networks[name].name if name in networks else name
 
     def _places(self) -> dict[int, Place]:
         """Whose the ports are: names of network and endpoint."""
         overlay = self._overlay()
         if overlay is None:
             return {}
-        index, found = overlay.reconciler.index, {}
+        index, found, names = overlay.reconciler.index, {}, self._names()
         for endpoint_id, ofport in dict(index.ports).items():
             endpoint = index.snapshot.endpoints.get(endpoint_id)
             if endpoint is not None:
-                network = index.snapshot.networks.get(endpoint.network_id)
-                found[ofport] = Place(network.name if network is not None else endpoint.network_id, endpoint.name or endpoint.id)
+                found[ofport] = Place(names(endpoint.network_id), endpoint.name or endpoint.id)
         return found
 
 
 def _known(value: int) -> int:
     return 0 if value == UNKNOWN else int(value)
+
+
+def _port_state(port: Any, reason: int) -> PortState:
+    speeds = [(p.curr_speed, p.max_speed) for p in port.properties if hasattr(p, "curr_speed")] or [(0, 0)]
+    name = PORT_NAMES.get(port.port_no) or port.name.rstrip(b"\0").decode(errors="replace")
+    up = not port.state & wire.ofp.OFPPS_LINK_DOWN and not port.config & wire.ofp.OFPPC_PORT_DOWN
+    return PortState(name, port.state, *speeds[0], reason, up)
+
+
+def _append(path: str, lines: Iterable[str]) -> None:
+    try:
+        with Path(path).open("a") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    except OSError as error:
+        log.error("gauge.file path=%s reason=%s", path, error)
+
+
+def _about_the_process(registry: CollectorRegistry) -> None:
+    """What FAUCET tells of its process and of Ryu."""
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)  # type: ignore[operator]
+    Info("warren", "The controller's version", registry=registry).info({"version": version("warren")})
+    ryu = Value("ryu_config", "Ryu's settings", ["param"], registry=registry)
+    for name in ("echo_request_interval", "maximum_unreplied_echo_requests"):
+        ryu.labels(name).set(getattr(cfg.CONF, name))

@@ -40,6 +40,7 @@ from controller.metrics import Own
 from controller.reconcile import Phase, Reconciler
 from ovsdb.client import Ovsdb
 from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, Port, mirror_ports
+from pipeline.flow import Flow
 from specs import keys
 from specs.errors import WarrenError
 from specs.settings import LOG_FORMAT, settings
@@ -79,7 +80,7 @@ class Overlay(app_manager.RyuApp):
         return {
             "dpid": self.session.datapath.id if self.session else 0, "name": self.settings.host,
             "connected": r.phase is not Phase.DOWN, "seen": r.revision, "applied": r.applied, "flows": len(r.flows),
-            "refused": len(r.refused), "drift": r.drift, "problems": len(r.problems()), "endpoints": r.states(),
+            "refused": len(r.refused), "drift": r.drift, "strays": r.strays, "problems": len(r.problems()), "endpoints": r.states(),
         }  # fmt: skip
 
     def start(self) -> None:
@@ -264,10 +265,16 @@ class Overlay(app_manager.RyuApp):
     @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)
     def _packet_in(self, event: Any) -> None:
         """A rule with `log: true` has met a packet."""
-        self.metrics.packet_ins.labels(*self._labels()).inc()
-        flow = self.reconciler.flows.get(event.msg.cookie)
-        if flow is None or flow.origin.kind != "acl":
-            return
+        labels = self._labels()
+        with self.metrics.packet_in_seconds.labels(*labels).time():
+            self.metrics.packet_ins.labels(*labels).inc()
+            flow = self.reconciler.flows.get(event.msg.cookie)
+            logged = flow is not None and flow.origin.kind == "acl"
+            self.metrics.packet_kinds.labels(*labels, "acl" if logged else "other").inc()
+            if flow is not None and logged:
+                self._hit(flow, event)
+
+    def _hit(self, flow: Flow, event: Any) -> None:
         left_out = self.limiter.pass_(flow.origin.name, time.monotonic())
         if left_out is not None:
             packet = describe(bytes(event.msg.data))

@@ -16,7 +16,7 @@ ETC = Path(__file__).parent.parent.parent / "etc" / "prometheus"
 def scraped(world: World, port: int) -> dict[str, float]:
     """Series to value, as h1 serves them."""
     text = world.inside("h1", "curl", "-s", "-m", "5", f"http://127.0.0.1:{port}/metrics").stdout
-    return {m[1]: float(m[2]) for m in re.finditer(r"^([^#\s]\S*) (\S+)$", text, re.MULTILINE)}
+    return {m[1]: float(m[2]) for m in re.finditer(r"^([^#\s].*) (\S+)$", text, re.MULTILINE)}
 
 
 def of(series: dict[str, float], metric: str, **labels: str) -> float:
@@ -39,6 +39,40 @@ def test_counters_rise_with_packets_and_survive_a_restart(world: World) -> None:
     run.restart(world.plan, "h1", "controller", signal.SIGKILL)
     eventually(lambda: sent() >= before + 20, 30)
     assert of(scraped(world, 9303), "dp_status") == 1
+
+
+def test_the_names_and_labels_are_faucets_and_gauges(world: World) -> None:
+    """What FAUCET's Grafana dashboards ask for, by name and label; totals of networks, drops and floods with real packets."""
+    eventually(lambda: of(scraped(world, 9303), "of_port_rx_packets", port_description="amber/web") >= 0, 30)
+    gauge, faucet = scraped(world, 9303), scraped(world, 9302)
+    for metric in ("packets", "bytes", "dropped", "errors"):
+        for way in ("rx", "tx"):
+            assert of(gauge, f"of_port_{way}_{metric}", dp_name="h1", port_description="amber/web") >= 0, metric
+    for metric in ("reason", "state", "curr_speed", "max_speed"):
+        assert of(gauge, f"of_port_{metric}", dp_name="h1", port_description="amber/web") >= 0, metric
+    assert of(gauge, "of_port_rx_bytes", port="LOCAL") >= 0
+    assert of(faucet, "port_status", dp_name="h1", port_description="amber/web") == 1
+    assert of(faucet, "of_dp_desc_stats", dp_name="h1", hw_desc="Open vSwitch") > 0
+    assert of(faucet, "dp_status") == of(gauge, "dp_status") == 1
+    assert of(faucet, "ryu_config", param="echo_request_interval") > 0
+    assert faucet["process_resident_memory_bytes"] > 0
+    assert of(gauge, "warren_table_flows", table="SPOOF") > 10
+
+    def counted(metric: str, **labels: str) -> float:
+        return of(scraped(world, 9303), metric, **labels)
+
+    network = counted("warren_network_rx_packets_total", network="amber")
+    drops = counted("warren_dropped_packets_total", table="SPOOF")
+    floods = counted("warren_group_packets_total", kind="network", name="amber")
+    assert min(network, drops, floods) >= 0
+    assert world.reaches("web", world.address["app"], 20)
+    world.inside("web", "ip", "addr", "add", "10.9.9.9/32", "dev", "lo")
+    world.inside("web", "ping", "-c5", "-i0.1", "-W1", "-I", "10.9.9.9", world.address["app"])  # not its own address
+    world.inside("web", "ip", "addr", "del", "10.9.9.9/32", "dev", "lo")
+    world.inside("web", "ping", "-b", "-c5", "-i0.1", "-W1", "10.0.0.255")
+    eventually(lambda: counted("warren_network_rx_packets_total", network="amber") >= network + 25, 30)
+    eventually(lambda: counted("warren_dropped_packets_total", table="SPOOF") >= drops + 5, 30)
+    eventually(lambda: counted("warren_group_packets_total", kind="network", name="amber") >= floods + 5, 30)
 
 
 def test_the_controller_tells_what_it_does(world: World) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from controller.metrics import Gauge, MeterNumbers, Numbers, Own, Place, Polled, PortState
+from controller import sinks
+from controller.metrics import Faucet, Gauge, Own
+from controller.polled import Description, MeterNumbers, Numbers, Place, Polled, PortState
+from controller.tally import Parts, Reading, Tally
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
 STATE: dict[str, Any] = {
-    "dpid": 0xABC, "name": "h1", "connected": True, "seen": 9, "applied": 8, "flows": 7, "refused": 0, "drift": 2, "problems": 1,
+    "dpid": 0xABC, "name": "h1", "connected": True, "seen": 9, "applied": 8, "flows": 7, "refused": 0, "drift": 3, "strays": 1, "problems": 1,
     "endpoints": {"up": 3, "closed": 1},
 }  # fmt: skip
 
@@ -24,7 +26,8 @@ def polled(ports: int = 1) -> Polled:
         dpid=0xABC, name="h1", connected=True,
         ports={n: Numbers(1, 2, 3, 4, 5, 6, 7, 8) for n in range(1, ports + 1)},
         states={n: PortState(f"wv{n}", 4, 10, 20) for n in range(1, ports + 1)},
-        tables={"ACL_IN": 5}, meters={0x8000: MeterNumbers(1, 2, 3, 4, 5)}, rules={"web#2": (11, 1100)},
+        tables={"ACL_IN": 5}, meters={0x8000: MeterNumbers(1, 2, 3, 4, 5)}, rules={"web#2": (11, 1100)}, drops={"SPOOF": (4, 400)}, groups={"network/amber": (6, 600)}, networks={"amber": (1, 2, 3, 4)},
+        description=Description("Nicira, Inc.", "Open vSwitch", "3.1.0", "None", "None"),
     )  # fmt: skip
 
 
@@ -32,9 +35,11 @@ def registries(ports: int = 1) -> tuple[CollectorRegistry, CollectorRegistry]:
     gauge = CollectorRegistry()
     gauge.register(Gauge(polled(ports), lambda: {n: Place("amber", f"web-{n}") for n in range(1, ports + 1)}))  # type: ignore[arg-type]
     own = Own(lambda: STATE)
+    own.registry.register(Faucet(polled(ports), dict))  # type: ignore[arg-type]
+    own.packet_kinds.labels("0xabc", "h1", "acl").inc()
     for counter in (own.packet_ins, own.errors, own.flow_messages, own.connections, own.disconnections):
         counter.labels("0xabc", "h1").inc()
-    for histogram in (own.bundle, own.change):
+    for histogram in (own.bundle, own.change, own.packet_in_seconds):
         histogram.labels("0xabc", "h1").observe(0.003)
     return gauge, own.registry
 
@@ -83,8 +88,43 @@ def test_a_scrape_grows_with_the_ports_and_no_faster() -> None:
 
 
 def test_a_line_of_json_has_all_of_it() -> None:
-    line = json.loads(polled().line(12.5))
+    line = json.loads(sinks.json_line(polled(), 12.5))
     assert line["time"] == 12.5
     assert line["ports"]["1"][2] == 3
     assert line["rules"] == {"web#2": [11, 1100]}
-    assert not re.search(r"\n", polled().line(1.0))
+    assert "\n" not in sinks.json_line(polled(), 1.0)
+
+
+def test_gauges_text() -> None:
+    lines = list(sinks.tab_lines(polled(), 0.0))
+    assert lines[0] == "Jan 01 00:00:00\th1-wv1-packets-out\t2"
+    assert "Jan 01 00:00:00\th1-wv1-bytes-in\t3" in lines
+    assert len(lines) == 8
+
+
+def test_influxs_line_protocol_keeps_odd_names_in_their_place() -> None:
+    lines = list(sinks.influx_lines(polled(), {1: Place("my net", "a,b=c\nd")}, 1.5))
+    assert lines[0] == "packets_out,dp_name=h1,endpoint=a\\,b\\=c\\ d,network=my\\ net,port_name=wv1 value=2i 1500000000"
+    assert lines[-1].startswith("port_state_reason,")
+    assert len(lines) == 9
+
+
+def test_answers_are_whole_with_their_last_part() -> None:
+    parts = Parts()
+    assert parts.take(1, [1, 2], True) is None
+    assert parts.take(2, [7], False) == [7]  # another question's answer in between
+    assert parts.take(1, [3], False) == [1, 2, 3]
+
+
+def test_a_total_never_falls_when_flows_are_replaced() -> None:
+    tally = Tally()
+    tally.take([Reading(1, "web#1", (100,), 50.0)], 10.0)
+    assert tally.totals == {"web#1": (0,)}  # counted before this process began
+    tally.take([Reading(1, "web#1", (103,), 60.0), Reading(2, "web#1", (5,), 4.0)], 10.0)
+    assert tally.totals == {"web#1": (8,)}  # the new flow counts whole
+    tally.take([Reading(2, "web#1", (6,), 14.0)], 10.0)
+    assert tally.totals == {"web#1": (9,)}
+    tally.take([Reading(2, "web#1", (2,), 3.0)], 10.0)  # installed anew
+    assert tally.totals == {"web#1": (11,)}
+    tally.take([], 10.0)
+    assert tally.totals == {}

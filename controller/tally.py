@@ -1,0 +1,64 @@
+"""What becomes of the switch's counters: answers put together from their parts, and totals that never fall. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Reading(NamedTuple):
+    """One source's counters now: `key` is the total that it belongs to, `age_s` how long the source has been counting."""
+
+    source: Hashable
+    key: str
+    counts: tuple[int, ...]
+    age_s: float
+
+
+@dataclass(slots=True)
+class Tally:
+    """Totals by key over sources that come and go: a flow that is replaced, a port that is taken away.
+
+    They begin with the process, at 0: a sum of what is there now would fall when a source goes, and Prometheus would take
+    that for a reset and add all of the rest once more.
+    """
+
+    totals: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    _last: dict[Hashable, tuple[int, ...]] = field(default_factory=dict)
+    _begun: bool = False
+
+    def take(self, readings: Iterable[Reading], since_s: float) -> None:
+        """All sources of now. `since_s` is how long ago the last readings were: a source that is younger counts whole, one
+        that is older and was never seen begins now."""
+        last: dict[Hashable, tuple[int, ...]] = {}
+        keys: set[str] = set()
+        for source, key, counts, age_s in readings:
+            keys.add(key)
+            before = self._last.get(source)
+            if before is None or any(now < then for now, then in zip(counts, before, strict=True)):
+                fresh = before is not None or (self._begun and age_s <= since_s)
+                before = (0,) * len(counts) if fresh else counts
+            last[source] = counts
+            total = self.totals.get(key, (0,) * len(counts))
+            self.totals[key] = tuple(t + now - then for t, now, then in zip(total, counts, before, strict=True))
+        for key in self.totals.keys() - keys:  # nothing of it is there any more: its series end
+            del self.totals[key]
+        self._last, self._begun = last, True
+
+
+@dataclass(slots=True)
+class Parts:
+    """Answers that come in several messages (64 KiB each at most), told apart by xid."""
+
+    _found: dict[int, list[Any]] = field(default_factory=dict)
+
+    def take(self, xid: int, body: Iterable[Any], more: bool) -> list[Any] | None:
+        """The whole answer with its last part, None before."""
+        found = self._found.setdefault(xid, [])
+        found.extend(body)
+        return None if more else self._found.pop(xid)
+
+    def clear(self) -> None:
+        """The connection has ended: what is not whole never will be."""
+        self._found.clear()
