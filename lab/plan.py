@@ -83,6 +83,7 @@ class HostPlan:
             ("WARREN_API", f"http://{self.management}:9999"),
             ("WARREN_UNDERLAY_MTU", str(UNDERLAY_MTU)),
             ("WARREN_RESYNC_S", "10"),
+            ("WARREN_GAUGE_S", "2"),
             ("WARREN_DOCKER_SOCKET", f"{directory}/docker-plugin.sock"),
             ("WARREN_DOCKER_SWEEP_S", "4"),
             ("WARREN_DOCKER_ENGINE", f"{directory}/docker.sock"),
