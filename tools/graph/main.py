@@ -1,69 +1,127 @@
-"""`graph_overlay`: the topology as PNG, SVG, PDF or DOT, from the agent or from an export."""
+"""`graph_overlay`: the topology, a packet's way or a host's tables as a picture, from the agent or from an export."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import graphviz
+import networkx as nx
 import typer
 import yaml
 
-from tools.graph.topology import draw, topology
+from tools.graph.boxes import boxes
+from tools.graph.inside import journey, pipeline
+from tools.graph.mermaid import mermaid
+from tools.graph.tiles import tiles
+from tools.graph.topology import Topology, colours, graph, restricted, topology
 
-FORMATS = ("png", "svg", "pdf", "dot")
+PICTURES = ("png", "svg", "pdf")
+FORMATS = (*PICTURES, "dot", "json", "mmd")
+Detail = Literal["auto", "boxes", "list", "counts"]
+# what fits on a page: more is a coarser picture (hosts, endpoints of one host; endpoints)
+BOXES_HOSTS, BOXES_ENDPOINTS, LISTED = 4, 5, 160
+
+EXAMPLES = (
+    "Examples: graph_overlay -o overlay.png; graph_overlay --path web db -o way.svg; graph_overlay --pipeline h1 -o tables.png"
+)
 
 
 def overlay(
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file; its ending says what it is: .png .svg .pdf .dot")],
+    output: Annotated[Path, typer.Option("--output", "-o", help=f"The file; its ending says what it is: {', '.join(FORMATS)}")],
     source: Annotated[
-        Path | None, typer.Option("--from", help="A document as `warren export` prints it; else the agent is asked.")
+        Path | None,
+        typer.Option("--from", help="A document as `warren export` prints it (- is standard input); else an agent is asked."),
     ] = None,
-    network: Annotated[str | None, typer.Option(help="Only this network.")] = None,
-    host: Annotated[str | None, typer.Option(help="Only this host.")] = None,
+    network: Annotated[str | None, typer.Option(help="Only this network, by name.")] = None,
+    host: Annotated[str | None, typer.Option(help="Only this host and its tunnels.")] = None,
+    path: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="FROM TO", help="A packet's way between two endpoints, table by table.")
+    ] = None,
+    tcp: Annotated[int | None, typer.Option(metavar="PORT", help="With --path: TCP to this port instead of a ping.")] = None,
+    tables: Annotated[str | None, typer.Option("--pipeline", metavar="HOST", help="A host's tables with their flows.")] = None,
+    detail: Annotated[
+        Detail, typer.Option(help="boxes: each endpoint; list: hosts with a line for each; counts: numbers only.")
+    ] = "auto",
+    url: Annotated[str | None, typer.Option(help="The agent, as `warren --url`.")] = None,
+    lab: Annotated[str | None, typer.Option(help="The laboratory, as `warren --lab`.")] = None,
 ) -> None:
-    """Draw hosts, endpoints and the tunnels in use.  Example: graph_overlay --from examples/demo.yaml -o demo.png"""
+    """Draw hosts, networks, endpoints and the tunnels in use."""
     try:
         ending = output.suffix.removeprefix(".")
         if ending not in FORMATS:
             raise ValueError(f"{output}: the ending must be one of {', '.join(FORMATS)}")
-        document = _restricted(_read(source), network, host)
-        drawn = draw(topology(document))
-        if ending == "dot":
-            output.write_text(drawn.source)
+        if path is not None:
+            body = {"src": path[0], "dst": path[1], "proto": "icmp" if tcp is None else "tcp", "port": tcp}
+            answer = _agent(url, lab, lambda client: client.post("/trace", body))
+            _write(output, ending, lambda: journey(answer), answer)
+        elif tables is not None:
+            flows = _agent(url, lab, lambda client: client.get(f"/hosts/{tables}/flows"))["flows"]
+            _write(output, ending, lambda: pipeline(tables, flows), flows)
         else:
-            output.write_bytes(drawn.pipe(format=ending))
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        print(f"graph_overlay: {' '.join(str(error).split())}", file=sys.stderr)
-        raise typer.Exit(2) from None
+            whole = restricted(_offline(source) if source is not None else _agent(url, lab, _online), network, host)
+            if ending == "mmd":
+                output.write_text(mermaid(whole, colours(whole)))
+            else:
+                _write(output, ending, lambda: picture(whole, detail), nx.node_link_data(graph(whole), edges="edges"))
+    except graphviz.ExecutableNotFound:
+        _fail("Graphviz' program `dot` is not there (Debian: apt install graphviz)")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, graphviz.CalledProcessError) as error:
+        _fail(f"{error!r} is missing" if isinstance(error, KeyError) else " ".join(str(error).split()))
 
 
-def _read(source: Path | None) -> dict[str, Any]:
-    if source is None:
-        from cli.client import Client, Failure, Where  # only when an agent is asked
+def picture(whole: Topology, detail: Detail = "auto") -> graphviz.Digraph:
+    """The topology's picture, as coarse as its size asks for."""
+    if detail == "auto":
+        crowd = max((len(whole.at(h.name)) for h in whole.hosts), default=0)
+        small = len(whole.hosts) <= BOXES_HOSTS and crowd <= BOXES_ENDPOINTS
+        detail = "boxes" if small else "list" if len(whole.endpoints) <= LISTED else "counts"
+    shades = colours(whole)
+    return boxes(whole, shades) if detail == "boxes" else tiles(whole, shades, detail == "counts")
 
-        try:
-            text = Client(Where()).get("/export")
-        except Failure as error:
-            raise ValueError(str(error)) from None
+
+def _write(output: Path, ending: str, draw: Callable[[], graphviz.Digraph], data: Any) -> None:
+    if ending == "json":
+        output.write_text(json.dumps(data, indent=1, sort_keys=True) + "\n")
+    elif ending == "dot":
+        output.write_text(draw().source)
+    elif ending in PICTURES:
+        output.write_bytes(draw().pipe(format=ending))
     else:
-        text = source.read_text()
-    document = yaml.safe_load(text) or {}
+        raise ValueError(f"{output}: only the topology can be written as .{ending}")
+
+
+def _offline(source: Path) -> Topology:
+    document = yaml.safe_load(sys.stdin.read() if str(source) == "-" else source.read_text()) or {}
     if not isinstance(document, dict):
         raise ValueError(f"{source}: expected a document with hosts, networks, endpoints")
-    return document
+    return topology(document)
 
 
-def _restricted(document: dict[str, Any], network: str | None, host: str | None) -> dict[str, Any]:
-    endpoints = [
-        e
-        for e in document.get("endpoints", ())
-        if (network is None or network in (e.get("network"), e.get("network_id"))) and (host is None or e["host"] == host)
-    ]
-    hosts = [h for h in document.get("hosts", ()) if host is None or h["name"] == host]
-    return {**document, "endpoints": endpoints, "hosts": hosts}
+def _online(client: Any) -> Topology:
+    document = yaml.safe_load(client.get("/export")) or {}
+    return topology(document, client.get("/endpoints", states="true")["endpoints"], client.get("/status")["hosts"])
+
+
+def _agent(url: str | None, lab: str | None, ask: Callable[[Any], Any]) -> Any:
+    from cli.client import Client, Failure, Where  # only when an agent is asked
+
+    try:
+        return ask(Client(Where(url, lab)))
+    except Failure as error:
+        raise ValueError(str(error)) from None
+
+
+def _fail(reason: str) -> None:
+    print(f"graph_overlay: {reason}", file=sys.stderr)
+    raise typer.Exit(2)
 
 
 def main() -> None:
     """The console script."""
-    typer.run(overlay)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(epilog=EXAMPLES)(overlay)
+    app()

@@ -1,74 +1,252 @@
-"""Specs to a networkx graph and on to graphviz: hosts as clusters, endpoints coloured by network, tunnels in use. Pure."""
+"""What a picture shows, as values: hosts, networks, endpoints, the tunnels in use, copies. Pure: from a document as `warren export`
+prints it and, where an agent was asked, from what the hosts report."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
-import graphviz
 import networkx as nx
 
-COLOURS = ("#f6b44b", "#6aa9e9", "#8fd19e", "#d99ad9", "#f08a7a", "#9ad9d4", "#c9c26a", "#b3a3f0")
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host; `notes` say what is wrong with it."""
+
+    name: str
+    vtep: str
+    notes: tuple[str, ...] = ()
 
 
-def topology(document: dict[str, Any]) -> nx.Graph:
-    """Nodes: hosts, endpoints; edges: an endpoint and its host, two hosts that share a network (`networks`)."""
-    graph = nx.Graph()
-    networks = {key: n["name"] for n in document.get("networks", ()) for key in (n.get("id"), n["name"]) if key}
-    for host in document.get("hosts", ()):
-        graph.add_node(f"host {host['name']}", kind="host", **host)
-    members: dict[str, set[str]] = {}
-    for endpoint in document.get("endpoints", ()):
-        network = endpoint.get("network") or endpoint.get("network_id")
-        network = networks.get(network, network)
-        name = endpoint.get("name") or endpoint["id"]
-        host = f"host {endpoint['host']}"
-        if host not in graph:
-            graph.add_node(host, kind="host", name=endpoint["host"])
-        node = f"{network}/{name}"
-        shown = {
-            "name": name,
-            "ipv4": endpoint.get("ipv4_address"),
-            "ipv6": endpoint.get("ipv6_address"),
-            "mac": endpoint.get("mac_address"),
-        }
-        graph.add_node(node, kind="endpoint", network=network, **shown)
-        graph.add_edge(host, node)
-        members.setdefault(network, set()).add(host)
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network; `ranges` are its subnets, `gateway` its way out where it has one (mode nat or routed)."""
+
+    name: str
+    vni: int | None
+    ranges: tuple[str, ...]
+    mode: str
+    gateway: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint; `reason` says why it is closed. `published` are PROTO HOSTPORT>PORT."""
+
+    id: str
+    name: str
+    network: str
+    host: str
+    ipv4: str | None
+    ipv6: str | None
+    mac: str | None
+    ofport: int | None
+    acls: tuple[str, ...]
+    published: tuple[str, ...]
+    labels: tuple[str, ...]
+    state: str = ""
+    reason: str = ""
+
+    @property
+    def key(self) -> str:
+        """NETWORK/NAME: what people call it."""
+        return f"{self.network}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """Two hosts that share networks."""
+
+    one: str
+    other: str
+    networks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """A mirror session: from endpoints, by their keys, to an endpoint's key, HOST:INTERFACE or gre ADDRESS."""
+
+    name: str
+    sources: tuple[str, ...]
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All of it, each kind sorted by name."""
+
+    hosts: tuple[Host, ...]
+    networks: tuple[Network, ...]
+    endpoints: tuple[Endpoint, ...]
+    tunnels: tuple[Tunnel, ...]
+    copies: tuple[Copies, ...] = ()
+
+    def at(self, host: str) -> tuple[Endpoint, ...]:
+        """The endpoints of one host."""
+        return tuple(e for e in self.endpoints if e.host == host)
+
+
+def topology(
+    document: Mapping[str, Any],
+    states: Iterable[Mapping[str, Any]] = (),
+    reports: Iterable[Mapping[str, Any]] = (),
+) -> Topology:
+    """From a document. `states` are endpoints as the agent lists them (`id`, `state`, `reason`), `reports` hosts as in /status.
+    Raises `KeyError` and `TypeError` for what is no such document."""
+    networks, called = _networks(document.get("networks") or ())
+    state_of = {str(s["id"]): s for s in states}
+    report_of = {str(r["name"]): r for r in reports}
+    endpoints = tuple(
+        sorted((_endpoint(e, called, state_of) for e in document.get("endpoints") or ()), key=lambda e: (e.network, e.name, e.id))
+    )
+    known = {str(h["name"]): str(h.get("vtep", "?")) for h in document.get("hosts") or ()}
+    names = known | {e.host: "?" for e in endpoints if e.host not in known}
+    hosts = tuple(
+        Host(name, vtep, _notes(report_of.get(name))) for name, vtep in sorted(names.items(), key=lambda h: _natural(h[0]))
+    )
+    here = {network.name for network in networks}
+    extra = tuple(Network(n, None, (), "flat", None) for n in sorted({e.network for e in endpoints} - here))
+    copies = tuple(_copies(m, called, endpoints) for m in document.get("mirrors") or () if m.get("active", True))
+    return Topology(hosts, networks + extra, endpoints, _tunnels(endpoints), tuple(sorted(copies, key=lambda c: c.name)))
+
+
+def restricted(whole: Topology, network: str | None = None, host: str | None = None) -> Topology:
+    """Only one network, or one host and the networks on it. Raises `ValueError` for one that does not exist."""
+    if network is not None and network not in {n.name for n in whole.networks}:
+        raise ValueError(f"network {network!r} does not exist; there are: {', '.join(n.name for n in whole.networks) or 'none'}")
+    if host is not None and host not in {h.name for h in whole.hosts}:
+        raise ValueError(f"host {host!r} does not exist; there are: {', '.join(h.name for h in whole.hosts) or 'none'}")
+    tunnels = tuple(replace(t, networks=tuple(n for n in t.networks if network in (None, n))) for t in whole.tunnels)
+    tunnels = tuple(t for t in tunnels if t.networks and host in (None, t.one, t.other))
+    endpoints = tuple(e for e in whole.endpoints if network in (None, e.network) and host in (None, e.host))
+    peers = {name for t in tunnels for name in (t.one, t.other)} | {e.host for e in endpoints}
+    hosts = tuple(h for h in whole.hosts if (host is None and network is None) or h.name in peers or h.name == host)
+    there = {e.network for e in endpoints}
+    networks = tuple(n for n in whole.networks if n.name == network or (network is None and (host is None or n.name in there)))
+    keys = {e.key for e in endpoints}
+    copies = tuple(replace(c, sources=tuple(s for s in c.sources if s in keys)) for c in whole.copies)
+    return Topology(hosts, networks, endpoints, tunnels, tuple(c for c in copies if c.sources))
+
+
+def graph(whole: Topology) -> nx.Graph:
+    """Nodes `host NAME`, `network NAME`, `endpoint NETWORK/NAME`; edges: an endpoint and its host (kind port), two hosts that share
+    networks (kind tunnel), a source and its session's target (kind mirror)."""
+    found = nx.Graph()
+    for host in whole.hosts:
+        found.add_node(f"host {host.name}", kind="host", **asdict(host))
+    for network in whole.networks:
+        found.add_node(f"network {network.name}", kind="network", **asdict(network))
+    for endpoint in whole.endpoints:
+        found.add_node(f"endpoint {endpoint.key}", kind="endpoint", **asdict(endpoint))
+        found.add_edge(f"host {endpoint.host}", f"endpoint {endpoint.key}", kind="port", ofport=endpoint.ofport)
+    for tunnel in whole.tunnels:
+        found.add_edge(f"host {tunnel.one}", f"host {tunnel.other}", kind="tunnel", networks=list(tunnel.networks))
+    keys = {e.key for e in whole.endpoints}
+    for session in whole.copies:
+        target = f"endpoint {session.target}" if session.target in keys else f"target {session.target}"
+        if target not in found:
+            found.add_node(target, kind="target", name=session.target)
+        for source in session.sources:
+            found.add_edge(f"endpoint {source}", target, kind="mirror", session=session.name)
+    return found
+
+
+def colours(whole: Topology) -> dict[str, str]:
+    """A light colour for each network: dark text is read on all of them."""
+    names = [network.name for network in whole.networks]
+    first = ("#f6b44b", "#6aa9e9", "#8fd19e", "#d99ad9", "#f08a7a", "#9ad9d4", "#c9c26a", "#b3a3f0")
+    more = (f"{(i * 0.618034) % 1:.3f} {0.26 + 0.14 * (i % 2):.2f} {0.97 - 0.06 * (i % 3):.2f}" for i in range(len(names)))
+    return {name: first[i] if i < len(first) else shade for i, (name, shade) in enumerate(zip(names, more, strict=True))}
+
+
+def _networks(found: Iterable[Mapping[str, Any]]) -> tuple[tuple[Network, ...], dict[str, str]]:
+    networks: list[Network] = []
+    called: dict[str, str] = {}
+    for n in found:
+        name = str(n["name"])
+        called |= {str(n.get("id") or name): name, name: name}
+        ranges = tuple(str(n[field]) for field in ("ip_range", "ipv6_range") if n.get(field))
+        mode = str(n.get("mode", "flat"))
+        gateway = str(n["gateway"]).split("/")[0] if n.get("gateway") and mode != "flat" else None
+        networks.append(Network(name, n.get("vxlan_vni"), ranges, mode, gateway))
+    return tuple(sorted(networks, key=lambda n: _natural(n.name))), called
+
+
+def _endpoint(e: Mapping[str, Any], called: Mapping[str, str], states: Mapping[str, Mapping[str, Any]]) -> Endpoint:
+    network = str(e.get("network") or e["network_id"])
+    endpoint_id = str(e.get("id") or e.get("name"))
+    state = states.get(endpoint_id, {})
+    acls = e.get("acls") or ()
+    labels = tuple(f"{key}={value}" if value else str(key) for key, value in sorted((e.get("labels") or {}).items()))
+    return Endpoint(
+        endpoint_id, str(e.get("name") or endpoint_id), called.get(network, network), str(e["host"]),
+        e.get("ipv4_address"), e.get("ipv6_address"), e.get("mac_address"), e.get("ofport"),
+        tuple(map(str, [acls] if isinstance(acls, (str, int)) else acls)), tuple(map(_published, e.get("publish") or ())), labels,
+        str(state.get("state", "")), str(state.get("reason") or ""),
+    )  # fmt: skip
+
+
+def _published(p: Mapping[str, Any] | str) -> str:
+    if isinstance(p, str):
+        return p
+    return f"{p.get('proto', 'tcp')} {p.get('host_port', '?')}>{p.get('port', '?')}"
+
+
+def _tunnels(endpoints: Iterable[Endpoint]) -> tuple[Tunnel, ...]:
+    members: dict[str, set[str]] = defaultdict(set)
+    for e in endpoints:
+        members[e.network].add(e.host)
+    shared: dict[tuple[str, str], list[str]] = defaultdict(list)
     for network, hosts in sorted(members.items()):
-        for one, other in combinations(sorted(hosts), 2):
-            shared = [*graph.get_edge_data(one, other, {}).get("networks", []), network]
-            graph.add_edge(one, other, networks=shared)
-    return graph
+        for one, other in combinations(sorted(hosts, key=_natural), 2):
+            shared[one, other].append(network)
+    pairs = sorted(shared.items(), key=lambda pair: (_natural(pair[0][0]), _natural(pair[0][1])))
+    return tuple(Tunnel(one, other, tuple(networks)) for (one, other), networks in pairs)
 
 
-def draw(graph: nx.Graph) -> graphviz.Graph:
-    """The picture's source."""
-    found = {data["network"] for _, data in graph.nodes(data=True) if data["kind"] == "endpoint"}
-    colours = {network: COLOURS[i % len(COLOURS)] for i, network in enumerate(sorted(found))}
-    dot = graphviz.Graph("warren", engine="dot")
-    dot.attr(fontname="Helvetica", bgcolor="white", nodesep="0.3", ranksep="1.0", compound="true", rankdir="TB", pad="0.3")
-    dot.attr("node", fontname="Helvetica", fontsize="11", shape="box", style="rounded,filled", fillcolor="white", color="#555555")
-    dot.attr("edge", fontname="Helvetica", fontsize="9", color="#888888")
-    for host, data in sorted(graph.nodes(data=True)):
-        if data["kind"] != "host":
+def _copies(mirror: Mapping[str, Any], called: Mapping[str, str], endpoints: Iterable[Endpoint]) -> Copies:
+    def meant(source: Mapping[str, Any], e: Endpoint) -> bool:
+        if called.get(source["network"], source["network"]) != e.network:
+            return False
+        if source.get("endpoint") is not None:
+            return source["endpoint"] in (e.name, e.id)
+        label = source.get("label")
+        return label is None or label in e.labels or label in {text.partition("=")[0] for text in e.labels}
+
+    to = mirror["to"]
+    if to.get("endpoint"):
+        target = f"{called.get(to['network'], to['network'])}/{to['endpoint']}"
+    else:
+        target = f"{to['host']}:{to['interface']}" if to.get("interface") else f"gre {to['gre']}"
+    sources = tuple(e.key for e in endpoints if any(meant(source, e) for source in mirror["sources"]))
+    return Copies(str(mirror["name"]), sources, target)
+
+
+def _notes(report: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What is wrong with a host, from what it reports."""
+    if report is None:
+        return ()
+    notes = [f"{who} dead" for who in ("agent", "controller") if report.get(who) == "dead"]
+    if report.get("controller") == "alive" and not report.get("connected"):
+        notes.append("switch not connected")
+    elif report.get("controller") == "alive" and not report.get("current"):
+        notes.append("behind")
+    problems = len(report.get("problems") or ())
+    return (*notes, f"{problems} problem{'s' * (problems > 1)}") if problems else tuple(notes)
+
+
+def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
+    """h2 before h10."""
+    parts, digits = [], ""
+    for letter in [*name, ""]:
+        if letter.isdigit():
+            digits += letter
             continue
-        with dot.subgraph(name=f"cluster_{data['name']}") as cluster:
-            cluster.attr(label=data["name"], style="rounded,filled", fillcolor="#f5f6f8", color="#c8ccd2", fontsize="14")
-            cluster.node(host, f"br-warren\nVTEP {data.get('vtep', '?')}", shape="box", style="filled", fillcolor="#dfe5ec")
-            for node in sorted(graph[host]):
-                end = graph.nodes[node]
-                if end["kind"] == "endpoint":
-                    lines = [end["name"], end["ipv4"], end["ipv6"], end["mac"]]
-                    cluster.node(node, "\n".join(line for line in lines if line), fillcolor=colours[end["network"]])
-                    cluster.edge(host, node)
-    for one, other, data in sorted(graph.edges(data=True), key=lambda edge: edge[:2]):
-        if "networks" in data:
-            dot.edge(
-                one, other, label=f"VXLAN\n{', '.join(data['networks'])}", style="dashed", color="#3b6ea5", constraint="false"
-            )
-    with dot.subgraph(name="cluster_legend") as legend:
-        legend.attr(label="networks", style="rounded", color="#c8ccd2", fontsize="11")
-        for network, colour in colours.items():
-            legend.node(f"legend {network}", network, fillcolor=colour)
-    return dot
+        if digits:
+            parts.append((0, int(digits), ""))
+            digits = ""
+        parts.append((1, 0, letter))
+    return tuple(parts)

@@ -1,0 +1,129 @@
+"""Pictures of what happens in a host: the tables with their flows, and a packet's way through the tables of both hosts. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any
+
+import graphviz
+
+from tools.graph.boxes import TUNNEL
+from tools.graph.label import FONT, lines, text
+from tools.graph.legend import GREY, RED
+
+GREEN = "#2e7d32"
+_TO = re.compile(r"goto_table:(\d+)|resubmit\(,(\d+)\)|ct\([^)]*table=(\d+)")
+
+
+def _page(name: str, title: str) -> graphviz.Digraph:
+    dot = graphviz.Digraph(name, engine="dot")
+    dot.attr(fontname=FONT, bgcolor="white", pad="0.3", label=lines(text(title, 13)), labelloc="t", rankdir="TB")
+    dot.attr("node", fontname=FONT, fontsize="10", shape="box", style="rounded,filled", fillcolor="white", color="#7d8794")
+    dot.attr("edge", fontname=FONT, fontsize="8", color="#7d8794", fontcolor=GREY, arrowsize="0.7")
+    return dot
+
+
+def pipeline(host: str, flows: Iterable[Mapping[str, Any]]) -> graphviz.Digraph:
+    """The tables of one host with counts of flows and packets; arrows are where flows send packets on, with how many do."""
+    rows = sorted(flows, key=lambda f: int(f["table_id"]))
+    names = {int(f["table_id"]): str(f["table"]) for f in rows}
+    ways: Counter[tuple[int, int]] = Counter()
+    ends: dict[int, Counter[str]] = defaultdict(Counter)
+    for flow in rows:
+        number, actions = int(flow["table_id"]), str(flow["actions"])
+        for found in set(_TO.findall(actions)):
+            ways[number, int("".join(found))] += 1
+        for what in ("group:", "output:", "CONTROLLER", "IN_PORT"):
+            if what in actions:
+                ends[number][what.strip(":").lower()] += 1
+        ends[number]["drop"] += actions == "drop"
+    dot = _page("pipeline", f"{host}: {len(rows)} flows in {len(names)} tables")
+    dot.attr(ranksep="0.22", nodesep="0.3")
+    for number, table in names.items():
+        here = [f for f in rows if int(f["table_id"]) == number]
+        packets = sum(int(f["packets"]) for f in here)
+        dropped = sum(int(f["packets"]) for f in here if f["actions"] == "drop")
+        told = f"{len(here)} flow{'s' * (len(here) != 1)}, {packets} packets"
+        more = text(
+            ", ".join(f"{count} to {end}" for end, count in sorted(ends[number].items()) if count and end != "drop"),
+            8,
+            colour=GREY,
+        )
+        drops = text(f"{ends[number]['drop']} drop ({dropped} packets)", 8, colour=RED) if ends[number]["drop"] else ""
+        label = lines(text(f"{number} {table}", 11, bold=True), text(told, 9), drops, more)
+        dot.node(f"table {number}", label, fillcolor="#e3f1e4" if packets else "#f4f6f8")
+    for (source, target), count in sorted(ways.items()):
+        busy = max(1.0, min(4.0, 1 + count.bit_length() / 4))
+        weight = "10" if list(names).index(target) - list(names).index(source) == 1 else "1"
+        dot.edge(f"table {source}", f"table {target}", label=f" {count}", penwidth=f"{busy:g}", weight=weight)
+    return dot
+
+
+def journey(trace: Mapping[str, Any]) -> graphviz.Digraph:
+    """A packet's way, from the answer to POST /trace. Tables that a packet only passes by are drawn together."""
+    delivered = trace["verdict"] == "delivered"
+    dot = _page("path", f"{trace['src']} to {trace['dst']}, {trace['proto']}: {trace['verdict']}")
+    dot.attr(ranksep="0.25")
+    last = "source"
+    dot.node("source", lines(text(trace["src"], 11, bold=True)), fillcolor="#f6b44b")
+    for position, hop in enumerate(trace["hosts"]):
+        with dot.subgraph(name=f"cluster_{position}") as cluster:
+            cluster.attr(
+                label=lines(text(hop["host"], 13, bold=True)), style="rounded,filled", fillcolor="#f4f6f8", color="#c3cad3"
+            )
+            cluster.attr(labeljust="l")
+            previous = None
+            for number, (passed_by, steps) in enumerate(groupby(hop["steps"], key=lambda s: s["origin"] == "pipeline/miss")):
+                for node, label, colour in _steps(f"{position}.{number}", passed_by, list(steps)):
+                    cluster.node(node, label, fillcolor=colour)
+                    if previous is not None:
+                        cluster.edge(previous, node)
+                    elif last == "source":
+                        dot.edge(last, node)
+                    else:  # beside the sender's host, not below it
+                        via = lines(
+                            text("VXLAN", 9, bold=True, colour=TUNNEL),
+                            text(f"VNI {trace['hosts'][0].get('vni')}", 8, colour=TUNNEL),
+                        )
+                        dot.edge(last, node, label=via, color=TUNNEL, penwidth="2", constraint="false")
+                    previous = node
+            last = previous or last
+    label = lines(text(trace["dst"], 11, bold=True), "" if delivered else text("not reached", 9, colour=RED))
+    dot.node("target", label, fillcolor="#f6b44b" if delivered else "white", color=GREEN if delivered else RED)
+    reason = {} if delivered else {"label": lines(text(f"dropped {trace['reason']}", 9, colour=RED)), "style": "dashed"}
+    dot.edge(last, "target", color=GREEN if delivered else RED, penwidth="2", **reason)
+    return dot
+
+
+def _steps(prefix: str, passed_by: bool, steps: list[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
+    if passed_by:
+        last = steps[-1]
+        dropped = "drop" in last["actions"]
+        names = [str(s["table"]) for s in steps]
+        told = [text(", ".join(names[i : i + 4]), 8, colour=GREY) for i in range(0, len(names), 4)]
+        end = text("no flow: dropped", 9, colour=RED) if dropped else text("passed by", 8, colour=GREY)
+        return [(f"{prefix}", lines(*told, end), "white")]
+    found = []
+    for number, step in enumerate(steps):
+        matched = _folded(str(step["matched"]))
+        actions = [a for a in step["actions"] if not a.startswith(("goto_table", "->"))]
+        said = [text(part, 8, mono=True) for part in matched]
+        does = [text(part, 8, colour="#26374a", mono=True) for action in actions[:4] for part in _folded(action)]
+        label = lines(text(step["table"], 10, bold=True), text(step["origin"], 9), *said, *does)
+        found.append((f"{prefix}.{number}", label, "#e3f1e4" if "drop" not in actions else "#fbe3e3"))
+    return found
+
+
+def _folded(said: str, width: int = 46) -> list[str]:
+    """At commas, to lines of some 46 letters."""
+    found: list[str] = []
+    line = ""
+    for part in said.split(","):
+        if line and len(line) + len(part) > width:
+            found, line = [*found, line + ","], part
+        else:
+            line = f"{line},{part}" if line else part
+    return [*found, line]

@@ -1,0 +1,44 @@
+"""Graphviz's HTML-like labels, from Python values. Pure."""
+
+from __future__ import annotations
+
+from html import escape
+
+FONT = "Helvetica"
+MONO = "Courier"
+
+
+def text(value: object, size: float = 10, bold: bool = False, colour: str | None = None, mono: bool = False) -> str:
+    """A piece of text."""
+    found = escape(str(value)).replace("]", "&#93;")  # Graphviz 2.43 stumbles over a text of one bracket
+    found = f"<b>{found}</b>" if bold and found else found
+    attributes = f'point-size="{size:g}"' + (f' color="{colour}"' if colour else "") + (f' face="{MONO}"' if mono else "")
+    return f"<font {attributes}>{found}</font>" if found else ""
+
+
+def cell(content: str, **attributes: object) -> str:
+    """A table's cell."""
+    told = "".join(f' {name}="{value}"' for name, value in attributes.items())
+    return f"<td{told}>{content or ' '}</td>"
+
+
+def row(*cells: str) -> str:
+    """A table's row."""
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def table(*rows: str, **attributes: object) -> str:
+    """A label that is a table."""
+    told = {"border": 0, "cellborder": 0, "cellspacing": 0, "cellpadding": 3} | attributes
+    said = "".join(f' {name}="{value}"' for name, value in told.items())
+    return f"<<table{said}>{''.join(rows)}</table>>"
+
+
+def lines(*parts: str) -> str:
+    """A label of lines; empty ones are left out."""
+    return f"<{'<br/>'.join(part for part in parts if part)}>"
+
+
+def node(kind: str, name: object) -> str:
+    """A node's id: colons would be Graphviz's ports."""
+    return f"{kind} {name}".replace("%", "%25").replace(":", "%3a").replace("\\", "%5c")
