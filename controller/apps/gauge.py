@@ -54,7 +54,7 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
         self.flow_xids: list[int] = []
         self.flow_stats: list[wire.FlowStats] = []
         self.asked_at = self.asked_before = time.monotonic()
-        self.influx_failed = False
+        self.failing: set[str] = set()  # sinks that were told of as failing
 
     def start(self) -> None:
         """Called by ryu-manager once the app stands."""
@@ -212,25 +212,43 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
     def _write(self, now: float) -> None:
         to = self.settings
         if to.json_file:
-            _append(to.json_file, [sinks.json_line(self.polled, now)])
+            self._append(to.json_file, [sinks.json_line(self.polled, now)])
         if to.text_file:
-            _append(to.text_file, sinks.tab_lines(self.polled, now))
+            self._append(to.text_file, sinks.tab_lines(self.polled, now))
         if to.influx_url:
             hub.spawn(self._write_influx, "\n".join(sinks.influx_lines(self.polled, self._places(), now)))
+
+    def _append(self, path: str, lines: Iterable[str]) -> None:
+        """Opened anew each time: a file that was moved away is followed by a new one."""
+        try:
+            with Path(path).open("a") as file:
+                file.writelines(f"{line}\n" for line in lines)
+            self._worked(path)
+        except OSError as error:
+            self._failed(path, error)
 
     def _write_influx(self, lines: str) -> None:
         """To /write?db=NAME of InfluxDB 1 or /api/v2/write?org=...&bucket=... of 2; what does not get there is lost."""
         from eventlet.green.urllib import request  # its sockets yield to other green threads
 
+        url = str(self.settings.influx_url)
         header = {"Authorization": f"Token {self.settings.influx_token}"} if self.settings.influx_token else {}
         try:
-            asked = request.Request(self.settings.influx_url, data=lines.encode(), headers=header, method="POST")
+            asked = request.Request(url, data=lines.encode(), headers=header, method="POST")
             request.urlopen(asked, timeout=INFLUX_TIMEOUT_S).close()
-            self.influx_failed = False
+            self._worked("InfluxDB")
         except (OSError, ValueError) as error:
-            if not self.influx_failed:  # once for each outage
-                log.warning("influx.failed reason=%s", error)
-            self.influx_failed = True
+            self._failed("InfluxDB", error)
+
+    def _failed(self, sink: str, error: Exception) -> None:
+        if sink not in self.failing:  # once for each outage
+            log.warning("sink.failed sink=%s reason=%s", sink, error)
+            self.failing.add(sink)
+
+    def _worked(self, sink: str) -> None:
+        if sink in self.failing:
+            log.info("sink.works sink=%s", sink)
+            self.failing.remove(sink)
 
     # ---- whose it is ----------------------------------------------------------------------------------------------------
 
@@ -264,14 +282,6 @@ def _port_state(port: Any, reason: int) -> PortState:
     name = PORT_NAMES.get(port.port_no) or port.name.rstrip(b"\0").decode(errors="replace")
     up = not port.state & wire.ofp.OFPPS_LINK_DOWN and not port.config & wire.ofp.OFPPC_PORT_DOWN
     return PortState(name, port.state, *speeds[0], reason, up)
-
-
-def _append(path: str, lines: Iterable[str]) -> None:
-    try:
-        with Path(path).open("a") as file:
-            file.writelines(f"{line}\n" for line in lines)
-    except OSError as error:
-        log.error("gauge.file path=%s reason=%s", path, error)
 
 
 def _about_the_process(registry: CollectorRegistry) -> None:

@@ -1,0 +1,74 @@
+"""The agent's page in a real browser: an endpoint appears in it, a click shows it, two clicks show a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import run
+from tests.e2e.browser import Browser
+from tests.e2e.conftest import World
+
+
+@pytest.fixture
+def browser(world: World, tmp_path: Path) -> Iterator[Browser]:
+    found = Browser(world.command("h1", "chromium"), tmp_path)
+    try:
+        found.open(f"http://{world.plan.hosts[0].management}:9999/ui")
+        yield found
+    finally:
+        found.close()
+
+
+def end(key: str) -> str:
+    return f"document.querySelector('[data-endpoint=\"{key}\"]')"
+
+
+def click(key: str) -> str:
+    return f"{end(key)}.dispatchEvent(new MouseEvent('click', {{bubbles: true}}))"
+
+
+def test_an_endpoint_appears_and_goes(world: World, browser: Browser) -> None:
+    browser.wait(f"{end('amber/web')} !== null")
+    assert browser.run(f"{end('amber/late')} === null")
+    loaded = browser.run("performance.timeOrigin")
+    made = run.container(world.plan, "late", "h3", "amber")
+    browser.wait(f"{end('amber/late')} !== null")
+    assert browser.run(f"{end('amber/late')}.closest('[data-host]').dataset.host") == "h3"
+    browser.wait("document.querySelector('[data-tunnel=\"h1 h3\"]') !== null")
+    run.api(world.plan.hosts[2], "DELETE", f"/endpoints/{made['id']}")
+    browser.wait(f"{end('amber/late')} === null")
+    assert browser.run("performance.timeOrigin") == loaded  # the same page all the time
+    assert browser.complaints == []
+
+
+def test_a_click_shows_it_and_a_second_traces(world: World, browser: Browser) -> None:
+    browser.wait(f"{end('amber/web')} !== null")
+    browser.run(click("amber/web"))
+    browser.wait("document.getElementById('about-fields').innerText.includes('packets sent')")
+    shown = browser.run("document.getElementById('about-fields').innerText")
+    assert world.address["web"] in shown
+    assert world.mac["web"] in shown
+    browser.run(click("amber/db"))
+    browser.wait("document.getElementById('about-fields').innerText.includes('delivered')")
+    assert "FORWARD" in browser.run("document.getElementById('about-text').innerText")
+    browser.run("document.querySelector('#networks button').click()")
+    assert browser.run(f"{end('blue/red')}.classList.contains('faded')")
+    assert browser.complaints == []
+
+
+def test_a_name_is_text_and_nothing_else(world: World, browser: Browser) -> None:
+    browser.wait(f"{end('amber/web')} !== null")
+    browser.run("panel('<img src=x onerror=alert(1)>', [['<b>a</b>', '<script>1</script>']], '<i>', '<u>')")
+    assert browser.run("document.querySelectorAll('#about img, #about b, #about i, #about u, #about script').length") == 0
+
+
+def test_when_the_agent_goes_the_page_says_so_and_comes_back(world: World, browser: Browser) -> None:
+    browser.wait(f"{end('amber/web')} !== null")
+    run.stop(world.plan, "h1", "agent")
+    browser.wait("document.getElementById('trouble').textContent.includes('does not answer')")
+    assert browser.run(f"{end('amber/web')} !== null")  # what was known stays
+    run.start(world.plan, "h1", "agent")
+    browser.wait("document.getElementById('trouble').textContent === ''")

@@ -1,0 +1,72 @@
+"""The Gauge's other sinks as the controller writes them: in a process that eventlet has patched, to a real HTTP server and file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+Request = tuple[str, str | None, bytes]
+
+WRITE = """
+import eventlet; eventlet.monkey_patch()
+import logging, sys
+from types import SimpleNamespace
+from controller.apps.gauge import GaugeApp
+logging.basicConfig(format="%(levelname)s %(message)s")
+url, path = sys.argv[1:]
+gauge = object.__new__(GaugeApp)
+gauge.settings, gauge.failing = SimpleNamespace(influx_url=url, influx_token="T"), set()
+for _ in range(2):
+    gauge._write_influx("packets_in,dp_name=h1 value=1i 5")
+    gauge._append(path, ["one", "two"])
+"""
+
+
+@pytest.fixture
+def influx() -> Iterator[tuple[str, list[Request]]]:
+    """An HTTP server that takes points, and what it has been sent."""
+    found: list[Request] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            found.append((self.path, self.headers["Authorization"], self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", found
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def write(url: str, path: Path) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WRITE, url, str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def test_points_arrive(influx: tuple[str, list[Request]], tmp_path: Path) -> None:
+    url, found = influx
+    assert write(f"{url}/write?db=warren", tmp_path / "a") == ""
+    assert found == [("/write?db=warren", "Token T", b"packets_in,dp_name=h1 value=1i 5")] * 2
+    assert (tmp_path / "a").read_text() == "one\ntwo\n" * 2
+
+
+def test_an_outage_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
+    said = write("http://127.0.0.1:1/write", tmp_path / "nowhere" / "a")
+    assert said.count("sink.failed sink=InfluxDB") == 1
+    assert said.count("sink.failed") == 2
