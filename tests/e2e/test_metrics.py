@@ -89,3 +89,42 @@ def test_the_controller_tells_what_it_does(world: World) -> None:
     assert of(found, "warren_flows") > 50
     endpoint = run.api(world.plan.hosts[0], "GET", "/endpoints/counted")["endpoint"]
     run.api(world.plan.hosts[1], "DELETE", f"/endpoints/{endpoint['id']}")
+
+
+DOCUMENT = """
+meters: [{{name: counted, rate: 100000}}]
+acls:
+  - name: counted
+    rules:
+      - {{proto: icmp, log: true, actions: {{allow: 1, meter: counted}}}}
+      - {{dl_type: 0x800, nw_proto: 17, udp_dst: {port}, actions: {{allow: 0}}}}
+      - {{actions: {{allow: 1}}}}
+"""
+
+
+def test_rules_meters_and_packet_ins_are_counted(world: World) -> None:
+    h1 = world.plan.hosts[0]
+
+    def apply(port: int) -> None:
+        run.api(h1, "POST", "/apply", timeout_s=30, document=DOCUMENT.format(port=port), wait_s=20)
+
+    def hits(rule: int) -> float:
+        return of(scraped(world, 9303), "warren_acl_rule_packets_total", acl="counted", rule=str(rule))
+
+    apply(7)
+    made = run.container(world.plan, "judged", "h1", "amber", acls=["counted"])
+    eventually(lambda: hits(1) >= 0, 30)
+    before = hits(1)
+    asked = of(scraped(world, 9302), "warren_packet_ins_total", kind="acl")
+    assert world.reaches("judged", world.address["app"], 10)
+    eventually(lambda: hits(1) >= before + 10, 30)
+    assert of(scraped(world, 9302), "warren_packet_ins_total", kind="acl") >= max(asked, 0) + 10
+    metered = {s: v for s, v in scraped(world, 9303).items() if s.startswith("of_meter_packet_in_count{")}
+    assert max(metered.values()) >= 10
+    counted = hits(1)
+    apply(8)  # another rule of the same ACL
+    eventually(lambda: of(scraped(world, 9303), "warren_acl_rule_packets_total", acl="counted", rule="2") >= 0, 30)
+    assert world.reaches("judged", world.address["app"], 5)
+    eventually(lambda: hits(1) >= counted + 5, 30)  # has not begun anew
+    run.api(h1, "DELETE", f"/endpoints/{made['id']}")
+    eventually(lambda: hits(1) == -1, 30)  # its series end with its flows
