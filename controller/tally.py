@@ -62,3 +62,24 @@ class Parts:
     def clear(self) -> None:
         """The connection has ended: what is not whole never will be."""
         self._found.clear()
+
+
+@dataclass(slots=True)
+class Answers:
+    """The answers to several questions of one kind, among answers to somebody else's."""
+
+    _open: set[int] = field(default_factory=set)
+    _found: list[Any] = field(default_factory=list)
+
+    def ask(self, xids: Iterable[int]) -> None:
+        """Wait for these; what is still open of earlier ones is given up."""
+        self._open, self._found = set(xids), []
+
+    def take(self, xid: int, body: Iterable[Any], more: bool) -> list[Any] | None:
+        """All answers with the last part of the last of them, None before and for what was not asked here."""
+        if xid not in self._open:
+            return None
+        self._found.extend(body)
+        if not more:
+            self._open.remove(xid)
+        return None if self._open else self._found

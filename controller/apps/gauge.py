@@ -27,7 +27,7 @@ from ryu.lib import hub
 from controller import sinks, wire
 from controller.metrics import Faucet, Gauge
 from controller.polled import Description, MeterNumbers, Numbers, Place, Polled, PortState
-from controller.tally import Parts, Reading, Tally
+from controller.tally import Answers, Parts, Reading, Tally
 from pipeline.tables import Table
 from specs.settings import gauge_settings, settings
 
@@ -51,8 +51,7 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
         self.parts = Parts()
         self.rules, self.drops, self.groups, self.networks = Tally(), Tally(), Tally(), Tally()
         self.datapath: Any = None
-        self.flow_xids: list[int] = []
-        self.flow_stats: list[wire.FlowStats] = []
+        self.flow_answers = Answers()
         self.asked_at = self.asked_before = time.monotonic()
         self.failing: set[str] = set()  # sinks that were told of as failing
 
@@ -94,11 +93,10 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
         self.asked_before, self.asked_at = self.asked_at, time.monotonic()
         for request in wire.statistics_requests(datapath):
             datapath.send_msg(request)
-        self.flow_xids, self.flow_stats = [], []
-        for feature in COUNTED:
-            request = wire.flow_counts_request(datapath, feature)
-            datapath.send_msg(request)
-            self.flow_xids.append(request.xid)  # type: ignore[attr-defined]
+        questions: list[Any] = [wire.flow_counts_request(datapath, feature) for feature in COUNTED]
+        for question in questions:
+            datapath.send_msg(question)
+        self.flow_answers.ask(question.xid for question in questions)
 
     @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])
     def _state_change(self, event: Any) -> None:
@@ -187,14 +185,11 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
     @set_ev_cls(ofp_event.EventOFPFlowStatsReply, MAIN_DISPATCHER)
     def _flows(self, event: Any) -> None:
         """Only the answers to our own questions: the overlay asks too. With the last of them a poll is complete."""
-        overlay = self._overlay()
-        if event.msg.xid not in self.flow_xids or overlay is None or (body := self._whole(event)) is None:
+        message, overlay = event.msg, self._overlay()
+        stats = self.flow_answers.take(message.xid, message.body, bool(message.flags & wire.ofp.OFPMPF_REPLY_MORE))
+        if stats is None or overlay is None:
             return
-        self.flow_stats += body
-        self.flow_xids.remove(event.msg.xid)
-        if self.flow_xids:
-            return
-        stats, flows = self.flow_stats, overlay.reconciler.flows
+        flows = overlay.reconciler.flows
         found = [(flow, stat) for stat in stats if (flow := flows.get(stat.cookie)) is not None]
         rules = ((flow.origin.name, stat) for flow, stat in found if flow.origin.kind == "acl")
         drops = ((flow.table.name, stat) for flow, stat in found if not flow.actions)

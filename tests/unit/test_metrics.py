@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from controller import sinks
 from controller.metrics import Faucet, Gauge, Own
 from controller.polled import Description, MeterNumbers, Numbers, Place, Polled, PortState
-from controller.tally import Parts, Reading, Tally
+from controller.tally import Answers, Parts, Reading, Tally
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
 STATE: dict[str, Any] = {
@@ -114,6 +114,16 @@ def test_answers_are_whole_with_their_last_part() -> None:
     assert parts.take(1, [1, 2], True) is None
     assert parts.take(2, [7], False) == [7]  # another question's answer in between
     assert parts.take(1, [3], False) == [1, 2, 3]
+
+
+def test_answers_to_others_are_not_ours() -> None:
+    answers = Answers()
+    answers.ask([5, 6])
+    assert answers.take(5, ["a"], True) is None
+    assert answers.take(9, ["the overlay's read-back"], False) is None
+    assert answers.take(6, ["b"], False) is None
+    assert answers.take(5, ["c"], False) == ["a", "b", "c"]
+    assert answers.take(5, ["again"], False) is None
 
 
 def test_a_total_never_falls_when_flows_are_replaced() -> None:
