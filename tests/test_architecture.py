@@ -44,7 +44,10 @@ PURE = (
     "controller/compile.py",
     "controller/events.py",
     "controller/glimpse.py",
+    "controller/polled.py",
     "controller/reconcile.py",
+    "controller/sinks.py",
+    "controller/tally.py",
     "controller/explain.py",
 )
 
