@@ -4,34 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_interface
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from specs.published import Publish
-from specs.records import (
-    AclNames,
-    AclReferences,
-    Address4,
-    Address6,
-    Cidr4,
-    Cidr6,
-    Endpoint,
-    Host,
-    IfName,
-    Labels,
-    Mac,
-    Mtu,
-    Name,
-    Network,
-    Ofport,
-    Range4,
-    Range6,
-    Vlan,
-    Vni,
-    veth_mac,
-)
+from specs.records import Endpoint, EndpointFields, Host, Name, Network, NetworkFields, veth_mac
 
 WAIT_LIMIT_S = 50.0
 DEFAULT_RANGE = IPv4Network("10.0.0.0/24")  # SAND's, when a request names no range at all
@@ -47,25 +25,8 @@ class _Body(BaseModel):
         return {k: v for k, v in data.items() if v != ""} if isinstance(data, dict) else data
 
 
-class NetworkCreate(_Body):
+class NetworkCreate(NetworkFields, _Body):
     """POST /networks: SAND's fields, and Warren's: VNI, IPv6, MTU, labels. `ip_range: null` makes a network without IPv4."""
-
-    id: Name | None = None
-    name: Name | None = None
-    type: str = "overlay"
-    ip_range: Range4 | None = None
-    gateway: Cidr4 | None = None
-    vxlan_vni: Vni | None = None
-    ipv6_range: Range6 | None = None
-    ipv6_gateway: Cidr6 | None = None
-    mtu: Mtu | None = None
-    vlan: Vlan | None = None
-    vlan_transparent: bool = False
-    mode: Literal["flat", "nat", "routed"] = "flat"
-    default_acl: AclNames = ()
-    vlan_out_acl: AclNames = ()
-    nat_acl: AclNames = ()
-    labels: Labels = {}
 
     def values(self, network_id: str) -> dict[str, Any]:
         """The new record's values: SAND's default range, the first address of a range as its gateway; null is none."""
@@ -94,24 +55,16 @@ class ActivateParams(_Body):
     move_veth: bool = True
 
 
-class EndpointCreate(_Body):
+class EndpointCreate(EndpointFields, _Body):
     """POST /endpoints: SAND's fields, and Warren's: name, labels, interface, ipv6_address, ofport, hostname."""
 
     network_id: Name
     activate: bool = True
     activate_params: ActivateParams | None = None
     ns_handle_path: str | None = None
-    ipv4_address: Address4 | None = None
-    mac_address: Mac | None = None
     id: Name | None = None
     name: Name | None = None
-    labels: Labels = {}
-    interface: IfName | None = None
-    ipv6_address: Address6 | None = None
     hostname: Name | None = None
-    ofport: Ofport | None = None
-    acls: AclReferences | None = None
-    publish: tuple[Publish, ...] = ()
 
     @property
     def netns(self) -> str | None:

@@ -19,30 +19,20 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 from specs.acl import canonical, parse_rule
 from specs.errors import Invalid
 from specs.mirrors import Mirror, SnapLength, Source, Target
-from specs.published import Publish
 from specs.records import (
     AclNames,
-    AclReferences,
     Address,
-    Address4,
-    Address6,
-    Cidr4,
-    Cidr6,
     Endpoint,
-    IfName,
+    EndpointFields,
     Labels,
-    Mac,
     MeterBurst,
     MeterId,
     MeterRate,
     Mtu,
     Name,
-    Ofport,
-    Range4,
-    Range6,
+    NetworkFields,
     Record,
     Vlan,
-    Vni,
     invalid,
 )
 from specs.snapshot import Snapshot
@@ -68,44 +58,23 @@ class HostItem(_Item):
     labels: Labels = {}
 
 
-class NetworkItem(_Item):
+class NetworkItem(NetworkFields, _Item):
     """A network; without `vxlan_vni` one is allocated."""
 
-    id: Name | None = None
     name: Name
-    type: str = "overlay"
-    vxlan_vni: Vni | None = None
-    ip_range: Range4 | None = None
-    gateway: Cidr4 | None = None
-    ipv6_range: Range6 | None = None
-    ipv6_gateway: Cidr6 | None = None
-    mtu: Mtu | None = None
-    vlan: Vlan | None = None
-    vlan_transparent: bool = False
-    mode: Literal["flat", "nat", "routed"] = "flat"
-    default_acl: AclNames = ()
-    vlan_out_acl: AclNames = ()
-    nat_acl: AclNames = ()
-    labels: Labels = {}
 
 
-class EndpointItem(_Item):
-    """An endpoint; `network` is a name or an id. Addresses, MAC and port are allocated unless said."""
-
+class _Placed(_Item):
     id: Name | None = None
     name: Name | None = None
     network: Name
     host: Name
-    mac_address: Mac | None = None
-    ipv4_address: Address4 | None = None
-    ipv6_address: Address6 | None = None
-    ofport: Ofport | None = None
     netns: str | None = None
-    interface: IfName | None = None
     active: bool = True
-    acls: AclReferences | None = None
-    publish: tuple[Publish, ...] = ()
-    labels: Labels = {}
+
+
+class EndpointItem(EndpointFields, _Placed):
+    """An endpoint; `network` is a name or an id. Addresses, MAC and port are allocated unless said."""
 
 
 class AclItem(_Item):

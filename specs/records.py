@@ -152,13 +152,13 @@ class Host(Record):
     created_at: str | None = None
 
 
-class Network(Record):
-    """An isolated layer 2 network. `gateway` and `ipv6_gateway` are addresses with prefix length, inside the range."""
+class NetworkFields(BaseModel):
+    """What is said of a network, in a document, a request and its record alike."""
 
-    id: Name
-    name: Name
-    type: str = Field(default="overlay", pattern="^overlay$")
-    vxlan_vni: Vni
+    id: Name | None = None
+    name: Name | None = None
+    type: str = "overlay"
+    vxlan_vni: Vni | None = None
     ip_range: Range4 | None = None
     gateway: Cidr4 | None = None
     ipv6_range: Range6 | None = None
@@ -171,6 +171,28 @@ class Network(Record):
     vlan_out_acl: AclNames = ()
     nat_acl: AclNames = ()
     labels: Labels = {}
+
+
+class EndpointFields(BaseModel):
+    """What is said of an endpoint, in a document, a request and its record alike."""
+
+    mac_address: Mac | None = None
+    ipv4_address: Address4 | None = None
+    ipv6_address: Address6 | None = None
+    ofport: Ofport | None = None
+    interface: IfName | None = None
+    acls: AclReferences | None = None
+    publish: tuple[Publish, ...] = ()
+    labels: Labels = {}
+
+
+class Network(NetworkFields, Record):
+    """An isolated layer 2 network. `gateway` and `ipv6_gateway` are addresses with prefix length, inside the range."""
+
+    id: Name
+    name: Name
+    type: str = Field(default="overlay", pattern="^overlay$")
+    vxlan_vni: Vni
     created_at: str | None = None
 
     @model_validator(mode="after")
@@ -198,7 +220,7 @@ def _check_gateway(
         raise ValueError(f"{field} is the broadcast address of {network}")
 
 
-class Endpoint(Record):
+class Endpoint(EndpointFields, Record):
     """A port on a network for one interface of a container: a network namespace on one host."""
 
     id: Name
@@ -206,15 +228,9 @@ class Endpoint(Record):
     network_id: Name
     host: Name
     mac_address: Mac
-    ipv4_address: Address4 | None = None
-    ipv6_address: Address6 | None = None
     ofport: Ofport
     netns: str | None = None
-    interface: IfName | None = None
     active: bool = True
-    acls: AclReferences | None = None
-    publish: tuple[Publish, ...] = ()
-    labels: Labels = {}
     created_at: str | None = None
 
     @field_validator("publish")
