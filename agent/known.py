@@ -15,6 +15,7 @@ from agent.states import State, States
 from specs import keys
 from specs.records import Endpoint
 from specs.snapshot import Decoded, Snapshot, put
+from specs.standing import with_history
 from specs.store import Entry, Event, Store
 
 log = logging.getLogger("warren.known")
@@ -63,7 +64,7 @@ class Known:
 
     def _specs_read(self, revision: int, entries: list[Entry]) -> None:
         fresh = Snapshot()
-        for entry in entries:
+        for entry in with_history(entries, self._store):
             put(fresh, entry.key, entry.value, entry.create_revision)
         with self._lock:
             self._ahead = {key: ahead for key, ahead in self._ahead.items() if ahead[0] > revision}

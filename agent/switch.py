@@ -20,6 +20,7 @@ from pipeline.flow import Flow, is_our_group, is_ours
 from specs import keys
 from specs.errors import Unavailable
 from specs.snapshot import Snapshot, snapshot
+from specs.standing import with_history
 from specs.store import Store
 from specs.view import view
 
@@ -136,7 +137,8 @@ class Switch:
 
 def read(store: Store) -> Snapshot:
     """All specs, as etcd has them now."""
-    return snapshot((entry.key, entry.value, entry.create_revision) for entry in store.list(keys.SPEC)[1])
+    entries = with_history(store.list(keys.SPEC)[1], store)
+    return snapshot((entry.key, entry.value, entry.create_revision) for entry in entries)
 
 
 def names(state: Snapshot) -> dict[str, str]:

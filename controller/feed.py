@@ -21,6 +21,7 @@ from specs import keys
 from specs.errors import WarrenError
 from specs.lease import Lease
 from specs.settings import LOG_FORMAT, settings
+from specs.standing import with_history
 from specs.store import Entry, Event, Store
 
 log = logging.getLogger("warren.feed")
@@ -61,7 +62,7 @@ class Feed:
             {
                 "type": "read",
                 "revision": revision,
-                "entries": [(e.key, e.value, e.create_revision, e.mod_revision) for e in entries],
+                "entries": [(e.key, e.value, e.create_revision, e.mod_revision) for e in with_history(entries, self.store)],
                 "reported": [entry.key.rpartition("/")[2] for entry in reported],
             }
         )

@@ -35,6 +35,9 @@ class Snapshot:
     rivals: dict[str, dict[str, tuple[int, Record]]] = field(default_factory=dict)  # kind/id -> key -> (born, record)
 
 
+# kinds whose last readable record stays in force when an unreadable one takes its place: closing what works would help nobody
+STANDING = (keys.ACLS, keys.METERS, keys.TENANTS)
+
 KINDS: tuple[tuple[str, type[Record], str], ...] = (
     (keys.HOSTS, Host, "host"),
     (keys.NETWORKS, Network, "network"),
@@ -104,12 +107,16 @@ def put(state: Snapshot, key: str, value: str | None, born: int) -> Decoded | No
     objects: dict[str, Record] = getattr(state, f"{decoded.kind}s")
     identity = f"{decoded.kind}/{decoded.id}"
     rivals = state.rivals.setdefault(identity, {})
-    rivals.pop(key, None)
+    before = rivals.pop(key, None)
     state.malformed.pop(key, None)
     if decoded.record is not None:
         rivals[key] = (born, decoded.record)
     elif decoded.error is not None:
         state.malformed[key] = decoded.error
+        if before is not None and key.startswith(STANDING):
+            rivals[key] = before
+            state.malformed[key] += "; what it said before stays in force"
+            return decoded._replace(record=before[1])
     if not rivals:
         del state.rivals[identity]
         objects.pop(decoded.id, None)

@@ -93,10 +93,11 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Get:
-    """Read a key, or all keys below a prefix."""
+    """Read a key, or all keys below a prefix; as they are or as they were at a revision."""
 
     key: str
     prefix: bool = False
+    revision: int = 0
 
 
 Compare = Unchanged | Empty
@@ -110,6 +111,10 @@ class Outcome:
     succeeded: bool
     found: tuple[tuple[Entry, ...], ...]
     revision: int
+
+
+class Compacted(Unavailable):
+    """etcd has forgotten the revision that was asked for."""
 
 
 # names for types: inside Store, `list` is the method
@@ -185,6 +190,8 @@ class Store:
                 return getattr(stub(channel), method)(request, timeout=left, wait_for_ready=True)
             except grpc.RpcError as error:
                 reason = _reason(error, self.endpoints, self.timeout_s)
+                if error.code() is grpc.StatusCode.OUT_OF_RANGE:
+                    raise Compacted("etcd", reason) from None
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                     break
                 self._next_endpoint(channel)
@@ -203,11 +210,11 @@ class Store:
 
     def _range(self, get: Get) -> Any:
         key = self._bytes(get.key)
-        return etcdrpc.RangeRequest(key=key, range_end=_end(key) if get.prefix else b"")
+        return etcdrpc.RangeRequest(key=key, range_end=_end(key) if get.prefix else b"", revision=get.revision)
 
-    def get(self, key: str) -> Entry | None:
-        """One key, or None."""
-        found = self._call(etcdrpc.KVStub, "Range", self._range(Get(key))).kvs
+    def get(self, key: str, revision: int = 0) -> Entry | None:
+        """One key, or None; as it is or as it was at a revision. Raises `Compacted` when etcd has forgotten that."""
+        found = self._call(etcdrpc.KVStub, "Range", self._range(Get(key, revision=revision))).kvs
         return self._entry(found[0]) if found else None
 
     def list(self, prefix: str) -> tuple[int, Entries]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -228,6 +230,39 @@ def test_an_acl_that_does_not_exist_closes_the_port_and_says_so(guard: Guard) ->
     assert world.reaches("free", guard.v4["hush"]), "a list of other networks only leaves the default in force"
     guard.apply(endpoints=[{"name": "free", "network": "quiet", "host": "h1", "acls": ["all"]}])
     assert world.reaches("free", guard.v4["hush"])
+
+
+def test_a_wrong_acl_put_straight_into_etcd_leaves_the_one_before_in_force(guard: Guard) -> None:
+    """For those who were there, for a controller that starts later, and for one whose past etcd has forgotten."""
+    world, first = guard.world, guard.world.plan.hosts[0]
+    put = "import sys; from specs.store import Store; Store(['http://198.18.1.1:2379']).put('spec/acls/brief', sys.argv[1])"
+
+    def write(text: str) -> None:
+        subprocess.run(run.in_netns(world.plan.netns, sys.executable, "-c", put, text), check=True)
+
+    def problems() -> str:
+        return " ".join(run.api(first, "GET", "/hosts/h1")["host"]["problems"])
+
+    guard.apply(acls={"brief": [{"rule": {"dl_type": 0x800, "nw_proto": 1, "actions": {"allow": 1}}}]})
+    guard.apply(endpoints=[{"name": "free", "network": "quiet", "host": "h1", "acls": ["brief"]}])
+    assert world.reaches("free", guard.v4["hush"])
+    before = world.cookies("h1")
+    write('{"name": "brief", "rules": [{"tcp_dst": 99999}]}')
+    write('{"name": "brief"')
+    eventually(lambda: "spec/acls/brief" in problems())
+    assert "what it said before stays in force" in problems()
+    assert world.reaches("free", guard.v4["hush"])
+    assert world.cookies("h1").keys() == before.keys(), "neither less nor more"
+    run.stop(world.plan, "h1", "controller", signal.SIGKILL)
+    run.start(world.plan, "h1", "controller")
+    run.wait_until_up(world.plan)
+    eventually(lambda: "what it said before stays in force" in problems())
+    assert world.reaches("free", guard.v4["hush"])
+    assert world.cookies("h1").keys() == before.keys()
+    guard.apply(acls={"brief": [{"rule": {"dl_type": 0x800, "nw_proto": 1, "actions": {"allow": 0}}}]})
+    eventually(lambda: "spec/acls/brief" not in problems())
+    assert not world.reaches("free", guard.v4["hush"])
+    guard.apply(endpoints=[{"name": "free", "network": "quiet", "host": "h1", "acls": ["all"]}])
 
 
 @pytest.mark.parametrize("target", ["hush", "hushfar"])

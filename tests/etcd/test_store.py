@@ -15,6 +15,7 @@ from etcd3 import etcdrpc
 
 from specs.errors import Unavailable
 from specs.lease import Lease
+from specs.standing import with_history
 from specs.store import Delete, Empty, Entry, Event, Get, Put, Store, Unchanged
 from tests.etcd.conftest import Etcd, free_port
 
@@ -347,6 +348,25 @@ def test_a_lost_lease_is_made_again_with_all_its_keys(store: Store) -> None:
     until(lambda: value(store, "status/b") == "2")
     lease.close()
     assert store.list("status/")[1] == []
+
+
+def test_what_stands_before_an_unreadable_acl_is_read_from_the_past(store: Store) -> None:
+    good, key = '{"name": "web", "rules": [{"actions": {"allow": 1}}]}', "spec/acls/web"
+    store.put(key, good)
+    for wrong in ("{", '{"name": "web", "rules": 7}', good.replace("web", "other")):
+        store.put(key, wrong)
+    store.put("spec/networks/bad", "{}")
+    store.put("spec/networks/bad", "{")
+    entries = store.list("spec/")[1]
+    assert [entry.value for entry in with_history(entries, store)] == [good, wrong, "{"], "only of policies"
+    store.delete(key)
+    store.put(key, "{")
+    assert [entry.value for entry in with_history(store.list(key)[1], store)] == ["{"], "what was deleted does not come back"
+    store.put(key, good)
+    last = store.put(key, "{")
+    assert [entry.value for entry in with_history(store.list(key)[1], store)] == [good, "{"]
+    store._call(etcdrpc.KVStub, "Compact", etcdrpc.CompactionRequest(revision=last, physical=True))
+    assert [entry.value for entry in with_history(store.list(key)[1], store)] == ["{"], "a past that is forgotten is none"
 
 
 def test_what_could_not_be_written_is_written_once_etcd_is_back(own: Etcd) -> None:

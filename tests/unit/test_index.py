@@ -43,7 +43,7 @@ changes = st.lists(st.lists(written | written | deleted, min_size=1, max_size=3)
 @given(changes)
 def test_every_change_leads_to_the_full_view(sequence: list[list[Change] | dict[str, int]]) -> None:
     index = Index("h1")
-    store: dict[str, tuple[str, int]] = {}
+    store: dict[str, list[tuple[str, int]]] = {}  # all that a key has been since it was created
     ports: dict[str, int] = {}
     revision = 0
     endpoints: dict[str, EndpointView] = {}
@@ -65,23 +65,24 @@ def test_every_change_leads_to_the_full_view(sequence: list[list[Change] | dict[
         else:
             for key, value in step:
                 revision += 1
-                born = store[key][1] if key in store else revision
+                born = store[key][0][1] if key in store else revision
                 index.put(key, value, born)
                 if value is None:
                     store.pop(key, None)
                 else:
-                    store[key] = (value, born)
+                    store.setdefault(key, []).append((value, born))
         delta = index.flush()
-        for mine, told in (
+        for mine, news in (
             (endpoints, delta.endpoints),
             (networks, delta.networks),
             (policies, delta.policies),
             (sessions, delta.sessions),
         ):
-            mine.update(told)  # type: ignore[arg-type]
-        full = view(snapshot((key, value, born) for key, (value, born) in store.items()), "h1", ports, TUNNEL, uplink, interfaces)
+            mine.update(news)  # type: ignore[arg-type]
+        told = [(key, value, born) for key, past in store.items() for value, born in past]
+        full = view(snapshot(told), "h1", ports, TUNNEL, uplink, interfaces)
         assert index.view() == full
-        follower = (frozenset(v for v in told.values() if v is not None) for told in (networks, endpoints, policies, sessions))
+        follower = (frozenset(v for v in kept.values() if v is not None) for kept in (networks, endpoints, policies, sessions))
         assert View("h1", TUNNEL, *follower, full.problems) == full, "the deltas do not add up"
     flows = compile_view(index.view()).flows
     assert len({(flow.table, flow.priority, flow.match) for flow in flows}) == len(flows), (

@@ -29,6 +29,8 @@ from controller.events import (
 from controller.reconcile import Reconciler
 from pipeline.flow import Flow, Group, Meter, UseMeter
 from specs.snapshot import snapshot
+from specs.standing import standing
+from specs.store import Entry as StoreEntry
 from specs.view import view
 from tests.unit import worlds
 
@@ -88,7 +90,7 @@ class World(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.switch = Switch()
-        self.store: dict[str, tuple[str, int, int]] = {}
+        self.store: dict[str, list[StoreEntry]] = {}  # all that a key has been since it was created
         self.past: list[tuple[str, str | None]] = []
         self.revision = 1
         self.ports: dict[str, int] = {}
@@ -151,8 +153,8 @@ class World(RuleBasedStateMachine):
             self.store.pop(key, None)
             return Entry(key, None, 0, self.revision)
         self.past.append((key, value))
-        created = self.store[key][1] if key in self.store else self.revision
-        self.store[key] = (value, created, self.revision)
+        created = self.store[key][0].create_revision if key in self.store else self.revision
+        self.store.setdefault(key, []).append(StoreEntry(key, value, created, self.revision))
         return Entry(key, value, created, self.revision)
 
     @rule(entries=st.one_of(st.lists(worlds.writes, min_size=1, max_size=4), worlds.quarrels))
@@ -189,7 +191,11 @@ class World(RuleBasedStateMachine):
         self.post(PortsRead(dict(self.ports), self.tunnel, self.uplink, self.interfaces))
 
     def read_store(self) -> None:
-        entries = tuple(Entry(k, v, c, m) for k, (v, c, m) in self.store.items())
+        def before(entry: StoreEntry) -> StoreEntry | None:
+            return next((e for e in reversed(self.store[entry.key]) if e.mod_revision < entry.mod_revision), None)
+
+        there = standing((past[-1] for past in self.store.values()), before)
+        entries = tuple(Entry(e.key, e.value, e.create_revision, e.mod_revision) for e in there)
         self.watching = True
         self.post(StoreRead(entries, self.revision, tuple(self.reported)))
 
@@ -267,7 +273,7 @@ class World(RuleBasedStateMachine):
             assert r.index.view() == self.full_view()
 
     def full_view(self):  # type: ignore[no-untyped-def]
-        full = snapshot((key, value, created) for key, (value, created, _) in self.store.items())
+        full = snapshot((e.key, e.value, e.create_revision) for past in self.store.values() for e in past)
         return view(full, "h1", self.ports, self.tunnel, self.uplink, self.interfaces)
 
     @rule(order=st.permutations(("store", "ports", "switch")))

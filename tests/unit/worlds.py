@@ -184,6 +184,8 @@ malformed = st.sampled_from(
         (keys.network("blue"), '{"id": "blue"}'),
         (keys.host("h2"), '{"name": "h3", "vtep": "198.18.0.9"}'),
         (keys.acl("web"), '{"name": "web", "rules": [{"tcp_dst": 1}]}'),
+        (keys.meter("slow"), "[]"),
+        (keys.tenant("default"), '{"name": "default", "acls": 7.5}'),
     )
 )
 # a switch gives a number to one port only
