@@ -19,8 +19,9 @@ from agent.service import Agent
 from agent.status import parse_json
 from specs import keys
 from specs.errors import Conflict, Invalid, NotFound, Unavailable, WarrenError
-from specs.records import Endpoint, Host, Network, decode_json, expectation
+from specs.records import Endpoint, Host, Network, decode_json
 from specs.store import Entry, Get
+from specs.wrong import expectation
 
 log = logging.getLogger("warren.api")
 

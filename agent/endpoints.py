@@ -24,11 +24,14 @@ from specs import keys
 from specs.allocation import Specs
 from specs.errors import Conflict, Invalid, NotFound, Unavailable, WarrenError
 from specs.records import Endpoint, Network, veth_name
+from specs.riding import rides
 from specs.view import endpoint_mtu
 
 log = logging.getLogger("warren.endpoints")
 
-_FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls", "publish"}
+_FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls", "publish",
+           "port", "parent", "vlan"}  # fmt: skip
+BOARDING_S = 5.0  # how long to wait for an interface that may well come later
 
 
 class Endpoints:
@@ -50,6 +53,8 @@ class Endpoints:
         """Create and plug in; returns when packets can flow. Raises `WarrenError`, and then nothing is left."""
         draft = request.model_dump(mode="json", include=_FIELDS)
         draft |= {"host": self.host, "netns": request.netns, "active": request.activate, "id": request.id or str(uuid.uuid4())}
+        if request.port is not None or request.parent is not None:
+            return self._board(draft | {"name": request.name or (f"{self.host}.{request.port}" if request.port else None)})
         if not request.activate:
             draft["interface"] = request.interface
             return self._create(draft)[:2]
@@ -80,6 +85,18 @@ class Endpoints:
             "endpoint.attached id=%s network=%s ms=%.1f record_ms=%.1f plug_ms=%.1f up_ms=%.1f",
             endpoint.id, network.name, *(s * 1000 for s in (ended - began, created - began, plugged - created, ended - plugged)),
         )  # fmt: skip
+        return endpoint, network
+
+    def _board(self, draft: dict[str, Any]) -> tuple[Endpoint, Network]:
+        """An endpoint behind an interface, or on another one's port (specs/riding.py). What it needs may come later: no reason
+        to refuse it. Raises `WarrenError`, and then nothing is left."""
+        with self._only(draft["id"]):
+            endpoint, network, revision = self._create(draft)
+        state = self.known.states.wait(endpoint.id, revision, BOARDING_S)
+        if state is not None and state.state == "closed":
+            self._delete(network.id, endpoint.id)
+            raise Conflict(f"endpoint {endpoint.name or endpoint.id} is closed: {state.reason}")
+        log.info("endpoint.boarded id=%s network=%s state=%s", endpoint.id, network.name, state.state if state else "waiting")
         return endpoint, network
 
     def occupy(self, endpoint: Endpoint) -> None:
@@ -225,6 +242,10 @@ class Endpoints:
 
     def _keep(self, record: Endpoint) -> str | None:
         """Adopt, complete or plug in anew. An endpoint without a namespace is plugged in by somebody else."""
+        if record.port is not None:
+            plug.up(record.port)
+        if rides(record):
+            return None
         before = self._plugged.get(record.id)
         if before == record and self._ovsdb.ofport(record.veth) is not None:
             return None

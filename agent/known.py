@@ -115,6 +115,10 @@ class Known:
     def _states_changed(self, revision: int, events: list[Event]) -> None:
         for event in events:
             self.states.put(event.key.rpartition("/")[2], parse_state(event.value) if event.value is not None else None)
+        told = {event.key.rpartition("/")[2] for event in events}
+        behind = {e for e in told if (record := self.mine.get(e)) is not None and record.port is not None}
+        if behind:  # the interface has come or gone
+            self._on_change(behind)
 
     def _feed_down(self, reason: str) -> None:
         self.down = reason

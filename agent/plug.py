@@ -110,6 +110,18 @@ def exists(veth: str) -> bool:
     return _index(veth) is not None
 
 
+def up(interface: str) -> None:
+    """Set an interface of the host up. Raises `Unavailable` if it is not there."""
+    with IPRoute() as host:
+        if (index := _index(interface)) is None:
+            raise Unavailable(f"interface {interface}", "there is none of that name; it is looked for again and again")
+        try:
+            if not _one(host, index=index)["flags"] & 1:
+                host.link("set", index=index, state="up")
+        except NetlinkError as error:
+            raise Unavailable("the kernel", f"cannot set {interface} up: {_reason(error)}") from error
+
+
 def veths(prefix: str = VETH_PREFIX) -> list[str]:
     """The host's ends of all endpoints, for the sweep: names of our form only."""
     names = namespaces.interfaces()

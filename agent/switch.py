@@ -15,7 +15,7 @@ from typing import Any
 from controller.compile import Program, compile_view
 from controller.explain import Trace, parse_dump, parse_trace
 from ovsdb.client import Ovsdb
-from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, mirror_ports
+from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, interface_ports, mirror_ports
 from pipeline.flow import Flow, is_our_group, is_ours
 from specs import keys
 from specs.errors import Unavailable
@@ -50,7 +50,8 @@ class Switch:
         """The full recompute."""
         ports, tunnel = self._ovsdb.ports_of_endpoints(), self._ovsdb.ofport(TUNNEL_PORT)
         state = read(self._store)
-        targets = self._ovsdb.ofports(mirror_ports(state.mirrors.values(), self._host))
+        wanted = interface_ports({e.port: e.ofport for e in state.endpoints.values() if e.port and e.host == self._host})
+        targets = self._ovsdb.ofports((*wanted, *mirror_ports(state.mirrors.values(), self._host)))
         program = compile_view(view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT), targets))
         return Desired(program, {flow.cookie: flow for flow in program.flows}, names(state), tunnel, ports)
 

@@ -24,6 +24,8 @@ def create(
     ipv6: Annotated[str | None, typer.Option(help="IPv6 address (default: a free one).")] = None,
     mac: Annotated[str | None, typer.Option(help="MAC address (default: from the address).")] = None,
     interface: Annotated[str | None, typer.Option(help="Name of the interface (default: the next free ethN).")] = None,
+    parent: Annotated[str | None, typer.Option(help="Endpoint on whose port it is, under the tag --vlan: a trunk.")] = None,
+    vlan: Annotated[int | None, typer.Option(help="Tag on the parent's port (default: the network's, else 100).")] = None,
     acl: Annotated[list[str], typer.Option(help="ACL over what it sends; may be repeated, first match wins.")] = [],  # noqa: B006
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
     json: Json = False,
@@ -32,7 +34,7 @@ def create(
     agent = client(context)
     body = stated(
         network_id=agent.get(f"/networks/{network}")["network"]["id"], name=name, hostname=host, ipv4_address=ip,
-        ipv6_address=ipv6, mac_address=mac, interface=interface, labels=labels(label), acls=acl or None,
+        ipv6_address=ipv6, mac_address=mac, interface=interface, labels=labels(label), acls=acl or None, parent=parent, vlan=vlan,
     )  # fmt: skip
     body |= {"activate": netns is not None}
     if netns is not None:

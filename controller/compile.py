@@ -109,7 +109,8 @@ def _program(parts: Iterator[tuple[str, Iterator[Flow | Group | Meter]]]) -> Pro
             assert OWNER[item.table] == name, f"{name} put a flow into {item.table.name}: {item}"
             assert not _goes_back(item), f"a packet may only move to a later table: {item}"
             flows.append(item)
-    return Program(tuple(flows), tuple(groups), tuple(meters))
+    once = {group.group_id: group for group in groups}  # two features may copy to the same ports
+    return Program(tuple(flows), tuple(once.values()), tuple(meters))
 
 
 def _goes_back(flow: Flow) -> bool:

@@ -142,10 +142,7 @@ class Reconciler:
             self.index.put(entry.key, entry.value, entry.created)
 
     def _take_ports(self, ports: dict[str, int]) -> None:
-        for endpoint_id in set(self.index.ports) - set(ports):
-            self.index.port(endpoint_id, None)
-        for endpoint_id, ofport in ports.items():
-            self.index.port(endpoint_id, ofport)
+        self.index.cables(ports)
         self.ports_read = True
 
     def _take_read_back(self, cookies: frozenset[int], groups: frozenset[int], meters: frozenset[Meter]) -> None:

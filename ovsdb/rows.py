@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from specs.errors import Conflict
@@ -211,10 +211,26 @@ def mirror_ports(mirrors: Iterable[Mirror], host: str) -> tuple[Port, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
+def interface_ports(wanted: Mapping[str, int]) -> tuple[Port, ...]:
+    """The ports of interfaces that endpoints are behind: names, and the OpenFlow ports to ask for."""
+    return tuple(Port(name, ofport_request=ofport) for name, ofport in sorted(wanted.items()))
+
+
+def present(ports: Iterable[Port], ifindexes: Mapping[str, int]) -> tuple[Port, ...]:
+    """The ports whose interface the host has (`ifindexes`, by name), marked with its number; and those that OVS makes itself."""
+    there = (port for port in ports if port.type or port.name in ifindexes)
+    return tuple(
+        replace(port, external_ids=_frozen({**port.external_ids, **_numbered(ifindexes.get(port.name))})) for port in there
+    )
+
+
+def _numbered(ifindex: int | None) -> dict[str, str]:
+    return {} if ifindex is None else {IFINDEX_KEY: str(ifindex)}
+
+
 def endpoint_port(veth: str, ofport: int, endpoint_id: str, ifindex: int | None = None) -> Port:
     """The port of an endpoint: the agent's row, not the controller's."""
-    number = {} if ifindex is None else {IFINDEX_KEY: str(ifindex)}
-    return Port(veth, "", _frozen({}), ofport, _frozen({**dict([OWNER]), ENDPOINT_KEY: endpoint_id, **number}))
+    return Port(veth, "", _frozen({}), ofport, _frozen({**dict([OWNER]), ENDPOINT_KEY: endpoint_id, **_numbered(ifindex)}))
 
 
 def is_stale(found: ObservedPort, wanted: Port) -> bool:
@@ -286,6 +302,8 @@ def _port_ops(bridge: str, port: Port, found: ObservedPort | None) -> list[Op]:
         return [CreatePort(bridge, port)]
     if not found.ours or found.endpoint is not None:
         raise Conflict(f"port {port.name!r} exists and is not the controller's")
+    if found.external_ids.get(IFINDEX_KEY) != port.external_ids.get(IFINDEX_KEY):
+        return [DeletePort(port.name)]  # made anew under its name: see `is_stale`; it is put in again once it is out
     same = (found.type, dict(found.options), found.ofport_request) == (port.type, dict(port.options), port.ofport_request)
     return [] if same else [UpdatePort(port)]
 

@@ -33,9 +33,9 @@ from specs.records import (
     NetworkFields,
     Record,
     Vlan,
-    invalid,
 )
 from specs.snapshot import Snapshot
+from specs.wrong import invalid
 from specs.yamltext import line_of, load
 
 

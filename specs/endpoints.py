@@ -11,10 +11,13 @@ from specs.errors import Conflict, Exhausted, Invalid, NotFound
 from specs.pool import Pool
 from specs.published import Publish
 from specs.records import OFPORT_FIRST, TUNNEL_OFPORT_REQUEST, Endpoint, Network, decode, decode_json, default_mac, now
+from specs.riding import rides, seats
 from specs.store import Compare, Delete, Get, Operation, Put, Unchanged
 from specs.writer import Writer, decoded
 
 OFPORT_LAST_ENDPOINT = TUNNEL_OFPORT_REQUEST - 2  # the last but one is the port to the host (ovsdb/rows.py)
+
+DEFAULT_VLAN = 100  # FAUCET's and dovesnap's, where a network without `vlan` needs a tag
 
 IpRange = IPv4Network | IPv6Network
 
@@ -31,6 +34,8 @@ class Endpoints(Writer):
         data = {k: v for k, v in draft.items() if v is not None}
         data.setdefault("id", str(uuid.uuid4()))
         data.setdefault("created_at", now())
+        if data.get("parent") is not None or data.get("port") is not None:
+            self._board(data)
         probe = decode(Endpoint, {"mac_address": "02:59:00:00:00:01", "ofport": 1, **data}, "endpoint")
 
         def attempt() -> tuple[Endpoint, Network, int] | None:
@@ -53,8 +58,10 @@ class Endpoints(Writer):
             raise Conflict(f"the name {probe.name} belongs to endpoint {read.found[5][0].value}")
         network = decode_json(Network, read.found[0][0].value, read.found[0][0].key)
         v4_pool, v6_pool, port_pool = (Pool.read(p, read.found[2 + i]) for i, p in enumerate(prefixes))
-        v4 = self._address(network, v4_pool, network.ip_range, network.gateway, probe.ipv4_address, "ipv4_address")
-        v6 = self._address(network, v6_pool, network.ipv6_range, network.ipv6_gateway, probe.ipv6_address, "ipv6_address")
+        v4 = v6 = None
+        if probe.port is None:
+            v4 = self._address(network, v4_pool, network.ip_range, network.gateway, probe.ipv4_address, "ipv4_address")
+            v6 = self._address(network, v6_pool, network.ipv6_range, network.ipv6_gateway, probe.ipv6_address, "ipv6_address")
         ofport = data.get("ofport") or pools.lowest_free(port_pool.blocks, OFPORT_FIRST, OFPORT_LAST_ENDPOINT)
         if ofport is None:
             raise Exhausted(f"host {probe.host}: no OpenFlow port is left")
@@ -80,6 +87,33 @@ class Endpoints(Writer):
         if outcome.found[0]:
             self._mac_taken(endpoint, data, outcome.found[0][0].value)
         return None
+
+    def _board(self, data: dict[str, Any]) -> None:
+        """Finish the draft of an endpoint that rides on an interface or on another endpoint: the parent's id, the tag.
+        Raises `NotFound`, `Conflict` (the tag or the network is there already)."""
+        there = [e for e in self.endpoints() if e.host == data.get("host")]
+        if (wanted := data.get("parent")) is not None:
+            found = [e for e in there if e.id == wanted] or [e for e in there if e.name == wanted]
+            if not found:
+                raise NotFound(f"endpoint of host {data.get('host')}", str(wanted))
+            parent = found[0]
+            if len(found) > 1 or rides(parent) or parent.network_id == data.get("network_id"):
+                raise Invalid(
+                    "endpoint.parent", wanted, "one endpoint of another network, with a container of its own (an id is exact)"
+                )
+            data["parent"] = parent.id
+            data.setdefault(
+                "mac_address", parent.mac_address
+            )  # what a VLAN interface on top of its own has, unless told otherwise
+            if data.get("vlan") is None:
+                entry = self.store.get(keys.network(str(data.get("network_id"))))
+                network = decoded(Network, entry) if entry else None
+                data["vlan"] = (network and network.vlan) or DEFAULT_VLAN
+        probe = decode(Endpoint, {"mac_address": "02:59:00:00:00:01", "ofport": 1, **data}, "endpoint")
+        taken = {seat: e for e in there if e.id != probe.id for seat in seats(e)}
+        for seat in seats(probe):
+            if seat in taken:
+                raise Conflict(f"{seat[1]} belongs to endpoint {taken[seat].name or taken[seat].id}")
 
     def _mac_taken(self, endpoint: Endpoint, data: dict[str, Any], holder_id: str) -> None:
         """A MAC that was asked for is refused. One that follows from the address was lost with the address to a faster writer,
@@ -153,7 +187,7 @@ class Endpoints(Writer):
             if entry is None:
                 raise NotFound("endpoint", endpoint.id)
             old = decode_json(Endpoint, entry.value, entry.key)
-            fixed = ("host", "ofport", "ipv4_address", "ipv6_address")
+            fixed = ("host", "ofport", "ipv4_address", "ipv6_address", "port", "parent", "vlan")
             for name in (*fixed, *(("name", "mac_address") if old.active else ())):
                 if getattr(old, name) != getattr(endpoint, name):
                     raise Conflict(f"endpoint {old.name or old.id}: {name} cannot change; delete and create it")

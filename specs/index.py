@@ -13,6 +13,7 @@ from specs.mirrors import RELATED_BIT, Marks, Session, sessions
 from specs.policies import NONE, Policies
 from specs.policy import PolicyKey, PolicyView, keys_of
 from specs.records import Endpoint, Network
+from specs.riding import Seats
 from specs.snapshot import Decoded, Problem, Snapshot, put
 from specs.view import (
     NO_RELATED,
@@ -58,6 +59,7 @@ class Index:
     endpoints: dict[str, EndpointView] = field(default_factory=dict)
     networks: dict[str, NetworkView] = field(default_factory=dict)
     policies: Policies = field(init=False)
+    seats: Seats = field(init=False)
     _valid_networks: dict[str, Network] = field(default_factory=dict)
     _zones: dict[str, int] = field(default_factory=dict)
     _vnis: set[int] = field(default_factory=set)
@@ -72,17 +74,18 @@ class Index:
     _local: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> winners with a port here
     _remote: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))  # network -> host -> winners
     _counted: dict[str, tuple[str, str]] = field(default_factory=dict)  # winner -> (network, host) as counted
+    _open: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> winners behind interfaces
     _known: dict[str, Endpoint] = field(default_factory=dict)
     _dirty: set[str] = field(default_factory=set)
     _dirty_networks: set[str] = field(default_factory=set)
     _tunnel_moved: bool = False
     sessions: dict[str, Session] = field(default_factory=dict)
-    _interfaces: dict[str, int] = field(default_factory=dict)
     _marks: dict[str, Marks] = field(default_factory=dict)
     _idle: dict[str, str] = field(default_factory=dict)  # mirror sessions that can do nothing, and why
 
     def __post_init__(self) -> None:
         self.policies = Policies(self.snapshot, self.ports)
+        self.seats = Seats(self.host, self.snapshot.endpoints)
 
     # ---- changes --------------------------------------------------------------------------------------------------
 
@@ -92,8 +95,14 @@ class Index:
         if decoded is not None:
             self._note(decoded)
 
-    def port(self, endpoint_id: str, ofport: int | None) -> None:
-        """The switch gave the endpoint's port a number, or the port is gone."""
+    def cables(self, ofports: Mapping[str, int]) -> None:
+        """The ports that the switch has given to endpoints; of those that have one of their own."""
+        for moved in self.seats.plug(ofports):
+            self._seat(moved)
+
+    def _seat(self, endpoint_id: str) -> None:
+        """Bring `ports` up to date for one endpoint."""
+        ofport = self.seats.ofport(endpoint_id)
         if self.ports.get(endpoint_id) == ofport:
             return
         if ofport is None:
@@ -117,8 +126,9 @@ class Index:
             self._dirty_networks |= {n.id for n in self._valid_networks.values() if n.mode != "flat"}
 
     def interfaces(self, ofports: Mapping[str, int]) -> None:
-        """The ports of interfaces that are targets of mirror sessions."""
-        self._interfaces = dict(ofports)
+        """The ports of interfaces that specs name."""
+        for moved in self.seats.move_interfaces(ofports):
+            self._seat(moved)
 
     def _note(self, decoded: Decoded) -> None:
         if decoded.kind == "endpoint":
@@ -206,7 +216,7 @@ class Index:
         local = {endpoint_id for there in self._local.values() for endpoint_id in there}
         found, marks, self._idle = sessions(
             mirrors_in_order(self.snapshot), self._valid_networks, self.snapshot.hosts, self.host, local, self.policies.members,
-            self.ports, self._interfaces, lambda there: vtep(there, here),
+            self.ports, self.seats.interfaces, lambda there: vtep(there, here),
         )  # fmt: skip
         names = {name for name in {*found, *self.sessions} if found.get(name) != self.sessions.get(name)}
         marked = {e for e in {*marks, *self._marks} if marks.get(e) != self._marks.get(e)}
@@ -258,6 +268,8 @@ class Index:
             self._known[endpoint_id] = new
             self._of_network[new.network_id].add(endpoint_id)
             self._of_host[new.host].add(endpoint_id)
+        self.seats.note(endpoint_id, old, new)
+        self._seat(endpoint_id)
 
     def _parties(self, disputed: set[Claim]) -> set[str]:
         parties: set[str] = set()
@@ -294,6 +306,7 @@ class Index:
             network_id, host = before
             networks.add(network_id)
             self._members[network_id].discard(endpoint_id)
+            self._open[network_id].discard(endpoint_id)
             self._local[network_id].discard(endpoint_id)
             if host != self.host:
                 self._remote[network_id][host] -= 1
@@ -305,6 +318,8 @@ class Index:
             networks.add(network_id)
             self._counted[endpoint_id] = (network_id, endpoint.host)
             self._members[network_id].add(endpoint_id)
+            if endpoint.port is not None:
+                self._open[network_id].add(endpoint_id)
             if endpoint.host != self.host:
                 hosts = self._remote[network_id]
                 hosts[endpoint.host] = hosts.get(endpoint.host, 0) + 1
@@ -320,7 +335,12 @@ class Index:
         vteps = {vtep(self.snapshot.hosts[host], here) for host in self._remote.get(network_id, ())}
         network = self._valid_networks[network_id]
         zone, stateful = self._zones[network_id], self.policies.stateful(network_id)
-        return network_view(network, [self.ports[e] for e in local], vteps, zone, stateful, self._vnis, self.uplink_ofport)
+        open_here = [self.ports[e] for e in self._open[network_id] & local]
+        away = {self._placed[e].host for e in self._open[network_id] - local} - {self.host}
+        open_there = {vtep(self.snapshot.hosts[host], here) for host in away}
+        return network_view(
+            network, [self.ports[e] for e in local], vteps, zone, stateful, self._vnis, self.uplink_ofport, open_here, open_there
+        )
 
     def _endpoint_view(self, endpoint_id: str) -> EndpointView | None:
         if endpoint_id not in self._winners:

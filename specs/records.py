@@ -35,6 +35,7 @@ from pydantic import (
 from specs.acl import Rule, canonical, parse_rule
 from specs.errors import Invalid
 from specs.published import PUBLISHED_LIMIT, Publish
+from specs.wrong import invalid
 
 VNI_FIRST, VNI_LAST = 1, 16_777_215
 OFPORT_FIRST, OFPORT_LAST = 1, 65_279  # OFPP_MAX is 0xff00 (OpenFlow 1.4, 7.2.1)
@@ -181,6 +182,9 @@ class EndpointFields(BaseModel):
     ipv6_address: Address6 | None = None
     ofport: Ofport | None = None
     interface: IfName | None = None
+    port: IfName | None = None
+    parent: Name | None = None
+    vlan: Vlan | None = None
     acls: AclReferences | None = None
     publish: tuple[Publish, ...] = ()
     labels: Labels = {}
@@ -242,6 +246,19 @@ class Endpoint(EndpointFields, Record):
         if len(set(ports)) != len(ports):
             raise ValueError("a port of the host once")
         return value
+
+    @model_validator(mode="after")
+    def _rides_soundly(self) -> Endpoint:
+        """specs/riding.py says what these are."""
+        if (self.port or self.parent) and (self.netns or self.interface or (self.port and self.parent)):
+            raise ValueError("one of netns (with interface), port and parent")
+        if self.parent and (not self.vlan or self.parent == self.id):
+            raise ValueError("a parent that is another endpoint, and vlan: the tag on its port")
+        if self.vlan and not (self.port or self.parent):
+            raise ValueError("vlan only with port or parent: the tag there")
+        if self.port and (self.ipv4_address or self.ipv6_address or self.publish):
+            raise ValueError("no addresses and nothing published with port: who is behind it is not known")
+        return self
 
     @property
     def veth(self) -> str:
@@ -357,34 +374,3 @@ def decode_json(kind: type[R], text: str, path: str = "") -> R:
     except ValueError as error:
         raise Invalid(path, text, f"JSON ({error})") from None
     return decode(kind, data, path)
-
-
-_EXPECTED = {
-    "missing": "a value (it is required)",
-    "extra_forbidden": "no such field (is it spelt right?)",
-    "ip_v4_network": "an IPv4 range in CIDR form without host bits, such as 10.0.0.0/24",
-    "ip_v6_network": "an IPv6 range in CIDR form without host bits, such as fd00:1::/64",
-    "ip_v4_interface": "an IPv4 address with prefix length, such as 10.0.0.1/24",
-    "ip_v6_interface": "an IPv6 address with prefix length, such as fd00:1::1/64",
-    "ip_v4_address": "an IPv4 address, such as 10.0.0.2",
-    "ip_v6_address": "an IPv6 address, such as fd00:1::2",
-}
-
-
-def expectation(kind: str, message: str) -> str:
-    """What would have been right, from a pydantic error's type and message."""
-    if kind == "value_error":
-        return message.removeprefix("Value error, ")
-    return _EXPECTED.get(kind, message[0].lower() + message[1:])
-
-
-def invalid(error: ValidationError, path: str = "") -> Invalid:
-    """The first problem of a pydantic error as `Invalid`."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join([path, *(str(part) for part in first["loc"] if not str(part).startswith("function"))]).strip(".")
-    kind = first["type"]
-    expected = expectation(kind, first["msg"])
-    value = "nothing" if kind == "missing" else first["input"]
-    if isinstance(value, dict) and kind == "value_error":
-        value = value.get("name", "")
-    return Invalid(where or path or "document", value, expected)

@@ -16,6 +16,7 @@ from specs.gateway import GATEWAY_MAC, Gateway, gateway_of
 from specs.mirrors import RELATED_BIT, Marks, Mirror, Session, sessions
 from specs.policy import Keys, PolicyKey, PolicyView, enters, keys_of, network_of, receives, resolve
 from specs.records import Acl, Endpoint, Host, Meter, Network
+from specs.riding import ofports, seats
 from specs.snapshot import Problem, Snapshot
 
 VXLAN_OVER_IPV4 = 20 + 8 + 8 + 14  # IPv4, UDP, VXLAN (RFC 7348), inner Ethernet: bytes
@@ -45,6 +46,8 @@ class EndpointView:
     copies_in: tuple[int, ...] = ()  # mirror sessions that copy what it sends, and what it receives (specs/mirrors.py)
     copies_out: tuple[int, ...] = ()
     published: tuple[tuple[str, int, int], ...] = ()  # (tcp, udp or sctp; port of the host; port of the endpoint)
+    tag: int = 0  # VLAN by which its frames are known on a port that it shares; 0: untagged
+    open: bool = False  # who is behind its port is not known (specs/riding.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,8 @@ class NetworkView:
     transparent: bool = False
     gateway: Gateway | None = None
     ranges: tuple[str, ...] = ()  # of its addresses; only where there is a gateway
+    open_ports: tuple[int, ...] = ()  # of `ports`: where unknown destinations may be
+    open_vteps: tuple[str, ...] = ()  # of `vteps`: hosts with such ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,8 @@ def network_view(
     stateful: bool,
     taken: Container[int],
     uplink: int | None,
+    open_ports: Iterable[int],
+    open_vteps: Iterable[str],
 ) -> NetworkView:
     """One network as the compiler sees it. `zone` is its conntrack zone, `stateful` whether an ACL in use asks for one;
     `taken` are the VNIs of networks, `uplink` the port to the host."""
@@ -107,7 +114,7 @@ def network_view(
     return NetworkView(
         network.id, network.vxlan_vni, tuple(sorted(ports)), tuple(sorted(vteps)), zone if stateful else 0,
         related_vni(network, taken) if stateful else 0, number(receives(network)), network.vlan_transparent, gateway,
-        tuple(ranges) if gateway else (),
+        tuple(ranges) if gateway else (), tuple(sorted(open_ports)), tuple(sorted(open_vteps)),
     )  # fmt: skip
 
 
@@ -138,7 +145,7 @@ def claims(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
     found = [(scope, endpoint.mac_address), (f"ofport on {endpoint.host}", str(endpoint.ofport))]
     found += [(scope, str(a)) for a in (endpoint.ipv4_address, endpoint.ipv6_address) if a is not None]
     found += [(f"published on {endpoint.host}", f"{p.proto} port {port}") for p in endpoint.publish for port, _ in p.pairs]
-    return tuple(found)
+    return (*found, *seats(endpoint))
 
 
 def order(snapshot: Snapshot, kind: str, identity: str) -> tuple[int, str]:
@@ -247,7 +254,8 @@ def view(
     interfaces: Mapping[str, int] = NO_INTERFACES,
 ) -> View:
     """The full recompute. `ports` maps endpoint ids to the ofports that the switch has given them; `uplink` is the port to the
-    host, `interfaces` are those of targets of mirror sessions."""
+    host, `interfaces` are those of interfaces that specs name."""
+    ports = ofports(snapshot.endpoints, host, ports, interfaces)
     problems: set[Problem] = {Problem(key, reason) for key, reason in snapshot.malformed.items()}
     networks, contradictions = valid_networks(snapshot)
     problems |= {Problem(f"network/{network_id}", reason) for network_id, reason in contradictions.items()}
@@ -301,7 +309,10 @@ def view(
         stateful = any(name in snapshot.acls and snapshot.acls[name].stateful for name in used)
         if stateful and not related_vni(network, vni_taken):
             problems.add(Problem(f"network/{network_id}", NO_RELATED))
-        found = network_view(network, [ports[e.id] for e in local], vteps, zone[network_id], stateful, vni_taken, uplink)
+        found = network_view(
+            network, [ports[e.id] for e in local], vteps, zone[network_id], stateful, vni_taken, uplink,
+            [ports[e.id] for e in local if e.port], {vtep(snapshot.hosts[e.host], here) for e in remote if e.port},
+        )  # fmt: skip
         network_views.add(found)
         for endpoint in local:
             endpoint_views.add(
@@ -363,4 +374,6 @@ def endpoint_view(
         gateway,
         *marks,
         tuple((p.proto, host_port, port) for p in endpoint.publish for host_port, port in p.pairs) if gateway and ofport else (),
+        (endpoint.vlan or 0) if ofport is not None else 0,
+        endpoint.port is not None,
     )

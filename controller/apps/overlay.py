@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -39,9 +40,8 @@ from controller.glimpse import Limiter, describe
 from controller.metrics import Own
 from controller.reconcile import Phase, Reconciler
 from ovsdb.client import Ovsdb
-from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, Port, mirror_ports
+from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, Port, interface_ports, mirror_ports, present
 from pipeline.flow import Flow
-from specs import keys
 from specs.errors import WarrenError
 from specs.settings import LOG_FORMAT, settings
 
@@ -68,6 +68,7 @@ class Overlay(app_manager.RyuApp):
         self.feed_out: Any = None
         self.last_status: dict[str, Any] = {}
         self.limiter = Limiter()
+        self.more: tuple[Port, ...] = ()  # ports beside those of every bridge, as they were asked for last
         self.metrics = Own(self._figures)
         self.arrived: deque[tuple[int, float]] = deque()  # revisions on their way to the switch, and when etcd told them
 
@@ -99,7 +100,7 @@ class Overlay(app_manager.RyuApp):
             event = self.inbox.get()
             for effect in self.reconciler.step(event):
                 self._carry_out(effect)
-            if isinstance(event, StoreRead) or (isinstance(event, StoreChanged) and _about_mirrors(event)):
+            if isinstance(event, StoreRead | StoreChanged) and self._more_ports() != self.more:
                 self.ovsdb_changed.set()
             if isinstance(event, (StoreChanged, Committed)):
                 self._clock(self.reconciler.applied, isinstance(event, Committed))
@@ -207,11 +208,15 @@ class Overlay(app_manager.RyuApp):
         self.ovsdb_changed.set()
 
     def _post_ports(self) -> None:
-        ofport, targets = self.ovsdb.ofport, self.ovsdb.ofports(self._mirror_ports())
+        ofport, targets = self.ovsdb.ofport, self.ovsdb.ofports(self._more_ports())
         self._post(PortsRead(dict(self.ovsdb.ports_of_endpoints()), ofport(TUNNEL_PORT), ofport(UPLINK_PORT), targets))
 
-    def _mirror_ports(self) -> tuple[Port, ...]:
-        return mirror_ports(self.reconciler.index.snapshot.mirrors.values(), self.settings.host)
+    def _more_ports(self) -> tuple[Port, ...]:
+        """The ports that the specs ask for, beside those of every bridge. An endpoint's interface may be a mirror's target, too."""
+        index = self.reconciler.index
+        wanted = index.seats.wanted()
+        targets = mirror_ports(index.snapshot.mirrors.values(), self.settings.host)
+        return (*interface_ports(wanted), *(port for port in targets if port.name not in wanted))
 
     def _bridge(self, controller: str) -> None:
         """Keeps the bridge, its controller target and its tunnel port as they should be."""
@@ -219,8 +224,10 @@ class Overlay(app_manager.RyuApp):
         while True:
             self.ovsdb_changed.clear()
             try:
+                self.more = self._more_ports()
                 if self.ovsdb.connected:
-                    self.ovsdb.ensure_bridge(self.settings.bridge, controller, self.settings.host, more=self._mirror_ports())
+                    there = present(self.more, {name: number for number, name in socket.if_nameindex()})
+                    self.ovsdb.ensure_bridge(self.settings.bridge, controller, self.settings.host, more=there)
                     self._post_ports()
                     told = ""
             except WarrenError as error:
@@ -301,7 +308,3 @@ def _listen_port() -> int:
     from ryu import cfg
 
     return int(cfg.CONF.ofp_tcp_listen_port or 6653)
-
-
-def _about_mirrors(event: StoreChanged) -> bool:
-    return any(entry.key.startswith(keys.MIRRORS) for entry in event.entries)

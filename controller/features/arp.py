@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from controller.features.spoof import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
-from pipeline.flow import Action, Flow, Goto, InPort, Move, Ref, Set, Value, match
-from pipeline.tables import ORIGIN_ANSWER, ORIGIN_LOCAL, REG_NETWORK, REG_ORIGIN, Table
+from pipeline.flow import Action, Flow, Goto, Move, Ref, Set, Value, match
+from pipeline.tables import ORIGIN_ANSWER, ORIGIN_LOCAL, REG_NETWORK, REG_ORIGIN, Table, at
 from specs.gateway import GATEWAY_MAC
 from specs.records import link_local
 from specs.view import EndpointView, NetworkView
@@ -27,7 +27,7 @@ def base(tunnel: int | None) -> Iterator[Flow]:
         Set("nd_reserved", SOLICITED_OVERRIDE),
         Set("nd_options_type", TARGET_LINK_LAYER),
         Move("eth_src", "ipv6_nd_tll"),
-        InPort(),
+        Goto(at(Table.OUTPUT)),
     )
     yield Flow(Table.ANSWER, KNOWN, advertised, actions, Ref("pipeline", "answer"))
 
@@ -80,7 +80,8 @@ def _arp_reply(mac: str, address: IPv4Address) -> tuple[Action, ...]:
         Set("arp_sha", mac),
         Move("arp_spa", "arp_tpa"),
         Set("arp_spa", str(address)),
-        InPort(),
+        Set(REG_ORIGIN, ORIGIN_ANSWER),
+        Goto(at(Table.OUTPUT)),
     )
 
 

@@ -7,22 +7,27 @@ from ipaddress import ip_network
 
 from controller.features.spoof import IPV4, IPV6
 from mirror.compile import arrival, copies
-from pipeline.flow import Flow, Goto, Ref, Set, Value, match
+from pipeline.flow import Flow, Goto, PopVlan, Ref, Set, Value, match
 from pipeline.tables import ORIGIN_GATEWAY, ORIGIN_TUNNEL, POLICY, REG_NETWORK, REG_ORIGIN, REG_RELATED, Table, at
 from specs.mirrors import Session
 from specs.view import EndpointView, NetworkView
 
-UNTAGGED = 0x0000
+UNTAGGED, VLAN_PRESENT = 0x0000, 0x1000
+SHARED, OWN = 105, 100  # a tag that is another endpoint's is not part of a transparent network on the same port
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
-    """An endpoint's port speaks for its network, untagged; in a transparent one with tags, too."""
+    """An endpoint's port speaks for its network, untagged; in a transparent one with tags, too. On a port that several share,
+    the tag says whose a frame is: it is taken off here, and put on again in OUTPUT."""
     if e.ofport is None:
         return
-    fields = match(in_port=e.ofport) if e.transparent else match(in_port=e.ofport, vlan_vid=UNTAGGED)
+    fields, priority = match(in_port=e.ofport, vlan_vid=e.tag | VLAN_PRESENT if e.tag else UNTAGGED), SHARED if e.tag else OWN
+    if e.transparent and not e.tag:
+        fields = match(in_port=e.ofport)
     policy = (Set(POLICY, e.policy_in),) if e.policy_in else ()
-    enter = (*copies(e.copies_in), Set(REG_NETWORK, e.vni), *policy, Goto(at(Table.SPOOF)))
-    yield Flow(Table.CLASSIFY, 100, fields, enter, Ref("endpoint", e.id))
+    untag = (PopVlan(),) if e.tag else ()
+    enter = (*untag, *copies(e.copies_in), Set(REG_NETWORK, e.vni), *policy, Goto(at(Table.SPOOF)))
+    yield Flow(Table.CLASSIFY, priority, fields, enter, Ref("endpoint", e.id))
 
 
 def session(s: Session, tunnel: int | None) -> Iterator[Flow]:

@@ -1,14 +1,18 @@
-"""FORWARD: the destination MAC leads to a local port or to the VTEP of another host. Unknown destinations are dropped."""
+"""FORWARD: the destination MAC leads to a local port or to the VTEP of another host.
+
+Unknown destinations are dropped, unless the network has endpoints behind interfaces (specs/riding.py): then they can only be
+there, and all of those get the frame. Nothing is learnt, so nothing is lost with a restart and nobody can move a neighbour.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from pipeline.flow import Flow, Goto, Ref, Set, match
-from pipeline.tables import ORIGIN_LOCAL, POLICY, REG_OUTPUT, Table, at
-from specs.view import EndpointView
+from pipeline.flow import Bucket, Flow, Goto, Group, Ref, Resubmit, Set, ToGroup, match
+from pipeline.tables import GROUP_BUCKETS, ORIGIN_LOCAL, ORIGIN_TUNNEL, POLICY, REG_OUTPUT, Table, at
+from specs.view import EndpointView, NetworkView
 
-KNOWN = 100
+KNOWN, UNKNOWN = 100, 50
 GROUP_BIT = ("01:00:00:00:00:00", "01:00:00:00:00:00")  # broadcast and multicast
 
 
@@ -19,6 +23,8 @@ def base(tunnel: int | None) -> Iterator[Flow]:
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     """To a local port from anywhere; to another host only what began here, so that no packet is tunnelled twice."""
+    if e.open:
+        return
     origin = Ref("endpoint", e.id)
     deliver = Goto(at(Table.ACL_OUT))
     if e.ofport is not None:
@@ -37,6 +43,34 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             (Set("tunnel_id", e.vni), Set("tun_ipv4_dst", e.vtep), Set(REG_OUTPUT, tunnel), deliver),
             origin,
         )
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow | Group]:
+    """Unknown destinations."""
+    local, remote = replicate(n, n.open_ports, n.open_vteps, tunnel)
+    yield from local
+    yield from remote
+    for entered, groups in ((ORIGIN_LOCAL, (*local, *remote)), (ORIGIN_TUNNEL, local)):
+        if groups:
+            actions = tuple(ToGroup(group.group_id) for group in groups)
+            yield Flow(Table.FORWARD, UNKNOWN, match(reg0=n.vni, reg1=entered), actions, Ref("network", n.id))
+
+
+def replicate(n: NetworkView, ports: Iterable[int], vteps: Iterable[str], tunnel: int | None) -> tuple[list[Group], list[Group]]:
+    """Groups that copy a packet to local ports and to other hosts. Each copy is a bucket, so that what is done to one does not show
+    in the next. OVS never sends a copy back out of the port that the packet came in by."""
+    origin, deliver = Ref("network", n.id), Resubmit(at(Table.ACL_OUT))
+    local = list(_groups((Bucket((*receives(n.policy_out), Set(REG_OUTPUT, port), deliver)) for port in ports), origin))
+    if tunnel is None:
+        return local, []
+    away = (Set("tunnel_id", n.vni), Set(REG_OUTPUT, tunnel))
+    return local, list(_groups((Bucket((Set("tun_ipv4_dst", v), *away, deliver)) for v in vteps), origin))
+
+
+def _groups(buckets: Iterable[Bucket], origin: Ref) -> Iterator[Group]:
+    every = tuple(buckets)
+    for start in range(0, len(every), GROUP_BUCKETS):
+        yield Group(every[start : start + GROUP_BUCKETS], origin)
 
 
 def receives(policy_out: int) -> tuple[Set, ...]:

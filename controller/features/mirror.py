@@ -24,4 +24,4 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     """What leaves by the port of an endpoint."""
     if e.ofport is not None and e.copies_out:
         actions = (*copies(e.copies_out), Goto(at(Table.OUTPUT)))
-        yield Flow(Table.MIRROR, 100, match(reg2=e.ofport), actions, Ref("endpoint", e.id))
+        yield Flow(Table.MIRROR, 100, match(reg0=e.vni, reg2=e.ofport), actions, Ref("endpoint", e.id))

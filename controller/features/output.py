@@ -1,20 +1,37 @@
-"""OUTPUT: the packet leaves by the port in the output register; port 0 is no port, so an unset register drops."""
+"""OUTPUT: the packet leaves by the port in the output register; port 0 is no port, so an unset register drops.
+
+What the switch itself answers goes back by the port that asked."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from controller.features.classify import VLAN_PRESENT
 from controller.features.spoof import IPV4, IPV6
-from pipeline.flow import Flow, OutputReg, Ref, Value, match
-from pipeline.tables import REG_OUTPUT, Table
-from specs.view import NetworkView
+from pipeline.flow import Flow, InPort, OutputReg, PushVlan, Ref, Set, Value, match
+from pipeline.tables import ORIGIN_ANSWER, REG_OUTPUT, Table
+from specs.view import EndpointView, NetworkView
+
+ANSWER = 130  # made in the ARP or the ROUTE table: back by the port that asked
+TAG = 100
 
 
 def base(tunnel: int | None) -> Iterator[Flow]:
     """Without this drop an unset register would mean port 0."""
     origin = Ref("pipeline", "output")
+    yield Flow(Table.OUTPUT, ANSWER, match(reg1=ORIGIN_ANSWER), (InPort(),), origin)
     yield Flow(Table.OUTPUT, 100, match(reg2=0), (), origin)
     yield Flow(Table.OUTPUT, 90, match(), (OutputReg(REG_OUTPUT),), origin)
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
+    """Onto a port that it shares, an endpoint's frames leave under its tag."""
+    if e.ofport is None or not e.tag:
+        return
+    tag, origin = (PushVlan(0x8100), Set("vlan_vid", e.tag | VLAN_PRESENT)), Ref("endpoint", e.id)
+    back = match(reg0=e.vni, reg1=ORIGIN_ANSWER, in_port=e.ofport)
+    yield Flow(Table.OUTPUT, ANSWER + 1, back, (*tag, InPort()), origin)
+    yield Flow(Table.OUTPUT, TAG, match(reg0=e.vni, reg2=e.ofport), (*tag, OutputReg(REG_OUTPUT)), origin)
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:

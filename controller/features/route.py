@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_network
 
 from controller.features.spoof import ICMPV6, IPV4, IPV6
-from pipeline.flow import Action, DecTtl, Flow, Goto, InPort, Match, Move, Ref, Set, Value, match
-from pipeline.tables import ORIGIN_GATEWAY, ORIGIN_LOCAL, REG_ORIGIN, REG_OUTPUT, Table, at
+from pipeline.flow import Action, DecTtl, Flow, Goto, Match, Move, Ref, Set, Value, match
+from pipeline.tables import ORIGIN_ANSWER, ORIGIN_GATEWAY, ORIGIN_LOCAL, REG_ORIGIN, REG_OUTPUT, Table, at
 from specs.gateway import GATEWAY_MAC, HOST_MAC, Gateway
 from specs.records import link_local
 from specs.view import EndpointView, NetworkView
@@ -109,5 +109,6 @@ def _pong(gateway: IPv4Interface | IPv6Interface) -> tuple[Action, ...]:
         Set(f"ipv{version}_src", str(gateway.ip)),
         Set(kind, reply),
         Set("nw_ttl", 64),
-        InPort(),
+        Set(REG_ORIGIN, ORIGIN_ANSWER),
+        Goto(at(Table.OUTPUT)),
     )

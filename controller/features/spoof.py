@@ -16,12 +16,15 @@ ABSENT = "00:00:00:00:00:00"  # how OVS shows a link-layer option that a message
 LINK_PROTOCOLS = ("01:80:c2:00:00:00", "ff:ff:ff:ff:ff:f0")  # IEEE 802.1D: bridges never forward these
 
 ANY_TAG = (0x1000, 0x1000)
+TPIDS = (0x8100, 0x88A8)  # IEEE 802.1Q and 802.1ad
 
 OWN = 100  # the endpoint's own addresses
 REFUSE = 90  # protocols whose other senders are refused
 OTHER = 80  # anything else with the right MAC
 TAGGED = 105
 NEVER = 110  # refused whoever sends it
+OPEN = 115  # behind an interface there may be routers and anybody else: its ACL decides
+BRIDGES = 120  # refused there, too
 
 _NEXT = (Goto(after(Table.SPOOF)),)
 
@@ -32,7 +35,7 @@ def base(tunnel: int | None) -> Iterator[Flow]:
     for icmp_type in (ROUTER_ADVERTISEMENT, REDIRECT):
         fields = match(eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
         yield Flow(Table.SPOOF, NEVER, fields, (), origin)
-    yield Flow(Table.SPOOF, NEVER, match(eth_dst=LINK_PROTOCOLS), (), origin)
+    yield Flow(Table.SPOOF, BRIDGES, match(eth_dst=LINK_PROTOCOLS), (), origin)
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
@@ -40,11 +43,19 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     if e.ofport is None:
         return
     origin = Ref("endpoint", e.id)
+    if e.open:
+        # past the ARP table: machines change their cards, and who they ask learns that from their question
+        yield Flow(Table.SPOOF, OPEN, match(reg0=e.vni, in_port=e.ofport), (Goto(at(Table.CONNTRACK)),), origin)
+        return
 
     def own(priority: int, **fields: Value) -> Flow:
         return Flow(Table.SPOOF, priority, _from(e, **fields), _NEXT, origin)
 
     yield own(OTHER)
+    if e.tag and not e.transparent:  # a second tag under the one that was taken off
+        yield Flow(Table.SPOOF, TAGGED, _from(e, vlan_vid=ANY_TAG), (), origin)
+        for tpid in TPIDS:  # beyond `vlan-limit` (1 by default, ovs-vswitchd.conf.db(5)) OVS reads a tag as a type
+            yield Flow(Table.SPOOF, TAGGED, _from(e, eth_type=tpid), (), origin)
     if e.transparent:  # what is inside a tag has addresses of its own: no answers from the ARP table either
         yield Flow(Table.SPOOF, TAGGED, _from(e, vlan_vid=ANY_TAG), (Goto(at(Table.CONNTRACK)),), origin)
     if not e.bound:
@@ -66,7 +77,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
 
 def _from(e: EndpointView, **fields: Value) -> Match:
     assert e.ofport is not None
-    return match(in_port=e.ofport, eth_src=e.mac, **fields)
+    return match(reg0=e.vni, in_port=e.ofport, eth_src=e.mac, **fields)
 
 
 def _ipv4(mac: str, address: IPv4Address) -> Iterator[dict[str, Value]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from specs.mirrors import collector_port
+from specs.riding import rides
 from specs.snapshot import snapshot
 from specs.view import View, view
 from tests.unit import worlds
@@ -109,6 +110,18 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("one", "amber", "h1", 2, 1, v6=False),
         worlds.endpoint("two", "amber", "h2", 3, 1, v6=False),
     ],
+    # machines behind eno1 of h1 (blue under tag 20) and eno3 of h3; router's container is on amber, and under tag 100 on blue
+    "shared-ports": [
+        *HOSTS,
+        worlds.network("amber", 7, v6=False),
+        worlds.network("blue", 8, v6=False),
+        worlds.behind("lan-1", "amber", "h1", 1, "eno1"),
+        worlds.behind("lan-2", "blue", "h1", 2, "eno1", 20),
+        worlds.behind("lan-3", "amber", "h3", 1, "eno3"),
+        worlds.endpoint("router", "amber", "h1", 2, 3, v6=False),
+        worlds.inside("inner", "blue", "h1", 2, 4, "router", 100, v6=False),
+        worlds.endpoint("far", "blue", "h2", 3, 1, v6=False),
+    ],
     # second has first's MAC: it is closed everywhere
     "conflict": [
         *HOSTS,
@@ -123,6 +136,8 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
 def view_of(scenario: str, host: str) -> View:
     """The view of one host, with all its ports there."""
     state = snapshot((key, value, born) for born, (key, value) in enumerate(SCENARIOS[scenario], start=1))
-    ports = {e.id: e.ofport for e in state.endpoints.values() if e.host == host}
+    here = [e for e in state.endpoints.values() if e.host == host]
+    ports = {e.id: e.ofport for e in here if not rides(e)}
     interfaces = {collector_port(mirror): 4096 for mirror in state.mirrors.values()}
+    interfaces |= {e.port: 8 for e in here if e.port is not None}
     return view(state, host, ports, TUNNEL, UPLINK, interfaces)

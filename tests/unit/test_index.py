@@ -28,6 +28,7 @@ BEGINNING: tuple[Change, ...] = (
 written = st.one_of(
     worlds.endpoints,
     worlds.endpoints,
+    worlds.riders,
     worlds.acls,
     worlds.networks,
     worlds.hosts,
@@ -55,8 +56,7 @@ def test_every_change_leads_to_the_full_view(sequence: list[list[Change] | dict[
     sessions: dict[str, Session] = {}
     for step in (list(BEGINNING), PLUGGED, *sequence):
         if isinstance(step, dict):
-            for name in worlds.ENDPOINTS:
-                index.port(name, step.get(name))
+            index.cables(step)
             ports = step
             uplink = None if uplink and "e5" in step else 65278
             index.uplink(uplink)

@@ -105,6 +105,18 @@ def endpoint(
     return keys.endpoint(net, name), json.dumps(data)
 
 
+def behind(name: str, net: str, on: str, ofport: int, port: str, vlan: int | None = None, **more: Any) -> tuple[str, str]:
+    """An endpoint behind an interface."""
+    key, value = endpoint(name, net, on, 128 + sum(name.encode()) % 100, ofport, v4=False, v6=False, **more)
+    return key, json.dumps(json.loads(value) | {"port": port, "vlan": vlan})
+
+
+def inside(name: str, net: str, on: str, number: int, ofport: int, parent: str, vlan: int, **more: Any) -> tuple[str, str]:
+    """An endpoint on another one's port."""
+    key, value = endpoint(name, net, on, number, ofport, **more)
+    return key, json.dumps(json.loads(value) | {"parent": parent, "vlan": vlan})
+
+
 mostly = st.sampled_from((True, True, True, False))
 lists = st.sampled_from(((), (), (), ("base",), ("web",), ("web", "base"), ("nowhere",)))
 whom = st.sampled_from(({"label": "web"}, {"label": "role=db"}, {"endpoint": "e1"}, {"network": "blue"}, {"cidr": "10.0.0.0/29"}))
@@ -178,6 +190,17 @@ endpoints = st.builds(
     st.sampled_from(({}, {"web": ""}, {"role": "db"})),
     st.sampled_from((None, [{"host_port": 80, "port": 80}], [{"host_port": "80-82", "port": "8000-8002", "proto": "udp"}])),
 )
+tags = st.sampled_from((10, 10, 20))
+riders = st.one_of(
+    st.builds(
+        behind, st.sampled_from(ENDPOINTS), st.sampled_from(NETWORKS), st.sampled_from(HOSTS), st.integers(1, 6), st.just("tap0"),
+        st.none() | tags, acls=lists,
+    ),
+    st.builds(
+        inside, st.sampled_from(ENDPOINTS), st.sampled_from(NETWORKS), st.sampled_from(HOSTS), st.integers(2, 7), st.integers(1, 6),
+        st.sampled_from(ENDPOINTS), tags, acls=lists,
+    ),
+)  # fmt: skip
 malformed = st.sampled_from(
     (
         (keys.endpoint("amber", "e1"), "{"),
@@ -212,4 +235,4 @@ quarrels = st.permutations(ENDPOINTS).map(
         endpoint(names[2], "amber", "h1", 3, 2),
     ]
 )
-writes = st.one_of(endpoints, endpoints, endpoints, acls, acls, networks, hosts, meters | tenants, malformed, mirrors)
+writes = st.one_of(endpoints, endpoints, endpoints, riders, acls, acls, networks, hosts, meters | tenants, malformed, mirrors)

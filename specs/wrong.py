@@ -1,0 +1,37 @@
+"""What a person is told of a value that pydantic refuses: where it is, and what would be right. Pure."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from specs.errors import Invalid
+
+_EXPECTED = {
+    "missing": "a value (it is required)",
+    "extra_forbidden": "no such field (is it spelt right?)",
+    "ip_v4_network": "an IPv4 range in CIDR form without host bits, such as 10.0.0.0/24",
+    "ip_v6_network": "an IPv6 range in CIDR form without host bits, such as fd00:1::/64",
+    "ip_v4_interface": "an IPv4 address with prefix length, such as 10.0.0.1/24",
+    "ip_v6_interface": "an IPv6 address with prefix length, such as fd00:1::1/64",
+    "ip_v4_address": "an IPv4 address, such as 10.0.0.2",
+    "ip_v6_address": "an IPv6 address, such as fd00:1::2",
+}
+
+
+def expectation(kind: str, message: str) -> str:
+    """What would have been right, from a pydantic error's type and message."""
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    return _EXPECTED.get(kind, message[0].lower() + message[1:])
+
+
+def invalid(error: ValidationError, path: str = "") -> Invalid:
+    """The first problem of a pydantic error as `Invalid`."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join([path, *(str(part) for part in first["loc"] if not str(part).startswith("function"))]).strip(".")
+    kind = first["type"]
+    expected = expectation(kind, first["msg"])
+    value = "nothing" if kind == "missing" else first["input"]
+    if isinstance(value, dict) and kind == "value_error":
+        value = value.get("name", "")
+    return Invalid(where or path or "document", value, expected)

@@ -1,0 +1,231 @@
+"""Interfaces of hosts on networks, and trunks: machines that the specs do not know, tags, and whose frames they are."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from lab import run
+from lab.plan import container_netns
+from tests.e2e.conftest import World
+from tests.e2e.test_acl import CONNECT, SERVE
+from tests.e2e.test_packets import heard, udp
+from tests.e2e.test_restart import eventually
+
+LAN = "10.7.0"  # outside what is given to containers, so that it is plain who is who
+MACHINES = {"lan1": ("h1", "eno1", f"{LAN}.201"), "lan3": ("h3", "eno3", f"{LAN}.203")}
+
+# a host that speaks ARP and ping under a VLAN tag (not every kernel has VLAN interfaces): serves, or pings `target` and tells
+STATION = r"""
+import socket, struct, sys, time
+tag, mac, ip, target = int(sys.argv[1]), bytes.fromhex(sys.argv[2].replace(":", "")), *map(socket.inet_aton, sys.argv[3:5])
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(("eth0", 0)); s.settimeout(0.2)
+s.setsockopt(263, 8, 1)
+def put(to, kind, body): s.send(to + mac + struct.pack("!HHH", 0x8100, tag, kind) + body)
+def arp(op, tha, tpa): return struct.pack("!HHBBH", 1, 0x800, 6, 4, op) + mac + ip + tha + tpa
+def summed(data):
+    total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    while total >> 16: total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
+def icmp(kind, to, rest):
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 24 + len(rest), 7, 0, 64, 1, 0) + ip + to
+    head = head[:10] + struct.pack("!H", summed(head)) + head[12:]
+    body = struct.pack("!BBH", kind, 0, 0) + rest
+    return head + body[:2] + struct.pack("!H", summed(body)) + body[4:]
+print("ready", flush=True)
+serve, until, known = target == ip, time.monotonic() + 3, None
+while serve or time.monotonic() < until:
+    if not serve and known is None: put(b"\xff" * 6, 0x806, arp(1, bytes(6), target))
+    if known is not None: put(known, 0x800, icmp(8, target, b"idnowarren"))
+    try: data, extra, _, _ = s.recvmsg(2000, 100)
+    except TimeoutError: continue
+    tci = struct.unpack_from("HH", extra[0][2], 16)[0] & 0xFFF if extra else 0
+    if data[12:14] == b"\x81\x00": tci, data = int.from_bytes(data[14:16], "big") & 0xFFF, data[:12] + data[16:]
+    if tci != tag or (data[:6] != mac and data[0] & 1 == 0): continue
+    kind = data[12:14]
+    if kind == b"\x08\x06" and data[38:42] == ip:
+        if data[21] == 1: put(data[6:12], 0x806, arp(2, data[22:28], data[28:32]))
+        elif data[28:32] == target: known = data[22:28]
+    elif kind == b"\x08\x00" and data[23] == 1 and data[30:34] == ip:
+        if data[34] == 8: put(data[6:12], 0x800, icmp(0, data[26:30], data[38:]))
+        elif data[34] == 0 and data[26:30] == target: print("answered", flush=True); break
+"""
+VLAN_MAC = "02:00:00:00:00:20"
+
+
+class Running:
+    """A program in a machine or container, from when it is ready."""
+
+    def __init__(self, ports: Ports, name: str, program: str, *words: str) -> None:
+        self.process = ports.world.background(name, sys.executable, "-c", program, *words)
+
+    def __enter__(self) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == "ready\n"
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+class Ports:
+    """A network with machines behind eno1 of h1 and eno3 of h3, another one, and containers on both."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.address = world, {}  # type: ignore[var-annotated]
+
+    def wire(self, machine: str) -> None:
+        """A cable from a machine to an interface of a host."""
+        host, interface, address = MACHINES[machine]
+        netns, there = container_netns(self.world.plan.name, machine), self.world.plan.host(host).netns  # type: ignore[union-attr]
+        run.sh("ip", "-n", there, "link", "add", interface, "type", "veth", "peer", "name", "eth0", "netns", netns)
+        for place, name in ((netns, "eth0"), (there, interface)):
+            run.sh("ip", "netns", "exec", place, "ethtool", "-K", name, "tx", "off")
+        run.sh("ip", "-n", netns, "addr", "add", f"{address}/24", "dev", "eth0")
+        run.sh("ip", "-n", netns, "link", "set", "eth0", "up")
+
+    def unplug(self, machine: str) -> None:
+        """The cable and both of its ends go."""
+        run.sh("ip", "-n", container_netns(self.world.plan.name, machine), "link", "del", "eth0")
+
+    def tagged_ping(self, name: str, vlan: int, mac: str, address: str, target: str) -> bool:
+        """Whether a machine or container gets an answer to pings under a tag."""
+        done = self.world.inside(name, sys.executable, "-c", STATION, str(vlan), mac, address, target)
+        return "answered" in done.stdout
+
+    def tagged(self, name: str, vlan: int, mac: str, address: str) -> Running:
+        """A host under a tag on the cable of a machine or container."""
+        return Running(self, name, STATION, str(vlan), mac, address, address)
+
+    def add(self, **fields: object) -> dict[str, object]:
+        """An endpoint behind an interface, or on another one's port."""
+        fields["network_id"] = run.api(self.world.plan.hosts[0], "GET", f"/networks/{fields.pop('network')}")["network"]["id"]
+        return run.api(self.world.plan.hosts[0], "POST", "/endpoints", **fields)["endpoint"]  # type: ignore[no-any-return]
+
+    def state(self, ref: str) -> str:
+        """What its host says of an endpoint."""
+        return str(run.api(self.world.plan.hosts[0], "GET", f"/endpoints/{ref}")["endpoint"]["state"])
+
+
+@pytest.fixture(scope="module")
+def ports(world: World) -> Iterator[Ports]:
+    found, first = Ports(world), world.plan.hosts[0]
+    run.api(first, "POST", "/networks", name="yard", ip_range=f"{LAN}.0/24")
+    run.api(first, "POST", "/networks", name="shed", ip_range=f"{LAN}.0/24", vlan=20)
+    for name, host, network in (
+        ("box1", "h1", "yard"), ("box2", "h2", "yard"), ("tool1", "h1", "shed"), ("tool2", "h2", "shed"), ("gate", "h1", "yard"),
+    ):  # fmt: skip
+        endpoint = run.container(world.plan, name, host, network)
+        found.address[name] = str(endpoint["target_veth_ip"]).split("/")[0]
+    for machine in MACHINES:
+        run.sh("ip", "netns", "add", container_netns(world.plan.name, machine))
+    found.wire("lan1")
+    yield found
+    for endpoint in run.api(first, "GET", "/endpoints")["endpoints"]:
+        if endpoint["port"] or endpoint["parent"]:
+            run.api(first, "DELETE", f"/endpoints/{endpoint['id']}?hostname={endpoint['hostname']}")
+    for machine in MACHINES:
+        run.sh("ip", "netns", "del", container_netns(world.plan.name, machine), check=False)
+    eventually(lambda: "eno" not in _bridge_ports(world, "h1") + _bridge_ports(world, "h3"))
+
+
+def _bridge_ports(world: World, host: str) -> str:
+    database = f"--db=unix:{world.plan.host(host).directory}/db.sock"  # type: ignore[union-attr]
+    return subprocess.run(["ovs-vsctl", database, "list-ports", "br-warren"], capture_output=True, text=True).stdout
+
+
+def test_a_machine_behind_an_interface_is_on_the_network(ports: Ports) -> None:
+    assert not ports.world.reaches("lan1", ports.address["box1"])
+    made = ports.add(network="yard", hostname="h1", port="eno1", ofport=77)
+    assert (made["name"], made["state"], made["ofport"]) == ("h1.eno1", "up", 77)
+    machine = MACHINES["lan1"][2]
+    for box in ("box1", "box2"):
+        assert ports.world.reaches("lan1", ports.address[box])
+        assert ports.world.reaches(box, machine)
+    assert not ports.world.reaches("tool1", machine), "the other network has the same addresses"
+    assert not ports.world.reaches("lan1", f"{LAN}.99")
+    with Running(ports, "lan1", SERVE, "7001"):
+        for box in ("box1", "box2"):
+            assert "welcome" in ports.world.inside(box, sys.executable, "-c", CONNECT, machine, "7001").stdout
+
+
+def test_an_interface_that_comes_later_goes_and_comes_again(ports: Ports) -> None:
+    made = ports.add(network="yard", hostname="h3", port="eno3")
+    assert made["state"] != "up"
+    ports.wire("lan3")
+    eventually(lambda: ports.state("yard/h3.eno3") == "up")
+    assert ports.world.reaches("lan3", ports.address["box2"])
+    assert ports.world.reaches("lan3", MACHINES["lan1"][2]), "from one physical port to another, through the tunnel"
+    assert ports.world.reaches("box1", MACHINES["lan3"][2])
+    ports.unplug("lan3")
+    eventually(lambda: ports.state("yard/h3.eno3") != "up")
+    ports.wire("lan3")
+    eventually(lambda: ports.state("yard/h3.eno3") == "up")
+    eventually(lambda: ports.world.reaches("lan3", ports.address["box1"]))
+
+
+def test_a_trunk_to_a_machine_by_tags(ports: Ports) -> None:
+    ports.add(network="shed", hostname="h1", port="eno1", vlan=20)
+    for tool in ("tool1", "tool2"):
+        assert ports.tagged_ping("lan1", 20, VLAN_MAC, f"{LAN}.220", ports.address[tool])
+    with ports.tagged("lan1", 20, VLAN_MAC, f"{LAN}.220"):
+        for tool in ("tool1", "tool2"):
+            assert ports.world.reaches(tool, f"{LAN}.220"), "who is unknown is looked for behind the interface, under the tag"
+        assert not ports.world.reaches("box1", f"{LAN}.220")
+    mark = b"warren-vlan-thirty!!"
+    frame = udp("02:00:00:00:00:01", "ff:ff:ff:ff:ff:ff", f"{LAN}.220", f"{LAN}.255", mark)
+    for tag, target, arrives in ((None, "box1", True), (None, "tool1", False), (20, "tool1", True), (20, "box1", False),
+                                 (30, "box1", False), (30, "tool1", False)):  # fmt: skip
+        sent = frame if tag is None else frame[:12] + b"\x81\x00" + tag.to_bytes(2, "big") + frame[12:]
+        assert heard(ports.world, "lan1", target, sent, mark) is arrives, (tag, target)
+
+
+def test_an_acl_on_an_interface(ports: Ports) -> None:
+    document = '{"acls": {"wall": [{"rule": {"dl_type": 2048, "nw_proto": 6, "actions": {"allow": 0}}}, {"rule": {"actions": {"allow": 1}}}]}}'
+    first = ports.world.plan.hosts[0]
+    run.api(first, "POST", "/apply", timeout_s=40, document=document, wait_s=20)
+    run.api(first, "DELETE", "/endpoints/yard/h3.eno3?hostname=h3")
+    with Running(ports, "box1", SERVE, "7001"):
+        ports.add(network="yard", hostname="h3", port="eno3", acls=["wall"])
+        eventually(lambda: ports.world.reaches("lan3", ports.address["box1"]))
+        assert "welcome" not in ports.world.inside("lan3", sys.executable, "-c", CONNECT, ports.address["box1"], "7001").stdout
+        assert "welcome" in ports.world.inside("lan1", sys.executable, "-c", CONNECT, ports.address["box1"], "7001").stdout
+
+
+def test_a_container_with_a_trunk(ports: Ports) -> None:
+    """gate is on yard, and under tag 20 on shed; each with its own address, which only it may use."""
+    made = ports.add(network="shed", hostname="h1", parent="gate", name="gate-inner")
+    assert (made["state"], made["vlan"]) == ("up", 20), "the network's own tag, when none is said"
+    inner = str(made["target_veth_ip"]).split("/")[0]
+    own = str(made["target_veth_mac"])
+    with ports.tagged("gate", 20, own, inner):
+        for tool in ("tool1", "tool2"):
+            assert ports.world.reaches(tool, inner)
+            assert ports.tagged_ping("gate", 20, own, inner, ports.address[tool]), "the answer to ARP has the tag, too"
+            assert not ports.tagged_ping("gate", 20, own, f"{LAN}.250", ports.address[tool]), "an address that is not its own"
+            assert not ports.tagged_ping("gate", 20, VLAN_MAC, inner, ports.address[tool]), "a MAC that is not its own"
+    assert ports.world.reaches("gate", ports.address["box2"])
+    mark = b"warren-two-tags!!"
+    once = udp(own, "ff:ff:ff:ff:ff:ff", inner, f"{LAN}.255", mark)
+    outer, second = b"\x81\x00\x00\x14", b"\x81\x00\x00\x07"
+    assert heard(ports.world, "gate", "tool1", once[:12] + outer + once[12:], mark)
+    twice = once[:12] + outer + second + once[12:]
+    assert not heard(ports.world, "gate", "tool1", twice, mark), "a tag inside the tag is none of the network"
+
+
+def test_what_is_taken_is_refused(ports: Ports) -> None:
+    for fields, why in (
+        ({"network": "shed", "port": "eno1", "vlan": 30}, "network .* on eno1 of h1 belongs to endpoint h1.eno1"),
+        ({"network": "blue", "port": "eno1", "vlan": 20}, "VLAN 20 on eno1 of h1 belongs to endpoint h1.eno1"),
+        ({"network": "blue", "port": "eno1"}, "what is untagged on eno1 of h1"),
+        ({"network": "blue", "parent": "gate", "vlan": 20}, "VLAN 20 on the port of"),
+        ({"network": "yard", "parent": "gate", "vlan": 9}, "endpoint.parent"),
+        ({"network": "blue", "parent": "nobody", "vlan": 9}, "nobody"),
+        ({"network": "blue", "port": "eno5", "ipv4_address": "10.0.0.77"}, "no addresses"),
+        ({"network": "blue", "port": "eno5", "ofport": 77}, "OpenFlow port 77 of host h1 is taken"),
+    ):
+        with pytest.raises(run.LabError, match=why):
+            ports.add(hostname="h1", **fields)
