@@ -41,8 +41,8 @@ IP_PROTOS = {(0x0800, 1): "icmp", (0x0800, 6): "tcp", (0x0800, 17): "udp", (0x08
 NAMES = {
     "conj_id": "conj_id", "ct_state": "ct_state", "ct_mark": "ct_mark", "reg0": "reg0", "reg1": "reg1", "reg2": "reg2",
     "reg3": "reg3", "reg4": "reg4", "tunnel_id": "tun_id",  "metadata": "metadata", "in_port": "in_port",
-    "vlan_vid": "vlan_tci", "vlan_pcp": "dl_vlan_pcp", "eth_src": "dl_src", "eth_dst": "dl_dst", "ipv4_src": "nw_src",
-    "ipv4_dst": "nw_dst", "ipv6_src": "ipv6_src", "ipv6_dst": "ipv6_dst", "ipv6_flabel": "ipv6_label", "arp_spa": "arp_spa",
+    "vlan_vid": "vlan_tci", "vlan_pcp": "dl_vlan_pcp", "eth_src": "dl_src", "eth_dst": "dl_dst", "eth_type": "dl_type",
+    "ipv4_src": "nw_src", "ipv4_dst": "nw_dst", "ipv6_src": "ipv6_src", "ipv6_dst": "ipv6_dst", "ipv6_flabel": "ipv6_label", "arp_spa": "arp_spa",
     "arp_tpa": "arp_tpa", "ip_proto": "nw_proto", "arp_op": "arp_op", "arp_sha": "arp_sha", "arp_tha": "arp_tha",
     "ip_dscp": "nw_tos", "ip_ecn": "nw_ecn", "nw_ttl": "nw_ttl", "mpls_label": "mpls_label", "mpls_tc": "mpls_tc",
     "mpls_bos": "mpls_bos", "tcp_src": "tp_src", "tcp_dst": "tp_dst", "udp_src": "tp_src", "udp_dst": "tp_dst",
@@ -96,7 +96,11 @@ def _match(fields: dict[str, Value]) -> list[str]:
     found = [_field(name, fields.pop(name)) for name in BEFORE if name in fields]
     if isinstance(eth_type, int):
         name = IP_PROTOS.get((eth_type, proto)) if isinstance(proto, int) else None
-        found.append(name or ETH_TYPES.get(eth_type) or f"dl_type={eth_type:#06x}")
+        short = name or ETH_TYPES.get(eth_type)
+        if short is not None:
+            found.append(short)
+        else:
+            fields["eth_type"] = eth_type
         if name is None and isinstance(proto, int):
             fields["ip_proto"] = proto
     if "vlan_pcp" in fields and fields.get("vlan_vid") == (0x1000, 0x1000):
@@ -115,6 +119,8 @@ def _field(name: str, value: Value) -> str:
         return _vlan(value)
     if name == "ct_state":
         return f"ct_state={_ct_state(value)}"
+    if name == "eth_type":
+        return f"dl_type={value:#06x}"
     if name == "ipv6_flabel":
         return f"{NAMES[name]}={value:#07x}"
     if name == "ip_dscp" and isinstance(value, int):
