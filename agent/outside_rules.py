@@ -7,8 +7,9 @@ from ipaddress import IPv4Address, IPv6Address
 
 from ovsdb.rows import UPLINK_PORT
 from specs.gateway import TRANSIT4, TRANSIT6, gateway_of
+from specs.settle import order, valid_networks, zones
 from specs.snapshot import Snapshot
-from specs.view import claims, endpoint_mtu, order, valid_networks, zones
+from specs.view import claims, endpoint_mtu
 
 TABLE = "warren"
 Address = IPv4Address | IPv6Address

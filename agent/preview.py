@@ -17,6 +17,8 @@ from specs.errors import Invalid
 from specs.mirrors import Mirror
 from specs.policy import PolicyKey
 from specs.records import Acl, Endpoint, Host, Meter, Network, Record, Tenant, decode
+from specs.routers import Router
+from specs.settle import Joined, joined, routers_in_order, valid_networks
 from specs.snapshot import Snapshot
 
 TRIES_LIMIT = 60_000  # some seconds
@@ -29,6 +31,7 @@ KINDS: dict[str, type[Record]] = {
     "host": Host,
     "network": Network,
     "endpoint": Endpoint,
+    "router": Router,
 }
 
 Probe = tuple[str, int | None]
@@ -68,37 +71,51 @@ def preview(current: Snapshot, changes: Iterable[Change]) -> Snapshot:
 
 
 def differences(before: Snapshot, after: Snapshot) -> tuple[list[Pair], int]:
-    """The pairs of one network that differ, and how many pairs were left out because there are too many."""
+    """The pairs that differ, of one network or of two that a router joins, and how many pairs were left out because there are too many."""
     tries = probes(before, after)
     touched = _touched(before, after)
     found: list[Pair] = []
     left = TRIES_LIMIT
     skipped = 0
+    ways = [_ways(state) for state in (before, after)]
     for source, target in _pairs(before, after):
+        open_ = [source.network_id == target.network_id or target.network_id in to.get(source.network_id, {}) for to in ways]
+        if not any(open_):
+            continue
         keys = [_keys(state, source.id, target.id) for state in (before, after)]
-        if keys[0] == keys[1] and not any(key is not None and touched(key) for key in (*keys[0], *keys[1])):
+        if (
+            open_[0] == open_[1]
+            and keys[0] == keys[1]
+            and not any(key is not None and touched(key) for key in (*keys[0], *keys[1]))
+        ):
             continue
         left -= len(tries)
         if left < 0:
             skipped += 1
             continue
-        pair = _compare(before, after, source.id, target.id, keys, tries)
+        pair = _compare((before, after), open_, source.id, target.id, keys, tries)
         if pair.allowed or pair.denied:
             found.append(pair)
     return found, skipped
 
 
-def _compare(before: Snapshot, after: Snapshot, source: str, target: str, keys: list[Keys], tries: list[Probe]) -> Pair:
+def _ways(state: Snapshot) -> Joined:
+    return joined(routers_in_order(state), valid_networks(state)[0])[0]
+
+
+def _compare(
+    states: tuple[Snapshot, Snapshot], open_: list[bool], source: str, target: str, keys: list[Keys], tries: list[Probe]
+) -> Pair:
     allowed: list[str] = []
     denied: list[str] = []
     for proto, port in tries:
         was, is_ = (
-            judge(state, *key, between(state.endpoints[source], state.endpoints[target], proto, port))["allow"]
-            for state, key in zip((before, after), keys, strict=True)
+            there and judge(state, *key, between(state.endpoints[source], state.endpoints[target], proto, port))["allow"]
+            for there, state, key in zip(open_, states, keys, strict=True)
         )
         if was != is_:
             (allowed if is_ else denied).append(_called(proto, port))
-    names = [before.endpoints[e].name or e for e in (source, target)]
+    names = [states[0].endpoints[e].name or e for e in (source, target)]
     return Pair(names[0], names[1], tuple(allowed), tuple(denied))
 
 
@@ -123,7 +140,7 @@ def _pairs(before: Snapshot, after: Snapshot) -> Iterator[tuple[Endpoint, Endpoi
     there = [e for e in before.endpoints.values() if e.active and e.id in after.endpoints and e.network_id in after.networks]
     for source in there:
         for target in there:
-            if source.id != target.id and source.network_id == target.network_id:
+            if source.id != target.id:
                 yield source, target
 
 

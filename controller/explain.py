@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from controller.compile import compile_view
 from pipeline.flow import Flow, is_ours
 from pipeline.tables import Table
+from specs.gateway import GATEWAY_MAC
 from specs.records import Endpoint
 from specs.view import View
 
@@ -60,17 +61,20 @@ def table_name(table: int) -> str:
 
 
 def packet(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
-    """The ofproto/trace flow of a packet between two endpoints of one network (ovs-fields(7) syntax).
+    """The ofproto/trace flow of a packet between two endpoints (ovs-fields(7) syntax); one of another network is reached by the
+    gateway's MAC.
 
     proto is icmp, tcp or udp. IPv4 where both have it, else IPv6; both without an address: a bare Ethernet frame.
     """
-    ethernet = f"in_port={source.ofport},dl_src={source.mac_address},dl_dst={target.mac_address}"
+    towards = target.mac_address if source.network_id == target.network_id else GATEWAY_MAC
+    ethernet = f"in_port={source.ofport},dl_src={source.mac_address},dl_dst={towards}"
     return f"{ethernet}{_layer3(source, target, proto, port)}"
 
 
 def arriving(vni: int, tunnel: int, source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
     """The same packet as it comes out of the tunnel at the target's host."""
-    ethernet = f"in_port={tunnel},tun_id={vni},dl_src={source.mac_address},dl_dst={target.mac_address}"
+    sender = source.mac_address if source.network_id == target.network_id else GATEWAY_MAC
+    ethernet = f"in_port={tunnel},tun_id={vni},dl_src={sender},dl_dst={target.mac_address}"
     return f"{ethernet}{_layer3(source, target, proto, port)}"
 
 

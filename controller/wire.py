@@ -22,6 +22,7 @@ from pipeline.flow import (
     Actions,
     Conjunction,
     Ct,
+    CtClear,
     DecTtl,
     Flow,
     Goto,
@@ -136,6 +137,8 @@ def _ryu_action(action: Action) -> object:
             return parser.NXActionCT(
                 flags=int(commit), zone_src="", zone_ofs_nbits=zone, recirc_table=onward, alg=0, actions=inside
             )
+        case CtClear():
+            return parser.NXActionCTClear()
         case Move(source, target):
             bits = _BITS[source]
             return parser.NXActionRegMove(src_field=source, dst_field=target, n_bits=bits)

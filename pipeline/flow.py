@@ -109,6 +109,10 @@ class Ct(NamedTuple):
     nat: Nat | None = None
 
 
+class CtClear(NamedTuple):
+    """Forget what is known of the packet's connection (ovs-actions(7), "ct_clear")."""
+
+
 class UseMeter(NamedTuple):
     """Pass the meter first; packets over its rate are dropped."""
 
@@ -136,7 +140,7 @@ class Goto(NamedTuple):
 
 
 Action = (
-    Set | Move | Output | OutputTrunc | OutputReg | InPort | ToGroup | Resubmit | PushVlan | PopVlan | DecTtl | Ct | UseMeter | Conjunction
+    Set | Move | Output | OutputTrunc | OutputReg | InPort | ToGroup | Resubmit | PushVlan | PopVlan | DecTtl | Ct | CtClear | UseMeter | Conjunction
     | ToController | Goto
 )  # fmt: skip
 Actions = tuple[Action, ...]

@@ -22,6 +22,7 @@ class Table(IntEnum):
     DNAT = 20
     ACL_IN = 24
     ROUTE = 28
+    NEIGHBOUR = 30
     SNAT = 32
     FORWARD = 36
     FLOOD = 40
@@ -41,11 +42,13 @@ class Miss(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """A table: its owner is the one feature that may put flows there; None: nobody yet."""
+    """A table: its owner is the one feature that may put flows there; None: nobody yet. One that stands `aside` is met only by
+    packets that are sent there: no table is followed by it."""
 
     table: Table
     owner: str | None
     miss: Miss
+    aside: bool = False
 
 
 TABLES: tuple[TableSpec, ...] = (
@@ -58,6 +61,7 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec(Table.DNAT, "nat", Miss.NEXT),
     TableSpec(Table.ACL_IN, "acl", Miss.NEXT),
     TableSpec(Table.ROUTE, "route", Miss.NEXT),
+    TableSpec(Table.NEIGHBOUR, "route", Miss.DROP, aside=True),
     TableSpec(Table.SNAT, "nat", Miss.NEXT),
     TableSpec(Table.FORWARD, "forward", Miss.DROP),
     TableSpec(Table.FLOOD, "flood", Miss.DROP),
@@ -65,7 +69,7 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec(Table.COMMIT, "conntrack", Miss.NEXT),
     TableSpec(Table.MIRROR, "mirror", Miss.NEXT),
     TableSpec(Table.OUTPUT, "output", Miss.DROP),
-    TableSpec(Table.COPY, "mirror", Miss.DROP),
+    TableSpec(Table.COPY, "mirror", Miss.DROP, aside=True),
 )
 
 OWNER: dict[Table, str | None] = {spec.table: spec.owner for spec in TABLES}
@@ -78,7 +82,7 @@ def at(table: Table) -> Table:
 
 def after(table: Table) -> Table:
     """The next table with an owner."""
-    return next(spec.table for spec in TABLES if spec.table > table and spec.owner is not None)
+    return next(spec.table for spec in TABLES if spec.table > table and spec.owner is not None and not spec.aside)
 
 
 # Registers (OVS NXM_NX_REGn). A packet carries these from CLASSIFY on.

@@ -6,7 +6,8 @@ from specs.endpoints import Endpoints
 from specs.hosts import Hosts
 from specs.networks import Networks
 from specs.rulebooks import Rulebooks
+from specs.ways import Ways
 
 
-class Specs(Networks, Endpoints, Hosts, Rulebooks):
+class Specs(Networks, Endpoints, Hosts, Rulebooks, Ways):
     """All kinds of specs."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import ValidationError, field_validator, model_validator
 
 from specs.acl import canonical, parse_rule
 from specs.errors import Invalid
@@ -24,6 +24,7 @@ from specs.records import (
     Address,
     Endpoint,
     EndpointFields,
+    Item,
     Labels,
     MeterBurst,
     MeterId,
@@ -34,20 +35,14 @@ from specs.records import (
     Record,
     Vlan,
 )
+from specs.routers import RouterItem
+from specs.settle import check_routers
 from specs.snapshot import Snapshot
 from specs.wrong import invalid
 from specs.yamltext import line_of, load
 
 
-class _Item(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    def stated(self) -> dict[str, Any]:
-        """The fields that the document has, as plain data; None where it says null."""
-        return self.model_dump(mode="json", exclude_unset=True)
-
-
-class HostItem(_Item):
+class HostItem(Item):
     """A host; agents register their own, so that documents seldom need any."""
 
     name: Name
@@ -58,13 +53,13 @@ class HostItem(_Item):
     labels: Labels = {}
 
 
-class NetworkItem(NetworkFields, _Item):
+class NetworkItem(NetworkFields, Item):
     """A network; without `vxlan_vni` one is allocated."""
 
     name: Name
 
 
-class _Placed(_Item):
+class _Placed(Item):
     id: Name | None = None
     name: Name | None = None
     network: Name
@@ -77,7 +72,7 @@ class EndpointItem(EndpointFields, _Placed):
     """An endpoint; `network` is a name or an id. Addresses, MAC and port are allocated unless said."""
 
 
-class AclItem(_Item):
+class AclItem(Item):
     """An ACL, as a list item or as FAUCET's NAME: RULES."""
 
     name: Name
@@ -93,7 +88,7 @@ class AclItem(_Item):
         return rules
 
 
-class MeterItem(_Item):
+class MeterItem(Item):
     """A meter; without `meter_id` one is allocated."""
 
     name: Name
@@ -103,14 +98,14 @@ class MeterItem(_Item):
     packets: bool = False
 
 
-class TenantItem(_Item):
+class TenantItem(Item):
     """What holds for all networks."""
 
     name: Name
     acls: AclNames = ()
 
 
-class MirrorItem(_Item):
+class MirrorItem(Item):
     """A mirror session; without `vni` one is allocated."""
 
     name: Name
@@ -128,7 +123,7 @@ class MirrorItem(_Item):
         return self
 
 
-SECTIONS: dict[str, type[_Item]] = {
+SECTIONS: dict[str, type[Item]] = {
     "tenants": TenantItem,
     "meters": MeterItem,
     "acls": AclItem,
@@ -136,6 +131,7 @@ SECTIONS: dict[str, type[_Item]] = {
     "hosts": HostItem,
     "networks": NetworkItem,
     "endpoints": EndpointItem,
+    "routers": RouterItem,
 }
 
 
@@ -150,6 +146,7 @@ class Document:
     meters: tuple[MeterItem, ...] | None = None
     tenants: tuple[TenantItem, ...] | None = None
     mirrors: tuple[MirrorItem, ...] | None = None
+    routers: tuple[RouterItem, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +155,7 @@ class Change:
     `fields` tells old and new value of each field that differs; `path` leads to the item in the document."""
 
     action: str  # create, update, delete
-    kind: str  # acl, meter, tenant, mirror, host, network, endpoint
+    kind: str  # acl, meter, tenant, mirror, host, network, endpoint, router
     name: str
     id: str | None
     path: str
@@ -201,7 +198,7 @@ def _document(data: Any) -> Document:
     return Document(**items)  # type: ignore[arg-type]
 
 
-def _section(section: str, data: Any) -> tuple[_Item, ...]:
+def _section(section: str, data: Any) -> tuple[Item, ...]:
     if data is None:
         return ()
     if section == "acls" and isinstance(data, dict):  # as in faucet.yaml
@@ -219,7 +216,7 @@ def _section(section: str, data: Any) -> tuple[_Item, ...]:
     return items
 
 
-def _item(kind: type[_Item], data: Any, path: str) -> _Item:
+def _item(kind: type[Item], data: Any, path: str) -> Item:
     if not isinstance(data, dict):
         raise Invalid(path, data, "a mapping")
     try:
@@ -233,7 +230,7 @@ def _item(kind: type[_Item], data: Any, path: str) -> _Item:
     return item
 
 
-def _identities(item: _Item, path: str) -> Iterator[tuple[str, ...]]:
+def _identities(item: Item, path: str) -> Iterator[tuple[str, ...]]:
     if isinstance(item, EndpointItem):
         if item.name is None and item.id is None:
             raise Invalid(f"{path}.name", "nothing", "a name (or an id) by which to know the endpoint again")
@@ -250,8 +247,8 @@ def _identities(item: _Item, path: str) -> Iterator[tuple[str, ...]]:
 
 def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Change, ...]:
     """What to do so that the store says what the document says, in an order that works:
-    meters, ACLs, tenants, hosts, what goes (it frees names, numbers and addresses), networks, endpoints, and last the hosts,
-    tenants, ACLs and meters that go.
+    meters, ACLs, tenants, hosts, what goes (it frees names, numbers and addresses), networks, endpoints, routers, and last the
+    hosts, tenants, ACLs and meters that go.
     Raises `Invalid` when the document refers to what neither it nor the store has."""
     hosts, networks, endpoints = document.hosts or (), document.networks or (), document.endpoints or ()
     host_changes = [_change("host", h.name, h.stated(), current.hosts.get(h.name), f"hosts[{i}]") for i, h in enumerate(hosts)]
@@ -283,26 +280,32 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
             if network is not None and network.id == found.network_id:
                 stated.pop("network")
         endpoint_changes.append(_change("endpoint", endpoint.name or str(endpoint.id), stated, found, path))
-    changes = [*_named(document, current), *host_changes]
+    changes = [*_named(document, current, "meter", "acl", "tenant", "mirror"), *host_changes]
+    changes += _pruned(document, current, "router") if prune else ()
     if prune and document.endpoints is not None:
         gone = sorted(set(current.endpoints) - keep)
         changes += [_gone("endpoint", current.endpoints[e].name or e, e) for e in gone]
     if prune and document.networks is not None:
         kept = {n.id for n in networks} | {by_name[n.name].id for n in networks if n.name in by_name and not n.id}
         changes += [_gone("network", current.networks[n].name, n) for n in sorted(set(current.networks) - kept)]
-    changes += [*network_changes, *endpoint_changes]
+    changes += [*network_changes, *endpoint_changes, *_named(document, current, "router")]
+    if document.routers:
+        check_routers(document.routers, current, [network.stated() for network in networks], prune)
     if prune and document.hosts is not None:
         changes += [_gone("host", h, h) for h in sorted(set(current.hosts) - {h.name for h in hosts})]
-    for kind in ("mirror", "tenant", "acl", "meter"):
-        items = getattr(document, f"{kind}s")
-        if prune and items is not None:
-            changes += [_gone(kind, n, n) for n in sorted(set(getattr(current, f"{kind}s")) - {item.name for item in items})]
+    changes += _pruned(document, current, "mirror", "tenant", "acl", "meter") if prune else ()
     return tuple(change for change in changes if change is not None)
 
 
-def _named(document: Document, current: Snapshot) -> Iterator[Change | None]:
+def _pruned(document: Document, current: Snapshot, *kinds: str) -> Iterator[Change]:
+    for kind in kinds:
+        if (items := getattr(document, f"{kind}s")) is not None:
+            yield from (_gone(kind, n, n) for n in sorted(set(getattr(current, f"{kind}s")) - {item.name for item in items}))
+
+
+def _named(document: Document, current: Snapshot, *kinds: str) -> Iterator[Change | None]:
     """What is known by its name alone."""
-    for kind in ("meter", "acl", "tenant", "mirror"):
+    for kind in kinds:
         for i, item in enumerate(getattr(document, f"{kind}s") or ()):
             yield _change(kind, item.name, item.stated(), getattr(current, f"{kind}s").get(item.name), f"{kind}s[{i}]")
 
@@ -338,13 +341,12 @@ def export(current: Snapshot) -> str:
             _out(EndpointItem, e, network=names.get(e.network_id, e.network_id))
             for e in sorted(current.endpoints.values(), key=lambda e: (e.network_id, e.name or "", e.id))
         ],
+        "routers": [_out(RouterItem, router) for _, router in sorted(current.routers.items())],
     }
-    document = {
-        section: items for section, items in document.items() if items or section not in ("tenants", "meters", "acls", "mirrors")
-    }
+    document = {section: items for section, items in document.items() if items or section in ("hosts", "networks", "endpoints")}
     return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)
 
 
-def _out(kind: type[_Item], record: Record, **extra: str) -> dict[str, Any]:
+def _out(kind: type[Item], record: Record, **extra: str) -> dict[str, Any]:
     data = record.data() | extra
     return {field: data[field] for field in kind.model_fields if data.get(field) not in (None, {}, [], "")}

@@ -9,11 +9,14 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from specs.contest import Contest
 from specs.mirrors import RELATED_BIT, Marks, Session, sessions
 from specs.policies import NONE, Policies
 from specs.policy import PolicyKey, PolicyView, keys_of
 from specs.records import Endpoint, Network
 from specs.riding import Seats
+from specs.routing import Routing
+from specs.settle import routes, valid_networks, zones
 from specs.snapshot import Decoded, Problem, Snapshot, put
 from specs.view import (
     NO_RELATED,
@@ -22,18 +25,13 @@ from specs.view import (
     EndpointView,
     NetworkView,
     View,
-    claims,
+    distant_view,
     endpoint_view,
     mirrors_in_order,
     misfit,
     network_view,
-    order,
-    valid_networks,
     vtep,
-    zones,
 )
-
-Claim = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +58,11 @@ class Index:
     networks: dict[str, NetworkView] = field(default_factory=dict)
     policies: Policies = field(init=False)
     seats: Seats = field(init=False)
+    _contest: Contest = field(init=False)
     _valid_networks: dict[str, Network] = field(default_factory=dict)
     _zones: dict[str, int] = field(default_factory=dict)
     _vnis: set[int] = field(default_factory=set)
     _network_problems: dict[str, str] = field(default_factory=dict)
-    _endpoint_problems: dict[str, str] = field(default_factory=dict)
-    _placed: dict[str, Endpoint] = field(default_factory=dict)  # fit endpoints as they stand in the claims
-    _claimants: dict[Claim, set[str]] = field(default_factory=lambda: defaultdict(set))
-    _winners: set[str] = field(default_factory=set)
     _members: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> winners
     _of_network: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> all records
     _of_host: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -79,6 +74,7 @@ class Index:
     _dirty: set[str] = field(default_factory=set)
     _dirty_networks: set[str] = field(default_factory=set)
     _tunnel_moved: bool = False
+    routing: Routing = field(default_factory=Routing)
     sessions: dict[str, Session] = field(default_factory=dict)
     _marks: dict[str, Marks] = field(default_factory=dict)
     _idle: dict[str, str] = field(default_factory=dict)  # mirror sessions that can do nothing, and why
@@ -86,6 +82,7 @@ class Index:
     def __post_init__(self) -> None:
         self.policies = Policies(self.snapshot, self.ports)
         self.seats = Seats(self.host, self.snapshot.endpoints)
+        self._contest = Contest(self.snapshot)
 
     # ---- changes --------------------------------------------------------------------------------------------------
 
@@ -110,7 +107,7 @@ class Index:
         else:
             self.ports[endpoint_id] = ofport
         self._dirty.add(endpoint_id)
-        member = self._placed.get(endpoint_id)
+        member = self._contest.placed.get(endpoint_id)
         if member is not None:
             self.policies.touch(("member", member.network_id))
 
@@ -140,6 +137,8 @@ class Index:
                 self._dirty |= set(self.snapshot.endpoints)
         elif decoded.kind == "network":
             self._settle_networks(decoded.id)
+        elif decoded.kind == "router":
+            self._dirty_networks |= self.routing.settle(self.snapshot, self._valid_networks)
         elif decoded.kind == "mirror":
             pass  # sessions are looked at whenever there are any
         elif decoded.kind == "tenant":
@@ -152,10 +151,11 @@ class Index:
     def _settle_networks(self, changed: str) -> None:
         """Networks are few and change rarely, so all are looked at."""
         valid, self._network_problems = valid_networks(self.snapshot)
+        other: set[str] = set()
         for network_id in {changed, *valid, *self._valid_networks}:
             if valid.get(network_id) != self._valid_networks.get(network_id):
                 self._dirty |= self._of_network.get(network_id, set())
-                self._dirty_networks.add(network_id)
+                other.add(network_id)
                 for reference in {
                     network_id,
                     *(n.name for n in (valid.get(network_id), self._valid_networks.get(network_id)) if n),
@@ -166,8 +166,10 @@ class Index:
         moved = vnis ^ self._vnis
         self._dirty_networks |= {n.id for n in valid.values() if n.vxlan_vni ^ RELATED_BIT in moved}
         self._vnis = vnis
-        self._dirty_networks |= {n for n in found if found[n] != self._zones.get(n)}
+        other |= {n for n in found if found[n] != self._zones.get(n)}
         self._valid_networks, self._zones = valid, found
+        self._dirty_networks |= self.routing.settle(self.snapshot, valid) | other
+        self._dirty_networks |= {n for each in other for n in self.routing.to.get(each, ())}
 
     # ---- the delta ------------------------------------------------------------------------------------------------
 
@@ -181,6 +183,8 @@ class Index:
         networks = self._dirty_networks
         for endpoint_id in sorted(touched):
             networks |= self._count(endpoint_id)
+        for network_id in list(networks):
+            networks |= self.routing.show(network_id, bool(self._local.get(network_id)), self.policies.stateful(network_id))
         sessions, marked = self._mirrored()
         touched |= marked
         whole: set[str] = set()
@@ -190,7 +194,7 @@ class Index:
             if before == after:
                 continue
             changed[network_id] = after
-            if before is None or after is None or before.gateway != after.gateway:
+            if before is None or after is None or before.shape != after.shape:
                 whole |= self._members.get(network_id, set())
             if after is None:
                 self.networks.pop(network_id, None)
@@ -224,40 +228,28 @@ class Index:
         return {name: found.get(name) for name in names}, marked
 
     def _place(self, endpoint_id: str) -> None:
-        if endpoint_id not in self._winners:
+        if endpoint_id not in self._contest.winners:
             self.policies.place(endpoint_id, None, NONE, local=False)
             return
-        endpoint = self._placed[endpoint_id]
+        endpoint = self._contest.placed[endpoint_id]
         network, host = self._valid_networks[endpoint.network_id], self.snapshot.hosts[endpoint.host]
         keys = keys_of(endpoint, network, host, self.snapshot.tenants.get(TENANT))
         self.policies.place(endpoint_id, endpoint, keys, endpoint.host == self.host and endpoint_id in self.ports)
 
     def _settle_endpoints(self) -> set[str]:
         """Claims of the changed endpoints, and of all that share one with them, directly or through others."""
-        disputed: set[Claim] = set()
         for endpoint_id in self._dirty:
-            old = self._placed.pop(endpoint_id, None)
-            if old is not None:
-                for claim in claims(old):
-                    self._claimants[claim].discard(endpoint_id)
-                    disputed.add(claim)
-            self._winners.discard(endpoint_id)
+            self._contest.withdraw(endpoint_id)
             new = self.snapshot.endpoints.get(endpoint_id)
             self._keep_whereabouts(endpoint_id, new)
-            self._endpoint_problems.pop(endpoint_id, None)
             if new is None:
                 continue
             reason = misfit(new, self._valid_networks.get(new.network_id), self.snapshot.hosts.get(new.host))
             if reason is not None:
-                self._endpoint_problems[endpoint_id] = reason
+                self._contest.problems[endpoint_id] = reason
             elif new.active:
-                self._placed[endpoint_id] = new
-                for claim in claims(new):
-                    self._claimants[claim].add(endpoint_id)
-                    disputed.add(claim)
-        parties = self._parties(disputed)
-        self._award(parties)
-        return self._dirty | parties
+                self._contest.place(endpoint_id, new)
+        return self._dirty | self._contest.decide()
 
     def _keep_whereabouts(self, endpoint_id: str, new: Endpoint | None) -> None:
         old = self._known.pop(endpoint_id, None)
@@ -270,33 +262,6 @@ class Index:
             self._of_host[new.host].add(endpoint_id)
         self.seats.note(endpoint_id, old, new)
         self._seat(endpoint_id)
-
-    def _parties(self, disputed: set[Claim]) -> set[str]:
-        parties: set[str] = set()
-        pending = list(disputed)
-        while pending:
-            claim = pending.pop()
-            claimants = self._claimants.get(claim)
-            if not claimants:
-                self._claimants.pop(claim, None)
-                continue
-            for endpoint_id in claimants - parties:
-                parties.add(endpoint_id)
-                pending.extend(claims(self._placed[endpoint_id]))
-        return parties
-
-    def _award(self, parties: set[str]) -> None:
-        taken: dict[Claim, str] = {}
-        for endpoint_id in sorted(parties, key=lambda e: order(self.snapshot, "endpoint", e)):
-            wanted = claims(self._placed[endpoint_id])
-            holders = [(claim[1], taken[claim]) for claim in wanted if claim in taken]
-            if holders:
-                self._winners.discard(endpoint_id)
-                self._endpoint_problems[endpoint_id] = f"{holders[0][0]} belongs to endpoint {holders[0][1]}"
-            else:
-                taken.update((claim, endpoint_id) for claim in wanted)
-                self._winners.add(endpoint_id)
-                self._endpoint_problems.pop(endpoint_id, None)
 
     def _count(self, endpoint_id: str) -> set[str]:
         """Membership of one endpoint in its network; returns the networks whose view may have changed."""
@@ -312,8 +277,8 @@ class Index:
                 self._remote[network_id][host] -= 1
                 if not self._remote[network_id][host]:
                     del self._remote[network_id][host]
-        if endpoint_id in self._winners:
-            endpoint = self._placed[endpoint_id]
+        if endpoint_id in self._contest.winners:
+            endpoint = self._contest.placed[endpoint_id]
             network_id = endpoint.network_id
             networks.add(network_id)
             self._counted[endpoint_id] = (network_id, endpoint.host)
@@ -328,42 +293,46 @@ class Index:
         return networks
 
     def _network_view(self, network_id: str) -> NetworkView | None:
-        local = self._local.get(network_id)
+        local, to = self._local.get(network_id), self.routing.to.get(network_id, {})
+        routed, stateful = any(self._local.get(n) for n in to), self._tracked(network_id)
         if not local:
-            return None
+            return distant_view(self._valid_networks[network_id], stateful, self._vnis) if routed else None
         here = self.snapshot.hosts.get(self.host)
         vteps = {vtep(self.snapshot.hosts[host], here) for host in self._remote.get(network_id, ())}
         network = self._valid_networks[network_id]
-        zone, stateful = self._zones[network_id], self.policies.stateful(network_id)
         open_here = [self.ports[e] for e in self._open[network_id] & local]
-        away = {self._placed[e].host for e in self._open[network_id] - local} - {self.host}
+        away = {self._contest.placed[e].host for e in self._open[network_id] - local} - {self.host}
         open_there = {vtep(self.snapshot.hosts[host], here) for host in away}
         return network_view(
-            network, [self.ports[e] for e in local], vteps, zone, stateful, self._vnis, self.uplink_ofport, open_here, open_there
-        )
+            network, [self.ports[e] for e in local], vteps, self._zones[network_id], stateful, self._vnis, self.uplink_ofport,
+            routes(network, to, self._valid_networks, lambda n: self._zones[n] if self._local.get(n) and self._tracked(n) else 0),
+            routed, open_here, open_there,
+        )  # fmt: skip
+
+    def _tracked(self, network_id: str) -> bool:
+        return any(self.policies.stateful(n) for n in (network_id, *self.routing.to.get(network_id, ())))
 
     def _endpoint_view(self, endpoint_id: str) -> EndpointView | None:
-        if endpoint_id not in self._winners:
+        if endpoint_id not in self._contest.winners:
             return None
-        endpoint = self._placed[endpoint_id]
+        endpoint = self._contest.placed[endpoint_id]
         if endpoint.network_id not in self.networks:
             return None
-        network, gateway = self._valid_networks[endpoint.network_id], self.networks[endpoint.network_id].gateway
+        network, there = self._valid_networks[endpoint.network_id], self.networks[endpoint.network_id]
         if endpoint.host == self.host:
             ofport = self.ports.get(endpoint_id)
             if ofport is None or self.policies.closed(endpoint_id) is not None:
                 return None
-            return endpoint_view(
-                endpoint, network, gateway, ofport, None, self.policies.keys[endpoint_id], self._marks.get(endpoint_id, UNMARKED)
-            )
+            own = self.policies.keys[endpoint_id], self._marks.get(endpoint_id, UNMARKED)
+            return endpoint_view(endpoint, network, there, ofport, None, *own)
         here = self.snapshot.hosts.get(self.host)
-        return endpoint_view(endpoint, network, gateway, None, vtep(self.snapshot.hosts[endpoint.host], here))
+        return endpoint_view(endpoint, network, there, None, vtep(self.snapshot.hosts[endpoint.host], here))
 
     # ---- what is known --------------------------------------------------------------------------------------------
 
     def problem_of(self, endpoint_id: str) -> str | None:
         """Why an endpoint is closed, None when it is not."""
-        return self._endpoint_problems.get(endpoint_id) or self._closed_here(endpoint_id)
+        return self._contest.problems.get(endpoint_id) or self._closed_here(endpoint_id)
 
     def _closed_here(self, endpoint_id: str) -> str | None:
         return self.policies.closed(endpoint_id) if endpoint_id in self.ports else None
@@ -377,7 +346,8 @@ class Index:
         found = {Problem(key, reason) for key, reason in self.snapshot.malformed.items()}
         found |= {Problem(f"network/{n}", reason) for n, reason in self._network_problems.items()}
         found |= {Problem(f"mirror/{name}", reason) for name, reason in self._idle.items()}
-        found |= {Problem(f"endpoint/{e}", reason) for e, reason in self._endpoint_problems.items()}
+        found |= {Problem(f"router/{name}", reason) for name, reason in self.routing.problems.items()}
+        found |= {Problem(f"endpoint/{e}", reason) for e, reason in self._contest.problems.items()}
         found |= {Problem(f"network/{n.id}", NO_RELATED) for n in self.networks.values() if n.zone and not n.related_vni}
         for endpoint_id in self.local_ids():
             if (reason := self._closed_here(endpoint_id)) is not None:

@@ -9,6 +9,7 @@ ENDPOINTS = "spec/endpoints/"
 ACLS = "spec/acls/"
 METERS = "spec/meters/"
 MIRRORS = "spec/mirrors/"
+ROUTERS = "spec/routers/"
 CLAIM_ENDPOINT_NAME = "claim/endpoint-name/"
 TENANTS = "spec/tenants/"
 STATUS = "status/"
@@ -45,6 +46,16 @@ def acl(name: str) -> str:
 def mirror(name: str) -> str:
     """Key of a mirror session."""
     return f"{MIRRORS}{name}"
+
+
+def router(name: str) -> str:
+    """Key of a router."""
+    return f"{ROUTERS}{name}"
+
+
+def claim_routers() -> str:
+    """Written with every router: two writers that do not see each other's would contradict each other."""
+    return "claim/routers"
 
 
 def meter(name: str) -> str:

@@ -141,6 +141,16 @@ class Record(BaseModel):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+class Item(BaseModel):
+    """What a document says of a record: as much of it as the user cares to say."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def stated(self) -> dict[str, Any]:
+        """The fields that the document has, as plain data; None where it says null."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
 class Host(Record):
     """A machine with an Open vSwitch; `vtep` is its address on the underlay, `underlay_mtu` is in bytes."""
 

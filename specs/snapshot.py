@@ -10,6 +10,7 @@ from specs import keys
 from specs.errors import Invalid
 from specs.mirrors import Mirror
 from specs.records import Acl, Endpoint, Host, Meter, Network, Record, Tenant, decode_json
+from specs.routers import Router
 
 
 class Problem(NamedTuple):
@@ -30,6 +31,7 @@ class Snapshot:
     meters: dict[str, Meter] = field(default_factory=dict)
     tenants: dict[str, Tenant] = field(default_factory=dict)
     mirrors: dict[str, Mirror] = field(default_factory=dict)
+    routers: dict[str, Router] = field(default_factory=dict)
     born: dict[str, int] = field(default_factory=dict)
     malformed: dict[str, str] = field(default_factory=dict)
     rivals: dict[str, dict[str, tuple[int, Record]]] = field(default_factory=dict)  # kind/id -> key -> (born, record)
@@ -46,6 +48,7 @@ KINDS: tuple[tuple[str, type[Record], str], ...] = (
     (keys.METERS, Meter, "meter"),
     (keys.TENANTS, Tenant, "tenant"),
     (keys.MIRRORS, Mirror, "mirror"),
+    (keys.ROUTERS, Router, "router"),
 )
 
 

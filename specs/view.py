@@ -17,11 +17,12 @@ from specs.mirrors import RELATED_BIT, Marks, Mirror, Session, sessions
 from specs.policy import Keys, PolicyKey, PolicyView, enters, keys_of, network_of, receives, resolve
 from specs.records import Acl, Endpoint, Host, Meter, Network
 from specs.riding import ofports, seats
+from specs.routers import Route
+from specs.settle import joined, order, routers_in_order, routes, valid_networks, zones
 from specs.snapshot import Problem, Snapshot
 
 VXLAN_OVER_IPV4 = 20 + 8 + 8 + 14  # IPv4, UDP, VXLAN (RFC 7348), inner Ethernet: bytes
 VXLAN_OVER_IPV6 = 40 + 8 + 8 + 14
-ZONES = 65_535  # 16 bits, and 0 is nobody's
 TENANT = "default"
 NO_RELATED = "its VNI with the highest bit turned is another network's: allow_related does not reach other hosts"
 INNER_TAG = 4  # room for one VLAN tag inside
@@ -43,6 +44,8 @@ class EndpointView:
     policy_out: int = 0
     transparent: bool = False  # tagged frames pass too, held to the MAC alone
     gateway: Gateway | None = None
+    routed: bool = False  # a network with endpoints here is routed to its own
+    distant: bool = False  # its network has no endpoint here: only a router leads to it
     copies_in: tuple[int, ...] = ()  # mirror sessions that copy what it sends, and what it receives (specs/mirrors.py)
     copies_out: tuple[int, ...] = ()
     published: tuple[tuple[str, int, int], ...] = ()  # (tcp, udp or sctp; port of the host; port of the endpoint)
@@ -52,7 +55,8 @@ class EndpointView:
 
 @dataclass(frozen=True, slots=True)
 class NetworkView:
-    """A network with endpoints on this host: local ports and the VTEPs of the other hosts with members, sorted."""
+    """A network with endpoints on this host: local ports and the VTEPs of the other hosts with members, sorted. One without
+    `ports` is distant: another network that has some is routed to it."""
 
     id: str
     vni: int
@@ -64,8 +68,15 @@ class NetworkView:
     transparent: bool = False
     gateway: Gateway | None = None
     ranges: tuple[str, ...] = ()  # of its addresses; only where there is a gateway
+    routes: tuple[Route, ...] = ()  # to other networks
+    routed: bool = False  # a network with endpoints here is routed to it
     open_ports: tuple[int, ...] = ()  # of `ports`: where unknown destinations may be
     open_vteps: tuple[str, ...] = ()  # of `vteps`: hosts with such ports
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        """What the views of its endpoints hang on."""
+        return self.gateway, self.routed, bool(self.ports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +115,25 @@ def network_view(
     stateful: bool,
     taken: Container[int],
     uplink: int | None,
+    routes: tuple[Route, ...],
+    routed: bool,
     open_ports: Iterable[int],
     open_vteps: Iterable[str],
 ) -> NetworkView:
-    """One network as the compiler sees it. `zone` is its conntrack zone, `stateful` whether an ACL in use asks for one;
-    `taken` are the VNIs of networks, `uplink` the port to the host."""
+    """One network as the compiler sees it. `zone` is its conntrack zone, `stateful` whether an ACL in use asks for one, there or
+    in a network that it is routed to; `taken` are the VNIs of networks, `uplink` the port to the host."""
     gateway = gateway_of(network, zone, uplink, number(enters(network)))
     ranges = [str(r) for r in (network.ip_range, network.ipv6_range) if r is not None]
     return NetworkView(
         network.id, network.vxlan_vni, tuple(sorted(ports)), tuple(sorted(vteps)), zone if stateful else 0,
         related_vni(network, taken) if stateful else 0, number(receives(network)), network.vlan_transparent, gateway,
-        tuple(ranges) if gateway else (), tuple(sorted(open_ports)), tuple(sorted(open_vteps)),
+        tuple(ranges) if gateway else (), routes, routed, tuple(sorted(open_ports)), tuple(sorted(open_vteps)),
     )  # fmt: skip
+
+
+def distant_view(network: Network, stateful: bool, taken: Container[int]) -> NetworkView:
+    """A network without endpoints here that another is routed to."""
+    return NetworkView(network.id, network.vxlan_vni, (), (), 0, related_vni(network, taken) if stateful else 0, routed=True)
 
 
 def misfit(endpoint: Endpoint, network: Network | None, host: Host | None) -> str | None:
@@ -148,28 +166,9 @@ def claims(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
     return (*found, *seats(endpoint))
 
 
-def order(snapshot: Snapshot, kind: str, identity: str) -> tuple[int, str]:
-    """The order in which conflicts are settled: first created first, then by id."""
-    return snapshot.born.get(f"{kind}/{identity}", 0), identity
-
-
 def mirrors_in_order(snapshot: Snapshot) -> list[Mirror]:
     """First created first."""
     return [snapshot.mirrors[name] for name in sorted(snapshot.mirrors, key=lambda n: order(snapshot, "mirror", n))]
-
-
-def zones(snapshot: Snapshot, networks: Iterable[str]) -> dict[str, int]:
-    """The connection-tracking zone of each network, from their ids, first created first: the VNI where that is a zone (16 bits),
-    else the next free one. Networks that come later never move those before them."""
-    found: dict[str, int] = {}
-    taken: set[int] = set()
-    for network_id in networks:
-        zone = (snapshot.networks[network_id].vxlan_vni - 1) % ZONES + 1
-        while zone in taken and len(taken) < ZONES:
-            zone = zone % ZONES + 1
-        taken.add(zone)
-        found[network_id] = zone
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,33 +215,6 @@ def words(endpoint: Endpoint) -> set[str]:
 
 NO_INTERFACES: Mapping[str, int] = {}
 UNMARKED: Marks = ((), ())
-
-
-def valid_networks(snapshot: Snapshot) -> tuple[dict[str, Network], dict[str, str]]:
-    """The networks that may be, first created first, and why the others may not: one has a VNI, and one a routed range."""
-    networks: dict[str, Network] = {}
-    problems: dict[str, str] = {}
-    holders: dict[int, str] = {}
-    routed: list[Network] = []
-    for network_id in sorted(snapshot.networks, key=lambda n: order(snapshot, "network", n)):
-        network = snapshot.networks[network_id]
-        first = holders.setdefault(network.vxlan_vni, network_id)
-        crossed = next((other for other in routed if overlap(network, other)), None) if network.mode == "routed" else None
-        if first != network_id:
-            problems[network_id] = f"VNI {network.vxlan_vni} belongs to network {first}"
-        elif crossed is not None:
-            problems[network_id] = f"its range overlaps that of network {crossed.name}, which is routed too"
-        else:
-            networks[network_id] = network
-            routed += [network] if network.mode == "routed" else []
-    return networks, problems
-
-
-def overlap(one: Network, other: Network) -> bool:
-    """Whether two networks have addresses in common."""
-    four = one.ip_range is not None and other.ip_range is not None and one.ip_range.overlaps(other.ip_range)
-    six = one.ipv6_range is not None and other.ipv6_range is not None and one.ipv6_range.overlaps(other.ipv6_range)
-    return four or six
 
 
 def view(
@@ -294,40 +266,41 @@ def view(
     )  # fmt: skip
     problems |= {Problem(f"mirror/{name}", reason) for name, reason in idle.items()}
     members: dict[str, list[Endpoint]] = defaultdict(list)
+    used: dict[str, set[str]] = defaultdict(set)
     for endpoint in valid:
         members[endpoint.network_id].append(endpoint)
+        used[endpoint.network_id] |= {name for key in keys[endpoint.id] if key is not None for name in key.acls}
+    to, misfits = joined(routers_in_order(snapshot), networks)
+    problems |= {Problem(f"router/{name}", found.reason) for name, found in misfits.items()}
+    asks = {n for n in networks if any(name in snapshot.acls and snapshot.acls[name].stateful for name in used[n])}
+    tracked = {n for n in networks if not asks.isdisjoint((n, *to.get(n, ())))}
+    present = {e.network_id for e in valid if e.id in local_ids}
     network_views: set[NetworkView] = set()
     endpoint_views: set[EndpointView] = set()
-    for network_id, endpoints in members.items():
-        local = [e for e in endpoints if e.id in local_ids]
-        if not local:
+    for network_id, network in networks.items():
+        there, routed = to.get(network_id, {}), not present.isdisjoint(to.get(network_id, ()))
+        remote = [e for e in members[network_id] if e.host != host]
+        local = [e for e in members[network_id] if e.id in local_ids]
+        stateful = network_id in tracked
+        if local:
+            if stateful and not related_vni(network, vni_taken):
+                problems.add(Problem(f"network/{network_id}", NO_RELATED))
+            vteps = {vtep(snapshot.hosts[e.host], here) for e in remote}
+            found = network_view(
+                network, [ports[e.id] for e in local], vteps, zone[network_id], stateful, vni_taken, uplink,
+                routes(network, there, networks, lambda n: zone[n] if n in tracked & present else 0), routed,
+                [ports[e.id] for e in local if e.port], {vtep(snapshot.hosts[e.host], here) for e in remote if e.port},
+            )  # fmt: skip
+        elif routed:
+            found = distant_view(network, stateful, vni_taken)
+        else:
             continue
-        remote = [e for e in endpoints if e.host != host]
-        vteps = {vtep(snapshot.hosts[e.host], here) for e in remote}
-        network = networks[network_id]
-        used = {name for e in endpoints for key in keys[e.id] if key is not None for name in key.acls}
-        stateful = any(name in snapshot.acls and snapshot.acls[name].stateful for name in used)
-        if stateful and not related_vni(network, vni_taken):
-            problems.add(Problem(f"network/{network_id}", NO_RELATED))
-        found = network_view(
-            network, [ports[e.id] for e in local], vteps, zone[network_id], stateful, vni_taken, uplink,
-            [ports[e.id] for e in local if e.port], {vtep(snapshot.hosts[e.host], here) for e in remote if e.port},
-        )  # fmt: skip
         network_views.add(found)
         for endpoint in local:
-            endpoint_views.add(
-                endpoint_view(
-                    endpoint,
-                    network,
-                    found.gateway,
-                    ports[endpoint.id],
-                    None,
-                    keys[endpoint.id],
-                    marks.get(endpoint.id, UNMARKED),
-                )
-            )
+            own = keys[endpoint.id], marks.get(endpoint.id, UNMARKED)
+            endpoint_views.add(endpoint_view(endpoint, network, found, ports[endpoint.id], None, *own))
         for endpoint in remote:
-            endpoint_views.add(endpoint_view(endpoint, network, found.gateway, None, vtep(snapshot.hosts[endpoint.host], here)))
+            endpoint_views.add(endpoint_view(endpoint, network, found, None, vtep(snapshot.hosts[endpoint.host], here)))
     return View(
         host, tunnel_ofport, frozenset(network_views), frozenset(endpoint_views),
         frozenset(policy for policy in policies.values() if policy.closed is None), frozenset(mirrored.values()),
@@ -352,7 +325,7 @@ NOBODY = Keys(None, None, None)
 def endpoint_view(
     endpoint: Endpoint,
     network: Network,
-    gateway: Gateway | None,
+    there: NetworkView,
     ofport: int | None,
     vtep_address: str | None,
     keys: Keys = NOBODY,
@@ -371,9 +344,13 @@ def endpoint_view(
         number(keys.sends),
         number(keys.receives),
         network.vlan_transparent,
-        gateway,
+        there.gateway,
+        there.routed,
+        not there.ports,
         *marks,
-        tuple((p.proto, host_port, port) for p in endpoint.publish for host_port, port in p.pairs) if gateway and ofport else (),
+        tuple((p.proto, host_port, port) for p in endpoint.publish for host_port, port in p.pairs)
+        if there.gateway and ofport
+        else (),
         (endpoint.vlan or 0) if ofport is not None else 0,
         endpoint.port is not None,
     )

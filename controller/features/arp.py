@@ -34,6 +34,8 @@ def base(tunnel: int | None) -> Iterator[Flow]:
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     """Answers for one known neighbour."""
+    if e.distant:
+        return
     origin = Ref("endpoint", e.id)
     if e.ipv4 is not None:
         address = str(e.ipv4)

@@ -57,7 +57,7 @@ def _enters(n: NetworkView) -> Iterator[Flow]:
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     """What other hosts send was checked at its source: it goes straight to FORWARD, past CONNTRACK where that is needed."""
     yield from _enters(n)
-    if tunnel is None:
+    if tunnel is None or not n.ports:
         return
     origin, entered = Ref("network", n.id), (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_TUNNEL))
     onward = Goto(at(Table.CONNTRACK if n.zone else Table.FORWARD))

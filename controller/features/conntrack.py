@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from controller.features import nat
 from controller.features.spoof import ANY_TAG, ICMPV6, IPV4, IPV6
-from pipeline.flow import Ct, Flow, Goto, Ref, Set, match
+from pipeline.flow import Ct, Flow, Goto, Ref, Set, Value, match
 from pipeline.tables import (
     CT_ESTABLISHED,
     CT_INVALID,
@@ -33,12 +33,15 @@ NEIGHBOUR_DISCOVERY = range(133, 138)  # RFC 4861
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """Nothing for a network without stateful rules and without translation."""
+    """Nothing for a network without stateful rules and without translation. For one without endpoints here, which is routed to,
+    only that other hosts are told of `allow_related`."""
     if n.gateway is not None and n.gateway.uplink is not None:
         yield from nat.enters(n, n.gateway)
+    origin = Ref("network", n.id)
+    if not n.ports:
+        yield from _tells(n, origin)
     if not n.zone:
         return
-    origin = Ref("network", n.id)
     for entered, onward in ((ORIGIN_LOCAL, after(Table.CONNTRACK)), (ORIGIN_TUNNEL, at(Table.FORWARD))):
         if n.transparent:  # equal addresses under two tags are not one connection
             tagged = match(reg0=n.vni, reg1=entered, vlan_vid=ANY_TAG)
@@ -54,18 +57,30 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     yield from nat.commits(n)
 
 
+def _tells(n: NetworkView, origin: Ref) -> Iterator[Flow]:
+    if n.zone or n.related_vni:
+        yield Flow(Table.COMMIT, TRACKED - 1, match(reg0=n.vni, reg3=1), (*_tell(n), Goto(after(Table.COMMIT))), origin)
+
+
+def _tell(n: NetworkView) -> tuple[Set, ...]:
+    return (Set("tunnel_id", n.related_vni),) if n.related_vni else ()
+
+
 def _commits(n: NetworkView, origin: Ref) -> Iterator[Flow]:
-    go = Goto(after(Table.COMMIT))
-    tell = (Set("tunnel_id", n.related_vni),) if n.related_vni else ()
-    yield Flow(Table.COMMIT, TRACKED - 1, match(reg0=n.vni, reg3=1), (*tell, go), origin)
+    yield from _tells(n, origin)
+    for eth_type in (IPV4, IPV6):
+        for state, related, keep in kept(n.zone):
+            packet = match(**state, reg0=n.vni, reg3=related, eth_type=eth_type)
+            tell = _tell(n) if related else ()
+            yield Flow(Table.COMMIT, TRACKED, packet, (keep, *tell, Goto(after(Table.COMMIT))), origin)
+
+
+def kept(zone: int) -> Iterator[tuple[dict[str, Value], int, Ct]]:
+    """Which packets make a zone keep their connection: their state there, whether their replies are related, and how."""
     new = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_INVALID)
     begun = (CT_TRACKED | CT_ESTABLISHED, CT_TRACKED | CT_ESTABLISHED | CT_REPLY | CT_INVALID)
-    for eth_type in (IPV4, IPV6):
-        keep = (Ct(n.zone, commit=True, mark=MARK_RELATED), *tell, go)
-        related = match(ct_state=new, reg0=n.vni, reg3=1, eth_type=eth_type)
-        yield Flow(Table.COMMIT, TRACKED, related, keep, origin)
-        plain = match(ct_state=new, reg0=n.vni, reg3=0, eth_type=eth_type)
-        yield Flow(Table.COMMIT, TRACKED, plain, (Ct(n.zone, commit=True), go), origin)
-        # a connection that began under another rule: its replies are related from now on
-        since = match(ct_state=begun, ct_mark=0, reg0=n.vni, reg3=1, eth_type=eth_type)
-        yield Flow(Table.COMMIT, TRACKED, since, keep, origin)
+    related = Ct(zone, commit=True, mark=MARK_RELATED)
+    yield {"ct_state": new}, 1, related
+    yield {"ct_state": new}, 0, Ct(zone, commit=True)
+    # a connection that began under another rule: its replies are related from now on
+    yield {"ct_state": begun, "ct_mark": 0}, 1, related

@@ -12,6 +12,8 @@ from specs.view import NetworkView
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow | Group]:
     """Packets that began here go to local ports and to the VTEPs, packets from a tunnel to local ports only."""
+    if not n.ports:
+        return
     local, remote = replicate(n, n.ports, n.vteps, tunnel)
     yield from local
     yield from remote

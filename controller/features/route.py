@@ -1,24 +1,29 @@
 """ROUTE: packets to the gateway's MAC go out by the host, packets from the host go to the endpoint's MAC. The gateway answers
 pings itself. A network without a gateway (mode flat) has nothing here.
 
+NEIGHBOUR: what a router leads to another network is a packet of that network from here on, and goes to its endpoint's MAC. This
+happens at the sender's host, so the packet crosses the underlay once, by the VNI of the network that it goes to.
+
 Policy came before (ACL_IN) and comes after for what goes to an endpoint (ACL_OUT).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from controller.features import conntrack
 from controller.features.spoof import ICMPV6, IPV4, IPV6
-from pipeline.flow import Action, DecTtl, Flow, Goto, Match, Move, Ref, Set, Value, match
-from pipeline.tables import ORIGIN_ANSWER, ORIGIN_GATEWAY, ORIGIN_LOCAL, REG_ORIGIN, REG_OUTPUT, Table, at
+from pipeline.flow import Action, Ct, CtClear, DecTtl, Flow, Goto, Match, Move, Ref, Set, Value, match
+from pipeline.tables import ORIGIN_ANSWER, ORIGIN_GATEWAY, ORIGIN_LOCAL, REG_NETWORK, REG_ORIGIN, REG_OUTPUT, Table, at
 from specs.gateway import GATEWAY_MAC, HOST_MAC, Gateway
 from specs.records import link_local
+from specs.routers import Route
 from specs.view import EndpointView, NetworkView
 
 ICMP, ECHO, ECHO_REPLY = 1, 8, 0  # RFC 792
 ECHO6, ECHO6_REPLY = 128, 129  # RFC 4443
-PING, REFUSE, DELIVER, LEAVE = 120, 110, 100, 90
+PING, REFUSE, ACROSS, DELIVER, LEAVE = 120, 110, 105, 100, 90
 UNTAGGED = 0
 LINK_ONLY = {
     IPV4: ("169.254.0.0/16", "224.0.0.0/4"),
@@ -33,6 +38,8 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     origin = Ref("network", n.id)
     for pinged, answer in _pings(n, n.gateway):
         yield Flow(Table.ROUTE, PING, pinged, answer, origin)
+    for route in n.routes:
+        yield from _routed(n, route)
     if n.gateway.uplink is None:
         return
     for prefix in map(ip_network, n.ranges):
@@ -53,7 +60,13 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
-    """From the host to an endpoint: here, or, where addresses are not translated, on another host."""
+    """From another network to an endpoint. From the host to it: here, or, where addresses are not translated, on another host."""
+    if e.routed:
+        for eth_type, name, address in ((IPV4, "ipv4_dst", e.ipv4), (IPV6, "ipv6_dst", e.ipv6)):
+            if address is not None:
+                fields: dict[str, Value] = {"eth_type": eth_type, name: str(address)}
+                reached = (Set("eth_dst", e.mac), Goto(at(Table.FORWARD)))
+                yield Flow(Table.NEIGHBOUR, DELIVER, match(reg0=e.vni, **fields), reached, Ref("endpoint", e.id))
     if e.gateway is None or e.gateway.uplink is None or (e.ofport is None and e.gateway.nat):
         return
     for eth_type, name, address in ((IPV4, "ipv4_dst", e.ipv4), (IPV6, "ipv6_dst", e.ipv6)):
@@ -62,6 +75,24 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             away = () if e.ofport is not None else (Set(REG_ORIGIN, ORIGIN_LOCAL),)
             actions = (DecTtl(), Set("eth_src", GATEWAY_MAC), Set("eth_dst", e.mac), *away, Goto(at(Table.FORWARD)))
             yield Flow(Table.ROUTE, DELIVER, match(reg0=e.vni, reg1=ORIGIN_GATEWAY, **came), actions, Ref("endpoint", e.id))
+
+
+def _routed(n: NetworkView, route: Route) -> Iterator[Flow]:
+    """To another network: both keep the connection when they track theirs, since each sees the replies by its own zone."""
+    origin = Ref("router", route.router)
+    across: tuple[Action, ...] = (DecTtl(), Set("eth_src", GATEWAY_MAC), Set(REG_NETWORK, route.vni))
+    if route.zone:
+        across += (Ct(route.zone, table=Table.NEIGHBOUR),)
+    elif n.zone:
+        across += (CtClear(), Goto(Table.NEIGHBOUR))
+    else:
+        across += (Goto(Table.NEIGHBOUR),)
+    for prefix in map(ip_network, route.ranges):
+        eth_type = IPV4 if prefix.version == 4 else IPV6
+        there = _leaving(n, eth_type, "dst", str(prefix))
+        yield Flow(Table.ROUTE, ACROSS, there, across, origin)
+        for state, related, keep in conntrack.kept(n.zone) if n.zone else ():
+            yield Flow(Table.ROUTE, ACROSS + 1, match(**state, reg3=related) + there, (keep, *across), origin)
 
 
 def _leaving(n: NetworkView, eth_type: int, end: str = "", prefix: str = "") -> Match:
@@ -86,11 +117,10 @@ def _masked(network: object) -> tuple[str, str]:
 
 
 def _pings(n: NetworkView, gateway: Gateway) -> Iterator[tuple[Match, tuple[Action, ...]]]:
-    if gateway.ipv4 is not None:
-        yield _ping(n, gateway.ipv4.ip), _pong(gateway.ipv4)
-    if gateway.ipv6 is not None:
-        yield _ping(n, gateway.ipv6.ip), _pong(gateway.ipv6)
-        yield _ping(n, link_local(GATEWAY_MAC)), _pong(IPv6Interface(link_local(GATEWAY_MAC)))
+    own = [address.ip for address in (gateway.ipv4, gateway.ipv6) if address is not None]
+    own += [link_local(GATEWAY_MAC)] if gateway.ipv6 is not None else []
+    for address in (*own, *(ip_address(there) for route in n.routes for there in route.gateways)):
+        yield _ping(n, address), _pong(address)
 
 
 def _ping(n: NetworkView, address: IPv4Address | IPv6Address) -> Match:
@@ -100,13 +130,13 @@ def _ping(n: NetworkView, address: IPv4Address | IPv6Address) -> Match:
     return asked + match(eth_type=IPV6, ip_proto=ICMPV6, ipv6_dst=str(address), icmpv6_type=ECHO6)
 
 
-def _pong(gateway: IPv4Interface | IPv6Interface) -> tuple[Action, ...]:
-    version, kind, reply = (4, "icmpv4_type", ECHO_REPLY) if gateway.version == 4 else (6, "icmpv6_type", ECHO6_REPLY)
+def _pong(address: IPv4Address | IPv6Address) -> tuple[Action, ...]:
+    version, kind, reply = (4, "icmpv4_type", ECHO_REPLY) if address.version == 4 else (6, "icmpv6_type", ECHO6_REPLY)
     return (
         Move("eth_src", "eth_dst"),
         Set("eth_src", GATEWAY_MAC),
         Move(f"ipv{version}_src", f"ipv{version}_dst"),
-        Set(f"ipv{version}_src", str(gateway.ip)),
+        Set(f"ipv{version}_src", str(address)),
         Set(kind, reply),
         Set("nw_ttl", 64),
         Set(REG_ORIGIN, ORIGIN_ANSWER),

@@ -86,6 +86,28 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("db-1", "blue", "h1", 2, 2, v6=False),
         worlds.endpoint("db-2", "blue", "h2", 3, 2, v6=False),
     ],
+    # a router between two networks, each with one member on another host
+    "joined": [
+        *HOSTS,
+        worlds.network("amber", 7, v6=False, mode="nat"),
+        worlds.network("green", 9, v6=False, mode="nat"),
+        worlds.endpoint("web-1", "amber", "h1", 2, 1, v6=False),
+        worlds.endpoint("api-2", "green", "h2", 2, 1, v6=False),
+        worlds.router("core", "amber", "green"),
+    ],
+    # connections are tracked: core leads from amber to green and back; web may ask api, which may answer. h2 has no member of green, h3 none of amber
+    "routed": [
+        *HOSTS,
+        worlds.acl("ask", [{"to": {"network": "green"}, "proto": "tcp", "tcp_dst": 80, "allow_related": True}]),
+        worlds.acl("quiet", [{"proto": "icmp", "actions": {"allow": 1}}]),
+        worlds.network("amber", 7, mode="nat", default=("ask",)),
+        worlds.network("green", 9, mode="routed", default=("quiet",)),
+        worlds.endpoint("web-1", "amber", "h1", 2, 1),
+        worlds.endpoint("api-1", "green", "h1", 2, 2),
+        worlds.endpoint("web-2", "amber", "h2", 3, 1),
+        worlds.endpoint("api-3", "green", "h3", 3, 1),
+        worlds.router("core", "amber", "green"),
+    ],
     # all that web-1 and web-2 send and receive by TCP port 80 goes to the analyser of h3, cut and tagged; amber to a collector
     "mirrored": [
         *HOSTS,

@@ -15,7 +15,7 @@ from tests.unit import worlds
 
 Change = tuple[str, str | None]
 TUNNEL = 65279
-PLUGGED = {f"e{i}": i + 1 for i in range(4)}
+PLUGGED = {f"e{i}": i + 1 for i in (0, 1, 2, 3, 6)}
 BEGINNING: tuple[Change, ...] = (
     *worlds.BEGINNING,
     worlds.network("blue", 65_542, default=("web",), mode="nat"),  # wants amber's conntrack zone
@@ -23,6 +23,15 @@ BEGINNING: tuple[Change, ...] = (
     worlds.endpoint("e2", "amber", "h1", 4, 3, acls=("blue:web", "amber:base")),
     worlds.mirror("all", [{"network": "blue"}, {"network": "amber", "label": "web"}], {"network": "amber", "endpoint": "e2"}),
     worlds.endpoint("e4", "blue", "h2", 6, 5, labels={"role": "db"}),
+    # amber to green to teal: whether teal tracks connections towards green hangs on amber's ACLs
+    worlds.network("amber", 7, mode="nat"),
+    worlds.network("green", 9, mode="routed"),
+    worlds.network("teal", 10, mode="nat"),
+    worlds.endpoint("e3", "green", "h1", 5, 4),
+    worlds.endpoint("e5", "green", "h3", 7, 6),
+    worlds.endpoint("e6", "teal", "h1", 8, 7),
+    worlds.router("core", "green", "amber"),
+    worlds.router("edge", "green", "teal"),
 )
 
 written = st.one_of(
@@ -35,6 +44,7 @@ written = st.one_of(
     worlds.meters | worlds.tenants,
     worlds.malformed,
     worlds.mirrors,
+    worlds.routers,
 )
 deleted = st.sampled_from(sorted({key for key, _ in BEGINNING})).map(lambda key: (key, None))
 changes = st.lists(st.lists(written | written | deleted, min_size=1, max_size=3) | worlds.quarrels | worlds.ports, max_size=8)

@@ -24,6 +24,10 @@ STATE = snapshot(
             worlds.endpoint("shop", "amber", "h1", 2, 1, v6=False, acls=("web",), labels={"web": ""}),
             worlds.endpoint("data", "amber", "h1", 3, 2, v6=False, labels={"role": "db"}),
             worlds.endpoint("other", "amber", "h1", 4, 3, v6=False),
+            worlds.network("green", 9, v6=False, mode="routed"),
+            worlds.network("teal", 10, v6=False, mode="nat", out=("closed",)),
+            worlds.endpoint("far", "green", "h1", 5, 4, v6=False),
+            worlds.endpoint("deep", "teal", "h1", 6, 5, v6=False),
         ),
         1,
     )
@@ -46,10 +50,12 @@ def changed(**sections: Any) -> list[Pair]:
          [Pair("shop", "other", ("tcp 5432",), ())]),
         ({"endpoints": [{"id": "data", "network": "amber", "host": "h1", "acls": ["nowhere"]}]},
          [Pair("data", "shop", (), ("icmp",)), Pair("data", "other", (), ("icmp",))]),
+        ({"routers": [{"name": "core", "networks": ["green", "teal"]}]},
+         [Pair("far", "deep", ("icmp",), ()), Pair("deep", "far", ("icmp", "tcp 5432", "tcp (others)", "udp (others)"), ())]),
         ({"acls": {"web": WEB}}, []),
         ({"networks": [{"name": "fresh", "ip_range": "10.9.0.0/24"}]}, []),
     ],
-    ids=range(6),
+    ids=range(7),
 )  # fmt: skip
 def test_pairs(sections: dict[str, Any], pairs: list[Pair]) -> None:
     assert set(changed(**sections)) == set(pairs)

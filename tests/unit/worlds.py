@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from specs import keys
 
 HOSTS = ("h1", "h2", "h3")
-NETWORKS = ("amber", "blue")
+NETWORKS = ("amber", "blue", "amber", "blue", "green", "teal")  # the first two are met more often
 ACLS = ("base", "web", "db")
 METERS = ("slow", "slower")
-ENDPOINTS = tuple(f"e{i}" for i in range(6))
+ENDPOINTS = tuple(f"e{i}" for i in range(7))
 
 
 def host(name: str, vtep: str, acls: tuple[str, ...] = ()) -> tuple[str, str]:
@@ -47,6 +47,16 @@ def mirror(
     return keys.mirror(name), json.dumps(data | {"vni": vni})
 
 
+def router(name: str, *networks: str) -> tuple[str, str]:
+    """A store entry."""
+    return keys.router(name), json.dumps({"name": name, "networks": networks})
+
+
+def subnet(network: str) -> int:
+    """Green and teal have addresses of their own, all others have the same."""
+    return {"green": 1, "teal": 2}.get(network, 0)
+
+
 def tenant(acls: tuple[str, ...]) -> tuple[str, str]:
     """A store entry."""
     return keys.tenant("default"), json.dumps({"name": "default", "acls": acls})
@@ -67,9 +77,9 @@ def network(
     data: dict[str, Any] = {"id": name, "name": name, "vxlan_vni": vni, "default_acl": default, "vlan_out_acl": out}
     data |= {"vlan_transparent": transparent, "mode": mode if v4 or v6 else "flat", "nat_acl": nat}
     if v4:
-        data |= {"ip_range": "10.0.0.0/24", "gateway": "10.0.0.1/24"}
+        data |= {"ip_range": f"10.{subnet(name)}.0.0/24", "gateway": f"10.{subnet(name)}.0.1/24"}
     if v6:
-        data |= {"ipv6_range": "fd00::/64", "ipv6_gateway": "fd00::1/64"}
+        data |= {"ipv6_range": f"fd00:{subnet(name)}::/64", "ipv6_gateway": f"fd00:{subnet(name)}::1/64"}
     return keys.network(name), json.dumps(data)
 
 
@@ -99,9 +109,9 @@ def endpoint(
         "publish": publish or [],
     }
     if v4:
-        data["ipv4_address"] = f"10.0.0.{number}"
+        data["ipv4_address"] = f"10.{subnet(net)}.0.{number}"
     if v6:
-        data["ipv6_address"] = f"fd00::{number:x}"
+        data["ipv6_address"] = f"fd00:{subnet(net)}::{number:x}"
     return keys.endpoint(net, name), json.dumps(data)
 
 
@@ -163,11 +173,18 @@ mirrors = st.builds(
     st.sampled_from((None, 128)),
     st.sampled_from((4000, 4001)),
 )  # fmt: skip
+routers = st.builds(
+    lambda name, networks: router(name, *networks),
+    st.sampled_from(("core", "edge")),
+    st.sampled_from(
+        (("amber", "green"), ("blue", "green"), ("green", "teal"), ("amber", "blue", "green"), ("teal", "nowhere", "blue"))
+    ),
+)
 hosts = st.builds(host, st.sampled_from(HOSTS), st.sampled_from(("198.18.0.11", "198.18.0.12", "198.18.0.13")), lists)
 networks = st.builds(
     network,
     st.sampled_from(NETWORKS),
-    st.sampled_from((7, 8, 65_542, 7 ^ 1 << 23)),
+    st.sampled_from((7, 8, 9, 10, 65_542, 7 ^ 1 << 23)),
     mostly,
     mostly,
     lists,
@@ -181,8 +198,8 @@ endpoints = st.builds(
     st.sampled_from(ENDPOINTS),
     st.sampled_from(NETWORKS),
     st.sampled_from(HOSTS),
-    st.integers(2, 7),
-    st.integers(1, 6),
+    st.integers(2, 8),
+    st.integers(1, 7),
     mostly,
     mostly,
     mostly,
@@ -235,4 +252,6 @@ quarrels = st.permutations(ENDPOINTS).map(
         endpoint(names[2], "amber", "h1", 3, 2),
     ]
 )
-writes = st.one_of(endpoints, endpoints, endpoints, riders, acls, acls, networks, hosts, meters | tenants, malformed, mirrors)
+writes = st.one_of(
+    endpoints, endpoints, endpoints, riders, acls, acls, networks, hosts, meters | tenants, malformed, mirrors | routers
+)

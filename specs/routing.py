@@ -1,0 +1,38 @@
+"""What routers join, kept up to date change by change. Part of specs/index.py; `specs.settle.joined` says what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from specs.records import Network
+from specs.settle import Joined, joined, routers_in_order
+from specs.snapshot import Snapshot
+
+
+@dataclass(slots=True)
+class Routing:
+    """`to`: which networks each is routed to; `problems` of routers, by name."""
+
+    to: Joined = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    _shown: dict[str, tuple[bool, bool]] = field(default_factory=dict)
+
+    def settle(self, snapshot: Snapshot, networks: Mapping[str, Network]) -> set[str]:
+        """Look at all routers, which are few; returns the networks that are routed to others than before."""
+        before = self.to
+        self.to, misfits = joined(routers_in_order(snapshot), networks)
+        self.problems = {name: misfit.reason for name, misfit in misfits.items()}
+        return {n for n in {*before, *self.to} if before.get(n) != self.to.get(n)}
+
+    def beyond(self, network_id: str) -> set[str]:
+        """The networks that one is routed to, and those that they are routed to: who tracks connections hangs on both."""
+        to = self.to.get(network_id, {})
+        return set(to).union(*(self.to[n] for n in to))
+
+    def show(self, network_id: str, local: bool, stateful: bool) -> set[str]:
+        """A network has endpoints here, and ACLs that track connections, or not; returns the networks that this changes."""
+        if self._shown.get(network_id, (False, False)) == (local, stateful):
+            return set()
+        self._shown[network_id] = local, stateful
+        return self.beyond(network_id)

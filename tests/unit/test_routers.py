@@ -1,0 +1,113 @@
+"""Routers: what they join, what they cannot, and what a packet between two networks meets on its way."""
+
+from __future__ import annotations
+
+import pytest
+
+from specs.document import diff, export, parse
+from specs.errors import Invalid
+from specs.settle import joined, routers_in_order
+from specs.snapshot import Snapshot, snapshot
+from specs.view import View, view
+from tests.unit import worlds
+
+BLUE, GREEN = worlds.network("blue", 8, v6=False, mode="nat"), worlds.network("green", 9, v6=False, mode="routed")
+AMBER, TEAL = worlds.network("amber", 7, v6=False, mode="nat"), worlds.network("teal", 10, v6=False, mode="nat")
+FLAT = worlds.network("wire", 11, v6=False)
+HOSTS = [worlds.host(f"h{i}", f"198.18.0.1{i}") for i in (1, 2, 3)]
+
+
+def state(*entries: tuple[str, str]) -> Snapshot:
+    return snapshot((key, value, born) for born, (key, value) in enumerate((*HOSTS, AMBER, BLUE, GREEN, TEAL, FLAT, *entries), 1))
+
+
+def pairs(*entries: tuple[str, str]) -> tuple[set[str], dict[str, str]]:
+    there = state(*entries)
+    to, misfits = joined(routers_in_order(there), there.networks)
+    return {"-".join(sorted((a, b))) for a in to for b in to[a]}, {name: misfit.reason for name, misfit in misfits.items()}
+
+
+def test_every_network_of_a_router_is_led_to_every_other() -> None:
+    assert pairs(worlds.router("r", "amber", "green", "teal")) == ({"amber-green", "amber-teal", "green-teal"}, {})
+    assert pairs(worlds.router("r", "amber", "green"), worlds.router("s", "green", "teal")) == ({"amber-green", "green-teal"}, {})
+
+
+@pytest.mark.parametrize(
+    ("routers", "left", "reason"),
+    [
+        ([("r", "amber", "blue", "green")], {"amber-green"}, "r: the range of network blue overlaps that of amber"),
+        ([("r", "amber", "wire", "green")], {"amber-green"}, "r: network wire is flat: it has no gateway (mode nat or routed has one)"),
+        ([("r", "nowhere", "amber", "green")], {"amber-green"}, "r: network nowhere does not exist"),
+        (
+            [("r", "amber", "green"), ("s", "green", "blue", "teal")],
+            {"amber-green", "green-teal"},
+            "s: the range of network blue overlaps that of amber, which green is routed to",
+        ),
+        (
+            [("r", "amber", "green"), ("s", "blue", "green")],
+            {"amber-green"},
+            "s: the range of network blue overlaps that of amber, which green is routed to",
+        ),
+    ],
+    ids=range(5),
+)  # fmt: skip
+def test_what_would_give_an_address_two_ways_is_left_out(routers: list[tuple[str, ...]], left: set[str], reason: str) -> None:
+    found, problems = pairs(*(worlds.router(*router) for router in routers))
+    assert found == left
+    assert [f"{name}: {text}" for name, text in problems.items()] == [reason]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("routers: [{name: r, networks: [amber]}]", "routers[0].networks"),
+        ("routers: [{name: r, networks: [amber, amber]}]", "routers[0].networks"),
+        ("routers: [{name: r, networks: [amber, nowhere]}]", "routers[0].networks[1]: 'nowhere': .*does not exist"),
+        ("routers: [{name: r, networks: [green, wire]}]", r"routers\[0\].networks\[1\]: 'wire': .*is flat"),
+        ("routers: [{name: r, networks: [amber, green, blue]}]", r"routers\[0\].networks\[2\]: 'blue': .*overlaps that of amber"),
+        (
+            "networks: [{name: new, ip_range: 10.1.0.0/16, mode: nat}]\nrouters: [{name: r, networks: [green, new]}]",
+            r"routers\[0\].networks\[1\]: 'new': .*overlaps that of green",
+        ),
+        (
+            "routers: [{name: r, networks: [amber, green]}, {name: s, networks: [blue, green]}]",
+            r"routers\[1\].networks\[1\]: 'green': .*overlaps that of amber",
+        ),
+    ],
+    ids=range(7),
+)  # fmt: skip
+def test_a_document_is_refused_with_the_path(text: str, told: str) -> None:
+    with pytest.raises(Invalid, match=told if "\\" in told else None) as error:
+        diff(parse(text), state())
+    assert "networks" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_document_goes_out_and_in_again() -> None:
+    there = state(worlds.router("core", "amber", "green"))
+    assert "routers:\n- name: core\n" in export(there) or "routers:\n- {name: core" in export(there)
+    assert diff(parse(export(there)), there, prune=True) == ()
+    (change,) = diff(parse("routers: []"), there, prune=True)
+    assert (change.action, change.kind, change.name) == ("delete", "router", "core")
+    # a network that the document makes now, and one that takes the place of another
+    text = "networks: [{name: new, ip_range: 10.7.0.0/16, mode: nat}]\nrouters: [{name: core, networks: [new, blue]}]"
+    assert [(c.action, c.kind) for c in diff(parse(text), there)] == [("create", "network"), ("update", "router")]
+
+
+def seen(host: str, *entries: tuple[str, str]) -> View:
+    there = state(*entries)
+    return view(there, host, {e.id: e.ofport for e in there.endpoints.values() if e.host == host}, 65279, 65278)
+
+
+def test_a_host_holds_what_its_networks_are_routed_to_and_no_more() -> None:
+    entries = (
+        worlds.endpoint("a1", "amber", "h1", 2, 1, v6=False),
+        worlds.endpoint("g2", "green", "h2", 2, 1, v6=False),
+        worlds.endpoint("t3", "teal", "h3", 2, 1, v6=False),
+        worlds.router("r", "amber", "green"),
+        worlds.router("s", "green", "teal"),
+    )
+    wanted = {"h1": {"a1", "g2"}, "h2": {"a1", "g2", "t3"}, "h3": {"g2", "t3"}}
+    assert {host: {e.id for e in seen(host, *entries).endpoints} for host in wanted} == wanted
+    assert {e.id for e in seen("h1", *entries).endpoints if e.distant} == {"g2"}
+    assert {e.id for e in seen("h1", *entries[:3]).endpoints} == {"a1"}
