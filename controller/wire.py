@@ -280,6 +280,13 @@ def meter_config_request(datapath: object) -> object:
     return parser.OFPMeterConfigStatsRequest(datapath, 0, ofp.OFPM_ALL)
 
 
+def packet_out(port: int, frame: bytes) -> bytes:
+    """OFPT_PACKET_OUT: a frame of the controller's own out of a port."""
+    actions = _action(Output(port))
+    body = struct.pack("!IIH6x", ofp.OFP_NO_BUFFER, ofp.OFPP_CONTROLLER, len(actions)) + actions + frame
+    return _HEADER.pack(VERSION, ofp.OFPT_PACKET_OUT, 8 + len(body), 0) + body
+
+
 def _bundle_control(kind: int, xid: int) -> bytes:
     return _BUNDLE_CTRL.pack(VERSION, ofp.OFPT_BUNDLE_CONTROL, 16, xid, BUNDLE_ID, kind, BUNDLE_FLAGS)
 

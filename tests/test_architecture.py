@@ -43,6 +43,7 @@ PURE = (
     "controller/features/",
     "controller/compile.py",
     "controller/events.py",
+    "controller/expired.py",
     "controller/glimpse.py",
     "controller/polled.py",
     "controller/reconcile.py",

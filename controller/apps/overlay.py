@@ -36,12 +36,14 @@ from controller.events import (
     StoreChanged,
     StoreRead,
 )
+from controller.expired import time_exceeded
 from controller.glimpse import Limiter, describe
 from controller.metrics import Own
 from controller.reconcile import Phase, Reconciler
 from ovsdb.client import Ovsdb
 from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, Port, interface_ports, mirror_ports, present
 from pipeline.flow import Flow
+from pipeline.tables import Table
 from specs.errors import WarrenError
 from specs.settings import LOG_FORMAT, settings
 
@@ -67,7 +69,7 @@ class Overlay(app_manager.RyuApp):
         self.ovsdb_changed = hub.Event()
         self.feed_out: Any = None
         self.last_status: dict[str, Any] = {}
-        self.limiter = Limiter()
+        self.limiter, self.tellers = Limiter(), Limiter()
         self.more: tuple[Port, ...] = ()  # ports beside those of every bridge, as they were asked for last
         self.metrics = Own(self._figures)
         self.arrived: deque[tuple[int, float]] = deque()  # revisions on their way to the switch, and when etcd told them
@@ -277,9 +279,23 @@ class Overlay(app_manager.RyuApp):
             self.metrics.packet_ins.labels(*labels).inc()
             flow = self.reconciler.flows.get(event.msg.cookie)
             logged = flow is not None and flow.origin.kind == "acl"
-            self.metrics.packet_kinds.labels(*labels, "acl" if logged else "other").inc()
+            expired = flow is not None and flow.table is Table.ROUTE
+            self.metrics.packet_kinds.labels(*labels, "acl" if logged else "ttl" if expired else "other").inc()
             if flow is not None and logged:
                 self._hit(flow, event)
+            elif flow is not None and expired:
+                self._expired(flow, event.msg)
+
+    def _expired(self, flow: Flow, message: Any) -> None:
+        """The time to live of a packet to a gateway is up: its sender is told, some times a second."""
+        frame, port = bytes(message.data), message.match["in_port"]
+        network = self.reconciler.index.networks.get(flow.origin.name)
+        if network is None or network.gateway is None or self.tellers.pass_(str(port), time.monotonic()) is None:
+            return
+        teller = network.gateway.ipv4 if frame[12:14] == b"\x08\x00" else network.gateway.ipv6
+        answer = time_exceeded(frame, teller.ip) if teller is not None else None
+        if answer is not None:
+            message.datapath.send(wire.packet_out(port, answer))
 
     def _hit(self, flow: Flow, event: Any) -> None:
         left_out = self.limiter.pass_(flow.origin.name, time.monotonic())

@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from controller.features import conntrack
 from controller.features.spoof import ICMPV6, IPV4, IPV6
-from pipeline.flow import Action, Ct, CtClear, DecTtl, Flow, Goto, Match, Move, Ref, Set, Value, match
+from pipeline.flow import Action, Ct, CtClear, DecTtl, Flow, Goto, Match, Move, Ref, Set, ToController, Value, match
 from pipeline.tables import ORIGIN_ANSWER, ORIGIN_GATEWAY, ORIGIN_LOCAL, REG_NETWORK, REG_ORIGIN, REG_OUTPUT, Table, at
 from specs.gateway import GATEWAY_MAC, HOST_MAC, Gateway
 from specs.records import link_local
@@ -23,7 +23,7 @@ from specs.view import EndpointView, NetworkView
 
 ICMP, ECHO, ECHO_REPLY = 1, 8, 0  # RFC 792
 ECHO6, ECHO6_REPLY = 128, 129  # RFC 4443
-PING, REFUSE, ACROSS, DELIVER, LEAVE = 120, 110, 105, 100, 90
+PING, REFUSE, EXPIRED, ACROSS, DELIVER, LEAVE = 120, 110, 108, 105, 100, 90
 UNTAGGED = 0
 LINK_ONLY = {
     IPV4: ("169.254.0.0/16", "224.0.0.0/4"),
@@ -40,6 +40,10 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         yield Flow(Table.ROUTE, PING, pinged, answer, origin)
     for route in n.routes:
         yield from _routed(n, route)
+    for eth_type, address, shown in ((IPV4, n.gateway.ipv4, 576), (IPV6, n.gateway.ipv6, 1280)):
+        if address is not None:  # the controller tells the sender (controller/expired.py)
+            expired = _leaving(n, eth_type) + match(nw_ttl=1)
+            yield Flow(Table.ROUTE, EXPIRED, expired, (ToController(shown),), origin)
     if n.gateway.uplink is None:
         return
     for prefix in map(ip_network, n.ranges):

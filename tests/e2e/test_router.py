@@ -98,6 +98,14 @@ def test_the_other_gateway_answers_pings_and_an_address_of_nobody_does_not(route
     assert not routed.world.reaches("l2", "10.21.0.99", count=1)
 
 
+@pytest.mark.parametrize("target", ["r1", "r3"])
+def test_the_gateway_tells_when_the_time_to_live_is_up(routed: Routed, target: str) -> None:
+    for address, gateway in ((routed.v4[target], "10.20.0.1"), (routed.v6[target], "fd20::1")):
+        told = routed.world.inside("l2", "ping", "-c1", "-W2", "-t1", address).stdout
+        assert re.search(rf"From {gateway}.*(Time to live exceeded|Hop limit)", told), told
+    assert routed.world.reaches("l2", "10.20.0.1")  # the gateway itself is no hop further
+
+
 @pytest.mark.parametrize("source", ["l1", "l2"])
 @pytest.mark.parametrize("target", ["r1", "r3"])
 def test_policy_of_both_ends_holds_and_replies_come_back(routed: Routed, source: str, target: str) -> None:

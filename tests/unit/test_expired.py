@@ -1,0 +1,74 @@
+"""The ICMP error of a gateway, taken apart by Ryu's own packet library, which shares nothing with it."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ryu.lib.packet import ethernet, icmp, icmpv6, ipv4, ipv6, packet, udp
+
+from controller.expired import time_exceeded
+
+HERE, GATEWAY_MAC = "02:57:0a:00:00:02", "02:57:00:00:00:01"
+GATEWAY4, GATEWAY6 = ip_address("10.0.0.1"), ip_address("fd00::1")
+
+
+def frame(*layers: Any, eth_type: int = 0x0800) -> bytes:
+    made = packet.Packet()
+    for layer in (ethernet.ethernet(GATEWAY_MAC, HERE, eth_type), *layers):
+        made.add_protocol(layer)
+    made.serialize()
+    return bytes(made.data)
+
+
+IN4 = {"src": "10.0.0.2", "dst": "10.1.0.2", "ttl": 1}
+IN6 = {"src": "fd00::2", "dst": "fd00:1::2", "hop_limit": 1}
+
+
+def test_the_sender_is_told_with_the_packet_inside() -> None:
+    sent = frame(ipv4.ipv4(proto=17, **IN4), udp.udp(1234, 33434), b"x" * 600)
+    told = packet.Packet(time_exceeded(sent[:576], GATEWAY4))
+    link, network, error = told.protocols[:3]
+    assert (link.src, link.dst, network.src, network.dst) == (GATEWAY_MAC, HERE, "10.0.0.1", "10.0.0.2")
+    assert (error.type, error.code, network.total_length) == (11, 0, 576)
+    assert error.data.data == sent[14 : 14 + 548]
+    checked = packet.Packet(told.data)
+    csums = checked.protocols[1].csum, checked.protocols[2].csum
+    again = frame(network, icmp.icmp(11, 0, 0, error.data))
+    assert (packet.Packet(again).protocols[1].csum, packet.Packet(again).protocols[2].csum) == csums
+
+
+def test_the_sender_is_told_over_ipv6() -> None:
+    sent = frame(ipv6.ipv6(nxt=17, **IN6), udp.udp(1234, 33434), b"y" * 2000, eth_type=0x86DD)
+    told = packet.Packet(time_exceeded(sent[:1280], GATEWAY6))
+    link, network, error = told.protocols[:3]
+    assert (link.src, link.dst, network.src, network.dst) == (GATEWAY_MAC, HERE, "fd00::1", "fd00::2")
+    assert (error.type_, error.code, network.payload_length) == (3, 0, 1240)
+    again = packet.Packet(frame(network, icmpv6.icmpv6(3, 0, 0, error.data), eth_type=0x86DD))
+    assert again.protocols[2].csum == error.csum
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        (ipv4.ipv4(proto=1, **IN4), icmp.icmp(3, 1, 0, icmp.dest_unreach(data=b"z" * 28))),
+        (ipv4.ipv4(proto=1, **IN4), icmp.icmp(11, 0, 0, icmp.TimeExceeded(data=b"z" * 28))),
+        (ipv4.ipv4(proto=17, offset=100, **IN4), b"later fragment"),
+    ],
+    ids=("unreachable", "time exceeded", "fragment"),
+)
+def test_no_error_about_an_error_or_a_later_fragment(layers: tuple[Any, ...]) -> None:
+    assert time_exceeded(frame(*layers), GATEWAY4) is None
+
+
+def test_no_error_about_an_error_over_ipv6() -> None:
+    error = icmpv6.icmpv6(1, 0, 0, b"z" * 48)
+    assert time_exceeded(frame(ipv6.ipv6(nxt=58, **IN6), error, eth_type=0x86DD), GATEWAY6) is None
+
+
+@given(st.binary(max_size=100), st.sampled_from((GATEWAY4, GATEWAY6)), st.sampled_from((b"\x08\x00\x45", b"\x86\xdd\x60")))
+def test_any_bytes_at_all(data: bytes, gateway: Any, start: bytes) -> None:
+    time_exceeded(bytes(12) + start + data, gateway)
