@@ -14,7 +14,14 @@ from specs.snapshot import Snapshot
 
 Wrote = Callable[[str, str | None, int], None]
 _ALLOCATED = ("name", "host", "ofport", "mac_address", "ipv4_address", "ipv6_address", "network_id")
-_NAMED = {"acl": keys.acl, "meter": keys.meter, "tenant": keys.tenant, "mirror": keys.mirror, "router": keys.router}
+_NAMED = {
+    "acl": keys.acl,
+    "meter": keys.meter,
+    "tenant": keys.tenant,
+    "mirror": keys.mirror,
+    "router": keys.router,
+    "service": keys.service,
+}
 
 
 class NotApplied(WarrenError):
@@ -73,8 +80,8 @@ class _Work:
     acl_create = acl_update = meter_create = meter_update = tenant_create = tenant_update = mirror_create = mirror_update = (
         named_put
     )
-    router_create = router_update = named_put
-    acl_delete = meter_delete = tenant_delete = mirror_delete = router_delete = named_delete
+    router_create = router_update = service_create = service_update = named_put
+    acl_delete = meter_delete = tenant_delete = mirror_delete = router_delete = service_delete = named_delete
 
     def network_create(self, change: Change) -> None:
         network, revision = self._specs.create_network(_said(change.stated))

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from ovsdb.rows import UPLINK_PORT
 from specs.gateway import TRANSIT4, TRANSIT6, gateway_of
-from specs.settle import order, valid_networks, zones
+from specs.settle import order, served, valid_networks, zones
 from specs.snapshot import Snapshot
 from specs.view import claims, endpoint_mtu
 
@@ -70,6 +70,14 @@ def outside(state: Snapshot, host: str) -> Outside:
                 fits = way.host_ip is None or (transit is not None and way.host_ip.version == transit.version)
                 if address is not None and transit is not None and fits:
                     published += [Published(way.proto, port, way.host_ip, transit) for port, _ in way.pairs]
+    for network_id, services in served(state, networks)[0].items():
+        gateway = gateway_of(networks[network_id], zone[network_id], None, 0)
+        if network_id not in used or gateway is None:
+            continue
+        for service in services:
+            if (f"published on {host}", f"{service.proto} port {service.host_port}") not in taken:
+                transits = (t for t in (gateway.transit4, gateway.transit6) if t is not None)
+                published += [Published(service.proto, service.host_port, None, transit) for transit in transits]
     return Outside(tuple(sorted(versions)), tuple(sorted(routes)), mtu, tuple(sorted(published, key=repr)))
 
 

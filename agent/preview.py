@@ -18,6 +18,7 @@ from specs.mirrors import Mirror
 from specs.policy import PolicyKey
 from specs.records import Acl, Endpoint, Host, Meter, Network, Record, Tenant, decode
 from specs.routers import Router
+from specs.services import Service
 from specs.settle import Joined, joined, routers_in_order, valid_networks
 from specs.snapshot import Snapshot
 
@@ -32,6 +33,7 @@ KINDS: dict[str, type[Record]] = {
     "network": Network,
     "endpoint": Endpoint,
     "router": Router,
+    "service": Service,
 }
 
 Probe = tuple[str, int | None]

@@ -1,4 +1,4 @@
-"""Routers over HTTP."""
+"""Routers and services over HTTP."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from fastapi import FastAPI, Response
 from agent.service import Agent
 from agent.switch import read
 from specs import keys
+from specs.acl import Who
 from specs.errors import NotFound
+from specs.policy import network_of
+from specs.records import Endpoint
 from specs.routers import Router, RouterItem
+from specs.services import Service, ServiceItem, meant
+from specs.snapshot import Snapshot
+from specs.view import meant as means
 
 
 def routes(app: FastAPI, agent: Agent) -> None:
@@ -45,3 +51,39 @@ def routes(app: FastAPI, agent: Agent) -> None:
         """Delete a router: its networks are apart again."""
         agent.known.wrote(keys.router(name), None, agent.specs.delete_router(name))
         return Response(status_code=204)
+
+    @app.get("/services", tags=["Warren"])
+    def services() -> dict[str, Any]:
+        """All services, with their members."""
+        state = read(agent.specs.store)
+        return {"services": [_shown(service, state) for _, service in sorted(state.services.items())]}
+
+    @app.get("/services/{name}", tags=["Warren"])
+    def show_service(name: str) -> dict[str, Any]:
+        """One service, with its members."""
+        state = read(agent.specs.store)
+        if name not in state.services:
+            raise NotFound("service", name)
+        return {"service": _shown(state.services[name], state)}
+
+    @app.post("/services", status_code=201, tags=["Warren"])
+    def create_service(body: ServiceItem) -> dict[str, Any]:
+        """Create a service, or change one."""
+        service: Service
+        service, revision = agent.specs.put_service(body.model_dump(mode="json", exclude_none=True))
+        agent.known.wrote(keys.service(service.name), service.encode(), revision)
+        return {"service": service.data()}
+
+    @app.delete("/services/{name}", status_code=204, tags=["Warren"])
+    def delete_service(name: str) -> Response:
+        """Delete a service; its port leads nowhere."""
+        agent.known.wrote(keys.service(name), None, agent.specs.delete_service(name))
+        return Response(status_code=204)
+
+
+def _shown(service: Service, state: Snapshot) -> dict[str, Any]:
+    def members(network_id: str, who: Who) -> list[Endpoint]:
+        return [e for e in state.endpoints.values() if e.active and means(who, e, network_id, state.networks)]
+
+    found = meant(service, str(network_of(service.network, state.networks)), members)
+    return service.data() | {"members": [f"{e.name or e.id} on {e.host}" for e in found]}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import acl, endpoint, host, lab, mirror, network, operate, port, publish, router
+from cli import acl, endpoint, host, lab, mirror, network, operate, port, publish, router, service
 from cli.client import Failure, Where
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.add_typer(endpoint.app, name="endpoint")
 app.add_typer(host.app, name="host")
 app.add_typer(port.app, name="port")
 app.add_typer(publish.app, name="publish")
+app.add_typer(service.app, name="service")
 app.add_typer(router.app, name="router")
 app.add_typer(mirror.app, name="mirror")
 app.add_typer(acl.app, name="acl")

@@ -1,6 +1,6 @@
 """Intent to flows: a pure function of a host's view, whole or unit by unit.
 
-A unit is what can change alone: the base, one network, one endpoint, one policy. The flows of a view are the union of its units'.
+A unit is what can change alone: the base, one network, one endpoint, one policy, one service. The flows of a view are the union of its units'.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pipeline.flow import Ct, Flow, Goto, Group, Meter, Ref
 from pipeline.tables import OWNER, TABLES, Miss, after
 from specs.mirrors import Session
 from specs.policy import PolicyView
+from specs.services import ServiceView
 from specs.view import EndpointView, NetworkView, View
 
 FEATURES: dict[str, ModuleType] = {
@@ -28,8 +29,8 @@ def _having(unit: str) -> tuple[tuple[str, Callable], ...]:  # type: ignore[type
     return tuple((name, getattr(module, unit)) for name, module in FEATURES.items() if hasattr(module, unit))
 
 
-BASE_FEATURES, NETWORK_FEATURES, ENDPOINT_FEATURES, POLICY_FEATURES, SESSION_FEATURES = map(
-    _having, ("base", "network", "endpoint", "policy", "session")
+BASE_FEATURES, NETWORK_FEATURES, ENDPOINT_FEATURES, POLICY_FEATURES, SESSION_FEATURES, SERVICE_FEATURES = map(
+    _having, ("base", "network", "endpoint", "policy", "session", "service")
 )
 
 
@@ -69,6 +70,11 @@ def compile_session(session: Session, tunnel: int | None) -> Program:
     return _program((name, feature(session, tunnel)) for name, feature in SESSION_FEATURES)
 
 
+def compile_service(service: ServiceView, tunnel: int | None) -> Program:
+    """The flows and the groups of one service."""
+    return _program((name, feature(service, tunnel)) for name, feature in SERVICE_FEATURES)
+
+
 def compile_view(view: View) -> Program:
     """All flows and groups of a host, sorted: the full recompute."""
     units = [compile_base(view.tunnel_ofport)]
@@ -76,6 +82,7 @@ def compile_view(view: View) -> Program:
     units += [compile_endpoint(endpoint, view.tunnel_ofport) for endpoint in view.endpoints]
     units += [compile_policy(policy) for policy in view.policies]
     units += [compile_session(session, view.tunnel_ofport) for session in view.sessions]
+    units += [compile_service(service, view.tunnel_ofport) for service in view.services]
     flows = {flow.cookie: flow for unit in units for flow in unit.flows}
     groups = {group.group_id: group for unit in units for group in unit.groups}
     assert len(flows) == sum(len(unit.flows) for unit in units), "two units compiled the same flow"

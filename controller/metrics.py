@@ -137,7 +137,7 @@ class Own:
         self.connections = Counter("of_dp_connections", "Connections of the switch", D, registry=self.registry)
         self.disconnections = Counter("of_dp_disconnections", "Connections of the switch that ended", D, registry=self.registry)
         self.packet_kinds = Counter(
-            "warren_packet_ins", "Packets shown to the controller, by what asked for it: acl (a rule that logs), other",
+            "warren_packet_ins", "Packets shown to the controller, by what asked for it: acl (a rule that logs), ttl (time to live is up), other",
             (*D, "kind"), registry=self.registry,
         )  # fmt: skip
         self.packet_in_seconds = Histogram(

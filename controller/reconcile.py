@@ -14,7 +14,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from controller.compile import Program, compile_base, compile_endpoint, compile_network, compile_policy, compile_session
+from controller.compile import (
+    Program,
+    compile_base,
+    compile_endpoint,
+    compile_network,
+    compile_policy,
+    compile_service,
+    compile_session,
+)
 from controller.events import (
     AskReadBack,
     Audit,
@@ -208,6 +216,8 @@ class Reconciler:
         sessions_touched = {**delta.sessions, **self.index.sessions} if delta.tunnel else delta.sessions
         for name, session in sessions_touched.items():
             self._replace(("session", name), compile_session(session, tunnel) if session else None)
+        for name, service in delta.services.items():
+            self._replace(("service", name), compile_service(service, tunnel) if service else None)
         local = self.index.local_ids()
         self._to_report |= {e for e in endpoints_touched if e in local or e in self._was_local}
 

@@ -31,6 +31,7 @@ from pipeline.flow import (
     Match,
     Meter,
     Move,
+    MoveBits,
     Nat,
     Output,
     OutputReg,
@@ -130,15 +131,18 @@ def _ryu_action(action: Action) -> object:
             return parser.OFPActionOutput(ofp.OFPP_CONTROLLER, max_len)
         case DecTtl():
             return parser.OFPActionDecNwTtl()
-        case Ct(zone, table, commit, mark, nat):
-            inside = [] if nat is None else [_nat(nat)]
+        case Ct(zone, table, commit, mark, nat, label):
+            inside: list[object] = [] if nat is None else [_nat(nat)]
             inside += [] if mark is None else [parser.NXActionRegLoad2(dst="ct_mark", value=mark)]
+            inside += map(_ryu_action, label)
             onward = NO_RECIRCULATION if table is None else int(table)
             return parser.NXActionCT(
                 flags=int(commit), zone_src="", zone_ofs_nbits=zone, recirc_table=onward, alg=0, actions=inside
             )
         case CtClear():
             return parser.NXActionCTClear()
+        case MoveBits(source, start, target, at, bits):
+            return parser.NXActionRegMove(src_field=source, dst_field=target, n_bits=bits, src_ofs=start, dst_ofs=at)
         case Move(source, target):
             bits = _BITS[source]
             return parser.NXActionRegMove(src_field=source, dst_field=target, n_bits=bits)
@@ -235,10 +239,9 @@ def add_group(group: Group, xid: int = BUNDLE_XID) -> bytes:
     body = b""
     for bucket in group.buckets:
         actions = b"".join([_action(action) for action in bucket.actions])
-        body += struct.pack("!HHII4x", 16 + len(actions), 0, ofp.OFPP_ANY, ofp.OFPG_ANY) + actions
-    return _GROUP_MOD.pack(
-        VERSION, ofp.OFPT_GROUP_MOD, 16 + len(body), xid, ofp.OFPGC_ADD, ofp.OFPGT_ALL, 0, group.group_id
-    ) + body  # fmt: skip
+        body += struct.pack("!HHII4x", 16 + len(actions), int(group.select), ofp.OFPP_ANY, ofp.OFPG_ANY) + actions
+    kind = ofp.OFPGT_SELECT if group.select else ofp.OFPGT_ALL
+    return _GROUP_MOD.pack(VERSION, ofp.OFPT_GROUP_MOD, 16 + len(body), xid, ofp.OFPGC_ADD, kind, 0, group.group_id) + body
 
 
 def delete_group(group_id: int, xid: int = BUNDLE_XID) -> bytes:
@@ -280,11 +283,9 @@ def meter_config_request(datapath: object) -> object:
     return parser.OFPMeterConfigStatsRequest(datapath, 0, ofp.OFPM_ALL)
 
 
-def packet_out(port: int, frame: bytes) -> bytes:
-    """OFPT_PACKET_OUT: a frame of the controller's own out of a port."""
-    actions = _action(Output(port))
-    body = struct.pack("!IIH6x", ofp.OFP_NO_BUFFER, ofp.OFPP_CONTROLLER, len(actions)) + actions + frame
-    return _HEADER.pack(VERSION, ofp.OFPT_PACKET_OUT, 8 + len(body), 0) + body
+def packet_out(datapath: object, port: int, frame: bytes) -> object:
+    """A frame of the controller's own out of a port."""
+    return parser.OFPPacketOut(datapath, ofp.OFP_NO_BUFFER, ofp.OFPP_CONTROLLER, [parser.OFPActionOutput(port, 0)], frame)
 
 
 def _bundle_control(kind: int, xid: int) -> bytes:

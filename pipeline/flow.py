@@ -40,6 +40,16 @@ class Move(NamedTuple):
     target: str
 
 
+class MoveBits(NamedTuple):
+    """Copy `bits` bits of a field, from bit `start`, to another, from bit `at`."""
+
+    source: str
+    start: int
+    target: str
+    at: int
+    bits: int
+
+
 class Output(NamedTuple):
     """Send out of a port."""
 
@@ -100,13 +110,14 @@ class Nat(NamedTuple):
 
 class Ct(NamedTuple):
     """Track the connection in a zone. With `table` the packet goes on there, with its state known; `commit` keeps the
-    connection, with `mark` when that is set, translated by `nat` (ovs-actions(7), "ct")."""
+    connection, with `mark` when that is set and `label` in its label, translated by `nat` (ovs-actions(7), "ct")."""
 
     zone: int
     table: Table | None = None
     commit: bool = False
     mark: int | None = None
     nat: Nat | None = None
+    label: tuple[MoveBits, ...] = ()
 
 
 class CtClear(NamedTuple):
@@ -140,7 +151,7 @@ class Goto(NamedTuple):
 
 
 Action = (
-    Set | Move | Output | OutputTrunc | OutputReg | InPort | ToGroup | Resubmit | PushVlan | PopVlan | DecTtl | Ct | CtClear | UseMeter | Conjunction
+    Set | Move | MoveBits | Output | OutputTrunc | OutputReg | InPort | ToGroup | Resubmit | PushVlan | PopVlan | DecTtl | Ct | CtClear | UseMeter | Conjunction
     | ToController | Goto
 )  # fmt: skip
 Actions = tuple[Action, ...]
@@ -186,14 +197,16 @@ class Bucket(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of type `all`: every bucket gets its own copy of the packet. Its id is its content's digest."""
+    """A group of type `all`: every bucket gets its own copy of the packet; with `select` one bucket gets the packet. Its id is its
+    content's digest."""
 
     buckets: tuple[Bucket, ...]
     origin: Ref
+    select: bool = False
     group_id: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        number = _digest48((self.buckets, self.origin))
+        number = _digest48((self.buckets, self.origin, "select") if self.select else (self.buckets, self.origin))
         object.__setattr__(self, "group_id", GROUP_FIRST + number % (GROUP_LAST - GROUP_FIRST + 1))
 
 

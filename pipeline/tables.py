@@ -111,6 +111,8 @@ METERS = METER_LAST - METER_FIRST + 1
 
 # Connection tracking: a zone per network (see specs/view.py), and one mark.
 MARK_RELATED = 1
+# The label of a connection that came in by another host's port: that host's VTEP, and above it how it came (ORIGIN_TUNNEL).
+LABEL_VTEP, LABEL_ORIGIN = 0, 32  # first bits of 32
 CT_NEW, CT_ESTABLISHED, CT_RELATED, CT_REPLY, CT_INVALID, CT_TRACKED = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 
 # Cookies: magic 8 bits, feature 8 bits, digest 48 bits.

@@ -20,6 +20,7 @@ from pipeline.flow import (
     InPort,
     Meter,
     Move,
+    MoveBits,
     Nat,
     Output,
     OutputReg,
@@ -40,7 +41,7 @@ IP_PROTOS = {(0x0800, 1): "icmp", (0x0800, 6): "tcp", (0x0800, 17): "udp", (0x08
 
 # ovs-ofctl's names, in the order in which it prints them; those of BEFORE stand before the protocol's name
 NAMES = {
-    "conj_id": "conj_id", "ct_state": "ct_state", "ct_mark": "ct_mark", "reg0": "reg0", "reg1": "reg1", "reg2": "reg2",
+    "conj_id": "conj_id", "ct_state": "ct_state", "ct_mark": "ct_mark", "ct_label": "ct_label", "reg0": "reg0", "reg1": "reg1", "reg2": "reg2",
     "reg3": "reg3", "reg4": "reg4", "tunnel_id": "tun_id",  "metadata": "metadata", "in_port": "in_port",
     "vlan_vid": "vlan_tci", "vlan_pcp": "dl_vlan_pcp", "eth_src": "dl_src", "eth_dst": "dl_dst", "eth_type": "dl_type",
     "ipv4_src": "nw_src", "ipv4_dst": "nw_dst", "ipv6_src": "ipv6_src", "ipv6_dst": "ipv6_dst", "ipv6_flabel": "ipv6_label", "arp_spa": "arp_spa",
@@ -51,10 +52,10 @@ NAMES = {
     "icmpv6_type": "icmp_type", "icmpv6_code": "icmp_code", "ipv6_nd_target": "nd_target", "ipv6_nd_sll": "nd_sll",
     "ipv6_nd_tll": "nd_tll",
 }  # fmt: skip
-BEFORE = ("conj_id", "ct_state", "ct_mark")
+BEFORE = ("conj_id", "ct_state", "ct_mark", "ct_label")
 ORDER = {name: position for position, name in enumerate(NAMES)}
 HEX = {"tunnel_id", "reg0", "reg1", "reg2", "reg3", "reg4", "metadata", "ct_mark", "ipv6_flabel"}
-MASKED_HEX = {"tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst"}
+MASKED_HEX = {"ct_label", "tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst"}
 CT_STATES = {0x01: "new", 0x02: "est", 0x04: "rel", 0x08: "rpl", 0x10: "inv", 0x20: "trk"}
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -67,9 +68,11 @@ SET_NAMES = {
 MOVE_NAMES = {
     "eth_src": "NXM_OF_ETH_SRC[]", "eth_dst": "NXM_OF_ETH_DST[]", "arp_sha": "NXM_NX_ARP_SHA[]",
     "arp_tha": "NXM_NX_ARP_THA[]", "arp_spa": "NXM_OF_ARP_SPA[]", "arp_tpa": "NXM_OF_ARP_TPA[]",
-    "ipv4_src": "NXM_OF_IP_SRC[]", "ipv4_dst": "NXM_OF_IP_DST[]",
+    "tun_ipv4_src": "NXM_NX_TUN_IPV4_SRC[]", "tun_ipv4_dst": "NXM_NX_TUN_IPV4_DST[]", "ct_label": "NXM_NX_CT_LABEL[]",
+    "reg1": "NXM_NX_REG1[]", "ipv4_src": "NXM_OF_IP_SRC[]", "ipv4_dst": "NXM_OF_IP_DST[]",
     "ipv6_nd_tll": "NXM_NX_ND_TLL[]", "ipv6_src": "NXM_NX_IPV6_SRC[]", "ipv6_dst": "NXM_NX_IPV6_DST[]",
 }  # fmt: skip
+WIDTHS = {"tun_ipv4_src": 32, "tun_ipv4_dst": 32, "reg1": 32, "ct_label": 128}
 
 
 def flow_text(flow: Flow, cookie: bool = True) -> str:
@@ -82,8 +85,9 @@ def flow_text(flow: Flow, cookie: bool = True) -> str:
 
 def group_text(group: Group) -> str:
     """One line for one group."""
-    buckets = "".join(f",bucket=actions={actions_text(bucket.actions)}" for bucket in group.buckets)
-    return f"group_id={group.group_id},type=all{buckets}"
+    weight = "weight:1," if group.select else ""
+    buckets = "".join(f",bucket={weight}actions={actions_text(bucket.actions)}" for bucket in group.buckets)
+    return f"group_id={group.group_id},type={'select' if group.select else 'all'}{buckets}"
 
 
 def meter_text(meter: Meter) -> str:
@@ -181,8 +185,20 @@ def _ct(action: Ct) -> str:
     words += [f"table={int(action.table)}"] if action.table is not None else []
     words += [f"zone={action.zone}"]
     words += [_nat(action.nat)] if action.nat is not None else []
-    words += [f"exec(set_field:{action.mark:#x}->ct_mark)"] if action.mark is not None else []
+    inside = [f"set_field:{action.mark:#x}->ct_mark"] if action.mark is not None else []
+    inside += map(_bits, action.label)
+    words += [f"exec({','.join(inside)})"] if inside else []
     return f"ct({','.join(words)})"
+
+
+def _bits(move: MoveBits) -> str:
+    ends = ((move.source, move.start), (move.target, move.at))
+    source, target = (f"{MOVE_NAMES[name].removesuffix('[]')}{_range(name, first, move.bits)}" for name, first in ends)
+    return f"move:{source}->{target}"
+
+
+def _range(name: str, first: int, bits: int) -> str:
+    return "[]" if bits == WIDTHS[name] else f"[{first}..{first + bits - 1}]"
 
 
 def _nat(nat: Nat) -> str:
@@ -195,6 +211,7 @@ def _nat(nat: Nat) -> str:
 
 _TEXT: dict[type[Action], Callable[..., str]] = {
     Set: _set,
+    MoveBits: _bits,
     Move: lambda a: f"move:{MOVE_NAMES[a.source]}->{MOVE_NAMES[a.target]}",
     Output: lambda a: f"output:{a.port}",
     OutputTrunc: lambda a: f"output(port={a.port},max_len={a.max_len})",

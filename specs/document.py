@@ -36,7 +36,8 @@ from specs.records import (
     Vlan,
 )
 from specs.routers import RouterItem
-from specs.settle import check_routers
+from specs.services import ServiceItem
+from specs.settle import check_ways
 from specs.snapshot import Snapshot
 from specs.wrong import invalid
 from specs.yamltext import line_of, load
@@ -132,6 +133,7 @@ SECTIONS: dict[str, type[Item]] = {
     "networks": NetworkItem,
     "endpoints": EndpointItem,
     "routers": RouterItem,
+    "services": ServiceItem,
 }
 
 
@@ -147,6 +149,7 @@ class Document:
     tenants: tuple[TenantItem, ...] | None = None
     mirrors: tuple[MirrorItem, ...] | None = None
     routers: tuple[RouterItem, ...] | None = None
+    services: tuple[ServiceItem, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +158,7 @@ class Change:
     `fields` tells old and new value of each field that differs; `path` leads to the item in the document."""
 
     action: str  # create, update, delete
-    kind: str  # acl, meter, tenant, mirror, host, network, endpoint, router
+    kind: str  # acl, meter, tenant, mirror, host, network, endpoint, router, service
     name: str
     id: str | None
     path: str
@@ -247,8 +250,8 @@ def _identities(item: Item, path: str) -> Iterator[tuple[str, ...]]:
 
 def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Change, ...]:
     """What to do so that the store says what the document says, in an order that works:
-    meters, ACLs, tenants, hosts, what goes (it frees names, numbers and addresses), networks, endpoints, routers, and last the
-    hosts, tenants, ACLs and meters that go.
+    meters, ACLs, tenants, hosts, what goes (it frees names, numbers and addresses), networks, endpoints, routers, services, and last
+    the hosts, tenants, ACLs and meters that go.
     Raises `Invalid` when the document refers to what neither it nor the store has."""
     hosts, networks, endpoints = document.hosts or (), document.networks or (), document.endpoints or ()
     host_changes = [_change("host", h.name, h.stated(), current.hosts.get(h.name), f"hosts[{i}]") for i, h in enumerate(hosts)]
@@ -281,16 +284,17 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
                 stated.pop("network")
         endpoint_changes.append(_change("endpoint", endpoint.name or str(endpoint.id), stated, found, path))
     changes = [*_named(document, current, "meter", "acl", "tenant", "mirror"), *host_changes]
-    changes += _pruned(document, current, "router") if prune else ()
+    changes += _pruned(document, current, "router", "service") if prune else ()
     if prune and document.endpoints is not None:
         gone = sorted(set(current.endpoints) - keep)
         changes += [_gone("endpoint", current.endpoints[e].name or e, e) for e in gone]
     if prune and document.networks is not None:
         kept = {n.id for n in networks} | {by_name[n.name].id for n in networks if n.name in by_name and not n.id}
         changes += [_gone("network", current.networks[n].name, n) for n in sorted(set(current.networks) - kept)]
-    changes += [*network_changes, *endpoint_changes, *_named(document, current, "router")]
-    if document.routers:
-        check_routers(document.routers, current, [network.stated() for network in networks], prune)
+    changes += [*network_changes, *endpoint_changes, *_named(document, current, "router", "service")]
+    if document.routers or document.services:
+        after = [network.stated() for network in networks]
+        check_ways(document.routers or (), document.services or (), current, after, prune)
     if prune and document.hosts is not None:
         changes += [_gone("host", h, h) for h in sorted(set(current.hosts) - {h.name for h in hosts})]
     changes += _pruned(document, current, "mirror", "tenant", "acl", "meter") if prune else ()
@@ -342,6 +346,7 @@ def export(current: Snapshot) -> str:
             for e in sorted(current.endpoints.values(), key=lambda e: (e.network_id, e.name or "", e.id))
         ],
         "routers": [_out(RouterItem, router) for _, router in sorted(current.routers.items())],
+        "services": [_out(ServiceItem, service) for _, service in sorted(current.services.items())],
     }
     document = {section: items for section, items in document.items() if items or section in ("hosts", "networks", "endpoints")}
     return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)

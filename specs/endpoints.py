@@ -159,7 +159,10 @@ class Endpoints(Writer):
             pool = Pool.read(keys.pool_published(host, proto), self.store.list(keys.pool_published(host, proto))[1])
             for port in (port for p in gone if p.proto == proto for port, _ in p.pairs):
                 pool.give_back(port)
+            services = Pool.read(keys.pool_services(proto), self.store.list(keys.pool_services(proto))[1]) if come else Pool("")
             for port in (port for p in come if p.proto == proto for port, _ in p.pairs):
+                if pools.taken(services.blocks, port):
+                    raise Conflict(f"{proto} port {port} of all hosts is a service's (warren service list)")
                 if pools.taken(pool.blocks, port):
                     raise Conflict(f"{proto} port {port} of host {host} is published by {self._publisher(host, proto, port)}")
                 pool.take(port)

@@ -10,12 +10,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from specs.contest import Contest
+from specs.delta import Delta
 from specs.mirrors import RELATED_BIT, Marks, Session, sessions
 from specs.policies import NONE, Policies
-from specs.policy import PolicyKey, PolicyView, keys_of
+from specs.policy import keys_of
 from specs.records import Endpoint, Network
 from specs.riding import Seats
 from specs.routing import Routing
+from specs.serving import Serving
 from specs.settle import routes, valid_networks, zones
 from specs.snapshot import Decoded, Problem, Snapshot, put
 from specs.view import (
@@ -32,17 +34,6 @@ from specs.view import (
     network_view,
     vtep,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """What became of the touched objects: their new view, or None where there is nothing (any more)."""
-
-    endpoints: dict[str, EndpointView | None]
-    networks: dict[str, NetworkView | None]
-    policies: dict[PolicyKey, PolicyView | None]
-    sessions: dict[str, Session | None]
-    tunnel: bool = False  # the tunnel port moved: everything is touched
 
 
 @dataclass(slots=True)
@@ -75,6 +66,7 @@ class Index:
     _dirty_networks: set[str] = field(default_factory=set)
     _tunnel_moved: bool = False
     routing: Routing = field(default_factory=Routing)
+    serving: Serving = field(default_factory=Serving)
     sessions: dict[str, Session] = field(default_factory=dict)
     _marks: dict[str, Marks] = field(default_factory=dict)
     _idle: dict[str, str] = field(default_factory=dict)  # mirror sessions that can do nothing, and why
@@ -139,6 +131,8 @@ class Index:
             self._settle_networks(decoded.id)
         elif decoded.kind == "router":
             self._dirty_networks |= self.routing.settle(self.snapshot, self._valid_networks)
+        elif decoded.kind == "service":
+            self._dirty_networks |= self.serving.settle(self.snapshot, self._valid_networks)
         elif decoded.kind == "mirror":
             pass  # sessions are looked at whenever there are any
         elif decoded.kind == "tenant":
@@ -168,7 +162,7 @@ class Index:
         self._vnis = vnis
         other |= {n for n in found if found[n] != self._zones.get(n)}
         self._valid_networks, self._zones = valid, found
-        self._dirty_networks |= self.routing.settle(self.snapshot, valid) | other
+        self._dirty_networks |= self.routing.settle(self.snapshot, valid) | self.serving.settle(self.snapshot, valid) | other
         self._dirty_networks |= {n for each in other for n in self.routing.to.get(each, ())}
 
     # ---- the delta ------------------------------------------------------------------------------------------------
@@ -184,7 +178,8 @@ class Index:
         for endpoint_id in sorted(touched):
             networks |= self._count(endpoint_id)
         for network_id in list(networks):
-            networks |= self.routing.show(network_id, bool(self._local.get(network_id)), self.policies.stateful(network_id))
+            facts = bool(self._local.get(network_id)), self.policies.stateful(network_id), network_id in self.serving.of
+            networks |= self.routing.show(network_id, *facts)
         sessions, marked = self._mirrored()
         touched |= marked
         whole: set[str] = set()
@@ -200,6 +195,8 @@ class Index:
                 self.networks.pop(network_id, None)
             else:
                 self.networks[network_id] = after
+        services, moved = self.serving.look(networks, self.networks, self.policies.members, self._able)
+        touched |= moved
         endpoints: dict[str, EndpointView | None] = {}
         for endpoint_id in touched | whole:
             found = self._endpoint_view(endpoint_id)
@@ -208,7 +205,7 @@ class Index:
                 self.endpoints.pop(endpoint_id, None)
             else:
                 self.endpoints[endpoint_id] = found
-        delta = Delta(endpoints, changed, policies, sessions, self._tunnel_moved)
+        delta = Delta(endpoints, changed, policies, sessions, services, self._tunnel_moved)
         self._dirty, self._dirty_networks, self._tunnel_moved = set(), set(), False
         return delta
 
@@ -306,11 +303,16 @@ class Index:
         return network_view(
             network, [self.ports[e] for e in local], vteps, self._zones[network_id], stateful, self._vnis, self.uplink_ofport,
             routes(network, to, self._valid_networks, lambda n: self._zones[n] if self._local.get(n) and self._tracked(n) else 0),
-            routed, open_here, open_there,
+            routed, network_id in self.serving.of, open_here, open_there,
         )  # fmt: skip
 
     def _tracked(self, network_id: str) -> bool:
-        return any(self.policies.stateful(n) for n in (network_id, *self.routing.to.get(network_id, ())))
+        to = self.routing.to.get(network_id, ())
+        return network_id in self.serving.of or any(self.policies.stateful(n) for n in (network_id, *to))
+
+    def _able(self, endpoint: Endpoint) -> bool:
+        """Whether an endpoint, where it is here, has a port and may use it."""
+        return endpoint.host != self.host or endpoint.id in self._local[endpoint.network_id]
 
     def _endpoint_view(self, endpoint_id: str) -> EndpointView | None:
         if endpoint_id not in self._contest.winners:
@@ -319,14 +321,15 @@ class Index:
         if endpoint.network_id not in self.networks:
             return None
         network, there = self._valid_networks[endpoint.network_id], self.networks[endpoint.network_id]
+        served = endpoint_id in self.serving.members.get(endpoint.network_id, ())
         if endpoint.host == self.host:
             ofport = self.ports.get(endpoint_id)
             if ofport is None or self.policies.closed(endpoint_id) is not None:
                 return None
-            own = self.policies.keys[endpoint_id], self._marks.get(endpoint_id, UNMARKED)
+            own = served, self.policies.keys[endpoint_id], self._marks.get(endpoint_id, UNMARKED)
             return endpoint_view(endpoint, network, there, ofport, None, *own)
         here = self.snapshot.hosts.get(self.host)
-        return endpoint_view(endpoint, network, there, None, vtep(self.snapshot.hosts[endpoint.host], here))
+        return endpoint_view(endpoint, network, there, None, vtep(self.snapshot.hosts[endpoint.host], here), served)
 
     # ---- what is known --------------------------------------------------------------------------------------------
 
@@ -346,7 +349,8 @@ class Index:
         found = {Problem(key, reason) for key, reason in self.snapshot.malformed.items()}
         found |= {Problem(f"network/{n}", reason) for n, reason in self._network_problems.items()}
         found |= {Problem(f"mirror/{name}", reason) for name, reason in self._idle.items()}
-        found |= {Problem(f"router/{name}", reason) for name, reason in self.routing.problems.items()}
+        for kind, reasons in (("router", self.routing.problems), ("service", self.serving.problems)):
+            found |= {Problem(f"{kind}/{name}", reason) for name, reason in reasons.items()}
         found |= {Problem(f"endpoint/{e}", reason) for e, reason in self._contest.problems.items()}
         found |= {Problem(f"network/{n.id}", NO_RELATED) for n in self.networks.values() if n.zone and not n.related_vni}
         for endpoint_id in self.local_ids():
@@ -363,5 +367,6 @@ class Index:
             frozenset(self.endpoints.values()),
             frozenset(self.policies.in_force()),
             frozenset(self.sessions.values()),
+            frozenset(self.serving.views.values()),
             self.problems(),
         )

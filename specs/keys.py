@@ -10,8 +10,10 @@ ACLS = "spec/acls/"
 METERS = "spec/meters/"
 MIRRORS = "spec/mirrors/"
 ROUTERS = "spec/routers/"
+SERVICES = "spec/services/"
 CLAIM_ENDPOINT_NAME = "claim/endpoint-name/"
 TENANTS = "spec/tenants/"
+POOL_PUBLISHED = "pool/published/"
 STATUS = "status/"
 STATUS_AGENTS = "status/agents/"
 STATUS_CONTROLLERS = "status/controllers/"
@@ -51,6 +53,11 @@ def mirror(name: str) -> str:
 def router(name: str) -> str:
     """Key of a router."""
     return f"{ROUTERS}{name}"
+
+
+def service(name: str) -> str:
+    """Key of a service."""
+    return f"{SERVICES}{name}"
 
 
 def claim_routers() -> str:
@@ -120,7 +127,12 @@ def pool_ofport(host_name: str) -> str:
 
 def pool_published(host_name: str, proto: str) -> str:
     """Prefix of the bitmap blocks of the ports of a host that are published."""
-    return f"pool/published/{host_name}/{proto}/"
+    return f"{POOL_PUBLISHED}{host_name}/{proto}/"
+
+
+def pool_services(proto: str) -> str:
+    """Prefix of the bitmap blocks of the ports that services have, on all hosts."""
+    return f"pool/services/{proto}/"
 
 
 def docker_network(host_name: str, docker_id: str) -> str:

@@ -16,7 +16,7 @@ class Routing:
 
     to: Joined = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
-    _shown: dict[str, tuple[bool, bool]] = field(default_factory=dict)
+    _shown: dict[str, tuple[bool, ...]] = field(default_factory=dict)
 
     def settle(self, snapshot: Snapshot, networks: Mapping[str, Network]) -> set[str]:
         """Look at all routers, which are few; returns the networks that are routed to others than before."""
@@ -30,9 +30,10 @@ class Routing:
         to = self.to.get(network_id, {})
         return set(to).union(*(self.to[n] for n in to))
 
-    def show(self, network_id: str, local: bool, stateful: bool) -> set[str]:
-        """A network has endpoints here, and ACLs that track connections, or not; returns the networks that this changes."""
-        if self._shown.get(network_id, (False, False)) == (local, stateful):
+    def show(self, network_id: str, *facts: bool) -> set[str]:
+        """What others hang on: whether a network has endpoints here, ACLs that track connections, services. Returns the networks
+        that this changes."""
+        if self._shown.get(network_id, (False,) * len(facts)) == facts:
             return set()
-        self._shown[network_id] = local, stateful
+        self._shown[network_id] = facts
         return self.beyond(network_id)

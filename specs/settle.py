@@ -9,6 +9,7 @@ from specs.errors import Invalid
 from specs.policy import network_of
 from specs.records import Network, decode
 from specs.routers import Route, Router, RouterItem
+from specs.services import Service, ServiceItem
 from specs.snapshot import Snapshot
 
 ZONES = 65_535  # 16 bits, and 0 is nobody's
@@ -22,6 +23,23 @@ def order(snapshot: Snapshot, kind: str, identity: str) -> tuple[int, str]:
 def routers_in_order(snapshot: Snapshot) -> list[Router]:
     """First created first."""
     return [snapshot.routers[name] for name in sorted(snapshot.routers, key=lambda n: order(snapshot, "router", n))]
+
+
+def served(snapshot: Snapshot, networks: Mapping[str, Network]) -> tuple[dict[str, tuple[Service, ...]], dict[str, str]]:
+    """The services that may be, by network, and why the others may not: a port leads to one, the first created."""
+    found: dict[str, tuple[Service, ...]] = {}
+    problems: dict[str, str] = {}
+    holders: dict[tuple[str, int], str] = {}
+    for name in sorted(snapshot.services, key=lambda n: order(snapshot, "service", n)):
+        service = snapshot.services[name]
+        network = networks.get(str(network_of(service.network, networks)))
+        if network is None or network.mode != "nat":
+            problems[name] = f"network {service.network} " + ("does not exist" if network is None else "is not in mode nat")
+        elif (first := holders.setdefault((service.proto, service.host_port), name)) != name:
+            problems[name] = f"{service.proto} port {service.host_port} belongs to service {first}"
+        else:
+            found[network.id] = (*found.get(network.id, ()), service)
+    return found, problems
 
 
 def zones(snapshot: Snapshot, networks: Iterable[str]) -> dict[str, int]:
@@ -141,8 +159,21 @@ def check_router(router: Router, state: Snapshot, path: str) -> None:
         raise Invalid(where, router.networks[misfit.position], f"a network that can be routed to the others: {misfit.reason}")
 
 
-def check_routers(routers: Iterable[RouterItem], current: Snapshot, networks: Iterable[Mapping[str, Any]], prune: bool) -> None:
-    """The same for the routers of a document, with its networks as they will be. Raises `Invalid`."""
+def check_service(service: Service | ServiceItem, networks: Mapping[str, Network], path: str) -> None:
+    """Raises `Invalid` when the network of a service has no ports to give."""
+    network = networks.get(str(network_of(service.network, networks)))
+    if network is None or network.mode != "nat":
+        raise Invalid(f"{path}.network", service.network, "a network in mode nat")
+
+
+def check_ways(
+    routers: Iterable[RouterItem],
+    services: Iterable[ServiceItem],
+    current: Snapshot,
+    networks: Iterable[Mapping[str, Any]],
+    prune: bool,
+) -> None:
+    """The same for the routers and services of a document, with its networks as they will be. Raises `Invalid`."""
     after = Snapshot(networks=dict(current.networks), routers={} if prune else dict(current.routers), born=current.born)
     ids = {network.name: network.id for network in current.networks.values()}
     for stated in networks:
@@ -154,3 +185,5 @@ def check_routers(routers: Iterable[RouterItem], current: Snapshot, networks: It
         router = decode(Router, item.stated(), "router")
         check_router(router, after, f"routers[{i}]")
         after.routers[router.name] = router
+    for i, service in enumerate(services):
+        check_service(service, after.networks, f"services[{i}]")

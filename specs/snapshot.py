@@ -11,6 +11,7 @@ from specs.errors import Invalid
 from specs.mirrors import Mirror
 from specs.records import Acl, Endpoint, Host, Meter, Network, Record, Tenant, decode_json
 from specs.routers import Router
+from specs.services import Service
 
 
 class Problem(NamedTuple):
@@ -32,6 +33,7 @@ class Snapshot:
     tenants: dict[str, Tenant] = field(default_factory=dict)
     mirrors: dict[str, Mirror] = field(default_factory=dict)
     routers: dict[str, Router] = field(default_factory=dict)
+    services: dict[str, Service] = field(default_factory=dict)
     born: dict[str, int] = field(default_factory=dict)
     malformed: dict[str, str] = field(default_factory=dict)
     rivals: dict[str, dict[str, tuple[int, Record]]] = field(default_factory=dict)  # kind/id -> key -> (born, record)
@@ -49,6 +51,7 @@ KINDS: tuple[tuple[str, type[Record], str], ...] = (
     (keys.TENANTS, Tenant, "tenant"),
     (keys.MIRRORS, Mirror, "mirror"),
     (keys.ROUTERS, Router, "router"),
+    (keys.SERVICES, Service, "service"),
 )
 
 

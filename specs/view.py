@@ -18,7 +18,9 @@ from specs.policy import Keys, PolicyKey, PolicyView, enters, keys_of, network_o
 from specs.records import Acl, Endpoint, Host, Meter, Network
 from specs.riding import ofports, seats
 from specs.routers import Route
-from specs.settle import joined, order, routers_in_order, routes, valid_networks, zones
+from specs.services import ServiceView, service_view
+from specs.services import meant as meant_by_service
+from specs.settle import joined, order, routers_in_order, routes, served, valid_networks, zones
 from specs.snapshot import Problem, Snapshot
 
 VXLAN_OVER_IPV4 = 20 + 8 + 8 + 14  # IPv4, UDP, VXLAN (RFC 7348), inner Ethernet: bytes
@@ -46,6 +48,7 @@ class EndpointView:
     gateway: Gateway | None = None
     routed: bool = False  # a network with endpoints here is routed to its own
     distant: bool = False  # its network has no endpoint here: only a router leads to it
+    served: bool = False  # a service leads to it
     copies_in: tuple[int, ...] = ()  # mirror sessions that copy what it sends, and what it receives (specs/mirrors.py)
     copies_out: tuple[int, ...] = ()
     published: tuple[tuple[str, int, int], ...] = ()  # (tcp, udp or sctp; port of the host; port of the endpoint)
@@ -70,8 +73,14 @@ class NetworkView:
     ranges: tuple[str, ...] = ()  # of its addresses; only where there is a gateway
     routes: tuple[Route, ...] = ()  # to other networks
     routed: bool = False  # a network with endpoints here is routed to it
+    served: bool = False  # there are services in it
     open_ports: tuple[int, ...] = ()  # of `ports`: where unknown destinations may be
     open_vteps: tuple[str, ...] = ()  # of `vteps`: hosts with such ports
+
+    @property
+    def serves(self) -> bool:
+        """Whether this host leads ports to its services."""
+        return self.served and self.gateway is not None and self.gateway.uplink is not None
 
     @property
     def shape(self) -> tuple[object, ...]:
@@ -89,6 +98,7 @@ class View:
     endpoints: frozenset[EndpointView]
     policies: frozenset[PolicyView]
     sessions: frozenset[Session]
+    services: frozenset[ServiceView]
     problems: frozenset[Problem]
 
 
@@ -117,17 +127,18 @@ def network_view(
     uplink: int | None,
     routes: tuple[Route, ...],
     routed: bool,
+    served: bool,
     open_ports: Iterable[int],
     open_vteps: Iterable[str],
 ) -> NetworkView:
     """One network as the compiler sees it. `zone` is its conntrack zone, `stateful` whether an ACL in use asks for one, there or
-    in a network that it is routed to; `taken` are the VNIs of networks, `uplink` the port to the host."""
+    in a network that it is routed to, or a service; `taken` are the VNIs of networks, `uplink` the port to the host."""
     gateway = gateway_of(network, zone, uplink, number(enters(network)))
     ranges = [str(r) for r in (network.ip_range, network.ipv6_range) if r is not None]
     return NetworkView(
         network.id, network.vxlan_vni, tuple(sorted(ports)), tuple(sorted(vteps)), zone if stateful else 0,
         related_vni(network, taken) if stateful else 0, number(receives(network)), network.vlan_transparent, gateway,
-        tuple(ranges) if gateway else (), routes, routed, tuple(sorted(open_ports)), tuple(sorted(open_vteps)),
+        tuple(ranges) if gateway else (), routes, routed, served, tuple(sorted(open_ports)), tuple(sorted(open_vteps)),
     )  # fmt: skip
 
 
@@ -272,9 +283,12 @@ def view(
         used[endpoint.network_id] |= {name for key in keys[endpoint.id] if key is not None for name in key.acls}
     to, misfits = joined(routers_in_order(snapshot), networks)
     problems |= {Problem(f"router/{name}", found.reason) for name, found in misfits.items()}
+    services, unserved = served(snapshot, networks)
+    problems |= {Problem(f"service/{name}", reason) for name, reason in unserved.items()}
     asks = {n for n in networks if any(name in snapshot.acls and snapshot.acls[name].stateful for name in used[n])}
-    tracked = {n for n in networks if not asks.isdisjoint((n, *to.get(n, ())))}
+    tracked = {n for n in networks if n in services or not asks.isdisjoint((n, *to.get(n, ())))}
     present = {e.network_id for e in valid if e.id in local_ids}
+    service_views: set[ServiceView] = set()
     network_views: set[NetworkView] = set()
     endpoint_views: set[EndpointView] = set()
     for network_id, network in networks.items():
@@ -289,6 +303,7 @@ def view(
             found = network_view(
                 network, [ports[e.id] for e in local], vteps, zone[network_id], stateful, vni_taken, uplink,
                 routes(network, there, networks, lambda n: zone[n] if n in tracked & present else 0), routed,
+                network_id in services,
                 [ports[e.id] for e in local if e.port], {vtep(snapshot.hosts[e.host], here) for e in remote if e.port},
             )  # fmt: skip
         elif routed:
@@ -296,15 +311,23 @@ def view(
         else:
             continue
         network_views.add(found)
+        members_of: set[str] = set()
+        for service in services.get(network_id, ()):
+            who = meant_by_service(service, network_id, names.members)
+            members_of |= {e.id for e in who}
+            if found.serves and found.gateway is not None:
+                able = (e for e in who if e.host != host or e.id in local_ids)
+                service_views.add(service_view(service, network.vxlan_vni, found.gateway, able))
         for endpoint in local:
-            own = keys[endpoint.id], marks.get(endpoint.id, UNMARKED)
+            own = endpoint.id in members_of, keys[endpoint.id], marks.get(endpoint.id, UNMARKED)
             endpoint_views.add(endpoint_view(endpoint, network, found, ports[endpoint.id], None, *own))
         for endpoint in remote:
-            endpoint_views.add(endpoint_view(endpoint, network, found, None, vtep(snapshot.hosts[endpoint.host], here)))
+            where = vtep(snapshot.hosts[endpoint.host], here), endpoint.id in members_of
+            endpoint_views.add(endpoint_view(endpoint, network, found, None, *where))
     return View(
         host, tunnel_ofport, frozenset(network_views), frozenset(endpoint_views),
         frozenset(policy for policy in policies.values() if policy.closed is None), frozenset(mirrored.values()),
-        frozenset(problems),
+        frozenset(service_views), frozenset(problems),
     )  # fmt: skip
 
 
@@ -328,6 +351,7 @@ def endpoint_view(
     there: NetworkView,
     ofport: int | None,
     vtep_address: str | None,
+    served: bool,
     keys: Keys = NOBODY,
     marks: Marks = UNMARKED,
 ) -> EndpointView:
@@ -347,6 +371,7 @@ def endpoint_view(
         there.gateway,
         there.routed,
         not there.ports,
+        served,
         *marks,
         tuple((p.proto, host_port, port) for p in endpoint.publish for host_port, port in p.pairs)
         if there.gateway and ofport

@@ -295,7 +295,7 @@ class Overlay(app_manager.RyuApp):
         teller = network.gateway.ipv4 if frame[12:14] == b"\x08\x00" else network.gateway.ipv6
         answer = time_exceeded(frame, teller.ip) if teller is not None else None
         if answer is not None:
-            message.datapath.send(wire.packet_out(port, answer))
+            message.datapath.send_msg(wire.packet_out(message.datapath, port, answer))
 
     def _hit(self, flow: Flow, event: Any) -> None:
         left_out = self.limiter.pass_(flow.origin.name, time.monotonic())

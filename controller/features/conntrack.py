@@ -37,6 +37,8 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     only that other hosts are told of `allow_related`."""
     if n.gateway is not None and n.gateway.uplink is not None:
         yield from nat.enters(n, n.gateway)
+    if n.gateway is not None and n.served:
+        yield from nat.crosses(n, n.gateway)
     origin = Ref("network", n.id)
     if not n.ports:
         yield from _tells(n, origin)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from pipeline.flow import Bucket, Flow, Goto, Group, Ref, Resubmit, Set, ToGroup, match
-from pipeline.tables import GROUP_BUCKETS, ORIGIN_LOCAL, ORIGIN_TUNNEL, POLICY, REG_OUTPUT, Table, at
+from pipeline.tables import GROUP_BUCKETS, ORIGIN_GATEWAY, ORIGIN_LOCAL, ORIGIN_TUNNEL, POLICY, REG_OUTPUT, Table, at
 from specs.view import EndpointView, NetworkView
 
 KNOWN, UNKNOWN = 100, 50
@@ -36,13 +36,17 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             origin,
         )
     elif tunnel is not None and e.vtep is not None:
+        away = (Set("tunnel_id", e.vni), Set("tun_ipv4_dst", e.vtep), Set(REG_OUTPUT, tunnel), deliver)
         yield Flow(
             Table.FORWARD,
             KNOWN,
             match(reg0=e.vni, reg1=ORIGIN_LOCAL, eth_dst=e.mac),
-            (Set("tunnel_id", e.vni), Set("tun_ipv4_dst", e.vtep), Set(REG_OUTPUT, tunnel), deliver),
+            away,
             origin,
         )
+        if e.served and e.gateway is not None:  # what came in by a service's port
+            served = match(reg0=e.vni, reg1=ORIGIN_GATEWAY, eth_dst=e.mac)
+            yield Flow(Table.FORWARD, KNOWN, served, away, origin)
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow | Group]:

@@ -3,6 +3,10 @@
 Outside, the network is one transit address of this host (specs/gateway.py), so networks with equal addresses do not meet. A
 published port leads from the transit address to the endpoint; the host's nftables lead the host's own ports to the former.
 Replies and ICMP errors about a connection are translated back by the same `ct` that found it (CONNTRACK).
+
+A service's port leads to one of several endpoints, by a group that is asked for new connections alone. To one on another host the
+packet goes through the tunnel with the host's MAC as its sender; the connection there keeps in its label which VTEP it came from, and
+replies go back to that one (ROUTE), which alone can translate them.
 """
 
 from __future__ import annotations
@@ -10,13 +14,29 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.features.spoof import IPV4, IPV6
-from pipeline.flow import Ct, Flow, Goto, Nat, Ref, Value, match
-from pipeline.tables import CT_INVALID, CT_NEW, CT_TRACKED, MARK_RELATED, ORIGIN_GATEWAY, ORIGIN_LOCAL, Table, after, at
-from specs.gateway import Gateway
+from pipeline.flow import Bucket, Ct, Flow, Goto, Group, MoveBits, Nat, Ref, Set, ToGroup, Value, match
+from pipeline.tables import (
+    CT_INVALID,
+    CT_NEW,
+    CT_TRACKED,
+    LABEL_ORIGIN,
+    LABEL_VTEP,
+    MARK_RELATED,
+    ORIGIN_GATEWAY,
+    ORIGIN_LOCAL,
+    ORIGIN_TUNNEL,
+    REG_ORIGIN,
+    REG_OUTPUT,
+    Table,
+    after,
+    at,
+)
+from specs.gateway import GATEWAY_MAC, HOST_MAC, Gateway
+from specs.services import ServiceView
 from specs.view import EndpointView, NetworkView
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
-KNOWN, RELATED = 100, 110
+SHARED, KNOWN, RELATED, CROSSING = 90, 100, 110, 112
 NEW = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_INVALID)
 
 
@@ -49,6 +69,38 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
                 new = match(ct_state=NEW, reg0=e.vni, reg1=ORIGIN_GATEWAY, **fields, **{f"{proto}_dst": outside})
                 translate = Ct(g.zone, table=after(Table.DNAT), commit=True, nat=Nat("dst", str(address), inside))
                 yield Flow(Table.DNAT, KNOWN, new, (translate,), Ref("endpoint", e.id))
+
+
+def service(s: ServiceView, tunnel: int | None) -> Iterator[Flow | Group]:
+    """A service's port: one of its members for each new connection. A port that one endpoint publishes itself is that one's."""
+    g, origin = s.gateway, Ref("service", s.name)
+    for version, eth_type, transit, members in ((4, IPV4, g.transit4, s.members4), (6, IPV6, g.transit6, s.members6)):
+        if transit is None or not members:
+            continue
+        one = Group(
+            tuple(
+                Bucket((Ct(g.zone, table=after(Table.DNAT), commit=True, nat=Nat("dst", member, s.port)),)) for member in members
+            ),
+            origin,
+            select=True,
+        )
+        yield one
+        fields: dict[str, Value] = {"eth_type": eth_type, "ip_proto": PROTOCOLS[s.proto], f"ipv{version}_dst": str(transit)}
+        new = match(ct_state=NEW, reg0=s.vni, reg1=ORIGIN_GATEWAY, **fields, **{f"{s.proto}_dst": s.host_port})
+        yield Flow(Table.DNAT, SHARED, new, (ToGroup(one.group_id),), origin)
+
+
+def crosses(n: NetworkView, g: Gateway) -> Iterator[Flow]:
+    """CONNTRACK's flows for connections of services between hosts: on their way to a member, and back to where they came in."""
+    keep = (MoveBits("tun_ipv4_src", 0, "ct_label", LABEL_VTEP, 32), MoveBits(REG_ORIGIN, 0, "ct_label", LABEL_ORIGIN, 32))
+    for eth_type in (IPV4, IPV6):
+        there = match(reg0=n.vni, reg1=ORIGIN_TUNNEL, eth_src=HOST_MAC, eth_type=eth_type)
+        arrived = (Set("eth_src", GATEWAY_MAC), Ct(g.zone, table=at(Table.FORWARD), commit=True, label=keep))
+        yield Flow(Table.CONNTRACK, CROSSING, there, arrived, Ref("network", n.id))
+        if g.uplink is not None:
+            back = match(reg0=n.vni, reg1=ORIGIN_TUNNEL, eth_dst=HOST_MAC, eth_type=eth_type)
+            returned = (Set(REG_OUTPUT, g.uplink), Ct(g.zone, table=at(Table.OUTPUT), nat=Nat()))
+            yield Flow(Table.CONNTRACK, CROSSING, back, returned, Ref("network", n.id))
 
 
 def enters(n: NetworkView, g: Gateway) -> Iterator[Flow]:

@@ -14,8 +14,40 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from controller.features import conntrack
 from controller.features.spoof import ICMPV6, IPV4, IPV6
-from pipeline.flow import Action, Ct, CtClear, DecTtl, Flow, Goto, Match, Move, Ref, Set, ToController, Value, match
-from pipeline.tables import ORIGIN_ANSWER, ORIGIN_GATEWAY, ORIGIN_LOCAL, REG_NETWORK, REG_ORIGIN, REG_OUTPUT, Table, at
+from pipeline.flow import (
+    Action,
+    Ct,
+    CtClear,
+    DecTtl,
+    Flow,
+    Goto,
+    Match,
+    Move,
+    MoveBits,
+    Ref,
+    Set,
+    ToController,
+    Value,
+    match,
+)
+from pipeline.tables import (
+    CT_ESTABLISHED,
+    CT_INVALID,
+    CT_RELATED,
+    CT_REPLY,
+    CT_TRACKED,
+    LABEL_ORIGIN,
+    LABEL_VTEP,
+    ORIGIN_ANSWER,
+    ORIGIN_GATEWAY,
+    ORIGIN_LOCAL,
+    ORIGIN_TUNNEL,
+    REG_NETWORK,
+    REG_ORIGIN,
+    REG_OUTPUT,
+    Table,
+    at,
+)
 from specs.gateway import GATEWAY_MAC, HOST_MAC, Gateway
 from specs.records import link_local
 from specs.routers import Route
@@ -23,7 +55,7 @@ from specs.view import EndpointView, NetworkView
 
 ICMP, ECHO, ECHO_REPLY = 1, 8, 0  # RFC 792
 ECHO6, ECHO6_REPLY = 128, 129  # RFC 4443
-PING, REFUSE, EXPIRED, ACROSS, DELIVER, LEAVE = 120, 110, 108, 105, 100, 90
+PING, RETURN, REFUSE, EXPIRED, ACROSS, DELIVER, LEAVE = 120, 112, 110, 108, 105, 100, 90
 UNTAGGED = 0
 LINK_ONLY = {
     IPV4: ("169.254.0.0/16", "224.0.0.0/4"),
@@ -38,6 +70,8 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     origin = Ref("network", n.id)
     for pinged, answer in _pings(n, n.gateway):
         yield Flow(Table.ROUTE, PING, pinged, answer, origin)
+    if n.served and tunnel is not None:
+        yield from _returns(n, tunnel, origin)
     for route in n.routes:
         yield from _routed(n, route)
     for eth_type, address, shown in ((IPV4, n.gateway.ipv4, 576), (IPV6, n.gateway.ipv6, 1280)):
@@ -71,14 +105,34 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
                 fields: dict[str, Value] = {"eth_type": eth_type, name: str(address)}
                 reached = (Set("eth_dst", e.mac), Goto(at(Table.FORWARD)))
                 yield Flow(Table.NEIGHBOUR, DELIVER, match(reg0=e.vni, **fields), reached, Ref("endpoint", e.id))
-    if e.gateway is None or e.gateway.uplink is None or (e.ofport is None and e.gateway.nat):
+    if e.gateway is None or e.gateway.uplink is None or (e.ofport is None and e.gateway.nat and not e.served):
         return
+    crossing = e.ofport is None and e.gateway.nat  # to a member of a service: nat.crosses knows it by the host's MAC
     for eth_type, name, address in ((IPV4, "ipv4_dst", e.ipv4), (IPV6, "ipv6_dst", e.ipv6)):
         if address is not None:
             came: dict[str, Value] = {"eth_type": eth_type, name: str(address)}
-            away = () if e.ofport is not None else (Set(REG_ORIGIN, ORIGIN_LOCAL),)
-            actions = (DecTtl(), Set("eth_src", GATEWAY_MAC), Set("eth_dst", e.mac), *away, Goto(at(Table.FORWARD)))
+            away = () if e.ofport is not None or crossing else (Set(REG_ORIGIN, ORIGIN_LOCAL),)
+            sender = HOST_MAC if crossing else GATEWAY_MAC
+            actions = (DecTtl(), Set("eth_src", sender), Set("eth_dst", e.mac), *away, Goto(at(Table.FORWARD)))
             yield Flow(Table.ROUTE, DELIVER, match(reg0=e.vni, reg1=ORIGIN_GATEWAY, **came), actions, Ref("endpoint", e.id))
+
+
+def _returns(n: NetworkView, tunnel: int, origin: Ref) -> Iterator[Flow]:
+    """Replies, and ICMP errors, of connections that came in by a service's port of another host: back to that host."""
+    came = (ORIGIN_TUNNEL << LABEL_ORIGIN, 0xFFFF_FFFF << LABEL_ORIGIN)
+    back: tuple[Action, ...] = (
+        DecTtl(),
+        Set("eth_src", GATEWAY_MAC),
+        Set("eth_dst", HOST_MAC),
+        Set("tunnel_id", n.vni),
+        MoveBits("ct_label", LABEL_VTEP, "tun_ipv4_dst", 0, 32),
+        Set(REG_OUTPUT, tunnel),
+        Goto(at(Table.OUTPUT)),
+    )
+    for wanted in (CT_TRACKED | CT_ESTABLISHED | CT_REPLY, CT_TRACKED | CT_RELATED):
+        state = match(ct_state=(wanted, wanted | CT_INVALID), ct_label=came)
+        for eth_type in (IPV4, IPV6):
+            yield Flow(Table.ROUTE, RETURN, state + _leaving(n, eth_type), back, origin)
 
 
 def _routed(n: NetworkView, route: Route) -> Iterator[Flow]:

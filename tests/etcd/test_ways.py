@@ -1,4 +1,4 @@
-"""Routers in a real etcd: two writers that contradict each other, and what is refused."""
+"""Routers and services in a real etcd: two writers that contradict each other, and what is refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import threading
 import pytest
 
 from specs.allocation import Specs
-from specs.errors import Invalid, NotFound
+from specs.errors import Conflict, Invalid, NotFound
+from specs.records import Host
 from specs.store import Store
 
 NETWORKS = {"amber": "10.0.0.0/24", "blue": "10.0.0.0/16", "green": "10.1.0.0/24"}
@@ -54,3 +55,33 @@ def test_of_two_writers_that_contradict_each_other_one_is_refused(specs: Specs) 
                 specs.delete_router(f"{name}{round_}")
             except NotFound:
                 continue
+
+
+def test_a_port_is_one_services_or_endpoints_and_free_again_afterwards(specs: Specs) -> None:
+    web = {"name": "web", "network": "amber", "host_port": 80, "port": 8080, "label": "web"}
+    specs.put_host(Host(name="h1", vtep="192.0.2.1"))
+    amber = next(n for n in specs.networks() if n.name == "amber")
+    service, first = specs.put_service(web)
+    assert specs.put_service(web) == (service, first)
+    with pytest.raises(Conflict, match="tcp port 80 of all hosts leads to service web"):
+        specs.put_service(web | {"name": "other"})
+    published = {"network_id": amber.id, "host": "h1", "publish": [{"host_port": "79-81", "port": "1-3"}]}
+    with pytest.raises(Conflict, match="tcp port 80 of all hosts is a service's"):
+        specs.create_endpoint(published)
+    specs.put_service(web | {"host_port": 8000})
+    specs.create_endpoint(published)
+    with pytest.raises(Conflict, match="tcp port 80 of host h1 is published by an endpoint"):
+        specs.put_service(web)
+    specs.put_service(web | {"proto": "udp"})
+    specs.put_service(web | {"name": "other", "host_port": 8000})
+    for name in ("web", "other"):
+        specs.delete_service(name)
+    specs.put_service(web | {"host_port": 8000})
+    with pytest.raises(Invalid, match="service.network: 'nowhere': expected a network in mode nat"):
+        specs.put_service(web | {"network": "nowhere"})
+
+
+@pytest.mark.parametrize("whom", [{}, {"label": "a", "endpoints": ["b"]}])
+def test_a_service_says_in_one_way_who_is_meant(specs: Specs, whom: dict[str, object]) -> None:
+    with pytest.raises(Invalid, match="endpoints or label, one of the two"):
+        specs.put_service({"name": "web", "network": "amber", "host_port": 80, "port": 80, **whom})

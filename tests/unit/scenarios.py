@@ -108,6 +108,14 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("api-3", "green", "h3", 3, 1),
         worlds.router("core", "amber", "green"),
     ],
+    # port 8080 of h1 and h2 leads to web-1 and web-2; h3 has no endpoint of amber
+    "service": [
+        *HOSTS,
+        worlds.network("amber", 7, v6=False, mode="nat"),
+        worlds.endpoint("web-1", "amber", "h1", 2, 1, v6=False, labels={"web": ""}),
+        worlds.endpoint("web-2", "amber", "h2", 3, 1, v6=False, labels={"web": ""}),
+        worlds.service("shop", "amber", 8080, label="web"),
+    ],
     # all that web-1 and web-2 send and receive by TCP port 80 goes to the analyser of h3, cut and tagged; amber to a collector
     "mirrored": [
         *HOSTS,

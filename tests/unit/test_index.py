@@ -9,6 +9,7 @@ from controller.compile import compile_view
 from specs.index import Index
 from specs.mirrors import Session
 from specs.policy import PolicyView
+from specs.services import ServiceView
 from specs.snapshot import snapshot
 from specs.view import EndpointView, NetworkView, View, view
 from tests.unit import worlds
@@ -32,6 +33,7 @@ BEGINNING: tuple[Change, ...] = (
     worlds.endpoint("e6", "teal", "h1", 8, 7),
     worlds.router("core", "green", "amber"),
     worlds.router("edge", "green", "teal"),
+    worlds.service("shop", "blue", 80, endpoints=["e1", "e4"]),
 )
 
 written = st.one_of(
@@ -44,7 +46,7 @@ written = st.one_of(
     worlds.meters | worlds.tenants,
     worlds.malformed,
     worlds.mirrors,
-    worlds.routers,
+    worlds.routers | worlds.services,
 )
 deleted = st.sampled_from(sorted({key for key, _ in BEGINNING})).map(lambda key: (key, None))
 changes = st.lists(st.lists(written | written | deleted, min_size=1, max_size=3) | worlds.quarrels | worlds.ports, max_size=8)
@@ -64,6 +66,7 @@ def test_every_change_leads_to_the_full_view(sequence: list[list[Change] | dict[
     uplink: int | None = None
     interfaces: dict[str, int] = {}
     sessions: dict[str, Session] = {}
+    services: dict[str, ServiceView] = {}
     for step in (list(BEGINNING), PLUGGED, *sequence):
         if isinstance(step, dict):
             index.cables(step)
@@ -87,12 +90,15 @@ def test_every_change_leads_to_the_full_view(sequence: list[list[Change] | dict[
             (networks, delta.networks),
             (policies, delta.policies),
             (sessions, delta.sessions),
+            (services, delta.services),
         ):
             mine.update(news)  # type: ignore[arg-type]
         told = [(key, value, born) for key, past in store.items() for value, born in past]
         full = view(snapshot(told), "h1", ports, TUNNEL, uplink, interfaces)
         assert index.view() == full
-        follower = (frozenset(v for v in kept.values() if v is not None) for kept in (networks, endpoints, policies, sessions))
+        follower = (
+            frozenset(v for v in kept.values() if v is not None) for kept in (networks, endpoints, policies, sessions, services)
+        )
         assert View("h1", TUNNEL, *follower, full.problems) == full, "the deltas do not add up"
     flows = compile_view(index.view()).flows
     assert len({(flow.table, flow.priority, flow.match) for flow in flows}) == len(flows), (

@@ -44,6 +44,16 @@ def test_of_two_that_publish_a_port_the_first_has_it() -> None:
     assert {(way.port, str(way.transit)) for way in found.published} == {(80, "100.127.0.8"), (81, "100.127.0.8")}
 
 
+def test_a_services_port_leads_there_on_every_host_of_its_network_but_not_over_an_endpoints_own() -> None:
+    networks = (worlds.network("amber", 7, v6=False, mode="nat"), worlds.network("blue", 8, v6=False, mode="nat"))
+    services = (worlds.service("shop", "amber", 80, label="web"), worlds.service("mail", "amber", 25, label="web"),
+                worlds.service("late", "blue", 25, label="web"), worlds.service("else", "green", 99, label="web"))  # fmt: skip
+    found = outside(state(*networks, *services, endpoint("e1", "blue", 2, WEB[:1]), endpoint("e2", "amber", 3)), "h1")
+    ways = {(way.port, str(way.transit)) for way in found.published}
+    assert ways == {(80, "100.127.0.8"), (81, "100.127.0.8"), (25, "100.127.0.7")}
+    assert outside(state(*networks, *services, endpoint("e1", "blue", 2)), "h1").published == ()
+
+
 def test_routed_networks_are_routes() -> None:
     found = outside(state(worlds.network("amber", 7, mode="routed"), endpoint("e1", "amber", 2, WEB)), "h1")
     assert found.routes == ("10.0.0.0/24", "fd00::/64")

@@ -6,6 +6,7 @@ import pytest
 
 from specs.document import diff, export, parse
 from specs.errors import Invalid
+from specs.index import Index
 from specs.settle import joined, routers_in_order
 from specs.snapshot import Snapshot, snapshot
 from specs.view import View, view
@@ -111,3 +112,27 @@ def test_a_host_holds_what_its_networks_are_routed_to_and_no_more() -> None:
     assert {host: {e.id for e in seen(host, *entries).endpoints} for host in wanted} == wanted
     assert {e.id for e in seen("h1", *entries).endpoints if e.distant} == {"g2"}
     assert {e.id for e in seen("h1", *entries[:3]).endpoints} == {"a1"}
+
+
+def test_whether_a_neighbours_neighbour_tracks_connections_is_noticed() -> None:
+    """Teal's route to green asks green's zone while amber, which green is routed to as well, has a rule that tracks connections."""
+    entries = [
+        *HOSTS, AMBER, GREEN, TEAL,
+        worlds.router("r", "amber", "green"),
+        worlds.router("s", "green", "teal"),
+        *(worlds.endpoint(f"{net[0]}1", net, "h1", 2, ofport, v6=False) for ofport, net in enumerate(("amber", "green", "teal"), 1)),
+        worlds.acl("ask", [{"proto": "tcp", "allow_related": True}]),
+    ]  # fmt: skip
+    entries.append(worlds.endpoint("a1", "amber", "h1", 2, 1, v6=False, acls=("ask",)))
+    index, store = Index("h1"), {}
+    for ofport, name in enumerate(("a1", "g1", "t1"), 1):
+        index.port(name, ofport)
+    zones = []
+    for born, (key, value) in enumerate(entries, 1):
+        store[key] = value, store[key][1] if key in store else born
+        index.put(key, *store[key])
+        index.flush()
+        full = view(snapshot((k, *entry) for k, entry in store.items()), "h1", {"a1": 1, "g1": 2, "t1": 3}, None)
+        assert index.view() == full
+        zones += [route.zone for n in full.networks if n.id == "teal" for route in n.routes]
+    assert zones[-2:] == [0, 9]

@@ -52,6 +52,12 @@ def router(name: str, *networks: str) -> tuple[str, str]:
     return keys.router(name), json.dumps({"name": name, "networks": networks})
 
 
+def service(name: str, network: str, host_port: int, proto: str = "tcp", **whom: Any) -> tuple[str, str]:
+    """A store entry."""
+    data = {"name": name, "network": network, "host_port": host_port, "port": 80, "proto": proto}
+    return keys.service(name), json.dumps(data | whom)
+
+
 def subnet(network: str) -> int:
     """Green and teal have addresses of their own, all others have the same."""
     return {"green": 1, "teal": 2}.get(network, 0)
@@ -180,6 +186,13 @@ routers = st.builds(
         (("amber", "green"), ("blue", "green"), ("green", "teal"), ("amber", "blue", "green"), ("teal", "nowhere", "blue"))
     ),
 )
+services = st.builds(
+    lambda name, network, host_port, whom: service(name, network, host_port, **whom),
+    st.sampled_from(("shop", "mail")),
+    st.sampled_from((*NETWORKS, "nowhere")),
+    st.sampled_from((80, 81)),
+    st.sampled_from(({"label": "web"}, {"label": "role=db"}, {"endpoints": ["e0", "e1", "e6"]}, {"endpoints": ["e3", "e4"]})),
+)
 hosts = st.builds(host, st.sampled_from(HOSTS), st.sampled_from(("198.18.0.11", "198.18.0.12", "198.18.0.13")), lists)
 networks = st.builds(
     network,
@@ -253,5 +266,15 @@ quarrels = st.permutations(ENDPOINTS).map(
     ]
 )
 writes = st.one_of(
-    endpoints, endpoints, endpoints, riders, acls, acls, networks, hosts, meters | tenants, malformed, mirrors | routers
+    endpoints,
+    endpoints,
+    endpoints,
+    riders,
+    acls,
+    acls,
+    networks,
+    hosts,
+    meters | tenants,
+    malformed,
+    mirrors | routers | services,
 )

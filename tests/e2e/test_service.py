@@ -1,0 +1,206 @@
+"""Services with real packets: one port of two hosts leads to endpoints on three, and connections stay where they are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab import run
+from tests.e2e.conftest import World
+from tests.e2e.test_outside import ASK
+from tests.e2e.test_restart import eventually
+
+CLIENT4, HOST4, CLIENT6, HOST6 = "192.0.2.9", "192.0.2.1", "2001:db8::9", "2001:db8::1"
+MEMBERS = (("s1", "h1"), ("s2", "h2"), ("s3", "h3"))
+
+# says who it is and by which address it sees the asker, then echoes
+SERVE = """
+import socket, sys, threading
+def talk(c, who):
+    c.sendall(f"{sys.argv[1]} {who[0].removeprefix('::ffff:')}".encode())
+    try:
+        while data := c.recv(65536): c.sendall(data)
+    except OSError: pass
+    c.close()
+def udp():
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0); s.bind(("::", 53))
+    while True:
+        _, who = s.recvfrom(100); s.sendto(f"{sys.argv[1]} {who[0].removeprefix('::ffff:')}".encode(), who)
+threading.Thread(target=udp).start()
+s = socket.create_server(("::", 80), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
+print("ready", flush=True)
+while True: threading.Thread(target=talk, args=s.accept()).start()
+"""
+# one connection each; says who answered, then echoes a line whenever it is told to, until its input ends
+TALK = """
+import socket, sys
+s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); print(s.recv(100).decode(), flush=True); s.settimeout(2)
+for line in sys.stdin:
+    try: s.sendall(b"x" * 20000); got = 0
+    except OSError as error: print("error", flush=True); continue
+    try:
+        while got < 20000:
+            data = s.recv(65536)
+            if not data: raise OSError
+            got += len(data)
+        print("alive", flush=True)
+    except OSError: print("error", flush=True)
+"""
+
+
+class Served:
+    """A client outside, behind h1, and the members of the service."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.client = world, f"{world.plan.name}-client"
+
+    def apply(self, **sections: Any) -> None:
+        """Apply a document and wait for the hosts."""
+        body = {"document": json.dumps(sections), "wait_s": 20}
+        assert run.api(self.world.plan.hosts[0], "POST", "/apply", timeout_s=40, **body)["late"] == []
+
+    def ask(self, address: str = HOST4, port: int = 8088, kind: str = "tcp") -> list[str]:
+        """Who answers the client, and by which address it sees it."""
+        command = run.in_netns(self.client, sys.executable, "-c", ASK, kind, address, str(port))
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout.split()
+
+    def talk(self, port: int = 8088) -> Talk:
+        """A connection that stays."""
+        command = run.in_netns(self.client, sys.executable, "-c", TALK, HOST4, str(port))
+        return Talk(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1))
+
+    def members(self, *names: str, port: int = 8088) -> None:
+        """Let these be the service's members; returns when the switch of h1 leads to no other."""
+        self.apply(services=[{"name": "shop", "network": "mall", "host_port": port, "port": 80, "endpoints": list(names)}])
+
+
+class Talk:
+    """A connection, and which member it is to."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._in, self._out, self.process = process.stdin, process.stdout, process
+        self.member = self._out.readline().split()[0]
+
+    @staticmethod
+    def alive(talks: list[Talk]) -> list[str]:
+        """The members whose connections still carry data to and fro."""
+        for talk in talks:
+            talk._in.write("\n")
+        return [talk.member for talk in talks if talk._out.readline() == "alive\n"]
+
+    def end(self) -> None:
+        """Close it."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def served(world: World) -> Iterator[Served]:
+    found = Served(world)
+    host = f"{world.plan.name}-h1"
+    for line in (
+        f"netns add {found.client}", f"-n {host} link add up1 type veth peer name up1 netns {found.client}",
+        f"-n {host} addr add {HOST4}/24 dev up1", f"-n {host} addr add {HOST6}/64 dev up1 nodad", f"-n {host} link set up1 up",
+        f"-n {found.client} addr add {CLIENT4}/24 dev up1", f"-n {found.client} addr add {CLIENT6}/64 dev up1 nodad",
+        f"-n {found.client} link set up1 up",
+    ):  # fmt: skip
+        run.sh("ip", *line.split())
+    found.apply(networks=[{"name": "mall", "ip_range": "10.30.0.0/24", "ipv6_range": "fd30::/64", "mode": "nat"}])
+    servers = []
+    for name, at in MEMBERS:
+        run.container(world.plan, name, at, "mall", labels={"role": "shop"})
+        servers.append(world.background(name, sys.executable, "-c", SERVE, name))
+    for server in servers:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+    found.apply(services=[
+        {"name": "shop", "network": "mall", "host_port": 8088, "port": 80, "label": "role=shop"},
+        {"name": "names", "network": "mall", "host_port": 8053, "port": 53, "proto": "udp", "endpoints": ["s2"]},
+    ])  # fmt: skip
+    for at in ("h1", "h2", "h3"):
+        eventually(lambda at=at: "8053" in world.inside(at, "nft", "list", "table", "inet", "warren").stdout, 10)  # type: ignore[misc]
+    yield found
+    for server in servers:
+        server.kill()
+        server.wait()
+    for name in ("shop", "names"):
+        run.api(world.plan.hosts[0], "DELETE", f"/services/{name}")
+    for name, at in MEMBERS:
+        endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
+        run.api(world.plan.host(at), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
+    for at in ("h1", "h2", "h3"):
+        eventually(lambda at=at: world.inside(at, "nft", "list", "tables").stdout == "", 10)  # type: ignore[misc]
+    run.sh("ip", "-n", host, "link", "del", "up1")
+    run.sh("ip", "netns", "del", found.client)
+
+
+@pytest.mark.parametrize(("host", "client"), [(HOST4, CLIENT4), (HOST6, CLIENT6)])
+def test_members_on_three_hosts_share_the_connections_and_see_the_client(served: Served, host: str, client: str) -> None:
+    answers = [served.ask(host) for _ in range(24)]
+    assert {answer[1] for answer in answers} == {client}, answers
+    assert Counter(answer[0] for answer in answers).keys() == {"s1", "s2", "s3"}
+
+
+def test_a_member_on_another_host_alone_and_udp(served: Served) -> None:
+    assert served.ask(port=8053, kind="udp") == ["s2", CLIENT4]
+    assert served.ask(HOST6, port=8053, kind="udp") == ["s2", CLIENT6]
+
+
+def test_every_host_of_the_network_leads_to_it(served: Served) -> None:
+    """From h3 itself: a member elsewhere sees an address of that host."""
+    underlay = next(host.vtep for host in served.world.plan.hosts if host.name == "h3")
+    command = (sys.executable, "-c", ASK, "tcp", str(underlay), "8088")
+    answers = [served.world.inside("h3", *command).stdout.split() for _ in range(12)]
+    assert {answer[0] for answer in answers} == {"s1", "s2", "s3"}, answers
+
+
+def test_who_comes_breaks_nothing_and_who_goes_takes_its_own_alone(served: Served) -> None:
+    served.members("s1", "s2")
+    talks = [served.talk() for _ in range(10)]
+    before = [talk.member for talk in talks]
+    assert set(before) == {"s1", "s2"}
+    served.members("s1", "s2", "s3")
+    assert Talk.alive(talks) == before
+    served.members("s1", "s3")  # s2 is no member any more: what it had it keeps, new connections go elsewhere
+    assert Talk.alive(talks) == before
+    assert {served.ask()[0] for _ in range(10)} == {"s1", "s3"}
+    run.api(served.world.plan.hosts[0], "POST", "/apply", document=json.dumps(
+        {"endpoints": [{"name": "s2", "network": "mall", "host": "h2", "active": False}]}), wait_s=20)  # fmt: skip
+    assert Talk.alive(talks) == [member for member in before if member == "s1"]
+    served.apply(endpoints=[{"name": "s2", "network": "mall", "host": "h2", "active": True}])
+    for talk in talks:
+        talk.end()
+
+
+def test_a_port_that_is_taken_is_refused_at_once(served: Served) -> None:
+    with pytest.raises(run.LabError, match="tcp port 8088 of all hosts leads to service shop"):
+        served.apply(services=[{"name": "other", "network": "mall", "host_port": 8088, "port": 81, "endpoints": ["s1"]}])
+    way = {"host_port": "8080-8090", "port": "80-90"}
+    with pytest.raises(run.LabError, match="tcp port 8088 of all hosts is a service's"):
+        served.apply(endpoints=[{"name": "s1", "network": "mall", "host": "h1", "publish": [way]}])
+    with pytest.raises(run.LabError, match=r"services\[0\].network: 'amber': expected a network in mode nat"):
+        served.apply(services=[{"name": "other", "network": "amber", "host_port": 1, "port": 1, "label": "a"}])
+
+
+def test_policy_of_what_enters_holds_for_members_elsewhere(served: Served) -> None:
+    """nat_acl lets port 80 in and its replies out again, though the members may send nothing of themselves."""
+    served.apply(
+        acls={
+            "door": [{"proto": "tcp", "tcp_dst": 80, "allow_related": True}],
+            "mute": [{"proto": "icmp", "actions": {"allow": 1}}],
+        },
+        networks=[{"name": "mall", "nat_acl": "door", "default_acl": "mute"}],
+    )
+    served.members("s1", "s2", "s3")
+    assert {served.ask()[0] for _ in range(16)} == {"s1", "s2", "s3"}
+    assert served.ask(port=8053, kind="udp")[0] == "error"
+    served.apply(networks=[{"name": "mall", "nat_acl": [], "default_acl": []}])
