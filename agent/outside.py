@@ -22,6 +22,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.outside_rules import TABLE, Outside, outside, ruleset
+from agent.tracking import Limits
 from ovsdb.rows import UPLINK_PORT
 from specs.errors import Unavailable, WarrenError
 from specs.gateway import GATEWAY_MAC, HOST4, HOST6, HOST_MAC, NEXT_HOP4, NEXT_HOP6
@@ -36,10 +37,10 @@ _NODAD, _PERMANENT = 0x02, 0x80
 
 
 class Keeper:
-    """A thread that keeps it so. `problem` says why it could not be done."""
+    """A thread that keeps it so, and the limits of connections. `problem` says why it could not be done."""
 
-    def __init__(self, host: str, state: Callable[[], Snapshot | None], on_change: Callable[[], None]) -> None:
-        self._host, self._state, self._on_change = host, state, on_change
+    def __init__(self, host: str, state: Callable[[], Snapshot | None], limits: Limits, on_change: Callable[[], None]) -> None:
+        self._host, self._state, self._limits, self._on_change = host, state, limits, on_change
         self.problem: str | None = None
         self._told: tuple[Outside, str] | None = None
         self._look, self._ended = threading.Event(), threading.Event()
@@ -66,16 +67,19 @@ class Keeper:
             if state is None or self._ended.is_set():
                 continue
             before = self.problem
-            try:
-                self._settle(outside(state, self._host))
-                self.problem = None
-            except WarrenError as error:
-                self.problem = str(error)
-            except (NetlinkError, OSError) as error:
-                self.problem = f"the way out of this host: {getattr(error, 'strerror', None) or error}"
+            self.problem = self._tried(self._settle, outside(state, self._host)) or self._tried(self._limits.settle, state)
             if self.problem != before:
                 log.info("outside.settled problem=%s", self.problem or "none")
                 self._on_change()
+
+    def _tried(self, settle: Callable[[Any], None], wanted: Any) -> str | None:
+        try:
+            settle(wanted)
+        except WarrenError as error:
+            return str(error)
+        except (NetlinkError, OSError) as error:
+            return f"the way out of this host: {getattr(error, 'strerror', None) or error}"
+        return None
 
     def _settle(self, wanted: Outside) -> None:
         table = _table()

@@ -121,6 +121,7 @@ def network_out(network: Network) -> dict[str, Any]:
         "default_acl": list(network.default_acl),
         "vlan_out_acl": list(network.vlan_out_acl),
         "nat_acl": list(network.nat_acl),
+        "ct_limit": network.ct_limit,
         "labels": network.labels,
     }
 

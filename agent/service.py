@@ -16,6 +16,8 @@ from agent.known import Known
 from agent.links import Links
 from agent.peers import Peers
 from agent.registration import Registration, underlay_mtu
+from agent.switch import appctl, datapath
+from agent.tracking import Limits
 from ovsdb.client import Ovsdb
 from specs import keys
 from specs.allocation import Specs
@@ -161,6 +163,7 @@ def make(config: Config) -> Agent:
     keeper = Keeper(endpoints, on_change=registration.tell)
     endpoints.released = lambda endpoint_id: keeper.look([endpoint_id])
     peers = Peers(config.http_tls, timeout_s=config.attach_timeout_s + 10)
-    way_out = outside.Keeper(common.host, lambda: known.snapshot if known.read.is_set() else None, registration.tell)
+    limits = Limits(common.host, lambda: datapath(ovsdb, common.bridge), appctl)
+    way_out = outside.Keeper(common.host, lambda: known.snapshot if known.read.is_set() else None, limits, registration.tell)
     links = Links(lambda veth: keeper.look(endpoints.vanished(veth)), keeper.look_at_everything)
     return Agent(config, host, specs, ovsdb, known, endpoints, keeper, registration, peers, links, way_out)

@@ -104,7 +104,7 @@ class Switch:
                 what = "tunnel port" if enters == "tunnel" else f"port for endpoint {wanted.names.get(enters, enters)}"
                 raise Unavailable(f"the switch of {self._host}", f"it has no {what}")
             flow = re.sub(r"^in_port=\d+", f"in_port={port}", flow)
-        text = self._run("ovs-appctl", "-t", self._control(), "ofproto/trace", self._bridge, flow)
+        text = appctl("ofproto/trace", self._bridge, flow)
         trace = parse_trace(text, wanted.flows, wanted.names, wanted.tunnel)
         owner = {port: endpoint_id for endpoint_id, port in wanted.ports.items()}
         return trace_out(self._host, flow, trace, wanted) | {
@@ -113,27 +113,41 @@ class Switch:
         }
 
     def _ofctl(self, command: str) -> list[str]:
-        return self._run("ovs-ofctl", "-O", VERSION, command, self._bridge).splitlines()
+        return _run("ovs-ofctl", "-O", VERSION, command, self._bridge).splitlines()
 
-    def _control(self) -> str:
-        """The control socket of ovs-vswitchd: named by its pid file, or by whoever started it."""
-        directory = Path(os.environ.get("OVS_RUNDIR") or "/var/run/openvswitch")
-        try:
-            pid = int((directory / "ovs-vswitchd.pid").read_text())
-            sockets = [directory / f"ovs-vswitchd.{pid}.ctl", directory / "ovs-vswitchd.ctl"]
-        except (OSError, ValueError):
-            sockets = [*sorted(directory.glob("ovs-vswitchd.*.ctl"), reverse=True), directory / "ovs-vswitchd.ctl"]
-        return str(next((path for path in sockets if path.exists()), "ovs-vswitchd"))
 
-    def _run(self, *command: str) -> str:
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
-        except subprocess.CalledProcessError as error:
-            text = (error.stderr or error.stdout).strip() or f"exit code {error.returncode}"
-            raise Unavailable(command[0], text.splitlines()[0]) from None
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise Unavailable(command[0], str(error)) from None
-        return done.stdout
+def appctl(*words: str) -> str:
+    """A command of ovs-vswitchd (ovs-appctl(8)); what it says. Raises `Unavailable`."""
+    return _run("ovs-appctl", "-t", _control(), *words)
+
+
+def datapath(ovsdb: Ovsdb, bridge: str) -> str:
+    """The name of the datapath that a bridge is part of, as dpctl commands take it."""
+    found = ovsdb.observed().bridge(bridge)
+    kind = (found.datapath_type if found is not None else "") or "system"
+    return f"{kind}@ovs-{kind}"
+
+
+def _control() -> str:
+    """The control socket of ovs-vswitchd: named by its pid file, or by whoever started it."""
+    directory = Path(os.environ.get("OVS_RUNDIR") or "/var/run/openvswitch")
+    try:
+        pid = int((directory / "ovs-vswitchd.pid").read_text())
+        sockets = [directory / f"ovs-vswitchd.{pid}.ctl", directory / "ovs-vswitchd.ctl"]
+    except (OSError, ValueError):
+        sockets = [*sorted(directory.glob("ovs-vswitchd.*.ctl"), reverse=True), directory / "ovs-vswitchd.ctl"]
+    return str(next((path for path in sockets if path.exists()), "ovs-vswitchd"))
+
+
+def _run(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+    except subprocess.CalledProcessError as error:
+        text = (error.stderr or error.stdout).strip() or f"exit code {error.returncode}"
+        raise Unavailable(command[0], text.splitlines()[0]) from None
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable(command[0], str(error)) from None
+    return done.stdout
 
 
 def read(store: Store) -> Snapshot:

@@ -29,6 +29,7 @@ def create(
     vlan_out_acl: Annotated[list[str], typer.Option(help="ACL over what endpoints receive; may be repeated.")] = [],  # noqa: B006
     mode: Annotated[str, typer.Option(help="flat: no way out; nat: out by the host's addresses; routed: by its own.")] = "flat",
     nat_acl: Annotated[list[str], typer.Option(help="ACL over what comes in by the gateway; may be repeated.")] = [],  # noqa: B006
+    ct_limit: Annotated[int | None, typer.Option(help="Tracked connections at once on a host (default: no limit).")] = None,
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
     wait: Wait = False,
     timeout: Timeout = 30.0,
@@ -39,6 +40,7 @@ def create(
     body = stated(
         name=name, ip_range=ip_range, gateway=gateway, ipv6_range=ipv6_range, ipv6_gateway=ipv6_gateway,
         vxlan_vni=vni, mtu=mtu, vlan=vlan, vlan_transparent=vlan_transparent or None, labels=labels(label), default_acl=default_acl or None, vlan_out_acl=vlan_out_acl or None, mode=mode, nat_acl=nat_acl or None,
+        ct_limit=ct_limit,
     )  # fmt: skip
     network = agent.post("/networks", body)["network"]
     if wait:

@@ -141,6 +141,9 @@ class Record(BaseModel):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+CtLimit = Annotated[int, Field(ge=1, le=3_000_000)]  # what the userspace datapath keeps in all, unless told otherwise
+
+
 class Item(BaseModel):
     """What a document says of a record: as much of it as the user cares to say."""
 
@@ -181,6 +184,7 @@ class NetworkFields(BaseModel):
     default_acl: AclNames = ()
     vlan_out_acl: AclNames = ()
     nat_acl: AclNames = ()
+    ct_limit: CtLimit | None = None
     labels: Labels = {}
 
 

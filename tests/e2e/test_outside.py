@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -258,6 +259,38 @@ def test_killed_under_a_transfer_through_nat(outside: Outside, process: str) -> 
     time.sleep(1.5)
     run.start(outside.plan, "h1", process)
     assert int(talk.communicate(timeout=30)[0]) > 100
+
+
+FLOOD = """
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for port in range(20000, 20400):
+    try: s.sendto(b"flood", (sys.argv[1], port))
+    except OSError: pass
+"""
+
+
+def test_a_flood_of_connections_is_at_its_own_networks_cost(outside: Outside) -> None:
+    def kept() -> list[tuple[int, int]]:
+        """Limit and count of the zones that have a limit."""
+        control = f"{outside.plan.hosts[0].directory}/ovs-vswitchd.ctl"
+        told = subprocess.run(["ovs-appctl", "-t", control, "dpctl/ct-get-limits"], capture_output=True, text=True).stdout
+        return [(int(limit), int(count)) for limit, count in re.findall(r"limit=(\d+),count=(\d+)", told)]
+
+    talk = outside.world.background("n1", sys.executable, "-c", TALK, INET4, "7000", "8")
+    assert talk.stdout is not None
+    assert talk.stdout.readline() == "connected\n"
+    outside.apply(networks=[{"name": "north", "ct_limit": 60}])
+    eventually(lambda: [limit for limit, _ in kept()] == [60], 10)
+    outside.world.inside("n2", sys.executable, "-c", FLOOD, INET4)
+    ((_, count),) = kept()
+    assert 60 <= count < 200
+    assert "error" in outside.ask("n2", "tcp", INET4, 7000)
+    assert outside.ask("s1", "tcp", INET4, 7000) == HOST4
+    assert int(talk.communicate(timeout=30)[0]) > 100
+    outside.apply(networks=[{"name": "north", "ct_limit": None}])
+    eventually(lambda: kept() == [], 10)
+    assert outside.ask("n2", "tcp", INET4, 7000) == HOST4
 
 
 def test_the_switch_made_anew_finds_its_way_out_again(outside: Outside) -> None:
