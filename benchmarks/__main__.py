@@ -18,6 +18,7 @@ from benchmarks.attach import attach, change
 from benchmarks.coldstart import cold_start
 from benchmarks.laboratory import Laboratory, laboratory
 from benchmarks.policy import measure as bulk
+from benchmarks.throughput import PATHS, throughput
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 RESULTS = Path(__file__).with_name("results.json")
@@ -30,12 +31,19 @@ class Measured:
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
+        self.suite = ""
 
     def add(self, what: str, values: list[float], unit: str, goal: str = "", held: bool | None = None) -> float:
         """One row; returns the median."""
         ordered = sorted(values)
         median = statistics.median(ordered)
-        row = {"what": what, "median": median, "p95": ordered[int(0.95 * (len(ordered) - 1))], "max": ordered[-1]}
+        row = {
+            "suite": self.suite,
+            "what": what,
+            "median": median,
+            "p95": ordered[int(0.95 * (len(ordered) - 1))],
+            "max": ordered[-1],
+        }
         self.rows.append({**row, "rounds": len(ordered), "unit": unit, "goal": goal, "held": held})
         console.print(f"  {what}: {median:.2f} {unit}")
         return median
@@ -119,7 +127,32 @@ def policy(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
     measured.add("one rule against FAUCET's reload", [changed / (faucet["reload_s"] * 1000)], "x")
 
 
-SUITES: dict[str, Callable[[Measured, int, tuple[int, ...]], None]] = {"overlay": overlay, "policy": policy}
+def through(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+    """TCP between containers and to the outside, beside a bare bridge and Linux bridges."""
+    del sizes
+    with console.status("three ways between two hosts and to the outside"), laboratory() as lab:
+        found = throughput(lab, min(rounds, 9))
+    names = {
+        "warren": "Warren",
+        "normal": "bare bridge, one NORMAL flow",
+        "kernel": "Linux bridge, kernel VXLAN",
+        "single": "the same without segmentation offload",
+    }
+    for (kind, path), values in sorted(found.items(), key=lambda item: PATHS.index(item[0][1])):
+        measured.add(f"TCP, {path}: {names[kind]}", values, "Mbit/s")
+    for path in PATHS:
+        for kind in ("normal", "kernel", "single"):
+            ratios = [mine / theirs for mine, theirs in zip(found["warren", path], found[kind, path], strict=True)]
+            ratio = measured.add(f"TCP, {path}: Warren against {names[kind]}", ratios, "x")
+            if kind == "normal" and path != "outside":
+                measured.goal(">= 0.9", ratio >= 0.9)
+
+
+SUITES: dict[str, Callable[[Measured, int, tuple[int, ...]], None]] = {
+    "overlay": overlay,
+    "policy": policy,
+    "throughput": through,
+}
 
 
 def main() -> None:
@@ -134,10 +167,12 @@ def main() -> None:
     sizes = tuple(int(size) for size in arguments.sizes.split(","))
     measured = Measured()
     for suite in arguments.suites:
+        measured.suite = suite
         SUITES[suite](measured, arguments.rounds, sizes)
     console.print(measured.table())
     machine = {"machine": platform.machine(), "python": platform.python_version(), "kernel": platform.release()}
-    RESULTS.write_text(json.dumps({**machine, "rows": measured.rows}, indent=1) + "\n")
+    others = [row for row in json.loads(RESULTS.read_text())["rows"] if row["suite"] not in arguments.suites]
+    RESULTS.write_text(json.dumps({**machine, "rows": others + measured.rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from specs.errors import Invalid
-from specs.policy import network_of
 from specs.records import Network, decode
 from specs.routers import Route, Router, RouterItem
 from specs.services import Service, ServiceItem
@@ -25,14 +24,21 @@ def routers_in_order(snapshot: Snapshot) -> list[Router]:
     return [snapshot.routers[name] for name in sorted(snapshot.routers, key=lambda n: order(snapshot, "router", n))]
 
 
+def called(networks: Mapping[str, Network]) -> dict[str, Network]:
+    """Networks by what refers to them: the id, else the name (of two that somebody gave one name, the first by id)."""
+    names = {network.name: network for _, network in sorted(networks.items(), reverse=True)}
+    return names | dict(networks)
+
+
 def served(snapshot: Snapshot, networks: Mapping[str, Network]) -> tuple[dict[str, tuple[Service, ...]], dict[str, str]]:
     """The services that may be, by network, and why the others may not: a port leads to one, the first created."""
     found: dict[str, tuple[Service, ...]] = {}
     problems: dict[str, str] = {}
     holders: dict[tuple[str, int], str] = {}
+    known = called(networks)
     for name in sorted(snapshot.services, key=lambda n: order(snapshot, "service", n)):
         service = snapshot.services[name]
-        network = networks.get(str(network_of(service.network, networks)))
+        network = known.get(service.network)
         if network is None or network.mode != "nat":
             problems[name] = f"network {service.network} " + ("does not exist" if network is None else "is not in mode nat")
         elif (first := holders.setdefault((service.proto, service.host_port), name)) != name:
@@ -98,10 +104,11 @@ def joined(routers: Iterable[Router], networks: Mapping[str, Network]) -> tuple[
     goes to an address must have one way from any network."""
     found: dict[str, dict[str, str]] = {}
     misfits: dict[str, Misfit] = {}
+    known = called(networks)
     for router in routers:
         members: list[Network] = []
         for position, reference in enumerate(router.networks):
-            network = networks.get(str(network_of(reference, networks)))
+            network = known.get(reference)
             if network is None:
                 reason: str | None = f"network {reference} does not exist"
             elif network in members:
@@ -161,7 +168,7 @@ def check_router(router: Router, state: Snapshot, path: str) -> None:
 
 def check_service(service: Service | ServiceItem, networks: Mapping[str, Network], path: str) -> None:
     """Raises `Invalid` when the network of a service has no ports to give."""
-    network = networks.get(str(network_of(service.network, networks)))
+    network = called(networks).get(service.network)
     if network is None or network.mode != "nat":
         raise Invalid(f"{path}.network", service.network, "a network in mode nat")
 

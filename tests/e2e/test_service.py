@@ -163,6 +163,15 @@ def test_every_host_of_the_network_leads_to_it(served: Served) -> None:
     assert {answer[0] for answer in answers} == {"s1", "s2", "s3"}, answers
 
 
+@pytest.mark.parametrize("client", ["s1", "s2"])
+def test_members_reach_their_own_service_and_each_other_by_it(served: Served, client: str) -> None:
+    host = "h1" if client == "s1" else "h2"
+    address = HOST4 if host == "h1" else next(str(plan.vtep) for plan in served.world.plan.hosts if plan.name == host)
+    ask = (sys.executable, "-c", ASK, "tcp", address, "8088")
+    answers = [served.world.inside(client, *ask).stdout.split()[0] for _ in range(12)]
+    assert set(answers) == {"s1", "s2", "s3"}, answers
+
+
 def test_who_comes_breaks_nothing_and_who_goes_takes_its_own_alone(served: Served) -> None:
     served.members("s1", "s2")
     talks = [served.talk() for _ in range(10)]
