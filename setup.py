@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import setup
 
 PACKAGES = [
-    "specs", "pipeline", "acl", "mirror", "controller", "controller.apps", "controller.features", "ovsdb", "agent",
+    "specs", "pipeline", "acl", "mirror", "dhcp", "controller", "controller.apps", "controller.features", "ovsdb", "agent",
     "tools", "tools.graph", "cli", "lab",
 ]  # fmt: skip
 

@@ -151,6 +151,7 @@ class Endpoints:
             self.known.wrote(keys.endpoint(network_id, endpoint_id), None, revision)
 
     def _plug(self, endpoint: Endpoint, network: Network, set_addr: bool = True) -> str:
+        set_addr = set_addr and not network.dhcp  # the container's own client gets it
         addresses = []
         for address, network_range in ((endpoint.ipv4_address, network.ip_range), (endpoint.ipv6_address, network.ipv6_range)):
             if set_addr and address is not None and network_range is not None:

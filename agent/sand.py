@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from specs.dhcp import DhcpFields
 from specs.records import Endpoint, EndpointFields, Host, Name, Network, NetworkFields, veth_mac
 
 WAIT_LIMIT_S = 50.0
@@ -122,6 +123,7 @@ def network_out(network: Network) -> dict[str, Any]:
         "vlan_out_acl": list(network.vlan_out_acl),
         "nat_acl": list(network.nat_acl),
         "ct_limit": network.ct_limit,
+        **{name: data.get(name) for name in DhcpFields.model_fields},
         "labels": network.labels,
     }
 

@@ -30,6 +30,14 @@ def create(
     mode: Annotated[str, typer.Option(help="flat: no way out; nat: out by the host's addresses; routed: by its own.")] = "flat",
     nat_acl: Annotated[list[str], typer.Option(help="ACL over what comes in by the gateway; may be repeated.")] = [],  # noqa: B006
     ct_limit: Annotated[int | None, typer.Option(help="Tracked connections at once on a host (default: no limit).")] = None,
+    dhcp: Annotated[
+        bool,
+        typer.Option(help="Answer DHCP and router solicitations; endpoints are plugged in without addresses and ask for them."),
+    ] = False,
+    dns: Annotated[list[str], typer.Option(help="Name server that DHCP tells; may be repeated.")] = [],  # noqa: B006
+    domain: Annotated[str | None, typer.Option(help="Domain that DHCP tells.")] = None,
+    dhcp_route: Annotated[list[str], typer.Option(help="RANGE=NEXT_HOP that DHCP tells; may be repeated.")] = [],  # noqa: B006
+    dhcp_lease_s: Annotated[int | None, typer.Option(help="Seconds that a lease lasts (default: 3600).")] = None,
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
     wait: Wait = False,
     timeout: Timeout = 30.0,
@@ -39,8 +47,9 @@ def create(
     agent = client(context)
     body = stated(
         name=name, ip_range=ip_range, gateway=gateway, ipv6_range=ipv6_range, ipv6_gateway=ipv6_gateway,
-        vxlan_vni=vni, mtu=mtu, vlan=vlan, vlan_transparent=vlan_transparent or None, labels=labels(label), default_acl=default_acl or None, vlan_out_acl=vlan_out_acl or None, mode=mode, nat_acl=nat_acl or None,
-        ct_limit=ct_limit,
+        vxlan_vni=vni, mtu=mtu, vlan=vlan, vlan_transparent=vlan_transparent or None, labels=labels(label), default_acl=default_acl or None, vlan_out_acl=vlan_out_acl or None, mode=mode, nat_acl=nat_acl or None, ct_limit=ct_limit,
+        dhcp=dhcp or None, dns=dns or None, domain=domain, dhcp_lease_s=dhcp_lease_s,
+        dhcp_routes=[dict(zip(("to", "via"), route.partition("=")[::2], strict=True)) for route in dhcp_route] or None,
     )  # fmt: skip
     network = agent.post("/networks", body)["network"]
     if wait:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 
-from controller.features import acl, arp, classify, conntrack, flood, forward, mirror, nat, output, route, spoof
+from controller.features import acl, arp, classify, conntrack, dhcp, flood, forward, mirror, nat, output, route, spoof
 from pipeline.flow import Ct, Flow, Goto, Group, Meter, Ref
 from pipeline.tables import OWNER, TABLES, Miss, after
 from specs.mirrors import Session
@@ -19,7 +19,7 @@ from specs.view import EndpointView, NetworkView, View
 
 FEATURES: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module
-    for module in (classify, spoof, arp, conntrack, nat, acl, route, forward, flood, mirror, output)
+    for module in (classify, spoof, arp, dhcp, conntrack, nat, acl, route, forward, flood, mirror, output)
 }
 assert set(FEATURES) == {owner for owner in OWNER.values() if owner}, "every owner of a table is a feature"
 

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from controller.polled import Description, MeterNumbers, Numbers, Place, Polled, PortState
+from pipeline.tables import METER_LAST, PORT_METER_FIRST
 
 D = ("dp_id", "dp_name")
 P = (*D, "port", "port_description")
@@ -40,8 +41,15 @@ class Gauge:
             yield family
             self._pause()
         for position, name in enumerate(MeterNumbers._fields):
-            metered = [((*dp, str(number)), m[position]) for number, m in sorted(p.meters.items())]
+            metered = [((*dp, str(number)), m[position]) for number, m in sorted(p.meters.items()) if number <= METER_LAST]
             yield _one(f"of_meter_{name}", f"{name.replace('_', ' ')} of a meter", (*D, "meter_id"), metered)
+        limited = [
+            ((*dp, *places[number - PORT_METER_FIRST]), m.packet_band_count)
+            for number, m in p.meters.items()
+            if number - PORT_METER_FIRST in places
+        ]
+        text = "DHCP packets and router solicitations of an endpoint that its meter dropped"
+        yield _one("warren_dhcp_limited_packets", text, (*D, "network", "endpoint"), limited)
         counts_of = [((*dp, table), count) for table, count in p.tables.items()]
         yield _one("warren_table_flows", "Flows in a table", (*D, "table"), counts_of)
         rules: Totals = {tuple(rule.rpartition("#")[::2]): counts for rule, counts in p.rules.items()}
@@ -137,8 +145,19 @@ class Own:
         self.connections = Counter("of_dp_connections", "Connections of the switch", D, registry=self.registry)
         self.disconnections = Counter("of_dp_disconnections", "Connections of the switch that ended", D, registry=self.registry)
         self.packet_kinds = Counter(
-            "warren_packet_ins", "Packets shown to the controller, by what asked for it: acl (a rule that logs), ttl (time to live is up), other",
+            "warren_packet_ins",
+            "Packets shown to the controller, by what asked for it: acl (a rule that logs), ttl (time to live is up), dhcp, other",
             (*D, "kind"), registry=self.registry,
+        )  # fmt: skip
+        self.dhcp_asked = Counter(
+            "warren_dhcp_asked", "DHCP messages and router solicitations of endpoints here", (*D, "what"), registry=self.registry
+        )
+        self.dhcp_told = Counter(
+            "warren_dhcp_told", "DHCP messages and router advertisements to endpoints here", (*D, "what"), registry=self.registry
+        )
+        self.dhcp_ignored = Counter(
+            "warren_dhcp_ignored", "DHCP packets and router solicitations without an answer, by why", (*D, "reason"),
+            registry=self.registry,
         )  # fmt: skip
         self.packet_in_seconds = Histogram(
             "faucet_packet_in_secs", "Handling of a packet shown to the controller, seconds", D,

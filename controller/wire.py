@@ -214,6 +214,7 @@ _BUNDLE_ADD = struct.Struct("!BBHIIHH")
 _BUNDLE_CTRL = struct.Struct("!BBHIIHH")
 _GROUP_MOD = struct.Struct("!BBHIHBBI")
 _METER_MOD = struct.Struct("!BBHIHHI")
+_PACKET_OUT = struct.Struct("!BBHIIIH6x")
 _ALL_ONES = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -270,6 +271,15 @@ def delete_meter(meter_id: int, xid: int = BUNDLE_XID) -> bytes:
     return _METER_MOD.pack(VERSION, ofp.OFPT_METER_MOD, 16, xid, ofp.OFPMC_DELETE, 0, meter_id)
 
 
+def packet_out(port: int, frame: bytes) -> bytes:
+    """OFPT_PACKET_OUT: a frame made here leaves by a port, past all tables."""
+    output = _action(Output(port))
+    length = 24 + len(output) + len(frame)
+    return _PACKET_OUT.pack(
+        VERSION, ofp.OFPT_PACKET_OUT, length, 0, ofp.OFP_NO_BUFFER, ofp.OFPP_CONTROLLER, len(output)
+    ) + output + frame  # fmt: skip
+
+
 def meter_of(stats: Any) -> Meter:
     """A meter as the switch describes it; one that is not of our making differs from every one that is."""
     bands = [band for band in stats.bands if band.type == ofp.OFPMBT_DROP]
@@ -281,11 +291,6 @@ def meter_of(stats: Any) -> Meter:
 def meter_config_request(datapath: object) -> object:
     """All meters."""
     return parser.OFPMeterConfigStatsRequest(datapath, 0, ofp.OFPM_ALL)
-
-
-def packet_out(datapath: object, port: int, frame: bytes) -> object:
-    """A frame of the controller's own out of a port."""
-    return parser.OFPPacketOut(datapath, ofp.OFP_NO_BUFFER, ofp.OFPP_CONTROLLER, [parser.OFPActionOutput(port, 0)], frame)
 
 
 def _bundle_control(kind: int, xid: int) -> bytes:

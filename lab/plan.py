@@ -84,6 +84,7 @@ class HostPlan:
             ("WARREN_UNDERLAY_MTU", str(UNDERLAY_MTU)),
             ("WARREN_RESYNC_S", "10"),
             ("WARREN_GAUGE_S", "2"),
+            ("WARREN_ADVERTISE_S", "3"),
             ("WARREN_DOCKER_SOCKET", f"{directory}/docker-plugin.sock"),
             ("WARREN_DOCKER_SWEEP_S", "4"),
             ("WARREN_DOCKER_ENGINE", f"{directory}/docker.sock"),

@@ -9,7 +9,18 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple
 
-from pipeline.tables import COOKIE_MAGIC, FEATURES, GROUP_FIRST, GROUP_LAST, METER_FIRST, METER_LAST, OWNER, Table
+from pipeline.tables import (
+    COOKIE_MAGIC,
+    FEATURES,
+    GROUP_FIRST,
+    GROUP_LAST,
+    METER_FIRST,
+    METER_LAST,
+    OWNER,
+    PORT_METER_FIRST,
+    PORT_METER_LAST,
+    Table,
+)
 
 # A field's value is an int, text (MAC "02:57:..", address "10.0.0.1", "fd00::1") or (value, mask) of these.
 Value = int | str | tuple[int, int] | tuple[str, str]
@@ -139,9 +150,12 @@ class Conjunction(NamedTuple):
 
 
 class ToController(NamedTuple):
-    """Show the first bytes of the packet to the controller."""
+    """Show the first bytes of the packet to the controller; with WHOLE all of it (OFPCML_NO_BUFFER, OpenFlow 1.4, 7.2.4)."""
 
     max_len: int
+
+
+WHOLE = 0xFFFF
 
 
 class Goto(NamedTuple):
@@ -222,7 +236,7 @@ def is_ours(cookie: int) -> bool:
 
 def is_our_meter(meter_id: int) -> bool:
     """Whether a meter id read from a switch is Warren's."""
-    return METER_FIRST <= meter_id <= METER_LAST
+    return METER_FIRST <= meter_id <= METER_LAST or PORT_METER_FIRST <= meter_id <= PORT_METER_LAST
 
 
 def is_our_group(group_id: int) -> bool:

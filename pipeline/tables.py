@@ -56,7 +56,7 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec(Table.SPOOF, "spoof", Miss.DROP),
     TableSpec(Table.ARP, "arp", Miss.NEXT),
     TableSpec(Table.ANSWER, "arp", Miss.NEXT),
-    TableSpec(Table.DHCP, None, Miss.NEXT),
+    TableSpec(Table.DHCP, "dhcp", Miss.NEXT),
     TableSpec(Table.CONNTRACK, "conntrack", Miss.NEXT),
     TableSpec(Table.DNAT, "nat", Miss.NEXT),
     TableSpec(Table.ACL_IN, "acl", Miss.NEXT),
@@ -108,6 +108,8 @@ GROUP_BUCKETS = 512  # a group message must fit 64 KiB; more buckets make more g
 METER_FIRST = 0x8000
 METER_LAST = 0xFFFF
 METERS = METER_LAST - METER_FIRST + 1
+PORT_METER_FIRST = 0x1_0000  # that of an OpenFlow port, over what it asks of the controller: PORT_METER_FIRST + ofport
+PORT_METER_LAST = 0x1_FFFF
 
 # Connection tracking: a zone per network (see specs/view.py), and one mark.
 MARK_RELATED = 1
@@ -130,4 +132,5 @@ FEATURES: dict[str, int] = {
     "route": 10,
     "nat": 11,
     "mirror": 12,
+    "dhcp": 20,
 }

@@ -33,6 +33,7 @@ from pydantic import (
 )
 
 from specs.acl import Rule, canonical, parse_rule
+from specs.dhcp import DhcpFields, check_dhcp
 from specs.errors import Invalid
 from specs.published import PUBLISHED_LIMIT, Publish
 from specs.wrong import invalid
@@ -166,7 +167,7 @@ class Host(Record):
     created_at: str | None = None
 
 
-class NetworkFields(BaseModel):
+class NetworkFields(DhcpFields):
     """What is said of a network, in a document, a request and its record alike."""
 
     id: Name | None = None
@@ -217,8 +218,9 @@ class Network(NetworkFields, Record):
     def _gateways_inside(self) -> Network:
         _check_gateway("gateway", self.gateway, "ip_range", self.ip_range)
         _check_gateway("ipv6_gateway", self.ipv6_gateway, "ipv6_range", self.ipv6_range)
-        if self.mode != "flat" and self.ip_range is None and self.ipv6_range is None:
-            raise ValueError(f"mode {self.mode} needs ip_range or ipv6_range")
+        if (self.mode != "flat" or self.dhcp) and self.ip_range is None and self.ipv6_range is None:
+            raise ValueError(f"{'dhcp' if self.dhcp else f'mode {self.mode}'} needs ip_range or ipv6_range")
+        check_dhcp(self, self.ip_range, self.mode == "flat")
         return self
 
 

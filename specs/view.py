@@ -16,7 +16,7 @@ from specs.gateway import GATEWAY_MAC, Gateway, gateway_of
 from specs.mirrors import RELATED_BIT, Marks, Mirror, Session, sessions
 from specs.policy import Keys, PolicyKey, PolicyView, enters, keys_of, network_of, receives, resolve
 from specs.records import Acl, Endpoint, Host, Meter, Network
-from specs.riding import ofports, seats
+from specs.riding import ofports, rides, seats
 from specs.routers import Route
 from specs.services import ServiceView, service_view
 from specs.services import meant as meant_by_service
@@ -54,6 +54,7 @@ class EndpointView:
     published: tuple[tuple[str, int, int], ...] = ()  # (tcp, udp or sctp; port of the host; port of the endpoint)
     tag: int = 0  # VLAN by which its frames are known on a port that it shares; 0: untagged
     open: bool = False  # who is behind its port is not known (specs/riding.py)
+    dhcp: bool = False  # what it asks of DHCP is answered by the controller; local endpoints only
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ class NetworkView:
     served: bool = False  # there are services in it
     open_ports: tuple[int, ...] = ()  # of `ports`: where unknown destinations may be
     open_vteps: tuple[str, ...] = ()  # of `vteps`: hosts with such ports
+    dhcp: bool = False
 
     @property
     def serves(self) -> bool:
@@ -139,6 +141,7 @@ def network_view(
         network.id, network.vxlan_vni, tuple(sorted(ports)), tuple(sorted(vteps)), zone if stateful else 0,
         related_vni(network, taken) if stateful else 0, number(receives(network)), network.vlan_transparent, gateway,
         tuple(ranges) if gateway else (), routes, routed, served, tuple(sorted(open_ports)), tuple(sorted(open_vteps)),
+        network.dhcp,
     )  # fmt: skip
 
 
@@ -153,7 +156,7 @@ def misfit(endpoint: Endpoint, network: Network | None, host: Host | None) -> st
         return f"network {endpoint.network_id} does not exist"
     if host is None:
         return f"host {endpoint.host} does not exist"
-    if network.mode != "flat" and endpoint.mac_address == GATEWAY_MAC:
+    if (network.mode != "flat" or network.dhcp) and endpoint.mac_address == GATEWAY_MAC:
         return f"MAC {GATEWAY_MAC} is the gateway's"
     for address, network_range, gateway in (
         (endpoint.ipv4_address, network.ip_range, network.gateway),
@@ -378,4 +381,5 @@ def endpoint_view(
         else (),
         (endpoint.vlan or 0) if ofport is not None else 0,
         endpoint.port is not None,
+        network.dhcp and ofport is not None and not rides(endpoint),
     )

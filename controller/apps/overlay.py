@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import queue
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from ryu.lib import hub
 
 from controller import wire
 from controller.datapath import Session
+from controller.dhcp import Dhcp
 from controller.events import (
     AskReadBack,
     Audit,
@@ -49,6 +51,9 @@ from specs.settings import LOG_FORMAT, settings
 
 log = logging.getLogger("warren.overlay")
 
+ASKED_LIMIT = 512  # DHCP packets that wait for their answers
+ADVERTISED_AT_ONCE = 50  # ports, before others get their turn
+
 
 class Overlay(app_manager.RyuApp):
     """Programs the integration bridge of one host from the specs in etcd."""
@@ -71,7 +76,10 @@ class Overlay(app_manager.RyuApp):
         self.last_status: dict[str, Any] = {}
         self.limiter, self.tellers = Limiter(), Limiter()
         self.more: tuple[Port, ...] = ()  # ports beside those of every bridge, as they were asked for last
+        self.advertise_s = float(os.environ.get("WARREN_ADVERTISE_S", "600"))
+        self.asked: Any = hub.Queue(ASKED_LIMIT)
         self.metrics = Own(self._figures)
+        self.dhcp = Dhcp(self.reconciler.index, self.metrics, self._labels, self._send_out)
         self.arrived: deque[tuple[int, float]] = deque()  # revisions on their way to the switch, and when etcd told them
 
     def _labels(self) -> tuple[str, str]:
@@ -92,7 +100,7 @@ class Overlay(app_manager.RyuApp):
         listen = f"tcp:127.0.0.1:{_listen_port()}"
         self.ovsdb = Ovsdb(self.settings.ovsdb, on_change=self._ovsdb_news)
         self.ovsdb.connect()
-        for loop in (self._consume, self._feed, lambda: self._bridge(listen), self._audit):
+        for loop in (self._consume, self._feed, lambda: self._bridge(listen), self._audit, self._answer, self._advertise):
             self.threads.append(hub.spawn(loop))
 
     # ---- the one consumer -----------------------------------------------------------------------------------------
@@ -273,18 +281,20 @@ class Overlay(app_manager.RyuApp):
 
     @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)
     def _packet_in(self, event: Any) -> None:
-        """A rule with `log: true` has met a packet."""
+        """A rule with `log: true` has met a packet, or an endpoint asks for DHCP."""
         labels = self._labels()
         with self.metrics.packet_in_seconds.labels(*labels).time():
             self.metrics.packet_ins.labels(*labels).inc()
             flow = self.reconciler.flows.get(event.msg.cookie)
-            logged = flow is not None and flow.origin.kind == "acl"
-            expired = flow is not None and flow.table is Table.ROUTE
-            self.metrics.packet_kinds.labels(*labels, "acl" if logged else "ttl" if expired else "other").inc()
-            if flow is not None and logged:
+            kinds = {Table.ROUTE: "ttl", Table.DHCP: "dhcp"}
+            kind = "other" if flow is None else "acl" if flow.origin.kind == "acl" else kinds.get(flow.table, "other")
+            self.metrics.packet_kinds.labels(*labels, kind).inc()
+            if flow is not None and kind == "acl":
                 self._hit(flow, event)
-            elif flow is not None and expired:
+            elif flow is not None and kind == "ttl":
                 self._expired(flow, event.msg)
+            elif flow is not None and kind == "dhcp":
+                self._ask(flow.origin.name, bytes(event.msg.data))
 
     def _expired(self, flow: Flow, message: Any) -> None:
         """The time to live of a packet to a gateway is up: its sender is told, some times a second."""
@@ -295,13 +305,41 @@ class Overlay(app_manager.RyuApp):
         teller = network.gateway.ipv4 if frame[12:14] == b"\x08\x00" else network.gateway.ipv6
         answer = time_exceeded(frame, teller.ip) if teller is not None else None
         if answer is not None:
-            message.datapath.send_msg(wire.packet_out(message.datapath, port, answer))
+            self._send_out(port, answer)
 
     def _hit(self, flow: Flow, event: Any) -> None:
         left_out = self.limiter.pass_(flow.origin.name, time.monotonic())
         if left_out is not None:
             packet = describe(bytes(event.msg.data))
             log.info("acl.hit rule=%s left_out=%d packet=%s", flow.origin.name, left_out, packet)
+
+    def _ask(self, endpoint_id: str, frame: bytes) -> None:
+        """Answers wait their turn in a thread of their own: bundles come first."""
+        try:
+            self.asked.put_nowait((endpoint_id, frame))
+        except queue.Full:
+            self.metrics.dhcp_ignored.labels(*self._labels(), "overload").inc()
+
+    def _answer(self) -> None:
+        while True:
+            endpoint_id, frame = self.asked.get()
+            try:
+                self.dhcp.answer(endpoint_id, frame)
+            except Exception:  # one packet must not end the thread that answers all
+                log.exception("dhcp.failed endpoint=%s frame=%s", endpoint_id, frame.hex())
+            hub.sleep(0)
+
+    def _advertise(self) -> None:
+        """Hosts forget a router that is silent for long (RFC 4861, 6.3.5)."""
+        while True:
+            hub.sleep(self.advertise_s)
+            for count, _ in enumerate(self.dhcp.advertise(), 1):
+                if count % ADVERTISED_AT_ONCE == 0:
+                    hub.sleep(0.1)
+
+    def _send_out(self, ofport: int, frame: bytes) -> None:
+        if self.session is not None:
+            self.session.datapath.send(wire.packet_out(ofport, frame))
 
     @set_ev_cls(ofp_event.EventOFPBundleCtrlMsg, MAIN_DISPATCHER)
     def _bundle(self, event: Any) -> None:

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from controller.features.spoof import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
 from pipeline.flow import Action, Flow, Goto, Move, Ref, Set, Value, match
 from pipeline.tables import ORIGIN_ANSWER, ORIGIN_LOCAL, REG_NETWORK, REG_ORIGIN, Table, at
+from specs.dhcp import SERVER4
 from specs.gateway import GATEWAY_MAC
 from specs.records import link_local
 from specs.view import EndpointView, NetworkView
@@ -58,11 +59,13 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """The gateway is a neighbour on every host."""
-    g = n.gateway
+    """The gateway is a neighbour on every host, and so is the DHCP server of a network without one."""
+    g, origin = n.gateway, Ref("network", n.id)
     if g is None:
+        if n.dhcp:
+            asked = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(SERVER4))
+            yield Flow(Table.ARP, KNOWN, asked, _arp_reply(GATEWAY_MAC, SERVER4), origin)
         return
-    origin = Ref("network", n.id)
     if g.ipv4 is not None:
         asked = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(g.ipv4.ip))
         yield Flow(Table.ARP, KNOWN, asked, _arp_reply(GATEWAY_MAC, g.ipv4.ip), origin)

@@ -10,8 +10,10 @@ from pipeline.tables import Table, after, at
 from specs.records import link_local
 from specs.view import EndpointView
 
-ARP, IPV4, IPV6, ICMPV6 = 0x0806, 0x0800, 0x86DD, 58
-ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT, MLD2_REPORT = 134, 135, 136, 137, 143
+ARP, IPV4, IPV6, ICMPV6, UDP = 0x0806, 0x0800, 0x86DD, 58, 17
+ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT, MLD2_REPORT = 133, 134, 135, 136, 137, 143
+CLIENT_TO_SERVER = {IPV4: 67, IPV6: 547}  # UDP ports of DHCP servers (RFC 2131, RFC 8415)
+SERVER_TO_CLIENT = {IPV4: 68, IPV6: 546}
 ABSENT = "00:00:00:00:00:00"  # how OVS shows a link-layer option that a message does not have
 LINK_PROTOCOLS = ("01:80:c2:00:00:00", "ff:ff:ff:ff:ff:f0")  # IEEE 802.1D: bridges never forward these
 
@@ -30,11 +32,15 @@ _NEXT = (Goto(after(Table.SPOOF)),)
 
 
 def base(tunnel: int | None) -> Iterator[Flow]:
-    """Refused on every port: router advertisements, redirects, bridge protocols."""
+    """Refused on every port: router advertisements, redirects, what DHCP servers say, bridge protocols. Clients look at the
+    port that they are told at, not at the one that told them, so either of the two gives a server away."""
     origin = Ref("pipeline", "spoof")
     for icmp_type in (ROUTER_ADVERTISEMENT, REDIRECT):
         fields = match(eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
         yield Flow(Table.SPOOF, NEVER, fields, (), origin)
+    for eth_type, port in CLIENT_TO_SERVER.items():
+        yield Flow(Table.SPOOF, NEVER, match(eth_type=eth_type, ip_proto=UDP, udp_src=port), (), origin)
+        yield Flow(Table.SPOOF, NEVER, match(eth_type=eth_type, ip_proto=UDP, udp_dst=SERVER_TO_CLIENT[eth_type]), (), origin)
     yield Flow(Table.SPOOF, BRIDGES, match(eth_dst=LINK_PROTOCOLS), (), origin)
 
 
@@ -64,6 +70,8 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         yield Flow(Table.SPOOF, REFUSE, _from(e, eth_type=eth_type), (), origin)
     if e.ipv4 is not None:
         yield from (own(OWN, **fields) for fields in _ipv4(e.mac, e.ipv4))
+        if e.dhcp:  # who has no address yet
+            yield own(OWN, eth_type=IPV4, ip_proto=UDP, ipv4_src="0.0.0.0", udp_dst=CLIENT_TO_SERVER[IPV4])
     if e.ipv6 is not None:
         both = (e.ipv6, link_local(e.mac))
         for address in both:
@@ -72,7 +80,8 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         for icmp_type in (SOLICITATION, ADVERTISEMENT):
             fields = _from(e, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
             yield Flow(Table.SPOOF, OWN - 1, fields, (), origin)
-        yield own(OWN, eth_type=IPV6, ip_proto=ICMPV6, ipv6_src="::", icmpv6_type=MLD2_REPORT)
+        for icmp_type in (ROUTER_SOLICITATION, MLD2_REPORT) if e.dhcp else (MLD2_REPORT,):
+            yield own(OWN, eth_type=IPV6, ip_proto=ICMPV6, ipv6_src="::", icmpv6_type=icmp_type)
 
 
 def _from(e: EndpointView, **fields: Value) -> Match:

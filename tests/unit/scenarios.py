@@ -133,6 +133,15 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         ),
         worlds.mirror("all", [{"network": "amber"}], {"gre": "192.0.2.9"}, direction="in", vni=4001),
     ],
+    # amber's endpoints ask the controller for their addresses; blue has a gateway and IPv4 alone
+    "dhcp": [
+        *HOSTS,
+        worlds.network("amber", 7, dhcp=True),
+        worlds.network("blue", 8, v6=False, mode="nat", dhcp=True),
+        worlds.endpoint("web-1", "amber", "h1", 2, 1),
+        worlds.endpoint("web-2", "amber", "h2", 3, 1),
+        worlds.endpoint("db-1", "blue", "h1", 2, 2, v6=False),
+    ],
     # tagged frames of containers pass as they are, many VLANs inside one VNI
     "transparent": [
         *HOSTS,

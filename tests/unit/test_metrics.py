@@ -26,7 +26,7 @@ def polled(ports: int = 1) -> Polled:
         dpid=0xABC, name="h1", connected=True,
         ports={n: Numbers(1, 2, 3, 4, 5, 6, 7, 8) for n in range(1, ports + 1)},
         states={n: PortState(f"wv{n}", 4, 10, 20) for n in range(1, ports + 1)},
-        tables={"ACL_IN": 5}, meters={0x8000: MeterNumbers(1, 2, 3, 4, 5)}, rules={"web#2": (11, 1100)}, drops={"SPOOF": (4, 400)}, groups={"network/amber": (6, 600)}, networks={"amber": (1, 2, 3, 4)},
+        tables={"ACL_IN": 5}, meters={0x8000: MeterNumbers(1, 2, 3, 4, 5), 0x10001: MeterNumbers(1, 2, 3, 9, 5)}, rules={"web#2": (11, 1100)}, drops={"SPOOF": (4, 400)}, groups={"network/amber": (6, 600)}, networks={"amber": (1, 2, 3, 4)},
         description=Description("Nicira, Inc.", "Open vSwitch", "3.1.0", "None", "None"),
     )  # fmt: skip
 
@@ -37,6 +37,8 @@ def registries(ports: int = 1) -> tuple[CollectorRegistry, CollectorRegistry]:
     own = Own(lambda: STATE)
     own.registry.register(Faucet(polled(ports), dict))  # type: ignore[arg-type]
     own.packet_kinds.labels("0xabc", "h1", "acl").inc()
+    for counter in (own.dhcp_asked, own.dhcp_told, own.dhcp_ignored):
+        counter.labels("0xabc", "h1", "request").inc()
     for counter in (own.packet_ins, own.errors, own.flow_messages, own.connections, own.disconnections):
         counter.labels("0xabc", "h1").inc()
     for histogram in (own.bundle, own.change, own.packet_in_seconds):
@@ -72,6 +74,8 @@ def test_gauges_names_and_labels_are_faucets() -> None:
     for position, name in enumerate(Numbers._fields, 1):
         assert f"of_port_{name}{{{labels}}} {position}.0\n" in text
     assert 'of_meter_packet_band_count{dp_id="0xabc",dp_name="h1",meter_id="32768"} 4.0' in text
+    assert 'meter_id="65537"' not in text  # of a port: told by endpoint
+    assert 'warren_dhcp_limited_packets{dp_id="0xabc",dp_name="h1",endpoint="web-1",network="amber"} 9.0' in text
     assert 'warren_acl_rule_packets_total{acl="web",dp_id="0xabc",dp_name="h1",rule="2"} 11.0' in text
 
 

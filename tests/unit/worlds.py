@@ -78,10 +78,11 @@ def network(
     transparent: bool = False,
     mode: str = "flat",
     nat: tuple[str, ...] = (),
+    dhcp: bool = False,
 ) -> tuple[str, str]:
     """A store entry."""
     data: dict[str, Any] = {"id": name, "name": name, "vxlan_vni": vni, "default_acl": default, "vlan_out_acl": out}
-    data |= {"vlan_transparent": transparent, "mode": mode if v4 or v6 else "flat", "nat_acl": nat}
+    data |= {"vlan_transparent": transparent, "mode": mode if v4 or v6 else "flat", "nat_acl": nat, "dhcp": dhcp and (v4 or v6)}
     if v4:
         data |= {"ip_range": f"10.{subnet(name)}.0.0/24", "gateway": f"10.{subnet(name)}.0.1/24"}
     if v6:
@@ -205,6 +206,7 @@ networks = st.builds(
     st.booleans(),
     st.sampled_from(("flat", "nat", "nat", "routed")),
     lists,
+    st.booleans(),
 )
 endpoints = st.builds(
     endpoint,

@@ -1,0 +1,35 @@
+"""DHCP: what endpoints of networks with `dhcp` ask of DHCP and of routers is shown to the controller, which answers (dhcp/).
+
+A meter per port stands before it: the datapath itself drops a flood, so that nobody's questions cost the others theirs.
+Nothing of it goes any further: no server on the network is asked as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controller.features.spoof import CLIENT_TO_SERVER, ICMPV6, IPV4, IPV6, ROUTER_SOLICITATION, UDP
+from pipeline.flow import WHOLE, Flow, Meter, Ref, ToController, UseMeter, Value, match
+from pipeline.tables import PORT_METER_FIRST, Table
+from specs.view import EndpointView
+
+ASKED = 100
+RATE, BURST = 10, 30  # packets per second; a client that begins sends some ten at once
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow | Meter]:
+    """The questions of one endpoint. SPOOF has looked at their senders."""
+    if not e.dhcp or e.ofport is None:
+        return
+    meter = Meter(PORT_METER_FIRST + e.ofport, RATE, BURST, packets=True)
+    asked: list[dict[str, Value]] = []
+    if e.ipv4 is not None:
+        asked.append({"eth_type": IPV4, "ip_proto": UDP, "udp_dst": CLIENT_TO_SERVER[IPV4]})
+    if e.ipv6 is not None:
+        asked.append({"eth_type": IPV6, "ip_proto": UDP, "udp_dst": CLIENT_TO_SERVER[IPV6]})
+        asked.append({"eth_type": IPV6, "ip_proto": ICMPV6, "icmpv6_type": ROUTER_SOLICITATION})
+    if asked:
+        yield meter
+    for fields in asked:
+        shown = (UseMeter(meter.meter_id), ToController(WHOLE))
+        yield Flow(Table.DHCP, ASKED, match(in_port=e.ofport, **fields), shown, Ref("endpoint", e.id))

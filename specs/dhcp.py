@@ -1,0 +1,69 @@
+"""What a network's endpoints are told by DHCP and router advertisements. Pure.
+
+`server4` and the gateway's link-local address are the server's: the same on every host, as the gateway's are.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+SERVER4 = IPv4Address("169.254.67.1")  # of networks without a gateway (link-local, RFC 3927: never routed)
+DNS_LIMIT = 8
+ROUTES_LIMIT = 16  # they must fit in one option of 255 bytes
+LEASE_FIRST_S, LEASE_LAST_S = 10, 31_536_000
+
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, (int, float)):
+        raise ValueError("text (quote the value)")
+    return value
+
+
+def _domain(value: str) -> str:
+    name = value.rstrip(".").lower()
+    if len(name) > 253 or not all(_LABEL.match(label) for label in name.split(".")):
+        raise ValueError("a domain name such as example.org")
+    return name
+
+
+def _listed(value: Any) -> Any:
+    """One or a list."""
+    return [value] if isinstance(value, (str, dict)) else value
+
+
+Server = Annotated[IPv4Address | IPv6Address, BeforeValidator(_text)]
+
+
+class DhcpRoute(BaseModel):
+    """A route that DHCPv4 tells (option 121, RFC 3442): to a range by a next hop on the network."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    to: Annotated[IPv4Network, BeforeValidator(_text)]
+    via: Annotated[IPv4Address, BeforeValidator(_text)]
+
+
+class DhcpFields(BaseModel):
+    """What is said of a network's DHCP. `dhcp_lease_s` is in seconds; a lease is never longer than its endpoint exists, and
+    what it gives is the endpoint's own address: a client that comes late gets the same."""
+
+    dhcp: bool = False
+    dns: Annotated[tuple[Server, ...], BeforeValidator(_listed), Field(max_length=DNS_LIMIT)] = ()
+    domain: Annotated[str, AfterValidator(_domain)] | None = None
+    dhcp_routes: Annotated[tuple[DhcpRoute, ...], BeforeValidator(_listed), Field(max_length=ROUTES_LIMIT)] = ()
+    dhcp_lease_s: Annotated[int, Field(ge=LEASE_FIRST_S, le=LEASE_LAST_S)] = 3600
+
+
+def check_dhcp(network: DhcpFields, ip_range: IPv4Network | None, flat: bool) -> None:
+    """Raises `ValueError` for what cannot be told to anybody."""
+    for i, route in enumerate(network.dhcp_routes):
+        if ip_range is None or route.via not in ip_range:
+            raise ValueError(f"dhcp_routes[{i}].via must be an address of the network's ip_range, {ip_range}; it is {route.via}")
+    if network.dhcp and flat and ip_range is not None and SERVER4 in ip_range:
+        raise ValueError(f"dhcp in mode flat serves from {SERVER4}, which ip_range {ip_range} has; take another range")

@@ -1,0 +1,290 @@
+"""DHCP and router advertisements with real clients (busybox udhcpc, ISC dhclient, the kernel), answered without a server process."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import run
+from specs.gateway import GATEWAY_MAC
+from specs.records import link_local
+from tests.e2e.conftest import World
+from tests.e2e.test_metrics import of, scraped
+from tests.e2e.test_restart import eventually
+
+GATEWAY6 = str(link_local(GATEWAY_MAC))
+MTU = 1300
+
+# what a client calls when something becomes of its lease: a line of the log for each event, and the address on the interface
+UDHCPC = """#!/bin/sh
+case $1 in
+    bound|renew) ip addr replace $ip/$mask dev $interface ;;
+    deconfig) ip -4 addr flush dev $interface ;;
+esac
+echo "event=$1 ip=$ip mask=$mask router=$router dns=$dns mtu=$mtu hostname=$hostname domain=$domain lease=$lease \
+server=$serverid routes=$staticroutes;" >>"$LOG"
+"""
+DHCLIENT = """#!/bin/sh
+case $reason in
+    PREINIT|PREINIT6) exit 0 ;;
+    BOUND|RENEW|REBIND|REBOOT)
+        ip addr replace $new_ip_address/$new_subnet_mask dev $interface
+        set -- $new_rfc3442_classless_static_routes
+        [ "$1 $6" != "32 0" ] || ip route replace $2.$3.$4.$5 dev $interface ;;
+    BOUND6|RENEW6|REBIND6) ip -6 addr replace $new_ip6_address/$new_ip6_prefixlen dev $interface nodad ;;
+    EXPIRE|RELEASE|STOP|FAIL) ip -4 addr flush dev $interface ;;
+    *6) ip -6 addr flush dev $interface scope global ;;
+esac
+echo "event=$reason ip=$new_ip_address$new_ip6_address dns=$new_domain_name_servers$new_dhcp6_name_servers \
+domain=$new_domain_name$new_dhcp6_domain_search mtu=$new_interface_mtu name=$new_host_name;" >>"$LOG"
+"""
+
+
+class Leases:
+    """The networks with DHCP, who asks there, and what their clients have written down."""
+
+    def __init__(self, world: World, directory: Path) -> None:
+        self.world, self.plan, self.directory = world, world.plan, directory
+        self.v4: dict[str, str] = {}
+        self.v6: dict[str, str] = {}
+        self.mac: dict[str, str] = {}
+        for name, text in (("udhcpc", UDHCPC), ("dhclient", DHCLIENT)):
+            (directory / name).write_text(text)
+            (directory / name).chmod(0o755)
+        # a copy: the profile that AppArmor has for the original lets it run no script but Debian's
+        shutil.copy(shutil.which("dhclient", path="/sbin:/usr/sbin") or "", directory / "client")
+
+    def container(self, name: str, host: str, network: str) -> None:
+        """Plug a container in."""
+        made = run.container(self.plan, name, host, network)
+        self.v4[name], self.mac[name] = made["target_veth_ip"].split("/")[0], made["target_veth_mac"]
+        self.v6[name] = made["target_veth_ipv6"].split("/")[0]
+
+    def shown(self, name: str, *words: str) -> str:
+        """What `ip` says in a container."""
+        return self.world.inside(name, "ip", *words).stdout
+
+    def udhcpc(self, name: str, *more: str) -> subprocess.Popen[str]:
+        """busybox's client, in the foreground."""
+        script = ("-s", str(self.directory / "udhcpc"), "-O", "mtu", "-O", "staticroutes", "-t", "20", "-T", "1", "-A", "1")
+        return self._start(name, "busybox", "udhcpc", "-f", "-R", "-i", "eth0", *script, *more)
+
+    def dhclient(self, name: str, version: str, *more: str) -> subprocess.Popen[str]:
+        """ISC's client, in the foreground."""
+        files = [word for flag in ("lf", "pf") for word in (f"-{flag}", str(self.directory / f"{name}{version}.{flag}"))]
+        script = ("-sf", str(self.directory / "dhclient"), "-e", f"LOG={self.log(name)}")
+        return self._start(name, str(self.directory / "client"), version, "-d", *script, *files, *more, "eth0")
+
+    def _start(self, name: str, *command: str) -> subprocess.Popen[str]:
+        output = (self.directory / f"{name}.out").open("a")
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LOG": str(self.log(name))}
+        return subprocess.Popen(
+            self.world.command(name, *command), stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True, env=environment
+        )
+
+    def log(self, name: str) -> Path:
+        """The events of a container's client."""
+        return self.directory / f"{name}.log"
+
+    def events(self, name: str) -> list[str]:
+        """What has become of the lease, in order."""
+        return re.findall(r"event=(\w+)", self.log(name).read_text()) if self.log(name).exists() else []
+
+    def told(self, name: str, event: str) -> dict[str, str]:
+        """What the client was told when this happened last."""
+        lines = [line for line in self.log(name).read_text().split(";\n") if line.startswith(f"event={event} ")]
+        return dict(word.partition("=")[::2] for word in re.split(r" (?=\w+=)", lines[-1]))
+
+
+@pytest.fixture(scope="module")
+def leases(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leases]:
+    found = Leases(world, tmp_path_factory.mktemp("leases"))
+    short = {"ip_range": "10.22.0.0/24", "ipv6_range": "fd22::/64", "dhcp": True, "dhcp_lease_s": 10}
+    networks: list[dict[str, Any]] = [
+        {
+            "name": "leased", "ip_range": "10.20.0.0/24", "ipv6_range": "fd20::/64", "mode": "nat", "dhcp": True, "mtu": MTU,
+            "dns": ["192.0.2.53", "2001:db8::53"], "domain": "example.org", "dhcp_lease_s": 300,
+            "dhcp_routes": [{"to": "10.99.0.0/16", "via": "10.20.0.9"}],
+        },
+        {"name": "alone", **short, "dns": "2001:db8::53"},
+    ]  # fmt: skip
+    for network in networks:
+        run.api(world.plan.hosts[0], "POST", "/networks", **network)
+    for name, host, network in (("l1", "h1", "leased"), ("l2", "h1", "leased"), ("a1", "h1", "alone"), ("a2", "h2", "alone")):
+        found.container(name, host, network)
+    yield found
+    for name in found.v4:
+        made = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
+        host = next(host for host in world.plan.hosts if host.name == made["hostname"])
+        run.api(host, "DELETE", f"/endpoints/{made['id']}")
+        run.sh("ip", "netns", "del", run.netns_of(world.plan, name))
+    for network in networks:
+        run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['name']}")
+
+
+@pytest.fixture
+def client() -> Iterator[Callable[[subprocess.Popen[str]], subprocess.Popen[str]]]:
+    """Ends the clients that a test has started."""
+    started: list[subprocess.Popen[str]] = []
+
+    def keep(process: subprocess.Popen[str]) -> subprocess.Popen[str]:
+        started.append(process)
+        return process
+
+    yield keep
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+Keep = Callable[[subprocess.Popen[str]], subprocess.Popen[str]]
+
+
+def test_plugged_in_without_an_address_and_with_the_link_up(leases: Leases) -> None:
+    shown = leases.shown("l1", "-o", "addr", "show", "dev", "eth0")
+    assert "inet " not in shown
+    assert "scope global" not in shown
+    assert "UP" in leases.shown("l1", "link", "show", "dev", "eth0")
+    assert leases.v4["l1"] == "10.20.0.2"
+
+
+def test_udhcpc_gets_a_lease_keeps_it_through_kills_and_releases(world: World, leases: Leases, client: Keep) -> None:
+    one, two = client(leases.udhcpc("l1")), client(leases.udhcpc("l2"))
+    for name in ("l1", "l2"):
+        eventually(lambda name=name: "bound" in leases.events(name))  # type: ignore[misc]
+    told = leases.told("l1", "bound")
+    assert told == {
+        "event": "bound", "ip": leases.v4["l1"], "mask": "24", "router": "10.20.0.1", "dns": "192.0.2.53", "mtu": str(MTU),
+        "hostname": "l1", "domain": "example.org", "lease": "300", "server": "10.20.0.1",
+        "routes": "0.0.0.0/0 10.20.0.1 10.99.0.0/16 10.20.0.9",
+    }  # fmt: skip
+    assert world.reaches("l1", leases.v4["l2"])
+    ping = world.background("l1", "ping", "-q", "-i", "0.05", "-w", "8", leases.v4["l2"])
+    for process in ("controller", "agent"):
+        run.restart(world.plan, "h1", process, signal.SIGKILL)
+    run.wait_until_up(world.plan)
+    eventually(lambda: of(scraped(world, 9302), "dp_status") == 1)
+    assert world.reaches("l1", "10.20.0.1")  # the gateway is known, so that the renewal goes to it alone
+
+    def renewed() -> bool:
+        one.send_signal(signal.SIGUSR1)
+        return "renew" in leases.events("l1")
+
+    eventually(renewed)
+    assert leases.events("l1")[:2] == ["deconfig", "bound"]
+    assert set(leases.events("l1")[2:]) == {"renew"}  # never without its address
+    assert ", 0% packet loss" in ping.communicate(timeout=30)[0]
+    assert leases.told("l1", "renew") == {**told, "event": "renew"}
+    for process in (one, two):
+        process.terminate()  # releases first (-R)
+        process.wait(timeout=10)
+    eventually(lambda: of(scraped(world, 9302), "warren_dhcp_asked_total", what="release") >= 2)
+
+
+def test_dhclient_renews_in_time_and_begins_again_with_what_it_had(world: World, leases: Leases, client: Keep) -> None:
+    first = client(leases.dhclient("a1", "-4"))
+    eventually(lambda: "RENEW" in leases.events("a1"))  # by itself, after half of ten seconds, without a gateway
+    assert leases.told("a1", "BOUND")["ip"] == leases.told("a1", "RENEW")["ip"] == leases.v4["a1"]
+    first.kill()
+    first.wait()
+    again = client(leases.dhclient("a1", "-4"))
+    eventually(lambda: "REBOOT" in leases.events("a1"))  # the lease is on its disk: it asks for that
+    again.kill()
+    again.wait()
+    refused = max(0.0, of(scraped(world, 9302), "warren_dhcp_told_total", what="nak"))
+    remembered = leases.directory / "a1-4.lf"
+    remembered.write_text(remembered.read_text().replace(leases.v4["a1"], "10.22.0.77"))
+    before = len(leases.events("a1"))
+    client(leases.dhclient("a1", "-4"))
+    eventually(lambda: "BOUND" in leases.events("a1")[before:])
+    assert leases.told("a1", "BOUND")["ip"] == leases.v4["a1"]
+    assert of(scraped(world, 9302), "warren_dhcp_told_total", what="nak") >= refused + 1
+    released = max(0.0, of(scraped(world, 9302), "warren_dhcp_asked_total", what="release"))
+    client(leases.dhclient("a1", "-4", "-r")).wait(timeout=20)
+    eventually(lambda: of(scraped(world, 9302), "warren_dhcp_asked_total", what="release") >= released + 1)
+
+
+def test_dhclient_6_gets_renews_and_releases(world: World, leases: Leases, client: Keep) -> None:
+    eventually(lambda: "tentative" not in leases.shown("a1", "-6", "addr", "show", "dev", "eth0"))
+    client(leases.dhclient("a1", "-6"))
+    eventually(lambda: "RENEW6" in leases.events("a1"))
+    told = leases.told("a1", "BOUND6")
+    assert (told["ip"], told["dns"]) == (leases.v6["a1"], "2001:db8::53")
+    assert leases.v6["a1"] in leases.shown("a1", "-6", "addr", "show", "dev", "eth0")
+    client(leases.dhclient("a2", "-6"))
+    eventually(lambda: "BOUND6" in leases.events("a2"))
+    assert world.reaches("a1", leases.v6["a2"])  # by the range that the advertisement says is on the link
+    before = max(0.0, of(scraped(world, 9302), "warren_dhcp_asked_total", what="release6"))
+    client(leases.dhclient("a1", "-6", "-r")).wait(timeout=20)
+    eventually(lambda: of(scraped(world, 9302), "warren_dhcp_asked_total", what="release6") >= before + 1)
+
+
+def test_the_kernel_takes_the_router_from_the_advertisement(world: World, leases: Leases) -> None:
+    eventually(lambda: GATEWAY6 in leases.shown("l1", "-6", "route", "show", "default"))
+    assert "proto ra" in leases.shown("l1", "-6", "route", "show", "default")
+    world.inside("l1", "ip", "link", "set", "eth0", "mtu", str(MTU + 80))  # what IPv6 uses is the advertisement's all the same
+    eventually(lambda: world.inside("l1", "cat", "/proc/sys/net/ipv6/conf/eth0/mtu").stdout.strip() == str(MTU))
+    world.inside("l1", "ip", "link", "set", "eth0", "mtu", str(MTU))
+    eventually(lambda: "fd22::/64" in leases.shown("a1", "-6", "route"))
+    assert leases.shown("a1", "-6", "route", "show", "default") == ""  # no gateway, no default route
+    for name in ("l1", "a1"):  # the range is on the link, and nobody makes an address of it by himself
+        assert not re.search(r"inet6 fd2\S+ .*(dynamic|mngtmpaddr)", leases.shown(name, "-6", "addr", "show", "dev", "eth0"))
+    # told again without being asked
+    leases.world.inside("l1", "ip", "-6", "route", "flush", "proto", "ra")
+    eventually(lambda: GATEWAY6 in leases.shown("l1", "-6", "route", "show", "default"))
+
+
+# frames in hex, one per line, as fast as they go for some seconds
+FLOOD = """
+import socket, sys, time
+frames, until = [bytes.fromhex(line) for line in sys.argv[2:]], time.monotonic() + float(sys.argv[1])
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("eth0", 0)); sent = 0
+while time.monotonic() < until:
+    for frame in frames: s.send(frame); sent += 1
+print(sent)
+"""
+
+
+def broken(leases: Leases, name: str) -> list[str]:
+    """Questions of a container that no client would ask."""
+    from dhcp import frames, v4, v6
+
+    mac, here = leases.mac[name], link_local(leases.mac[name])
+
+    def of_its_own(frame: bytes) -> str:
+        return (b"\xff" * 6 + frames.raw(mac) + frame[12:]).hex()
+
+    unset, everybody = v4.UNSET, frames.BROADCAST
+    bodies = [b"", b"\x01", b"\x01\x01\x06" + bytes(233) + v4.COOKIE, b"\xff" * 1200, bytes(236) + v4.COOKIE + b"\x34\xff\x03"]
+    found = [of_its_own(frames.udp4(mac, unset, everybody, (68, 67), body)) for body in bodies]
+    bodies = [b"", b"\x01abc\x00\x01\xff\xff", b"\x0bxyz" + b"\x00\x03\x00\x00" * 250]
+    found += [of_its_own(frames.udp6(mac, here, v6.ALL_SERVERS, (546, 547), body)) for body in bodies]
+    found.append(of_its_own(frames.icmp6(mac, here, v6.ALL_SERVERS, b"\x85" + bytes(7) + b"\x01\x00")))
+    return found
+
+
+def test_a_flood_of_broken_questions_costs_the_others_nothing(world: World, leases: Leases, client: Keep) -> None:
+    eventually(lambda: of(scraped(world, 9303), "warren_dhcp_limited_packets", endpoint="l2") >= 0)
+    flood = world.background("l2", sys.executable, "-c", FLOOD, "6", *broken(leases, "l2"))
+    before = len(leases.events("l1"))
+    client(leases.udhcpc("l1"))
+    eventually(lambda: "bound" in leases.events("l1")[before:], 20)
+    made = run.container(world.plan, "late", "h1", "leased")  # bundles are committed as ever
+    run.api(world.plan.hosts[0], "DELETE", f"/endpoints/{made['id']}")
+    assert flood.poll() is None, "the flood ended before what it should disturb"
+    sent = int(flood.communicate(timeout=30)[0])
+    eventually(lambda: of(scraped(world, 9303), "warren_dhcp_limited_packets", endpoint="l2") > sent / 4)
+    ignored = {
+        reason: of(scraped(world, 9302), "warren_dhcp_ignored_total", reason=reason) for reason in ("truncated", "malformed")
+    }
+    assert min(ignored.values()) > 0
+    assert sum(ignored.values()) < 300, "the meter lets ten a second by"
+    print(f"flood: {sent} packets sent, {sum(ignored.values()):.0f} seen by the controller")
