@@ -15,7 +15,8 @@ ROOT = Path(__file__).parent.parent.parent
 GOLDEN = "tests/unit/test_golden.py"
 AGREE = "tests/unit/test_acl_agree.py"
 INDEX = "tests/unit/test_index.py"
-COPIED = ("specs", "pipeline", "acl", "mirror", "controller", "tests", "docs")
+DHCP = "tests/unit/test_dhcp.py"
+COPIED = ("specs", "pipeline", "acl", "mirror", "dhcp", "controller", "tests", "docs")
 
 
 class Mutant(NamedTuple):
@@ -28,6 +29,12 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = (
+    Mutant("dhcp/v4.py", "return ACK if wanted == own else NAK", "return ACK", DHCP),
+    Mutant("dhcp/v4.py", "if overloaded & bit:", "if False:", DHCP),
+    Mutant("dhcp/frames.py", "if len(found) < length:", "if False:", DHCP),
+    Mutant("dhcp/router.py", "!= (SOLICITATION, 0, 255) or not whole", "!= (SOLICITATION, 0, 255)", DHCP),
+    Mutant("dhcp/v6.py", "if not first:", "if code != IA_NA:", DHCP),
+    Mutant("controller/features/spoof.py", "if e.dhcp:", "if True:", GOLDEN),
     Mutant("controller/reconcile.py", "if not (self.store_read and self.ports_read):", "if not self.store_read:"),
     Mutant("controller/reconcile.py", "if not (self.store_read and self.ports_read):", "if not self.ports_read:"),
     Mutant("controller/reconcile.py", "case Committed(session) if session == self.session and", "case Committed(session) if"),
