@@ -8,11 +8,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dhcp import frames, v4, v6
 from lab import run
 from specs.gateway import GATEWAY_MAC
 from specs.records import link_local
@@ -242,6 +244,46 @@ def test_the_kernel_takes_the_router_from_the_advertisement(world: World, leases
     eventually(lambda: GATEWAY6 in leases.shown("l1", "-6", "route", "show", "default"))
 
 
+SEND = """
+import socket, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("eth0", 0))
+for frame in sys.argv[1:]: s.send(bytes.fromhex(frame))
+"""
+# which of the marks have come, once the last of them has
+HEAR = """
+import socket, sys, time
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(("eth0", 0)); s.settimeout(10)
+marks, heard = [m.encode() for m in sys.argv[1:]], set(); print("ready", flush=True)
+while marks[-1] not in heard:
+    data, where = s.recvfrom(2000)
+    if where[2] != socket.PACKET_OUTGOING: heard |= {m for m in marks if m in data}
+print(*sorted(m.decode() for m in heard))
+"""
+
+
+@pytest.mark.parametrize(("rogue", "victim"), [("web", "app"), ("web", "db"), ("l1", "l2")])
+def test_a_server_in_a_container_is_not_heard(world: World, leases: Leases, rogue: str, victim: str) -> None:
+    """On networks with and without DHCP, on one host and two; all frames have the sender's own addresses."""
+    mac = (leases.mac | world.mac)[rogue]
+    own4, own6 = IPv4Address((leases.v4 | world.address)[rogue]), link_local(mac)
+    nodes, everybody = IPv6Address("ff02::1"), frames.BROADCAST
+    said: dict[str, bytes] = {}
+    for ports in ((67, 68), (1000, 68), (67, 1000), (1000, 1001)):
+        said[f"four-{ports[0]}-{ports[1]}."] = frames.udp4(
+            "ff:ff:ff:ff:ff:ff", own4, everybody, ports, f"four-{ports[0]}-{ports[1]}.".encode()
+        )
+    said["router."] = frames.icmp6("33:33:00:00:00:01", own6, nodes, b"\x86" + bytes(15) + b"router.".ljust(16, b"\0"))
+    for ports in ((547, 546), (1000, 546), (547, 1000), (1000, 1001)):
+        said[f"six-{ports[0]}-{ports[1]}."] = frames.udp6(
+            "33:33:00:00:00:01", own6, nodes, ports, f"six-{ports[0]}-{ports[1]}.".encode()
+        )
+    ears = world.background(victim, sys.executable, "-c", HEAR, *said)
+    assert ears.stdout is not None
+    assert ears.stdout.readline() == "ready\n"
+    world.inside(rogue, sys.executable, "-c", SEND, *((f[:6] + frames.raw(mac) + f[12:]).hex() for f in said.values()))
+    assert ears.communicate(timeout=30)[0].split() == ["four-1000-1001.", "six-1000-1001."]
+
+
 # frames in hex, one per line, as fast as they go for some seconds
 FLOOD = """
 import socket, sys, time
@@ -255,8 +297,6 @@ print(sent)
 
 def broken(leases: Leases, name: str) -> list[str]:
     """Questions of a container that no client would ask."""
-    from dhcp import frames, v4, v6
-
     mac, here = leases.mac[name], link_local(leases.mac[name])
 
     def of_its_own(frame: bytes) -> str:

@@ -169,6 +169,15 @@ VERDICTS = {
         f"in_port={TUNNEL},tun_id=7,udp,dl_src={MAC2},dl_dst=ff:ff:ff:ff:ff:ff,nw_src=10.0.0.3,nw_dst=255.255.255.255",
         (1,), None, False,
     ),
+    "a DHCP server": (
+        f"in_port=1,udp,dl_src={MAC1},dl_dst={MAC2},nw_src=10.0.0.2,nw_dst=10.0.0.3,udp_src=67,udp_dst=1000", (), None, False,
+    ),
+    "a DHCP server at another port": (
+        f"in_port=1,udp,dl_src={MAC1},dl_dst={MAC2},nw_src=10.0.0.2,nw_dst=10.0.0.3,udp_src=1000,udp_dst=68", (), None, False,
+    ),
+    "a DHCP client where there is none": (
+        f"in_port=1,udp,dl_src={MAC1},dl_dst=ff:ff:ff:ff:ff:ff,nw_src=0.0.0.0,nw_dst=255.255.255.255,udp_src=68,udp_dst=67", (), None, False,
+    ),
     "an unknown VNI": (f"in_port={TUNNEL},tun_id=9,icmp,dl_src={MAC2},dl_dst={MAC1},nw_src=10.0.0.3,nw_dst=10.0.0.2", (), None, False),
 }  # fmt: skip
 
@@ -191,6 +200,7 @@ def test_origins_are_told(bridge: Switch) -> None:
         ("SPOOF", "endpoint/web-1"),
         ("ARP", "pipeline/miss"),
         ("ANSWER", "pipeline/miss"),
+        ("DHCP", "pipeline/miss"),
         ("CONNTRACK", "pipeline/miss"),
         ("DNAT", "pipeline/miss"),
         ("ACL_IN", "pipeline/miss"),
@@ -202,6 +212,27 @@ def test_origins_are_told(bridge: Switch) -> None:
         ("MIRROR", "pipeline/miss"),
         ("OUTPUT", "pipeline/output"),
     ]
+
+
+ASKED = {
+    f"in_port=1,udp,dl_src={MAC1},dl_dst=ff:ff:ff:ff:ff:ff,nw_src=0.0.0.0,nw_dst=255.255.255.255,udp_src=68,udp_dst=67": True,
+    f"in_port=1,udp,dl_src={MAC1},dl_dst=02:57:00:00:00:01,nw_src=10.0.0.2,nw_dst=169.254.67.1,udp_src=68,udp_dst=67": True,
+    f"in_port=1,udp6,dl_src={MAC1},dl_dst=33:33:00:01:00:02,ipv6_src=fe80::57:aff:fe00:2,ipv6_dst=ff02::1:2,udp_src=546,udp_dst=547": True,
+    f"in_port=1,icmp6,dl_src={MAC1},dl_dst=33:33:00:00:00:02,ipv6_src=::,ipv6_dst=ff02::2,icmpv6_type=133": True,
+    f"in_port=1,udp,dl_src={MAC1},dl_dst=ff:ff:ff:ff:ff:ff,nw_src=10.0.0.9,nw_dst=255.255.255.255,udp_src=68,udp_dst=67": False,
+    f"in_port=1,udp,dl_src={MAC2},dl_dst=ff:ff:ff:ff:ff:ff,nw_src=0.0.0.0,nw_dst=255.255.255.255,udp_src=68,udp_dst=67": False,
+    f"in_port=1,udp,dl_src={MAC1},dl_dst={MAC2},nw_src=10.0.0.2,nw_dst=10.0.0.3,udp_src=68,udp_dst=69": False,
+}
+
+
+def test_what_clients_ask_is_shown_to_the_controller_and_goes_nowhere_else(bridge: Switch) -> None:
+    program = compile_view(view_of("dhcp", "h1"))
+    load(bridge, program)
+    for flow, asked in ASKED.items():
+        found = trace(bridge, "dhcp", flow)
+        shown = [step.origin for step in found.steps if step.table == "DHCP" and any("CONTROLLER" in a for a in step.actions)]
+        assert shown == (["endpoint/web-1"] if asked else []), flow
+        assert not (asked and found.outputs), flow
 
 
 def test_a_refused_flow_is_named_by_its_cookie() -> None:
