@@ -164,6 +164,7 @@ class Endpoints:
             addresses=addresses,
             mtu=endpoint_mtu(list(self.known.snapshot.hosts.values()), network),
             offload_off=self._offload_off(),
+            asks=network.dhcp and endpoint.ipv6_address is not None,
             gateways=[
                 str(g.ip)
                 for g in (network.gateway, network.ipv6_gateway)

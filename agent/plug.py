@@ -61,6 +61,7 @@ class _Wanted:
     mtu: int
     routes: tuple[tuple[str, str | None], ...]
     offload_off: bool
+    asks: bool
 
 
 def plug(
@@ -74,17 +75,18 @@ def plug(
     offload_off: bool,
     gateways: Iterable[str] = (),
     routes: Iterable[tuple[str, str | None]] = (),
+    asks: bool = False,
 ) -> str:
     """Make the pair, or complete or remake what there is of it; returns the name of the far end.
 
     `netns` None leaves the far end in the host's namespace (for an engine that moves it itself). `interface` None takes the next
     free ethN. `addresses` have prefix lengths. `gateways` become default routes unless there is one; `routes` are (destination,
-    next hop or None). `offload_off` makes the far end finish its checksums itself, which the userspace datapath needs.
+    next hop or None). `asks` allows IPv6 on an interface that will ask for its address. `offload_off` makes the far end finish its checksums itself, which the userspace datapath needs.
     Raises `Invalid` for an unusable namespace, `Conflict` if the name is taken there, `Unavailable` if the kernel refuses.
     """
     defaults = tuple(("default6" if ":" in gateway else "default4", gateway) for gateway in gateways)
     parsed = tuple(ip_interface(address) for address in addresses)
-    wanted = _Wanted(veth, interface, mac.lower(), parsed, mtu, (*routes, *defaults), offload_off)
+    wanted = _Wanted(veth, interface, mac.lower(), parsed, mtu, (*routes, *defaults), offload_off, asks)
     with _namespace(netns) as fd:
         try:
             return namespaces.in_thread(lambda: _plug(wanted, fd, netns))
@@ -209,6 +211,8 @@ def _configure(far: Any, peer: Any, wanted: _Wanted) -> str:
     name, index = peer.get_attr("IFLA_IFNAME"), peer["index"]
     if wanted.offload_off:
         namespaces.tx_checksum(name, False)
+    if wanted.asks:
+        namespaces.allow_ipv6(name)
     for address in wanted.addresses:
         _add_address(far, index, name, address)
     if peer.get_attr("IFLA_MTU") != wanted.mtu:

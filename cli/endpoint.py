@@ -30,7 +30,8 @@ def create(
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
     json: Json = False,
 ) -> None:
-    """Plug a namespace into a network; done when packets can flow. Without --netns only the record is made."""
+    """Plug a namespace into a network; done when packets can flow. Without --netns only the record is made. On a network with
+    DHCP (warren network create --dhcp) the interface comes up without the endpoint's addresses: a client in the container asks."""
     agent = client(context)
     body = stated(
         network_id=agent.get(f"/networks/{network}")["network"]["id"], name=name, hostname=host, ipv4_address=ip,

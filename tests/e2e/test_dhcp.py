@@ -16,6 +16,7 @@ import pytest
 
 from dhcp import frames, v4, v6
 from lab import run
+from pipeline.tables import PORT_METER_FIRST
 from specs.gateway import GATEWAY_MAC
 from specs.records import link_local
 from tests.e2e.conftest import World
@@ -128,8 +129,15 @@ def leases(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
         host = next(host for host in world.plan.hosts if host.name == made["hostname"])
         run.api(host, "DELETE", f"/endpoints/{made['id']}")
         run.sh("ip", "netns", "del", run.netns_of(world.plan, name))
+    eventually(lambda: not ports_meters(world))  # they go with their ports
     for network in networks:
         run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['name']}")
+
+
+def ports_meters(world: World) -> list[int]:
+    """The meters of ports that h1's switch has."""
+    found = map(int, re.findall(r"meter=(\d+)", world.ofctl("h1", "dump-meters", "br-warren")))
+    return [number for number in found if number >= PORT_METER_FIRST]
 
 
 @pytest.fixture
@@ -150,12 +158,13 @@ def client() -> Iterator[Callable[[subprocess.Popen[str]], subprocess.Popen[str]
 Keep = Callable[[subprocess.Popen[str]], subprocess.Popen[str]]
 
 
-def test_plugged_in_without_an_address_and_with_the_link_up(leases: Leases) -> None:
+def test_plugged_in_without_an_address_and_with_the_link_up(world: World, leases: Leases) -> None:
     shown = leases.shown("l1", "-o", "addr", "show", "dev", "eth0")
     assert "inet " not in shown
     assert "scope global" not in shown
     assert "UP" in leases.shown("l1", "link", "show", "dev", "eth0")
     assert leases.v4["l1"] == "10.20.0.2"
+    assert len(ports_meters(world)) == 3
 
 
 def test_udhcpc_gets_a_lease_keeps_it_through_kills_and_releases(world: World, leases: Leases, client: Keep) -> None:

@@ -294,6 +294,16 @@ def test_ipv6_is_allowed_where_the_engine_forbade_it(cables: Cables, container: 
     assert "fd00::1/64" in ip("-n", one, "-6", "addr", "show", "eth0")
 
 
+def test_ipv6_is_allowed_to_who_will_ask_for_its_address(cables: Cables, container: Callable[[], str]) -> None:
+    there = container()
+    setting = "net.ipv6.conf.default.disable_ipv6=1"
+    subprocess.run(["ip", "netns", "exec", there, "sysctl", "-qw", setting], check=True)
+    cables.plug("asks", there, 2, addresses=[], asks=True)
+    shown = ip("-n", there, "-o", "addr", "show", "dev", "eth0")
+    assert "inet6 fe80::57:aff:fe00:2/64" in shown
+    assert "global" not in shown
+
+
 def test_routes_and_the_first_default_route_stay(cables: Cables, container: Callable[[], str]) -> None:
     one = container()
     routes = [("192.0.2.0/24", "10.0.0.9"), ("2001:db8::/32", None)]
