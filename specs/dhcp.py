@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from specs.errors import Invalid
 
 SERVER4 = IPv4Address("169.254.67.1")  # of networks without a gateway (link-local, RFC 3927: never routed)
 DNS_LIMIT = 8
@@ -17,6 +19,13 @@ ROUTES_LIMIT = 16  # they must fit in one option of 255 bytes
 LEASE_FIRST_S, LEASE_LAST_S = 10, 31_536_000
 
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")
+
+
+def _server(value: Any) -> Any:
+    try:
+        return ip_address(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError("an IPv4 or IPv6 address, such as 192.0.2.53") from None
 
 
 def _text(value: Any) -> Any:
@@ -37,7 +46,7 @@ def _listed(value: Any) -> Any:
     return [value] if isinstance(value, (str, dict)) else value
 
 
-Server = Annotated[IPv4Address | IPv6Address, BeforeValidator(_text)]
+Server = Annotated[IPv4Address | IPv6Address, BeforeValidator(_server)]
 
 
 class DhcpRoute(BaseModel):
@@ -61,9 +70,11 @@ class DhcpFields(BaseModel):
 
 
 def check_dhcp(network: DhcpFields, ip_range: IPv4Network | None, flat: bool) -> None:
-    """Raises `ValueError` for what cannot be told to anybody."""
+    """Raises `Invalid` for what cannot be told to anybody."""
     for i, route in enumerate(network.dhcp_routes):
         if ip_range is None or route.via not in ip_range:
-            raise ValueError(f"dhcp_routes[{i}].via must be an address of the network's ip_range, {ip_range}; it is {route.via}")
+            raise Invalid(
+                f"dhcp_routes[{i}].via", str(route.via), f"an address of the network's ip_range ({ip_range or 'it has none'})"
+            )
     if network.dhcp and flat and ip_range is not None and SERVER4 in ip_range:
-        raise ValueError(f"dhcp in mode flat serves from {SERVER4}, which ip_range {ip_range} has; take another range")
+        raise Invalid("ip_range", str(ip_range), f"a range without {SERVER4}, from which a network in mode flat is served DHCP")

@@ -180,7 +180,10 @@ def test_udhcpc_gets_a_lease_keeps_it_through_kills_and_releases(world: World, l
     assert world.reaches("l1", leases.v4["l2"])
     ping = world.background("l1", "ping", "-q", "-i", "0.05", "-w", "8", leases.v4["l2"])
     for process in ("controller", "agent"):
-        run.restart(world.plan, "h1", process, signal.SIGKILL)
+        run.stop(world.plan, "h1", process, signal.SIGKILL)
+    one.send_signal(signal.SIGUSR1)  # it begins to renew while nobody is there
+    for process in ("controller", "agent"):
+        run.start(world.plan, "h1", process)
     run.wait_until_up(world.plan)
     eventually(lambda: of(scraped(world, 9302), "dp_status") == 1)
     assert world.reaches("l1", "10.20.0.1")  # the gateway is known, so that the renewal goes to it alone

@@ -451,15 +451,20 @@ def test_anything_is_answered_or_ignored_with_a_reason(frame: bytes, lease: Leas
 @pytest.mark.parametrize(
     ("fields", "path", "expected"),
     [
-        ({"dns": ["10.0.0.300"]}, "dns.0", "IPv4"),
-        ({"dns": "name.example.org"}, "dns.0", "IPv4"),
+        ({"dns": ["10.0.0.300"]}, "network.dns.0: '10.0.0.300'", "an IPv4 or IPv6 address"),
+        ({"dns": "name.example.org"}, "network.dns.0:", "an IPv4 or IPv6 address"),
+        ({"dns": [53]}, "network.dns.0:", "an IPv4 or IPv6 address"),
         ({"dns": ["192.0.2.1"] * 9}, "dns", "8"),
         ({"domain": "under_score.org"}, "domain", "example.org"),
         ({"dhcp_lease_s": 1}, "dhcp_lease_s", "10"),
         ({"dhcp_routes": [{"to": "10.9.0.1/16", "via": "10.0.0.9"}]}, "dhcp_routes.0.to", "without host bits"),
-        ({"dhcp_routes": [{"to": "10.9.0.0/16", "via": "10.7.0.9"}]}, "network", "dhcp_routes[0].via must be an address of"),
+        (
+            {"dhcp_routes": [{"to": "10.9.0.0/16", "via": "10.7.0.9"}]},
+            "network.dhcp_routes[0].via: '10.7.0.9'",
+            "an address of the network's ip_range",
+        ),
         ({"dhcp_routes": [{"to": "10.9.0.0/16"}]}, "dhcp_routes.0.via", "required"),
-        ({"ip_range": "169.254.0.0/16", "gateway": "169.254.0.1/16"}, "network", "169.254.67.1"),
+        ({"ip_range": "169.254.0.0/16", "gateway": "169.254.0.1/16"}, "network.ip_range", "169.254.67.1"),
         ({"ip_range": None, "gateway": None}, "network", "dhcp needs ip_range or ipv6_range"),
     ],
 )

@@ -92,6 +92,14 @@ def test_deletion_is_by_exact_cookie_in_all_tables() -> None:
     assert wire.delete_flow(0x57AB) == bytes(message.buf)
 
 
+def test_a_packet_out_is_what_ryu_makes_of_it() -> None:
+    frame = b"\xff" * 61
+    message = parser.OFPPacketOut(Datapath, ofp.OFP_NO_BUFFER, ofp.OFPP_CONTROLLER, [parser.OFPActionOutput(7, 0)], frame)
+    message.set_xid(0)
+    message.serialize()
+    assert wire.packet_out(7, frame) == bytes(message.buf)
+
+
 def test_a_bundle_adds_before_it_deletes() -> None:
     """Groups first (flows refer to them) and last (flows referred to them); every message carries the bundle's xid."""
     flow = Flow(Table.FORWARD, 1, match(eth_dst="02:00:00:00:00:01"), (Output(1),), Ref("endpoint", "x"))
