@@ -22,6 +22,8 @@ _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")
 
 
 def _server(value: Any) -> Any:
+    if isinstance(value, (IPv4Address, IPv6Address)):
+        return value
     try:
         return ip_address(value if isinstance(value, str) else "")
     except ValueError:

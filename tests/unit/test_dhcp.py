@@ -477,6 +477,12 @@ def test_what_cannot_be_told_is_refused(fields: dict[str, Any], path: str, expec
     assert expected in str(caught.value)
 
 
+def test_a_record_is_the_same_read_back_and_from_its_values() -> None:
+    network = world().networks["amber"]
+    assert decode(Network, json.loads(network.encode())) == network == decode(Network, network.model_dump())
+    assert [str(server) for server in network.dns] == ["192.0.2.53", "2001:db8::53", "192.0.2.54"]
+
+
 def test_the_controller_answers_from_the_specs_of_the_moment() -> None:
     out: list[tuple[int, bytes]] = []
     index, metrics = Index("h1"), Own(lambda: STATE)
