@@ -29,7 +29,7 @@ from specs.records import VETH_PREFIX, veth_mac
 log = logging.getLogger("warren.plug")
 
 _VETH = re.compile(re.escape(VETH_PREFIX) + r"[0-9a-f]{12}\Z")
-_NO_ADDRESS_OF_ITS_OWN = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", 1]]}]]}
+NO_ADDRESS_OF_ITS_OWN = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", 1]]}]]}
 _IFA_F_NODAD = 0x02
 _TRIES = 16
 
@@ -230,7 +230,7 @@ def _configure_host(host: Any, index: int, mtu: int) -> None:
         host.link("set", index=index, mtu=mtu)
     if not link["flags"] & 1:
         # The bridge's port needs no address; without this the kernel would send router solicitations into the network.
-        host.link("set", index=index, IFLA_AF_SPEC=_NO_ADDRESS_OF_ITS_OWN)
+        host.link("set", index=index, IFLA_AF_SPEC=NO_ADDRESS_OF_ITS_OWN)
         host.link("set", index=index, state="up")
 
 

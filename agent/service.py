@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import netns, outside
 from agent.config import Config
@@ -24,6 +24,9 @@ from specs.allocation import Specs
 from specs.errors import Conflict, Invalid, NotFound, Unavailable
 from specs.records import Endpoint, Host, Network, decode_json
 from specs.store import Store
+
+if TYPE_CHECKING:
+    from agent.captures import Captures
 
 log = logging.getLogger("warren.agent")
 
@@ -45,6 +48,7 @@ class Agent:
     peers: Peers
     links: Links
     outside: outside.Keeper
+    captures: Captures | None = None  # set by the routes, which have the switch
 
     def start(self) -> None:
         """Start all threads; none of them needs etcd or OVSDB to be there."""
@@ -57,6 +61,8 @@ class Agent:
 
     def stop(self) -> None:
         """End all, quickly; attaches under way are undone."""
+        if self.captures is not None:
+            self.captures.stop()
         self.known.stop()
         self.keeper.stop()
         self.outside.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from agent.known import Known
@@ -40,9 +40,11 @@ def overview(store: Store, known: Known, counts: bool = True) -> dict[str, Any]:
     return {"revision": wanted, "hosts": hosts}
 
 
-def wait(store: Store, known: Known, timeout_s: float, endpoints: Iterable[str] = ()) -> list[str]:
+def wait(
+    store: Store, known: Known, timeout_s: float, endpoints: Iterable[str] = (), hosts: Container[str] | None = None
+) -> list[str]:
     """Return when every controller that lives has applied the specs of now and these endpoints are up or closed, or after
-    the time; says what is late."""
+    the time; says what is late. With `hosts` only these count."""
     wanted = known.wanted
     records = [record for i in endpoints if (record := known.snapshot.endpoints.get(i)) is not None]
     plugged = [keys.status_endpoint(e.host, e.id) for e in records if e.netns and e.active]
@@ -51,6 +53,7 @@ def wait(store: Store, known: Known, timeout_s: float, endpoints: Iterable[str] 
 
     def late() -> list[str]:
         found = [key for key, r in list(reports.items()) if key.startswith(keys.STATUS_CONTROLLERS) and not current(r, wanted)]
+        found = [key for key in found if hosts is None or key.rpartition("/")[2] in hosts]
         return found + [key for key in plugged if reports.get(key, {}).get("state") not in SETTLED]
 
     def look() -> None:

@@ -17,6 +17,7 @@ from controller.explain import Trace, parse_dump, parse_trace
 from ovsdb.client import Ovsdb
 from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, interface_ports, mirror_ports
 from pipeline.flow import Flow, is_our_group, is_ours
+from pipeline.tables import REG_COPY, Table
 from specs import keys
 from specs.errors import Unavailable
 from specs.snapshot import Snapshot, snapshot
@@ -51,7 +52,7 @@ class Switch:
         ports, tunnel = self._ovsdb.ports_of_endpoints(), self._ovsdb.ofport(TUNNEL_PORT)
         state = read(self._store)
         wanted = interface_ports({e.port: e.ofport for e in state.endpoints.values() if e.port and e.host == self._host})
-        targets = self._ovsdb.ofports((*wanted, *mirror_ports(state.mirrors.values(), self._host)))
+        targets = self._ovsdb.ofports((*wanted, *mirror_ports(state.copied.values(), self._host)))
         program = compile_view(view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT), targets))
         return Desired(program, {flow.cookie: flow for flow in program.flows}, names(state), tunnel, ports)
 
@@ -68,6 +69,11 @@ class Switch:
             if kind == "acl" and "conjunction(" not in str(row["actions"]):
                 found[name] += int(str(row["packets"]))
         return dict(found)
+
+    def copies(self, number: int) -> bool:
+        """Whether this switch has the flows of a mirror session (`Mirror.number`)."""
+        wanted = f"table={int(Table.COPY)},{REG_COPY}={number << 1}"
+        return any("cookie=" in line for line in self._ofctl("dump-flows", wanted))
 
     def check(self) -> dict[str, Any]:
         """Compare flows and groups with the full recompute: what is missing, what of ours is unexpected.
@@ -112,8 +118,8 @@ class Switch:
             "text": text,
         }
 
-    def _ofctl(self, command: str) -> list[str]:
-        return _run("ovs-ofctl", "-O", VERSION, command, self._bridge).splitlines()
+    def _ofctl(self, command: str, *more: str) -> list[str]:
+        return _run("ovs-ofctl", "-O", VERSION, command, self._bridge, *more).splitlines()
 
 
 def appctl(*words: str) -> str:

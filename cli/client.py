@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 
@@ -57,6 +59,29 @@ def _of_lab(name: str) -> list[str]:
     return [f"unix://{path}" for path in sockets]
 
 
+class Stream:
+    """An answer without end; iterate over its pieces."""
+
+    def __init__(self, answer: httpx.Response) -> None:
+        self._answer, self._cut = answer, False
+        self.headers: Mapping[str, str] = answer.headers
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._answer.iter_raw()
+        except (httpx.HTTPError, OSError) as error:
+            if not self._cut:
+                raise Failure(f"the agent breaks off: {error}") from None
+
+    def cut(self) -> None:
+        """End it from another thread: whoever waits for a piece waits no longer."""
+        self._cut = True
+        stream = self._answer.extensions.get("network_stream")
+        if stream is not None and (connection := stream.get_extra_info("socket")) is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
 class Client:
     """An agent's HTTP API."""
 
@@ -73,6 +98,22 @@ class Client:
         """POST of a JSON body."""
         return self._json("POST", path, json=dict(body))
 
+    def put(self, path: str) -> Any:
+        """PUT without a body."""
+        return self._json("PUT", path)
+
+    @contextlib.contextmanager
+    def stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Stream]:
+        """POST of a JSON body; the answer comes in pieces, for as long as it takes."""
+        answer = self._request("POST", path, stream=True, json=dict(body))
+        try:
+            if answer.status_code >= 400:
+                answer.read()
+                self._refuse(answer)
+            yield Stream(answer)
+        finally:
+            answer.close()
+
     def delete(self, path: str) -> None:
         """DELETE."""
         self._json("DELETE", path)
@@ -80,22 +121,29 @@ class Client:
     def _json(self, method: str, path: str, **kwargs: Any) -> Any:
         answer = self._request(method, path, **kwargs)
         if answer.status_code >= 400:
-            try:
-                message = answer.json()["error"]
-            except (ValueError, KeyError, TypeError):
-                message = f"the agent answers {answer.status_code} {answer.reason_phrase}"
-            raise Failure(" ".join(str(message).split()))
+            self._refuse(answer)
         if answer.headers.get("content-type", "").startswith("application/json"):
             return json.loads(answer.content)
         return answer.text
 
-    def _request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
+    @staticmethod
+    def _refuse(answer: httpx.Response) -> NoReturn:
+        try:
+            message = answer.json()["error"]
+        except (ValueError, KeyError, TypeError):
+            message = f"the agent answers {answer.status_code} {answer.reason_phrase}"
+        raise Failure(" ".join(str(message).split()))
+
+    def _request(self, method: str, path: str, *, stream: bool = False, **kwargs: Any) -> httpx.Response:
         """The first agent that can be connected to takes it all; a request that was sent is never sent again."""
         for url in list(self._urls):
             if self._http is None:
                 self._http = self._connect(url)
             try:
-                return self._http.request(method, path, **kwargs)
+                if not stream:
+                    return self._http.request(method, path, **kwargs)
+                patient = httpx.Timeout(TIMEOUT_S, read=None)
+                return self._http.send(self._http.build_request(method, path, timeout=patient, **kwargs), stream=True)
             except httpx.ConnectError as error:
                 reason: Exception = error
             except httpx.TimeoutException:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cli import acl, endpoint, host, lab, mirror, network, operate, port, publish, router, service
+from cli import acl, capture, endpoint, host, lab, mirror, network, operate, port, publish, router, service
 from cli.client import Failure, Where
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.add_typer(mirror.app, name="mirror")
 app.add_typer(acl.app, name="acl")
 app.add_typer(acl.meters, name="meter")
 operate.register(app)
+app.command(epilog=capture.EPILOG)(capture.capture)
 app.add_typer(lab.app, name="lab")
 
 

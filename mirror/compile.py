@@ -51,7 +51,7 @@ def session(s: Session, tunnel: int | None) -> Iterator[Flow | Group]:
     for vni, mac in s.senders:
         yield Flow(Table.COPY, SENDER, match(reg4=s.number << 1 | OUT, reg0=vni, eth_src=mac), (), origin)
     for direction in (IN, OUT):
-        for wanted in _matches(s):
+        for wanted in dict.fromkeys(_matches(s)):
             yield Flow(Table.COPY, CHOSEN, match(reg4=s.number << 1 | direction) + wanted, (ToGroup(group.group_id),), origin)
 
 
@@ -76,7 +76,8 @@ def _output(s: Session, port: int) -> Action:
 
 
 def _matches(s: Session) -> Iterator[Match]:
-    choices = [[(m.name, value_of(m.name, alternative)) for alternative in m.alternatives] for m in s.rule.fields]
-    for variant in s.rule.variants:
-        for chosen in product(*choices):
-            yield tuple(sorted((*variant, *chosen), key=lambda item: ORDER.get(item[0], -1)))
+    for rule in s.rules:
+        choices = [[(m.name, value_of(m.name, alternative)) for alternative in m.alternatives] for m in rule.fields]
+        for variant in rule.variants:
+            for chosen in product(*choices):
+                yield tuple(sorted((*variant, *chosen), key=lambda item: ORDER.get(item[0], -1)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from specs.captures import Captures
 from specs.endpoints import Endpoints
 from specs.hosts import Hosts
 from specs.networks import Networks
@@ -9,5 +10,5 @@ from specs.rulebooks import Rulebooks
 from specs.ways import Ways
 
 
-class Specs(Networks, Endpoints, Hosts, Rulebooks, Ways):
+class Specs(Networks, Endpoints, Hosts, Rulebooks, Ways, Captures):
     """All kinds of specs."""

@@ -18,7 +18,7 @@ from pydantic import ValidationError, field_validator, model_validator
 
 from specs.acl import canonical, parse_rule
 from specs.errors import Invalid
-from specs.mirrors import Mirror, SnapLength, Source, Target
+from specs.mirrors import Matches, Mirror, SnapLength, Source, Target
 from specs.records import (
     AclNames,
     Address,
@@ -112,7 +112,7 @@ class MirrorItem(Item):
     name: Name
     sources: tuple[Source, ...]
     direction: Literal["in", "out", "both"] = "both"
-    match: dict[str, Any] | None = None
+    match: Matches = None
     snap: SnapLength | None = None
     to: Target
     vlan: Vlan | None = None

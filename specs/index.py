@@ -133,7 +133,7 @@ class Index:
             self._dirty_networks |= self.routing.settle(self.snapshot, self._valid_networks)
         elif decoded.kind == "service":
             self._dirty_networks |= self.serving.settle(self.snapshot, self._valid_networks)
-        elif decoded.kind == "mirror":
+        elif decoded.kind in ("mirror", "capture"):
             pass  # sessions are looked at whenever there are any
         elif decoded.kind == "tenant":
             self._dirty |= set(self.snapshot.endpoints)
@@ -211,7 +211,7 @@ class Index:
 
     def _mirrored(self) -> tuple[dict[str, Session | None], set[str]]:
         """The sessions that differ, and the endpoints that are copied in others than before. Costs what sessions name."""
-        if not self.snapshot.mirrors and not self.sessions and not self._idle:
+        if not self.snapshot.copied and not self.sessions and not self._idle:
             return {}, set()
         here = self.snapshot.hosts.get(self.host)
         local = {endpoint_id for there in self._local.values() for endpoint_id in there}

@@ -11,6 +11,7 @@ METERS = "spec/meters/"
 MIRRORS = "spec/mirrors/"
 ROUTERS = "spec/routers/"
 SERVICES = "spec/services/"
+CAPTURES = "spec/captures/"
 CLAIM_ENDPOINT_NAME = "claim/endpoint-name/"
 TENANTS = "spec/tenants/"
 POOL_PUBLISHED = "pool/published/"
@@ -63,6 +64,16 @@ def service(name: str) -> str:
 def claim_routers() -> str:
     """Written with every router: two writers that do not see each other's would contradict each other."""
     return "claim/routers"
+
+
+def capture(name: str) -> str:
+    """Key of a temporary mirror session; it stands under the lease of the agent that asked for it."""
+    return f"{CAPTURES}{name}"
+
+
+def claim_captures(host_name: str) -> str:
+    """Prefix of the VNIs that the captures of a host's agent have."""
+    return f"claim/capture/{host_name}/"
 
 
 def meter(name: str) -> str:

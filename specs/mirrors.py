@@ -24,7 +24,10 @@ from specs.acl import Rule, Who, parse_rule
 from specs.records import Endpoint, Host, IfName, Name, Network, Record, Vlan, Vni
 
 SnapLength = Annotated[int, Field(ge=14, le=65_535)]
+Matches = dict[str, Any] | tuple[dict[str, Any], ...] | None
 SOURCES_LIMIT = 256
+MATCHES_LIMIT = 16
+CAPTURE_PREFIX = "capture-"
 RELATED_BIT = 1 << 23  # turned, it makes the second VNI of a network (specs/view.py)
 _NOT_IN_A_MATCH = ("actions", "from", "to", "state", "allow_related", "log", "cookie", "description", "rule")
 
@@ -73,14 +76,14 @@ class Mirror(Record):
     name: Name
     sources: tuple[Source, ...] = Field(min_length=1, max_length=SOURCES_LIMIT)
     direction: Literal["in", "out", "both"] = "both"
-    match: dict[str, Any] | None = None
+    match: Matches = None
     snap: SnapLength | None = None
     to: Target
     vlan: Vlan | None = None
     active: bool = True
     vni: Vni
     created_at: str | None = None
-    _rule: Rule = PrivateAttr(Rule())
+    _rules: tuple[Rule, ...] = PrivateAttr((Rule(),))
 
     @model_validator(mode="after")
     def _no_cut_in_a_tunnel(self) -> Mirror:
@@ -90,25 +93,45 @@ class Mirror(Record):
 
     @field_validator("match")
     @classmethod
-    def _plain(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        for word in value or ():
-            if word in _NOT_IN_A_MATCH:
-                raise ValueError(f"{word}: a match has fields of packets, proto and ports alone")
+    def _plain(cls, value: Matches) -> Matches:
+        if value is not None and not isinstance(value, dict) and not 1 <= len(value) <= MATCHES_LIMIT:
+            raise ValueError(f"a match, or a list of 1 to {MATCHES_LIMIT}")
+        for match in value if isinstance(value, tuple) else (value,):
+            for word in match or ():
+                if word in _NOT_IN_A_MATCH:
+                    raise ValueError(f"{word}: a match has fields of packets, proto and ports alone")
         return value
 
     def model_post_init(self, context: Any) -> None:
         """Read the filter; a wrong one is `Invalid`."""
-        self._rule = parse_rule({**(self.match or {}), "actions": {"allow": 1}}, "match") if self.match else Rule()
+        if isinstance(self.match, tuple):
+            self._rules = tuple(_read(match, f"match[{i}]") for i, match in enumerate(self.match))
+        elif self.match:
+            self._rules = (_read(self.match, "match"),)
 
     @property
-    def rule(self) -> Rule:
-        """The filter as a rule."""
-        return self._rule
+    def rules(self) -> tuple[Rule, ...]:
+        """The filter as rules: what any of them meets is copied, once."""
+        return self._rules
 
     @property
     def number(self) -> int:
         """What packets carry for the session while they are copied: 31 bits, never 0."""
         return int.from_bytes(blake2b(self.name.encode(), digest_size=4).digest(), "big") >> 1 or 1
+
+
+def _read(match: dict[str, Any], path: str) -> Rule:
+    return parse_rule({**match, "actions": {"allow": 1}}, path)
+
+
+class Capture(Mirror):
+    """A temporary session: `warren capture` looks at one endpoint for a while. It stands under a lease, so that it goes with
+    the agent that serves it; no document has it."""
+
+
+def capture_name(host: str, number: int) -> str:
+    """The name of the capture of a host's agent that has this number, from 1; small ones come back, so that counters by name are few."""
+    return f"{CAPTURE_PREFIX}{blake2b(host.encode(), digest_size=4).hexdigest()}-{number}"
 
 
 # ---- seen from a host -------------------------------------------------------------------------------------------------
@@ -122,7 +145,7 @@ class Session:
     name: str
     number: int
     vni: int
-    rule: Rule
+    rules: tuple[Rule, ...]
     port: int | None
     vtep: str | None
     arrive: bool
@@ -180,7 +203,7 @@ def sessions(
             continue
         both = sorted((networks[e.network_id].vxlan_vni, e.mac_address) for e in sources.values())
         found[mirror.name] = Session(
-            mirror.name, mirror.number, mirror.vni, mirror.rule, target.port, target.vtep, target.arrive, mirror.vlan, mirror.snap,
+            mirror.name, mirror.number, mirror.vni, mirror.rules, target.port, target.vtep, target.arrive, mirror.vlan, mirror.snap,
             tuple(both) if mirror.direction == "both" else (),
         )  # fmt: skip
         for endpoint in mine:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from specs import keys, pools
-from specs.errors import Conflict, Exhausted, NotFound
-from specs.mirrors import Mirror
+from specs.errors import Conflict, Exhausted, Invalid, NotFound
+from specs.mirrors import CAPTURE_PREFIX, Mirror
 from specs.pool import Pool
 from specs.records import (
     METER_ID_FIRST,
@@ -109,6 +109,8 @@ class Rulebooks(Writer):
         """Create or change a mirror session; it keeps its VNI, or gets the lowest free one. Returns it with the revision.
         Raises `Invalid`, `Exhausted`."""
         name = decode(Mirror, {**draft, "vni": 1}, "mirror").name
+        if name.startswith(CAPTURE_PREFIX):
+            raise Invalid("mirror.name", name, f"a name that does not begin with {CAPTURE_PREFIX} (those are of warren capture)")
 
         def attempt() -> tuple[Mirror, int] | None:
             read = self.store.txn((), (Get(keys.mirror(name)), Get(keys.pool_vni(), prefix=True)))

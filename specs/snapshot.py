@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from specs import keys
 from specs.errors import Invalid
-from specs.mirrors import Mirror
+from specs.mirrors import Capture, Mirror
 from specs.records import Acl, Endpoint, Host, Meter, Network, Record, Tenant, decode_json
 from specs.routers import Router
 from specs.services import Service
@@ -34,9 +34,15 @@ class Snapshot:
     mirrors: dict[str, Mirror] = field(default_factory=dict)
     routers: dict[str, Router] = field(default_factory=dict)
     services: dict[str, Service] = field(default_factory=dict)
+    captures: dict[str, Capture] = field(default_factory=dict)
     born: dict[str, int] = field(default_factory=dict)
     malformed: dict[str, str] = field(default_factory=dict)
     rivals: dict[str, dict[str, tuple[int, Record]]] = field(default_factory=dict)  # kind/id -> key -> (born, record)
+
+    @property
+    def copied(self) -> dict[str, Mirror]:
+        """All mirror sessions, temporary ones too."""
+        return {**self.captures, **self.mirrors}
 
 
 # kinds whose last readable record stays in force when an unreadable one takes its place: closing what works would help nobody
@@ -49,6 +55,7 @@ KINDS: tuple[tuple[str, type[Record], str], ...] = (
     (keys.ACLS, Acl, "acl"),
     (keys.METERS, Meter, "meter"),
     (keys.TENANTS, Tenant, "tenant"),
+    (keys.CAPTURES, Capture, "capture"),  # before Mirror, of which it is a kind
     (keys.MIRRORS, Mirror, "mirror"),
     (keys.ROUTERS, Router, "router"),
     (keys.SERVICES, Service, "service"),

@@ -181,8 +181,12 @@ def claims(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
 
 
 def mirrors_in_order(snapshot: Snapshot) -> list[Mirror]:
-    """First created first."""
-    return [snapshot.mirrors[name] for name in sorted(snapshot.mirrors, key=lambda n: order(snapshot, "mirror", n))]
+    """First created first; temporary sessions after all others."""
+    return [snapshot.mirrors[name] for name in sorted(snapshot.mirrors, key=lambda n: order(snapshot, "mirror", n))] + [
+        snapshot.captures[name]
+        for name in sorted(snapshot.captures, key=lambda n: order(snapshot, "capture", n))
+        if name not in snapshot.mirrors
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,7 +225,7 @@ class Overlay(app_manager.RyuApp):
         """The ports that the specs ask for, beside those of every bridge. An endpoint's interface may be a mirror's target, too."""
         index = self.reconciler.index
         wanted = index.seats.wanted()
-        targets = mirror_ports(index.snapshot.mirrors.values(), self.settings.host)
+        targets = mirror_ports(index.snapshot.copied.values(), self.settings.host)
         return (*interface_ports(wanted), *(port for port in targets if port.name not in wanted))
 
     def _bridge(self, controller: str) -> None:

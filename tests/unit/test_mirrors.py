@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from controller.compile import compile_view
+from pipeline.tables import Table
 from specs.errors import Invalid
 from specs.mirrors import Mirror
 from specs.records import decode
@@ -60,6 +63,20 @@ def test_a_target_that_is_not_there_is_told() -> None:
         assert not found.sessions
 
 
+def test_of_several_filters_any_chooses_and_each_packet_is_chosen_once() -> None:
+    to, matches = {"host": "h1", "interface": "tap0"}, ({"proto": "udp", "udp_dst": 53}, {"proto": "udp", "udp_src": 53})
+    found = seen(WATCHED, worlds.mirror("m", [{"network": "amber"}], to, match=(*matches, matches[0])))
+    chosen = [flow.match for flow in compile_view(found).flows if flow.table is Table.COPY and flow.actions]
+    assert len(chosen) == len(set(chosen)) == 2 * 2 * 2  # two filters, both families, both directions
+
+
+def test_a_capture_is_a_session_unless_a_mirror_has_its_name() -> None:
+    source, to = {"network": "amber", "endpoint": "e1"}, {"host": "h1", "interface": "tap0"}
+    capture = worlds.capture("capture-1", source, "h1", 4001)
+    assert {session.vni for session in seen(WATCHED, capture).sessions} == {4001}
+    assert {session.vni for session in seen(WATCHED, capture, worlds.mirror("capture-1", [source], to)).sessions} == {4000}
+
+
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
@@ -68,6 +85,9 @@ def test_a_target_that_is_not_there_is_told() -> None:
         ({"to": {"gre": "192.0.2.9"}, "snap": 64}, "snap"),
         ({"match": {"tcp_dst": 80}}, "match.tcp_dst"),
         ({"match": {"from": {"label": "x"}}}, "from"),
+        ({"match": [{"dl_type": 0x806}, {"tcp_dst": 80}]}, "match[1].tcp_dst"),
+        ({"match": [{"to": {"label": "x"}}]}, "to"),
+        ({"match": []}, "a match"),
         ({"sources": [{"network": "amber", "endpoint": "a", "label": "b"}]}, "endpoint or label"),
         ({"direction": "sideways"}, "direction"),
     ],
@@ -75,5 +95,5 @@ def test_a_target_that_is_not_there_is_told() -> None:
 def test_what_is_no_session_is_refused_with_its_path(fields: dict[str, object], text: str) -> None:
     good = {"name": "m", "vni": 9, "sources": [{"network": "amber"}], "to": TO_IDS}
     decode(Mirror, good, "mirror")
-    with pytest.raises(Invalid, match=text.replace(".", r"\.")):
+    with pytest.raises(Invalid, match=re.escape(text)):
         decode(Mirror, good | fields, "mirror")

@@ -36,7 +36,7 @@ def mirror(
     sources: list[dict[str, str]],
     to: dict[str, str],
     direction: str = "both",
-    match: dict[str, Any] | None = None,
+    match: Any = None,
     vlan: int | None = None,
     snap: int | None = None,
     vni: int = 4000,
@@ -61,6 +61,12 @@ def service(name: str, network: str, host_port: int, proto: str = "tcp", **whom:
 def subnet(network: str) -> int:
     """Green and teal have addresses of their own, all others have the same."""
     return {"green": 1, "teal": 2}.get(network, 0)
+
+
+def capture(name: str, source: dict[str, str], on: str, vni: int) -> tuple[str, str]:
+    """A store entry."""
+    data = {"name": name, "sources": [source], "to": {"host": on, "interface": "tap0"}, "vni": vni}
+    return keys.capture(name), json.dumps(data)
 
 
 def tenant(acls: tuple[str, ...]) -> tuple[str, str]:
@@ -175,7 +181,7 @@ mirrors = st.builds(
         )
     ),
     st.sampled_from(("in", "out", "both")),
-    st.sampled_from((None, {"proto": "tcp", "tcp_dst": [80, 443]}, {"dl_type": 0x806})),
+    st.sampled_from((None, {"proto": "tcp", "tcp_dst": [80, 443]}, ({"proto": "udp", "udp_src": 53}, {"dl_type": 0x806}))),
     st.sampled_from((None, 356)),
     st.sampled_from((None, 128)),
     st.sampled_from((4000, 4001)),
@@ -193,6 +199,13 @@ services = st.builds(
     st.sampled_from((*NETWORKS, "nowhere")),
     st.sampled_from((80, 81)),
     st.sampled_from(({"label": "web"}, {"label": "role=db"}, {"endpoints": ["e0", "e1", "e6"]}, {"endpoints": ["e3", "e4"]})),
+)
+captures = st.builds(
+    capture,
+    st.sampled_from(("all", "capture-1")),
+    st.sampled_from(({"network": "amber", "endpoint": "e0"}, {"network": "blue", "endpoint": "e3"})),
+    st.sampled_from(("h1", "h2")),
+    st.sampled_from((4000, 4001, 7)),
 )
 hosts = st.builds(host, st.sampled_from(HOSTS), st.sampled_from(("198.18.0.11", "198.18.0.12", "198.18.0.13")), lists)
 networks = st.builds(
@@ -279,4 +292,5 @@ writes = st.one_of(
     meters | tenants,
     malformed,
     mirrors | routers | services,
+    captures,
 )

@@ -1,0 +1,194 @@
+"""`warren capture` with real packets: those of one endpoint, wherever it is and wherever the command runs; and nothing stays."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import run
+from tests.e2e.conftest import World
+from tests.e2e.test_restart import eventually
+
+COUNT = 4
+
+
+class Desk:
+    """A network with an endpoint on each host, and the command."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.v4 = world, dict[str, str]()
+
+    def start(self, where: str, *words: str) -> subprocess.Popen[str]:
+        """The command on a host, ready to see packets."""
+        url = f"http://{self.world.plan.host(where).management}:9999"  # type: ignore[union-attr]
+        command = self.world.command(where, sys.executable, "-m", "cli.main", "--url", url, "capture", *words)
+        found = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert found.stderr is not None
+        line = found.stderr.readline()
+        assert line.startswith("capturing "), line + found.communicate(timeout=10)[1]
+        return found
+
+    def ping(self, source: str, target: str) -> None:
+        """Some pings, all answered."""
+        done = self.world.inside(source, "ping", "-c", str(COUNT), "-i", "0.05", "-W", "1", self.v4[target])
+        assert f" {COUNT} received" in done.stdout
+
+    def pairs(self, text: str) -> list[tuple[str, str, str]]:
+        """(source, destination, kind) of each ping that tcpdump has printed."""
+        names = {address: name for name, address in self.v4.items()}
+        return sorted((names[a], names[b], k) for a, b, k in re.findall(r"(\S+) > (\S+): ICMP echo (request|reply)", text))
+
+    def left(self) -> list[str]:
+        """What captures have left: keys in etcd, ports, interfaces, flows and groups."""
+        keys = run.sh(*run.in_netns(self.world.plan.netns, "etcdctl", "--endpoints=http://198.18.1.1:2379", "get", "--prefix",
+                                    "--keys-only", "/warren/"))  # fmt: skip
+        found = [key for key in keys.split() if "capture" in key]
+        for host in self.world.plan.hosts:
+            found += re.findall(
+                r"wt[0-9a-f]{8}", run.sh("ovs-vsctl", f"--db=unix:{host.directory}/db.sock", "list-ports", "br-warren")
+            )
+            found += re.findall(r"wt[0-9a-f]{8}", run.sh(*run.in_netns(host.netns, "ip", "-br", "link")))
+            found += [
+                line for line in self.world.ofctl(host.name, "dump-flows", "br-warren", "table=60").splitlines() if "reg4" in line
+            ]
+        return found
+
+    def vnis(self) -> str:
+        """The VNIs that are given out."""
+        command = ("etcdctl", "--endpoints=http://198.18.1.1:2379", "get", "--prefix", "--print-value-only", "/warren/pool/vni/")
+        return run.sh(*run.in_netns(self.world.plan.netns, *command))
+
+
+@pytest.fixture(scope="module")
+def desk(world: World) -> Iterator[Desk]:
+    found = Desk(world)
+    run.api(world.plan.hosts[0], "POST", "/networks", name="desk", ip_range="10.31.0.0/24")
+    hosts = {"c1": "h1", "c2": "h2", "c3": "h1"}
+    for name, host in hosts.items():
+        found.v4[name] = run.container(world.plan, name, host, "desk")["target_veth_ip"].split("/")[0]
+    for name in ("c1", "c3"):
+        found.ping(name, "c2")
+    found.ping("c1", "c3")
+    yield found
+    for name, host in hosts.items():
+        endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
+        run.api(world.plan.host(host), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
+    run.api(world.plan.hosts[0], "DELETE", "/networks/desk")
+
+
+def interrupted(command: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it says after Ctrl-C, which it takes as its end."""
+    command.send_signal(signal.SIGINT)
+    out, err = command.communicate(timeout=15)
+    assert command.returncode == 0, err
+    return out, err
+
+
+@pytest.mark.parametrize("where", ["h1", "h2", "h3"])
+def test_the_packets_of_one_endpoint_are_seen_from_any_host(desk: Desk, where: str) -> None:
+    """Both ways, once each, and no others'. The last packet is waited for, so all before it have come."""
+    command = desk.start(where, "desk/c2", "icmp")
+    desk.ping("c1", "c3")  # not the endpoint's
+    desk.ping("c1", "c2")
+    wanted = sorted([("c1", "c2", "request")] * COUNT + [("c2", "c1", "reply")] * COUNT)
+    assert command.stdout is not None
+    lines = "".join(command.stdout.readline() for _ in wanted)
+    out, err = interrupted(command)
+    assert desk.pairs(lines + out) == wanted
+    assert re.search(r"^\d+ packets copied$", err, re.M), err
+    eventually(lambda: not desk.left(), 10)
+
+
+def test_a_file_with_what_is_chosen_at_the_source(desk: Desk, tmp_path: Path) -> None:
+    """What it sends alone, by a field and cut short; tcpdump ends it by itself."""
+    file = tmp_path / "kept.pcap"
+    words = ("--direction", "in", "--match", "dl_type=0x0800", "--match", "nw_proto=1", "--snap", "60", "-c", str(COUNT))
+    command = desk.start("h3", "c2", *words, "-w", str(file))
+    desk.ping("c1", "c2")
+    assert command.wait(15) == 0
+    shown = run.sh("tcpdump", "-n", "-e", "-r", str(file))
+    assert desk.pairs(shown) == [("c2", "c1", "reply")] * COUNT
+    assert all("length 98:" in line for line in shown.splitlines()), shown  # as it was, though 60 bytes were kept
+    eventually(lambda: not desk.left(), 10)
+
+
+def test_a_port_is_looked_for_at_both_ends(desk: Desk) -> None:
+    command = desk.start("h1", "c2", "--tcp", "80")
+    server = desk.world.background(
+        "c2", sys.executable, "-c", "import socket as s; l=s.create_server(('', 80)); l.accept()[0].close()"
+    )
+    connect = f"import socket; socket.create_connection(('{desk.v4['c2']}', 80)).recv(1)"
+    eventually(lambda: desk.world.inside("c1", sys.executable, "-c", connect).returncode == 0, 10)
+    server.wait(10)
+    desk.ping("c1", "c2")
+    assert command.stdout is not None
+    lines = command.stdout.readline() + command.stdout.readline()
+    out, _ = interrupted(command)
+    assert f"{desk.v4['c2']}.80: Flags [S]" in lines + out
+    assert f"{desk.v4['c2']}.80 > {desk.v4['c1']}" in lines + out
+    assert "ICMP" not in lines + out
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGSTOP], ids=["Ctrl-C", "kill -9", "silent"])
+def test_it_ends_with_its_client(desk: Desk, how: signal.Signals) -> None:
+    """A client that stands still says nothing any more: as one whose machine has lost its power."""
+    before = desk.vnis()
+    command = desk.start("h3", "c1", "-w", "/dev/null")
+    assert desk.left()
+    assert desk.vnis() != before
+    command.send_signal(how)
+    eventually(lambda: not desk.left() and desk.vnis() == before, 30)
+    command.kill()
+    command.communicate(timeout=10)
+    desk.ping("c1", "c2")
+
+
+def test_it_ends_with_its_agent(desk: Desk) -> None:
+    """The lease ends the session; the agent that comes next gives back what was taken."""
+    before = desk.vnis()
+    command = desk.start("h3", "c1")
+    run.stop(desk.world.plan, "h3", "agent", signal.SIGKILL)
+    _, err = command.communicate(timeout=15)
+    assert "warren: the agent breaks off" in err
+    assert command.returncode == 2
+    eventually(lambda: all("claim/" in each for each in desk.left()), 30)
+    run.start(desk.world.plan, "h3", "agent")
+    eventually(lambda: not desk.left() and desk.vnis() == before, 30)
+
+
+def test_it_is_no_part_of_the_document(desk: Desk) -> None:
+    """Nor can a mirror session take the name of one."""
+    command = desk.start("h1", "c2")
+    assert run.api(desk.world.plan.hosts[0], "GET", "/mirrors") == {"mirrors": []}
+    body = {"name": "capture-1", "sources": [{"network": "desk"}], "to": {"gre": "192.0.2.9"}}
+    with pytest.raises(run.LabError, match="capture-"):
+        run.api(desk.world.plan.hosts[0], "POST", "/mirrors", **body)
+    interrupted(command)
+    eventually(lambda: not desk.left(), 10)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("c2", "no", "such", "words"), "warren: FILTER: tcpdump: can't parse filter expression"),
+        (("nobody",), "warren: endpoint 'nobody' does not exist"),
+        (("c2", "--match", "tcp_dst=80"), "match[0].tcp_dst"),
+        (("c2", "--match", "tcp_dst"), "expected FIELD=VALUE"),
+        (("c2", "--tcp", "80", "--udp", "80"), "one of the two"),
+        (("c2", "--direction", "up"), "direction"),
+        (("c2", "-w", "/no/such/place"), "-w /no/such/place: No such file or directory"),
+    ],
+)
+def test_what_is_wrong_is_told_in_one_line(desk: Desk, words: tuple[str, ...], told: str) -> None:
+    url = f"http://{desk.world.plan.hosts[0].management}:9999"
+    done = desk.world.inside("h1", sys.executable, "-m", "cli.main", "--url", url, "capture", *words)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not desk.left()
