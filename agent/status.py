@@ -15,6 +15,11 @@ from specs.errors import Invalid
 from specs.records import Host, decode_json
 from specs.store import Entry, Get, Store
 
+TUNNEL_PROBLEMS = {
+    "down": "tunnel to {}: no probe comes back (its underlay, its switch, or UDP port 4789 between the two)",
+    "mtu": "tunnel to {}: small packets come back, those of full size do not (the underlay's MTU on the way)",
+}
+
 
 def overview(store: Store, known: Known, counts: bool = True) -> dict[str, Any]:
     """All hosts, from one read of etcd. `revision` is the newest revision of the specs."""
@@ -89,6 +94,10 @@ def current(report: Mapping[str, Any], wanted: int) -> bool:
 def _host(host: Host, agent: Mapping[str, Any] | None, controller: Mapping[str, Any] | None, wanted: int) -> dict[str, Any]:
     problems = [str(problem) for problem in (agent or {}).get("problems", ())]
     problems += [": ".join(map(str, p)) if isinstance(p, list) else str(p) for p in (controller or {}).get("problems", ())]
+    tunnels = (controller or {}).get("tunnels") or {}
+    problems += [
+        TUNNEL_PROBLEMS[state].format(peer) for peer, state in tunnels.get("broken", {}).items() if state in TUNNEL_PROBLEMS
+    ]
     if controller is not None and not controller.get("connected"):
         problems.append("the controller has no connection to the switch")
     return {
@@ -101,6 +110,7 @@ def _host(host: Host, agent: Mapping[str, Any] | None, controller: Mapping[str, 
         "revision": (controller or {}).get("revision"),
         "current": controller is not None and current(controller, wanted),
         "flows": (controller or {}).get("flows"),
+        "tunnels": {"known": int(tunnels.get("known", 0)), "broken": dict(tunnels.get("broken", {}))},
         "problems": problems,
     }
 

@@ -84,10 +84,19 @@ def status(context: typer.Context, wait: Wait = False, timeout: Timeout = 30.0, 
         show.as_json(found["hosts"])
         return
     rows = [
-        (h["name"], h["agent"], h["controller"], found["revision"], h["revision"], _counts(h["endpoints"]), len(h["problems"]))
+        (
+            h["name"],
+            h["agent"],
+            h["controller"],
+            found["revision"],
+            h["revision"],
+            _counts(h["endpoints"]),
+            _tunnels(h["tunnels"]),
+            len(h["problems"]),
+        )
         for h in found["hosts"]
     ]
-    columns = ("HOST", "AGENT", "CONTROLLER", "WANTED", "APPLIED", "ENDPOINTS", "PROBLEMS")
+    columns = ("HOST", "AGENT", "CONTROLLER", "WANTED", "APPLIED", "ENDPOINTS", "TUNNELS", "PROBLEMS")
     show.table(columns, rows, "no hosts (start warren-agent on one)")
     for host in found["hosts"]:
         for problem in host["problems"]:
@@ -164,6 +173,13 @@ def _read(file: str) -> str:
 def _head(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(SIZE_LIMIT + 1)
+
+
+def _tunnels(found: dict[str, Any]) -> str:
+    """How many of those in use work, and which do not."""
+    broken = found["broken"]
+    states = [f"{found['known'] - len(broken)} up"] if found["known"] else []
+    return " ".join([*states, *(f"{peer}:{state}" for peer, state in broken.items())])
 
 
 def _counts(counts: dict[str, Any]) -> str:

@@ -146,7 +146,7 @@ class Own:
         self.disconnections = Counter("of_dp_disconnections", "Connections of the switch that ended", D, registry=self.registry)
         self.packet_kinds = Counter(
             "warren_packet_ins",
-            "Packets shown to the controller, by what asked for it: acl (a rule that logs), ttl (time to live is up), dhcp, other",
+            "Packets shown to the controller, by what asked for it: acl (a rule that logs), ttl (time to live is up), dhcp, probe (of a tunnel), other",
             (*D, "kind"), registry=self.registry,
         )  # fmt: skip
         self.dhcp_asked = Counter(
@@ -192,4 +192,11 @@ class Own:
         for told, count in drift:
             counted.add_metric(told, count)
         yield counted
+        for name, text, at in (
+            ("up", "Whether small packets come back from a host that this one sends to: 0 or 1", 0),
+            ("mtu_ok", "Whether packets of full size come back as well: 0 or 1", 1),
+            ("rtt_seconds", "The last round trip through the tunnel and both switches, seconds", 2),
+        ):
+            came = [((*dp, peer), float(health[at])) for peer, health in state["tunnels"].items() if health[at] is not None]
+            yield _one(f"warren_tunnel_{name}", text, (*D, "peer"), came)
         yield _one("warren_endpoints", "Endpoints of this host by state", (*D, "state"), endpoints)

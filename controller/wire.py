@@ -106,7 +106,7 @@ def _match(fields: Match) -> bytes:
 # ---- actions --------------------------------------------------------------------------------------------------------
 
 _BITS = {"ipv4_src": 32, "ipv4_dst": 32, "eth_src": 48, "eth_dst": 48, "arp_spa": 32, "arp_tpa": 32, "arp_sha": 48, "arp_tha": 48,
-         "ipv6_src": 128, "ipv6_dst": 128}  # fmt: skip
+         "ipv6_src": 128, "ipv6_dst": 128, "tun_ipv4_src": 32, "tun_ipv4_dst": 32}  # fmt: skip
 
 
 def _ryu_action(action: Action) -> object:
@@ -257,6 +257,14 @@ def first_fragments_have_ports() -> bytes:
     return struct.pack("!BBHIHH", VERSION, ofp.OFPT_SET_CONFIG, 12, 0, nx_match, miss_send_len)
 
 
+def packet_out(frame: bytes, actions: Actions) -> bytes:
+    """OFPT_PACKET_OUT: a frame made here, that comes from no port."""
+    did = b"".join([_action(action) for action in actions])
+    length = 24 + len(did) + len(frame)
+    head = (VERSION, ofp.OFPT_PACKET_OUT, length, 0, ofp.OFP_NO_BUFFER, ofp.OFPP_CONTROLLER, len(did))
+    return _PACKET_OUT.pack(*head) + did + frame
+
+
 def meter_mod(meter: Meter, change: bool = False, xid: int = BUNDLE_XID) -> bytes:
     """OFPT_METER_MOD add or modify, with one drop band."""
     command = ofp.OFPMC_MODIFY if change else ofp.OFPMC_ADD
@@ -269,15 +277,6 @@ def meter_mod(meter: Meter, change: bool = False, xid: int = BUNDLE_XID) -> byte
 def delete_meter(meter_id: int, xid: int = BUNDLE_XID) -> bytes:
     """OFPT_METER_MOD delete; deleting what is not there is no error."""
     return _METER_MOD.pack(VERSION, ofp.OFPT_METER_MOD, 16, xid, ofp.OFPMC_DELETE, 0, meter_id)
-
-
-def packet_out(port: int, frame: bytes) -> bytes:
-    """OFPT_PACKET_OUT: a frame made here leaves by a port, past all tables."""
-    output = _action(Output(port))
-    length = 24 + len(output) + len(frame)
-    return _PACKET_OUT.pack(
-        VERSION, ofp.OFPT_PACKET_OUT, length, 0, ofp.OFP_NO_BUFFER, ofp.OFPP_CONTROLLER, len(output)
-    ) + output + frame  # fmt: skip
 
 
 def meter_of(stats: Any) -> Meter:

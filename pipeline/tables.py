@@ -99,6 +99,11 @@ ORIGIN_TUNNEL = 1
 ORIGIN_GATEWAY = 3  # from the host, by the port to it: comes from outside, or is the host's own
 ORIGIN_ANSWER = 2  # made here, in the ARP table: goes back out of the port that asked
 
+# Probes of tunnels: no network has their VNI; the switch at the other end turns them round without its controller.
+PROBE_VNI = 0
+PROBE_MAC, ANSWER_MAC = "02:57:00:00:00:01", "02:57:00:00:00:02"  # destinations, on the way there and on the way back
+PROBE_BYTES = 64  # of an answer that the controller is shown
+
 # Groups carry no cookie: their id is the digest of their content, in this range (strangers' ids are below it).
 GROUP_FIRST = 0x1000_0000
 GROUP_LAST = 0xFEFF_FFFF

@@ -48,6 +48,7 @@ PURE = (
     "controller/expired.py",
     "controller/glimpse.py",
     "controller/polled.py",
+    "controller/probes.py",
     "controller/reconcile.py",
     "controller/sinks.py",
     "controller/tally.py",

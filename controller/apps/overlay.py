@@ -20,6 +20,7 @@ from ryu.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISP
 from ryu.lib import hub
 
 from controller import wire
+from controller.apps.tunnels import Tunnels
 from controller.datapath import Session
 from controller.dhcp import Dhcp
 from controller.events import (
@@ -44,7 +45,7 @@ from controller.metrics import Own
 from controller.reconcile import Phase, Reconciler
 from ovsdb.client import Ovsdb
 from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, Port, interface_ports, mirror_ports, present
-from pipeline.flow import Flow
+from pipeline.flow import Flow, Output, Ref
 from pipeline.tables import Table
 from specs.errors import WarrenError
 from specs.settings import LOG_FORMAT, settings
@@ -53,6 +54,8 @@ log = logging.getLogger("warren.overlay")
 
 ASKED_LIMIT = 512  # DHCP packets that wait for their answers
 ADVERTISED_AT_ONCE = 50  # ports, before others get their turn
+PROBE = Ref("pipeline", "probe")  # the flow that shows answers to probes
+KINDS = {Table.ROUTE: "ttl", Table.DHCP: "dhcp"}  # what the flows of these tables show to the controller
 
 
 class Overlay(app_manager.RyuApp):
@@ -75,6 +78,7 @@ class Overlay(app_manager.RyuApp):
         self.feed_out: Any = None
         self.last_status: dict[str, Any] = {}
         self.limiter, self.tellers = Limiter(), Limiter()
+        self.tunnels = Tunnels(self)
         self.more: tuple[Port, ...] = ()  # ports beside those of every bridge, as they were asked for last
         self.advertise_s = float(os.environ.get("WARREN_ADVERTISE_S", "600"))
         self.asked: Any = hub.Queue(ASKED_LIMIT)
@@ -90,8 +94,9 @@ class Overlay(app_manager.RyuApp):
         r = self.reconciler
         return {
             "dpid": self.session.datapath.id if self.session else 0, "name": self.settings.host,
-            "connected": r.phase is not Phase.DOWN, "seen": r.revision, "applied": r.applied, "flows": len(r.flows),
+            "connected": self.connected, "seen": r.revision, "applied": r.applied, "flows": len(r.flows),
             "refused": len(r.refused), "drift": r.drift, "strays": r.strays, "problems": len(r.problems()), "endpoints": r.states(),
+            "tunnels": self.tunnels.health(),
         }  # fmt: skip
 
     def start(self) -> None:
@@ -100,7 +105,9 @@ class Overlay(app_manager.RyuApp):
         listen = f"tcp:127.0.0.1:{_listen_port()}"
         self.ovsdb = Ovsdb(self.settings.ovsdb, on_change=self._ovsdb_news)
         self.ovsdb.connect()
-        for loop in (self._consume, self._feed, lambda: self._bridge(listen), self._audit, self._answer, self._advertise):
+        for loop in (
+            self._consume, self._feed, lambda: self._bridge(listen), self._audit, self._answer, self._advertise, self.tunnels.run
+        ):  # fmt: skip
             self.threads.append(hub.spawn(loop))
 
     # ---- the one consumer -----------------------------------------------------------------------------------------
@@ -142,9 +149,10 @@ class Overlay(app_manager.RyuApp):
         state = self.reconciler
         status = {
             "revision": revision,
-            "connected": state.phase is not Phase.DOWN,
+            "connected": self.connected,
             "flows": len(state.flows),
             "drift": state.drift,
+            "tunnels": self.tunnels.report(),
             "problems": [list(problem) for problem in state.problems()[:100]],
         }
         if not endpoints and status == self.last_status:
@@ -152,6 +160,15 @@ class Overlay(app_manager.RyuApp):
         self.last_status = status
         if self.feed_out is not None:
             self.feed_out({**status, "endpoints": [list(state) for state in endpoints]})
+
+    @property
+    def connected(self) -> bool:
+        """The switch is there."""
+        return self.reconciler.phase is not Phase.DOWN
+
+    def tell_again(self) -> None:
+        """What is not the reconciler's has changed in the status."""
+        self._tell(self.reconciler.applied, ())
 
     def _post(self, event: Event) -> None:
         self.inbox.put(event)
@@ -281,20 +298,27 @@ class Overlay(app_manager.RyuApp):
 
     @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)
     def _packet_in(self, event: Any) -> None:
-        """A rule with `log: true` has met a packet, or an endpoint asks for DHCP."""
+        """A rule with `log: true` has met a packet, a packet's time to live is up, an endpoint asks for DHCP, or a probe of a tunnel
+        has come back."""
         labels = self._labels()
         with self.metrics.packet_in_seconds.labels(*labels).time():
             self.metrics.packet_ins.labels(*labels).inc()
             flow = self.reconciler.flows.get(event.msg.cookie)
-            kinds = {Table.ROUTE: "ttl", Table.DHCP: "dhcp"}
-            kind = "other" if flow is None else "acl" if flow.origin.kind == "acl" else kinds.get(flow.table, "other")
+            kind = self._kind(flow)
             self.metrics.packet_kinds.labels(*labels, kind).inc()
-            if flow is not None and kind == "acl":
+            if kind == "probe":
+                self.tunnels.heard(bytes(event.msg.data))
+            elif flow is not None and kind == "acl":
                 self._hit(flow, event)
             elif flow is not None and kind == "ttl":
                 self._expired(flow, event.msg)
             elif flow is not None and kind == "dhcp":
                 self._ask(flow.origin.name, bytes(event.msg.data))
+
+    def _kind(self, flow: Flow | None) -> str:
+        if flow is None:
+            return "other"
+        return "probe" if flow.origin == PROBE else "acl" if flow.origin.kind == "acl" else KINDS.get(flow.table, "other")
 
     def _expired(self, flow: Flow, message: Any) -> None:
         """The time to live of a packet to a gateway is up: its sender is told, some times a second."""
@@ -339,7 +363,7 @@ class Overlay(app_manager.RyuApp):
 
     def _send_out(self, ofport: int, frame: bytes) -> None:
         if self.session is not None:
-            self.session.datapath.send(wire.packet_out(ofport, frame))
+            self.session.datapath.send(wire.packet_out(frame, (Output(ofport),)))
 
     @set_ev_cls(ofp_event.EventOFPBundleCtrlMsg, MAIN_DISPATCHER)
     def _bundle(self, event: Any) -> None:

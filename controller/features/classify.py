@@ -7,13 +7,37 @@ from ipaddress import ip_network
 
 from controller.features.spoof import IPV4, IPV6
 from mirror.compile import arrival, copies
-from pipeline.flow import Flow, Goto, PopVlan, Ref, Set, Value, match
-from pipeline.tables import ORIGIN_GATEWAY, ORIGIN_TUNNEL, POLICY, REG_NETWORK, REG_ORIGIN, REG_RELATED, Table, at
+from pipeline.flow import Actions, Flow, Goto, InPort, Move, PopVlan, Ref, Set, ToController, Value, match
+from pipeline.tables import (
+    ANSWER_MAC,
+    ORIGIN_GATEWAY,
+    ORIGIN_TUNNEL,
+    POLICY,
+    PROBE_BYTES,
+    PROBE_MAC,
+    PROBE_VNI,
+    REG_NETWORK,
+    REG_ORIGIN,
+    REG_RELATED,
+    Table,
+    at,
+)
 from specs.mirrors import Session
 from specs.view import EndpointView, NetworkView
 
 UNTAGGED, VLAN_PRESENT = 0x0000, 0x1000
 SHARED, OWN = 105, 100  # a tag that is another endpoint's is not part of a transparent network on the same port
+
+
+def base(tunnel: int | None) -> Iterator[Flow]:
+    """Probes of the tunnel: what other hosts send is turned round here, what comes back is shown to the controller."""
+    if tunnel is None:
+        return
+    back: Actions = (Move("tun_ipv4_src", "tun_ipv4_dst"), Set("eth_dst", ANSWER_MAC), InPort())
+    show: Actions = (ToController(PROBE_BYTES),)
+    origin = Ref("pipeline", "probe")
+    for mac, actions in ((PROBE_MAC, back), (ANSWER_MAC, show)):
+        yield Flow(Table.CLASSIFY, 100, match(tunnel_id=PROBE_VNI, in_port=tunnel, eth_dst=mac), actions, origin)
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:

@@ -12,12 +12,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from controller import sinks
 from controller.metrics import Faucet, Gauge, Own
 from controller.polled import Description, MeterNumbers, Numbers, Place, Polled, PortState
+from controller.probes import Health
 from controller.tally import Answers, Parts, Reading, Tally
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
 STATE: dict[str, Any] = {
     "dpid": 0xABC, "name": "h1", "connected": True, "seen": 9, "applied": 8, "flows": 7, "refused": 0, "drift": 3, "strays": 1, "problems": 1,
-    "endpoints": {"up": 3, "closed": 1},
+    "endpoints": {"up": 3, "closed": 1}, "tunnels": {"h2": Health(True, False, 0.002), "h3": Health(False, False, None)},
 }  # fmt: skip
 
 
@@ -77,6 +78,14 @@ def test_gauges_names_and_labels_are_faucets() -> None:
     assert 'meter_id="65537"' not in text  # of a port: told by endpoint
     assert 'warren_dhcp_limited_packets{dp_id="0xabc",dp_name="h1",endpoint="web-1",network="amber"} 9.0' in text
     assert 'warren_acl_rule_packets_total{acl="web",dp_id="0xabc",dp_name="h1",rule="2"} 11.0' in text
+
+
+def test_a_tunnel_that_is_down_has_no_round_trip() -> None:
+    text = generate_latest(registries()[1]).decode()
+    labels = 'dp_id="0xabc",dp_name="h1",peer='
+    for name, h2, h3 in (("up", "1.0", "0.0"), ("mtu_ok", "0.0", "0.0"), ("rtt_seconds", "0.002", None)):
+        assert f'warren_tunnel_{name}{{{labels}"h2"}} {h2}\n' in text
+        assert (f'warren_tunnel_{name}{{{labels}"h3"}} {h3}\n' in text) == (h3 is not None)
 
 
 def test_a_scrape_grows_with_the_ports_and_no_faster() -> None:

@@ -97,7 +97,7 @@ def test_a_packet_out_is_what_ryu_makes_of_it() -> None:
     message = parser.OFPPacketOut(Datapath, ofp.OFP_NO_BUFFER, ofp.OFPP_CONTROLLER, [parser.OFPActionOutput(7, 0)], frame)
     message.set_xid(0)
     message.serialize()
-    assert wire.packet_out(7, frame) == bytes(message.buf)
+    assert wire.packet_out(frame, (Output(7),)) == bytes(message.buf)
 
 
 def test_a_bundle_adds_before_it_deletes() -> None:

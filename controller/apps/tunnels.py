@@ -1,0 +1,75 @@
+"""The tunnels of this host as the controller sees them: probes go out by packet-out, what comes back is heard. Part of the overlay's
+application; controller/probes.py decides."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ryu.lib import hub
+
+from controller import wire
+from controller.probes import Health, Prober
+from pipeline.flow import Output, Set
+from pipeline.tables import PROBE_VNI
+
+log = logging.getLogger("warren.tunnels")
+
+TICK_S = 0.25
+AIM_S = 2.0
+DEFAULT_MTU = 1500
+
+
+class Tunnels:
+    """`overlay` is the application: its session sends, its reconciler knows which VTEPs are in use."""
+
+    def __init__(self, overlay: Any) -> None:
+        self._overlay = overlay
+        self._prober = Prober(os.urandom(8))
+        self._words: dict[str, str] = {}  # host -> as last told
+        self._hosts: dict[str, str] = {}  # VTEP -> name of the host
+        self._aimed_at = 0.0
+
+    def run(self) -> None:
+        """Without end: a green thread."""
+        while True:
+            hub.sleep(TICK_S)
+            self._tick(time.monotonic())
+
+    def _tick(self, now: float) -> None:
+        session, index = self._overlay.session, self._overlay.reconciler.index
+        if session is None or not self._overlay.connected or index.tunnel_ofport is None:
+            self._prober.forget()
+        else:
+            if now - self._aimed_at > AIM_S:
+                self._aimed_at = now
+                used = {vtep for network in index.networks.values() for vtep in network.vteps}
+                used |= {session.vtep for session in index.sessions.values() if session.vtep is not None}
+                hosts = index.snapshot.hosts.values()
+                self._hosts = {str(host.vtep): host.name for host in hosts}
+                self._prober.aim(used, min((host.underlay_mtu for host in hosts), default=DEFAULT_MTU), now)
+            for probe in self._prober.tick(now):
+                way = (Set("tunnel_id", PROBE_VNI), Set("tun_ipv4_dst", probe.vtep), Output(index.tunnel_ofport))
+                session.datapath.send(wire.packet_out(probe.frame, way))
+        words = {host: health.word for host, health in self.health().items()}
+        if words != self._words:
+            for host, word in words.items():
+                if word != self._words.get(host, "up"):
+                    log.info("tunnel.changed peer=%s state=%s", host, word)
+            self._words = words
+            self._overlay.tell_again()
+
+    def heard(self, frame: bytes) -> None:
+        """A probe has come back."""
+        self._prober.heard(frame, time.monotonic())
+
+    def health(self) -> dict[str, Health]:
+        """By host (by VTEP where no host has it)."""
+        return {self._hosts.get(vtep, vtep): health for vtep, health in self._prober.health().items()}
+
+    def report(self) -> Mapping[str, Any]:
+        """For the host's status: how many tunnels are known of, and which are broken."""
+        return {"known": len(self._words), "broken": {h: word for h, word in sorted(self._words.items()) if word != "up"}}

@@ -1,0 +1,133 @@
+"""Tunnel health: a small packet and one of full size go to every VTEP that this host uses, are turned round by the switch there, and
+come back or not. No I/O, no clock: times are seconds of a clock that only goes forward. controller/apps/tunnels.py sends and hears.
+
+    Ethernet: ANSWER or PROBE MAC, ours, type 0x88b5 (IEEE 802, local experiments); then run (8 bytes), number (8 bytes), zeros
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pipeline.tables import PROBE_MAC
+
+EVERY_S = 1.0  # between two probes of a peer; more where there are many peers
+BUDGET = 100.0  # probes a second at most, of all peers
+MISSED = 3  # so many unanswered ones in a row: it is broken
+STALL_S = 0.7  # when this process was held up so long, what is missing says nothing about the tunnel
+OUTSIDE = 20 + 8 + 8  # bytes of IPv4, UDP and VXLAN round the probe's own Ethernet frame
+SMALL, FULL = 0, 1  # kinds of probes
+
+_HEAD = struct.Struct("!6s6sH8sQ")
+_ETH_TYPE = 0x88B5
+SMALLEST = 60  # bytes
+
+
+class Health(NamedTuple):
+    """Of the tunnel to a VTEP: whether small packets come back, whether full ones do too, the last round trip in seconds."""
+
+    up: bool
+    mtu_ok: bool
+    rtt_s: float | None
+
+    @property
+    def word(self) -> str:
+        """up, down, or mtu: large packets are lost."""
+        return "down" if not self.up else "up" if self.mtu_ok else "mtu"
+
+
+class Probe(NamedTuple):
+    """A frame to send to a VTEP."""
+
+    vtep: str
+    frame: bytes
+
+
+@dataclass(slots=True)
+class _Peer:
+    due: float
+    waiting: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))  # by kind: numbers without an answer, in order
+    good: list[bool | None] = field(default_factory=lambda: [None, None])  # None: not known yet
+    rtt_s: float | None = None
+
+
+class Prober:
+    """The tunnels of one host. `run` are 8 bytes that tell this process's probes from those of one before it."""
+
+    def __init__(self, run: bytes) -> None:
+        self._run = run
+        self._peers: dict[str, _Peer] = {}
+        self._number = 0
+        self._waiting: dict[int, tuple[str, int, float]] = {}  # number -> VTEP, kind, when sent
+        self._now: float | None = None
+        self._sizes = (SMALLEST, SMALLEST)
+
+    def aim(self, vteps: Collection[str], underlay_mtu: int, now: float) -> None:
+        """Probe these from now on, and no others. `underlay_mtu` in bytes is what full-size packets must fit."""
+        self._sizes = (SMALLEST, max(SMALLEST, underlay_mtu - OUTSIDE))
+        self._peers = {vtep: self._peers.get(vtep) or _Peer(now) for vtep in sorted(vteps)}
+        self._waiting = {number: waiting for number, waiting in self._waiting.items() if waiting[0] in self._peers}
+
+    def forget(self) -> None:
+        """The switch is gone: nothing is known."""
+        self._peers, self._waiting, self._now = {}, {}, None
+
+    def tick(self, now: float) -> list[Probe]:
+        """What to send now. To be called several times a second."""
+        if self._now is not None and now - self._now > STALL_S:
+            self._waiting.clear()
+            for peer in self._peers.values():
+                peer.waiting = ([], [])
+        self._now = now
+        every_s = max(EVERY_S, 2 * len(self._peers) / BUDGET)
+        found: list[Probe] = []
+        for vtep, peer in self._peers.items():
+            if len(found) >= BUDGET / 2:
+                break  # the rest with the next tick
+            if now < peer.due:
+                continue
+            peer.due = max(peer.due + every_s, now + every_s / 2)
+            for kind in (SMALL, FULL):
+                if len(peer.waiting[kind]) >= MISSED:
+                    peer.good[kind] = False
+                    self._waiting.pop(peer.waiting[kind].pop(0), None)
+                self._number += 1
+                self._waiting[self._number] = (vtep, kind, now)
+                peer.waiting[kind].append(self._number)
+                found.append(Probe(vtep, self._frame(self._number, self._sizes[kind])))
+        return found
+
+    def _frame(self, number: int, size: int) -> bytes:
+        mac = bytes.fromhex(PROBE_MAC.replace(":", ""))
+        return _HEAD.pack(mac, mac, _ETH_TYPE, self._run, number).ljust(size, b"\0")
+
+    def heard(self, frame: bytes, now: float) -> bool:
+        """An answer has come; whether one was waited for."""
+        if len(frame) < _HEAD.size:
+            return False
+        _, _, eth_type, run, number = _HEAD.unpack_from(frame)
+        if eth_type != _ETH_TYPE or run != self._run:
+            return False
+        vtep, kind, sent_at = self._waiting.pop(number, ("", SMALL, now))
+        peer = self._peers.get(vtep)
+        if peer is None:
+            return False
+        for older in peer.waiting[kind]:
+            if older < number:
+                self._waiting.pop(older, None)
+        peer.waiting[kind][:] = [newer for newer in peer.waiting[kind] if newer > number]
+        peer.good[kind] = True
+        if kind == SMALL:
+            peer.rtt_s = now - sent_at
+        return True
+
+    def health(self) -> dict[str, Health]:
+        """Of the tunnels that something is known of, by VTEP."""
+        found: dict[str, Health] = {}
+        for vtep, peer in self._peers.items():
+            small, full = peer.good
+            if small is not None and (full is not None or not small):
+                found[vtep] = Health(small, small and bool(full), peer.rtt_s if small else None)
+        return found

@@ -1,0 +1,143 @@
+"""Tunnel health with a real underlay: cut, with a hole for large packets, whole again; and it costs the forwarding nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab import run
+from tests.e2e.conftest import World
+from tests.e2e.test_restart import eventually
+
+SEEN_S = 30  # on a loaded machine; some four seconds else
+
+
+class Underlay:
+    """The world with an endpoint of one network on each host, and the underlay's port of h2."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.v4 = world, dict[str, str]()
+
+    def set(self, *words: str) -> None:
+        """Set the port of h2 on the underlay's bridge."""
+        run.sh("ip", "-n", self.world.plan.netns, "link", "set", "u2", *words)
+
+    def hosts(self) -> dict[str, Any]:
+        """The hosts as `warren status --json` has them."""
+        return {host["name"]: host for host in run.api(self.world.plan.hosts[0], "GET", "/status")["hosts"]}
+
+    def broken(self) -> dict[str, dict[str, str]]:
+        """By host: its broken tunnels."""
+        return {name: host["tunnels"]["broken"] for name, host in self.hosts().items()}
+
+    def scraped(self, host: str, name: str) -> dict[str, float]:
+        """A metric of the controller by peer."""
+        text = self.world.inside(host, "curl", "-s", "http://127.0.0.1:9302/metrics").stdout
+        return {peer: float(value) for peer, value in re.findall(rf'^{name}{{.*peer="([^"]+)"}} (\S+)$', text, re.M)}
+
+    def cli(self, *words: str) -> str:
+        """The command, talking to h1's agent."""
+        url = f"unix://{self.world.plan.hosts[0].socket}"
+        command = [sys.executable, "-m", "cli.main", "--url", url, *words]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def underlay(world: World) -> Iterator[Underlay]:
+    found = Underlay(world)
+    run.api(world.plan.hosts[0], "POST", "/networks", name="wide", ip_range="10.32.0.0/24")
+    names = {"w1": "h1", "w2": "h2", "w3": "h3"}
+    for name, host in names.items():
+        found.v4[name] = run.container(world.plan, name, host, "wide")["target_veth_ip"].split("/")[0]
+    eventually(lambda: all(host["tunnels"] == {"known": 2, "broken": {}} for host in found.hosts().values()), SEEN_S)
+    yield found
+    found.set("up")
+    found.set("mtu", "1500")
+    for name, host in names.items():
+        endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
+        run.api(world.plan.host(host), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
+    run.api(world.plan.hosts[0], "DELETE", "/networks/wide")
+    eventually(lambda: found.hosts()["h3"]["tunnels"]["known"] == 0, SEEN_S)  # nobody uses them any more
+
+
+def test_a_cut_of_one_host_is_seen_by_all_and_so_is_its_end(underlay: Underlay) -> None:
+    assert underlay.scraped("h1", "warren_tunnel_up") == {"h2": 1.0, "h3": 1.0}
+    underlay.set("down")
+    eventually(
+        lambda: underlay.broken() == {"h1": {"h2": "down"}, "h2": {"h1": "down", "h3": "down"}, "h3": {"h2": "down"}}, SEEN_S
+    )
+    assert underlay.scraped("h1", "warren_tunnel_up") == {"h2": 0.0, "h3": 1.0}
+    assert set(underlay.scraped("h1", "warren_tunnel_rtt_seconds")) == {"h3"}
+    text = underlay.cli("status")
+    assert re.search(r"h1 .*1 up h2:down", text), text
+    assert "h1: tunnel to h2: no probe comes back" in text
+    underlay.set("up")
+    eventually(lambda: not any(underlay.broken().values()), SEEN_S)
+    assert 0 < underlay.scraped("h1", "warren_tunnel_rtt_seconds")["h2"] < 60
+
+
+def test_a_black_hole_for_large_packets_is_seen_while_small_ones_pass(underlay: Underlay) -> None:
+    underlay.set("mtu", "1400")  # the bridge drops what is larger, and tells nobody
+    eventually(lambda: underlay.broken() == {"h1": {"h2": "mtu"}, "h2": {"h1": "mtu", "h3": "mtu"}, "h3": {"h2": "mtu"}}, SEEN_S)
+    assert underlay.world.reaches("w1", underlay.v4["w2"])
+    assert underlay.scraped("h3", "warren_tunnel_up") == {"h1": 1.0, "h2": 1.0}
+    assert underlay.scraped("h3", "warren_tunnel_mtu_ok") == {"h1": 1.0, "h2": 0.0}
+    assert "h3: tunnel to h2: small packets come back, those of full size do not" in underlay.cli("status")
+    underlay.set("mtu", "1500")
+    eventually(lambda: not any(underlay.broken().values()), SEEN_S)
+
+
+def test_packets_as_large_as_an_endpoint_may_send_have_the_size_of_the_full_probe(underlay: Underlay) -> None:
+    """So a tunnel whose full probes return carries what containers send: seen at the underlay's port."""
+    dump = subprocess.Popen(
+        run.in_netns(underlay.world.plan.netns, "tcpdump", "-l", "-n", "-v", "-i", "u2", "udp", "port", "4789"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert dump.stdout is not None
+    lengths: set[int] = set()
+    while not {96, 1500} <= lengths:  # 60 and 1464 bytes of Ethernet, and 36 round them
+        lengths |= {int(found) for found in re.findall(r"length (\d+)\)", dump.stdout.readline())}
+    dump.send_signal(signal.SIGINT)
+    dump.communicate(timeout=10)
+    mtu = int(re.search(r"mtu (\d+)", underlay.world.inside("w1", "ip", "link", "show", "eth0").stdout)[1])  # type: ignore[index]
+    assert mtu + 4 + 14 + 36 == 1500  # with a tag inside
+
+
+def test_the_switch_answers_for_a_dead_controller(underlay: Underlay) -> None:
+    """And nobody takes the host for unreachable."""
+    run.stop(underlay.world.plan, "h2", "controller", signal.SIGKILL)
+    try:
+        eventually(lambda: underlay.hosts()["h2"]["controller"] == "dead", SEEN_S)
+        before = packets(underlay.world, "h2")
+        eventually(lambda: packets(underlay.world, "h2") > before + 4, SEEN_S)
+        assert underlay.broken()["h1"] == underlay.broken()["h3"] == {}
+        assert underlay.world.reaches("w1", underlay.v4["w2"])
+    finally:
+        run.start(underlay.world.plan, "h2", "controller")
+    run.wait_until_up(underlay.world.plan)
+    eventually(lambda: underlay.hosts()["h2"]["tunnels"] == {"known": 2, "broken": {}}, SEEN_S)
+
+
+def packets(world: World, host: str) -> int:
+    """Probes that a host's switch has turned round."""
+    dump = world.ofctl(host, "dump-flows", "br-warren", "table=0,dl_dst=02:57:00:00:00:01")
+    return sum(int(found) for found in re.findall(r"n_packets=(\d+)", dump))
+
+
+def test_probes_are_few_and_no_network_sees_them(underlay: Underlay) -> None:
+    """Two kinds a second for each peer, and their answers; nothing of it at a container."""
+    assert json.dumps(underlay.hosts()).count('"known": 2') == 3
+    before, shown = (
+        packets(underlay.world, "h1"),
+        underlay.world.background("w1", "tcpdump", "-n", "-c", "1", "-i", "eth0", "ether proto 0x88b5"),
+    )
+    eventually(lambda: packets(underlay.world, "h1") >= before + 8, SEEN_S)
+    shown.send_signal(signal.SIGINT)
+    assert "0 packets captured" in shown.communicate(timeout=10)[0]

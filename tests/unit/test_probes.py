@@ -1,0 +1,134 @@
+"""Tunnels as probes find them: what is lost, what comes back late, and what is nobody's answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from controller.probes import BUDGET, EVERY_S, MISSED, OUTSIDE, Health, Probe, Prober
+from pipeline.tables import PROBE_MAC
+
+MTU, STEP_S = 1500, 0.25
+SMALL, FULL = 60, MTU - OUTSIDE
+
+
+class Way:
+    """A prober with one peer or more, and an underlay that carries frames of up to `fits` bytes, after a while."""
+
+    def __init__(self, *vteps: str) -> None:
+        self.prober, self.now, self.fits, self.delay_s = Prober(b"run-of-1"), 100.0, MTU, 0.002
+        self.sent: list[tuple[float, Probe]] = []
+        self.coming: list[tuple[float, bytes]] = []
+        self.prober.aim(vteps or ("192.0.2.2",), MTU, self.now)
+
+    def go(self, seconds: float) -> None:
+        """Let time pass."""
+        end = self.now + seconds
+        while self.now < end:
+            for at, frame in [found for found in self.coming if found[0] <= self.now]:
+                self.coming.remove((at, frame))
+                self.prober.heard(frame, at)
+            for probe in self.prober.tick(self.now):
+                self.sent.append((self.now, probe))
+                if len(probe.frame) <= self.fits:
+                    self.coming.append((self.now + self.delay_s, probe.frame))
+            self.now += STEP_S
+
+    @property
+    def word(self) -> str | None:
+        found = self.prober.health().get("192.0.2.2")
+        return found.word if found else None
+
+
+def test_both_sizes_go_out_and_a_tunnel_that_works_is_up_with_the_first_answers() -> None:
+    way = Way()
+    assert way.word is None
+    way.go(2 * STEP_S)
+    assert way.prober.health() == {"192.0.2.2": Health(True, True, pytest.approx(0.002))}
+    assert [len(probe.frame) for _, probe in way.sent] == [SMALL, FULL]
+    assert all(probe.frame[:6].hex(":") == PROBE_MAC for _, probe in way.sent)
+
+
+def test_a_cut_is_seen_and_so_is_its_end() -> None:
+    way = Way()
+    way.go(5)
+    way.fits = 0
+    way.go(EVERY_S)
+    assert way.word == "up"  # one that is lost is no cut
+    way.go((MISSED + 1) * EVERY_S)
+    assert way.prober.health()["192.0.2.2"] == Health(False, False, None)
+    way.fits = MTU
+    way.go(2 * EVERY_S)
+    assert way.word == "up"
+
+
+def test_a_black_hole_for_large_packets() -> None:
+    way = Way()
+    way.fits = FULL - 1
+    way.go((MISSED + 2) * EVERY_S)
+    assert way.word == "mtu"
+    way.fits = FULL
+    way.go(2 * EVERY_S)
+    assert way.word == "up"
+
+
+def test_one_that_never_worked_is_down_and_not_before_it_had_the_time() -> None:
+    way = Way()
+    way.fits = 0
+    way.go(MISSED * EVERY_S)
+    assert way.word is None
+    way.go(2 * EVERY_S)
+    assert way.word == "down"
+
+
+def test_a_slow_answer_is_an_answer() -> None:
+    way = Way()
+    way.delay_s = 2.4 * EVERY_S
+    way.go(20)
+    found = way.prober.health()["192.0.2.2"]
+    assert found.up
+    assert found.rtt_s == pytest.approx(2.4 * EVERY_S)
+
+
+def test_what_is_missing_after_a_standstill_of_our_own_says_nothing() -> None:
+    way = Way()
+    way.go(5)
+    for _ in range(3 * MISSED):
+        way.coming.clear()  # every answer of the time is lost with it
+        way.now += 5
+        way.go(STEP_S)
+    assert way.word == "up"
+
+
+def test_only_answers_of_this_run_count() -> None:
+    way = Way()
+    way.go(STEP_S)
+    (_, probe), *_ = way.sent
+    assert not Prober(b"run-of-2").heard(probe.frame, way.now)
+    assert not way.prober.heard(probe.frame[:20], way.now)
+    assert not way.prober.heard(probe.frame[:12] + b"\x08\x00" + probe.frame[14:], way.now)
+    assert way.prober.heard(probe.frame, way.now)
+    assert not way.prober.heard(probe.frame, way.now)  # once
+
+
+def test_peers_come_and_go() -> None:
+    way = Way("192.0.2.2", "192.0.2.3")
+    way.go(3)
+    assert set(way.prober.health()) == {"192.0.2.2", "192.0.2.3"}
+    way.prober.aim(("192.0.2.3",), MTU, way.now)
+    assert set(way.prober.health()) == {"192.0.2.3"}
+    way.sent.clear()
+    way.go(3)
+    assert {probe.vtep for _, probe in way.sent} == {"192.0.2.3"}
+    way.prober.forget()
+    assert way.prober.health() == {}
+
+
+def test_many_peers_are_probed_less_often_and_all_of_them() -> None:
+    vteps = tuple(f"192.0.{n // 250}.{n % 250}" for n in range(1000))
+    way = Way(*vteps)
+    way.go(100)
+    rates = [sum(second <= at < second + 1 for at, _ in way.sent) for second in range(130, 195)]
+    assert max(rates) <= 4 * BUDGET
+    assert sum(rates) / len(rates) <= 1.1 * BUDGET
+    assert {health.word for health in way.prober.health().values()} == {"up"}
+    assert len(way.prober.health()) == 1000
