@@ -50,6 +50,7 @@ from pipeline.tables import COOKIE_MAGIC, FEATURES
 VERSION = ofp.OFP_VERSION
 BUNDLE_ID = 1  # one bundle at a time per connection
 BUNDLE_FLAGS = ofp.OFPBF_ATOMIC | ofp.OFPBF_ORDERED
+PROBE_XID = 0x5741_0002
 BUNDLE_XID = 0x5741_0001  # every message of a bundle carries it; errors are told apart by the cookie inside
 
 

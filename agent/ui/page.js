@@ -5,6 +5,7 @@ const POLL_MS = 2000;
 const COLOURS = ["#f6b44b", "#6aa9e9", "#8fd19e", "#d99ad9", "#f08a7a", "#9ad9d4", "#c9c26a", "#b3a3f0"];
 const TILE = { width: 210, head: 54, line: 30, gap: 50, top: 60 };
 const LISTED = 14; // endpoints of a host that are drawn each; more are numbers by network
+const BROKEN = { down: "nothing comes back", mtu: "large packets are lost" };
 const TUNNELS = 28; // tunnels that are drawn; more are a number at each host
 
 const state = { hosts: [], networks: [], endpoints: [], read: "", only: "", chosen: [], polls: 0 };
@@ -100,8 +101,13 @@ function draw() {
   for (const name of names) tile(picture, name, at.get(name), places.get(name), used);
   const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
   $("numbers").textContent = [count(names.length, "host"), count(state.endpoints.length, "endpoint"),
-    count(state.networks.length, "network"), count(used.length, "tunnel") + " in use"].join(", ");
+    count(state.networks.length, "network"), count(used.length, "tunnel") + " in use", ...broke(used)].join(", ");
   legend();
+}
+
+function broke(used) {
+  const count = used.filter((t) => broken(t)).length;
+  return count ? [`${count} of them broken`] : [];
 }
 
 function tile(picture, name, endpoints, place, used) {
@@ -161,8 +167,14 @@ function tunnel(picture, t, places) {
   const bend = one.y === other.y ? Math.min(46, 14 + Math.abs(x2 - x1) / 18) : -30;
   const y1 = one.y < other.y ? one.y + one.height : one.y; // a row further down: from below
   const path = `M ${x1} ${y1} C ${x1} ${y1 - bend}, ${x2} ${other.y - Math.abs(bend)}, ${x2} ${other.y}`;
-  const shown = make("path", { class: "tunnel", d: path, "data-tunnel": t.ends.join(" ") }, undefined, picture);
-  make("title", {}, `VXLAN ${t.ends.join(" - ")}: ${t.networks.join(", ")}`, shown);
+  const word = broken(t);
+  const shown = make("path", { class: `tunnel ${word}`.trim(), d: path, "data-tunnel": t.ends.join(" "), "data-state": word }, undefined, picture);
+  make("title", {}, `VXLAN ${t.ends.join(" - ")}: ${t.networks.join(", ")}${word ? `: ${BROKEN[word]}` : ""}`, shown);
+}
+
+function broken(t) { // what either end says of the other; the worse counts
+  const said = t.ends.map((here, i) => state.hosts.find((h) => h.name === here)?.tunnels?.broken[t.ends[1 - i]]);
+  return ["down", "mtu"].find((word) => said.includes(word)) || "";
 }
 
 function legend() {

@@ -376,7 +376,9 @@ class Overlay(app_manager.RyuApp):
     def _error(self, event: Any) -> None:
         message = event.msg
         session = getattr(message.datapath, "warren_session", None)
-        if session is not None:
+        if session is not None and message.xid == wire.PROBE_XID:
+            log.info("probe.refused type=%d code=%d", message.type, message.code)  # no fault of the bundle that is in flight
+        elif session is not None:
             self.metrics.errors.labels(*self._labels()).inc()
             session.error(message.type, message.code, bytes(message.data or b""))
 

@@ -48,12 +48,13 @@ class Tunnels:
                 self._aimed_at = now
                 used = {vtep for network in index.networks.values() for vtep in network.vteps}
                 used |= {session.vtep for session in index.sessions.values() if session.vtep is not None}
+                used = {vtep for vtep in used if ":" not in vtep}  # flows, too, know tunnels over IPv4 only
                 hosts = index.snapshot.hosts.values()
                 self._hosts = {str(host.vtep): host.name for host in hosts}
                 self._prober.aim(used, min((host.underlay_mtu for host in hosts), default=DEFAULT_MTU), now)
             for probe in self._prober.tick(now):
                 way = (Set("tunnel_id", PROBE_VNI), Set("tun_ipv4_dst", probe.vtep), Output(index.tunnel_ofport))
-                session.datapath.send(wire.packet_out(probe.frame, way))
+                session.datapath.send(wire.packet_out(probe.frame, way, wire.PROBE_XID))
         words = {host: health.word for host, health in self.health().items()}
         if words != self._words:
             for host, word in words.items():

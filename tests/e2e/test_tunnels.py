@@ -8,14 +8,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lab import run
+from tests.e2e.browser import Browser
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
 
+TUNNEL = "document.querySelector('[data-tunnel=\"h1 h2\"]')"
 SEEN_S = 30  # on a loaded machine; some four seconds else
 
 
@@ -67,7 +70,31 @@ def underlay(world: World) -> Iterator[Underlay]:
     eventually(lambda: found.hosts()["h3"]["tunnels"]["known"] == 0, SEEN_S)  # nobody uses them any more
 
 
-def test_a_cut_of_one_host_is_seen_by_all_and_so_is_its_end(underlay: Underlay) -> None:
+@pytest.fixture
+def page(underlay: Underlay, tmp_path: Path) -> Iterator[Browser]:
+    plan = underlay.world.plan
+    found = Browser(underlay.world.command("h1", "chromium"), tmp_path)
+    try:
+        found.open(f"http://{plan.hosts[0].management}:9999/ui")
+        yield found
+    finally:
+        found.close()
+
+
+def drawn(underlay: Underlay, output: Path) -> dict[tuple[str, str], str]:
+    """The tunnels of the graph, and what is wrong with each."""
+    command = [sys.executable, "-m", "tools.graph", "--lab", underlay.world.plan.name, "-o", str(output)]
+    subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    edges = json.loads(output.read_text())["edges"]
+    return {
+        (e["source"].removeprefix("host "), e["target"].removeprefix("host ")): e["broken"]
+        for e in edges
+        if e["kind"] == "tunnel"
+    }
+
+
+def test_a_cut_of_one_host_is_seen_by_all_and_so_is_its_end(underlay: Underlay, page: Browser, tmp_path: Path) -> None:
+    page.wait(f"{TUNNEL} !== null && {TUNNEL}.dataset.state === ''")
     assert underlay.scraped("h1", "warren_tunnel_up") == {"h2": 1.0, "h3": 1.0}
     underlay.set("down")
     eventually(
@@ -78,8 +105,13 @@ def test_a_cut_of_one_host_is_seen_by_all_and_so_is_its_end(underlay: Underlay) 
     text = underlay.cli("status")
     assert re.search(r"h1 .*1 up h2:down", text), text
     assert "h1: tunnel to h2: no probe comes back" in text
+    assert drawn(underlay, tmp_path / "a.json") == {("h1", "h2"): "down", ("h2", "h3"): "down", ("h1", "h3"): ""}
+    page.wait(f"{TUNNEL}.classList.contains('down')")
+    assert "nothing comes back" in page.run(f"{TUNNEL}.textContent")
     underlay.set("up")
     eventually(lambda: not any(underlay.broken().values()), SEEN_S)
+    page.wait(f"{TUNNEL}.dataset.state === ''")
+    assert page.complaints == []
     assert 0 < underlay.scraped("h1", "warren_tunnel_rtt_seconds")["h2"] < 60
 
 

@@ -12,6 +12,7 @@ from tools.graph.topology import Copies, Endpoint, Host, Topology, Tunnel
 
 TUNNEL = "#3b6ea5"
 COPY = "#8e44ad"
+BROKEN = {"down": "nothing comes back", "mtu": "large packets are lost"}
 
 
 def boxes(whole: Topology, shades: dict[str, str]) -> graphviz.Digraph:
@@ -88,10 +89,13 @@ def _box(endpoint: Endpoint) -> str:
 def _tunnel(dot: graphviz.Digraph, whole: Topology, tunnel: Tunnel) -> None:
     all_of_them = len(whole.networks) > 1 and len(tunnel.networks) == len(whole.networks) > 3
     shown = "all networks" if all_of_them else ", ".join(tunnel.networks[:3]) + (" ..." if len(tunnel.networks) > 3 else "")
-    told = (text("VXLAN", 8, bold=True, colour=TUNNEL), text(shown, 8, colour=TUNNEL))
+    colour = RED if tunnel.broken else TUNNEL
+    told = [text("VXLAN", 8, bold=True, colour=colour), text(shown, 8, colour=colour)]
+    told += [text(BROKEN[tunnel.broken], 8, bold=True, colour=colour)] if tunnel.broken else []
     label = table(*(row(cell(part)) for part in told), bgcolor="white", cellpadding=0)
     ends = (node("bridge", tunnel.one), node("bridge", tunnel.other))
-    dot.edge(*ends, xlabel=label, color=TUNNEL, penwidth="1.6", constraint="false")
+    style = {"style": "dashed"} if tunnel.broken else {}
+    dot.edge(*ends, xlabel=label, color=colour, penwidth="2.4" if tunnel.broken else "1.6", constraint="false", **style)
 
 
 def _copies(dot: graphviz.Digraph, session: Copies, keys: set[str], hosts: set[str]) -> None:

@@ -17,8 +17,11 @@ def mermaid(whole: Topology, shades: dict[str, str]) -> str:
             port = f'|"{endpoint.ofport}"|' if endpoint.ofport is not None else ""
             found.append(f'    b{i} ---{port} {ids[endpoint.key]}["{"<br/>".join(_safe(t) for t in told if t)}"]')
         found.append("  end")
-    for tunnel in whole.tunnels:
+    first = sum(len(whole.at(host.name)) for host in whole.hosts)  # links are numbered as they come
+    for number, tunnel in enumerate(whole.tunnels, first):
         found.append(f'  {bridges[tunnel.one]} ===|"{_safe(", ".join(tunnel.networks))}"| {bridges[tunnel.other]}')
+        if tunnel.broken:
+            found.append(f"  linkStyle {number} stroke:#c62828,stroke-dasharray:4")
     for number, session in enumerate(whole.copies):
         target = ids.get(session.target, f"t{number}")
         if session.target not in ids:

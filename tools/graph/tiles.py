@@ -42,7 +42,16 @@ def tiles(whole: Topology, shades: dict[str, str], counts: bool) -> graphviz.Dig
 def _length(whole: Topology, host: Host, counts: bool) -> int:
     """A tile's lines below its head."""
     here = whole.at(host.name)
-    return max(1, len({e.network for e in here}) if counts else len(here)) + bool(host.notes)
+    return max(1, len({e.network for e in here}) if counts else len(here)) + bool(host.notes) + bool(_broken(whole, host))
+
+
+def _broken(whole: Topology, host: Host) -> str:
+    """Its broken tunnels, in a line."""
+    ends = [
+        (t.other if t.one == host.name else t.one, t.broken) for t in whole.tunnels if t.broken and host.name in (t.one, t.other)
+    ]
+    told = [f"{other} ({state})" for other, state in ends[:NAMES]] + ([f"{len(ends) - NAMES} more"] if len(ends) > NAMES else [])
+    return f"broken to {', '.join(told)}" if told else ""
 
 
 def _tile(whole: Topology, host: Host, shades: dict[str, str], counts: bool, longest: int) -> str:
@@ -61,6 +70,8 @@ def _tile(whole: Topology, host: Host, shades: dict[str, str], counts: bool, lon
         row(cell(text(f"VTEP {host.vtep}", 9), colspan=span, bgcolor="#dde4ec")),
         row(cell(text(told, 8, colour=GREY), colspan=span)),
     ]
+    if broken := _broken(whole, host):
+        rows.append(row(cell(text(broken, 8, colour=RED), colspan=span)))
     if host.notes:
         rows.insert(1, row(cell(text(", ".join(host.notes), 9, colour=RED), colspan=span)))
     rows += _counted(endpoints, shades) if counts else [_listed(e, shades) for e in endpoints]

@@ -58,11 +58,12 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """Two hosts that share networks."""
+    """Two hosts that share networks. `broken` is what either says of the way between them: down, mtu (large packets are lost), or nothing."""
 
     one: str
     other: str
     networks: tuple[str, ...]
+    broken: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,9 @@ def topology(
     here = {network.name for network in networks}
     extra = tuple(Network(n, None, (), "flat", None) for n in sorted({e.network for e in endpoints} - here))
     copies = tuple(_copies(m, called, endpoints) for m in document.get("mirrors") or () if m.get("active", True))
-    return Topology(hosts, networks + extra, endpoints, _tunnels(endpoints), tuple(sorted(copies, key=lambda c: c.name)))
+    return Topology(
+        hosts, networks + extra, endpoints, _tunnels(endpoints, report_of), tuple(sorted(copies, key=lambda c: c.name))
+    )
 
 
 def restricted(whole: Topology, network: str | None = None, host: str | None = None) -> Topology:
@@ -143,7 +146,9 @@ def graph(whole: Topology) -> nx.Graph:
         found.add_node(f"endpoint {endpoint.key}", kind="endpoint", **asdict(endpoint))
         found.add_edge(f"host {endpoint.host}", f"endpoint {endpoint.key}", kind="port", ofport=endpoint.ofport)
     for tunnel in whole.tunnels:
-        found.add_edge(f"host {tunnel.one}", f"host {tunnel.other}", kind="tunnel", networks=list(tunnel.networks))
+        found.add_edge(
+            f"host {tunnel.one}", f"host {tunnel.other}", kind="tunnel", networks=list(tunnel.networks), broken=tunnel.broken
+        )
     keys = {e.key for e in whole.endpoints}
     for session in whole.copies:
         target = f"endpoint {session.target}" if session.target in keys else f"target {session.target}"
@@ -195,7 +200,7 @@ def _published(p: Mapping[str, Any] | str) -> str:
     return f"{p.get('proto', 'tcp')} {p.get('host_port', '?')}>{p.get('port', '?')}"
 
 
-def _tunnels(endpoints: Iterable[Endpoint]) -> tuple[Tunnel, ...]:
+def _tunnels(endpoints: Iterable[Endpoint], reports: Mapping[str, Mapping[str, Any]]) -> tuple[Tunnel, ...]:
     members: dict[str, set[str]] = defaultdict(set)
     for e in endpoints:
         members[e.network].add(e.host)
@@ -204,7 +209,16 @@ def _tunnels(endpoints: Iterable[Endpoint]) -> tuple[Tunnel, ...]:
         for one, other in combinations(sorted(hosts, key=_natural), 2):
             shared[one, other].append(network)
     pairs = sorted(shared.items(), key=lambda pair: (_natural(pair[0][0]), _natural(pair[0][1])))
-    return tuple(Tunnel(one, other, tuple(networks)) for (one, other), networks in pairs)
+    return tuple(Tunnel(one, other, tuple(networks), _broken(reports, one, other)) for (one, other), networks in pairs)
+
+
+def _broken(reports: Mapping[str, Mapping[str, Any]], one: str, other: str) -> str:
+    """What the two say of each other; the worse counts."""
+    said = {
+        str(((reports.get(here) or {}).get("tunnels") or {}).get("broken", {}).get(there, ""))
+        for here, there in ((one, other), (other, one))
+    }
+    return next((state for state in ("down", "mtu") if state in said), "")
 
 
 def _copies(mirror: Mapping[str, Any], called: Mapping[str, str], endpoints: Iterable[Endpoint]) -> Copies:
