@@ -17,6 +17,7 @@ from rich.table import Table
 from benchmarks.attach import attach, change
 from benchmarks.coldstart import cold_start
 from benchmarks.laboratory import Laboratory, laboratory
+from benchmarks.mirror import measure as mirrored
 from benchmarks.policy import measure as bulk
 from benchmarks.throughput import PATHS, throughput
 
@@ -148,10 +149,23 @@ def through(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
                 measured.goal(">= 0.9", ratio >= 0.9)
 
 
+def mirrors(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+    """Mirrored TCP beside TCP that is not."""
+    del sizes
+    with console.status("a laboratory of three hosts"), laboratory(3) as lab:
+        for way, pairs in mirrored(lab, min(rounds, 5)).items():
+            measured.add(f"TCP {way}: without", pairs["off"], "Mbit/s")
+            measured.add(f"TCP {way}: mirrored", pairs["on"], "Mbit/s")
+            ratio = statistics.median(on / off for off, on in zip(pairs["off"], pairs["on"], strict=True))
+            measured.add(f"TCP {way}: mirrored against without", [ratio], "x")
+            measured.goal(">= 0.8", ratio >= 0.8)
+
+
 SUITES: dict[str, Callable[[Measured, int, tuple[int, ...]], None]] = {
     "overlay": overlay,
     "policy": policy,
     "throughput": through,
+    "mirror": mirrors,
 }
 
 

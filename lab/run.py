@@ -197,6 +197,12 @@ def _networks(plan: LabPlan) -> None:
             f"link set m{host.number} master mgmt up",
         ]
     _ip_batch(net, batch)
+    for family in (
+        "iptables",
+        "ip6tables",
+        "arptables",
+    ):  # the machine's filters are no business of the underlay, and cost it a lot
+        sh(*in_netns(net, "sysctl", "-q", "-e", "-w", f"net.bridge.bridge-nf-call-{family}=0"), check=False)
     for host in plan.hosts:
         for key, value in (("eth0/disable_ipv6", "1"), ("ovs-netdev/disable_ipv6", "1")):
             path = f"net.ipv6.conf.{key.replace('/', '.')}={value}"

@@ -10,7 +10,8 @@ from lab import run
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
 
-ETC = Path(__file__).parent.parent.parent / "etc" / "prometheus"
+ROOT = Path(__file__).parent.parent.parent
+METRICS = ROOT / "docs" / "metrics.md"
 
 
 def scraped(world: World, port: int) -> dict[str, float]:
@@ -89,6 +90,23 @@ def test_the_controller_tells_what_it_does(world: World) -> None:
     assert of(found, "warren_flows") > 50
     endpoint = run.api(world.plan.hosts[0], "GET", "/endpoints/counted")["endpoint"]
     run.api(world.plan.hosts[1], "DELETE", f"/endpoints/{endpoint['id']}")
+
+
+ROWS = re.compile(r"^\| `(\w+)` \| (\w+) \| (\d+) \| (.*?) \| (.+) \|$", re.MULTILINE)
+
+
+def test_every_documented_metric_is_scraped_with_its_help_and_kind_and_no_other_of_ours(world: World) -> None:
+    """From a real host; those that wait for a rule, a meter or a mirror have no series yet, and say what they are all the same."""
+    rows = ROWS.findall(METRICS.read_text())
+    assert len(rows) > 50
+    for port in (9302, 9303):
+        text = world.inside("h1", "curl", "-s", "-m", "5", f"http://127.0.0.1:{port}/metrics").stdout
+        helps = dict(re.findall(r"^# HELP (\S+) (.+)$", text, re.MULTILINE))
+        kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+        documented = {name: (kind, told) for name, kind, where, _, told in rows if int(where) == port}
+        assert {name: (kinds.get(name), helps.get(name)) for name in documented} == documented
+        ours = {name for name in helps if name.startswith(("warren_", "of_", "dp_", "port_")) and not name.endswith("_created")}
+        assert ours - {"warren_info"} == {name for name in documented if not name.startswith("faucet_")}
 
 
 DOCUMENT = """

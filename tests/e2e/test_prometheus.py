@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,6 +101,35 @@ def test_faucets_dashboards_and_ours_get_answers(world: World, prometheus: Prome
     assert negative == []
     sending.terminate()
     sending.communicate()
+
+
+def test_a_restarted_controller_sets_no_rate_back_and_makes_no_peak(world: World, prometheus: Prometheus) -> None:
+    """What ports count is the switch's; totals of the controller begin anew, which Prometheus takes for a restart and no more."""
+    of_web = '{port_description="amber/web", job="gauge"}'
+    eventually(lambda: prometheus.ask(f"of_port_rx_packets{of_web}") != [], 30)
+    sending = world.background("web", "ping", "-q", "-i0.05", "-w120", world.address["app"])  # 20 packets a second
+    network = 'warren_network_rx_packets_total{network="amber", job="gauge"}'
+
+    def value(query: str) -> float:
+        found = prometheus.ask(query)
+        return float(found[0]["value"][1]) if found else -1.0  # type: ignore[index]
+
+    try:
+        eventually(lambda: value(f"increase({network}[10s])") > 20, 40)
+        before = value("process_start_time_seconds{job='faucet'}")
+        run.restart(world.plan, "h1", "controller", signal.SIGKILL)
+        eventually(lambda: value("process_start_time_seconds{job='faucet'}") > before, 40)
+        started = value("process_start_time_seconds{job='faucet'}")
+        eventually(lambda: value(f"timestamp({network})") > started + 8, 40)
+        assert value(f"increase({network}[6s])") > 20
+        for counter in ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes"):
+            assert value(f"resets(of_port_{counter}{of_web}[2m])") == 0, counter
+            assert value(f"min_over_time(rate(of_port_{counter}{of_web}[5s])[1m:1s])") >= 0, counter
+        for series in (network, f"of_port_rx_packets{of_web}"):
+            assert 0 < value(f"max_over_time(rate({series}[10s])[1m:1s])") < 20 * 20, series
+    finally:
+        sending.terminate()
+        sending.communicate()
 
 
 def test_the_rules_are_prometheus_rules_about_metrics_that_exist() -> None:

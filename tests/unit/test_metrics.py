@@ -69,6 +69,19 @@ def test_the_document_has_every_metric(update_golden: bool) -> None:
     assert sorted(line for line in text.splitlines() if line.startswith("| `")) == table()
 
 
+UNITS = ("bytes", "packets", "seconds", "kb/s", "0 or 1", "errors", "flows", "endpoints", "connections", "messages", "specs", "revision",
+         "bits of a port", "0 added", "datapath's id", "groups", "byte", "packet", "flow count")  # fmt: skip
+
+
+def test_every_metric_says_what_it_counts() -> None:
+    """A unit in its name, as Prometheus advises, or in its help."""
+    for registry in registries():
+        for family in registry.collect():
+            told = f"{family.name} {family.documentation}".lower()
+            assert any(unit in told for unit in UNITS), told
+            assert family.documentation[0] != " "
+
+
 def test_gauges_names_and_labels_are_faucets() -> None:
     text = generate_latest(registries()[0]).decode()
     labels = 'dp_id="0xabc",dp_name="h1",port="wv1",port_description="amber/web-1"'

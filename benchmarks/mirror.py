@@ -1,0 +1,122 @@
+"""TCP that is mirrored beside the same TCP that is not, in turns, for each place where the copies may go.
+
+Between two containers of one host and of two. The analyser is a container or an interface that nobody reads: what is measured is the switch. A third
+host to which copies go has a machine of its own, but shares the cores of this one here: so its switch stands still during a transfer, and drops."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from benchmarks.laboratory import Laboratory
+from lab import run
+
+SECONDS = 1.5
+COLLECTOR = "198.18.0.99"  # an address of the underlay itself
+PORT = 5201
+
+
+def targets(laboratory: Laboratory) -> dict[str, dict[str, str]]:
+    """Where copies go, by what it is called in the table."""
+    return {
+        "a container of the same host": {"network": "eyes", "endpoint": "eye1"},
+        "a container of a third host": {"network": "eyes", "endpoint": "eye3"},
+        "an interface of the same host": {"host": "h1", "interface": "tap0"},
+        "an interface of a third host": {"host": "h3", "interface": "tap0"},
+        "a collector by GRE": {"gre": COLLECTOR},
+    }
+
+
+def measure(laboratory: Laboratory, rounds: int) -> dict[str, dict[str, list[float]]]:
+    """By way and target: Mbit/s without and with the mirror, in the order in which they were measured."""
+    plan = laboratory.plan
+    run.api(plan.hosts[0], "POST", "/networks", name="eyes", ip_range="10.99.0.0/24")
+    for name, host in (("eye1", "h1"), ("eye3", "h3")):
+        run.container(plan, name, host, "eyes")
+    for host in ("h1", "h3"):
+        run.sh("ip", "-n", f"{plan.name}-{host}", "link", "add", "tap0", "type", "veth", "peer", "name", "tap1")
+        for name in ("tap0", "tap1"):
+            run.sh("ip", "-n", f"{plan.name}-{host}", "link", "set", name, "up")
+    run.sh("ip", "-n", plan.netns, "addr", "add", f"{COLLECTOR}/24", "dev", "under")
+    # it takes what comes and says nothing: the kernel would answer each packet with an ICMP error
+    run.sh(*run.in_netns(plan.netns, "nft", "add table ip sink; add chain ip sink in { type filter hook prerouting priority -300; }; "
+                         f"add rule ip sink in ip daddr {COLLECTOR} drop"))  # fmt: skip
+    laboratory.container("sender", "h1")
+    found: dict[str, dict[str, list[float]]] = {}
+    for way, host in (("on one host", "h1"), ("across hosts", "h2")):
+        receiver = f"receiver-{host}"
+        address = laboratory.container(receiver, host)["target_veth_ip"].split("/")[0]
+        with _server(laboratory, receiver):
+            _transfer(laboratory, address, 1.0)
+            for called, to in targets(laboratory).items():
+                pairs: dict[str, list[float]] = {"off": [], "on": []}
+                for _ in range(rounds):
+                    with _still(laboratory):
+                        pairs["off"].append(_transfer(laboratory, address, SECONDS))
+                    with _session(laboratory, to), _still(laboratory):
+                        pairs["on"].append(_transfer(laboratory, address, SECONDS))
+                found[f"{way}, copies to {called}"] = pairs
+    return found
+
+
+@contextmanager
+def _session(laboratory: Laboratory, to: dict[str, Any]) -> Iterator[None]:
+    """The sender's packets are copied, both ways."""
+    body = {"name": "bench", "sources": [{"network": laboratory.network["id"], "endpoint": "sender"}], "to": to}
+    host = laboratory.plan.hosts[0]
+    run.api(host, "POST", "/mirrors", **body)
+    try:
+        laboratory.settle()
+        deadline = time.monotonic() + 10
+        while "mirror/bench" in json.dumps(run.api(host, "GET", "/status")):  # its port is not there yet
+            if time.monotonic() > deadline:
+                raise run.LabError(f"no copies to {to}")
+            time.sleep(0.05)
+        yield
+    finally:
+        run.api(host, "DELETE", "/mirrors/bench")
+        laboratory.settle()
+
+
+@contextmanager
+def _still(laboratory: Laboratory) -> Iterator[None]:
+    """The switch of h3 does nothing; what it knows of its neighbours, and they of it, lasts longer than that."""
+    pid = run.pid_of(laboratory.plan, "h3", "ovs")
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def _server(laboratory: Laboratory, name: str) -> Iterator[None]:
+    netns = run.netns_of(laboratory.plan, name)
+    server = subprocess.Popen(
+        run.in_netns(netns, "iperf3", "-s", "-p", str(PORT)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait()
+
+
+def _transfer(laboratory: Laboratory, address: str, seconds: float) -> float:
+    """Mbit/s that arrived."""
+    netns = run.netns_of(laboratory.plan, "sender")
+    command = run.in_netns(netns, "iperf3", "-J", "-c", address, "-p", str(PORT), "-t", str(seconds), "--connect-timeout", "5000")
+    for _ in range(20):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30)
+        said = json.loads(done.stdout or "{}")
+        if "error" not in said and done.returncode == 0:
+            return float(said["end"]["sum_received"]["bits_per_second"]) / 1e6
+        time.sleep(0.2)  # the server is still at the transfer before this one, or just starts
+    raise run.LabError(f"iperf3: {said.get('error')}")
