@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import run
+from lab import engine, run
 from lab.plan import LabPlan
 
 
@@ -92,6 +92,15 @@ def world() -> Iterator[World]:
     assert not plan.directory.exists()
     assert f"{plan.name}-" not in subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
     assert subprocess.run(["pgrep", "-f", f"/{plan.name}/"], capture_output=True, text=True).stdout == ""
+
+
+@pytest.fixture(scope="session")
+def engines(world: World) -> Iterator[list[engine.Engine]]:
+    """A Docker engine on h1, whose containers outlive it, and one on h2, whose containers do not."""
+    if not engine.available():
+        pytest.skip("needs docker.io and busybox-static")
+    with engine.engines(world.plan, ("h1", "h2"), live_restore=("h1",)) as found:
+        yield found
 
 
 def complaints_of(directory: Path) -> list[str]:
