@@ -36,6 +36,7 @@ class Driver:
 
     def __init__(self, agent: Agent, engine: Engine) -> None:
         self._agent, self._engine = agent, engine
+        self._networks: dict[str, str] = {}  # Docker's ids of networks and pools to Warren's: they never change
         self.calls: dict[str, Callable[[Body], dict[str, Any]]] = {
             "Plugin.Activate": lambda body: {"Implements": ["NetworkDriver", "IpamDriver"]},
             "NetworkDriver.GetCapabilities": lambda body: {
@@ -90,6 +91,7 @@ class Driver:
     def release_pool(self, body: Body) -> dict[str, Any]:
         """Forget a pool."""
         self._agent.specs.store.txn((), [Delete(self._pool_key(str(body["PoolID"])))])
+        self._networks.pop(str(body["PoolID"]), None)
         return {}
 
     def request_address(self, body: Body) -> dict[str, Any]:
@@ -167,6 +169,7 @@ class Driver:
             except NotFound:
                 pass
         self._agent.specs.store.txn((), [Delete(key)])
+        self._networks.pop(str(body["NetworkID"]), None)
         return {}
 
     # ---- endpoints ----------------------------------------------------------------------------------------------------
@@ -268,14 +271,25 @@ class Driver:
         )
 
     def _network(self, docker_id: str, missing: bool = False) -> Network | None:
-        found = self._get(self._network_key(docker_id), missing)
-        return self._agent.network(found["network"]) if found is not None else None
+        if docker_id not in self._networks:
+            found = self._get(self._network_key(docker_id), missing)
+            if found is None:
+                return None
+            self._networks[docker_id] = found["network"]
+        return self._known_network(self._networks[docker_id])
 
     def _network_of_pool(self, pool_id: str) -> Network | None:
         if pool_id.startswith("network-"):
-            return self._agent.network(pool_id.removeprefix("network-"))
-        found = self._get(self._pool_key(pool_id), missing=True) or {}
-        return self._agent.network(found["network"]) if "network" in found else None
+            return self._known_network(pool_id.removeprefix("network-"))
+        if pool_id not in self._networks:
+            found = self._get(self._pool_key(pool_id), missing=True) or {}
+            if "network" not in found:
+                return None
+            self._networks[pool_id] = found["network"]
+        return self._known_network(self._networks[pool_id])
+
+    def _known_network(self, network_id: str) -> Network:
+        return self._agent.known.snapshot.networks.get(network_id) or self._agent.network(network_id)
 
     def _open_pools(self, pool: str) -> list[str]:
         """Pools of a subnet that no network has taken, the newest first."""

@@ -103,12 +103,15 @@ class Endpoints:
         """Plug in an inactive endpoint of this host, for an engine that moves the far end itself; `endpoint` is how its record
         shall be. Returns when packets can flow. Raises `WarrenError`, and then it is inactive again."""
         self._offload_off()
-        network = self._specs.network(endpoint.network_id)
+        began = time.monotonic()
+        network = self.known.snapshot.networks.get(endpoint.network_id) or self._specs.network(endpoint.network_id)
         with self._only(endpoint.id):
             revision = self._specs.update_endpoint(endpoint)
             self.known.wrote(keys.endpoint(network.id, endpoint.id), endpoint.encode(), revision)
+            written = time.monotonic()
             try:
                 self._plug(endpoint, network, set_addr=False)
+                plugged = time.monotonic()
                 self._await(endpoint, revision)
             except BaseException:
                 self._plugged.pop(endpoint.id, None)
@@ -118,7 +121,11 @@ class Endpoints:
                     revision = self._specs.update_endpoint(idle)
                     self.known.wrote(keys.endpoint(network.id, idle.id), idle.encode(), revision)
                 raise
-        log.info("endpoint.occupied id=%s network=%s", endpoint.id, network.name)
+        ended = time.monotonic()
+        log.info(
+            "endpoint.occupied id=%s network=%s ms=%.1f record_ms=%.1f plug_ms=%.1f up_ms=%.1f",
+            endpoint.id, network.name, *(s * 1000 for s in (ended - began, written - began, plugged - written, ended - plugged)),
+        )  # fmt: skip
 
     def detach(self, endpoint: Endpoint) -> None:
         """Forget and unplug. Raises `Invalid` for another host's, `Unavailable`: then the endpoint is as before."""

@@ -16,10 +16,12 @@ from rich.table import Table
 
 from benchmarks.attach import attach, change
 from benchmarks.coldstart import cold_start
+from benchmarks.docker import KINDS, starts
 from benchmarks.laboratory import Laboratory, laboratory
 from benchmarks.mirror import measure as mirrored
 from benchmarks.policy import measure as bulk
 from benchmarks.throughput import PATHS, throughput
+from lab import engine
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 RESULTS = Path(__file__).with_name("results.json")
@@ -161,11 +163,37 @@ def mirrors(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
             measured.goal(">= 0.8", ratio >= 0.8)
 
 
+def docker(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+    """`docker run` with Warren, with the engine's own bridge, and without a network, in turn."""
+    if not engine.available():
+        console.print("  docker.io and busybox-static are not installed: not measured")
+        return
+    with console.status("an engine on one of two hosts"), laboratory() as lab:
+        lab.seed(sizes[min(2, len(sizes) - 1)])
+        found = starts(lab, rounds)
+    for kind in KINDS:
+        measured.add(f"docker run, network {kind}", found[kind], "ms")
+    none = statistics.median(found["none"])
+    over = {kind: [ms - none for ms in found[kind]] for kind in ("bridge", "warren")}
+    measured.add("docker run with the bridge, more than without a network", over["bridge"], "ms")
+    measured.add("docker run with Warren, more than without a network", over["warren"], "ms")
+    measured.add(
+        "docker run with Warren, more than with the bridge",
+        [w - b for b, w in zip(over["bridge"], over["warren"], strict=True)],
+        "ms",
+    )
+    more = statistics.median(over["warren"]) - statistics.median(over["bridge"])
+    measured.goal("<= 60 ms", more <= 60)
+    for kind in KINDS:
+        measured.add(f"docker rm -f, network {kind}", found[f"rm {kind}"], "ms")
+
+
 SUITES: dict[str, Callable[[Measured, int, tuple[int, ...]], None]] = {
     "overlay": overlay,
     "policy": policy,
     "throughput": through,
     "mirror": mirrors,
+    "docker": docker,
 }
 
 
@@ -185,6 +213,7 @@ def main() -> None:
         SUITES[suite](measured, arguments.rounds, sizes)
     console.print(measured.table())
     machine = {"machine": platform.machine(), "python": platform.python_version(), "kernel": platform.release()}
+    # a suite alone leaves the others' figures as they were
     others = [row for row in json.loads(RESULTS.read_text())["rows"] if row["suite"] not in arguments.suites]
     RESULTS.write_text(json.dumps({**machine, "rows": others + measured.rows}, indent=1) + "\n")
 

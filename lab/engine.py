@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
@@ -86,10 +87,19 @@ class Engine:
             time.sleep(0.2)
 
     def stop_daemon(self, how: signal.Signals = signal.SIGTERM) -> None:
-        """End dockerd; with SIGKILL its containerd and the containers go on."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.send_signal(how)
-            self.process.wait(60)
+        """End dockerd. With SIGKILL its containerd goes too, and the containers go on."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        pidfile = self.directory / "docker-exec/containerd/containerd.pid"
+        containerd = int(pidfile.read_text()) if how == signal.SIGKILL else 0
+        self.process.send_signal(how)
+        self.process.wait(60)
+        if containerd:
+            while run.lives(containerd):
+                time.sleep(0.01)
+            pidfile.unlink(
+                missing_ok=True
+            )  # the next dockerd would take a process that init has not waited for yet for a live one
 
     def command(self, *words: str) -> list[str]:
         """The docker client's command line for this engine."""
@@ -149,27 +159,23 @@ class Engine:
             self.clean()
         finally:
             self.stop_daemon()
-            self._end_containerd()
+            self._end_containers()
             self.link.unlink(missing_ok=True)
             for mounted in sorted((line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()), reverse=True):
-                if mounted.startswith((f"{self.data}/", f"{self.directory}/")):
+                if f"{mounted}/".startswith((f"{self.data}/", f"{self.directory}/")):
                     subprocess.run(["umount", "-l", mounted], check=False)
             shutil.rmtree(self.data, ignore_errors=True)
             if self.data.parent.exists() and not any(self.data.parent.iterdir()):
                 self.data.parent.rmdir()
 
-    def _end_containerd(self) -> None:
-        """A dockerd that was killed leaves its containerd to the next one, which does not end it."""
-        pidfile = self.directory / "docker-exec/containerd/containerd.pid"
-        if not pidfile.exists():
-            return
-        pid = int(pidfile.read_text())
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            return
-        if str(self.directory).encode() in command:
-            subprocess.run(["kill", str(pid)], check=False)
+    def _end_containers(self) -> None:
+        """What a dockerd that could not be started again has left: shims, which say whose they are, and their containers."""
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if f"{self.directory}/docker-exec".encode() not in (entry / "cmdline").read_bytes():
+                    continue
+                children = (entry / f"task/{entry.name}/children").read_text().split()
+                subprocess.run(["kill", "-9", *children, entry.name], check=False)
 
 
 @contextmanager

@@ -83,6 +83,11 @@ def _started(pid: int) -> str | None:
     return None if state == "Z" else rest[18]
 
 
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    return _started(pid) is not None
+
+
 def _record(plan: LabPlan, host: str, process: str) -> Path:
     return plan.directory / host / f"{process}.process" if host else plan.directory / f"{process}.process"
 
