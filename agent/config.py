@@ -35,6 +35,7 @@ class Config:
     docker_socket: str | None
     docker_engine: str
     docker_sweep_s: float
+    docker_mirror: str | None
     attach_timeout_s: float
 
     @property
@@ -58,6 +59,7 @@ SETTINGS = """\
   WARREN_DOCKER_SOCKET     unix socket of the Docker driver, /run/docker/plugins/warren.sock; unset is no driver
   WARREN_DOCKER_ENGINE     socket of the engine, asked for names and labels [/var/run/docker.sock]
   WARREN_DOCKER_SWEEP_S    how often endpoints of gone containers are looked for, seconds [30]
+  WARREN_DOCKER_MIRROR     interface for copies of mirrored containers; unset: sessions say    MIRROR_BRIDGE_OUT (dovesnap's)
   WARREN_ATTACH_TIMEOUT_S  how many seconds an attach waits for the controller [5]
   WARREN_LOG               DEBUG, INFO or WARNING [INFO]
   OVS_RUNDIR               where ovs-ofctl finds the switch [/var/run/openvswitch]
@@ -85,6 +87,7 @@ def load(env: Mapping[str, str]) -> Config:
         docker_socket=env.get("WARREN_DOCKER_SOCKET") or None,
         docker_engine=env.get("WARREN_DOCKER_ENGINE", "/var/run/docker.sock"),
         docker_sweep_s=_number("WARREN_DOCKER_SWEEP_S", get("WARREN_DOCKER_SWEEP_S", default="30"), 1),
+        docker_mirror=get("WARREN_DOCKER_MIRROR", "MIRROR_BRIDGE_OUT") or None,
         attach_timeout_s=_number("WARREN_ATTACH_TIMEOUT_S", get("WARREN_ATTACH_TIMEOUT_S", default="5"), 0),
     )
 

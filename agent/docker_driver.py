@@ -1,33 +1,33 @@
-"""Docker's network and IPAM driver: what each call of the engine does. agent/docker_server.py brings the calls here.
+"""Docker's network driver: what each call of the engine does. agent/docker_server.py brings the calls here, agent/docker_ipam.py
+has those about addresses.
 
-State is in etcd: which Warren network a Docker network is (`docker/HOST/networks/ID`), which network a pool of addresses is for
-(`docker/HOST/pools/ID`), and endpoints, which carry Docker's id as a label. An address that Docker asks for before there is an endpoint is
-held by an inactive endpoint, so no two engines ever get the same one.
+State is in etcd (agent/docker_ledger.py): an agent that dies loses nothing, and every call may be repeated.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
 import logging
-import uuid
+import threading
 from collections.abc import Callable, Mapping
-from ipaddress import ip_interface, ip_network
 from typing import Any
 
 from agent import plug
-from agent.docker_engine import Engine
-from agent.docker_options import ENDPOINT_OPTIONS, NETWORK_OPTIONS, named_network, published, read
+from agent.docker_engine import Container, Engine
+from agent.docker_ipam import Ipam, range_of, subnet_of
+from agent.docker_ledger import LABEL, Ledger
+from agent.docker_mac import follow
+from agent.docker_options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, Wanted, named_network, published, read
 from agent.service import Agent
-from specs import keys
-from specs.errors import Conflict, Invalid, NotFound
+from specs import keys, pools
+from specs.errors import Conflict, Exhausted, Invalid, NotFound
+from specs.pool import Pool
+from specs.published import Publish
 from specs.records import Endpoint, Network
-from specs.store import Delete, Get, Put
 
 log = logging.getLogger("warren.docker")
 
-LABEL = "docker.endpoint"  # of an endpoint: Docker's id of it
-POOLS = ip_network("10.99.0.0/16")  # of networks that Docker makes without a subnet, a /24 each
-GATEWAY = "com.docker.network.gateway"
+CHOICES = 20
 Body = Mapping[str, Any]
 
 
@@ -36,7 +36,8 @@ class Driver:
 
     def __init__(self, agent: Agent, engine: Engine) -> None:
         self._agent, self._engine = agent, engine
-        self._networks: dict[str, str] = {}  # Docker's ids of networks and pools to Warren's: they never change
+        self.ledger = Ledger(agent)
+        ipam = Ipam(agent, self.ledger)
         self.calls: dict[str, Callable[[Body], dict[str, Any]]] = {
             "Plugin.Activate": lambda body: {"Implements": ["NetworkDriver", "IpamDriver"]},
             "NetworkDriver.GetCapabilities": lambda body: {
@@ -44,7 +45,7 @@ class Driver:
                 "ConnectivityScope": "global",
                 "GwAllocChecker": True,
             },
-            "NetworkDriver.GwAllocCheck": lambda body: {"SkipIPv4": False, "SkipIPv6": True},
+            "NetworkDriver.GwAllocCheck": lambda body: {"SkipIPv4": False, "SkipIPv6": False},
             "NetworkDriver.CreateNetwork": self.create_network,
             "NetworkDriver.DeleteNetwork": self.delete_network,
             "NetworkDriver.CreateEndpoint": self.create_endpoint,
@@ -61,289 +62,249 @@ class Driver:
                 "LocalDefaultAddressSpace": "warren-local",
                 "GlobalDefaultAddressSpace": "warren-global",
             },
-            "IpamDriver.RequestPool": self.request_pool,
-            "IpamDriver.ReleasePool": self.release_pool,
-            "IpamDriver.RequestAddress": self.request_address,
-            "IpamDriver.ReleaseAddress": self.release_address,
+            "IpamDriver.RequestPool": ipam.request_pool,
+            "IpamDriver.ReleasePool": ipam.release_pool,
+            "IpamDriver.RequestAddress": ipam.request_address,
+            "IpamDriver.ReleaseAddress": ipam.release_address,
         }
-
-    # ---- addresses ----------------------------------------------------------------------------------------------------
-
-    def request_pool(self, body: Body) -> dict[str, Any]:
-        """A pool is a Warren network, named by an option, or one that CreateNetwork will make."""
-        if body.get("V6"):
-            raise Invalid("--ipv6", "an IPv6 pool", "none: a Warren network brings its own IPv6 range")
-        named = named_network(body.get("Options") or {})
-        if named is not None:
-            network = self._agent.network(named)
-            if network.ip_range is None:
-                raise Invalid("warren.network", named, "a network with ip_range, or --ipam-driver null")
-            if body.get("Pool") and ip_network(str(body["Pool"])) != network.ip_range:
-                raise Invalid("--subnet", body["Pool"], f"{network.ip_range}, as network {network.name} has it, or nothing")
-            return {"PoolID": f"network-{network.id}", "Pool": str(network.ip_range), "Data": {}}
-        if body.get("SubPool"):
-            raise Invalid("--ip-range", body["SubPool"], "nothing: Warren gives out the whole subnet")
-        pool = _subnet(body["Pool"]) if body.get("Pool") else self._free_pool()
-        pool_id = f"pool-{uuid.uuid4()}"
-        self._put(self._pool_key(pool_id), {"pool": pool})
-        return {"PoolID": pool_id, "Pool": pool, "Data": {}}
-
-    def release_pool(self, body: Body) -> dict[str, Any]:
-        """Forget a pool."""
-        self._agent.specs.store.txn((), [Delete(self._pool_key(str(body["PoolID"])))])
-        self._networks.pop(str(body["PoolID"]), None)
-        return {}
-
-    def request_address(self, body: Body) -> dict[str, Any]:
-        """An address is held by an inactive endpoint until Docker makes the endpoint."""
-        pool_id, wanted = str(body["PoolID"]), body.get("Address") or None
-        gateway = (body.get("Options") or {}).get("RequestAddressType") == GATEWAY
-        network = self._network_of_pool(pool_id)
-        if network is None:  # CreateNetwork has not come yet
-            pool = ip_network(self._get(self._pool_key(pool_id))["pool"])
-            return {"Address": f"{wanted or pool[1]}/{pool.prefixlen}", "Data": {}}
-        if gateway:
-            if network.gateway is None:
-                raise Invalid("--gateway", wanted, f"nothing: network {network.name} has no gateway")
-            if wanted is not None and ip_interface(str(wanted)).ip != network.gateway.ip:
-                raise Invalid("--gateway", wanted, f"{network.gateway.ip}, as network {network.name} has it")
-            return {"Address": str(network.gateway), "Data": {}}
-        draft = {"network_id": network.id, "host": self._agent.host.name, "active": False, "labels": {LABEL: ""}}
-        endpoint, network, revision = self._agent.specs.create_endpoint(draft | ({"ipv4_address": wanted} if wanted else {}))
-        self._wrote(endpoint, revision)
-        assert network.ip_range is not None
-        return {"Address": f"{endpoint.ipv4_address}/{network.ip_range.prefixlen}", "Data": {}}
-
-    def release_address(self, body: Body) -> dict[str, Any]:
-        """Give an address back that no container has: the endpoint's own end has done so else."""
-        network, address = self._network_of_pool(str(body["PoolID"])), str(body.get("Address", "")).partition("/")[0]
-        held = self._held(network.id, address) if network is not None else None
-        if held is not None:
-            self._agent.endpoints.detach(held)
-        return {}
 
     # ---- networks -----------------------------------------------------------------------------------------------------
 
     def create_network(self, body: Body) -> dict[str, Any]:
         """A Docker network is a Warren network that its options name, or one that they describe. Safe to repeat."""
-        network_id = str(body["NetworkID"])
-        if self._network(network_id, missing=True) is not None:
+        docker_id = str(body["NetworkID"])
+        if self.ledger.network(docker_id) is not None:
             return {}
-        generic = (body.get("Options") or {}).get("com.docker.network.generic") or {}
+        options = body.get("Options") or {}
+        generic, internal = options.get("com.docker.network.generic") or {}, bool(options.get("com.docker.network.internal"))
         fields = read(NETWORK_OPTIONS, generic)
-        given = (body.get("IPv4Data") or [{}])[0]
-        pool = str(given.get("Pool") or "")
+        (pool, gateway), (pool6, gateway6) = subnet_of(body.get("IPv4Data")), subnet_of(body.get("IPv6Data"), v6=True)
         named = named_network(generic)
         if named is not None:
             network = self._agent.network(named)
-            if pool not in ("", "0.0.0.0/0") and str(network.ip_range) != pool:
-                raise Invalid(
-                    "--subnet", pool, f"{network.ip_range}, as network {network.name} has it (--ipam-driver and --ipam-opt too)"
-                )
-            self._put(self._network_key(network_id), {"network": network.id, "made": False})
+            for given, there in ((pool, range_of(network, False)), (pool6, range_of(network, True))):
+                if given and given != str(there):
+                    raise Invalid(
+                        "--subnet", given, f"{there}, as network {network.name} has it (--ipam-driver and --ipam-opt too)"
+                    )
+            self.ledger.keep_network(docker_id, network, False, internal, [])
             return {}
-        draft = {"name": f"docker-{network_id[:12]}", "labels": {"docker.network": network_id}, **fields}
-        if pool not in ("", "0.0.0.0/0"):
-            draft |= {"ip_range": _subnet(pool), "gateway": given.get("Gateway") or None}
+        draft = {"name": f"docker-{docker_id[:12]}", "labels": {"docker.network": docker_id}, **fields}
+        draft |= {"ip_range": pool, "gateway": gateway} if pool else {}
+        draft |= {"ipv6_range": pool6, "ipv6_gateway": gateway6} if pool6 else {}
         network, revision = self._agent.specs.create_network(draft)
         self._agent.known.wrote(keys.network(network.id), network.encode(), revision)
-        puts = [Put(self._network_key(network_id), json.dumps({"network": network.id, "made": True}))]
-        puts += [Put(key, json.dumps({"pool": pool, "network": network.id})) for key in self._open_pools(pool)[:1]]
-        self._agent.specs.store.txn((), puts)
+        self.ledger.keep_network(docker_id, network, True, internal, [given for given in (pool, pool6) if given])
         return {}
 
     def delete_network(self, body: Body) -> dict[str, Any]:
         """Forget it; the Warren network goes too when Docker made it."""
-        key = self._network_key(str(body["NetworkID"]))
-        found = self._get(key, missing=True)
+        docker_id = str(body["NetworkID"])
+        found = self.ledger.networks().get(docker_id)
         if found is None:
             return {}
+        self._mirror_no_more(found["network"])
         if found["made"]:
-            for held in [
-                e for e in list(self._agent.known.mine.values()) if e.network_id == found["network"] and LABEL in e.labels
-            ]:
+            for held in [e for e in self.ledger.endpoints() if e.network_id == found["network"]]:
                 self._agent.endpoints.detach(held)
-            try:
+            with contextlib.suppress(NotFound):
                 revision = self._agent.specs.delete_network(found["network"])
                 self._agent.known.wrote(keys.network(found["network"]), None, revision)
-            except NotFound:
-                pass
-        self._agent.specs.store.txn((), [Delete(key)])
-        self._networks.pop(str(body["NetworkID"]), None)
+        self.ledger.forget(docker_id)
         return {}
 
     # ---- endpoints ----------------------------------------------------------------------------------------------------
 
     def create_endpoint(self, body: Body) -> dict[str, Any]:
         """The record alone: Docker starts one container of a network after the other here. Join plugs it in."""
-        network = self._network(str(body["NetworkID"]))
-        assert network is not None
+        network = self._network(body)
         given, options = body.get("Interface") or {}, body.get("Options") or {}
-        fields = read(ENDPOINT_OPTIONS, options)
+        said = read(ENDPOINT_OPTIONS, options, (network.name, network.id))
+        mac, prefix = given.get("MacAddress") or None, said.pop("mac_prefix", None)
         labels = {LABEL: str(body["EndpointID"])}
-        address, mac = str(given.get("Address") or "").partition("/")[0], given.get("MacAddress") or None
-        held = self._held(network.id, address) if address else None
+        if said.pop("mirror", False):
+            labels[MIRRORED] = self._agent.host.name
+        v4, v6 = (str(given.get(name) or "").partition("/")[0] for name in ("Address", "AddressIPv6"))
+        held = self.ledger.held(network.id, v4 or v6) if v4 or v6 else None
         if held is None:
-            draft = {
-                "network_id": network.id,
-                "host": self._agent.host.name,
-                "active": False,
-                "labels": labels,
-                "mac_address": mac,
-            }
-            held, network, revision = self._agent.specs.create_endpoint(
-                draft | ({"ipv4_address": address} if address else {}) | fields
-            )
-        else:
-            held = held.model_copy(update={"labels": labels, **({"mac_address": mac} if mac else {}), **_as_record(fields)})
-            revision = self._agent.specs.update_endpoint(held)
-        self._wrote(held, revision)
+            draft = {"network_id": network.id, "labels": labels, "mac_address": mac, **said}
+            draft |= {"ipv4_address": v4} if v4 else {}
+            held, _ = self.ledger.create(draft | ({"ipv6_address": v6} if v6 else {}))
+            labels = {}
+        elif v6 and v6 != str(held.ipv6_address):
+            raise Conflict(f"{v4} and {v6} were asked for by two starts at once: start it again")
+        changed = {**({"labels": labels} if labels else {}), **({"mac_address": mac} if mac else {}), **_as_record(said)}
+        if prefix is not None:
+            changed["mac_address"] = _prefixed(prefix, changed.get("mac_address", held.mac_address))
+        if changed:
+            held = self.ledger.update(held.model_copy(update=changed))
         answer = {} if mac else {"MacAddress": held.mac_address}
-        if not address and held.ipv4_address is not None and network.ip_range is not None:
+        if not v4 and not v6 and held.ipv4_address is not None and network.ip_range is not None:
             answer["Address"] = f"{held.ipv4_address}/{network.ip_range.prefixlen}"
         return {"Interface": answer}
 
     def join(self, body: Body) -> dict[str, Any]:
         """Plug it in: the answer comes when packets can flow. What the container is called is asked of the engine, quickly."""
-        endpoint = self._endpoint(body)
-        network = self._network(str(body["NetworkID"]))
-        assert network is not None
+        endpoint, network = self._endpoint(body), self._network(body)
         container = self._engine.container(str(body["NetworkID"]), str(body["EndpointID"]))
-        fields: dict[str, Any] = {}
-        if container is not None:
-            fields = read(ENDPOINT_OPTIONS, {k: v for k, v in container.labels.items() if k in _ENDPOINT_NAMES})
-            labels = {k: v for k, v in container.labels.items() if not k.startswith("com.docker.")}
-            fields["labels"] = {**labels, **endpoint.labels}
-            if endpoint.name is None and "name" not in fields:
-                fields["name"] = container.name
-            fields = {k: v for k, v in fields.items() if k != "acls" or endpoint.acls is None}
         peer = plug.peer_name(endpoint.id)
-        wanted = endpoint.model_copy(update={"active": True, "interface": peer, **_as_record(fields)})
+        wanted = endpoint.model_copy(update={"active": True, "interface": peer, "labelled": False})
+        if container is not None:
+            wanted = described(wanted, network, container, self._agent.host.name)
+        if MIRRORED in wanted.labels:
+            self._mirror(network)
+        if self.ledger.is_internal(str(body["NetworkID"])) and (ways := self._ways(body, network)):
+            wanted = wanted.model_copy(update={"publish": tuple(self._chosen(ways))})
+        wait = wanted.labelled or not network.labels_required  # else it is closed, and Docker goes on
         try:
-            self._agent.endpoints.occupy(wanted)
+            self._agent.endpoints.occupy(wanted, wait)
         except Conflict as error:
-            if "name" not in fields or "name" not in str(error):
+            if wanted.name == endpoint.name or "name" not in str(error):
                 raise
-            self._agent.endpoints.occupy(wanted.model_copy(update={"name": endpoint.name}))  # another's: go without
+            wanted = wanted.model_copy(update={"name": endpoint.name})  # the name is another's: go without
+            self._agent.endpoints.occupy(wanted, wait)
+        if wanted.mac_address != endpoint.mac_address:
+            # Docker knows the one from before and sets it
+            arguments = (str(body["SandboxKey"]), endpoint.veth, endpoint.mac_address, wanted.mac_address)
+            threading.Thread(target=follow, args=arguments, name="mac", daemon=True).start()
         answer: dict[str, Any] = {"InterfaceName": {"SrcName": peer, "DstPrefix": "eth"}}
-        if network.mode != "flat" and network.gateway is not None:
-            return answer | {"Gateway": str(network.gateway.ip)}
-        return answer | {"DisableGatewayService": True}
+        if network.mode == "flat" or (network.gateway is None and network.ipv6_gateway is None):
+            return answer | {"DisableGatewayService": True}
+        for name, gateway in (("Gateway", network.gateway), ("GatewayIPv6", network.ipv6_gateway)):
+            answer |= {name: str(gateway.ip)} if gateway is not None else {}
+        return answer
+
+    def tell_labels(self, docker_network: str, endpoint: Endpoint) -> bool:
+        """Ask again for the labels of an endpoint that has joined without; whether the engine told."""
+        container = self._engine.container(docker_network, endpoint.labels[LABEL])
+        network = self.ledger.network(docker_network)
+        if container is None or network is None:
+            return False
+        wanted = described(endpoint, network, container, self._agent.host.name).model_copy(
+            update={"mac_address": endpoint.mac_address}  # it is in use
+        )
+        if MIRRORED in wanted.labels:
+            self._mirror(network)
+        try:
+            self.ledger.update(wanted)
+        except Conflict:
+            self.ledger.update(wanted.model_copy(update={"name": endpoint.name}))
+        log.info("endpoint.labelled id=%s container=%s", endpoint.id, container.name)
+        return True
 
     def publish(self, body: Body) -> dict[str, Any]:
         """Publish the container's ports. Raises `Conflict` for one that is taken."""
-        ways = published(body.get("Options") or {})
-        endpoint = self._endpoint(body)
-        network = self._network(str(body["NetworkID"]))
-        if ways and network is not None and network.mode != "nat":
-            raise Invalid("-p", f"network {network.name} in mode {network.mode}", "mode nat: -o warren.mode=nat")
-        self._update(endpoint.model_copy(update=_as_record({"publish": ways})))
+        endpoint, network = self._endpoint(body), self._network(body)
+        ways = self._ways(body, network)
+        for attempt in range(CHOICES):
+            try:
+                self.ledger.update(endpoint.model_copy(update={"publish": tuple(self._chosen(ways))}))
+                break
+            except Conflict:
+                if attempt == CHOICES - 1 or all(len(way.candidates) == 1 for way in ways):
+                    raise  # else another was faster with one that was free a moment ago
         return {}
 
     def leave(self, body: Body) -> dict[str, Any]:
         """Take published ports back."""
-        endpoint = self._endpoint(body, missing=True)
+        endpoint = self.ledger.endpoint(str(body["EndpointID"]))
         if endpoint is not None and endpoint.publish:
-            self._update(endpoint.model_copy(update={"publish": ()}))
+            self.ledger.update(endpoint.model_copy(update={"publish": ()}))
         return {}
 
     def delete_endpoint(self, body: Body) -> dict[str, Any]:
         """Unplug and forget."""
-        endpoint = self._endpoint(body, missing=True)
+        endpoint = self.ledger.endpoint(str(body["EndpointID"]))
         if endpoint is not None:
             self._agent.endpoints.detach(endpoint)
         return {}
 
-    # ---- looking up ---------------------------------------------------------------------------------------------------
+    # ---- small things -------------------------------------------------------------------------------------------------
 
-    def _endpoint(self, body: Body, missing: bool = False) -> Any:
-        wanted = str(body["EndpointID"])
-        found = next((e for e in list(self._agent.known.mine.values()) if e.labels.get(LABEL) == wanted), None)
-        if found is None and not missing:
-            raise NotFound("endpoint", wanted)
+    def _endpoint(self, body: Body) -> Endpoint:
+        found = self.ledger.endpoint(str(body["EndpointID"]))
+        if found is None:
+            raise NotFound("endpoint", str(body["EndpointID"]))
         return found
 
-    def _held(self, network_id: str, address: str) -> Endpoint | None:
-        """The endpoint that holds an address for Docker."""
-        mine = list(self._agent.known.mine.values())
-        return next(
-            (e for e in mine if e.network_id == network_id and str(e.ipv4_address) == address and e.labels.get(LABEL) == ""), None
-        )
+    def _network(self, body: Body) -> Network:
+        found = self.ledger.network(str(body["NetworkID"]))
+        if found is None:
+            raise NotFound("network", str(body["NetworkID"]))
+        return found
 
-    def _network(self, docker_id: str, missing: bool = False) -> Network | None:
-        if docker_id not in self._networks:
-            found = self._get(self._network_key(docker_id), missing)
-            if found is None:
-                return None
-            self._networks[docker_id] = found["network"]
-        return self._known_network(self._networks[docker_id])
+    def _ways(self, body: Body, network: Network) -> list[Wanted]:
+        ways = published(body.get("Options") or {})
+        if ways and network.mode != "nat":
+            raise Invalid("-p", f"network {network.name} in mode {network.mode}", "mode nat: -o warren.mode=nat")
+        return ways
 
-    def _network_of_pool(self, pool_id: str) -> Network | None:
-        if pool_id.startswith("network-"):
-            return self._known_network(pool_id.removeprefix("network-"))
-        if pool_id not in self._networks:
-            found = self._get(self._pool_key(pool_id), missing=True) or {}
-            if "network" not in found:
-                return None
-            self._networks[pool_id] = found["network"]
-        return self._known_network(self._networks[pool_id])
+    def _chosen(self, ways: list[Wanted]) -> list[Publish]:
+        """Ports of the host for those that Docker leaves open. Another may be faster: then the update is refused."""
+        found: list[Publish] = []
+        for candidates, way in ways:
+            prefix = keys.pool_published(self._agent.host.name, way["proto"])
+            pool = Pool.read(prefix, self._agent.specs.store.list(prefix)[1])
+            mine = {p.host_port for p in found if p.proto == way["proto"]}
+            host_port: int | None = candidates[0]
+            if len(candidates) > 1:
+                host_port = pools.lowest_free(pool.blocks, candidates[0], candidates[-1], mine)  # type: ignore[arg-type]
+            if host_port is None:
+                raise Exhausted(
+                    f"no {way['proto']} port of host {self._agent.host.name} is left in {candidates[0]}-{candidates[-1]}"
+                )
+            found.append(Publish(host_port=host_port, **way))
+        return found
 
-    def _known_network(self, network_id: str) -> Network:
-        return self._agent.known.snapshot.networks.get(network_id) or self._agent.network(network_id)
+    def _mirror(self, network: Network) -> None:
+        """The session of this host's mirrored containers of a network."""
+        interface, host = self._agent.config.docker_mirror, self._agent.host.name
+        if interface:
+            draft = {"name": _session(host, network.id), "sources": [{"network": network.id, "label": f"{MIRRORED}={host}"}],
+                     "to": {"host": host, "interface": interface}, "vlan": network.vlan}  # fmt: skip
+            mirror, revision = self._agent.specs.put_mirror(draft)
+            self._agent.known.wrote(keys.mirror(mirror.name), mirror.encode(), revision)
 
-    def _open_pools(self, pool: str) -> list[str]:
-        """Pools of a subnet that no network has taken, the newest first."""
-        entries = self._agent.specs.store.list(keys.docker_pools(self._agent.host.name))[1]
-        fresh = [entry for entry in entries if json.loads(entry.value) == {"pool": pool}]
-        return [entry.key for entry in sorted(fresh, key=lambda entry: -entry.create_revision)]
+    def _mirror_no_more(self, network_id: str) -> None:
+        name = _session(self._agent.host.name, network_id)
+        if name in self._agent.known.snapshot.mirrors:
+            with contextlib.suppress(NotFound):
+                self._agent.known.wrote(keys.mirror(name), None, self._agent.specs.delete_mirror(name))
 
-    def _free_pool(self) -> str:
-        taken: list[Any] = [n.ip_range for n in self._agent.known.snapshot.networks.values() if n.ip_range is not None]
-        taken += [
-            ip_network(json.loads(e.value)["pool"])
-            for e in self._agent.specs.store.list(keys.docker_pools(self._agent.host.name))[1]
-        ]
-        for candidate in POOLS.subnets(new_prefix=24):
-            if not any(candidate.overlaps(other) for other in taken if other.version == 4):
-                return str(candidate)
-        raise Invalid("--subnet", "nothing", f"a subnet: none is free in {POOLS}")
 
-    def _network_key(self, docker_id: str) -> str:
-        return keys.docker_network(self._agent.host.name, docker_id)
-
-    def _pool_key(self, pool_id: str) -> str:
-        return keys.docker_pools(self._agent.host.name) + pool_id
-
-    def _get(self, key: str, missing: bool = False) -> Any:
-        found = self._agent.specs.store.txn((), [Get(key)]).found[0]
-        if not found and not missing:
-            raise NotFound(*key.rsplit("/", 2)[1:])
-        return json.loads(found[0].value) if found else None
-
-    def _put(self, key: str, data: Mapping[str, Any]) -> None:
-        self._agent.specs.store.txn((), [Put(key, json.dumps(data))])
-
-    def _wrote(self, endpoint: Endpoint, revision: int) -> None:
-        self._agent.known.wrote(keys.endpoint(endpoint.network_id, endpoint.id), endpoint.encode(), revision)
-
-    def _update(self, endpoint: Endpoint) -> None:
-        self._wrote(endpoint, self._agent.specs.update_endpoint(endpoint))
+def described(endpoint: Endpoint, network: Network, container: Container, host: str) -> Endpoint:
+    """An endpoint with its container's name and labels. What `docker run` said for this network alone is not overruled."""
+    named = {k: v for k, v in container.labels.items() if k in _ENDPOINT_NAMES}
+    said = read(ENDPOINT_OPTIONS, named, (container.network, network.name, network.id))
+    labels = {k: v for k, v in container.labels.items() if k not in _MIRROR_NAMES}
+    if said.pop("mirror", False):
+        labels[MIRRORED] = host
+    prefix = said.pop("mac_prefix", None)
+    if endpoint.acls is not None:
+        said.pop("acls", None)
+    if endpoint.name is None:
+        said.setdefault("name", container.name)
+    else:
+        said.pop("name", None)
+    fields = {**_as_record(said), "labels": {**labels, **endpoint.labels}, "labelled": True}
+    if prefix is not None:
+        fields["mac_address"] = _prefixed(prefix, endpoint.mac_address)
+    return endpoint.model_copy(update=fields)
 
 
 _ENDPOINT_NAMES = {name for option in ENDPOINT_OPTIONS for name in option.names}
+_MIRROR_NAMES = {name for option in ENDPOINT_OPTIONS for name in option.names if option.field == "mirror"}
+
+
+def _session(host: str, network_id: str) -> str:
+    return f"docker-{host[:20]}-{network_id}"[:63]
+
+
+def _prefixed(prefix: str, mac: str) -> str:
+    return prefix + mac[len(prefix) :]
 
 
 def _as_record(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Fields as the record has them."""
     probe = Endpoint(id="x", network_id="x", host="x", mac_address="02:00:00:00:00:01", ofport=1, **fields)
     return {name: getattr(probe, name) for name in fields}
-
-
-def _subnet(text: Any) -> str:
-    try:
-        found = ip_network(str(text))
-    except ValueError as error:
-        raise Invalid("--subnet", text, f"a range without host bits ({error})") from None
-    if found.version != 4:
-        raise Invalid("--subnet", text, "an IPv4 range")
-    return str(found)

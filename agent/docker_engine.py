@@ -14,14 +14,15 @@ from urllib.parse import quote
 log = logging.getLogger("warren.docker")
 
 TIMEOUT_S = 0.3
-PAUSE_S = 10.0
+PAUSE_S = 3.0
 
 
 class Container(NamedTuple):
-    """A container's name and labels."""
+    """A container's name and labels, and what the engine calls the network."""
 
     name: str
     labels: dict[str, str]
+    network: str
 
 
 class Engine:
@@ -31,31 +32,40 @@ class Engine:
         self._path, self._silent_until = path, 0.0
 
     def container(self, network_id: str, endpoint_id: str) -> Container | None:
-        """The container of an endpoint that is just joining; None when the engine does not tell."""
+        """The container of an endpoint that has joined, or is just joining; None when the engine does not tell."""
         if not self._path or time.monotonic() < self._silent_until:
             return None
         try:
             network = self._ask(f"/networks/{network_id}")
-            told = (network.get("Containers") or {}).get(f"ep-{endpoint_id}") or {}
+            there = network.get("Containers") or {}
+            told: dict[str, Any] = there.get(f"ep-{endpoint_id}") or next(
+                (c for c in there.values() if c.get("EndpointID") == endpoint_id), {}
+            )
             if not told.get("Name"):
                 return None
             filters = quote(json.dumps({"name": [f"^/{told['Name']}$"]}))
             found = self._ask(f"/containers/json?all=1&filters={filters}")
-            return Container(str(told["Name"]), dict(found[0].get("Labels") or {})) if found else None
+            if not found:
+                return None
+            return Container(str(told["Name"]), dict(found[0].get("Labels") or {}), str(network.get("Name") or ""))
         except (OSError, ValueError, http.client.HTTPException) as error:
             self._silent_until = time.monotonic() + PAUSE_S
             log.info("engine.silent reason=%s", error)
             return None
 
-    def endpoints(self, network_ids: list[str]) -> set[str] | None:
-        """The ids of all endpoints of running containers in these networks; None when the engine does not answer."""
-        found: set[str] = set()
+    def endpoints(self, network_ids: list[str]) -> dict[str, set[str] | None] | None:
+        """The ids of all endpoints of running containers, network by network; None for a network that the engine does not have.
+        None in all when the engine does not answer."""
+        found: dict[str, set[str] | None] = {}
         try:
             for network_id in network_ids:
                 network = self._ask(f"/networks/{network_id}")
-                if "Containers" not in network and "message" not in network:
+                if "Id" in network:
+                    found[network_id] = {str(c.get("EndpointID")) for c in (network.get("Containers") or {}).values()}
+                elif "not found" in str(network.get("message")):
+                    found[network_id] = None
+                else:
                     return None
-                found |= {str(c.get("EndpointID")) for c in (network.get("Containers") or {}).values()}
         except (OSError, ValueError, http.client.HTTPException):
             return None
         return found

@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from specs.errors import Invalid
+
+_TRUE, _FALSE = frozenset(("1", "t", "true")), frozenset(("", "0", "f", "false"))
+_MAC_PREFIX = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){0,4}\Z")
+_PER_NETWORK = re.compile(r"(?P<network>[A-Za-z0-9][A-Za-z0-9_.-]*):(?P<value>.*)\Z")
 
 
 class Option(NamedTuple):
@@ -44,12 +49,30 @@ def _acls(name: str, value: str) -> list[str]:
     return found
 
 
+def _bool(name: str, value: str) -> bool:
+    if value.lower() not in _TRUE | _FALSE:
+        raise Invalid(name, value, "true or false")
+    return value.lower() in _TRUE
+
+
+def _required(name: str, value: str) -> bool:
+    if value.lower() not in ("required", "optional"):
+        raise Invalid(name, value, "required or optional")
+    return value.lower() == "required"
+
+
+def _mac_prefix(name: str, value: str) -> str:
+    if not _MAC_PREFIX.match(value) or int(value[:2], 16) & 1:
+        raise Invalid(name, value, "the first 1 to 5 bytes of a unicast MAC address, such as 0e:99")
+    return value.lower()
+
+
 def _nothing(name: str, value: str) -> None:
     return None
 
 
 def _false(name: str, value: str) -> None:
-    if value.lower() not in ("", "0", "f", "false"):
+    if value.lower() not in _FALSE:
         raise Invalid(name, value, "false: Warren does not have it (yet)")
 
 
@@ -77,6 +100,12 @@ NETWORK_OPTIONS = (
     Option(("warren.default_acl", "ovs.bridge.default_acl"), "default_acl", _acls, "ACLs of containers that name none"),
     Option(("warren.vlan_out_acl", "ovs.bridge.vlan_out_acl"), "vlan_out_acl", _acls, "ACLs over what containers receive"),
     Option(("warren.nat_acl", "ovs.bridge.nat_acl"), "nat_acl", _acls, "ACLs over what comes in by the gateway"),
+    Option(
+        ("warren.labels",),
+        "labels_required",
+        _required,
+        "required: a container's port is closed until its labels are known; optional: until then it is without them",
+    ),
     Option(("ovs.bridge.dpid",), "", _nothing, "taken and not needed: each host's bridge has its own"),
     Option(("ovs.bridge.controller",), "", _nothing, "taken and not needed: Warren is the controller"),
     Option(("ovs.bridge.userspace",), "", _nothing, "taken and not needed: found out"),
@@ -90,13 +119,30 @@ NETWORK_OPTIONS = (
 )
 ENDPOINT_OPTIONS = (
     Option(("warren.acl", "dovesnap.faucet.portacl"), "acls", _acls, "ACLs over what the container sends, in order"),
+    Option(
+        ("warren.mirror", "dovesnap.faucet.mirror"),
+        "mirror",
+        _bool,
+        "true: the endpoint gets the label `warren.mirror`, which sessions name as a source; copies go to `WARREN_DOCKER_MIRROR` if that is set",
+    ),
+    Option(
+        ("warren.mac_prefix", "dovesnap.faucet.mac_prefix"),
+        "mac_prefix",
+        _mac_prefix,
+        "the first 1 to 5 bytes of its MAC",
+    ),
     Option(("warren.name",), "name", _text, "the endpoint's name (default: the container's)"),
 )
+MIRRORED = (
+    "warren.mirror"  # label of an endpoint that is mirrored; its value is the host, so that each host can have its own target
+)
+OWN_CHOICE = range(61_000, 65_536)  # for -P: above those that Linux takes for connections of its own (ip_local_port_range)
 PREFIXES = ("warren.", "ovs.bridge.", "dovesnap.", "sand-")
 
 
-def read(table: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that options set. Raises `Invalid` for a wrong value, and for an option of Warren's or dovesnap's that there is not."""
+def read(table: tuple[Option, ...], given: Mapping[str, Any], networks: Collection[str] | None = None) -> dict[str, Any]:
+    """The fields that options set; of values NET:VALUE/NET2:VALUE the last one that is for one of `networks` (or for all).
+    Raises `Invalid` for a wrong value, and for an option of Warren's or dovesnap's that there is not."""
     known = {name: option for option in table for name in option.names}
     fields: dict[str, Any] = {}
     for name, value in given.items():
@@ -105,10 +151,25 @@ def read(table: tuple[Option, ...], given: Mapping[str, Any]) -> dict[str, Any]:
             if name.startswith(PREFIXES):
                 raise Invalid(name, value, f"one of {', '.join(sorted(known))}")
             continue
-        found = option.read(name, str(value))
+        said = str(value) if networks is None else said_of(networks, option, str(value))
+        found = option.read(name, said) if said is not None else None
         if found is not None and option.field:
             fields[option.field] = found
     return fields
+
+
+def said_of(networks: Collection[str], option: Option, value: str) -> str | None:
+    """The part of NET:VALUE/NET2:VALUE that is for these networks; None if all of it is for others."""
+    found = None
+    for part in value.split("/"):
+        named = _PER_NETWORK.match(part)
+        if option.read is _mac_prefix and _MAC_PREFIX.match(part.partition(":")[0]):
+            named = None
+        if named is None:
+            found = part
+        elif named["network"] in networks:
+            found = named["value"]
+    return found
 
 
 def named_network(given: Mapping[str, Any]) -> str | None:
@@ -116,16 +177,19 @@ def named_network(given: Mapping[str, Any]) -> str | None:
     return next((str(given[name]) for name in NETWORK_OPTIONS[0].names if given.get(name)), None)
 
 
-def published(options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Docker's port map as `publish` has it. Raises `Invalid` for a port that Docker leaves to the driver to find."""
+class Wanted(NamedTuple):
+    """A port that Docker wants published: one of `candidates` of the host."""
+
+    candidates: range
+    way: dict[str, Any]
+
+
+def published(options: Mapping[str, Any]) -> list[Wanted]:
+    """Docker's port map. -P and a range of the host's ports leave the choice to the driver."""
     found = []
     for entry in options.get("com.docker.network.portmap") or ():
         host, last = int(entry.get("HostPort") or 0), int(entry.get("HostPortEnd") or 0)
-        if not host or last > host:
-            raise Invalid(
-                "-p", str(entry.get("Port")), "HOST_PORT:PORT, one port of the host for each (not -P, no range to choose from)"
-            )
-        proto = {6: "tcp", 17: "udp", 132: "sctp"}[int(entry["Proto"])]
-        way = {"host_port": host, "port": int(entry["Port"]), "proto": proto}
-        found.append(way | ({"host_ip": entry["HostIP"]} if entry.get("HostIP") not in (None, "", "0.0.0.0", "::") else {}))
+        way = {"port": int(entry["Port"]), "proto": {6: "tcp", 17: "udp", 132: "sctp"}[int(entry["Proto"])]}
+        way |= {"host_ip": entry["HostIP"]} if entry.get("HostIP") not in (None, "", "0.0.0.0", "::") else {}
+        found.append(Wanted(range(host, max(host, last) + 1) if host else OWN_CHOICE, way))
     return found

@@ -99,9 +99,9 @@ class Endpoints:
         log.info("endpoint.boarded id=%s network=%s state=%s", endpoint.id, network.name, state.state if state else "waiting")
         return endpoint, network
 
-    def occupy(self, endpoint: Endpoint) -> None:
+    def occupy(self, endpoint: Endpoint, wait: bool = True) -> None:
         """Plug in an inactive endpoint of this host, for an engine that moves the far end itself; `endpoint` is how its record
-        shall be. Returns when packets can flow. Raises `WarrenError`, and then it is inactive again."""
+        shall be. Returns when packets can flow (at once without `wait`). Raises `WarrenError`, and then it is inactive again."""
         self._offload_off()
         began = time.monotonic()
         network = self.known.snapshot.networks.get(endpoint.network_id) or self._specs.network(endpoint.network_id)
@@ -112,7 +112,8 @@ class Endpoints:
             try:
                 self._plug(endpoint, network, set_addr=False)
                 plugged = time.monotonic()
-                self._await(endpoint, revision)
+                if wait:
+                    self._await(endpoint, revision)
             except BaseException:
                 self._plugged.pop(endpoint.id, None)
                 with contextlib.suppress(WarrenError):

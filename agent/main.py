@@ -93,8 +93,9 @@ async def serve(agent: Agent, listeners: list[tuple[socket.socket, Tls | None]])
     servers = [_server(app, agent, tls) for _, tls in listeners]
     if agent.config.docker_socket:
         engine = Engine(agent.config.docker_engine)
-        driver = application(Driver(agent, engine))
-        Sweep(agent, engine, agent.config.docker_sweep_s).start()
+        docker = Driver(agent, engine)
+        driver = application(docker)
+        Sweep(agent, docker, engine, agent.config.docker_sweep_s).start()
         listeners = [*listeners, (_unix(agent.config.docker_socket, "WARREN_DOCKER_SOCKET"), None)]
         servers.append(Server(uvicorn.Config(driver, lifespan="off", loop="asyncio", log_config=None, log_level="warning",
                                              access_log=False, timeout_graceful_shutdown=SHUTDOWN_S)))  # fmt: skip

@@ -107,6 +107,28 @@ def unplug(veth: str) -> None:
         raise Unavailable("the kernel", f"cannot remove {veth}: {_reason(error)}") from error
 
 
+def change_mac(veth: str, netns: str, known: str, wanted: str) -> bool:
+    """Give the far end in a namespace another MAC, once it is up there; whether that was so. Raises `Invalid` while there is no such
+    namespace, `Unavailable` if the kernel refuses."""
+
+    def work(fd: int) -> bool:
+        with IPRoute() as host:
+            index = _index(veth)
+            namespaces.enter(fd)
+            with IPRoute() as far:
+                peer = _peer(host, far, index, known) if index is not None else None
+                if peer is None or not peer["flags"] & 1:
+                    return False
+                far.link("set", index=peer["index"], address=wanted)
+                return True
+
+    with namespaces.opened(netns) as fd:
+        try:
+            return namespaces.in_thread(lambda: work(fd))
+        except (NetlinkError, OSError) as error:
+            raise Unavailable("the kernel", f"cannot change the MAC of {veth} in {netns}: {_reason(error)}") from error
+
+
 def exists(veth: str) -> bool:
     """The host's end is there. (It goes with the namespace of the other end.)"""
     return _index(veth) is not None

@@ -124,6 +124,7 @@ def network_out(network: Network) -> dict[str, Any]:
         "nat_acl": list(network.nat_acl),
         "ct_limit": network.ct_limit,
         **{name: data.get(name) for name in DhcpFields.model_fields},
+        "labels_required": network.labels_required,
         "labels": network.labels,
     }
 

@@ -22,7 +22,7 @@ BUSYBOX = Path("/bin/busybox")
 CLIENT = "/usr/bin/docker"
 PLUGINS = Path("/run/docker/plugins")
 IMAGE = "busybox"
-APPLETS = ("sh", "sleep", "ping", "ip", "cat", "nc", "httpd", "wget", "mkdir")
+APPLETS = ("sh", "sleep", "ping", "ping6", "ip", "cat", "nc", "httpd", "wget", "mkdir")
 START_S = 60
 
 
@@ -60,6 +60,7 @@ class Engine:
         self.link = PLUGINS / f"{self.driver}.sock"
         self.link.symlink_to(self.directory / "docker-plugin.sock")
         self.data = Path(f"/var/lib/warren-lab/{self.driver}")
+        self.socket = self.directory / "docker.sock"
         self.process: subprocess.Popen[bytes] | None = None
         self.start_daemon()
         self.docker("import", "-", IMAGE, data=image())
@@ -103,7 +104,7 @@ class Engine:
 
     def command(self, *words: str) -> list[str]:
         """The docker client's command line for this engine."""
-        return [CLIENT, "-H", f"unix://{self.directory}/docker.sock", *words]
+        return [CLIENT, "-H", f"unix://{self.socket}", *words]
 
     def try_docker(self, *words: str, data: bytes | None = None, timeout_s: float = 120) -> subprocess.CompletedProcess[bytes]:
         """The docker client, whatever comes of it."""
@@ -138,8 +139,9 @@ class Engine:
         return str(self.inspect(name)[0]["NetworkSettings"]["Networks"][network]["IPAddress"])
 
     def reaches(self, name: str, address: str) -> bool:
-        """Whether pings from a container are answered."""
-        return b" 0% packet loss" in self.try_docker("exec", name, "ping", "-c", "2", "-W", "1", address).stdout
+        """Whether a ping from a container is answered."""
+        ping = "ping6" if ":" in address else "ping"
+        return not self.try_docker("exec", name, ping, "-c", "1", "-W", "1", address).returncode
 
     def networks(self) -> list[str]:
         """The ids of the networks that are Warren's."""

@@ -88,6 +88,7 @@ class HostPlan:
             ("WARREN_DOCKER_SOCKET", f"{directory}/docker-plugin.sock"),
             ("WARREN_DOCKER_SWEEP_S", "4"),
             ("WARREN_DOCKER_ENGINE", f"{directory}/docker.sock"),
+            ("WARREN_DOCKER_MIRROR", "mirror0"),
             ("OVS_RUNDIR", directory),
             ("OVS_DBDIR", directory),
             ("OVS_LOGDIR", directory),

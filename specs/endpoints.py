@@ -182,17 +182,17 @@ class Endpoints(Writer):
         return "an endpoint deleted this moment"
 
     def update_endpoint(self, endpoint: Endpoint) -> int:
-        """Change what is not allocated: labels, activity, namespace, interface, published ports; of an endpoint that was inactive
-        the name and the MAC too. Returns the revision. Raises `Conflict` for what is taken."""
+        """Change what is not allocated: labels, activity, namespace, interface, published ports; a name where there was none; of an
+        endpoint that was inactive name, MAC and addresses too. Returns the revision. Raises `Conflict` for what is taken."""
 
         def attempt() -> int | None:
             entry = self.store.get(keys.endpoint(endpoint.network_id, endpoint.id))
             if entry is None:
                 raise NotFound("endpoint", endpoint.id)
             old = decode_json(Endpoint, entry.value, entry.key)
-            fixed = ("host", "ofport", "ipv4_address", "ipv6_address", "port", "parent", "vlan")
-            for name in (*fixed, *(("name", "mac_address") if old.active else ())):
-                if getattr(old, name) != getattr(endpoint, name):
+            fixed = ("host", "ofport", "port", "parent", "vlan")
+            for name in (*fixed, *(("name", "mac_address", "ipv4_address", "ipv6_address") if old.active else ())):
+                if getattr(old, name) != getattr(endpoint, name) and not (name == "name" and old.name is None):
                     raise Conflict(f"endpoint {old.name or old.id}: {name} cannot change; delete and create it")
             if old == endpoint:
                 return entry.mod_revision
@@ -205,6 +205,9 @@ class Endpoints(Writer):
                 compares.append(Unchanged(held, 0))
                 puts.append(Put(held, endpoint.id))
             puts += [Delete(held) for held in set(_claims(old)) - set(_claims(endpoint))]
+            for pool in self._moved(old, endpoint):
+                compares += pool.compares()
+                puts += pool.puts()
             if old.publish != endpoint.publish:
                 for pool in self._published(endpoint.host, old.publish, endpoint):
                     compares += pool.compares()
@@ -213,6 +216,28 @@ class Endpoints(Writer):
             return done.revision if done.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def _moved(self, old: Endpoint, new: Endpoint) -> list[Pool]:
+        """The pools of the addresses that change. Raises `Conflict`, `Invalid`."""
+        found: list[Pool] = []
+        families = (
+            ("ipv4_address", "ip_range", "gateway", keys.pool_v4),
+            ("ipv6_address", "ipv6_range", "ipv6_gateway", keys.pool_v6),
+        )
+        for field_name, range_name, gateway_name, key in families:
+            before, after = getattr(old, field_name), getattr(new, field_name)
+            if before == after:
+                continue
+            read = self.store.txn((), (Get(keys.network(new.network_id)), Get(key(new.network_id), prefix=True))).found
+            if not read[0]:
+                raise NotFound("network", new.network_id)
+            network, pool = decode_json(Network, read[0][0].value, read[0][0].key), Pool.read(key(new.network_id), read[1])
+            network_range = getattr(network, range_name)
+            _give_back(pool, network_range, before)
+            if after is not None:
+                self._address(network, pool, network_range, getattr(network, gateway_name), after, field_name)
+            found.append(pool)
+        return found
 
     def delete_endpoint(self, network_id: str, endpoint_id: str) -> int:
         """Delete an endpoint and give back all that it held. Raises `NotFound`. Returns the revision."""

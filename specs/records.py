@@ -186,6 +186,7 @@ class NetworkFields(DhcpFields):
     vlan_out_acl: AclNames = ()
     nat_acl: AclNames = ()
     ct_limit: CtLimit | None = None
+    labels_required: bool = False
     labels: Labels = {}
 
 
@@ -206,7 +207,8 @@ class EndpointFields(BaseModel):
 
 
 class Network(NetworkFields, Record):
-    """An isolated layer 2 network. `gateway` and `ipv6_gateway` are addresses with prefix length, inside the range."""
+    """An isolated layer 2 network. `gateway` and `ipv6_gateway` are addresses with prefix length, inside the range.
+    `labels_required` closes endpoints until their labels are known."""
 
     id: Name
     name: Name
@@ -241,7 +243,8 @@ def _check_gateway(
 
 
 class Endpoint(EndpointFields, Record):
-    """A port on a network for one interface of a container: a network namespace on one host."""
+    """A port on a network for one interface of a container: a network namespace on one host. While it is not `labelled` its labels
+    are still to come."""
 
     id: Name
     name: Name | None = None
@@ -251,6 +254,7 @@ class Endpoint(EndpointFields, Record):
     ofport: Ofport
     netns: str | None = None
     active: bool = True
+    labelled: bool = True
     created_at: str | None = None
 
     @field_validator("publish")

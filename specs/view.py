@@ -156,6 +156,8 @@ def misfit(endpoint: Endpoint, network: Network | None, host: Host | None) -> st
         return f"network {endpoint.network_id} does not exist"
     if host is None:
         return f"host {endpoint.host} does not exist"
+    if network.labels_required and not endpoint.labelled:
+        return "its labels are not known yet"
     if (network.mode != "flat" or network.dhcp) and endpoint.mac_address == GATEWAY_MAC:
         return f"MAC {GATEWAY_MAC} is the gateway's"
     for address, network_range, gateway in (

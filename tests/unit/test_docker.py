@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from agent.docker_driver import LABEL
-from agent.docker_options import ENDPOINT_OPTIONS, NETWORK_OPTIONS, named_network, published, read
+from agent.docker_driver import described
+from agent.docker_engine import Container
+from agent.docker_ledger import LABEL
+from agent.docker_options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, OWN_CHOICE, named_network, published, read
 from agent.docker_server import answer_to
 from agent.docker_sweep import lost
 from specs.errors import Invalid
-from specs.records import Endpoint
+from specs.records import Endpoint, Network
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "docker.md"
 
@@ -54,7 +56,7 @@ def test_options_set_fields(given: dict[str, Any], fields: dict[str, Any]) -> No
     "given",
     [
         {"ovs.bridge.mode": "bridge"}, {"ovs.bridge.vlan": "ten"}, {"ovs.bridge.dhcp": "true"}, {"ovs.bridge.preallocate_ports": "10"},
-        {"ovs.bridge.add_ports": "eth1"}, {"warren.colour": "red"}, {"ovs.bridge.default_acl": "a,,b"},
+        {"ovs.bridge.add_ports": "eth1"}, {"warren.labels": "yes"}, {"warren.colour": "red"}, {"ovs.bridge.default_acl": "a,,b"},
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_an_error_that_names_it(given: dict[str, Any]) -> None:
@@ -73,13 +75,52 @@ def test_port_maps() -> None:
         {"Proto": 17, "IP": "", "Port": 53, "HostIP": "192.0.2.1", "HostPort": 5353, "HostPortEnd": 5353},
     ]
     assert published({"com.docker.network.portmap": entries}) == [
-        {"host_port": 8080, "port": 80, "proto": "tcp"},
-        {"host_port": 5353, "port": 53, "proto": "udp", "host_ip": "192.0.2.1"},
+        (range(8080, 8081), {"port": 80, "proto": "tcp"}),
+        (range(5353, 5354), {"port": 53, "proto": "udp", "host_ip": "192.0.2.1"}),
     ]
     assert published({}) == []
-    for host, last in ((0, 0), (8000, 8010)):
-        with pytest.raises(Invalid, match="HOST_PORT:PORT"):
-            published({"com.docker.network.portmap": [{"Proto": 6, "Port": 80, "HostPort": host, "HostPortEnd": last}]})
+    for host, last, candidates in ((0, 0, OWN_CHOICE), (8000, 8010, range(8000, 8011))):
+        entry = {"Proto": 6, "Port": 80, "HostPort": host, "HostPortEnd": last}
+        assert published({"com.docker.network.portmap": [entry]})[0].candidates == candidates
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({"dovesnap.faucet.portacl": "a,b"}, {"acls": ("a", "b")}),
+        ({"dovesnap.faucet.portacl": "testnet:a/other:b"}, {"acls": ("a",)}),
+        ({"dovesnap.faucet.portacl": "a/testnet:b"}, {"acls": ("b",)}),  # the last one that fits
+        ({"dovesnap.faucet.portacl": "other:b"}, {"acls": None}),  # then the network's default_acl counts
+        ({"warren.acl": "amber:a"}, {"acls": ("a",)}),
+        ({"dovesnap.faucet.mirror": "true"}, {"mirrored": True}),
+        ({"dovesnap.faucet.mirror": "testnet:true/other:false"}, {"mirrored": True}),
+        ({"warren.mirror": "other:true"}, {"mirrored": False}),
+        ({"warren.mirror": "False"}, {"mirrored": False}),
+        ({"dovesnap.faucet.mac_prefix": "0E:99"}, {"mac_address": "0e:99:0a:00:00:02"}),
+        ({"warren.mac_prefix": "testnet:0e:99:01/other:0a"}, {"mac_address": "0e:99:01:00:00:02"}),
+        ({"warren.mac_prefix": "02:00:00:00:01"}, {"mac_address": "02:00:00:00:01:02"}),
+        ({}, {"acls": None, "mirrored": False, "mac_address": "02:57:0a:00:00:02", "name": "web", "labelled": True}),
+    ],
+)
+def test_labels_of_a_container(labels: dict[str, str], expected: dict[str, Any]) -> None:
+    network = Network(id="n-1", name="amber", vxlan_vni=7)
+    before = Endpoint(
+        id="e", network_id="n-1", host="h1", mac_address="02:57:0a:00:00:02", ofport=1, labels={LABEL: "d"}, labelled=False
+    )
+    after = described(before, network, Container("web", {**labels, "role": "db"}, "testnet"), "h1")
+    assert (after.labels["role"], after.labels[LABEL]) == ("db", "d")
+    assert after.labels.get(MIRRORED) in (None, "h1")
+    seen = {**after.model_dump(), "acls": after.acls, "mirrored": MIRRORED in after.labels}
+    assert {name: seen[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [{"warren.mac_prefix": "0f:99"}, {"warren.mac_prefix": "0e:99:0"}, {"warren.mirror": "maybe"}, {"warren.mirorr": "1"}],
+)
+def test_a_wrong_label_is_an_error(labels: dict[str, str]) -> None:
+    with pytest.raises(Invalid):
+        read(ENDPOINT_OPTIONS, labels, ("net",))
 
 
 class Refusing:

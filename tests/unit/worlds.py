@@ -85,10 +85,12 @@ def network(
     mode: str = "flat",
     nat: tuple[str, ...] = (),
     dhcp: bool = False,
+    labels_required: bool = False,
 ) -> tuple[str, str]:
     """A store entry."""
     data: dict[str, Any] = {"id": name, "name": name, "vxlan_vni": vni, "default_acl": default, "vlan_out_acl": out}
     data |= {"vlan_transparent": transparent, "mode": mode if v4 or v6 else "flat", "nat_acl": nat, "dhcp": dhcp and (v4 or v6)}
+    data |= {"labels_required": labels_required}
     if v4:
         data |= {"ip_range": f"10.{subnet(name)}.0.0/24", "gateway": f"10.{subnet(name)}.0.1/24"}
     if v6:
@@ -108,6 +110,7 @@ def endpoint(
     acls: tuple[str, ...] | None = None,
     labels: dict[str, str] | None = None,
     publish: list[dict[str, Any]] | None = None,
+    labelled: bool = True,
 ) -> tuple[str, str]:
     """A store entry; `number` makes MAC and addresses."""
     data: dict[str, Any] = {
@@ -120,6 +123,7 @@ def endpoint(
         "acls": acls,
         "labels": labels or {},
         "publish": publish or [],
+        "labelled": labelled,
     }
     if v4:
         data["ipv4_address"] = f"10.{subnet(net)}.0.{number}"
@@ -234,6 +238,7 @@ endpoints = st.builds(
     st.none() | lists | st.sampled_from((("amber:web",), ("blue:base", "amber:db"))),
     st.sampled_from(({}, {"web": ""}, {"role": "db"})),
     st.sampled_from((None, [{"host_port": 80, "port": 80}], [{"host_port": "80-82", "port": "8000-8002", "proto": "udp"}])),
+    mostly,
 )
 tags = st.sampled_from((10, 10, 20))
 riders = st.one_of(

@@ -1,0 +1,235 @@
+"""Docker's options and labels, each with a real container: IPv6, ports that the driver chooses, mirrors, MAC prefixes, labels."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab import run
+from lab.engine import Engine
+from tests.e2e.audit import settled
+from tests.e2e.conftest import World
+from tests.e2e.test_restart import eventually
+
+PUBLIC = "4.2.2.2"  # as dovesnap's quick start has it; in the tests' own namespace
+
+
+@pytest.fixture(scope="module")
+def internet(world: World) -> Iterator[str]:
+    """A host behind h1 that every packet for elsewhere goes to; its namespace."""
+    outside, host = f"{world.plan.name}-wan", f"{world.plan.name}-h1"
+    run.sh("ip", "netns", "add", outside)
+    run.sh("ip", "-n", host, "link", "add", "wan0", "type", "veth", "peer", "name", "eth0", "netns", outside)
+    run.sh("ip", "-n", host, "link", "set", "wan0", "up")
+    run.sh("ip", "-n", host, "addr", "add", "192.0.2.1/24", "dev", "wan0")
+    run.sh("ip", "-n", host, "route", "add", "default", "via", "192.0.2.9")
+    for words in (("link", "set", "lo", "up"), ("link", "set", "eth0", "up"), ("addr", "add", "192.0.2.9/24", "dev", "eth0"),
+                  ("addr", "add", f"{PUBLIC}/32", "dev", "lo")):  # fmt: skip
+        run.sh("ip", "-n", outside, *words)
+    yield outside
+    run.sh("ip", "-n", host, "link", "del", "wan0")
+    run.sh("ip", "netns", "del", outside)
+
+
+@pytest.fixture(autouse=True)
+def clean(world: World, engines: list[Engine]) -> Iterator[None]:
+    """Every test leaves nothing."""
+    yield
+    for engine in engines:
+        engine.clean()
+    settled(world, engines)
+
+
+def shown(world: World, name: str) -> dict[str, Any]:
+    """An endpoint as the agents tell it."""
+    return run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]  # type: ignore[no-any-return]
+
+
+def heard(world: World, host: str, interface: str, work: Any) -> str:
+    """What tcpdump hears on an interface of a host meanwhile."""
+    command = world.command(host, "tcpdump", "-l", "-n", "-e", "-Q", "in", "-i", interface)
+    dump = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert dump.stderr is not None
+    while "listening" not in dump.stderr.readline():
+        assert dump.poll() is None
+    try:
+        work()
+    finally:
+        dump.send_signal(signal.SIGINT)
+    return dump.communicate(timeout=10)[0]
+
+
+def test_dovesnaps_quick_start(world: World, engines: list[Engine], internet: str) -> None:
+    """Word for word but for the driver's name. -p too: Docker does not call for ports of an internal network."""
+    engine = engines[0]
+    engine.docker("network", "create", "mynet", "-d", engine.driver, "--internal", "-o", "ovs.bridge.mode=nat", "-o", "ovs.bridge.dpid=0x1",
+                  "-o", "ovs.bridge.controller=tcp:127.0.0.1:6653,tcp:127.0.0.1:6654")  # fmt: skip
+    engine.docker("run", "-d", "--net=mynet", "--rm", "--name=testcon", "busybox", "sleep", "1h")
+    assert engine.reaches("testcon", PUBLIC)
+    engine.docker(
+        "run", "-d", "--net=mynet", "--name=served", "-p", "18081:80", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc"
+    )
+    url = "http://192.0.2.1:18081/hostname"
+    seen = run.in_netns(internet, "curl", "-s", "-m", "2", url)
+    eventually(lambda: subprocess.run(seen, capture_output=True).returncode == 0, 10)
+    engine.docker("rm", "-f", "served")
+    assert subprocess.run(seen, capture_output=True).returncode != 0
+
+
+def test_dovesnaps_acl_label_and_mac_prefix(world: World, engines: list[Engine]) -> None:
+    """The labels of its README, also for one network among several, and as options of `docker network connect`."""
+    engine = engines[0]
+    document = {"acls": {"denyall": [{"actions": {"allow": 0}}], "allowall": [{"actions": {"allow": 1}}]}}
+    run.api(world.plan.hosts[0], "POST", "/apply", timeout_s=40, document=json.dumps(document), wait_s=20)
+    for name in ("testnet", "testnet2"):
+        engine.docker(
+            "network", "create", name, "-d", engine.driver, "-o", "ovs.bridge.dpid=0x1", "-o", "ovs.bridge.default_acl=allowall"
+        )
+        engine.run(f"peer-{name}", name)
+    labels = ("--label=dovesnap.faucet.portacl=testnet:denyall/testnet2:allowall", "--label=dovesnap.faucet.mac_prefix=0e:99")
+    engine.run("labelled", "testnet", *labels)
+    engine.docker("network", "connect", "testnet2", "labelled")
+    assert not engine.reaches("labelled", engine.address("peer-testnet", "testnet"))
+    assert engine.reaches("labelled", engine.address("peer-testnet2", "testnet2"))
+    for interface in ("eth0", "eth1"):
+        shows = engine.docker("exec", "labelled", "ip", "link", "show", interface)
+        assert re.search(r"link/ether 0e:99:", shows), shows
+    engine.docker("run", "-d", "--name", "optioned", "--network", "name=testnet2,driver-opt=warren.mac_prefix=0e:77:01", "busybox",
+                  "sleep", "3600")  # fmt: skip
+    told = engine.inspect("optioned")[0]["NetworkSettings"]["Networks"]["testnet2"]["MacAddress"]
+    assert told.startswith("0e:77:01:")
+    assert told in engine.docker("exec", "optioned", "ip", "link", "show", "eth0")
+    assert engine.reaches("optioned", engine.address("peer-testnet2", "testnet2"))
+    assert "expected" in engine.refused(
+        "run", "--rm", "--network", "testnet", "--label", "warren.mac_prefix=0f", "busybox", "ip", "link"
+    )
+    engine.docker("rm", "-f", *engine.docker("ps", "-aq").split())
+    engine.docker("network", "rm", "testnet", "testnet2")
+    for name in document["acls"]:
+        run.api(world.plan.hosts[0], "DELETE", f"/acls/{name}")
+
+
+def test_dovesnaps_mirror_label(world: World, engines: list[Engine]) -> None:
+    """Both directions of the labelled container, with the network's VLAN, at the host's mirror interface; nobody else's."""
+    engine, host = engines[0], f"{world.plan.name}-h1"
+    run.sh("ip", "-n", host, "link", "add", "mirror0", "type", "veth", "peer", "name", "mirror1")
+    for name in ("mirror0", "mirror1"):
+        run.sh("ip", "-n", host, "link", "set", name, "up")
+    engine.docker("network", "create", "testnet", "-d", engine.driver, "-o", "ovs.bridge.vlan=100")
+    target = engine.run("target", "testnet")
+    engine.run("watched", "testnet", "--label=dovesnap.faucet.mirror=testnet:true")
+    engine.run("other", "testnet", "--label=dovesnap.faucet.mirror=false")
+    watched = engine.address("watched", "testnet")
+    eventually(lambda: "vlan 100" in heard(world, "h1", "mirror1", lambda: engine.reaches("watched", target)), 20)
+    lines = heard(world, "h1", "mirror1", lambda: [engine.reaches(name, target) for name in ("watched", "other")])
+    assert f"vlan 100, p 0, ethertype IPv4 (0x0800), {watched} > {target}: ICMP echo request" in lines
+    assert f"{target} > {watched}: ICMP echo reply" in lines
+    assert engine.address("other", "testnet") not in lines
+    engine.clean()
+    eventually(lambda: run.api(world.plan.hosts[0], "GET", "/mirrors")["mirrors"] == [], 10)
+    run.sh("ip", "-n", host, "link", "del", "mirror0")
+
+
+def test_sands_quick_start(world: World, engines: list[Engine]) -> None:
+    """The network by SAND's API and its id in both options, on every host."""
+    network = run.api(world.plan.hosts[0], "POST", "/networks", name="mysand", ip_range="10.37.0.0/24")["network"]
+    for engine in engines:
+        engine.docker("network", "create", "--driver", engine.driver, "--ipam-driver", engine.driver, "--ipam-opt", f"sand-id={network['id']}",
+                      "--opt", f"sand-id={network['id']}", "mysand")  # fmt: skip
+    here, there = (engine.run(f"c-{engine.host}", "mysand") for engine in engines)
+    assert engines[0].reaches("c-h1", there)
+    assert engines[1].reaches("c-h2", here)
+    for engine in engines:
+        engine.clean()
+    run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")
+
+
+def test_ipv6_of_a_warren_network(world: World, engines: list[Engine]) -> None:
+    """Both families on two hosts, from one allocation; --ip6 too."""
+    run.api(world.plan.hosts[0], "POST", "/networks", name="both", ip_range="10.38.0.0/24", ipv6_range="fd38::/64")
+    for engine in engines:
+        engine.docker("network", "create", "-d", engine.driver, "--ipv6", "--ipam-driver", engine.driver, "--ipam-opt", "warren.network=both",
+                      "--subnet", "10.38.0.0/24", "--subnet", "fd38::/64", "-o", "warren.network=both", "both")  # fmt: skip
+        engine.run("first", "both")
+    engines[0].run("fixed", "both", "--ip6", "fd38::77")
+    v6 = [engine.inspect("first")[0]["NetworkSettings"]["Networks"]["both"]["GlobalIPv6Address"] for engine in engines]
+    assert len({*v6, "fd38::77"}) == 3
+    assert engines[0].docker("exec", "fixed", "ip", "addr", "show", "eth0").count("fd38::77/64") == 1
+    for engine, target in ((engines[0], v6[1]), (engines[1], "fd38::77")):
+        assert engine.reaches("first", target)
+    assert shown(world, "both/fixed")["target_veth_ipv6"] == "fd38::77/64"
+    assert "is taken by" in engines[1].refused("run", "--network", "both", "--ip6", "fd38::77", "busybox", "sleep", "1")
+    for engine in engines:
+        engine.clean()
+    run.api(world.plan.hosts[0], "DELETE", "/networks/both")
+
+
+def test_ipv6_of_a_network_that_docker_describes(world: World, engines: list[Engine]) -> None:
+    """With Docker's own IPAM and with Warren's; the gateway answers in mode nat."""
+    engine = engines[0]
+    for name, ipam in (("sixth", ()), ("seventh", ("--ipam-driver", engine.driver))):
+        engine.docker("network", "create", "-d", engine.driver, *ipam, "--ipv6", "--subnet", "10.39.0.0/24", "--subnet", "fd39::/64",
+                      "-o", "warren.mode=nat", name)  # fmt: skip
+        one = engine.run("one", name) and engine.inspect("one")[0]["NetworkSettings"]["Networks"][name]["GlobalIPv6Address"]
+        engine.run("two", name)
+        for target in (one, "fd39::1"):
+            assert engine.reaches("two", target)
+        engine.clean()
+
+
+def test_ports_that_the_driver_chooses(world: World, engines: list[Engine]) -> None:
+    """-P and a range: free ports of the host, each once, told by the agent."""
+    engine = engines[0]
+    engine.docker("network", "create", "-d", engine.driver, "-o", "warren.mode=nat", "ports")
+    serve = ("httpd", "-f", "-p", "80", "-h", "/etc")
+    for name in ("p1", "p2"):
+        engine.run(name, "ports", "-P", "--expose", "80", "--expose", "53/udp", "-p", "18200-18201:80", command=serve)
+    ways = [(w["proto"], w["host_port"]) for name in ("p1", "p2") for w in shown(world, name)["publish"]]
+    assert len(set(ways)) == len(ways) == 6 or len(set(ways)) == len(ways) == 4, ways
+    assert {port for _, port in ways if port < 60_000} == {18200, 18201}
+    chosen = [port for proto, port in ways if proto == "tcp"]
+    for port in chosen:
+        url = f"http://{world.plan.hosts[0].vtep}:{port}/hostname"
+        eventually(lambda url=url: world.inside("h1", "curl", "-s", "-m", "2", url).returncode == 0, 10)
+    assert "is left in 18200-18201" in engine.refused(
+        "run", "--network", "ports", "-p", "18200-18201:80", "busybox", "sleep", "1"
+    )
+
+
+@contextlib.contextmanager
+def silent(engine: Engine) -> Iterator[None]:
+    """The engine cannot be asked by the agent: its socket is elsewhere."""
+    known = engine.socket
+    engine.socket = known.with_name("elsewhere.sock")
+    known.rename(engine.socket)
+    try:
+        yield
+    finally:
+        engine.socket.rename(known)
+        engine.socket = known
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_labels_that_come_late(world: World, engines: list[Engine], required: bool) -> None:
+    """The engine does not tell: the port is closed where labels are required, and open without them where they are not."""
+    engine = engines[0]
+    engine.docker("network", "create", "-d", engine.driver, *(("-o", "warren.labels=required") if required else ()), "strict")
+    target = engine.run("target", "strict")
+    with silent(engine):
+        engine.run("late", "strict", "--label", "role=web")
+        late = next(e for e in run.api(world.plan.hosts[0], "GET", "/endpoints?states=true")["endpoints"]
+                    if e["target_veth_ip"].startswith(f"{engine.address('late', 'strict')}/"))  # fmt: skip
+        assert "role" not in late["labels"]
+        assert late["state"] == ("closed" if required else "up")
+        assert "labels" in late["reason"] or not required
+        assert engine.reaches("late", target) == (not required)
+    eventually(lambda: shown(world, late["id"])["labels"].get("role") == "web", 20)
+    assert shown(world, late["id"])["name"] == "late"
+    eventually(lambda: engine.reaches("late", target), 10)
