@@ -15,16 +15,22 @@ from specs.errors import WarrenError
 log = logging.getLogger("warren.docker")
 
 PAUSE_S, LIMIT_S = 0.002, 15.0
+OF_THE_HOST = (
+    "/proc/1/root"  # an agent in a container does not see the host's mounts, but with the host's pids it sees its first process
+)
 
 
 def follow(sandbox: str, veth: str, known: str, wanted: str) -> None:
     """Wait until the interface is up in the namespace `sandbox` (a path) with the MAC that Docker knows, and change it."""
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline and plug.exists(veth):
-        try:
-            if plug.change_mac(veth, sandbox, known, wanted):
-                return
-        except WarrenError:
-            pass  # the namespace comes with the container's process
+    deadline, reason = time.monotonic() + LIMIT_S, "Docker has not plugged it in"
+    while plug.exists(veth):
+        for path in (sandbox, OF_THE_HOST + sandbox):
+            try:
+                if plug.change_mac(veth, path, known, wanted):
+                    return
+            except WarrenError as error:  # the namespace comes with the container's process
+                reason = str(error)
+        if time.monotonic() > deadline:
+            log.warning("mac.kept veth=%s mac=%s reason=%s", veth, known, reason)
+            return
         time.sleep(PAUSE_S)
-    log.info("mac.kept veth=%s mac=%s: Docker has not plugged it in", veth, known)
