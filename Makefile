@@ -2,10 +2,10 @@
 VENV := .venv
 KEEP ?=
 
-.PHONY: help install demo test check differential bench clean
+.PHONY: help install install-system uninstall-system image-test demo test check differential bench clean
 
 help:            ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 install: $(VENV)/.done  ## Debian packages and .venv
 
@@ -13,6 +13,12 @@ $(VENV)/.done: setup.py scripts/install-debian scripts/install-venv
 	scripts/install-debian
 	scripts/install-venv $(VENV)
 	touch $@
+
+install-system:  ## Warren on this host: /opt/warren, systemd units, /etc/warren/warren.env (WARREN_VTEP, WARREN_ETCD)
+	scripts/install-system install
+
+uninstall-system: ## takes that away again
+	scripts/install-system remove
 
 demo: install    ## three hosts, two networks with one subnet, packets; KEEP=1 leaves it up
 	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m lab.demo $(if $(KEEP),--keep)
@@ -22,6 +28,9 @@ test: install check  ## everything
 
 check: install   ## format, lint, types, architecture: seconds
 	scripts/check $(VENV)
+
+image-test: install ## build the image on a fresh Debian, start the compose stack and the managed plugin (some five minutes)
+	scripts/test-image $(VENV)
 
 differential: install ## Warren's ACLs against FAUCET's own compiler, in a virtual environment of its own
 	[ -x .venv-faucet/bin/faucet ] || tests/differential/install

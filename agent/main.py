@@ -12,7 +12,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -91,12 +91,14 @@ async def serve(agent: Agent, listeners: list[tuple[socket.socket, Tls | None]])
     app = build(agent)
     _more_threads()
     servers = [_server(app, agent, tls) for _, tls in listeners]
-    if agent.config.docker_socket:
+    inherited = inherited_socket(os.environ, os.getpid(), "docker")
+    if agent.config.docker_socket or inherited is not None:
         engine = Engine(agent.config.docker_engine)
         docker = Driver(agent, engine)
         driver = application(docker)
         Sweep(agent, docker, engine, agent.config.docker_sweep_s).start()
-        listeners = [*listeners, (_unix(agent.config.docker_socket, "WARREN_DOCKER_SOCKET"), None)]
+        listener = inherited or _unix(agent.config.docker_socket or "", "WARREN_DOCKER_SOCKET")
+        listeners = [*listeners, (listener, None)]
         servers.append(Server(uvicorn.Config(driver, lifespan="off", loop="asyncio", log_config=None, log_level="warning",
                                              access_log=False, timeout_graceful_shutdown=SHUTDOWN_S)))  # fmt: skip
 
@@ -113,7 +115,8 @@ async def serve(agent: Agent, listeners: list[tuple[socket.socket, Tls | None]])
     await asyncio.gather(*(s.serve(sockets=[sock]) for s, (sock, _) in zip(servers, listeners, strict=True)))
     await loop.run_in_executor(None, agent.stop)
     _unlink(agent.config.socket)
-    _unlink(agent.config.docker_socket)
+    if inherited is None:
+        _unlink(agent.config.docker_socket)
 
 
 def _more_threads() -> None:
@@ -159,6 +162,16 @@ def _listen(config: Config) -> list[tuple[socket.socket, Tls | None]]:
     if not found:
         raise Invalid("WARREN_SOCKET", "", "a path, or WARREN_HTTP a host:port: the agent must listen somewhere")
     return found
+
+
+def inherited_socket(environ: Mapping[str, str], pid: int, name: str) -> socket.socket | None:
+    """The socket of that name that systemd has opened for this process (sd_listen_fds(3)), if it has."""
+    if environ.get("LISTEN_PID") != str(pid):
+        return None
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    fds = range(3, 3 + int(environ.get("LISTEN_FDS") or 0))
+    found = next((fd for fd, called in zip(fds, names, strict=False) if called == name), None)
+    return socket.socket(fileno=found) if found is not None else None
 
 
 def _unix(path: str, variable: str = "WARREN_SOCKET") -> socket.socket:

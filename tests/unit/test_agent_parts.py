@@ -11,6 +11,7 @@ import pytest
 from agent.config import load
 from agent.connect import parse
 from agent.links import deleted
+from agent.main import inherited_socket
 from agent.sand import EndpointCreate, NetworkCreate, endpoint_out, network_out
 from agent.states import State, States
 from cli import client as cli_client
@@ -150,3 +151,11 @@ def test_where_the_command_line_looks(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "two" / "lab.json").touch()
     with pytest.raises(Failure, match="--lab"):
         candidates(Where(), {})
+
+
+def test_a_socket_that_systemd_opened_is_found_by_its_name() -> None:
+    environ = {"LISTEN_PID": "7", "LISTEN_FDS": "2", "LISTEN_FDNAMES": "api:docker"}
+    assert inherited_socket(environ, 8, "docker") is None  # another process's
+    assert inherited_socket({}, 7, "docker") is None
+    assert inherited_socket(environ, 7, "other") is None
+    assert inherited_socket({"LISTEN_PID": "7"}, 7, "docker") is None

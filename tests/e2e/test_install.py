@@ -1,0 +1,97 @@
+"""What puts Warren on a host: files and units that come and go, the driver's socket from systemd, the compose file. The image, the
+compose stack and the managed plugin take minutes: `make image-test`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import run
+from lab.engine import Engine
+from tests.e2e.audit import settled
+from tests.e2e.conftest import World
+from tests.e2e.test_restart import eventually
+
+ROOT = Path(__file__).parent.parent.parent
+VENV = Path(sys.executable).parent.parent
+COMPOSE = ROOT / "docker-compose.yml"
+
+
+def install(root: Path, word: str, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DESTDIR": str(root), "WARREN_VENV": str(VENV), **more}
+    return subprocess.run([ROOT / "scripts/install-system", word], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_what_is_installed_is_right_and_goes_again(tmp_path: Path) -> None:
+    assert install(tmp_path, "install", WARREN_VTEP="192.0.2.1").returncode == 0
+    units = sorted((tmp_path / "etc/systemd/system").iterdir())
+    assert [unit.name for unit in units] == ["warren-agent.service", "warren-controller.service", "warren-docker.socket"]
+    settings = tmp_path / "etc/warren/warren.env"
+    assert "WARREN_VTEP=192.0.2.1\n" in settings.read_text()
+    settings.write_text("WARREN_VTEP=192.0.2.2\n")
+    assert install(tmp_path, "install", WARREN_VTEP="192.0.2.1").returncode == 0
+    assert settings.read_text() == "WARREN_VTEP=192.0.2.2\n"  # the user's own
+    if shutil.which("systemd-analyze"):
+        checked = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+        assert (checked.returncode, [line for line in checked.stderr.splitlines() if "warren" in line]) == (0, [])
+    assert install(tmp_path, "remove").returncode == 0
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+    assert install(tmp_path, "reinstall").returncode == 2
+
+
+def test_the_drivers_socket_is_systemds(world: World, engines: list[Engine], tmp_path: Path) -> None:
+    """The socket is there before the agent: Docker's first call starts it, and waits for its answer."""
+    if not shutil.which("systemd-socket-activate"):
+        pytest.skip("needs systemd-socket-activate")
+    engine, host = engines[1], world.plan.hosts[1]
+    run.stop(world.plan, host.name, "agent")
+    settings = [f"-E{name}={value}" for name, value in host.environment() if name != "WARREN_DOCKER_SOCKET"]
+    command = (
+        "systemd-socket-activate",
+        f"-l{host.directory}/docker-plugin.sock",
+        "--fdname=docker",
+        *settings,
+        host.process("agent").command[0],
+    )
+    with (host.directory / "agent.log").open("ab") as log:
+        agent = subprocess.Popen(run.in_netns(host.netns, *command), stdout=log, stderr=log)
+    try:
+        eventually(lambda: (host.directory / "docker-plugin.sock").exists(), 10)
+        engine.docker(
+            "network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--subnet", "10.40.0.0/24", "waited"
+        )
+        target = engine.run("one", "waited")
+        engine.run("two", "waited")
+        assert engine.reaches("two", target)
+        engine.clean()
+    finally:
+        agent.terminate()
+        agent.wait(20)
+        (host.directory / "docker-plugin.sock").unlink(missing_ok=True)
+        run.start(world.plan, host.name, "agent")
+    run.wait_until_up(world.plan)
+    settled(world, engines)
+
+
+def test_the_compose_file_is_valid() -> None:
+    command = next((c for c in (("docker", "compose"), ("docker-compose",)) if not _fails(*c, "version")), None)
+    if command is None:
+        pytest.skip("needs docker-compose")
+    shown = subprocess.run(
+        [*command, "-f", COMPOSE, "--profile", "monitoring", "config"], capture_output=True, text=True, check=False
+    )
+    assert shown.returncode == 0, shown.stderr
+    for service in ("etcd", "ovs", "controller", "agent", "prometheus", "grafana"):
+        assert f"\n  {service}:\n" in shown.stdout
+
+
+def _fails(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, check=False).returncode != 0
+    except OSError:
+        return True
