@@ -139,7 +139,7 @@ def through(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
         "warren": "Warren",
         "normal": "bare bridge, one NORMAL flow",
         "kernel": "Linux bridge, kernel VXLAN",
-        "single": "the same without segmentation offload",
+        "single": "Linux bridge, a packet at a time",
     }
     for (kind, path), values in sorted(found.items(), key=lambda item: PATHS.index(item[0][1])):
         measured.add(f"TCP, {path}: {names[kind]}", values, "Mbit/s")
