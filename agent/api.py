@@ -82,13 +82,14 @@ def build(agent: Agent) -> FastAPI:
         network_id: Annotated[str, Query(description="Only of this network; empty: of all.")] = "",
         hostname: Annotated[str, Query(description="Only of this host; empty: of all.")] = "",
         states: Annotated[bool, Query(description="Also what the hosts' controllers report.")] = False,
+        spares: Annotated[bool, Query(description="Preallocated ones, too.")] = False,
     ) -> dict[str, Any]:
         """Endpoints, of all hosts."""
         try:
             found = agent.specs.endpoints(agent.network(network_id).id if network_id else None)
         except NotFound:
             found = []  # a filter that nothing passes, as in SAND
-        found = [e for e in found if not hostname or e.host == hostname]
+        found = [e for e in found if (not hostname or e.host == hostname) and (spares or not e.spare)]
         return {"endpoints": _endpoints_out(agent, found, states)}
 
     @app.post("/endpoints", status_code=201, tags=["SAND"])

@@ -19,11 +19,12 @@ from typing import Any
 from agent import plug
 from agent.known import Known
 from agent.sand import EndpointCreate
+from agent.spares import Spares
 from ovsdb.client import Ovsdb
 from specs import keys
 from specs.allocation import Specs
 from specs.errors import Conflict, Invalid, NotFound, Unavailable, WarrenError
-from specs.records import Endpoint, Network, veth_name
+from specs.records import Endpoint, Network, decode, now, veth_name
 from specs.riding import rides
 from specs.view import endpoint_mtu
 
@@ -45,6 +46,7 @@ class Endpoints:
         self._plugged: dict[str, Endpoint] = {}  # as this process has plugged or adopted them
         self._busy: set[str] = set()
         self._busy_changed = threading.Condition()
+        self.spares = Spares(known, self.spare, self.detach)
         self.released: Callable[[str], None] = lambda endpoint_id: None  # an operation on this endpoint has ended badly
 
     # ---- attach and detach ----------------------------------------------------------------------------------------
@@ -65,18 +67,30 @@ class Endpoints:
         params = request.activate_params
         set_addr, move = (params.set_addr, params.move_veth) if params else (True, True)
         began = time.monotonic()
+        spare = self.spares.take(request) if move else None
+        if spare is not None:
+            draft["id"] = spare.id
         with self._only(draft["id"]), contextlib.ExitStack() as stack:
+            if spare is not None:
+                stack.callback(self.spares.settled, spare.id)
             if move:
                 draft["interface"] = stack.enter_context(plug.reserve(request.netns, request.interface))
             else:
                 draft |= {"netns": None, "interface": request.interface or plug.peer_name(draft["id"])}
-            endpoint, network, revision = self._create(draft)
+            endpoint, network, revision = self._create(draft) if spare is None else self._use(spare, draft)
             created = time.monotonic()
             try:
+                if spare is not None:
+                    plug.move(plug.peer_name(spare.id), request.netns, draft["interface"])
                 self._plug(endpoint, network, set_addr)
                 stack.close()  # the name is taken for good
                 plugged = time.monotonic()
-                self._await(endpoint, revision)
+                if spare is None or (endpoint.acls, endpoint.publish, endpoint.labels) != (
+                    spare.acls,
+                    spare.publish,
+                    spare.labels,
+                ):
+                    self._await(endpoint, revision)
             except BaseException:
                 self._undo(endpoint)
                 raise
@@ -86,6 +100,34 @@ class Endpoints:
             endpoint.id, network.name, *(s * 1000 for s in (ended - began, created - began, plugged - created, ended - plugged)),
         )  # fmt: skip
         return endpoint, network
+
+    def _use(self, spare: Endpoint, draft: dict[str, Any]) -> tuple[Endpoint, Network, int]:
+        """A preallocated endpoint becomes what the draft says."""
+        changed = {name: value for name, value in draft.items() if name not in ("id", "host", "network_id") and value is not None}
+        endpoint = decode(Endpoint, {**spare.data(), "spare": False, "created_at": now(), **changed}, "endpoint")
+        revision = self._specs.update_endpoint(endpoint)
+        self.known.wrote(keys.endpoint(endpoint.network_id, endpoint.id), endpoint.encode(), revision)
+        return endpoint, self.known.snapshot.networks[endpoint.network_id], revision
+
+    def spare(self, network_id: str) -> None:
+        """Make a preallocated endpoint, ready for `attach`. Raises `WarrenError`, and then nothing is left."""
+        self._offload_off()
+        endpoint_id = str(uuid.uuid4())
+        draft = {
+            "id": endpoint_id,
+            "network_id": network_id,
+            "host": self.host,
+            "spare": True,
+            "interface": plug.peer_name(endpoint_id),
+        }
+        with self._only(endpoint_id):
+            endpoint, network, revision = self._create(draft)
+            try:
+                self._plug(endpoint, network, set_addr=False)
+                self._await(endpoint, revision)
+            except BaseException:
+                self._undo(endpoint)
+                raise
 
     def _board(self, draft: dict[str, Any]) -> tuple[Endpoint, Network]:
         """An endpoint behind an interface, or on another one's port (specs/riding.py). What it needs may come later: no reason
@@ -265,6 +307,9 @@ class Endpoints:
         network = self.known.snapshot.networks.get(record.network_id)
         if network is None:
             return f"network {record.network_id} does not exist"
+        if record.spare:
+            self._plug(record, network, set_addr=False)
+            return None
         if record.netns is None:
             if plug.exists(record.veth):
                 self._ovsdb.add_port(self._bridge, record.veth, record.ofport, record.id)

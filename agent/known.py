@@ -93,7 +93,7 @@ class Known:
                     continue
                 self._ahead.pop(event.key, None)
                 touched |= self._note(put(self.snapshot, event.key, event.value, event.create_revision))
-        if touched:
+        if touched or any(event.key.startswith(keys.NETWORKS) for event in events):
             self._on_change(touched)
 
     def _note(self, decoded: Decoded | None) -> set[str]:

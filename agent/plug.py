@@ -129,6 +129,23 @@ def change_mac(veth: str, netns: str, known: str, wanted: str) -> bool:
             raise Unavailable("the kernel", f"cannot change the MAC of {veth} in {netns}: {_reason(error)}") from error
 
 
+def move(interface: str, netns: str, name: str) -> None:
+    """Move an interface of the host into a namespace under another name, in one request. Raises `Invalid` for an unusable
+    namespace, `Conflict` if the name is taken there, `Unavailable` if the kernel refuses."""
+
+    def work(fd: int) -> None:
+        with IPRoute() as host:
+            host.link("set", index=socket.if_nametoindex(interface), net_ns_fd=fd, ifname=name)
+
+    with namespaces.opened(netns) as fd:
+        try:
+            namespaces.in_thread(lambda: work(fd))
+        except (NetlinkError, OSError) as error:
+            if getattr(error, "code", None) == errno.EEXIST:
+                raise Conflict(f"interface {name!r} already exists in {netns}") from None
+            raise Unavailable("the kernel", f"cannot move {interface} into {netns}: {_reason(error)}") from error
+
+
 def exists(veth: str) -> bool:
     """The host's end is there. (It goes with the namespace of the other end.)"""
     return _index(veth) is not None

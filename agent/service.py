@@ -54,6 +54,7 @@ class Agent:
         """Start all threads; none of them needs etcd or OVSDB to be there."""
         self.ovsdb.connect()
         self.keeper.start()
+        self.endpoints.spares.start()
         self.links.start()
         self.known.start()
         self.outside.start()
@@ -64,6 +65,7 @@ class Agent:
         if self.captures is not None:
             self.captures.stop()
         self.known.stop()
+        self.endpoints.spares.stop()
         self.keeper.stop()
         self.outside.stop()
         self.registration.stop()
@@ -162,6 +164,7 @@ def make(config: Config) -> Agent:
     def changed(ids: set[str]) -> None:
         keeper.look(ids)
         way_out.look()
+        endpoints.spares.look()
 
     known = Known(store, common.host, on_change=changed, on_read=lambda: keeper.look_at_everything())
     endpoints = Endpoints(common.host, common.bridge, specs, ovsdb, known, config.attach_timeout_s)

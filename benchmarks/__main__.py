@@ -27,6 +27,7 @@ console = Console(width=None if sys.stdout.isatty() else 120)
 RESULTS = Path(__file__).with_name("results.json")
 SAND_MS = 63.0  # SAND's answer to POST /endpoints at 10 endpoints, on a machine of the same kind
 MIB = 1 << 20
+READY = 4  # preallocated endpoints a host
 
 
 class Measured:
@@ -188,12 +189,29 @@ def docker(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
         measured.add(f"docker rm -f, network {kind}", found[f"rm {kind}"], "ms")
 
 
+def preallocated(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+    """Attach with and without endpoints kept ready."""
+    del sizes
+    with console.status("a laboratory of two hosts"), laboratory() as lab:
+        lab.container("near", "h1")
+        target = lab.container("far", "h2")["target_veth_ip"].split("/")[0]
+        without = attach(lab, rounds, target)
+        lab.preallocate(READY)
+        ready = attach(lab, rounds, target, lambda: lab.until_ready(READY))
+    for way, name in (("answer", "attach until the answer"), ("ping", "attach until a ping has crossed")):
+        plain = measured.add(f"{name}, made when it is asked for", without[way], "ms")
+        quick = measured.add(f"{name}, preallocated", ready[way], "ms")
+        measured.add(f"{name}: preallocated against made", [quick / plain], "x")
+        measured.goal("< 1", quick < plain)
+
+
 SUITES: dict[str, Callable[[Measured, int, tuple[int, ...]], None]] = {
     "overlay": overlay,
     "policy": policy,
     "throughput": through,
     "mirror": mirrors,
     "docker": docker,
+    "preallocate": preallocated,
 }
 
 

@@ -9,6 +9,7 @@ import re
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.laboratory import Laboratory, inside
@@ -18,14 +19,17 @@ from lab.plan import container_netns
 ECHO_EVERY_S = 0.001
 
 
-def attach(laboratory: Laboratory, rounds: int, target: str) -> dict[str, list[float]]:
-    """Milliseconds of every round. Each endpoint is deleted again."""
+def attach(
+    laboratory: Laboratory, rounds: int, target: str, between: Callable[[], None] = lambda: None
+) -> dict[str, list[float]]:
+    """Milliseconds of every round. Each endpoint is deleted again; `between` is called before each."""
     found: dict[str, list[float]] = {"answer": [], "ping": []}
     host = laboratory.plan.hosts[0]
     agent = Agent(str(host.socket))
     for number in range(rounds):
         netns = container_netns(laboratory.plan.name, f"one{number}")
         run.sh("ip", "netns", "add", netns)
+        between()
         body = {
             "network_id": laboratory.network["id"],
             "activate": True,

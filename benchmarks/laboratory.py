@@ -49,6 +49,17 @@ class Laboratory:
             deadline.wait(0.1)
         raise run.LabError("the hosts do not catch up")
 
+    def preallocate(self, number: int) -> None:
+        """Let every host keep so many endpoints ready."""
+        document = f"{{networks: [{{name: bench, preallocate: {number}}}]}}"
+        run.api(self.plan.hosts[0], "POST", "/apply", document=document)
+
+    def until_ready(self, number: int) -> None:
+        """Until h1 has them."""
+        path = "/endpoints?spares=true&states=true&hostname=h1"
+        while sum(e["spare"] and e["state"] == "up" for e in run.api(self.plan.hosts[0], "GET", path)["endpoints"]) < number:
+            threading.Event().wait(0.02)
+
     def container(self, name: str, host: str) -> dict:  # type: ignore[type-arg]
         """A container of the network."""
         return run.container(self.plan, name, host, self.network["id"])

@@ -12,3 +12,8 @@ from specs.ways import Ways
 
 class Specs(Networks, Endpoints, Hosts, Rulebooks, Ways, Captures):
     """All kinds of specs."""
+
+    def delete_network(self, network_id: str) -> int:
+        """Raises `NotFound`, and `Conflict` while it has endpoints, preallocated ones apart. Returns the revision."""
+        self._delete_spares(network_id)
+        return super().delete_network(network_id)

@@ -343,7 +343,9 @@ def export(current: Snapshot) -> str:
         "networks": [_out(NetworkItem, n) for n in sorted(current.networks.values(), key=lambda n: (n.name, n.id))],
         "endpoints": [
             _out(EndpointItem, e, network=names.get(e.network_id, e.network_id))
-            for e in sorted(current.endpoints.values(), key=lambda e: (e.network_id, e.name or "", e.id))
+            for e in sorted(
+                (e for e in current.endpoints.values() if not e.spare), key=lambda e: (e.network_id, e.name or "", e.id)
+            )
         ],
         "routers": [_out(RouterItem, router) for _, router in sorted(current.routers.items())],
         "services": [_out(ServiceItem, service) for _, service in sorted(current.services.items())],

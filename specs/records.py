@@ -186,6 +186,7 @@ class NetworkFields(DhcpFields):
     vlan_out_acl: AclNames = ()
     nat_acl: AclNames = ()
     ct_limit: CtLimit | None = None
+    preallocate: Annotated[int, Field(ge=0, le=256)] = 0
     labels_required: bool = False
     labels: Labels = {}
 
@@ -255,6 +256,7 @@ class Endpoint(EndpointFields, Record):
     netns: str | None = None
     active: bool = True
     labelled: bool = True
+    spare: bool = False
     created_at: str | None = None
 
     @field_validator("publish")

@@ -1,0 +1,104 @@
+"""Preallocated endpoints: of each network that says `preallocate: N` this host keeps N ready, with record, veth, OVS port and flows.
+
+An attach that asks for no address, MAC, port or id of its own takes one: its record gets the container's names in one transaction and
+its cable moves into the namespace. Neither OVSDB nor the switch is asked. Another takes its place in the background.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from agent.known import Known
+from agent.sand import EndpointCreate
+from specs.errors import WarrenError
+from specs.records import Endpoint
+
+log = logging.getLogger("warren.spares")
+
+RETRY_S = 5.0  # what could not be made (no address is left, the controller is away) is tried again
+OWN = ("ipv4_address", "ipv6_address", "mac_address", "ofport", "id")  # who asks for one of these gets a port of his own
+
+
+class Spares:
+    """The spare endpoints of one host. `make` makes one of a network, `drop` takes one away; both raise `WarrenError`."""
+
+    def __init__(self, known: Known, make: Callable[[str], None], drop: Callable[[Endpoint], None]) -> None:
+        self._known, self._make, self._drop = known, make, drop
+        self._lock = threading.Lock()
+        self._taken: set[str] = set()
+        self._changed, self._stop = threading.Event(), False
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._run, name="spares", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the thread after the endpoint that it is at."""
+        self._stop = True
+        self._changed.set()
+
+    def look(self) -> None:
+        """The specs have changed."""
+        self._changed.set()
+
+    def take(self, request: EndpointCreate) -> Endpoint | None:
+        """A spare endpoint for a request, nobody else's from now on; None where there is none ready, or none would do."""
+        network = self._known.snapshot.networks.get(request.network_id)
+        if network is None or not network.preallocate or any(getattr(request, name) is not None for name in OWN):
+            return None
+        with self._lock:
+            for endpoint in self._of(network.id):
+                state = self._known.states.get(endpoint.id)
+                if endpoint.id not in self._taken and state is not None and state.state == "up":
+                    self._taken.add(endpoint.id)
+                    return endpoint
+        return None
+
+    def settled(self, endpoint_id: str) -> None:
+        """What was taken is an endpoint now, or is spare again."""
+        with self._lock:
+            self._taken.discard(endpoint_id)
+        self._changed.set()
+
+    def _of(self, network_id: str) -> list[Endpoint]:
+        found = [e for e in list(self._known.mine.values()) if e.spare and e.network_id == network_id]
+        return sorted(found, key=lambda e: (e.created_at or "", e.id))
+
+    def _run(self) -> None:
+        short = False
+        while not self._stop:
+            self._changed.wait(timeout=RETRY_S if short else None)
+            self._changed.clear()
+            if self._known.read.is_set() and not self._stop:
+                short = not self._fill()
+
+    def _fill(self) -> bool:
+        """One step at a time, and what an attach waits for comes first; whether there are as many as there should be."""
+        full = True
+        wanted = {network.id: network.preallocate for network in list(self._known.snapshot.networks.values())}
+        for network_id in {*wanted, *(e.network_id for e in list(self._known.mine.values()) if e.spare)}:
+            there = [e for e in self._of(network_id) if e.id not in self._taken]
+            try:
+                for extra in there[wanted.get(network_id, 0) :]:
+                    if self._hold(extra.id):
+                        self._drop(extra)
+                        self.settled(extra.id)
+                if len(there) < wanted.get(network_id, 0) and not self._stop:
+                    began = time.monotonic()
+                    self._make(network_id)
+                    log.info("spare.made network=%s ms=%.1f", network_id, (time.monotonic() - began) * 1000)
+                    self._changed.set()  # perhaps another
+            except WarrenError as error:
+                full = False
+                log.info("spare.waits network=%s reason=%s", network_id, error)
+        return full
+
+    def _hold(self, endpoint_id: str) -> bool:
+        with self._lock:
+            if endpoint_id in self._taken:
+                return False
+            self._taken.add(endpoint_id)
+            return True

@@ -1,0 +1,99 @@
+"""Preallocated endpoints: ready before anybody asks, taken without a word to OVSDB or the switch, replaced, and gone when not wanted."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab import run
+from tests.e2e.conftest import World
+from tests.e2e.test_restart import eventually
+
+READY = 3
+
+
+def spares(world: World, host: str) -> dict[str, dict[str, Any]]:
+    """The ready endpoints of a host, by id."""
+    found = run.api(world.plan.hosts[0], "GET", f"/endpoints?spares=true&states=true&hostname={host}")["endpoints"]
+    return {e["id"]: e for e in found if e["spare"] and e["state"] == "up"}
+
+
+def veths(world: World, host: str) -> set[str]:
+    """The host's ends of all cables."""
+    shown = world.inside(host, "ip", "-o", "link", "show", "type", "veth").stdout
+    return {
+        word.rstrip(":").partition("@")[0] for line in shown.splitlines() for word in line.split()[1:2] if word.startswith("wv")
+    }
+
+
+@pytest.fixture(scope="module")
+def ready(world: World) -> Iterator[World]:
+    first = world.plan.hosts[0]
+    run.api(first, "POST", "/networks", name="ready", ip_range="10.9.0.0/24", preallocate=READY)
+    eventually(lambda: all(len(spares(world, host)) == READY for host in ("h1", "h2", "h3")))
+    yield world
+    for endpoint in run.api(first, "GET", "/endpoints?network_id=ready")["endpoints"]:
+        run.api(first, "DELETE", f"/endpoints/{endpoint['id']}?hostname={endpoint['hostname']}")
+    run.api(first, "DELETE", "/networks/ready")
+    eventually(lambda: not any(spares(world, host) for host in ("h1", "h2", "h3")))
+
+
+def test_an_attach_takes_a_ready_one_and_another_takes_its_place(ready: World) -> None:
+    own = {"0x5702", "0x5703", "0x5704", "0x5705"}  # classify, spoof, arp, forward
+    before, flows = spares(ready, "h1"), {cookie for cookie in ready.cookies("h1") if cookie[:6] in own}
+    taken = [run.container(ready.plan, f"quick{i}", "h1", "ready") for i in range(2)]
+    assert taken[0]["id"] in before  # the other may be one that took its place meanwhile
+    assert taken[0]["target_veth_ip"] == before[taken[0]["id"]]["target_veth_ip"]
+    assert flows <= ready.cookies("h1").keys(), "no flow of theirs was touched"
+    far = run.container(ready.plan, "slow", "h2", "ready", ipv4_address="10.9.0.200")
+    assert ready.reaches("quick0", str(taken[1]["target_veth_ip"]).split("/")[0])
+    assert ready.reaches("quick0", "10.9.0.200"), far
+    assert ready.reaches("slow", str(taken[1]["target_veth_ip"]).split("/")[0])
+    eventually(lambda: len(spares(ready, "h1")) == READY)
+    listed = run.api(ready.plan.hosts[0], "GET", "/endpoints?network_id=ready")["endpoints"]
+    assert {e["name"] for e in listed} == {"quick0", "quick1", "slow"}, "the ready ones are not shown"
+
+
+def test_who_wants_an_address_of_his_own_or_fails_leaves_the_ready_ones_alone(ready: World) -> None:
+    before = spares(ready, "h1").keys()
+    own = run.container(ready.plan, "own", "h1", "ready", mac_address="02:00:00:00:09:01")
+    assert own["id"] not in before
+    with pytest.raises(run.LabError, match="belongs to|is taken"):
+        netns = "/run/netns/" + run.netns_of(ready.plan, "own")
+        body = {"ns_handle_path": netns, "set_addr": True, "move_veth": True}
+        network = own["network_id"]
+        run.api(ready.plan.hosts[0], "POST", "/endpoints", network_id=network, name="quick0", activate=True, activate_params=body)
+    eventually(lambda: spares(ready, "h1").keys() == before)
+
+
+def test_labels_and_acls_count_when_it_is_taken(ready: World) -> None:
+    run.api(
+        ready.plan.hosts[0], "POST", "/apply", timeout_s=40, document='{"acls": {"mute": [{"actions": {"allow": 0}}]}}', wait_s=20
+    )
+    before = spares(ready, "h1").keys()
+    made = run.container(ready.plan, "muted", "h1", "ready", acls=["mute"], labels={"role": "silent"})
+    assert made["id"] in before
+    assert (made["labels"], made["acls"]) == ({"role": "silent"}, ["mute"])
+    assert not ready.reaches("muted", "10.9.0.200")
+    run.api(ready.plan.hosts[0], "DELETE", "/endpoints/ready/muted?hostname=h1")
+
+
+def test_a_new_agent_keeps_them_and_their_number_follows_the_spec(ready: World) -> None:
+    eventually(lambda: len(spares(ready, "h1")) == READY)
+    before = spares(ready, "h1").keys()
+    run.stop(ready.plan, "h1", "agent", signal.SIGKILL)
+    run.start(ready.plan, "h1", "agent")
+    run.wait_until_up(ready.plan)
+    assert spares(ready, "h1").keys() == before
+    run.container(ready.plan, "after", "h1", "ready")
+    assert ready.reaches("after", "10.9.0.200")
+    cables = len(veths(ready, "h1"))
+    for number in (5, 1):
+        document = f'{{"networks": [{{"name": "ready", "preallocate": {number}}}]}}'
+        run.api(ready.plan.hosts[0], "POST", "/apply", timeout_s=40, document=document, wait_s=20)
+        eventually(lambda: all(len(spares(ready, host)) == number for host in ("h1", "h2")))  # noqa: B023
+    eventually(lambda: len(veths(ready, "h1")) == cables - READY + 1)
+    assert ready.reaches("after", "10.9.0.200")
