@@ -110,6 +110,10 @@ class Driver:
             with contextlib.suppress(NotFound):
                 revision = self._agent.specs.delete_network(found["network"])
                 self._agent.known.wrote(keys.network(found["network"]), None, revision)
+        for pool_id in [
+            i for i, pool in self.ledger.pools().items() if found["made"] and pool.get("network") == found["network"]
+        ]:
+            self.ledger.forget(pool_id)  # Docker has given it back, unless nobody was there to be told
         self.ledger.forget(docker_id)
         return {}
 

@@ -7,6 +7,7 @@ the interface and sets what it knows, so the right one is set after that: before
 from __future__ import annotations
 
 import logging
+import re
 import time
 
 from agent import plug
@@ -15,16 +16,15 @@ from specs.errors import WarrenError
 log = logging.getLogger("warren.docker")
 
 PAUSE_S, LIMIT_S = 0.002, 15.0
-OF_THE_HOST = (
-    "/proc/1/root"  # an agent in a container does not see the host's mounts, but with the host's pids it sees its first process
-)
+# an agent in a container does not see the host's mounts; with the host's pids it sees its first process
+OF_THE_HOST = "/proc/1/root"
 
 
 def follow(sandbox: str, veth: str, known: str, wanted: str) -> None:
     """Wait until the interface is up in the namespace `sandbox` (a path) with the MAC that Docker knows, and change it."""
     deadline, reason = time.monotonic() + LIMIT_S, "Docker has not plugged it in"
     while plug.exists(veth):
-        for path in (sandbox, OF_THE_HOST + sandbox):
+        for path in (sandbox, OF_THE_HOST + re.sub("^/var/run/", "/run/", sandbox)):  # a link there would lead back here
             try:
                 if plug.change_mac(veth, path, known, wanted):
                     return

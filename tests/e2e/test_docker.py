@@ -111,10 +111,11 @@ class Deaf(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_container_that_goes_while_the_agent_is_away_is_found(world: World, engines: list[Engine], tmp_path: Path) -> None:
-    """The engine told somebody else that it had gone (nobody at all would make it wait for a minute)."""
+def test_what_goes_while_the_agent_is_away_is_found(world: World, engines: list[Engine], tmp_path: Path) -> None:
+    """A container and a network. The engine told somebody else (nobody at all would make it wait for a minute)."""
     engine = engines[0]
     before = set(docked(world))
+    engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--subnet", "10.41.0.0/24", "brief")
     engine.run("brief", "net")
     run.stop(world.plan, "h1", "agent", signal.SIGKILL)
     agents = engine.link.readlink()
@@ -123,12 +124,14 @@ def test_a_container_that_goes_while_the_agent_is_away_is_found(world: World, en
         engine.link.unlink()
         engine.link.symlink_to(tmp_path / "deaf.sock")
         engine.docker("rm", "-f", "brief")
+        engine.docker("network", "rm", "brief")
         engine.link.unlink()
         engine.link.symlink_to(agents)
         deaf.shutdown()
     run.start(world.plan, "h1", "agent")
     assert len(set(docked(world)) - before) == 1
     eventually(lambda: set(docked(world)) == before, 30)
+    settled(world, engines, 15)
     assert engine.reaches("one", engines[1].address("other", "net"))
 
 

@@ -181,6 +181,7 @@ def test_ipv6_of_a_network_that_docker_describes(world: World, engines: list[Eng
         engine.run("two", name)
         for target in (one, "fd39::1"):
             assert engine.reaches("two", target)
+        assert "default via fd39::1 dev eth0" in engine.docker("exec", "two", "ip", "-6", "route")
         engine.clean()
 
 
