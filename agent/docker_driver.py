@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent import plug
-from agent.docker_engine import Container, Engine
+from agent.docker_engine import Engine
 from agent.docker_ipam import Ipam, range_of, subnet_of
+from agent.docker_labels import as_record, described, prefixed
 from agent.docker_ledger import LABEL, Ledger
 from agent.docker_mac import follow
 from agent.docker_options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, Wanted, named_network, published, read
@@ -137,9 +138,9 @@ class Driver:
             labels = {}
         elif v6 and v6 != str(held.ipv6_address):
             raise Conflict(f"{v4} and {v6} were asked for by two starts at once: start it again")
-        changed = {**({"labels": labels} if labels else {}), **({"mac_address": mac} if mac else {}), **_as_record(said)}
+        changed = {**({"labels": labels} if labels else {}), **({"mac_address": mac} if mac else {}), **as_record(said)}
         if prefix is not None:
-            changed["mac_address"] = _prefixed(prefix, changed.get("mac_address", held.mac_address))
+            changed["mac_address"] = prefixed(prefix, changed.get("mac_address", held.mac_address))
         if changed:
             held = self.ledger.update(held.model_copy(update=changed))
         answer = {} if mac else {"MacAddress": held.mac_address}
@@ -276,39 +277,5 @@ class Driver:
                 self._agent.known.wrote(keys.mirror(name), None, self._agent.specs.delete_mirror(name))
 
 
-def described(endpoint: Endpoint, network: Network, container: Container, host: str) -> Endpoint:
-    """An endpoint with its container's name and labels. What `docker run` said for this network alone is not overruled."""
-    named = {k: v for k, v in container.labels.items() if k in _ENDPOINT_NAMES}
-    said = read(ENDPOINT_OPTIONS, named, (container.network, network.name, network.id))
-    labels = {k: v for k, v in container.labels.items() if k not in _MIRROR_NAMES}
-    if said.pop("mirror", False):
-        labels[MIRRORED] = host
-    prefix = said.pop("mac_prefix", None)
-    if endpoint.acls is not None:
-        said.pop("acls", None)
-    if endpoint.name is None:
-        said.setdefault("name", container.name)
-    else:
-        said.pop("name", None)
-    fields = {**_as_record(said), "labels": {**labels, **endpoint.labels}, "labelled": True}
-    if prefix is not None:
-        fields["mac_address"] = _prefixed(prefix, endpoint.mac_address)
-    return endpoint.model_copy(update=fields)
-
-
-_ENDPOINT_NAMES = {name for option in ENDPOINT_OPTIONS for name in option.names}
-_MIRROR_NAMES = {name for option in ENDPOINT_OPTIONS for name in option.names if option.field == "mirror"}
-
-
 def _session(host: str, network_id: str) -> str:
     return f"docker-{host[:20]}-{network_id}"[:63]
-
-
-def _prefixed(prefix: str, mac: str) -> str:
-    return prefix + mac[len(prefix) :]
-
-
-def _as_record(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields as the record has them."""
-    probe = Endpoint(id="x", network_id="x", host="x", mac_address="02:00:00:00:00:01", ofport=1, **fields)
-    return {name: getattr(probe, name) for name in fields}

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agent.docker_driver import described
 from agent.docker_engine import Container
+from agent.docker_labels import described
 from agent.docker_ledger import LABEL
 from agent.docker_options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, OWN_CHOICE, named_network, published, read
 from agent.docker_server import answer_to
