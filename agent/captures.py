@@ -36,7 +36,7 @@ SILENCE_S = 10.0
 LEASE_S = 10
 READY_S = 10.0
 PORT_GONE_S = 5.0
-LOOK_S = 1.0
+LOOK_S = 0.5
 AT_ONCE = 262_144  # bytes of frames in one piece of the answer
 MAGIC, VERSION, ETHERNET = 0xA1B2C3D4, (2, 4), 1  # microseconds; LINKTYPE_ETHERNET
 MEDIA_TYPE = "application/vnd.tcpdump.pcap"
@@ -202,9 +202,16 @@ class Captures:
                 if gone or time.monotonic() - each.heard_at > SILENCE_S:
                     self.end(each)
 
-    def stop(self) -> None:
-        """End all: the agent ends."""
+    def finish(self) -> None:
+        """Let the answers come to their end: the agent ends. Does not wait."""
         self._stop.set()
+        with self._lock:
+            for each in self._running.values():
+                each.over.set()
+
+    def stop(self) -> None:
+        """End all that is left."""
+        self.finish()
         with self._lock:
             running = list(self._running.values())
         for each in running:

@@ -104,6 +104,8 @@ async def serve(agent: Agent, listeners: list[tuple[socket.socket, Tls | None]])
 
     def end() -> None:
         log.info("agent.ending host=%s", agent.host.name)
+        if agent.captures is not None:
+            agent.captures.finish()
         agent.known.stop()  # wakes the attaches that wait: they undo what they have done and answer
         for server in servers:
             server.should_exit = True

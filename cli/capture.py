@@ -139,7 +139,7 @@ def _output(write: str | None) -> Iterator[IO[bytes] | None]:
 
 
 def _carry(stream: Stream, dump: subprocess.Popen[bytes], over: threading.Event) -> None:
-    """The packets to tcpdump, until either end is gone."""
+    """The packets to tcpdump, until either end is gone. Raises `Failure` when it is not this one."""
     assert dump.stdin is not None
     for piece in stream:
         try:
@@ -148,7 +148,7 @@ def _carry(stream: Stream, dump: subprocess.Popen[bytes], over: threading.Event)
         except BrokenPipeError:
             return
     if dump.poll() is None and not over.is_set():
-        print("the capture is over: the endpoint is gone, or the agent", file=sys.stderr)
+        raise Failure("the capture is over: the endpoint is gone, or the agent ends")
 
 
 def _end_with(dump: subprocess.Popen[bytes], stream: Stream) -> None:

@@ -162,6 +162,20 @@ def test_it_ends_with_its_agent(desk: Desk) -> None:
     eventually(lambda: not desk.left() and desk.vnis() == before, 30)
 
 
+@pytest.mark.parametrize("what", ["endpoint", "agent"])
+def test_the_client_is_told_when_there_is_no_more(desk: Desk, what: str) -> None:
+    """The endpoint is deleted, or the agent is stopped in good order."""
+    made = run.container(desk.world.plan, f"gone-{what}", "h1", "desk")
+    with desk.capture("h2", made["id"]) as command:
+        if what == "agent":
+            run.restart(desk.world.plan, "h2", "agent")
+        run.api(desk.world.plan.hosts[0], "DELETE", f"/endpoints/{made['id']}")
+        _, err = command.communicate(timeout=20)
+        assert err.splitlines()[-1] == "warren: the capture is over: the endpoint is gone, or the agent ends"
+        assert command.returncode == 2
+    eventually(lambda: not desk.left(), 20)
+
+
 def test_it_is_no_part_of_the_document(desk: Desk) -> None:
     """Nor can a mirror session take the name of one."""
     command = desk.start("h1", "c2")
