@@ -16,7 +16,7 @@ from specs.gateway import GATEWAY_MAC, Gateway, gateway_of
 from specs.mirrors import RELATED_BIT, Marks, Mirror, Session, sessions
 from specs.policy import Keys, PolicyKey, PolicyView, enters, keys_of, network_of, receives, resolve
 from specs.records import Acl, Endpoint, Host, Meter, Network
-from specs.riding import ofports, rides, seats
+from specs.riding import ofports, seats
 from specs.routers import Route
 from specs.services import ServiceView, service_view
 from specs.services import meant as meant_by_service
@@ -387,5 +387,5 @@ def endpoint_view(
         else (),
         (endpoint.vlan or 0) if ofport is not None else 0,
         endpoint.port is not None,
-        network.dhcp and ofport is not None and not rides(endpoint),
+        network.dhcp and ofport is not None and endpoint.port is None,
     )

@@ -32,4 +32,4 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow | Meter]:
         yield meter
     for fields in asked:
         shown = (UseMeter(meter.meter_id), ToController(WHOLE))
-        yield Flow(Table.DHCP, ASKED, match(in_port=e.ofport, **fields), shown, Ref("endpoint", e.id))
+        yield Flow(Table.DHCP, ASKED, match(reg0=e.vni, in_port=e.ofport, eth_src=e.mac, **fields), shown, Ref("endpoint", e.id))

@@ -22,6 +22,7 @@ from specs.records import link_local
 from tests.e2e.conftest import World
 from tests.e2e.test_metrics import of, scraped
 from tests.e2e.test_restart import eventually
+from tests.unit.test_dhcp import question
 
 GATEWAY6 = str(link_local(GATEWAY_MAC))
 MTU = 1300
@@ -77,7 +78,7 @@ class Leases:
 
     def udhcpc(self, name: str, *more: str) -> subprocess.Popen[str]:
         """busybox's client, in the foreground."""
-        script = ("-s", str(self.directory / "udhcpc"), "-O", "mtu", "-O", "staticroutes", "-t", "20", "-T", "1", "-A", "1")
+        script = ("-s", str(self.directory / "udhcpc"), "-O", "mtu", "-O", "staticroutes", "-t", "20", "-T", "5", "-A", "1")
         return self._start(name, "busybox", "udhcpc", "-f", "-R", "-i", "eth0", *script, *more)
 
     def dhclient(self, name: str, version: str, *more: str) -> subprocess.Popen[str]:
@@ -181,20 +182,16 @@ def test_udhcpc_gets_a_lease_keeps_it_through_kills_and_releases(world: World, l
     ping = world.background("l1", "ping", "-q", "-i", "0.05", "-w", "8", leases.v4["l2"])
     for process in ("controller", "agent"):
         run.stop(world.plan, "h1", process, signal.SIGKILL)
-    one.send_signal(signal.SIGUSR1)  # it begins to renew while nobody is there
+    one.send_signal(signal.SIGUSR1)  # it begins to renew while nobody is there, and asks four times, five seconds apart
     for process in ("controller", "agent"):
         run.start(world.plan, "h1", process)
+    eventually(lambda: "renew" in leases.events("l1"))
     run.wait_until_up(world.plan)
     eventually(lambda: of(scraped(world, 9302), "dp_status") == 1)
-    assert world.reaches("l1", "10.20.0.1")  # the gateway is known, so that the renewal goes to it alone
-
-    def renewed() -> bool:
-        one.send_signal(signal.SIGUSR1)
-        return "renew" in leases.events("l1")
-
-    eventually(renewed)
-    assert leases.events("l1")[:2] == ["deconfig", "bound"]
-    assert set(leases.events("l1")[2:]) == {"renew"}  # never without its address
+    assert world.reaches("l1", "10.20.0.1")  # the gateway is known, so that the next renewal goes to it alone
+    one.send_signal(signal.SIGUSR1)
+    eventually(lambda: leases.events("l1").count("renew") == 2)
+    assert leases.events("l1") == ["deconfig", "bound", "renew", "renew"]  # never without its address
     assert ", 0% packet loss" in ping.communicate(timeout=30)[0]
     assert leases.told("l1", "renew") == {**told, "event": "renew"}
     for process in (one, two):
@@ -294,6 +291,36 @@ def test_a_server_in_a_container_is_not_heard(world: World, leases: Leases, rogu
     assert ears.stdout.readline() == "ready\n"
     world.inside(rogue, sys.executable, "-c", SEND, *((f[:6] + frames.raw(mac) + f[12:]).hex() for f in said.values()))
     assert ears.communicate(timeout=30)[0].split() == ["four-1000-1001.", "six-1000-1001."]
+
+
+# sends a frame and tells the tag and the offered address of the answer (the kernel takes a tag off and says so beside the packet)
+ASK_TAGGED = """
+import socket, struct, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(("eth0", 0)); s.settimeout(10)
+s.setsockopt(263, 8, 1); s.send(bytes.fromhex(sys.argv[1]))
+while True:
+    data, extra, _, where = s.recvmsg(2000, 100)
+    tag = struct.unpack_from("HH", extra[0][2], 16)[0] & 0xFFF if extra else 0
+    if data[12:14] == b"\\x81\\x00": tag, data = int.from_bytes(data[14:16], "big") & 0xFFF, data[:12] + data[16:]
+    if where[2] != socket.PACKET_OUTGOING and data[12:14] == b"\\x08\\x00" and data[34:38] == bytes((0, 67, 0, 68)): break
+print(tag, socket.inet_ntoa(data[58:62]))
+"""
+
+
+def test_who_shares_a_port_is_told_under_its_tag(world: World, leases: Leases) -> None:
+    parent = run.api(world.plan.hosts[0], "GET", "/endpoints/l1")["endpoint"]
+    network = run.api(world.plan.hosts[0], "GET", "/networks/alone")["network"]["id"]
+    made = run.api(world.plan.hosts[0], "POST", "/endpoints", network_id=network, name="rider", parent=parent["id"], vlan=30)[
+        "endpoint"
+    ]
+    try:
+        mac = made["target_veth_mac"]
+        asked = question(v4.DISCOVER, mac=mac)
+        tagged = asked[:6] + frames.raw(mac) + b"\x81\0\0\x1e" + asked[12:]
+        told = world.inside("l1", sys.executable, "-c", ASK_TAGGED, tagged.hex())
+        assert told.stdout.split() == ["30", made["target_veth_ip"].split("/")[0]], told
+    finally:
+        run.api(world.plan.hosts[0], "DELETE", f"/endpoints/{made['id']}")
 
 
 # frames in hex, one per line, as fast as they go for some seconds

@@ -503,7 +503,7 @@ def test_the_controller_answers_from_the_specs_of_the_moment() -> None:
     put(key, json.loads(text), 2)
     name, endpoint = worlds.endpoint("web", "amber", "h1", 2, 1)
     put(name, json.loads(endpoint), 3)
-    index.port("web", 9)
+    index.cables({"web": 9})
     index.flush()
     desk.answer("web", question(v4.DISCOVER))
     assert out.pop()[0] == 9
@@ -515,6 +515,14 @@ def test_the_controller_answers_from_the_specs_of_the_moment() -> None:
     assert count("warren_dhcp_asked_total", what="discover") == count("warren_dhcp_told_total", what="offer") == 2
     assert list(desk.advertise()) == [None]
     assert advertised(out.pop()[1])[1].rou_l == 0
+    blue, data = worlds.network("blue", 8, v6=False, dhcp=True)
+    put(blue, json.loads(data), 4)
+    rider, data = worlds.inside("vm", "blue", "h1", 3, 2, "web", 5, v6=False)
+    put(rider, json.loads(data), 5)
+    desk.answer("vm", question(v4.DISCOVER, mac="02:57:0a:00:00:03"))
+    port, frame = out.pop()
+    assert (port, frame[12:16]) == (9, b"\x81\0\0\5")  # under its tag on the port of the other
+    assert packet.Packet(frame[:12] + frame[16:]).get_protocol(ipv4.ipv4).dst == "10.0.0.3"
     put(key, json.loads(text) | {"dhcp": False}, 2)
     desk.answer("web", question(v4.DISCOVER))
     assert list(desk.advertise()) == []
