@@ -19,9 +19,12 @@ from agent.docker_labels import as_record, described, prefixed
 from agent.docker_ledger import LABEL, Ledger
 from agent.docker_mac import follow
 from agent.docker_options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, Wanted, named_network, published, read
+from agent.sand import EndpointCreate
 from agent.service import Agent
+from agent.spares import ONLY_HOST
 from specs import keys, pools
-from specs.errors import Conflict, Exhausted, Invalid, NotFound
+from specs.endpoints import DEFAULT_VLAN
+from specs.errors import Conflict, Exhausted, Invalid, NotFound, WarrenError
 from specs.pool import Pool
 from specs.published import Publish
 from specs.records import Endpoint, Network
@@ -29,6 +32,7 @@ from specs.records import Endpoint, Network
 log = logging.getLogger("warren.docker")
 
 CHOICES = 20
+ADDED = "docker.added"  # label of an interface that a Docker network has brought along; its value is Docker's id
 Body = Mapping[str, Any]
 
 
@@ -79,6 +83,8 @@ class Driver:
         options = body.get("Options") or {}
         generic, internal = options.get("com.docker.network.generic") or {}, bool(options.get("com.docker.network.internal"))
         fields = read(NETWORK_OPTIONS, generic)
+        added = fields.pop("add_ports", [])
+        _check_vlans(added, fields.get("vlan"))
         (pool, gateway), (pool6, gateway6) = subnet_of(body.get("IPv4Data")), subnet_of(body.get("IPv6Data"), v6=True)
         named = named_network(generic)
         if named is not None:
@@ -88,13 +94,23 @@ class Driver:
                     raise Invalid(
                         "--subnet", given, f"{there}, as network {network.name} has it (--ipam-driver and --ipam-opt too)"
                     )
+            self._add_ports(docker_id, network, added)
             self.ledger.keep_network(docker_id, network, False, internal, [])
             return {}
-        draft = {"name": f"docker-{docker_id[:12]}", "labels": {"docker.network": docker_id}, **fields}
+        draft = {
+            "name": f"docker-{docker_id[:12]}",
+            "labels": {"docker.network": docker_id, ONLY_HOST: self._agent.host.name},
+            **fields,
+        }
         draft |= {"ip_range": pool, "gateway": gateway} if pool else {}
         draft |= {"ipv6_range": pool6, "ipv6_gateway": gateway6} if pool6 else {}
         network, revision = self._agent.specs.create_network(draft)
         self._agent.known.wrote(keys.network(network.id), network.encode(), revision)
+        try:
+            self._add_ports(docker_id, network, added)
+        except WarrenError:
+            self._agent.known.wrote(keys.network(network.id), None, self._agent.specs.delete_network(network.id))
+            raise
         self.ledger.keep_network(docker_id, network, True, internal, [given for given in (pool, pool6) if given])
         return {}
 
@@ -105,6 +121,7 @@ class Driver:
         if found is None:
             return {}
         self._mirror_no_more(found["network"])
+        self._remove_ports(docker_id)
         if found["made"]:
             for held in [e for e in self.ledger.endpoints() if e.network_id == found["network"]]:
                 self._agent.endpoints.detach(held)
@@ -130,7 +147,7 @@ class Driver:
         if said.pop("mirror", False):
             labels[MIRRORED] = self._agent.host.name
         v4, v6 = (str(given.get(name) or "").partition("/")[0] for name in ("Address", "AddressIPv6"))
-        held = self.ledger.held(network.id, v4 or v6) if v4 or v6 else None
+        held = (self.ledger.held(network.id, v4 or v6) or self.ledger.take_ready(network, v4 or v6)) if v4 or v6 else None
         if held is None:
             draft = {"network_id": network.id, "labels": labels, "mac_address": mac, **said}
             draft |= {"ipv4_address": v4} if v4 else {}
@@ -141,6 +158,8 @@ class Driver:
         changed = {**({"labels": labels} if labels else {}), **({"mac_address": mac} if mac else {}), **as_record(said)}
         if prefix is not None:
             changed["mac_address"] = prefixed(prefix, changed.get("mac_address", held.mac_address))
+        if held.active and changed.get("mac_address", held.mac_address) != held.mac_address:
+            held = self._anew(held)
         if changed:
             held = self.ledger.update(held.model_copy(update=changed))
         answer = {} if mac else {"MacAddress": held.mac_address}
@@ -156,6 +175,9 @@ class Driver:
         wanted = endpoint.model_copy(update={"active": True, "interface": peer, "labelled": False})
         if container is not None:
             wanted = described(wanted, network, container, self._agent.host.name)
+        if endpoint.active and wanted.mac_address != endpoint.mac_address:
+            self._anew(endpoint)
+            return self.join(body)
         if MIRRORED in wanted.labels:
             self._mirror(network)
         if self.ledger.is_internal(str(body["NetworkID"])) and (ways := self._ways(body, network)):
@@ -261,6 +283,27 @@ class Driver:
             found.append(Publish(host_port=host_port, **way))
         return found
 
+    def _anew(self, ready: Endpoint) -> Endpoint:
+        """An endpoint that was preallocated, with its addresses and labels but a cable to come: its MAC may still change."""
+        self._agent.endpoints.detach(ready)
+        addresses = {name: str(a) for name in ("ipv4_address", "ipv6_address") if (a := getattr(ready, name)) is not None}
+        return self.ledger.create({"network_id": ready.network_id, "labels": ready.labels, **addresses})[0]
+
+    def _add_ports(self, docker_id: str, network: Network, drafts: list[dict[str, Any]]) -> None:
+        """Interfaces of this host, on the network while Docker has it. All of them, or none and an error."""
+        try:
+            for draft in drafts:
+                draft = {name: value for name, value in draft.items() if name != "native"}
+                body = {**draft, "network_id": network.id, "labels": {ADDED: docker_id}}
+                self._agent.endpoints.attach(EndpointCreate.model_validate(body))
+        except WarrenError:
+            self._remove_ports(docker_id)
+            raise
+
+    def _remove_ports(self, docker_id: str) -> None:
+        for endpoint in [e for e in list(self._agent.known.mine.values()) if e.labels.get(ADDED) == docker_id]:
+            self._agent.endpoints.detach(endpoint)
+
     def _mirror(self, network: Network) -> None:
         """The session of this host's mirrored containers of a network."""
         interface, host = self._agent.config.docker_mirror, self._agent.host.name
@@ -275,6 +318,14 @@ class Driver:
         if name in self._agent.known.snapshot.mirrors:
             with contextlib.suppress(NotFound):
                 self._agent.known.wrote(keys.mirror(name), None, self._agent.specs.delete_mirror(name))
+
+
+def _check_vlans(drafts: list[dict[str, Any]], vlan: int | None) -> None:
+    own = vlan or DEFAULT_VLAN
+    for draft in drafts:
+        if draft.get("native", own) != own:
+            expected = f"{own}, the network's own, or nothing; another VLAN is another network's (warren port add)"
+            raise Invalid(f"add_ports: {draft['port']}", draft["native"], expected)
 
 
 def _session(host: str, network_id: str) -> str:

@@ -83,8 +83,10 @@ class Ipam:
         return {}
 
     def _fourth(self, network: Network, wanted: str) -> Endpoint:
-        draft = {"network_id": network.id, "labels": {LABEL: ""}}
-        held, _ = self._ledger.create(draft | ({"ipv4_address": wanted} if wanted else {}))
+        held = None if wanted else self._ledger.take_ready(network)
+        if held is None:
+            draft = {"network_id": network.id, "labels": {LABEL: ""}}
+            held, _ = self._ledger.create(draft | ({"ipv4_address": wanted} if wanted else {}))
         self._half[network.id] = held.id
         return held
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
+from agent.sand import EndpointCreate
 from agent.service import Agent
 from specs import keys
 from specs.errors import NotFound
-from specs.records import Endpoint, Network
+from specs.records import Endpoint, Network, now
 from specs.store import Delete, Get, Operation, Put
 
 LABEL = "docker.endpoint"  # of an endpoint: Docker's id of it, "" while it only holds an address
@@ -96,6 +97,17 @@ class Ledger:
         """The endpoint that holds an address (of either family) for Docker."""
         there = (e for e in self.endpoints() if e.labels[LABEL] == "" and e.network_id == network_id)
         return next((e for e in there if address in (str(e.ipv4_address), str(e.ipv6_address))), None)
+
+    def take_ready(self, network: Network, address: str = "") -> Endpoint | None:
+        """A preallocated endpoint that is plugged in already, if there is one (with that address), to hold its address for Docker."""
+        spares = self._agent.endpoints.spares
+        spare = spares.take(EndpointCreate(network_id=network.id), address)
+        if spare is None:
+            return None
+        try:
+            return self.update(spare.model_copy(update={"spare": False, "labels": {LABEL: ""}, "created_at": now()}))
+        finally:
+            spares.settled(spare.id)
 
     def create(self, draft: dict[str, Any]) -> tuple[Endpoint, Network]:
         """A new inactive endpoint of this host."""

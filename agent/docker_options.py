@@ -76,9 +76,18 @@ def _false(name: str, value: str) -> None:
         raise Invalid(name, value, "false: Warren does not have it (yet)")
 
 
-def _zero(name: str, value: str) -> None:
-    if value not in ("", "0"):
-        raise Invalid(name, value, "0: Warren does not have it (yet)")
+def _added(name: str, value: str) -> list[dict[str, Any]]:
+    """PORT[/OFPORT[/ACL[/VLAN]]],... as dovesnap writes them: drafts of endpoints behind interfaces; `native` is the VLAN."""
+    found = []
+    for text in value.split(",") if value else ():
+        port, ofport, acl, native, *more = (*text.strip().split("/"), "", "", "")
+        if not port or any(more):
+            raise Invalid(name, text, "PORT[/OFPORT[/ACL[/VLAN]]], such as eno1/8/wall")
+        draft: dict[str, Any] = {"port": port}
+        draft |= {"ofport": _number(name, ofport)} if ofport else {}
+        draft |= {"acls": [acl]} if acl else {}
+        found.append(draft | ({"native": _number(name, native)} if native else {}))
+    return found
 
 
 def _empty(name: str, value: str) -> None:
@@ -112,9 +121,16 @@ NETWORK_OPTIONS = (
     Option(("ovs.bridge.ovs_local_mac",), "", _nothing, "taken and not needed"),
     Option(("ovs.bridge.mirror_tunnel_vid",), "", _nothing, "taken; a mirror session says its own `vlan`"),
     Option(("ovs.bridge.lbport",), "", _nothing, "taken and not needed"),
-    Option(("ovs.bridge.preallocate_ports",), "", _zero, "not there: more than 0 is refused"),
-    Option(("ovs.bridge.dhcp",), "", _false, "not there: true is refused"),
-    Option(("ovs.bridge.add_ports",), "", _empty, "not there: refused"),
+    Option(
+        ("warren.preallocate", "ovs.bridge.preallocate_ports"), "preallocate", _number, "endpoints that each host keeps ready"
+    ),
+    Option(
+        ("warren.add_ports", "ovs.bridge.add_ports"),
+        "add_ports",
+        _added,
+        "`PORT[/OFPORT[/ACL[/VLAN]]],...`: interfaces of this host that are on the network, untagged, as long as Docker has it; a VLAN that is not the network's is refused",
+    ),
+    Option(("ovs.bridge.dhcp",), "", _false, "true is refused: dovesnap's clients of an outside server are not there"),
     Option(("ovs.bridge.add_copro_ports",), "", _empty, "not there: refused"),
 )
 ENDPOINT_OPTIONS = (

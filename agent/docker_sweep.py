@@ -99,7 +99,7 @@ def lost(endpoints: Iterable[Endpoint], there: set[str], now: datetime) -> list[
     for endpoint in endpoints:
         docker_id = endpoint.labels[LABEL]
         made = datetime.fromisoformat(endpoint.created_at) if endpoint.created_at else now
-        waits = not endpoint.active and (now - made).total_seconds() < UNUSED_S
+        waits = (not endpoint.active or docker_id == "") and (now - made).total_seconds() < UNUSED_S
         if docker_id not in there and not waits:
             found.append(endpoint)
     return found

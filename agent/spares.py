@@ -19,6 +19,7 @@ from specs.records import Endpoint
 log = logging.getLogger("warren.spares")
 
 RETRY_S = 5.0  # what could not be made (no address is left, the controller is away) is tried again
+ONLY_HOST = "docker.host"  # label of a network that an engine has made for itself: no other host will use it
 OWN = ("ipv4_address", "ipv6_address", "mac_address", "ofport", "id")  # who asks for one of these gets a port of his own
 
 
@@ -44,15 +45,21 @@ class Spares:
         """The specs have changed."""
         self._changed.set()
 
-    def take(self, request: EndpointCreate) -> Endpoint | None:
-        """A spare endpoint for a request, nobody else's from now on; None where there is none ready, or none would do."""
+    def take(self, request: EndpointCreate, address: str = "") -> Endpoint | None:
+        """A spare endpoint for a request, nobody else's from now on; None where there is none ready, or none would do. With an
+        `address` that somebody else has given out, the one that has it, ready or not."""
         network = self._known.snapshot.networks.get(request.network_id)
         if network is None or not network.preallocate or any(getattr(request, name) is not None for name in OWN):
             return None
         with self._lock:
             for endpoint in self._of(network.id):
                 state = self._known.states.get(endpoint.id)
-                if endpoint.id not in self._taken and state is not None and state.state == "up":
+                fits = (
+                    address in (str(endpoint.ipv4_address), str(endpoint.ipv6_address))
+                    if address
+                    else state and state.state == "up"
+                )
+                if endpoint.id not in self._taken and fits:
                     self._taken.add(endpoint.id)
                     return endpoint
         return None
@@ -78,7 +85,8 @@ class Spares:
     def _fill(self) -> bool:
         """One step at a time, and what an attach waits for comes first; whether there are as many as there should be."""
         full = True
-        wanted = {network.id: network.preallocate for network in list(self._known.snapshot.networks.values())}
+        networks = list(self._known.snapshot.networks.values())
+        wanted = {n.id: n.preallocate for n in networks if n.labels.get(ONLY_HOST, self._known.host) == self._known.host}
         for network_id in {*wanted, *(e.network_id for e in list(self._known.mine.values()) if e.spare)}:
             there = [e for e in self._of(network_id) if e.id not in self._taken]
             try:

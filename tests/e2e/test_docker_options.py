@@ -234,3 +234,47 @@ def test_labels_that_come_late(world: World, engines: list[Engine], required: bo
     eventually(lambda: shown(world, late["id"])["labels"].get("role") == "web", 20)
     assert shown(world, late["id"])["name"] == "late"
     eventually(lambda: engine.reaches("late", target), 10)
+
+
+def test_dovesnaps_ports_and_ports_kept_ready(world: World, engines: list[Engine]) -> None:
+    """An interface of the host that comes along with the network, and containers that find their port ready."""
+    engine, first = engines[0], world.plan.hosts[0]
+    machine, host = f"{world.plan.name}-c-lan", world.plan.hosts[0].netns
+    run.sh("ip", "netns", "add", machine)
+    run.sh("ip", "-n", host, "link", "add", "eno7", "type", "veth", "peer", "name", "eth0", "netns", machine)
+    try:
+        for place, name in ((machine, "eth0"), (host, "eno7")):
+            run.sh("ip", "netns", "exec", place, "ethtool", "-K", name, "tx", "off")
+        run.sh("ip", "-n", machine, "addr", "add", "10.77.0.200/24", "dev", "eth0")
+        run.sh("ip", "-n", machine, "link", "set", "eth0", "up")
+        options = ("-o", "ovs.bridge.dpid=0x1", "-o", "ovs.bridge.preallocate_ports=2", "-o", "ovs.bridge.vlan=30")
+        create = ("network", "create", "lan", "-d", engine.driver, "--subnet", "10.77.0.0/24", *options)
+        assert "30" in engine.refused(*create, "-o", "ovs.bridge.add_ports=eno7/88//20")
+        assert "does not exist" not in engine.docker(*create, "-o", "ovs.bridge.add_ports=eno7/88//30")
+        listed = run.api(first, "GET", "/endpoints?hostname=h1")["endpoints"]
+        assert [(e["port"], e["ofport"]) for e in listed if e["port"]] == [("eno7", 88)]
+
+        def ready() -> set[str]:
+            found = run.api(first, "GET", "/endpoints?spares=true&states=true&hostname=h1")["endpoints"]
+            return {e["target_veth_ip"].split("/")[0] for e in found if e["spare"] and e["state"] == "up"}
+
+        eventually(lambda: len(ready()) == 2)
+        before = ready()
+        engine.run("one", "lan")
+        assert engine.address("one", "lan") in before
+        engine.docker(
+            "run", "-d", "--name", "two", "--net", "lan", "--mac-address", "0e:00:00:00:00:77", "busybox", "sleep", "3600"
+        )
+        engine.docker(
+            "run", "-d", "--name", "three", "--net", "lan", "--label", "warren.mac_prefix=0e:88", "busybox", "sleep", "3600"
+        )
+        for name, mac in (("two", "0e:00:00:00:00:77"), ("three", "0e:88:")):
+            assert f"link/ether {mac}" in engine.docker("exec", name, "ip", "link", "show", "eth0")
+            assert engine.reaches(name, engine.address("one", "lan"))
+            assert engine.reaches(name, "10.77.0.200"), "the machine behind the interface"
+        eventually(lambda: len(ready()) == 2)
+        engine.docker("rm", "-f", *engine.docker("ps", "-aq").split())
+        engine.docker("network", "rm", "lan")
+        assert not [e for e in run.api(first, "GET", "/endpoints?hostname=h1")["endpoints"] if e["port"]]
+    finally:
+        run.sh("ip", "netns", "del", machine)

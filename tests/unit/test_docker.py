@@ -45,7 +45,17 @@ def test_the_document_lists_every_option(update_golden: bool) -> None:
         ({"ovs.bridge.mode": "NAT", "ovs.bridge.dpid": "0x1", "com.docker.network.internal": True}, {"mode": "nat"}),
         ({"warren.default_acl": "a,b", "ovs.bridge.mtu": "1400"}, {"default_acl": ["a", "b"], "mtu": 1400}),
         ({"ovs.bridge.nat_acl": "net:door/net2:wall"}, {"nat_acl": ["net:door", "net2:wall"]}),
-        ({"ovs.bridge.preallocate_ports": "0", "ovs.bridge.dhcp": "false", "warren.network": "amber"}, {}),
+        ({"ovs.bridge.preallocate_ports": "7", "ovs.bridge.dhcp": "false", "warren.network": "amber"}, {"preallocate": 7}),
+        (
+            {"ovs.bridge.add_ports": "eno1/8/wall/20,eno2,eno3///30"},
+            {
+                "add_ports": [
+                    {"port": "eno1", "ofport": 8, "acls": ["wall"], "native": 20},
+                    {"port": "eno2"},
+                    {"port": "eno3", "native": 30},
+                ]
+            },
+        ),
     ],
 )
 def test_options_set_fields(given: dict[str, Any], fields: dict[str, Any]) -> None:
@@ -55,8 +65,8 @@ def test_options_set_fields(given: dict[str, Any], fields: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     "given",
     [
-        {"ovs.bridge.mode": "bridge"}, {"ovs.bridge.vlan": "ten"}, {"ovs.bridge.dhcp": "true"}, {"ovs.bridge.preallocate_ports": "10"},
-        {"ovs.bridge.add_ports": "eth1"}, {"warren.labels": "yes"}, {"warren.colour": "red"}, {"ovs.bridge.default_acl": "a,,b"},
+        {"ovs.bridge.mode": "bridge"}, {"ovs.bridge.vlan": "ten"}, {"ovs.bridge.dhcp": "true"}, {"ovs.bridge.preallocate_ports": "ten"},
+        {"ovs.bridge.add_ports": "eth1/eight"}, {"ovs.bridge.add_ports": "/8"}, {"ovs.bridge.add_ports": "eth1/8/wall/20/more"}, {"warren.labels": "yes"}, {"warren.colour": "red"}, {"ovs.bridge.default_acl": "a,,b"},
     ],
 )  # fmt: skip
 def test_a_wrong_option_is_an_error_that_names_it(given: dict[str, Any]) -> None:
