@@ -228,7 +228,7 @@ def _open_vswitch(plan: LabPlan, host: HostPlan) -> None:
     host.directory.mkdir()
     sh("ovsdb-tool", "create", str(host.directory / "conf.db"), SCHEMA)
     start_process(plan, host.name, host.process("ovsdb"))
-    _wait(lambda: (host.directory / "db.sock").exists(), f"ovsdb-server of {host.name}", plan, host.name, "ovsdb")
+    _wait(lambda: _listens(host.directory / "db.sock"), f"ovsdb-server of {host.name}", plan, host.name, "ovsdb")
     start_process(plan, host.name, host.process("ovs"))
     database = f"--db=unix:{host.directory}/db.sock"
     sh("ovs-vsctl", database, "--timeout=10", "--", "add-br", "br-phy", "--", "set", "bridge", "br-phy",
