@@ -16,7 +16,7 @@ from agent.docker_driver import Driver
 from agent.docker_engine import Engine
 from agent.docker_ledger import LABEL
 from agent.service import Agent
-from specs.errors import WarrenError
+from specs.errors import Invalid, WarrenError
 from specs.records import Endpoint
 
 log = logging.getLogger("warren.docker")
@@ -31,6 +31,7 @@ class Sweep:
     def __init__(self, agent: Agent, driver: Driver, engine: Engine, every_s: float) -> None:
         self._agent, self._driver, self._engine, self._every_s = agent, driver, engine, every_s
         self._suspects: set[str] = set()
+        self._wrong: set[str] = set()  # endpoints with labels that are wrong: told once, they stay without
         self._open: dict[str, float] = {}  # pool without a network: when it was seen first
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="docker sweep", daemon=True)
@@ -60,12 +61,17 @@ class Sweep:
 
     def tell_labels(self) -> None:
         """The labels of endpoints that have joined without."""
-        unlabelled = [e for e in self._driver.ledger.endpoints() if e.active and not e.labelled]
-        if unlabelled:
-            networks = self._driver.ledger.networks()
-            for endpoint in unlabelled:
-                for docker_id in (i for i, found in networks.items() if found["network"] == endpoint.network_id):
+        unlabelled = [e for e in self._driver.ledger.endpoints() if e.active and not e.labelled and e.id not in self._wrong]
+        if not unlabelled:
+            return
+        networks = self._driver.ledger.networks()
+        for endpoint in unlabelled:
+            for docker_id in (i for i, found in networks.items() if found["network"] == endpoint.network_id):
+                try:
                     self._driver.tell_labels(docker_id, endpoint)
+                except Invalid as error:  # the container runs already: it cannot be refused any more
+                    self._wrong.add(endpoint.id)
+                    log.warning("labels.wrong id=%s reason=%s", endpoint.id, error)
 
     def look(self) -> None:
         """One look: what was missing at the last one too goes."""

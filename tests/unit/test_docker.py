@@ -14,7 +14,7 @@ from agent.docker_labels import described
 from agent.docker_ledger import LABEL
 from agent.docker_options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, OWN_CHOICE, named_network, published, read
 from agent.docker_server import answer_to
-from agent.docker_sweep import lost
+from agent.docker_sweep import Sweep, lost
 from specs.errors import Invalid
 from specs.records import Endpoint, Network
 
@@ -183,3 +183,32 @@ def test_what_the_engine_does_not_have_is_lost() -> None:
 def test_an_answer_is_the_calls() -> None:
     body = json.dumps({"EndpointID": "e"}).encode()
     assert answer_to(Refusing(), "NetworkDriver.Leave", body) == (200, {"asked": "e"})  # type: ignore[arg-type]
+
+
+class Waiting:
+    """A driver with endpoints whose labels are still to come; those of the first are wrong."""
+
+    def __init__(self) -> None:
+        self.ledger = self
+        self.asked: list[str] = []
+
+    def endpoints(self) -> list[Endpoint]:
+        fields = {"network_id": "n", "host": "h1", "mac_address": "02:57:00:00:00:09", "ofport": 1, "labelled": False}
+        return [Endpoint(id=name, labels={LABEL: name}, **fields) for name in ("wrong", "right")]  # type: ignore[arg-type]
+
+    def networks(self) -> dict[str, dict[str, Any]]:
+        return {"d": {"network": "n", "made": True}}
+
+    def tell_labels(self, docker_network: str, endpoint: Endpoint) -> bool:
+        self.asked.append(endpoint.id)
+        if endpoint.id == "wrong":
+            raise Invalid("warren.mirror", "maybe", "true or false")
+        return False
+
+
+def test_wrong_labels_that_come_late_are_told_once_and_hold_nobody_up() -> None:
+    driver = Waiting()
+    sweep = Sweep(None, driver, None, 30)  # type: ignore[arg-type]
+    for _ in range(2):
+        sweep.tell_labels()
+    assert driver.asked == ["wrong", "right", "right"]
