@@ -161,7 +161,7 @@ class Engine:
             self.clean()
         finally:
             self.stop_daemon()
-            self._end_containers()
+            self.end_containers()
             self.link.unlink(missing_ok=True)
             for mounted in sorted((line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()), reverse=True):
                 if f"{mounted}/".startswith((f"{self.data}/", f"{self.directory}/")):
@@ -170,8 +170,8 @@ class Engine:
             if self.data.parent.exists() and not any(self.data.parent.iterdir()):
                 self.data.parent.rmdir()
 
-    def _end_containers(self) -> None:
-        """What a dockerd that could not be started again has left: shims, which say whose they are, and their containers."""
+    def end_containers(self) -> None:
+        """End what a dockerd that was killed has left: shims, which say whose they are, and their containers."""
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if f"{self.directory}/docker-exec".encode() not in (entry / "cmdline").read_bytes():

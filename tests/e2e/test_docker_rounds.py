@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from lab import run
 from lab.engine import IMAGE, Engine
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
+from tests.e2e.test_restart import eventually
 
 ROUNDS = int(os.environ.get("WARREN_TEST_ROUNDS", "3"))
 SEED = int(os.environ.get("WARREN_TEST_SEED", "1"))
@@ -67,6 +69,30 @@ def test_a_round_of_kills(world: World, storm: list[Engine], seed: int) -> None:
             "rm", "-f", *(name for name in engine.docker("ps", "-a", "--format", "{{.Names}}").split() if name != "rock")
         )
     settled(world, storm)
+
+
+def test_a_host_that_starts_again(world: World, storm: list[Engine]) -> None:
+    """Everything on h2 dies at once, cables and switch too. Containers that Docker starts again have their connection, others leave nothing."""
+    engine, host = storm[1], world.plan.hosts[1]
+    engine.run("mortal", "storm")
+    engine.stop_daemon(signal.SIGKILL)
+    engine.end_containers()
+    for process in ("agent", "controller", "ovs", "ovsdb"):
+        run.stop(world.plan, host.name, process, signal.SIGKILL)
+    for veth in re.findall(r"^\d+: (wv[0-9a-f]{12})@", world.inside(host.name, "ip", "-o", "link", "show").stdout, re.M):
+        run.sh("ip", "-n", host.netns, "link", "del", veth, check=False)
+    for process in ("ovsdb", "ovs"):
+        run.start(world.plan, host.name, process)
+    eventually(lambda: world.inside(host.name, "ip", "link", "set", "br-phy", "up").returncode == 0, 20)
+    world.inside(host.name, "ip", "addr", "add", f"{host.vtep}/24", "dev", "br-phy")
+    for process in ("controller", "agent"):
+        run.start(world.plan, host.name, process)
+    engine.start_daemon()
+    run.wait_until_up(world.plan)
+    settled(world, storm)
+    assert [container["State"]["Running"] for container in engine.inspect("rock", "mortal")] == [True, False]
+    eventually(lambda: engine.reaches("rock", storm[0].address("rock", "storm")), 10)
+    engine.docker("rm", "mortal")
 
 
 def _plan(chance: random.Random) -> list[tuple[str, str, float, float]]:
