@@ -28,7 +28,7 @@ def base(tunnel: int | None) -> Iterator[Flow]:
         Set("nd_reserved", SOLICITED_OVERRIDE),
         Set("nd_options_type", TARGET_LINK_LAYER),
         Move("eth_src", "ipv6_nd_tll"),
-        Goto(at(Table.OUTPUT)),
+        Goto(at(Table.MIRROR)),
     )
     yield Flow(Table.ANSWER, KNOWN, advertised, actions, Ref("pipeline", "answer"))
 
@@ -86,7 +86,7 @@ def _arp_reply(mac: str, address: IPv4Address) -> tuple[Action, ...]:
         Move("arp_spa", "arp_tpa"),
         Set("arp_spa", str(address)),
         Set(REG_ORIGIN, ORIGIN_ANSWER),
-        Goto(at(Table.OUTPUT)),
+        Goto(at(Table.MIRROR)),
     )
 
 

@@ -198,5 +198,5 @@ def _pong(address: IPv4Address | IPv6Address) -> tuple[Action, ...]:
         Set(kind, reply),
         Set("nw_ttl", 64),
         Set(REG_ORIGIN, ORIGIN_ANSWER),
-        Goto(at(Table.OUTPUT)),
+        Goto(at(Table.MIRROR)),
     )

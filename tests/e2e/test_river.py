@@ -136,6 +136,27 @@ def test_a_source_behind_nat_is_seen_with_its_own_addresses(river: Watch) -> Non
     assert found == {(own, host, "request"): COUNT, (host, own, "reply"): COUNT}, lines
 
 
+def test_what_the_switch_answers_itself_is_there(river: Watch) -> None:
+    """ARP for a neighbour that is watched too, a ping of the gateway: questions and answers, once each."""
+    lines: list[str] = []
+    river.world.inside("m1", "ip", "neigh", "flush", "dev", "eth0")
+    sources = [
+        {"network": "left", "endpoint": "m1"},
+        {"network": "left", "endpoint": "m2"},
+        {"network": "ways", "endpoint": "out1"},
+    ]
+    with river.session(sources=sources, to=TO_EYE), river.heard("eye", "eth0", "arp or icmp or icmp6", lines):
+        river.ping("m1", "m2")
+        assert river.world.reaches("out1", "10.43.0.1", COUNT)
+    asked = Counter(m[1] for line in lines if (m := re.search(rf"Request who-has {river.v4['m2']} .*tell (\S+),", line)))
+    answered = [line for line in lines if f"Reply {river.v4['m2']} is-at" in line]
+    assert len(answered) == asked[river.v4["m1"]] >= 1, lines
+    own = river.v4["out1"]
+    assert sum(f"{own} > 10.43.0.1: ICMP echo request" in line for line in lines) == COUNT, lines
+    assert sum(f"10.43.0.1 > {own}: ICMP echo reply" in line for line in lines) == COUNT, lines
+    assert sorted(pair for pair in icmp([line for line in lines if "10.43." not in line], river)) == sorted(ONE_WAY + WAY_BACK)
+
+
 @pytest.mark.parametrize(("where", "expected"), [("sender", ["request"] * COUNT), ("receiver", [])])
 def test_a_source_with_acls(river: Watch, where: str, expected: list[str]) -> None:
     """What it sends is copied before policy decides; what policy keeps from it is not."""
