@@ -6,31 +6,54 @@ the interface and sets what it knows, so the right one is set after that: before
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import re
+import os
 import time
+from collections.abc import Iterator
 
 from agent import plug
 from specs.errors import WarrenError
 
 log = logging.getLogger("warren.docker")
 
-PAUSE_S, LIMIT_S = 0.002, 15.0
-# an agent in a container does not see the host's mounts; with the host's pids it sees its first process
-OF_THE_HOST = "/proc/1/root"
+PAUSE_S, SEARCH_S, LIMIT_S = 0.002, 0.05, 15.0
 
 
 def follow(sandbox: str, veth: str, known: str, wanted: str) -> None:
     """Wait until the interface is up in the namespace `sandbox` (a path) with the MAC that Docker knows, and change it."""
-    deadline, reason = time.monotonic() + LIMIT_S, "Docker has not plugged it in"
+    began = searched = time.monotonic()
+    reason = "Docker has not plugged it in"
     while plug.exists(veth):
-        for path in (sandbox, OF_THE_HOST + re.sub("^/var/run/", "/run/", sandbox)):  # a link there would lead back here
-            try:
-                if plug.change_mac(veth, path, known, wanted):
+        try:
+            if plug.change_mac(veth, sandbox, known, wanted):
+                return
+        except WarrenError as error:  # not there yet, or never for an agent in a container, which does not see Docker's mounts
+            reason = str(error)
+            if time.monotonic() - searched > SEARCH_S:
+                if any(_changed(veth, path, known, wanted) for path in _namespaces()):
                     return
-            except WarrenError as error:  # the namespace comes with the container's process
-                reason = str(error)
-        if time.monotonic() > deadline:
+                searched = time.monotonic()
+        if time.monotonic() - began > LIMIT_S:
             log.warning("mac.kept veth=%s mac=%s reason=%s", veth, known, reason)
             return
         time.sleep(PAUSE_S)
+
+
+def _changed(veth: str, path: str, known: str, wanted: str) -> bool:
+    try:
+        return plug.change_mac(veth, path, known, wanted)
+    except WarrenError:  # its last process has ended
+        return False
+
+
+def _namespaces() -> Iterator[str]:
+    """The namespaces of all processes: with the host's pids an agent in a container sees those of others."""
+    seen = {os.stat("/proc/self/ns/net").st_ino}
+    for entry in os.scandir("/proc"):
+        path = f"/proc/{entry.name}/ns/net"
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended, or is none of ours
+                if (inode := os.stat(path).st_ino) not in seen:
+                    seen.add(inode)
+                    yield path
