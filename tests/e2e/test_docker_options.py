@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,6 +148,28 @@ def test_sands_quick_start(world: World, engines: list[Engine]) -> None:
     here, there = (engine.run(f"c-{engine.host}", "mysand") for engine in engines)
     assert engines[0].reaches("c-h1", there)
     assert engines[1].reaches("c-h2", here)
+    for engine in engines:
+        engine.clean()
+    run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")
+
+
+def test_sands_compose_file(world: World, engines: list[Engine], tmp_path: Path) -> None:
+    """Compose file version 2 with SAND's id among the driver's and the IPAM driver's options."""
+    if not shutil.which("docker-compose"):
+        pytest.skip("needs docker-compose")
+    network = run.api(world.plan.hosts[0], "POST", "/networks", name="composed", ip_range="10.42.0.0/24")["network"]
+    options = {"sand-id": network["id"]}
+    for engine in engines:
+        file = tmp_path / f"{engine.host}.yml"
+        sand = {"driver": engine.driver, "driver_opts": options, "ipam": {"driver": engine.driver, "options": options}}
+        service = {"image": "busybox", "command": "sleep 3600", "container_name": engine.host, "networks": ["sand"]}
+        file.write_text(json.dumps({"version": "2", "services": {"web": service}, "networks": {"sand": sand}}))
+        compose = ("docker-compose", "-H", f"unix://{engine.socket}", "-p", "sands", "-f", str(file))
+        done = subprocess.run([*compose, "up", "-d"], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+    here, there = (engine.address(engine.host, "sands_sand") for engine in engines)
+    assert engines[0].reaches("h1", there)
+    assert engines[1].reaches("h2", here)
     for engine in engines:
         engine.clean()
     run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")
