@@ -24,6 +24,10 @@ from ovsdb.rows import (
 from specs.errors import Conflict, Unavailable
 
 Json = dict[str, Any]
+PACKET_INS_PER_S, PACKET_INS_WAITING = (
+    1000,
+    250,
+)  # shared fairly by the ports; without a limit one port's flood is all that is seen
 CONTROLLER_BACKOFF_MS = 1000  # OVS's own default of 8 s would be the outage after a restart of the controller
 
 
@@ -128,7 +132,10 @@ def _insert_port(port: Port, tag: str) -> list[Json]:
 
 
 def _controller(target: str, tag: str) -> Json:
-    row = {"target": target, "connection_mode": "out-of-band", "max_backoff": CONTROLLER_BACKOFF_MS}
+    row = {
+        "target": target, "connection_mode": "out-of-band", "max_backoff": CONTROLLER_BACKOFF_MS,
+        "controller_rate_limit": PACKET_INS_PER_S, "controller_burst_limit": PACKET_INS_WAITING,
+    }  # fmt: skip
     return {"op": "insert", "table": "Controller", "uuid-name": tag + "c", "row": row}
 
 

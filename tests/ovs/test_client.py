@@ -57,6 +57,7 @@ def test_bridge_ends_on_a_datapath_that_works(switch: Switch, client: Ovsdb) -> 
         assert bridge.datapath_type == "netdev"
     assert switch.vsctl("get", "bridge", BRIDGE, "fail_mode") == "secure"
     assert switch.vsctl("get-controller", BRIDGE) == CONTROLLER
+    assert switch.vsctl("get", "controller", BRIDGE, "controller_rate_limit") == "1000"
     wait(lambda: client.ofport(TUNNEL_PORT) == 65_279)
     before = switch.vsctl("get", "open_vswitch", ".", "next_cfg")
     client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
