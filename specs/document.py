@@ -250,8 +250,8 @@ def _identities(item: Item, path: str) -> Iterator[tuple[str, ...]]:
 
 def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Change, ...]:
     """What to do so that the store says what the document says, in an order that works:
-    meters, ACLs, tenants, hosts, what goes (it frees names, numbers and addresses), networks, endpoints, routers, services, and last
-    the hosts, tenants, ACLs and meters that go.
+    meters, ACLs, tenants, hosts, routers and services that go or change among the networks there are, what goes (it frees names,
+    numbers and addresses), networks, endpoints, the other routers and services, and last the hosts, tenants, ACLs and meters that go.
     Raises `Invalid` when the document refers to what neither it nor the store has."""
     hosts, networks, endpoints = document.hosts or (), document.networks or (), document.endpoints or ()
     host_changes = [_change("host", h.name, h.stated(), current.hosts.get(h.name), f"hosts[{i}]") for i, h in enumerate(hosts)]
@@ -285,13 +285,16 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
         endpoint_changes.append(_change("endpoint", endpoint.name or str(endpoint.id), stated, found, path))
     changes = [*_named(document, current, "meter", "acl", "tenant", "mirror"), *host_changes]
     changes += _pruned(document, current, "router", "service") if prune else ()
+    ways = [change for change in _named(document, current, "router", "service") if change is not None]
+    early = [change for change in ways if change.action == "update" and _names(change) <= {*by_name, *current.networks}]
+    changes += early
     if prune and document.endpoints is not None:
         gone = sorted(set(current.endpoints) - keep)
         changes += [_gone("endpoint", current.endpoints[e].name or e, e) for e in gone]
     if prune and document.networks is not None:
         kept = {n.id for n in networks} | {by_name[n.name].id for n in networks if n.name in by_name and not n.id}
         changes += [_gone("network", current.networks[n].name, n) for n in sorted(set(current.networks) - kept)]
-    changes += [*network_changes, *endpoint_changes, *_named(document, current, "router", "service")]
+    changes += [*network_changes, *endpoint_changes, *(way for way in ways if way not in early)]
     if document.routers or document.services:
         after = [network.stated() for network in networks]
         check_ways(document.routers or (), document.services or (), current, after, prune)
@@ -299,6 +302,11 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
         changes += [_gone("host", h, h) for h in sorted(set(current.hosts) - {h.name for h in hosts})]
     changes += _pruned(document, current, "mirror", "tenant", "acl", "meter") if prune else ()
     return tuple(change for change in changes if change is not None)
+
+
+def _names(way: Change) -> set[str]:
+    """The networks that a router or service names."""
+    return set(way.stated.get("networks") or [str(way.stated.get("network"))])
 
 
 def _pruned(document: Document, current: Snapshot, *kinds: str) -> Iterator[Change]:

@@ -61,9 +61,9 @@ def service(name: str) -> str:
     return f"{SERVICES}{name}"
 
 
-def claim_routers() -> str:
-    """Written with every router: two writers that do not see each other's would contradict each other."""
-    return "claim/routers"
+def claim_ways() -> str:
+    """Written with every router and service: two writers that do not see each other's would contradict each other."""
+    return "claim/ways"
 
 
 def capture(name: str) -> str:

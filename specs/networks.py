@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import Any
 
@@ -10,7 +11,9 @@ from specs import keys, pools
 from specs.errors import Conflict, Exhausted, NotFound
 from specs.pool import Pool
 from specs.records import VNI_FIRST, VNI_LAST, Network, decode, decode_json, now
-from specs.store import Compare, Delete, Empty, Get, Operation, Put, Unchanged
+from specs.routers import Router
+from specs.services import Service
+from specs.store import Compare, Delete, Empty, Entry, Get, Operation, Put, Unchanged
 from specs.writer import Writer, decoded
 
 IpRange = IPv4Network | IPv6Network
@@ -100,19 +103,22 @@ class Networks(Writer):
         return self.retry(attempt)  # type: ignore[no-any-return]
 
     def delete_network(self, network_id: str) -> int:
-        """Raises `NotFound`, and `Conflict` while it has endpoints. Returns the revision."""
+        """Raises `NotFound`, and `Conflict` while it has endpoints, or a router or service names it. Returns the revision."""
 
         def attempt() -> int | None:
             key = keys.network(network_id)
-            read = self.store.txn((), (Get(key), Get(keys.pool_vni(), prefix=True)))
+            prefixes = (keys.pool_vni(), keys.ROUTERS, keys.SERVICES, keys.claim_ways())
+            read = self.store.txn((), (Get(key), *(Get(prefix, prefix=True) for prefix in prefixes)))
             if not read.found[0]:
                 raise NotFound("network", network_id)
             entry = read.found[0][0]
             network = decode_json(Network, entry.value, entry.key)
             pool = Pool.read(keys.pool_vni(), read.found[1])
             pool.give_back(network.vxlan_vni)
-            endpoints = keys.endpoints_of(network_id)
+            _unnamed(network, read.found[2], read.found[3])
+            endpoints, claim = keys.endpoints_of(network_id), read.found[4]
             compares = [Unchanged(key, entry.mod_revision), Empty(endpoints), *pool.compares()]
+            compares.append(Unchanged(keys.claim_ways(), claim[0].mod_revision if claim else 0))
             deletes: list[Operation] = [
                 Delete(key),
                 Delete(keys.claim_network_name(network.name)),
@@ -133,6 +139,16 @@ class Networks(Writer):
         """All networks; malformed records are left out."""
         found = (decoded(Network, entry) for entry in self.store.list(keys.NETWORKS)[1])
         return [network for network in found if network is not None]
+
+
+def _unnamed(network: Network, routers: Iterable[Entry], services: Iterable[Entry]) -> None:
+    """Raises `Conflict`: a network that takes the name later would be joined to others unasked."""
+    for router in (decoded(Router, entry) for entry in routers):
+        if router is not None and {network.id, network.name} & set(router.networks):
+            raise Conflict(f"network {network.name} is joined by router {router.name}")
+    for service in (decoded(Service, entry) for entry in services):
+        if service is not None and service.network in (network.id, network.name):
+            raise Conflict(f"network {network.name} has service {service.name}")
 
 
 def _default_gateways(network: Network) -> dict[str, str]:

@@ -25,7 +25,7 @@ class Ways(Writer):
         key = keys.router(wanted.name)
 
         def attempt() -> tuple[Router, int] | None:
-            gets = (Get(keys.ROUTERS, prefix=True), Get(keys.NETWORKS, prefix=True), Get(keys.claim_routers()))
+            gets = (Get(keys.ROUTERS, prefix=True), Get(keys.NETWORKS, prefix=True), Get(keys.claim_ways()))
             routers, networks, claim = self.store.txn((), gets).found
             state = snapshot((e.key, e.value, e.create_revision) for e in (*routers, *networks))
             check_router(wanted, state, "router")
@@ -36,11 +36,11 @@ class Ways(Writer):
             if entry is not None and old == new:
                 return new, entry.mod_revision
             compares: list[Compare] = [Unchanged(e.key, e.mod_revision) for e in networks if e.key in joined]
-            compares.append(Unchanged(keys.claim_routers(), claim[0].mod_revision if claim else 0))
-            outcome = self.store.txn(compares, [Put(key, new.encode()), Put(keys.claim_routers(), new.name)])
+            compares.append(Unchanged(keys.claim_ways(), claim[0].mod_revision if claim else 0))
+            outcome = self.store.txn(compares, [Put(key, new.encode()), Put(keys.claim_ways(), new.name)])
             return (new, outcome.revision) if outcome.succeeded else None
 
-        with self.one_at_a_time("routers"):
+        with self.one_at_a_time("ways"):
             return self.retry(attempt)  # type: ignore[no-any-return]
 
     def delete_router(self, name: str) -> int:
@@ -62,9 +62,10 @@ class Ways(Writer):
         key = keys.service(wanted.name)
 
         def attempt() -> tuple[Service, int] | None:
-            entry = self.store.get(key)
+            found, listed, claim = self.store.txn((), (Get(key), Get(keys.NETWORKS, prefix=True), Get(keys.claim_ways()))).found
+            entry = found[0] if found else None
             old = decoded(Service, entry) if entry else None
-            networks = {n.id: n for e in self.store.list(keys.NETWORKS)[1] if (n := decoded(Network, e)) is not None}
+            networks = {n.id: n for e in listed if (n := decoded(Network, e)) is not None}
             check_service(wanted, networks, "service")
             new = wanted.model_copy(update={"created_at": (old and old.created_at) or wanted.created_at or now()})
             if entry is not None and old == new:
@@ -75,14 +76,16 @@ class Ways(Writer):
             self._free(wanted, protos[wanted.proto])
             protos[wanted.proto].take(wanted.host_port)
             compares: list[Compare] = [Unchanged(key, entry.mod_revision if entry else 0)]
-            puts: list[Operation] = [Put(key, new.encode())]
+            compares.append(Unchanged(keys.claim_ways(), claim[0].mod_revision if claim else 0))
+            puts: list[Operation] = [Put(key, new.encode()), Put(keys.claim_ways(), new.name)]
             for pool in protos.values():
                 compares += pool.compares()
                 puts += pool.puts()
             outcome = self.store.txn(compares, puts)
             return (new, outcome.revision) if outcome.succeeded else None
 
-        return self.retry(attempt)  # type: ignore[no-any-return]
+        with self.one_at_a_time("ways"):
+            return self.retry(attempt)  # type: ignore[no-any-return]
 
     def _service_ports(self, proto: str) -> Pool:
         return Pool.read(keys.pool_services(proto), self.store.list(keys.pool_services(proto))[1])

@@ -27,7 +27,15 @@ def test_a_router_is_written_changed_and_deleted(specs: Specs) -> None:
     assert specs.put_router({"name": "core", "networks": ["amber", "green"]}) == (router, first)
     changed, second = specs.put_router({"name": "core", "networks": ["green", "blue"]})
     assert (changed.created_at, second > first) == (router.created_at, True)
+    blue = next(n for n in specs.networks() if n.name == "blue")
+    with pytest.raises(Conflict, match="network blue is joined by router core"):
+        specs.delete_network(blue.id)
     specs.delete_router("core")
+    specs.put_service({"name": "web", "network": "blue", "host_port": 1, "port": 1, "label": "a"})
+    with pytest.raises(Conflict, match="network blue has service web"):
+        specs.delete_network(blue.id)
+    specs.delete_service("web")
+    specs.delete_network(blue.id)
     with pytest.raises(NotFound):
         specs.delete_router("core")
 

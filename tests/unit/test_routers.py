@@ -90,6 +90,10 @@ def test_a_document_goes_out_and_in_again() -> None:
     assert diff(parse(export(there)), there, prune=True) == ()
     (change,) = diff(parse("routers: []"), there, prune=True)
     assert (change.action, change.kind, change.name) == ("delete", "router", "core")
+    # a router lets go of a network before that goes
+    text = "networks: [{name: green}, {name: teal}]\nrouters: [{name: core, networks: [green, teal]}]"
+    kinds = [(c.action, c.kind) for c in diff(parse(text), there, prune=True)]
+    assert kinds == [("update", "router"), *[("delete", "network")] * 3]
     # a network that the document makes now, and one that takes the place of another
     text = "networks: [{name: new, ip_range: 10.7.0.0/16, mode: nat}]\nrouters: [{name: core, networks: [new, blue]}]"
     assert [(c.action, c.kind) for c in diff(parse(text), there)] == [("create", "network"), ("update", "router")]
