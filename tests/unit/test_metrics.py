@@ -104,12 +104,12 @@ def test_a_tunnel_that_is_down_has_no_round_trip() -> None:
 def test_a_scrape_grows_with_the_ports_and_no_faster() -> None:
     def took(ports: int) -> float:
         registry = registries(ports)[0]
-        begun = time.perf_counter()
+        begun = time.process_time()
         assert generate_latest(registry).count(b"\nof_port_rx_bytes{") == ports
-        return time.perf_counter() - begun
+        return time.process_time() - begun  # of this process: others may be at work
 
     took(100)
-    few, many = min(took(500) for _ in range(3)), min(took(4000) for _ in range(3))
+    few, many = min(took(500) for _ in range(5)), min(took(4000) for _ in range(5))
     assert many < 8 * few * 3
 
 

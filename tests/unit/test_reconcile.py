@@ -323,3 +323,18 @@ def test_the_answer_of_a_dead_session_hides_no_refusal() -> None:
         assert isinstance(commit, Commit)
     assert reconciler.step(Committed(1)) == []
     assert reconciler.step(Refused(2, (commit.flows[0].cookie,), "refused by the test")) == [AskReadBack(2)]
+
+
+def test_what_went_while_nobody_watched_goes_with_the_next_full_read() -> None:
+    """And what came in another way: an unreadable record's predecessor is taken before it."""
+    reconciler = Reconciler("h1")
+    entries = tuple(Entry(key, value, n, n) for n, (key, value) in enumerate(worlds.BEGINNING, 1) if value)
+    reconciler.step(StoreRead(entries, 20))
+    reconciler.step(PortsRead({"e0": 1, "e3": 2}, 9))
+    assert {"e0", "e3"} <= reconciler.index.endpoints.keys()
+    left = tuple(entry for entry in entries if not entry.key.endswith("/e3"))
+    reconciler.step(StoreRead(left, 21))
+    assert "e3" not in reconciler.index.endpoints
+    assert "e0" in reconciler.index.endpoints
+    reconciler.step(StoreRead(entries, 22))
+    assert "e3" in reconciler.index.endpoints, "what is there again is taken again"

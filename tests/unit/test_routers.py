@@ -129,8 +129,7 @@ def test_whether_a_neighbours_neighbour_tracks_connections_is_noticed() -> None:
     ]  # fmt: skip
     entries.append(worlds.endpoint("a1", "amber", "h1", 2, 1, v6=False, acls=("ask",)))
     index, store = Index("h1"), {}
-    for ofport, name in enumerate(("a1", "g1", "t1"), 1):
-        index.port(name, ofport)
+    index.cables({"a1": 1, "g1": 2, "t1": 3})
     zones = []
     for born, (key, value) in enumerate(entries, 1):
         store[key] = value, store[key][1] if key in store else born
