@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -76,10 +77,12 @@ class Driver:
     # ---- networks -----------------------------------------------------------------------------------------------------
 
     def create_network(self, body: Body) -> dict[str, Any]:
-        """A Docker network is a Warren network that its options name, or one that they describe. Safe to repeat."""
+        """A Docker network is a Warren network that its options name, or one that they describe. It is remembered before anything is
+        made for it: what a crash leaves behind has an owner then, whom the sweep does not find at Docker. Safe to repeat."""
         docker_id = str(body["NetworkID"])
-        if self.ledger.network(docker_id) is not None:
-            return {}
+        with contextlib.suppress(NotFound):  # remembered, but not made
+            if self.ledger.network(docker_id) is not None:
+                return {}
         options = body.get("Options") or {}
         generic, internal = options.get("com.docker.network.generic") or {}, bool(options.get("com.docker.network.internal"))
         fields = read(NETWORK_OPTIONS, generic)
@@ -94,24 +97,23 @@ class Driver:
                     raise Invalid(
                         "--subnet", given, f"{there}, as network {network.name} has it (--ipam-driver and --ipam-opt too)"
                     )
-            self._add_ports(docker_id, network, added)
-            self.ledger.keep_network(docker_id, network, False, internal, [])
-            return {}
-        draft = {
-            "name": f"docker-{docker_id[:12]}",
-            "labels": {"docker.network": docker_id, ONLY_HOST: self._agent.host.name},
-            **fields,
-        }
-        draft |= {"ip_range": pool, "gateway": gateway} if pool else {}
-        draft |= {"ipv6_range": pool6, "ipv6_gateway": gateway6} if pool6 else {}
-        network, revision = self._agent.specs.create_network(draft)
-        self._agent.known.wrote(keys.network(network.id), network.encode(), revision)
+            self.ledger.keep_network(docker_id, network.id, False, internal, [])
+        else:
+            network_id = str(uuid.uuid4())
+            self.ledger.keep_network(docker_id, network_id, True, internal, [given for given in (pool, pool6) if given])
         try:
+            if named is None:
+                labels = {"docker.network": docker_id, ONLY_HOST: self._agent.host.name}
+                draft = {"id": network_id, "name": f"docker-{docker_id[:12]}", "labels": labels, **fields}
+                draft |= {"ip_range": pool, "gateway": gateway} if pool else {}
+                draft |= {"ipv6_range": pool6, "ipv6_gateway": gateway6} if pool6 else {}
+                network, revision = self._agent.specs.create_network(draft)
+                self._agent.known.wrote(keys.network(network.id), network.encode(), revision)
             self._add_ports(docker_id, network, added)
         except WarrenError:
-            self._agent.known.wrote(keys.network(network.id), None, self._agent.specs.delete_network(network.id))
+            with contextlib.suppress(WarrenError):
+                self.delete_network(body)
             raise
-        self.ledger.keep_network(docker_id, network, True, internal, [given for given in (pool, pool6) if given])
         return {}
 
     def delete_network(self, body: Body) -> dict[str, Any]:

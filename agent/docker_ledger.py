@@ -62,17 +62,18 @@ class Ledger:
         """Remember a pool that no network has taken yet."""
         self._put({keys.docker_pools(self._host) + pool_id: {"pool": pool}})
 
-    def keep_network(self, docker_id: str, network: Network, made: bool, internal: bool, pools: list[str]) -> None:
+    def keep_network(self, docker_id: str, network_id: str, made: bool, internal: bool, pools: list[str]) -> None:
         """Remember a Docker network and the pools that it takes: of those of a range the newest open one."""
         prefix = keys.docker_pools(self._host)
         entries = self._store.list(prefix)[1]
-        entry = {"network": network.id, "made": made, "internal": internal}
+        entry = {"network": network_id, "made": made, "internal": internal}
         puts: dict[str, Mapping[str, Any]] = {keys.docker_network(self._host, docker_id): entry}
         for pool in pools:
             fresh = [found for found in entries if json.loads(found.value) == {"pool": pool}]
             for newest in sorted(fresh, key=lambda found: -found.create_revision)[:1]:
-                puts[newest.key] = {"pool": pool, "network": network.id}
+                puts[newest.key] = {"pool": pool, "network": network_id}
         self._put(puts)
+        self._entries.pop(docker_id, None)
 
     def forget(self, docker_id: str) -> None:
         """Forget a network or a pool."""

@@ -128,6 +128,10 @@ def _engine(engine: Engine, endpoints: list[dict[str, Any]], store: dict[str, st
     networks = engine.networks()
     kept = [k.rpartition("/")[2] for k in store if k.startswith(f"docker/{engine.host}/networks/")]
     found = _differ("Docker network", kept, networks)
+    all_kept = {k.rpartition("/")[2] for k in store if k.startswith("docker/") and "/networks/" in k}
+    for network in (json.loads(v) for k, v in store.items() if k.startswith("spec/networks/")):
+        if network["labels"].get("docker.network", "") not in {"", *all_kept}:
+            found.append(f"network that was made for Docker, which does not have it: {network['name']}")
     containers = engine.inspect(*engine.docker("ps", "-q").split())
     theirs: dict[str, str] = {}
     for container in containers:
@@ -139,6 +143,6 @@ def _engine(engine: Engine, endpoints: list[dict[str, Any]], store: dict[str, st
     found += _differ("endpoint", ours, theirs)
     found += [f"endpoint {i}: Docker has {a}, Warren {ours[i]}" for i, a in theirs.items() if i in ours and ours[i] != a]
     for key, value in store.items():
-        if key.startswith(f"docker/{engine.host}/pools/") and "network" not in json.loads(value):
+        if key.startswith(f"docker/{engine.host}/pools/") and f"spec/networks/{json.loads(value).get('network')}" not in store:
             found.append(f"pool without a network: {key}")
     return found

@@ -68,6 +68,7 @@ def test_a_round_of_kills(world: World, storm: list[Engine], seed: int) -> None:
         engine.docker(
             "rm", "-f", *(name for name in engine.docker("ps", "-a", "--format", "{{.Names}}").split() if name != "rock")
         )
+        engine.try_docker("network", "rm", "breeze")
     settled(world, storm)
 
 
@@ -121,9 +122,18 @@ def _kill(world: World, engines: list[Engine], host: str, process: str, at: floa
 def _containers(engine: Engine, seed: int) -> None:
     """Starts, stops, kills, connects and removes containers in parallel; whether that works is not asked."""
     chance = random.Random(seed)
-    with ThreadPoolExecutor(OPERATIONS) as pool:
+    with ThreadPoolExecutor(OPERATIONS + 1) as pool:
         for number in range(OPERATIONS):
             pool.submit(_life, engine, f"r{number}", chance.choice(NETWORKS), [chance.random() for _ in range(4)])
+        pool.submit(_network, engine, [chance.random() for _ in range(2)])
+
+
+def _network(engine: Engine, dice: list[float]) -> None:
+    """A network that comes and goes."""
+    time.sleep(dice[0])
+    engine.try_docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "-o", "warren.mode=nat", "breeze")
+    time.sleep(dice[1])
+    engine.try_docker("network", "rm", "breeze")
 
 
 def _life(engine: Engine, name: str, network: str, dice: list[float]) -> None:
