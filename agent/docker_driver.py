@@ -225,6 +225,8 @@ class Driver:
         """Publish the container's ports. Raises `Conflict` for one that is taken."""
         endpoint, network = self._endpoint(body), self._network(body)
         ways = self._ways(body, network)
+        if not ways and not endpoint.publish:
+            return {}
         for attempt in range(CHOICES):
             try:
                 self.ledger.update(endpoint.model_copy(update={"publish": tuple(self._chosen(ways))}))
