@@ -10,10 +10,11 @@ from controller.features.classify import VLAN_PRESENT
 from controller.features.spoof import IPV4, IPV6
 from pipeline.flow import Flow, InPort, OutputReg, PushVlan, Ref, Set, Value, match
 from pipeline.tables import ORIGIN_ANSWER, REG_OUTPUT, Table
+from specs.gateway import GATEWAY_MAC
 from specs.view import EndpointView, NetworkView
 
 ANSWER = 130  # made in the ARP or the ROUTE table: back by the port that asked
-TAG = 100
+ROUND, TAG = 105, 100
 
 
 def base(tunnel: int | None) -> Iterator[Flow]:
@@ -25,10 +26,17 @@ def base(tunnel: int | None) -> Iterator[Flow]:
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
-    """Onto a port that it shares, an endpoint's frames leave under its tag."""
-    if e.ofport is None or not e.tag:
+    """Onto a port that it shares, an endpoint's frames leave under its tag. What a router leads from one endpoint of a port to
+    another of the same goes back by it."""
+    if e.ofport is None:
         return
-    tag, origin = (PushVlan(0x8100), Set("vlan_vid", e.tag | VLAN_PRESENT)), Ref("endpoint", e.id)
+    origin = Ref("endpoint", e.id)
+    tag = (PushVlan(0x8100), Set("vlan_vid", e.tag | VLAN_PRESENT)) if e.tag else ()
+    if e.routed and not e.open:
+        round_ = match(reg0=e.vni, reg2=e.ofport, in_port=e.ofport, eth_src=GATEWAY_MAC)
+        yield Flow(Table.OUTPUT, ROUND, round_, (*tag, InPort()), origin)
+    if not e.tag:
+        return
     back = match(reg0=e.vni, reg1=ORIGIN_ANSWER, in_port=e.ofport)
     yield Flow(Table.OUTPUT, ANSWER + 1, back, (*tag, InPort()), origin)
     yield Flow(Table.OUTPUT, TAG, match(reg0=e.vni, reg2=e.ofport), (*tag, OutputReg(REG_OUTPUT)), origin)

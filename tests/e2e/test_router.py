@@ -14,6 +14,7 @@ import pytest
 from lab import run
 from tests.e2e.conftest import World
 from tests.e2e.test_outside import ASK, SERVE
+from tests.e2e.test_ports import STATION
 from tests.e2e.test_restart import eventually
 
 # l: left, in mode nat, on h1 and h2; r: right, routed, on h1 and h3, tracked because left is; no host but h1 has both
@@ -90,6 +91,26 @@ def test_networks_reach_each_other(routed: Routed, source: str, target: str) -> 
         pinged = routed.world.inside(source, "ping", "-c2", "-i0.2", "-W2", address)
         assert pinged.returncode == 0, pinged.stdout
         assert set(re.findall(r"ttl=(\d+)", pinged.stdout)) == {"63"}  # one router on the way back
+
+
+def test_two_endpoints_of_one_port_reach_each_other(routed: Routed) -> None:
+    """One untagged on the left, the other on the right under a tag of the same port."""
+    first = routed.world.plan.hosts[0]
+    vm, right = run.container(routed.world.plan, "vm", "h1", "left"), run.api(first, "GET", "/networks/right")["network"]["id"]
+    made = run.api(first, "POST", "/endpoints", network_id=right, name="vm-inner", hostname="h1", parent=vm["id"], vlan=30)[
+        "endpoint"
+    ]
+    address = made["target_veth_ip"].split("/")[0]
+    station = routed.world.background("vm", sys.executable, "-c", STATION, "30", made["target_veth_mac"], address, address)
+    try:
+        assert station.stdout is not None
+        assert station.stdout.readline() == "ready\n"
+        assert routed.world.reaches("vm", address)
+    finally:
+        station.kill()
+        station.communicate()
+        for endpoint in (made, vm):
+            run.api(first, "DELETE", f"/endpoints/{endpoint['id']}")
 
 
 def test_the_other_gateway_answers_pings_and_an_address_of_nobody_does_not(routed: Routed) -> None:
