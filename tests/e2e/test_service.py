@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -75,6 +76,10 @@ class Served:
         """A connection that stays."""
         command = run.in_netns(self.client, sys.executable, "-c", TALK, HOST4, str(port))
         return Talk(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1))
+
+    def groups(self, host: str) -> list[str]:
+        """The groups of a host."""
+        return sorted(line for line in self.world.ofctl(host, "dump-groups", "br-warren").splitlines() if "group_id" in line)
 
     def members(self, *names: str, port: int = 8088) -> None:
         """Let these be the service's members; returns when the switch of h1 leads to no other."""
@@ -186,6 +191,25 @@ def test_who_comes_breaks_nothing_and_who_goes_takes_its_own_alone(served: Serve
         {"endpoints": [{"name": "s2", "network": "mall", "host": "h2", "active": False}]}), wait_s=20)  # fmt: skip
     assert Talk.alive(talks) == [member for member in before if member == "s1"]
     served.apply(endpoints=[{"name": "s2", "network": "mall", "host": "h2", "active": True}])
+    for talk in talks:
+        talk.end()
+
+
+def test_a_controller_that_comes_back_changes_nothing(served: Served) -> None:
+    served.members("s1", "s2", "s3")
+    talks = [served.talk() for _ in range(6)]
+    members = [talk.member for talk in talks]
+    before = {host: (served.world.cookies(host), served.groups(host)) for host in ("h1", "h2")}
+    run.restart(served.world.plan, "h1", "controller", signal.SIGKILL)
+    run.restart(served.world.plan, "h2", "controller", signal.SIGKILL)
+    assert Talk.alive(talks) == members
+    run.wait_until_up(served.world.plan)
+    for host, (cookies, groups) in before.items():
+        after = served.world.cookies(host)
+        assert set(after) == set(cookies)
+        assert all(after[cookie] >= cookies[cookie] for cookie in after), "a flow was installed anew"
+        assert served.groups(host) == groups
+    assert Talk.alive(talks) == members
     for talk in talks:
         talk.end()
 
