@@ -80,7 +80,8 @@ def _started(pid: int) -> str | None:
         state, *rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if state == "Z" else rest[18]
+    # killed, its first thread is a zombie at once, while the others still hold its files and locks
+    return None if state == "Z" and int(rest[16]) <= 1 else rest[18]
 
 
 def lives(pid: int) -> bool:
