@@ -326,7 +326,6 @@ def test_the_answer_of_a_dead_session_hides_no_refusal() -> None:
 
 
 def test_what_went_while_nobody_watched_goes_with_the_next_full_read() -> None:
-    """And what came in another way: an unreadable record's predecessor is taken before it."""
     reconciler = Reconciler("h1")
     entries = tuple(Entry(key, value, n, n) for n, (key, value) in enumerate(worlds.BEGINNING, 1) if value)
     reconciler.step(StoreRead(entries, 20))
