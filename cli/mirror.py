@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -11,8 +12,9 @@ from cli.client import Failure
 from cli.context import Json, Timeout, Wait, await_hosts, client
 
 app = typer.Typer(help="Copies of what endpoints send and receive, for an analyser.", no_args_is_help=True)
+_COLLECTOR = re.compile(r"(?P<kind>gre|erspan|vxlan)(?P<version>2)?://(?P<address>[^/]+)(/(?P<key>\d+))?")
 SOURCE = "NETWORK, NETWORK/ENDPOINT, or NETWORK/KEY=VALUE and NETWORK/KEY= for a label; may be repeated."
-TARGET = "NETWORK/ENDPOINT, HOST:INTERFACE, or gre://ADDRESS."
+TARGET = "NETWORK/ENDPOINT, HOST:INTERFACE, gre://ADDRESS, erspan://ADDRESS (erspan2://), or vxlan://ADDRESS; /KEY behind the last two."
 
 
 @app.command(epilog="Example: warren mirror create suspects --from amber/role=web --to h3:tap0 --vlan 356")
@@ -75,8 +77,10 @@ def delete(context: typer.Context, name: Annotated[str, typer.Argument(help="Its
 
 
 def _shown(data: dict[str, Any]) -> str:
-    if "gre" in data:
-        return f"gre://{data['gre']}"
+    for kind in ("gre", "erspan", "vxlan"):
+        if kind in data:
+            version = data["version"] if data.get("version", 1) != 1 else ""
+            return f"{kind}{version}://{data[kind]}{'/' + str(data['key']) if data.get('key') else ''}"
     if "host" in data:
         return f"{data['host']}:{data['interface']}"
     return "/".join(str(data[key]) for key in ("network", "endpoint", "label") if data.get(key))
@@ -91,9 +95,11 @@ def _source(text: str) -> dict[str, str]:
     return {"network": network, "label": rest.removesuffix("=")} if "=" in rest else {"network": network, "endpoint": rest}
 
 
-def _target(text: str) -> dict[str, str]:
-    if text.startswith("gre://"):
-        return {"gre": text.removeprefix("gre://")}
+def _target(text: str) -> dict[str, Any]:
+    if (told := _COLLECTOR.fullmatch(text)) is not None:
+        more = {"key": int(told["key"])} if told["key"] else {}
+        more |= {"version": 2} if told["version"] else {}
+        return {told["kind"]: told["address"], **more}
     for separator, names in (("/", ("network", "endpoint")), (":", ("host", "interface"))):
         first, found, second = text.partition(separator)
         if found and first and second:

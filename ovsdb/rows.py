@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from specs.errors import Conflict
-from specs.mirrors import Mirror, collector_port
+from specs.mirrors import ERSPAN_SESSIONS, Mirror, collector_port
 
 OWNER = ("owner", "warren")
 ENDPOINT_KEY = "warren-endpoint"  # external_ids of an interface that the agent made: the endpoint's id
@@ -203,9 +203,15 @@ def mirror_ports(mirrors: Iterable[Mirror], host: str) -> tuple[Port, ...]:
         to = mirror.to
         if not mirror.active:
             continue
-        if to.gre is not None:
-            name = collector_port(mirror)
-            found[name] = Port(name, "gre", _frozen({"remote_ip": str(to.gre)}))
+        if to.collector is not None:
+            kind, there = to.collector
+            name, options = collector_port(mirror), {"remote_ip": str(there)}
+            if kind == "erspan":  # ovs-vswitchd.conf.db(5), "ERSPAN"; index and hardware id mean nothing here
+                options |= {"key": str(to.key or mirror.vni % ERSPAN_SESSIONS + 1), "erspan_ver": str(to.version or 1)}
+                options |= {"erspan_idx": "0x1"} if options["erspan_ver"] == "1" else {"erspan_dir": "0", "erspan_hwid": "0x0"}
+            elif kind == "vxlan":
+                options |= {"key": str(to.key or mirror.vni), "dst_port": str(VXLAN_UDP_PORT)}
+            found[name] = Port(name, kind, _frozen(options))
         elif to.interface is not None and to.host == host:
             found[to.interface] = Port(to.interface)
     return tuple(found[name] for name in sorted(found))

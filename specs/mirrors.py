@@ -26,6 +26,7 @@ from specs.records import Endpoint, Host, IfName, Name, Network, Record, Vlan, V
 SnapLength = Annotated[int, Field(ge=14, le=65_535)]
 Matches = dict[str, Any] | tuple[dict[str, Any], ...] | None
 SOURCES_LIMIT = 256
+ERSPAN_SESSIONS = 1023  # 10 bits; 0 is nobody's
 MATCHES_LIMIT = 16
 CAPTURE_PREFIX = "capture-"
 RELATED_BIT = 1 << 23  # turned, it makes the second VNI of a network (specs/view.py)
@@ -53,21 +54,38 @@ class Source(Record):
         return Who(label=self.label) if self.label is not None else Who(network=self.network)
 
 
+COLLECTORS = ("gre", "erspan", "vxlan")
+
+
 class Target(Record):
-    """Where the copies go: an endpoint (`network`, `endpoint`), an interface of a host, or a collector by GRE."""
+    """Where the copies go: an endpoint (`network`, `endpoint`), an interface of a host, or a collector: by GRE, by ERSPAN
+    (`version` 1, or 2; draft-foschiano-erspan-03), by VXLAN. `key` is ERSPAN's session (10 bits) or the VNI."""
 
     network: Name | None = None
     endpoint: Name | None = None
     host: Name | None = None
     interface: IfName | None = None
     gre: IPv4Address | None = None
+    erspan: IPv4Address | None = None
+    vxlan: IPv4Address | None = None
+    key: Vni | None = None
+    version: Literal[1, 2] | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Target:
-        said = {name for name in ("network", "endpoint", "host", "interface", "gre") if getattr(self, name) is not None}
-        if said not in ({"network", "endpoint"}, {"host", "interface"}, {"gre"}):
-            raise ValueError("one of {network, endpoint}, {host, interface}, {gre}")
+        said = {name for name in ("network", "endpoint", "host", "interface", *COLLECTORS) if getattr(self, name) is not None}
+        if said not in ({"network", "endpoint"}, {"host", "interface"}, {"gre"}, {"erspan"}, {"vxlan"}):
+            raise ValueError("one of {network, endpoint}, {host, interface}, {gre}, {erspan}, {vxlan}")
+        if (self.version is not None and "erspan" not in said) or (self.key is not None and not said & {"erspan", "vxlan"}):
+            raise ValueError("version only with erspan, key only with erspan and vxlan")
+        if "erspan" in said and self.key is not None and self.key > ERSPAN_SESSIONS:
+            raise ValueError(f"key: a session of ERSPAN is 1 to {ERSPAN_SESSIONS}")
         return self
+
+    @property
+    def collector(self) -> tuple[str, IPv4Address] | None:
+        """How a collector is reached, and where; None for the other kinds."""
+        return next(((kind, there) for kind in COLLECTORS if (there := getattr(self, kind)) is not None), None)
 
 
 class Mirror(Record):
@@ -87,8 +105,8 @@ class Mirror(Record):
 
     @model_validator(mode="after")
     def _no_cut_in_a_tunnel(self) -> Mirror:
-        if self.snap is not None and self.to.gre is not None:
-            raise ValueError("snap: not together with gre (Open vSwitch loses what is cut before a tunnel)")
+        if self.snap is not None and self.to.collector is not None:
+            raise ValueError("snap: not together with a collector (Open vSwitch loses what is cut before a tunnel)")
         return self
 
     @field_validator("match")
@@ -235,7 +253,7 @@ def _target(
 ) -> tuple[_Way, str | None]:
     """How copies leave this host, or why they cannot."""
     to = mirror.to
-    if to.gre is not None:
+    if to.collector is not None:
         port = interfaces.get(collector_port(mirror))
         return _Way(port), None if port is not None else "the port to its collector is not there"
     endpoint, host, port = None, to.host, None

@@ -183,6 +183,25 @@ def test_a_trunk_to_a_machine_by_tags(ports: Ports) -> None:
         assert heard(ports.world, "lan1", target, sent, mark) is arrives, (tag, target)
 
 
+def test_an_interface_is_mirrored_like_any_endpoint(ports: Ports) -> None:
+    """What comes in by it and what goes out of it, to a container of another network; nothing of others."""
+    first, world = ports.world.plan.hosts[0], ports.world
+    sources, to = [{"network": "yard", "endpoint": "h1.eno1"}], {"network": "shed", "endpoint": "tool2"}
+    run.api(first, "POST", "/mirrors", name="lan", sources=sources, to=to)
+    try:
+        eventually(lambda: all(h["current"] for h in run.api(first, "GET", "/status")["hosts"]))
+        macs = {e["name"]: e["target_veth_mac"] for e in run.api(first, "GET", "/endpoints?network_id=yard")["endpoints"]}
+        shown = world.inside("lan1", "cat", "/sys/class/net/eth0/address").stdout.strip()
+        mark, machine = b"warren-lan-mirror!!", MACHINES["lan1"][2]
+        assert heard(world, "lan1", "tool2", udp(shown, macs["box1"], machine, ports.address["box1"], mark), mark)
+        assert heard(world, "box1", "tool2", udp(macs["box1"], shown, ports.address["box1"], machine, mark), mark)
+        assert not heard(
+            world, "box1", "tool2", udp(macs["box1"], macs["box2"], ports.address["box1"], ports.address["box2"], mark), mark
+        )
+    finally:
+        run.api(first, "DELETE", "/mirrors/lan")
+
+
 def test_an_acl_on_an_interface(ports: Ports) -> None:
     document = '{"acls": {"wall": [{"rule": {"dl_type": 2048, "nw_proto": 6, "actions": {"allow": 0}}}, {"rule": {"actions": {"allow": 1}}}]}}'
     first = ports.world.plan.hosts[0]

@@ -3,8 +3,10 @@ with its tag; and nothing twice."""
 
 from __future__ import annotations
 
+import ast
 import re
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -107,7 +109,11 @@ TARGETS = {
     "an interface of a third host": ({"host": "h3", "interface": "tap0"}, "h3", "tap1"),
     "an endpoint of the other host": ({"network": "eyes", "endpoint": "eye"}, "eye", "eth0"),
     "a collector by GRE": ({"gre": "198.18.0.13"}, "h3", "eth0"),
+    "a collector by VXLAN": ({"vxlan": "198.18.0.13", "key": 77}, "h3", "eth0"),
 }
+
+
+FILTERS = {"gre": "proto gre", "vxlan": "udp port 4789 and udp[12:4] = 0x4d00"}  # the VNI of the session alone
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -115,13 +121,48 @@ def test_every_kind_of_target_has_the_tag_and_nothing_else(river: Watch, target:
     to, where, interface = TARGETS[target]
     lines: list[str] = []
     with river.session(sources=[{"network": "left", "endpoint": "m1"}], to=to, vlan=356):
-        eventually(lambda: "gre" not in to or "wm" in ports(river.world, "h1"), 10)
+        eventually(lambda: "198.18.0.13" not in to.values() or "wm" in ports(river.world, "h1"), 10)
         river.ping("m1", "m2")
-        with river.heard(where, interface, "proto gre" if "gre" in to else "vlan 356 or icmp", lines):
+        with river.heard(where, interface, FILTERS.get(next(iter(to)), "vlan 356 or icmp"), lines):
             river.ping("m1", "m2")
             river.ping("l1", "l2")  # others of the same network and hosts
     assert sorted(icmp(lines, river)) == sorted(ONE_WAY + WAY_BACK), lines
     assert all("vlan 356" in line for line in icmp_lines(lines)), lines
+
+
+ERSPAN = """
+import socket, sys, time
+wanted, until, found = int(sys.argv[1]), time.monotonic() + float(sys.argv[2]), []
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(("eth0", 0)); s.settimeout(0.2)
+print("ready", flush=True)
+while time.monotonic() < until:
+    try: data = s.recv(2000)
+    except TimeoutError: continue
+    if data[12:14] != b"\\x08\\x00" or data[23] != 47 or data[36:38] != {1: b"\\x88\\xbe", 2: b"\\x22\\xeb"}[wanted]: continue
+    at = 38 + 4  # GRE's header and its sequence number (draft-foschiano-erspan-03, 4)
+    version, session, inner = data[at] >> 4, int.from_bytes(data[at + 2:at + 4], "big") & 0x3FF, data[at + {1: 8, 2: 12}[wanted]:]
+    if inner[12:14] == b"\\x08\\x00" and inner[23] == 1:
+        found.append((version, session, socket.inet_ntoa(inner[26:30]), socket.inet_ntoa(inner[30:34]), inner[34]))
+print(found)
+"""
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_collector_by_erspan(river: Watch, version: int) -> None:
+    """Every packet of the source once, with the session's number; type II is version 1 on the wire, type III version 2."""
+    with river.session(
+        sources=[{"network": "left", "endpoint": "m1"}], to={"erspan": "198.18.0.13", "version": version, "key": 77}
+    ):
+        eventually(lambda: "wm" in ports(river.world, "h1"), 10)
+        river.ping("m1", "m2")
+        listener = river.world.background("h3", sys.executable, "-c", ERSPAN, str(version), "4")
+        assert listener.stdout is not None
+        assert listener.stdout.readline() == "ready\n"
+        river.ping("m1", "m2")
+        river.ping("l1", "l2")
+        found = ast.literal_eval(listener.communicate(timeout=30)[0])
+    one, two = river.v4["m1"], river.v4["m2"]
+    assert sorted(found) == sorted([(version, 77, one, two, 8), (version, 77, two, one, 0)] * COUNT)
 
 
 def test_a_source_behind_nat_is_seen_with_its_own_addresses(river: Watch) -> None:

@@ -102,7 +102,7 @@ def _copies(dot: graphviz.Digraph, session: Copies, keys: set[str], hosts: set[s
     """Dashed arrows to what the picture has, or to a collector outside."""
     if session.target in keys:
         target = node("endpoint", session.target)
-    elif session.target.startswith("gre "):
+    elif " " in session.target:  # a collector
         target = node("target", session.target)
         dot.node(target, lines(text("collector", 10, bold=True), text(session.target, 9)), shape="component")
     elif session.target.rpartition(":")[0] in hosts:

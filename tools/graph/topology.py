@@ -11,6 +11,8 @@ from typing import Any
 
 import networkx as nx
 
+from specs.mirrors import COLLECTORS
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -68,7 +70,7 @@ class Tunnel:
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """A mirror session: from endpoints, by their keys, to an endpoint's key, HOST:INTERFACE or gre ADDRESS."""
+    """A mirror session: from endpoints, by their keys, to an endpoint's key, HOST:INTERFACE, or how and where a collector is."""
 
     name: str
     sources: tuple[str, ...]
@@ -234,7 +236,8 @@ def _copies(mirror: Mapping[str, Any], called: Mapping[str, str], endpoints: Ite
     if to.get("endpoint"):
         target = f"{called.get(to['network'], to['network'])}/{to['endpoint']}"
     else:
-        target = f"{to['host']}:{to['interface']}" if to.get("interface") else f"gre {to['gre']}"
+        collector = next((f"{kind} {to[kind]}" for kind in COLLECTORS if to.get(kind)), "")
+        target = f"{to['host']}:{to['interface']}" if to.get("interface") else collector
     sources = tuple(e.key for e in endpoints if any(meant(source, e) for source in mirror["sources"]))
     return Copies(str(mirror["name"]), sources, target)
 
