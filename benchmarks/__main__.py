@@ -17,6 +17,7 @@ from rich.table import Table
 from benchmarks.attach import attach, change
 from benchmarks.coldstart import cold_start
 from benchmarks.docker import KINDS, starts
+from benchmarks.flood import CONNECTIONS, LIMIT, flood
 from benchmarks.laboratory import Laboratory, laboratory
 from benchmarks.mirror import measure as mirrored
 from benchmarks.policy import measure as bulk
@@ -201,6 +202,21 @@ def preallocated(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> Non
         measured.goal("< 1", quick < plain)
 
 
+def floods(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+    """One network's connections while another network floods."""
+    del rounds, sizes
+    calm: list[float] = []
+    for limit, name in ((None, "no limit"), (LIMIT, f"a limit of {LIMIT}")):
+        with console.status(f"a flood of {CONNECTIONS} connections, {name}"), laboratory(1) as lab:
+            before, during, kept = flood(lab, limit)
+        calm += before
+        measured.add(f"a connection of another network while {CONNECTIONS} are opened, {name}", during, "ms")
+        measured.add(f"kept of the {CONNECTIONS}, {name}", [float(kept)], "connections")
+        if limit is not None:
+            measured.goal(f"<= {limit}", kept <= limit)
+    measured.add("a connection of another network, nobody else there", calm, "ms")
+
+
 SUITES: dict[str, Callable[[Measured, int, tuple[int, ...]], None]] = {
     "overlay": overlay,
     "policy": policy,
@@ -208,6 +224,7 @@ SUITES: dict[str, Callable[[Measured, int, tuple[int, ...]], None]] = {
     "mirror": mirrors,
     "docker": docker,
     "preallocate": preallocated,
+    "flood": floods,
 }
 
 
