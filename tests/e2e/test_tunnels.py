@@ -146,9 +146,8 @@ def test_the_switch_answers_for_a_dead_controller(underlay: Underlay) -> None:
     """And nobody takes the host for unreachable."""
     run.stop(underlay.world.plan, "h2", "controller", signal.SIGKILL)
     try:
-        eventually(lambda: underlay.hosts()["h2"]["controller"] == "dead", SEEN_S)
         before = packets(underlay.world, "h2")
-        eventually(lambda: packets(underlay.world, "h2") > before + 4, SEEN_S)
+        eventually(lambda: packets(underlay.world, "h2") > before + 16, SEEN_S)  # two kinds of two peers: four seconds
         assert underlay.broken()["h1"] == underlay.broken()["h3"] == {}
         assert underlay.world.reaches("w1", underlay.v4["w2"])
     finally:
