@@ -107,7 +107,10 @@ def complaints_of(directory: Path) -> list[str]:
     """Lines of our own logs that someone should look at."""
     found = []
     for name in ("controller", "agent"):
-        for line in (directory / f"{name}.log").read_text(errors="replace").splitlines():
-            if re.search(r"\b(WARN|WARNING|ERROR|CRITICAL|Traceback)\b", line):
+        lines = (directory / f"{name}.log").read_text(errors="replace").splitlines()
+        for number, line in enumerate(lines):
+            if line.startswith("Traceback"):
+                found.append(f"{name}: " + "\n".join(lines[max(0, number - 2) : number + 40]))
+            elif re.search(r"\b(WARN|WARNING|ERROR|CRITICAL|Traceback)\b", line):
                 found.append(f"{name}: {line}")
     return found
