@@ -163,6 +163,8 @@ def mirrors(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
             ratio = statistics.median(on / off for off, on in zip(pairs["off"], pairs["on"], strict=True))
             measured.add(f"TCP {way}: mirrored against without", [ratio], "x")
             measured.goal(">= 0.8", ratio >= 0.8)
+            cost = statistics.median(pairs["on_cpu"]) / statistics.median(pairs["off_cpu"])
+            measured.add(f"TCP {way}: processor time of the copying switch for each byte, mirrored against without", [cost], "x")
 
 
 def docker(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from benchmarks.laboratory import Laboratory
@@ -34,7 +35,8 @@ def targets(laboratory: Laboratory) -> dict[str, dict[str, str]]:
 
 
 def measure(laboratory: Laboratory, rounds: int) -> dict[str, dict[str, list[float]]]:
-    """By way and target: Mbit/s without and with the mirror, in the order in which they were measured."""
+    """By way and target: Mbit/s without and with the mirror (`off`, `on`), and seconds of processor time that the switch of h1 took for each
+    gigabyte (`off_cpu`, `on_cpu`), in the order in which they were measured."""
     plan = laboratory.plan
     run.api(plan.hosts[0], "POST", "/networks", name="eyes", ip_range="10.99.0.0/24")
     for name, host in (("eye1", "h1"), ("eye3", "h3")):
@@ -55,12 +57,12 @@ def measure(laboratory: Laboratory, rounds: int) -> dict[str, dict[str, list[flo
         with _server(laboratory, receiver):
             _transfer(laboratory, address, 1.0)
             for called, to in targets(laboratory).items():
-                pairs: dict[str, list[float]] = {"off": [], "on": []}
+                pairs: dict[str, list[float]] = {"off": [], "on": [], "off_cpu": [], "on_cpu": []}
                 for _ in range(rounds):
                     with _still(laboratory):
-                        pairs["off"].append(_transfer(laboratory, address, SECONDS))
+                        _measured(laboratory, address, pairs, "off")
                     with _session(laboratory, to), _still(laboratory):
-                        pairs["on"].append(_transfer(laboratory, address, SECONDS))
+                        _measured(laboratory, address, pairs, "on")
                 found[f"{way}, copies to {called}"] = pairs
     return found
 
@@ -107,6 +109,20 @@ def _server(laboratory: Laboratory, name: str) -> Iterator[None]:
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait()
+
+
+def _measured(laboratory: Laboratory, address: str, pairs: dict[str, list[float]], which: str) -> None:
+    began = _cpu_s(laboratory)
+    speed = _transfer(laboratory, address, SECONDS)
+    pairs[which].append(speed)
+    pairs[f"{which}_cpu"].append((_cpu_s(laboratory) - began) / (speed * SECONDS / 8000))
+
+
+def _cpu_s(laboratory: Laboratory) -> float:
+    """Processor time of the switch of h1 so far, in user and kernel (proc(5), utime and stime)."""
+    pid = run.pid_of(laboratory.plan, "h1", "ovs")
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _transfer(laboratory: Laboratory, address: str, seconds: float) -> float:
