@@ -56,7 +56,7 @@ def shown(world: World, name: str) -> dict[str, Any]:
 
 def heard(world: World, host: str, interface: str, work: Any) -> str:
     """What tcpdump hears on an interface of a host meanwhile."""
-    command = world.command(host, "tcpdump", "-l", "-n", "-e", "-Q", "in", "-i", interface)
+    command = world.command(host, "tcpdump", "--immediate-mode", "-l", "-n", "-e", "-Q", "in", "-i", interface)
     dump = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert dump.stderr is not None
     while "listening" not in dump.stderr.readline():

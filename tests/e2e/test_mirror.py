@@ -53,7 +53,7 @@ class Watch:
     @contextmanager
     def heard(self, where: str, interface: str, expression: str, lines: list[str]) -> Iterator[None]:
         """What tcpdump hears meanwhile, a line for each packet."""
-        command = ("tcpdump", "-l", "-n", "-e", "-Q", "in", "-i", interface, expression)
+        command = ("tcpdump", "--immediate-mode", "-l", "-n", "-e", "-Q", "in", "-i", interface, expression)
         dump = subprocess.Popen(self.world.command(where, *command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert dump.stderr is not None
         while "listening" not in dump.stderr.readline():

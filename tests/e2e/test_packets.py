@@ -158,7 +158,9 @@ def test_two_networks_in_one_namespace(world: World) -> None:
 
 
 def test_a_known_neighbour_is_asked_for_at_the_source_host_only(world: World) -> None:
-    capture = world.background("h1", "tcpdump", "-l", "-n", "-i", "eth0", "-T", "vxlan", "udp", "port", "4789")
+    capture = world.background(
+        "h1", "tcpdump", "--immediate-mode", "-l", "-n", "-i", "eth0", "-T", "vxlan", "udp", "port", "4789"
+    )
     time.sleep(1)
     for name in ("web", "db"):
         world.inside(name, "ip", "neigh", "flush", "all")
@@ -176,7 +178,7 @@ def test_a_known_neighbour_is_asked_for_at_the_source_host_only(world: World) ->
 def test_full_mtu_without_fragment_or_loss(world: World) -> None:
     assert re.search(r"mtu 1446 ", world.inside("web", "ip", "link", "show", "eth0").stdout)
     assert world.inside("web", "ping", "-c2", "-i0.1", "-M", "do", "-s", "1418", world.address["db"]).returncode == 0
-    fragments = world.background("h2", "tcpdump", "-l", "-n", "-i", "eth0", "ip[6:2] & 0x3fff != 0")
+    fragments = world.background("h2", "tcpdump", "--immediate-mode", "-l", "-n", "-i", "eth0", "ip[6:2] & 0x3fff != 0")
     server = world.background("db", sys.executable, "-c", SINK)
     assert server.stdout is not None
     assert server.stdout.readline() == "ready\n"
@@ -191,7 +193,7 @@ def test_full_mtu_without_fragment_or_loss(world: World) -> None:
 def test_broadcast_goes_to_members_only(world: World) -> None:
     mark = b"warren-broadcast"
     frame = udp(world.mac["web"], "ff:ff:ff:ff:ff:ff", world.address["web"], "255.255.255.255", mark)
-    stranger = world.background("h3", "tcpdump", "-l", "-n", "-i", "eth0", "udp", "port", "4789")
+    stranger = world.background("h3", "tcpdump", "--immediate-mode", "-l", "-n", "-i", "eth0", "udp", "port", "4789")
     time.sleep(0.5)
     assert heard(world, "web", "app", frame, mark)
     assert heard(world, "web", "db", frame, mark)

@@ -6,8 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -108,6 +107,18 @@ class Talk:
         self.process.communicate()
 
 
+TRIES = 80  # by chance a member of three is left out of so many once in 10^14 times
+
+
+def until_all(ask: Callable[[], list[str]], members: set[str]) -> list[list[str]]:
+    """Ask at least ten times, and until every member has answered; nobody else may. All answers."""
+    answers: list[list[str]] = []
+    while len(answers) < 10 or ({answer[0] for answer in answers} != members and len(answers) < TRIES):
+        answers.append(ask())
+    assert {answer[0] for answer in answers} == members, answers
+    return answers
+
+
 @pytest.fixture(scope="module")
 def served(world: World) -> Iterator[Served]:
     found = Served(world)
@@ -150,9 +161,8 @@ def served(world: World) -> Iterator[Served]:
 
 @pytest.mark.parametrize(("host", "client"), [(HOST4, CLIENT4), (HOST6, CLIENT6)])
 def test_members_on_three_hosts_share_the_connections_and_see_the_client(served: Served, host: str, client: str) -> None:
-    answers = [served.ask(host) for _ in range(24)]
+    answers = until_all(lambda: served.ask(host), {"s1", "s2", "s3"})
     assert {answer[1] for answer in answers} == {client}, answers
-    assert Counter(answer[0] for answer in answers).keys() == {"s1", "s2", "s3"}
 
 
 def test_a_member_on_another_host_alone_and_udp(served: Served) -> None:
@@ -164,8 +174,7 @@ def test_every_host_of_the_network_leads_to_it(served: Served) -> None:
     """From h3 itself: a member elsewhere sees an address of that host."""
     underlay = next(host.vtep for host in served.world.plan.hosts if host.name == "h3")
     command = (sys.executable, "-c", ASK, "tcp", str(underlay), "8088")
-    answers = [served.world.inside("h3", *command).stdout.split() for _ in range(12)]
-    assert {answer[0] for answer in answers} == {"s1", "s2", "s3"}, answers
+    until_all(lambda: served.world.inside("h3", *command).stdout.split(), {"s1", "s2", "s3"})
 
 
 @pytest.mark.parametrize("client", ["s1", "s2"])
@@ -173,20 +182,21 @@ def test_members_reach_their_own_service_and_each_other_by_it(served: Served, cl
     host = "h1" if client == "s1" else "h2"
     address = HOST4 if host == "h1" else next(str(plan.vtep) for plan in served.world.plan.hosts if plan.name == host)
     ask = (sys.executable, "-c", ASK, "tcp", address, "8088")
-    answers = [served.world.inside(client, *ask).stdout.split()[0] for _ in range(12)]
-    assert set(answers) == {"s1", "s2", "s3"}, answers
+    until_all(lambda: served.world.inside(client, *ask).stdout.split(), {"s1", "s2", "s3"})
 
 
 def test_who_comes_breaks_nothing_and_who_goes_takes_its_own_alone(served: Served) -> None:
     served.members("s1", "s2")
     talks = [served.talk() for _ in range(10)]
+    while len({talk.member for talk in talks}) < 2 and len(talks) < TRIES:
+        talks.append(served.talk())
     before = [talk.member for talk in talks]
     assert set(before) == {"s1", "s2"}
     served.members("s1", "s2", "s3")
     assert Talk.alive(talks) == before
     served.members("s1", "s3")  # s2 is no member any more: what it had it keeps, new connections go elsewhere
     assert Talk.alive(talks) == before
-    assert {served.ask()[0] for _ in range(10)} == {"s1", "s3"}
+    until_all(served.ask, {"s1", "s3"})
     run.api(served.world.plan.hosts[0], "POST", "/apply", document=json.dumps(
         {"endpoints": [{"name": "s2", "network": "mall", "host": "h2", "active": False}]}), wait_s=20)  # fmt: skip
     assert Talk.alive(talks) == [member for member in before if member == "s1"]
@@ -234,6 +244,6 @@ def test_policy_of_what_enters_holds_for_members_elsewhere(served: Served) -> No
         networks=[{"name": "mall", "nat_acl": "door", "default_acl": "mute"}],
     )
     served.members("s1", "s2", "s3")
-    assert {served.ask()[0] for _ in range(16)} == {"s1", "s2", "s3"}
+    until_all(served.ask, {"s1", "s2", "s3"})
     assert served.ask(port=8053, kind="udp")[0] == "error"
     served.apply(networks=[{"name": "mall", "nat_acl": [], "default_acl": []}])

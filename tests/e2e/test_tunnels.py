@@ -129,7 +129,7 @@ def test_a_black_hole_for_large_packets_is_seen_while_small_ones_pass(underlay: 
 def test_packets_as_large_as_an_endpoint_may_send_have_the_size_of_the_full_probe(underlay: Underlay) -> None:
     """So a tunnel whose full probes return carries what containers send: seen at the underlay's port."""
     dump = subprocess.Popen(
-        run.in_netns(underlay.world.plan.netns, "tcpdump", "-l", "-n", "-v", "-i", "u2", "udp", "port", "4789"),
+        run.in_netns(underlay.world.plan.netns, "tcpdump", "--immediate-mode", "-l", "-n", "-v", "-i", "u2", "udp", "port", "4789"),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert dump.stdout is not None
@@ -167,7 +167,7 @@ def test_probes_are_few_and_no_network_sees_them(underlay: Underlay) -> None:
     assert json.dumps(underlay.hosts()).count('"known": 2') == 3
     before, shown = (
         packets(underlay.world, "h1"),
-        underlay.world.background("w1", "tcpdump", "-n", "-c", "1", "-i", "eth0", "ether proto 0x88b5"),
+        underlay.world.background("w1", "tcpdump", "--immediate-mode", "-n", "-c", "1", "-i", "eth0", "ether proto 0x88b5"),
     )
     eventually(lambda: packets(underlay.world, "h1") >= before + 8, SEEN_S)
     shown.send_signal(signal.SIGINT)
