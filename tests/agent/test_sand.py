@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import sys
@@ -232,8 +233,10 @@ def _connect(host: Host, path: str, payload: bytes) -> bytes:
         while not answer.endswith(b"}"):
             answer += client.recv(65536)
         for part in (b"CONN", f"ECT {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode(), payload):
-            client.sendall(part)
-        client.shutdown(socket.SHUT_WR)
+            if part:  # an agent that has refused may have closed already: then even nothing cannot be sent
+                client.sendall(part)
+        with contextlib.suppress(OSError):
+            client.shutdown(socket.SHUT_WR)
         answer = b""
         while data := client.recv(65536):
             answer += data
