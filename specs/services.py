@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from specs.acl import Who
 from specs.gateway import Gateway
@@ -21,15 +21,8 @@ Proto = Literal["tcp", "udp", "sctp"]
 Label = Annotated[str, Field(min_length=1, max_length=300)]
 
 
-def _one(service: Any) -> Any:
-    if (service.label is None) == (not service.endpoints):
-        raise ValueError("endpoints or label, one of the two")
-    return service
-
-
-class Service(Record):
-    """`host_port` of every host with endpoints of the network (name or id) leads to `port` of one of those that are meant: by name
-    (or id), or by a label (KEY or KEY=VALUE)."""
+class ServiceFields(BaseModel):
+    """What is said of a service, in a document, a request and its record alike."""
 
     name: Name
     network: Name
@@ -38,9 +31,19 @@ class Service(Record):
     proto: Proto = "tcp"
     endpoints: tuple[Name, ...] = ()
     label: Label | None = None
-    created_at: str | None = None
 
-    _one = model_validator(mode="after")(_one)
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.label is None) == (not self.endpoints):
+            raise ValueError("endpoints or label, one of the two")
+        return self
+
+
+class Service(ServiceFields, Record):
+    """`host_port` of every host with endpoints of the network (name or id) leads to `port` of one of those that are meant: by name
+    (or id), or by a label (KEY or KEY=VALUE)."""
+
+    created_at: str | None = None
 
     @property
     def whom(self) -> tuple[Who, ...]:
@@ -48,18 +51,8 @@ class Service(Record):
         return (Who(label=self.label),) if self.label is not None else tuple(Who(endpoint=name) for name in self.endpoints)
 
 
-class ServiceItem(Item):
+class ServiceItem(ServiceFields, Item):
     """A service in a document. It says who is meant in one of two ways, which takes the other away."""
-
-    name: Name
-    network: Name
-    host_port: Port
-    port: Port
-    proto: Proto = "tcp"
-    endpoints: tuple[Name, ...] = ()
-    label: Label | None = None
-
-    _one = model_validator(mode="after")(_one)
 
     def stated(self) -> dict[str, Any]:
         """As every item's."""
