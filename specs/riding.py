@@ -8,7 +8,7 @@ this endpoint's, on another network. Several such endpoints with different tags 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from specs.records import Endpoint
@@ -45,6 +45,15 @@ def ofports(
     return {endpoint_id: ofport for endpoint_id, ofport in found.items() if ofport is not None}
 
 
+def wanted_interfaces(endpoints: Iterable[Endpoint], host: str) -> dict[str, int]:
+    """The interfaces of a host that endpoints are behind, with the OpenFlow port to ask for."""
+    found: dict[str, int] = {}
+    for endpoint in endpoints:
+        if endpoint.port is not None and endpoint.host == host and endpoint.active:
+            found[endpoint.port] = min(endpoint.ofport, found.get(endpoint.port, endpoint.ofport))
+    return found
+
+
 @dataclass(slots=True)
 class Seats:
     """The same, kept up change by change for one host. Each change returns the endpoints whose port may have moved."""
@@ -72,13 +81,9 @@ class Seats:
         return {rider for name in moved for rider in self._riders.get(f"interface/{name}", ())}
 
     def wanted(self) -> dict[str, int]:
-        """The interfaces of this host that endpoints are behind, with the OpenFlow port to ask for."""
-        found: dict[str, int] = {}
-        for rider in (e for anchored, riders in self._riders.items() if anchored.startswith("interface/") for e in riders):
-            endpoint = self.endpoints.get(rider)
-            if endpoint is not None and endpoint.port is not None and endpoint.host == self.host and endpoint.active:
-                found[endpoint.port] = min(endpoint.ofport, found.get(endpoint.port, endpoint.ofport))
-        return found
+        """The interfaces that should be on the bridge for endpoints, with the OpenFlow port to ask for."""
+        riders = (self.endpoints.get(rider) for riders in self._riders.values() for rider in riders)
+        return wanted_interfaces((endpoint for endpoint in riders if endpoint is not None), self.host)
 
     def note(self, endpoint_id: str, old: Endpoint | None, new: Endpoint | None) -> None:
         """A record came, changed or went."""
