@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from specs.captures import Captures
 from specs.endpoints import Endpoints
+from specs.errors import NotFound
 from specs.hosts import Hosts
 from specs.networks import Networks
 from specs.rulebooks import Rulebooks
@@ -17,3 +20,14 @@ class Specs(Networks, Endpoints, Hosts, Rulebooks, Ways, Captures):
         """Raises `NotFound`, and `Conflict` while it has endpoints, preallocated ones apart. Returns the revision."""
         self._delete_spares(network_id)
         return super().delete_network(network_id)
+
+    def _delete_spares(self, network_id: str) -> None:
+        """No more are made, and those that are there go; their hosts clean up when they see it."""
+        network = self.network(network_id)
+        if not network.preallocate or any(not endpoint.spare for endpoint in self.endpoints(network_id)):
+            return
+        self.update_network(network.model_copy(update={"preallocate": 0}))
+        while found := [endpoint for endpoint in self.endpoints(network_id) if endpoint.spare]:  # a host may not have seen it yet
+            for endpoint in found:
+                with contextlib.suppress(NotFound):
+                    self.delete_endpoint(network_id, endpoint.id)

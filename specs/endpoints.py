@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import uuid
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
@@ -268,23 +267,6 @@ class Endpoints(Writer):
 
         with self.one_at_a_time(network_id):
             return self.retry(attempt)  # type: ignore[no-any-return]
-
-    def _delete_spares(self, network_id: str) -> None:
-        """Of a network that shall go: its preallocated endpoints do not keep it. Their hosts clean up when they see it."""
-        entry = self.store.get(keys.network(network_id))
-        network = decoded(Network, entry) if entry is not None else None
-        if entry is None or network is None or not network.preallocate:
-            return
-        found = self.endpoints(network_id)
-        if any(not endpoint.spare for endpoint in found):
-            return
-        calm = network.model_copy(update={"preallocate": 0})
-        self.store.txn([Unchanged(entry.key, entry.mod_revision)], [Put(entry.key, calm.encode())])
-        while found := [endpoint for endpoint in found if endpoint.spare]:
-            for endpoint in found:
-                with contextlib.suppress(NotFound):
-                    self.delete_endpoint(network_id, endpoint.id)
-            found = self.endpoints(network_id)  # a host may have made one more before it saw
 
     def endpoints(self, network_id: str | None = None) -> list[Endpoint]:
         """All endpoints, or those of a network; malformed records are left out."""
