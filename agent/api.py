@@ -185,7 +185,7 @@ def _one_line(error: RequestValidationError) -> str:
     if kind == "missing":
         return f"{path or 'body'}: expected a value (it is required)"
     if not path:
-        return "body: expected a JSON object"
+        return f"body: expected {expectation(kind, first['msg']) if kind == 'value_error' else 'a JSON object'}"
     return str(Invalid(path, value, expectation(kind, first["msg"])))
 
 

@@ -8,7 +8,7 @@ from specs.captures import Captures
 from specs.endpoints import Endpoints
 from specs.errors import NotFound
 from specs.hosts import Hosts
-from specs.networks import Networks
+from specs.networks import HasEndpoints, Networks
 from specs.rulebooks import Rulebooks
 from specs.ways import Ways
 
@@ -17,15 +17,18 @@ class Specs(Networks, Endpoints, Hosts, Rulebooks, Ways, Captures):
     """All kinds of specs."""
 
     def delete_network(self, network_id: str) -> int:
-        """Raises `NotFound`, and `Conflict` while it has endpoints, preallocated ones apart. Returns the revision."""
+        """Raises `NotFound`, and `Conflict` while it has endpoints, preallocated ones apart, or is named. Returns the revision."""
+        try:
+            return super().delete_network(network_id)
+        except HasEndpoints:
+            if any(not endpoint.spare for endpoint in self.endpoints(network_id)):
+                raise
         self._delete_spares(network_id)
         return super().delete_network(network_id)
 
     def _delete_spares(self, network_id: str) -> None:
         """No more are made, and those that are there go; their hosts clean up when they see it."""
         network = self.network(network_id)
-        if not network.preallocate or any(not endpoint.spare for endpoint in self.endpoints(network_id)):
-            return
         self.update_network(network.model_copy(update={"preallocate": 0}))
         while found := [endpoint for endpoint in self.endpoints(network_id) if endpoint.spare]:  # a host may not have seen it yet
             for endpoint in found:

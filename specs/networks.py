@@ -19,6 +19,10 @@ from specs.writer import Writer, decoded
 IpRange = IPv4Network | IPv6Network
 
 
+class HasEndpoints(Conflict):
+    """A network that shall go is in use."""
+
+
 class Networks(Writer):
     """The networks of a store."""
 
@@ -103,7 +107,7 @@ class Networks(Writer):
         return self.retry(attempt)  # type: ignore[no-any-return]
 
     def delete_network(self, network_id: str) -> int:
-        """Raises `NotFound`, and `Conflict` while it has endpoints, or a router or service names it. Returns the revision."""
+        """Raises `NotFound`, `HasEndpoints`, and `Conflict` while a router or service names it. Returns the revision."""
 
         def attempt() -> int | None:
             key = keys.network(network_id)
@@ -130,7 +134,7 @@ class Networks(Writer):
                 return outcome.revision
             if outcome.found[0]:
                 count = len(outcome.found[0])
-                raise Conflict(f"network {network.name} has {count} endpoint{'s' if count > 1 else ''}")
+                raise HasEndpoints(f"network {network.name} has {count} endpoint{'s' if count > 1 else ''}")
             return None
 
         return self.retry(attempt)  # type: ignore[no-any-return]

@@ -225,6 +225,8 @@ def test_a_controller_that_comes_back_changes_nothing(served: Served) -> None:
 
 
 def test_a_port_that_is_taken_is_refused_at_once(served: Served) -> None:
+    with pytest.raises(run.LabError, match="endpoints or label, one of the two"):
+        run.api(served.world.plan.hosts[0], "POST", "/services", name="nobody", network="mall", host_port=1, port=1)
     with pytest.raises(run.LabError, match="tcp port 8088 of all hosts leads to service shop"):
         served.apply(services=[{"name": "other", "network": "mall", "host_port": 8088, "port": 81, "endpoints": ["s1"]}])
     way = {"host_port": "8080-8090", "port": "80-90"}

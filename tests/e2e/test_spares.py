@@ -81,6 +81,19 @@ def test_labels_and_acls_count_when_it_is_taken(ready: World) -> None:
     run.api(ready.plan.hosts[0], "DELETE", "/endpoints/ready/muted?hostname=h1")
 
 
+def test_a_network_that_may_not_go_keeps_them(ready: World) -> None:
+    first = ready.plan.hosts[0]
+    for name, ip_range in (("idle", "10.19.0.0/24"), ("beside", "10.20.0.0/24")):
+        run.api(first, "POST", "/networks", name=name, ip_range=ip_range, mode="nat", preallocate=1 if name == "idle" else 0)
+    run.api(first, "POST", "/routers", name="both", networks=["idle", "beside"])
+    with pytest.raises(run.LabError, match="router both"):
+        run.api(first, "DELETE", "/networks/idle")
+    assert run.api(first, "GET", "/networks/idle")["network"]["preallocate"] == 1
+    run.api(first, "DELETE", "/routers/both")
+    for name in ("idle", "beside"):
+        run.api(first, "DELETE", f"/networks/{name}")
+
+
 def test_a_new_agent_keeps_them_and_their_number_follows_the_spec(ready: World) -> None:
     eventually(lambda: len(spares(ready, "h1")) == READY)
     before = spares(ready, "h1").keys()
