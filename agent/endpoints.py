@@ -23,8 +23,9 @@ from agent.spares import Spares
 from ovsdb.client import Ovsdb
 from specs import keys
 from specs.allocation import Specs
+from specs.derived import veth_name
 from specs.errors import Conflict, Invalid, NotFound, Unavailable, WarrenError
-from specs.records import Endpoint, Network, decode, now, veth_name
+from specs.records import Endpoint, Network, decode, now
 from specs.riding import rides
 from specs.view import endpoint_mtu
 

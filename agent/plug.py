@@ -23,8 +23,8 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent import netns as namespaces
+from specs.derived import VETH_PREFIX, veth_mac
 from specs.errors import Conflict, Invalid, Unavailable
-from specs.records import VETH_PREFIX, veth_mac
 
 log = logging.getLogger("warren.plug")
 

@@ -122,7 +122,8 @@ def main() -> None:
     """The child process inside the laboratory: endpoints `port1` ... on a host."""
     from specs import keys
     from specs.allocation import Specs
-    from specs.records import Endpoint, default_mac
+    from specs.derived import default_mac
+    from specs.records import Endpoint
     from specs.store import Operation, Put, Store
 
     url, network_id, host, ports = sys.argv[1:]

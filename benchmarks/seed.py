@@ -11,8 +11,9 @@ from ipaddress import ip_address
 
 from specs import keys
 from specs.allocation import Specs
+from specs.derived import default_mac
 from specs.pool import Pool
-from specs.records import Endpoint, Host, Network, default_mac
+from specs.records import Endpoint, Host, Network
 from specs.store import Operation, Put, Store
 
 HOSTS = 50

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip_interface
 from typing import Any
 
+from specs.derived import link_local
 from specs.dhcp import SERVER4, DhcpRoute
 from specs.gateway import GATEWAY_MAC
-from specs.records import Endpoint, Network, link_local
+from specs.records import Endpoint, Network
 from specs.snapshot import Snapshot
 from specs.view import endpoint_mtu
 

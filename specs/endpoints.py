@@ -7,10 +7,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
 from specs import keys, pools
+from specs.derived import default_mac
 from specs.errors import Conflict, Exhausted, Invalid, NotFound
 from specs.pool import Pool
 from specs.published import Publish
-from specs.records import OFPORT_FIRST, TUNNEL_OFPORT_REQUEST, Endpoint, Network, decode, decode_json, default_mac, now
+from specs.records import OFPORT_FIRST, TUNNEL_OFPORT_REQUEST, Endpoint, Network, decode, decode_json, now
 from specs.riding import rides, seats
 from specs.store import Compare, Delete, Get, Operation, Put, Unchanged
 from specs.writer import Writer, decoded

@@ -8,9 +8,9 @@ from ipaddress import IPv4Address, IPv6Address
 from controller.features.spoof import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
 from pipeline.flow import Action, Flow, Goto, Move, Ref, Set, Value, match
 from pipeline.tables import ORIGIN_ANSWER, ORIGIN_LOCAL, REG_NETWORK, REG_ORIGIN, Table, at
+from specs.derived import link_local
 from specs.dhcp import SERVER4
 from specs.gateway import GATEWAY_MAC
-from specs.records import link_local
 from specs.view import EndpointView, NetworkView
 
 REQUEST, REPLY = 1, 2

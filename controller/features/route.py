@@ -48,8 +48,8 @@ from pipeline.tables import (
     Table,
     at,
 )
+from specs.derived import link_local
 from specs.gateway import GATEWAY_MAC, HOST_MAC, Gateway
-from specs.records import link_local
 from specs.routers import Route
 from specs.view import EndpointView, NetworkView
 

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from pipeline.flow import Flow, Goto, Match, Ref, Value, match
 from pipeline.tables import Table, after, at
-from specs.records import link_local
+from specs.derived import link_local
 from specs.view import EndpointView
 
 ARP, IPV4, IPV6, ICMPV6, UDP = 0x0806, 0x0800, 0x86DD, 58, 17

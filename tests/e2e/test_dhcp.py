@@ -18,8 +18,8 @@ import pytest
 from dhcp import frames, v4, v6
 from lab import run
 from pipeline.tables import PORT_METER_FIRST
+from specs.derived import link_local
 from specs.gateway import GATEWAY_MAC
-from specs.records import link_local
 from tests.e2e.conftest import World
 from tests.e2e.test_metrics import of, scraped
 from tests.e2e.test_restart import eventually

@@ -14,8 +14,8 @@ import pytest
 
 from agent import netns, plug
 from ovsdb.client import Ovsdb
+from specs.derived import veth_name
 from specs.errors import Conflict, Invalid, Unavailable
-from specs.records import veth_name
 from tests.ovs.conftest import Switch
 
 

@@ -19,9 +19,10 @@ from dhcp import frames, router, v4, v6
 from dhcp.answer import answer
 from dhcp.frames import Answer
 from dhcp.lease import SERVER6, SERVER_MAC, Lease, lease_of
+from specs.derived import link_local
 from specs.errors import Invalid
 from specs.index import Index
-from specs.records import Network, decode, link_local
+from specs.records import Network, decode
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
 from tests.unit.test_metrics import STATE

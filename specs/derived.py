@@ -1,0 +1,36 @@
+"""What follows from an endpoint's record and is stored nowhere: names of interfaces and MAC addresses. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+VETH_PREFIX = "wv"
+
+
+def veth_name(endpoint_id: str) -> str:
+    """The host side interface of an endpoint: a pure function of its id."""
+    return VETH_PREFIX + hashlib.sha256(endpoint_id.encode()).hexdigest()[:12]
+
+
+def veth_mac(veth: str) -> str:
+    """The MAC of the host side interface: never seen in the network, the same each time that it is made."""
+    return ":".join(f"{byte:02x}" for byte in b"\xfe" + hashlib.sha256(veth.encode()).digest()[:5])
+
+
+def default_mac(endpoint_id: str, v4: IPv4Address | None, v6: IPv6Address | None) -> str:
+    """A locally administered MAC that is unique in the network because the address is; neighbours' caches survive
+    a container that comes back with the same address."""
+    if v4 is not None:
+        prefix, tail = 0x0257, v4.packed
+    elif v6 is not None:
+        prefix, tail = 0x0258, v6.packed[-4:]
+    else:
+        prefix, tail = 0x0259, hashlib.sha256(endpoint_id.encode()).digest()[:4]
+    return ":".join(f"{byte:02x}" for byte in prefix.to_bytes(2, "big") + tail)
+
+
+def link_local(mac: str) -> IPv6Address:
+    """The link-local address that the kernel derives from a MAC (modified EUI-64, RFC 4291 appendix A)."""
+    raw = bytes.fromhex(mac.replace(":", ""))
+    return ip_address(b"\xfe\x80" + bytes(6) + bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:])  # type: ignore[return-value]
