@@ -7,6 +7,7 @@ its cable moves into the namespace. Neither OVSDB nor the switch is asked. Anoth
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from specs.records import Endpoint
 
 log = logging.getLogger("warren.spares")
 
+CALM_S = 0.5  # after the last one that was taken: an attach that goes on, or the next of several, is not slowed down
 RETRY_S = 5.0  # what could not be made (no address is left, the controller is away) is tried again
 ONLY_HOST = "docker.host"  # label of a network that an engine has made for itself: no other host will use it
 OWN = ("ipv4_address", "ipv6_address", "mac_address", "ofport", "id")  # who asks for one of these gets a port of his own
@@ -30,7 +32,8 @@ class Spares:
         self._known, self._make, self._drop = known, make, drop
         self._lock = threading.Lock()
         self._taken: set[str] = set()
-        self._changed, self._stop = threading.Event(), False
+        self._changed, self._ended = threading.Event(), threading.Event()
+        self._calm_at = 0.0
 
     def start(self) -> None:
         """Start the thread."""
@@ -38,7 +41,7 @@ class Spares:
 
     def stop(self) -> None:
         """End the thread after the endpoint that it is at."""
-        self._stop = True
+        self._ended.set()
         self._changed.set()
 
     def look(self) -> None:
@@ -61,6 +64,7 @@ class Spares:
                 )
                 if endpoint.id not in self._taken and fits:
                     self._taken.add(endpoint.id)
+                    self._calm_at = math.inf
                     return endpoint
         return None
 
@@ -68,6 +72,7 @@ class Spares:
         """What was taken is an endpoint now, or is spare again."""
         with self._lock:
             self._taken.discard(endpoint_id)
+            self._calm_at = math.inf if self._taken else time.monotonic() + CALM_S
         self._changed.set()
 
     def _of(self, network_id: str) -> list[Endpoint]:
@@ -75,12 +80,15 @@ class Spares:
         return sorted(found, key=lambda e: (e.created_at or "", e.id))
 
     def _run(self) -> None:
-        short = False
-        while not self._stop:
-            self._changed.wait(timeout=RETRY_S if short else None)
+        wait_s: float | None = None
+        while not self._ended.is_set():
+            self._changed.wait(wait_s)
             self._changed.clear()
-            if self._known.read.is_set() and not self._stop:
-                short = not self._fill()
+            calm_s = self._calm_at - time.monotonic()
+            if calm_s > 0:
+                wait_s = min(calm_s, RETRY_S)
+            elif self._known.read.is_set():
+                wait_s = None if self._fill() else RETRY_S
 
     def _fill(self) -> bool:
         """One step at a time, and what an attach waits for comes first; whether there are as many as there should be."""
@@ -94,7 +102,7 @@ class Spares:
                     if self._hold(extra.id):
                         self._drop(extra)
                         self.settled(extra.id)
-                if len(there) < wanted.get(network_id, 0) and not self._stop:
+                if len(there) < wanted.get(network_id, 0) and not self._ended.is_set():
                     began = time.monotonic()
                     self._make(network_id)
                     log.info("spare.made network=%s ms=%.1f", network_id, (time.monotonic() - began) * 1000)

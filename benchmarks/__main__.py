@@ -29,6 +29,7 @@ RESULTS = Path(__file__).with_name("results.json")
 SAND_MS = 63.0  # SAND's answer to POST /endpoints at 10 endpoints, on a machine of the same kind
 MIB = 1 << 20
 READY = 4  # preallocated endpoints a host
+PORTS = 500  # of a host with many
 
 
 class Measured:
@@ -189,19 +190,23 @@ def docker(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
 
 
 def preallocated(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
-    """Attach with and without endpoints kept ready."""
+    """Attach with and without endpoints kept ready, on a host with few ports and with many."""
     del sizes
     with console.status("a laboratory of two hosts"), laboratory() as lab:
         lab.container("near", "h1")
         target = lab.container("far", "h2")["target_veth_ip"].split("/")[0]
-        without = attach(lab, rounds, target)
-        lab.preallocate(READY)
-        ready = attach(lab, rounds, target, lambda: lab.until_ready(READY))
-    for way, name in (("answer", "attach until the answer"), ("ping", "attach until a ping has crossed")):
-        plain = measured.add(f"{name}, made when it is asked for", without[way], "ms")
-        quick = measured.add(f"{name}, preallocated", ready[way], "ms")
-        measured.add(f"{name}: preallocated against made", [quick / plain], "x")
-        measured.goal("< 1", quick < plain)
+        for ports in (1, PORTS):
+            for number in range(1, ports):
+                lab.container(f"local{number}", "h1")
+            lab.preallocate(0)
+            without = attach(lab, rounds, target)
+            lab.preallocate(READY)
+            ready = attach(lab, rounds, target, lambda: lab.until_ready(READY))
+            for way, name in (("answer", "attach until the answer"), ("ping", "attach until a ping has crossed")):
+                where = f"{name}, {ports} port{'s' if ports > 1 else ''} on the host"
+                plain = measured.add(f"{where}, made when it is asked for", without[way], "ms")
+                quick = measured.add(f"{where}, preallocated", ready[way], "ms")
+                measured.add(f"{where}: preallocated against made", [quick / plain], "x")
 
 
 def floods(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:

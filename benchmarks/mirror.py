@@ -1,7 +1,8 @@
 """TCP that is mirrored beside the same TCP that is not, in turns, for each place where the copies may go.
 
 Between two containers of one host and of two. The analyser is a container or an interface that nobody reads: what is measured is the switch. A third
-host to which copies go has a machine of its own, but shares the cores of this one here: so its switch stands still during a transfer, and drops."""
+host or a collector to which copies go would have a machine of its own, at the end of a wire that a network card feeds. Here all share two cores, so
+during a transfer such copies end where they have left h1's card: at the other end of its veth."""
 
 from __future__ import annotations
 
@@ -46,9 +47,6 @@ def measure(laboratory: Laboratory, rounds: int) -> dict[str, dict[str, list[flo
         for name in ("tap0", "tap1"):
             run.sh("ip", "-n", f"{plan.name}-{host}", "link", "set", name, "up")
     run.sh("ip", "-n", plan.netns, "addr", "add", f"{COLLECTOR}/24", "dev", "under")
-    # it takes what comes and says nothing: the kernel would answer each packet with an ICMP error
-    run.sh(*run.in_netns(plan.netns, "nft", "add table ip sink; add chain ip sink in { type filter hook prerouting priority -300; }; "
-                         f"add rule ip sink in ip daddr {COLLECTOR} drop"))  # fmt: skip
     laboratory.container("sender", "h1")
     found: dict[str, dict[str, list[float]]] = {}
     for way, host in (("on one host", "h1"), ("across hosts", "h2")):
@@ -59,9 +57,9 @@ def measure(laboratory: Laboratory, rounds: int) -> dict[str, dict[str, list[flo
             for called, to in targets(laboratory).items():
                 pairs: dict[str, list[float]] = {"off": [], "on": [], "off_cpu": [], "on_cpu": []}
                 for _ in range(rounds):
-                    with _still(laboratory):
+                    with _wire(laboratory):
                         _measured(laboratory, address, pairs, "off")
-                    with _session(laboratory, to), _still(laboratory):
+                    with _session(laboratory, to), _wire(laboratory):
                         _measured(laboratory, address, pairs, "on")
                 found[f"{way}, copies to {called}"] = pairs
     return found
@@ -87,15 +85,16 @@ def _session(laboratory: Laboratory, to: dict[str, Any]) -> Iterator[None]:
 
 
 @contextmanager
-def _still(laboratory: Laboratory) -> Iterator[None]:
-    """The switch of h3 does nothing; what it knows of its neighbours, and they of it, lasts longer than that."""
-    pid = run.pid_of(laboratory.plan, "h3", "ovs")
-    assert pid is not None
-    os.kill(pid, signal.SIGSTOP)
+def _wire(laboratory: Laboratory) -> Iterator[None]:
+    """What h1 sends to h3 and to the collector has left it, and is nobody's work here."""
+    netns, elsewhere = laboratory.plan.netns, f"{laboratory.plan.hosts[2].vtep}, {COLLECTOR}"
+    chain = "add chain netdev wire in { type filter hook ingress device u1 priority 0; }"
+    drop = f"add rule netdev wire in ip daddr {{ {elsewhere} }} drop"
+    run.sh(*run.in_netns(netns, "nft", f"add table netdev wire; {chain}; {drop}"))
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        run.sh(*run.in_netns(netns, "nft", "delete table netdev wire"))
 
 
 @contextmanager
