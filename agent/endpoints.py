@@ -32,7 +32,7 @@ from specs.view import endpoint_mtu
 log = logging.getLogger("warren.endpoints")
 
 _FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls", "publish",
-           "port", "parent", "vlan"}  # fmt: skip
+           "port", "coprocessor", "parent", "vlan"}  # fmt: skip
 BOARDING_S = 5.0  # how long to wait for an interface that may well come later
 
 

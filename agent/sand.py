@@ -157,6 +157,7 @@ def endpoint_out(
         "port": endpoint.port,
         "parent": endpoint.parent,
         "vlan": endpoint.vlan,
+        "coprocessor": endpoint.coprocessor.model_dump() if endpoint.coprocessor else None,
         "labels": endpoint.labels,
         "spare": endpoint.spare,
         "acls": list(endpoint.acls) if endpoint.acls is not None else None,

@@ -26,6 +26,14 @@ def add(
     vlan: Annotated[int | None, typer.Option(help="Tag of the network's frames on this interface (default: untagged).")] = None,
     acl: Annotated[list[str], typer.Option(help="ACL over what comes in; may be repeated, first match wins.")] = [],  # noqa: B006
     ofport: Annotated[int | None, typer.Option(help="OpenFlow port number (default: a free one).")] = None,
+    coprocessor: Annotated[
+        int | None,
+        typer.Option(
+            metavar="BASE",
+            help="A network function that sends frames with the VLAN id BASE + N out of OpenFlow port N; "
+            "1000 is FAUCET's base. Only ACLs send something to it.",
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Unique in the network (default: HOST.INTERFACE).")] = None,
     json: Json = False,
 ) -> None:
@@ -33,6 +41,8 @@ def add(
     agent = client(context)
     found = agent.get(f"/networks/{network}")["network"]["id"]
     body = stated(network_id=found, hostname=host, port=interface, vlan=vlan, acls=acl or None, ofport=ofport, name=name)
+    if coprocessor is not None:
+        body["coprocessor"] = {"vlan_vid_base": coprocessor}
     made = agent.post("/endpoints", body)["endpoint"]
     if json:
         show.as_json(made)

@@ -97,6 +97,7 @@ POLICY = "metadata"  # the policy that decides next: what a port may send, later
 ORIGIN_LOCAL = 0
 ORIGIN_TUNNEL = 1
 ORIGIN_GATEWAY = 3  # from the host, by the port to it: comes from outside, or is the host's own
+ORIGIN_CHOSEN = 4  # a coprocessor has chosen the port that it leaves by
 ORIGIN_ANSWER = 2  # made here, in the ARP table: goes back out of the port that asked
 
 # Probes of tunnels: no network has their VNI; the switch at the other end turns them round without its controller.

@@ -15,7 +15,7 @@ from specs.mirrors import RELATED_BIT, Marks, Session, sessions
 from specs.policies import NONE, Policies
 from specs.policy import keys_of
 from specs.records import Endpoint, Network
-from specs.riding import Seats
+from specs.riding import Seats, leads_on
 from specs.routing import Routing
 from specs.serving import Serving
 from specs.settle import routes, valid_networks, zones
@@ -280,7 +280,7 @@ class Index:
             networks.add(network_id)
             self._counted[endpoint_id] = (network_id, endpoint.host)
             self._members[network_id].add(endpoint_id)
-            if endpoint.port is not None:
+            if leads_on(endpoint):
                 self._open[network_id].add(endpoint_id)
             if endpoint.host != self.host:
                 hosts = self._remote[network_id]
@@ -297,13 +297,12 @@ class Index:
         here = self.snapshot.hosts.get(self.host)
         vteps = {vtep(self.snapshot.hosts[host], here) for host in self._remote.get(network_id, ())}
         network = self._valid_networks[network_id]
-        open_here = [self.ports[e] for e in self._open[network_id] & local]
         away = {self._contest.placed[e].host for e in self._open[network_id] - local} - {self.host}
         open_there = {vtep(self.snapshot.hosts[host], here) for host in away}
         return network_view(
-            network, [self.ports[e] for e in local], vteps, self._zones[network_id], stateful, self._vnis, self.uplink_ofport,
+            network, [(self._contest.placed[e], self.ports[e], self.policies.keys[e]) for e in local], vteps, self._zones[network_id], stateful, self._vnis, self.uplink_ofport,
             routes(network, to, self._valid_networks, lambda n: self._zones[n] if self._local.get(n) and self._tracked(n) else 0),
-            routed, network_id in self.serving.of, open_here, open_there,
+            routed, network_id in self.serving.of, open_there,
         )  # fmt: skip
 
     def _tracked(self, network_id: str) -> bool:

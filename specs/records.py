@@ -31,6 +31,7 @@ from pydantic import (
 )
 
 from specs.acl import Rule, canonical, parse_rule
+from specs.coprocessor import Coprocessor
 from specs.derived import veth_name
 from specs.dhcp import DhcpFields, check_dhcp
 from specs.errors import Invalid
@@ -199,6 +200,7 @@ class EndpointFields(BaseModel):
     ofport: Ofport | None = None
     interface: IfName | None = None
     port: IfName | None = None
+    coprocessor: Coprocessor | None = None
     parent: Name | None = None
     vlan: Vlan | None = None
     acls: AclReferences | None = None
@@ -277,6 +279,8 @@ class Endpoint(EndpointFields, Record):
             raise ValueError("a parent that is another endpoint, and vlan: the tag on its port")
         if self.vlan and not (self.port or self.parent):
             raise ValueError("vlan only with port or parent: the tag there")
+        if self.coprocessor and (not self.port or self.vlan):
+            raise ValueError("a coprocessor behind a port, which is its alone: no vlan")
         if self.port and (self.ipv4_address or self.ipv6_address or self.publish):
             raise ValueError("no addresses and nothing published with port: who is behind it is not known")
         return self

@@ -19,6 +19,11 @@ def rides(endpoint: Endpoint) -> bool:
     return endpoint.port is not None or endpoint.parent is not None
 
 
+def leads_on(endpoint: Endpoint) -> bool:
+    """Whether frames to addresses that no endpoint has may be for somebody behind it. Nobody looks for one behind a coprocessor."""
+    return endpoint.port is not None and endpoint.coprocessor is None
+
+
 def anchor(endpoint: Endpoint) -> str:
     """What it rides on: an endpoint's id, or `interface/NAME`."""
     return f"interface/{endpoint.port}" if endpoint.port is not None else str(endpoint.parent)

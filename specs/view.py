@@ -7,7 +7,7 @@ Who was created first wins; the loser is closed, with a problem.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -16,7 +16,7 @@ from specs.gateway import GATEWAY_MAC, Gateway, gateway_of
 from specs.mirrors import RELATED_BIT, Marks, Mirror, Session, sessions
 from specs.policy import Keys, PolicyKey, PolicyView, enters, keys_of, network_of, receives, resolve
 from specs.records import Acl, Endpoint, Host, Meter, Network
-from specs.riding import ofports, seats
+from specs.riding import leads_on, ofports, seats
 from specs.routers import Route
 from specs.services import ServiceView, service_view
 from specs.services import meant as meant_by_service
@@ -64,7 +64,7 @@ class NetworkView:
 
     id: str
     vni: int
-    ports: tuple[int, ...]
+    ports: tuple[int, ...]  # without those of coprocessors
     vteps: tuple[str, ...]
     zone: int = 0  # of connection tracking; 0: nothing here asks for it
     related_vni: int = 0  # by which other hosts know packets of `allow_related` rules
@@ -78,6 +78,7 @@ class NetworkView:
     open_ports: tuple[int, ...] = ()  # of `ports`: where unknown destinations may be
     open_vteps: tuple[str, ...] = ()  # of `vteps`: hosts with such ports
     dhcp: bool = False
+    coprocessors: tuple[tuple[int, int, int], ...] = ()  # (port, VLAN id that means port 0, policy of what it sends)
 
     @property
     def serves(self) -> bool:
@@ -121,7 +122,7 @@ def _inner_mtu(host: Host) -> int:
 
 def network_view(
     network: Network,
-    ports: Iterable[int],
+    local: Collection[tuple[Endpoint, int, Keys]],
     vteps: Iterable[str],
     zone: int,
     stateful: bool,
@@ -130,18 +131,20 @@ def network_view(
     routes: tuple[Route, ...],
     routed: bool,
     served: bool,
-    open_ports: Iterable[int],
     open_vteps: Iterable[str],
 ) -> NetworkView:
-    """One network as the compiler sees it. `zone` is its conntrack zone, `stateful` whether an ACL in use asks for one, there or
+    """One network as the compiler sees it. `local` are its endpoints here, with their ports and policies. `zone` is its conntrack zone, `stateful` whether an ACL in use asks for one, there or
     in a network that it is routed to, or a service; `taken` are the VNIs of networks, `uplink` the port to the host."""
     gateway = gateway_of(network, zone, uplink, number(enters(network)))
     ranges = [str(r) for r in (network.ip_range, network.ipv6_range) if r is not None]
+    ports = sorted(port for e, port, _ in local if e.coprocessor is None)
+    open_ports = sorted(port for e, port, _ in local if leads_on(e))
+    sending = sorted((port, e.coprocessor.vlan_vid_base, number(keys.sends)) for e, port, keys in local if e.coprocessor)
     return NetworkView(
-        network.id, network.vxlan_vni, tuple(sorted(ports)), tuple(sorted(vteps)), zone if stateful else 0,
+        network.id, network.vxlan_vni, tuple(ports), tuple(sorted(vteps)), zone if stateful else 0,
         related_vni(network, taken) if stateful else 0, number(receives(network)), network.vlan_transparent, gateway,
-        tuple(ranges) if gateway else (), routes, routed, served, tuple(sorted(open_ports)), tuple(sorted(open_vteps)),
-        network.dhcp,
+        tuple(ranges) if gateway else (), routes, routed, served, tuple(open_ports), tuple(sorted(open_vteps)),
+        network.dhcp, tuple(sending),
     )  # fmt: skip
 
 
@@ -310,10 +313,10 @@ def view(
                 problems.add(Problem(f"network/{network_id}", NO_RELATED))
             vteps = {vtep(snapshot.hosts[e.host], here) for e in remote}
             found = network_view(
-                network, [ports[e.id] for e in local], vteps, zone[network_id], stateful, vni_taken, uplink,
+                network, [(e, ports[e.id], keys[e.id]) for e in local], vteps, zone[network_id], stateful, vni_taken, uplink,
                 routes(network, there, networks, lambda n: zone[n] if n in tracked & present else 0), routed,
                 network_id in services,
-                [ports[e.id] for e in local if e.port], {vtep(snapshot.hosts[e.host], here) for e in remote if e.port},
+                {vtep(snapshot.hosts[e.host], here) for e in remote if leads_on(e)},
             )  # fmt: skip
         elif routed:
             found = distant_view(network, stateful, vni_taken)

@@ -10,6 +10,7 @@ from mirror.compile import arrival, copies
 from pipeline.flow import Actions, Flow, Goto, InPort, Move, PopVlan, Ref, Set, ToController, Value, match
 from pipeline.tables import (
     ANSWER_MAC,
+    ORIGIN_CHOSEN,
     ORIGIN_GATEWAY,
     ORIGIN_TUNNEL,
     POLICY,
@@ -18,6 +19,7 @@ from pipeline.tables import (
     PROBE_VNI,
     REG_NETWORK,
     REG_ORIGIN,
+    REG_OUTPUT,
     REG_RELATED,
     Table,
     at,
@@ -26,7 +28,9 @@ from specs.mirrors import Session
 from specs.view import EndpointView, NetworkView
 
 UNTAGGED, VLAN_PRESENT = 0x0000, 0x1000
-SHARED, OWN = 105, 100  # a tag that is another endpoint's is not part of a transparent network on the same port
+# a tag that is another endpoint's is not part of a transparent network on the same port, nor a coprocessor's choice
+SHARED, CHOSEN, OWN = 105, 103, 100
+LAST_VID = 4094
 
 
 def base(tunnel: int | None) -> Iterator[Flow]:
@@ -78,9 +82,21 @@ def _enters(n: NetworkView) -> Iterator[Flow]:
         yield Flow(Table.CLASSIFY, 100, match(in_port=g.uplink, vlan_vid=UNTAGGED, **fields), enter, Ref("network", n.id))
 
 
+def _chosen(n: NetworkView) -> Iterator[Flow]:
+    """What a coprocessor sends to a port of the network: its own ACL is asked, and nothing else."""
+    for ofport, base, policy in n.coprocessors:
+        onward = (Set(POLICY, policy), Goto(at(Table.ACL_IN))) if policy else (Goto(at(Table.MIRROR)),)
+        for port in n.ports:
+            if base + port <= LAST_VID:
+                fields = match(in_port=ofport, vlan_vid=(base + port) | VLAN_PRESENT)
+                entered = Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_CHOSEN), Set(REG_OUTPUT, port)
+                yield Flow(Table.CLASSIFY, CHOSEN, fields, (PopVlan(), *entered, *onward), Ref("network", n.id))
+
+
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     """What other hosts send was checked at its source: it goes straight to FORWARD, past CONNTRACK where that is needed."""
     yield from _enters(n)
+    yield from _chosen(n)
     if tunnel is None or not n.ports:
         return
     origin, entered = Ref("network", n.id), (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_TUNNEL))

@@ -39,6 +39,7 @@ from pipeline.tables import (
     LABEL_ORIGIN,
     LABEL_VTEP,
     ORIGIN_ANSWER,
+    ORIGIN_CHOSEN,
     ORIGIN_GATEWAY,
     ORIGIN_LOCAL,
     ORIGIN_TUNNEL,
@@ -55,7 +56,7 @@ from specs.view import EndpointView, NetworkView
 
 ICMP, ECHO, ECHO_REPLY = 1, 8, 0  # RFC 792
 ECHO6, ECHO6_REPLY = 128, 129  # RFC 4443
-PING, RETURN, REFUSE, EXPIRED, ACROSS, DELIVER, LEAVE = 120, 112, 110, 108, 105, 100, 90
+CHOSEN, PING, RETURN, REFUSE, EXPIRED, ACROSS, DELIVER, LEAVE = 130, 120, 112, 110, 108, 105, 100, 90
 UNTAGGED = 0
 LINK_ONLY = {
     IPV4: ("169.254.0.0/16", "224.0.0.0/4"),
@@ -64,7 +65,10 @@ LINK_ONLY = {
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """Pings of the gateway, and the way out."""
+    """Pings of the gateway, and the way out. What a coprocessor has chosen a port for is not routed, or forwarded by its MAC."""
+    if any(policy for _, _, policy in n.coprocessors):
+        chosen = match(reg0=n.vni, reg1=ORIGIN_CHOSEN)
+        yield Flow(Table.ROUTE, CHOSEN, chosen, (Goto(at(Table.MIRROR)),), Ref("network", n.id))
     if n.gateway is None:
         return
     origin = Ref("network", n.id)

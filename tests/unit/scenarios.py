@@ -161,6 +161,18 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.inside("inner", "blue", "h1", 2, 4, "router", 100, v6=False),
         worlds.endpoint("far", "blue", "h2", 3, 1, v6=False),
     ],
+    # what fun0 sends passes its ACL; fun2 has none, and the last of the ports is beyond the last VLAN id
+    "coprocessor": [
+        *HOSTS,
+        worlds.network("amber", 7, v6=False),
+        worlds.acl("only-ip", [{"dl_type": 0x800, "actions": {"allow": 1}}, {"actions": {"allow": 0}}]),
+        worlds.behind("function-1", "amber", "h1", 9, "fun0", coprocessor=1000, acls=("only-ip",)),
+        worlds.endpoint("left", "amber", "h1", 2, 3, v6=False),
+        worlds.endpoint("right", "amber", "h1", 3, 4, v6=False),
+        worlds.behind("function-2", "amber", "h2", 9, "fun2", coprocessor=4090),
+        worlds.endpoint("near", "amber", "h2", 5, 4, v6=False),
+        worlds.endpoint("beyond", "amber", "h2", 4, 5, v6=False),
+    ],
     # second has first's MAC: it is closed everywhere
     "conflict": [
         *HOSTS,

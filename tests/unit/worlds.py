@@ -132,10 +132,13 @@ def endpoint(
     return keys.endpoint(net, name), json.dumps(data)
 
 
-def behind(name: str, net: str, on: str, ofport: int, port: str, vlan: int | None = None, **more: Any) -> tuple[str, str]:
+def behind(
+    name: str, net: str, on: str, ofport: int, port: str, vlan: int | None = None, coprocessor: int | None = None, **more: Any
+) -> tuple[str, str]:
     """An endpoint behind an interface."""
     key, value = endpoint(name, net, on, 128 + sum(name.encode()) % 100, ofport, v4=False, v6=False, **more)
-    return key, json.dumps(json.loads(value) | {"port": port, "vlan": vlan})
+    choosing = {"coprocessor": {"vlan_vid_base": coprocessor}} if coprocessor else {}
+    return key, json.dumps(json.loads(value) | {"port": port, "vlan": vlan, **choosing})
 
 
 def inside(name: str, net: str, on: str, number: int, ofport: int, parent: str, vlan: int, **more: Any) -> tuple[str, str]:
@@ -244,7 +247,7 @@ tags = st.sampled_from((10, 10, 20))
 riders = st.one_of(
     st.builds(
         behind, st.sampled_from(ENDPOINTS), st.sampled_from(NETWORKS), st.sampled_from(HOSTS), st.integers(1, 6), st.just("tap0"),
-        st.none() | tags, acls=lists,
+        st.none() | tags, st.none() | st.sampled_from((10, 1000)), acls=lists,
     ),
     st.builds(
         inside, st.sampled_from(ENDPOINTS), st.sampled_from(NETWORKS), st.sampled_from(HOSTS), st.integers(2, 7), st.integers(1, 6),

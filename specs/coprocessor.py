@@ -1,0 +1,28 @@
+"""A coprocessor: a machine behind an interface (a network function, say) that sends frames out of ports of its choice.
+
+FAUCET's strategy `vlan_vid`: a frame with the VLAN id `vlan_vid_base` + N leaves by OpenFlow port N, without that tag. What has no tag is
+forwarded like any other. Nothing reaches a coprocessor but what rules of ACLs send to it, and answers to what it has sent.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+VLAN_VID_BASE = 1000  # FAUCET's default
+
+
+class _Vid(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    strategy: Literal["vlan_vid"] = "vlan_vid"
+    vlan_vid_base: Annotated[int, Field(ge=1, le=4093)] = VLAN_VID_BASE
+
+
+def _told(value: Any) -> Any:
+    """`true` is FAUCET's strategy with its default."""
+    return {} if value is True else value
+
+
+Coprocessor = Annotated[_Vid, BeforeValidator(_told)]
