@@ -86,7 +86,7 @@ class Driver:
         options = body.get("Options") or {}
         generic, internal = options.get("com.docker.network.generic") or {}, bool(options.get("com.docker.network.internal"))
         fields = read(NETWORK_OPTIONS, generic)
-        added = fields.pop("add_ports", [])
+        added = [*fields.pop("add_ports", ()), *fields.pop("add_copro_ports", ())]
         _check_vlans(added, fields.get("vlan"))
         (pool, gateway), (pool6, gateway6) = subnet_of(body.get("IPv4Data")), subnet_of(body.get("IPv6Data"), v6=True)
         named = named_network(generic)
@@ -327,7 +327,7 @@ class Driver:
 def _check_vlans(drafts: list[dict[str, Any]], vlan: int | None) -> None:
     own = vlan or DEFAULT_VLAN
     for draft in drafts:
-        if draft.get("native", own) != own:
+        if (draft.get("native") or own) != own:
             expected = f"{own}, the network's own, or nothing; another VLAN is another network's (warren port add)"
             raise Invalid(f"add_ports: {draft['port']}", draft["native"], expected)
 

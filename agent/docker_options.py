@@ -90,9 +90,9 @@ def _added(name: str, value: str) -> list[dict[str, Any]]:
     return found
 
 
-def _empty(name: str, value: str) -> None:
-    if value:
-        raise Invalid(name, value, "nothing: Warren does not have it (yet)")
+def _choosing(name: str, value: str) -> list[dict[str, Any]]:
+    """The same of coprocessors; a VLAN means nothing there."""
+    return [{**draft, "coprocessor": {}, "native": None} for draft in _added(name, value)]
 
 
 NETWORK_OPTIONS = (
@@ -131,7 +131,12 @@ NETWORK_OPTIONS = (
         "`PORT[/OFPORT[/ACL[/VLAN]]],...`: interfaces of this host that are on the network, untagged, as long as Docker has it; a VLAN that is not the network's is refused",
     ),
     Option(("ovs.bridge.dhcp",), "", _false, "true is refused: dovesnap's clients of an outside server are not there"),
-    Option(("ovs.bridge.add_copro_ports",), "", _empty, "not there: refused"),
+    Option(
+        ("warren.add_copro_ports", "ovs.bridge.add_copro_ports"),
+        "add_copro_ports",
+        _choosing,
+        "`PORT[/OFPORT[/ACL]],...`: interfaces of this host with a coprocessor: what it sends with VLAN id 1000 + N leaves by OpenFlow port N of the network, without that tag",
+    ),
 )
 ENDPOINT_OPTIONS = (
     Option(("warren.acl", "dovesnap.faucet.portacl"), "acls", _acls, "ACLs over what the container sends, in order"),

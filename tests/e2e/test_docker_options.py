@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ import pytest
 
 from lab import run
 from lab.engine import Engine
+from lab.plan import container_netns
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
+from tests.e2e.test_packets import LISTEN, SEND, udp
 from tests.e2e.test_restart import eventually
 
 PUBLIC = "4.2.2.2"  # as dovesnap's quick start has it; in the tests' own namespace
@@ -299,6 +302,42 @@ def test_dovesnaps_ports_and_ports_kept_ready(world: World, engines: list[Engine
         eventually(lambda: len(ready()) == 2)
         engine.docker("rm", "-f", *engine.docker("ps", "-aq").split())
         engine.docker("network", "rm", "lan")
+        assert not [e for e in run.api(first, "GET", "/endpoints?hostname=h1")["endpoints"] if e["port"]]
+    finally:
+        run.sh("ip", "netns", "del", machine)
+
+
+def test_dovesnaps_coprocessor(world: World, engines: list[Engine]) -> None:
+    """What a network function sends with VLAN id 1000 + N leaves by port N, without the tag; its ACL is asked."""
+    engine, first = engines[0], world.plan.hosts[0]
+    machine, host = container_netns(world.plan.name, "nfv"), world.plan.hosts[0].netns
+    run.sh("ip", "netns", "add", machine)
+    try:
+        run.sh("ip", "-n", host, "link", "add", "fun7", "type", "veth", "peer", "name", "eth0", "netns", machine)
+        run.sh("ip", "-n", machine, "link", "set", "eth0", "up")
+        rules = [{"dl_type": 0x800, "nw_proto": 17, "udp_dst": 4098, "actions": {"allow": 0}}, {"actions": {"allow": 1}}]
+        run.api(
+            first, "POST", "/apply", document=json.dumps({"acls": [{"name": "nfv", "rules": rules}]}), wait_s=20, timeout_s=40
+        )
+        create = ("network", "create", "nfv", "-d", engine.driver, "--subnet", "10.78.0.0/24")
+        assert "PORT[/OFPORT" in engine.refused(*create, "-o", "ovs.bridge.add_copro_ports=fun7/8/nfv/1/2")
+        engine.docker(*create, "-o", "ovs.bridge.add_copro_ports=fun7/777/nfv")
+        engine.run("target", "nfv")
+        known = run.api(first, "GET", "/endpoints?hostname=h1&states=true")["endpoints"]
+        target = next(e for e in known if e["name"] == "target")
+        assert [(e["ofport"], e["coprocessor"]["vlan_vid_base"]) for e in known if e["port"] == "fun7"] == [(777, 1000)]
+        mark, pid = b"warren-nfv", str(engine.inspect("target")[0]["State"]["Pid"])
+        frame = udp("02:00:00:00:00:09", "02:00:00:00:00:0a", "10.78.0.200", "10.78.0.201", mark)
+        tag = b"\x81\x00" + (1000 + target["ofport"]).to_bytes(2, "big")
+        for sent, want, arrives in ((frame, frame[:14], True), (frame.replace(b"\x10\x01", b"\x10\x02", 1), mark, False)):
+            command = ("nsenter", "-t", pid, "-n", sys.executable, "-c", LISTEN, want.hex(), "1.5")
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
+                assert listener.stdout is not None
+                assert listener.stdout.readline() == "ready\n"
+                world.inside("nfv", sys.executable, "-c", SEND, (sent[:12] + tag + sent[12:]).hex())
+                assert ("heard" in listener.communicate()[0]) is arrives
+        engine.docker("rm", "-f", "target")
+        engine.docker("network", "rm", "nfv")
         assert not [e for e in run.api(first, "GET", "/endpoints?hostname=h1")["endpoints"] if e["port"]]
     finally:
         run.sh("ip", "netns", "del", machine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,11 @@ from tests.e2e.test_packets import heard, udp
 from tests.e2e.test_restart import eventually
 
 LAN = "10.7.0"  # outside what is given to containers, so that it is plain who is who
-MACHINES = {"lan1": ("h1", "eno1", f"{LAN}.201"), "lan3": ("h3", "eno3", f"{LAN}.203")}
+MACHINES = {
+    "lan1": ("h1", "eno1", f"{LAN}.201"),
+    "lan3": ("h3", "eno3", f"{LAN}.203"),
+    "function": ("h1", "fun0", f"{LAN}.209"),
+}
 
 # a host that speaks ARP and ping under a VLAN tag (not every kernel has VLAN interfaces): serves, or pings `target` and tells
 STATION = r"""
@@ -235,6 +240,47 @@ def test_a_container_with_a_trunk(ports: Ports) -> None:
     assert not heard(ports.world, "gate", "tool1", twice, mark), "a tag inside the tag is none of the network"
 
 
+def test_a_coprocessor_chooses_the_port(ports: Ports) -> None:
+    """It sends under base + port; what it gets is what an ACL sends it. Its own ACL is asked about both ways of sending."""
+    first, world = ports.world.plan.hosts[0], ports.world
+    ports.wire("function")
+    deny = [{"dl_type": 0x800, "nw_proto": 17, "udp_dst": 4098, "actions": {"allow": 0}}, {"actions": {"allow": 1}}]
+    steer = [
+        {"dl_type": 0x800, "nw_proto": 17, "udp_dst": 4097, "actions": {"output": {"port": "h1.fun0"}}},
+        {"actions": {"allow": 1}},
+    ]
+    acls = [{"name": name, "rules": rules} for name, rules in (("deny", deny), ("steer", steer))]
+    run.api(first, "POST", "/apply", timeout_s=40, document=json.dumps({"acls": acls}), wait_s=20)
+    made = ports.add(network="yard", hostname="h1", port="fun0", coprocessor={"vlan_vid_base": 1000}, acls=["deny"])
+    assert made["state"] == "up"
+    known = {e["name"]: e for e in run.api(first, "GET", "/endpoints?states=true")["endpoints"]}
+    mark, own = b"warren-coprocessor!", "02:00:00:00:00:09"
+    frame = udp(own, known["box2"]["target_veth_mac"], f"{LAN}.250", ports.address["box2"], mark)
+
+    def by(port: int, sent: bytes = frame) -> bytes:
+        return sent[:12] + b"\x81\x00" + (1000 + port).to_bytes(2, "big") + sent[12:]
+
+    box1, gate, tool1 = (known[name]["ofport"] for name in ("box1", "gate", "tool1"))
+    untagged = frame[:14]  # the tag is gone where it arrives
+    assert heard(world, "function", "box1", by(box1), untagged), "by the port, whatever the MAC says"
+    assert heard(world, "function", "gate", by(gate), untagged)
+    assert heard(world, "function", "box2", frame, mark), "what is untagged is forwarded"
+    for target, sent in (("gate", by(box1)), ("box2", by(box1)), ("tool1", by(tool1)), ("box1", by(4000))):
+        assert not heard(world, "function", target, sent, mark), (target, "no port of the network, or another's")
+    denied = frame.replace(b"\x10\x01", b"\x10\x02", 1)
+    assert not heard(world, "function", "box1", by(box1, denied), mark), "its ACL"
+
+    mac, broadcast = known["box1"]["target_veth_mac"], "ff:ff:ff:ff:ff:ff"
+    said = udp(mac, broadcast, ports.address["box1"], f"{LAN}.255", mark)
+    assert heard(world, "box1", "box2", said, mark)
+    assert not heard(world, "box1", "function", said, mark), "it hears nothing"
+    document = {"networks": [{"name": "yard", "default_acl": ["steer"]}]}
+    run.api(first, "POST", "/apply", timeout_s=40, document=json.dumps(document), wait_s=20)
+    assert heard(world, "box1", "function", said, mark), "but what an ACL sends it"
+    document["networks"][0]["default_acl"] = []
+    run.api(first, "POST", "/apply", timeout_s=40, document=json.dumps(document), wait_s=20)
+
+
 def test_what_is_taken_is_refused(ports: Ports) -> None:
     for fields, why in (
         ({"network": "shed", "port": "eno1", "vlan": 30}, "network .* on eno1 of h1 belongs to endpoint h1.eno1"),
@@ -244,6 +290,8 @@ def test_what_is_taken_is_refused(ports: Ports) -> None:
         ({"network": "yard", "parent": "gate", "vlan": 9}, "endpoint.parent"),
         ({"network": "blue", "parent": "nobody", "vlan": 9}, "nobody"),
         ({"network": "blue", "port": "eno5", "ipv4_address": "10.0.0.77"}, "no addresses"),
+        ({"network": "blue", "parent": "box1", "vlan": 7, "coprocessor": True}, "a coprocessor behind a port"),
+        ({"network": "blue", "port": "eno5", "coprocessor": {"vlan_vid_base": 5000}}, "coprocessor.vlan_vid_base"),
         ({"network": "blue", "port": "eno5", "ofport": 77}, "OpenFlow port 77 of host h1 is taken"),
     ):
         with pytest.raises(run.LabError, match=why):
