@@ -19,7 +19,8 @@ from agent.service import Agent
 from agent.status import parse_json
 from specs import keys
 from specs.errors import Conflict, Invalid, NotFound, Unavailable, WarrenError
-from specs.records import Endpoint, Host, Network, decode_json
+from specs.host import Host
+from specs.records import Endpoint, Network, decode_json
 from specs.store import Entry, Get
 from specs.wrong import expectation
 

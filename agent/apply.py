@@ -9,7 +9,8 @@ from specs import keys
 from specs.allocation import Specs
 from specs.document import Change
 from specs.errors import Conflict, NotFound, WarrenError
-from specs.records import Endpoint, Host, Record, decode
+from specs.host import Host
+from specs.records import Endpoint, Record, decode
 from specs.snapshot import Snapshot
 
 Wrote = Callable[[str, str | None, int], None]

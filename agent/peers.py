@@ -12,7 +12,7 @@ import httpx
 from agent.config import Tls
 from agent.connect import HOP
 from specs.errors import Unavailable, WarrenError
-from specs.records import Host
+from specs.host import Host
 
 
 class PeerError(WarrenError):

@@ -14,9 +14,10 @@ from typing import Any
 from agent.checks import between, judge, policies
 from specs.document import Change
 from specs.errors import Invalid
+from specs.host import Host
 from specs.mirrors import Mirror
 from specs.policy import PolicyKey
-from specs.records import Acl, Endpoint, Host, Meter, Network, Record, Tenant, decode
+from specs.records import Acl, Endpoint, Meter, Network, Record, Tenant, decode
 from specs.routers import Router
 from specs.services import Service
 from specs.settle import Joined, joined, routers_in_order, valid_networks

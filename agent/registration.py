@@ -14,8 +14,9 @@ from agent.config import VERSION
 from specs import keys
 from specs.allocation import Specs
 from specs.errors import Invalid, WarrenError
+from specs.host import Host, HostFields
 from specs.lease import Lease
-from specs.records import Host, decode_json, now
+from specs.records import decode_json, now
 
 log = logging.getLogger("warren.registration")
 
@@ -61,7 +62,7 @@ class Registration:
             self._news.clear()
             try:
                 if not registered:
-                    revision = self._specs.put_host(self._with_labels())
+                    revision = self._specs.put_host(self._as_administered())
                     log.info("host.registered name=%s vtep=%s revision=%d", self._host.name, self._host.vtep, revision)
                     registered, self.refused = True, None
                 if not self._stop.is_set():
@@ -73,14 +74,14 @@ class Registration:
                 self._stop.wait(RETRY_S)
                 self._news.set()
 
-    def _with_labels(self) -> Host:
-        """The labels are the administrator's (`warren apply`); all else is this agent's to say."""
+    def _as_administered(self) -> Host:
+        """`HostFields` are the administrator's (`warren apply`); all else is this agent's to say."""
         entry = self._specs.store.get(keys.host(self._host.name))
         try:
-            labels = decode_json(Host, entry.value, entry.key).labels if entry else {}
+            known = decode_json(Host, entry.value, entry.key) if entry else self._host
         except Invalid:
-            labels = {}
-        return self._host.model_copy(update={"labels": labels})
+            known = self._host
+        return self._host.model_copy(update={name: getattr(known, name) for name in HostFields.model_fields})
 
     def _report(self) -> None:
         if self._lease is None:

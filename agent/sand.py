@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from specs.derived import veth_mac
 from specs.dhcp import DhcpFields
-from specs.records import Endpoint, EndpointFields, Host, Name, Network, NetworkFields
+from specs.host import Host
+from specs.records import Endpoint, EndpointFields, Name, Network, NetworkFields
 
 WAIT_LIMIT_S = 50.0
 DEFAULT_RANGE = IPv4Network("10.0.0.0/24")  # SAND's, when a request names no range at all

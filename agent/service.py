@@ -22,7 +22,8 @@ from ovsdb.client import Ovsdb
 from specs import keys
 from specs.allocation import Specs
 from specs.errors import Conflict, Invalid, NotFound, Unavailable
-from specs.records import Endpoint, Host, Network, decode_json
+from specs.host import Host
+from specs.records import Endpoint, Network, decode_json
 from specs.store import Store
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from agent.known import Known
 from agent.states import SETTLED
 from specs import keys
 from specs.errors import Invalid
-from specs.records import Host, decode_json
+from specs.host import Host
+from specs.records import decode_json
 from specs.store import Entry, Get, Store
 
 TUNNEL_PROBLEMS = {

@@ -12,8 +12,9 @@ from ipaddress import ip_address
 from specs import keys
 from specs.allocation import Specs
 from specs.derived import default_mac
+from specs.host import Host
 from specs.pool import Pool
-from specs.records import Endpoint, Host, Network
+from specs.records import Endpoint, Network
 from specs.store import Operation, Put, Store
 
 HOSTS = 50

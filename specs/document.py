@@ -18,6 +18,7 @@ from pydantic import ValidationError, field_validator, model_validator
 
 from specs.acl import canonical, parse_rule
 from specs.errors import Invalid
+from specs.host import HostFields
 from specs.mirrors import Matches, Mirror, SnapLength, Source, Target
 from specs.records import (
     AclNames,
@@ -25,7 +26,6 @@ from specs.records import (
     Endpoint,
     EndpointFields,
     Item,
-    Labels,
     MeterBurst,
     MeterId,
     MeterRate,
@@ -43,15 +43,13 @@ from specs.wrong import invalid
 from specs.yamltext import line_of, load
 
 
-class HostItem(Item):
+class HostItem(HostFields, Item):
     """A host; agents register their own, so that documents seldom need any."""
 
     name: Name
     vtep: Address
     api: str | None = None
     underlay_mtu: Mtu = 1500
-    acls: AclNames = ()
-    labels: Labels = {}
 
 
 class NetworkItem(NetworkFields, Item):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from specs import keys
 from specs.errors import Conflict, NotFound
-from specs.records import Endpoint, Host, now
+from specs.host import Host
+from specs.records import Endpoint, now
 from specs.store import Compare, Delete, Empty, Get, Operation, Put, Unchanged
 from specs.writer import Writer, decoded
 

@@ -21,7 +21,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from specs.acl import Rule, Who, parse_rule
-from specs.records import Endpoint, Host, IfName, Name, Network, Record, Vlan, Vni
+from specs.host import Host
+from specs.records import Endpoint, IfName, Name, Network, Record, Vlan, Vni
 
 SnapLength = Annotated[int, Field(ge=14, le=65_535)]
 Matches = dict[str, Any] | tuple[dict[str, Any], ...] | None

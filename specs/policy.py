@@ -14,7 +14,8 @@ from typing import NamedTuple, Protocol
 
 from specs.acl import Rule, Who
 from specs.acl_actions import ToPort
-from specs.records import Acl, Endpoint, Host, Meter, Network, Tenant
+from specs.host import Host
+from specs.records import Acl, Endpoint, Meter, Network, Tenant
 
 Prefix = IPv4Network | IPv6Network
 RULES_LIMIT = 20_000  # a priority each (acl/compile.py)

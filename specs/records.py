@@ -155,18 +155,6 @@ class Item(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
-class Host(Record):
-    """A machine with an Open vSwitch; `vtep` is its address on the underlay, `underlay_mtu` is in bytes."""
-
-    name: Name
-    vtep: Address
-    api: str | None = None
-    underlay_mtu: Mtu = 1500
-    acls: AclNames = ()
-    labels: Labels = {}
-    created_at: str | None = None
-
-
 class NetworkFields(DhcpFields):
     """What is said of a network, in a document, a request and its record alike."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from specs import keys, pools
 from specs.errors import Conflict, Exhausted, Invalid, NotFound
+from specs.host import Host
 from specs.mirrors import CAPTURE_PREFIX, Mirror
 from specs.pool import Pool
 from specs.records import (
@@ -15,7 +16,6 @@ from specs.records import (
     VNI_LAST,
     Acl,
     Endpoint,
-    Host,
     Meter,
     Network,
     Record,

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from specs import keys
 from specs.errors import Invalid
+from specs.host import Host
 from specs.mirrors import Capture, Mirror
-from specs.records import Acl, Endpoint, Host, Meter, Network, Record, Tenant, decode_json
+from specs.records import Acl, Endpoint, Meter, Network, Record, Tenant, decode_json
 from specs.routers import Router
 from specs.services import Service
 

@@ -13,9 +13,10 @@ from ipaddress import IPv4Address, IPv6Address
 
 from specs.acl import Who
 from specs.gateway import GATEWAY_MAC, Gateway, gateway_of
+from specs.host import Host
 from specs.mirrors import RELATED_BIT, Marks, Mirror, Session, sessions
 from specs.policy import Keys, PolicyKey, PolicyView, enters, keys_of, network_of, receives, resolve
-from specs.records import Acl, Endpoint, Host, Meter, Network
+from specs.records import Acl, Endpoint, Meter, Network
 from specs.riding import leads_on, ofports, seats
 from specs.routers import Route
 from specs.services import ServiceView, service_view

@@ -11,7 +11,8 @@ import pytest
 from specs import keys, pools
 from specs.allocation import Specs
 from specs.errors import Conflict, Exhausted, Invalid, NotFound
-from specs.records import Endpoint, Host
+from specs.host import Host
+from specs.records import Endpoint
 from specs.store import Put, Store
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from specs.allocation import Specs
 from specs.errors import Conflict, Invalid, NotFound
-from specs.records import Host
+from specs.host import Host
 from specs.store import Store
 
 NETWORKS = {"amber": "10.0.0.0/24", "blue": "10.0.0.0/16", "green": "10.1.0.0/24"}

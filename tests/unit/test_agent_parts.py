@@ -17,7 +17,8 @@ from agent.states import State, States
 from cli import client as cli_client
 from cli.client import Failure, Where, candidates
 from specs.errors import Invalid, NotFound
-from specs.records import Endpoint, Host, Network
+from specs.host import Host
+from specs.records import Endpoint, Network
 
 # ---- settings -----------------------------------------------------------------------------------------------------
 

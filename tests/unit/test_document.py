@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from specs.document import Change, diff, export, parse
 from specs.errors import Invalid
-from specs.records import Endpoint, Host, Network
+from specs.host import Host
+from specs.records import Endpoint, Network
 from specs.snapshot import Snapshot
 
 
