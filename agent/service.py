@@ -13,6 +13,7 @@ from agent.connect import Elsewhere, Request
 from agent.endpoints import Endpoints
 from agent.keeper import Keeper
 from agent.known import Known
+from agent.lent import Lent
 from agent.links import Links
 from agent.peers import Peers
 from agent.registration import Registration, underlay_mtu
@@ -49,6 +50,7 @@ class Agent:
     peers: Peers
     links: Links
     outside: outside.Keeper
+    lent: Lent
     captures: Captures | None = None  # set by the routes, which have the switch
 
     def start(self) -> None:
@@ -56,6 +58,7 @@ class Agent:
         self.ovsdb.connect()
         self.keeper.start()
         self.endpoints.spares.start()
+        self.lent.start()
         self.links.start()
         self.known.start()
         self.outside.start()
@@ -67,6 +70,7 @@ class Agent:
             self.captures.stop()
         self.known.stop()
         self.endpoints.spares.stop()
+        self.lent.stop()
         self.keeper.stop()
         self.outside.stop()
         self.registration.stop()
@@ -151,9 +155,11 @@ def make(config: Config) -> Agent:
             keeper.look_at_everything()
         elif "bridge" in what:
             keeper.look(list(keeper.problems))  # the controller may just have made it
+        lent.look()
 
     def problems() -> list[str]:
         found = [f"endpoint {name(endpoint_id)}: {reason}" for endpoint_id, reason in sorted(keeper.problems.items())]
+        found += [f"port {name}, put on the bridge by hand: {reason}" for name, reason in sorted(lent.problems.items())]
         return [way_out.problem, *found] if way_out.problem else found
 
     def name(endpoint_id: str) -> str:
@@ -166,14 +172,16 @@ def make(config: Config) -> Agent:
         keeper.look(ids)
         way_out.look()
         endpoints.spares.look()
+        lent.look()
 
     known = Known(store, common.host, on_change=changed, on_read=lambda: keeper.look_at_everything())
     endpoints = Endpoints(common.host, common.bridge, specs, ovsdb, known, config.attach_timeout_s)
     registration = Registration(host, specs, problems)
+    lent = Lent(common.bridge, known, ovsdb, endpoints, registration.tell)
     keeper = Keeper(endpoints, on_change=registration.tell)
     endpoints.released = lambda endpoint_id: keeper.look([endpoint_id])
     peers = Peers(config.http_tls, timeout_s=config.attach_timeout_s + 10)
     limits = Limits(common.host, lambda: datapath(ovsdb, common.bridge), appctl)
     way_out = outside.Keeper(common.host, lambda: known.snapshot if known.read.is_set() else None, limits, registration.tell)
     links = Links(lambda veth: keeper.look(endpoints.vanished(veth)), keeper.look_at_everything)
-    return Agent(config, host, specs, ovsdb, known, endpoints, keeper, registration, peers, links, way_out)
+    return Agent(config, host, specs, ovsdb, known, endpoints, keeper, registration, peers, links, way_out, lent)

@@ -15,7 +15,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import ovs.db.idl
@@ -26,7 +26,9 @@ import ovs.poller
 from ovsdb import jsonstream
 from ovsdb.poll import Poll, left
 from ovsdb.replica import Replica
+from ovsdb.request import Request
 from ovsdb.rows import (
+    AS_CHOSEN,
     CreatePort,
     DeletePort,
     Observed,
@@ -39,41 +41,21 @@ from ovsdb.rows import (
     is_stale,
 )
 from ovsdb.schema import DATABASE, TABLES, schema
-from ovsdb.transact import Json, bump_next_cfg, operations, results
+from ovsdb.transact import Json, bump_next_cfg, member, operations, results
 from specs.errors import Conflict, Unavailable, WarrenError
+from specs.host import BridgeSettings
 
 log = logging.getLogger("warren.ovsdb")
 
 Changed = Callable[[set[str]], None]
 TIMEOUT_S = 5.0
+NONE: Mapping[str, str] = {}
 RETRY_S = 1.0
 BACKOFF_MS = (100, 1000)  # an attach may be waiting
 PROBE_MS = 5000  # keepalive of a TCP or TLS remote; none on a unix socket
 
 if ovs.json.PARSER == ovs.json.PARSER_PY:
     ovs.json.Parser = jsonstream.Parser  # see there: 30 times faster than the package's own
-
-
-class _Request:
-    """A transaction on its way. The names with an underscore are what `Idl` calls on an outstanding transaction."""
-
-    def __init__(self, ops: list[Json]) -> None:
-        self.ops = ops
-        self.done = threading.Event()
-        self.reply: Any = None
-        self.cancelled = False
-
-    def _process_reply(self, message: Any) -> None:
-        self.reply = message
-        self.done.set()
-
-    @property
-    def _status(self) -> str:
-        return "incomplete"
-
-    @_status.setter
-    def _status(self, _value: str) -> None:
-        self.done.set()  # the connection broke: no reply
 
 
 class _Idl(ovs.db.idl.Idl):  # type: ignore[misc]  # the package has no types
@@ -104,7 +86,7 @@ class _Idl(ovs.db.idl.Idl):  # type: ignore[misc]  # the package has no types
     def session_number(self) -> int:
         return int(self._session.get_seqno())
 
-    def transact(self, request: _Request) -> None:
+    def transact(self, request: Request) -> None:
         message = ovs.jsonrpc.Message.create_request("transact", [DATABASE, *request.ops])
         if self._session.send(message):
             request.done.set()
@@ -120,7 +102,7 @@ class Ovsdb:
         self._remote = remote
         self._on_change = on_change
         self._replica = Replica()
-        self._queue: collections.deque[_Request] = collections.deque()
+        self._queue: collections.deque[Request] = collections.deque()
         self._watches: list[tuple[Callable[[], bool], threading.Event]] = []
         self._connected = False
         self._session_read: int | None = None
@@ -185,12 +167,23 @@ class Ovsdb:
         port = self._replica.interfaces.get(name)
         return port.ofport if port is not None and port.works else None
 
-    def ofports(self, ports: Iterable[Port]) -> dict[str, int]:
-        """The OpenFlow port numbers of those of our ports that work."""
+    def ofports(self, ports: Iterable[Port], lent: Mapping[str, str] = NONE) -> dict[str, int]:
+        """The OpenFlow port numbers of those ports that work, if they are ours or `lent` (as `on_bridge` told)."""
         found = {port.name: self.observed().port(port.name) for port in ports}
-        return {
-            name: port.ofport for name, port in found.items() if port and port.ours and port.works and port.ofport is not None
+        may = {
+            name: port for name, port in found.items() if port and (port.ours or (port.lent and self._is(name, lent.get(name))))
         }
+        return {name: port.ofport for name, port in may.items() if port.works and port.ofport is not None}
+
+    def on_bridge(self, bridge: str, names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[str, str]:
+        """Which of these ports are on a bridge, and their rows: asked of the database, as the replica does not keep that.
+        Raises `Unavailable`."""
+        asked = [(name, uuid) for name in names if (uuid := self._replica.port_uuids.get(name)) is not None]
+        replies = self._transact([member(bridge, uuid) for _, uuid in asked], time.monotonic() + timeout_s) if asked else []
+        return {name: uuid for (name, uuid), reply in zip(asked, replies, strict=True) if reply["rows"]}
+
+    def _is(self, name: str, uuid: str | None) -> bool:
+        return uuid is not None and self._replica.port_uuids.get(name) == uuid
 
     # ---- changes ------------------------------------------------------------------------------------------------------
 
@@ -208,26 +201,28 @@ class Ovsdb:
         timeout_s: float = 10.0,
         port_timeout_s: float = TIMEOUT_S,
         more: tuple[Port, ...] = (),
+        settings: BridgeSettings = AS_CHOSEN,
     ) -> None:
         """Make the integration bridge as it should be, on the kernel's datapath where there is one and in userspace where there
-        is none. That is tested, not guessed: the bridge is made on the kernel's, and if ovs-vswitchd has applied that and there
-        is still no local port, it is moved. A bridge that works stays where it is. Nothing is sent if nothing differs. `more` are
-        further ports; those that somebody else has somewhere are left to him. Raises `Conflict`, `Unavailable`."""
+        is none, unless the settings say. That is tested, not guessed: the bridge is made on the kernel's, and if ovs-vswitchd has
+        applied that and there is still no local port, it is moved. A bridge that works stays where it is. Nothing is sent if nothing
+        differs. `more` are further ports; those that somebody else has are left to him. Raises `Conflict`, `Unavailable`."""
         deadline = time.monotonic() + timeout_s
         self._need_connection(deadline)
-        host = host or socket.gethostname()
         ports = self.observed().ports
         more = tuple(p for p in more if p.name not in ports or (ports[p.name].ours and ports[p.name].endpoint is None))
+
+        def ops(kind: str) -> tuple[Op, ...]:
+            wanted = integration_bridge(name, controller, kind, host or socket.gethostname(), more, settings)
+            return diff((wanted,), self.observed())
+
         found = self.observed().bridge(name)
-        if found is not None and found.works:
-            self.apply(
-                diff((integration_bridge(name, controller, found.datapath_type, host, more),), self.observed()), port_timeout_s
-            )
+        if found is not None and found.works and settings.datapath_type in (None, found.datapath_type):
+            self.apply(ops(found.datapath_type), port_timeout_s)
             return
         kinds = ("netdev",) if found is not None and found.datapath_type == "netdev" else ("system", "netdev")
-        for kind in kinds:
-            ops = diff((integration_bridge(name, controller, kind, host, more),), self.observed())
-            self._apply_and_settle(ops, deadline)
+        for kind in (settings.datapath_type,) if settings.datapath_type else kinds:
+            self._apply_and_settle(ops(kind), deadline)
             found = self.observed().bridge(name)
             if found is not None and found.works:
                 log.info("bridge.made name=%s datapath_type=%s", name, kind)
@@ -305,7 +300,7 @@ class Ovsdb:
             raise Unavailable("ovsdb", f"no connection to {self._remote}")
 
     def _transact(self, ops: list[Json], deadline: float) -> list[Json]:
-        request = _Request(ops)
+        request = Request(ops)
         self._queue.append(request)
         self._wake()
         if not request.done.wait(max(0.0, left(deadline))):

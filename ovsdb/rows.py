@@ -12,10 +12,12 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from specs.errors import Conflict
+from specs.host import BridgeSettings
 from specs.mirrors import ERSPAN_SESSIONS, Mirror, collector_port
 
 OWNER = ("owner", "warren")
 ENDPOINT_KEY = "warren-endpoint"  # external_ids of an interface that the agent made: the endpoint's id
+NETWORK_KEY = "warren-network"  # external_ids of an interface that somebody else has put on the bridge for a network
 IFINDEX_KEY = "warren-ifindex"  # the interface's number when it was put on the bridge: tells one made anew under the same name
 BRIDGE = "br-warren"
 TUNNEL_PORT = "vxlan-warren"
@@ -23,6 +25,7 @@ TUNNEL_OFPORT = 65_279  # asked for; OVS may give another number, so read it bac
 UPLINK_PORT = "warren-gw"  # the host's end is a network interface of that name
 UPLINK_OFPORT = 65_278
 VXLAN_UDP_PORT = 4789
+AS_CHOSEN = BridgeSettings()
 
 Map = Mapping[str, str]
 
@@ -48,7 +51,7 @@ class Bridge:
 
     name: str
     datapath_type: str
-    controller: str
+    controllers: tuple[str, ...]  # targets, sorted
     fail_mode: str = "secure"
     external_ids: Map = field(default_factory=lambda: dict([OWNER]))
     other_config: Map = field(default_factory=dict)
@@ -76,6 +79,11 @@ class ObservedPort:
     def endpoint(self) -> str | None:
         """The endpoint that the agent made the port for."""
         return self.external_ids.get(ENDPOINT_KEY) if self.ours else None
+
+    @property
+    def lent(self) -> str | None:
+        """The network that somebody else's port is meant for, if he says so."""
+        return None if self.ours else self.external_ids.get(NETWORK_KEY)
 
     @property
     def works(self) -> bool:
@@ -143,11 +151,11 @@ class UpdateBridge:
 
 
 @dataclass(frozen=True, slots=True)
-class SetController:
-    """Make `target` the only controller of the bridge."""
+class SetControllers:
+    """Make `targets` the controllers of the bridge, and no others."""
 
     bridge: str
-    target: str
+    targets: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +187,7 @@ class DeletePort:
     name: str
 
 
-Op = CreateBridge | UpdateBridge | SetController | DeleteBridge | CreatePort | UpdatePort | DeletePort
+Op = CreateBridge | UpdateBridge | SetControllers | DeleteBridge | CreatePort | UpdatePort | DeletePort
 
 
 # ---- what should be there --------------------------------------------------------------------------------------------
@@ -247,16 +255,18 @@ def is_stale(found: ObservedPort, wanted: Port) -> bool:
     return failed or another or found.ofport_request != wanted.ofport_request
 
 
-def integration_bridge(name: str, controller: str, datapath_type: str, host: str, more: tuple[Port, ...] = ()) -> Bridge:
+def integration_bridge(
+    name: str, controller: str, datapath_type: str, host: str, more: tuple[Port, ...] = (), settings: BridgeSettings = AS_CHOSEN
+) -> Bridge:
     """The integration bridge of a host. Its datapath id and MAC are fixed: OVS would else derive both from the lowest MAC of its
     ports, and a new port could drop the OpenFlow connection."""
     digest = hashlib.sha256(f"{host}/{name}".encode()).hexdigest()
-    hwaddr = "02:5a:" + ":".join(digest[i : i + 2] for i in range(0, 8, 2))
-    other = {"datapath-id": digest[:16], "hwaddr": hwaddr, "disable-in-band": "true"}
+    hwaddr = settings.mac or "02:5a:" + ":".join(digest[i : i + 2] for i in range(0, 8, 2))
+    other = {"datapath-id": settings.datapath_id or digest[:16], "hwaddr": hwaddr, "disable-in-band": "true"}
     return Bridge(
         name,
         datapath_type,
-        controller,
+        tuple(sorted({controller, *settings.controllers})),
         external_ids=_frozen(dict([OWNER])),
         other_config=_frozen(other),
         ports=(tunnel_port(), uplink_port(), *more),
@@ -296,8 +306,8 @@ def _bridge_ops(bridge: Bridge, observed: Observed) -> list[Op]:
     ids, other = _missing(bridge.external_ids, found.external_ids), _missing(bridge.other_config, found.other_config)
     if columns or ids or other:
         ops.append(UpdateBridge(bridge.name, _frozen(columns), _frozen(ids), _frozen(other)))
-    if found.controllers != (bridge.controller,):
-        ops.append(SetController(bridge.name, bridge.controller))
+    if found.controllers != bridge.controllers:
+        ops.append(SetControllers(bridge.name, bridge.controllers))
     for port in sorted(bridge.ports, key=lambda row: row.name):
         ops += _port_ops(bridge.name, port, observed.port(port.name))
     return ops

@@ -17,7 +17,7 @@ from ovsdb.rows import (
     DeletePort,
     Op,
     Port,
-    SetController,
+    SetControllers,
     UpdateBridge,
     UpdatePort,
 )
@@ -52,8 +52,8 @@ def _operation(op: Op, tag: str, port_uuids: Mapping[str, str], bridge_uuids: Ma
                     removal = [column, "delete", ["set", sorted(values)]]
                     changes.append(_mutate("Bridge", name, [removal, [column, "insert", _map(values)]]))
             return changes
-        case SetController(bridge_name, target):
-            return [_controller(target, tag), _update("Bridge", bridge_name, {"controller": _named(tag + "c")})]
+        case SetControllers(bridge_name, targets):
+            return [*_controllers(targets, tag), _update("Bridge", bridge_name, {"controller": _all_named(targets, tag)})]
         case DeleteBridge(name):
             return (
                 [
@@ -87,6 +87,12 @@ def delete_port(uuid: str) -> list[Json]:
     return [{"op": "mutate", "table": "Bridge", "where": [], "mutations": [["ports", "delete", ["uuid", uuid]]]}]
 
 
+def member(bridge: str, port_uuid: str) -> Json:
+    """Answers with a row if the port is on the bridge."""
+    where = [["name", "==", bridge], ["ports", "includes", ["uuid", port_uuid]]]
+    return {"op": "select", "table": "Bridge", "where": where, "columns": ["name"]}
+
+
 def bump_next_cfg() -> Json:
     """ovs-vswitchd copies `next_cfg` to `cur_cfg` once it has applied all that is before it."""
     return {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]]}
@@ -102,14 +108,14 @@ def _create_bridge(bridge: Bridge, tag: str) -> list[Json]:
         "name": bridge.name,
         "datapath_type": bridge.datapath_type,
         "fail_mode": bridge.fail_mode,
-        "controller": _named(tag + "c"),
+        "controller": _all_named(bridge.controllers, tag),
         "external_ids": _map(bridge.external_ids),
         "other_config": _map(bridge.other_config),
         "ports": ["set", ports],
     }
     return [
         *inserts,
-        _controller(bridge.controller, tag),
+        *_controllers(bridge.controllers, tag),
         {"op": "insert", "table": "Bridge", "uuid-name": tag + "b", "row": row},
         {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["bridges", "insert", _named(tag + "b")]]},
     ]
@@ -131,12 +137,17 @@ def _insert_port(port: Port, tag: str) -> list[Json]:
     ]
 
 
-def _controller(target: str, tag: str) -> Json:
-    row = {
-        "target": target, "connection_mode": "out-of-band", "max_backoff": CONTROLLER_BACKOFF_MS,
-        "controller_rate_limit": PACKET_INS_PER_S, "controller_burst_limit": PACKET_INS_WAITING,
-    }  # fmt: skip
-    return {"op": "insert", "table": "Controller", "uuid-name": tag + "c", "row": row}
+def _controllers(targets: tuple[str, ...], tag: str) -> Iterable[Json]:
+    for number, target in enumerate(targets):
+        row = {
+            "target": target, "connection_mode": "out-of-band", "max_backoff": CONTROLLER_BACKOFF_MS,
+            "controller_rate_limit": PACKET_INS_PER_S, "controller_burst_limit": PACKET_INS_WAITING,
+        }  # fmt: skip
+        yield {"op": "insert", "table": "Controller", "uuid-name": f"{tag}c{number}", "row": row}
+
+
+def _all_named(targets: tuple[str, ...], tag: str) -> list[Any]:
+    return ["set", [_named(f"{tag}c{number}") for number in range(len(targets))]]
 
 
 def _update(table: str, name: str, row: Json) -> Json:

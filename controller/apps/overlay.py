@@ -44,7 +44,7 @@ from controller.glimpse import Limiter, describe
 from controller.metrics import Own
 from controller.reconcile import Phase, Reconciler
 from ovsdb.client import Ovsdb
-from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, Port, interface_ports, mirror_ports, present
+from ovsdb.rows import AS_CHOSEN, TUNNEL_PORT, UPLINK_PORT, Port, interface_ports, mirror_ports, present
 from pipeline.flow import Flow, Output, Ref
 from pipeline.tables import Table
 from specs.errors import WarrenError
@@ -79,6 +79,7 @@ class Overlay(app_manager.RyuApp):
         self.last_status: dict[str, Any] = {}
         self.limiter, self.tellers = Limiter(), Limiter()
         self.tunnels = Tunnels(self)
+        self.lent: dict[str, str] = {}  # ports that somebody else has put on the bridge for a network
         self.more: tuple[Port, ...] = ()  # ports beside those of every bridge, as they were asked for last
         self.advertise_s = float(os.environ.get("WARREN_ADVERTISE_S", "600"))
         self.asked: Any = hub.Queue(ASKED_LIMIT)
@@ -117,7 +118,7 @@ class Overlay(app_manager.RyuApp):
             event = self.inbox.get()
             for effect in self.reconciler.step(event):
                 self._carry_out(effect)
-            if isinstance(event, StoreRead | StoreChanged) and self._more_ports() != self.more:
+            if isinstance(event, StoreRead) or (isinstance(event, StoreChanged) and self._more_ports() != self.more):
                 self.ovsdb_changed.set()
             if isinstance(event, (StoreChanged, Committed)):
                 self._clock(self.reconciler.applied, isinstance(event, Committed))
@@ -235,7 +236,7 @@ class Overlay(app_manager.RyuApp):
         self.ovsdb_changed.set()
 
     def _post_ports(self) -> None:
-        ofport, targets = self.ovsdb.ofport, self.ovsdb.ofports(self._more_ports())
+        ofport, targets = self.ovsdb.ofport, self.ovsdb.ofports(self._more_ports(), self.lent)
         self._post(PortsRead(dict(self.ovsdb.ports_of_endpoints()), ofport(TUNNEL_PORT), ofport(UPLINK_PORT), targets))
 
     def _more_ports(self) -> tuple[Port, ...]:
@@ -246,15 +247,21 @@ class Overlay(app_manager.RyuApp):
         return (*interface_ports(wanted), *(port for port in targets if port.name not in wanted))
 
     def _bridge(self, controller: str) -> None:
-        """Keeps the bridge, its controller target and its tunnel port as they should be."""
-        told = ""
+        """Keeps the bridge, its controllers and its ports as they should be. A bridge that is there is left alone until etcd has been
+        read: who knows which ports it wants."""
+        name, host, told = self.settings.bridge, self.settings.host, ""
         while True:
             self.ovsdb_changed.clear()
             try:
                 self.more = self._more_ports()
                 if self.ovsdb.connected:
-                    there = present(self.more, {name: number for number, name in socket.if_nameindex()})
-                    self.ovsdb.ensure_bridge(self.settings.bridge, controller, self.settings.host, more=there)
+                    if self.reconciler.store_read or self.ovsdb.observed().bridge(name) is None:
+                        there = present(self.more, {interface: number for number, interface in socket.if_nameindex()})
+                        record = self.reconciler.index.snapshot.hosts.get(host)
+                        wanted = (record.bridge if record is not None else None) or AS_CHOSEN
+                        self.ovsdb.ensure_bridge(name, controller, host, more=there, settings=wanted)
+                    marked = [port.name for port in self.ovsdb.observed().ports.values() if port.lent]
+                    self.lent = self.ovsdb.on_bridge(name, marked)
                     self._post_ports()
                     told = ""
             except WarrenError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ MACHINES = {
     "lan1": ("h1", "eno1", f"{LAN}.201"),
     "lan3": ("h3", "eno3", f"{LAN}.203"),
     "function": ("h1", "fun0", f"{LAN}.209"),
+    "hand": ("h2", "eno9", f"{LAN}.219"),
 }
 
 # a host that speaks ARP and ping under a VLAN tag (not every kernel has VLAN interfaces): serves, or pings `target` and tells
@@ -279,6 +281,91 @@ def test_a_coprocessor_chooses_the_port(ports: Ports) -> None:
     assert heard(world, "box1", "function", said, mark), "but what an ACL sends it"
     document["networks"][0]["default_acl"] = []
     run.api(first, "POST", "/apply", timeout_s=40, document=json.dumps(document), wait_s=20)
+
+
+def vsctl(ports: Ports, host: str, *words: str) -> str:
+    """ovs-vsctl on a host."""
+    database = f"--db=unix:{ports.world.plan.host(host).directory}/db.sock"  # type: ignore[union-attr]
+    return subprocess.run(["ovs-vsctl", database, *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_port_that_somebody_adds_by_hand(ports: Ports) -> None:
+    """It says its network in the row, which stays his; a wrong word is told in the status and mended by another."""
+    first, machine = ports.world.plan.hosts[0], MACHINES["hand"][2]
+    ports.wire("hand")
+    vsctl(ports, "h2", "add-port", "br-warren", "eno9", "--", "set", "Interface", "eno9", "external_ids:warren-network=nowhere")
+    eventually(lambda: "eno9" in json.dumps(run.api(first, "GET", "/status")))
+    assert not ports.world.reaches("hand", ports.address["box1"])
+    vsctl(ports, "h2", "set", "Interface", "eno9", "external_ids:warren-network=yard", "external_ids:warren-acl=wall")
+    eventually(lambda: ports.world.reaches("hand", ports.address["box1"]))
+    made = run.api(first, "GET", "/endpoints/yard/h2.eno9")["endpoint"]
+    assert (made["port"], made["acls"], str(made["ofport"])) == (
+        "eno9",
+        ["wall"],
+        vsctl(ports, "h2", "get", "Interface", "eno9", "ofport"),
+    )
+    with Running(ports, "box1", SERVE, "7001"):
+        assert "welcome" not in ports.world.inside("hand", sys.executable, "-c", CONNECT, ports.address["box1"], "7001").stdout
+    vsctl(ports, "h2", "remove", "Interface", "eno9", "external_ids", "warren-acl")
+    eventually(lambda: run.api(first, "GET", "/endpoints/yard/h2.eno9")["endpoint"]["acls"] is None)
+    eventually(lambda: ports.world.reaches("box2", machine))
+    vsctl(ports, "h2", "set", "Interface", "eno9", "external_ids:warren-network=shed")
+    eventually(lambda: ports.world.reaches("tool2", machine))
+    assert not ports.world.reaches("box2", machine)
+    vsctl(ports, "h2", "del-port", "eno9")
+    eventually(lambda: not [e for e in run.api(first, "GET", "/endpoints")["endpoints"] if e["port"] == "eno9"])
+    assert "eno9" not in vsctl(ports, "h2", "list-ports", "br-warren")
+    assert "eno9" not in json.dumps(run.api(first, "GET", "/status"))
+
+
+def test_a_port_on_another_bridge_is_none_of_ours(ports: Ports) -> None:
+    first = ports.world.plan.hosts[0]
+    vsctl(ports, "h2", "add-br", "br-other", "--", "set", "Bridge", "br-other", "datapath_type=netdev", "--", "add-port", "br-other", "eno9",
+          "--", "set", "Interface", "eno9", "external_ids:warren-network=yard")  # fmt: skip
+    try:
+        eventually(lambda: "it is not on br-warren" in json.dumps(run.api(first, "GET", "/status")))
+        assert not [e for e in run.api(first, "GET", "/endpoints")["endpoints"] if e["port"] == "eno9"]
+    finally:
+        vsctl(ports, "h2", "del-br", "br-other")
+    eventually(lambda: "br-warren" not in json.dumps(run.api(first, "GET", "/status")))
+
+
+def test_a_controller_that_comes_back_leaves_ports_alone(ports: Ports) -> None:
+    plan = ports.world.plan
+    rows = vsctl(ports, "h1", "--columns=_uuid", "find", "Interface", "name=eno1")
+    run.stop_process(plan, "h1", "controller", signal.SIGKILL)
+    run.start(plan, "h1", "controller")
+    eventually(lambda: run.api(plan.hosts[0], "GET", "/status")["hosts"][0]["current"])
+    assert vsctl(ports, "h1", "--columns=_uuid", "find", "Interface", "name=eno1") == rows
+    assert ports.world.reaches("lan1", ports.address["box1"])
+
+
+def test_the_bridge_is_as_the_administrator_wants_it(ports: Ports) -> None:
+    """Datapath id, MAC and further controllers of a host, until he takes them back; a new agent and controller keep them."""
+    plan, first = ports.world.plan, ports.world.plan.hosts[0]
+    before = vsctl(ports, "h1", "get", "Bridge", "br-warren", "other_config:datapath-id")
+    host = {"name": "h1", "vtep": first.vtep}
+    settings = {"datapath_id": "0xf00d", "mac": "0e:00:00:00:00:01", "controllers": ["tcp:127.0.0.1:6799"]}
+
+    def apply(**more: object) -> None:
+        run.api(first, "POST", "/apply", timeout_s=40, document=json.dumps({"hosts": [host | more]}), wait_s=20)
+
+    def shown() -> tuple[str, ...]:
+        config = (vsctl(ports, "h1", "get", "Bridge", "br-warren", f"other_config:{key}") for key in ("datapath-id", "hwaddr"))
+        return (*(text.strip('"') for text in config), str(len(vsctl(ports, "h1", "get-controller", "br-warren").split())))
+
+    with pytest.raises(run.LabError, match=r"hosts\[0\].bridge.datapath_id"):
+        apply(bridge={"datapath_id": "nobody"})
+    apply(bridge=settings, acls=[])
+    eventually(lambda: shown() == ("000000000000f00d", "0e:00:00:00:00:01", "2"))
+    for process in ("controller", "agent"):
+        run.stop_process(plan, "h1", process, signal.SIGKILL)
+        run.start(plan, "h1", process)
+    eventually(lambda: run.api(first, "GET", "/status")["hosts"][0]["current"])
+    assert shown() == ("000000000000f00d", "0e:00:00:00:00:01", "2")
+    assert ports.world.reaches("lan1", ports.address["box1"])
+    apply(bridge=None)
+    eventually(lambda: shown()[0] == before.strip('"') and shown()[2] == "1")
 
 
 def test_what_is_taken_is_refused(ports: Ports) -> None:

@@ -22,7 +22,7 @@ from ovsdb.rows import (
     Observed,
     ObservedBridge,
     ObservedPort,
-    SetController,
+    SetControllers,
     UpdateBridge,
     UpdatePort,
     diff,
@@ -40,7 +40,7 @@ def world(bridge: Bridge = WANTED) -> Observed:
     """What there is once `bridge` has been made."""
     local = ObservedPort(bridge.name, "internal", ofport=65534)
     found = ObservedBridge(
-        bridge.name, bridge.datapath_type, bridge.fail_mode, (bridge.controller,), bridge.external_ids, bridge.other_config, local
+        bridge.name, bridge.datapath_type, bridge.fail_mode, bridge.controllers, bridge.external_ids, bridge.other_config, local
     )
     ports = {p.name: ObservedPort(p.name, p.type, p.options, 1, p.ofport_request, p.external_ids) for p in bridge.ports}
     return Observed({bridge.name: found}, {bridge.name: local, **ports})
@@ -69,7 +69,7 @@ def test_changed_columns_are_mended() -> None:
     ops = diff((WANTED,), observed)
     assert ops == (
         UpdateBridge(BRIDGE, {"fail_mode": "secure"}, {}, WANTED.other_config),
-        SetController(BRIDGE, "tcp:127.0.0.1:6653"),
+        SetControllers(BRIDGE, ("tcp:127.0.0.1:6653",)),
     )
 
 

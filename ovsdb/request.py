@@ -1,0 +1,30 @@
+"""What the thread of the client carries to the server and back."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from ovsdb.transact import Json
+
+
+class Request:
+    """A transaction on its way. The names with an underscore are what `Idl` calls on an outstanding transaction."""
+
+    def __init__(self, ops: list[Json]) -> None:
+        self.ops = ops
+        self.done = threading.Event()
+        self.reply: Any = None
+        self.cancelled = False
+
+    def _process_reply(self, message: Any) -> None:
+        self.reply = message
+        self.done.set()
+
+    @property
+    def _status(self) -> str:
+        return "incomplete"
+
+    @_status.setter
+    def _status(self, _value: str) -> None:
+        self.done.set()  # the connection broke: no reply
