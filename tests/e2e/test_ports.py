@@ -61,6 +61,7 @@ while serve or time.monotonic() < until:
         elif data[34] == 0 and data[26:30] == target: print("answered", flush=True); break
 """
 VLAN_MAC = "02:00:00:00:00:20"
+WALL = '{"acls": {"wall": [{"rule": {"dl_type": 2048, "nw_proto": 6, "actions": {"allow": 0}}}, {"rule": {"actions": {"allow": 1}}}]}}'
 
 
 class Running:
@@ -210,9 +211,8 @@ def test_an_interface_is_mirrored_like_any_endpoint(ports: Ports) -> None:
 
 
 def test_an_acl_on_an_interface(ports: Ports) -> None:
-    document = '{"acls": {"wall": [{"rule": {"dl_type": 2048, "nw_proto": 6, "actions": {"allow": 0}}}, {"rule": {"actions": {"allow": 1}}}]}}'
     first = ports.world.plan.hosts[0]
-    run.api(first, "POST", "/apply", timeout_s=40, document=document, wait_s=20)
+    run.api(first, "POST", "/apply", timeout_s=40, document=WALL, wait_s=20)
     run.api(first, "DELETE", "/endpoints/yard/h3.eno3?hostname=h3")
     with Running(ports, "box1", SERVE, "7001"):
         ports.add(network="yard", hostname="h3", port="eno3", acls=["wall"])
@@ -293,6 +293,7 @@ def test_a_port_that_somebody_adds_by_hand(ports: Ports) -> None:
     """It says its network in the row, which stays his; a wrong word is told in the status and mended by another."""
     first, machine = ports.world.plan.hosts[0], MACHINES["hand"][2]
     ports.wire("hand")
+    run.api(first, "POST", "/apply", timeout_s=40, document=WALL, wait_s=20)
     vsctl(ports, "h2", "add-port", "br-warren", "eno9", "--", "set", "Interface", "eno9", "external_ids:warren-network=nowhere")
     eventually(lambda: "eno9" in json.dumps(run.api(first, "GET", "/status")))
     assert not ports.world.reaches("hand", ports.address["box1"])
@@ -330,19 +331,28 @@ def test_a_port_on_another_bridge_is_none_of_ours(ports: Ports) -> None:
     eventually(lambda: "br-warren" not in json.dumps(run.api(first, "GET", "/status")))
 
 
+def anew(ports: Ports, process: str) -> None:
+    """Kill a process of h1; a new one has read everything."""
+    log, read = (
+        ports.world.plan.hosts[0].directory / f"{process}.log",
+        {"controller": "etcd.read", "agent": "specs.read"}[process],
+    )
+    before = log.read_text().count(read)
+    run.stop_process(ports.world.plan, "h1", process, signal.SIGKILL)
+    run.start(ports.world.plan, "h1", process)
+    eventually(lambda: log.read_text().count(read) > before)
+
+
 def test_a_controller_that_comes_back_leaves_ports_alone(ports: Ports) -> None:
-    plan = ports.world.plan
     rows = vsctl(ports, "h1", "--columns=_uuid", "find", "Interface", "name=eno1")
-    run.stop_process(plan, "h1", "controller", signal.SIGKILL)
-    run.start(plan, "h1", "controller")
-    eventually(lambda: run.api(plan.hosts[0], "GET", "/status")["hosts"][0]["current"])
+    anew(ports, "controller")
     assert vsctl(ports, "h1", "--columns=_uuid", "find", "Interface", "name=eno1") == rows
     assert ports.world.reaches("lan1", ports.address["box1"])
 
 
 def test_the_bridge_is_as_the_administrator_wants_it(ports: Ports) -> None:
     """Datapath id, MAC and further controllers of a host, until he takes them back; a new agent and controller keep them."""
-    plan, first = ports.world.plan, ports.world.plan.hosts[0]
+    first = ports.world.plan.hosts[0]
     before = vsctl(ports, "h1", "get", "Bridge", "br-warren", "other_config:datapath-id")
     host = {"name": "h1", "vtep": first.vtep}
     settings = {"datapath_id": "0xf00d", "mac": "0e:00:00:00:00:01", "controllers": ["tcp:127.0.0.1:6799"]}
@@ -359,9 +369,7 @@ def test_the_bridge_is_as_the_administrator_wants_it(ports: Ports) -> None:
     apply(bridge=settings, acls=[])
     eventually(lambda: shown() == ("000000000000f00d", "0e:00:00:00:00:01", "2"))
     for process in ("controller", "agent"):
-        run.stop_process(plan, "h1", process, signal.SIGKILL)
-        run.start(plan, "h1", process)
-    eventually(lambda: run.api(first, "GET", "/status")["hosts"][0]["current"])
+        anew(ports, process)
     assert shown() == ("000000000000f00d", "0e:00:00:00:00:01", "2")
     assert ports.world.reaches("lan1", ports.address["box1"])
     apply(bridge=None)
