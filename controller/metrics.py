@@ -146,7 +146,7 @@ class Own:
         self.disconnections = Counter("of_dp_disconnections", "Connections of the switch that ended", D, registry=self.registry)
         self.packet_kinds = Counter(
             "warren_packet_ins",
-            "Packets shown to the controller, by what asked for it: acl (a rule that logs), ttl (time to live is up), dhcp, probe (of a tunnel), other",
+            "Packets shown to the controller, by what asked for it: acl (a rule that logs), ttl (time to live is up), large (too large for where a router leads it), dhcp, probe (of a tunnel), other",
             (*D, "kind"), registry=self.registry,
         )  # fmt: skip
         self.dhcp_asked = Counter(

@@ -20,6 +20,7 @@ from ryu.ofproto import ofproto_v1_4_parser as parser
 from pipeline.flow import (
     Action,
     Actions,
+    CheckLarger,
     Conjunction,
     Ct,
     CtClear,
@@ -117,7 +118,7 @@ def _ryu_action(action: Action) -> object:
         case InPort():
             return parser.OFPActionOutput(ofp.OFPP_IN_PORT, 0)
         case OutputReg(register):
-            return parser.NXActionOutputReg(ofs_nbits=nx_actions_ofs_nbits(0, 31), src=register, max_len=0)
+            return parser.NXActionOutputReg(ofs_nbits=ALL_BITS, src=register, max_len=0)
         case ToGroup(group_id):
             return parser.OFPActionGroup(group_id)
         case Resubmit(table):
@@ -151,7 +152,8 @@ def _ryu_action(action: Action) -> object:
 
 
 NO_RECIRCULATION = 0xFF
-NX_VENDOR, NXAST_OUTPUT_TRUNC = 0x2320, 39  # nicira-ext.h; Ryu lacks it
+ALL_BITS = 31  # of a register, as Nicira actions encode them: first bit << 6 | number of bits - 1
+NX_VENDOR, NXAST_OUTPUT_TRUNC, NXAST_CHECK_PKT_LARGER = 0x2320, 39, 49  # nicira-ext.h; Ryu lacks them
 NAT_SRC, NAT_DST = 1, 2  # nx_nat_flags, nicira-ext.h
 
 
@@ -175,11 +177,6 @@ def _nat(nat: Nat) -> _Padded:
     return _Padded(parser.NXActionNAT(flags=flags, **{f"range_{version}_min": nat.address}, **port))
 
 
-def nx_actions_ofs_nbits(start: int, end: int) -> int:
-    """Bits start..end of a field, as Nicira actions encode them."""
-    return start << 6 | (end - start)
-
-
 @lru_cache(maxsize=65536, typed=True)  # Output(8) and ToGroup(8) are equal tuples
 def _action(action: Action) -> bytes:
     if isinstance(action, Set):
@@ -188,6 +185,9 @@ def _action(action: Action) -> bytes:
         return struct.pack("!HH", ofp.OFPAT_SET_FIELD, length) + tlv + bytes(length - 4 - len(tlv))
     if isinstance(action, OutputTrunc):
         return struct.pack("!HHIHHI", ofp.OFPAT_EXPERIMENTER, 16, NX_VENDOR, NXAST_OUTPUT_TRUNC, action.port, action.max_len)
+    if isinstance(action, CheckLarger):
+        fixed = struct.pack("!HHIHHH", ofp.OFPAT_EXPERIMENTER, 24, NX_VENDOR, NXAST_CHECK_PKT_LARGER, action.size, 0)
+        return fixed + _field(action.register)[0] + bytes(6)
     buffer = bytearray()
     _ryu_action(action).serialize(buffer, 0)  # type: ignore[attr-defined]
     return bytes(buffer)

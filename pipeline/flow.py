@@ -106,6 +106,14 @@ class PopVlan(NamedTuple):
     """Take the outer VLAN tag off."""
 
 
+class CheckLarger(NamedTuple):
+    """Set a register to 1 when the frame is longer than `size` bytes, Ethernet header included and tags not, else to 0
+    (ovs-actions(7), "check_pkt_larger")."""
+
+    size: int
+    register: str
+
+
 class DecTtl(NamedTuple):
     """One less to live; a packet whose time is up is dropped."""
 
@@ -165,7 +173,7 @@ class Goto(NamedTuple):
 
 
 Action = (
-    Set | Move | MoveBits | Output | OutputTrunc | OutputReg | InPort | ToGroup | Resubmit | PushVlan | PopVlan | DecTtl | Ct | CtClear | UseMeter | Conjunction
+    Set | Move | MoveBits | Output | OutputTrunc | OutputReg | InPort | ToGroup | Resubmit | PushVlan | PopVlan | CheckLarger | DecTtl | Ct | CtClear | UseMeter | Conjunction
     | ToController | Goto
 )  # fmt: skip
 Actions = tuple[Action, ...]

@@ -22,6 +22,7 @@ class Table(IntEnum):
     DNAT = 20
     ACL_IN = 24
     ROUTE = 28
+    FIT = 29
     NEIGHBOUR = 30
     SNAT = 32
     FORWARD = 36
@@ -61,6 +62,7 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec(Table.DNAT, "nat", Miss.NEXT),
     TableSpec(Table.ACL_IN, "acl", Miss.NEXT),
     TableSpec(Table.ROUTE, "route", Miss.NEXT),
+    TableSpec(Table.FIT, "route", Miss.DROP, aside=True),
     TableSpec(Table.NEIGHBOUR, "route", Miss.DROP, aside=True),
     TableSpec(Table.SNAT, "nat", Miss.NEXT),
     TableSpec(Table.FORWARD, "forward", Miss.DROP),
@@ -92,6 +94,7 @@ REG_OUTPUT = "reg2"  # the OpenFlow port that it leaves by; 0 = none
 
 REG_RELATED = "reg3"  # 1: replies to this packet's connection come back whatever the ACLs say
 REG_COPY = "reg4"  # the mirror session that a packet is shown to, and the direction; 0 = none
+REG_LARGE = "reg5"  # 1: the packet is too large for the network that a router leads it to
 POLICY = "metadata"  # the policy that decides next: what a port may send, later what it may receive; 0 = none
 
 ORIGIN_LOCAL = 0

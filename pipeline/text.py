@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from pipeline.flow import (
     Action,
     Actions,
+    CheckLarger,
     Conjunction,
     Ct,
     CtClear,
@@ -42,7 +43,7 @@ IP_PROTOS = {(0x0800, 1): "icmp", (0x0800, 6): "tcp", (0x0800, 17): "udp", (0x08
 # ovs-ofctl's names, in the order in which it prints them; those of BEFORE stand before the protocol's name
 NAMES = {
     "conj_id": "conj_id", "ct_state": "ct_state", "ct_mark": "ct_mark", "ct_label": "ct_label", "reg0": "reg0", "reg1": "reg1", "reg2": "reg2",
-    "reg3": "reg3", "reg4": "reg4", "tunnel_id": "tun_id",  "metadata": "metadata", "in_port": "in_port",
+    "reg3": "reg3", "reg4": "reg4", "reg5": "reg5", "tunnel_id": "tun_id", "metadata": "metadata", "in_port": "in_port",
     "vlan_vid": "vlan_tci", "vlan_pcp": "dl_vlan_pcp", "eth_src": "dl_src", "eth_dst": "dl_dst", "eth_type": "dl_type",
     "ipv4_src": "nw_src", "ipv4_dst": "nw_dst", "ipv6_src": "ipv6_src", "ipv6_dst": "ipv6_dst", "ipv6_flabel": "ipv6_label", "arp_spa": "arp_spa",
     "arp_tpa": "arp_tpa", "ip_proto": "nw_proto", "arp_op": "arp_op", "arp_sha": "arp_sha", "arp_tha": "arp_tha",
@@ -54,7 +55,7 @@ NAMES = {
 }  # fmt: skip
 BEFORE = ("conj_id", "ct_state", "ct_mark", "ct_label")
 ORDER = {name: position for position, name in enumerate(NAMES)}
-HEX = {"tunnel_id", "reg0", "reg1", "reg2", "reg3", "reg4", "metadata", "ct_mark", "ipv6_flabel"}
+HEX = {"tunnel_id", "reg0", "reg1", "reg2", "reg3", "reg4", "reg5", "metadata", "ct_mark", "ipv6_flabel"}
 MASKED_HEX = {"ct_label", "tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst"}
 CT_STATES = {0x01: "new", 0x02: "est", 0x04: "rel", 0x08: "rpl", 0x10: "inv", 0x20: "trk"}
 
@@ -221,6 +222,7 @@ _TEXT: dict[type[Action], Callable[..., str]] = {
     Resubmit: lambda a: f"resubmit(,{int(a.table)})",
     PushVlan: lambda a: f"push_vlan:{a.tpid:#06x}",
     PopVlan: lambda a: "pop_vlan",
+    CheckLarger: lambda a: f"check_pkt_larger({a.size})->NXM_NX_{a.register.upper()}[0]",
     DecTtl: lambda a: "dec_ttl",
     Ct: _ct,
     CtClear: lambda a: "ct_clear",

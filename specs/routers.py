@@ -42,10 +42,12 @@ class RouterItem(Item):
 @dataclass(frozen=True, slots=True)
 class Route:
     """Where a router leads from a network: to another one (`vni`) for what goes to its `ranges`; its `gateways` answer pings.
-    `zone` is its conntrack zone where its connections are tracked on this host; 0: they are not."""
+    `zone` is its conntrack zone where its connections are tracked on this host; 0: they are not. `mtu` is the other's, in bytes, where
+    packets may be too large for it; 0: none is."""
 
     router: str
     vni: int
     zone: int
     ranges: tuple[str, ...]
     gateways: tuple[str, ...]
+    mtu: int = 0

@@ -153,8 +153,14 @@ def routes(
             if mine is not None and gateway is not None
         ]
         ranges, gateways = (tuple(str(version[i]) for version in versions) for i in (0, 1))
-        found.append(Route(router, other.vxlan_vni, zone(other.id), ranges, gateways))
+        found.append(Route(router, other.vxlan_vni, zone(other.id), ranges, gateways, _narrower(network, other)))
     return tuple(sorted(found, key=lambda route: route.vni))
+
+
+def _narrower(network: Network, other: Network) -> int:
+    """The MTU of the other network when it is less than what a packet of the first may have; else 0. What fits the underlay counts
+    for both alike."""
+    return other.mtu if other.mtu and (network.mtu is None or other.mtu < network.mtu) else 0
 
 
 def check_router(router: Router, state: Snapshot, path: str) -> None:

@@ -45,7 +45,7 @@ PURE = (
     "controller/features/",
     "controller/compile.py",
     "controller/events.py",
-    "controller/expired.py",
+    "controller/icmp.py",
     "controller/glimpse.py",
     "controller/polled.py",
     "controller/probes.py",

@@ -39,8 +39,8 @@ from controller.events import (
     StoreChanged,
     StoreRead,
 )
-from controller.expired import time_exceeded
 from controller.glimpse import Limiter, describe
+from controller.icmp import time_exceeded, too_big
 from controller.metrics import Own
 from controller.reconcile import Phase, Reconciler
 from ovsdb.client import Ovsdb
@@ -55,7 +55,7 @@ log = logging.getLogger("warren.overlay")
 ASKED_LIMIT = 512  # DHCP packets that wait for their answers
 ADVERTISED_AT_ONCE = 50  # ports, before others get their turn
 PROBE = Ref("pipeline", "probe")  # the flow that shows answers to probes
-KINDS = {Table.ROUTE: "ttl", Table.DHCP: "dhcp"}  # what the flows of these tables show to the controller
+KINDS = {Table.ROUTE: "ttl", Table.FIT: "large", Table.DHCP: "dhcp"}  # what the flows of these tables show to the controller
 
 
 class Overlay(app_manager.RyuApp):
@@ -305,7 +305,7 @@ class Overlay(app_manager.RyuApp):
 
     @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)
     def _packet_in(self, event: Any) -> None:
-        """A rule with `log: true` has met a packet, a packet's time to live is up, an endpoint asks for DHCP, or a probe of a tunnel
+        """A rule with `log: true` has met a packet, a packet cannot go on from its gateway, an endpoint asks for DHCP, or a probe of a tunnel
         has come back."""
         labels = self._labels()
         with self.metrics.packet_in_seconds.labels(*labels).time():
@@ -317,8 +317,8 @@ class Overlay(app_manager.RyuApp):
                 self.tunnels.heard(bytes(event.msg.data))
             elif flow is not None and kind == "acl":
                 self._hit(flow, event)
-            elif flow is not None and kind == "ttl":
-                self._expired(flow, event.msg)
+            elif flow is not None and kind in ("ttl", "large"):
+                self._stranded(flow, event.msg)
             elif flow is not None and kind == "dhcp":
                 self._ask(flow.origin.name, bytes(event.msg.data))
 
@@ -327,14 +327,18 @@ class Overlay(app_manager.RyuApp):
             return "other"
         return "probe" if flow.origin == PROBE else "acl" if flow.origin.kind == "acl" else KINDS.get(flow.table, "other")
 
-    def _expired(self, flow: Flow, message: Any) -> None:
-        """The time to live of a packet to a gateway is up: its sender is told, some times a second."""
+    def _stranded(self, flow: Flow, message: Any) -> None:
+        """The time to live of a packet to a gateway is up, or it is too large for where it goes: its sender is told, some times a
+        second."""
         frame, port = bytes(message.data), message.match["in_port"]
         network = self.reconciler.index.networks.get(flow.origin.name)
         if network is None or network.gateway is None or self.tellers.pass_(str(port), time.monotonic()) is None:
             return
         teller = network.gateway.ipv4 if frame[12:14] == b"\x08\x00" else network.gateway.ipv6
-        answer = time_exceeded(frame, teller.ip) if teller is not None else None
+        if teller is None:
+            return
+        large = flow.table is Table.FIT
+        answer = too_big(frame, teller.ip, network.routes) if large else time_exceeded(frame, teller.ip)
         if answer is not None:
             self._send_out(port, answer)
 

@@ -4,6 +4,8 @@ pings itself. A network without a gateway (mode flat) has nothing here.
 NEIGHBOUR: what a router leads to another network is a packet of that network from here on, and goes to its endpoint's MAC. This
 happens at the sender's host, so the packet crosses the underlay once, by the VNI of the network that it goes to.
 
+FIT: where that network has a smaller MTU, what is too large for it is shown to the controller, which tells the sender.
+
 Policy came before (ACL_IN) and comes after for what goes to an endpoint (ACL_OUT).
 """
 
@@ -16,6 +18,7 @@ from controller.features import conntrack
 from controller.features.spoof import ICMPV6, IPV4, IPV6
 from pipeline.flow import (
     Action,
+    CheckLarger,
     Ct,
     CtClear,
     DecTtl,
@@ -43,6 +46,7 @@ from pipeline.tables import (
     ORIGIN_GATEWAY,
     ORIGIN_LOCAL,
     ORIGIN_TUNNEL,
+    REG_LARGE,
     REG_NETWORK,
     REG_ORIGIN,
     REG_OUTPUT,
@@ -56,7 +60,9 @@ from specs.view import EndpointView, NetworkView
 
 ICMP, ECHO, ECHO_REPLY = 1, 8, 0  # RFC 792
 ECHO6, ECHO6_REPLY = 128, 129  # RFC 4443
-CHOSEN, PING, RETURN, REFUSE, EXPIRED, ACROSS, DELIVER, LEAVE = 130, 120, 112, 110, 108, 105, 100, 90
+CHOSEN, PING, RETURN, REFUSE, EXPIRED, LARGE, ACROSS, DELIVER, LEAVE = 130, 120, 112, 110, 108, 108, 105, 100, 90
+SHOWN = {IPV4: 576, IPV6: 1280}  # bytes that an ICMP error may have (RFC 1812, 4.3.2.3; RFC 4443, 2.4)
+ETHERNET = 14
 UNTAGGED = 0
 LINK_ONLY = {
     IPV4: ("169.254.0.0/16", "224.0.0.0/4"),
@@ -78,10 +84,10 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         yield from _returns(n, tunnel, origin)
     for route in n.routes:
         yield from _routed(n, route)
-    for eth_type, address, shown in ((IPV4, n.gateway.ipv4, 576), (IPV6, n.gateway.ipv6, 1280)):
-        if address is not None:  # the controller tells the sender (controller/expired.py)
+    for eth_type, address in ((IPV4, n.gateway.ipv4), (IPV6, n.gateway.ipv6)):
+        if address is not None:  # the controller tells the sender (controller/icmp.py)
             expired = _leaving(n, eth_type) + match(nw_ttl=1)
-            yield Flow(Table.ROUTE, EXPIRED, expired, (ToController(shown),), origin)
+            yield Flow(Table.ROUTE, EXPIRED, expired, (ToController(SHOWN[eth_type]),), origin)
     if n.gateway.uplink is None:
         return
     for prefix in map(ip_network, n.ranges):
@@ -141,7 +147,7 @@ def _returns(n: NetworkView, tunnel: int, origin: Ref) -> Iterator[Flow]:
 
 def _routed(n: NetworkView, route: Route) -> Iterator[Flow]:
     """To another network: both keep the connection when they track theirs, since each sees the replies by its own zone."""
-    origin = Ref("router", route.router)
+    origin, gateway = Ref("router", route.router), Ref("network", n.id)
     across: tuple[Action, ...] = (DecTtl(), Set("eth_src", GATEWAY_MAC), Set(REG_NETWORK, route.vni))
     if route.zone:
         across += (Ct(route.zone, table=Table.NEIGHBOUR),)
@@ -149,12 +155,18 @@ def _routed(n: NetworkView, route: Route) -> Iterator[Flow]:
         across += (CtClear(), Goto(Table.NEIGHBOUR))
     else:
         across += (Goto(Table.NEIGHBOUR),)
+    table = Table.FIT if route.mtu else Table.ROUTE
+    fits = match(**{REG_LARGE: 0}) if route.mtu else ()
     for prefix in map(ip_network, route.ranges):
         eth_type = IPV4 if prefix.version == 4 else IPV6
         there = _leaving(n, eth_type, "dst", str(prefix))
-        yield Flow(Table.ROUTE, ACROSS, there, across, origin)
+        if route.mtu:
+            check = (CheckLarger(ETHERNET + route.mtu, REG_LARGE), Goto(Table.FIT))
+            yield Flow(Table.ROUTE, ACROSS, there, check, origin)
+            yield Flow(Table.FIT, LARGE, match(**{REG_LARGE: 1}) + there, (ToController(SHOWN[eth_type]),), gateway)
+        yield Flow(table, ACROSS, fits + there, across, origin)
         for state, related, keep in conntrack.kept(n.zone) if n.zone else ():
-            yield Flow(Table.ROUTE, ACROSS + 1, match(**state, reg3=related) + there, (keep, *across), origin)
+            yield Flow(table, ACROSS + 1, match(**state, reg3=related) + fits + there, (keep, *across), origin)
 
 
 def _leaving(n: NetworkView, eth_type: int, end: str = "", prefix: str = "") -> Match:

@@ -235,6 +235,20 @@ def test_what_clients_ask_is_shown_to_the_controller_and_goes_nowhere_else(bridg
         assert not (asked and found.outputs), flow
 
 
+LARGE = f"in_port=1,dl_src={MAC1},dl_dst=02:57:00:00:00:01,udp,nw_src=10.0.0.2,nw_dst=10.1.0.2,nw_ttl=64,udp_dst=9"
+
+
+def test_a_packet_to_a_network_of_smaller_ones_is_measured(bridge: Switch) -> None:
+    """ofproto/trace follows both ways that it may go."""
+    load(bridge, compile_view(view_of("narrow", "h1")))
+    found = trace(bridge, "narrow", LARGE)
+    assert (found.outputs, found.tunnel, found.tunnel_id, found.answered) == ((TUNNEL,), "198.18.0.12", 9, False)
+    measured = [(step.matched.split("reg5=")[1][:3], step.origin) for step in found.steps if step.table == "FIT"]
+    assert measured == [("0x1", "network/amber"), ("0,v", "router/core")]
+    done = bridge.run("ovs-appctl", "-t", f"{bridge.dir}/ovs-vswitchd.ctl", "ofproto/trace", BRIDGE, LARGE)
+    assert re.search(r"check_pkt_len\(size=1314,gt\(userspace\(.*\)\),le\(", done)
+
+
 def test_a_refused_flow_is_named_by_its_cookie() -> None:
     message = wire.add_flow(compile_view(view_of("dual-stack", "h1")).flows[0])
     wrapped = bytes([wire.VERSION, wire.ofp.OFPT_BUNDLE_ADD_MESSAGE, 0, 0]) + bytes(12) + message

@@ -95,6 +95,19 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("api-2", "green", "h2", 2, 1, v6=False),
         worlds.router("core", "amber", "green"),
     ],
+    # the packets of green are smaller than amber's and teal's: what is too large for it is told of; teal tracks connections
+    "narrow": [
+        *HOSTS,
+        worlds.acl("ask", [{"proto": "tcp", "tcp_dst": 80, "allow_related": True}]),
+        worlds.network("amber", 7, mode="nat"),
+        worlds.network("green", 9, mode="nat", mtu=1300),
+        worlds.network("teal", 10, v6=False, mode="nat", mtu=1400, default=("ask",)),
+        worlds.endpoint("web-1", "amber", "h1", 2, 1),
+        worlds.endpoint("api-2", "green", "h2", 2, 1),
+        worlds.endpoint("db-1", "teal", "h1", 2, 2, v6=False),
+        worlds.router("core", "amber", "green"),
+        worlds.router("rim", "green", "teal"),
+    ],
     # connections are tracked: core leads from amber to green and back; web may ask api, which may answer. h2 has no member of green, h3 none of amber
     "routed": [
         *HOSTS,

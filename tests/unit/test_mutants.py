@@ -70,6 +70,7 @@ MUTANTS = (
            "match(reg0=e.vni, eth_dst=e.mac)", GOLDEN),
     Mutant("specs/settle.py", "                if overlap(here, other):", "                if False:", "tests/unit/test_routers.py"),
     Mutant("controller/features/route.py", "Set(REG_NETWORK, route.vni))", "Set(REG_NETWORK, n.vni))", GOLDEN),
+    Mutant("controller/features/route.py", "CheckLarger(ETHERNET + route.mtu,", "CheckLarger(route.mtu,", GOLDEN),
     Mutant("specs/index.py", 'self._dirty_networks |= {n.id for n in self._valid_networks.values() if n.mode != "flat"}', "pass", INDEX),
     Mutant("specs/index.py", "touched |= marked", "pass", INDEX),
     Mutant("specs/mirrors.py", 'if holder != f"mirror {mirror.name}":', "if False:", "tests/unit/test_mirrors.py"),

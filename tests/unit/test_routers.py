@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from controller.compile import compile_network
+from pipeline.flow import Ref
+from pipeline.tables import Table
 from specs.document import diff, export, parse
 from specs.errors import Invalid
 from specs.index import Index
@@ -139,3 +142,23 @@ def test_whether_a_neighbours_neighbour_tracks_connections_is_noticed() -> None:
         assert index.view() == full
         zones += [route.zone for n in full.networks if n.id == "teal" for route in n.routes]
     assert zones[-2:] == [0, 9]
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "limit"),
+    [(None, None, 0), (None, 1300, 1300), (1400, 1300, 1300), (1300, 1300, 0), (1300, 1400, 0), (1300, None, 0)],
+)
+def test_packets_are_looked_at_where_the_other_network_has_the_smaller_mtu(
+    mine: int | None, theirs: int | None, limit: int
+) -> None:
+    entries = (
+        worlds.network("amber", 7, v6=False, mode="nat", mtu=mine),
+        worlds.network("green", 9, v6=False, mode="nat", mtu=theirs),
+        worlds.endpoint("a1", "amber", "h1", 2, 1, v6=False),
+        worlds.router("r", "amber", "green"),
+    )
+    there = snapshot((key, value, born) for born, (key, value) in enumerate((*HOSTS, *entries), 1))
+    (found,) = (n for n in view(there, "h1", {"a1": 1}, 65279, 65278).networks if n.id == "amber")
+    assert [route.mtu for route in found.routes] == [limit]
+    checked = {flow.table for flow in compile_network(found, 65279).flows if flow.origin == Ref("router", "r")}
+    assert checked == ({Table.ROUTE, Table.FIT} if limit else {Table.ROUTE})

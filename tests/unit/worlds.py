@@ -86,11 +86,12 @@ def network(
     nat: tuple[str, ...] = (),
     dhcp: bool = False,
     labels_required: bool = False,
+    mtu: int | None = None,
 ) -> tuple[str, str]:
     """A store entry."""
     data: dict[str, Any] = {"id": name, "name": name, "vxlan_vni": vni, "default_acl": default, "vlan_out_acl": out}
     data |= {"vlan_transparent": transparent, "mode": mode if v4 or v6 else "flat", "nat_acl": nat, "dhcp": dhcp and (v4 or v6)}
-    data |= {"labels_required": labels_required}
+    data |= {"labels_required": labels_required, "mtu": mtu}
     if v4:
         data |= {"ip_range": f"10.{subnet(name)}.0.0/24", "gateway": f"10.{subnet(name)}.0.1/24"}
     if v6:
@@ -227,6 +228,8 @@ networks = st.builds(
     st.sampled_from(("flat", "nat", "nat", "routed")),
     lists,
     st.booleans(),
+    st.just(False),
+    st.sampled_from((None, None, 1300, 1400)),
 )
 endpoints = st.builds(
     endpoint,

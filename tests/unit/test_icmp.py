@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ryu.lib.packet import ethernet, icmp, icmpv6, ipv4, ipv6, packet, udp
 
-from controller.expired import time_exceeded
+from controller.icmp import time_exceeded, too_big
+from specs.routers import Route
 
 HERE, GATEWAY_MAC = "02:57:0a:00:00:02", "02:57:00:00:00:01"
 GATEWAY4, GATEWAY6 = ip_address("10.0.0.1"), ip_address("fd00::1")
@@ -72,3 +73,44 @@ def test_no_error_about_an_error_over_ipv6() -> None:
 @given(st.binary(max_size=100), st.sampled_from((GATEWAY4, GATEWAY6)), st.sampled_from((b"\x08\x00\x45", b"\x86\xdd\x60")))
 def test_any_bytes_at_all(data: bytes, gateway: Any, start: bytes) -> None:
     time_exceeded(bytes(12) + start + data, gateway)
+
+
+ROUTES = (
+    Route("core", 9, 0, ("10.1.0.0/24", "fd00:1::/64"), ("10.1.0.1", "fd00:1::1"), mtu=1300),
+    Route("core", 8, 0, ("10.2.0.0/24", "fd00:2::/64"), ("10.2.0.1", "fd00:2::1")),
+)
+
+
+@pytest.mark.parametrize("flags", [2, 0])  # whether the sender forbids fragments
+def test_the_sender_is_told_what_fits(flags: int) -> None:
+    sent = frame(ipv4.ipv4(proto=17, flags=flags, **{**IN4, "ttl": 64}), udp.udp(1234, 33434), b"x" * 1400)
+    told = packet.Packet(too_big(sent[:576], GATEWAY4, ROUTES))
+    link, network, error = told.protocols[:3]
+    assert (link.src, link.dst, network.src, network.dst) == (GATEWAY_MAC, HERE, "10.0.0.1", "10.0.0.2")
+    assert (error.type, error.code, error.data.mtu, network.total_length) == (3, 4, 1300, 576)
+    assert error.data.data == sent[14 : 14 + 548]
+    again = frame(network, icmp.icmp(3, 4, 0, error.data))
+    assert packet.Packet(again).protocols[2].csum == error.csum
+
+
+def test_the_sender_is_told_what_fits_over_ipv6() -> None:
+    sent = frame(ipv6.ipv6(nxt=17, **{**IN6, "hop_limit": 64}), udp.udp(1234, 33434), b"y" * 1400, eth_type=0x86DD)
+    told = too_big(sent[:1280], GATEWAY6, ROUTES)
+    assert told is not None
+    _, network, error = packet.Packet(told).protocols[:3]
+    assert (network.src, network.dst, network.payload_length) == ("fd00::1", "fd00::2", 1240)
+    assert (error.type_, error.code, told[14 + 40 + 4 : 14 + 40 + 8]) == (2, 0, (1300).to_bytes(4, "big"))
+    assert told[14 + 40 + 8 :] == sent[14 : 14 + 1232]
+    again = packet.Packet(frame(network, icmpv6.icmpv6(2, 0, 0, told[14 + 44 :]), eth_type=0x86DD))
+    assert again.protocols[2].csum == error.csum
+
+
+def test_nobody_is_told_of_a_network_that_takes_packets_of_any_size_or_is_led_to_no_more() -> None:
+    for target in ("10.2.0.2", "10.3.0.2"):
+        sent = frame(ipv4.ipv4(proto=17, src="10.0.0.2", dst=target), udp.udp(1234, 33434), b"x" * 1400)
+        assert too_big(sent[:576], GATEWAY4, ROUTES) is None
+
+
+@given(st.binary(max_size=80), st.sampled_from([b"\x08\x00", b"\x86\xdd"]))
+def test_what_does_not_fit_may_be_anything(data: bytes, eth_type: bytes) -> None:
+    too_big(bytes(12) + eth_type + data, GATEWAY4 if eth_type == b"\x08\x00" else GATEWAY6, ROUTES)
