@@ -85,7 +85,7 @@ class Lent:
             return
         if held is not None:
             self._endpoints.detach(held)
-        if wanted is None or port is None:
+        if wanted is None or port is None or self._specified(wanted):
             return
         body = {**wanted, "ofport": port.ofport, "labels": {LENT: ""}}
         try:
@@ -93,6 +93,11 @@ class Lent:
         except ValidationError as error:
             raise invalid(error, "external_ids") from None
         log.info("port.lent interface=%s network=%s endpoint=%s", port.name, network.name, made.id)
+
+    def _specified(self, wanted: dict[str, Any]) -> bool:
+        """A spec has put the interface on that network."""
+        there = ((e.port, e.network_id) for e in list(self._known.mine.values()) if LENT not in e.labels)
+        return (wanted["port"], wanted["network_id"]) in there
 
     def _draft(self, port: ObservedPort) -> dict[str, Any]:
         """What the row says. Raises `NotFound` for a network, `Invalid`."""
