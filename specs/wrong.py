@@ -15,6 +15,16 @@ _EXPECTED = {
     "ip_v6_interface": "an IPv6 address with prefix length, such as fd00:1::1/64",
     "ip_v4_address": "an IPv4 address, such as 10.0.0.2",
     "ip_v6_address": "an IPv6 address, such as fd00:1::2",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type"), "a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "a mapping"),
+    "string_type": "text (quote the value)",
+}
+_WORDS = {
+    "Input should be greater than or equal to ": "at least ",
+    "Input should be less than or equal to ": "at most ",
+    "Input should be ": "",
 }
 
 
@@ -22,7 +32,12 @@ def expectation(kind: str, message: str) -> str:
     """What would have been right, from a pydantic error's type and message."""
     if kind == "value_error":
         return message.removeprefix("Value error, ")
-    return _EXPECTED.get(kind, message[0].lower() + message[1:])
+    if kind in _EXPECTED:
+        return _EXPECTED[kind]
+    for pydantics, ours in _WORDS.items():
+        if message.startswith(pydantics):
+            return message.replace(pydantics, ours, 1)
+    return message[0].lower() + message[1:]
 
 
 def invalid(error: ValidationError, path: str = "") -> Invalid:

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import queue
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from ryu.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISP
 from ryu.lib import hub
 
 from controller import wire
+from controller.apps.bridge import IntegrationBridge
 from controller.apps.tunnels import Tunnels
 from controller.datapath import Session
 from controller.dhcp import Dhcp
@@ -43,11 +43,8 @@ from controller.glimpse import Limiter, describe
 from controller.icmp import time_exceeded, too_big
 from controller.metrics import Own
 from controller.reconcile import Phase, Reconciler
-from ovsdb.client import Ovsdb
-from ovsdb.rows import AS_CHOSEN, TUNNEL_PORT, UPLINK_PORT, Port, interface_ports, mirror_ports, present
 from pipeline.flow import Flow, Output, Ref
 from pipeline.tables import Table
-from specs.errors import WarrenError
 from specs.settings import LOG_FORMAT, settings
 
 log = logging.getLogger("warren.overlay")
@@ -74,13 +71,10 @@ class Overlay(app_manager.RyuApp):
         self.session: Session | None = None
         self.sessions = 0
         self.inbox: Any = hub.Queue()
-        self.ovsdb_changed = hub.Event()
         self.feed_out: Any = None
         self.last_status: dict[str, Any] = {}
         self.limiter, self.tellers = Limiter(), Limiter()
         self.tunnels = Tunnels(self)
-        self.lent: dict[str, str] = {}  # ports that somebody else has put on the bridge for a network
-        self.more: tuple[Port, ...] = ()  # ports beside those of every bridge, as they were asked for last
         self.advertise_s = float(os.environ.get("WARREN_ADVERTISE_S", "600"))
         self.asked: Any = hub.Queue(ASKED_LIMIT)
         self.metrics = Own(self._figures)
@@ -103,11 +97,9 @@ class Overlay(app_manager.RyuApp):
     def start(self) -> None:
         """Called by ryu-manager once the app stands."""
         super().start()
-        listen = f"tcp:127.0.0.1:{_listen_port()}"
-        self.ovsdb = Ovsdb(self.settings.ovsdb, on_change=self._ovsdb_news)
-        self.ovsdb.connect()
+        self.bridge = IntegrationBridge(self, f"tcp:127.0.0.1:{_listen_port()}")
         for loop in (
-            self._consume, self._feed, lambda: self._bridge(listen), self._audit, self._answer, self._advertise, self.tunnels.run
+            self._consume, self._feed, self.bridge.run, self._audit, self._answer, self._advertise, self.tunnels.run
         ):  # fmt: skip
             self.threads.append(hub.spawn(loop))
 
@@ -118,8 +110,8 @@ class Overlay(app_manager.RyuApp):
             event = self.inbox.get()
             for effect in self.reconciler.step(event):
                 self._carry_out(effect)
-            if isinstance(event, StoreRead) or (isinstance(event, StoreChanged) and self._more_ports() != self.more):
-                self.ovsdb_changed.set()
+            if isinstance(event, StoreRead | StoreChanged):
+                self.bridge.look(anew=isinstance(event, StoreRead))
             if isinstance(event, (StoreChanged, Committed)):
                 self._clock(self.reconciler.applied, isinstance(event, Committed))
             if isinstance(event, (Connected, Disconnected, PortsRead, Committed)):  # problems may have come or gone
@@ -227,48 +219,6 @@ class Overlay(app_manager.RyuApp):
         else:
             self.arrived.append((message["revision"], message["at"]))
             self._post(StoreChanged(entries, message["revision"]))
-
-    # ---- OVSDB ------------------------------------------------------------------------------------------------------
-
-    def _ovsdb_news(self, what: set[str]) -> None:
-        if "ports" in what and self.ovsdb.connected:
-            self._post_ports()
-        self.ovsdb_changed.set()
-
-    def _post_ports(self) -> None:
-        ofport, targets = self.ovsdb.ofport, self.ovsdb.ofports(self._more_ports(), self.lent)
-        self._post(PortsRead(dict(self.ovsdb.ports_of_endpoints()), ofport(TUNNEL_PORT), ofport(UPLINK_PORT), targets))
-
-    def _more_ports(self) -> tuple[Port, ...]:
-        """The ports that the specs ask for, beside those of every bridge. An endpoint's interface may be a mirror's target, too."""
-        index = self.reconciler.index
-        wanted = index.seats.wanted()
-        targets = mirror_ports(index.snapshot.copied.values(), self.settings.host)
-        return (*interface_ports(wanted), *(port for port in targets if port.name not in wanted))
-
-    def _bridge(self, controller: str) -> None:
-        """Keeps the bridge, its controllers and its ports as they should be. A bridge that is there is left alone until etcd has been
-        read: who knows which ports it wants."""
-        name, host, told = self.settings.bridge, self.settings.host, ""
-        while True:
-            self.ovsdb_changed.clear()
-            try:
-                self.more = self._more_ports()
-                if self.ovsdb.connected:
-                    if self.reconciler.store_read or self.ovsdb.observed().bridge(name) is None:
-                        there = present(self.more, {interface: number for number, interface in socket.if_nameindex()})
-                        record = self.reconciler.index.snapshot.hosts.get(host)
-                        wanted = (record.bridge if record is not None else None) or AS_CHOSEN
-                        self.ovsdb.ensure_bridge(name, controller, host, more=there, settings=wanted)
-                    marked = [port.name for port in self.ovsdb.observed().ports.values() if port.lent]
-                    self.lent = self.ovsdb.on_bridge(name, marked)
-                    self._post_ports()
-                    told = ""
-            except WarrenError as error:
-                if str(error) != told:
-                    told = str(error)
-                    log.error("ovsdb.refused reason=%s", error)
-            self.ovsdb_changed.wait(timeout=2.0)
 
     # ---- OpenFlow ---------------------------------------------------------------------------------------------------
 
