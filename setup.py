@@ -6,7 +6,7 @@ from setuptools import setup
 
 PACKAGES = [
     "specs", "pipeline", "acl", "mirror", "dhcp", "controller", "controller.apps", "controller.features", "ovsdb", "agent",
-    "tools", "tools.graph", "cli", "lab",
+    "tools", "tools.graph", "cli", "cni", "lab",
 ]  # fmt: skip
 
 setup(
@@ -57,6 +57,7 @@ setup(
         "console_scripts": [
             "warren=cli.main:main",
             "warren-agent=agent.main:main",
+            "warren-cni=cni.plugin:main",
             "graph_overlay=tools.graph.main:main",
         ],
     },

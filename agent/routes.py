@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Query
 from fastapi.responses import PlainTextResponse
 
-from agent import acls, captures, mirrors, pages, status, trace, ways
+from agent import acls, captures, cni, mirrors, pages, status, trace, ways
 from agent import apply as applying
 from agent.preview import differences, preview
 from agent.sand import WAIT_LIMIT_S, Apply, HostTrace, Trace
@@ -117,4 +117,5 @@ def add(app: FastAPI, agent: Agent) -> None:
     mirrors.routes(app, agent)
     ways.routes(app, agent)
     captures.routes(app, agent, switch)
+    cni.routes(app, agent)
     pages.routes(app)

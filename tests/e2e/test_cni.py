@@ -1,0 +1,293 @@
+"""The CNI plugin as a runtime calls it: attachments across hosts, published ports, CHECK, GC, STATUS, chains, and what fails."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import run
+from tests.e2e.audit import settled
+from tests.e2e.cni import Failed, Runtime, conflist
+from tests.e2e.conftest import World
+from tests.e2e.test_restart import eventually
+
+PROGRAM = Path(sys.executable).parent / "warren-cni"
+FIRST = """#!/bin/sh
+# a plugin before Warren's: it has made an interface of its own
+[ "$CNI_COMMAND" != ADD ] || cat <<'END'
+{"cniVersion": "1.1.0", "interfaces": [{"name": "lo9", "mac": "02:00:00:00:00:09", "sandbox": "/elsewhere"}],
+ "ips": [{"address": "192.0.2.77/32", "interface": 0}], "routes": [{"dst": "198.51.100.0/24"}], "dns": {"nameservers": ["192.0.2.53"]}}
+END
+"""
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+    """A host's runtime: of whichever host the socket in the configuration is."""
+    plugins = tmp_path_factory.mktemp("bin")
+    (plugins / "warren").symlink_to(PROGRAM)
+    (plugins / "first").write_text(FIRST)
+    (plugins / "first").chmod(0o755)
+    return Runtime(plugins)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def networks(world: World) -> Iterator[None]:
+    """One that is flat, with both families, and one with a way out."""
+    first = world.plan.hosts[0]
+    run.api(first, "POST", "/networks", name="cni-flat", ip_range="10.60.0.0/24", ipv6_range="fd60::/64", dns=["192.0.2.53"])
+    run.api(first, "POST", "/networks", name="cni-nat", ip_range="10.61.0.0/24", mode="nat")
+    yield
+    settled(world)
+    for name in ("cni-flat", "cni-nat"):
+        run.api(first, "DELETE", f"/networks/{name}")
+
+
+class Box:
+    """Containers: namespaces that go at the end."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.names: list[str] = []
+
+    def __call__(self, name: str) -> str:
+        """A new one's path."""
+        netns = f"{self.world.plan.name}-c-{name}"
+        run.sh("ip", "netns", "add", netns)
+        self.names.append(netns)
+        return f"/run/netns/{netns}"
+
+    def remove(self, name: str) -> None:
+        """It ends, and nobody is told."""
+        self.names.remove(f"{self.world.plan.name}-c-{name}")
+        run.sh("ip", "netns", "del", f"{self.world.plan.name}-c-{name}")
+
+
+@pytest.fixture
+def box(world: World) -> Iterator[Box]:
+    found = Box(world)
+    yield found
+    for netns in found.names:
+        run.sh("ip", "netns", "del", netns)
+
+
+def there(world: World, network: str = "cni-flat") -> list[str]:
+    """The containers that CNI has brought onto a network."""
+    found = run.api(world.plan.hosts[0], "GET", f"/endpoints?network_id={network}")["endpoints"]
+    return sorted(e["labels"]["cni.container"] for e in found)
+
+
+def refused(call: object, *arguments: object, **more: object) -> Failed:
+    with pytest.raises(Failed) as caught:
+        call(*arguments, **more)  # type: ignore[operator]
+    return caught.value
+
+
+def test_containers_on_two_hosts(world: World, runtime: Runtime, box: Box) -> None:
+    """The result is what there is; they reach one another; after DEL nothing is left, and another DEL is no error."""
+    h1, h2 = (conflist("cni-flat", host.socket) for host in world.plan.hosts[:2])
+    one, two = box("one"), box("two")
+    runtime2 = Runtime(runtime.plugins)
+    result, other = runtime.add(h1, "c1", one), runtime2.add(h2, "c1", two)  # the same id on two hosts
+    host_side, inside = result["interfaces"]
+    assert inside == {"name": "eth0", "mac": inside["mac"], "mtu": 1446, "sandbox": one}
+    assert host_side["name"] in world.inside("h1", "ip", "-br", "link").stdout
+    assert inside["mac"] in world.inside("one", "ip", "link", "show", "eth0").stdout
+    assert [ip["interface"] for ip in result["ips"]] == [1, 1]
+    assert "routes" not in result
+    assert result["dns"] == {"nameservers": ["192.0.2.53"]}
+    for ip in result["ips"]:
+        assert ip["address"] in world.inside("one", "ip", "addr", "show", "dev", "eth0").stdout
+    for ip in other["ips"]:
+        assert world.reaches("one", ip["address"].partition("/")[0])
+    assert there(world) == ["c1", "c1"]
+    runtime.check(h1, "c1", one)
+    for _ in range(2):
+        runtime.delete(h1, "c1", one)
+    assert there(world) == ["c1"]
+    assert host_side["name"] not in world.inside("h1", "ip", "-br", "link").stdout
+    runtime2.delete(h2, "c1", two)
+    runtime2.delete(h2, "never-added", "")
+    settled(world)
+
+
+def test_called_again_and_without_notice(world: World, runtime: Runtime, box: Box) -> None:
+    """ADD twice gives the same; an ADD into another namespace moves it; a DEL after the namespace has gone takes the rest away."""
+    network = conflist("cni-flat", world.plan.hosts[0].socket)
+    before = runtime.add(network, "c1", box("one"), args="IgnoreUnknown=1;K8S_POD_NAME=called;IP=10.60.0.9")
+    assert runtime.add(network, "c1", "/run/netns/" + box.names[0], args="K8S_POD_NAME=called;IP=10.60.0.9") == before
+    shown = run.api(world.plan.hosts[0], "GET", "/endpoints/cni-flat/called")["endpoint"]
+    assert shown["labels"] == {"cni.network": "cni-flat", "cni.container": "c1", "cni.interface": "eth0"}
+    box.remove("one")
+    after = runtime.add(network, "c1", box("two"), args="K8S_POD_NAME=called;IP=10.60.0.9")
+    assert after["ips"] == before["ips"]
+    assert after["interfaces"][1]["sandbox"].endswith("-c-two")
+    runtime.check(network, "c1", after["interfaces"][1]["sandbox"])
+    unnamed = runtime.add(network, "c2", box("three"), args="K8S_POD_NAME=called")  # the name is taken: it goes without
+    runtime.delete(network, "c2", unnamed["interfaces"][1]["sandbox"])
+    box.remove("two")
+    runtime.delete(network, "c1", after["interfaces"][1]["sandbox"])
+    assert there(world) == []
+
+
+def test_a_published_port_and_the_way_out(world: World, runtime: Runtime, box: Box) -> None:
+    """The capabilities portMappings, mac and ips; the default route by the gateway."""
+    network = conflist("cni-nat", world.plan.hosts[0].socket, version="0.4.0", labels={"role": "web"})
+    ports = [{"hostPort": 18300, "containerPort": 80, "protocol": "tcp", "hostIP": ip} for ip in ("0.0.0.0", "::")]
+    told = {"portMappings": ports, "mac": "02:00:00:00:61:09", "ips": ["10.61.0.9/24"]}
+    result = runtime.add(network, "web", box("one"), capabilities=told)
+    assert result["ips"] == [{"version": "4", "address": "10.61.0.9/24", "gateway": "10.61.0.1", "interface": 1}]
+    assert result["routes"] == [{"dst": "0.0.0.0/0", "gw": "10.61.0.1"}]
+    assert result["interfaces"][1]["mac"] == "02:00:00:00:61:09"
+    assert "default via 10.61.0.1" in world.inside("one", "ip", "route").stdout
+    server = world.background("one", sys.executable, "-m", "http.server", "80", "-d", "/proc/self/fdinfo")
+    try:
+        url = f"http://{world.plan.hosts[0].vtep}:18300/"
+        eventually(lambda: world.inside("h2", "curl", "-s", "-m", "2", url).returncode == 0, 20)
+    finally:
+        server.kill()
+        server.communicate()
+    sandbox = result["interfaces"][1]["sandbox"]
+    runtime.check(network, "web", sandbox)
+    run.sh("ip", "-n", box.names[0], "route", "del", "default")
+    assert "the default route by 10.61.0.1 is missing" in str(refused(runtime.check, network, "web", sandbox))
+    taken = refused(runtime.add, network, "web2", box("two"), capabilities={"portMappings": ports[:1]})
+    assert (taken.code, "18300" in str(taken)) == (100, True)
+    runtime.delete(network, "web", sandbox)
+    settled(world)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (("addr", "del", "10.60.0.9/24", "dev", "eth0"), "address 10.60.0.9/24 is missing"),
+        (("link", "set", "eth0", "down"), "far end up"),
+        (("link", "set", "eth0", "address", "02:00:00:00:00:99"), "02:00:00:00:00:99"),
+        (("link", "set", "eth0", "name", "eth7"), "there is no interface of that name"),
+        (("link", "del", "eth0"), "there is no interface of that name"),
+    ],
+    ids=["address", "down", "mac", "name", "gone"],
+)
+def test_check_sees_damage(world: World, runtime: Runtime, box: Box, damage: tuple[str, ...], told: str) -> None:
+    network = conflist("cni-flat", world.plan.hosts[0].socket)
+    netns = box("one")
+    runtime.add(network, "c1", netns, args="IP=10.60.0.9")
+    runtime.check(network, "c1", netns)
+    if damage[:3] == ("link", "set", "eth0") and damage[3] == "name":
+        run.sh("ip", "-n", box.names[0], "link", "set", "eth0", "down")
+    run.sh("ip", "-n", box.names[0], *damage)
+    if damage[1] == "del" and damage[0] == "link":
+        endpoint = run.api(world.plan.hosts[0], "GET", "/endpoints?network_id=cni-flat")["endpoints"][0]["id"]
+        run.api(world.plan.hosts[0], "DELETE", f"/endpoints/{endpoint}")  # else the agent plugs it in again
+        gone = refused(runtime.check, network, "c1", netns)
+        assert (gone.code, "is not on network" in str(gone)) == (3, True)
+    else:
+        wrong = refused(runtime.check, network, "c1", netns)
+        assert wrong.code == 102
+        assert told in str(wrong)
+    runtime.delete(network, "c1", netns)
+    assert there(world) == []
+
+
+def test_garbage_is_collected(world: World, runtime: Runtime, box: Box) -> None:
+    """What is not among the valid attachments goes: of this network, on this host, and nothing that others have made."""
+    h1, h2 = (conflist("cni-flat", host.socket) for host in world.plan.hosts[:2])
+    alias = conflist("other-name", world.plan.hosts[0].socket, network="cni-flat")
+    netns = box("one")
+    for network, container, ifname in (
+        (h1, "stays", "eth0"),
+        (h1, "stays", "eth1"),
+        (alias, "theirs", "eth2"),
+        (h1, "lost", "eth3"),
+    ):
+        runtime.add(network, container, netns, ifname)
+    runtime.add(h2, "lost", box("two"))
+    runtime.collect(h1, [("stays", "eth0")])
+    assert there(world) == ["lost", "stays", "theirs"]
+    runtime.collect(h1, [])
+    assert there(world) == ["lost", "theirs"]
+    absent = refused(runtime.execute, "GC", {"cniVersion": "1.1.0", **h2["plugins"][0], "name": "cni-flat"})
+    assert (absent.code, "cni.dev/valid-attachments" in str(absent)) == (7, True)
+    for network in (h2, alias):
+        runtime.collect(network, [])
+    assert there(world) == []
+    settled(world)
+
+
+def test_a_chain(world: World, runtime: Runtime, box: Box) -> None:
+    """What the plugin before has got comes first in the result; its interface is not Warren's to check."""
+    network = conflist("cni-nat", world.plan.hosts[1].socket)
+    network["plugins"].insert(0, {"type": "first"})
+    netns = box("one")
+    result = runtime.add(network, "c1", netns)
+    assert [one["name"] for one in result["interfaces"]] == ["lo9", result["interfaces"][1]["name"], "eth0"]
+    assert [ip["interface"] for ip in result["ips"]] == [0, 2]
+    assert [route["dst"] for route in result["routes"]] == ["198.51.100.0/24", "0.0.0.0/0"]
+    assert result["dns"] == {"nameservers": ["192.0.2.53"]}
+    runtime.check(network, "c1", netns)
+    runtime.delete(network, "c1", netns)
+
+
+def test_what_is_wrong_is_told_and_leaves_nothing(world: World, runtime: Runtime, box: Box) -> None:
+    socket, netns = world.plan.hosts[0].socket, box("one")
+    flat = conflist("cni-flat", socket)
+    ports = {"portMappings": [{"hostPort": 1, "containerPort": 1}]}
+    for network, more, code, told in (
+        (conflist("nowhere", socket), {}, 7, "name: 'nowhere': expected a network that is there"),
+        (conflist("x", socket, network="nowhere"), {}, 7, "network: 'nowhere'"),
+        (flat, {"capabilities": ports}, 7, "runtimeConfig.portMappings"),
+        (flat, {"args": "IP=10.99.0.1"}, 7, "10.60.0.0/24"),
+        (flat, {"args": "IP=10.60.0.1"}, 100, "gateway"),
+        (flat, {"netns": "/run/netns/nobody"}, 4, "CNI_NETNS: '/run/netns/nobody'"),
+        (flat, {"ifname": "lo"}, 100, "'lo' already exists"),
+    ):
+        wrong = refused(runtime.add, network, "c1", **{"netns": netns, **more})
+        assert (wrong.code, told in str(wrong)) == (code, True), wrong.error
+    assert there(world) == []
+
+
+def test_nobody_there(world: World, runtime: Runtime, box: Box) -> None:
+    """Without agent or controller: a clear error in time, nothing left, STATUS says so; afterwards it goes on."""
+    host = world.plan.hosts[1]
+    network, netns = conflist("cni-flat", host.socket), box("one")
+    runtime.status(network)
+    runtime.add(network, "stays", box("two"))
+    run.stop(world.plan, "h2", "agent")
+    try:
+        for call in (runtime.add, runtime.delete):
+            away = refused(call, network, "c1", netns)
+            assert (away.code, "does not listen on" in str(away)) == (11, True)
+        assert refused(runtime.status, network).code == 50
+    finally:
+        run.start(world.plan, "h2", "agent")
+    run.wait_until_up(world.plan)
+    run.stop(world.plan, "h2", "controller")
+    try:
+        eventually(lambda: refused(runtime.status, network).code in (50, 51), 20)
+        away = refused(runtime.add, network, "c1", netns)
+        assert (away.code, "controller of h2" in str(away)) == (11, True)
+        assert there(world) == ["stays"]
+    finally:
+        run.start(world.plan, "h2", "controller")
+    run.wait_until_up(world.plan)
+    runtime.status(network)
+    runtime.check(network, "stays", f"/run/netns/{box.names[1]}")
+    runtime.delete(network, "stays", f"/run/netns/{box.names[1]}")
+    assert refused(runtime.status, conflist("nowhere", host.socket)).code == 50
+    settled(world)
+
+
+def test_one_file_is_enough(world: World, box: Box, tmp_path: Path) -> None:
+    """The plugin is a file that needs Python alone: copied, without Warren's packages."""
+    import cni.plugin
+
+    shutil.copy(cni.plugin.__file__, tmp_path / "warren")
+    (tmp_path / "warren").chmod(0o755)
+    alone, network, netns = Runtime(tmp_path), conflist("cni-flat", world.plan.hosts[0].socket, "0.3.1"), box("one")
+    assert alone.add(network, "c1", netns)["ips"][0]["version"] == "4"
+    alone.delete(network, "c1", netns)
+    assert there(world) == []
