@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 
 from agent import far, netns, plug, status
 from agent.cni_messages import CONTAINER, INTERFACE, NETWORK, Asked, Call, endpoint_id, expected, read, result
+from agent.cni_sweep import Sweep
 from agent.sand import ActivateParams, EndpointCreate, cidr
 from agent.service import Agent
 from specs import keys
@@ -45,7 +46,7 @@ class Refused(WarrenError):
 
 def routes(app: FastAPI, agent: Agent) -> None:
     """Put the route into the application."""
-    attachments = Attachments(agent)
+    attachments = agent.attachments = Attachments(agent)
 
     @app.post("/cni", tags=["Warren"])
     def cni(body: Call) -> Any:
@@ -82,7 +83,30 @@ class Attachments:
         self._agent = agent
         self._busy: set[str] = set()
         self._changed = threading.Condition()
+        self._sweep = Sweep(lambda: agent.keeper.problems.copy(), self.drop)
         self._commands = {"ADD": self._add, "DEL": self._del, "CHECK": self._check, "STATUS": self._status, "GC": self._gc}
+
+    def start(self) -> None:
+        """Start looking for containers that are gone."""
+        self._sweep.start()
+
+    def stop(self) -> None:
+        """End that."""
+        self._sweep.stop()
+
+    def drop(self, key: str) -> None:
+        """Detach an attachment whose container is gone. Where the host's end of the cable lives, so does the namespace, whether this process
+        can see its path or not. Raises `WarrenError`."""
+        with self._alone(key):
+            endpoint = self._agent.known.mine.get(key)
+            if endpoint is None or not self._ours(endpoint) or plug.exists(endpoint.veth):
+                return
+            try:
+                with netns.opened(endpoint.netns or ""):
+                    return
+            except Invalid:
+                log.info("attachment.container_gone id=%s container=%s", key, endpoint.labels[CONTAINER])
+                self._agent.endpoints.detach(endpoint)
 
     def do(self, asked: Asked) -> dict[str, Any] | None:
         """Do it; what the plugin prints. Raises `WarrenError`."""
@@ -125,15 +149,11 @@ class Attachments:
             raise Refused(NOT_AS_IT_SHOULD, f"{asked.interface} of container {asked.container}: {'; '.join(found)}")
 
     def _gc(self, asked: Asked) -> None:
-        host = self._agent.host.name
-        stay = {endpoint_id(host, asked.name, container, interface) for container, interface in asked.valid}
+        stay = {endpoint_id(self._agent.host.name, asked.name, container, interface) for container, interface in asked.valid}
         failed: WarrenError | None = None
         for endpoint in list(self._agent.known.mine.values()):
             said = endpoint.labels
-            ours = said.get(NETWORK) == asked.name and endpoint.id == endpoint_id(
-                host, asked.name, said.get(CONTAINER, ""), said.get(INTERFACE, "")
-            )
-            if not ours or endpoint.id in stay:
+            if said.get(NETWORK) != asked.name or endpoint.id in stay or not self._ours(endpoint):
                 continue
             log.info("attachment.collected id=%s container=%s interface=%s", endpoint.id, said[CONTAINER], said[INTERFACE])
             try:
@@ -167,6 +187,11 @@ class Attachments:
 
     def _id(self, asked: Asked) -> str:
         return endpoint_id(self._agent.host.name, asked.name, asked.container, asked.interface)
+
+    def _ours(self, endpoint: Endpoint) -> bool:
+        """Whether CNI has made it: labels alone anybody may write."""
+        said = [endpoint.labels.get(name, "") for name in (NETWORK, CONTAINER, INTERFACE)]
+        return endpoint.id == endpoint_id(self._agent.host.name, *said)
 
     def _read(self) -> None:
         if not self._agent.known.read.wait(READ_S):

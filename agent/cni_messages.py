@@ -244,7 +244,7 @@ def expected(previous: Mapping[str, Any], interface: str) -> tuple[str | None, l
     """Of the container's interface, what the result of its ADD says: MAC, addresses with prefix length, gateways of default routes.
     Raises `Invalid`."""
     there = list(previous.get("interfaces") or ())
-    ours = {i for i, one in enumerate(there) if one.get("name") == interface and one.get("sandbox")}
+    ours = [i for i, one in enumerate(there) if one.get("name") == interface and one.get("sandbox")]
     mac = next((str(there[i]["mac"]).lower() for i in ours if there[i].get("mac")), None)
     listed = [str(ip["address"]) for ip in previous.get("ips") or () if ip.get("interface") in ours and ip.get("address")]
     try:

@@ -29,6 +29,7 @@ from specs.store import Store
 
 if TYPE_CHECKING:
     from agent.captures import Captures
+    from agent.cni import Attachments
 
 log = logging.getLogger("warren.agent")
 
@@ -52,6 +53,7 @@ class Agent:
     outside: outside.Keeper
     lent: Lent
     captures: Captures | None = None  # set by the routes, which have the switch
+    attachments: Attachments | None = None  # by the routes, too
 
     def start(self) -> None:
         """Start all threads; none of them needs etcd or OVSDB to be there."""
@@ -63,11 +65,15 @@ class Agent:
         self.known.start()
         self.outside.start()
         self.registration.start()
+        if self.attachments is not None:
+            self.attachments.start()
 
     def stop(self) -> None:
         """End all, quickly; attaches under way are undone."""
         if self.captures is not None:
             self.captures.stop()
+        if self.attachments is not None:
+            self.attachments.stop()
         self.known.stop()
         self.endpoints.spares.stop()
         self.lent.stop()

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,14 @@ def refused(call: object, *arguments: object, **more: object) -> Failed:
     return caught.value
 
 
+def whole(runtime: Runtime, network: dict[str, Any], container: str, netns: str) -> bool:
+    try:
+        runtime.check(network, container, netns)
+    except Failed:
+        return False
+    return True
+
+
 def test_containers_on_two_hosts(world: World, runtime: Runtime, box: Box) -> None:
     """The result is what there is; they reach one another; after DEL nothing is left, and another DEL is no error."""
     h1, h2 = (conflist("cni-flat", host.socket) for host in world.plan.hosts[:2])
@@ -132,6 +141,24 @@ def test_called_again_and_without_notice(world: World, runtime: Runtime, box: Bo
     box.remove("two")
     runtime.delete(network, "c1", after["interfaces"][1]["sandbox"])
     assert there(world) == []
+
+
+def test_a_container_that_a_runtime_forgets(world: World, runtime: Runtime, box: Box) -> None:
+    """Its namespace goes, and nobody calls DEL: its endpoint goes by itself, also when no agent saw it. One whose veth alone is gone stays."""
+    network = conflist("cni-flat", world.plan.hosts[0].socket)
+    for name in ("one", "two", "three"):
+        runtime.add(network, name, box(name))
+    run.sh("ip", "-n", box.names[2], "link", "del", "eth0")
+    box.remove("one")
+    run.stop(world.plan, "h1", "agent")
+    box.remove("two")
+    run.start(world.plan, "h1", "agent")
+    eventually(lambda: there(world) == ["three"], 40)
+    netns = f"/run/netns/{box.names[0]}"
+    eventually(lambda: whole(runtime, network, "three", netns), 20)
+    runtime.delete(network, "three", netns)
+    run.wait_until_up(world.plan)
+    settled(world)
 
 
 def test_a_published_port_and_the_way_out(world: World, runtime: Runtime, box: Box) -> None:

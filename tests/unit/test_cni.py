@@ -1,0 +1,282 @@
+"""CNI's words: results of every version, calls that are wrong, and the plugin's own part, which needs no agent."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cni.plugin as plugin
+from agent import cni_messages as messages
+from agent.cni import code_of
+from agent.cni_messages import Call, endpoint_id, expected, read, result
+from agent.sand import EndpointCreate
+from specs.errors import Invalid
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+PLUGIN = Path(plugin.__file__)
+NETNS = "/run/netns/c1"
+ENVIRONMENT = {"CNI_CONTAINERID": "c1", "CNI_NETNS": NETNS, "CNI_IFNAME": "eth0", "CNI_PATH": "/opt/cni/bin"}
+CONFIG = {"cniVersion": "1.1.0", "name": "amber", "type": "warren"}
+PREVIOUS = {
+    "interfaces": [{"name": "br0"}, {"name": "lo9", "mac": "02:00:00:00:00:09", "sandbox": NETNS}],
+    "ips": [{"address": "192.0.2.7/24", "interface": 1}],
+    "routes": [{"dst": "198.51.100.0/24"}],
+    "dns": {"nameservers": ["192.0.2.1"]},
+}
+
+
+def call(command: str = "ADD", environment: dict[str, str] | None = None, **config: Any) -> Call:
+    return Call(environment={"CNI_COMMAND": command, **ENVIRONMENT, **(environment or {})}, config={**CONFIG, **config})
+
+
+def shown(version: str, **more: Any) -> dict[str, Any]:
+    asked = read(call(cniVersion=version, **more))
+    interfaces = (
+        {"name": "wv0123456789ab", "mac": "fe:00:00:00:00:01", "mtu": 1446},
+        {"name": "eth0", "mac": "02:57:0a:00:00:02", "mtu": 1446, "sandbox": NETNS},
+    )
+    addresses = (("10.0.0.2/24", "10.0.0.1"), ("fd00::2/64", None))
+    return result(asked, interfaces, addresses, ["10.0.0.1"], {"nameservers": ["192.0.2.53"], "domain": "example.org"})
+
+
+@pytest.mark.parametrize("version", messages.VERSIONS)
+@pytest.mark.parametrize("chained", [False, True], ids=["alone", "chained"])
+def test_results(version: str, chained: bool, update_golden: bool) -> None:
+    """As each version of the specification has them: `version` in addresses before 1.0.0, `mtu` of interfaces from 1.1.0 on."""
+    text = json.dumps(shown(version, **({"prevResult": PREVIOUS} if chained else {})), indent=2) + "\n"
+    golden = GOLDEN / f"cni-{version}{'-chained' if chained else ''}.json"
+    if update_golden:
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+def test_a_result_that_has_nothing() -> None:
+    """A network of MACs alone: the lists that the specification requires are there and empty."""
+    assert result(read(call()), (), (), (), {}) == {"cniVersion": "1.1.0", "interfaces": [], "ips": []}
+
+
+def test_what_a_result_says_of_its_interface() -> None:
+    """CHECK reads it again, among what others have added."""
+    assert expected(shown("1.1.0", prevResult=PREVIOUS), "eth0") == (
+        "02:57:0a:00:00:02",
+        ["10.0.0.2/24", "fd00::2/64"],
+        ["10.0.0.1"],
+    )
+    assert expected(PREVIOUS, "eth0") == (None, [], [])
+
+
+def test_an_attachments_id() -> None:
+    """Three names and the host; no two of them give what other two give; fit for a record."""
+    ids = [
+        endpoint_id(*names)
+        for names in (("h1", "a", "b", "c"), ("h1", "ab", "", "c"), ("h2", "a", "b", "c"), ("h1", "a", "b", "d"))
+    ]
+    assert len(set(ids)) == 4
+    assert endpoint_id("h1", "a", "b", "c") == ids[0]
+    assert EndpointCreate(network_id="n", id=ids[0]).id == ids[0]
+
+
+def fields(environment: dict[str, str] | None = None, **config: Any) -> dict[str, Any]:
+    return dict(read(call(environment=environment, **config)).fields)
+
+
+def test_what_a_configuration_asks_for() -> None:
+    found = fields(
+        labels={"role": "web"},
+        acls=["wall"],
+        args={"cni": {"labels": [{"key": "app", "value": "shop"}]}, "others": 7},
+        runtimeConfig={"mac": "02-00-00-00-00-AA", "ips": ["10.0.0.5/24", "fd00::5"], "aliases": {"amber": ["x"]}},
+        unknown={"key": 1},
+    )
+    assert found == {
+        "labels": {"role": "web", "app": "shop"}, "acls": ("wall",), "mac_address": "02:00:00:00:00:aa",
+        "ipv4_address": "10.0.0.5", "ipv6_address": "fd00::5",
+    }  # fmt: skip
+    assert fields() == {"labels": {}}
+    assert fields(runtimeConfig={"portMappings": None, "ips": None, "mac": ""}) == {"labels": {}}
+
+
+def test_the_nearest_to_the_runtime_says_the_address() -> None:
+    outer = {"CNI_ARGS": "IgnoreUnknown=1;IP=10.0.0.7;MAC=02:00:00:00:00:07;K8S_POD_UID=x"}
+    args = {"cni": {"ips": ["10.0.0.6"]}}
+    assert fields(outer)["ipv4_address"] == "10.0.0.7"
+    assert fields(outer)["mac_address"] == "02:00:00:00:00:07"
+    assert fields(outer, args=args)["ipv4_address"] == "10.0.0.6"
+    near = fields(outer, args=args, runtimeConfig={"ips": ["10.0.0.5"], "mac": "02:00:00:00:00:05"})
+    assert (near["ipv4_address"], near["mac_address"]) == ("10.0.0.5", "02:00:00:00:00:05")
+
+
+def test_ports() -> None:
+    """Each once, though runtimes say both families; any address is no address."""
+    ways = [{"hostPort": 8080, "containerPort": 80, "protocol": "TCP", "hostIP": ip} for ip in ("0.0.0.0", "::", "")]
+    ways += [{"hostPort": 53, "containerPort": 53, "protocol": "udp", "hostIP": "192.0.2.9"}]
+    found = fields(runtimeConfig={"portMappings": ways})["publish"]
+    assert [way.model_dump(mode="json", exclude_none=True) for way in found] == [
+        {"host_port": 8080, "port": 80, "proto": "tcp"},
+        {"host_port": 53, "port": 53, "proto": "udp", "host_ip": "192.0.2.9"},
+    ]
+
+
+def test_what_a_container_is_called() -> None:
+    """As podman says it, if an endpoint may be called so."""
+    for said, found in (("web-1", "web-1"), ("", None), ("a b", None), ("x" * 64, None)):
+        assert read(call(environment={"CNI_ARGS": f"K8S_POD_NAME={said}"})).endpoint_name == found
+
+
+@pytest.mark.parametrize(
+    ("wrong", "code", "told"),
+    [
+        (call("EAT"), 4, "CNI_COMMAND: 'EAT': expected one of ADD, DEL, CHECK, STATUS, GC, VERSION"),
+        (call(environment={"CNI_CONTAINERID": ""}), 4, "CNI_CONTAINERID: 'nothing': expected a value"),
+        (call(environment={"CNI_CONTAINERID": "../x"}), 4, "CNI_CONTAINERID: '../x': expected letters"),
+        (call(environment={"CNI_IFNAME": "a/b"}), 4, "CNI_IFNAME: 'a/b': expected an interface name"),
+        (call(environment={"CNI_NETNS": ""}), 4, "CNI_NETNS: 'nothing'"),
+        (call(environment={"CNI_ARGS": "IP=ten"}), 4, "CNI_ARGS.IP: 'ten': expected an address"),
+        (call(environment={"CNI_ARGS": "MAC=01:00:00:00:00:01"}), 4, "CNI_ARGS.MAC: '01:00:00:00:00:01': expected a unicast MAC"),
+        (call(cniVersion="0.2.0"), 1, "cniVersion: '0.2.0': expected one of 0.3.0"),
+        (call(cniVersion=1.0), 1, "cniVersion: 1.0: expected"),
+        (call("CHECK", cniVersion="0.3.1"), 1, "expected 0.4.0 or later: CHECK"),
+        (call("GC", cniVersion="1.0.0"), 1, "expected 1.1.0 or later: GC"),
+        (call("STATUS", cniVersion="1.0.0"), 1, "expected 1.1.0 or later: STATUS"),
+        (call(name="-amber"), 7, "name: '-amber': expected letters"),
+        (call(name=None), 7, "name: None"),
+        (call(network="a b"), 7, "network: 'a b': expected a name"),
+        (call(acls="a b"), 7, "acls.0: 'a b'"),
+        (call(labels={"a": 1}), 7, "labels.a: 1"),
+        (call(labels="web"), 7, "labels: 'web'"),
+        (call(args={"cni": {"labels": {"a": "b"}}}), 7, "args.cni.labels"),
+        (call(args={"cni": {"ips": ["x"]}}), 7, "args.cni.ips.0: 'x': expected an address"),
+        (call(runtimeConfig={"mac": "x"}), 7, "runtimeConfig.mac: 'x': expected a MAC address"),
+        (call(runtimeConfig={"ips": ["10.0.0.1", "10.0.0.2"]}), 7, "runtimeConfig.ips: '10.0.0.1, 10.0.0.2': expected at most one"),
+        (call(runtimeConfig={"portMappings": [{"hostPort": 0, "containerPort": 1}]}), 7, "runtimeConfig.portMappings.0.hostPort: 0"),
+        (call(runtimeConfig={"portMappings": [{"hostPort": 1, "containerPort": 1, "protocol": "ip"}]}), 7, "protocol: 'ip'"),
+        (call(runtimeConfig={"portMappings": [{"hostPort": 1, "containerPort": 1, "hostIP": "x"}]}), 7, "hostIP: 'x'"),
+        (call(prevResult=[1]), 7, "prevResult: [1]: expected the result of ADD"),
+        (call(prevResult={"ips": {}, "interfaces": 7}), 7, "prevResult.interfaces: 7: expected a list"),
+        (call("CHECK"), 7, "prevResult: 'nothing': expected the result of ADD"),
+        (call("GC"), 7, "cni.dev/valid-attachments: 'nothing': expected the attachments that stay"),
+        (call("GC", **{"cni.dev/valid-attachments": [{"ifname": "eth0"}]}), 7, "cni.dev/valid-attachments.0.containerID"),
+        (Call(environment={"CNI_COMMAND": "ADD", **ENVIRONMENT}, config=[]), 7, "network configuration: []: expected a JSON object"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_what_is_wrong(wrong: Call, code: int, told: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        read(wrong)
+    assert (code_of(caught.value), told in str(caught.value)) == (code, True), str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_stays() -> None:
+    listed = [{"containerID": "c1", "ifname": "eth0", "more": 1}]
+    assert read(call("GC", **{"cni.dev/valid-attachments": listed})).valid == (("c1", "eth0"),)
+    assert read(call("GC", **{"cni.dev/attachments": listed})).valid == (("c1", "eth0"),)
+    assert read(call("GC", **{"cni.dev/valid-attachments": None})).valid == ()
+
+
+def test_taking_away_reads_little() -> None:
+    """What is wrong elsewhere in the configuration must not keep DEL from its work; nor a namespace that is not said."""
+    asked = read(call("DEL", environment={"CNI_NETNS": "", "CNI_ARGS": "IP=ten"}, labels=7, prevResult=9))
+    assert (asked.container, asked.interface, asked.fields) == ("c1", "eth0", {})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(["cniVersion", "name", "network", "acls", "labels", "args", "runtimeConfig", "cni.dev/valid-attachments"])
+
+
+def rows(*names: str) -> st.SearchStrategy[list[dict[str, Any]]]:
+    return st.lists(st.dictionaries(st.sampled_from(names), JSON | st.just("eth0") | st.just(0)), max_size=2)
+
+
+RESULTS = st.fixed_dictionaries(
+    {}, optional={"interfaces": rows("name", "mac", "sandbox"), "ips": rows("address", "interface"), "routes": rows("dst", "gw")}
+)
+
+
+def told(**config: Any) -> int:
+    """The code of what is told of a configuration; 0 when it is read."""
+    command = config.pop("command")
+    try:
+        asked = read(call(command, **config))
+        if asked.previous is not None:
+            expected(asked.previous, "eth0")
+            result(asked, (), (), (), {})
+    except Invalid as error:
+        return code_of(error)
+    return 0
+
+
+@given(st.sampled_from(messages.COMMANDS), st.dictionaries(KEYS, JSON, max_size=4))
+def test_whatever_comes_is_read_or_told(command: str, config: dict[str, Any]) -> None:
+    """Never another error than one that says where."""
+    assert told(command=command, **config) in (0, 1, 7)
+
+
+@given(st.sampled_from(["ADD", "CHECK"]), RESULTS)
+def test_whatever_came_before_is_read_or_told(command: str, previous: dict[str, Any]) -> None:
+    assert told(command=command, prevResult=previous) in (0, 7)
+
+
+# ---- the program -------------------------------------------------------------------------------------------------------
+
+
+def run(command: str | None, text: str = "", *words: str, **environment: str) -> tuple[int, Any]:
+    """The plugin as a runtime starts it; Python's own library is all that it has."""
+    told = {"PATH": os.environ["PATH"], **environment, **({"CNI_COMMAND": command} if command else {})}
+    done = subprocess.run(
+        [sys.executable, "-I", PLUGIN, *words], input=text, env=told, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout) if command else done.stdout
+
+
+def test_versions() -> None:
+    for text, version in (('{"cniVersion": "0.3.1"}', "0.3.1"), ("", "1.1.0"), ("[]", "1.1.0")):
+        assert run("VERSION", text) == (0, {"cniVersion": version, "supportedVersions": list(messages.VERSIONS)})
+
+
+def test_started_by_hand() -> None:
+    for words, code in ((("--help",), 0), ((), 2)):
+        status, text = run(None, "", *words)
+        assert (status, "CNI_COMMAND=ADD" in text) == (code, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "code", "told"),
+    [
+        ("ADD", "{", 6, "not JSON"),
+        ("ADD", "", 6, "not JSON"),
+        ("VERSION", "{", 6, "not JSON"),
+        ("ADD", '{"socket": 7}', 7, "socket: 7: expected the path"),
+        ("ADD", '{"socket": "/nowhere/agent.sock"}', 11, "does not listen on /nowhere/agent.sock"),
+        ("STATUS", '{"socket": "/nowhere/agent.sock"}', 50, "does not listen on /nowhere/agent.sock"),
+    ],
+)
+def test_the_plugins_own_errors(command: str, text: str, code: int, told: str) -> None:
+    status, error = run(command, text)
+    assert (status, error["code"], told in error["msg"]) == (1, code, True), error
+    assert set(error) - {"details"} == {"cniVersion", "code", "msg"}
+
+
+def test_it_imports_little() -> None:
+    """It is started twice for every container. What else it needed would have to be installed beside it."""
+    nodes = ast.walk(ast.parse(PLUGIN.read_text()))
+    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    assert found == {"json", "os", "socket", "sys"}
+
+
+def test_both_sides_know_the_same_versions() -> None:
+    assert list(plugin.VERSIONS) == list(messages.VERSIONS)
