@@ -31,6 +31,8 @@ def test_what_is_installed_is_right_and_goes_again(tmp_path: Path) -> None:
     assert install(tmp_path, "install", WARREN_VTEP="192.0.2.1").returncode == 0
     units = sorted((tmp_path / "etc/systemd/system").iterdir())
     assert [unit.name for unit in units] == ["warren-agent.service", "warren-controller.service", "warren-docker.socket"]
+    plugin = tmp_path / "opt/cni/bin/warren"
+    assert plugin.readlink() == VENV / "bin/warren-cni"
     settings = tmp_path / "etc/warren/warren.env"
     assert "WARREN_VTEP=192.0.2.1\n" in settings.read_text()
     settings.write_text("WARREN_VTEP=192.0.2.2\n")
