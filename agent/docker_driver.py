@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agent import plug
+from agent.docker_aux import Aux, addresses_of
 from agent.docker_engine import Engine
 from agent.docker_ipam import Ipam, range_of, subnet_of
 from agent.docker_labels import as_record, described, prefixed
@@ -43,7 +44,8 @@ class Driver:
     def __init__(self, agent: Agent, engine: Engine) -> None:
         self._agent, self._engine = agent, engine
         self.ledger = Ledger(agent)
-        ipam = Ipam(agent, self.ledger)
+        self._aux = Aux(agent, self.ledger)
+        ipam = Ipam(agent, self.ledger, self._aux)
         self.calls: dict[str, Callable[[Body], dict[str, Any]]] = {
             "Plugin.Activate": lambda body: {"Implements": ["NetworkDriver", "IpamDriver"]},
             "NetworkDriver.GetCapabilities": lambda body: {
@@ -109,6 +111,7 @@ class Driver:
                 draft |= {"ipv6_range": pool6, "ipv6_gateway": gateway6} if pool6 else {}
                 network, revision = self._agent.specs.create_network(draft)
                 self._agent.known.wrote(keys.network(network.id), network.encode(), revision)
+            self._aux.keep(docker_id, network, addresses_of(body))
             self._add_ports(docker_id, network, added)
         except WarrenError:
             with contextlib.suppress(WarrenError):
@@ -124,6 +127,7 @@ class Driver:
             return {}
         self._mirror_no_more(found["network"])
         self._remove_ports(docker_id)
+        self._aux.give_back(docker_id, found["network"])
         if found["made"]:
             for held in [e for e in self.ledger.endpoints() if e.network_id == found["network"]]:
                 self._agent.endpoints.detach(held)
@@ -149,11 +153,13 @@ class Driver:
         if said.pop("mirror", False):
             labels[MIRRORED] = self._agent.host.name
         v4, v6 = (str(given.get(name) or "").partition("/")[0] for name in ("Address", "AddressIPv6"))
-        held = (self.ledger.held(network.id, v4 or v6) or self.ledger.take_ready(network, v4 or v6)) if v4 or v6 else None
+        chosen = [address for address in (v4, v6) if address]  # by Docker's own IPAM, unless Warren's holds them
+        held = (self.ledger.held(network.id, chosen[0]) or self.ledger.take_ready(network, chosen)) if chosen else None
         if held is None:
             draft = {"network_id": network.id, "labels": labels, "mac_address": mac, **said}
             draft |= {"ipv4_address": v4} if v4 else {}
-            held, _ = self.ledger.create(draft | ({"ipv6_address": v6} if v6 else {}))
+            with self.ledger.cleared(network, chosen):
+                held, _ = self.ledger.create(draft | ({"ipv6_address": v6} if v6 else {}))
             labels = {}
         elif v6 and v6 != str(held.ipv6_address):
             raise Conflict(f"{v4} and {v6} were asked for by two starts at once: start it again")
@@ -161,7 +167,7 @@ class Driver:
         if prefix is not None:
             changed["mac_address"] = prefixed(prefix, changed.get("mac_address", held.mac_address))
         if held.active and changed.get("mac_address", held.mac_address) != held.mac_address:
-            held = self._anew(held)
+            held = self.ledger.anew(held)
         if changed:
             held = self.ledger.update(held.model_copy(update=changed))
         answer = {} if mac else {"MacAddress": held.mac_address}
@@ -178,7 +184,7 @@ class Driver:
         if container is not None:
             wanted = described(wanted, network, container, self._agent.host.name)
         if endpoint.active and wanted.mac_address != endpoint.mac_address:
-            self._anew(endpoint)
+            self.ledger.anew(endpoint)
             return self.join(body)
         if MIRRORED in wanted.labels:
             self._mirror(network)
@@ -286,12 +292,6 @@ class Driver:
                 )
             found.append(Publish(host_port=host_port, **way))
         return found
-
-    def _anew(self, ready: Endpoint) -> Endpoint:
-        """An endpoint that was preallocated, with its addresses and labels but a cable to come: its MAC may still change."""
-        self._agent.endpoints.detach(ready)
-        addresses = {name: str(a) for name in ("ipv4_address", "ipv6_address") if (a := getattr(ready, name)) is not None}
-        return self.ledger.create({"network_id": ready.network_id, "labels": ready.labels, **addresses})[0]
 
     def _add_ports(self, docker_id: str, network: Network, drafts: list[dict[str, Any]]) -> None:
         """Interfaces of this host, on the network while Docker has it. All of them, or none and an error."""

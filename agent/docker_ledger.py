@@ -4,7 +4,8 @@ addresses is for (`docker/HOST/pools/ID`), and endpoints, which carry Docker's i
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
@@ -15,6 +16,7 @@ from specs.errors import NotFound
 from specs.records import Endpoint, Network, now
 from specs.store import Delete, Get, Operation, Put
 
+Range = IPv4Network | IPv6Network
 LABEL = "docker.endpoint"  # of an endpoint: Docker's id of it, "" while it only holds an address
 
 
@@ -99,10 +101,23 @@ class Ledger:
         there = (e for e in self.endpoints() if e.labels[LABEL] == "" and e.network_id == network_id)
         return next((e for e in there if address in (str(e.ipv4_address), str(e.ipv6_address))), None)
 
-    def take_ready(self, network: Network, address: str = "") -> Endpoint | None:
-        """A preallocated endpoint that is plugged in already, if there is one (with that address), to hold its address for Docker."""
+    @contextmanager
+    def cleared(self, network: Network, addresses: Collection[str]) -> Iterator[None]:
+        """Meanwhile no preallocated endpoint of this host has one of these addresses, which somebody else has given out."""
+        if not network.preallocate:
+            yield
+            return
+        with self._agent.endpoints.spares.none_made():
+            for address in addresses:
+                if (spare := self.take_ready(network, (address,))) is not None:
+                    self._agent.endpoints.detach(spare)
+            yield
+
+    def take_ready(self, network: Network, addresses: Collection[str] = (), within: Range | None = None) -> Endpoint | None:
+        """A preallocated endpoint that is plugged in already, if there is one (with all these addresses; with one `within` a range), to
+        hold its addresses for Docker."""
         spares = self._agent.endpoints.spares
-        spare = spares.take(EndpointCreate(network_id=network.id), address)
+        spare = spares.take(EndpointCreate(network_id=network.id), addresses, within)
         if spare is None:
             return None
         try:
@@ -110,9 +125,16 @@ class Ledger:
         finally:
             spares.settled(spare.id)
 
-    def create(self, draft: dict[str, Any]) -> tuple[Endpoint, Network]:
-        """A new inactive endpoint of this host."""
-        endpoint, network, revision = self._agent.specs.create_endpoint({"host": self._host, "active": False, **draft})
+    def anew(self, ready: Endpoint) -> Endpoint:
+        """A preallocated endpoint that was taken, with its addresses and labels but a cable to come: its record may still change."""
+        addresses = {name: str(a) for name in ("ipv4_address", "ipv6_address") if (a := getattr(ready, name)) is not None}
+        with self._agent.endpoints.spares.none_made():
+            self._agent.endpoints.detach(ready)
+            return self.create({"network_id": ready.network_id, "labels": ready.labels, **addresses})[0]
+
+    def create(self, draft: dict[str, Any], versions: Collection[int] = (4, 6)) -> tuple[Endpoint, Network]:
+        """A new inactive endpoint of this host, with addresses of these versions of IP."""
+        endpoint, network, revision = self._agent.specs.create_endpoint({"host": self._host, "active": False, **draft}, versions)
         self._wrote(endpoint, revision)
         return endpoint, network
 

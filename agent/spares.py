@@ -6,11 +6,13 @@ its cable moves into the namespace. Neither OVSDB nor the switch is asked. Anoth
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from ipaddress import IPv4Network, IPv6Network
 
 from agent.known import Known
 from agent.sand import EndpointCreate
@@ -30,7 +32,7 @@ class Spares:
 
     def __init__(self, known: Known, make: Callable[[str], None], drop: Callable[[Endpoint], None]) -> None:
         self._known, self._make, self._drop = known, make, drop
-        self._lock = threading.Lock()
+        self._lock, self._making = threading.Lock(), threading.RLock()
         self._taken: set[str] = set()
         self._changed, self._ended = threading.Event(), threading.Event()
         self._calm_at = 0.0
@@ -48,21 +50,27 @@ class Spares:
         """The specs have changed."""
         self._changed.set()
 
-    def take(self, request: EndpointCreate, address: str = "") -> Endpoint | None:
-        """A spare endpoint for a request, nobody else's from now on; None where there is none ready, or none would do. With an
-        `address` that somebody else has given out, the one that has it, ready or not."""
+    @contextlib.contextmanager
+    def none_made(self) -> Iterator[None]:
+        """Meanwhile none is made: an address that is given back stays free."""
+        with self._making:
+            yield
+
+    def take(
+        self, request: EndpointCreate, addresses: Collection[str] = (), within: IPv4Network | IPv6Network | None = None
+    ) -> Endpoint | None:
+        """A spare endpoint for a request, nobody else's from now on; None where there is none ready, or none would do. With
+        `addresses` that somebody else has given out, the one that has them all, ready or not; with a range, one that has an address
+        `within`."""
         network = self._known.snapshot.networks.get(request.network_id)
         if network is None or not network.preallocate or any(getattr(request, name) is not None for name in OWN):
             return None
         with self._lock:
             for endpoint in self._of(network.id):
                 state = self._known.states.get(endpoint.id)
-                fits = (
-                    address in (str(endpoint.ipv4_address), str(endpoint.ipv6_address))
-                    if address
-                    else state and state.state == "up"
-                )
-                if endpoint.id not in self._taken and fits:
+                own = {endpoint.ipv4_address, endpoint.ipv6_address} - {None}
+                fits = {str(address) for address in own}.issuperset(addresses) if addresses else state and state.state == "up"
+                if endpoint.id not in self._taken and fits and (within is None or any(address in within for address in own)):
                     self._taken.add(endpoint.id)
                     self._calm_at = math.inf
                     return endpoint
@@ -104,7 +112,8 @@ class Spares:
                         self.settled(extra.id)
                 if len(there) < wanted.get(network_id, 0) and not self._ended.is_set():
                     began = time.monotonic()
-                    self._make(network_id)
+                    with self._making:
+                        self._make(network_id)
                     log.info("spare.made network=%s ms=%.1f", network_id, (time.monotonic() - began) * 1000)
                     self._changed.set()  # perhaps another
             except WarrenError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
@@ -26,9 +27,9 @@ IpRange = IPv4Network | IPv6Network
 class Endpoints(Writer):
     """The endpoints of a store."""
 
-    def create_endpoint(self, draft: dict[str, Any]) -> tuple[Endpoint, Network, int]:
+    def create_endpoint(self, draft: dict[str, Any], versions: Collection[int] = (4, 6)) -> tuple[Endpoint, Network, int]:
         """A new endpoint from its fields: `network_id` and `host` are needed, addresses, MAC, ofport and id are found where
-        they are missing. Returns it with its network and the revision.
+        they are missing; addresses of these `versions` of IP alone. Returns it with its network and the revision.
 
         Raises `NotFound`, `Invalid` (address outside the range), `Conflict` (taken), `Exhausted`.
         """
@@ -40,12 +41,14 @@ class Endpoints(Writer):
         probe = decode(Endpoint, {"mac_address": "02:59:00:00:00:01", "ofport": 1, **data}, "endpoint")
 
         def attempt() -> tuple[Endpoint, Network, int] | None:
-            return self._try_create(probe, data)
+            return self._try_create(probe, data, versions)
 
         with self.one_at_a_time(probe.network_id):
             return self.retry(attempt)  # type: ignore[no-any-return]
 
-    def _try_create(self, probe: Endpoint, data: dict[str, Any]) -> tuple[Endpoint, Network, int] | None:
+    def _try_create(
+        self, probe: Endpoint, data: dict[str, Any], versions: Collection[int]
+    ) -> tuple[Endpoint, Network, int] | None:
         key = keys.endpoint(probe.network_id, probe.id)
         prefixes = (keys.pool_v4(probe.network_id), keys.pool_v6(probe.network_id), keys.pool_ofport(probe.host))
         claim = keys.claim_endpoint_name(probe.network_id, probe.name) if probe.name else None
@@ -60,8 +63,9 @@ class Endpoints(Writer):
         network = decode_json(Network, read.found[0][0].value, read.found[0][0].key)
         v4_pool, v6_pool, port_pool = (Pool.read(p, read.found[2 + i]) for i, p in enumerate(prefixes))
         v4 = v6 = None
-        if probe.port is None:
+        if probe.port is None and 4 in versions:
             v4 = self._address(network, v4_pool, network.ip_range, network.gateway, probe.ipv4_address, "ipv4_address")
+        if probe.port is None and 6 in versions:
             v6 = self._address(network, v6_pool, network.ipv6_range, network.ipv6_gateway, probe.ipv6_address, "ipv6_address")
         ofport = data.get("ofport") or pools.lowest_free(port_pool.blocks, OFPORT_FIRST, OFPORT_LAST_ENDPOINT)
         if ofport is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,18 @@ def test_the_document_lists_every_option(update_golden: bool) -> None:
             kept[at:at] = lines
         DOCUMENT.write_text("\n".join(kept) + "\n")
     assert [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| `")] == rows()
+
+
+def test_every_option_meets_a_real_engine_in_some_test() -> None:
+    """Each under one of its names at least, quoted or as OPTION=VALUE; of a name for several, `whose` stands for its first word."""
+    texts = "".join(path.read_text() for path in (DOCUMENT.parent.parent / "tests" / "e2e").glob("test_docker*.py"))
+    texts += "".join(texts.replace("{whose}", word) for word in ("warren", "ovs.bridge"))
+    untried = [
+        o.names
+        for o in (*NETWORK_OPTIONS, *ENDPOINT_OPTIONS)
+        if not any(re.search(rf"\b{name}(=|\")", texts) for name in o.names)
+    ]
+    assert untried == []
 
 
 @pytest.mark.parametrize(
