@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from specs.gateway import Gateway
 from specs.routers import Route
 
 TIME_EXCEEDED, TIME_EXCEEDED6 = 11, 3  # RFC 792; RFC 4443, 3.3
@@ -16,6 +17,15 @@ ERRORS = {3, 4, 5, 11, 12}  # ICMP types that are never answered by an error (RF
 INFORMATION6 = 128  # ICMPv6 types below are errors (RFC 4443, 2.1)
 SHOWN, SHOWN6 = 548, 1232  # bytes of the packet inside: an IPv4 error of 576 bytes (RFC 1812), an IPv6 one of 1280 (RFC 4443)
 ETHERNET, TTL = 14, 64
+
+
+def complaint(frame: bytes, gateway: Gateway, routes: Iterable[Route], large: bool) -> bytes | None:
+    """What a gateway tells the sender of a frame that is too `large` for where it goes, or else has no time to live any more; None:
+    nothing."""
+    teller = gateway.ipv4 if frame[12:14] == b"\x08\x00" else gateway.ipv6
+    if teller is None:
+        return None
+    return too_big(frame, teller.ip, routes) if large else time_exceeded(frame, teller.ip)
 
 
 def time_exceeded(frame: bytes, gateway: IPv4Address | IPv6Address) -> bytes | None:

@@ -40,7 +40,7 @@ from controller.events import (
     StoreRead,
 )
 from controller.glimpse import Limiter, describe
-from controller.icmp import time_exceeded, too_big
+from controller.icmp import complaint
 from controller.metrics import Own
 from controller.reconcile import Phase, Reconciler
 from pipeline.flow import Flow, Output, Ref
@@ -284,12 +284,7 @@ class Overlay(app_manager.RyuApp):
         network = self.reconciler.index.networks.get(flow.origin.name)
         if network is None or network.gateway is None or self.tellers.pass_(str(port), time.monotonic()) is None:
             return
-        teller = network.gateway.ipv4 if frame[12:14] == b"\x08\x00" else network.gateway.ipv6
-        if teller is None:
-            return
-        large = flow.table is Table.FIT
-        answer = too_big(frame, teller.ip, network.routes) if large else time_exceeded(frame, teller.ip)
-        if answer is not None:
+        if (answer := complaint(frame, network.gateway, network.routes, flow.table is Table.FIT)) is not None:
             self._send_out(port, answer)
 
     def _hit(self, flow: Flow, event: Any) -> None:
