@@ -103,6 +103,7 @@ def test_a_new_agent_keeps_them_and_their_number_follows_the_spec(ready: World) 
     assert spares(ready, "h1").keys() == before
     run.container(ready.plan, "after", "h1", "ready")
     assert ready.reaches("after", "10.9.0.200")
+    eventually(lambda: len(spares(ready, "h1")) == READY)
     cables = len(veths(ready, "h1"))
     for number in (5, 1):
         document = f'{{"networks": [{{"name": "ready", "preallocate": {number}}}]}}'
