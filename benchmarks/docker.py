@@ -7,7 +7,8 @@ import time
 from benchmarks.laboratory import Laboratory
 from lab.engine import IMAGE, Engine, engines
 
-KINDS = ("none", "bridge", "warren")
+KINDS = ("none", "bridge", "warren", "warren, preallocated")
+READY = 2
 
 
 def starts(laboratory: Laboratory, rounds: int) -> dict[str, list[float]]:
@@ -18,11 +19,14 @@ def starts(laboratory: Laboratory, rounds: int) -> dict[str, list[float]]:
         engine.docker("network", "create", "-d", "bridge", "--subnet", "10.34.0.0/24", "bridged")
         engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--ipam-opt", "warren.network=bench",
                       "-o", "warren.network=bench", "warren")  # fmt: skip
-        networks = {"none": "none", "bridge": "bridged", "warren": "warren"}
+        engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--subnet", "10.35.0.0/24",
+                      "-o", f"warren.preallocate={READY}", "-o", "warren.name=ready", "ready")  # fmt: skip
+        networks = {"none": "none", "bridge": "bridged", "warren": "warren", "warren, preallocated": "ready"}
         for kind in KINDS:  # a network has its first container: the host of the first one learns the whole network
-            engine.docker("run", "-d", "--name", f"first-{kind}", "--network", networks[kind], IMAGE, "sleep", "3600")
+            engine.docker("run", "-d", "--name", f"first-{networks[kind]}", "--network", networks[kind], IMAGE, "sleep", "3600")
         for number in range(-1, rounds):
             for kind in KINDS:
+                laboratory.until_ready(READY)
                 took = _start(engine, networks[kind])
                 if number >= 0:  # the first of each kind finds nothing ready
                     found[kind].append(took[0])
