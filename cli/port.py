@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,12 +58,17 @@ def list_(context: typer.Context, host: Host = None, json: Json = False) -> None
         show.as_json(found)
         return
     rows = [
-        (e["hostname"], e["port"], e["vlan"] or "untagged", e["network"], ", ".join(e["acls"] or ()), e["ofport"],
+        (e["hostname"], e["port"], e["vlan"] or _choosing(e) or "untagged", e["network"], ", ".join(e["acls"] or ()), e["ofport"],
          e["state"] or "-", e["reason"])
         for e in sorted(found, key=lambda e: (e["hostname"], e["port"], e["vlan"] or 0))
     ]  # fmt: skip
     columns = ("HOST", "INTERFACE", "VLAN", "NETWORK", "ACLS", "OPENFLOW PORT", "STATE", "WHY")
     show.table(columns, rows, "no interfaces (warren port add INTERFACE NETWORK)")
+
+
+def _choosing(endpoint: dict[str, Any]) -> str:
+    found = endpoint["coprocessor"]
+    return f"coprocessor, {found['vlan_vid_base']} + port" if found else ""
 
 
 @app.command(epilog="Example: warren port remove eno1 amber --host h1")

@@ -87,7 +87,7 @@ def test_hosts_are_counted_as_people_do() -> None:
 
 def test_one_host_has_its_own_endpoints_and_its_peers() -> None:
     found = restricted(specs(), host="h1")
-    assert {e.key for e in found.endpoints} == {"amber/web", "blue/red"}
+    assert {e.key for e in found.endpoints} == {"amber/web", "blue/red", "blue/h1.fun0", "blue/web-blue"}
     assert [host.name for host in found.hosts] == ["h1", "h2"]
     with pytest.raises(ValueError, match="h1, h2, h10"):
         restricted(specs(), host="h7")

@@ -53,6 +53,7 @@ def _host(dot: graphviz.Digraph, whole: Topology, host: Host, shades: dict[str, 
             cluster.node(
                 node("endpoint", endpoint.key),
                 _box(endpoint),
+                shape="component" if endpoint.physical else "box",
                 fillcolor=shades[endpoint.network],
                 color=RED if endpoint.reason else "#7d8794",
             )
@@ -83,7 +84,8 @@ def _box(endpoint: Endpoint) -> str:
     acls = text(f"acl {', '.join(endpoint.acls)}", 8.5, colour="#26374a") if endpoint.acls else ""
     published = [text(p.replace(">", " → "), 8.5) for p in endpoint.published]
     addresses = [text(a or "", 9) for a in (endpoint.ipv4, endpoint.ipv6)]
-    return lines(text(endpoint.name, 11, bold=True), *addresses, text(endpoint.mac or "", 8, mono=True), acls, *published, closed)
+    return lines(text(endpoint.name, 11, bold=True), *addresses, text(endpoint.mac or "", 8, mono=True),
+                 text(endpoint.seat, 8.5), acls, *published, closed)  # fmt: skip
 
 
 def _tunnel(dot: graphviz.Digraph, whole: Topology, tunnel: Tunnel) -> None:

@@ -13,7 +13,7 @@ def mermaid(whole: Topology, shades: dict[str, str]) -> str:
     for i, host in enumerate(whole.hosts):
         found += [f'  subgraph s{i}["{_safe(host.name)}"]', f'    b{i}["br-warren<br/>VTEP {_safe(host.vtep)}"]']
         for endpoint in whole.at(host.name):
-            told = [endpoint.name, endpoint.ipv4, endpoint.ipv6, endpoint.mac]
+            told = [endpoint.name, endpoint.ipv4, endpoint.ipv6, endpoint.mac, endpoint.seat]
             port = f'|"{endpoint.ofport}"|' if endpoint.ofport is not None else ""
             found.append(f'    b{i} ---{port} {ids[endpoint.key]}["{"<br/>".join(_safe(t) for t in told if t)}"]')
         found.append("  end")

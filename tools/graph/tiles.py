@@ -102,6 +102,6 @@ def _listed(endpoint: Endpoint, shades: dict[str, str]) -> str:
         cell(text(port, 8, colour=GREY), align="right"),
         cell(text(endpoint.name, 10), bgcolor=shades[endpoint.network], align="left"),
         cell(text(address, 9), align="left"),
-        cell(text(endpoint.mac or "", 8, mono=True), align="left"),
+        cell(text(endpoint.mac, 8, mono=True) if endpoint.mac else text(endpoint.seat, 8), align="left"),
         cell(text(more, 8, colour=RED if endpoint.reason else "#26374a"), align="left"),
     )

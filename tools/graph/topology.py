@@ -36,7 +36,8 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An endpoint; `reason` says why it is closed. `published` are PROTO HOSTPORT>PORT."""
+    """An endpoint; `reason` says why it is closed. `published` are PROTO HOSTPORT>PORT. `seat` says what it is behind when it has no
+    cable of its own: an interface of the host (`physical`: its MAC means nothing), or another endpoint."""
 
     id: str
     name: str
@@ -51,6 +52,8 @@ class Endpoint:
     labels: tuple[str, ...]
     state: str = ""
     reason: str = ""
+    seat: str = ""
+    physical: bool = False
 
     @property
     def key(self) -> str:
@@ -102,9 +105,9 @@ def topology(
     networks, called = _networks(document.get("networks") or ())
     state_of = {str(s["id"]): s for s in states}
     report_of = {str(r["name"]): r for r in reports}
-    endpoints = tuple(
-        sorted((_endpoint(e, called, state_of) for e in document.get("endpoints") or ()), key=lambda e: (e.network, e.name, e.id))
-    )
+    found = list(document.get("endpoints") or ())
+    names_of = {str(e.get("id")): str(e.get("name") or e.get("id")) for e in found}
+    endpoints = tuple(sorted((_endpoint(e, called, state_of, names_of) for e in found), key=lambda e: (e.network, e.name, e.id)))
     known = {str(h["name"]): str(h.get("vtep", "?")) for h in document.get("hosts") or ()}
     names = known | {e.host: "?" for e in endpoints if e.host not in known}
     hosts = tuple(
@@ -182,7 +185,9 @@ def _networks(found: Iterable[Mapping[str, Any]]) -> tuple[tuple[Network, ...], 
     return tuple(sorted(networks, key=lambda n: _natural(n.name))), called
 
 
-def _endpoint(e: Mapping[str, Any], called: Mapping[str, str], states: Mapping[str, Mapping[str, Any]]) -> Endpoint:
+def _endpoint(
+    e: Mapping[str, Any], called: Mapping[str, str], states: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
+) -> Endpoint:
     network = str(e.get("network") or e["network_id"])
     endpoint_id = str(e.get("id") or e.get("name"))
     state = states.get(endpoint_id, {})
@@ -190,10 +195,17 @@ def _endpoint(e: Mapping[str, Any], called: Mapping[str, str], states: Mapping[s
     labels = tuple(f"{key}={value}" if value else str(key) for key, value in sorted((e.get("labels") or {}).items()))
     return Endpoint(
         endpoint_id, str(e.get("name") or endpoint_id), called.get(network, network), str(e["host"]),
-        e.get("ipv4_address"), e.get("ipv6_address"), e.get("mac_address"), e.get("ofport"),
+        e.get("ipv4_address"), e.get("ipv6_address"), None if e.get("port") else e.get("mac_address"), None if e.get("parent") else e.get("ofport"),
         tuple(map(str, [acls] if isinstance(acls, (str, int)) else acls)), tuple(map(_published, e.get("publish") or ())), labels,
-        str(state.get("state", "")), str(state.get("reason") or ""),
+        str(state.get("state", "")), str(state.get("reason") or ""), _seat(e, names), bool(e.get("port")),
     )  # fmt: skip
+
+
+def _seat(e: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    tag = f", VLAN {e['vlan']}" if e.get("vlan") else ""
+    if e.get("port"):
+        return f"{'coprocessor behind' if e.get('coprocessor') else 'interface'} {e['port']}{tag}"
+    return f"inside {names.get(str(e['parent']), e['parent'])}{tag}" if e.get("parent") else ""
 
 
 def _published(p: Mapping[str, Any] | str) -> str:
