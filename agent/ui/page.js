@@ -151,7 +151,7 @@ function end(group, e, i) {
   make("title", {}, `${called(e)} ${e.state} ${e.reason}`, shown);
   make("rect", { x: 8, y, width: TILE.width - 16, height: TILE.line - 4, rx: 5, fill: colour(e.network) }, undefined, shown);
   make("text", { class: "name", x: 14, y: y + 17 }, clipped(e.name || e.id, 15), shown);
-  const address = (e.target_veth_ip || e.target_veth_ipv6 || e.target_veth_mac).split("/")[0];
+  const address = (e.target_veth_ip || e.target_veth_ipv6 || e.port || e.target_veth_mac).split("/")[0];
   make("text", { x: TILE.width - 14, y: y + 17, "text-anchor": "end" }, clipped(address, 17), shown);
   shown.addEventListener("click", () => choose(e));
   shown.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") choose(e); });
@@ -222,7 +222,9 @@ async function about(e) {
   const published = e.publish.map((p) => `${p.proto} ${p.host_port} → ${p.port}`).join(", ");
   const labels = Object.entries(e.labels).map(([key, value]) => (value ? `${key}=${value}` : key)).join(", ");
   const fields = [["state", `${e.state || "not reported"} ${e.reason}`], ["host", e.hostname], ["network", e.network],
-    ["address", [e.target_veth_ip, e.target_veth_ipv6].filter(Boolean).join(", ") || "none"], ["MAC", e.target_veth_mac],
+    ["address", [e.target_veth_ip, e.target_veth_ipv6].filter(Boolean).join(", ") || "none"],
+    e.port ? [e.coprocessor ? "coprocessor behind" : "interface of the host", e.port] : ["MAC", e.target_veth_mac],
+    ...(e.vlan ? [["VLAN on its port", e.vlan]] : []),
     ["OpenFlow port", e.ofport], ["ACLs", e.acls === null ? "the network's" : e.acls.join(", ") || "none"],
     ["published", published || "nothing"], ["labels", labels || "none"], ["namespace", e.target_netns_path || "none"]];
   const hint = "Choose another endpoint for a trace from this one to it.";
