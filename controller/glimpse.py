@@ -1,7 +1,7 @@
 """Packets that `log: true` rules show to the controller: one line for each, at a rate that no flood can raise. Pure.
 
 OVS itself sends at most 1 000 packets a second to the controller, each port its share (ovs-vswitchd.conf.db(5),
-controller_rate_limit, which ovsdb/transact.py sets).
+controller_rate_limit, which ovsdb/rows.py asks for).
 """
 
 from __future__ import annotations

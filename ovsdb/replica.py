@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from ovsdb.rows import Observed, ObservedBridge, ObservedPort
+from ovsdb.rows import CONTROLLER, Observed, ObservedBridge, ObservedPort
 
 
 class Replica:
@@ -134,6 +134,9 @@ def _bridge(row: Any) -> ObservedBridge:
         datapath_type=row.datapath_type,
         fail_mode=next(iter(row.fail_mode), None),
         controllers=tuple(sorted(controller.target for controller in row.controller)),
+        controllers_as_ours=all(
+            list(getattr(controller, column)) == [value] for controller in row.controller for column, value in CONTROLLER.items()
+        ),
         external_ids=MappingProxyType(row.external_ids),
         other_config=MappingProxyType(row.other_config),
     )

@@ -26,7 +26,13 @@ TABLES: dict[str, dict[str, Any]] = {
         "external_ids": _MAP,
         "other_config": _MAP,
     },
-    "Controller": {"target": _TEXT},
+    "Controller": {
+        "target": _TEXT,
+        "connection_mode": _OPTIONAL_TEXT,
+        "max_backoff": _OPTIONAL_INTEGER,
+        "controller_rate_limit": _OPTIONAL_INTEGER,
+        "controller_burst_limit": _OPTIONAL_INTEGER,
+    },
     "Port": {"name": _TEXT},
     "Interface": {
         "name": _TEXT,

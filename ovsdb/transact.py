@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ovsdb.rows import (
+    CONTROLLER,
     Bridge,
     CreateBridge,
     CreatePort,
@@ -24,11 +25,6 @@ from ovsdb.rows import (
 from specs.errors import Conflict, Unavailable
 
 Json = dict[str, Any]
-PACKET_INS_PER_S, PACKET_INS_WAITING = (
-    1000,
-    250,
-)  # shared fairly by the ports; without a limit one port's flood is all that is seen
-CONTROLLER_BACKOFF_MS = 1000  # OVS's own default of 8 s would be the outage after a restart of the controller
 
 
 def operations(ops: Iterable[Op], port_uuids: Mapping[str, str], bridge_uuids: Mapping[str, str]) -> list[Json]:
@@ -139,11 +135,7 @@ def _insert_port(port: Port, tag: str) -> list[Json]:
 
 def _controllers(targets: tuple[str, ...], tag: str) -> Iterable[Json]:
     for number, target in enumerate(targets):
-        row = {
-            "target": target, "connection_mode": "out-of-band", "max_backoff": CONTROLLER_BACKOFF_MS,
-            "controller_rate_limit": PACKET_INS_PER_S, "controller_burst_limit": PACKET_INS_WAITING,
-        }  # fmt: skip
-        yield {"op": "insert", "table": "Controller", "uuid-name": f"{tag}c{number}", "row": row}
+        yield {"op": "insert", "table": "Controller", "uuid-name": f"{tag}c{number}", "row": {"target": target, **CONTROLLER}}
 
 
 def _all_named(targets: tuple[str, ...], tag: str) -> list[Any]:

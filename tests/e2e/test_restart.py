@@ -97,3 +97,20 @@ def test_strays_of_ours_go_and_strangers_stay(world: World) -> None:
                                                          text=True).stdout)  # fmt: skip
     finally:
         world.ofctl("h2", "del-flows", "br-warren", "cookie=0xabc/-1")
+
+
+def test_the_limits_of_a_controllers_row_come_back_and_its_connection_stays(world: World) -> None:
+    """As an older version has made the row, or as somebody has set it."""
+    host = world.plan.hosts[0]
+    database = ("ovs-vsctl", f"--db=unix:{host.directory}/db.sock")
+    log, columns = host.directory / "controller.log", ("controller_rate_limit", "max_backoff")
+    connected = log.read_text(errors="replace").count("datapath.connected")
+    before = world.cookies("h1").keys()
+    run.sh(*database, "clear", "controller", "br-warren", *columns)
+    eventually(
+        lambda: [run.sh(*database, "get", "controller", "br-warren", column).strip() for column in columns] == ["1000", "1000"]
+    )
+    assert world.reaches("web", world.address["db"])
+    eventually(lambda: run.sh(*database, "get", "controller", "br-warren", "is_connected").strip() == "true")  # told every 5 s
+    assert world.cookies("h1").keys() == before
+    assert log.read_text(errors="replace").count("datapath.connected") == connected

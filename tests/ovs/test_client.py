@@ -64,6 +64,23 @@ def test_bridge_ends_on_a_datapath_that_works(switch: Switch, client: Ovsdb) -> 
     assert switch.vsctl("get", "open_vswitch", ".", "next_cfg") == before, "an unchanged bridge was written"
 
 
+def test_a_controllers_row_that_is_there_gets_its_limits(switch: Switch, client: Ovsdb) -> None:
+    """One that ovs-vsctl or an older Warren has made; then nothing more is written."""
+    limits = {"controller_rate_limit": "1000", "controller_burst_limit": "250", "max_backoff": "1000"}
+    client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
+    for undo in (
+        ("set-controller", BRIDGE, CONTROLLER),
+        ("set", "controller", BRIDGE, "controller_rate_limit=200", "max_backoff=9000"),
+    ):
+        switch.vsctl(*undo)
+        wait(lambda: not client.observed().bridge(BRIDGE).controllers_as_ours)  # type: ignore[union-attr]
+        client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
+        assert {column: switch.vsctl("get", "controller", BRIDGE, column) for column in limits} == limits
+    before = switch.vsctl("get", "open_vswitch", ".", "next_cfg")
+    client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
+    assert switch.vsctl("get", "open_vswitch", ".", "next_cfg") == before
+
+
 def test_bridge_is_mended_and_strangers_are_left(switch: Switch, client: Ovsdb) -> None:
     client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
     switch.vsctl("add-br", "br-other", "--", "set", "bridge", "br-other", "datapath_type=netdev")

@@ -40,7 +40,14 @@ def world(bridge: Bridge = WANTED) -> Observed:
     """What there is once `bridge` has been made."""
     local = ObservedPort(bridge.name, "internal", ofport=65534)
     found = ObservedBridge(
-        bridge.name, bridge.datapath_type, bridge.fail_mode, bridge.controllers, bridge.external_ids, bridge.other_config, local
+        bridge.name,
+        bridge.datapath_type,
+        bridge.fail_mode,
+        bridge.controllers,
+        True,
+        bridge.external_ids,
+        bridge.other_config,
+        local,
     )
     ports = {p.name: ObservedPort(p.name, p.type, p.options, 1, p.ofport_request, p.external_ids) for p in bridge.ports}
     return Observed({bridge.name: found}, {bridge.name: local, **ports})
@@ -71,6 +78,14 @@ def test_changed_columns_are_mended() -> None:
         UpdateBridge(BRIDGE, {"fail_mode": "secure"}, {}, WANTED.other_config),
         SetControllers(BRIDGE, ("tcp:127.0.0.1:6653",)),
     )
+
+
+def test_controllers_that_somebody_else_has_set_are_made_ours() -> None:
+    """Those that an older Warren has made, too: without the limit a flood of one port is all that the controller sees."""
+    found = world().bridge(BRIDGE)
+    assert found is not None
+    ops = diff((WANTED,), with_bridge(world(), replace(found, controllers_as_ours=False)))
+    assert ops == (SetControllers(BRIDGE, ("tcp:127.0.0.1:6653",)),)
 
 
 def test_an_administrators_keys_stay() -> None:
