@@ -18,7 +18,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     packages=PACKAGES,
-    package_data={"agent": ["ui/*"]},
+    package_data={"agent": ["ui/*", "udhcpc-hook"]},
     install_requires=[
         # ryu: upstream's master as a wheel; its eventlet pin holds dnspython below 2.3 (docs/adr/0001-ryu.md)
         "csle-ryu-fork==4.37.0.dev3357",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
 
 from specs.errors import Invalid
 from specs.settings import Settings, settings
@@ -37,6 +38,7 @@ class Config:
     docker_sweep_s: float
     docker_mirror: str | None
     attach_timeout_s: float
+    run: Path
 
     @property
     def host(self) -> str:
@@ -61,6 +63,7 @@ SETTINGS = """\
   WARREN_DOCKER_SWEEP_S    how often endpoints of gone containers are looked for, seconds [30]
   WARREN_DOCKER_MIRROR     interface for copies of mirrored containers; unset: sessions say    MIRROR_BRIDGE_OUT (dovesnap's)
   WARREN_ATTACH_TIMEOUT_S  how many seconds an attach waits for the controller [5]
+  WARREN_RUN               directory of what outlives the agent, DHCP clients [that of WARREN_SOCKET, else /run/warren]
   WARREN_LOG               DEBUG, INFO or WARNING [INFO]
   OVS_RUNDIR               where ovs-ofctl finds the switch [/var/run/openvswitch]
 """
@@ -89,6 +92,7 @@ def load(env: Mapping[str, str]) -> Config:
         docker_sweep_s=_number("WARREN_DOCKER_SWEEP_S", get("WARREN_DOCKER_SWEEP_S", default="30"), 1),
         docker_mirror=get("WARREN_DOCKER_MIRROR", "MIRROR_BRIDGE_OUT") or None,
         attach_timeout_s=_number("WARREN_ATTACH_TIMEOUT_S", get("WARREN_ATTACH_TIMEOUT_S", default="5"), 0),
+        run=Path(get("WARREN_RUN") or Path(env.get("WARREN_SOCKET") or "/run/warren/agent.sock").parent),
     )
 
 

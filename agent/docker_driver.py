@@ -62,7 +62,7 @@ class Driver:
             "NetworkDriver.Join": self.join,
             "NetworkDriver.Leave": self.leave,
             "NetworkDriver.ProgramExternalConnectivity": self.publish,
-            "NetworkDriver.RevokeExternalConnectivity": self.leave,
+            "NetworkDriver.RevokeExternalConnectivity": self.unpublish,
             "NetworkDriver.DiscoverNew": lambda body: {},
             "NetworkDriver.DiscoverDelete": lambda body: {},
             "IpamDriver.GetCapabilities": lambda body: {"RequiresMACAddress": False, "RequiresRequestReplay": False},
@@ -91,6 +91,7 @@ class Driver:
         added = [*fields.pop("add_ports", ()), *fields.pop("add_copro_ports", ())]
         _check_vlans(added, fields.get("vlan"))
         (pool, gateway), (pool6, gateway6) = subnet_of(body.get("IPv4Data")), subnet_of(body.get("IPv6Data"), v6=True)
+        _check_dhcp(fields, pool)
         named = named_network(generic)
         if named is not None:
             network = self._agent.network(named)
@@ -202,6 +203,8 @@ class Driver:
             # Docker knows the one from before and sets it
             arguments = (str(body["SandboxKey"]), endpoint.veth, endpoint.mac_address, wanted.mac_address)
             threading.Thread(target=follow, args=arguments, name="mac", daemon=True).start()
+        if network.external:
+            self._agent.leases.joins(endpoint.id, str(body["SandboxKey"]))
         answer: dict[str, Any] = {"InterfaceName": {"SrcName": peer, "DstPrefix": "eth"}}
         if network.mode == "flat" or (network.gateway is None and network.ipv6_gateway is None):
             return answer | {"DisableGatewayService": True}
@@ -243,6 +246,13 @@ class Driver:
         return {}
 
     def leave(self, body: Body) -> dict[str, Any]:
+        """Give a leased address back while the interface is still in the container, and take published ports back."""
+        endpoint = self.ledger.endpoint(str(body["EndpointID"]))
+        if endpoint is not None:
+            self._agent.leases.leave(endpoint.id)
+        return self.unpublish(body)
+
+    def unpublish(self, body: Body) -> dict[str, Any]:
         """Take published ports back."""
         endpoint = self.ledger.endpoint(str(body["EndpointID"]))
         if endpoint is not None and endpoint.publish:
@@ -330,6 +340,14 @@ def _check_vlans(drafts: list[dict[str, Any]], vlan: int | None) -> None:
         if (draft.get("native") or own) != own:
             expected = f"{own}, the network's own, or nothing; another VLAN is another network's (warren port add)"
             raise Invalid(f"add_ports: {draft['port']}", draft["native"], expected)
+
+
+def _check_dhcp(fields: Mapping[str, Any], pool: str) -> None:
+    if fields.get("dhcp") and fields.get("mode", "flat") != "flat":
+        raise Invalid("ovs.bridge.mode", fields["mode"], "flat, with ovs.bridge.dhcp=true: the server outside tells the router")
+    if fields.get("dhcp") and pool:
+        expected = "none, with ovs.bridge.dhcp=true: say --ipam-driver null, for the server outside gives the addresses"
+        raise Invalid("--subnet", pool, expected)
 
 
 def _session(host: str, network_id: str) -> str:

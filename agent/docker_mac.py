@@ -31,7 +31,7 @@ def follow(sandbox: str, veth: str, known: str, wanted: str) -> None:
         except WarrenError as error:  # not there yet, or never for an agent in a container, which does not see Docker's mounts
             reason = str(error)
             if time.monotonic() - searched > SEARCH_S:
-                if any(_changed(veth, path, known, wanted) for path in _namespaces()):
+                if any(_changed(veth, path, known, wanted) for path in namespaces()):
                     return
                 searched = time.monotonic()
         if time.monotonic() - began > LIMIT_S:
@@ -47,7 +47,7 @@ def _changed(veth: str, path: str, known: str, wanted: str) -> bool:
         return False
 
 
-def _namespaces() -> Iterator[str]:
+def namespaces() -> Iterator[str]:
     """The namespaces of all processes: with the host's pids an agent in a container sees those of others."""
     seen = {os.stat("/proc/self/ns/net").st_ino}
     for entry in os.scandir("/proc"):

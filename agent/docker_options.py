@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+from specs.dhcp import EXTERNAL
 from specs.errors import Invalid
 
 _TRUE, _FALSE = frozenset(("1", "t", "true")), frozenset(("", "0", "f", "false"))
@@ -71,9 +72,8 @@ def _nothing(name: str, value: str) -> None:
     return None
 
 
-def _false(name: str, value: str) -> None:
-    if value.lower() not in _FALSE:
-        raise Invalid(name, value, "false: Warren does not have it (yet)")
+def _external(name: str, value: str) -> str | None:
+    return EXTERNAL if _bool(name, value) else None
 
 
 def _added(name: str, value: str) -> list[dict[str, Any]]:
@@ -140,7 +140,12 @@ NETWORK_OPTIONS = (
         _added,
         "`PORT[/OFPORT[/ACL[/VLAN]]],...`: interfaces of this host that are on the network, untagged, as long as Docker has it; a VLAN that is not the network's is refused",
     ),
-    Option(("ovs.bridge.dhcp",), "", _false, "true is refused: dovesnap's clients of an outside server are not there"),
+    Option(
+        ("warren.dhcp", "ovs.bridge.dhcp"),
+        "dhcp",
+        _external,
+        "true: a DHCP server behind an interface of the network gives the addresses ([dhcp.md](dhcp.md)); with --ipam-driver null, in mode flat",
+    ),
     Option(
         ("warren.add_copro_ports", "ovs.bridge.add_copro_ports"),
         "add_copro_ports",

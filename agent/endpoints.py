@@ -48,6 +48,7 @@ class Endpoints:
         self._busy: set[str] = set()
         self._busy_changed = threading.Condition()
         self.spares = Spares(known, self.spare, self.detach)
+        self.leaving: Callable[[Endpoint], contextlib.AbstractContextManager[None]] = lambda endpoint: contextlib.nullcontext()
         self.released: Callable[[str], None] = lambda endpoint_id: None  # an operation on this endpoint has ended badly
 
     # ---- attach and detach ----------------------------------------------------------------------------------------
@@ -175,7 +176,7 @@ class Endpoints:
         """Forget and unplug. Raises `Invalid` for another host's, `Unavailable`: then the endpoint is as before."""
         if endpoint.host != self.host:
             raise Invalid("endpoint", endpoint.id, f"an endpoint of this host ({self.host}); it is on {endpoint.host}")
-        with self._only(endpoint.id):
+        with self._only(endpoint.id), self.leaving(endpoint):
             self._ovsdb.del_port(endpoint.veth)  # before the record goes: its number may be given out again at once
             try:
                 self._delete(endpoint.network_id, endpoint.id)
@@ -202,7 +203,7 @@ class Endpoints:
             self.known.wrote(keys.endpoint(network_id, endpoint_id), None, revision)
 
     def _plug(self, endpoint: Endpoint, network: Network, set_addr: bool = True) -> str:
-        set_addr = set_addr and not network.dhcp  # the container's own client gets it
+        set_addr = set_addr and not network.answers  # the container's own client gets it
         addresses = []
         for address, network_range in ((endpoint.ipv4_address, network.ip_range), (endpoint.ipv6_address, network.ipv6_range)):
             if set_addr and address is not None and network_range is not None:
@@ -215,7 +216,7 @@ class Endpoints:
             addresses=addresses,
             mtu=endpoint_mtu(list(self.known.snapshot.hosts.values()), network),
             offload_off=self._offload_off(),
-            asks=network.dhcp and endpoint.ipv6_address is not None,
+            asks=network.answers and endpoint.ipv6_address is not None,
             gateways=[
                 str(g.ip)
                 for g in (network.gateway, network.ipv6_gateway)
@@ -382,4 +383,5 @@ class Endpoints:
 
 def _cable(endpoint: Endpoint) -> tuple[object, ...]:
     """What the veth was made from: when it changes, the veth is made anew."""
-    return endpoint.netns, endpoint.interface, endpoint.mac_address, endpoint.ipv4_address, endpoint.ipv6_address
+    ipv4 = endpoint.ipv4_address if endpoint.leased_prefix is None else None  # a leased one comes and goes (agent/leases.py)
+    return endpoint.netns, endpoint.interface, endpoint.mac_address, ipv4, endpoint.ipv6_address

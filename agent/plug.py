@@ -116,7 +116,7 @@ def change_mac(veth: str, netns: str, known: str, wanted: str) -> bool:
             index = _index(veth)
             namespaces.enter(fd)
             with IPRoute() as far:
-                peer = _peer(host, far, index, known) if index is not None else None
+                peer = peer_of(host, far, index, known) if index is not None else None
                 if peer is None or not peer["flags"] & 1:
                     return False
                 far.link("set", index=peer["index"], address=wanted)
@@ -214,7 +214,7 @@ def _plug(wanted: _Wanted, fd: int | None, netns: str | None) -> str:
         if fd is not None:
             namespaces.enter(fd)
         with IPRoute() if fd is not None else contextlib.nullcontext(host) as far:  # another socket takes milliseconds
-            peer = _peer(host, far, index, wanted.mac) if index is not None else None
+            peer = peer_of(host, far, index, wanted.mac) if index is not None else None
             if index is not None and peer is None:
                 log.info("plug.remade veth=%s netns=%s", wanted.veth, netns)
                 host.link("del", index=index)
@@ -298,7 +298,7 @@ def _add_route(far: Any, index: int, destination: str, gateway: str | None) -> N
             raise
 
 
-def _peer(host: Any, far: Any, index: int, mac: str) -> Any | None:
+def peer_of(host: Any, far: Any, index: int, mac: str) -> Any | None:
     """The other end if it is in this thread's namespace; the two name each other by index, and the MAC tells coincidences."""
     link = _one(host, index=index)
     peer_index = link.get_attr("IFLA_LINK")
@@ -323,7 +323,7 @@ def _inspect(veth: str, fd: int | None, mac: str, addresses: tuple[Any, ...], mt
         if fd is not None:
             namespaces.enter(fd)
         with IPRoute() as far:
-            peer = _peer(host, far, index, mac)
+            peer = peer_of(host, far, index, mac)
             if peer is None:
                 return Seen(True, None, ("far end",))
             name = peer.get_attr("IFLA_IFNAME")

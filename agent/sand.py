@@ -35,7 +35,7 @@ class NetworkCreate(NetworkFields, _Body):
         """The new record's values: SAND's default range, the first address of a range as its gateway; null is none."""
         said = self.model_fields_set
         values = self.model_dump(exclude={"id"})
-        if not {"ip_range", "ipv6_range"} & said:
+        if not {"ip_range", "ipv6_range"} & said and not self.external:
             values["ip_range"] = DEFAULT_RANGE
         for gateway, range_field in (("gateway", "ip_range"), ("ipv6_gateway", "ipv6_range")):
             if gateway not in said:
@@ -149,7 +149,8 @@ def endpoint_out(
         "overlay_veth_mac": veth_mac(endpoint.veth),
         "target_veth_name": endpoint.interface or "",
         "target_veth_mac": endpoint.mac_address if endpoint.port is None else "",
-        "target_veth_ip": cidr(endpoint.ipv4_address, network.ip_range if network else None),
+        "target_veth_ip": _ipv4(endpoint, network),
+        "leased": endpoint.leased_prefix is not None,
         "active": endpoint.active,
         "target_veth_ipv6": cidr(endpoint.ipv6_address, network.ipv6_range if network else None),
         "name": endpoint.name or "",
@@ -166,6 +167,12 @@ def endpoint_out(
         "state": (state or {}).get("state", ""),
         "reason": (state or {}).get("reason", "") or "",
     }
+
+
+def _ipv4(endpoint: Endpoint, network: Network | None) -> str:
+    if endpoint.leased_prefix is not None:
+        return f"{endpoint.ipv4_address}/{endpoint.leased_prefix}"
+    return cidr(endpoint.ipv4_address, network.ip_range if network else None)
 
 
 def host_out(host: Host) -> dict[str, Any]:

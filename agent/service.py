@@ -13,6 +13,7 @@ from agent.connect import Elsewhere, Request
 from agent.endpoints import Endpoints
 from agent.keeper import Keeper
 from agent.known import Known
+from agent.leases import Leases
 from agent.lent import Lent
 from agent.links import Links
 from agent.peers import Peers
@@ -52,6 +53,7 @@ class Agent:
     links: Links
     outside: outside.Keeper
     lent: Lent
+    leases: Leases
     captures: Captures | None = None  # set by the routes, which have the switch
     attachments: Attachments | None = None  # by the routes, too
 
@@ -64,6 +66,7 @@ class Agent:
         self.links.start()
         self.known.start()
         self.outside.start()
+        self.leases.start()
         self.registration.start()
         if self.attachments is not None:
             self.attachments.start()
@@ -78,6 +81,7 @@ class Agent:
         self.endpoints.spares.stop()
         self.lent.stop()
         self.keeper.stop()
+        self.leases.stop()
         self.outside.stop()
         self.registration.stop()
         self.peers.close()
@@ -164,7 +168,8 @@ def make(config: Config) -> Agent:
         lent.look()
 
     def problems() -> list[str]:
-        found = [f"endpoint {name(endpoint_id)}: {reason}" for endpoint_id, reason in sorted(keeper.problems.items())]
+        of_endpoints = sorted({**leases.problems, **keeper.problems}.items())
+        found = [f"endpoint {name(endpoint_id)}: {reason}" for endpoint_id, reason in of_endpoints]
         found += [f"port {name}, put on the bridge by hand: {reason}" for name, reason in sorted(lent.problems.items())]
         return [way_out.problem, *found] if way_out.problem else found
 
@@ -186,8 +191,10 @@ def make(config: Config) -> Agent:
     lent = Lent(common.bridge, known, ovsdb, endpoints, registration.tell)
     keeper = Keeper(endpoints, on_change=registration.tell)
     endpoints.released = lambda endpoint_id: keeper.look([endpoint_id])
+    leases = Leases(config.run / "dhcp", specs, known, registration.tell)
+    endpoints.leaving = leases.leaving
     peers = Peers(config.http_tls, timeout_s=config.attach_timeout_s + 10)
     limits = Limits(common.host, lambda: datapath(ovsdb, common.bridge), appctl)
     way_out = outside.Keeper(common.host, lambda: known.snapshot if known.read.is_set() else None, limits, registration.tell)
     links = Links(lambda veth: keeper.look(endpoints.vanished(veth)), keeper.look_at_everything)
-    return Agent(config, host, specs, ovsdb, known, endpoints, keeper, registration, peers, links, way_out, lent)
+    return Agent(config, host, specs, ovsdb, known, endpoints, keeper, registration, peers, links, way_out, lent, leases)

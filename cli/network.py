@@ -35,6 +35,12 @@ def create(
         bool,
         typer.Option(help="Answer DHCP and router solicitations; endpoints are plugged in without addresses and ask for them."),
     ] = False,
+    dhcp_external: Annotated[
+        bool,
+        typer.Option(
+            help="A DHCP server behind an interface of the network (warren port add) gives the addresses; mode flat, no range."
+        ),
+    ] = False,
     dns: Annotated[list[str], typer.Option(help="Name server that DHCP tells; may be repeated.")] = [],  # noqa: B006
     domain: Annotated[str | None, typer.Option(help="Domain that DHCP tells.")] = None,
     dhcp_route: Annotated[list[str], typer.Option(help="RANGE=NEXT_HOP that DHCP tells; may be repeated.")] = [],  # noqa: B006
@@ -45,11 +51,13 @@ def create(
     json: Json = False,
 ) -> None:
     """Create a network."""
+    if dhcp and dhcp_external:
+        raise typer.BadParameter("--dhcp or --dhcp-external: the controller answers, or a server outside does")
     agent = client(context)
     body = stated(
         name=name, ip_range=ip_range, gateway=gateway, ipv6_range=ipv6_range, ipv6_gateway=ipv6_gateway,
         vxlan_vni=vni, mtu=mtu, vlan=vlan, vlan_transparent=vlan_transparent or None, labels=labels(label), default_acl=default_acl or None, vlan_out_acl=vlan_out_acl or None, mode=mode, nat_acl=nat_acl or None, ct_limit=ct_limit, preallocate=preallocate,
-        dhcp=dhcp or None, dns=dns or None, domain=domain, dhcp_lease_s=dhcp_lease_s,
+        dhcp="external" if dhcp_external else dhcp or None, dns=dns or None, domain=domain, dhcp_lease_s=dhcp_lease_s,
         dhcp_routes=[dict(zip(("to", "via"), route.partition("=")[::2], strict=True)) for route in dhcp_route] or None,
     )  # fmt: skip
     network = agent.post("/networks", body)["network"]

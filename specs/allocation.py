@@ -8,12 +8,13 @@ from specs.captures import Captures
 from specs.endpoints import Endpoints
 from specs.errors import NotFound
 from specs.hosts import Hosts
+from specs.leased import Leased
 from specs.networks import HasEndpoints, Networks
 from specs.rulebooks import Rulebooks
 from specs.ways import Ways
 
 
-class Specs(Networks, Endpoints, Hosts, Rulebooks, Ways, Captures):
+class Specs(Networks, Endpoints, Leased, Hosts, Rulebooks, Ways, Captures):
     """All kinds of specs."""
 
     def delete_network(self, network_id: str) -> int:

@@ -348,7 +348,7 @@ def export(current: Snapshot) -> str:
         "hosts": [_out(HostItem, host) for _, host in sorted(current.hosts.items())],
         "networks": [_out(NetworkItem, n) for n in sorted(current.networks.values(), key=lambda n: (n.name, n.id))],
         "endpoints": [
-            _out(EndpointItem, e, network=names.get(e.network_id, e.network_id))
+            _out(EndpointItem, _unleased(e), network=names.get(e.network_id, e.network_id))
             for e in sorted(
                 (e for e in current.endpoints.values() if not e.spare), key=lambda e: (e.network_id, e.name or "", e.id)
             )
@@ -358,6 +358,11 @@ def export(current: Snapshot) -> str:
     }
     document = {section: items for section, items in document.items() if items or section in ("hosts", "networks", "endpoints")}
     return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)
+
+
+def _unleased(endpoint: Endpoint) -> Endpoint:
+    """What somebody else gave for a while is nothing to declare."""
+    return endpoint if endpoint.leased_prefix is None else endpoint.model_copy(update={"ipv4_address": None})
 
 
 def _out(kind: type[Item], record: Record, **extra: str) -> dict[str, Any]:

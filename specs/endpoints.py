@@ -10,6 +10,7 @@ from typing import Any
 from specs import keys, pools
 from specs.derived import default_mac
 from specs.errors import Conflict, Exhausted, Invalid, NotFound
+from specs.leased import kept
 from specs.pool import Pool
 from specs.published import Publish
 from specs.records import OFPORT_FIRST, TUNNEL_OFPORT_REQUEST, Endpoint, Network, decode, decode_json, now
@@ -61,6 +62,8 @@ class Endpoints(Writer):
         if claim and read.found[5]:
             raise Conflict(f"the name {probe.name} belongs to endpoint {read.found[5][0].value}")
         network = decode_json(Network, read.found[0][0].value, read.found[0][0].key)
+        if network.external and probe.parent is not None:
+            raise Invalid("endpoint.parent", probe.parent, "nothing on a network with dhcp: external: no client can ask for it")
         v4_pool, v6_pool, port_pool = (Pool.read(p, read.found[2 + i]) for i, p in enumerate(prefixes))
         v4 = v6 = None
         if probe.port is None and 4 in versions:
@@ -195,14 +198,15 @@ class Endpoints(Writer):
             if entry is None:
                 raise NotFound("endpoint", endpoint.id)
             old = decode_json(Endpoint, entry.value, entry.key)
+            new = kept(old, endpoint)
             fixed = ("host", "ofport", "port", "parent", "vlan")
             for name in (*fixed, *(("name", "mac_address", "ipv4_address", "ipv6_address") if old.active else ())):
-                if getattr(old, name) != getattr(endpoint, name) and not (name == "name" and old.name is None):
+                if getattr(old, name) != getattr(new, name) and not (name == "name" and old.name is None):
                     raise Conflict(f"endpoint {old.name or old.id}: {name} cannot change; delete and create it")
-            if old == endpoint:
+            if old == new:
                 return entry.mod_revision
             compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
-            puts: list[Operation] = [Put(entry.key, endpoint.encode())]
+            puts: list[Operation] = [Put(entry.key, new.encode())]
             for held in set(_claims(endpoint)) - set(_claims(old)):
                 if (holder := self.store.get(held)) is not None:
                     what = f"the name {endpoint.name}" if held.startswith(keys.CLAIM_ENDPOINT_NAME) else endpoint.mac_address
@@ -210,7 +214,7 @@ class Endpoints(Writer):
                 compares.append(Unchanged(held, 0))
                 puts.append(Put(held, endpoint.id))
             puts += [Delete(held) for held in set(_claims(old)) - set(_claims(endpoint))]
-            for pool in self._moved(old, endpoint):
+            for pool in self._moved(old, new):
                 compares += pool.compares()
                 puts += pool.puts()
             if old.publish != endpoint.publish:

@@ -210,9 +210,9 @@ class Network(NetworkFields, Record):
     def _gateways_inside(self) -> Network:
         _check_gateway("gateway", self.gateway, "ip_range", self.ip_range)
         _check_gateway("ipv6_gateway", self.ipv6_gateway, "ipv6_range", self.ipv6_range)
-        if (self.mode != "flat" or self.dhcp) and self.ip_range is None and self.ipv6_range is None:
-            raise ValueError(f"{'dhcp' if self.dhcp else f'mode {self.mode}'} needs ip_range or ipv6_range")
         check_dhcp(self, self.ip_range, self.mode == "flat")
+        if (self.mode != "flat" or self.answers) and self.ip_range is None and self.ipv6_range is None:
+            raise ValueError(f"{'dhcp' if self.dhcp else f'mode {self.mode}'} needs ip_range or ipv6_range")
         return self
 
 
@@ -234,7 +234,7 @@ def _check_gateway(
 
 class Endpoint(EndpointFields, Record):
     """A port on a network for one interface of a container: a network namespace on one host. While it is not `labelled` its labels
-    are still to come."""
+    are still to come. With `leased_prefix` (a length) its IPv4 address is leased (specs/leased.py)."""
 
     id: Name
     name: Name | None = None
@@ -246,6 +246,7 @@ class Endpoint(EndpointFields, Record):
     active: bool = True
     labelled: bool = True
     spare: bool = False
+    leased_prefix: Annotated[int, Field(ge=1, le=32)] | None = None
     created_at: str | None = None
 
     @field_validator("publish")

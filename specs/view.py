@@ -56,6 +56,7 @@ class EndpointView:
     tag: int = 0  # VLAN by which its frames are known on a port that it shares; 0: untagged
     open: bool = False  # who is behind its port is not known (specs/riding.py)
     dhcp: bool = False  # what it asks of DHCP is answered by the controller; local endpoints only
+    leases: bool = False  # it asks a server outside for its address; local endpoints only
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ def network_view(
         network.id, network.vxlan_vni, tuple(ports), tuple(sorted(vteps)), zone if stateful else 0,
         related_vni(network, taken) if stateful else 0, number(receives(network)), network.vlan_transparent, gateway,
         tuple(ranges) if gateway else (), routes, routed, served, tuple(open_ports), tuple(sorted(open_vteps)),
-        network.dhcp, tuple(sending),
+        network.answers, tuple(sending),
     )  # fmt: skip
 
 
@@ -162,13 +163,13 @@ def misfit(endpoint: Endpoint, network: Network | None, host: Host | None) -> st
         return f"host {endpoint.host} does not exist"
     if network.labels_required and not endpoint.labelled:
         return "its labels are not known yet"
-    if (network.mode != "flat" or network.dhcp) and endpoint.mac_address == GATEWAY_MAC:
+    if (network.mode != "flat" or network.answers) and endpoint.mac_address == GATEWAY_MAC:
         return f"MAC {GATEWAY_MAC} is the gateway's"
     for address, network_range, gateway in (
         (endpoint.ipv4_address, network.ip_range, network.gateway),
         (endpoint.ipv6_address, network.ipv6_range, network.ipv6_gateway),
     ):
-        if address is None:
+        if address is None or (address is endpoint.ipv4_address and endpoint.leased_prefix and network.external):
             continue
         if network_range is None or address not in network_range:
             return f"address {address} is outside the range of network {network.name}"
@@ -375,7 +376,7 @@ def endpoint_view(
         endpoint.mac_address,
         endpoint.ipv4_address,
         endpoint.ipv6_address,
-        network.ip_range is not None or network.ipv6_range is not None,
+        network.ip_range is not None or network.ipv6_range is not None or network.external,
         ofport,
         vtep_address,
         number(keys.sends),
@@ -391,5 +392,6 @@ def endpoint_view(
         else (),
         (endpoint.vlan or 0) if ofport is not None else 0,
         endpoint.port is not None,
-        network.dhcp and ofport is not None and endpoint.port is None,
+        network.answers and ofport is not None and endpoint.port is None,
+        network.external and ofport is not None and endpoint.port is None,
     )

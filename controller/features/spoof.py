@@ -72,6 +72,10 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         yield from (own(OWN, **fields) for fields in _ipv4(e.mac, e.ipv4))
         if e.dhcp:  # who has no address yet
             yield own(OWN, eth_type=IPV4, ip_proto=UDP, ipv4_src="0.0.0.0", udp_dst=CLIENT_TO_SERVER[IPV4])
+    if e.leases:  # it has none, or is about to lose the one that it has
+        yield own(OWN, **asks_outside("0.0.0.0"))
+        if e.ipv4 is None:  # a probe of what it was offered (RFC 5227)
+            yield own(OWN, eth_type=ARP, arp_spa="0.0.0.0", arp_sha=e.mac)
     if e.ipv6 is not None:
         both = (e.ipv6, link_local(e.mac))
         for address in both:
@@ -82,6 +86,12 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             yield Flow(Table.SPOOF, OWN - 1, fields, (), origin)
         for icmp_type in (ROUTER_SOLICITATION, MLD2_REPORT) if e.dhcp else (MLD2_REPORT,):
             yield own(OWN, eth_type=IPV6, ip_proto=ICMPV6, ipv6_src="::", icmpv6_type=icmp_type)
+
+
+def asks_outside(sender: str) -> dict[str, Value]:
+    """What an endpoint asks a DHCP server that is not Warren's."""
+    ports = {"udp_src": SERVER_TO_CLIENT[IPV4], "udp_dst": CLIENT_TO_SERVER[IPV4]}
+    return {"eth_type": IPV4, "ip_proto": UDP, "ipv4_src": sender, **ports}
 
 
 def _from(e: EndpointView, **fields: Value) -> Match:

@@ -155,6 +155,16 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("web-2", "amber", "h2", 3, 1),
         worlds.endpoint("db-1", "blue", "h1", 2, 2, v6=False),
     ],
+    # amber's server is behind eno1 of h1: web-1 and web-2 have leased their addresses, web-3 asks
+    "dhcp-external": [
+        *HOSTS,
+        worlds.acl("web", [{"proto": "tcp", "tcp_dst": 80, "actions": {"allow": 1}}]),
+        worlds.network("amber", 7, v6=False, dhcp="external"),
+        worlds.behind("lan", "amber", "h1", 1, "eno1"),
+        worlds.endpoint("web-1", "amber", "h1", 2, 2, v6=False, leased=True, acls=("web",)),
+        worlds.endpoint("web-2", "amber", "h2", 3, 1, v6=False, leased=True),
+        worlds.endpoint("web-3", "amber", "h1", 4, 3, v4=False, v6=False),
+    ],
     # tagged frames of containers pass as they are, many VLANs inside one VNI
     "transparent": [
         *HOSTS,

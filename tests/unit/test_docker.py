@@ -57,6 +57,7 @@ def test_every_option_meets_a_real_engine_in_some_test() -> None:
     [
         ({"ovs.bridge.mode": "NAT", "ovs.bridge.dpid": "0x1", "com.docker.network.internal": True}, {"mode": "nat"}),
         ({"warren.default_acl": "a,b", "ovs.bridge.mtu": "1400"}, {"default_acl": ["a", "b"], "mtu": 1400}),
+        ({"ovs.bridge.dhcp": "True", "ovs.bridge.mode": "flat"}, {"dhcp": "external", "mode": "flat"}),
         ({"ovs.bridge.nat_acl": "net:door/net2:wall"}, {"nat_acl": ["net:door", "net2:wall"]}),
         ({"ovs.bridge.preallocate_ports": "7", "ovs.bridge.dhcp": "false", "warren.network": "amber"}, {"preallocate": 7}),
         (
@@ -78,7 +79,7 @@ def test_options_set_fields(given: dict[str, Any], fields: dict[str, Any]) -> No
 @pytest.mark.parametrize(
     "given",
     [
-        {"ovs.bridge.mode": "bridge"}, {"ovs.bridge.vlan": "ten"}, {"ovs.bridge.dhcp": "true"}, {"ovs.bridge.preallocate_ports": "ten"},
+        {"ovs.bridge.mode": "bridge"}, {"ovs.bridge.vlan": "ten"}, {"ovs.bridge.dhcp": "external"}, {"ovs.bridge.preallocate_ports": "ten"},
         {"ovs.bridge.add_ports": "eth1/eight"}, {"ovs.bridge.add_ports": "/8"}, {"ovs.bridge.add_ports": "eth1/8/wall/20/more"}, {"warren.labels": "yes"}, {"warren.colour": "red"}, {"ovs.bridge.default_acl": "a,,b"},
     ],
 )  # fmt: skip

@@ -84,13 +84,20 @@ def network(
     transparent: bool = False,
     mode: str = "flat",
     nat: tuple[str, ...] = (),
-    dhcp: bool = False,
+    dhcp: bool | str = False,
     labels_required: bool = False,
     mtu: int | None = None,
 ) -> tuple[str, str]:
     """A store entry."""
+    if dhcp == "external":
+        v4, mode = False, "flat"
     data: dict[str, Any] = {"id": name, "name": name, "vxlan_vni": vni, "default_acl": default, "vlan_out_acl": out}
-    data |= {"vlan_transparent": transparent, "mode": mode if v4 or v6 else "flat", "nat_acl": nat, "dhcp": dhcp and (v4 or v6)}
+    data |= {
+        "vlan_transparent": transparent,
+        "mode": mode if v4 or v6 else "flat",
+        "nat_acl": nat,
+        "dhcp": dhcp if dhcp == "external" else dhcp and (v4 or v6),
+    }
     data |= {"labels_required": labels_required, "mtu": mtu}
     if v4:
         data |= {"ip_range": f"10.{subnet(name)}.0.0/24", "gateway": f"10.{subnet(name)}.0.1/24"}
@@ -112,6 +119,7 @@ def endpoint(
     labels: dict[str, str] | None = None,
     publish: list[dict[str, Any]] | None = None,
     labelled: bool = True,
+    leased: bool = False,
 ) -> tuple[str, str]:
     """A store entry; `number` makes MAC and addresses."""
     data: dict[str, Any] = {
@@ -128,6 +136,7 @@ def endpoint(
     }
     if v4:
         data["ipv4_address"] = f"10.{subnet(net)}.0.{number}"
+        data |= {"leased_prefix": 24} if leased else {}
     if v6:
         data["ipv6_address"] = f"fd00:{subnet(net)}::{number:x}"
     return keys.endpoint(net, name), json.dumps(data)
@@ -227,7 +236,7 @@ networks = st.builds(
     st.booleans(),
     st.sampled_from(("flat", "nat", "nat", "routed")),
     lists,
-    st.booleans(),
+    st.sampled_from((False, True, "external")),
     st.just(False),
     st.sampled_from((None, None, 1300, 1400)),
 )
@@ -245,6 +254,7 @@ endpoints = st.builds(
     st.sampled_from(({}, {"web": ""}, {"role": "db"})),
     st.sampled_from((None, [{"host_port": 80, "port": 80}], [{"host_port": "80-82", "port": "8000-8002", "proto": "udp"}])),
     mostly,
+    st.booleans(),
 )
 tags = st.sampled_from((10, 10, 20))
 riders = st.one_of(
