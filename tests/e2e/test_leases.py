@@ -1,0 +1,184 @@
+"""Addresses leased from a DHCP server behind an interface (busybox udhcpd): clients that nobody in the container sees, which outlive
+the agent and give their leases back."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab import run
+from lab.plan import container_netns
+from tests.e2e.conftest import World
+from tests.e2e.test_packets import heard, udp
+from tests.e2e.test_restart import eventually
+
+RANGE, ROUTER, FAR = "100.64.7", "100.64.7.1", "192.0.2.77"
+LEASE_S = 16  # udhcpc takes shorter ones for 16 seconds
+
+# a server that gives whoever asks the address in its first argument, and refuses whoever asks for another
+STUBBORN = r"""
+import socket, struct, sys
+yiaddr, me = map(socket.inet_aton, sys.argv[1:3])
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for option in (socket.SO_REUSEADDR, socket.SO_BROADCAST): s.setsockopt(socket.SOL_SOCKET, option, 1)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0"); s.bind(("", 67))
+print("ready", flush=True)
+while True:
+    asked, _ = s.recvfrom(2000)
+    options, at = {}, 240
+    while asked[at] != 255:
+        if asked[at]: options[asked[at]] = asked[at + 2:at + 2 + asked[at + 1]]; at += 1 + asked[at + 1]
+        at += 1
+    kind, wish = options[53][0], options.get(50) or asked[12:16]
+    if kind not in (1, 3): continue
+    answer = 2 if kind == 1 else 5 if wish == yiaddr else 6
+    given = bytes(4) if answer == 6 else yiaddr
+    told = bytes((53, 1, answer, 54, 4)) + me
+    if answer != 6: told += bytes((51, 4)) + struct.pack("!I", 16) + bytes((1, 4, 255, 255, 255, 0))
+    body = b"\x02" + asked[1:4] + asked[4:8] + bytes(4) + bytes(4) + given + bytes(8) + asked[28:236] + asked[236:240] + told + b"\xff"
+    s.sendto(body, ("255.255.255.255", 68))
+"""
+
+
+class Lan:
+    """A network with a server behind eno7 of h1, and containers."""
+
+    def __init__(self, world: World, directory: Path) -> None:
+        self.world, self.plan, self.directory = world, world.plan, directory
+        self.netns = container_netns(world.plan.name, "server")
+        self.server: subprocess.Popen[str] | None = None
+
+    def wire(self) -> None:
+        """The server's cable to eno7 of h1."""
+        there = self.plan.host("h1").netns  # type: ignore[union-attr]
+        run.sh("ip", "netns", "add", self.netns)
+        run.sh("ip", "-n", there, "link", "add", "eno7", "type", "veth", "peer", "name", "eth0", "netns", self.netns)
+        for place, name in ((self.netns, "eth0"), (there, "eno7")):
+            run.sh("ip", "netns", "exec", place, "ethtool", "-K", name, "tx", "off")
+        for words in (("link", "set", "lo", "up"), ("addr", "add", f"{FAR}/32", "dev", "lo"),
+                      ("addr", "add", f"{ROUTER}/24", "dev", "eth0"), ("link", "set", "eth0", "up")):  # fmt: skip
+            run.sh("ip", "-n", self.netns, *words)
+
+    def serve(self) -> None:
+        """Start udhcpd."""
+        config, leases = self.directory / "udhcpd.conf", self.directory / "leases"
+        leases.touch()
+        config.write_text(
+            f"start {RANGE}.20\nend {RANGE}.90\ninterface eth0\nlease_file {leases}\npidfile {self.directory}/pid\n"
+            f"min_lease {LEASE_S}\noption subnet 255.255.255.0\noption router {ROUTER}\noption lease {LEASE_S}\n"
+        )
+        self._start("busybox", "udhcpd", "-f", str(config))
+
+    def be_stubborn(self, address: str) -> None:
+        """Start a server that gives one address and no other."""
+        self._start(sys.executable, "-c", STUBBORN, address, ROUTER)
+        assert self.server is not None
+        assert self.server.stdout is not None
+        assert self.server.stdout.readline() == "ready\n"
+
+    def _start(self, *command: str) -> None:
+        self.server = subprocess.Popen(
+            run.in_netns(self.netns, *command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def stop(self) -> None:
+        """The server is away."""
+        if self.server is not None:
+            self.server.kill()
+            self.server.communicate()
+            self.server = None
+
+    @contextmanager
+    def questions(self) -> Iterator[list[str]]:
+        """What the server's interface hears of DHCP meanwhile, one line for a packet; filled at the end."""
+        found: list[str] = []
+        command = run.in_netns(self.netns, "tcpdump", "--immediate-mode", "-l", "-n", "-vv", "-i", "eth0", "udp dst port 67")
+        dump = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert dump.stderr is not None
+        while "listening" not in dump.stderr.readline():
+            assert dump.poll() is None
+        try:
+            yield found
+        finally:
+            dump.send_signal(signal.SIGINT)
+            text = dump.communicate(timeout=10)[0]
+            found += [" ".join(packet.split()) for packet in re.split(r"\n(?=\d\d:\d\d:\d\d)", text)]
+
+    def told(self, name: str) -> dict[str, Any]:
+        """An endpoint as the agents tell it."""
+        return run.api(self.plan.hosts[2], "GET", f"/endpoints/lan/{name}")["endpoint"]  # type: ignore[no-any-return]
+
+    def address(self, name: str) -> str:
+        """The address that an endpoint has leased; empty for none."""
+        return str(self.told(name)["target_veth_ip"]).partition("/")[0]
+
+    def shown(self, name: str, *words: str) -> str:
+        """What `ip` says in a container."""
+        return self.world.inside(name, "ip", *words).stdout
+
+    def leased(self, name: str) -> str:
+        """Wait until a container has an address, and packets can flow; which."""
+        eventually(lambda: self.address(name) and f"inet {self.address(name)}/24 " in self.shown(name, "-4", "addr"), 30)
+        found = self.address(name)
+        eventually(lambda: self.told(name)["state"] == "up")
+        return found
+
+    def client(self, name: str) -> int | None:
+        """The pid of a container's client."""
+        try:
+            host = self.plan.host(self.told(name)["hostname"])
+            pid = int((host.directory / "dhcp/clients" / self.told(name)["id"]).read_text())  # type: ignore[union-attr]
+        except (OSError, ValueError, run.LabError):
+            return None
+        return pid if run.lives(pid) else None
+
+    def problems(self, host: str) -> str:
+        """What a host's agent complains about."""
+        rows = run.api(self.plan.hosts[2], "GET", "/status")["hosts"]
+        return " ".join(next(row for row in rows if row["name"] == host)["problems"])
+
+
+@pytest.fixture(scope="module")
+def lan(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lan]:
+    found, first = Lan(world, tmp_path_factory.mktemp("lan")), world.plan.hosts[0]
+    run.api(first, "POST", "/networks", name="lan", dhcp="external")
+    found.wire()
+    network = run.api(first, "GET", "/networks/lan")["network"]["id"]
+    run.api(first, "POST", "/endpoints", network_id=network, hostname="h1", port="eno7")
+    for name, host in (("d1", "h1"), ("d2", "h2")):
+        run.container(world.plan, name, host, "lan")
+    yield found
+    found.stop()
+    for endpoint in run.api(first, "GET", "/endpoints?network_id=lan")["endpoints"]:
+        run.api(first, "DELETE", f"/endpoints/{endpoint['id']}?hostname={endpoint['hostname']}")
+    for name in ("server", "d1", "d2"):
+        run.sh("ip", "netns", "del", container_netns(world.plan.name, name), check=False)
+    run.api(first, "DELETE", "/networks/lan")
+
+
+def test_a_container_leases_its_address(lan: Lan) -> None:
+    """On the host of the interface and on another. Nobody else's address, and nothing before the lease."""
+    world = lan.world
+    frame = udp(lan.told("d1")["target_veth_mac"], "ff:ff:ff:ff:ff:ff", f"{RANGE}.66", f"{RANGE}.255", b"warren-not-mine")
+    assert lan.told("d1")["target_veth_ip"] == ""
+    assert not heard(world, "d1", "server", frame, b"warren-not-mine"), "without a lease"
+    with lan.questions() as asked:
+        lan.serve()
+        one, two = lan.leased("d1"), lan.leased("d2")
+    assert one != two
+    assert any("Hostname (12)" in packet and '"d1"' in packet for packet in asked), asked
+    assert lan.told("d1")["leased"]
+    assert lan.told("d1")["target_veth_ip"] == f"{one}/24"
+    assert f"default via {ROUTER}" in lan.shown("d1", "route")
+    for source, target in (("d1", two), ("d2", one), ("d1", ROUTER), ("d2", ROUTER), ("server", one), ("server", two), ("d2", FAR)):
+        assert world.reaches(source, target), (source, target)
+    assert not heard(world, "d1", "server", frame, b"warren-not-mine"), "an address that is not leased"
+    assert heard(world, "d1", "server", udp(lan.told("d1")["target_veth_mac"], "ff:ff:ff:ff:ff:ff", one, f"{RANGE}.255", b"warren-mine!"), b"warren-mine!")
