@@ -47,15 +47,14 @@ def put(netns: str, veth: str, mac: str, address: IPv4Interface | None, routes: 
 
 
 def _put(far: Any, index: int, address: IPv4Interface | None, routes: tuple[Route, ...]) -> None:
-    there = {(row.get_attr("IFA_LOCAL"), row["prefixlen"]) for row in far.get_addr(family=socket.AF_INET, index=index)}
     wanted = {(str(address.ip), address.network.prefixlen)} if address is not None else set()
-    for ip, length in wanted - there:
-        far.addr("add", index=index, address=ip, prefixlen=length)
     for row in list(far.get_routes(family=socket.AF_INET, oif=index)):
         if row["proto"] == DHCP and _route(row) not in routes:
             _gone(far.route, "del", dst=_route(row)[0], gateway=row.get_attr("RTA_GATEWAY"), oif=index, proto=DHCP)
-    for ip, length in there - wanted:
+    for ip, length in _addresses(far, index) - wanted:
         _gone(far.addr, "del", index=index, address=ip, prefixlen=length)
+    for ip, length in wanted - _addresses(far, index):  # last: others of its range go with the first of them
+        far.addr("add", index=index, address=ip, prefixlen=length)
     for to, via in routes:
         hop: dict[str, Any] = {"gateway": via, "flags": ON_LINK} if via != "0.0.0.0" else {"scope": 253}
         try:
@@ -63,6 +62,10 @@ def _put(far: Any, index: int, address: IPv4Interface | None, routes: tuple[Rout
         except NetlinkError as error:
             if error.code != errno.EEXIST:
                 raise
+
+
+def _addresses(far: Any, index: int) -> set[tuple[str, int]]:
+    return {(row.get_attr("IFA_LOCAL"), row["prefixlen"]) for row in far.get_addr(family=socket.AF_INET, index=index)}
 
 
 def _route(row: Any) -> Route:

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from tests.e2e.test_packets import heard, udp
 from tests.e2e.test_restart import eventually
 
 RANGE, ROUTER, FAR = "100.64.7", "100.64.7.1", "192.0.2.77"
-LEASE_S = 16  # udhcpc takes shorter ones for 16 seconds
+LEASE_S = 20  # udhcpc renews after half of it, but not before 15 seconds
 
 # a server that gives whoever asks the address in its first argument, and refuses whoever asks for another
 STUBBORN = r"""
@@ -97,20 +97,25 @@ class Lan:
             self.server = None
 
     @contextmanager
-    def questions(self) -> Iterator[list[str]]:
-        """What the server's interface hears of DHCP meanwhile, one line for a packet; filled at the end."""
-        found: list[str] = []
+    def questions(self) -> Iterator[Callable[..., bool]]:
+        """Whether the server's interface has heard a DHCP packet with these words since."""
+        heard = self.directory / "heard"
         command = run.in_netns(self.netns, "tcpdump", "--immediate-mode", "-l", "-n", "-vv", "-i", "eth0", "udp dst port 67")
-        dump = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        with heard.open("w") as file:
+            dump = subprocess.Popen(command, stdout=file, stderr=subprocess.PIPE, text=True)
         assert dump.stderr is not None
         while "listening" not in dump.stderr.readline():
             assert dump.poll() is None
+
+        def asked(*words: str) -> bool:
+            packets = re.split(r"\n(?=\d\d:\d\d:\d\d)", heard.read_text())
+            return any(all(word in packet for word in words) for packet in packets)
+
         try:
-            yield found
+            yield asked
         finally:
-            dump.send_signal(signal.SIGINT)
-            text = dump.communicate(timeout=10)[0]
-            found += [" ".join(packet.split()) for packet in re.split(r"\n(?=\d\d:\d\d:\d\d)", text)]
+            dump.kill()
+            dump.communicate()
 
     def told(self, name: str) -> dict[str, Any]:
         """An endpoint as the agents tell it."""
@@ -173,12 +178,102 @@ def test_a_container_leases_its_address(lan: Lan) -> None:
     with lan.questions() as asked:
         lan.serve()
         one, two = lan.leased("d1"), lan.leased("d2")
+        assert asked("Hostname (12)", '"d1"')
     assert one != two
-    assert any("Hostname (12)" in packet and '"d1"' in packet for packet in asked), asked
     assert lan.told("d1")["leased"]
     assert lan.told("d1")["target_veth_ip"] == f"{one}/24"
     assert f"default via {ROUTER}" in lan.shown("d1", "route")
-    for source, target in (("d1", two), ("d2", one), ("d1", ROUTER), ("d2", ROUTER), ("server", one), ("server", two), ("d2", FAR)):
+    for source, target in (
+        ("d1", two),
+        ("d2", one),
+        ("d1", ROUTER),
+        ("d2", ROUTER),
+        ("server", one),
+        ("server", two),
+        ("d2", FAR),
+    ):
         assert world.reaches(source, target), (source, target)
     assert not heard(world, "d1", "server", frame, b"warren-not-mine"), "an address that is not leased"
-    assert heard(world, "d1", "server", udp(lan.told("d1")["target_veth_mac"], "ff:ff:ff:ff:ff:ff", one, f"{RANGE}.255", b"warren-mine!"), b"warren-mine!")
+    assert heard(
+        world,
+        "d1",
+        "server",
+        udp(lan.told("d1")["target_veth_mac"], "ff:ff:ff:ff:ff:ff", one, f"{RANGE}.255", b"warren-mine!"),
+        b"warren-mine!",
+    )
+
+
+def test_a_client_that_is_killed_comes_again(lan: Lan) -> None:
+    """And asks for the address that it had, which stays meanwhile."""
+    before, client = lan.leased("d1"), lan.client("d1")
+    assert client is not None
+    run.sh("kill", "-9", str(client))
+    eventually(lambda: lan.client("d1") not in (None, client))
+    assert lan.address("d1") == before
+    eventually(lambda: lan.told("d1")["state"] == "up" and "inet " in lan.shown("d1", "-4", "addr", "show", "dev", "eth0"))
+    assert lan.leased("d1") == before
+
+
+def test_a_lease_is_kept_up_while_agent_and_controller_are_dead(lan: Lan) -> None:
+    """The same client goes on, and the next agent takes it over and learns what was told meanwhile: here that the server refuses the
+    address that it gave, and gives another. It gives everybody the same: the endpoint that was made first has it."""
+    before, client, other = lan.leased("d1"), lan.client("d1"), f"{RANGE}.222"
+    for process in ("agent", "controller"):
+        run.stop(lan.plan, "h1", process, signal.SIGKILL)
+    with lan.questions() as asked:
+        eventually(lambda: asked("Request", f"Client-IP {before}"), 2 * LEASE_S)
+        assert lan.world.reaches("d2", before)
+        lan.stop()
+        lan.be_stubborn(other)
+        run.sh("kill", "-USR1", str(client))  # it renews at once
+        eventually(lambda: asked("Request", '"d1"', f"Requested-IP (50), length 4: {other}"), 2 * LEASE_S)
+    assert lan.address("d1") == before
+    for process in ("controller", "agent"):
+        run.start(lan.plan, "h1", process)
+    run.wait_until_up(lan.plan)
+    eventually(lambda: lan.address("d1") == lan.address("d2") == other, 2 * LEASE_S)
+    assert lan.leased("d1") == other
+    eventually(lambda: lan.told("d2")["state"] == "closed")
+    assert other in lan.told("d2")["reason"]
+    assert before not in lan.shown("d1", "-4", "addr")
+    assert lan.world.reaches("server", other)
+    assert not lan.world.reaches("server", before, 1)
+    assert lan.client("d1") == client
+    assert len(clients(lan, "h1")) == 1
+
+
+def test_a_lease_that_runs_out_takes_the_address_away(lan: Lan) -> None:
+    """And a server that is back gives one again."""
+    lan.stop()
+    eventually(lambda: lan.address("d1") == "" and "no DHCP server" in lan.problems("h1"), 3 * LEASE_S)
+    assert "inet " not in lan.shown("d1", "-4", "addr", "show", "dev", "eth0")
+    assert "default" not in lan.shown("d1", "-4", "route")
+    lan.serve()
+    assert lan.world.reaches("d2", lan.leased("d1"))
+    eventually(lambda: "DHCP" not in lan.problems("h1") + lan.problems("h2"))
+
+
+def test_a_lease_is_given_back(lan: Lan) -> None:
+    """When its endpoint goes, and when its container does, whose namespace its client alone still holds."""
+    for name, goes in (("d3", "endpoint"), ("d4", "namespace")):
+        run.container(lan.plan, name, "h2", "lan")
+        address, client, veth = lan.leased(name), lan.client(name), lan.told(name)["overlay_veth_name"]
+        made = lan.told(name)["id"]
+        assert client is not None
+        with lan.questions() as asked:
+            if goes == "endpoint":
+                run.api(lan.plan.hosts[1], "DELETE", f"/endpoints/{made}")
+                assert not run.lives(client)
+            run.sh("ip", "netns", "del", container_netns(lan.plan.name, name))
+            eventually(lambda pid=client: not run.lives(pid))  # type: ignore[misc]
+            eventually(lambda ip=address: asked("Release", f"Client-IP {ip}"), 5)  # type: ignore[misc]
+        eventually(lambda name=veth: name not in lan.shown("h2", "link"))  # type: ignore[misc]
+        if goes == "namespace":
+            run.api(lan.plan.hosts[1], "DELETE", f"/endpoints/{made}")
+    assert len(clients(lan, "h2")) == 1
+
+
+def clients(lan: Lan, host: str) -> list[str]:
+    """The processes of a host's clients."""
+    found = subprocess.run(["pgrep", "-f", f"udhcpc .*/{lan.plan.name}/{host}/dhcp/"], capture_output=True, text=True)
+    return found.stdout.split()
