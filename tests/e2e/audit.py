@@ -71,7 +71,8 @@ def _claims(store: dict[str, str], endpoints: list[dict[str, Any]]) -> list[str]
 def _pools(store: dict[str, str], endpoints: list[dict[str, Any]], networks: dict[str, Any]) -> list[str]:
     found: list[str] = []
     for family, field, range_field in (("v4", "ipv4_address", "ip_range"), ("v6", "ipv6_address", "ipv6_range")):
-        given = [(e["network_id"], e[field]) for e in endpoints if e.get(field)]
+        leased = [e["id"] for e in endpoints if family == "v4" and e.get("leased_prefix")]  # no pool of ours has those
+        given = [(e["network_id"], e[field]) for e in endpoints if e.get(field) and e["id"] not in leased]
         found += [f"address taken twice: {x}" for x in set(given) if given.count(x) > 1]
         taken = []
         for network_id, number in _numbers(store, f"pool/{family}/"):
@@ -138,7 +139,7 @@ def _engine(engine: Engine, endpoints: list[dict[str, Any]], store: dict[str, st
         for seen in container["NetworkSettings"]["Networks"].values():
             if seen["NetworkID"] in networks:
                 theirs[seen["EndpointID"]] = seen["IPAddress"]
-    ours = {e["labels"]["docker.endpoint"]: e.get("ipv4_address") for e in endpoints
+    ours = {e["labels"]["docker.endpoint"]: "" if e.get("leased_prefix") else e.get("ipv4_address", "") for e in endpoints
             if e["host"] == engine.host and "docker.endpoint" in e["labels"]}  # fmt: skip
     found += _differ("endpoint", ours, theirs)
     found += [f"endpoint {i}: Docker has {a}, Warren {ours[i]}" for i, a in theirs.items() if i in ours and ours[i] != a]

@@ -1,0 +1,89 @@
+"""dovesnap's `ovs.bridge.dhcp`: containers of a real engine whose addresses a DHCP server behind an interface leases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import run
+from lab.engine import Engine
+from tests.e2e.audit import settled
+from tests.e2e.conftest import World
+from tests.e2e.test_docker_options import heard
+from tests.e2e.test_leases import FAR, RANGE, ROUTER, Lan, clients
+from tests.e2e.test_restart import eventually
+
+ACLS = {"pingonly": [{"dl_type": 0x806, "actions": {"allow": 1}}, {"dl_type": 0x800, "nw_proto": 1, "actions": {"allow": 1}}]}
+
+
+@pytest.fixture
+def docked(world: World, engines: list[Engine], tmp_path: Path) -> Iterator[Lan]:
+    """The server, eno7 of h1 not yet on any network, and a mirror interface there."""
+    found, there = Lan(world, tmp_path), world.plan.hosts[0].netns
+    found.wire()
+    found.serve()
+    run.sh("ip", "-n", there, "link", "add", "mirror0", "type", "veth", "peer", "name", "mirror1")
+    for name in ("mirror0", "mirror1"):
+        run.sh("ip", "-n", there, "link", "set", name, "up")
+    run.api(world.plan.hosts[0], "POST", "/apply", timeout_s=40, document=json.dumps({"acls": ACLS}), wait_s=20)
+    yield found
+    found.stop()
+    for engine in engines:
+        engine.clean()
+    for name in ACLS:
+        run.api(world.plan.hosts[0], "DELETE", f"/acls/{name}")
+    run.sh("ip", "-n", there, "link", "del", "mirror0")
+    run.sh("ip", "netns", "del", found.netns)
+    settled(world, engines)
+
+
+def test_dovesnaps_dhcp(world: World, engines: list[Engine], docked: Lan) -> None:
+    """Its test's own commands but for the driver's name, with its labels: an address within 30 seconds, and again after a restart."""
+    engine = engines[0]
+    options = ("-o", "ovs.bridge.dpid=0x1", "-o", "ovs.bridge.controller=tcp:127.0.0.1:6653", "-o", "ovs.bridge.add_ports=eno7/101",
+               "-o", "ovs.bridge.name=lan", "-o", "ovs.bridge.vlan=100")  # fmt: skip
+    create = ("network", "create", "testnet", "-d", engine.driver, "--internal", "-o", "ovs.bridge.dhcp=true")
+    null = ("--ipam-driver", "null")
+    assert "--ipam-driver null" in engine.refused(*create, "-o", "ovs.bridge.mode=flat", *options)
+    assert "--ipam-driver null" in engine.refused(*create, "--subnet", "10.1.0.0/24", *options)
+    assert "expected flat" in engine.refused(*create, *null, "-o", "ovs.bridge.mode=nat", *options)
+    engine.docker(*create, *null, "-o", "ovs.bridge.mode=flat", *options)
+    labels = ("--label=dovesnap.faucet.portacl=testnet:pingonly", "--label=dovesnap.faucet.mirror=testnet:true")
+    engine.docker("run", "-d", "--name", "testcon", "--net=testnet", *labels, "busybox", "sleep", "1h")
+    engine.docker("run", "-d", "--name", "other", "--net=testnet", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc")
+
+    def leased(name: str) -> str:
+        eventually(lambda: f"inet {RANGE}." in engine.docker("exec", name, "ip", "addr", "show", "eth0"), 30)
+        found = docked.address(name)
+        assert f"inet {found}/24" in engine.docker("exec", name, "ip", "addr", "show", "eth0")
+        eventually(lambda: docked.told(name)["state"] == "up")
+        return found
+
+    other = leased("other")
+    for _ in ("first", "after a restart"):
+        address = leased("testcon")
+        for target in (ROUTER, FAR, other):
+            assert engine.reaches("testcon", target)
+        assert world.reaches("server", address)
+        lines = heard(world, "h1", "mirror1", lambda: engine.reaches("testcon", other))
+        assert f"{address} > {other}: ICMP echo request" in lines
+        assert f"{other} > {address}: ICMP echo reply" in lines
+        url = f"http://{other}/hostname"
+        assert world.inside("server", "curl", "-s", "-m", "2", url).returncode == 0
+        assert engine.try_docker("exec", "testcon", "wget", "-q", "-O", "-", "-T", "1", url).returncode, "by its ACL"
+        assert "udhcpc" not in engine.docker("exec", "testcon", "busybox", "ps")
+        assert len(clients(docked, "h1")) == 2
+        with docked.questions() as asked:
+            engine.docker("restart", "-t", "0", "testcon")
+            eventually(lambda gone=address: asked("Release", f"Client-IP {gone}"), 5)  # type: ignore[misc]
+    leased("testcon")
+    settled(world, engines)
+    with docked.questions() as asked:
+        engine.docker("rm", "-f", "other")
+        eventually(lambda: asked("Release", f"Client-IP {other}"), 5)
+    engine.docker("rm", "-f", "testcon")
+    engine.docker("network", "rm", "testnet")
+    assert clients(docked, "h1") == []
