@@ -4,7 +4,7 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         python3 python3-venv python3-dev build-essential ca-certificates \
-        openvswitch-switch etcd-server etcd-client nftables iproute2 ethtool graphviz tcpdump \
+        openvswitch-switch etcd-server etcd-client nftables iproute2 ethtool busybox graphviz tcpdump \
     && rm -rf /var/lib/apt/lists/*
 COPY . /usr/src/warren
 RUN python3 -m venv /opt/warren \

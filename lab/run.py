@@ -14,7 +14,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -376,8 +376,18 @@ def _down(plan: LabPlan) -> None:
     for record in records:
         host = record.parent.name if record.parent != plan.directory else ""
         stop_process(plan, host, record.stem)
+    _end_clients(plan)
     for netns in sh("ip", "netns", "list").split("\n"):
         name = netns.split(" ")[0]
         if name.startswith(f"{plan.name}-"):
             sh("ip", "netns", "del", name, check=False)
     shutil.rmtree(plan.directory, ignore_errors=True)
+
+
+def _end_clients(plan: LabPlan) -> None:
+    """DHCP clients outlive their agents, and keep the namespaces of their containers."""
+    for written in plan.directory.glob("*/dhcp/clients/*"):
+        with suppress(OSError, ValueError):
+            pid = int(written.read_text())
+            if str(written).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,190 @@
+"""Leases of a DHCP server outside: what is said of such networks, what the hook of a client writes, and what that means."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from ipaddress import IPv4Address, IPv4Interface
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.sand import NetworkCreate, endpoint_out
+from agent.told import Told, parse
+from agent.udhcpc import HOOK, host_name
+from specs.document import export
+from specs.errors import Invalid
+from specs.leased import kept
+from specs.records import Endpoint, Network, decode
+from specs.snapshot import snapshot
+from specs.view import view
+from tests.unit import worlds
+from tests.unit.scenarios import HOSTS
+
+NETWORK = {"id": "lan", "name": "lan", "vxlan_vni": 7}
+ENDPOINT = {"id": "e", "network_id": "lan", "host": "h1", "mac_address": "02:59:00:00:00:01", "ofport": 1}
+LEASE = {"ip": "100.64.0.10", "mask": "24", "router": "100.64.0.1", "lease": "3600", "serverid": "100.64.0.1"}
+
+
+def test_records_from_before_are_read() -> None:
+    for value, answers in ((True, True), (False, False)):
+        network = decode(Network, NETWORK | {"dhcp": value, "ip_range": "10.0.0.0/24"})
+        assert (network.answers, network.external, network.data()["dhcp"]) == (answers, False, value)
+    external = decode(Network, NETWORK | {"dhcp": "external", "ipv6_range": "fd00::/64"})
+    assert (external.answers, external.external, external.data()["dhcp"]) == (False, True, "external")
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "expected"),
+    [
+        ({"dhcp": "outside"}, "dhcp", "true, false or external"),
+        ({"dhcp": 1}, "dhcp", "true, false or external"),
+        ({"dhcp": "external", "ip_range": "10.0.0.0/24"}, "ip_range", "the server outside gives the addresses"),
+        ({"dhcp": "external", "mode": "nat"}, "mode", "flat, with dhcp: external"),
+        ({"dhcp": "external", "dns": ["192.0.2.53"]}, "dns", "the server outside tells it"),
+        ({"dhcp": "external", "domain": "example.org"}, "domain", "the server outside tells it"),
+    ],
+)
+def test_what_contradicts_a_server_outside_is_refused(fields: dict[str, Any], path: str, expected: str) -> None:
+    with pytest.raises(Invalid, match=expected) as error:
+        decode(Network, NETWORK | fields, "network")
+    assert error.value.path == f"network.{path}"
+
+
+def test_a_request_without_ranges_makes_none_up() -> None:
+    assert NetworkCreate(name="lan", dhcp="external").values("lan")["ip_range"] is None
+    assert NetworkCreate(name="lan", dhcp=True).values("lan")["ip_range"] is not None
+
+
+def test_a_lease_has_one_writer() -> None:
+    """Others write what they knew of it, and that may be old."""
+    plain = decode(Endpoint, ENDPOINT)
+    leased = decode(Endpoint, ENDPOINT | {"ipv4_address": "100.64.0.10", "leased_prefix": 24})
+    assert kept(plain, plain) == plain
+    assert kept(leased, plain.model_copy(update={"labels": {"a": "b"}})) == leased.model_copy(update={"labels": {"a": "b"}})
+    assert kept(plain, leased) == plain
+    fixed = decode(Endpoint, ENDPOINT | {"ipv4_address": "10.0.0.9"})
+    assert kept(plain, fixed) == fixed
+
+
+def test_a_leased_address_is_told_with_its_mask_and_declared_by_nobody() -> None:
+    leased = decode(Endpoint, ENDPOINT | {"ipv4_address": "100.64.0.10", "leased_prefix": 24})
+    told = endpoint_out(leased, {"lan": decode(Network, NETWORK | {"dhcp": "external"})}, {})
+    assert (told["target_veth_ip"], told["leased"]) == ("100.64.0.10/24", True)
+    state = snapshot(
+        (key, value, born)
+        for born, (key, value) in enumerate(
+            [*HOSTS, worlds.network("lan", 7, dhcp="external"), worlds.endpoint("e", "lan", "h1", 2, 1, v6=False, leased=True)], 1
+        )
+    )
+    assert "ipv4_address" not in export(state)
+
+
+@pytest.mark.parametrize(
+    ("network", "leased", "reason"),
+    [
+        ({"dhcp": "external"}, True, None),
+        ({"dhcp": "external"}, False, "outside the range"),
+        ({"v4": False}, True, "outside the range"),
+        ({}, True, None),  # by chance it is of the range: then contests settle whose it is
+    ],
+)
+def test_an_address_that_was_not_leased_there_closes(network: dict[str, Any], leased: bool, reason: str | None) -> None:
+    entries = [
+        *HOSTS,
+        worlds.network("amber", 7, v6=False, **network),
+        worlds.endpoint("e", "amber", "h1", 2, 1, v6=False, leased=leased),
+    ]
+    seen = view(snapshot((k, v, born) for born, (k, v) in enumerate(entries, 1)), "h1", {"e": 1}, None)
+    problems = [problem.reason for problem in seen.problems if problem.about == "endpoint/e"]
+    assert (reason is None and not problems) or (reason is not None and reason in problems[0])
+
+
+# ---- the hook -------------------------------------------------------------------------------------------------------------
+
+
+def hook(directory: Path, event: str, **said: str) -> str | None:
+    """What is written after an event."""
+    environment = {"PATH": os.environ["PATH"], "WARREN_LEASES": str(directory), "WARREN_ENDPOINT": "e.1", **said}
+    subprocess.run([str(HOOK), event], env=environment, check=True, timeout=10)
+    assert not (directory / ".e.1").exists()
+    found = directory / "e.1"
+    return found.read_text() if found.exists() else None
+
+
+def test_a_client_that_begins_has_lost_nothing(tmp_path: Path) -> None:
+    assert hook(tmp_path, "deconfig") is None
+    assert hook(tmp_path, "nak") is None
+    text = hook(tmp_path, "bound", **LEASE)
+    assert text is not None
+    assert parse(text) == Told(IPv4Interface("100.64.0.10/24"), (("default", "100.64.0.1"),), 3600)
+
+
+@pytest.mark.parametrize(
+    ("events", "address", "reason"),
+    [
+        (("bound", "renew"), True, ""),
+        (("bound", "deconfig"), False, "ran out"),
+        (("bound", "nak", "deconfig"), False, "NAK"),
+        (("bound", "nak", "deconfig", "bound"), True, ""),
+        (("leasefail",), False, "no DHCP server answers"),
+        (("bound", "deconfig", "leasefail", "deconfig"), False, "no DHCP server answers"),
+    ],
+)
+def test_what_becomes_of_a_lease(tmp_path: Path, events: tuple[str, ...], address: bool, reason: str) -> None:
+    hook(tmp_path, "deconfig")
+    text = [hook(tmp_path, event, **(LEASE if event in ("bound", "renew") else {})) for event in events][-1]
+    assert text is not None
+    told = parse(text)
+    assert (told.address is not None) is address
+    assert reason in told.reason
+
+
+# ---- what it means ------------------------------------------------------------------------------------------------------------
+
+
+def said(**fields: str) -> str:
+    return "".join(f"{name}={value}\n" for name, value in {"event": "bound", "ip": "100.64.0.10", "mask": "24", **fields}.items())
+
+
+def test_option_121_takes_the_place_of_the_router() -> None:
+    assert parse(said(router="100.64.0.1 100.64.0.2")).routes == (("default", "100.64.0.1"),)
+    static = "10.0.0.0/8 100.64.0.9 0.0.0.0/0 100.64.0.3 192.0.2.1/32 0.0.0.0 100.64.0.0/24 0.0.0.0"
+    assert parse(said(router="100.64.0.1", staticroutes=static)).routes == (
+        ("10.0.0.0/8", "100.64.0.9"), ("default", "100.64.0.3"), ("192.0.2.1/32", "0.0.0.0"),
+    )  # fmt: skip
+    assert parse(said(mask="32", router="100.64.0.1")).routes == (("default", "100.64.0.1"),)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"ip": "0.0.0.0"}, {"ip": "127.0.0.1"}, {"ip": "224.0.0.1"}, {"ip": "255.255.255.255"}, {"ip": "169.254.1.1"}, {"ip": ""},
+        {"mask": "0"}, {"mask": "33"}, {"ip": "fd00::1"}, {"router": "nobody"}, {"staticroutes": "10.0.0.0/8"}, {"lease": "long"},
+    ],
+)  # fmt: skip
+def test_a_lease_that_no_endpoint_can_have_is_refused(fields: dict[str, str]) -> None:
+    with pytest.raises(Invalid, match="DHCP lease"):
+        parse(said(**fields))
+
+
+def test_a_mask_may_be_missing() -> None:
+    assert parse(said(mask="")).address == IPv4Interface("100.64.0.10/32")
+
+
+@pytest.mark.parametrize(("name", "told"), [("web-1", "web-1"), ("web_1.prod", "web-1-prod"), ("x" * 80, "x" * 63), ("_a_", "a")])
+def test_the_name_that_a_server_is_told(name: str, told: str) -> None:
+    assert host_name(name) == told
+
+
+def test_two_hosts_see_one_address_given_twice_alike() -> None:
+    """The first created has it, whoever leased it first."""
+    entries = [*HOSTS, worlds.network("lan", 7, dhcp="external")]
+    entries += [worlds.endpoint(f"e{i}", "lan", f"h{i}", 2, i, v6=False, leased=True) for i in (1, 2)]
+    entries[-1] = (entries[-1][0], entries[-1][1].replace("02:57:0a:00:00:02", "02:57:0a:00:00:03"))
+    for host in ("h1", "h2", "h3"):
+        seen = view(snapshot((k, v, born) for born, (k, v) in enumerate(entries, 1)), host, {"e1": 1, "e2": 2}, None)
+        assert [(p.about, p.reason) for p in seen.problems] == [
+            ("endpoint/e2", f"{IPv4Address('10.0.0.2')} belongs to endpoint e1")
+        ]
