@@ -237,7 +237,7 @@ class Attachments:
             k: _plain(v) for k, v in wanted.items()
         }:
             return False
-        addresses = [] if network.dhcp else [address for address, _ in self._addresses(endpoint, network)]
+        addresses = [] if network.answers else [address for address, _ in self._addresses(endpoint, network)]
         seen = plug.inspect(veth=endpoint.veth, netns=asked.netns, mac=endpoint.mac_address, addresses=addresses)
         state = self._agent.known.states.get(endpoint.id)
         return seen.whole and seen.interface == asked.interface and state is not None and state.state == "up"
@@ -252,7 +252,7 @@ class Attachments:
             {"name": asked.interface, "mac": seen.mac, "mtu": seen.mtu, "sandbox": asked.netns},
         )
         dns = {"nameservers": [str(server) for server in network.dns], "domain": network.domain}
-        addresses = [] if network.dhcp else self._addresses(endpoint, network)
+        addresses = [] if network.answers else self._addresses(endpoint, network)
         return result(asked, interfaces, addresses, seen.gateways, {name: value for name, value in dns.items() if value})
 
     def _addresses(self, endpoint: Endpoint, network: Network) -> list[tuple[str, str | None]]:
@@ -264,7 +264,7 @@ class Attachments:
         return [
             (cidr(address, reach), str(gateway.ip) if gateway is not None and network.mode != "flat" else None)
             for address, reach, gateway in families
-            if address is not None
+            if address is not None and reach is not None  # a leased one comes later, and may change
         ]
 
     def _wrong(self, endpoint: Endpoint, asked: Asked) -> list[str]:
