@@ -225,7 +225,7 @@ def test_a_lease_is_kept_up_while_agent_and_controller_are_dead(lan: Lan) -> Non
         assert lan.world.reaches("d2", before)
         lan.stop()
         lan.be_stubborn(other)
-        run.sh("kill", "-USR1", str(client))  # it renews at once
+        run.sh("kill", "-USR1", str(client), str(lan.client("d2")))  # they renew at once
         eventually(lambda: asked("Request", '"d1"', f"Requested-IP (50), length 4: {other}"), 2 * LEASE_S)
     assert lan.address("d1") == before
     for process in ("controller", "agent"):

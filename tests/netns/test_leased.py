@@ -1,0 +1,75 @@
+"""A leased address and its routes on a container's interface, in a kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Interface
+
+import pytest
+
+from agent import leased
+from agent.told import Route
+from specs.derived import veth_name
+from tests.netns.test_plug import Cables, cables, container, ip
+
+__all__ = ["cables", "container"]
+MAC = Cables.fields("e", None, 2)["mac"]
+FIRST, SECOND = IPv4Interface("100.64.0.10/24"), IPv4Interface("100.64.0.11/24")
+ROUTER: Route = ("default", "100.64.0.1")
+
+
+@pytest.fixture
+def put(cables: Cables, container: Callable[[], str]) -> Callable[..., tuple[str, str]]:
+    """Puts an address and routes; addresses and routes as `ip` shows them then."""
+    name = container()
+    cables.plug("e", name, 2, addresses=[])
+
+    def do(address: IPv4Interface | None, *routes: Route) -> tuple[str, str]:
+        cables.on_host(lambda: leased.put(name, veth_name("e"), MAC, address, routes))
+        return ip("-n", name, "-4", "-o", "addr", "show", "dev", "eth0"), ip("-n", name, "-4", "route")
+
+    do.name = name  # type: ignore[attr-defined]
+    return do
+
+
+def test_another_address_of_the_same_range_takes_its_place(put: Callable[..., tuple[str, str]]) -> None:
+    """The kernel takes others of a range away with the first of it."""
+    for _ in range(2):
+        addresses, routes = put(FIRST, ROUTER)
+        assert f"inet {FIRST} " in addresses
+        assert "default via 100.64.0.1 dev eth0 proto dhcp onlink" in routes
+    addresses, routes = put(SECOND, ROUTER)
+    assert addresses.count("inet ") == 1
+    assert f"inet {SECOND} " in addresses
+    assert routes.count("default") == 1
+    assert put(None) == ("", "")
+
+
+def test_routes_come_and_go_and_others_stay(put: Callable[..., tuple[str, str]]) -> None:
+    put(FIRST, ("10.0.0.0/8", "100.64.0.9"), ("192.0.2.1/32", "0.0.0.0"))
+    ip("-n", put.name, "route", "add", "198.51.100.0/24", "via", "100.64.0.77", "dev", "eth0")  # type: ignore[attr-defined]
+    _, routes = put(FIRST, ("192.0.2.1/32", "0.0.0.0"), ROUTER)
+    assert "10.0.0.0/8" not in routes
+    assert "192.0.2.1 dev eth0 proto dhcp scope link" in routes
+    assert "198.51.100.0/24 via 100.64.0.77" in routes
+    assert "default via 100.64.0.1" in routes
+
+
+def test_a_router_outside_the_range_and_a_default_route_of_another_network(put: Callable[..., tuple[str, str]]) -> None:
+    _, routes = put(IPv4Interface("100.64.0.10/32"), ("default", "192.0.2.254"))
+    assert "default via 192.0.2.254 dev eth0 proto dhcp onlink" in routes
+    put(None)
+    name = put.name  # type: ignore[attr-defined]
+    ip("-n", name, "addr", "add", "10.9.0.2/24", "dev", "lo")
+    ip("-n", name, "link", "set", "lo", "up")
+    ip("-n", name, "route", "add", "default", "via", "10.9.0.1", "dev", "lo")
+    _, routes = put(FIRST, ROUTER)
+    assert routes.count("default") == 1
+    assert "default via 10.9.0.1 dev lo" in routes
+    _, routes = put(None)
+    assert "default via 10.9.0.1 dev lo" in routes
+
+
+def test_what_is_not_there_is_no_error(put: Callable[..., tuple[str, str]], cables: Cables) -> None:
+    cables.on_host(lambda: leased.put(put.name, veth_name("nobody"), MAC, FIRST, ()))  # type: ignore[attr-defined]
+    cables.on_host(lambda: leased.sent(put.name))  # type: ignore[attr-defined]
