@@ -29,7 +29,7 @@ test: install check  ## everything
 check: install   ## format, lint, types, architecture: seconds
 	scripts/check $(VENV)
 
-image-test: install ## build the image on a fresh Debian, start the compose stack and the managed plugin (some five minutes)
+image-test: install ## build the image on a fresh Debian, start the compose stack and the managed plugin (part of `make test`)
 	scripts/test-image $(VENV)
 
 differential: install ## Warren's ACLs against FAUCET's own compiler, in a virtual environment of its own

@@ -1,5 +1,5 @@
 """What puts Warren on a host: files and units that come and go, the driver's socket from systemd, the compose file. The image, the
-compose stack and the managed plugin take minutes: `make image-test`."""
+compose stack and the managed plugin: scripts/test-image, beside these tests."""
 
 from __future__ import annotations
 
