@@ -115,13 +115,13 @@ class Attachments:
         return self._commands[asked.command](asked)
 
     def _add(self, asked: Asked) -> dict[str, Any]:
-        network = self._network(asked)
-        if asked.fields.get("publish") and network.mode != "nat":
-            ports = ", ".join(str(way.host_port) for way in asked.fields["publish"])
-            raise Invalid("runtimeConfig.portMappings", ports, f"a network in mode nat; {network.name} is {network.mode}")
-        self._namespace(asked)
         key = self._id(asked)
         with self._alone(key):
+            network = self._network(asked)
+            if asked.fields.get("publish") and network.mode != "nat":
+                ports = ", ".join(str(way.host_port) for way in asked.fields["publish"])
+                raise Invalid("runtimeConfig.portMappings", ports, f"a network in mode nat; {network.name} is {network.mode}")
+            self._namespace(asked)
             endpoint = self._agent.known.mine.get(key)
             if endpoint is not None and not self._serves(endpoint, network, asked):
                 self._agent.endpoints.detach(endpoint)  # of a container that went without a word, or is started again

@@ -11,7 +11,7 @@ from specs.errors import WarrenError
 
 log = logging.getLogger("warren.cni")
 
-LOOK_S = 5.0
+LOOK_S = 2.0
 
 
 class Sweep:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,9 @@ def test_called_again_and_without_notice(world: World, runtime: Runtime, box: Bo
     """ADD twice gives the same; an ADD into another namespace moves it; a DEL after the namespace has gone takes the rest away."""
     network = conflist("cni-flat", world.plan.hosts[0].socket)
     before = runtime.add(network, "c1", box("one"), args="IgnoreUnknown=1;K8S_POD_NAME=called;IP=10.60.0.9")
+    cable = world.inside("one", "ip", "-o", "link", "show", "eth0").stdout
     assert runtime.add(network, "c1", "/run/netns/" + box.names[0], args="K8S_POD_NAME=called;IP=10.60.0.9") == before
+    assert world.inside("one", "ip", "-o", "link", "show", "eth0").stdout == cable  # its number tells that it was left alone
     shown = run.api(world.plan.hosts[0], "GET", "/endpoints/cni-flat/called")["endpoint"]
     assert shown["labels"] == {"cni.network": "cni-flat", "cni.container": "c1", "cni.interface": "eth0"}
     box.remove("one")
@@ -185,6 +188,41 @@ def test_a_published_port_and_the_way_out(world: World, runtime: Runtime, box: B
     taken = refused(runtime.add, network, "web2", box("two"), capabilities={"portMappings": ports[:1]})
     assert (taken.code, "18300" in str(taken)) == (100, True)
     runtime.delete(network, "web", sandbox)
+    settled(world)
+
+
+def test_two_interfaces_and_addresses_by_dhcp(world: World, runtime: Runtime, box: Box) -> None:
+    """The second default route is not made, and not told; where the container asks for its address nothing is set."""
+    network, netns = conflist("cni-nat", world.plan.hosts[0].socket), box("one")
+    first, second = (runtime.add(network, "c1", netns, ifname) for ifname in ("eth0", "eth1"))
+    assert first["routes"] == [{"dst": "0.0.0.0/0", "gw": "10.61.0.1"}]
+    assert "routes" not in second
+    for ifname in ("eth1", "eth0"):
+        runtime.check(network, "c1", netns, ifname)
+        runtime.delete(network, "c1", netns, ifname)
+    run.api(world.plan.hosts[0], "POST", "/networks", name="cni-asked", ip_range="10.63.0.0/24", mode="nat", dhcp=True)
+    network = conflist("cni-asked", world.plan.hosts[0].socket, version="1.0.0")
+    asked = runtime.add(network, "c1", netns)
+    assert (asked["ips"], "routes" in asked, "mtu" in asked["interfaces"][1]) == ([], False, False)
+    assert "inet " not in world.inside("one", "ip", "addr", "show", "eth0").stdout
+    runtime.check(network, "c1", netns)
+    assert runtime.add(network, "c1", netns) == asked
+    runtime.delete(network, "c1", netns)
+    run.api(world.plan.hosts[0], "DELETE", "/networks/cni-asked")
+
+
+def test_many_at_once(world: World, runtime: Runtime, box: Box) -> None:
+    """Two hosts, all at the same time: an address for each; all go again."""
+    hosts = [conflist("cni-flat", host.socket) for host in world.plan.hosts[:2]]
+    calls = [(hosts[i % 2], f"many{i}", box(f"many{i}")) for i in range(24)]
+    with ThreadPoolExecutor(len(calls)) as pool:
+        results = list(pool.map(lambda call: runtime.add(*call), calls))
+        found = [ip["address"] for result in results for ip in result["ips"]]
+        assert len(set(found)) == len(found) == 2 * len(calls)
+        assert world.reaches("many0", found[2].partition("/")[0])
+        list(pool.map(lambda call: runtime.check(*call), calls))
+        list(pool.map(lambda call: runtime.delete(*call), calls))
+    assert there(world) == []
     settled(world)
 
 
@@ -295,7 +333,12 @@ def test_nobody_there(world: World, runtime: Runtime, box: Box) -> None:
     run.stop(world.plan, "h2", "controller")
     try:
         eventually(lambda: refused(runtime.status, network).code in (50, 51), 20)
-        away = refused(runtime.add, network, "c1", netns)
+        with ThreadPoolExecutor() as background:  # and a runtime that does not wait for the end of its ADD
+            adding = background.submit(refused, runtime.add, network, "c1", netns)
+            eventually(lambda: there(world) == ["c1", "stays"], 20)
+            runtime.delete(network, "c1", netns)
+            assert there(world) == ["stays"]
+            away = adding.result()
         assert (away.code, "controller of h2" in str(away)) == (11, True)
         assert there(world) == ["stays"]
     finally:

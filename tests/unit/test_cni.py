@@ -7,7 +7,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,10 +19,10 @@ from hypothesis import strategies as st
 
 import cni.plugin as plugin
 from agent import cni_messages as messages
-from agent.cni import code_of
+from agent.cni import Attachments, code_of
 from agent.cni_messages import Call, endpoint_id, expected, read, result
 from agent.sand import EndpointCreate
-from specs.errors import Invalid
+from specs.errors import Invalid, NotFound
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 PLUGIN = Path(plugin.__file__)
@@ -228,6 +231,35 @@ def test_whatever_comes_is_read_or_told(command: str, config: dict[str, Any]) ->
 @given(st.sampled_from(["ADD", "CHECK"]), RESULTS)
 def test_whatever_came_before_is_read_or_told(command: str, previous: dict[str, Any]) -> None:
     assert told(command=command, prevResult=previous) in (0, 7)
+
+
+def test_a_del_waits_for_the_add_before_it() -> None:
+    """A runtime that has given up an ADD calls DEL while the agent is still at it: it must not find nothing, and the ADD then make it."""
+    asked, go_on, done = threading.Event(), threading.Event(), []
+
+    def network(ref: str) -> Any:
+        asked.set()
+        go_on.wait(10)
+        done.append("ADD")
+        raise NotFound("network", ref)
+
+    read_all = threading.Event()
+    read_all.set()
+    known = SimpleNamespace(read=read_all, mine={})
+    agent = SimpleNamespace(host=SimpleNamespace(name="h1"), known=known, network=network, keeper=SimpleNamespace(problems={}))
+    attachments = Attachments(agent)  # type: ignore[arg-type]
+    with ThreadPoolExecutor() as pool:
+        adding = pool.submit(attachments.do, read(call()))
+        assert asked.wait(10)
+        other = pool.submit(attachments.do, read(call("DEL", environment={"CNI_IFNAME": "eth1"})))
+        assert other.result(10) is None  # another's DEL waits for nobody
+        deleting = pool.submit(lambda: (attachments.do(read(call("DEL"))), done.append("DEL")))
+        assert not wait([deleting], timeout=0.2).done
+        go_on.set()
+        deleting.result(10)
+        with pytest.raises(Invalid, match="name: 'amber'"):
+            adding.result(10)
+    assert done == ["ADD", "DEL"]
 
 
 # ---- the program -------------------------------------------------------------------------------------------------------
