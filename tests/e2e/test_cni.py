@@ -18,6 +18,7 @@ from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
 
 PROGRAM = Path(sys.executable).parent / "warren-cni"
+TUNING = Path("/usr/lib/cni/tuning")
 FIRST = """#!/bin/sh
 # a plugin before Warren's: it has made an interface of its own
 [ "$CNI_COMMAND" != ADD ] || cat <<'END'
@@ -295,6 +296,27 @@ def test_a_chain(world: World, runtime: Runtime, box: Box) -> None:
     assert result["dns"] == {"nameservers": ["192.0.2.53"]}
     runtime.check(network, "c1", netns)
     runtime.delete(network, "c1", netns)
+
+
+@pytest.mark.parametrize("version", ["0.3.0", "0.3.1", "0.4.0", "1.0.0"])
+def test_the_reference_plugins_understand_the_result(
+    world: World, runtime: Runtime, box: Box, tmp_path: Path, version: str
+) -> None:
+    """`tuning` of the CNI project after Warren's: it reads the result of each version, and hands it on."""
+    if not TUNING.exists():
+        pytest.skip("needs containernetworking-plugins")
+    if not (runtime.plugins / "tuning").exists():
+        (runtime.plugins / "tuning").symlink_to(TUNING)
+    network, netns = conflist("cni-nat", world.plan.hosts[0].socket, version), box("one")
+    network["plugins"].append({"type": "tuning", "mtu": 1400, "dataDir": str(tmp_path)})
+    result = runtime.add(network, "c1", netns)
+    assert [one["name"] for one in result["interfaces"]][1:] == ["eth0"]
+    assert [ip["interface"] for ip in result["ips"]] == [1]
+    assert "mtu 1400" in world.inside("one", "ip", "link", "show", "eth0").stdout
+    if version >= "0.4.0":
+        runtime.check(network, "c1", netns)
+    runtime.delete(network, "c1", netns)
+    assert there(world, "cni-nat") == []
 
 
 def test_what_is_wrong_is_told_and_leaves_nothing(world: World, runtime: Runtime, box: Box) -> None:
