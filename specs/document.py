@@ -37,7 +37,7 @@ from specs.records import (
 )
 from specs.routers import RouterItem
 from specs.services import ServiceItem
-from specs.settle import check_ways
+from specs.settle import check_ways, planned
 from specs.snapshot import Snapshot
 from specs.wrong import invalid
 from specs.yamltext import line_of, load
@@ -257,7 +257,12 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
     network_changes = []
     for i, item in enumerate(networks):
         old = current.networks.get(item.id) if item.id else by_name.get(item.name)
-        network_changes.append(_change("network", item.name, item.stated(), old, f"networks[{i}]"))
+        change = _change("network", item.name, item.stated(), old, f"networks[{i}]")
+        if (
+            old is None or change is None or change.fields.keys().isdisjoint(("ip_range", "ipv6_range"))
+        ):  # those are refused as such
+            planned(old, item.stated(), f"networks[{i}]")
+        network_changes.append(change)
     endpoint_changes = []
     named: dict[tuple[str, str | None], Endpoint] = {(e.network_id, e.name): e for e in current.endpoints.values() if e.name}
     known_hosts = {h.name for h in hosts} | set(current.hosts)

@@ -212,7 +212,8 @@ class Network(NetworkFields, Record):
         _check_gateway("ipv6_gateway", self.ipv6_gateway, "ipv6_range", self.ipv6_range)
         check_dhcp(self, self.ip_range, self.mode == "flat")
         if (self.mode != "flat" or self.answers) and self.ip_range is None and self.ipv6_range is None:
-            raise ValueError(f"{'dhcp' if self.dhcp else f'mode {self.mode}'} needs ip_range or ipv6_range")
+            needs = f"{'dhcp' if self.dhcp else f'mode {self.mode}'} needs ip_range or ipv6_range"
+            raise Invalid("ip_range", "nothing", f"a range: {needs}")
         return self
 
 
@@ -222,14 +223,12 @@ def _check_gateway(
     if gateway is None:
         return
     if network is None:
-        raise ValueError(f"{field} needs {range_field}")
+        raise Invalid(range_field, "nothing", f"a range: {field} needs one")
     if gateway.ip not in network or gateway.ip == network.network_address or gateway.network != network:
-        raise ValueError(
-            f"{field} must be a host address of {network} with its prefix length, such as "
-            f"{network.network_address + 1}/{network.prefixlen}"
-        )
+        example = f"{network.network_address + 1}/{network.prefixlen}"
+        raise Invalid(field, str(gateway), f"a host address of {network} with its prefix length, such as {example}")
     if network.version == 4 and gateway.ip == network.broadcast_address:
-        raise ValueError(f"{field} is the broadcast address of {network}")
+        raise Invalid(field, str(gateway), f"not the broadcast address of {network}")
 
 
 class Endpoint(EndpointFields, Record):

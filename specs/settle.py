@@ -179,6 +179,13 @@ def check_service(service: Service | ServiceItem, networks: Mapping[str, Network
         raise Invalid(f"{path}.network", service.network, "a network in mode nat")
 
 
+def planned(old: Network | None, stated: Mapping[str, Any], path: str) -> Network:
+    """A network as a document will make it of what there is; what is allocated for it does not matter. Raises `Invalid` where its fields
+    do not fit together."""
+    data = {"id": stated["name"], "vxlan_vni": 1} | (old.data() if old else {}) | dict(stated)
+    return decode(Network, {field: value for field, value in data.items() if value is not None}, path)
+
+
 def check_ways(
     routers: Iterable[RouterItem],
     services: Iterable[ServiceItem],
@@ -191,9 +198,7 @@ def check_ways(
     ids = {network.name: network.id for network in current.networks.values()}
     for stated in networks:
         identity = stated.get("id") or ids.get(stated["name"]) or stated["name"]
-        old = current.networks.get(identity)
-        data = {"id": identity, "vxlan_vni": 1} | (old.data() if old else {}) | dict(stated)
-        after.networks[identity] = decode(Network, {k: v for k, v in data.items() if v is not None}, "network")
+        after.networks[identity] = planned(current.networks.get(identity), stated, "network").model_copy(update={"id": identity})
     for i, item in enumerate(routers):
         router = decode(Router, item.stated(), "router")
         check_router(router, after, f"routers[{i}]")

@@ -76,6 +76,15 @@ def test_documents_from_end_to_end(host: Host) -> None:
     host.until(lambda: not host.veths())
 
 
+def test_fields_that_do_not_fit_together_are_told_before_anything_is_written(host: Host) -> None:
+    document = "acls: {wall: [{actions: {allow: 0}}]}\nnetworks: [{name: one, ip_range: 10.1.0.0/24}, {name: two, dhcp: true}]"
+    for more in ((), ("--dry-run",)):
+        error = warren(host, "apply", "-f", "-", *more, stdin=document, code=2)
+        assert "networks[1].ip_range: 'nothing': expected a range: dhcp needs ip_range or ipv6_range" in error
+        assert error.count("\n") == 1
+    assert "wall" not in warren(host, "export")
+
+
 def test_a_change_that_is_refused_says_where(host: Host) -> None:
     document = (
         "networks: [{name: one, ip_range: 10.1.0.0/24}]\nendpoints: [{name: e, network: one, host: h1, ipv4_address: 10.9.0.1}]"

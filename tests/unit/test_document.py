@@ -192,3 +192,47 @@ def applied(start: Snapshot, changes: tuple[Change, ...]) -> Snapshot:
         networks={k: Network.model_validate(v) for k, v in plain["network"].items()},
         endpoints={k: Endpoint.model_validate(v) for k, v in plain["endpoint"].items()},
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "networks: [{name: a, dhcp: true}]",
+            "networks[0].ip_range: 'nothing': expected a range: dhcp needs ip_range or ipv6_range",
+        ),
+        (
+            "networks: [{name: a}, {name: b, mode: nat}]",
+            "networks[1].ip_range: 'nothing': expected a range: mode nat needs ip_range or ipv6_range",
+        ),
+        ("networks: [{name: there, gateway: null, mode: nat}]", ""),
+        (
+            "networks: [{name: bare, mode: routed}]",
+            "networks[0].ip_range: 'nothing': expected a range: mode routed needs ip_range or ipv6_range",
+        ),
+        ("networks: [{name: a, gateway: 10.0.0.1/24}]", "networks[0].ip_range: 'nothing': expected a range: gateway needs one"),
+        (
+            "networks: [{name: there, gateway: 10.1.0.1/24}]",
+            "networks[0].gateway: '10.1.0.1/24': expected a host address of 10.0.0.0/24",
+        ),
+        (
+            "networks: [{name: there, gateway: 10.0.0.255/24}]",
+            "networks[0].gateway: '10.0.0.255/24': expected not the broadcast address",
+        ),
+        (
+            "networks: [{name: there, dhcp: true, dhcp_routes: [{to: 10.9.0.0/16, via: 10.7.0.9}]}]",
+            "networks[0].dhcp_routes[0].via: '10.7.0.9': expected an address of the network's ip_range (10.0.0.0/24)",
+        ),
+    ],
+    ids=range(8),
+)
+def test_fields_that_do_not_fit_together_are_refused_before_anything_is_written(text: str, told: str) -> None:
+    """Also with what the network has already."""
+    there = Network(id="n1", name="there", vxlan_vni=7, ip_range="10.0.0.0/24", gateway="10.0.0.1/24")  # type: ignore[arg-type]
+    current = Snapshot(networks={"n1": there, "n2": Network(id="n2", name="bare", vxlan_vni=8)})
+    if not told:
+        diff(parse(text), current)
+        return
+    with pytest.raises(Invalid) as error:
+        diff(parse(text), current)
+    assert str(error.value).startswith(told)
