@@ -40,9 +40,8 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     if n.gateway is not None and n.served:
         yield from nat.crosses(n, n.gateway)
     origin = Ref("network", n.id)
-    if not n.ports:
-        yield from _tells(n, origin)
     if not n.zone:
+        yield from _tells(n, origin)
         return
     for entered, onward in ((ORIGIN_LOCAL, after(Table.CONNTRACK)), (ORIGIN_TUNNEL, at(Table.FORWARD))):
         if n.transparent:  # equal addresses under two tags are not one connection

@@ -9,6 +9,9 @@ import pytest
 from controller.compile import compile_view
 from pipeline.tables import Table
 from pipeline.text import flow_text, group_text, meter_text
+from specs.snapshot import snapshot
+from specs.view import view
+from tests.unit import worlds
 from tests.unit.scenarios import SCENARIOS, view_of
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -45,3 +48,17 @@ def test_the_loser_of_a_conflict_has_no_flow_anywhere() -> None:
 
 def test_a_host_without_members_has_the_base_only() -> None:
     assert {flow.origin.kind for flow in compile_view(view_of("dual-stack", "h3")).flows} == {"pipeline"}
+
+
+def test_a_coprocessor_alone_on_a_network_that_tracks_connections_compiles() -> None:
+    """It is no port of the network, and the network is here all the same: what is told to other hosts is told once."""
+    entries = [
+        worlds.host("h1", "198.18.0.11"), worlds.network("amber", 7, v6=False),
+        worlds.acl("ask", [{"proto": "tcp", "allow_related": True}]),
+        worlds.behind("function", "amber", "h1", 9, "fun0", coprocessor=1000, acls=("ask",)),
+    ]  # fmt: skip
+    state = snapshot((key, value, born) for born, (key, value) in enumerate(entries, 1))
+    program = compile_view(view(state, "h1", {}, 65279, None, {"fun0": 9}))
+    assert [
+        flow.origin.name for flow in program.flows if flow.table is Table.COMMIT and dict(flow.match) == {"reg0": 7, "reg3": 1}
+    ] == ["amber"]
