@@ -258,11 +258,11 @@ def first_fragments_have_ports() -> bytes:
     return struct.pack("!BBHIHH", VERSION, ofp.OFPT_SET_CONFIG, 12, 0, nx_match, miss_send_len)
 
 
-def packet_out(frame: bytes, actions: Actions, xid: int = 0) -> bytes:
-    """OFPT_PACKET_OUT: a frame made here, that comes from no port. An error about it carries the xid."""
+def packet_out(frame: bytes, actions: Actions, xid: int = 0, in_port: int = ofp.OFPP_CONTROLLER) -> bytes:
+    """OFPT_PACKET_OUT: a frame made here, as if it came from `in_port`, or from none. An error about it carries the xid."""
     did = b"".join([_action(action) for action in actions])
     length = 24 + len(did) + len(frame)
-    head = (VERSION, ofp.OFPT_PACKET_OUT, length, xid, ofp.OFP_NO_BUFFER, ofp.OFPP_CONTROLLER, len(did))
+    head = (VERSION, ofp.OFPT_PACKET_OUT, length, xid, ofp.OFP_NO_BUFFER, in_port, len(did))
     return _PACKET_OUT.pack(*head) + did + frame
 
 

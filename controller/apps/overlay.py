@@ -43,8 +43,8 @@ from controller.glimpse import Limiter, describe
 from controller.icmp import complaint
 from controller.metrics import Own
 from controller.reconcile import Phase, Reconciler
-from pipeline.flow import Flow, Output, Ref
-from pipeline.tables import Table
+from pipeline.flow import Flow, Output, Ref, Resubmit, Set
+from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table, at
 from specs.settings import LOG_FORMAT, settings
 
 log = logging.getLogger("warren.overlay")
@@ -285,7 +285,13 @@ class Overlay(app_manager.RyuApp):
         if network is None or network.gateway is None or self.tellers.pass_(str(port), time.monotonic()) is None:
             return
         if (answer := complaint(frame, network.gateway, network.routes, flow.table is Table.FIT)) is not None:
-            self._send_out(port, answer)
+            back = (
+                Set(REG_NETWORK, network.vni),
+                Set(REG_ORIGIN, ORIGIN_ANSWER),
+                Resubmit(at(Table.MIRROR)),
+            )  # as route.py's pings
+            if self.session is not None:
+                self.session.datapath.send(wire.packet_out(answer, back, in_port=port))
 
     def _hit(self, flow: Flow, event: Any) -> None:
         left_out = self.limiter.pass_(flow.origin.name, time.monotonic())

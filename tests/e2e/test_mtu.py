@@ -6,10 +6,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 
 import pytest
 
+from dhcp import frames
 from lab import run
+from specs.gateway import GATEWAY_MAC
 from tests.e2e.conftest import World
 from tests.e2e.test_packets import SINK, SOURCE
 from tests.e2e.test_restart import eventually
@@ -113,6 +116,39 @@ def test_a_transfer_arrives(joined: Joined, version: int) -> None:
     assert server.communicate(timeout=20)[0] == "1000000\n"
     learnt = joined.world.inside("w1", "ip", "route", "get", joined.address["n2", version]).stdout
     assert f"mtu {SMALL}" in learnt, learnt
+
+
+# sends a tagged frame and tells the tag, kind and MTU of the ICMP error about it (the kernel takes a tag off and says so beside it)
+TELL_TAGGED = """
+import socket, struct, sys
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(("eth0", 0)); s.settimeout(5)
+s.setsockopt(263, 8, 1); s.send(bytes.fromhex(sys.argv[1]))
+while True:
+    data, extra, _, where = s.recvmsg(2000, 100)
+    tag = struct.unpack_from("HH", extra[0][2], 16)[0] & 0xFFF if extra else 0
+    if data[12:14] == b"\\x81\\x00": tag, data = int.from_bytes(data[14:16], "big") & 0xFFF, data[:12] + data[16:]
+    if where[2] != socket.PACKET_OUTGOING and data[12:14] == b"\\x08\\x00" and data[23] == 1: break
+print(tag, *struct.unpack("!BB2xHH", data[34:42]))
+"""
+
+
+@pytest.mark.parametrize(("size", "ttl", "told"), [(FULL, 64, "30 3 4 0 1300"), (100, 1, "30 11 0 0 0")])
+def test_who_shares_a_port_is_told_under_its_tag(joined: Joined, size: int, ttl: int, told: str) -> None:
+    first = joined.world.plan.hosts[0]
+    vm = run.container(joined.world.plan, "vm", "h1", "even")
+    wide = run.api(first, "GET", "/networks/wide")["network"]["id"]
+    made = run.api(first, "POST", "/endpoints", network_id=wide, name="rider", hostname="h1", parent=vm["id"], vlan=30)[
+        "endpoint"
+    ]
+    try:
+        own, target = IPv4Address(made["target_veth_ip"].split("/")[0]), IPv4Address(joined.address["n2", 4])
+        sent = frames.udp4(GATEWAY_MAC, own, target, (1, 9), bytes(size - HEADERS[4]))
+        sent = sent[:22] + bytes([ttl]) + sent[23:]  # Open vSwitch asks no IPv4 header for its checksum
+        tagged = sent[:6] + frames.raw(made["target_veth_mac"]) + b"\x81\0\0\x1e" + sent[12:]
+        assert joined.world.inside("vm", sys.executable, "-c", TELL_TAGGED, tagged.hex()).stdout.strip() == told
+    finally:
+        for endpoint in (made, vm):
+            run.api(first, "DELETE", f"/endpoints/{endpoint['id']}")
 
 
 def test_networks_of_one_mtu_pay_nothing(joined: Joined) -> None:
