@@ -12,13 +12,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from ipaddress import IPv4Interface
 from pathlib import Path
 
 from agent import leased, plug
 from agent.docker_mac import namespaces
 from agent.known import Known
+from agent.netns import path_of
 from agent.told import parse
 from agent.udhcpc import Clients
 from specs import keys
@@ -104,7 +106,7 @@ class Leases:
         wanted = {e.id for e in mine.values() if e.network_id in external and e.active and not e.spare and not rides(e)}
         self._leaving &= set(mine)
         for endpoint_id in sorted(there - wanted - self._leaving):
-            self._clients.end(endpoint_id)
+            self._clients.end(endpoint_id, partial(_bare, mine.get(endpoint_id)))
             self._forget(endpoint_id)
         lost = {e.id for e in mine.values() if e.leased_prefix is not None and e.id not in wanted}
         for endpoint_id in sorted(wanted | lost):
@@ -129,7 +131,7 @@ class Leases:
         state, now = self._known.states.get(endpoint.id), time.monotonic()
         if state is None or state.state != "up" or now - self._begun.get(endpoint.id, -RETRY_S) < RETRY_S:
             return
-        for netns in self._candidates(endpoint):
+        for netns in self._places(endpoint, now):
             with contextlib.suppress(WarrenError):  # it has ended, or is not there yet
                 seen = plug.inspect(veth=endpoint.veth, netns=netns, mac=endpoint.mac_address)
                 if seen.interface is not None and "far end up" not in seen.missing:
@@ -137,18 +139,20 @@ class Leases:
                     self._clients.start(endpoint.id, netns, seen.interface, endpoint.name, endpoint.ipv4_address)
                     return
 
-    def _candidates(self, endpoint: Endpoint) -> Iterator[str]:
-        """Where its interface may be. An agent in a container does not see an engine's mounts, but all processes."""
-        if endpoint.netns is not None:
-            yield endpoint.netns
-            return
-        if endpoint.id in self._moved:
-            yield self._moved[endpoint.id]
-        yield from namespaces()
+    def _places(self, endpoint: Endpoint, now: float) -> Iterable[str]:
+        """Where its interface may be. An agent in a container does not see an engine's mounts, but all processes; that costs more."""
+        known = self._place(endpoint)
+        if endpoint.netns is not None or (known is not None and os.path.exists(known)):
+            return (known,) if known is not None else ()
+        self._again[endpoint.id] = now + RETRY_S
+        return namespaces()
+
+    def _place(self, endpoint: Endpoint) -> str | None:
+        return path_of(endpoint.netns) if endpoint.netns is not None else self._moved.get(endpoint.id)
 
     def _astray(self, endpoint: Endpoint) -> bool:
         """Ends a client that is not in its endpoint's namespace any more: only the client keeps that alive."""
-        path, where = endpoint.netns or self._moved.get(endpoint.id), self._clients.namespace(endpoint.id)
+        path, where = self._place(endpoint), self._clients.namespace(endpoint.id)
         if path is None or where is None:
             return False
         try:
@@ -199,3 +203,9 @@ class Leases:
             known.pop(endpoint_id, None)  # type: ignore[attr-defined]
         if self.problems.pop(endpoint_id, None):
             self._on_change()
+
+
+def _bare(endpoint: Endpoint | None, netns: str) -> None:
+    """An endpoint that is still there has no lease any more: its network has changed."""
+    if endpoint is not None:
+        leased.put(netns, endpoint.veth, endpoint.mac_address, None, ())

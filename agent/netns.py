@@ -31,12 +31,16 @@ _libc = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
 
 
+def path_of(netns: str) -> str:
+    """The path of a namespace, which may be named like those of ip-netns(8)."""
+    return netns if "/" in netns else os.path.join(NAMES, netns)
+
+
 @contextlib.contextmanager
 def opened(netns: str) -> Iterator[int]:
     """A file descriptor of the namespace. Raises `Invalid` if there is none under that name."""
-    path = netns if "/" in netns else os.path.join(NAMES, netns)
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path_of(netns), os.O_RDONLY | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         raise Invalid("netns", netns, f"{EXPECTED} ({getattr(error, 'strerror', None) or error})") from None
     try:

@@ -16,6 +16,7 @@ import select
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -99,8 +100,9 @@ class Clients:
         self._held[endpoint_id] = child.pid, os.pidfd_open(child.pid)
         log.info("client.started endpoint=%s interface=%s pid=%d", endpoint_id, interface, child.pid)
 
-    def end(self, endpoint_id: str) -> None:
-        """End an endpoint's client, which gives its lease back, and forget it. Returns when that is on its way."""
+    def end(self, endpoint_id: str, then: Callable[[str], None] = lambda netns: None) -> None:
+        """End an endpoint's client, which gives its lease back, and forget it. Returns when that is on its way, and `then` is done
+        in the namespace that the client was in."""
         if self.lives(endpoint_id):
             pid, held = self._held[endpoint_id]
             # it may be the last one in its namespace
@@ -111,6 +113,7 @@ class Clients:
                 else:
                     signal.pidfd_send_signal(held, signal.SIGKILL)
                     _ends(held, END_S)
+                then(f"/proc/self/fd/{kept}")
             log.info("client.ended endpoint=%s", endpoint_id)
             self._ended(endpoint_id)
         for left in (self.pids / endpoint_id, self.leases / endpoint_id):
@@ -164,6 +167,8 @@ def host_name(name: str) -> str:
 
 
 def _program() -> tuple[str, ...]:
+    if not os.access(HOOK, os.X_OK):
+        raise Unavailable(str(HOOK), "it is no program: the installation is broken")
     if (found := shutil.which("udhcpc", path=PATHS)) is not None:
         return (found,)
     if (found := shutil.which("busybox", path=PATHS)) is not None:

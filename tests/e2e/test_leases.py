@@ -273,6 +273,21 @@ def test_a_lease_is_given_back(lan: Lan) -> None:
     assert len(clients(lan, "h2")) == 1
 
 
+def test_a_network_that_leases_no_more(lan: Lan) -> None:
+    """Addresses, clients and problems go with `dhcp: external`, and come again with it."""
+    first = lan.plan.hosts[0]
+    assert lan.leased("d1")
+    for document, there in (("dhcp: false", False), ("dhcp: external", True)):
+        run.api(first, "POST", "/apply", timeout_s=40, document=f"networks: [{{name: lan, {document}}}]", wait_s=20)
+        if there:
+            assert lan.world.reaches("server", lan.leased("d1"))
+            continue
+        eventually(lambda: clients(lan, "h1") + clients(lan, "h2") == [])
+        eventually(lambda: lan.address("d1") == lan.address("d2") == "")
+        assert "inet " not in lan.shown("d1", "-4", "addr", "show", "dev", "eth0")
+        eventually(lambda: lan.told("d1")["state"] == "up")
+
+
 def clients(lan: Lan, host: str) -> list[str]:
     """The processes of a host's clients."""
     found = subprocess.run(["pgrep", "-f", f"udhcpc .*/{lan.plan.name}/{host}/dhcp/"], capture_output=True, text=True)
