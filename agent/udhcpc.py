@@ -103,8 +103,9 @@ class Clients:
     def end(self, endpoint_id: str, then: Callable[[str], None] = lambda netns: None) -> None:
         """End an endpoint's client, which gives its lease back, and forget it. Returns when that is on its way, and `then` is done
         in the namespace that the client was in."""
-        if self.lives(endpoint_id):
-            pid, held = self._held[endpoint_id]
+        client = self._held.get(endpoint_id) if self.lives(endpoint_id) else None
+        if client is not None:
+            pid, held = client
             # it may be the last one in its namespace
             with contextlib.suppress(OSError, WarrenError), netns.opened(f"/proc/{pid}/ns/net") as kept:
                 signal.pidfd_send_signal(held, signal.SIGTERM)

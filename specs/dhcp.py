@@ -89,22 +89,20 @@ class DhcpFields(BaseModel):
         return self.dhcp == EXTERNAL
 
 
-def check_dhcp(network: DhcpFields, ip_range: IPv4Network | None, flat: bool) -> None:
+def check_dhcp(network: DhcpFields, ip_range: IPv4Network | None, mode: str) -> None:
     """Raises `Invalid` for what cannot be told to anybody, and for what only the server outside can tell."""
     if network.external:
-        if not flat:
-            raise Invalid(
-                "mode", "nat or routed", "flat, with dhcp: external (its router is the one that the server outside tells)"
-            )
+        if mode != "flat":
+            raise Invalid("mode", mode, "flat, with dhcp: external (the router is the one that the server outside tells)")
         if ip_range is not None:
             raise Invalid("ip_range", str(ip_range), "nothing, with dhcp: external: the server outside gives the addresses")
         for name in ("dns", "domain", "dhcp_routes"):
-            if getattr(network, name):
-                raise Invalid(name, "a value", "nothing, with dhcp: external: the server outside tells it")
+            if value := network.model_dump(mode="json", include={name})[name]:
+                raise Invalid(name, value, "nothing, with dhcp: external: the server outside tells it")
     for i, route in enumerate(network.dhcp_routes):
         if ip_range is None or route.via not in ip_range:
             raise Invalid(
                 f"dhcp_routes[{i}].via", str(route.via), f"an address of the network's ip_range ({ip_range or 'it has none'})"
             )
-    if network.answers and flat and ip_range is not None and SERVER4 in ip_range:
+    if network.answers and mode == "flat" and ip_range is not None and SERVER4 in ip_range:
         raise Invalid("ip_range", str(ip_range), f"a range without {SERVER4}, from which a network in mode flat is served DHCP")

@@ -210,7 +210,7 @@ class Network(NetworkFields, Record):
     def _gateways_inside(self) -> Network:
         _check_gateway("gateway", self.gateway, "ip_range", self.ip_range)
         _check_gateway("ipv6_gateway", self.ipv6_gateway, "ipv6_range", self.ipv6_range)
-        check_dhcp(self, self.ip_range, self.mode == "flat")
+        check_dhcp(self, self.ip_range, self.mode)
         if (self.mode != "flat" or self.answers) and self.ip_range is None and self.ipv6_range is None:
             needs = f"{'dhcp' if self.dhcp else f'mode {self.mode}'} needs ip_range or ipv6_range"
             raise Invalid("ip_range", "nothing", f"a range: {needs}")

@@ -4,6 +4,7 @@ the agent and give their leases back."""
 from __future__ import annotations
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -154,7 +155,7 @@ class Lan:
 @pytest.fixture(scope="module")
 def lan(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lan]:
     found, first = Lan(world, tmp_path_factory.mktemp("lan")), world.plan.hosts[0]
-    run.api(first, "POST", "/networks", name="lan", dhcp="external")
+    run.api(first, "POST", "/networks", name="lan", dhcp="external", ipv6_range="fd07::/64")
     found.wire()
     network = run.api(first, "GET", "/networks/lan")["network"]["id"]
     run.api(first, "POST", "/endpoints", network_id=network, hostname="h1", port="eno7")
@@ -183,6 +184,7 @@ def test_a_container_leases_its_address(lan: Lan) -> None:
     assert lan.told("d1")["leased"]
     assert lan.told("d1")["target_veth_ip"] == f"{one}/24"
     assert f"default via {ROUTER}" in lan.shown("d1", "route")
+    assert world.reaches("d1", lan.told("d2")["target_veth_ipv6"].partition("/")[0]), "which is Warren's"
     for source, target in (
         ("d1", two),
         ("d2", one),
@@ -204,12 +206,19 @@ def test_a_container_leases_its_address(lan: Lan) -> None:
 
 
 def test_a_client_that_is_killed_comes_again(lan: Lan) -> None:
-    """And asks for the address that it had, which stays meanwhile."""
-    before, client = lan.leased("d1"), lan.client("d1")
-    assert client is not None
-    run.sh("kill", "-9", str(client))
-    eventually(lambda: lan.client("d1") not in (None, client))
-    assert lan.address("d1") == before
+    """And asks for the address that it had, which stays meanwhile. When everything was killed, and /run is empty, too."""
+    before = lan.leased("d1")
+    for everything in (False, True):
+        client = lan.client("d1")
+        assert client is not None
+        if everything:
+            run.stop(lan.plan, "h1", "agent", signal.SIGKILL)
+        run.sh("kill", "-9", str(client))
+        if everything:
+            shutil.rmtree(lan.plan.hosts[0].directory / "dhcp")
+            run.start(lan.plan, "h1", "agent")
+        eventually(lambda gone=client: lan.client("d1") not in (None, gone))  # type: ignore[misc]
+        assert lan.address("d1") == before
     eventually(lambda: lan.told("d1")["state"] == "up" and "inet " in lan.shown("d1", "-4", "addr", "show", "dev", "eth0"))
     assert lan.leased("d1") == before
 
