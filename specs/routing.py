@@ -19,11 +19,13 @@ class Routing:
     _shown: dict[str, tuple[bool, ...]] = field(default_factory=dict)
 
     def settle(self, snapshot: Snapshot, networks: Mapping[str, Network]) -> set[str]:
-        """Look at all routers, which are few; returns the networks that are routed to others than before."""
+        """Look at all routers, which are few; returns the networks that are routed to others than before, and those that are
+        routed to them: whether a network tracks connections hangs on where it is routed to."""
         before = self.to
         self.to, misfits = joined(routers_in_order(snapshot), networks)
         self.problems = {name: misfit.reason for name, misfit in misfits.items()}
-        return {n for n in {*before, *self.to} if before.get(n) != self.to.get(n)}
+        changed = {n for n in {*before, *self.to} if before.get(n) != self.to.get(n)}
+        return changed.union(*({*before.get(n, ()), *self.to.get(n, ())} for n in changed))
 
     def beyond(self, network_id: str) -> set[str]:
         """The networks that one is routed to, and those that they are routed to: who tracks connections hangs on both."""

@@ -71,7 +71,7 @@ def test_a_namespace_that_goes_and_comes_back(host: Host) -> None:
     subprocess.run(["ip", "netns", "del", netns.rpartition("/")[2]], check=True)
     host.until(lambda: any("phoenix" in p for p in host.http.get("/status").json()["hosts"][0]["problems"]))
     assert endpoint["overlay_veth_name"] not in host.ports()
-    assert host.http.get("/endpoints/phoenix").json()["endpoint"]["state"] == "waiting"
+    host.until(lambda: host.http.get("/endpoints/phoenix").json()["endpoint"]["state"] == "waiting")
     subprocess.run(["ip", "netns", "add", netns.rpartition("/")[2]], check=True)
     host.until(lambda: host.http.get("/endpoints/phoenix").json()["endpoint"]["state"] == "up")
     host.until(lambda: not host.http.get("/status").json()["hosts"][0]["problems"])
