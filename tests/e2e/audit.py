@@ -139,6 +139,11 @@ def _engine(engine: Engine, endpoints: list[dict[str, Any]], store: dict[str, st
         for seen in container["NetworkSettings"]["Networks"].values():
             if seen["NetworkID"] in networks:
                 theirs[seen["EndpointID"]] = seen["IPAddress"]
+    kept_by = {name.rpartition(".")[2] for e in endpoints for name, host in e["labels"].items()
+               if name.startswith("docker.aux.") and host == engine.host}  # fmt: skip
+    found += [
+        f"address kept for a Docker network that is not: {i}" for i in kept_by if not any(n.startswith(i) for n in networks)
+    ]
     ours = {e["labels"]["docker.endpoint"]: "" if e.get("leased_prefix") else e.get("ipv4_address", "") for e in endpoints
             if e["host"] == engine.host and "docker.endpoint" in e["labels"]}  # fmt: skip
     found += _differ("endpoint", ours, theirs)
