@@ -26,10 +26,8 @@ def fetches(engine: Engine, name: str, address: str, port: int) -> bool:
     return b"hello" in engine.try_docker("exec", name, "sh", "-c", ask).stdout
 
 
-@pytest.mark.parametrize(
-    "names", [("warren.mtu", "ovs.bridge.name"), ("ovs.bridge.mtu", "warren.name"), ("com.docker.network.driver.mtu",)]
-)
-def test_the_size_of_packets_and_the_networks_name(world: World, engines: list[Engine], names: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("names", [("ovs.bridge.mtu", "warren.name"), ("com.docker.network.driver.mtu", "ovs.bridge.name")])
+def test_the_size_of_packets_and_the_networks_name(world: World, engines: list[Engine], names: tuple[str, str]) -> None:
     engine = engines[0]
     options = [f"{name}={1300 if name.endswith('mtu') else 'called'}" for name in names]
     engine.docker("network", "create", "-d", engine.driver, *(word for option in options for word in ("-o", option)), "small")
@@ -38,12 +36,10 @@ def test_the_size_of_packets_and_the_networks_name(world: World, engines: list[E
     )
     assert "mtu 1300" in engine.docker("exec", "c1", "ip", "link", "show", "eth0")
     assert shown(world, "chosen")["target_veth_ip"].split("/")[0] == engine.address("c1", "small")
-    if len(names) > 1:
-        assert network(world, "called")["mtu"] == 1300
+    assert network(world, "called")["mtu"] == 1300
 
 
-@pytest.mark.parametrize("whose", ["warren", "ovs.bridge"])
-def test_lists_of_a_network(world: World, engines: list[Engine], whose: str) -> None:
+def test_lists_of_a_network(world: World, engines: list[Engine]) -> None:
     """What its containers send, what they receive, and what comes in by the gateway, where they say nothing themselves."""
     engine, first = engines[0], world.plan.hosts[0]
     rules = {
@@ -52,7 +48,7 @@ def test_lists_of_a_network(world: World, engines: list[Engine], whose: str) -> 
         "only80": [{"proto": "tcp", "tcp_dst": 80, "allow_related": True}],
     }
     run.api(first, "POST", "/apply", timeout_s=40, document=json.dumps({"acls": rules}), wait_s=20)
-    options = (f"{whose}.mode=nat", f"{whose}.default_acl=noping", f"{whose}.vlan_out_acl=no81", f"{whose}.nat_acl=only80")
+    options = ("warren.mode=nat", "warren.default_acl=noping", "ovs.bridge.vlan_out_acl=no81", "ovs.bridge.nat_acl=only80")
     engine.docker("network", "create", "-d", engine.driver, *(word for option in options for word in ("-o", option)), "listed")
     served = engine.run("served", "listed", "-p", "18300:80", "-p", "18301:82")
     engine.docker("exec", "served", "sh", "-c", f"{SERVE}; httpd -p 82 -h /tmp/w")
