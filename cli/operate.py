@@ -151,7 +151,7 @@ def check(context: typer.Context, host: Host, json: Json = False) -> None:
 
 def register(app: typer.Typer) -> None:
     """Put the commands into the main application."""
-    app.command(epilog="Example: warren apply -f examples/two-networks.yaml --dry-run")(apply)
+    app.command(epilog="Example: warren apply -f examples/demo.yaml --dry-run")(apply)
     app.command(epilog="Example: warren export > specs.yaml")(export)
     app.command(epilog="Example: warren status --wait")(status)
     app.command(epilog="Example: warren trace web-1 db-1 --tcp 5432")(trace)

@@ -151,8 +151,9 @@ class Item(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def stated(self) -> dict[str, Any]:
-        """The fields that the document has, as plain data; None where it says null."""
-        return self.model_dump(mode="json", exclude_unset=True)
+        """The fields that the document has, as plain data; None where it says null. What is inside them is whole, as in a record."""
+        whole = self.model_dump(mode="json")
+        return {field: whole[field] for field in whole if field in self.model_fields_set}
 
 
 class NetworkFields(DhcpFields):

@@ -1,0 +1,32 @@
+"""The documents in examples/ are taken as they are, and a second time nothing is left to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.agent.conftest import Host
+
+EXAMPLES = sorted((Path(__file__).parent.parent.parent / "examples").glob("*.yaml"))
+SECTIONS = ("acls", "meters", "mirrors", "routers", "services", "endpoints", "networks")
+OTHERS = "hosts: [{name: h2, vtep: 198.18.0.12}, {name: h3, vtep: 198.18.0.13}]"
+
+
+def apply(host: Host, document: str, **more: Any) -> dict[str, Any]:
+    answer = host.http.post("/apply", json={"document": document, **more}, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return answer.json()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_applied(host: Host, example: Path) -> None:
+    apply(host, OTHERS)
+    text = example.read_text()
+    assert len(apply(host, text)["changes"]) > 5
+    assert apply(host, text)["changes"] == []
+    apply(host, "\n".join(f"{section}: []" for section in SECTIONS), prune=True)
+    left = yaml.safe_load(host.http.get("/export").text)
+    assert not [section for section in SECTIONS if left.get(section)]
