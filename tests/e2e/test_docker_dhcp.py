@@ -78,12 +78,12 @@ def test_dovesnaps_dhcp(world: World, engines: list[Engine], docked: Lan) -> Non
         assert len(clients(docked, "h1")) == 2
         with docked.questions() as asked:
             engine.docker("restart", "-t", "0", "testcon")
-            eventually(lambda gone=address: asked("Release", f"Client-IP {gone}"), 5)  # type: ignore[misc]
+            eventually(lambda gone=address: asked("Release", f"Client-IP {gone}"))  # type: ignore[misc]
     leased("testcon")
     settled(world, engines)
     with docked.questions() as asked:
         engine.docker("rm", "-f", "other")
-        eventually(lambda: asked("Release", f"Client-IP {other}"), 5)
+        eventually(lambda: asked("Release", f"Client-IP {other}"))
     engine.docker("rm", "-f", "testcon")
     engine.docker("network", "rm", "testnet")
     assert clients(docked, "h1") == []

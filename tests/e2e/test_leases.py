@@ -275,7 +275,7 @@ def test_a_lease_is_given_back(lan: Lan) -> None:
                 assert not run.lives(client)
             run.sh("ip", "netns", "del", container_netns(lan.plan.name, name))
             eventually(lambda pid=client: not run.lives(pid))  # type: ignore[misc]
-            eventually(lambda ip=address: asked("Release", f"Client-IP {ip}"), 5)  # type: ignore[misc]
+            eventually(lambda ip=address: asked("Release", f"Client-IP {ip}"))  # type: ignore[misc]
         eventually(lambda name=veth: name not in lan.shown("h2", "link"))  # type: ignore[misc]
         if goes == "namespace":
             run.api(lan.plan.hosts[1], "DELETE", f"/endpoints/{made}")
