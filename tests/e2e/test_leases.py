@@ -18,6 +18,7 @@ import pytest
 from lab import run
 from lab.plan import container_netns
 from tests.e2e.conftest import World
+from tests.e2e.test_metrics import of, scraped
 from tests.e2e.test_packets import heard, udp
 from tests.e2e.test_restart import eventually
 
@@ -46,6 +47,16 @@ while True:
     if answer != 6: told += bytes((51, 4)) + struct.pack("!I", 16) + bytes((1, 4, 255, 255, 255, 0))
     body = b"\x02" + asked[1:4] + asked[4:8] + bytes(4) + bytes(4) + given + bytes(8) + asked[28:236] + asked[236:240] + told + b"\xff"
     s.sendto(body, ("255.255.255.255", 68))
+"""
+
+FLOOD = """
+import socket, sys, time
+frame, until, count = bytes.fromhex(sys.argv[1]), time.monotonic() + 2, 0
+s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("eth0", 0))
+while time.monotonic() < until:
+    try: s.send(frame); count += 1
+    except OSError: pass
+print(count)
 """
 
 
@@ -280,6 +291,26 @@ def test_a_lease_is_given_back(lan: Lan) -> None:
         if goes == "namespace":
             run.api(lan.plan.hosts[1], "DELETE", f"/endpoints/{made}")
     assert len(clients(lan, "h2")) == 1
+
+
+def test_a_flood_of_questions_is_a_trickle_at_the_server(lan: Lan) -> None:
+    """And the neighbour gets its answers. The controller hears nothing of it."""
+    before = shown_to_the_controller(lan)
+    plain = udp(lan.told("d1")["target_veth_mac"], "ff:ff:ff:ff:ff:ff", "0.0.0.0", "255.255.255.255", b"warren-flood")
+    question = plain[:34] + b"\0\x44\0\x43" + plain[38:]
+    with lan.questions() as asked:
+        sent = lan.world.inside("d1", sys.executable, "-c", FLOOD, question.hex())
+        assert lan.world.reaches("d2", lan.leased("d1"))
+        eventually(lambda: asked("0.0.0.0.68 > 255.255.255.255.67"))
+        heard = (lan.directory / "heard").read_text().count("0.0.0.0.68 >")
+    assert int(sent.stdout) > 2000
+    assert heard < 200, "thirty at once and ten a second pass"
+    assert shown_to_the_controller(lan) == before
+
+
+def shown_to_the_controller(lan: Lan) -> float:
+    """How many packets h1's switch has shown its controller for DHCP."""
+    return of(scraped(lan.world, 9302), "warren_packet_ins_total", kind="dhcp")
 
 
 def test_a_network_that_leases_no_more(lan: Lan) -> None:

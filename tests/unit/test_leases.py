@@ -13,6 +13,9 @@ import pytest
 from agent.sand import NetworkCreate, endpoint_out
 from agent.told import Told, parse
 from agent.udhcpc import HOOK, host_name
+from controller.compile import compile_view
+from pipeline.flow import Goto, ToController, UseMeter
+from pipeline.tables import Table
 from specs.document import export
 from specs.errors import Invalid
 from specs.leased import kept
@@ -20,7 +23,7 @@ from specs.records import Endpoint, Network, decode
 from specs.snapshot import snapshot
 from specs.view import view
 from tests.unit import worlds
-from tests.unit.scenarios import HOSTS
+from tests.unit.scenarios import HOSTS, view_of
 
 NETWORK = {"id": "lan", "name": "lan", "vxlan_vni": 7}
 ENDPOINT = {"id": "e", "network_id": "lan", "host": "h1", "mac_address": "02:59:00:00:00:01", "ofport": 1}
@@ -99,6 +102,15 @@ def test_an_address_that_was_not_leased_there_closes(network: dict[str, Any], le
     seen = view(snapshot((k, v, born) for born, (k, v) in enumerate(entries, 1)), "h1", {"e": 1}, None)
     problems = [problem.reason for problem in seen.problems if problem.about == "endpoint/e"]
     assert (reason is None and not problems) or (reason is not None and reason in problems[0])
+
+
+def test_no_packet_of_such_a_network_is_shown_to_the_controller() -> None:
+    """The server outside is asked through the port's meter, past the ACLs."""
+    flows = [flow for flow in compile_view(view_of("dhcp-external", "h1")).flows if flow.origin.kind in ("endpoint", "network")]
+    assert not [flow for flow in flows if any(isinstance(action, ToController) for action in flow.actions)]
+    asked = [flow for flow in flows if flow.table is Table.DHCP]
+    assert len(asked) == 3
+    assert all([type(action) for action in flow.actions] == [UseMeter, Goto] for flow in asked)
 
 
 # ---- the hook -------------------------------------------------------------------------------------------------------------
