@@ -191,6 +191,8 @@ class Driver:
             self._mirror(network)
         if self.ledger.is_internal(str(body["NetworkID"])) and (ways := self._ways(body, network)):
             wanted = wanted.model_copy(update={"publish": tuple(self._chosen(ways))})
+        if network.external:
+            self._agent.leases.joins(endpoint.id, str(body["SandboxKey"]))
         wait = wanted.labelled or not network.labels_required  # else it is closed, and Docker goes on
         try:
             self._agent.endpoints.occupy(wanted, wait)
@@ -203,8 +205,6 @@ class Driver:
             # Docker knows the one from before and sets it
             arguments = (str(body["SandboxKey"]), endpoint.veth, endpoint.mac_address, wanted.mac_address)
             threading.Thread(target=follow, args=arguments, name="mac", daemon=True).start()
-        if network.external:
-            self._agent.leases.joins(endpoint.id, str(body["SandboxKey"]))
         answer: dict[str, Any] = {"InterfaceName": {"SrcName": peer, "DstPrefix": "eth"}}
         if network.mode == "flat" or (network.gateway is None and network.ipv6_gateway is None):
             return answer | {"DisableGatewayService": True}

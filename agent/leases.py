@@ -43,7 +43,7 @@ class Leases:
         self.problems: dict[str, str] = {}
         self._moved: dict[str, str] = {}  # endpoint to the namespace that its engine moves it into
         self._leaving: set[str] = set()
-        self._handled: dict[str, int] = {}  # endpoint to the number of what was told last
+        self._handled: dict[str, tuple[int, int]] = {}  # endpoint to the mark of what was told last
         self._again: dict[str, float] = {}  # endpoint to when what did not work is tried again
         self._begun: dict[str, float] = {}  # endpoint to when its client was started
         self._lock = threading.Lock()  # held while something is done about one endpoint
@@ -64,6 +64,7 @@ class Leases:
         """An engine moves the endpoint's interface into this namespace."""
         with self._lock:
             self._moved[endpoint_id] = netns
+            self._again.pop(endpoint_id, None)
             self._leaving.discard(endpoint_id)
 
     def leave(self, endpoint_id: str) -> None:
@@ -132,12 +133,14 @@ class Leases:
         if state is None or state.state != "up" or now - self._begun.get(endpoint.id, -RETRY_S) < RETRY_S:
             return
         for netns in self._places(endpoint, now):
-            with contextlib.suppress(WarrenError):  # it has ended, or is not there yet
+            try:
                 seen = plug.inspect(veth=endpoint.veth, netns=netns, mac=endpoint.mac_address)
-                if seen.interface is not None and "far end up" not in seen.missing:
-                    self._begun[endpoint.id] = now
-                    self._clients.start(endpoint.id, netns, seen.interface, endpoint.name, endpoint.ipv4_address)
-                    return
+            except WarrenError:  # it has ended, or is not there yet
+                continue
+            if seen.interface is not None and "far end up" not in seen.missing:
+                self._begun[endpoint.id] = now
+                self._clients.start(endpoint.id, netns, seen.interface, endpoint.name, endpoint.ipv4_address)
+                return
 
     def _places(self, endpoint: Endpoint, now: float) -> Iterable[str]:
         """Where its interface may be. An agent in a container does not see an engine's mounts, but all processes; that costs more."""

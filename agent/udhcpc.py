@@ -85,7 +85,7 @@ class Clients:
         for left in (self.leases / endpoint_id, self.pids / endpoint_id):
             left.unlink(missing_ok=True)
         wish = ("-r", str(last)) if last is not None else ()
-        host = ("-x", f"hostname:{host_name(name)}") if name else ()
+        host = ("-x", f"hostname:{told}") if (told := host_name(name or "")) else ()
         command = ("nsenter", f"--net={where}", "--", *program, "-f", "-R", "-i", interface, "-s", str(HOOK), *ASK,
                    "-p", str(self.pids / endpoint_id), "-O", "staticroutes", *wish, *host)  # fmt: skip
         environment = {"PATH": PATHS, "WARREN_LEASES": str(self.leases), "WARREN_ENDPOINT": endpoint_id}
@@ -120,10 +120,11 @@ class Clients:
         for left in (self.pids / endpoint_id, self.leases / endpoint_id):
             left.unlink(missing_ok=True)
 
-    def told(self, endpoint_id: str) -> tuple[int, str] | None:
-        """What has become of a lease, and a number that changes with it; None: nothing yet."""
+    def told(self, endpoint_id: str) -> tuple[tuple[int, int], str] | None:
+        """What has become of a lease, and a mark that changes with it; None: nothing yet."""
         with contextlib.suppress(FileNotFoundError), open(self.leases / endpoint_id) as lines:
-            return os.fstat(lines.fileno()).st_mtime_ns, lines.read()
+            file = os.fstat(lines.fileno())
+            return (file.st_mtime_ns, file.st_ino), lines.read()
         return None
 
     def _find(self, endpoint_id: str) -> None:

@@ -12,12 +12,12 @@ import pytest
 
 from agent.sand import NetworkCreate, endpoint_out
 from agent.told import Told, parse
-from agent.udhcpc import HOOK, host_name
+from agent.udhcpc import HOOK, Clients, host_name
 from controller.compile import compile_view
 from pipeline.flow import Goto, ToController, UseMeter
 from pipeline.tables import Table
 from specs.document import export
-from specs.errors import Invalid
+from specs.errors import Invalid, Unavailable
 from specs.leased import kept
 from specs.records import Endpoint, Network, decode
 from specs.snapshot import snapshot
@@ -185,7 +185,26 @@ def test_a_mask_may_be_missing() -> None:
     assert parse(said(mask="")).address == IPv4Interface("100.64.0.10/32")
 
 
-@pytest.mark.parametrize(("name", "told"), [("web-1", "web-1"), ("web_1.prod", "web-1-prod"), ("x" * 80, "x" * 63), ("_a_", "a")])
+def test_a_host_without_a_client_says_what_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.udhcpc.PATHS", str(tmp_path))
+    with pytest.raises(Unavailable, match="Debian's package: udhcpc"):
+        Clients(tmp_path / "dhcp").start("e", "/proc/self/ns/net", "eth0", None, None)
+
+
+def test_a_process_that_only_looks_like_a_client_is_left_alone(tmp_path: Path) -> None:
+    """Its pid is another's by now."""
+    clients = Clients(tmp_path)
+    clients.pids.mkdir()
+    (clients.pids / "e").write_text(f"{os.getpid()}\n")
+    assert clients.endpoints() == {"e"}
+    assert not clients.lives("e")
+    clients.end("e")
+    assert clients.endpoints() == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("web-1", "web-1"), ("web_1.prod", "web-1-prod"), ("x" * 80, "x" * 63), ("_a_", "a"), ("__", "")]
+)
 def test_the_name_that_a_server_is_told(name: str, told: str) -> None:
     assert host_name(name) == told
 
