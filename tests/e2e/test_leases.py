@@ -129,6 +129,15 @@ class Lan:
             dump.kill()
             dump.communicate()
 
+    def hears_nothing_of(self, *names: str) -> None:
+        """The server is away for these endpoints, and there for all others."""
+        rules = ["flush ruleset", "add table inet away"]
+        rules += ["add chain inet away input { type filter hook input priority 0; }"]
+        rules += [
+            f"add rule inet away input ether saddr {self.told(name)['target_veth_mac']} udp dport 67 drop" for name in names
+        ]
+        subprocess.run(run.in_netns(self.netns, "nft", "-f", "-"), input="\n".join(rules) + "\n", text=True, check=True)
+
     def told(self, name: str) -> dict[str, Any]:
         """An endpoint as the agents tell it."""
         return run.api(self.plan.hosts[2], "GET", f"/endpoints/lan/{name}")["endpoint"]  # type: ignore[no-any-return]
@@ -170,13 +179,13 @@ def lan(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lan]
     found.wire()
     network = run.api(first, "GET", "/networks/lan")["network"]["id"]
     run.api(first, "POST", "/endpoints", network_id=network, hostname="h1", port="eno7")
-    for name, host in (("d1", "h1"), ("d2", "h2")):
+    for name, host in (("d1", "h1"), ("d2", "h2"), ("d3", "h3")):
         run.container(world.plan, name, host, "lan")
     yield found
     found.stop()
     for endpoint in run.api(first, "GET", "/endpoints?network_id=lan")["endpoints"]:
         run.api(first, "DELETE", f"/endpoints/{endpoint['id']}?hostname={endpoint['hostname']}")
-    for name in ("server", "d1", "d2"):
+    for name in ("server", "d1", "d2", "d3"):
         run.sh("ip", "netns", "del", container_netns(world.plan.name, name), check=False)
     run.api(first, "DELETE", "/networks/lan")
 
@@ -191,6 +200,7 @@ def test_a_container_leases_its_address(lan: Lan) -> None:
         lan.serve()
         one, two = lan.leased("d1"), lan.leased("d2")
         assert asked("Hostname (12)", '"d1"')
+        lan.leased("d3")
     assert one != two
     assert lan.told("d1")["leased"]
     assert lan.told("d1")["target_veth_ip"] == f"{one}/24"
@@ -207,6 +217,7 @@ def test_a_container_leases_its_address(lan: Lan) -> None:
     ):
         assert world.reaches(source, target), (source, target)
     assert not heard(world, "d1", "server", frame, b"warren-not-mine"), "an address that is not leased"
+    lan.hears_nothing_of("d3")  # for a later test: its lease runs out meanwhile
     assert heard(
         world,
         "d1",
@@ -264,18 +275,20 @@ def test_a_lease_is_kept_up_while_agent_and_controller_are_dead(lan: Lan) -> Non
 
 def test_a_lease_that_runs_out_takes_the_address_away(lan: Lan) -> None:
     """And a server that is back gives one again."""
+    lan.hears_nothing_of("d3")
+    eventually(lambda: lan.address("d3") == "" and "no DHCP server" in lan.problems("h3"), 3 * LEASE_S)
+    assert "inet " not in lan.shown("d3", "-4", "addr", "show", "dev", "eth0")
+    assert "default" not in lan.shown("d3", "-4", "route")
     lan.stop()
-    eventually(lambda: lan.address("d1") == "" and "no DHCP server" in lan.problems("h1"), 3 * LEASE_S)
-    assert "inet " not in lan.shown("d1", "-4", "addr", "show", "dev", "eth0")
-    assert "default" not in lan.shown("d1", "-4", "route")
     lan.serve()
-    assert lan.world.reaches("d2", lan.leased("d1"))
-    eventually(lambda: "DHCP" not in lan.problems("h1") + lan.problems("h2"))
+    lan.hears_nothing_of()
+    assert lan.world.reaches("d1", lan.leased("d3"))
+    eventually(lambda: "DHCP" not in "".join(lan.problems(host) for host in ("h1", "h2", "h3")))
 
 
 def test_a_lease_is_given_back(lan: Lan) -> None:
     """When its endpoint goes, and when its container does, whose namespace its client alone still holds."""
-    for name, goes in (("d3", "endpoint"), ("d4", "namespace")):
+    for name, goes in (("d4", "endpoint"), ("d5", "namespace")):
         run.container(lan.plan, name, "h2", "lan")
         address, client, veth = lan.leased(name), lan.client(name), lan.told(name)["overlay_veth_name"]
         made = lan.told(name)["id"]
@@ -300,7 +313,7 @@ def test_a_flood_of_questions_is_a_trickle_at_the_server(lan: Lan) -> None:
     question = plain[:34] + b"\0\x44\0\x43" + plain[38:]
     with lan.questions() as asked:
         sent = lan.world.inside("d1", sys.executable, "-c", FLOOD, question.hex())
-        assert lan.world.reaches("d2", lan.leased("d1"))
+        assert lan.world.reaches("d3", lan.leased("d1"))
         eventually(lambda: asked("0.0.0.0.68 > 255.255.255.255.67"))
         heard = (lan.directory / "heard").read_text().count("0.0.0.0.68 >")
     assert int(sent.stdout) > 2000
@@ -322,8 +335,8 @@ def test_a_network_that_leases_no_more(lan: Lan) -> None:
         if there:
             assert lan.world.reaches("server", lan.leased("d1"))
             continue
-        eventually(lambda: clients(lan, "h1") + clients(lan, "h2") == [])
-        eventually(lambda: lan.address("d1") == lan.address("d2") == "")
+        eventually(lambda: not any(clients(lan, host) for host in ("h1", "h2", "h3")))
+        eventually(lambda: lan.address("d1") == lan.address("d2") == lan.address("d3") == "")
         assert "inet " not in lan.shown("d1", "-4", "addr", "show", "dev", "eth0")
         eventually(lambda: lan.told("d1")["state"] == "up")
 
