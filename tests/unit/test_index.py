@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from controller.compile import compile_view
@@ -53,6 +53,12 @@ changes = st.lists(st.lists(written | written | deleted, min_size=1, max_size=3)
 
 
 @settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@example([[worlds.network("green", 11, mode="routed")]])  # its neighbours' routes have its VNI
+@example([[worlds.inside("e7", "green", "h1", 9, 5, "e0", 10)], {"e0": 9}])  # a cable moves, and who is on it
+@example(
+    [[worlds.behind("e7", "amber", "h2", 6, "tap0")], [worlds.endpoint("e7", "amber", "h2", 9, 7)]]
+)  # nobody unknown there any more
+@example([[worlds.network("amber", 7)]])  # green is routed to one less: teal looks again whether green tracks connections
 @given(changes)
 def test_every_change_leads_to_the_full_view(sequence: list[list[Change] | dict[str, int]]) -> None:
     index = Index("h1")

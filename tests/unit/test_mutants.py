@@ -63,6 +63,7 @@ MUTANTS = (
     Mutant("specs/routing.py", "return set(to).union(*(self.to[n] for n in to))", "return set(to)",
            "tests/unit/test_routers.py"),
     Mutant("specs/index.py", "self._dirty_networks |= {n for each in other for n in self.routing.to.get(each, ())}", "pass", INDEX),
+    Mutant("specs/routing.py", "return changed.union(", "return changed or changed.union(", INDEX),
     Mutant("specs/serving.py", "moved |= ids ^ self.members.pop(network_id, frozenset())", "self.members.pop(network_id, None)", INDEX),
     Mutant("specs/index.py", "self._dirty_networks |= self.serving.settle(self.snapshot, self._valid_networks)",
            "self.serving.settle(self.snapshot, self._valid_networks)", INDEX),
