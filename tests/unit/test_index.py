@@ -6,6 +6,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from controller.compile import compile_view
+from specs import keys
 from specs.index import Index
 from specs.mirrors import Session
 from specs.policy import PolicyView
@@ -15,6 +16,7 @@ from specs.view import EndpointView, NetworkView, View, view
 from tests.unit import worlds
 
 Change = tuple[str, str | None]
+Sequence = list[list[Change] | dict[str, int]]
 TUNNEL = 65279
 PLUGGED = {f"e{i}": i + 1 for i in (0, 1, 2, 3, 6)}
 BEGINNING: tuple[Change, ...] = (
@@ -52,6 +54,20 @@ deleted = st.sampled_from(sorted({key for key, _ in BEGINNING})).map(lambda key:
 changes = st.lists(st.lists(written | written | deleted, min_size=1, max_size=3) | worlds.quarrels | worlds.ports, max_size=8)
 
 
+# what chance seldom makes: an endpoint that was behind an interface, one inside another whose port moves, a network routed to others
+LEAVES_ITS_INTERFACE: Sequence = [
+    [worlds.behind("e0", "amber", "h1", 1, "tap0")],
+    {"e0": 1, "e1": 2, "e2": 3, "e3": 4, "e4": 5},
+    [worlds.endpoint("e0", "amber", "h1", 2, 1)],
+]
+MOVES_WITH_ITS_PARENT: Sequence = [
+    [(keys.endpoint("green", "e5"), None), worlds.inside("e5", "blue", "h1", 7, 6, "e0", 10)],
+    {"e0": 7, "e1": 2, "e2": 3, "e3": 4},
+]
+TELLS_WHAT_IS_ROUTED_THERE: Sequence = [[worlds.network("green", 9, mode="nat", mtu=1300)]]
+leased = st.lists(st.lists(written | deleted, min_size=1, max_size=3) | worlds.leases | worlds.ports, max_size=6)
+
+
 @settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
 @example([[worlds.network("green", 11, mode="routed")]])  # its neighbours' routes have its VNI
 @example([[worlds.inside("e7", "green", "h1", 9, 5, "e0", 10)], {"e0": 9}])  # a cable moves, and who is on it
@@ -60,7 +76,21 @@ changes = st.lists(st.lists(written | written | deleted, min_size=1, max_size=3)
 )  # nobody unknown there any more
 @example([[worlds.network("amber", 7)]])  # green is routed to one less: teal looks again whether green tracks connections
 @given(changes)
-def test_every_change_leads_to_the_full_view(sequence: list[list[Change] | dict[str, int]]) -> None:
+@example(LEAVES_ITS_INTERFACE)
+@example(MOVES_WITH_ITS_PARENT)
+@example(TELLS_WHAT_IS_ROUTED_THERE)
+def test_every_change_leads_to_the_full_view(sequence: Sequence) -> None:
+    follow(sequence)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(leased)
+def test_leases_that_come_and_go_do_so_too(sequence: Sequence) -> None:
+    follow(sequence)
+
+
+def follow(sequence: Sequence) -> None:
+    """Change by change, with the full recompute after each."""
     index = Index("h1")
     store: dict[str, list[tuple[str, int]]] = {}  # all that a key has been since it was created
     ports: dict[str, int] = {}

@@ -35,6 +35,8 @@ MUTANTS = (
     Mutant("dhcp/router.py", "!= (SOLICITATION, 0, 255) or not whole", "!= (SOLICITATION, 0, 255)", DHCP),
     Mutant("dhcp/v6.py", "if not first:", "if code != IA_NA:", DHCP),
     Mutant("controller/features/spoof.py", "if e.dhcp:", "if True:", GOLDEN),
+    Mutant("controller/features/spoof.py", "if e.leases:", "if True:", GOLDEN),
+    Mutant("specs/view.py", "network.ipv6_range is not None or network.external,", "network.ipv6_range is not None,", GOLDEN),
     Mutant("controller/reconcile.py", "if not (self.store_read and self.ports_read):", "if not self.store_read:"),
     Mutant("controller/reconcile.py", "if not (self.store_read and self.ports_read):", "if not self.ports_read:"),
     Mutant("controller/reconcile.py", "case Committed(session) if session == self.session and", "case Committed(session) if"),
