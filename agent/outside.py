@@ -21,12 +21,12 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from agent.known import Known
 from agent.outside_rules import TABLE, Outside, outside, ruleset
 from agent.tracking import Limits
 from ovsdb.rows import UPLINK_PORT
 from specs.errors import Unavailable, WarrenError
 from specs.gateway import GATEWAY_MAC, HOST4, HOST6, HOST_MAC, NEXT_HOP4, NEXT_HOP6
-from specs.snapshot import Snapshot
 
 log = logging.getLogger("warren.outside")
 
@@ -39,8 +39,8 @@ _NODAD, _PERMANENT = 0x02, 0x80
 class Keeper:
     """A thread that keeps it so, and the limits of connections. `problem` says why it could not be done."""
 
-    def __init__(self, host: str, state: Callable[[], Snapshot | None], limits: Limits, on_change: Callable[[], None]) -> None:
-        self._host, self._state, self._limits, self._on_change = host, state, limits, on_change
+    def __init__(self, known: Known, limits: Limits, on_change: Callable[[], None]) -> None:
+        self._known, self._limits, self._on_change = known, limits, on_change
         self.problem: str | None = None
         self._told: tuple[Outside, str] | None = None
         self._look, self._ended = threading.Event(), threading.Event()
@@ -63,18 +63,18 @@ class Keeper:
         while not self._ended.is_set():
             self._look.wait(LOOK_S)
             self._look.clear()
-            state = self._state()
-            if state is None or self._ended.is_set():
+            if not self._known.read.is_set() or self._ended.is_set():
                 continue
-            before = self.problem
-            self.problem = self._tried(self._settle, outside(state, self._host)) or self._tried(self._limits.settle, state)
+            before, state, mine = self.problem, self._known.snapshot, list(self._known.mine.values())
+            wanted = outside(state, self._known.host, mine)
+            self.problem = self._tried(self._settle, wanted) or self._tried(self._limits.settle, state, mine)
             if self.problem != before:
                 log.info("outside.settled problem=%s", self.problem or "none")
                 self._on_change()
 
-    def _tried(self, settle: Callable[[Any], None], wanted: Any) -> str | None:
+    def _tried(self, settle: Callable[..., None], *what: Any) -> str | None:
         try:
-            settle(wanted)
+            settle(*what)
         except WarrenError as error:
             return str(error)
         except (NetlinkError, OSError) as error:

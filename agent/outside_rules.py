@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from ovsdb.rows import UPLINK_PORT
 from specs.gateway import TRANSIT4, TRANSIT6, gateway_of
+from specs.records import Endpoint
 from specs.settle import order, served, valid_networks, zones
 from specs.snapshot import Snapshot
 from specs.view import claims, endpoint_mtu
@@ -40,11 +42,12 @@ class Outside:
         return bool(self.versions)
 
 
-def outside(state: Snapshot, host: str) -> Outside:
-    """What the networks with an active endpoint on this host need."""
+def outside(state: Snapshot, host: str, mine: Iterable[Endpoint]) -> Outside:
+    """What the networks with an active endpoint on this host need. `mine` are all its endpoints: looking for them among those of all hosts
+    would cost every change what exists."""
     networks, _ = valid_networks(state)
     zone = zones(state, networks)
-    mine = [e for e in state.endpoints.values() if e.host == host and e.active]
+    mine = [e for e in mine if e.active]
     used = {e.network_id for e in mine if e.network_id in networks and networks[e.network_id].mode != "flat"}
     routes: set[str] = set()
     versions: set[int] = set()

@@ -194,7 +194,7 @@ def make(config: Config) -> Agent:
     leases = Leases(config.run / "dhcp", specs, known, registration.tell)
     endpoints.leaving = leases.leaving
     peers = Peers(config.http_tls, timeout_s=config.attach_timeout_s + 10)
-    limits = Limits(common.host, lambda: datapath(ovsdb, common.bridge), appctl)
-    way_out = outside.Keeper(common.host, lambda: known.snapshot if known.read.is_set() else None, limits, registration.tell)
+    limits = Limits(lambda: datapath(ovsdb, common.bridge), appctl)
+    way_out = outside.Keeper(known, limits, registration.tell)
     links = Links(lambda veth: keeper.look(endpoints.vanished(veth)), keeper.look_at_everything)
     return Agent(config, host, specs, ovsdb, known, endpoints, keeper, registration, peers, links, way_out, lent, leases)

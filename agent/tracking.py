@@ -6,17 +6,18 @@ Open vSwitch keeps it nowhere else, so it is set again whenever it is found wron
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
+from specs.records import Endpoint
 from specs.settle import valid_networks, zones
 from specs.snapshot import Snapshot
 
 
-def limits(state: Snapshot, host: str) -> tuple[dict[int, int], set[int]]:
-    """The limits of the zones of networks with an active endpoint on this host, and the zones of all networks."""
+def limits(state: Snapshot, mine: Iterable[Endpoint]) -> tuple[dict[int, int], set[int]]:
+    """The limits of the zones of networks with an active endpoint among `mine`, this host's, and the zones of all networks."""
     networks, _ = valid_networks(state)
     zone = zones(state, networks)
-    here = {e.network_id for e in state.endpoints.values() if e.host == host and e.active}
+    here = {e.network_id for e in mine if e.active}
     wanted = {zone[n.id]: n.ct_limit for n in networks.values() if n.id in here and n.ct_limit is not None}
     return wanted, set(zone.values())
 
@@ -24,13 +25,13 @@ def limits(state: Snapshot, host: str) -> tuple[dict[int, int], set[int]]:
 class Limits:
     """Keeps the limits of one datapath. `datapath` tells its name, `appctl` runs a command of ovs-vswitchd and returns what it says."""
 
-    def __init__(self, host: str, datapath: Callable[[], str], appctl: Callable[..., str]) -> None:
-        self._host, self._datapath, self._appctl = host, datapath, appctl
+    def __init__(self, datapath: Callable[[], str], appctl: Callable[..., str]) -> None:
+        self._datapath, self._appctl = datapath, appctl
         self._set: Mapping[int, int] | None = None  # None: nothing is known of a former life's
 
-    def settle(self, state: Snapshot) -> None:
+    def settle(self, state: Snapshot, mine: Iterable[Endpoint]) -> None:
         """Put right what differs. Raises `Unavailable` when Open vSwitch refuses."""
-        wanted, ours = limits(state, self._host)
+        wanted, ours = limits(state, mine)
         if not wanted and self._set is not None and not self._set:
             return
         found = parsed(self._appctl("dpctl/ct-get-limits", self._datapath()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.outside_rules import Outside, outside, ruleset
+from specs.records import Endpoint
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
 
@@ -19,16 +20,24 @@ def endpoint(name: str, net: str, number: int, publish: Any = None, on: str = "h
     return worlds.endpoint(name, net, on, number, number, publish=publish, active=active)
 
 
+def needs(found: Snapshot, host: str = "h1") -> Outside:
+    return outside(found, host, mine(found, host))
+
+
+def mine(found: Snapshot, host: str) -> list[Endpoint]:
+    return [e for e in found.endpoints.values() if e.host == host]
+
+
 def test_nothing_is_needed_without_a_way_out() -> None:
     flat = state(worlds.network("amber", 7), endpoint("e1", "amber", 2, WEB))
     elsewhere = state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB, on="h2"))
     inactive = state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB, active=False))
-    assert outside(flat, "h1") == outside(elsewhere, "h1") == outside(inactive, "h1") == Outside()
+    assert needs(flat) == needs(elsewhere) == needs(inactive) == Outside()
     assert not Outside().active
 
 
 def test_published_ports_lead_to_the_transit_address_of_their_network() -> None:
-    found = outside(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB)), "h1")
+    found = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB)))
     assert found.routes == ("100.127.0.0/16", "fd57:7272:656e:1::/112")
     assert found.mtu == 1446
     text = ruleset(found, "x")
@@ -40,7 +49,7 @@ def test_published_ports_lead_to_the_transit_address_of_their_network() -> None:
 
 def test_of_two_that_publish_a_port_the_first_has_it() -> None:
     networks = (worlds.network("amber", 7, v6=False, mode="nat"), worlds.network("blue", 8, v6=False, mode="nat"))
-    found = outside(state(*networks, endpoint("e1", "blue", 2, WEB[:1]), endpoint("e2", "amber", 3, WEB)), "h1")
+    found = needs(state(*networks, endpoint("e1", "blue", 2, WEB[:1]), endpoint("e2", "amber", 3, WEB)))
     assert {(way.port, str(way.transit)) for way in found.published} == {(80, "100.127.0.8"), (81, "100.127.0.8")}
 
 
@@ -48,13 +57,13 @@ def test_a_services_port_leads_there_on_every_host_of_its_network_but_not_over_a
     networks = (worlds.network("amber", 7, v6=False, mode="nat"), worlds.network("blue", 8, v6=False, mode="nat"))
     services = (worlds.service("shop", "amber", 80, label="web"), worlds.service("mail", "amber", 25, label="web"),
                 worlds.service("late", "blue", 25, label="web"), worlds.service("else", "green", 99, label="web"))  # fmt: skip
-    found = outside(state(*networks, *services, endpoint("e1", "blue", 2, WEB[:1]), endpoint("e2", "amber", 3)), "h1")
+    found = needs(state(*networks, *services, endpoint("e1", "blue", 2, WEB[:1]), endpoint("e2", "amber", 3)))
     ways = {(way.port, str(way.transit)) for way in found.published}
     assert ways == {(80, "100.127.0.8"), (81, "100.127.0.8"), (25, "100.127.0.7")}
-    assert outside(state(*networks, *services, endpoint("e1", "blue", 2)), "h1").published == ()
+    assert needs(state(*networks, *services, endpoint("e1", "blue", 2))).published == ()
 
 
 def test_routed_networks_are_routes() -> None:
-    found = outside(state(worlds.network("amber", 7, mode="routed"), endpoint("e1", "amber", 2, WEB)), "h1")
+    found = needs(state(worlds.network("amber", 7, mode="routed"), endpoint("e1", "amber", 2, WEB)))
     assert found.routes == ("10.0.0.0/24", "fd00::/64")
     assert found.published == ()

@@ -7,6 +7,7 @@ import json
 from agent.tracking import Limits, limits
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
+from tests.unit.test_outside import mine
 
 
 def state(**ct_limits: int | None) -> Snapshot:
@@ -38,23 +39,23 @@ class Datapath:
 
 
 def keeper(datapath: Datapath) -> Limits:
-    return Limits("h1", lambda: "netdev@ovs-netdev", datapath.appctl)
+    return Limits(lambda: "netdev@ovs-netdev", datapath.appctl)
 
 
 def test_limits_are_those_of_networks_with_an_endpoint_here() -> None:
-    assert limits(state(amber=100, green=50), "h1") == ({7: 100}, {7, 8, 9})
-    assert limits(state(amber=100, green=50), "h2") == ({9: 50}, {7, 8, 9})
+    assert limits(state(amber=100, green=50), mine(state(amber=100, green=50), "h1")) == ({7: 100}, {7, 8, 9})
+    assert limits(state(amber=100, green=50), mine(state(amber=100, green=50), "h2")) == ({9: 50}, {7, 8, 9})
 
 
 def test_what_differs_is_put_right_and_strangers_are_left_alone() -> None:
     datapath = Datapath(z7=1, z8=2, z500=3)  # a former life's, and another bridge's
     found = keeper(datapath)
-    found.settle(state(amber=100))
+    found.settle(state(amber=100), mine(state(amber=100), "h1"))
     assert datapath.limits == {7: 100, 500: 3}
     datapath.limits = {}  # the switch was made anew
-    found.settle(state(amber=100, blue=7))
+    found.settle(state(amber=100, blue=7), mine(state(amber=100, blue=7), "h1"))
     assert datapath.limits == {7: 100, 8: 7}
-    found.settle(state())
+    found.settle(state(), mine(state(), "h1"))
     assert datapath.limits == {}
 
 
@@ -62,5 +63,5 @@ def test_without_limits_open_vswitch_is_asked_once() -> None:
     datapath = Datapath()
     found = keeper(datapath)
     for _ in range(5):
-        found.settle(state())
+        found.settle(state(), mine(state(), "h1"))
     assert datapath.asked == 1
