@@ -73,8 +73,8 @@ def _until_answered(target: str, limit_s: float = 10) -> None:
         raw.settimeout(ECHO_EVERY_S)
         ends = time.monotonic() + limit_s
         while time.monotonic() < ends:
-            raw.sendto(_echo(os.getpid() & 0xFFFF), (target, 0))
             try:
+                raw.sendto(_echo(os.getpid() & 0xFFFF), (target, 0))  # waits, too, while the MAC is asked for
                 if raw.recv(1500)[20] == 0:
                     return
             except TimeoutError:
