@@ -73,7 +73,10 @@ class Ipam:
         assert there is not None
         if (body.get("Options") or {}).get("RequestAddressType") == GATEWAY:
             return {"Address": _gateway(network, v6, wanted), "Data": {}}
-        if wanted and self._aux.reserved(network, wanted):  # another engine's network has the same; a container is refused later
+        # another engine's network may have reserved the same; a container is refused later. Who has it is asked of the whole network, so
+        # only about one that somebody has
+        given_out = bool(wanted) and pools.taken(self._blocks(network, v6), int(ip_address(wanted)) - int(there[0]))
+        if given_out and self._aux.reserved(network, wanted):
             return {"Address": f"{wanted}/{there.prefixlen}", "Data": {}}
         held = self._sixth(network, wanted, within) if v6 else self._fourth(network, wanted, within)
         return {"Address": f"{held.ipv6_address if v6 else held.ipv4_address}/{there.prefixlen}", "Data": {}}
@@ -132,16 +135,20 @@ class Ipam:
 
     def _free(self, network: Network, v6: bool, within: Range | None) -> str:
         """The lowest free address of a part of a network, at this moment."""
-        there, prefix = range_of(network, v6), (keys.pool_v6 if v6 else keys.pool_v4)(network.id)
+        there = range_of(network, v6)
         assert there is not None
         part, base = within or there, int(there[0])
         gateway = network.ipv6_gateway if v6 else network.gateway
         first, last = max(int(part[0]) - base, 1), min(int(part[-1]) - base, there.num_addresses - (1 if v6 else 2))
-        blocks = Pool.read(prefix, self._agent.specs.store.list(prefix)[1]).blocks
-        number = pools.lowest_free(blocks, first, last, {int(gateway.ip) - base} if gateway else ())
+        number = pools.lowest_free(self._blocks(network, v6), first, last, {int(gateway.ip) - base} if gateway else ())
         if number is None:
             raise Exhausted(f"network {network.name}: no free address is left in {part}")
         return str(there[number])
+
+    def _blocks(self, network: Network, v6: bool) -> dict[int, int]:
+        """What is given out of a network's range of a family, at this moment."""
+        prefix = (keys.pool_v6 if v6 else keys.pool_v4)(network.id)
+        return Pool.read(prefix, self._agent.specs.store.list(prefix)[1]).blocks
 
     def _free_pool(self) -> str:
         taken: list[Any] = [n.ip_range for n in self._agent.known.snapshot.networks.values() if n.ip_range is not None]
