@@ -20,6 +20,7 @@ from agent.sand import EndpointCreate
 from ovsdb.client import Ovsdb
 from ovsdb.rows import ObservedPort
 from specs.errors import Invalid, NotFound, WarrenError
+from specs.policy import network_of
 from specs.records import Endpoint
 from specs.wrong import invalid
 
@@ -102,12 +103,10 @@ class Lent:
     def _draft(self, port: ObservedPort) -> dict[str, Any]:
         """What the row says. Raises `NotFound` for a network, `Invalid`."""
         said: Mapping[str, str] = port.external_ids
-        networks = self._known.snapshot.networks
-        name = str(port.lent)
-        found = [n for n in networks.values() if name in (n.name, n.id)]
-        if not found:
-            raise NotFound("network", name)
-        draft: dict[str, Any] = {"network_id": found[0].id, "port": port.name, "acls": None, "vlan": None}
+        network_id = network_of(str(port.lent), dict(self._known.snapshot.networks))
+        if network_id is None:
+            raise NotFound("network", str(port.lent))
+        draft: dict[str, Any] = {"network_id": network_id, "port": port.name, "acls": None, "vlan": None}
         if acls := said.get("warren-acl"):
             draft["acls"] = [acl.strip() for acl in acls.split(",")]
         if vlan := said.get("warren-vlan"):
