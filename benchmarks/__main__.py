@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.attach import attach, change
+from benchmarks.attach import attach, cables, change
 from benchmarks.coldstart import cold_start
 from benchmarks.docker import KINDS, starts
 from benchmarks.flood import CONNECTIONS, LIMIT, flood
@@ -183,8 +183,12 @@ def docker(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
     measured.add("docker run with the bridge, more than without a network", over["bridge"], "ms")
     measured.add("docker run with Warren, more than without a network", over["warren"], "ms")
     pairs = [w - b for b, w in zip(over["bridge"], over["warren"], strict=True)]
-    more = measured.add("docker run with Warren, more than with the bridge", pairs, "ms")
-    measured.goal("<= 60 ms", more <= 60)
+    measured.add("docker run with Warren, more than with the bridge", pairs, "ms")
+    for name, at in (("median", 0.5), ("95 %", 0.95)):
+        rank = int(at * (len(pairs) - 1))
+        more = sorted(over["warren"])[rank] - sorted(over["bridge"])[rank]
+        measured.add(f"docker run, {name}: what Warren adds, more than what the bridge adds", [more], "ms")
+        measured.goal("<= 60 ms", more <= 60)
     ready = [p - w for p, w in zip(found["warren, preallocated"], found["warren"], strict=True)]
     measured.add("docker run with Warren, preallocated, more than made when it is asked for", ready, "ms")
     for kind in KINDS:
@@ -195,6 +199,8 @@ def preallocated(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> Non
     """Attach with and without endpoints kept ready, on a host with few ports and with many."""
     del sizes
     with console.status("a laboratory of two hosts"), laboratory() as lab:
+        for what, values in cables(lab, rounds).items():
+            measured.add(f"a cable, {what}", values, "ms")
         lab.container("near", "h1")
         target = lab.container("far", "h2")["target_veth_ip"].split("/")[0]
         for ports in (1, PORTS):

@@ -45,6 +45,29 @@ def attach(
     return found
 
 
+def cables(laboratory: Laboratory, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds that ip(8) takes to make a veth with its far end in a container's namespace, and to move one there that is up."""
+    found: dict[str, list[float]] = {"made in its place": [], "moved there": []}
+    host, netns = laboratory.plan.hosts[0].netns, container_netns(laboratory.plan.name, "cables")
+    run.sh("ip", "netns", "add", netns)
+    for _ in range(rounds):
+        for what, far, then in (
+            ("made in its place", ("eth9", "netns", netns), ()),
+            ("moved there", ("far9",), ("ip", "-n", host, "link", "set", "far9", "netns", netns, "name", "eth9")),
+        ):
+            began = time.monotonic()
+            run.sh("ip", "-n", host, "link", "add", "near9", "type", "veth", "peer", "name", *far)
+            if then:
+                for end in ("near9", "far9"):
+                    run.sh("ip", "-n", host, "link", "set", end, "up")
+                began = time.monotonic()
+                run.sh(*then)
+            found[what].append((time.monotonic() - began) * 1000)
+            run.sh("ip", "-n", host, "link", "del", "near9")
+    run.sh("ip", "netns", "del", netns)
+    return found
+
+
 class Agent(http.client.HTTPConnection):
     """One kept connection to an agent's socket: a client library would take longer than the agent."""
 
