@@ -55,15 +55,7 @@ PROBE_XID = 0x5741_0002
 BUNDLE_XID = 0x5741_0001  # every message of a bundle carries it; errors are told apart by the cookie inside
 
 
-class _Ericsson(oxm_fields._OxmClass):
-    """OVS's extension fields of neighbour discovery (ovs-fields(7): ERICOXM_OF_ICMPV6_ND_*), which Ryu lacks."""
-
-    _class = 0x1000
-
-
 ofproto_v1_4.oxm_types += [
-    _Ericsson("nd_reserved", 1, type_desc.Int4),
-    _Ericsson("nd_options_type", 2, type_desc.Int1),
     oxm_fields.NiciraExtended0("in_port_nxm", 0, type_desc.Int2),
 ]
 oxm_fields.generate(ofproto_v1_4.__name__)
@@ -108,7 +100,7 @@ def _match(fields: Match) -> bytes:
 # ---- actions --------------------------------------------------------------------------------------------------------
 
 _BITS = {"ipv4_src": 32, "ipv4_dst": 32, "eth_src": 48, "eth_dst": 48, "arp_spa": 32, "arp_tpa": 32, "arp_sha": 48, "arp_tha": 48,
-         "ipv6_src": 128, "ipv6_dst": 128, "tun_ipv4_src": 32, "tun_ipv4_dst": 32}  # fmt: skip
+         "ipv6_src": 128, "ipv6_dst": 128, "ipv6_nd_target": 128, "ipv6_nd_tll": 48, "tun_ipv4_src": 32, "tun_ipv4_dst": 32}  # fmt: skip
 
 
 def _ryu_action(action: Action) -> object:

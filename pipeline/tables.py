@@ -16,7 +16,6 @@ class Table(IntEnum):
     CLASSIFY = 0
     SPOOF = 4
     ARP = 8
-    ANSWER = 10
     DHCP = 12
     CONNTRACK = 16
     DNAT = 20
@@ -56,7 +55,6 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec(Table.CLASSIFY, "classify", Miss.DROP),
     TableSpec(Table.SPOOF, "spoof", Miss.DROP),
     TableSpec(Table.ARP, "arp", Miss.NEXT),
-    TableSpec(Table.ANSWER, "arp", Miss.NEXT),
     TableSpec(Table.DHCP, "dhcp", Miss.NEXT),
     TableSpec(Table.CONNTRACK, "conntrack", Miss.NEXT),
     TableSpec(Table.DNAT, "nat", Miss.NEXT),

@@ -62,16 +62,16 @@ CT_STATES = {0x01: "new", 0x02: "est", 0x04: "rel", 0x08: "rpl", 0x10: "inv", 0x
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 SET_NAMES = {
     "tunnel_id": "tun_id", "tun_ipv4_dst": "tun_dst",  "ipv6_nd_tll": "nd_tll", "icmpv6_type": "icmpv6_type",
-    "in_port_nxm": "in_port", "nd_reserved": "nd_reserved", "nd_options_type": "nd_options_type", "ipv4_src": "ip_src", "ipv4_dst": "ip_dst",
+    "in_port_nxm": "in_port", "ipv4_src": "ip_src", "ipv4_dst": "ip_dst",
     "ip_ecn": "nw_ecn", "ipv6_flabel": "ipv6_label", "icmpv4_type": "icmp_type", "icmpv4_code": "icmp_code",
-    "ipv6_nd_target": "nd_target",
+    "ipv6_nd_target": "nd_target", "ipv6_nd_sll": "nd_sll",
 }  # fmt: skip
 MOVE_NAMES = {
     "eth_src": "NXM_OF_ETH_SRC[]", "eth_dst": "NXM_OF_ETH_DST[]", "arp_sha": "NXM_NX_ARP_SHA[]",
     "arp_tha": "NXM_NX_ARP_THA[]", "arp_spa": "NXM_OF_ARP_SPA[]", "arp_tpa": "NXM_OF_ARP_TPA[]",
     "tun_ipv4_src": "NXM_NX_TUN_IPV4_SRC[]", "tun_ipv4_dst": "NXM_NX_TUN_IPV4_DST[]", "ct_label": "NXM_NX_CT_LABEL[]",
     "reg1": "NXM_NX_REG1[]", "ipv4_src": "NXM_OF_IP_SRC[]", "ipv4_dst": "NXM_OF_IP_DST[]",
-    "ipv6_nd_tll": "NXM_NX_ND_TLL[]", "ipv6_src": "NXM_NX_IPV6_SRC[]", "ipv6_dst": "NXM_NX_IPV6_DST[]",
+    "ipv6_nd_tll": "NXM_NX_ND_TLL[]", "ipv6_nd_target": "NXM_NX_ND_TARGET[]", "ipv6_src": "NXM_NX_IPV6_SRC[]", "ipv6_dst": "NXM_NX_IPV6_DST[]",
 }  # fmt: skip
 WIDTHS = {"tun_ipv4_src": 32, "tun_ipv4_dst": 32, "reg1": 32, "ct_label": 128}
 

@@ -80,6 +80,7 @@ class NetworkView:
     open_ports: tuple[int, ...] = ()  # of `ports`: where unknown destinations may be
     open_vteps: tuple[str, ...] = ()  # of `vteps`: hosts with such ports
     dhcp: bool = False
+    closed6: bool = False  # it has an IPv6 range, and all neighbours in it are known: there are no open ports anywhere
     coprocessors: tuple[tuple[int, int, int], ...] = ()  # (port, VLAN id that means port 0, policy of what it sends)
 
     @property
@@ -138,6 +139,7 @@ def network_view(
     """One network as the compiler sees it. `local` are its endpoints here, with their ports and policies. `zone` is its conntrack zone, `stateful` whether an ACL in use asks for one, there or
     in a network that it is routed to, or a service; `taken` are the VNIs of networks, `uplink` the port to the host."""
     gateway = gateway_of(network, zone, uplink, number(enters(network)))
+    open_vteps = tuple(sorted(open_vteps))
     ranges = [str(r) for r in (network.ip_range, network.ipv6_range) if r is not None]
     ports = sorted(port for e, port, _ in local if e.coprocessor is None)
     open_ports = sorted(port for e, port, _ in local if leads_on(e))
@@ -145,8 +147,8 @@ def network_view(
     return NetworkView(
         network.id, network.vxlan_vni, tuple(ports), tuple(sorted(vteps)), zone if stateful else 0,
         related_vni(network, taken) if stateful else 0, number(receives(network)), network.vlan_transparent, gateway,
-        tuple(ranges) if gateway else (), routes, routed, served, tuple(open_ports), tuple(sorted(open_vteps)),
-        network.answers, tuple(sending),
+        tuple(ranges) if gateway else (), routes, routed, served, tuple(open_ports), open_vteps,
+        network.answers, network.ipv6_range is not None and not (open_ports or open_vteps), tuple(sending),
     )  # fmt: skip
 
 

@@ -1,4 +1,10 @@
-"""ARP: requests and neighbour solicitations for known neighbours are answered here, so that none crosses the underlay."""
+"""ARP: who has an address is answered here, so that no such question crosses the underlay.
+
+An ARP request turns into its reply. A neighbour solicitation does not: kernels' Open vSwitch lets nobody make a target link-layer option
+(ovs-fields(7), ICMPv6 Neighbor Discovery), and an advertisement without one says nothing. So the neighbour seems to ask back: the solicitation returns
+with the neighbour as its sender and the asker's own address as its target. Who is asked learns the asker's link-layer address (RFC 4861,
+7.2.3) and advertises; that advertisement, which has the option, returns as the neighbour's.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +12,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from controller.features.spoof import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
-from pipeline.flow import Action, Flow, Goto, Move, Ref, Set, Value, match
+from pipeline.flow import Action, Flow, Goto, Match, Move, Ref, Set, Value, match
 from pipeline.tables import ORIGIN_ANSWER, ORIGIN_LOCAL, REG_NETWORK, REG_ORIGIN, Table, at
 from specs.derived import link_local
 from specs.dhcp import SERVER4
@@ -16,21 +22,7 @@ from specs.view import EndpointView, NetworkView
 REQUEST, REPLY = 1, 2
 SELF = 110  # an endpoint that asks for itself looks for a double: silence is the right answer
 KNOWN = 100
-
-SOLICITED_OVERRIDE = 0x6000_0000  # flags of a neighbour advertisement (RFC 4861, 4.4)
-TARGET_LINK_LAYER = 2  # option type (RFC 4861, 4.6.1)
-
-
-def base(tunnel: int | None) -> Iterator[Flow]:
-    """Finishes an advertisement. OVS lets only a flow that matches type 136 write its link-layer option."""
-    advertised = match(reg1=ORIGIN_ANSWER, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=ADVERTISEMENT)
-    actions = (
-        Set("nd_reserved", SOLICITED_OVERRIDE),
-        Set("nd_options_type", TARGET_LINK_LAYER),
-        Move("eth_src", "ipv6_nd_tll"),
-        Goto(at(Table.MIRROR)),
-    )
-    yield Flow(Table.ANSWER, KNOWN, advertised, actions, Ref("pipeline", "answer"))
+UNICAST = ("00:00:00:00:00:00", "01:00:00:00:00:00")
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
@@ -53,7 +45,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
                 "icmpv6_type": SOLICITATION,
                 "ipv6_nd_target": str(target),
             }
-            yield Flow(Table.ARP, KNOWN, match(reg0=e.vni, **nd), _advertisement(e.mac, target), origin)
+            yield Flow(Table.ARP, KNOWN, match(reg0=e.vni, **nd), _asks_back(e.mac, target), origin)
             if e.ofport is not None:
                 yield Flow(Table.ARP, SELF, match(reg0=e.vni, in_port=e.ofport, **nd), (), origin)
 
@@ -61,6 +53,8 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     """The gateway is a neighbour on every host, and so is the DHCP server of a network without one."""
     g, origin = n.gateway, Ref("network", n.id)
+    if n.closed6:  # else some who ask are machines behind an interface, and the advertisement is for them
+        yield Flow(Table.ARP, KNOWN, _advertised(n, UNICAST), _ADVERTISEMENT, origin)
     if g is None:
         if n.dhcp:
             asked = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(SERVER4))
@@ -73,7 +67,10 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         nd = match(
             reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=SOLICITATION, ipv6_nd_target=str(target)
         )
-        yield Flow(Table.ARP, KNOWN, nd, _advertisement(GATEWAY_MAC, target), origin)
+        yield Flow(Table.ARP, KNOWN, nd, _asks_back(GATEWAY_MAC, target), origin)
+    if n.dhcp and g.ipv6 is not None:
+        # An endpoint's own flags would say that the gateway is no router, and Linux then gives up the route that it was advertised
+        yield Flow(Table.ARP, SELF, _advertised(n, GATEWAY_MAC), (), origin)
 
 
 def _arp_reply(mac: str, address: IPv4Address) -> tuple[Action, ...]:
@@ -90,16 +87,32 @@ def _arp_reply(mac: str, address: IPv4Address) -> tuple[Action, ...]:
     )
 
 
-def _advertisement(mac: str, target: IPv6Address) -> tuple[Action, ...]:
+def _asks_back(mac: str, target: IPv6Address) -> tuple[Action, ...]:
     return (
         Move("eth_src", "eth_dst"),
         Set("eth_src", mac),
+        Move("ipv6_src", "ipv6_nd_target"),
         Move("ipv6_src", "ipv6_dst"),
         Set("ipv6_src", str(target)),
-        Set("icmpv6_type", ADVERTISEMENT),
+        Set("ipv6_nd_sll", mac),
         Set(REG_ORIGIN, ORIGIN_ANSWER),
-        Goto(Table.ANSWER),
+        Goto(at(Table.MIRROR)),
     )
 
+
+def _advertised(n: NetworkView, to: Value) -> Match:
+    return match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_dst=to, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=ADVERTISEMENT)
+
+
+_ADVERTISEMENT: tuple[Action, ...] = (  # sender and receiver change places
+    Move("eth_dst", "ipv6_nd_tll"),
+    Move("eth_src", "eth_dst"),
+    Move("ipv6_nd_tll", "eth_src"),
+    Move("ipv6_dst", "ipv6_nd_target"),
+    Move("ipv6_src", "ipv6_dst"),
+    Move("ipv6_nd_target", "ipv6_src"),
+    Set(REG_ORIGIN, ORIGIN_ANSWER),
+    Goto(at(Table.MIRROR)),
+)
 
 assert REG_NETWORK == "reg0"  # match() takes register names as keywords

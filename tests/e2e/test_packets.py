@@ -10,6 +10,7 @@ from ipaddress import ip_address
 import pytest
 
 from lab import run
+from specs.derived import link_local
 from tests.e2e.conftest import World
 
 SEND = """
@@ -136,11 +137,10 @@ def test_spoofed_senders_are_dropped(world: World, target: str) -> None:
 
 @pytest.mark.parametrize("target", ["app", "db"])
 def test_spoofed_advertisements_are_dropped(world: World, target: str) -> None:
-    me, to = world.mac["web"], world.mac[target]
-    mine, their = world.ipv6["web"], world.ipv6[target]
+    me, mine = world.mac["web"], world.ipv6["web"]
 
     def arrives(src: str, about: str, tll: str) -> bool:
-        frame = advertisement(me, to, src, their, about, tll)
+        frame = advertisement(me, "33:33:00:00:00:01", src, "ff02::1", about, tll)
         return heard(world, "web", target, frame, ip_address(about).packed + b"\2\1" + mac(tll))
 
     assert arrives(mine, mine, me)
@@ -173,6 +173,18 @@ def test_a_known_neighbour_is_asked_for_at_the_source_host_only(world: World) ->
     assert "ICMP6, echo request" in seen
     assert "who-has" not in seen
     assert "neighbor solicitation" not in seen
+
+
+@pytest.mark.parametrize("name", ["app", "db"])
+def test_a_neighbour_that_is_probed_is_confirmed(world: World, name: str) -> None:
+    for address in (world.ipv6[name], str(link_local(world.mac[name]))):
+        entry = (address, "lladdr", world.mac[name], "dev", "eth0")
+        assert world.inside("web", "ip", "-6", "neigh", "replace", *entry, "nud", "probe").returncode == 0
+        deadline = time.monotonic() + 5
+        while "REACHABLE" not in (shown := world.inside("web", "ip", "-6", "neigh", "show", address).stdout):
+            assert time.monotonic() < deadline, shown
+            time.sleep(0.1)
+        assert world.mac[name] in shown
 
 
 def test_full_mtu_without_fragment_or_loss(world: World) -> None:

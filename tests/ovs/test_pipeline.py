@@ -199,7 +199,6 @@ def test_origins_are_told(bridge: Switch) -> None:
         ("CLASSIFY", "endpoint/web-1"),
         ("SPOOF", "endpoint/web-1"),
         ("ARP", "pipeline/miss"),
-        ("ANSWER", "pipeline/miss"),
         ("DHCP", "pipeline/miss"),
         ("CONNTRACK", "pipeline/miss"),
         ("DNAT", "pipeline/miss"),
