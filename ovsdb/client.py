@@ -291,6 +291,8 @@ class Ovsdb:
         """Apply and wait until ovs-vswitchd has done what it can about it."""
         select_next = {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["next_cfg"]}
         done = self._transact([*self._operations(ops), bump_next_cfg(), select_next], deadline)
+        if not done[-1]["rows"]:
+            raise Unavailable("ovsdb", "its database is empty; run: ovs-vsctl init")
         wanted = done[-1]["rows"][0]["next_cfg"]
         if not self._wait_for(lambda: self._replica.cur_cfg >= wanted, deadline):
             raise Unavailable("ovs-vswitchd", "it has not applied the configuration in time (is it running?)")

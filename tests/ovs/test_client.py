@@ -81,6 +81,16 @@ def test_a_controllers_row_that_is_there_gets_its_limits(switch: Switch, client:
     assert switch.vsctl("get", "open_vswitch", ".", "next_cfg") == before
 
 
+def test_an_empty_database_is_told(dummy_switch: Switch, dummy_client: Ovsdb) -> None:
+    dummy_switch.run(
+        "ovsdb-client", "transact", dummy_switch.remote, '["Open_vSwitch",{"op":"delete","table":"Open_vSwitch","where":[]}]'
+    )
+    with pytest.raises(Unavailable, match="ovs-vsctl init"):
+        dummy_client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
+    dummy_switch.vsctl("--no-wait", "init")
+    dummy_client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
+
+
 def test_bridge_is_mended_and_strangers_are_left(switch: Switch, client: Ovsdb) -> None:
     client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
     switch.vsctl("add-br", "br-other", "--", "set", "bridge", "br-other", "datapath_type=netdev")
