@@ -19,6 +19,7 @@ from pathlib import Path
 
 import httpx
 
+from lab.machine import PATIENCE, kernel_datapath
 from lab.plan import PROCESSES, RUN, HostPlan, LabPlan, Process, container_netns
 
 SCHEMA = "/usr/share/openvswitch/vswitch.ovsschema"
@@ -203,18 +204,14 @@ def _networks(plan: LabPlan) -> None:
             f"link set m{host.number} master mgmt up",
         ]
     _ip_batch(net, batch)
-    for family in (
-        "iptables",
-        "ip6tables",
-        "arptables",
-    ):  # the machine's filters are no business of the underlay, and cost it a lot
-        sh(*in_netns(net, "sysctl", "-q", "-e", "-w", f"net.bridge.bridge-nf-call-{family}=0"), check=False)
+    # the machine's filters are no business of the underlay, and cost it a lot
+    filters = [f"net.bridge.bridge-nf-call-{family}=0" for family in ("iptables", "ip6tables", "arptables")]
+    sh(*in_netns(net, "sysctl", "-q", "-e", "-w", *filters), check=False)
     for host in plan.hosts:
-        for key, value in (("eth0/disable_ipv6", "1"), ("ovs-netdev/disable_ipv6", "1")):
-            path = f"net.ipv6.conf.{key.replace('/', '.')}={value}"
-            sh(*in_netns(host.netns, "sysctl", "-q", "-e", path), check=False)
-        sh(*in_netns(host.netns, "sysctl", "-q", "net.ipv4.conf.eth0.arp_ignore=8"))
-        sh(*in_netns(host.netns, "ethtool", "-K", "eth0", "tx", "off"))
+        sh(*in_netns(host.netns, "sysctl", "-q", "-e", "net.ipv6.conf.eth0.disable_ipv6=1"), check=False)
+        if not kernel_datapath():
+            sh(*in_netns(host.netns, "sysctl", "-q", "net.ipv4.conf.eth0.arp_ignore=8"))
+            sh(*in_netns(host.netns, "ethtool", "-K", "eth0", "tx", "off"))
         addresses = [f"addr add {host.management}/24 dev mgmt0"]
         _ip_batch(host.netns, ["link set lo up", "link set eth0 up", "link set mgmt0 up", *addresses])
 
@@ -232,9 +229,18 @@ def _open_vswitch(plan: LabPlan, host: HostPlan) -> None:
     _wait(lambda: _listens(host.directory / "db.sock"), f"ovsdb-server of {host.name}", plan, host.name, "ovsdb")
     start_process(plan, host.name, host.process("ovs"))
     database = f"--db=unix:{host.directory}/db.sock"
-    sh("ovs-vsctl", database, "--timeout=10", "--", "add-br", "br-phy", "--", "set", "bridge", "br-phy",
-       "datapath_type=netdev", "--", "add-port", "br-phy", "eth0")  # fmt: skip
-    _ip_batch(host.netns, [f"addr add {host.vtep}/24 dev br-phy", "link set br-phy up"])
+    sh("ovs-vsctl", database, "--timeout=10", "init")
+    if not kernel_datapath():
+        sh("ovs-vsctl", database, "--timeout=10", "--", "add-br", "br-phy", "--", "set", "bridge", "br-phy",
+           "datapath_type=netdev", "--", "add-port", "br-phy", "eth0")  # fmt: skip
+    underlay(host)
+
+
+def underlay(host: HostPlan) -> None:
+    """Give a host its address on the underlay: eth0's, which the kernel's tunnels need no more than, or that of the bridge that userspace tunnels
+    leave by (which is gone with ovs-vswitchd)."""
+    interface = "eth0" if kernel_datapath() else "br-phy"
+    _ip_batch(host.netns, [f"addr replace {host.vtep}/24 dev {interface}", f"link set {interface} up"])
 
 
 def wait_until_up(plan: LabPlan, timeout_s: float = 60) -> None:
@@ -245,7 +251,7 @@ def wait_until_up(plan: LabPlan, timeout_s: float = 60) -> None:
         hosts = {host["name"]: host for host in status["hosts"]}
         return len(hosts) == plan.size and all(h["agent"] == "alive" and h["connected"] for h in hosts.values())
 
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s * PATIENCE
     while True:
         for host in plan.hosts:
             for name in ("controller", "agent"):
@@ -263,7 +269,7 @@ def wait_until_up(plan: LabPlan, timeout_s: float = 60) -> None:
 
 
 def _wait(ready: Callable[[], bool], what: str, plan: LabPlan, host: str, process: str) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 10 * PATIENCE
     while not ready():
         if pid_of(plan, host, process) is None or time.monotonic() > deadline:
             raise LabError(f"{what} does not start: {_last_lines(plan.directory / host / f'{process}.log')}")

@@ -18,6 +18,7 @@ import pytest
 
 from lab import run
 from lab.engine import IMAGE, Engine
+from lab.plan import HostPlan
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
@@ -84,8 +85,7 @@ def test_a_host_that_starts_again(world: World, storm: list[Engine]) -> None:
         run.sh("ip", "-n", host.netns, "link", "del", veth, check=False)
     for process in ("ovsdb", "ovs"):
         run.start(world.plan, host.name, process)
-    eventually(lambda: world.inside(host.name, "ip", "link", "set", "br-phy", "up").returncode == 0, 20)
-    world.inside(host.name, "ip", "addr", "add", f"{host.vtep}/24", "dev", "br-phy")
+    eventually(lambda: has_address(host), 20)
     for process in ("controller", "agent"):
         run.start(world.plan, host.name, process)
     engine.start_daemon()
@@ -148,3 +148,12 @@ def _life(engine: Engine, name: str, network: str, dice: list[float]) -> None:
     for die in dice[2:]:
         if words := lives[int(die * len(lives))]:
             engine.try_docker(*words)
+
+
+def has_address(host: HostPlan) -> bool:
+    """Whether the underlay is there again."""
+    try:
+        run.underlay(host)
+    except run.LabError:
+        return False
+    return True

@@ -75,10 +75,7 @@ def test_a_new_switch_process_gets_all_flows_back(world: World) -> None:
 
     eventually(back)
     eventually(lambda: world.reaches("web", world.address["app"]))
-    subprocess.run(
-        run.in_netns(world.plan.hosts[0].netns, "ip", "addr", "add", "198.18.0.11/24", "dev", "br-phy"), capture_output=True
-    )
-    subprocess.run(run.in_netns(world.plan.hosts[0].netns, "ip", "link", "set", "br-phy", "up"), check=True)
+    run.underlay(world.plan.hosts[0])
     eventually(lambda: world.reaches("web", world.address["db"]))
 
 
