@@ -3,12 +3,14 @@ our logs, nothing left behind."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +49,16 @@ class World:
     def reaches(self, source: str, address: str, count: int = 2) -> bool:
         """Whether pings are answered."""
         return self.inside(source, "ping", "-c", str(count), "-i", "0.1", "-W", "1", address).returncode == 0
+
+    def apply(self, **sections: Any) -> list[dict[str, Any]]:
+        """Apply a document and wait for the hosts, also until what their datapaths have kept of older flows is gone."""
+        body = {"document": json.dumps(sections), "wait_s": 20}
+        answer = run.api(self.plan.hosts[0], "POST", "/apply", timeout_s=40, **body)
+        assert answer["late"] == []
+        for host in self.plan.hosts:
+            run.sh("ovs-appctl", "-t", f"{host.directory}/ovs-vswitchd.ctl", "revalidator/wait")
+        changes: list[dict[str, Any]] = answer["changes"]
+        return changes
 
     def ofctl(self, host: str, *words: str) -> str:
         """ovs-ofctl on a host."""

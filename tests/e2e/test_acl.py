@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
@@ -88,11 +87,7 @@ class Guard:
 
     def apply(self, **sections: Any) -> list[dict[str, Any]]:
         """Apply a document and wait for the hosts."""
-        body = {"document": json.dumps(sections), "wait_s": 20}
-        answer = run.api(self.world.plan.hosts[0], "POST", "/apply", timeout_s=40, **body)
-        assert answer["late"] == []
-        changes: list[dict[str, Any]] = answer["changes"]
-        return changes
+        return self.world.apply(**sections)
 
     def label(self, name: str, **labels: str) -> None:
         """Give a container of `guard` other labels."""

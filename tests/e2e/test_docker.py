@@ -25,8 +25,7 @@ def docked(world: World) -> list[str]:
 
 
 def apply(world: World, **sections: Any) -> None:
-    body = {"document": json.dumps(sections), "wait_s": 20}
-    assert run.api(world.plan.hosts[0], "POST", "/apply", timeout_s=40, **body)["late"] == []
+    world.apply(**sections)
 
 
 def test_one_network_by_name_on_two_hosts(world: World, engines: list[Engine]) -> None:

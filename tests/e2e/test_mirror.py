@@ -29,8 +29,7 @@ class Watch:
 
     def apply(self, **sections: Any) -> None:
         """Apply a document and wait for the hosts."""
-        body = {"document": json.dumps(sections), "wait_s": 20}
-        assert run.api(self.world.plan.hosts[0], "POST", "/apply", timeout_s=40, **body)["late"] == []
+        self.world.apply(**sections)
 
     @contextmanager
     def session(self, **fields: Any) -> Iterator[None]:
@@ -148,7 +147,8 @@ def test_filter_tag_and_length(watch: Watch) -> None:
         with watch.heard("eye3", "eth0", "vlan 356", lines):
             watch.ping("m1", "m2")
     assert [kind for _, _, kind in icmp(lines, watch)] == ["reply"] * COUNT, lines
-    assert all("length 60:" in line for line in lines if line), lines
+    # the kernel's Open vSwitch cuts before it writes the tag
+    assert all(re.search(r"length 6[04]:", line) for line in lines if line), lines
 
 
 def test_a_collector_by_gre(watch: Watch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
@@ -89,8 +88,7 @@ class Outside:
 
     def apply(self, **sections: Any) -> None:
         """Apply a document and wait for the hosts."""
-        body = {"document": json.dumps(sections), "wait_s": 20}
-        assert run.api(self.plan.hosts[0], "POST", "/apply", timeout_s=40, **body)["late"] == []
+        self.world.apply(**sections)
 
     def publish(self, name: str, network: str, *ways: dict[str, Any]) -> None:
         """Publish these ports of a container on h1, and no others."""

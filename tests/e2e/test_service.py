@@ -63,8 +63,7 @@ class Served:
 
     def apply(self, **sections: Any) -> None:
         """Apply a document and wait for the hosts."""
-        body = {"document": json.dumps(sections), "wait_s": 20}
-        assert run.api(self.world.plan.hosts[0], "POST", "/apply", timeout_s=40, **body)["late"] == []
+        self.world.apply(**sections)
 
     def ask(self, address: str = HOST4, port: int = 8088, kind: str = "tcp") -> list[str]:
         """Who answers the client, and by which address it sees it."""
