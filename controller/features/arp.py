@@ -73,31 +73,21 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         yield Flow(Table.ARP, SELF, _advertised(n, GATEWAY_MAC), (), origin)
 
 
+# Made once: a host holds as many of these flows as a network has endpoints
+_ANSWER: tuple[Action, ...] = (Set(REG_ORIGIN, ORIGIN_ANSWER), Goto(at(Table.MIRROR)))
+_TO_ASKER = Move("eth_src", "eth_dst")
+_IS_REPLY, _OF_SENDER, _TO_SENDER = Set("arp_op", REPLY), Move("arp_sha", "arp_tha"), Move("arp_spa", "arp_tpa")
+_FOR_ASKER, _ABOUT_ASKER = Move("ipv6_src", "ipv6_dst"), Move("ipv6_src", "ipv6_nd_target")
+
+
 def _arp_reply(mac: str, address: IPv4Address) -> tuple[Action, ...]:
-    return (
-        Move("eth_src", "eth_dst"),
-        Set("eth_src", mac),
-        Set("arp_op", REPLY),
-        Move("arp_sha", "arp_tha"),
-        Set("arp_sha", mac),
-        Move("arp_spa", "arp_tpa"),
-        Set("arp_spa", str(address)),
-        Set(REG_ORIGIN, ORIGIN_ANSWER),
-        Goto(at(Table.MIRROR)),
-    )
+    hardware, sender = Set("arp_sha", mac), Set("arp_spa", str(address))
+    return (_TO_ASKER, Set("eth_src", mac), _IS_REPLY, _OF_SENDER, hardware, _TO_SENDER, sender, *_ANSWER)
 
 
 def _asks_back(mac: str, target: IPv6Address) -> tuple[Action, ...]:
-    return (
-        Move("eth_src", "eth_dst"),
-        Set("eth_src", mac),
-        Move("ipv6_src", "ipv6_nd_target"),
-        Move("ipv6_src", "ipv6_dst"),
-        Set("ipv6_src", str(target)),
-        Set("ipv6_nd_sll", mac),
-        Set(REG_ORIGIN, ORIGIN_ANSWER),
-        Goto(at(Table.MIRROR)),
-    )
+    sender, option = Set("ipv6_src", str(target)), Set("ipv6_nd_sll", mac)
+    return (_TO_ASKER, Set("eth_src", mac), _ABOUT_ASKER, _FOR_ASKER, sender, option, *_ANSWER)
 
 
 def _advertised(n: NetworkView, to: Value) -> Match:
@@ -106,13 +96,12 @@ def _advertised(n: NetworkView, to: Value) -> Match:
 
 _ADVERTISEMENT: tuple[Action, ...] = (  # sender and receiver change places
     Move("eth_dst", "ipv6_nd_tll"),
-    Move("eth_src", "eth_dst"),
+    _TO_ASKER,
     Move("ipv6_nd_tll", "eth_src"),
     Move("ipv6_dst", "ipv6_nd_target"),
-    Move("ipv6_src", "ipv6_dst"),
+    _FOR_ASKER,
     Move("ipv6_nd_target", "ipv6_src"),
-    Set(REG_ORIGIN, ORIGIN_ANSWER),
-    Goto(at(Table.MIRROR)),
+    *_ANSWER,
 )
 
 assert REG_NETWORK == "reg0"  # match() takes register names as keywords

@@ -13,6 +13,7 @@ from pipeline.tables import GROUP_BUCKETS, ORIGIN_GATEWAY, ORIGIN_LOCAL, ORIGIN_
 from specs.view import EndpointView, NetworkView
 
 KNOWN, UNKNOWN = 100, 50
+_DELIVER = Goto(at(Table.ACL_OUT))
 GROUP_BIT = ("01:00:00:00:00:00", "01:00:00:00:00:00")  # broadcast and multicast
 
 
@@ -26,17 +27,16 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     if e.open:
         return
     origin = Ref("endpoint", e.id)
-    deliver = Goto(at(Table.ACL_OUT))
     if e.ofport is not None:
         yield Flow(
             Table.FORWARD,
             KNOWN,
             match(reg0=e.vni, eth_dst=e.mac),
-            (*receives(e.policy_out), Set(REG_OUTPUT, e.ofport), deliver),
+            (*receives(e.policy_out), Set(REG_OUTPUT, e.ofport), _DELIVER),
             origin,
         )
     elif tunnel is not None and e.vtep is not None:
-        away = (Set("tunnel_id", e.vni), Set("tun_ipv4_dst", e.vtep), Set(REG_OUTPUT, tunnel), deliver)
+        away = (Set("tunnel_id", e.vni), Set("tun_ipv4_dst", e.vtep), Set(REG_OUTPUT, tunnel), _DELIVER)
         yield Flow(
             Table.FORWARD,
             KNOWN,
