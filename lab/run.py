@@ -287,7 +287,7 @@ def _last_lines(log: Path) -> str:
 def api(host: HostPlan, method: str, path: str, timeout_s: float = 10, **data: object) -> dict:  # type: ignore[type-arg]
     """A request to a host's agent. Raises `LabError` with its answer when it refuses."""
     transport = httpx.HTTPTransport(uds=str(host.socket))
-    with httpx.Client(transport=transport, base_url="http://agent", timeout=timeout_s) as client:
+    with httpx.Client(transport=transport, base_url="http://agent", timeout=timeout_s * PATIENCE) as client:
         answer = client.request(method, path, json=data or None)
     if answer.is_error:
         raise LabError(answer.json().get("error", answer.text))

@@ -184,6 +184,12 @@ def match(**fields: Value) -> Match:
     return tuple(fields.items())
 
 
+# A match of these says icmpv6_code=0 as well, which such messages always have (RFC 4861, 4.3 and 4.4): where type and code are not both exact,
+# ovs-vswitchd (Debian 12's, for one) leaves these fields out of what it tells the kernel, and one honest advertisement would let all others
+# pass (as in CVE-2023-5366).
+_ND = frozenset({"ipv6_nd_target", "ipv6_nd_sll", "ipv6_nd_tll"})
+
+
 @dataclass(frozen=True, slots=True)
 class Flow:
     """One flow entry. Empty actions drop. `origin` is the spec object that it exists for."""
@@ -196,6 +202,8 @@ class Flow:
     cookie: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
+        if any(name in _ND for name, _ in self.match) and not any(name == "icmpv6_code" for name, _ in self.match):
+            object.__setattr__(self, "match", (*self.match, ("icmpv6_code", 0)))
         feature = FEATURES["pipeline" if self.priority == 0 else OWNER[self.table] or "pipeline"]
         digest = _digest48((self.table, self.priority, self.match, self.actions, self.origin))
         object.__setattr__(self, "cookie", COOKIE_MAGIC << 56 | feature << 48 | digest)
