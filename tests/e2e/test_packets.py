@@ -10,6 +10,7 @@ from ipaddress import ip_address
 import pytest
 
 from lab import run
+from lab.machine import PATIENCE
 from specs.derived import link_local
 from tests.e2e.conftest import World
 
@@ -87,7 +88,7 @@ def advertisement(eth_src: str, eth_dst: str, src: str, dst: str, target: str, t
 
 def heard(world: World, source: str, target: str, frame: bytes, want: bytes) -> bool:
     """Whether `target` receives a frame with `want` in it when `source` sends `frame`."""
-    listener = world.background(target, sys.executable, "-c", LISTEN, want.hex(), "1.5")
+    listener = world.background(target, sys.executable, "-c", LISTEN, want.hex(), str(1 + PATIENCE / 2))
     assert listener.stdout is not None
     assert listener.stdout.readline() == "ready\n"
     world.inside(source, sys.executable, "-c", SEND, frame.hex())
