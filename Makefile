@@ -2,7 +2,7 @@
 VENV := .venv
 KEEP ?=
 
-.PHONY: help install install-system uninstall-system image-test demo test check differential bench clean
+.PHONY: help install install-system uninstall-system image-test kernel-test demo test check differential bench clean
 
 help:            ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -31,6 +31,9 @@ check: install   ## format, lint, types, architecture: seconds
 
 image-test: install ## build the image on a fresh Debian, start the compose stack and the managed plugin (part of `make test`)
 	scripts/test-image $(VENV)
+
+kernel-test: install ## packets once more where the kernel forwards, in an emulated machine (part of `make test`)
+	scripts/test-kernel $(VENV)
 
 differential: install ## Warren's ACLs against FAUCET's own compiler, in a virtual environment of its own
 	[ -x .venv-faucet/bin/faucet ] || tests/differential/install

@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks.laboratory import Laboratory
 from lab import run
+from lab.machine import PATIENCE
 
 SECONDS = 1.5
 COLLECTOR = "198.18.0.99"  # an address of the underlay itself
@@ -73,7 +74,7 @@ def _session(laboratory: Laboratory, to: dict[str, Any]) -> Iterator[None]:
     run.api(host, "POST", "/mirrors", **body)
     try:
         laboratory.settle()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 10 * PATIENCE
         while "mirror/bench" in json.dumps(run.api(host, "GET", "/status")):  # its port is not there yet
             if time.monotonic() > deadline:
                 raise run.LabError(f"no copies to {to}")
