@@ -1,8 +1,9 @@
 """TCP through Warren's pipeline, through a bare Open vSwitch bridge with its one NORMAL flow, and through Linux bridges with the
 kernel's VXLAN: between two containers of one host, of two hosts, and to the outside through NAT. One laboratory, in turns.
 
-Warren and the bare bridge share the hosts' ovs-vswitchd (userspace datapath) and underlay; the Linux bridges have a veth of their
-own, once with the segmentation offload that they come with, once without ("single"), a packet at a time as the userspace datapath.
+Warren and the bare bridge share the hosts' ovs-vswitchd, its datapath and underlay; the Linux bridges have a veth of their
+own, once with the segmentation offload that they come with, once without ("single"), a packet at a time as the userspace datapath, where
+Open vSwitch is not in the kernel.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import NamedTuple
 
 from benchmarks.laboratory import Laboratory
 from lab import run
+from lab.machine import kernel_datapath
 from lab.plan import HostPlan
 
 SECONDS = 2
@@ -75,13 +77,17 @@ class Ground:
         self.ways[kind, path] = Way(*names, address)
 
     def _plain(self) -> None:
+        kind = "system" if kernel_datapath() else "netdev"
         for host, other in ((self.h1, self.h2), (self.h2, self.h1)):
-            _vsctl(host, "add-br", "br-plain", "--", "set", "bridge", "br-plain", "datapath_type=netdev")
+            _vsctl(host, "add-br", "br-plain", "--", "set", "bridge", "br-plain", f"datapath_type={kind}")
             options = (f"options:remote_ip={other.vtep}", f"options:key={KEY}")
             _vsctl(host, "add-port", "br-plain", "vx-plain", "--", "set", "interface", "vx-plain", "type=vxlan", *options)
         for host, name, address in ((self.h1, "pa", "10.70.0.1"), (self.h1, "pb", "10.70.0.2"), (self.h2, "pc", "10.70.0.3")):
             self._namespace(host, name, f"{address}/24", MTU)
-            self._sums(name)  # as Warren's agent does: the userspace datapath cannot sum up what senders leave to their hardware
+            if (
+                not kernel_datapath()
+            ):  # as Warren's agent does: the userspace datapath cannot sum up what senders leave to their hardware
+                self._sums(name)
             _vsctl(host, "add-port", "br-plain", name)
         self._gate("normal", "br-plain", "10.70.0", "pa", "pb", "pc")
 

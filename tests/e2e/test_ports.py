@@ -199,7 +199,7 @@ def test_an_interface_is_mirrored_like_any_endpoint(ports: Ports) -> None:
     try:
         eventually(lambda: all(h["current"] for h in run.api(first, "GET", "/status")["hosts"]))
         macs = {e["name"]: e["target_veth_mac"] for e in run.api(first, "GET", "/endpoints?network_id=yard")["endpoints"]}
-        shown = world.inside("lan1", "cat", "/sys/class/net/eth0/address").stdout.strip()
+        shown = json.loads(world.inside("lan1", "ip", "-json", "link", "show", "eth0").stdout)[0]["address"]
         mark, machine = b"warren-lan-mirror!!", MACHINES["lan1"][2]
         assert heard(world, "lan1", "tool2", udp(shown, macs["box1"], machine, ports.address["box1"], mark), mark)
         assert heard(world, "box1", "tool2", udp(macs["box1"], shown, ports.address["box1"], machine, mark), mark)
