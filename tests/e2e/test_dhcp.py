@@ -284,19 +284,26 @@ def test_the_kernel_takes_the_router_from_the_advertisement(world: World, leases
     eventually(lambda: GATEWAY6 in leases.shown("l1", "-6", "route", "show", "default"))
 
 
-def test_the_router_stays_one_when_it_is_probed(world: World, leases: Leases) -> None:
+def test_the_router_stays_one_when_it_is_probed(world: World, leases: Leases, tmp_path: Path) -> None:
     """RFC 4861, 7.2.5: an advertisement without the router flag ends every route by its sender."""
     eventually(lambda: GATEWAY6 in leases.shown("l1", "-6", "route", "show", "default"))
-    changes = world.background("l1", "ip", "-6", "monitor", "route", "neigh")
-    time.sleep(0.5)
-    entry = (GATEWAY6, "lladdr", GATEWAY_MAC, "dev", "eth0", "router")
-    assert world.inside("l1", "ip", "-6", "neigh", "replace", *entry, "nud", "probe").returncode == 0
-    time.sleep(5)  # three probes, a second apart
-    assert world.reaches("l1", GATEWAY6 + "%eth0")
-    changes.terminate()
-    seen = changes.communicate()[0]
-    assert "PROBE" in seen
-    assert "Deleted default" not in seen
+    seen = tmp_path / "seen"
+    with seen.open("w") as file:
+        changes = subprocess.Popen(world.command("l1", "ip", "-6", "monitor", "route", "neigh"), stdout=file)
+
+    def probe() -> bool:
+        entry = (GATEWAY6, "lladdr", GATEWAY_MAC, "dev", "eth0", "router")
+        assert world.inside("l1", "ip", "-6", "neigh", "replace", *entry, "nud", "probe").returncode == 0
+        return "PROBE" in seen.read_text()
+
+    try:
+        eventually(probe)  # the monitor listens
+        eventually(lambda: "FAILED" in seen.read_text().rpartition("PROBE")[2], 10)  # three probes, a second apart
+        eventually(lambda: world.reaches("l1", GATEWAY6 + "%eth0"), 5)
+    finally:
+        changes.terminate()
+        changes.wait()
+    assert "Deleted default" not in seen.read_text()
 
 
 SEND = """
