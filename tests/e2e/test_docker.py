@@ -24,10 +24,6 @@ def docked(world: World) -> list[str]:
     return [e["id"] for e in found if "docker.endpoint" in e["labels"]]
 
 
-def apply(world: World, **sections: Any) -> None:
-    world.apply(**sections)
-
-
 def test_one_network_by_name_on_two_hosts(world: World, engines: list[Engine]) -> None:
     """SAND's way: both engines name the same Warren network, and share its addresses."""
     run.api(world.plan.hosts[0], "POST", "/networks", name="shared", ip_range="10.31.0.0/24")
@@ -50,7 +46,7 @@ def test_one_network_by_name_on_two_hosts(world: World, engines: list[Engine]) -
 def test_a_network_that_docker_describes(world: World, engines: list[Engine]) -> None:
     """dovesnap's way, on one host: mode nat, the gateway, a published port, an ACL by option."""
     engine = engines[0]
-    apply(world, acls={"mute": [{"dl_type": 0x806, "actions": {"allow": 1}}]})
+    world.apply(acls={"mute": [{"dl_type": 0x806, "actions": {"allow": 1}}]})
     engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--subnet", "10.32.0.0/24",
                   "-o", "ovs.bridge.mode=nat", "-o", "ovs.bridge.dpid=0x1", "made")  # fmt: skip
     served = engine.run("server", "made", "-p", "18080:80")

@@ -140,14 +140,19 @@ def test_spoofed_senders_are_dropped(world: World, target: str) -> None:
 def test_spoofed_advertisements_are_dropped(world: World, target: str) -> None:
     me, mine = world.mac["web"], world.ipv6["web"]
 
-    def arrives(src: str, about: str, tll: str) -> bool:
-        frame = advertisement(me, "33:33:00:00:00:01", src, "ff02::1", about, tll)
+    all_nodes, there = ("33:33:00:00:00:01", "ff02::1"), (world.mac[target], world.ipv6[target])
+
+    def arrives(src: str, about: str, tll: str, to: tuple[str, str] = all_nodes) -> bool:
+        frame = advertisement(me, to[0], src, to[1], about, tll)
         return heard(world, "web", target, frame, ip_address(about).packed + b"\2\1" + mac(tll))
 
     assert arrives(mine, mine, me)
     assert not arrives(mine, "fd00::99", me)
     assert not arrives(mine, mine, "02:57:0a:00:00:63")
     assert not arrives("fd00::99", mine, me)
+    assert not arrives(mine, "fd00::99", me, there)
+    assert not arrives(mine, mine, "02:57:0a:00:00:63", there)
+    assert not arrives("fd00::99", mine, me, there)
 
 
 def test_two_networks_in_one_namespace(world: World) -> None:
