@@ -9,7 +9,7 @@ RUN apt-get update \
 COPY . /usr/src/warren
 RUN python3 -m venv /opt/warren \
     && /opt/warren/bin/pip install --no-cache-dir --disable-pip-version-check /usr/src/warren \
-    && install -D -m 755 /usr/src/warren/cni/plugin.py /opt/cni/bin/warren \
+    && install -D -m 755 /usr/src/warren/tools/cni/plugin.py /opt/cni/bin/warren \
     && rm -rf /usr/src/warren
 ENV PATH=/opt/warren/bin:$PATH
 COPY etc/compose/start-ovs /usr/local/bin/start-ovs

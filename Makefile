@@ -21,7 +21,7 @@ uninstall-system: ## takes that away again
 	scripts/install-system remove
 
 demo: install    ## three hosts, two networks with one subnet, packets; KEEP=1 leaves it up
-	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m lab.demo $(if $(KEEP),--keep)
+	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m tools.lab.demo $(if $(KEEP),--keep)
 
 test: install check  ## everything
 	scripts/test $(VENV)

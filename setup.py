@@ -5,8 +5,11 @@ from pathlib import Path
 from setuptools import setup
 
 PACKAGES = [
-    "specs", "pipeline", "acl", "mirror", "dhcp", "controller", "controller.apps", "controller.features", "ovsdb", "agent",
-    "tools", "tools.graph", "cli", "cni", "lab",
+    "acl", "acl.faucet", "agent", "agent.api", "agent.capture", "agent.cni", "agent.dhcp_client", "agent.docker",
+    "agent.endpoints", "agent.gateway", "agent.linux", "controller", "controller.apps", "controller.compiler",
+    "controller.compiler.features", "controller.dhcp", "controller.openflow", "controller.telemetry", "controller.tunnels",
+    "intent", "intent.incremental", "mirror", "ovsdb", "pipeline", "specs", "specs.documents", "specs.model", "specs.store",
+    "tools", "tools.cli", "tools.cni", "tools.graph", "tools.lab", "warren",
 ]  # fmt: skip
 
 setup(
@@ -18,7 +21,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     packages=PACKAGES,
-    package_data={"agent": ["ui/*", "udhcpc-hook"]},
+    package_data={"agent.api": ["ui/*"], "agent.dhcp_client": ["udhcpc-hook"]},
     install_requires=[
         # ryu: upstream's master as a wheel; its eventlet pin holds dnspython below 2.3 (docs/adr/0001-ryu.md)
         "csle-ryu-fork==4.37.0.dev3357",
@@ -55,9 +58,9 @@ setup(
     },
     entry_points={
         "console_scripts": [
-            "warren=cli.main:main",
+            "warren=tools.cli.main:main",
             "warren-agent=agent.main:main",
-            "warren-cni=cni.plugin:main",
+            "warren-cni=tools.cni.plugin:main",
             "graph_overlay=tools.graph.main:main",
         ],
     },

@@ -10,6 +10,10 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from math import prod
 
+from acl import actions as language
+from acl.fields import IPV4, IPV6, ORDER, value_of
+from acl.language import Rule
+from acl.policy import RULES_LIMIT, PolicyView, Prefix, ResolvedRule
 from pipeline.flow import (
     Action,
     Actions,
@@ -37,10 +41,6 @@ from pipeline.tables import (
     REG_RELATED,
     Table,
 )  # fmt: skip
-from specs import acl_actions as language
-from specs.acl import Rule
-from specs.fields import IPV4, IPV6, ORDER, value_of
-from specs.policy import RULES_LIMIT, PolicyView, Prefix, ResolvedRule
 
 FIRST = 0x5000  # FAUCET's priority of a list's first rule
 CLOSED = 65_200

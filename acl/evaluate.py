@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
-from specs.acl import FieldMatch, Rule, Who
-from specs.acl_actions import PopVlan, PushVlan, SetField, ToPort
-from specs.fields import CT_BITS, CT_TRACKED, FIELDS, IPV6, VLAN_PRESENT
+from acl.actions import PopVlan, PushVlan, SetField, ToPort
+from acl.fields import CT_BITS, CT_TRACKED, FIELDS, IPV6, VLAN_PRESENT
+from acl.language import FieldMatch, Rule, Who
 
 Members = Callable[[Who], Collection[IPv4Network | IPv6Network]]
 FRAGMENT = 44  # IPv6's fragment header (RFC 8200, 4.5)

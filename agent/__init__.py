@@ -1,1 +1,1 @@
-"""One agent per host: SAND's HTTP API and more, plugs endpoints in, reports what it sees."""
+"""One agent per host: serves the HTTP API, plugs endpoints in, reports their states."""

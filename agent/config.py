@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from specs.errors import Invalid
-from specs.settings import Settings, settings
+from warren.errors import Invalid
+from warren.settings import Settings, settings
 
 VERSION = "0.1.0"
 

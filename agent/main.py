@@ -19,16 +19,16 @@ from typing import Any
 
 import uvicorn
 
-from agent.api import build
+from agent.agent import Agent, make
+from agent.api.app import build
+from agent.api.connect import protocol
 from agent.config import SETTINGS, VERSION, Config, Tls, load
-from agent.connect import protocol
-from agent.docker_driver import Driver
-from agent.docker_engine import Engine
-from agent.docker_server import application
-from agent.docker_sweep import Sweep
-from agent.service import Agent, make
-from specs.errors import Invalid, WarrenError
-from specs.settings import LOG_FORMAT
+from agent.docker.driver import Driver
+from agent.docker.engine import Engine
+from agent.docker.server import application
+from agent.docker.sweep import Sweep
+from warren.errors import Invalid, WarrenError
+from warren.settings import LOG_FORMAT
 
 log = logging.getLogger("warren.agent")
 

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from agent.api.connect import HOP
 from agent.config import Tls
-from agent.connect import HOP
-from specs.errors import Unavailable, WarrenError
-from specs.host import Host
+from specs.model.host import Host
+from warren.errors import Unavailable, WarrenError
 
 
 class PeerError(WarrenError):

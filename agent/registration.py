@@ -11,12 +11,12 @@ from ipaddress import IPv4Address, IPv6Address
 from pyroute2 import IPRoute
 
 from agent.config import VERSION
-from specs import keys
-from specs.allocation import Specs
-from specs.errors import Invalid, WarrenError
-from specs.host import Host, HostFields
-from specs.lease import Lease
-from specs.records import decode_json, now
+from specs.model.host import Host, HostFields
+from specs.model.records import decode_json, now
+from specs.store import keys
+from specs.store.lease import Lease
+from specs.store.repository import Specs
+from warren.errors import Invalid, WarrenError
 
 log = logging.getLogger("warren.registration")
 

@@ -8,13 +8,13 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
-from agent.known import Known
+from agent.cache import Known
 from agent.states import SETTLED
-from specs import keys
-from specs.errors import Invalid
-from specs.host import Host
-from specs.records import decode_json
-from specs.store import Entry, Get, Store
+from specs.model.host import Host
+from specs.model.records import decode_json
+from specs.store import keys
+from specs.store.etcd import Entry, Get, Store
+from warren.errors import Invalid
 
 TUNNEL_PROBLEMS = {
     "down": "tunnel to {}: no probe comes back (its underlay, its switch, or UDP port 4789 between the two)",

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from controller.compile import Program, compile_view
-from controller.explain import Trace, parse_dump, parse_trace
+from controller.compiler.compile import Program, compile_view
+from controller.compiler.explain import Trace, parse_dump, parse_trace
+from intent.history import with_history
+from intent.views import view
 from ovsdb.client import Ovsdb
 from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, interface_ports, mirror_ports
 from pipeline.flow import Flow, is_our_group, is_ours
 from pipeline.tables import REG_COPY, Table
-from specs import keys
-from specs.errors import Unavailable
-from specs.riding import wanted_interfaces
+from specs.ports import wanted_interfaces
 from specs.snapshot import Snapshot, snapshot
-from specs.standing import with_history
-from specs.store import Store
-from specs.view import view
+from specs.store import keys
+from specs.store.etcd import Store
+from warren.errors import Unavailable
 
 TIMEOUT_S = 10.0
 VERSION = "OpenFlow14"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from controller.explain import PROTOS, arriving, packet
-from specs.errors import Invalid
-from specs.records import TUNNEL_OFPORT_REQUEST, Endpoint
+from controller.compiler.explain import PROTOS, arriving, packet
+from specs.model.records import TUNNEL_OFPORT_REQUEST, Endpoint
+from warren.errors import Invalid
 
 HostTrace = Callable[[str, str, str], dict[str, Any]]  # host, flow, by which port it enters
 

@@ -22,7 +22,7 @@ from benchmarks.laboratory import Laboratory, laboratory
 from benchmarks.mirror import measure as mirrored
 from benchmarks.policy import measure as bulk
 from benchmarks.throughput import PATHS, throughput
-from lab import engine
+from tools.lab import engine
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 RESULTS = Path(__file__).with_name("results.json")

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.laboratory import Laboratory, inside
-from lab import run
-from lab.plan import container_netns
+from tools.lab import run
+from tools.lab.plan import container_netns
 
 ECHO_EVERY_S = 0.001
 

@@ -7,7 +7,7 @@ import time
 from datetime import datetime
 
 from benchmarks.laboratory import Laboratory
-from lab import run
+from tools.lab import run
 
 
 def cold_start(laboratory: Laboratory, rounds: int) -> dict[str, list[float]]:

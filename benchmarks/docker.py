@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from benchmarks.laboratory import Laboratory
-from lab.engine import IMAGE, Engine, engines
+from tools.lab.engine import IMAGE, Engine, engines
 
 KINDS = ("none", "bridge", "warren", "warren, preallocated")
 READY = 2

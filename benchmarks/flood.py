@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from benchmarks.laboratory import Laboratory
-from lab import run
+from tools.lab import run
 
 INET = "192.0.2.9"
 CONNECTIONS, LIMIT = 100_000, 20_000

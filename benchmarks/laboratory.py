@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from lab import run
-from lab.plan import HostPlan, LabPlan
+from tools.lab import run
+from tools.lab.plan import HostPlan, LabPlan
 
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000

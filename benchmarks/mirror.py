@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.laboratory import Laboratory
-from lab import run
-from lab.machine import PATIENCE
+from tools.lab import run
+from tools.lab.machine import PATIENCE
 
 SECONDS = 1.5
 COLLECTOR = "198.18.0.99"  # an address of the underlay itself

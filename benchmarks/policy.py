@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from benchmarks.laboratory import ETCD, Laboratory
-from lab import run
+from tools.lab import run
 
 ROOT = Path(__file__).parent.parent
 FAUCET = ROOT / ".venv-faucet" / "bin" / "python"
@@ -120,11 +120,11 @@ def _faucet(file: Path, data: dict[str, Any]) -> dict[str, Any] | None:
 
 def main() -> None:
     """The child process inside the laboratory: endpoints `port1` ... on a host."""
-    from specs import keys
-    from specs.allocation import Specs
-    from specs.derived import default_mac
-    from specs.records import Endpoint
-    from specs.store import Operation, Put, Store
+    from specs.model.derived import default_mac
+    from specs.model.records import Endpoint
+    from specs.store import keys
+    from specs.store.etcd import Operation, Put, Store
+    from specs.store.repository import Specs
 
     url, network_id, host, ports = sys.argv[1:]
     specs = Specs(Store([url]))

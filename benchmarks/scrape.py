@@ -6,8 +6,8 @@ import time
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from controller.metrics import Gauge
-from controller.polled import Numbers, Place, Polled, PortState
+from controller.telemetry.metrics import Gauge
+from controller.telemetry.switch_stats import Numbers, Place, Polled, PortState
 
 
 def scrape_s(endpoints: int) -> float:

@@ -9,13 +9,13 @@ import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from specs import keys
-from specs.allocation import Specs
-from specs.derived import default_mac
-from specs.host import Host
-from specs.pool import Pool
-from specs.records import Endpoint, Network
-from specs.store import Operation, Put, Store
+from specs.model.derived import default_mac
+from specs.model.host import Host
+from specs.model.records import Endpoint, Network
+from specs.store import keys
+from specs.store.etcd import Operation, Put, Store
+from specs.store.pool import Pool
+from specs.store.repository import Specs
 
 HOSTS = 50
 FIRST_NUMBER = 256  # the addresses below are left to the endpoints that are attached for real

@@ -15,9 +15,9 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from benchmarks.laboratory import Laboratory
-from lab import run
-from lab.machine import kernel_datapath
-from lab.plan import HostPlan
+from tools.lab import run
+from tools.lab.machine import kernel_datapath
+from tools.lab.plan import HostPlan
 
 SECONDS = 2
 KEY, KERNEL_PORT = 99, 4790

@@ -17,12 +17,12 @@ import threading
 import time
 from typing import Any
 
-from specs import keys
-from specs.errors import WarrenError
-from specs.lease import Lease
-from specs.settings import LOG_FORMAT, settings
-from specs.standing import with_history
-from specs.store import Entry, Event, Store
+from intent.history import with_history
+from specs.store import keys
+from specs.store.etcd import Entry, Event, Store
+from specs.store.lease import Lease
+from warren.errors import WarrenError
+from warren.settings import LOG_FORMAT, settings
 
 log = logging.getLogger("warren.feed")
 

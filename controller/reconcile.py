@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from controller.compile import (
+from controller.compiler.compile import (
     Program,
     compile_base,
     compile_endpoint,
@@ -42,10 +42,10 @@ from controller.events import (
     StoreChanged,
     StoreRead,
 )
+from intent.incremental.index import Index
 from pipeline.flow import Flow, Group, Meter, is_our_group, is_our_meter, is_ours
-from specs import keys
-from specs.index import Index
 from specs.snapshot import Problem
+from specs.store import keys
 
 
 class Phase(Enum):

@@ -1,1 +1,1 @@
-"""Mirror sessions (to come)."""
+"""Mirror sessions: what one host copies for them, and the flows and groups that do it. Pure."""

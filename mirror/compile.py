@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import product
 
+from acl.fields import ORDER, VLAN_PRESENT, value_of
 from pipeline.flow import (
     Action,
     Actions,
@@ -26,8 +27,7 @@ from pipeline.flow import (
     match,
 )
 from pipeline.tables import REG_COPY, Table
-from specs.fields import ORDER, VLAN_PRESENT, value_of
-from specs.mirrors import IN, OUT, Session
+from specs.model.mirror import IN, OUT, Session
 
 CHOSEN, SENDER = 100, 110
 

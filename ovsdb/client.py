@@ -42,8 +42,8 @@ from ovsdb.rows import (
 )
 from ovsdb.schema import DATABASE, TABLES, schema
 from ovsdb.transact import Json, bump_next_cfg, member, operations, results
-from specs.errors import Conflict, Unavailable, WarrenError
-from specs.host import BridgeSettings
+from specs.model.host import BridgeSettings
+from warren.errors import Conflict, Unavailable, WarrenError
 
 log = logging.getLogger("warren.ovsdb")
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
-from specs.errors import Conflict
-from specs.host import BridgeSettings
-from specs.mirrors import ERSPAN_SESSIONS, Mirror, collector_port
+from specs.model.host import BridgeSettings
+from specs.model.mirror import ERSPAN_SESSIONS, Mirror, collector_port
+from warren.errors import Conflict
 
 OWNER = ("owner", "warren")
 ENDPOINT_KEY = "warren-endpoint"  # external_ids of an interface that the agent made: the endpoint's id

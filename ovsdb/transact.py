@@ -22,7 +22,7 @@ from ovsdb.rows import (
     UpdateBridge,
     UpdatePort,
 )
-from specs.errors import Conflict, Unavailable
+from warren.errors import Conflict, Unavailable
 
 Json = dict[str, Any]
 

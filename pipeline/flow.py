@@ -1,4 +1,4 @@
-"""Flows and groups as values, with OpenFlow's OXM field names. Framework objects appear in controller/wire.py alone.
+"""Flows and groups as values, with OpenFlow's OXM field names. Framework objects appear in controller/openflow/messages.py alone.
 
 Flow(Table.CLASSIFY, 100, match(in_port=3), (Set("reg0", 100), Goto(Table.SPOOF)), Ref("endpoint", "web-1"))
 """

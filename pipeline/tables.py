@@ -1,6 +1,6 @@
 """The one table list, and every register, group id and reserved number of the pipeline.
 
-To add a table: give it an id between its neighbours, name its owner (the feature, a module of controller/features/),
+To add a table: give it an id between its neighbours, name its owner (the feature, a module of controller/compiler/features/),
 say what a miss does, and add a section to docs/pipeline.md. A table without an owner is not programmed: packets pass it by.
 """
 
@@ -118,7 +118,7 @@ METERS = METER_LAST - METER_FIRST + 1
 PORT_METER_FIRST = 0x1_0000  # that of an OpenFlow port, over what it asks of the controller: PORT_METER_FIRST + ofport
 PORT_METER_LAST = 0x1_FFFF
 
-# Connection tracking: a zone per network (see specs/view.py), and one mark.
+# Connection tracking: a zone per network (see intent/views.py), and one mark.
 MARK_RELATED = 1
 # The label of a connection that came in by another host's port: that host's VTEP, and above it how it came (ORIGIN_TUNNEL).
 LABEL_VTEP, LABEL_ORIGIN = 0, 32  # first bits of 32

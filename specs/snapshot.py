@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from specs import keys
-from specs.errors import Invalid
-from specs.host import Host
-from specs.mirrors import Capture, Mirror
-from specs.records import Acl, Endpoint, Meter, Network, Record, Tenant, decode_json
-from specs.routers import Router
-from specs.services import Service
+from specs.model.host import Host
+from specs.model.mirror import Capture, Mirror
+from specs.model.records import Acl, Endpoint, Meter, Network, Record, Tenant, decode_json
+from specs.model.router import Router
+from specs.model.service import Service
+from specs.store import keys
+from warren.errors import Invalid
 
 
 class Problem(NamedTuple):

@@ -13,9 +13,9 @@ from random import Random
 from typing import Any
 
 from acl.evaluate import Packet
-from specs.acl import Who
-from specs.policy import PolicyKey, PolicyView, resolve
-from specs.records import Acl, Endpoint, Meter
+from acl.language import Who
+from acl.policy import PolicyKey, PolicyView, resolve
+from specs.model.records import Acl, Endpoint, Meter
 from tests.differential import generate
 from tests.flowtable import Packet as Asked
 from tests.flowtable import Tag

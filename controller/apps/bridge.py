@@ -11,7 +11,7 @@ from ryu.lib import hub
 from controller.events import PortsRead
 from ovsdb.client import Ovsdb
 from ovsdb.rows import AS_CHOSEN, TUNNEL_PORT, UPLINK_PORT, Port, interface_ports, mirror_ports, present
-from specs.errors import WarrenError
+from warren.errors import WarrenError
 
 log = logging.getLogger("warren.overlay")
 

@@ -1,5 +1,5 @@
 """Loaded by `ryu-manager controller.apps.overlay controller.apps.gauge`: polls the switch in the manner of FAUCET's Gauge and serves
-Prometheus, with the controller's own figures beside it. specs/settings.py has the settings, docs/metrics.md says what they do.
+Prometheus, with the controller's own figures beside it. warren/settings.py has the settings, docs/metrics.md says what they do.
 
 All is in green threads of the controller's process; a scrape reads what was polled and asks no switch.
 """
@@ -24,12 +24,13 @@ from ryu.controller import ofp_event
 from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 from ryu.lib import hub
 
-from controller import sinks, wire
-from controller.metrics import Faucet, Gauge
-from controller.polled import Description, MeterNumbers, Numbers, Place, Polled, PortState
-from controller.tally import Answers, Parts, Reading, Tally
+from controller.openflow import messages as wire
+from controller.telemetry import sinks
+from controller.telemetry.counters import Answers, Parts, Reading, Tally
+from controller.telemetry.metrics import Faucet, Gauge
+from controller.telemetry.switch_stats import Description, MeterNumbers, Numbers, Place, Polled, PortState
 from pipeline.tables import Table
-from specs.settings import gauge_settings, settings
+from warren.settings import gauge_settings, settings
 
 log = logging.getLogger("warren.gauge")
 

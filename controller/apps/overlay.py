@@ -18,11 +18,9 @@ from ryu.controller import ofp_event
 from ryu.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
 from ryu.lib import hub
 
-from controller import wire
 from controller.apps.bridge import IntegrationBridge
 from controller.apps.tunnels import Tunnels
-from controller.datapath import Session
-from controller.dhcp import Dhcp
+from controller.dhcp.server import Dhcp
 from controller.events import (
     AskReadBack,
     Audit,
@@ -39,13 +37,15 @@ from controller.events import (
     StoreChanged,
     StoreRead,
 )
-from controller.glimpse import Limiter, describe
-from controller.icmp import complaint
-from controller.metrics import Own
+from controller.openflow import messages as wire
+from controller.openflow.icmp import complaint
+from controller.openflow.packet_log import Limiter, describe
+from controller.openflow.session import Session
 from controller.reconcile import Phase, Reconciler
+from controller.telemetry.metrics import Own
 from pipeline.flow import Flow, Output, Ref, Resubmit, Set
 from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table, at
-from specs.settings import LOG_FORMAT, settings
+from warren.settings import LOG_FORMAT, settings
 
 log = logging.getLogger("warren.overlay")
 
@@ -85,7 +85,7 @@ class Overlay(app_manager.RyuApp):
         return f"{self.session.datapath.id if self.session else 0:#x}", self.settings.host
 
     def _figures(self) -> dict[str, Any]:
-        """What controller/metrics.py asks for."""
+        """What controller/telemetry/metrics.py asks for."""
         r = self.reconciler
         return {
             "dpid": self.session.datapath.id if self.session else 0, "name": self.settings.host,

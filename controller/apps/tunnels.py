@@ -1,5 +1,5 @@
 """The tunnels of this host as the controller sees them: probes go out by packet-out, what comes back is heard. Part of the overlay's
-application; controller/probes.py decides."""
+application; controller/tunnels/probes.py decides."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from ryu.lib import hub
 
-from controller import wire
-from controller.probes import Health, Prober
+from controller.openflow import messages as wire
+from controller.tunnels.probes import Health, Prober
 from pipeline.flow import Output, Set
 from pipeline.tables import PROBE_VNI
 

@@ -29,7 +29,7 @@ def test_a_restart_disturbs_nothing(host: Host) -> None:
 
 
 def test_a_term_ends_it_quickly_and_is_seen_at_once(host: Host) -> None:
-    store = "from specs.store import Store; print(Store(['http://127.0.0.1:2379']).list('status/agents/')[1])"
+    store = "from specs.store.etcd import Store; print(Store(['http://127.0.0.1:2379']).list('status/agents/')[1])"
     assert host.stop("agent") < 1.5
     assert host.switch.exec(sys.executable, "-c", store).strip() == "[]"
     host.start("agent")
@@ -130,7 +130,7 @@ def test_malformed_records_harm_nobody(host: Host) -> None:
         "status/controllers/odd",
     ]
     program = (
-        "import sys; from specs.store import Store; store = Store(['http://127.0.0.1:2379'])\n"
+        "import sys; from specs.store.etcd import Store; store = Store(['http://127.0.0.1:2379'])\n"
         "for key in sys.argv[2:]: store.put(key, '{\"x\": [') if sys.argv[1] == 'put' else store.delete(key)"
     )
     host.switch.exec(sys.executable, "-c", program, "put", *keys, "status/endpoints/h1/odd")

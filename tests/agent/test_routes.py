@@ -26,7 +26,7 @@ def warren(host: Host, *words: str, stdin: str = "", code: int = 0) -> Any:
     """The command line in a process of its own; its JSON, its text, or its error."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("WARREN_")}
     env |= {"WARREN_URL": f"unix://{host.dir}/agent.sock", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "cli.main", *words]
+    command = [sys.executable, "-m", "tools.cli.main", *words]
     done = subprocess.run(command, env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == code, (done.stdout, done.stderr)
     if code == 2:

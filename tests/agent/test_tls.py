@@ -40,7 +40,7 @@ def test_only_clients_with_a_certificate_are_served(host: Host, tmp_path: Path) 
     def warren(**more: str) -> subprocess.CompletedProcess[str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith(("WARREN_", "SAND_"))}
         env |= {"WARREN_URL": "https://127.0.0.1:9999", "PYTHONPATH": str(ROOT), **more}
-        command = ["ip", "netns", "exec", host.switch.netns, sys.executable, "-m", "cli.main", "host", "list", "--json"]
+        command = ["ip", "netns", "exec", host.switch.netns, sys.executable, "-m", "tools.cli.main", "host", "list", "--json"]
         return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
 
     good = warren(**{f"SAND_{part}_FILE": str(path) for part, path in files.items()})

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from acl.compile import compile_policy
+from acl.policy import PolicyKey, PolicyView, resolve
 from pipeline.tables import Table
-from specs.errors import Invalid
-from specs.policy import PolicyKey, PolicyView, resolve
-from specs.records import Acl, Meter
+from specs.model.records import Acl, Meter
 from tests.differential import generate
 from tests.differential.differences import DIFFERENCES, Kind, inserted, spoiled
 from tests.flowtable import Flow, Packet, accepted, interpret, matches, normalised, refusal
+from warren.errors import Invalid
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parents[1] / ".venv-faucet" / "bin" / "python"

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-from lab import run
-from lab.engine import Engine
 from tests.e2e.conftest import World
+from tools.lab import run
+from tools.lab.engine import Engine
 
 BLOCK_BITS = 4096
 

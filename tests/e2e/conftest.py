@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from lab import engine, run
-from lab.machine import kernel_datapath
-from lab.plan import LabPlan
+from tools.lab import engine, run
+from tools.lab.machine import kernel_datapath
+from tools.lab.plan import LabPlan
 
 
 class World:

@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from lab import run
-from lab.engine import BUSYBOX, IMAGE, image
-from lab.plan import HostPlan
+from tools.lab import run
+from tools.lab.engine import BUSYBOX, IMAGE, image
+from tools.lab.plan import HostPlan
 
 # Debian's netavark knows no plugins; files instead of shared memory for locks, so that nobody else's podman is met
 SETTINGS = """\

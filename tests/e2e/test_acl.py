@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from lab import run
 from tests.e2e.conftest import World
 from tests.e2e.test_packets import heard, mac, udp
 from tests.e2e.test_restart import eventually
+from tools.lab import run
 
 SERVE = """
 import socket, sys, threading
@@ -230,7 +230,7 @@ def test_an_acl_that_does_not_exist_closes_the_port_and_says_so(guard: Guard) ->
 def test_a_wrong_acl_put_straight_into_etcd_leaves_the_one_before_in_force(guard: Guard) -> None:
     """For those who were there, for a controller that starts later, and for one whose past etcd has forgotten."""
     world, first = guard.world, guard.world.plan.hosts[0]
-    put = "import sys; from specs.store import Store; Store(['http://198.18.1.1:2379']).put('spec/acls/brief', sys.argv[1])"
+    put = "import sys; from specs.store.etcd import Store; Store(['http://198.18.1.1:2379']).put('spec/acls/brief', sys.argv[1])"
 
     def write(text: str) -> None:
         subprocess.run(run.in_netns(world.plan.netns, sys.executable, "-c", put, text), check=True)

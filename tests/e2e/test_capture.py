@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import run
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
+from tools.lab import run
 
 COUNT = 4
 
@@ -29,7 +29,7 @@ class Desk:
     def capture(self, where: str, *words: str) -> Iterator[subprocess.Popen[str]]:
         """The command on a host, ready to see packets; killed at the end if it is still there."""
         url = f"http://{self.world.plan.host(where).management}:9999"  # type: ignore[union-attr]
-        command = self.world.command(where, sys.executable, "-m", "cli.main", "--url", url, "capture", *words)
+        command = self.world.command(where, sys.executable, "-m", "tools.cli.main", "--url", url, "capture", *words)
         found = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert found.stderr is not None
         line = found.stderr.readline()
@@ -211,7 +211,7 @@ def test_it_is_no_part_of_the_document(desk: Desk) -> None:
 )
 def test_what_is_wrong_is_told_in_one_line(desk: Desk, words: tuple[str, ...], told: str) -> None:
     url = f"http://{desk.world.plan.hosts[0].management}:9999"
-    done = desk.world.inside("h1", sys.executable, "-m", "cli.main", "--url", url, "capture", *words)
+    done = desk.world.inside("h1", sys.executable, "-m", "tools.cli.main", "--url", url, "capture", *words)
     assert done.returncode == 2
     assert told in done.stderr
     assert len(done.stderr.splitlines()) == 1

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from lab import run
 from tests.e2e.audit import settled
 from tests.e2e.cni import Failed, Runtime, conflist
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
+from tools.lab import run
 
 PROGRAM = Path(sys.executable).parent / "warren-cni"
 TUNING = Path("/usr/lib/cni/tuning")
@@ -375,9 +375,9 @@ def test_nobody_there(world: World, runtime: Runtime, box: Box) -> None:
 
 def test_one_file_is_enough(world: World, box: Box, tmp_path: Path) -> None:
     """The plugin is a file that needs Python alone: copied, without Warren's packages."""
-    import cni.plugin
+    import tools.cni.plugin
 
-    shutil.copy(cni.plugin.__file__, tmp_path / "warren")
+    shutil.copy(tools.cni.plugin.__file__, tmp_path / "warren")
     (tmp_path / "warren").chmod(0o755)
     alone, network, netns = Runtime(tmp_path), conflist("cni-flat", world.plan.hosts[0].socket, "0.3.1"), box("one")
     assert alone.add(network, "c1", netns)["ips"][0]["version"] == "4"

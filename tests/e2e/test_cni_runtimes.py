@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-import cni.plugin
-from lab import run
-from lab.engine import IMAGE
+import tools.cni.plugin
 from tests.e2e.audit import settled
 from tests.e2e.cni import conflist
 from tests.e2e.conftest import World
 from tests.e2e.podman import Podman, available
 from tests.e2e.test_cni import PROGRAM, there
 from tests.e2e.test_restart import eventually
+from tools.lab import run
+from tools.lab.engine import IMAGE
 
 NETWORK = "runtimes"
 CTR = """set -e
@@ -129,7 +129,7 @@ def containerd(world: World, podmans: list[Podman], tmp_path: Path) -> Iterator[
     here = tmp_path
     for name in ("bin", "net.d"):
         (here / name).mkdir()
-    shutil.copy(cni.plugin.__file__, here / "bin/warren")
+    shutil.copy(tools.cni.plugin.__file__, here / "bin/warren")
     (here / "bin/warren").chmod(0o755)
     (here / "net.d/10.conflist").write_text((podmans[0].directory / f"net.d/{NETWORK}.conflist").read_text())
     (here / "ctr").write_text(CTR.format(here=here))

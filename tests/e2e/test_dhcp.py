@@ -15,15 +15,15 @@ from typing import Any
 
 import pytest
 
-from dhcp import frames, v4, v6
-from lab import run
+from controller.dhcp import frames, v4, v6
+from intent.gateway import GATEWAY_MAC
 from pipeline.tables import PORT_METER_FIRST
-from specs.derived import link_local
-from specs.gateway import GATEWAY_MAC
+from specs.model.derived import link_local
 from tests.e2e.conftest import World
 from tests.e2e.test_metrics import of, scraped
 from tests.e2e.test_restart import eventually
 from tests.unit.test_dhcp import question
+from tools.lab import run
 
 GATEWAY6 = str(link_local(GATEWAY_MAC))
 MTU = 1300

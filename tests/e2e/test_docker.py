@@ -11,11 +11,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from lab import run
-from lab.engine import Engine
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
+from tools.lab import run
+from tools.lab.engine import Engine
 
 
 def docked(world: World) -> list[str]:

@@ -7,11 +7,11 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from lab import run
-from lab.engine import Engine
 from tests.e2e.conftest import World
 from tests.e2e.test_docker_options import clean, shown  # noqa: F401
 from tests.e2e.test_restart import eventually
+from tools.lab import run
+from tools.lab.engine import Engine
 
 
 def address6(engine: Engine, name: str, network: str) -> str:

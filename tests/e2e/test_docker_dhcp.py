@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from lab import run
-from lab.engine import Engine
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
 from tests.e2e.test_docker_options import heard
 from tests.e2e.test_leases import FAR, RANGE, ROUTER, Lan, clients
 from tests.e2e.test_restart import eventually
+from tools.lab import run
+from tools.lab.engine import Engine
 
 ACLS = {"pingonly": [{"dl_type": 0x806, "actions": {"allow": 1}}, {"dl_type": 0x800, "nw_proto": 1, "actions": {"allow": 1}}]}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from lab import run
-from lab.engine import IMAGE, Engine
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
+from tools.lab import run
+from tools.lab.engine import IMAGE, Engine
 
 MANY = int(os.environ.get("WARREN_TEST_CONTAINERS", "25"))  # on each of two hosts
 FIRST_WORDS = "ping -c 3 -W 2 {target} >/dev/null || exit 1; exec sleep 3600"

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from lab import run
-from lab.engine import Engine
-from lab.plan import container_netns
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
 from tests.e2e.test_packets import LISTEN, SEND, udp
 from tests.e2e.test_restart import eventually
+from tools.lab import run
+from tools.lab.engine import Engine
+from tools.lab.plan import container_netns
 
 PUBLIC = "4.2.2.2"  # as dovesnap's quick start has it; in the tests' own namespace
 

@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from lab import run
-from lab.engine import IMAGE, Engine
-from lab.plan import HostPlan
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
+from tools.lab import run
+from tools.lab.engine import IMAGE, Engine
+from tools.lab.plan import HostPlan
 
 ROUNDS = int(os.environ.get("WARREN_TEST_ROUNDS", "3"))
 SEED = int(os.environ.get("WARREN_TEST_SEED", "1"))

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from lab import run
-from lab.engine import Engine
 from tests.e2e.conftest import World
 from tests.e2e.test_docker_options import clean, shown  # noqa: F401
 from tests.e2e.test_restart import eventually
+from tools.lab import run
+from tools.lab.engine import Engine
 
 SERVE = "mkdir -p /tmp/w; echo hello > /tmp/w/index.html; httpd -p 80 -h /tmp/w; httpd -p 81 -h /tmp/w"
 

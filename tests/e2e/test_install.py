@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from lab import run
-from lab.engine import Engine
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
+from tools.lab import run
+from tools.lab.engine import Engine
 
 ROOT = Path(__file__).parent.parent.parent
 VENV = Path(sys.executable).parent.parent

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from lab import run
-from lab.plan import container_netns
 from tests.e2e.conftest import World
 from tests.e2e.test_metrics import of, scraped
 from tests.e2e.test_packets import heard, udp
 from tests.e2e.test_restart import eventually
+from tools.lab import run
+from tools.lab.plan import container_netns
 
 RANGE, ROUTER, FAR = "100.64.7", "100.64.7.1", "192.0.2.77"
 LEASE_S = 20  # udhcpc renews after half of it, but not before 15 seconds

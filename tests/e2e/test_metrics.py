@@ -6,9 +6,9 @@ import re
 import signal
 from pathlib import Path
 
-from lab import run
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
+from tools.lab import run
 
 ROOT = Path(__file__).parent.parent.parent
 METRICS = ROOT / "docs" / "metrics.md"

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from lab import run
-from lab.machine import kernel_datapath
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
+from tools.lab import run
+from tools.lab.machine import kernel_datapath
 
 COUNT = 5
 

@@ -10,12 +10,12 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from dhcp import frames
-from lab import run
-from specs.gateway import GATEWAY_MAC
+from controller.dhcp import frames
+from intent.gateway import GATEWAY_MAC
 from tests.e2e.conftest import World
 from tests.e2e.test_packets import SINK, SOURCE
 from tests.e2e.test_restart import eventually
+from tools.lab import run
 
 FULL, SMALL = 1446, 1300
 BOTH = '("0.0.0.0", 7777)', '("::", 7777), family=socket.AF_INET6, dualstack_ipv6=True'

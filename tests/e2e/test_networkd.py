@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from lab import run
-from specs.derived import link_local
-from specs.gateway import GATEWAY_MAC
+from intent.gateway import GATEWAY_MAC
+from specs.model.derived import link_local
 from tests.e2e.conftest import World
 from tests.e2e.test_metrics import of, scraped
 from tests.e2e.test_restart import eventually
+from tools.lab import run
 
 NETWORKD = Path("/lib/systemd/systemd-networkd")
 LEASE_S, MTU = 10, 1300

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from lab import run
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
+from tools.lab import run
 
 INET4, INET6, HOST4, HOST6 = "192.0.2.9", "2001:db8::9", "192.0.2.1", "2001:db8::1"
 PRIVATE = "10.8.0.0/24"  # of both networks in mode nat

@@ -9,10 +9,10 @@ from ipaddress import ip_address
 
 import pytest
 
-from lab import run
-from lab.machine import PATIENCE
-from specs.derived import link_local
+from specs.model.derived import link_local
 from tests.e2e.conftest import World
+from tools.lab import run
+from tools.lab.machine import PATIENCE
 
 SEND = """
 import socket, sys

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lab import run
 from tests.e2e.browser import Browser
 from tests.e2e.conftest import World
+from tools.lab import run
 
 
 @pytest.fixture

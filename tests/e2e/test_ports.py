@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import run
-from lab.plan import container_netns
 from tests.e2e.conftest import World
 from tests.e2e.test_acl import CONNECT, SERVE
 from tests.e2e.test_packets import heard, udp
 from tests.e2e.test_restart import eventually
+from tools.lab import run
+from tools.lab.plan import container_netns
 
 LAN = "10.7.0"  # outside what is given to containers, so that it is plain who is who
 MACHINES = {

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab import run
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
+from tools.lab import run
 
 ROOT = Path(__file__).parent.parent.parent
 ETC = ROOT / "etc" / "prometheus"

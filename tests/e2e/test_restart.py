@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from lab import run
 from tests.e2e.conftest import World
+from tools.lab import run
 
 
 def eventually(holds: Callable[[], bool], timeout_s: float = 30) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from lab import run
 from tests.e2e.conftest import World
 from tests.e2e.test_mirror import COUNT, ONE_WAY, WAY_BACK, Watch, icmp, ports
 from tests.e2e.test_restart import eventually
+from tools.lab import run
 
 TO_EYE = {"network": "eyes", "endpoint": "eye"}
 TAGS = {"left": 301, "right": 302}

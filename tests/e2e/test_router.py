@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from lab import run
 from tests.e2e.conftest import World
 from tests.e2e.test_outside import ASK, SERVE
 from tests.e2e.test_ports import STATION
 from tests.e2e.test_restart import eventually
+from tools.lab import run
 
 # l: left, in mode nat, on h1 and h2; r: right, routed, on h1 and h3, tracked because left is; no host but h1 has both
 CONTAINERS = (("l1", "h1", "left"), ("l2", "h2", "left"), ("r1", "h1", "right"), ("r3", "h3", "right"))
@@ -39,7 +39,7 @@ class Routed:
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A `warren` command."""
-        command = [sys.executable, "-m", "cli.main", "--lab", self.world.plan.name, *words]
+        command = [sys.executable, "-m", "tools.cli.main", "--lab", self.world.plan.name, *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 

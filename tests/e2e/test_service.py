@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from lab import run
 from tests.e2e.conftest import World
 from tests.e2e.test_outside import ASK
 from tests.e2e.test_restart import eventually
+from tools.lab import run
 
 CLIENT4, HOST4, CLIENT6, HOST6 = "192.0.2.9", "192.0.2.1", "2001:db8::9", "2001:db8::1"
 MEMBERS = (("s1", "h1"), ("s2", "h2"), ("s3", "h3"))

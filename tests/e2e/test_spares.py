@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from lab import run
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
+from tools.lab import run
 
 READY = 3
 

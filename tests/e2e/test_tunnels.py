@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from lab import run
 from tests.e2e.browser import Browser
 from tests.e2e.conftest import World
 from tests.e2e.test_restart import eventually
+from tools.lab import run
 
 TUNNEL = "document.querySelector('[data-tunnel=\"h1 h2\"]')"
 SEEN_S = 30  # on a loaded machine; some four seconds else
@@ -48,7 +48,7 @@ class Underlay:
     def cli(self, *words: str) -> str:
         """The command, talking to h1's agent."""
         url = f"unix://{self.world.plan.hosts[0].socket}"
-        command = [sys.executable, "-m", "cli.main", "--url", url, *words]
+        command = [sys.executable, "-m", "tools.cli.main", "--url", url, *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from specs.errors import Unavailable
-from specs.store import Store
+from specs.store.etcd import Store
+from warren.errors import Unavailable
 
 
 def free_port() -> int:

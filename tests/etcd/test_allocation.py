@@ -8,12 +8,13 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from specs import keys, pools
-from specs.allocation import Specs
-from specs.errors import Conflict, Exhausted, Invalid, NotFound
-from specs.host import Host
-from specs.records import Endpoint
-from specs.store import Put, Store
+from specs.model.host import Host
+from specs.model.records import Endpoint
+from specs.store import bitmap as pools
+from specs.store import keys
+from specs.store.etcd import Put, Store
+from specs.store.repository import Specs
+from warren.errors import Conflict, Exhausted, Invalid, NotFound
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from etcd3 import etcdrpc
 
-from specs.errors import Unavailable
-from specs.lease import Lease
-from specs.store import Entry, Event, Put, Store, Unchanged
+from specs.store.etcd import Entry, Event, Put, Store, Unchanged
+from specs.store.lease import Lease
 from tests.etcd.conftest import Etcd
+from warren.errors import Unavailable
 
 
 @pytest.fixture

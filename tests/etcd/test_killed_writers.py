@@ -8,19 +8,20 @@ import sys
 import time
 from pathlib import Path
 
-from specs import keys, pools
-from specs.allocation import Specs
-from specs.records import VNI_FIRST
-from specs.store import Store
+from specs.model.records import VNI_FIRST
+from specs.store import bitmap as pools
+from specs.store import keys
+from specs.store.etcd import Store
+from specs.store.repository import Specs
 from tests.etcd.conftest import Etcd
 
 ROOT = Path(__file__).parent.parent.parent
 
 WRITER = """
 import random, sys
-from specs.allocation import Specs
-from specs.errors import WarrenError
-from specs.store import Store
+from specs.store.repository import Specs
+from warren.errors import WarrenError
+from specs.store.etcd import Store
 url, prefix, network_id, name = sys.argv[1:]
 specs, made, number = Specs(Store([url], prefix=prefix)), [], 0
 while True:

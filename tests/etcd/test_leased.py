@@ -6,10 +6,10 @@ from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
 
-from specs import keys
-from specs.allocation import Specs
-from specs.errors import Conflict, Invalid, NotFound
-from specs.store import Store
+from specs.store import keys
+from specs.store.etcd import Store
+from specs.store.repository import Specs
+from warren.errors import Conflict, Invalid, NotFound
 
 ADDRESS = IPv4Interface("100.64.0.10/24")
 

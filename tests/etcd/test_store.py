@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from etcd3 import etcdrpc
 
-from specs.errors import Unavailable
-from specs.lease import Lease
-from specs.standing import with_history
-from specs.store import Delete, Empty, Entry, Event, Get, Put, Store, Unchanged
+from intent.history import with_history
+from specs.store.etcd import Delete, Empty, Entry, Event, Get, Put, Store, Unchanged
+from specs.store.lease import Lease
 from tests.etcd.conftest import Etcd, free_port
+from warren.errors import Unavailable
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from specs.allocation import Specs
-from specs.errors import Conflict, Invalid, NotFound
-from specs.host import Host
-from specs.store import Store
+from specs.model.host import Host
+from specs.store.etcd import Store
+from specs.store.repository import Specs
+from warren.errors import Conflict, Invalid, NotFound
 
 NETWORKS = {"amber": "10.0.0.0/24", "blue": "10.0.0.0/16", "green": "10.1.0.0/24"}
 

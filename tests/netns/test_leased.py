@@ -7,9 +7,9 @@ from ipaddress import IPv4Interface
 
 import pytest
 
-from agent import leased
-from agent.told import Route
-from specs.derived import veth_name
+from agent.dhcp_client import addresses as leased
+from agent.dhcp_client.lease_file import Route
+from specs.model.derived import veth_name
 from tests.netns.test_plug import Cables, cables, container, ip
 
 __all__ = ["cables", "container"]

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from agent import netns, plug
+from agent.linux import netns
+from agent.linux import veth as plug
 from ovsdb.client import Ovsdb
-from specs.derived import veth_name
-from specs.errors import Conflict, Invalid, Unavailable
+from specs.model.derived import veth_name
 from tests.ovs.conftest import Switch
+from warren.errors import Conflict, Invalid, Unavailable
 
 
 def ip(*arguments: str) -> str:

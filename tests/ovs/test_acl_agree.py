@@ -11,14 +11,14 @@ from random import Random
 import pytest
 from ovs.unixctl.client import UnixctlClient
 
+from acl.actions import PopVlan, PushVlan
 from acl.compile import compile_policy, meters
 from acl.evaluate import Verdict, evaluate
-from controller.explain import parse_trace
+from acl.fields import FIELDS
+from controller.compiler.explain import parse_trace
 from pipeline.flow import Flow
 from pipeline.tables import Table
 from pipeline.text import flow_text, meter_text
-from specs.acl_actions import PopVlan, PushVlan
-from specs.fields import FIELDS
 from tests import acl_cases
 from tests.differential.generate import OFPORTS
 from tests.flowtable import Tag
@@ -38,7 +38,7 @@ def bridge() -> Iterator[Switch]:
                       f"ofport_request={port}"]  # fmt: skip
         switch.vsctl(*words)
         switch.vsctl("set", "open_vswitch", ".", "other_config:vlan-limit=2")
-        switch.exec("ovs-ofctl", "set-frags", BRIDGE, "nx-match")  # as controller/datapath.py sets it
+        switch.exec("ovs-ofctl", "set-frags", BRIDGE, "nx-match")  # as controller/openflow/session.py sets it
         yield switch
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from ovsdb.client import Ovsdb
 from ovsdb.rows import BRIDGE, TUNNEL_PORT, UPLINK_PORT
-from specs.errors import Conflict, Unavailable
 from tests.ovs.conftest import Switch
+from warren.errors import Conflict, Unavailable
 
 CONTROLLER = "tcp:127.0.0.1:6653"
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from controller import wire
-from controller.compile import Program, compile_view
-from controller.explain import parse_trace
+from controller.compiler.compile import Program, compile_view
+from controller.compiler.explain import parse_trace
+from controller.openflow import messages as wire
 from pipeline.text import flow_text, group_text, meter_text
 from tests.ovs.conftest import Switch, _switch
 from tests.unit.scenarios import SCENARIOS, TUNNEL, view_of
@@ -75,7 +75,7 @@ def test_text_comes_back_as_it_went_in(bridge: Switch, scenario: str) -> None:
 
 
 class Controller:
-    """A bare OpenFlow connection: hello, then the bytes of controller/wire.py, until the commit's answer."""
+    """A bare OpenFlow connection: hello, then the bytes of controller/openflow/messages.py, until the commit's answer."""
 
     def __init__(self, path: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX)

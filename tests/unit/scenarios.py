@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from specs.mirrors import collector_port
-from specs.riding import rides
+from intent.views import View, view
+from specs.model.mirror import collector_port
+from specs.ports import rides
 from specs.snapshot import snapshot
-from specs.view import View, view
 from tests.unit import worlds
 
 TUNNEL = 65279

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from specs.acl import canonical, parse_rule
-from specs.document import parse
-from specs.errors import Invalid
-from specs.records import Acl, decode
-from specs.yamltext import SIZE_LIMIT
+from acl.language import canonical, parse_rule
+from specs.documents.document import parse
+from specs.documents.yaml import SIZE_LIMIT
+from specs.model.records import Acl, decode
+from warren.errors import Invalid
 
 TCP = {"dl_type": 0x800, "ip_proto": 6}
 

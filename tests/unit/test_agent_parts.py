@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from agent.api.connect import parse
+from agent.api.sand import EndpointCreate, NetworkCreate, endpoint_out, network_out
 from agent.config import load
-from agent.connect import parse
-from agent.links import deleted
+from agent.linux.links import deleted
 from agent.main import inherited_socket
-from agent.sand import EndpointCreate, NetworkCreate, endpoint_out, network_out
 from agent.states import State, States
-from cli import client as cli_client
-from cli.client import Failure, Where, candidates
-from specs.errors import Invalid, NotFound
-from specs.host import Host
-from specs.records import Endpoint, Network
+from specs.model.host import Host
+from specs.model.records import Endpoint, Network
+from tools.cli import client as cli_client
+from tools.cli.client import Failure, Where, candidates
+from warren.errors import Invalid, NotFound
 
 # ---- settings -----------------------------------------------------------------------------------------------------
 

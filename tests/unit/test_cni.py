@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import cni.plugin as plugin
-from agent import cni_messages as messages
-from agent.cni import Attachments, code_of
-from agent.cni_messages import Call, endpoint_id, expected, read, result
-from agent.sand import EndpointCreate
-from specs.errors import Invalid, NotFound
+import tools.cni.plugin as plugin
+from agent.api.sand import EndpointCreate
+from agent.cni import messages
+from agent.cni.attachments import Attachments, code_of
+from agent.cni.messages import Call, endpoint_id, expected, read, result
+from warren.errors import Invalid, NotFound
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 PLUGIN = Path(plugin.__file__)

@@ -13,19 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ryu.lib.packet import dhcp, dhcp6, ethernet, icmpv6, ipv4, ipv6, packet, packet_utils, udp
 
-from controller.dhcp import Dhcp
-from controller.metrics import Own
-from dhcp import frames, router, v4, v6
-from dhcp.answer import answer
-from dhcp.frames import Answer
-from dhcp.lease import SERVER6, SERVER_MAC, Lease, lease_of
-from specs.derived import link_local
-from specs.errors import Invalid
-from specs.index import Index
-from specs.records import Network, decode
+from controller.dhcp import frames, router, v4, v6
+from controller.dhcp.answer import answer
+from controller.dhcp.frames import Answer
+from controller.dhcp.lease import SERVER6, SERVER_MAC, Lease, lease_of
+from controller.dhcp.server import Dhcp
+from controller.telemetry.metrics import Own
+from intent.incremental.index import Index
+from specs.model.derived import link_local
+from specs.model.records import Network, decode
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
 from tests.unit.test_metrics import STATE
+from warren.errors import Invalid
 
 MAC = "02:57:0a:00:00:02"
 OWN4, OWN6, HERE = IPv4Address("10.0.0.2"), IPv6Address("fd00::2"), link_local(MAC)

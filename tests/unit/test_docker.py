@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from agent.docker_engine import Container
-from agent.docker_labels import described
-from agent.docker_ledger import LABEL
-from agent.docker_options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, OWN_CHOICE, named_network, published, read
-from agent.docker_server import answer_to
-from agent.docker_sweep import Sweep, lost
-from specs.errors import Invalid
-from specs.records import Endpoint, Network
+from agent.docker.engine import Container
+from agent.docker.labels import described
+from agent.docker.ledger import LABEL
+from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, OWN_CHOICE, named_network, published, read
+from agent.docker.server import answer_to
+from agent.docker.sweep import Sweep, lost
+from specs.model.records import Endpoint, Network
+from warren.errors import Invalid
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "docker.md"
 

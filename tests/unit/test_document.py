@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specs.document import Change, diff, export, parse
-from specs.errors import Invalid
-from specs.host import Host
-from specs.records import Endpoint, Network
+from specs.documents.document import Change, diff, export, parse
+from specs.model.host import Host
+from specs.model.records import Endpoint, Network
 from specs.snapshot import Snapshot
+from warren.errors import Invalid
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from acl.faucet import Acl, Import, Meter, Note, read
-from cli.acl_import import document, load
-from cli.client import Failure
-from specs.acl import parse_rule
-from specs.document import parse
-from specs.errors import Invalid
+from acl.faucet.reader import Acl, Import, Meter, Note, read
+from acl.language import parse_rule
+from specs.documents.document import parse
+from tools.cli.acl_import import document, load
+from tools.cli.client import Failure
+from warren.errors import Invalid
 
 OFFICE = """\
     version: 2
@@ -446,7 +446,7 @@ def test_yaml_that_is_refused(text: str, line: int) -> None:
 
 
 def test_the_limit_is_one_for_all_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acl.faucet_yaml.NODES_LIMIT", 100_000)
+    monkeypatch.setattr("acl.faucet.yaml.NODES_LIMIT", 100_000)
     many = "vlans:\n" + "".join(f"  v{i}: {{vid: 1, max_hosts: 1, unicast_flood: true, name: v{i}}}\n" for i in range(9_000))
     assert found(many).notes
     assert "at most" in refused("include: [b.yaml, c.yaml]\n" + many, b=many, c=many)

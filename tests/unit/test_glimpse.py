@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.glimpse import BURST, RATE, Limiter, describe
+from controller.openflow.packet_log import BURST, RATE, Limiter, describe
 
 MACS = bytes.fromhex("02570a00000302570a000002")
 TCP = bytes.fromhex("4500002800010000400600000a0000020a000003") + (1234).to_bytes(2, "big") + (443).to_bytes(2, "big") + bytes(16)

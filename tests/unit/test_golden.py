@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from controller.compile import compile_view
+from controller.compiler.compile import compile_view
+from intent.views import view
 from pipeline.tables import Table
 from pipeline.text import flow_text, group_text, meter_text
 from specs.snapshot import snapshot
-from specs.view import view
 from tests.unit import worlds
 from tests.unit.scenarios import SCENARIOS, view_of
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from controller.compile import compile_view
-from specs.index import Index
-from specs.mirrors import Session
-from specs.policy import PolicyView
-from specs.services import ServiceView
+from acl.policy import PolicyView
+from controller.compiler.compile import compile_view
+from intent.incremental.index import Index
+from intent.views import EndpointView, NetworkView, View, view
+from specs.model.mirror import Session
+from specs.model.service import ServiceView
 from specs.snapshot import snapshot
-from specs.view import EndpointView, NetworkView, View, view
 from tests.unit import worlds
 
 Change = tuple[str, str | None]

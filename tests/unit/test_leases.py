@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from agent.sand import NetworkCreate, endpoint_out
-from agent.told import Told, parse
-from agent.udhcpc import HOOK, Clients, host_name
-from controller.compile import compile_view
+from agent.api.sand import NetworkCreate, endpoint_out
+from agent.dhcp_client.lease_file import Told, parse
+from agent.dhcp_client.udhcpc import HOOK, Clients, host_name
+from controller.compiler.compile import compile_view
+from intent.views import view
 from pipeline.flow import Goto, ToController, UseMeter
 from pipeline.tables import Table
-from specs.document import export
-from specs.errors import Invalid, Unavailable
-from specs.leased import kept
-from specs.records import Endpoint, Network, decode
+from specs.documents.document import export
+from specs.model.records import Endpoint, Network, decode
 from specs.snapshot import snapshot
-from specs.view import view
+from specs.store.leased_addresses import kept
 from tests.unit import worlds
 from tests.unit.scenarios import HOSTS, view_of
+from warren.errors import Invalid, Unavailable
 
 NETWORK = {"id": "lan", "name": "lan", "vxlan_vni": 7}
 ENDPOINT = {"id": "e", "network_id": "lan", "host": "h1", "mac_address": "02:59:00:00:00:01", "ofport": 1}
@@ -186,7 +186,7 @@ def test_a_mask_may_be_missing() -> None:
 
 
 def test_a_host_without_a_client_says_what_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.udhcpc.PATHS", str(tmp_path))
+    monkeypatch.setattr("agent.dhcp_client.udhcpc.PATHS", str(tmp_path))
     with pytest.raises(Unavailable, match="Debian's package: udhcpc"):
         Clients(tmp_path / "dhcp").start("e", "/proc/self/ns/net", "eth0", None, None)
 

@@ -9,11 +9,11 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from controller import sinks
-from controller.metrics import Faucet, Gauge, Own
-from controller.polled import Description, MeterNumbers, Numbers, Place, Polled, PortState
-from controller.probes import Health
-from controller.tally import Answers, Parts, Reading, Tally
+from controller.telemetry import sinks
+from controller.telemetry.counters import Answers, Parts, Reading, Tally
+from controller.telemetry.metrics import Faucet, Gauge, Own
+from controller.telemetry.switch_stats import Description, MeterNumbers, Numbers, Place, Polled, PortState
+from controller.tunnels.probes import Health
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
 STATE: dict[str, Any] = {

@@ -6,14 +6,14 @@ import re
 
 import pytest
 
-from controller.compile import compile_view
+from controller.compiler.compile import compile_view
+from intent.views import View, view
 from pipeline.tables import Table
-from specs.errors import Invalid
-from specs.mirrors import Mirror
-from specs.records import decode
+from specs.model.mirror import Mirror
+from specs.model.records import decode
 from specs.snapshot import snapshot
-from specs.view import View, view
 from tests.unit import worlds
+from warren.errors import Invalid
 
 HOSTS = [worlds.host("h1", "198.18.0.11"), worlds.host("h2", "198.18.0.12")]
 NETWORK = worlds.network("amber", 7)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.outside_rules import Outside, outside, ruleset
-from specs.records import Endpoint
+from agent.gateway.rules import Outside, outside, ruleset
+from specs.model.records import Endpoint
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
 

@@ -7,7 +7,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specs import pools
+from specs.store import bitmap as pools
 
 B = pools.BLOCK_BITS
 EDGES = [0, 1, B - 1, B, B + 1, 2 * B - 1, 2 * B, 3 * B]

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from agent.preview import Pair, differences, preview
-from specs.document import diff, parse
+from agent.api.preview import Pair, differences, preview
+from specs.documents.document import diff, parse
 from specs.snapshot import snapshot
 from tests.unit import worlds
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controller.probes import BUDGET, EVERY_S, MISSED, OUTSIDE, Health, Probe, Prober
+from controller.tunnels.probes import BUDGET, EVERY_S, MISSED, OUTSIDE, Health, Probe, Prober
 from pipeline.tables import PROBE_MAC
 
 MTU, STEP_S = 1500, 0.25

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from controller.compile import compile_view
+from controller.compiler.compile import compile_view
 from controller.events import (
     AskReadBack,
     Audit,
@@ -27,11 +27,11 @@ from controller.events import (
     StoreRead,
 )
 from controller.reconcile import Reconciler
+from intent.history import standing
+from intent.views import view
 from pipeline.flow import Flow, Group, Meter, UseMeter
 from specs.snapshot import snapshot
-from specs.standing import standing
-from specs.store import Entry as StoreEntry
-from specs.view import view
+from specs.store.etcd import Entry as StoreEntry
 from tests.unit import worlds
 
 STRANGER = 0xABC

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from controller.compile import compile_network
+from controller.compiler.compile import compile_network
+from intent.incremental.index import Index
+from intent.views import View, view
 from pipeline.flow import Ref
 from pipeline.tables import Table
-from specs.document import diff, export, parse
-from specs.errors import Invalid
-from specs.index import Index
-from specs.settle import joined, routers_in_order
+from specs.checks import joined, routers_in_order
+from specs.documents.document import diff, export, parse
 from specs.snapshot import Snapshot, snapshot
-from specs.view import View, view
 from tests.unit import worlds
+from warren.errors import Invalid
 
 BLUE, GREEN = worlds.network("blue", 8, v6=False, mode="nat"), worlds.network("green", 9, v6=False, mode="routed")
 AMBER, TEAL = worlds.network("amber", 7, v6=False, mode="nat"), worlds.network("teal", 10, v6=False, mode="nat")

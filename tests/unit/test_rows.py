@@ -30,7 +30,7 @@ from ovsdb.rows import (
     integration_bridge,
 )
 from ovsdb.transact import operations
-from specs.errors import Conflict
+from warren.errors import Conflict
 
 WANTED = integration_bridge(BRIDGE, "tcp:127.0.0.1:6653", "netdev", "h1")
 MINE = {"owner": "warren"}

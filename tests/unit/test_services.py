@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from controller.compile import compile_view
+from controller.compiler.compile import compile_view
+from intent.views import View, view
 from pipeline.tables import Table
-from specs.document import diff, export, parse
-from specs.errors import Invalid
+from specs.documents.document import diff, export, parse
 from specs.snapshot import Snapshot, snapshot
-from specs.view import View, view
 from tests.unit import worlds
+from warren.errors import Invalid
 
 AMBER = worlds.network("amber", 7, v6=False, mode="nat")
 GREEN = worlds.network("green", 9, v6=False, mode="routed")

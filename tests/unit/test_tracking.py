@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from agent.tracking import Limits, limits
+from agent.gateway.conntrack_limits import Limits, limits
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
 from tests.unit.test_outside import mine

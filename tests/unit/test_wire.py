@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ryu.ofproto import ofproto_v1_4 as ofp
 from ryu.ofproto import ofproto_v1_4_parser as parser
 
-from controller import wire
+from controller.openflow import messages as wire
 from pipeline.flow import (
     Action,
     Bucket,

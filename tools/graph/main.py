@@ -107,7 +107,7 @@ def _online(client: Any) -> Topology:
 
 
 def _agent(url: str | None, lab: str | None, ask: Callable[[Any], Any]) -> Any:
-    from cli.client import Client, Failure, Where  # only when an agent is asked
+    from tools.cli.client import Client, Failure, Where  # only when an agent is asked
 
     try:
         return ask(Client(Where(url, lab)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import networkx as nx
 
-from specs.mirrors import COLLECTORS
+from specs.model.mirror import COLLECTORS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,387 @@
+"""FAUCET's faucet.yaml as ACLs, meters and where they are used, with a note for each thing that was taken or could not be. Pure.
+
+It checks what FAUCET 1.10 checks of ACLs, meters and their uses, so that a typing error stays an error; and it takes an ACL whole or
+not at all, because without one of its rules it would mean something else.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from posixpath import dirname, join, normpath
+from typing import Any, NamedTuple
+
+from acl.actions import ToPort
+from acl.faucet.schema import BODY, DP, METER, PORT, SECTIONS, TOP, VLAN, check, check_rule, inside, words
+from acl.faucet.yaml import List, Map, Reader, line_of, plain
+from acl.language import Rule, canonical, parse_rule
+from warren.errors import Invalid
+
+LISTS_LIMIT = 16  # ACLs of one object
+METER_IDS = range(1, 32_769)
+U32 = 0xFFFF_FFFF
+
+
+class Acl(NamedTuple):
+    """An ACL with its rules as they are stored."""
+
+    name: str
+    rules: tuple[dict[str, Any], ...]
+    line: int
+
+
+class Meter(NamedTuple):
+    """A meter in kb/s and kb, or packets; `meter_id` is None when FAUCET's is out of Warren's range."""
+
+    name: str
+    meter_id: int | None
+    rate: int
+    burst: int
+    packets: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Where ACLs are attached: `field` of the endpoint, network or host that has the name or one of the aliases."""
+
+    kind: str
+    name: str
+    field: str
+    acls: tuple[str, ...]
+    line: int
+    aliases: tuple[str, ...] = ()
+    file: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What became of one thing of a file."""
+
+    file: str
+    line: int
+    path: str
+    taken: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """What a faucet.yaml has for Warren."""
+
+    acls: tuple[Acl, ...] = ()
+    meters: tuple[Meter, ...] = ()
+    uses: tuple[Use, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+
+def read(files: Mapping[str, str], main: str) -> Import:
+    """What `main` and the files that it includes have. Raises `Invalid`, file and line first, for what FAUCET refuses."""
+    return _Configuration(files, main).found()
+
+
+def includes(text: str, file: str) -> tuple[str, ...]:
+    """The paths of the files that a file's text includes. Raises `Invalid`."""
+    return tuple(path for path, _, _ in _included(_top(Reader(), text, file), file))
+
+
+_NO_802_1X = "Warren has no 802.1X: give the ACL to an endpoint"
+_WHY = {
+    "native_vlan": "an endpoint is in the network that it declares", "tagged_vlans": "an endpoint is in the network that it declares",
+    "interface_ranges": "a range names no endpoint: give its ACLs to endpoints", "stack": "the overlay joins hosts, without a stack",
+    "dot1x": _NO_802_1X, "faucet_vips": "a network's gateway takes its place", "faucet_mac": "a network's gateway takes its place",
+    "routers": "routes are not imported", "timeout": "addresses are declared, not learned",
+    "max_hosts": "addresses are declared, not learned", "permanent_learn": "addresses are declared, not learned",
+}  # fmt: skip
+_SECOND_STAGE = "Warren has no second stage per VLAN on the way in: use the network's default_acl"
+
+
+def _top(reader: Reader, text: str, file: str) -> Map:
+    data = reader.data(text, file)
+    if not isinstance(data, Map) or not data:
+        raise Invalid(f"{file}:1", data, f"a mapping with some of {', '.join(TOP)}")
+    check(data, dict.fromkeys(TOP, object), file, "", 1)
+    return data
+
+
+def _included(data: Map, file: str) -> Iterator[tuple[str, int, bool]]:
+    for word in ("include", "include-optional"):
+        paths = data.get(word, List())
+        if not isinstance(paths, List):
+            raise Invalid(f"{file}:{data.lines[word]}: {word}", paths, "a list of files")
+        for number, path in enumerate(paths):
+            yield normpath(join(dirname(file), str(path))), paths.lines[number], word == "include"
+
+
+def _fit(name: Any) -> str:
+    """The nearest name that Warren can have."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", str(name)).lstrip("_.-")[:63] or "acl"
+
+
+class _Item(NamedTuple):
+    """An object of a section and where it stands."""
+
+    data: Any
+    file: str
+    line: int
+    path: str
+
+
+class _Configuration:
+    def __init__(self, files: Mapping[str, str], main: str) -> None:
+        self.files, self.main, self.reader, self.notes = files, main, Reader(), list[Note]()
+        self.sections: dict[str, dict[Any, _Item]] = {section: {} for section in SECTIONS}
+        self.read: set[str] = set()
+        self._read(main)
+
+    def found(self) -> Import:
+        uses = list(self._uses())
+        if not self.sections["dps"]:
+            self.notes.append(Note(self.main, 1, "dps", False, "there are none: nothing says where the ACLs belong"))
+        self.meters = self._names("meters")
+        self.used = {self.sections["acls"][key].path for _, keys in uses for key in keys}
+        meters = {key: meter for key in self.meters if (meter := self._meter(key)) is not None}
+        self.meters = {key: name for key, name in self.meters.items() if key in meters}
+        names = self._names("acls")
+        self.acls = {key: (name, rules) for key, name in names.items() if (rules := self._acl(key)) is not None}
+        acls = tuple(Acl(name, tuple(rules), self.sections["acls"][key].line) for key, (name, rules) in self.acls.items())
+        taken = tuple(use for raw, keys in uses if (use := self._taken(raw, keys)) is not None)
+        for item in self.sections["routers"].values():
+            self._note(item, False, _WHY["routers"])
+        notes = sorted(self.notes, key=lambda note: (note.file, note.line, note.path))
+        return Import(acls, tuple(meters.values()), taken, tuple(notes))
+
+    def _note(self, item: Any, taken: bool, text: str, below: str = "", line: int | None = None) -> None:
+        self.notes.append(Note(item.file, item.line if line is None else line, item.path + below, taken, text))
+
+    # ---- files and sections
+
+    def _read(self, file: str) -> None:
+        """A file, then what it includes: a later object takes the place of an earlier one of its name."""
+        if file not in self.files:
+            raise Invalid(f"{file}:1", "nothing", "a file")
+        self.read.add(normpath(file))
+        data = _top(self.reader, self.files[file], file)
+        if data.get("version", 2) != 2:
+            raise Invalid(f"{file}:{data.lines['version']}: version", data["version"], "2")
+        for section in SECTIONS:
+            items = data.get(section, Map())
+            if not isinstance(items, Map):
+                raise Invalid(f"{file}:{data.lines[section]}: {section}", items, "a mapping of names")
+            for key, value in items.items():
+                if (old := self.sections[section].get(key)) is not None:
+                    self._note(old, False, f"the one in {file} takes its place")
+                self.sections[section][key] = _Item(value, file, items.lines[key], f"{section}.{key}")
+        for path, line, required in _included(data, file):
+            where = f"{file}:{line}: include"
+            if path in self.read:
+                raise Invalid(where, path, "each file once (FAUCET calls it an include loop)")
+            before, notes = {section: dict(items) for section, items in self.sections.items()}, list(self.notes)
+            try:
+                if path not in self.files:
+                    raise Invalid(where, path, "a file that there is")
+                self._read(path)
+            except Invalid as error:
+                if required:
+                    raise
+                self.sections = before
+                self.notes = [*notes, Note(file, line, "include-optional", False, f"left out: {error}")]
+
+    def _names(self, section: str) -> dict[Any, str]:
+        """The names that objects get here; those that fit as they are come first and keep theirs."""
+        items, names = self.sections[section], dict[Any, str]()
+        taken: set[str] = set()
+        for key in sorted(items, key=lambda key: _fit(key) != str(key)):
+            name = _fit(key)
+            if name in taken:
+                self._note(items[key], False, f"left out: another one is called {name}")
+                continue
+            taken.add(name)
+            names[key] = name
+            if name != str(key):
+                self._note(items[key], True, f"called {name}: a name has letters, digits, '.', '_' and '-', at most 63")
+        return {key: names[key] for key in items if key in names}
+
+    # ---- meters
+
+    def _meter(self, key: Any) -> Meter | None:
+        item = self.sections["meters"][key]
+        check(item.data, METER, item.file, item.path, item.line)
+        number, entry = item.data.get("meter_id"), item.data.get("entry")
+        for what, value in (("meter_id", number), ("entry", entry)):
+            if value is None:
+                raise Invalid(f"{item.file}:{item.line}: {item.path}.{what}", value, "one (FAUCET ends without it)")
+        for what in ("flags", "bands"):
+            if not entry.get(what):
+                raise Invalid(
+                    f"{item.file}:{item.data.lines['entry']}: {item.path}.entry.{what}", entry.get(what), "at least one"
+                )
+        flags = entry["flags"] if isinstance(entry["flags"], List) else [entry["flags"]]
+        bands = entry["bands"]
+        band = bands[0] if isinstance(bands, List) and len(bands) == 1 and isinstance(bands[0], Map) else Map()
+        rate, burst = (band.get(word, 0) for word in ("rate", "burst_size"))
+        why = ""
+        if any(flag not in ("KBPS", "PKTPS", "BURST", "STATS") for flag in flags):
+            why = "its flags are not all of KBPS, PKTPS, BURST, STATS"
+        elif ("KBPS" in flags) == ("PKTPS" in flags):
+            why = "its flags must have one of KBPS and PKTPS (a switch refuses it otherwise)"
+        elif not band:
+            why = "it must have one band: Warren's meters do not have several"
+        elif band.get("type") != "DROP":
+            why = f"its band is {band.get('type')}: Warren's meters only drop"
+        elif not all(isinstance(value, int) and not isinstance(value, bool) for value in (rate, burst)):
+            why = "its rate and its burst_size must be numbers"
+        elif not 1 <= rate <= U32 or not 0 <= burst <= U32:
+            why = f"its rate must be from 1 to {U32}, its burst_size from 0"
+        if why:
+            self._note(item, False, f"left out: {why}")
+            return None
+        burst = burst if "BURST" in flags else 0  # a switch does not look at it without the flag
+        fits = number in METER_IDS
+        self._note(item, True, f"{rate} {'packets/s' if 'PKTPS' in flags else 'kb/s'}" + "; gets another number" * (not fits))
+        return Meter(self.meters[key], number if fits else None, rate, burst, "PKTPS" in flags)
+
+    # ---- ACLs
+
+    def _acl(self, key: Any) -> list[dict[str, Any]] | None:
+        item = self.sections["acls"][key]
+        rules: Any = item.data
+        path = item.path
+        if isinstance(rules, Map):
+            self._words(item, rules, "")
+            check(rules, BODY, item.file, path, item.line)
+            if rules.get("exact_match"):
+                self._note(item, True, "the first rule that matches wins: exact_match says that only one can", ".exact_match")
+            if rules.get("dot1x_assigned"):
+                self._note(item, False, _NO_802_1X, ".dot1x_assigned")
+            rules, path = rules.get("rules"), f"{path}.rules"
+        if not isinstance(rules, List) or not rules:
+            raise Invalid(f"{item.file}:{item.line}: {path}", rules, "a list of at least one rule")
+        for number, rule in enumerate(rules):
+            inner = inside(rule)
+            if isinstance(inner, Map) and isinstance(inner.get("actions"), Map):
+                self._words(item, inner["actions"], f"{path}[{number}].actions"[len(item.path) :])
+            check_rule(inner, item.file, f"{path}[{number}]", rules.lines[number])
+        try:
+            stored = [plain(rule) or {"actions": {"allow": 0}} for rule in canonical(rules, path)]  # `rule: {}` drops
+        except Invalid as error:
+            stored = self._refused(item, error, rules, path)
+        parsed = []
+        for number, rule in enumerate(stored):
+            try:
+                parsed.append((parse_rule(rule, f"{path}[{number}]"), rule, number))
+            except Invalid as error:
+                self._refused(item, error, rules, path)
+        parsed = [one for one in parsed if self._metered(item, one[0], one[1], rules.lines[one[2]])]
+        if len(parsed) < len(rules):
+            self._note(item, False, "left out, because without one of its rules it would mean something else")
+            return None
+        for rule, _, number in parsed:
+            if any(isinstance(port, int) for port in (rule.mirror, *(s.port for s in rule.steps if isinstance(s, ToPort)))):
+                text = "the port's number is that of FAUCET's switch: name the endpoint that it shall be"
+                self._note(item, True, text, f"{path}[{number}]"[len(item.path) :], rules.lines[number])
+        self._note(item, True, f"{len(stored)} rule{'s' * (len(stored) > 1)}")
+        return stored
+
+    def _refused(self, item: _Item, error: Invalid, rules: List, path: str) -> list[dict[str, Any]]:
+        line = line_of(rules, error.path[len(path) :], item.line)
+        self._note(item, False, str(error).removeprefix(f"{error.path}: "), error.path[len(item.path) :], line)
+        return []
+
+    def _metered(self, item: _Item, rule: Rule, stored: dict[str, Any], line: int) -> bool:
+        if rule.meter is None:
+            return True
+        if rule.meter in self.meters:
+            stored["actions"]["meter"] = self.meters[rule.meter]
+            return True
+        if rule.meter not in self.sections["meters"] and item.path in self.used:
+            raise Invalid(f"{item.file}:{line}: {item.path}", rule.meter, "a meter of the configuration")
+        self._note(item, False, f"its meter {rule.meter} is not taken", line=line)
+        return False
+
+    def _words(self, item: _Item, data: Map, below: str) -> None:
+        for key, word in words(data):
+            self._note(item, True, f"{word} is read as {str(data[key]).lower()}", f"{below}.{key}", data.lines[key])
+
+    # ---- uses
+
+    def _uses(self) -> Iterator[tuple[Use, tuple[Any, ...]]]:
+        """Every use with FAUCET's names of its ACLs; and a note on all else that DPs and VLANs have."""
+        for key, dp in self.sections["dps"].items():
+            check(dp.data, DP, dp.file, dp.path, dp.line)
+            whole = self._references(dp, "dp_acls")
+            if whole:
+                yield _use(dp, "host", [key], "acls", "dp_acls"), whole
+            ports = dp.data.get("interfaces") or Map()
+            for number, data in ports.items():
+                port = _Item(data, dp.file, ports.lines[number], f"{dp.path}.interfaces.{number}")
+                check(port.data, PORT, port.file, port.path, port.line)
+                if found := self._references(port, "acls_in", "acl_in"):
+                    if whole:
+                        raise Invalid(f"{port.file}:{port.line}: {port.path}", "ACLs", "none beside the dp_acls of the DP")
+                    names = [data.get("name"), number, data.get("description")]
+                    yield _use(port, "endpoint", names, "acls", "acls_in", "acl_in"), found
+                self._rest(port, "name", "number", "description", "acls_in", "acl_in")
+            self._rest(dp, "name", "dp_acls", "interfaces")
+        for key, item in self.sections["vlans"].items():
+            vlan = item if item.data is not None else item._replace(data=Map())
+            check(vlan.data, VLAN, vlan.file, vlan.path, vlan.line)
+            if self._references(vlan, "acls_in", "acl_in"):
+                word = "acls_in" if vlan.data.get("acls_in") else "acl_in"
+                self._note(vlan, False, _SECOND_STAGE, f".{word}", vlan.data.lines[word])
+            if found := self._references(vlan, "acls_out", "acl_out"):
+                names = [vlan.data.get("name"), key, vlan.data.get("vid")]
+                yield _use(vlan, "network", names, "vlan_out_acl", "acls_out", "acl_out"), found
+            self._rest(vlan, "name", "vid", "acls_in", "acl_in", "acls_out", "acl_out")
+
+    def _references(self, item: _Item, *words: str) -> tuple[Any, ...]:
+        """FAUCET's names of the ACLs that an object has under the new or the old word."""
+        told = [word for word in words if item.data.get(word)]
+        if not told:
+            return ()
+        where = f"{item.file}:{item.data.lines[told[-1]]}: {item.path}.{told[-1]}"
+        value = item.data[told[0]]
+        names = value if isinstance(value, list) else [value]
+        if len(told) > 1:
+            raise Invalid(where, plain(item.data[told[1]]), f"one of {told[0]} and {told[1]}")
+        for name in names:
+            if not isinstance(name, str | int) or name not in self.sections["acls"]:
+                raise Invalid(where, name, "the name of an ACL of the configuration")
+        bodies = [self.sections["acls"][name].data for name in names]
+        exact = {isinstance(body, Map) and body.get("exact_match") is True for body in bodies}
+        if len(exact) > 1 and words[0] != "dp_acls":
+            raise Invalid(where, plain(value), "ACLs that agree on exact_match")
+        return tuple(names)
+
+    def _rest(self, item: _Item, *known: str) -> None:
+        """A note for each key that has no place in Warren."""
+        for key in item.data:
+            if key not in known:
+                why = _WHY.get(key, _WHY["dot1x"] if key.startswith("dot1x") else "Warren has no such setting")
+                self._note(item, False, why, f".{key}", item.data.lines[key])
+
+    def _taken(self, use: Use, keys: tuple[Any, ...]) -> Use | None:
+        gone = next((key for key in keys if key not in self.acls), None)
+        why = None
+        if gone is not None:
+            why = f"its ACL {gone} is left out, and without it the others would mean something else"
+        elif len(keys) > LISTS_LIMIT:
+            why = f"{len(keys)} ACLs: a list has at most {LISTS_LIMIT}"
+        elif use.kind == "host" and self._has(keys, "in_port"):
+            why = "its ACLs match in_port, a port of FAUCET's switch: give them to endpoints"
+        elif use.kind == "network" and self._has(keys, "vlan_vid", "dl_vlan"):
+            why = "its ACLs match vlan_vid, for which FAUCET puts the VLAN's own: leave it away"
+        if why is not None:
+            self.notes.append(Note(use.file, use.line, use.path, False, why))
+            return None
+        return replace(use, acls=tuple(self.acls[key][0] for key in keys))
+
+    def _has(self, keys: Iterable[Any], *names: str) -> bool:
+        return any(name in rule for key in keys for rule in self.acls[key][1] for name in names)
+
+
+def _use(item: _Item, kind: str, names: list[Any], field: str, *words: str) -> Use:
+    told = next(word for word in words if item.data.get(word))
+    distinct = tuple(dict.fromkeys(str(name) for name in names if name not in (None, "")))
+    return Use(kind, distinct[0], field, (), item.data.lines[told], distinct[1:], item.file, f"{item.path}.{told}")

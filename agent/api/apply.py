@@ -1,0 +1,159 @@
+"""Applies what separates a document from the store: each change is a transaction of its own, the agents do the plugging."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from specs.documents.document import Change
+from specs.model.host import Host
+from specs.model.records import Endpoint, Record, decode
+from specs.snapshot import Snapshot
+from specs.store import keys
+from specs.store.repository import Specs
+from warren.errors import Conflict, NotFound, WarrenError
+
+Wrote = Callable[[str, str | None, int], None]
+_ALLOCATED = ("name", "host", "ofport", "mac_address", "ipv4_address", "ipv6_address", "network_id")
+_NAMED = {
+    "acl": keys.acl,
+    "meter": keys.meter,
+    "tenant": keys.tenant,
+    "mirror": keys.mirror,
+    "router": keys.router,
+    "service": keys.service,
+}
+
+
+class NotApplied(WarrenError):
+    """A change of a document was refused; those before it are made, and the same document can be applied again."""
+
+    def __init__(self, change: Change, made: int, total: int, error: WarrenError) -> None:
+        where = change.path or f"{change.action} {change.kind} {change.name}"
+        super().__init__(f"{where}: {error}" + (f" ({made} of {total} changes were made)" if made else ""))
+        self.http_status = error.http_status
+
+
+def apply(specs: Specs, current: Snapshot, changes: tuple[Change, ...], wrote: Wrote) -> set[str]:
+    """Make the changes in their order; returns the ids of the endpoints that came or changed.
+    Raises `NotApplied` at the first that is refused."""
+    work = _Work(specs, current, wrote)
+    for made, change in enumerate(changes):
+        try:
+            getattr(work, f"{change.kind}_{change.action}")(change)
+        except WarrenError as error:
+            raise NotApplied(change, made, len(changes), error) from None
+    return work.touched
+
+
+class _Work:
+    """One run: knows the networks that it has just made by name."""
+
+    def __init__(self, specs: Specs, current: Snapshot, wrote: Wrote) -> None:
+        self._specs, self._current, self._wrote = specs, current, wrote
+        self._networks = {network.name: network.id for network in current.networks.values()}
+        self.touched: set[str] = set()
+
+    def host_create(self, change: Change) -> None:
+        self._put_host(decode(Host, _said(change.stated), "host"))
+
+    def host_update(self, change: Change) -> None:
+        self._put_host(_merged(self._current.hosts[change.name], change.stated))
+
+    def _put_host(self, host: Host) -> None:
+        revision = self._specs.put_host(host)
+        self._wrote(keys.host(host.name), host.encode(), revision)
+
+    def host_delete(self, change: Change) -> None:
+        self._wrote(keys.host(change.name), None, self._specs.delete_host(change.name))
+
+    def named_put(self, change: Change) -> None:
+        """What is known by its name alone is created and changed alike."""
+        old = getattr(self._current, f"{change.kind}s").get(change.name)
+        draft = _said((old.data() if old else {}) | dict(change.stated))
+        record, revision = getattr(self._specs, f"put_{change.kind}")(draft)
+        self._wrote(_NAMED[change.kind](record.name), record.encode(), revision)
+
+    def named_delete(self, change: Change) -> None:
+        revision = getattr(self._specs, f"delete_{change.kind}")(change.name)
+        self._wrote(_NAMED[change.kind](change.name), None, revision)
+
+    acl_create = acl_update = meter_create = meter_update = tenant_create = tenant_update = mirror_create = mirror_update = (
+        named_put
+    )
+    router_create = router_update = service_create = service_update = named_put
+    acl_delete = meter_delete = tenant_delete = mirror_delete = router_delete = service_delete = named_delete
+
+    def network_create(self, change: Change) -> None:
+        network, revision = self._specs.create_network(_said(change.stated))
+        self._networks[network.name] = network.id
+        self._wrote(keys.network(network.id), network.encode(), revision)
+
+    def network_update(self, change: Change) -> None:
+        for field in ("name", "vxlan_vni", "ip_range", "ipv6_range"):
+            if field in change.fields:
+                old, new = change.fields[field]
+                raise Conflict(f"{field} cannot change (from {old} to {new}): delete and create the network")
+        network = _merged(self._current.networks[str(change.id)], change.stated)
+        self._wrote(keys.network(network.id), network.encode(), self._specs.update_network(network))
+
+    def network_delete(self, change: Change) -> None:
+        self._wrote(keys.network(str(change.id)), None, self._specs.delete_network(str(change.id)))
+
+    def endpoint_create(self, change: Change) -> None:
+        self._create(_said(change.stated) | {"network_id": self._network_of(change)})
+
+    def endpoint_update(self, change: Change) -> None:
+        """What is allocated cannot change in place: the endpoint goes and comes again under its id."""
+        old = self._current.endpoints[str(change.id)]
+        stated = {k: v for k, v in change.stated.items() if k != "network"} | {"network_id": self._network_of(change, old)}
+        if not any(field in change.fields for field in (*_ALLOCATED, "network")):
+            endpoint = _merged(old, stated)
+            revision = self._specs.update_endpoint(endpoint)
+            self._wrote(keys.endpoint(endpoint.network_id, endpoint.id), endpoint.encode(), revision)
+            self.touched.add(endpoint.id)
+            return
+        draft = old.data() | stated
+        moved = stated["network_id"] != old.network_id or draft["host"] != old.host
+        for field in ("ofport",) if draft["host"] != old.host else ():
+            draft[field] = stated.get(field)
+        for field in ("ipv4_address", "ipv6_address", "mac_address") if stated["network_id"] != old.network_id else ():
+            draft[field] = stated.get(field)
+        if not moved and draft["mac_address"] == old.mac_address and "mac_address" not in stated:
+            draft["mac_address"] = None  # it follows the address
+        self._delete(old)
+        self._create({k: v for k, v in draft.items() if v is not None})
+
+    def endpoint_delete(self, change: Change) -> None:
+        self._delete(self._current.endpoints[str(change.id)])
+
+    def _network_of(self, change: Change, old: Endpoint | None = None) -> str:
+        if "network_id" in change.stated:
+            return str(change.stated["network_id"])
+        reference = str(change.stated.get("network") or (old.network_id if old else ""))
+        if reference in self._networks:
+            return self._networks[reference]
+        if reference in self._current.networks or reference in self._networks.values():
+            return reference
+        raise NotFound("network", reference)
+
+    def _create(self, draft: dict[str, Any]) -> None:
+        draft.pop("network", None)
+        endpoint, network, revision = self._specs.create_endpoint(draft)
+        self._wrote(keys.endpoint(network.id, endpoint.id), endpoint.encode(), revision)
+        self.touched.add(endpoint.id)
+
+    def _delete(self, endpoint: Endpoint) -> None:
+        revision = self._specs.delete_endpoint(endpoint.network_id, endpoint.id)
+        self._wrote(keys.endpoint(endpoint.network_id, endpoint.id), None, revision)
+
+
+def _said(stated: Mapping[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in stated.items() if value is not None}
+
+
+def _merged(old: Any, stated: Mapping[str, Any]) -> Any:
+    """The old record with what the document says; null takes a value away."""
+    record: Record = old
+    data = {field: value for field, value in (record.data() | dict(stated)).items() if value is not None}
+    return decode(type(record), data, type(record).__name__.lower())

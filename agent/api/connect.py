@@ -1,0 +1,181 @@
+"""HTTP CONNECT /networks/{id}?ip=A&port=P: TCP from outside to an address inside a network.
+
+ASGI has no CONNECT, so `Protocol` looks at the first bytes of each request and takes the connection away from uvicorn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from ipaddress import ip_address
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from warren.errors import Invalid, NotFound, Unavailable, WarrenError
+
+log = logging.getLogger("warren.connect")
+
+METHOD = b"CONNECT "
+HEAD_LIMIT = 16_384  # bytes of request line and headers
+CHUNK = 65_536
+HOP = "X-Warren-Forwarded"  # set on requests between agents: they are not forwarded again
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A CONNECT request: to `ip`:`port` inside `network_id`."""
+
+    network_id: str
+    ip: str
+    port: int
+    forwarded: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The connection must be made by the agent at `api` (a URL)."""
+
+    host: str
+    api: str
+    tls: ssl.SSLContext | None
+
+
+# Blocking: gives a connected socket or says who can; raises WarrenError.
+Dial = Callable[[Request], "socket.socket | Elsewhere"]
+
+
+def protocol(dial: Dial) -> type[H11Protocol]:
+    """The protocol class for uvicorn that serves CONNECT by `dial` and leaves everything else alone."""
+
+    class Protocol(H11Protocol):
+        _head: bytes = b""
+
+        def data_received(self, data: bytes) -> None:
+            idle = self.cycle is None or self.cycle.response_complete
+            if not self._head and not (idle and METHOD.startswith(data[: len(METHOD)])):
+                super().data_received(data)
+                return
+            self._head += data
+            if len(self._head) < len(METHOD):
+                return
+            if not self._head.startswith(METHOD):
+                data, self._head = self._head, b""
+                super().data_received(data)
+                return
+            self._unset_keepalive_if_required()
+            if b"\r\n\r\n" in self._head:
+                self._take_over()
+            elif len(self._head) > HEAD_LIMIT:
+                self.transport.write(_answer(431, "the request's head is too long"))
+                self.transport.close()
+
+        def _take_over(self) -> None:
+            self.connections.discard(self)
+            head, _, rest = self._head.partition(b"\r\n\r\n")
+            reader = asyncio.StreamReader(limit=CHUNK)
+            streams = asyncio.StreamReaderProtocol(reader)
+            self.transport.set_protocol(streams)
+            streams.connection_made(self.transport)
+            writer = asyncio.StreamWriter(self.transport, streams, reader, self.loop)
+            reader.feed_data(rest)
+            task = self.loop.create_task(_serve(head.decode("latin-1"), reader, writer, dial))
+            _running.add(task)
+            task.add_done_callback(_running.discard)
+
+        def send_400_response(self, msg: str) -> None:
+            self.transport.write(_answer(400, msg))
+            self.transport.close()
+
+    return Protocol
+
+
+_running: set[asyncio.Task[None]] = set()  # asyncio itself holds tasks weakly
+
+
+async def _serve(head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dial: Dial) -> None:
+    try:
+        request = parse(head)
+        loop = asyncio.get_running_loop()
+        target = await loop.run_in_executor(None, dial, request)
+        if isinstance(target, Elsewhere):
+            there_reader, there_writer = await _reach(target, request)
+        else:
+            there_reader, there_writer = await asyncio.open_connection(sock=target, limit=CHUNK)
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    except WarrenError as error:
+        writer.write(_answer(error.http_status, str(error)))
+        writer.close()
+        return
+    except Exception:  # whatever it is, it must reach the client: nobody else waits for this task
+        log.exception("connect.failed")
+        writer.write(_answer(500, "internal error, see the agent's log"))
+        writer.close()
+        return
+    log.info("connect.opened network=%s ip=%s port=%d", request.network_id, request.ip, request.port)
+    await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer))
+    for end in (writer, there_writer):
+        end.close()
+
+
+async def _reach(target: Elsewhere, request: Request) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Ask another agent for the same; its answer's head is relayed to the client with all that follows."""
+    url = urlsplit(target.api)
+    try:
+        if url.scheme == "unix":
+            reader, writer = await asyncio.open_unix_connection(url.path, limit=CHUNK)
+        else:
+            reader, writer = await asyncio.open_connection(url.hostname, url.port, ssl=target.tls, limit=CHUNK)
+    except OSError as error:
+        raise Unavailable(f"the agent of {target.host}", str(error)) from None
+    line = f"CONNECT /networks/{request.network_id}?ip={request.ip}&port={request.port} HTTP/1.1"
+    writer.write(f"{line}\r\nHost: {target.host}\r\n{HOP}: 1\r\n\r\n".encode())
+    return reader, writer
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """Carry bytes one way until the end, then pass the end on; the other way goes on."""
+    try:
+        while data := await source.read(CHUNK):
+            sink.write(data)
+            await sink.drain()
+        if sink.can_write_eof():
+            sink.write_eof()
+        else:
+            sink.close()  # TLS has no half-close here
+    except (OSError, RuntimeError):  # a reset on one side ends both
+        sink.transport.abort()
+
+
+def parse(head: str) -> Request:
+    """Parse request line and headers. Raises `Invalid` or `NotFound`."""
+    line, *headers = head.split("\r\n")
+    target = line.split(" ")[1] if line.count(" ") >= 2 else ""
+    url = urlsplit(target)
+    path = re.fullmatch(r"/networks/([^/]+)", url.path)
+    if not path:
+        raise NotFound("path", url.path)
+    query: dict[str, Any] = {name: values[0] for name, values in parse_qs(url.query).items()}
+    try:
+        ip = str(ip_address(query.get("ip", "")))
+    except ValueError:
+        raise Invalid("ip", query.get("ip", "nothing"), "an IP address of the network") from None
+    port = query.get("port", "")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        raise Invalid("port", port or "nothing", "a TCP port, 1 to 65535")
+    forwarded = any(header.lower().startswith(HOP.lower() + ":") for header in headers)
+    return Request(unquote(path[1]), ip, int(port), forwarded)
+
+
+def _answer(status: int, error: str) -> bytes:
+    body = json.dumps({"error": error}).encode()
+    fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close"
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{fields}\r\n\r\n".encode() + body

@@ -1,0 +1,37 @@
+"""`/ui`: a read-only page with the topology, drawn in the browser from the agent's own API. Plain files, nothing from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.responses import Response
+
+from warren.errors import NotFound
+
+FILES = Path(__file__).parent / "ui"
+TYPES = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
+# names of specs are shown as text; should one ever be taken for markup, it still could load and run nothing
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def routes(app: FastAPI) -> None:
+    """Put the page into the application."""
+
+    @app.get("/ui", include_in_schema=False)
+    def page() -> Response:
+        return _file("index.html")
+
+    @app.get("/ui/{name}", include_in_schema=False)
+    def part(name: str) -> Response:
+        return _file(name)
+
+
+def _file(name: str) -> Response:
+    if name not in TYPES:
+        raise NotFound("page", name)
+    return Response((FILES / name).read_bytes(), media_type=TYPES[name], headers=HEADERS)

@@ -1,0 +1,172 @@
+"""What a change of specs would newly allow or deny between endpoints, told before it is made. Pure.
+
+Packets are tried, not proved: for every protocol and port that a rule of either state names, one packet, and one of each
+protocol that no rule names.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from acl.policy import PolicyKey
+from agent.policy_check import between, judge, policies
+from specs.checks import Joined, joined, routers_in_order, valid_networks
+from specs.documents.document import Change
+from specs.model.host import Host
+from specs.model.mirror import Mirror
+from specs.model.records import Acl, Endpoint, Meter, Network, Record, Tenant, decode
+from specs.model.router import Router
+from specs.model.service import Service
+from specs.snapshot import Snapshot
+from warren.errors import Invalid
+
+TRIES_LIMIT = 60_000  # some seconds
+UNNAMED_PORT = 65_000
+KINDS: dict[str, type[Record]] = {
+    "acl": Acl,
+    "meter": Meter,
+    "mirror": Mirror,
+    "tenant": Tenant,
+    "host": Host,
+    "network": Network,
+    "endpoint": Endpoint,
+    "router": Router,
+    "service": Service,
+}
+
+Probe = tuple[str, int | None]
+Keys = tuple[PolicyKey | None, PolicyKey | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two endpoints and the packets (such as `tcp 443`) that the change lets pass, or no longer."""
+
+    src: str
+    dst: str
+    allowed: tuple[str, ...]
+    denied: tuple[str, ...]
+
+
+def preview(current: Snapshot, changes: Iterable[Change]) -> Snapshot:
+    """The snapshot as it will be, but for endpoints and networks that are still to be given their addresses."""
+    after = copy.copy(current)
+    for kind in KINDS:
+        setattr(after, f"{kind}s", dict(getattr(current, f"{kind}s")))
+    for change in changes:
+        objects: dict[str, Any] = getattr(after, f"{change.kind}s")
+        identity = str(change.id or change.name)
+        old = objects.get(identity)
+        if change.action == "delete":
+            objects.pop(identity, None)
+            continue
+        said = {k: v for k, v in change.stated.items() if k not in ("network", "network_id")}
+        data = (old.data() if old is not None else {}) | said
+        try:
+            missing = {"meter": {"meter_id": 1}, "mirror": {"vni": 1}}.get(change.kind, {})
+            objects[identity] = decode(KINDS[change.kind], missing | {k: v for k, v in data.items() if v is not None})
+        except Invalid:
+            continue  # a new endpoint or network: nothing is known of its addresses yet
+    return after
+
+
+def differences(before: Snapshot, after: Snapshot) -> tuple[list[Pair], int]:
+    """The pairs that differ, of one network or of two that a router joins, and how many pairs were left out because there are too many."""
+    tries = probes(before, after)
+    touched = _touched(before, after)
+    found: list[Pair] = []
+    left = TRIES_LIMIT
+    skipped = 0
+    ways = [_ways(state) for state in (before, after)]
+    for source, target in _pairs(before, after):
+        open_ = [source.network_id == target.network_id or target.network_id in to.get(source.network_id, {}) for to in ways]
+        if not any(open_):
+            continue
+        keys = [_keys(state, source.id, target.id) for state in (before, after)]
+        if (
+            open_[0] == open_[1]
+            and keys[0] == keys[1]
+            and not any(key is not None and touched(key) for key in (*keys[0], *keys[1]))
+        ):
+            continue
+        left -= len(tries)
+        if left < 0:
+            skipped += 1
+            continue
+        pair = _compare((before, after), open_, source.id, target.id, keys, tries)
+        if pair.allowed or pair.denied:
+            found.append(pair)
+    return found, skipped
+
+
+def _ways(state: Snapshot) -> Joined:
+    return joined(routers_in_order(state), valid_networks(state)[0])[0]
+
+
+def _compare(
+    states: tuple[Snapshot, Snapshot], open_: list[bool], source: str, target: str, keys: list[Keys], tries: list[Probe]
+) -> Pair:
+    allowed: list[str] = []
+    denied: list[str] = []
+    for proto, port in tries:
+        was, is_ = (
+            there and judge(state, *key, between(state.endpoints[source], state.endpoints[target], proto, port))["allow"]
+            for there, state, key in zip(open_, states, keys, strict=True)
+        )
+        if was != is_:
+            (allowed if is_ else denied).append(_called(proto, port))
+    names = [states[0].endpoints[e].name or e for e in (source, target)]
+    return Pair(names[0], names[1], tuple(allowed), tuple(denied))
+
+
+def _called(proto: str, port: int | None) -> str:
+    return proto if port is None else f"{proto} {'(others)' if port == UNNAMED_PORT else port}"
+
+
+def probes(*states: Snapshot) -> list[Probe]:
+    """The packets to try."""
+    found: set[tuple[str, int]] = {("tcp", UNNAMED_PORT), ("udp", UNNAMED_PORT)}
+    for state in states:
+        for acl in state.acls.values():
+            for rule in acl.parsed:
+                for match in rule.fields:
+                    proto, _, end = match.name.partition("_")
+                    if proto in ("tcp", "udp", "sctp") and end == "dst":
+                        found |= {(proto, value or 1) for value, _ in match.alternatives}
+    return [("icmp", None), *sorted(found)]
+
+
+def _pairs(before: Snapshot, after: Snapshot) -> Iterator[tuple[Endpoint, Endpoint]]:
+    there = [e for e in before.endpoints.values() if e.active and e.id in after.endpoints and e.network_id in after.networks]
+    for source in there:
+        for target in there:
+            if source.id != target.id:
+                yield source, target
+
+
+def _keys(state: Snapshot, source: str, target: str) -> Keys:
+    return policies(state, state.endpoints[source])[0], policies(state, state.endpoints[target])[1]
+
+
+def _touched(before: Snapshot, after: Snapshot) -> Any:
+    """Whether what a policy says may differ: its rules, or the groups that they name."""
+    acls = {n for n in {*before.acls, *after.acls} if _data(before.acls, n) != _data(after.acls, n)}
+    groups = any(_meant(before.endpoints, e) != _meant(after.endpoints, e) for e in {*before.endpoints, *after.endpoints})
+
+    def touched(key: PolicyKey) -> bool:
+        grouped = groups and any(r.source or r.target for n in key.acls if n in after.acls for r in after.acls[n].parsed)
+        return grouped or any(name in acls for name in key.acls)
+
+    return touched
+
+
+def _data(acls: Mapping[str, Acl], name: str) -> Any:
+    return acls[name].rules if name in acls else None
+
+
+def _meant(endpoints: Mapping[str, Endpoint], endpoint_id: str) -> Any:
+    e = endpoints.get(endpoint_id)
+    return None if e is None else (e.name, e.labels, e.network_id, e.ipv4_address, e.ipv6_address, e.active)

@@ -1,0 +1,192 @@
+"""SAND's names <-> Warren's records: what requests look like and what is answered. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_interface
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from specs.model.derived import veth_mac
+from specs.model.dhcp import DhcpFields
+from specs.model.host import Host
+from specs.model.records import Endpoint, EndpointFields, Name, Network, NetworkFields
+
+WAIT_LIMIT_S = 50.0
+DEFAULT_RANGE = IPv4Network("10.0.0.0/24")  # SAND's, when a request names no range at all
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unset(cls, data: Any) -> Any:
+        """SAND's client is written in Go: what is not set may come as an empty string."""
+        return {k: v for k, v in data.items() if v != ""} if isinstance(data, dict) else data
+
+
+class NetworkCreate(NetworkFields, _Body):
+    """POST /networks: SAND's fields, and Warren's: VNI, IPv6, MTU, labels. `ip_range: null` makes a network without IPv4."""
+
+    def values(self, network_id: str) -> dict[str, Any]:
+        """The new record's values: SAND's default range, the first address of a range as its gateway; null is none."""
+        said = self.model_fields_set
+        values = self.model_dump(exclude={"id"})
+        if not {"ip_range", "ipv6_range"} & said and not self.external:
+            values["ip_range"] = DEFAULT_RANGE
+        for gateway, range_field in (("gateway", "ip_range"), ("ipv6_gateway", "ipv6_range")):
+            if gateway not in said:
+                values[gateway] = first_address(values[range_field])
+        values["name"] = self.name or f"net-sc-{network_id}"
+        return values
+
+
+def first_address(network: IPv4Network | IPv6Network | None) -> Any:
+    """The first host address of a range, with the prefix length."""
+    return None if network is None else ip_interface(f"{network.network_address + 1}/{network.prefixlen}")
+
+
+class ActivateParams(_Body):
+    """SAND's: the namespace's path; `set_addr` puts the addresses on the interface; `move_veth` moves it into the
+    namespace (otherwise it stays in the host's, for a runtime that moves it itself)."""
+
+    ns_handle_path: str | None = None
+    set_addr: bool = True
+    move_veth: bool = True
+
+
+class EndpointCreate(EndpointFields, _Body):
+    """POST /endpoints: SAND's fields, and Warren's: name, labels, interface, ipv6_address, ofport, hostname."""
+
+    network_id: Name
+    activate: bool = True
+    activate_params: ActivateParams | None = None
+    ns_handle_path: str | None = None
+    id: Name | None = None
+    name: Name | None = None
+    hostname: Name | None = None
+
+    @property
+    def netns(self) -> str | None:
+        """The namespace's path, wherever the request has it."""
+        nested = self.activate_params.ns_handle_path if self.activate_params else None
+        return nested or self.ns_handle_path
+
+
+class Apply(_Body):
+    """POST /apply: a YAML document; `prune` deletes what its sections no longer have, `dry_run` only tells, `wait_s` waits
+    (so many seconds at most) until the hosts have caught up."""
+
+    document: str
+    prune: bool = False
+    dry_run: bool = False
+    wait_s: float = Field(default=0.0, ge=0, le=WAIT_LIMIT_S)
+
+
+class Trace(_Body):
+    """POST /trace: a packet between two endpoints (name or id)."""
+
+    src: str
+    dst: str
+    proto: str = "icmp"
+    port: int | None = None
+
+
+class HostTrace(_Body):
+    """POST /hosts/{name}/trace: `flow` as ofproto/trace takes it, such as `in_port=3,icmp,...`; with `enters` (an
+    endpoint's id, or `tunnel`) the in_port is that one's."""
+
+    flow: str
+    enters: str | None = None
+
+
+def network_out(network: Network) -> dict[str, Any]:
+    """SAND's Network, with Warren's additions. There is no namespace per network: `ns_handle_path` is empty."""
+    data = network.data()
+    return {
+        "id": network.id,
+        "created_at": network.created_at or "",
+        "name": network.name,
+        "type": network.type,
+        "ns_handle_path": "",
+        "vxlan_vni": network.vxlan_vni,
+        "ip_range": data.get("ip_range", ""),
+        "gateway": data.get("gateway", ""),
+        "ipv6_range": data.get("ipv6_range", ""),
+        "ipv6_gateway": data.get("ipv6_gateway", ""),
+        "mtu": network.mtu,
+        "vlan": network.vlan,
+        "vlan_transparent": network.vlan_transparent,
+        "mode": network.mode,
+        "default_acl": list(network.default_acl),
+        "vlan_out_acl": list(network.vlan_out_acl),
+        "nat_acl": list(network.nat_acl),
+        "ct_limit": network.ct_limit,
+        "preallocate": network.preallocate,
+        **{name: data.get(name) for name in DhcpFields.model_fields},
+        "labels_required": network.labels_required,
+        "labels": network.labels,
+    }
+
+
+def endpoint_out(
+    endpoint: Endpoint, networks: Mapping[str, Network], hosts: Mapping[str, Host], state: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """SAND's Endpoint, with Warren's additions. `state` is what its host's controller reports."""
+    network, host = networks.get(endpoint.network_id), hosts.get(endpoint.host)
+    return {
+        "id": endpoint.id,
+        "network_id": endpoint.network_id,
+        "hostname": endpoint.host,
+        "host_ip": str(host.vtep) if host else "",
+        "api_hostname": api_hostname(host) or endpoint.host,
+        "created_at": endpoint.created_at or "",
+        "target_netns_path": endpoint.netns or "",
+        "overlay_veth_name": endpoint.port or endpoint.veth,
+        "overlay_veth_mac": veth_mac(endpoint.veth),
+        "target_veth_name": endpoint.interface or "",
+        "target_veth_mac": endpoint.mac_address if endpoint.port is None else "",
+        "target_veth_ip": _ipv4(endpoint, network),
+        "leased": endpoint.leased_prefix is not None,
+        "active": endpoint.active,
+        "target_veth_ipv6": cidr(endpoint.ipv6_address, network.ipv6_range if network else None),
+        "name": endpoint.name or "",
+        "network": network.name if network else "",
+        "ofport": endpoint.ofport,
+        "port": endpoint.port,
+        "parent": endpoint.parent,
+        "vlan": endpoint.vlan,
+        "coprocessor": endpoint.coprocessor.model_dump() if endpoint.coprocessor else None,
+        "labels": endpoint.labels,
+        "spare": endpoint.spare,
+        "acls": list(endpoint.acls) if endpoint.acls is not None else None,
+        "publish": [p.model_dump(mode="json", exclude_none=True) for p in endpoint.publish],
+        "state": (state or {}).get("state", ""),
+        "reason": (state or {}).get("reason", "") or "",
+    }
+
+
+def _ipv4(endpoint: Endpoint, network: Network | None) -> str:
+    if endpoint.leased_prefix is not None:
+        return f"{endpoint.ipv4_address}/{endpoint.leased_prefix}"
+    return cidr(endpoint.ipv4_address, network.ip_range if network else None)
+
+
+def host_out(host: Host) -> dict[str, Any]:
+    """A host as Warren's own routes give it."""
+    return {"id": host.name, **host.data()}
+
+
+def cidr(address: Any, network: IPv4Network | IPv6Network | None) -> str:
+    """An address with its network's prefix length; empty without an address."""
+    if address is None:
+        return ""
+    return f"{address}/{network.prefixlen if network is not None else address.max_prefixlen}"
+
+
+def api_hostname(host: Host | None) -> str | None:
+    """The name or address at which a host's agent is reached; None when its URL has none (a unix socket)."""
+    return urlsplit(host.api).hostname if host and host.api else None

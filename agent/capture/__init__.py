@@ -1,0 +1,1 @@
+"""Packet captures of endpoints, streamed as pcap."""

@@ -1,0 +1,1 @@
+"""What the CNI plugin asks of the agent."""

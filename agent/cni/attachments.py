@@ -1,0 +1,321 @@
+"""What the CNI plugin (tools/cni/plugin.py) asks of this host's agent: POST /cni. agent/cni/messages.py has what is said, this has what is done.
+
+An attachment is an endpoint whose id follows from what names it, so nothing else is remembered: every call may be repeated, and a DEL
+needs neither an ADD before it nor the namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
+
+from agent import status
+from agent.agent import Agent
+from agent.api.sand import ActivateParams, EndpointCreate, cidr
+from agent.cni.messages import CONTAINER, INTERFACE, NETWORK, Asked, Call, endpoint_id, expected, read, result
+from agent.cni.sweep import Sweep
+from agent.linux import inspect as far
+from agent.linux import netns
+from agent.linux import veth as plug
+from specs.model.derived import veth_mac
+from specs.model.records import Endpoint, Network
+from specs.store import keys
+from warren.errors import Conflict, Exhausted, Invalid, NotFound, Unavailable, WarrenError
+
+log = logging.getLogger("warren.cni")
+
+# the specification's codes, and from 100 on ours (docs/cni.md)
+VERSION, UNKNOWN_CONTAINER, ENVIRONMENT, CONFIG, TRY_LATER, NOT_READY, LIMITED = 1, 3, 4, 7, 11, 50, 51
+TAKEN, NONE_LEFT, NOT_AS_IT_SHOULD = 100, 101, 102
+READ_S = 5.0  # how long a call waits for the agent's first read of etcd
+APPLIED_S = 5.0  # and STATUS for the controller to catch up
+
+
+class Refused(WarrenError):
+    """An error with a code of its own."""
+
+    http_status = 409
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def routes(app: FastAPI, agent: Agent) -> None:
+    """Put the route into the application."""
+    attachments = agent.attachments = Attachments(agent)
+
+    @app.post("/cni", tags=["Warren"])
+    def cni(body: Call) -> Any:
+        """A call of a container runtime, from the CNI plugin: the answer is what the plugin prints. An error has CNI's `code` too."""
+        try:
+            answer = attachments.do(read(body))
+        except WarrenError as error:
+            return JSONResponse({"error": str(error), "code": code_of(error)}, error.http_status)
+        return JSONResponse(answer) if answer is not None else Response()
+
+
+def code_of(error: WarrenError) -> int:
+    """What CNI calls an error."""
+    match error:
+        case Refused():
+            return error.code
+        case Invalid(path="cniVersion"):
+            return VERSION
+        case Invalid(path=str(path)) if path.startswith("CNI_"):
+            return ENVIRONMENT
+        case Invalid() | NotFound():
+            return CONFIG
+        case Exhausted():
+            return NONE_LEFT
+        case Unavailable():
+            return TRY_LATER
+    return TAKEN
+
+
+class Attachments:
+    """The attachments of one host. Thread-safe."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._busy: set[str] = set()
+        self._changed = threading.Condition()
+        self._sweep = Sweep(lambda: agent.keeper.problems.copy(), self.drop)
+        self._commands = {"ADD": self._add, "DEL": self._del, "CHECK": self._check, "STATUS": self._status, "GC": self._gc}
+
+    def start(self) -> None:
+        """Start looking for containers that are gone."""
+        self._sweep.start()
+
+    def stop(self) -> None:
+        """End that."""
+        self._sweep.stop()
+
+    def drop(self, key: str) -> None:
+        """Detach an attachment whose container is gone. Where the host's end of the cable lives, so does the namespace, whether this process
+        can see its path or not. Raises `WarrenError`."""
+        with self._alone(key):
+            endpoint = self._agent.known.mine.get(key)
+            if endpoint is None or not self._ours(endpoint) or plug.exists(endpoint.veth):
+                return
+            try:
+                with netns.opened(endpoint.netns or ""):
+                    return
+            except Invalid:
+                log.info("attachment.container_gone id=%s container=%s", key, endpoint.labels[CONTAINER])
+                self._agent.endpoints.detach(endpoint)
+
+    def do(self, asked: Asked) -> dict[str, Any] | None:
+        """Do it; what the plugin prints. Raises `WarrenError`."""
+        if asked.command != "STATUS":
+            self._read()
+        return self._commands[asked.command](asked)
+
+    def _add(self, asked: Asked) -> dict[str, Any]:
+        key = self._id(asked)
+        with self._alone(key):
+            network = self._network(asked)
+            if asked.fields.get("publish") and network.mode != "nat":
+                ports = ", ".join(str(way.host_port) for way in asked.fields["publish"])
+                raise Invalid("runtimeConfig.portMappings", ports, f"a network in mode nat; {network.name} is {network.mode}")
+            self._namespace(asked)
+            endpoint = self._agent.known.mine.get(key)
+            if endpoint is not None and not self._serves(endpoint, network, asked):
+                self._agent.endpoints.detach(endpoint)  # of a container that went without a word, or is started again
+                endpoint = None
+            if endpoint is None:
+                endpoint = self._attach(network, asked)
+            try:
+                return self._result(endpoint, network, asked)
+            except WarrenError:
+                self._agent.endpoints.detach(endpoint)  # the namespace has gone meanwhile
+                raise
+
+    def _del(self, asked: Asked) -> None:
+        key = self._id(asked)
+        with self._alone(key):
+            if (endpoint := self._agent.known.mine.get(key)) is not None:
+                self._agent.endpoints.detach(endpoint)
+
+    def _check(self, asked: Asked) -> None:
+        endpoint = self._agent.known.mine.get(self._id(asked))
+        if endpoint is None:
+            raise Refused(UNKNOWN_CONTAINER, f"{asked.interface} of container {asked.container} is not on network {asked.name}")
+        self._namespace(asked)
+        if found := self._wrong(endpoint, asked):
+            raise Refused(NOT_AS_IT_SHOULD, f"{asked.interface} of container {asked.container}: {'; '.join(found)}")
+
+    def _gc(self, asked: Asked) -> None:
+        stay = {endpoint_id(self._agent.host.name, asked.name, container, interface) for container, interface in asked.valid}
+        failed: WarrenError | None = None
+        for endpoint in list(self._agent.known.mine.values()):
+            said = endpoint.labels
+            if said.get(NETWORK) != asked.name or endpoint.id in stay or not self._ours(endpoint):
+                continue
+            log.info("attachment.collected id=%s container=%s interface=%s", endpoint.id, said[CONTAINER], said[INTERFACE])
+            try:
+                with self._alone(endpoint.id):
+                    self._agent.endpoints.detach(endpoint)
+            except WarrenError as error:
+                failed = error  # the others go all the same
+        if failed is not None:
+            raise failed
+
+    def _status(self, asked: Asked) -> None:
+        """Whether an ADD would succeed, as far as that can be seen."""
+        agent, host = self._agent, self._agent.host.name
+        try:
+            self._read()
+            self._network(asked)
+            entry = agent.specs.store.get(keys.status_controller(host))
+        except WarrenError as error:
+            raise Refused(NOT_READY, str(error)) from None
+        report = status.parse_json(entry) if entry is not None else None
+        if report is None:
+            raise Refused(NOT_READY, f"the controller of {host} does not run")
+        if not report.get("connected"):
+            raise Refused(LIMITED, f"the controller of {host} has no connection to the switch: containers may be without network")
+        if not agent.ovsdb.connected:
+            raise Refused(NOT_READY, f"ovsdb-server of {host} does not answer")
+        if status.wait(agent.specs.store, agent.known, APPLIED_S, hosts={host}):
+            raise Refused(NOT_READY, f"the controller of {host} has not applied the newest specs within {APPLIED_S:g} s")
+
+    # ---- small things -------------------------------------------------------------------------------------------------
+
+    def _id(self, asked: Asked) -> str:
+        return endpoint_id(self._agent.host.name, asked.name, asked.container, asked.interface)
+
+    def _ours(self, endpoint: Endpoint) -> bool:
+        """Whether CNI has made it: labels alone anybody may write."""
+        said = [endpoint.labels.get(name, "") for name in (NETWORK, CONTAINER, INTERFACE)]
+        return endpoint.id == endpoint_id(self._agent.host.name, *said)
+
+    def _read(self) -> None:
+        if not self._agent.known.read.wait(READ_S):
+            raise Unavailable("etcd", self._agent.known.down or "the specs are not read yet")
+
+    def _network(self, asked: Asked) -> Network:
+        try:
+            return self._agent.network(asked.network)
+        except NotFound:
+            right = "a network that is there: `warren network list` has them, `warren network create` makes one"
+            raise Invalid(asked.said_in, asked.network, right) from None
+
+    def _namespace(self, asked: Asked) -> None:
+        try:
+            with netns.opened(asked.netns):
+                pass
+        except Invalid as error:
+            raise Invalid("CNI_NETNS", error.value, error.expected) from None
+
+    def _attach(self, network: Network, asked: Asked) -> Endpoint:
+        labels = {**asked.fields["labels"], NETWORK: asked.name, CONTAINER: asked.container, INTERFACE: asked.interface}
+        wanted = EndpointCreate(
+            network_id=network.id,
+            id=self._id(asked),
+            name=asked.endpoint_name,
+            interface=asked.interface,
+            activate_params=ActivateParams(ns_handle_path=asked.netns),
+            **{**asked.fields, "labels": labels},
+        )
+        try:
+            return self._agent.endpoints.attach(wanted)[0]
+        except Conflict as error:
+            if wanted.name is None or f"the name {wanted.name} " not in str(error):
+                raise
+            unnamed = wanted.model_copy(update={"name": None})  # the name is another's: go without
+            return self._agent.endpoints.attach(unnamed)[0]
+
+    def _serves(self, endpoint: Endpoint, network: Network, asked: Asked) -> bool:
+        """Whether an endpoint of before is whole, in this namespace, and what is asked for."""
+        same = {name: getattr(endpoint, name) for name in asked.fields if name != "labels"}
+        wanted = {name: value for name, value in asked.fields.items() if name != "labels"}
+        if endpoint.network_id != network.id or {k: _plain(v) for k, v in same.items()} != {
+            k: _plain(v) for k, v in wanted.items()
+        }:
+            return False
+        addresses = [] if network.answers else [address for address, _ in self._addresses(endpoint, network)]
+        seen = plug.inspect(veth=endpoint.veth, netns=asked.netns, mac=endpoint.mac_address, addresses=addresses)
+        state = self._agent.known.states.get(endpoint.id)
+        return seen.whole and seen.interface == asked.interface and state is not None and state.state == "up"
+
+    def _result(self, endpoint: Endpoint, network: Network, asked: Asked) -> dict[str, Any]:
+        """What there is now. A container that had a default route before keeps that one."""
+        seen = far.look(asked.netns, asked.interface)
+        if seen is None:
+            raise Unavailable(f"the namespace {asked.netns}", f"it has no {asked.interface} any more")
+        interfaces = (
+            {"name": endpoint.veth, "mac": veth_mac(endpoint.veth), "mtu": seen.mtu},
+            {"name": asked.interface, "mac": seen.mac, "mtu": seen.mtu, "sandbox": asked.netns},
+        )
+        dns = {"nameservers": [str(server) for server in network.dns], "domain": network.domain}
+        addresses = [] if network.answers else self._addresses(endpoint, network)
+        return result(asked, interfaces, addresses, seen.gateways, {name: value for name, value in dns.items() if value})
+
+    def _addresses(self, endpoint: Endpoint, network: Network) -> list[tuple[str, str | None]]:
+        """The endpoint's addresses with prefix length, each with the gateway that leads outside."""
+        families = (
+            (endpoint.ipv4_address, network.ip_range, network.gateway),
+            (endpoint.ipv6_address, network.ipv6_range, network.ipv6_gateway),
+        )
+        return [
+            (cidr(address, reach), str(gateway.ip) if gateway is not None and network.mode != "flat" else None)
+            for address, reach, gateway in families
+            if address is not None and reach is not None  # a leased one comes later, and may change
+        ]
+
+    def _wrong(self, endpoint: Endpoint, asked: Asked) -> list[str]:
+        """What is not as the result of ADD and the record have it, one phrase each."""
+        assert asked.previous is not None
+        mac, addresses, gateways = expected(asked.previous, asked.interface)
+        state = self._agent.known.states.wait(endpoint.id, 0, self._agent.config.attach_timeout_s)
+        found: list[str] = []
+        if state is None:
+            found.append("the controller does not say that it is up")
+        elif state.state == "closed":
+            found.append(f"it is closed: {state.reason}")
+        bridge = self._agent.ovsdb.observed().bridge(self._agent.config.common.bridge)
+        seen = plug.inspect(
+            veth=endpoint.veth,
+            netns=asked.netns,
+            mac=endpoint.mac_address,
+            offload_off=bridge is not None and bridge.datapath_type == "netdev",
+        )
+        found += [f"missing: {what}" for what in seen.missing]
+        there = far.look(asked.netns, asked.interface)
+        if there is None or (seen.interface is not None and seen.interface != asked.interface):
+            return [*found, f"there is no interface of that name ({seen.interface or 'none'} is the endpoint's)"]
+        if mac is not None and mac != there.mac:
+            found.append(f"its MAC is {there.mac}, not {mac}")
+        found += [f"address {address} is missing" for address in addresses if address not in there.addresses]
+        mine = {str(gateway.ip) for gateway in self._gateways(endpoint)}
+        found += [f"the default route by {via} is missing" for via in gateways if via in mine and via not in there.gateways]
+        return found
+
+    def _gateways(self, endpoint: Endpoint) -> list[Any]:
+        network = self._agent.known.snapshot.networks.get(endpoint.network_id)
+        return [g for g in (network.gateway, network.ipv6_gateway) if g is not None] if network is not None else []
+
+    @contextlib.contextmanager
+    def _alone(self, key: str) -> Iterator[None]:
+        """One call for an attachment at a time: a DEL after an ADD that the runtime has given up waits for that ADD's end."""
+        with self._changed:
+            self._changed.wait_for(lambda: key not in self._busy)
+            self._busy.add(key)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._busy.discard(key)
+                self._changed.notify_all()
+
+
+def _plain(value: Any) -> Any:
+    """Addresses as text, as requests have them."""
+    return value if value is None or isinstance(value, tuple) else str(value)

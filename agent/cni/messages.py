@@ -1,0 +1,371 @@
+"""CNI's words <-> Warren's: what a runtime's call asks for, and its answer in each version of the specification
+(https://www.cni.dev/docs/spec/). Pure.
+
+What the configuration says beyond this is let be: other plugins and newer runtimes have keys of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from specs.model.publish import Publish
+from specs.model.records import AclReferences, IfName, Labels, Mac, Name
+from specs.model.validation import invalid
+from warren.errors import Invalid
+
+VERSIONS = {"0.3.0": (0, 3, 0), "0.3.1": (0, 3, 1), "0.4.0": (0, 4, 0), "1.0.0": (1, 0, 0), "1.1.0": (1, 1, 0)}
+SINCE = {"CHECK": "0.4.0", "STATUS": "1.1.0", "GC": "1.1.0"}
+COMMANDS = ("ADD", "DEL", "CHECK", "STATUS", "GC")
+NEEDED = {
+    "ADD": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
+    "CHECK": ("CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"),
+    "DEL": ("CNI_CONTAINERID", "CNI_IFNAME"),
+    "STATUS": (),
+    "GC": (),
+}
+CONTAINER, NETWORK, INTERFACE = (
+    "cni.container",
+    "cni.network",
+    "cni.interface",
+)  # labels of endpoints; a call's key in the specification
+ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")  # the second is what an early text of the specification had
+CONTAINER_NAME = "K8S_POD_NAME"  # of CNI_ARGS: podman says there what the container is called
+
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
+
+
+def _word(value: str) -> str:
+    if not _WORD.match(value):
+        raise ValueError("letters, digits, '_', '.' and '-', beginning with a letter or digit")
+    return value
+
+
+def _address(value: Any) -> Any:
+    """CNI's addresses come with and without a prefix length; the network's own counts."""
+    try:
+        return ip_interface(value if isinstance(value, str) else "").ip
+    except ValueError:
+        raise ValueError("an address such as 10.0.0.5 or fd00:1::5") from None
+
+
+def _nothing(value: Any) -> Any:
+    """Written in Go, what is not set may come as null."""
+    return () if value is None else value
+
+
+def _host_ip(value: Any) -> Any:
+    """Empty and `any address` are no restriction."""
+    if value is None or value == "":
+        return None
+    try:
+        found = ip_address(value if isinstance(value, str) else "")
+    except ValueError:
+        raise ValueError("an address of this host, such as 192.0.2.1") from None
+    return None if found.is_unspecified else found
+
+
+Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
+Word = Annotated[str, AfterValidator(_word)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class PortMapping(_Lenient):
+    """One of the capability `portMappings`."""
+
+    host_port: Port = Field(alias="hostPort")
+    container_port: Port = Field(alias="containerPort")
+    protocol: Annotated[str, AfterValidator(str.lower), Field(pattern="^(?i:tcp|udp|sctp)$")] = "tcp"
+    host_ip: Annotated[IPv4Address | IPv6Address | None, BeforeValidator(_host_ip)] = Field(default=None, alias="hostIP")
+
+
+class RuntimeConfig(_Lenient):
+    """What the runtime fills in for the capabilities that the configuration has."""
+
+    port_mappings: Annotated[tuple[PortMapping, ...], BeforeValidator(_nothing)] = Field(default=(), alias="portMappings")
+    mac: Annotated[Mac | None, BeforeValidator(lambda value: value or None)] = None
+    ips: Annotated[tuple[Address, ...], BeforeValidator(_nothing)] = ()
+
+
+class Label(_Lenient):
+    """One of `args.cni.labels`."""
+
+    key: str
+    value: str
+
+
+class CniArgs(_Lenient):
+    """`args.cni`."""
+
+    labels: Annotated[tuple[Label, ...], BeforeValidator(_nothing)] = ()
+    ips: Annotated[tuple[Address, ...], BeforeValidator(_nothing)] = ()
+
+
+class Args(_Lenient):
+    """`args`."""
+
+    cni: CniArgs = CniArgs()
+
+
+class Config(_Lenient):
+    """A network configuration, as far as ADD reads it."""
+
+    name: Word
+    network: Name | None = None
+    acls: AclReferences | None = None
+    labels: Labels = {}
+    args: Args = Args()
+    runtime_config: RuntimeConfig = Field(default=RuntimeConfig(), alias="runtimeConfig")
+
+
+class Attachment(_Lenient):
+    """One of those that GC leaves."""
+
+    container: str = Field(alias="containerID")
+    interface: str = Field(alias="ifname")
+
+
+class Attachments(_Lenient):
+    """What GC reads."""
+
+    valid: tuple[Attachment, ...]
+
+
+class Call(BaseModel):
+    """POST /cni: what a runtime has called the plugin with. `environment` has CNI_COMMAND and the others, `config` is what came on
+    standard input."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    environment: dict[str, str]
+    config: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call that is right, as far as can be seen from it alone. `said_in` is the key that names the network."""
+
+    command: str
+    version: str
+    name: str
+    network: str
+    said_in: str
+    container: str
+    interface: str
+    netns: str
+    endpoint_name: str | None
+    fields: Mapping[str, Any]
+    previous: Mapping[str, Any] | None
+    valid: tuple[tuple[str, str], ...]
+
+
+def read(call: Call) -> Asked:
+    """What a call asks for. Raises `Invalid`; its path is `cniVersion`, one of the environment, or leads into the configuration."""
+    command = call.environment.get("CNI_COMMAND", "")
+    if command not in COMMANDS:
+        raise Invalid("CNI_COMMAND", command, f"one of {', '.join(COMMANDS)}, VERSION")
+    config = call.config
+    if not isinstance(config, dict):
+        raise Invalid(
+            "network configuration", config, 'a JSON object such as {"cniVersion": "1.0.0", "name": "amber", "type": "warren"}'
+        )
+    version = _version(config, command)
+    environment = {name: _said(call.environment, name) for name in NEEDED[command]}
+    whole = _model(Config, config) if command == "ADD" else None
+    name = whole.name if whole else _model(Config, {"name": config.get("name", "")}).name
+    said_in = "network" if config.get("network") else "name"
+    network = whole.network if whole else config.get("network")
+    arguments = _arguments(call.environment.get("CNI_ARGS", ""))
+    called = arguments.get(CONTAINER_NAME, "")
+    return Asked(
+        command=command,
+        version=version,
+        name=name,
+        network=str(network or name),
+        said_in=said_in,
+        container=environment.get("CNI_CONTAINERID", ""),
+        interface=environment.get("CNI_IFNAME", ""),
+        netns=call.environment.get("CNI_NETNS", ""),
+        endpoint_name=called if _WORD.match(called) and len(called) <= 63 else None,
+        fields=_fields(whole, arguments) if whole else {},
+        previous=_previous(config, command),
+        valid=_valid(config) if command == "GC" else (),
+    )
+
+
+def endpoint_id(host: str, name: str, container: str, interface: str) -> str:
+    """The id of an attachment's endpoint: the same for ADD, DEL and CHECK, whoever asks and whatever was forgotten meanwhile. The host
+    belongs to it: runtimes that let users name containers may have one id on two hosts."""
+    return "cni-" + hashlib.sha256("\0".join((host, name, container, interface)).encode()).hexdigest()[:32]
+
+
+def result(
+    asked: Asked,
+    interfaces: Sequence[Mapping[str, Any]],
+    addresses: Sequence[tuple[str, str | None]],
+    gateways: Sequence[str],
+    dns: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What ADD prints, after what earlier plugins of a chain have: `interfaces` the host's and the container's, `addresses` (CIDR, gateway)
+    of the second, `gateways` of the default routes that it got."""
+    before = asked.previous or {}
+    known = list(before.get("interfaces") or ())
+    since = VERSIONS[asked.version]
+    ips = []
+    for address, gateway in addresses:
+        family = {} if since >= (1, 0, 0) else {"version": str(ip_interface(address).version)}
+        via = {"gateway": gateway} if gateway else {}
+        ips.append({**family, "address": address, **via, "interface": len(known) + 1})
+    dropped = () if since >= (1, 1, 0) else ("mtu",)
+    found = {
+        "cniVersion": asked.version,
+        "interfaces": known + [{k: v for k, v in one.items() if k not in dropped} for one in interfaces],
+        "ips": [*(before.get("ips") or ()), *ips],
+        "routes": [
+            *(before.get("routes") or ()),
+            *({"dst": "::/0" if ":" in via else "0.0.0.0/0", "gw": via} for via in gateways),
+        ],
+        "dns": {**dns, **{k: v for k, v in (before.get("dns") or {}).items() if v}},
+    }
+    return {name: value for name, value in found.items() if value or name in ("cniVersion", "interfaces", "ips")}
+
+
+def expected(previous: Mapping[str, Any], interface: str) -> tuple[str | None, list[str], list[str]]:
+    """Of the container's interface, what the result of its ADD says: MAC, addresses with prefix length, gateways of default routes.
+    Raises `Invalid`."""
+    there = list(previous.get("interfaces") or ())
+    ours = [i for i, one in enumerate(there) if one.get("name") == interface and one.get("sandbox")]
+    mac = next((str(there[i]["mac"]).lower() for i in ours if there[i].get("mac")), None)
+    listed = [str(ip["address"]) for ip in previous.get("ips") or () if ip.get("interface") in ours and ip.get("address")]
+    try:
+        addresses = [str(ip_interface(address)) for address in listed]
+    except ValueError as error:
+        raise Invalid("prevResult.ips", listed, f"addresses with prefix length ({error})") from None
+    routes = [route for route in previous.get("routes") or () if route.get("dst") in ("0.0.0.0/0", "::/0")]
+    return mac, addresses, [str(route["gw"]) for route in routes if route.get("gw")]
+
+
+# ---- the parts of a call -----------------------------------------------------------------------------------------------
+
+
+def _version(config: Mapping[str, Any], command: str) -> str:
+    version = config.get("cniVersion")
+    if not isinstance(version, str) or version not in VERSIONS:
+        raise Invalid("cniVersion", "nothing" if version is None else version, f"one of {', '.join(VERSIONS)}")
+    since = SINCE.get(command, "0.3.0")
+    if VERSIONS[version] < VERSIONS[since]:
+        raise Invalid("cniVersion", version, f"{since} or later: {command} is not in older ones")
+    return version
+
+
+def _said(environment: Mapping[str, str], name: str) -> str:
+    value = environment.get(name, "")
+    if not value:
+        raise Invalid(name, "nothing", "a value: the runtime must set it")
+    try:
+        if name == "CNI_CONTAINERID":
+            _word(value)
+        if name == "CNI_IFNAME":
+            _model(_Interface, {"name": value})
+    except ValueError as error:
+        raise Invalid(name, value, str(error)) from None
+    except Invalid as error:
+        raise Invalid(name, value, error.expected) from None
+    return value
+
+
+class _Interface(_Lenient):
+    name: IfName
+
+
+class _Addresses(_Lenient):
+    ips: tuple[Address, ...] = ()
+    mac: Mac | None = None
+
+
+def _model(kind: type[Any], data: Any) -> Any:
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def _arguments(text: str) -> dict[str, str]:
+    """CNI_ARGS: `IP=10.0.0.5;MAC=02:...`. What is not known is let be, with or without IgnoreUnknown."""
+    return {name: value for name, _, value in (pair.partition("=") for pair in text.split(";")) if name and value}
+
+
+def _fields(config: Config, arguments: Mapping[str, str]) -> dict[str, Any]:
+    """What the endpoint shall be, as POST /endpoints has it. Of several places that say an address the nearest to the runtime counts."""
+    try:
+        ips = tuple(arguments[name] for name in ("IP",) if name in arguments)
+        outer = _model(_Addresses, {"ips": tuple(ip for given in ips for ip in given.split(",")), "mac": arguments.get("MAC")})
+    except Invalid as error:
+        name = "IP" if error.path.startswith("ips") else "MAC"
+        raise Invalid(f"CNI_ARGS.{name}", error.value, error.expected) from None
+    places = (
+        ("runtimeConfig.ips", config.runtime_config.ips),
+        ("args.cni.ips", config.args.cni.ips),
+        ("CNI_ARGS.IP", outer.ips),
+    )
+    path, chosen = next(((path, found) for path, found in places if found), ("", ()))
+    found: dict[str, Any] = {}
+    for address in chosen:
+        field = f"ipv{address.version}_address"
+        if field in found:
+            raise Invalid(path, ", ".join(map(str, chosen)), "at most one IPv4 and one IPv6 address")
+        found[field] = str(address)
+    if mac := config.runtime_config.mac or outer.mac:
+        found["mac_address"] = mac
+    if config.acls is not None:
+        found["acls"] = config.acls
+    if ways := _published(config.runtime_config.port_mappings):
+        found["publish"] = ways
+    return found | {"labels": {**config.labels, **{label.key: label.value for label in config.args.cni.labels}}}
+
+
+def _published(mappings: Sequence[PortMapping]) -> tuple[Publish, ...]:
+    """Each once: runtimes say a port for each address family."""
+    ways = [
+        Publish.model_validate({"host_port": m.host_port, "port": m.container_port, "proto": m.protocol, "host_ip": m.host_ip})
+        for m in mappings
+    ]
+    return tuple(dict.fromkeys(ways))
+
+
+def _previous(config: Mapping[str, Any], command: str) -> Mapping[str, Any] | None:
+    """What the chain (ADD) or the container (CHECK) has got. DEL does not need it."""
+    previous = config.get("prevResult")
+    if command not in ("ADD", "CHECK") or (command == "ADD" and previous is None):
+        return None
+    if not isinstance(previous, dict):
+        raise Invalid("prevResult", "nothing" if previous is None else previous, "the result of ADD: a JSON object")
+    for name in ("interfaces", "ips", "routes"):
+        found = previous.get(name) or []
+        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
+            raise Invalid(f"prevResult.{name}", found, "a list of JSON objects")
+    if not isinstance(previous.get("dns") or {}, dict):
+        raise Invalid("prevResult.dns", previous["dns"], "a JSON object")
+    return previous
+
+
+def _valid(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Without the key nothing is known, and nothing goes; null is an empty list (a runtime written in Go)."""
+    key = next((key for key in ATTACHMENTS if key in config), None)
+    if key is None:
+        raise Invalid(ATTACHMENTS[0], "nothing", 'the attachments that stay: a list of {"containerID": ID, "ifname": NAME}')
+    try:
+        found = _model(Attachments, {"valid": config[key] or ()}).valid
+    except Invalid as error:
+        raise Invalid(error.path.replace("valid", key, 1), error.value, error.expected) from None
+    return tuple((one.container, one.interface) for one in found)

@@ -1,0 +1,1 @@
+"""DHCP clients of endpoints whose addresses a server outside leases (`dhcp: external`)."""

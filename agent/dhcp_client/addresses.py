@@ -1,0 +1,105 @@
+"""A leased address and its routes on the interface of a container, and whether what it sends has left."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import time
+from collections.abc import Iterable
+from ipaddress import IPv4Interface
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from agent.dhcp_client.lease_file import EVERYWHERE, Route
+from agent.linux import netns as namespaces
+from agent.linux import veth as plug
+from warren.errors import Unavailable
+
+log = logging.getLogger("warren.leased")
+
+DHCP = 16  # of a route: who made it (RTPROT_DHCP, rtnetlink(7)), so that ours are known
+ON_LINK = 4  # RTNH_F_ONLINK: a next hop need not be inside the range of the address
+ASKED = 0x01  # of a neighbour: its MAC is still asked for (NUD_INCOMPLETE)
+LEFT_S, PAUSE_S = 1.0, 0.01
+
+
+def put(netns: str, veth: str, mac: str, address: IPv4Interface | None, routes: Iterable[Route]) -> None:
+    """The far end of an endpoint's cable has this IPv4 address and no other, and these routes. One that somebody else made stays.
+    Nothing if it is not there. Raises `Invalid` for an unusable namespace, `Unavailable` if the kernel refuses."""
+
+    def work(fd: int) -> None:
+        with IPRoute() as host:
+            index = _index(veth)
+            namespaces.enter(fd)
+            with IPRoute() as far:
+                peer = plug.peer_of(host, far, index, mac) if index is not None else None
+                if peer is not None:
+                    _put(far, peer["index"], address, tuple(routes))
+
+    with namespaces.opened(netns) as fd:
+        try:
+            namespaces.in_thread(lambda: work(fd))
+        except (NetlinkError, OSError) as error:
+            raise Unavailable("the kernel", f"cannot put {address} on {veth}'s far end: {error}") from error
+
+
+def _put(far: Any, index: int, address: IPv4Interface | None, routes: tuple[Route, ...]) -> None:
+    wanted = {(str(address.ip), address.network.prefixlen)} if address is not None else set()
+    for row in list(far.get_routes(family=socket.AF_INET, oif=index)):
+        if row["proto"] == DHCP and _route(row) not in routes:
+            _gone(far.route, "del", dst=_route(row)[0], gateway=row.get_attr("RTA_GATEWAY"), oif=index, proto=DHCP)
+    for ip, length in _addresses(far, index) - wanted:
+        _gone(far.addr, "del", index=index, address=ip, prefixlen=length)
+    for ip, length in wanted - _addresses(far, index):  # last: others of its range go with the first of them
+        far.addr("add", index=index, address=ip, prefixlen=length)
+    for to, via in routes:
+        hop: dict[str, Any] = {"gateway": via, "flags": ON_LINK} if via != "0.0.0.0" else {"scope": 253}
+        try:
+            far.route("add", dst=to, oif=index, proto=DHCP, **hop)
+        except NetlinkError as error:
+            if error.code != errno.EEXIST:
+                raise
+
+
+def _addresses(far: Any, index: int) -> set[tuple[str, int]]:
+    return {(row.get_attr("IFA_LOCAL"), row["prefixlen"]) for row in far.get_addr(family=socket.AF_INET, index=index)}
+
+
+def _route(row: Any) -> Route:
+    to = row.get_attr("RTA_DST")
+    return (f"{to}/{row['dst_len']}" if to else EVERYWHERE, row.get_attr("RTA_GATEWAY") or "0.0.0.0")
+
+
+def _gone(call: Any, *words: str, **what: Any) -> None:
+    try:
+        call(*words, **{name: value for name, value in what.items() if value is not None})
+    except NetlinkError as error:
+        if error.code not in (errno.ESRCH, errno.EADDRNOTAVAIL):  # it went with another
+            raise
+
+
+def sent(netns: str) -> None:
+    """Wait until nothing in a namespace waits for a neighbour's MAC any more, a second at most."""
+
+    def work() -> None:
+        deadline = time.monotonic() + LEFT_S
+        with IPRoute() as far:
+            while any(row["state"] & ASKED for row in far.get_neighbours(family=socket.AF_INET)):
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(PAUSE_S)
+
+    try:
+        namespaces.inside(netns, work)
+    except (NetlinkError, OSError) as error:
+        log.info("leased.not_seen netns=%s reason=%s", netns, error)
+
+
+def _index(name: str) -> int | None:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None

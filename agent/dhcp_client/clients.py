@@ -1,0 +1,215 @@
+"""The leases of this host's endpoints on networks with `dhcp: external`: a client for each (agent/dhcp_client/udhcpc.py), and what it is given put
+into the endpoint's record and on its interface.
+
+A lease is kept up by its client alone, whether an agent runs or not; its address counts once it is in the record, for the switches
+let nobody use another. So a client that tells of another address changes the record first, and then the interface.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from ipaddress import IPv4Interface
+from pathlib import Path
+
+from agent.cache import Known
+from agent.dhcp_client import addresses as leased
+from agent.dhcp_client.lease_file import parse
+from agent.dhcp_client.udhcpc import Clients
+from agent.docker.mac import namespaces
+from agent.linux import veth as plug
+from agent.linux.netns import path_of
+from specs.model.records import Endpoint
+from specs.ports import rides
+from specs.store import keys
+from specs.store.repository import Specs
+from warren.errors import NotFound, WarrenError
+
+log = logging.getLogger("warren.leases")
+
+LOOK_S = 0.2  # a hook has no better way to be heard that holds while no agent runs
+RETRY_S = 2.0
+
+
+class Leases:
+    """A thread. `problems` says per endpoint why it has no address; `on_change` hears of news."""
+
+    def __init__(self, directory: Path, specs: Specs, known: Known, on_change: Callable[[], None]) -> None:
+        self._clients, self._specs, self._known, self._on_change = Clients(directory), specs, known, on_change
+        self.problems: dict[str, str] = {}
+        self._moved: dict[str, str] = {}  # endpoint to the namespace that its engine moves it into
+        self._leaving: set[str] = set()
+        self._handled: dict[str, tuple[int, int]] = {}  # endpoint to the mark of what was told last
+        self._again: dict[str, float] = {}  # endpoint to when what did not work is tried again
+        self._begun: dict[str, float] = {}  # endpoint to when its client was started
+        self._lock = threading.Lock()  # held while something is done about one endpoint
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread. The clients go on."""
+        self._stop.set()
+
+    # ---- what others say ----------------------------------------------------------------------------------------------
+
+    def joins(self, endpoint_id: str, netns: str) -> None:
+        """An engine moves the endpoint's interface into this namespace."""
+        with self._lock:
+            self._moved[endpoint_id] = netns
+            self._again.pop(endpoint_id, None)
+            self._leaving.discard(endpoint_id)
+
+    def leave(self, endpoint_id: str) -> None:
+        """The endpoint's lease is given back while its packets still flow, and none is asked for any more."""
+        with self._lock:
+            self._leaving.add(endpoint_id)
+            self._moved.pop(endpoint_id, None)
+        self._clients.end(endpoint_id)
+        self._forget(endpoint_id)
+
+    @contextlib.contextmanager
+    def leaving(self, endpoint: Endpoint) -> Iterator[None]:
+        """Around the end of an endpoint: it has left. If that fails, it is as before."""
+        self.leave(endpoint.id)
+        try:
+            yield
+        except BaseException:
+            self._leaving.discard(endpoint.id)
+            raise
+
+    # ---- the thread -----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stop.wait(LOOK_S):
+            if not self._known.read.is_set():
+                continue
+            before = dict(self.problems)
+            try:
+                self._look()
+            except Exception:  # one bad endpoint must not end the thread that serves all
+                log.exception("leases.failed")
+                self._stop.wait(RETRY_S)
+            if self.problems != before:
+                self._on_change()
+
+    def _look(self) -> None:
+        mine = dict(self._known.mine)
+        there = self._clients.endpoints()
+        external = {n.id for n in list(self._known.snapshot.networks.values()) if n.external}
+        wanted = {e.id for e in mine.values() if e.network_id in external and e.active and not e.spare and not rides(e)}
+        self._leaving &= set(mine)
+        for endpoint_id in sorted(there - wanted - self._leaving):
+            self._clients.end(endpoint_id, partial(_bare, mine.get(endpoint_id)))
+            self._forget(endpoint_id)
+        lost = {e.id for e in mine.values() if e.leased_prefix is not None and e.id not in wanted}
+        for endpoint_id in sorted(wanted | lost):
+            with self._lock:
+                if endpoint_id in self._leaving or self._again.get(endpoint_id, 0) > time.monotonic():
+                    continue
+                self._again.pop(endpoint_id, None)
+                try:
+                    if endpoint_id in lost:
+                        self._write(mine[endpoint_id], None)
+                    elif self._clients.lives(endpoint_id) and not self._astray(mine[endpoint_id]):
+                        self._hear(mine[endpoint_id])
+                    else:
+                        self._begin(mine[endpoint_id])
+                except WarrenError as error:
+                    self._fail(endpoint_id, str(error))
+                    self._again[endpoint_id] = time.monotonic() + RETRY_S
+
+    def _begin(self, endpoint: Endpoint) -> None:
+        """Start its client once its packets flow and its interface is where it shall be."""
+        self._handled.pop(endpoint.id, None)
+        state, now = self._known.states.get(endpoint.id), time.monotonic()
+        if state is None or state.state != "up" or now - self._begun.get(endpoint.id, -RETRY_S) < RETRY_S:
+            return
+        for netns in self._places(endpoint, now):
+            try:
+                seen = plug.inspect(veth=endpoint.veth, netns=netns, mac=endpoint.mac_address)
+            except WarrenError:  # it has ended, or is not there yet
+                continue
+            if seen.interface is not None and "far end up" not in seen.missing:
+                self._begun[endpoint.id] = now
+                self._clients.start(endpoint.id, netns, seen.interface, endpoint.name, endpoint.ipv4_address)
+                return
+
+    def _places(self, endpoint: Endpoint, now: float) -> Iterable[str]:
+        """Where its interface may be. An agent in a container does not see an engine's mounts, but all processes; that costs more."""
+        known = self._place(endpoint)
+        if endpoint.netns is not None or (known is not None and os.path.exists(known)):
+            return (known,) if known is not None else ()
+        self._again[endpoint.id] = now + RETRY_S
+        return namespaces()
+
+    def _place(self, endpoint: Endpoint) -> str | None:
+        return path_of(endpoint.netns) if endpoint.netns is not None else self._moved.get(endpoint.id)
+
+    def _astray(self, endpoint: Endpoint) -> bool:
+        """Ends a client that is not in its endpoint's namespace any more: only the client keeps that alive."""
+        path, where = self._place(endpoint), self._clients.namespace(endpoint.id)
+        if path is None or where is None:
+            return False
+        try:
+            if os.stat(where).st_ino == os.stat(path).st_ino:
+                return False
+        except OSError:
+            if endpoint.netns is None:
+                return False
+        self._clients.end(endpoint.id)
+        self._handled.pop(endpoint.id, None)
+        self._write(endpoint, None)
+        return True
+
+    def _hear(self, endpoint: Endpoint) -> None:
+        """Do what its client tells, if that is new."""
+        told, netns = self._clients.told(endpoint.id), self._clients.namespace(endpoint.id)
+        if told is None or netns is None or self._handled.get(endpoint.id) == told[0]:
+            return
+        lease = parse(told[1])
+        if lease.address is None:
+            leased.put(netns, endpoint.veth, endpoint.mac_address, None, ())
+        changed = self._write(endpoint, lease.address)
+        if lease.address is not None:
+            leased.put(netns, endpoint.veth, endpoint.mac_address, lease.address, lease.routes)
+            if self.problems.pop(endpoint.id, None) or changed:
+                log.info("lease.held endpoint=%s address=%s lease_s=%d", endpoint.id, lease.address, lease.lease_s)
+        else:
+            self._fail(endpoint.id, lease.reason)
+        self._handled[endpoint.id] = told[0]
+
+    def _write(self, endpoint: Endpoint, address: IPv4Interface | None) -> bool:
+        """Put an address (None: that it has none) into its record; whether that was news."""
+        wanted = (address.ip, address.network.prefixlen) if address is not None else (None, None)
+        if (endpoint.ipv4_address, endpoint.leased_prefix) == wanted:
+            return False
+        with contextlib.suppress(NotFound):
+            record, revision = self._specs.lease(endpoint.network_id, endpoint.id, address)
+            self._known.wrote(keys.endpoint(record.network_id, record.id), record.encode(), revision)
+        return True
+
+    def _fail(self, endpoint_id: str, reason: str) -> None:
+        if self.problems.get(endpoint_id) != reason:
+            log.info("lease.missing endpoint=%s reason=%s", endpoint_id, reason)
+        self.problems[endpoint_id] = reason
+
+    def _forget(self, endpoint_id: str) -> None:
+        for known in (self._handled, self._again, self._begun):
+            known.pop(endpoint_id, None)  # type: ignore[attr-defined]
+        if self.problems.pop(endpoint_id, None):
+            self._on_change()
+
+
+def _bare(endpoint: Endpoint | None, netns: str) -> None:
+    """An endpoint that is still there has no lease any more: its network has changed."""
+    if endpoint is not None:
+        leased.put(netns, endpoint.veth, endpoint.mac_address, None, ())

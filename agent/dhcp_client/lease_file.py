@@ -1,0 +1,67 @@
+"""What a DHCP client has told of its lease: the lines that agent/dhcp_client/udhcpc-hook writes, as a value. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, ip_address, ip_network
+
+from warren.errors import Invalid
+
+HELD = ("bound", "renew")
+LOST = {
+    "nak": "the DHCP server has taken its address back (NAK)",
+    "deconfig": "its lease ran out, no DHCP server has answered",
+    "leasefail": "no DHCP server answers",
+}
+EVERYWHERE = "default"
+
+Route = tuple[str, str]  # to a range or EVERYWHERE, next hop
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """`address` is None when there is no lease (any more); `reason` says why. `lease_s` is how many seconds it lasts."""
+
+    address: IPv4Interface | None
+    routes: tuple[Route, ...] = ()
+    lease_s: int = 0
+    reason: str = ""
+
+
+def parse(text: str) -> Told:
+    """The value of a client's lines. Raises `Invalid` for an address that no endpoint can have, and for what is no lease at all."""
+    said = dict(line.partition("=")[::2] for line in text.splitlines())
+    event = said.get("event", "")
+    if event not in HELD:
+        return Told(None, reason=LOST.get(event, f"its DHCP client says {event!r}"))
+    try:
+        address = IPv4Interface(f"{said['ip']}/{said.get('mask') or 32}")
+        if address.network.prefixlen == 0 or not _usable(address.ip):
+            raise ValueError
+        return Told(address, _routes(said, address), int(said.get("lease") or 0))
+    except (ValueError, KeyError):
+        raise Invalid(
+            "DHCP lease", f"{said.get('ip', '')}/{said.get('mask', '')}", "a unicast IPv4 address with a mask"
+        ) from None
+
+
+def _usable(address: IPv4Address) -> bool:
+    """Whether an interface can have it: no group, no loopback, nothing reserved (RFC 6890), and none that it gave itself."""
+    return not (
+        address.is_multicast or address.is_loopback or address.is_reserved or address.is_unspecified or address.is_link_local
+    )
+
+
+def _routes(said: dict[str, str], address: IPv4Interface) -> tuple[Route, ...]:
+    """Option 121 takes the place of the router option (RFC 3442); a next hop 0.0.0.0 says that it is on the link."""
+    words = said.get("staticroutes", "").split()
+    if not words:
+        routers = said.get("router", "").split()
+        return ((EVERYWHERE, str(IPv4Address(routers[0]))),) if routers else ()
+    found: list[Route] = []
+    for to, via in zip(words[::2], words[1::2], strict=True):
+        network, next_hop = ip_network(to, strict=False), ip_address(via)
+        if network == address.network or next_hop == address.ip:
+            continue  # it is there with the address
+        found.append((EVERYWHERE if network.prefixlen == 0 else str(network), str(next_hop)))
+    return tuple(found)

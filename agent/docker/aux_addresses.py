@@ -1,0 +1,87 @@
+"""Addresses that Docker networks keep from their containers (`--aux-address`): each is that of an endpoint without a container. Its labels
+name the Docker networks that asked for it, which may be several engines'; with the last one it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from agent.agent import Agent
+from agent.docker.ledger import Ledger
+from specs.model.records import Endpoint, Network, decode_json
+from specs.store import keys
+from specs.store.etcd import Put, Unchanged
+from warren.errors import NotFound
+
+PREFIX = "docker.aux."  # and Docker's id of the network: a label; its value is the host of the engine
+
+
+class Aux:
+    """Those of one host's engine. Methods raise `WarrenError`."""
+
+    def __init__(self, agent: Agent, ledger: Ledger) -> None:
+        self._agent, self._ledger = agent, ledger
+
+    def keep(self, docker_id: str, network: Network, addresses: Iterable[str]) -> None:
+        """Reserve addresses of a network. Raises `Conflict` for one that an endpoint has."""
+        label = {PREFIX + docker_id[:12]: self._agent.host.name}
+        for address in addresses:
+            with self._ledger.cleared(network, (address,)):
+                held = self._ledger.held(network.id, address)  # Docker has asked for it before the network, if the IPAM is ours
+                if held is not None and held.active:
+                    held = self._ledger.anew(held)
+                own, other = ("ipv6_address", "ipv4_address") if ":" in address else ("ipv4_address", "ipv6_address")
+                if held is not None:
+                    self._ledger.update(held.model_copy(update={"labels": label, other: None}))
+                elif not self._share(network, address, label):
+                    draft = {"network_id": network.id, "labels": label, own: address}
+                    self._ledger.create(draft, (6,) if ":" in address else (4,))
+
+    def give_back(self, docker_id: str, network_id: str) -> None:
+        """What a Docker network has reserved; what others have too stays."""
+        label = PREFIX + docker_id[:12]
+        for endpoint in [e for e in self._agent.specs.endpoints(network_id) if label in e.labels]:
+            rest = {name: value for name, value in endpoint.labels.items() if name != label}
+            if any(name.startswith(PREFIX) for name in rest):
+                self._relabel(endpoint, label, None)
+            else:
+                self._delete(endpoint)
+
+    def reserved(self, network: Network, address: str) -> bool:
+        """Whether an address is reserved already, by whatever engine."""
+        return self._find(network, address) is not None
+
+    def _share(self, network: Network, address: str, label: dict[str, str]) -> bool:
+        """Join others who have reserved an address; False: nobody has."""
+        found = self._find(network, address)
+        return found is not None and self._relabel(found, *next(iter(label.items())))
+
+    def _find(self, network: Network, address: str) -> Endpoint | None:
+        there = (e for e in self._agent.specs.endpoints(network.id) if any(name.startswith(PREFIX) for name in e.labels))
+        return next((e for e in there if address in (str(e.ipv4_address), str(e.ipv6_address))), None)
+
+    def _relabel(self, endpoint: Endpoint, label: str, value: str | None) -> bool:
+        """Put a label on, or take it off; others may do the same at this moment. False: the endpoint has gone."""
+        store, key = self._agent.specs.store, keys.endpoint(endpoint.network_id, endpoint.id)
+        while (entry := store.get(key)) is not None:
+            old = decode_json(Endpoint, entry.value, key)
+            labels = {name: text for name, text in old.labels.items() if name != label} | ({label: value} if value else {})
+            new = old.model_copy(update={"labels": labels})
+            done = store.txn([Unchanged(key, entry.mod_revision)], [Put(key, new.encode())])
+            if done.succeeded:
+                self._agent.known.wrote(key, new.encode(), done.revision)
+                return True
+        return False
+
+    def _delete(self, endpoint: Endpoint) -> None:
+        try:
+            revision = self._agent.specs.delete_endpoint(endpoint.network_id, endpoint.id)
+        except NotFound:
+            return
+        self._agent.known.wrote(keys.endpoint(endpoint.network_id, endpoint.id), None, revision)
+
+
+def addresses_of(body: Any) -> list[str]:
+    """The auxiliary addresses in the body of CreateNetwork, without their prefix lengths."""
+    data = [entry for family in ("IPv4Data", "IPv6Data") for entry in body.get(family) or ()]
+    return sorted({str(text).partition("/")[0] for entry in data for text in (entry.get("AuxAddresses") or {}).values()})

@@ -1,0 +1,355 @@
+"""Docker's network driver: what each call of the engine does. agent/docker/server.py brings the calls here, agent/docker/ipam.py
+has those about addresses.
+
+State is in etcd (agent/docker/ledger.py): an agent that dies loses nothing, and every call may be repeated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agent.agent import Agent
+from agent.api.sand import EndpointCreate
+from agent.docker.aux_addresses import Aux, addresses_of
+from agent.docker.engine import Engine
+from agent.docker.ipam import Ipam, range_of, subnet_of
+from agent.docker.labels import as_record, described, prefixed
+from agent.docker.ledger import LABEL, Ledger
+from agent.docker.mac import follow
+from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, Wanted, named_network, published, read
+from agent.endpoints.preallocated import ONLY_HOST
+from agent.linux import veth as plug
+from specs.model.publish import Publish
+from specs.model.records import Endpoint, Network
+from specs.store import bitmap as pools
+from specs.store import keys
+from specs.store.endpoints import DEFAULT_VLAN
+from specs.store.pool import Pool
+from warren.errors import Conflict, Exhausted, Invalid, NotFound, WarrenError
+
+log = logging.getLogger("warren.docker")
+
+CHOICES = 20
+ADDED = "docker.added"  # label of an interface that a Docker network has brought along; its value is Docker's id
+Body = Mapping[str, Any]
+
+
+class Driver:
+    """One host's driver. Methods are called in threads; they raise `WarrenError`."""
+
+    def __init__(self, agent: Agent, engine: Engine) -> None:
+        self._agent, self._engine = agent, engine
+        self.ledger = Ledger(agent)
+        self._aux = Aux(agent, self.ledger)
+        ipam = Ipam(agent, self.ledger, self._aux)
+        self.calls: dict[str, Callable[[Body], dict[str, Any]]] = {
+            "Plugin.Activate": lambda body: {"Implements": ["NetworkDriver", "IpamDriver"]},
+            "NetworkDriver.GetCapabilities": lambda body: {
+                "Scope": "local",
+                "ConnectivityScope": "global",
+                "GwAllocChecker": True,
+            },
+            "NetworkDriver.GwAllocCheck": lambda body: {"SkipIPv4": False, "SkipIPv6": False},
+            "NetworkDriver.CreateNetwork": self.create_network,
+            "NetworkDriver.DeleteNetwork": self.delete_network,
+            "NetworkDriver.CreateEndpoint": self.create_endpoint,
+            "NetworkDriver.DeleteEndpoint": self.delete_endpoint,
+            "NetworkDriver.EndpointOperInfo": lambda body: {"Value": {}},
+            "NetworkDriver.Join": self.join,
+            "NetworkDriver.Leave": self.leave,
+            "NetworkDriver.ProgramExternalConnectivity": self.publish,
+            "NetworkDriver.RevokeExternalConnectivity": self.unpublish,
+            "NetworkDriver.DiscoverNew": lambda body: {},
+            "NetworkDriver.DiscoverDelete": lambda body: {},
+            "IpamDriver.GetCapabilities": lambda body: {"RequiresMACAddress": False, "RequiresRequestReplay": False},
+            "IpamDriver.GetDefaultAddressSpaces": lambda body: {
+                "LocalDefaultAddressSpace": "warren-local",
+                "GlobalDefaultAddressSpace": "warren-global",
+            },
+            "IpamDriver.RequestPool": ipam.request_pool,
+            "IpamDriver.ReleasePool": ipam.release_pool,
+            "IpamDriver.RequestAddress": ipam.request_address,
+            "IpamDriver.ReleaseAddress": ipam.release_address,
+        }
+
+    # ---- networks -----------------------------------------------------------------------------------------------------
+
+    def create_network(self, body: Body) -> dict[str, Any]:
+        """A Docker network is a Warren network that its options name, or one that they describe. It is remembered before anything is
+        made for it: what a crash leaves behind has an owner then, whom the sweep does not find at Docker. Safe to repeat."""
+        docker_id = str(body["NetworkID"])
+        with contextlib.suppress(NotFound):  # remembered, but not made
+            if self.ledger.network(docker_id) is not None:
+                return {}
+        options = body.get("Options") or {}
+        generic, internal = options.get("com.docker.network.generic") or {}, bool(options.get("com.docker.network.internal"))
+        fields = read(NETWORK_OPTIONS, generic)
+        added = [*fields.pop("add_ports", ()), *fields.pop("add_copro_ports", ())]
+        _check_vlans(added, fields.get("vlan"))
+        (pool, gateway), (pool6, gateway6) = subnet_of(body.get("IPv4Data")), subnet_of(body.get("IPv6Data"), v6=True)
+        _check_dhcp(fields, pool)
+        named = named_network(generic)
+        if named is not None:
+            network = self._agent.network(named)
+            for given, there in ((pool, range_of(network, False)), (pool6, range_of(network, True))):
+                if given and given != str(there):
+                    raise Invalid(
+                        "--subnet", given, f"{there}, as network {network.name} has it (--ipam-driver and --ipam-opt too)"
+                    )
+            self.ledger.keep_network(docker_id, network.id, False, internal, [])
+        else:
+            network_id = str(uuid.uuid4())
+            self.ledger.keep_network(docker_id, network_id, True, internal, [given for given in (pool, pool6) if given])
+        try:
+            if named is None:
+                labels = {"docker.network": docker_id, ONLY_HOST: self._agent.host.name}
+                draft = {"id": network_id, "name": f"docker-{docker_id[:12]}", "labels": labels, **fields}
+                draft |= {"ip_range": pool, "gateway": gateway} if pool else {}
+                draft |= {"ipv6_range": pool6, "ipv6_gateway": gateway6} if pool6 else {}
+                network, revision = self._agent.specs.create_network(draft)
+                self._agent.known.wrote(keys.network(network.id), network.encode(), revision)
+            self._aux.keep(docker_id, network, addresses_of(body))
+            self._add_ports(docker_id, network, added)
+        except WarrenError:
+            with contextlib.suppress(WarrenError):
+                self.delete_network(body)
+            raise
+        return {}
+
+    def delete_network(self, body: Body) -> dict[str, Any]:
+        """Forget it; the Warren network goes too when Docker made it."""
+        docker_id = str(body["NetworkID"])
+        found = self.ledger.networks().get(docker_id)
+        if found is None:
+            return {}
+        self._mirror_no_more(found["network"])
+        self._remove_ports(docker_id)
+        self._aux.give_back(docker_id, found["network"])
+        if found["made"]:
+            for held in [e for e in self.ledger.endpoints() if e.network_id == found["network"]]:
+                self._agent.endpoints.detach(held)
+            with contextlib.suppress(NotFound):
+                revision = self._agent.specs.delete_network(found["network"])
+                self._agent.known.wrote(keys.network(found["network"]), None, revision)
+        for pool_id in [
+            i for i, pool in self.ledger.pools().items() if found["made"] and pool.get("network") == found["network"]
+        ]:
+            self.ledger.forget(pool_id)  # Docker has given it back, unless nobody was there to be told
+        self.ledger.forget(docker_id)
+        return {}
+
+    # ---- endpoints ----------------------------------------------------------------------------------------------------
+
+    def create_endpoint(self, body: Body) -> dict[str, Any]:
+        """The record alone: Docker starts one container of a network after the other here. Join plugs it in."""
+        network = self._network(body)
+        given, options = body.get("Interface") or {}, body.get("Options") or {}
+        said = read(ENDPOINT_OPTIONS, options, (network.name, network.id))
+        mac, prefix = given.get("MacAddress") or None, said.pop("mac_prefix", None)
+        labels = {LABEL: str(body["EndpointID"])}
+        if said.pop("mirror", False):
+            labels[MIRRORED] = self._agent.host.name
+        v4, v6 = (str(given.get(name) or "").partition("/")[0] for name in ("Address", "AddressIPv6"))
+        chosen = [address for address in (v4, v6) if address]  # by Docker's own IPAM, unless Warren's holds them
+        held = (self.ledger.held(network.id, chosen[0]) or self.ledger.take_ready(network, chosen)) if chosen else None
+        if held is None:
+            draft = {"network_id": network.id, "labels": labels, "mac_address": mac, **said}
+            draft |= {"ipv4_address": v4} if v4 else {}
+            with self.ledger.cleared(network, chosen):
+                held, _ = self.ledger.create(draft | ({"ipv6_address": v6} if v6 else {}))
+            labels = {}
+        elif v6 and v6 != str(held.ipv6_address):
+            raise Conflict(f"{v4} and {v6} were asked for by two starts at once: start it again")
+        changed = {**({"labels": labels} if labels else {}), **({"mac_address": mac} if mac else {}), **as_record(said)}
+        if prefix is not None:
+            changed["mac_address"] = prefixed(prefix, changed.get("mac_address", held.mac_address))
+        if held.active and changed.get("mac_address", held.mac_address) != held.mac_address:
+            held = self.ledger.anew(held)
+        if changed:
+            held = self.ledger.update(held.model_copy(update=changed))
+        answer = {} if mac else {"MacAddress": held.mac_address}
+        if not v4 and not v6 and held.ipv4_address is not None and network.ip_range is not None:
+            answer["Address"] = f"{held.ipv4_address}/{network.ip_range.prefixlen}"
+        return {"Interface": answer}
+
+    def join(self, body: Body) -> dict[str, Any]:
+        """Plug it in: the answer comes when packets can flow. What the container is called is asked of the engine, quickly."""
+        endpoint, network = self._endpoint(body), self._network(body)
+        container = self._engine.container(str(body["NetworkID"]), str(body["EndpointID"]))
+        peer = plug.peer_name(endpoint.id)
+        wanted = endpoint.model_copy(update={"active": True, "interface": peer, "labelled": False})
+        if container is not None:
+            wanted = described(wanted, network, container, self._agent.host.name)
+        if endpoint.active and wanted.mac_address != endpoint.mac_address:
+            self.ledger.anew(endpoint)
+            return self.join(body)
+        if MIRRORED in wanted.labels:
+            self._mirror(network)
+        if self.ledger.is_internal(str(body["NetworkID"])) and (ways := self._ways(body, network)):
+            wanted = wanted.model_copy(update={"publish": tuple(self._chosen(ways))})
+        if network.external:
+            self._agent.leases.joins(endpoint.id, str(body["SandboxKey"]))
+        wait = wanted.labelled or not network.labels_required  # else it is closed, and Docker goes on
+        try:
+            self._agent.endpoints.occupy(wanted, wait)
+        except Conflict as error:
+            if wanted.name == endpoint.name or "name" not in str(error):
+                raise
+            wanted = wanted.model_copy(update={"name": endpoint.name})  # the name is another's: go without
+            self._agent.endpoints.occupy(wanted, wait)
+        if wanted.mac_address != endpoint.mac_address:
+            # Docker knows the one from before and sets it
+            arguments = (str(body["SandboxKey"]), endpoint.veth, endpoint.mac_address, wanted.mac_address)
+            threading.Thread(target=follow, args=arguments, name="mac", daemon=True).start()
+        answer: dict[str, Any] = {"InterfaceName": {"SrcName": peer, "DstPrefix": "eth"}}
+        if network.mode == "flat" or (network.gateway is None and network.ipv6_gateway is None):
+            return answer | {"DisableGatewayService": True}
+        for name, gateway in (("Gateway", network.gateway), ("GatewayIPv6", network.ipv6_gateway)):
+            answer |= {name: str(gateway.ip)} if gateway is not None else {}
+        return answer
+
+    def tell_labels(self, docker_network: str, endpoint: Endpoint) -> bool:
+        """Ask again for the labels of an endpoint that has joined without; whether the engine told."""
+        container = self._engine.container(docker_network, endpoint.labels[LABEL])
+        network = self.ledger.network(docker_network)
+        if container is None or network is None:
+            return False
+        wanted = described(endpoint, network, container, self._agent.host.name).model_copy(
+            update={"mac_address": endpoint.mac_address}  # it is in use
+        )
+        if MIRRORED in wanted.labels:
+            self._mirror(network)
+        try:
+            self.ledger.update(wanted)
+        except Conflict:
+            self.ledger.update(wanted.model_copy(update={"name": endpoint.name}))
+        log.info("endpoint.labelled id=%s container=%s", endpoint.id, container.name)
+        return True
+
+    def publish(self, body: Body) -> dict[str, Any]:
+        """Publish the container's ports. Raises `Conflict` for one that is taken."""
+        endpoint, network = self._endpoint(body), self._network(body)
+        ways = self._ways(body, network)
+        if not ways and not endpoint.publish:
+            return {}
+        for attempt in range(CHOICES):
+            try:
+                self.ledger.update(endpoint.model_copy(update={"publish": tuple(self._chosen(ways))}))
+                break
+            except Conflict:
+                if attempt == CHOICES - 1 or all(len(way.candidates) == 1 for way in ways):
+                    raise  # else another was faster with one that was free a moment ago
+        return {}
+
+    def leave(self, body: Body) -> dict[str, Any]:
+        """Give a leased address back while the interface is still in the container, and take published ports back."""
+        endpoint = self.ledger.endpoint(str(body["EndpointID"]))
+        if endpoint is not None:
+            self._agent.leases.leave(endpoint.id)
+        return self.unpublish(body)
+
+    def unpublish(self, body: Body) -> dict[str, Any]:
+        """Take published ports back."""
+        endpoint = self.ledger.endpoint(str(body["EndpointID"]))
+        if endpoint is not None and endpoint.publish:
+            self.ledger.update(endpoint.model_copy(update={"publish": ()}))
+        return {}
+
+    def delete_endpoint(self, body: Body) -> dict[str, Any]:
+        """Unplug and forget."""
+        endpoint = self.ledger.endpoint(str(body["EndpointID"]))
+        if endpoint is not None:
+            self._agent.endpoints.detach(endpoint)
+        return {}
+
+    # ---- small things -------------------------------------------------------------------------------------------------
+
+    def _endpoint(self, body: Body) -> Endpoint:
+        found = self.ledger.endpoint(str(body["EndpointID"]))
+        if found is None:
+            raise NotFound("endpoint", str(body["EndpointID"]))
+        return found
+
+    def _network(self, body: Body) -> Network:
+        found = self.ledger.network(str(body["NetworkID"]))
+        if found is None:
+            raise NotFound("network", str(body["NetworkID"]))
+        return found
+
+    def _ways(self, body: Body, network: Network) -> list[Wanted]:
+        ways = published(body.get("Options") or {})
+        if ways and network.mode != "nat":
+            raise Invalid("-p", f"network {network.name} in mode {network.mode}", "mode nat: -o warren.mode=nat")
+        return ways
+
+    def _chosen(self, ways: list[Wanted]) -> list[Publish]:
+        """Ports of the host for those that Docker leaves open. Another may be faster: then the update is refused."""
+        found: list[Publish] = []
+        for candidates, way in ways:
+            prefix = keys.pool_published(self._agent.host.name, way["proto"])
+            pool = Pool.read(prefix, self._agent.specs.store.list(prefix)[1])
+            mine = {p.host_port for p in found if p.proto == way["proto"]}
+            host_port: int | None = candidates[0]
+            if len(candidates) > 1:
+                host_port = pools.lowest_free(pool.blocks, candidates[0], candidates[-1], mine)  # type: ignore[arg-type]
+            if host_port is None:
+                raise Exhausted(
+                    f"no {way['proto']} port of host {self._agent.host.name} is left in {candidates[0]}-{candidates[-1]}"
+                )
+            found.append(Publish(host_port=host_port, **way))
+        return found
+
+    def _add_ports(self, docker_id: str, network: Network, drafts: list[dict[str, Any]]) -> None:
+        """Interfaces of this host, on the network while Docker has it. All of them, or none and an error."""
+        try:
+            for draft in drafts:
+                draft = {name: value for name, value in draft.items() if name != "native"}
+                body = {**draft, "network_id": network.id, "labels": {ADDED: docker_id}}
+                self._agent.endpoints.attach(EndpointCreate.model_validate(body))
+        except WarrenError:
+            self._remove_ports(docker_id)
+            raise
+
+    def _remove_ports(self, docker_id: str) -> None:
+        for endpoint in [e for e in list(self._agent.known.mine.values()) if e.labels.get(ADDED) == docker_id]:
+            self._agent.endpoints.detach(endpoint)
+
+    def _mirror(self, network: Network) -> None:
+        """The session of this host's mirrored containers of a network."""
+        interface, host = self._agent.config.docker_mirror, self._agent.host.name
+        if interface:
+            draft = {"name": _session(host, network.id), "sources": [{"network": network.id, "label": f"{MIRRORED}={host}"}],
+                     "to": {"host": host, "interface": interface}, "vlan": network.vlan}  # fmt: skip
+            mirror, revision = self._agent.specs.put_mirror(draft)
+            self._agent.known.wrote(keys.mirror(mirror.name), mirror.encode(), revision)
+
+    def _mirror_no_more(self, network_id: str) -> None:
+        name = _session(self._agent.host.name, network_id)
+        if name in self._agent.known.snapshot.mirrors:
+            with contextlib.suppress(NotFound):
+                self._agent.known.wrote(keys.mirror(name), None, self._agent.specs.delete_mirror(name))
+
+
+def _check_vlans(drafts: list[dict[str, Any]], vlan: int | None) -> None:
+    own = vlan or DEFAULT_VLAN
+    for draft in drafts:
+        if (draft.get("native") or own) != own:
+            expected = f"{own}, the network's own, or nothing; another VLAN is another network's (warren port add)"
+            raise Invalid(f"add_ports: {draft['port']}", draft["native"], expected)
+
+
+def _check_dhcp(fields: Mapping[str, Any], pool: str) -> None:
+    if fields.get("dhcp") and fields.get("mode", "flat") != "flat":
+        raise Invalid("ovs.bridge.mode", fields["mode"], "flat, with ovs.bridge.dhcp=true: the server outside tells the router")
+    if fields.get("dhcp") and pool:
+        expected = "none, with ovs.bridge.dhcp=true: say --ipam-driver null, for the server outside gives the addresses"
+        raise Invalid("--subnet", pool, expected)
+
+
+def _session(host: str, network_id: str) -> str:
+    return f"docker-{host[:20]}-{network_id}"[:63]

@@ -1,0 +1,44 @@
+"""What a container's name and labels make of its endpoint. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agent.docker.engine import Container
+from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, read
+from specs.model.records import Endpoint, Network
+
+_ENDPOINT_NAMES = {name for option in ENDPOINT_OPTIONS for name in option.names}
+_MIRROR_NAMES = {name for option in ENDPOINT_OPTIONS for name in option.names if option.field == "mirror"}
+
+
+def described(endpoint: Endpoint, network: Network, container: Container, host: str) -> Endpoint:
+    """An endpoint with its container's name and labels. What `docker run` said for this network alone is not overruled."""
+    named = {k: v for k, v in container.labels.items() if k in _ENDPOINT_NAMES}
+    said = read(ENDPOINT_OPTIONS, named, (container.network, network.name, network.id))
+    labels = {k: v for k, v in container.labels.items() if k not in _MIRROR_NAMES}
+    if said.pop("mirror", False):
+        labels[MIRRORED] = host
+    prefix = said.pop("mac_prefix", None)
+    if endpoint.acls is not None:
+        said.pop("acls", None)
+    if endpoint.name is None:
+        said.setdefault("name", container.name)
+    else:
+        said.pop("name", None)
+    fields = {**as_record(said), "labels": {**labels, **endpoint.labels}, "labelled": True}
+    if prefix is not None:
+        fields["mac_address"] = prefixed(prefix, endpoint.mac_address)
+    return endpoint.model_copy(update=fields)
+
+
+def prefixed(prefix: str, mac: str) -> str:
+    """A MAC with other first bytes."""
+    return prefix + mac[len(prefix) :]
+
+
+def as_record(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields as the record has them."""
+    probe = Endpoint(id="x", network_id="x", host="x", mac_address="02:00:00:00:00:01", ofport=1, **fields)
+    return {name: getattr(probe, name) for name in fields}

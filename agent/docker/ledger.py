@@ -1,0 +1,170 @@
+"""What etcd holds of one engine: which Warren network a Docker network is (`docker/HOST/networks/ID`), which network a pool of
+addresses is for (`docker/HOST/pools/ID`), and endpoints, which carry Docker's id as a label."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any
+
+from agent.agent import Agent
+from agent.api.sand import EndpointCreate
+from specs.model.records import Endpoint, Network, now
+from specs.store import keys
+from specs.store.etcd import Delete, Get, Operation, Put
+from warren.errors import NotFound
+
+Range = IPv4Network | IPv6Network
+LABEL = "docker.endpoint"  # of an endpoint: Docker's id of it, "" while it only holds an address
+
+
+class Ledger:
+    """The engine of one host. Thread-safe."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent, self._store = agent, agent.specs.store
+        self._host = agent.host.name
+        self._entries: dict[str, dict[str, Any]] = {}  # of networks and of pools that have one: they never change
+
+    # ---- networks and pools -------------------------------------------------------------------------------------------
+
+    def network(self, docker_id: str) -> Network | None:
+        """The Warren network that a Docker network is. Raises `NotFound` when that has gone."""
+        return self._known(docker_id, keys.docker_network(self._host, docker_id))
+
+    def is_internal(self, docker_id: str) -> bool:
+        """Whether a Docker network was made with --internal: then Docker does not call for its published ports."""
+        return self.network(docker_id) is not None and bool(self._entries[docker_id].get("internal"))
+
+    def network_of_pool(self, pool_id: str) -> Network | None:
+        """The network of a pool; None while it has none."""
+        for prefix in ("network-", "network6-"):
+            if pool_id.startswith(prefix):
+                return self._read(pool_id.removeprefix(prefix))
+        return self._known(pool_id, keys.docker_pools(self._host) + pool_id)
+
+    def networks(self) -> dict[str, dict[str, Any]]:
+        """All Docker networks of this engine: id to `network`, whether Docker `made` it, and whether it is `internal`."""
+        return self._below(keys.docker_network(self._host, ""))
+
+    def pools(self) -> dict[str, dict[str, Any]]:
+        """All pools of this engine: id to `pool` (a range), and `network` once it has one."""
+        return self._below(keys.docker_pools(self._host))
+
+    def range_of(self, pool_id: str) -> IPv4Network | IPv6Network:
+        """The range of a pool that has no network yet. Raises `NotFound`."""
+        found = self._get(keys.docker_pools(self._host) + pool_id)
+        if found is None:
+            raise NotFound("pool", pool_id)
+        return ip_network(found["pool"])
+
+    def keep_pool(self, pool_id: str, pool: str) -> None:
+        """Remember a pool that no network has taken yet."""
+        self._put({keys.docker_pools(self._host) + pool_id: {"pool": pool}})
+
+    def keep_network(self, docker_id: str, network_id: str, made: bool, internal: bool, pools: list[str]) -> None:
+        """Remember a Docker network and the pools that it takes: of those of a range the newest open one."""
+        prefix = keys.docker_pools(self._host)
+        entries = self._store.list(prefix)[1]
+        entry = {"network": network_id, "made": made, "internal": internal}
+        puts: dict[str, Mapping[str, Any]] = {keys.docker_network(self._host, docker_id): entry}
+        for pool in pools:
+            fresh = [found for found in entries if json.loads(found.value) == {"pool": pool}]
+            for newest in sorted(fresh, key=lambda found: -found.create_revision)[:1]:
+                puts[newest.key] = {"pool": pool, "network": network_id}
+        self._put(puts)
+        self._entries.pop(docker_id, None)
+
+    def forget(self, docker_id: str) -> None:
+        """Forget a network or a pool."""
+        both: list[Operation] = [
+            Delete(keys.docker_network(self._host, docker_id)),
+            Delete(keys.docker_pools(self._host) + docker_id),
+        ]
+        self._store.txn((), both)
+        self._entries.pop(docker_id, None)
+
+    # ---- endpoints ----------------------------------------------------------------------------------------------------
+
+    def endpoints(self) -> list[Endpoint]:
+        """All endpoints of this engine, also those that only hold an address."""
+        return [e for e in list(self._agent.known.mine.values()) if LABEL in e.labels]
+
+    def endpoint(self, docker_id: str) -> Endpoint | None:
+        """An endpoint by Docker's id."""
+        return next((e for e in self.endpoints() if e.labels[LABEL] == docker_id), None)
+
+    def held(self, network_id: str, address: str) -> Endpoint | None:
+        """The endpoint that holds an address (of either family) for Docker."""
+        there = (e for e in self.endpoints() if e.labels[LABEL] == "" and e.network_id == network_id)
+        return next((e for e in there if address in (str(e.ipv4_address), str(e.ipv6_address))), None)
+
+    @contextmanager
+    def cleared(self, network: Network, addresses: Collection[str]) -> Iterator[None]:
+        """Meanwhile no preallocated endpoint of this host has one of these addresses, which somebody else has given out."""
+        if not network.preallocate:
+            yield
+            return
+        with self._agent.endpoints.spares.none_made():
+            for address in addresses:
+                if (spare := self.take_ready(network, (address,))) is not None:
+                    self._agent.endpoints.detach(spare)
+            yield
+
+    def take_ready(self, network: Network, addresses: Collection[str] = (), within: Range | None = None) -> Endpoint | None:
+        """A preallocated endpoint that is plugged in already, if there is one (with all these addresses; with one `within` a range), to
+        hold its addresses for Docker."""
+        spares = self._agent.endpoints.spares
+        spare = spares.take(EndpointCreate(network_id=network.id), addresses, within)
+        if spare is None:
+            return None
+        try:
+            return self.update(spare.model_copy(update={"spare": False, "labels": {LABEL: ""}, "created_at": now()}))
+        finally:
+            spares.settled(spare.id)
+
+    def anew(self, ready: Endpoint) -> Endpoint:
+        """A preallocated endpoint that was taken, with its addresses and labels but a cable to come: its record may still change."""
+        addresses = {name: str(a) for name in ("ipv4_address", "ipv6_address") if (a := getattr(ready, name)) is not None}
+        with self._agent.endpoints.spares.none_made():
+            self._agent.endpoints.detach(ready)
+            return self.create({"network_id": ready.network_id, "labels": ready.labels, **addresses})[0]
+
+    def create(self, draft: dict[str, Any], versions: Collection[int] = (4, 6)) -> tuple[Endpoint, Network]:
+        """A new inactive endpoint of this host, with addresses of these versions of IP."""
+        endpoint, network, revision = self._agent.specs.create_endpoint({"host": self._host, "active": False, **draft}, versions)
+        self._wrote(endpoint, revision)
+        return endpoint, network
+
+    def update(self, endpoint: Endpoint) -> Endpoint:
+        """Write an endpoint as it shall be."""
+        self._wrote(endpoint, self._agent.specs.update_endpoint(endpoint))
+        return endpoint
+
+    def _wrote(self, endpoint: Endpoint, revision: int) -> None:
+        self._agent.known.wrote(keys.endpoint(endpoint.network_id, endpoint.id), endpoint.encode(), revision)
+
+    # ---- etcd ---------------------------------------------------------------------------------------------------------
+
+    def _known(self, docker_id: str, key: str) -> Network | None:
+        if docker_id not in self._entries:
+            found = self._get(key) or {}
+            if "network" not in found:
+                return None
+            self._entries[docker_id] = found
+        return self._read(self._entries[docker_id]["network"])
+
+    def _read(self, network_id: str) -> Network:
+        return self._agent.known.snapshot.networks.get(network_id) or self._agent.network(network_id)
+
+    def _get(self, key: str) -> dict[str, Any] | None:
+        found = self._store.txn((), [Get(key)]).found[0]
+        return json.loads(found[0].value) if found else None
+
+    def _below(self, prefix: str) -> dict[str, dict[str, Any]]:
+        return {entry.key.removeprefix(prefix): json.loads(entry.value) for entry in self._store.list(prefix)[1]}
+
+    def _put(self, entries: Mapping[str, Mapping[str, Any]]) -> None:
+        self._store.txn((), [Put(key, json.dumps(value)) for key, value in entries.items()])

@@ -1,0 +1,59 @@
+"""Gives a container's interface its MAC after Docker has given it another one.
+
+Docker takes a MAC when the endpoint is made; a prefix that a label asks for is known only when the container joins. Docker then moves
+the interface and sets what it knows, so the right one is set after that: before the container's process runs, as a rule.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+
+from agent.linux import veth as plug
+from warren.errors import WarrenError
+
+log = logging.getLogger("warren.docker")
+
+PAUSE_S, SEARCH_S, LIMIT_S = 0.002, 0.05, 15.0
+
+
+def follow(sandbox: str, veth: str, known: str, wanted: str) -> None:
+    """Wait until the interface is up in the namespace `sandbox` (a path) with the MAC that Docker knows, and change it."""
+    began = searched = time.monotonic()
+    reason = "Docker has not plugged it in"
+    while plug.exists(veth):
+        try:
+            if plug.change_mac(veth, sandbox, known, wanted):
+                return
+        except WarrenError as error:  # not there yet, or never for an agent in a container, which does not see Docker's mounts
+            reason = str(error)
+            if time.monotonic() - searched > SEARCH_S:
+                if any(_changed(veth, path, known, wanted) for path in namespaces()):
+                    return
+                searched = time.monotonic()
+        if time.monotonic() - began > LIMIT_S:
+            log.warning("mac.kept veth=%s mac=%s reason=%s", veth, known, reason)
+            return
+        time.sleep(PAUSE_S)
+
+
+def _changed(veth: str, path: str, known: str, wanted: str) -> bool:
+    try:
+        return plug.change_mac(veth, path, known, wanted)
+    except WarrenError:  # its last process has ended
+        return False
+
+
+def namespaces() -> Iterator[str]:
+    """The namespaces of all processes: with the host's pids an agent in a container sees those of others."""
+    seen = {os.stat("/proc/self/ns/net").st_ino}
+    for entry in os.scandir("/proc"):
+        path = f"/proc/{entry.name}/ns/net"
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended, or is none of ours
+                if (inode := os.stat(path).st_ino) not in seen:
+                    seen.add(inode)
+                    yield path

@@ -1,0 +1,70 @@
+"""Docker's plugin protocol over HTTP: an ASGI application of its own, since engines send an empty Host, no Content-Type, and no body at
+all when they repeat a call. Errors are HTTP 200 with `Err` (network driver) and `Error` (IPAM driver): users see their text."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from agent.docker.driver import Driver
+from warren.errors import Invalid, WarrenError
+
+log = logging.getLogger("warren.docker")
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+NO_BODY = {"Plugin.Activate", "NetworkDriver.GetCapabilities", "IpamDriver.GetCapabilities", "IpamDriver.GetDefaultAddressSpaces"}
+BODY_LIMIT = 1_000_000
+
+
+def application(driver: Driver) -> Callable[[dict[str, Any], Receive, Send], Awaitable[None]]:
+    """The ASGI application."""
+
+    async def serve(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        body = b""
+        while len(body) <= BODY_LIMIT:
+            message = await receive()
+            body += message.get("body", b"")
+            if not message.get("more_body"):
+                break
+        name = str(scope["path"]).strip("/")
+        status, answer = await asyncio.get_running_loop().run_in_executor(None, lambda: answer_to(driver, name, body))
+        data = json.dumps(answer).encode()
+        headers = [(b"content-type", b"application/vnd.docker.plugins.v1.2+json"), (b"content-length", str(len(data)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": data})
+
+    return serve
+
+
+def answer_to(driver: Driver, name: str, body: bytes) -> tuple[int, dict[str, Any]]:
+    """HTTP status and data for one call."""
+    call = driver.calls.get(name)
+    if call is None:
+        return 404, _error(f"no such call: {name}")
+    try:
+        if not body.strip() and name not in NO_BODY:
+            raise Invalid(
+                "request", "nothing", "a body: the engine repeated a call after the agent had ended, and lost what it said"
+            )
+        data = json.loads(body) if body.strip() else {}
+        if not isinstance(data, dict):
+            raise Invalid("request", data, "a JSON object")
+        return 200, call(data)
+    except (ValueError, KeyError) as error:
+        return 200, _error(f"a request that is none: {error}")
+    except WarrenError as error:
+        log.info("docker.refused call=%s reason=%s", name, error)
+        return 200, _error(str(error))
+    except Exception as error:  # no traceback reaches a user
+        log.exception("docker.failed call=%s", name)
+        return 200, _error(f"internal error: {type(error).__name__}")
+
+
+def _error(text: str) -> dict[str, Any]:
+    return {"Err": text, "Error": text}

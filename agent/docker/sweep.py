@@ -1,0 +1,111 @@
+"""Takes away what Docker has no more and nobody told the agent: endpoints of containers that went while the agent was not there,
+addresses that Docker asked for and never used, networks and pools. And asks again for labels that the engine could not tell at once.
+
+Only what the engine, asked twice with a pause between, does not have (any more); an engine that does not answer proves nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from agent.agent import Agent
+from agent.docker.driver import Driver
+from agent.docker.engine import Engine
+from agent.docker.ledger import LABEL
+from specs.model.records import Endpoint
+from warren.errors import Invalid, WarrenError
+
+log = logging.getLogger("warren.docker")
+
+UNUSED_S = 20.0  # an address without an endpoint, a pool without a network: the engine repeats a call for 15 s, and gives up
+LABELS_S = 1.0
+
+
+class Sweep:
+    """A thread. `every_s` is the pause between two looks."""
+
+    def __init__(self, agent: Agent, driver: Driver, engine: Engine, every_s: float) -> None:
+        self._agent, self._driver, self._engine, self._every_s = agent, driver, engine, every_s
+        self._suspects: set[str] = set()
+        self._wrong: set[str] = set()  # endpoints with labels that are wrong: told once, they stay without
+        self._open: dict[str, float] = {}  # pool without a network: when it was seen first
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="docker sweep", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        next_look = time.monotonic() + self._every_s
+        while not self._stop.wait(min(LABELS_S, self._every_s)):
+            if not self._agent.known.read.is_set():
+                continue
+            try:
+                self.tell_labels()
+                if time.monotonic() >= next_look:
+                    next_look = time.monotonic() + self._every_s
+                    self.look()
+            except WarrenError as error:
+                log.info("sweep.waits reason=%s", error)
+            except Exception:  # one bad record must not end the thread
+                log.exception("sweep.failed")
+
+    def tell_labels(self) -> None:
+        """The labels of endpoints that have joined without."""
+        unlabelled = [e for e in self._driver.ledger.endpoints() if e.active and not e.labelled and e.id not in self._wrong]
+        if not unlabelled:
+            return
+        networks = self._driver.ledger.networks()
+        for endpoint in unlabelled:
+            for docker_id in (i for i, found in networks.items() if found["network"] == endpoint.network_id):
+                try:
+                    self._driver.tell_labels(docker_id, endpoint)
+                except Invalid as error:  # the container runs already: it cannot be refused any more
+                    self._wrong.add(endpoint.id)
+                    log.warning("labels.wrong id=%s reason=%s", endpoint.id, error)
+
+    def look(self) -> None:
+        """One look: what was missing at the last one too goes."""
+        networks, pools = self._driver.ledger.networks(), self._driver.ledger.pools()
+        there = self._engine.endpoints(sorted(networks))
+        if there is None:
+            self._suspects = set()
+            return
+        missing = lost(self._driver.ledger.endpoints(), {e for found in there.values() for e in found or ()}, datetime.now(UTC))
+        gone = {docker_id for docker_id, found in there.items() if found is None}
+        for endpoint in missing:
+            if endpoint.id in self._suspects:
+                log.info("endpoint.container_gone id=%s", endpoint.id)
+                self._agent.endpoints.detach(endpoint)
+        for docker_id in sorted(gone & self._suspects):
+            log.info("network.gone docker=%s", docker_id)
+            self._driver.delete_network({"NetworkID": docker_id})
+        self._suspects = {endpoint.id for endpoint in missing} | gone
+        now = time.monotonic()
+        served = {found["network"] for docker_id, found in networks.items() if docker_id not in gone}
+        unused = {pool_id for pool_id, found in pools.items() if found.get("network") not in served}
+        self._open = {pool_id: self._open.get(pool_id, now) for pool_id in unused}
+        for pool_id in [pool_id for pool_id, since in self._open.items() if now - since > UNUSED_S]:
+            log.info("pool.unused pool=%s", pool_id)
+            self._driver.ledger.forget(pool_id)
+
+
+def lost(endpoints: Iterable[Endpoint], there: set[str], now: datetime) -> list[Endpoint]:
+    """The endpoints of Docker's that are none of `there`; addresses that wait for an endpoint when they are old."""
+    found = []
+    for endpoint in endpoints:
+        docker_id = endpoint.labels[LABEL]
+        made = datetime.fromisoformat(endpoint.created_at) if endpoint.created_at else now
+        waits = (not endpoint.active or docker_id == "") and (now - made).total_seconds() < UNUSED_S
+        if docker_id not in there and not waits:
+            found.append(endpoint)
+    return found

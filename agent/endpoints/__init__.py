@@ -1,0 +1,1 @@
+"""Attaches, detaches and reconciles the endpoints of this host."""

@@ -1,0 +1,1 @@
+"""Linux: veth pairs, network namespaces, TAP interfaces."""

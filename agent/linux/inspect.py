@@ -1,0 +1,51 @@
+"""An interface inside a container's network namespace, as it is now."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from agent.linux import netns as namespaces
+from warren.errors import Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Far:
+    """What the kernel says of it: MTU in bytes, addresses with prefix length, the next hops of default routes that leave by it."""
+
+    mac: str
+    mtu: int
+    up: bool
+    addresses: frozenset[str]
+    gateways: tuple[str, ...]
+
+
+def look(netns: str, interface: str) -> Far | None:
+    """The interface of that name, or None. Raises `Invalid` for an unusable namespace, `Unavailable` if the kernel refuses."""
+
+    def work() -> Far | None:
+        try:
+            index = socket.if_nametoindex(interface)
+        except OSError:
+            return None
+        with IPRoute() as inside:
+            link = next(iter(inside.link("get", index=index)))
+            rows = inside.get_addr(index=index)
+            # what leaves by another interface is another attachment's
+            routes = [r for family in (socket.AF_INET, socket.AF_INET6) for r in inside.get_default_routes(family=family)]
+            gateways = (r.get_attr("RTA_GATEWAY") for r in routes if r.get_attr("RTA_OIF") == index)
+            return Far(
+                mac=str(link.get_attr("IFLA_ADDRESS")),
+                mtu=int(link.get_attr("IFLA_MTU")),
+                up=bool(link["flags"] & 1),
+                addresses=frozenset(f"{row.get_attr('IFA_ADDRESS')}/{row['prefixlen']}" for row in rows),
+                gateways=tuple(gateway for gateway in gateways if gateway),
+            )
+
+    try:
+        return namespaces.inside(netns, work)
+    except (NetlinkError, OSError) as error:
+        raise Unavailable("the kernel", f"cannot look at {interface} in {netns}: {error}") from error

@@ -1,0 +1,122 @@
+"""Network namespaces: opening one, and working inside it for a moment.
+
+A namespace is named by the path of an nsfs file, by `/proc/<pid>/ns/net`, or by a name under /var/run/netns. A thread enters it,
+never the caller's: a thread that failed to come back would do everything after in a container's network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from warren.errors import Invalid
+
+NAMES = "/var/run/netns"
+EXPECTED = "the path of a network namespace, such as /run/netns/web-1 or /proc/1234/ns/net"
+
+_CLONE_NEWNET = 0x40000000
+_NS_GET_NSTYPE = 0xB703
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_GTXCSUM, _ETHTOOL_STXCSUM = 0x16, 0x17
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+T = TypeVar("T")
+
+
+def path_of(netns: str) -> str:
+    """The path of a namespace, which may be named like those of ip-netns(8)."""
+    return netns if "/" in netns else os.path.join(NAMES, netns)
+
+
+@contextlib.contextmanager
+def opened(netns: str) -> Iterator[int]:
+    """A file descriptor of the namespace. Raises `Invalid` if there is none under that name."""
+    try:
+        fd = os.open(path_of(netns), os.O_RDONLY | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        raise Invalid("netns", netns, f"{EXPECTED} ({getattr(error, 'strerror', None) or error})") from None
+    try:
+        if not _is_network_namespace(fd):
+            raise Invalid("netns", netns, f"{EXPECTED} (it is something else)")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _is_network_namespace(fd: int) -> bool:
+    try:
+        return fcntl.ioctl(fd, _NS_GET_NSTYPE) == _CLONE_NEWNET
+    except OSError:
+        return False
+
+
+def in_thread(work: Callable[[], T]) -> T:
+    """The result of `work`, done in a thread of its own that may `enter` a namespace and ends with it."""
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # it belongs to the caller
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="netns", daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def enter(fd: int) -> None:
+    """Move this thread into the namespace, for good: only for threads of `in_thread`."""
+    assert threading.current_thread().name == "netns", "the caller's own thread must stay where it is"
+    if _libc.setns(fd, _CLONE_NEWNET) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def inside(netns: str, work: Callable[[], T]) -> T:
+    """The result of `work`, done in the namespace. Raises `Invalid` if there is no such namespace."""
+    with opened(netns) as fd:
+
+        def run() -> T:
+            enter(fd)
+            return work()
+
+        return in_thread(run)
+
+
+def interfaces() -> dict[str, int]:
+    """Interface names and indexes of the namespace that this thread is in."""
+    return {name: index for index, name in socket.if_nameindex()}
+
+
+def tx_checksum(interface: str, on: bool | None = None) -> bool:
+    """Whether the transmit checksum of the interface is left to hardware; sets it first unless `on` is None."""
+    if on is not None:
+        _ethtool(interface, _ETHTOOL_STXCSUM, int(on))
+    return bool(_ethtool(interface, _ETHTOOL_GTXCSUM, 0))
+
+
+def _ethtool(interface: str, command: int, value: int) -> int:
+    data = ctypes.create_string_buffer(struct.pack("II", command, value), 8)
+    request = struct.pack("16sP", interface.encode(), ctypes.addressof(data)).ljust(40, b"\0")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened_socket:
+        fcntl.ioctl(opened_socket, _SIOCETHTOOL, request)
+    return int(struct.unpack("II", data.raw[:8])[1])
+
+
+def allow_ipv6(interface: str) -> None:
+    """Allow IPv6 on an interface of the namespace that this thread is in; container engines start with it forbidden."""
+    with open(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", "w") as setting:
+        setting.write("0")

@@ -1,0 +1,392 @@
+"""The cable of an endpoint: a veth pair between the host and a network namespace. The only module that speaks rtnetlink.
+
+The pair is made in one request, the far end directly inside the namespace with its name, MAC and MTU: a crash leaves all of it or
+nothing. Everything after that request can be done again, so `plug` completes what it finds. Our interfaces are known by the name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import logging
+import os
+import re
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_interface
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from agent.linux import netns as namespaces
+from specs.model.derived import VETH_PREFIX, veth_mac
+from warren.errors import Conflict, Invalid, Unavailable
+
+log = logging.getLogger("warren.plug")
+
+_VETH = re.compile(re.escape(VETH_PREFIX) + r"[0-9a-f]{12}\Z")
+NO_ADDRESS_OF_ITS_OWN = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", 1]]}]]}
+_IFA_F_NODAD = 0x02
+_TRIES = 16
+
+_reserved: set[tuple[int, int, str]] = set()  # device and inode of the namespace, interface name
+_reserving = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What there is of an endpoint's cable. `whole` means that `plug` would change nothing; else `missing` says what lacks.
+    `interface` is the name inside the namespace, if the far end was found there."""
+
+    exists: bool
+    interface: str | None
+    missing: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Nothing is missing."""
+        return self.exists and not self.missing
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    veth: str
+    interface: str | None
+    mac: str
+    addresses: tuple[Any, ...]
+    mtu: int
+    routes: tuple[tuple[str, str | None], ...]
+    offload_off: bool
+    asks: bool
+
+
+def plug(
+    *,
+    veth: str,
+    netns: str | None,
+    interface: str | None,
+    mac: str,
+    addresses: Iterable[str],
+    mtu: int,
+    offload_off: bool,
+    gateways: Iterable[str] = (),
+    routes: Iterable[tuple[str, str | None]] = (),
+    asks: bool = False,
+) -> str:
+    """Make the pair, or complete or remake what there is of it; returns the name of the far end.
+
+    `netns` None leaves the far end in the host's namespace (for an engine that moves it itself). `interface` None takes the next
+    free ethN. `addresses` have prefix lengths. `gateways` become default routes unless there is one; `routes` are (destination,
+    next hop or None). `asks` allows IPv6 on an interface that will ask for its address. `offload_off` makes the far end finish its checksums itself, which the userspace datapath needs.
+    Raises `Invalid` for an unusable namespace, `Conflict` if the name is taken there, `Unavailable` if the kernel refuses.
+    """
+    defaults = tuple(("default6" if ":" in gateway else "default4", gateway) for gateway in gateways)
+    parsed = tuple(ip_interface(address) for address in addresses)
+    wanted = _Wanted(veth, interface, mac.lower(), parsed, mtu, (*routes, *defaults), offload_off, asks)
+    with _namespace(netns) as fd:
+        try:
+            return namespaces.in_thread(lambda: _plug(wanted, fd, netns))
+        except (NetlinkError, OSError) as error:
+            raise Unavailable("the kernel", f"cannot plug {veth} into {netns or 'the host'}: {_reason(error)}") from error
+
+
+def unplug(veth: str) -> None:
+    """Remove the pair, both ends; nothing if it is not there. Raises `Unavailable` if the kernel refuses."""
+
+    def work() -> None:
+        with IPRoute() as host:
+            _delete(host, veth)
+
+    try:
+        namespaces.in_thread(work)
+    except (NetlinkError, OSError) as error:
+        raise Unavailable("the kernel", f"cannot remove {veth}: {_reason(error)}") from error
+
+
+def change_mac(veth: str, netns: str, known: str, wanted: str) -> bool:
+    """Give the far end in a namespace another MAC, once it is up there; whether that was so. Raises `Invalid` while there is no such
+    namespace, `Unavailable` if the kernel refuses."""
+
+    def work(fd: int) -> bool:
+        with IPRoute() as host:
+            index = _index(veth)
+            namespaces.enter(fd)
+            with IPRoute() as far:
+                peer = peer_of(host, far, index, known) if index is not None else None
+                if peer is None or not peer["flags"] & 1:
+                    return False
+                far.link("set", index=peer["index"], address=wanted)
+                return True
+
+    with namespaces.opened(netns) as fd:
+        try:
+            return namespaces.in_thread(lambda: work(fd))
+        except (NetlinkError, OSError) as error:
+            raise Unavailable("the kernel", f"cannot change the MAC of {veth} in {netns}: {_reason(error)}") from error
+
+
+def move(interface: str, netns: str, name: str) -> None:
+    """Move an interface of the host into a namespace under another name, in one request. Raises `Invalid` for an unusable
+    namespace, `Conflict` if the name is taken there, `Unavailable` if the kernel refuses."""
+
+    def work(fd: int) -> None:
+        with IPRoute() as host:
+            host.link("set", index=socket.if_nametoindex(interface), net_ns_fd=fd, ifname=name)
+
+    with namespaces.opened(netns) as fd:
+        try:
+            namespaces.in_thread(lambda: work(fd))
+        except (NetlinkError, OSError) as error:
+            if getattr(error, "code", None) == errno.EEXIST:
+                raise Conflict(f"interface {name!r} already exists in {netns}") from None
+            raise Unavailable("the kernel", f"cannot move {interface} into {netns}: {_reason(error)}") from error
+
+
+def exists(veth: str) -> bool:
+    """The host's end is there. (It goes with the namespace of the other end.)"""
+    return _index(veth) is not None
+
+
+def up(interface: str) -> None:
+    """Set an interface of the host up. Raises `Unavailable` if it is not there."""
+    with IPRoute() as host:
+        if (index := _index(interface)) is None:
+            raise Unavailable(f"interface {interface}", "there is none of that name; it is looked for again and again")
+        try:
+            if not _one(host, index=index)["flags"] & 1:
+                host.link("set", index=index, state="up")
+        except NetlinkError as error:
+            raise Unavailable("the kernel", f"cannot set {interface} up: {_reason(error)}") from error
+
+
+def veths(prefix: str = VETH_PREFIX) -> list[str]:
+    """The host's ends of all endpoints, for the sweep: names of our form only."""
+    names = namespaces.interfaces()
+    return sorted(name for name in names if name.startswith(prefix) and (prefix != VETH_PREFIX or _VETH.match(name)))
+
+
+def peer_name(endpoint_id: str) -> str:
+    """The name of a far end that stays in the host's namespace: not of the form that the sweep removes."""
+    return "wp" + hashlib.sha256(endpoint_id.encode()).hexdigest()[:12]
+
+
+def inspect(
+    *, veth: str, netns: str | None, mac: str, addresses: Iterable[str] = (), mtu: int | None = None, offload_off: bool = False
+) -> Seen:
+    """What there is of the pair; changes nothing. Raises `Invalid` for an unusable namespace."""
+    parsed = tuple(ip_interface(address) for address in addresses)
+    with _namespace(netns) as fd:
+        return namespaces.in_thread(lambda: _inspect(veth, fd, mac.lower(), parsed, mtu, offload_off))
+
+
+@contextlib.contextmanager
+def reserve(netns: str | None, interface: str | None) -> Iterator[str]:
+    """Choose the interface's name in the namespace (the next free ethN if `interface` is None) and keep other attaches in this
+    process from it meanwhile. Raises `Invalid` for an unusable namespace, `Conflict` if the name is taken."""
+    if netns is None:
+        raise Invalid("netns", "nothing", namespaces.EXPECTED)
+    names = namespaces.inside(netns, namespaces.interfaces)
+    place = _place(netns)
+    with _reserving:
+        taken = set(names) | {name for device, inode, name in _reserved if (device, inode) == place}
+        if interface is not None and interface in taken:
+            raise Conflict(f"interface {interface!r} already exists in {netns}")
+        chosen = interface or _free(taken)
+        _reserved.add((*place, chosen))
+    try:
+        yield chosen
+    finally:
+        with _reserving:
+            _reserved.discard((*place, chosen))
+
+
+# ---- in the thread -----------------------------------------------------------------------------------------------------
+
+
+def _plug(wanted: _Wanted, fd: int | None, netns: str | None) -> str:
+    """The host's socket is opened before the thread moves, and stays there."""
+    with IPRoute() as host:
+        index = _index(wanted.veth)
+        if fd is not None:
+            namespaces.enter(fd)
+        with IPRoute() if fd is not None else contextlib.nullcontext(host) as far:  # another socket takes milliseconds
+            peer = peer_of(host, far, index, wanted.mac) if index is not None else None
+            if index is not None and peer is None:
+                log.info("plug.remade veth=%s netns=%s", wanted.veth, netns)
+                host.link("del", index=index)
+                index = None
+            if index is None:
+                peer = _create(host, far, wanted, fd, netns)
+                index = _one(host, ifname=wanted.veth)["index"]
+            assert peer is not None
+            name = _configure(far, peer, wanted)
+        _configure_host(host, index, wanted.mtu)
+        return name
+
+
+def _create(host: Any, far: Any, wanted: _Wanted, fd: int | None, netns: str | None) -> Any:
+    for _ in range(_TRIES):
+        name = wanted.interface or _free(namespaces.interfaces())
+        peer = {"ifname": name, "address": wanted.mac, "mtu": wanted.mtu}
+        if fd is not None:
+            peer["net_ns_fd"] = fd
+        try:
+            host.link("add", ifname=wanted.veth, kind="veth", address=veth_mac(wanted.veth), mtu=wanted.mtu, peer=peer)
+        except NetlinkError as error:
+            if error.code != errno.EEXIST:
+                raise
+            if wanted.interface is not None:
+                raise Conflict(f"interface {wanted.interface!r} already exists in {netns or 'the host'}") from None
+            continue  # somebody else took the name between our look and our request
+        return _one(far, ifname=name)
+    raise Conflict(f"no free interface name in {netns or 'the host'}")
+
+
+def _configure(far: Any, peer: Any, wanted: _Wanted) -> str:
+    name, index = peer.get_attr("IFLA_IFNAME"), peer["index"]
+    if wanted.offload_off:
+        namespaces.tx_checksum(name, False)
+    if wanted.asks:
+        namespaces.allow_ipv6(name)
+    for address in wanted.addresses:
+        _add_address(far, index, name, address)
+    if peer.get_attr("IFLA_MTU") != wanted.mtu:
+        far.link("set", index=index, mtu=wanted.mtu)
+    if not peer["flags"] & 1:
+        far.link("set", index=index, state="up")
+    for destination, gateway in wanted.routes:
+        _add_route(far, index, destination, gateway)
+    return str(name)
+
+
+def _configure_host(host: Any, index: int, mtu: int) -> None:
+    link = _one(host, index=index)
+    if link.get_attr("IFLA_MTU") != mtu:
+        host.link("set", index=index, mtu=mtu)
+    if not link["flags"] & 1:
+        # The bridge's port needs no address; without this the kernel would send router solicitations into the network.
+        host.link("set", index=index, IFLA_AF_SPEC=NO_ADDRESS_OF_ITS_OWN)
+        host.link("set", index=index, state="up")
+
+
+def _add_address(far: Any, index: int, name: str, address: Any) -> None:
+    more = {"flags": _IFA_F_NODAD} if address.version == 6 else {}  # the spec already says that it is unique
+    for attempt in (1, 2):
+        try:
+            far.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **more)
+            return
+        except NetlinkError as error:
+            if error.code == errno.EEXIST:
+                return
+            if attempt == 2 or address.version == 4 or error.code not in (errno.EACCES, errno.EPERM):
+                raise
+            namespaces.allow_ipv6(name)
+
+
+def _add_route(far: Any, index: int, destination: str, gateway: str | None) -> None:
+    family = socket.AF_INET6 if ":" in destination or destination == "default6" else socket.AF_INET
+    via = {"gateway": gateway} if gateway is not None else {}
+    to = "default" if destination.startswith("default") else destination
+    try:
+        far.route("add", dst=to, oif=index, family=family, **via)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:  # ours, or that of the first endpoint in this namespace: it stays
+            raise
+
+
+def peer_of(host: Any, far: Any, index: int, mac: str) -> Any | None:
+    """The other end if it is in this thread's namespace; the two name each other by index, and the MAC tells coincidences."""
+    link = _one(host, index=index)
+    peer_index = link.get_attr("IFLA_LINK")
+    if peer_index is None:
+        return None
+    try:
+        peer = _one(far, index=peer_index)
+    except NetlinkError as error:
+        if error.code == errno.ENODEV:
+            return None
+        raise
+    kind = (peer.get_attr("IFLA_LINKINFO") or {}).get("kind")
+    same = kind == "veth" and peer.get_attr("IFLA_LINK") == index and peer.get_attr("IFLA_ADDRESS") == mac
+    return peer if same else None
+
+
+def _inspect(veth: str, fd: int | None, mac: str, addresses: tuple[Any, ...], mtu: int | None, offload_off: bool) -> Seen:
+    with IPRoute() as host:
+        index = _index(veth)
+        if index is None:
+            return Seen(False, None, (veth,))
+        if fd is not None:
+            namespaces.enter(fd)
+        with IPRoute() as far:
+            peer = peer_of(host, far, index, mac)
+            if peer is None:
+                return Seen(True, None, ("far end",))
+            name = peer.get_attr("IFLA_IFNAME")
+            missing: list[str] = []
+            for side, link in (("host side", _one(host, index=index)), ("far end", peer)):
+                if not link["flags"] & 1:
+                    missing.append(f"{side} up")
+                if mtu is not None and link.get_attr("IFLA_MTU") != mtu:
+                    missing.append(f"{side} mtu")
+            there = {(row.get_attr("IFA_ADDRESS"), row["prefixlen"]) for row in far.get_addr(index=peer["index"])}
+            missing += [str(a) for a in addresses if (str(a.ip), a.network.prefixlen) not in there]
+            if offload_off and namespaces.tx_checksum(name):
+                missing.append("offload off")
+            return Seen(True, name, tuple(missing))
+
+
+# ---- small things ------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _namespace(netns: str | None) -> Iterator[int | None]:
+    if netns is None:
+        yield None
+        return
+    with namespaces.opened(netns) as fd:
+        yield fd
+
+
+def _place(netns: str) -> tuple[int, int]:
+    with namespaces.opened(netns) as fd:
+        stat = os.fstat(fd)
+        return stat.st_dev, stat.st_ino
+
+
+def _one(route: Any, **what: Any) -> Any:
+    links = list(route.link("get", **what))
+    if not links:
+        raise NetlinkError(errno.ENODEV)
+    return links[0]
+
+
+def _delete(host: Any, veth: str) -> None:
+    if (index := _index(veth)) is None:
+        return
+    try:
+        host.link("del", index=index)
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:  # it went with its namespace meanwhile
+            raise
+
+
+def _index(name: str) -> int | None:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None
+
+
+def _free(taken: Iterable[str]) -> str:
+    names = set(taken)
+    return next(name for name in (f"eth{number}" for number in range(len(names) + 1)) if name not in names)
+
+
+def _reason(error: Exception) -> str:
+    code = getattr(error, "code", None) or getattr(error, "errno", None)
+    return f"{errno.errorcode.get(code, code)}: {error}" if isinstance(code, int) else str(error)

@@ -1,0 +1,114 @@
+"""What decides over a packet between two endpoints, found twice: from the specs by acl/evaluate.py, which shares nothing with
+the compiler, and by ofproto/trace on the hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from ipaddress import ip_network
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from acl.evaluate import Packet, Verdict, evaluate, packet
+from acl.language import Rule, Who
+from acl.policy import Keys, PolicyKey, Prefix, keys_of
+from intent.views import TENANT, meant
+from specs.model.records import Endpoint
+from specs.snapshot import Snapshot
+from warren.errors import Conflict, Invalid, NotFound
+
+PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1}
+
+
+class Check(BaseModel):
+    """POST /acls/{name}/check: a packet between two endpoints (name or id)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    src: str
+    dst: str
+    proto: str = "icmp"
+    port: int | None = None
+
+
+def decide(
+    state: Snapshot, name: str, source: Endpoint, target: Endpoint, body: Check, trace: Callable[..., dict[str, Any]]
+) -> dict[str, Any]:
+    """The answer to a check. Raises `NotFound`, `Invalid`, and `Conflict` when the ACL decides nothing there."""
+    if name not in state.acls:
+        raise NotFound("acl", name)
+    if body.proto not in PROTOCOLS:
+        raise Invalid("proto", body.proto, f"one of {', '.join(PROTOCOLS)}")
+    sends, receives = policies(state, source)[0], policies(state, target)[1]
+    asked = [acl for key in (sends, receives) if key is not None for acl in key.acls]
+    if name not in asked:
+        theirs = f"they are {', '.join(asked)}" if asked else "there is none: everything passes"
+        raise Conflict(f"ACL {name} is not asked between {source.name or source.id} and {target.name or target.id}; {theirs}")
+    sent = between(source, target, body.proto, body.port)
+    spec = judge(state, sends, receives, sent)
+    traced = trace(source, target, body.proto, body.port)
+    steps = [step["origin"] for hop in traced["hosts"] for step in hop["steps"] if step["table"] in ("ACL_IN", "ACL_OUT")]
+    rules = [origin.removeprefix("acl/") for origin in steps if origin.startswith("acl/")]
+    by_switch = {"allow": traced["verdict"] == "delivered", "rules": rules, "reason": traced["reason"]}
+    same = (spec["allow"], spec["rules"]) == (by_switch["allow"], by_switch["rules"])
+    return {"allow": spec["allow"], "rules": spec["rules"], "by_specs": spec, "by_switch": by_switch, "agree": same}
+
+
+def policies(state: Snapshot, endpoint: Endpoint) -> Keys:
+    """The policies over what an endpoint sends and receives."""
+    network = state.networks.get(endpoint.network_id)
+    if network is None:
+        raise NotFound("network", endpoint.network_id)
+    return keys_of(endpoint, network, state.hosts.get(endpoint.host), state.tenants.get(TENANT))
+
+
+def judge(state: Snapshot, sends: PolicyKey | None, receives: PolicyKey | None, sent: Packet) -> dict[str, Any]:
+    """Whether a packet passes both policies, and the rules that decide: ACL#NUMBER; none where the implicit deny does."""
+    rules: list[str] = []
+    current = sent
+    for key in (sends, receives):
+        if key is None:
+            continue
+        verdict = under(state, key, current)
+        if verdict is None:
+            return {"allow": False, "rules": rules, "reason": f"an ACL of {', '.join(key.acls)} does not exist"}
+        if verdict.rule is not None:
+            rules.append(f"{verdict.acl}#{verdict.rule}")
+        if not verdict.allow:
+            reason = "by that rule" if verdict.rule is not None else f"no rule of {', '.join(key.acls)} allows it"
+            return {"allow": False, "rules": rules, "reason": reason}
+        current = verdict.packet
+    return {"allow": True, "rules": rules, "reason": ""}
+
+
+def under(state: Snapshot, key: PolicyKey, sent: Packet) -> Verdict | None:
+    """What a policy says of a packet; None when one of its ACLs does not exist."""
+    rules: list[tuple[str, int, Rule]] = []
+    for name in key.acls:
+        if name not in state.acls:
+            return None
+        rules += [(name, number, rule) for number, rule in enumerate(state.acls[name].parsed, 1)]
+    return evaluate(rules, sent, lambda who: members(state, key.network_id, who))
+
+
+def members(state: Snapshot, network_id: str, who: Who) -> Collection[Prefix]:
+    """The addresses that a `from` or `to` of a network's rule means, from the records."""
+    if who.cidr is not None:
+        return [who.cidr]
+    there = [e for e in state.endpoints.values() if e.active and meant(who, e, network_id, state.networks)]
+    return [ip_network(a) for e in there for a in (e.ipv4_address, e.ipv6_address) if a is not None]
+
+
+def between(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> Packet:
+    """The first packet of a connection: IPv4 where both have it, else IPv6."""
+    fields: dict[str, Any] = {"eth_src": source.mac_address, "eth_dst": target.mac_address}
+    if source.ipv4_address and target.ipv4_address:
+        fields |= {"eth_type": 0x0800, "ipv4_src": str(source.ipv4_address), "ipv4_dst": str(target.ipv4_address)}
+        fields |= {"ip_proto": PROTOCOLS[proto], **({"icmpv4_type": 8, "icmpv4_code": 0} if proto == "icmp" else {})}
+    elif source.ipv6_address and target.ipv6_address:
+        fields |= {"eth_type": 0x86DD, "ipv6_src": str(source.ipv6_address), "ipv6_dst": str(target.ipv6_address)}
+        fields |= {"ip_proto": 58 if proto == "icmp" else PROTOCOLS[proto]}
+        fields |= {"icmpv6_type": 128, "icmpv6_code": 0} if proto == "icmp" else {}
+    if proto != "icmp" and "ip_proto" in fields:
+        fields |= {f"{proto}_src": 0, f"{proto}_dst": port or 80}
+    return packet(**fields, states={"new"})

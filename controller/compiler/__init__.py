@@ -1,0 +1,1 @@
+"""Intent to flows: pure functions of a host's view, and explanations of what the switch says."""

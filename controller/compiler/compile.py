@@ -1,0 +1,125 @@
+"""Intent to flows: a pure function of a host's view, whole or unit by unit.
+
+A unit is what can change alone: the base, one network, one endpoint, one policy, one service. The flows of a view are the union of its units'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+
+from acl.policy import PolicyView
+from controller.compiler.features import acl, arp, classify, conntrack, dhcp, flood, forward, mirror, nat, output, route, spoof
+from intent.views import EndpointView, NetworkView, View
+from pipeline.flow import Ct, Flow, Goto, Group, Meter, Ref
+from pipeline.tables import OWNER, TABLES, Miss, after
+from specs.model.mirror import Session
+from specs.model.service import ServiceView
+
+FEATURES: dict[str, ModuleType] = {
+    module.__name__.rpartition(".")[2]: module
+    for module in (classify, spoof, arp, dhcp, conntrack, nat, acl, route, forward, flood, mirror, output)
+}
+assert set(FEATURES) == {owner for owner in OWNER.values() if owner}, "every owner of a table is a feature"
+
+
+def _having(unit: str) -> tuple[tuple[str, Callable], ...]:  # type: ignore[type-arg]
+    """The features that have flows for a kind of unit."""
+    return tuple((name, getattr(module, unit)) for name, module in FEATURES.items() if hasattr(module, unit))
+
+
+BASE_FEATURES, NETWORK_FEATURES, ENDPOINT_FEATURES, POLICY_FEATURES, SESSION_FEATURES, SERVICE_FEATURES = map(
+    _having, ("base", "network", "endpoint", "policy", "session", "service")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a switch should hold for one unit, or for all."""
+
+    flows: tuple[Flow, ...] = ()
+    groups: tuple[Group, ...] = ()
+    meters: tuple[Meter, ...] = ()
+
+
+def compile_base(tunnel: int | None) -> Program:
+    """What every host has: the misses and the flows that belong to no spec."""
+    misses = tuple(_misses())
+    rest = _program((name, feature(tunnel)) for name, feature in BASE_FEATURES)
+    return Program(misses + rest.flows, rest.groups)
+
+
+def compile_network(network: NetworkView, tunnel: int | None) -> Program:
+    """The flows and groups that exist for one network as such."""
+    return _program((name, feature(network, tunnel)) for name, feature in NETWORK_FEATURES)
+
+
+def compile_endpoint(endpoint: EndpointView, tunnel: int | None) -> Program:
+    """The flows that exist for one endpoint, local or remote."""
+    return _program((name, feature(endpoint, tunnel)) for name, feature in ENDPOINT_FEATURES)
+
+
+def compile_policy(policy: PolicyView) -> Program:
+    """The flows of one policy."""
+    return _program((name, feature(policy)) for name, feature in POLICY_FEATURES)
+
+
+def compile_session(session: Session, tunnel: int | None) -> Program:
+    """The flows and the group of one mirror session."""
+    return _program((name, feature(session, tunnel)) for name, feature in SESSION_FEATURES)
+
+
+def compile_service(service: ServiceView, tunnel: int | None) -> Program:
+    """The flows and the groups of one service."""
+    return _program((name, feature(service, tunnel)) for name, feature in SERVICE_FEATURES)
+
+
+def compile_view(view: View) -> Program:
+    """All flows and groups of a host, sorted: the full recompute."""
+    units = [compile_base(view.tunnel_ofport)]
+    units += [compile_network(network, view.tunnel_ofport) for network in view.networks]
+    units += [compile_endpoint(endpoint, view.tunnel_ofport) for endpoint in view.endpoints]
+    units += [compile_policy(policy) for policy in view.policies]
+    units += [compile_session(session, view.tunnel_ofport) for session in view.sessions]
+    units += [compile_service(service, view.tunnel_ofport) for service in view.services]
+    flows = {flow.cookie: flow for unit in units for flow in unit.flows}
+    groups = {group.group_id: group for unit in units for group in unit.groups}
+    assert len(flows) == sum(len(unit.flows) for unit in units), "two units compiled the same flow"
+    return Program(
+        tuple(sorted(flows.values(), key=lambda f: (f.table, -f.priority, repr(f.match)))),
+        tuple(groups[group_id] for group_id in sorted(groups)),
+        tuple(sorted({meter for unit in units for meter in unit.meters}, key=lambda meter: meter.meter_id)),
+    )
+
+
+def _misses() -> Iterator[Flow]:
+    """A drop needs no flow (OpenFlow 1.4, 5.4), but one that counts tells a person what was dropped."""
+    for spec in TABLES:
+        if spec.owner is not None:
+            actions = (Goto(after(spec.table)),) if spec.miss is Miss.NEXT else ()
+            yield Flow(spec.table, 0, (), actions, Ref("pipeline", "miss"))
+
+
+def _program(parts: Iterator[tuple[str, Iterator[Flow | Group | Meter]]]) -> Program:
+    flows: list[Flow] = []
+    groups: list[Group] = []
+    meters: list[Meter] = []
+    for name, items in parts:
+        for item in items:
+            if isinstance(item, Group):
+                groups.append(item)
+                continue
+            if isinstance(item, Meter):
+                meters.append(item)
+                continue
+            assert OWNER[item.table] == name, f"{name} put a flow into {item.table.name}: {item}"
+            assert not _goes_back(item), f"a packet may only move to a later table: {item}"
+            flows.append(item)
+    once = {group.group_id: group for group in groups}  # two features may copy to the same ports
+    return Program(tuple(flows), tuple(once.values()), tuple(meters))
+
+
+def _goes_back(flow: Flow) -> bool:
+    onward = [action.table for action in flow.actions if isinstance(action, (Goto, Ct)) and action.table is not None]
+    return any(table <= flow.table for table in onward)

@@ -1,0 +1,179 @@
+"""Why: annotates what OVS says (ofproto/trace, dump-flows) with table names and the spec objects behind the cookies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from controller.compiler.compile import compile_view
+from intent.gateway import GATEWAY_MAC
+from intent.views import View
+from pipeline.flow import Flow, is_ours
+from pipeline.tables import Table
+from specs.model.records import Endpoint
+
+PROTOS = {"tcp": 6, "udp": 17, "icmp": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One table that a packet passed: its name, the flow's text, which spec object the flow is for, what it did."""
+
+    table: str
+    matched: str
+    origin: str
+    actions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What one host does with a packet. `output` are the ofports it leaves by, `tunnel` the VTEP it is sent to."""
+
+    steps: tuple[Step, ...]
+    outputs: tuple[int, ...]
+    tunnel: str | None
+    tunnel_id: int | None  # the VNI that it is sent with
+    answered: bool  # sent back out of the port that it came in by (ARP, neighbour discovery)
+
+
+def origins(view: View) -> dict[int, Flow]:
+    """Cookie to flow of everything that the view compiles to."""
+    return {flow.cookie: flow for flow in compile_view(view).flows}
+
+
+def origin_text(cookie: int, known: Mapping[int, Flow], names: Mapping[str, str]) -> str:
+    """`endpoint/web-1` for a cookie; names maps ids to names. Strangers' and stale flows are called so."""
+    flow = known.get(cookie)
+    if flow is None:
+        return "stale" if is_ours(cookie) else "stranger"
+    first, colon, rest = flow.origin.name.partition(":")  # a policy's name begins with its network's id
+    return f"{flow.origin.kind}/{names.get(first, first)}{colon}{rest}"
+
+
+def table_name(table: int) -> str:
+    """The table's name; a number that is no table of ours stays a number."""
+    try:
+        return Table(table).name
+    except ValueError:
+        return str(table)
+
+
+def packet(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
+    """The ofproto/trace flow of a packet between two endpoints (ovs-fields(7) syntax); one of another network is reached by the
+    gateway's MAC.
+
+    proto is icmp, tcp or udp. IPv4 where both have it, else IPv6; both without an address: a bare Ethernet frame.
+    """
+    towards = target.mac_address if source.network_id == target.network_id else GATEWAY_MAC
+    ethernet = f"in_port={source.ofport},dl_src={source.mac_address},dl_dst={towards}"
+    return f"{ethernet}{_layer3(source, target, proto, port)}"
+
+
+def arriving(vni: int, tunnel: int, source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
+    """The same packet as it comes out of the tunnel at the target's host."""
+    sender = source.mac_address if source.network_id == target.network_id else GATEWAY_MAC
+    ethernet = f"in_port={tunnel},tun_id={vni},dl_src={sender},dl_dst={target.mac_address}"
+    return f"{ethernet}{_layer3(source, target, proto, port)}"
+
+
+def _layer3(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
+    if source.ipv4_address and target.ipv4_address:
+        name, addresses = proto, _addresses("nw", source.ipv4_address, target.ipv4_address)
+    elif source.ipv6_address and target.ipv6_address:
+        name, addresses = f"{proto}6", _addresses("ipv6", source.ipv6_address, target.ipv6_address)
+    else:
+        return ""
+    last = {"icmp": "icmp_type=8", "icmp6": "icmpv6_type=128"}.get(name, f"{proto}_dst={port or 80}")
+    return f",{name},{addresses},nw_ttl=64,{last}"
+
+
+def _addresses(prefix: str, source: IPv4Address | IPv6Address, target: IPv4Address | IPv6Address) -> str:
+    return f"{prefix}_src={source},{prefix}_dst={target}"
+
+
+_STEP = re.compile(r"^\s*(\d+)\. (.*?)(?:, )?priority (\d+)(?:, cookie (0x[0-9a-f]+))?$")
+_MISS = re.compile(r"^\s*(\d+)\. No match\.$")
+_BRIDGE = re.compile(r'^\s*bridge\("(.+)"\)$')
+_OUTPUT = re.compile(r"-> output port is (\d+)|^\s+output:(\d+)$")
+_TUNNEL = re.compile(r"set_field:(\S+)->tun_dst")
+_TUNNEL_ID = re.compile(r"set_field:(\S+)->tun_id")
+_SUMMARY = "Final flow:"  # and lines that follow, until a packet that went through ct is taken up again
+
+
+def parse_trace(text: str, known: Mapping[int, Flow], names: Mapping[str, str], tunnel: int | None) -> Trace:
+    """Read the output of `ovs-appctl ofproto/trace`; what other bridges do with the tunnel's packet is left out."""
+    steps: list[Step] = []
+    outputs: list[int] = []
+    vtep: str | None = None
+    toward: str | None = None
+    answered = False
+    skipped = "skipping output to input port"
+    lines = text.splitlines()
+    bridge: str | None = None
+    vni: int | None = None
+    elsewhere = False
+    for number, line in enumerate(lines):
+        if found := _BRIDGE.match(line):
+            bridge = bridge or found[1]
+            elsewhere = found[1] != bridge
+            continue
+        if line.startswith(_SUMMARY):
+            elsewhere = True
+        if elsewhere:
+            continue
+        if found := _STEP.match(line):
+            table, matched, priority, cookie = found.groups()
+            origin = origin_text(int(cookie, 16) if cookie else 0, known, names)
+            steps.append(Step(table_name(int(table)), f"{matched or 'any'} (priority {priority})", origin, ()))
+        elif found := _MISS.match(line):
+            steps.append(Step(table_name(int(found[1])), "no match", "pipeline/miss", ()))
+        elif steps and line.startswith(" ") and line.strip():
+            step = steps[-1]
+            steps[-1] = Step(step.table, step.matched, step.origin, (*step.actions, line.strip()))
+        if found := _TUNNEL.search(line):
+            toward = found[1]
+        if found := _TUNNEL_ID.search(line):
+            vni = int(found[1], 0)
+        if line.strip() == "IN_PORT":
+            answered = True
+        if found := _OUTPUT.search(line):
+            if number + 1 < len(lines) and skipped in lines[number + 1]:
+                continue
+            outputs.append(int(found[1] or found[2]))
+            if tunnel is not None and outputs[-1] == tunnel:
+                vtep = toward
+    return Trace(tuple(steps), tuple(outputs), vtep, vni if vtep else None, answered)
+
+
+_DUMP = re.compile(
+    r"cookie=(?P<cookie>0x[0-9a-f]+|0), duration=(?P<duration>[\d.]+)s, table=(?P<table>\d+), "
+    r"n_packets=(?P<packets>\d+), n_bytes=(?P<bytes>\d+), (?P<rest>.*?)\s*actions=(?P<actions>.*)$"
+)
+
+
+def parse_dump(lines: Iterable[str], known: Mapping[int, Flow], names: Mapping[str, str]) -> list[dict[str, object]]:
+    """Rows of `ovs-ofctl dump-flows`, with table names and origins. Durations are in seconds."""
+    rows: list[dict[str, object]] = []
+    for line in lines:
+        found = _DUMP.search(line)
+        if found is None:
+            continue
+        cookie = int(found["cookie"], 16)
+        priority = re.search(r"priority=(\d+)", found["rest"])
+        rows.append(
+            {
+                "table": table_name(int(found["table"])),
+                "table_id": int(found["table"]),
+                "priority": int(priority[1]) if priority else 32768,
+                "match": re.sub(r"(?:[a-z_]+_age=\d+, )*(?:priority=\d+)?,?", "", found["rest"], count=1).strip(", "),
+                "actions": found["actions"],
+                "origin": origin_text(cookie, known, names),
+                "cookie": f"{cookie:#x}",
+                "packets": int(found["packets"]),
+                "bytes": int(found["bytes"]),
+                "duration_s": float(found["duration"]),
+            }
+        )
+    return rows

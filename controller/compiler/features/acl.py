@@ -1,0 +1,31 @@
+"""ACL_IN and ACL_OUT: what a port may send and receive, by the policy that the packet carries. Packets without one pass.
+
+Replies to a connection that an `allow_related` rule let begin, and the ICMP errors about it, pass both tables whatever their
+rules say (RFC 5508, 4 names the errors).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from acl.compile import REPLIES, compile_policy, meters
+from acl.policy import PolicyView
+from pipeline.flow import Flow, Goto, Meter, Ref, match
+from pipeline.tables import CT_ESTABLISHED, CT_INVALID, CT_RELATED, CT_REPLY, CT_TRACKED, MARK_RELATED, Table, after
+
+WHERE = {"in": Table.ACL_IN, "out": Table.ACL_OUT}
+
+
+def base(tunnel: int | None) -> Iterator[Flow]:
+    """Replies and errors of marked connections."""
+    for table in WHERE.values():
+        for wanted in (CT_TRACKED | CT_ESTABLISHED | CT_REPLY, CT_TRACKED | CT_RELATED):
+            state = match(ct_state=(wanted, wanted | CT_INVALID), ct_mark=MARK_RELATED)
+            yield Flow(table, REPLIES, state, (Goto(after(table)),), Ref("pipeline", "related"))
+
+
+def policy(p: PolicyView) -> Iterator[Flow | Meter]:
+    """The rules of one policy, and the meters that they name."""
+    table = WHERE[p.key.direction]
+    yield from meters(p)
+    yield from compile_policy(p, table, after(table))

@@ -1,0 +1,107 @@
+"""ARP: who has an address is answered here, so that no such question crosses the underlay.
+
+An ARP request turns into its reply. A neighbour solicitation does not: kernels' Open vSwitch lets nobody make a target link-layer option
+(ovs-fields(7), ICMPv6 Neighbor Discovery), and an advertisement without one says nothing. So the neighbour seems to ask back: the solicitation returns
+with the neighbour as its sender and the asker's own address as its target. Who is asked learns the asker's link-layer address (RFC 4861,
+7.2.3) and advertises; that advertisement, which has the option, returns as the neighbour's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+from controller.compiler.features.spoof import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
+from intent.gateway import GATEWAY_MAC
+from intent.views import EndpointView, NetworkView
+from pipeline.flow import Action, Flow, Goto, Match, Move, Ref, Set, Value, match
+from pipeline.tables import ORIGIN_ANSWER, ORIGIN_LOCAL, REG_NETWORK, REG_ORIGIN, Table, at
+from specs.model.derived import link_local
+from specs.model.dhcp import SERVER4
+
+REQUEST, REPLY = 1, 2
+SELF = 110  # an endpoint that asks for itself looks for a double: silence is the right answer
+KNOWN = 100
+UNICAST = ("00:00:00:00:00:00", "01:00:00:00:00:00")
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
+    """Answers for one known neighbour."""
+    if e.distant:
+        return
+    origin = Ref("endpoint", e.id)
+    if e.ipv4 is not None:
+        address = str(e.ipv4)
+        asked = match(reg0=e.vni, eth_type=ARP, arp_op=REQUEST, arp_tpa=address)
+        yield Flow(Table.ARP, KNOWN, asked, _arp_reply(e.mac, e.ipv4), origin)
+        if e.ofport is not None:
+            own = match(reg0=e.vni, in_port=e.ofport, eth_type=ARP, arp_op=REQUEST, arp_tpa=address)
+            yield Flow(Table.ARP, SELF, own, (), origin)
+    if e.ipv6 is not None:
+        for target in (e.ipv6, link_local(e.mac)):
+            nd: dict[str, Value] = {
+                "eth_type": IPV6,
+                "ip_proto": ICMPV6,
+                "icmpv6_type": SOLICITATION,
+                "ipv6_nd_target": str(target),
+            }
+            yield Flow(Table.ARP, KNOWN, match(reg0=e.vni, **nd), _asks_back(e.mac, target), origin)
+            if e.ofport is not None:
+                yield Flow(Table.ARP, SELF, match(reg0=e.vni, in_port=e.ofport, **nd), (), origin)
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
+    """The gateway is a neighbour on every host, and so is the DHCP server of a network without one."""
+    g, origin = n.gateway, Ref("network", n.id)
+    if n.closed6:  # else some who ask are machines behind an interface, and the advertisement is for them
+        yield Flow(Table.ARP, KNOWN, _advertised(n, UNICAST), _ADVERTISEMENT, origin)
+    if g is None:
+        if n.dhcp:
+            asked = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(SERVER4))
+            yield Flow(Table.ARP, KNOWN, asked, _arp_reply(GATEWAY_MAC, SERVER4), origin)
+        return
+    if g.ipv4 is not None:
+        asked = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(g.ipv4.ip))
+        yield Flow(Table.ARP, KNOWN, asked, _arp_reply(GATEWAY_MAC, g.ipv4.ip), origin)
+    for target in (g.ipv6.ip, link_local(GATEWAY_MAC)) if g.ipv6 is not None else ():
+        nd = match(
+            reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=SOLICITATION, ipv6_nd_target=str(target)
+        )
+        yield Flow(Table.ARP, KNOWN, nd, _asks_back(GATEWAY_MAC, target), origin)
+    if n.dhcp and g.ipv6 is not None:
+        # An endpoint's own flags would say that the gateway is no router, and Linux then gives up the route that it was advertised
+        yield Flow(Table.ARP, SELF, _advertised(n, GATEWAY_MAC), (), origin)
+
+
+# Made once: a host holds as many of these flows as a network has endpoints
+_ANSWER: tuple[Action, ...] = (Set(REG_ORIGIN, ORIGIN_ANSWER), Goto(at(Table.MIRROR)))
+_TO_ASKER = Move("eth_src", "eth_dst")
+_IS_REPLY, _OF_SENDER, _TO_SENDER = Set("arp_op", REPLY), Move("arp_sha", "arp_tha"), Move("arp_spa", "arp_tpa")
+_FOR_ASKER, _ABOUT_ASKER = Move("ipv6_src", "ipv6_dst"), Move("ipv6_src", "ipv6_nd_target")
+
+
+def _arp_reply(mac: str, address: IPv4Address) -> tuple[Action, ...]:
+    hardware, sender = Set("arp_sha", mac), Set("arp_spa", str(address))
+    return (_TO_ASKER, Set("eth_src", mac), _IS_REPLY, _OF_SENDER, hardware, _TO_SENDER, sender, *_ANSWER)
+
+
+def _asks_back(mac: str, target: IPv6Address) -> tuple[Action, ...]:
+    sender, option = Set("ipv6_src", str(target)), Set("ipv6_nd_sll", mac)
+    return (_TO_ASKER, Set("eth_src", mac), _ABOUT_ASKER, _FOR_ASKER, sender, option, *_ANSWER)
+
+
+def _advertised(n: NetworkView, to: Value) -> Match:
+    return match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_dst=to, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=ADVERTISEMENT)
+
+
+_ADVERTISEMENT: tuple[Action, ...] = (  # sender and receiver change places
+    Move("eth_dst", "ipv6_nd_tll"),
+    _TO_ASKER,
+    Move("ipv6_nd_tll", "eth_src"),
+    Move("ipv6_dst", "ipv6_nd_target"),
+    _FOR_ASKER,
+    Move("ipv6_nd_target", "ipv6_src"),
+    *_ANSWER,
+)
+
+assert REG_NETWORK == "reg0"  # match() takes register names as keywords

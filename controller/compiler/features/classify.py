@@ -1,0 +1,107 @@
+"""CLASSIFY: which network a packet belongs to, by the port or the VNI that it came in by. Everything else is dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import ip_network
+
+from controller.compiler.features.spoof import IPV4, IPV6
+from intent.views import EndpointView, NetworkView
+from mirror.compile import arrival, copies
+from pipeline.flow import Actions, Flow, Goto, InPort, Move, PopVlan, Ref, Set, ToController, Value, match
+from pipeline.tables import (
+    ANSWER_MAC,
+    ORIGIN_CHOSEN,
+    ORIGIN_GATEWAY,
+    ORIGIN_TUNNEL,
+    POLICY,
+    PROBE_BYTES,
+    PROBE_MAC,
+    PROBE_VNI,
+    REG_NETWORK,
+    REG_ORIGIN,
+    REG_OUTPUT,
+    REG_RELATED,
+    Table,
+    at,
+)
+from specs.model.mirror import Session
+
+UNTAGGED, VLAN_PRESENT = 0x0000, 0x1000
+# a tag that is another endpoint's is not part of a transparent network on the same port, nor a coprocessor's choice
+SHARED, CHOSEN, OWN = 105, 103, 100
+LAST_VID = 4094
+
+
+def base(tunnel: int | None) -> Iterator[Flow]:
+    """Probes of the tunnel: what other hosts send is turned round here, what comes back is shown to the controller."""
+    if tunnel is None:
+        return
+    back: Actions = (Move("tun_ipv4_src", "tun_ipv4_dst"), Set("eth_dst", ANSWER_MAC), InPort())
+    show: Actions = (ToController(PROBE_BYTES),)
+    origin = Ref("pipeline", "probe")
+    for mac, actions in ((PROBE_MAC, back), (ANSWER_MAC, show)):
+        yield Flow(Table.CLASSIFY, 100, match(tunnel_id=PROBE_VNI, in_port=tunnel, eth_dst=mac), actions, origin)
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
+    """An endpoint's port speaks for its network, untagged; in a transparent one with tags, too. On a port that several share,
+    the tag says whose a frame is: it is taken off here, and put on again in OUTPUT."""
+    if e.ofport is None:
+        return
+    fields, priority = match(in_port=e.ofport, vlan_vid=e.tag | VLAN_PRESENT if e.tag else UNTAGGED), SHARED if e.tag else OWN
+    if e.transparent and not e.tag:
+        fields = match(in_port=e.ofport)
+    policy = (Set(POLICY, e.policy_in),) if e.policy_in else ()
+    untag = (PopVlan(),) if e.tag else ()
+    enter = (*untag, *copies(e.copies_in), Set(REG_NETWORK, e.vni), *policy, Goto(at(Table.SPOOF)))
+    yield Flow(Table.CLASSIFY, priority, fields, enter, Ref("endpoint", e.id))
+
+
+def session(s: Session, tunnel: int | None) -> Iterator[Flow]:
+    """Copies that other hosts send to a target here; they are no packets of a network."""
+    if s.arrive and tunnel is not None:
+        yield Flow(Table.CLASSIFY, 100, match(tunnel_id=s.vni, in_port=tunnel), arrival(s), Ref("mirror", s.name))
+
+
+def _enters(n: NetworkView) -> Iterator[Flow]:
+    """What comes from the host: to the network's transit address, or to its range where nothing is translated."""
+    g = n.gateway
+    if g is None or g.uplink is None:
+        return
+    meant: list[dict[str, Value]] = []
+    for eth_type, name, transit in ((IPV4, "ipv4_dst", g.transit4), (IPV6, "ipv6_dst", g.transit6)):
+        if transit is not None:
+            meant.append({"eth_type": eth_type, name: str(transit)})
+    for prefix in map(ip_network, () if g.nat else n.ranges):
+        eth_type, name = (IPV4, "ipv4_dst") if prefix.version == 4 else (IPV6, "ipv6_dst")
+        meant.append({"eth_type": eth_type, name: (str(prefix.network_address), str(prefix.netmask))})
+    policy = (Set(POLICY, g.policy),) if g.policy else ()
+    enter = (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_GATEWAY), *policy, Goto(at(Table.CONNTRACK)))
+    for fields in meant:
+        yield Flow(Table.CLASSIFY, 100, match(in_port=g.uplink, vlan_vid=UNTAGGED, **fields), enter, Ref("network", n.id))
+
+
+def _chosen(n: NetworkView) -> Iterator[Flow]:
+    """What a coprocessor sends to a port of the network: its own ACL is asked, and nothing else."""
+    for ofport, base, policy in n.coprocessors:
+        onward = (Set(POLICY, policy), Goto(at(Table.ACL_IN))) if policy else (Goto(at(Table.MIRROR)),)
+        for port in n.ports:
+            if base + port <= LAST_VID:
+                fields = match(in_port=ofport, vlan_vid=(base + port) | VLAN_PRESENT)
+                entered = Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_CHOSEN), Set(REG_OUTPUT, port)
+                yield Flow(Table.CLASSIFY, CHOSEN, fields, (PopVlan(), *entered, *onward), Ref("network", n.id))
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
+    """What other hosts send was checked at its source: it goes straight to FORWARD, past CONNTRACK where that is needed."""
+    yield from _enters(n)
+    yield from _chosen(n)
+    if tunnel is None or not n.ports:
+        return
+    origin, entered = Ref("network", n.id), (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_TUNNEL))
+    onward = Goto(at(Table.CONNTRACK if n.zone else Table.FORWARD))
+    yield Flow(Table.CLASSIFY, 100, match(tunnel_id=n.vni, in_port=tunnel), (*entered, onward), origin)
+    if n.related_vni:
+        related = match(tunnel_id=n.related_vni, in_port=tunnel)
+        yield Flow(Table.CLASSIFY, 100, related, (*entered, Set(REG_RELATED, 1), onward), origin)

@@ -1,0 +1,87 @@
+"""CONNTRACK and COMMIT: networks with a stateful rule track their connections, on every host, in a zone of their own.
+
+A packet's state is looked up before the ACLs and its connection is kept once they have let it pass: at the host where it
+enters and at the one where it is delivered, so that both know replies when they see them. `allow_related` travels with the
+packet as a second VNI of the network (VXLAN-GBP would be made for it, but Open vSwitch 3.1 refuses such a port every other time).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controller.compiler.features import nat
+from controller.compiler.features.spoof import ANY_TAG, ICMPV6, IPV4, IPV6
+from intent.views import NetworkView
+from pipeline.flow import Ct, Flow, Goto, Ref, Set, Value, match
+from pipeline.tables import (
+    CT_ESTABLISHED,
+    CT_INVALID,
+    CT_NEW,
+    CT_REPLY,
+    CT_TRACKED,
+    MARK_RELATED,
+    ORIGIN_LOCAL,
+    ORIGIN_TUNNEL,
+    Table,
+    after,
+    at,
+)  # fmt: skip
+
+UNTRACKED = 110  # neighbour discovery is no connection
+TRACKED = 100
+NEIGHBOUR_DISCOVERY = range(133, 138)  # RFC 4861
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
+    """Nothing for a network without stateful rules and without translation. For one without endpoints here, which is routed to,
+    only that other hosts are told of `allow_related`."""
+    if n.gateway is not None and n.gateway.uplink is not None:
+        yield from nat.enters(n, n.gateway)
+    if n.gateway is not None and n.served:
+        yield from nat.crosses(n, n.gateway)
+    origin = Ref("network", n.id)
+    if not n.zone:
+        yield from _tells(n, origin)
+        return
+    for entered, onward in ((ORIGIN_LOCAL, after(Table.CONNTRACK)), (ORIGIN_TUNNEL, at(Table.FORWARD))):
+        if n.transparent:  # equal addresses under two tags are not one connection
+            tagged = match(reg0=n.vni, reg1=entered, vlan_vid=ANY_TAG)
+            yield Flow(Table.CONNTRACK, UNTRACKED + 1, tagged, (Goto(onward),), origin)
+        for icmp_type in NEIGHBOUR_DISCOVERY:
+            nd = match(reg0=n.vni, reg1=entered, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
+            yield Flow(Table.CONNTRACK, UNTRACKED, nd, (Goto(onward),), origin)
+        for eth_type in (IPV4, IPV6):
+            packet = match(reg0=n.vni, reg1=entered, eth_type=eth_type)
+            yield Flow(Table.CONNTRACK, TRACKED, packet, (Ct(n.zone, table=onward),), origin)
+        yield Flow(Table.CONNTRACK, TRACKED - 1, match(reg0=n.vni, reg1=entered), (Goto(onward),), origin)
+    yield from _commits(n, origin)
+    yield from nat.commits(n)
+
+
+def _tells(n: NetworkView, origin: Ref) -> Iterator[Flow]:
+    if n.zone or n.related_vni:
+        yield Flow(Table.COMMIT, TRACKED - 1, match(reg0=n.vni, reg3=1), (*_tell(n), Goto(after(Table.COMMIT))), origin)
+
+
+def _tell(n: NetworkView) -> tuple[Set, ...]:
+    return (Set("tunnel_id", n.related_vni),) if n.related_vni else ()
+
+
+def _commits(n: NetworkView, origin: Ref) -> Iterator[Flow]:
+    yield from _tells(n, origin)
+    for eth_type in (IPV4, IPV6):
+        for state, related, keep in kept(n.zone):
+            packet = match(**state, reg0=n.vni, reg3=related, eth_type=eth_type)
+            tell = _tell(n) if related else ()
+            yield Flow(Table.COMMIT, TRACKED, packet, (keep, *tell, Goto(after(Table.COMMIT))), origin)
+
+
+def kept(zone: int) -> Iterator[tuple[dict[str, Value], int, Ct]]:
+    """Which packets make a zone keep their connection: their state there, whether their replies are related, and how."""
+    new = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_INVALID)
+    begun = (CT_TRACKED | CT_ESTABLISHED, CT_TRACKED | CT_ESTABLISHED | CT_REPLY | CT_INVALID)
+    related = Ct(zone, commit=True, mark=MARK_RELATED)
+    yield {"ct_state": new}, 1, related
+    yield {"ct_state": new}, 0, Ct(zone, commit=True)
+    # a connection that began under another rule: its replies are related from now on
+    yield {"ct_state": begun, "ct_mark": 0}, 1, related

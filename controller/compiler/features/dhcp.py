@@ -1,0 +1,43 @@
+"""DHCP: what endpoints of networks with `dhcp: true` ask of DHCP and of routers is shown to the controller, which answers (dhcp/).
+Nothing of it goes any further: no server on the network is asked as well. On networks with `dhcp: external` it goes to the server
+outside, past the ACLs: an address is no favour of theirs.
+
+A meter per port stands before it: the datapath itself drops a flood, so that nobody's questions cost the others theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controller.compiler.features.spoof import CLIENT_TO_SERVER, ICMPV6, IPV4, IPV6, ROUTER_SOLICITATION, UDP, asks_outside
+from intent.views import EndpointView
+from pipeline.flow import WHOLE, Flow, Goto, Meter, Ref, ToController, UseMeter, Value, match
+from pipeline.tables import PORT_METER_FIRST, Table, at
+
+ASKED = 100
+RATE, BURST = 10, 30  # packets per second; a client that begins sends some ten at once
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow | Meter]:
+    """The questions of one endpoint. SPOOF has looked at their senders."""
+    if e.ofport is None or not (e.dhcp or e.leases):
+        return
+    meter, origin = Meter(PORT_METER_FIRST + e.ofport, RATE, BURST, packets=True), Ref("endpoint", e.id)
+    if e.leases:
+        yield meter
+        onward = (UseMeter(meter.meter_id), Goto(at(Table.FORWARD)))
+        for sender in ("0.0.0.0", *((str(e.ipv4),) if e.ipv4 is not None else ())):
+            question = match(reg0=e.vni, in_port=e.ofport, eth_src=e.mac, **asks_outside(sender))
+            yield Flow(Table.DHCP, ASKED, question, onward, origin)
+        return
+    asked: list[dict[str, Value]] = []
+    if e.ipv4 is not None:
+        asked.append({"eth_type": IPV4, "ip_proto": UDP, "udp_dst": CLIENT_TO_SERVER[IPV4]})
+    if e.ipv6 is not None:
+        asked.append({"eth_type": IPV6, "ip_proto": UDP, "udp_dst": CLIENT_TO_SERVER[IPV6]})
+        asked.append({"eth_type": IPV6, "ip_proto": ICMPV6, "icmpv6_type": ROUTER_SOLICITATION})
+    if asked:
+        yield meter
+    for fields in asked:
+        shown = (UseMeter(meter.meter_id), ToController(WHOLE))
+        yield Flow(Table.DHCP, ASKED, match(reg0=e.vni, in_port=e.ofport, eth_src=e.mac, **fields), shown, origin)

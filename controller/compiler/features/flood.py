@@ -1,0 +1,22 @@
+"""FLOOD: broadcast and multicast, copied at the host where they begin (head-end replication) to members only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controller.compiler.features.forward import replicate
+from intent.views import NetworkView
+from pipeline.flow import Flow, Group, Ref, ToGroup, match
+from pipeline.tables import ORIGIN_LOCAL, ORIGIN_TUNNEL, Table
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow | Group]:
+    """Packets that began here go to local ports and to the VTEPs, packets from a tunnel to local ports only."""
+    if not n.ports:
+        return
+    local, remote = replicate(n, n.ports, n.vteps, tunnel)
+    yield from local
+    yield from remote
+    for entered, groups in ((ORIGIN_LOCAL, local + remote), (ORIGIN_TUNNEL, local)):
+        actions = tuple(ToGroup(group.group_id) for group in groups)
+        yield Flow(Table.FLOOD, 100, match(reg0=n.vni, reg1=entered), actions, Ref("network", n.id))

@@ -1,0 +1,82 @@
+"""FORWARD: the destination MAC leads to a local port or to the VTEP of another host.
+
+Unknown destinations are dropped, unless the network has endpoints behind interfaces (specs/ports.py): then they can only be
+there, and all of those get the frame. Nothing is learnt, so nothing is lost with a restart and nobody can move a neighbour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from intent.views import EndpointView, NetworkView
+from pipeline.flow import Bucket, Flow, Goto, Group, Ref, Resubmit, Set, ToGroup, match
+from pipeline.tables import GROUP_BUCKETS, ORIGIN_GATEWAY, ORIGIN_LOCAL, ORIGIN_TUNNEL, POLICY, REG_OUTPUT, Table, at
+
+KNOWN, UNKNOWN = 100, 50
+_DELIVER = Goto(at(Table.ACL_OUT))
+GROUP_BIT = ("01:00:00:00:00:00", "01:00:00:00:00:00")  # broadcast and multicast
+
+
+def base(tunnel: int | None) -> Iterator[Flow]:
+    """Broadcast and multicast go to FLOOD."""
+    yield Flow(Table.FORWARD, KNOWN, match(eth_dst=GROUP_BIT), (Goto(at(Table.FLOOD)),), Ref("pipeline", "forward"))
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
+    """To a local port from anywhere; to another host only what began here, so that no packet is tunnelled twice."""
+    if e.open:
+        return
+    origin = Ref("endpoint", e.id)
+    if e.ofport is not None:
+        yield Flow(
+            Table.FORWARD,
+            KNOWN,
+            match(reg0=e.vni, eth_dst=e.mac),
+            (*receives(e.policy_out), Set(REG_OUTPUT, e.ofport), _DELIVER),
+            origin,
+        )
+    elif tunnel is not None and e.vtep is not None:
+        away = (Set("tunnel_id", e.vni), Set("tun_ipv4_dst", e.vtep), Set(REG_OUTPUT, tunnel), _DELIVER)
+        yield Flow(
+            Table.FORWARD,
+            KNOWN,
+            match(reg0=e.vni, reg1=ORIGIN_LOCAL, eth_dst=e.mac),
+            away,
+            origin,
+        )
+        if e.served and e.gateway is not None:  # what came in by a service's port
+            served = match(reg0=e.vni, reg1=ORIGIN_GATEWAY, eth_dst=e.mac)
+            yield Flow(Table.FORWARD, KNOWN, served, away, origin)
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow | Group]:
+    """Unknown destinations."""
+    local, remote = replicate(n, n.open_ports, n.open_vteps, tunnel)
+    yield from local
+    yield from remote
+    for entered, groups in ((ORIGIN_LOCAL, (*local, *remote)), (ORIGIN_TUNNEL, local)):
+        if groups:
+            actions = tuple(ToGroup(group.group_id) for group in groups)
+            yield Flow(Table.FORWARD, UNKNOWN, match(reg0=n.vni, reg1=entered), actions, Ref("network", n.id))
+
+
+def replicate(n: NetworkView, ports: Iterable[int], vteps: Iterable[str], tunnel: int | None) -> tuple[list[Group], list[Group]]:
+    """Groups that copy a packet to local ports and to other hosts. Each copy is a bucket, so that what is done to one does not show
+    in the next. OVS never sends a copy back out of the port that the packet came in by."""
+    origin, deliver = Ref("network", n.id), Resubmit(at(Table.ACL_OUT))
+    local = list(_groups((Bucket((*receives(n.policy_out), Set(REG_OUTPUT, port), deliver)) for port in ports), origin))
+    if tunnel is None:
+        return local, []
+    away = (Set("tunnel_id", n.vni), Set(REG_OUTPUT, tunnel))
+    return local, list(_groups((Bucket((Set("tun_ipv4_dst", v), *away, deliver)) for v in vteps), origin))
+
+
+def _groups(buckets: Iterable[Bucket], origin: Ref) -> Iterator[Group]:
+    every = tuple(buckets)
+    for start in range(0, len(every), GROUP_BUCKETS):
+        yield Group(every[start : start + GROUP_BUCKETS], origin)
+
+
+def receives(policy_out: int) -> tuple[Set, ...]:
+    """What decides over a packet for a port of the network: nothing where there is no policy."""
+    return (Set(POLICY, policy_out),) if policy_out else ()

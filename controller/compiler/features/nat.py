@@ -1,0 +1,123 @@
+"""DNAT and SNAT: addresses of networks in mode nat, translated by connection tracking in the network's own zone.
+
+Outside, the network is one transit address of this host (intent/gateway.py), so networks with equal addresses do not meet. A
+published port leads from the transit address to the endpoint; the host's nftables lead the host's own ports to the former.
+Replies and ICMP errors about a connection are translated back by the same `ct` that found it (CONNTRACK).
+
+A service's port leads to one of several endpoints, by a group that is asked for new connections alone. To one on another host the
+packet goes through the tunnel with the host's MAC as its sender; the connection there keeps in its label which VTEP it came from, and
+replies go back to that one (ROUTE), which alone can translate them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controller.compiler.features.spoof import IPV4, IPV6
+from intent.gateway import GATEWAY_MAC, HOST_MAC, Gateway
+from intent.views import EndpointView, NetworkView
+from pipeline.flow import Bucket, Ct, Flow, Goto, Group, MoveBits, Nat, Ref, Set, ToGroup, Value, match
+from pipeline.tables import (
+    CT_INVALID,
+    CT_NEW,
+    CT_TRACKED,
+    LABEL_ORIGIN,
+    LABEL_VTEP,
+    MARK_RELATED,
+    ORIGIN_GATEWAY,
+    ORIGIN_LOCAL,
+    ORIGIN_TUNNEL,
+    REG_ORIGIN,
+    REG_OUTPUT,
+    Table,
+    after,
+    at,
+)
+from specs.model.service import ServiceView
+
+PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
+SHARED, KNOWN, RELATED, CROSSING = 90, 100, 110, 112
+NEW = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_INVALID)
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
+    """What leaves gets the network's transit address. Only what the router sends here has the host's MAC as its destination."""
+    g = n.gateway
+    if g is None or g.uplink is None:
+        return
+    origin = Ref("network", n.id)
+    for eth_type, transit in ((IPV4, g.transit4), (IPV6, g.transit6)):
+        if transit is None:
+            continue
+        there = Nat("src", str(transit))
+        leaving = match(reg0=n.vni, reg1=ORIGIN_LOCAL)
+        for priority, related, mark in ((RELATED, 1, MARK_RELATED), (KNOWN, 0, None)):
+            packet = leaving + match(reg2=g.uplink, reg3=related, eth_type=eth_type)
+            translate = Ct(g.zone, table=at(Table.OUTPUT), commit=True, mark=mark, nat=there)
+            yield Flow(Table.SNAT, priority, packet, (translate,), origin)
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
+    """The published ports of an endpoint."""
+    g = e.gateway
+    if g is None or g.uplink is None or e.ofport is None:
+        return
+    for proto, outside, inside in e.published:
+        for version, eth_type, transit, address in ((4, IPV4, g.transit4, e.ipv4), (6, IPV6, g.transit6, e.ipv6)):
+            if transit is not None and address is not None:
+                fields: dict[str, Value] = {"eth_type": eth_type, "ip_proto": PROTOCOLS[proto], f"ipv{version}_dst": str(transit)}
+                new = match(ct_state=NEW, reg0=e.vni, reg1=ORIGIN_GATEWAY, **fields, **{f"{proto}_dst": outside})
+                translate = Ct(g.zone, table=after(Table.DNAT), commit=True, nat=Nat("dst", str(address), inside))
+                yield Flow(Table.DNAT, KNOWN, new, (translate,), Ref("endpoint", e.id))
+
+
+def service(s: ServiceView, tunnel: int | None) -> Iterator[Flow | Group]:
+    """A service's port: one of its members for each new connection. A port that one endpoint publishes itself is that one's."""
+    g, origin = s.gateway, Ref("service", s.name)
+    for version, eth_type, transit, members in ((4, IPV4, g.transit4, s.members4), (6, IPV6, g.transit6, s.members6)):
+        if transit is None or not members:
+            continue
+        one = Group(
+            tuple(
+                Bucket((Ct(g.zone, table=after(Table.DNAT), commit=True, nat=Nat("dst", member, s.port)),)) for member in members
+            ),
+            origin,
+            select=True,
+        )
+        yield one
+        fields: dict[str, Value] = {"eth_type": eth_type, "ip_proto": PROTOCOLS[s.proto], f"ipv{version}_dst": str(transit)}
+        new = match(ct_state=NEW, reg0=s.vni, reg1=ORIGIN_GATEWAY, **fields, **{f"{s.proto}_dst": s.host_port})
+        yield Flow(Table.DNAT, SHARED, new, (ToGroup(one.group_id),), origin)
+
+
+def crosses(n: NetworkView, g: Gateway) -> Iterator[Flow]:
+    """CONNTRACK's flows for connections of services between hosts: on their way to a member, and back to where they came in."""
+    keep = (MoveBits("tun_ipv4_src", 0, "ct_label", LABEL_VTEP, 32), MoveBits(REG_ORIGIN, 0, "ct_label", LABEL_ORIGIN, 32))
+    for eth_type in (IPV4, IPV6):
+        there = match(reg0=n.vni, reg1=ORIGIN_TUNNEL, eth_src=HOST_MAC, eth_type=eth_type)
+        arrived = (Set("eth_src", GATEWAY_MAC), Ct(g.zone, table=at(Table.FORWARD), commit=True, label=keep))
+        yield Flow(Table.CONNTRACK, CROSSING, there, arrived, Ref("network", n.id))
+        if g.uplink is not None:
+            back = match(reg0=n.vni, reg1=ORIGIN_TUNNEL, eth_dst=HOST_MAC, eth_type=eth_type)
+            returned = (Set(REG_OUTPUT, g.uplink), Ct(g.zone, table=at(Table.OUTPUT), nat=Nat()))
+            yield Flow(Table.CONNTRACK, CROSSING, back, returned, Ref("network", n.id))
+
+
+def enters(n: NetworkView, g: Gateway) -> Iterator[Flow]:
+    """CONNTRACK's flows for what comes from the host: known connections are translated back. Their owner is conntrack."""
+    for eth_type, there in ((IPV4, g.ipv4), (IPV6, g.ipv6)):
+        if there is None:
+            continue
+        packet = match(reg0=n.vni, reg1=ORIGIN_GATEWAY, eth_type=eth_type)
+        if g.nat:
+            yield Flow(Table.CONNTRACK, KNOWN, packet, (Ct(g.zone, table=at(Table.DNAT), nat=Nat()),), Ref("network", n.id))
+        elif n.zone:
+            yield Flow(Table.CONNTRACK, KNOWN, packet, (Ct(g.zone, table=at(Table.DNAT)),), Ref("network", n.id))
+
+
+def commits(n: NetworkView) -> Iterator[Flow]:
+    """COMMIT's: a published connection was committed with its translation already, before policy let it pass."""
+    if n.zone and n.gateway is not None and n.gateway.nat:
+        for eth_type in (IPV4, IPV6):
+            known = match(ct_state=NEW, reg0=n.vni, reg1=ORIGIN_GATEWAY, reg3=0, eth_type=eth_type)
+            yield Flow(Table.COMMIT, RELATED, known, (Goto(after(Table.COMMIT)),), Ref("network", n.id))

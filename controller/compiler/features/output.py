@@ -1,0 +1,55 @@
+"""OUTPUT: the packet leaves by the port in the output register; port 0 is no port, so an unset register drops.
+
+What the switch itself answers goes back by the port that asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controller.compiler.features.classify import VLAN_PRESENT
+from controller.compiler.features.spoof import IPV4, IPV6
+from intent.gateway import GATEWAY_MAC
+from intent.views import EndpointView, NetworkView
+from pipeline.flow import Flow, InPort, OutputReg, PushVlan, Ref, Set, Value, match
+from pipeline.tables import ORIGIN_ANSWER, REG_OUTPUT, Table
+
+ANSWER = 130  # made in the ARP or the ROUTE table: back by the port that asked
+ROUND, TAG = 105, 100
+
+
+def base(tunnel: int | None) -> Iterator[Flow]:
+    """Without this drop an unset register would mean port 0."""
+    origin = Ref("pipeline", "output")
+    yield Flow(Table.OUTPUT, ANSWER, match(reg1=ORIGIN_ANSWER), (InPort(),), origin)
+    yield Flow(Table.OUTPUT, 100, match(reg2=0), (), origin)
+    yield Flow(Table.OUTPUT, 90, match(), (OutputReg(REG_OUTPUT),), origin)
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
+    """Onto a port that it shares, an endpoint's frames leave under its tag. What a router leads from one endpoint of a port to
+    another of the same goes back by it."""
+    if e.ofport is None:
+        return
+    origin = Ref("endpoint", e.id)
+    tag = (PushVlan(0x8100), Set("vlan_vid", e.tag | VLAN_PRESENT)) if e.tag else ()
+    if e.routed and not e.open:
+        round_ = match(reg0=e.vni, reg2=e.ofport, in_port=e.ofport, eth_src=GATEWAY_MAC)
+        yield Flow(Table.OUTPUT, ROUND, round_, (*tag, InPort()), origin)
+    if not e.tag:
+        return
+    back = match(reg0=e.vni, reg1=ORIGIN_ANSWER, in_port=e.ofport)
+    yield Flow(Table.OUTPUT, ANSWER + 1, back, (*tag, InPort()), origin)
+    yield Flow(Table.OUTPUT, TAG, match(reg0=e.vni, reg2=e.ofport), (*tag, OutputReg(REG_OUTPUT)), origin)
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
+    """A network in mode nat shows the outside its transit addresses and nothing else."""
+    g = n.gateway
+    if g is None or g.uplink is None or not g.nat:
+        return
+    origin = Ref("network", n.id)
+    for eth_type, name, transit in ((IPV4, "ipv4_src", g.transit4), (IPV6, "ipv6_src", g.transit6)):
+        if transit is not None:
+            shown: dict[str, Value] = {"eth_type": eth_type, name: str(transit)}
+            yield Flow(Table.OUTPUT, 120, match(reg0=n.vni, reg2=g.uplink, **shown), (OutputReg(REG_OUTPUT),), origin)
+    yield Flow(Table.OUTPUT, 110, match(reg0=n.vni, reg2=g.uplink), (), origin)

@@ -1,0 +1,218 @@
+"""ROUTE: packets to the gateway's MAC go out by the host, packets from the host go to the endpoint's MAC. The gateway answers
+pings itself. A network without a gateway (mode flat) has nothing here.
+
+NEIGHBOUR: what a router leads to another network is a packet of that network from here on, and goes to its endpoint's MAC. This
+happens at the sender's host, so the packet crosses the underlay once, by the VNI of the network that it goes to.
+
+FIT: where that network has a smaller MTU, what is too large for it is shown to the controller, which tells the sender.
+
+Policy came before (ACL_IN) and comes after for what goes to an endpoint (ACL_OUT).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from controller.compiler.features import conntrack
+from controller.compiler.features.spoof import ICMPV6, IPV4, IPV6
+from intent.gateway import GATEWAY_MAC, HOST_MAC, Gateway
+from intent.views import EndpointView, NetworkView
+from pipeline.flow import (
+    Action,
+    CheckLarger,
+    Ct,
+    CtClear,
+    DecTtl,
+    Flow,
+    Goto,
+    Match,
+    Move,
+    MoveBits,
+    Ref,
+    Set,
+    ToController,
+    Value,
+    match,
+)
+from pipeline.tables import (
+    CT_ESTABLISHED,
+    CT_INVALID,
+    CT_RELATED,
+    CT_REPLY,
+    CT_TRACKED,
+    LABEL_ORIGIN,
+    LABEL_VTEP,
+    ORIGIN_ANSWER,
+    ORIGIN_CHOSEN,
+    ORIGIN_GATEWAY,
+    ORIGIN_LOCAL,
+    ORIGIN_TUNNEL,
+    REG_LARGE,
+    REG_NETWORK,
+    REG_ORIGIN,
+    REG_OUTPUT,
+    Table,
+    at,
+)
+from specs.model.derived import link_local
+from specs.model.router import Route
+
+ICMP, ECHO, ECHO_REPLY = 1, 8, 0  # RFC 792
+ECHO6, ECHO6_REPLY = 128, 129  # RFC 4443
+CHOSEN, PING, RETURN, REFUSE, EXPIRED, LARGE, ACROSS, DELIVER, LEAVE = 130, 120, 112, 110, 108, 108, 105, 100, 90
+SHOWN = {IPV4: 576, IPV6: 1280}  # bytes that an ICMP error may have (RFC 1812, 4.3.2.3; RFC 4443, 2.4)
+ETHERNET = 14
+UNTAGGED = 0
+LINK_ONLY = {
+    IPV4: ("169.254.0.0/16", "224.0.0.0/4"),
+    IPV6: ("fe80::/10", "ff00::/8"),
+}  # RFC 3927, 5771, 4291: no router's business
+
+
+def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
+    """Pings of the gateway, and the way out. What a coprocessor has chosen a port for is not routed, or forwarded by its MAC."""
+    if any(policy for _, _, policy in n.coprocessors):
+        chosen = match(reg0=n.vni, reg1=ORIGIN_CHOSEN)
+        yield Flow(Table.ROUTE, CHOSEN, chosen, (Goto(at(Table.MIRROR)),), Ref("network", n.id))
+    if n.gateway is None:
+        return
+    origin = Ref("network", n.id)
+    for pinged, answer in _pings(n, n.gateway):
+        yield Flow(Table.ROUTE, PING, pinged, answer, origin)
+    if n.served and tunnel is not None:
+        yield from _returns(n, tunnel, origin)
+    for route in n.routes:
+        yield from _routed(n, route)
+    for eth_type, address in ((IPV4, n.gateway.ipv4), (IPV6, n.gateway.ipv6)):
+        if address is not None:  # the controller tells the sender (controller/openflow/icmp.py)
+            expired = _leaving(n, eth_type) + match(nw_ttl=1)
+            yield Flow(Table.ROUTE, EXPIRED, expired, (ToController(SHOWN[eth_type]),), origin)
+    if n.gateway.uplink is None:
+        return
+    for prefix in map(ip_network, n.ranges):
+        yield from _refusals(n, prefix, origin)
+    onward = Goto(at(Table.SNAT if n.gateway.nat else Table.COMMIT))
+    for eth_type, there in ((IPV4, n.gateway.ipv4), (IPV6, n.gateway.ipv6)):
+        if there is None:
+            continue
+        for local in LINK_ONLY[eth_type]:
+            yield Flow(Table.ROUTE, REFUSE, _leaving(n, eth_type, "dst", local), (), origin)
+        out: tuple[Action, ...] = (
+            DecTtl(),
+            Set("eth_src", GATEWAY_MAC),
+            Set("eth_dst", HOST_MAC),
+            Set(REG_OUTPUT, n.gateway.uplink),
+        )
+        yield Flow(Table.ROUTE, LEAVE, _leaving(n, eth_type), (*out, onward), origin)
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
+    """From another network to an endpoint. From the host to it: here, or, where addresses are not translated, on another host."""
+    if e.routed:
+        for eth_type, name, address in ((IPV4, "ipv4_dst", e.ipv4), (IPV6, "ipv6_dst", e.ipv6)):
+            if address is not None:
+                fields: dict[str, Value] = {"eth_type": eth_type, name: str(address)}
+                reached = (Set("eth_dst", e.mac), Goto(at(Table.FORWARD)))
+                yield Flow(Table.NEIGHBOUR, DELIVER, match(reg0=e.vni, **fields), reached, Ref("endpoint", e.id))
+    if e.gateway is None or e.gateway.uplink is None or (e.ofport is None and e.gateway.nat and not e.served):
+        return
+    crossing = e.ofport is None and e.gateway.nat  # to a member of a service: nat.crosses knows it by the host's MAC
+    for eth_type, name, address in ((IPV4, "ipv4_dst", e.ipv4), (IPV6, "ipv6_dst", e.ipv6)):
+        if address is not None:
+            came: dict[str, Value] = {"eth_type": eth_type, name: str(address)}
+            away = () if e.ofport is not None or crossing else (Set(REG_ORIGIN, ORIGIN_LOCAL),)
+            sender = HOST_MAC if crossing else GATEWAY_MAC
+            actions = (DecTtl(), Set("eth_src", sender), Set("eth_dst", e.mac), *away, Goto(at(Table.FORWARD)))
+            yield Flow(Table.ROUTE, DELIVER, match(reg0=e.vni, reg1=ORIGIN_GATEWAY, **came), actions, Ref("endpoint", e.id))
+
+
+def _returns(n: NetworkView, tunnel: int, origin: Ref) -> Iterator[Flow]:
+    """Replies, and ICMP errors, of connections that came in by a service's port of another host: back to that host."""
+    came = (ORIGIN_TUNNEL << LABEL_ORIGIN, 0xFFFF_FFFF << LABEL_ORIGIN)
+    back: tuple[Action, ...] = (
+        DecTtl(),
+        Set("eth_src", GATEWAY_MAC),
+        Set("eth_dst", HOST_MAC),
+        Set("tunnel_id", n.vni),
+        MoveBits("ct_label", LABEL_VTEP, "tun_ipv4_dst", 0, 32),
+        Set(REG_OUTPUT, tunnel),
+        Goto(at(Table.OUTPUT)),
+    )
+    for wanted in (CT_TRACKED | CT_ESTABLISHED | CT_REPLY, CT_TRACKED | CT_RELATED):
+        state = match(ct_state=(wanted, wanted | CT_INVALID), ct_label=came)
+        for eth_type in (IPV4, IPV6):
+            yield Flow(Table.ROUTE, RETURN, state + _leaving(n, eth_type), back, origin)
+
+
+def _routed(n: NetworkView, route: Route) -> Iterator[Flow]:
+    """To another network: both keep the connection when they track theirs, since each sees the replies by its own zone."""
+    origin, gateway = Ref("router", route.router), Ref("network", n.id)
+    across: tuple[Action, ...] = (DecTtl(), Set("eth_src", GATEWAY_MAC), Set(REG_NETWORK, route.vni))
+    if route.zone:
+        across += (Ct(route.zone, table=Table.NEIGHBOUR),)
+    elif n.zone:
+        across += (CtClear(), Goto(Table.NEIGHBOUR))
+    else:
+        across += (Goto(Table.NEIGHBOUR),)
+    table = Table.FIT if route.mtu else Table.ROUTE
+    fits = match(**{REG_LARGE: 0}) if route.mtu else ()
+    for prefix in map(ip_network, route.ranges):
+        eth_type = IPV4 if prefix.version == 4 else IPV6
+        there = _leaving(n, eth_type, "dst", str(prefix))
+        if route.mtu:
+            check = (CheckLarger(ETHERNET + route.mtu, REG_LARGE), Goto(Table.FIT))
+            yield Flow(Table.ROUTE, ACROSS, there, check, origin)
+            yield Flow(Table.FIT, LARGE, match(**{REG_LARGE: 1}) + there, (ToController(SHOWN[eth_type]),), gateway)
+        yield Flow(table, ACROSS, fits + there, across, origin)
+        for state, related, keep in conntrack.kept(n.zone) if n.zone else ():
+            yield Flow(table, ACROSS + 1, match(**state, reg3=related) + fits + there, (keep, *across), origin)
+
+
+def _leaving(n: NetworkView, eth_type: int, end: str = "", prefix: str = "") -> Match:
+    network = ip_network(prefix) if prefix else None
+    version = 4 if eth_type == IPV4 else 6
+    at_end: dict[str, Value] = {f"ipv{version}_{end}": _masked(network)} if network is not None else {}
+    return match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_dst=GATEWAY_MAC, vlan_vid=UNTAGGED, eth_type=eth_type, **at_end)
+
+
+def _refusals(n: NetworkView, prefix: object, origin: Ref) -> Iterator[Flow]:
+    """Neighbours are reached directly, and nobody outside is a neighbour: such senders are forged."""
+    network = ip_network(str(prefix))
+    eth_type, version = (IPV4, 4) if network.version == 4 else (IPV6, 6)
+    yield Flow(Table.ROUTE, REFUSE, _leaving(n, eth_type, "dst", str(network)), (), origin)
+    forged: dict[str, Value] = {"eth_type": eth_type, f"ipv{version}_src": _masked(network)}
+    yield Flow(Table.ROUTE, REFUSE, match(reg0=n.vni, reg1=ORIGIN_GATEWAY, **forged), (), origin)
+
+
+def _masked(network: object) -> tuple[str, str]:
+    found = ip_network(str(network))
+    return str(found.network_address), str(found.netmask)
+
+
+def _pings(n: NetworkView, gateway: Gateway) -> Iterator[tuple[Match, tuple[Action, ...]]]:
+    own = [address.ip for address in (gateway.ipv4, gateway.ipv6) if address is not None]
+    own += [link_local(GATEWAY_MAC)] if gateway.ipv6 is not None else []
+    for address in (*own, *(ip_address(there) for route in n.routes for there in route.gateways)):
+        yield _ping(n, address), _pong(address)
+
+
+def _ping(n: NetworkView, address: IPv4Address | IPv6Address) -> Match:
+    asked = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_dst=GATEWAY_MAC, vlan_vid=UNTAGGED)
+    if address.version == 4:
+        return asked + match(eth_type=IPV4, ip_proto=ICMP, ipv4_dst=str(address), icmpv4_type=ECHO)
+    return asked + match(eth_type=IPV6, ip_proto=ICMPV6, ipv6_dst=str(address), icmpv6_type=ECHO6)
+
+
+def _pong(address: IPv4Address | IPv6Address) -> tuple[Action, ...]:
+    version, kind, reply = (4, "icmpv4_type", ECHO_REPLY) if address.version == 4 else (6, "icmpv6_type", ECHO6_REPLY)
+    return (
+        Move("eth_src", "eth_dst"),
+        Set("eth_src", GATEWAY_MAC),
+        Move(f"ipv{version}_src", f"ipv{version}_dst"),
+        Set(f"ipv{version}_src", str(address)),
+        Set(kind, reply),
+        Set("nw_ttl", 64),
+        Set(REG_ORIGIN, ORIGIN_ANSWER),
+        Goto(at(Table.MIRROR)),
+    )

@@ -1,0 +1,116 @@
+"""SPOOF: what leaves an endpoint's port must carry its own MAC and addresses, also inside ARP and neighbour discovery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
+
+from intent.views import EndpointView
+from pipeline.flow import Flow, Goto, Match, Ref, Value, match
+from pipeline.tables import Table, after, at
+from specs.model.derived import link_local
+
+ARP, IPV4, IPV6, ICMPV6, UDP = 0x0806, 0x0800, 0x86DD, 58, 17
+ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT, MLD2_REPORT = 133, 134, 135, 136, 137, 143
+CLIENT_TO_SERVER = {IPV4: 67, IPV6: 547}  # UDP ports of DHCP servers (RFC 2131, RFC 8415)
+SERVER_TO_CLIENT = {IPV4: 68, IPV6: 546}
+ABSENT = "00:00:00:00:00:00"  # how OVS shows a link-layer option that a message does not have
+LINK_PROTOCOLS = ("01:80:c2:00:00:00", "ff:ff:ff:ff:ff:f0")  # IEEE 802.1D: bridges never forward these
+
+ANY_TAG = (0x1000, 0x1000)
+TPIDS = (0x8100, 0x88A8)  # IEEE 802.1Q and 802.1ad
+
+OWN = 100  # the endpoint's own addresses
+REFUSE = 90  # protocols whose other senders are refused
+OTHER = 80  # anything else with the right MAC
+TAGGED = 105
+NEVER = 110  # refused whoever sends it
+OPEN = 115  # behind an interface there may be routers and anybody else: its ACL decides
+BRIDGES = 120  # refused there, too
+
+_NEXT = (Goto(after(Table.SPOOF)),)
+
+
+def base(tunnel: int | None) -> Iterator[Flow]:
+    """Refused on every port: router advertisements, redirects, what DHCP servers say, bridge protocols. Clients look at the
+    port that they are told at, not at the one that told them, so either of the two gives a server away."""
+    origin = Ref("pipeline", "spoof")
+    for icmp_type in (ROUTER_ADVERTISEMENT, REDIRECT):
+        fields = match(eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
+        yield Flow(Table.SPOOF, NEVER, fields, (), origin)
+    for eth_type, port in CLIENT_TO_SERVER.items():
+        yield Flow(Table.SPOOF, NEVER, match(eth_type=eth_type, ip_proto=UDP, udp_src=port), (), origin)
+        yield Flow(Table.SPOOF, NEVER, match(eth_type=eth_type, ip_proto=UDP, udp_dst=SERVER_TO_CLIENT[eth_type]), (), origin)
+    yield Flow(Table.SPOOF, BRIDGES, match(eth_dst=LINK_PROTOCOLS), (), origin)
+
+
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
+    """The senders that one endpoint may be. An endpoint of a network without ranges is held to its MAC alone."""
+    if e.ofport is None:
+        return
+    origin = Ref("endpoint", e.id)
+    if e.open:
+        # past the ARP table: machines change their cards, and who they ask learns that from their question
+        yield Flow(Table.SPOOF, OPEN, match(reg0=e.vni, in_port=e.ofport), (Goto(at(Table.CONNTRACK)),), origin)
+        return
+
+    def own(priority: int, **fields: Value) -> Flow:
+        return Flow(Table.SPOOF, priority, _from(e, **fields), _NEXT, origin)
+
+    yield own(OTHER)
+    if e.tag and not e.transparent:  # a second tag under the one that was taken off
+        yield Flow(Table.SPOOF, TAGGED, _from(e, vlan_vid=ANY_TAG), (), origin)
+        for tpid in TPIDS:  # beyond `vlan-limit` (1 by default, ovs-vswitchd.conf.db(5)) OVS reads a tag as a type
+            yield Flow(Table.SPOOF, TAGGED, _from(e, eth_type=tpid), (), origin)
+    if e.transparent:  # what is inside a tag has addresses of its own: no answers from the ARP table either
+        yield Flow(Table.SPOOF, TAGGED, _from(e, vlan_vid=ANY_TAG), (Goto(at(Table.CONNTRACK)),), origin)
+    if not e.bound:
+        return
+    for eth_type in (ARP, IPV4, IPV6):
+        yield Flow(Table.SPOOF, REFUSE, _from(e, eth_type=eth_type), (), origin)
+    if e.ipv4 is not None:
+        yield from (own(OWN, **fields) for fields in _ipv4(e.mac, e.ipv4))
+        if e.dhcp:  # who has no address yet
+            yield own(OWN, eth_type=IPV4, ip_proto=UDP, ipv4_src="0.0.0.0", udp_dst=CLIENT_TO_SERVER[IPV4])
+    if e.leases:  # it has none, or is about to lose the one that it has
+        yield own(OWN, **asks_outside("0.0.0.0"))
+        if e.ipv4 is None:  # a probe of what it was offered (RFC 5227)
+            yield own(OWN, eth_type=ARP, arp_spa="0.0.0.0", arp_sha=e.mac)
+    if e.ipv6 is not None:
+        both = (e.ipv6, link_local(e.mac))
+        for address in both:
+            yield from (own(OWN, **fields) for fields in _ipv6(e.mac, address, both))
+            yield Flow(Table.SPOOF, OWN - 2, _from(e, eth_type=IPV6, ipv6_src=str(address)), _NEXT, origin)
+        for icmp_type in (SOLICITATION, ADVERTISEMENT):
+            fields = _from(e, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
+            yield Flow(Table.SPOOF, OWN - 1, fields, (), origin)
+        for icmp_type in (ROUTER_SOLICITATION, MLD2_REPORT) if e.dhcp else (MLD2_REPORT,):
+            yield own(OWN, eth_type=IPV6, ip_proto=ICMPV6, ipv6_src="::", icmpv6_type=icmp_type)
+
+
+def asks_outside(sender: str) -> dict[str, Value]:
+    """What an endpoint asks a DHCP server that is not Warren's."""
+    ports = {"udp_src": SERVER_TO_CLIENT[IPV4], "udp_dst": CLIENT_TO_SERVER[IPV4]}
+    return {"eth_type": IPV4, "ip_proto": UDP, "ipv4_src": sender, **ports}
+
+
+def _from(e: EndpointView, **fields: Value) -> Match:
+    assert e.ofport is not None
+    return match(reg0=e.vni, in_port=e.ofport, eth_src=e.mac, **fields)
+
+
+def _ipv4(mac: str, address: IPv4Address) -> Iterator[dict[str, Value]]:
+    yield {"eth_type": IPV4, "ipv4_src": str(address)}
+    for sender in (str(address), "0.0.0.0"):  # the latter is an address probe (RFC 5227)
+        yield {"eth_type": ARP, "arp_spa": sender, "arp_sha": mac}
+
+
+def _ipv6(mac: str, address: IPv6Address, targets: tuple[IPv6Address, ...]) -> Iterator[dict[str, Value]]:
+    """Neighbour discovery (RFC 4861): the link-layer option, where there is one, names the sender's own MAC."""
+    nd: dict[str, Value] = {"eth_type": IPV6, "ip_proto": ICMPV6}
+    sender = str(address)
+    for option in (mac, ABSENT):
+        yield {**nd, "ipv6_src": sender, "icmpv6_type": SOLICITATION, "ipv6_nd_sll": option}
+        for target in targets:
+            yield {**nd, "ipv6_src": sender, "icmpv6_type": ADVERTISEMENT, "ipv6_nd_target": str(target), "ipv6_nd_tll": option}
+    yield {**nd, "ipv6_src": "::", "icmpv6_type": SOLICITATION, "ipv6_nd_target": sender}

@@ -1,0 +1,152 @@
+"""Frames with UDP or ICMPv6 inside, in both directions. What comes in may be anything: it is read with care, or ignored with a reason."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from controller.dhcp.lease import SERVER_MAC
+
+IPV4, IPV6, UDP, ICMPV6 = 0x0800, 0x86DD, 17, 58
+LONGEST = 4096  # bytes of a frame; no client sends nearly as much
+BROADCAST_MAC, BROADCAST = "ff:ff:ff:ff:ff:ff", IPv4Address("255.255.255.255")
+
+
+class Ignored(Exception):
+    """A packet that gets no answer. `reason` is one of a few words, for the counters; `asked` is what it was, where that is known."""
+
+    def __init__(self, reason: str, asked: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.asked = reason, asked
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What becomes of one packet: what it `asked`, what it is `told` and the frame that says so; or why it is `ignored`."""
+
+    asked: str = ""
+    told: str = ""
+    frame: bytes | None = None
+    ignored: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """What a frame has inside; `port` is UDP's destination port, 0 for ICMPv6."""
+
+    source: IPv4Address | IPv6Address
+    target: IPv4Address | IPv6Address
+    protocol: int
+    hops: int
+    port: int
+    payload: bytes
+
+
+def read(frame: bytes) -> Packet:
+    """Read a frame. Raises `Ignored`."""
+    if len(frame) > LONGEST:
+        raise Ignored("oversized")
+    eth_type, rest = int.from_bytes(cut(frame, 12, 2), "big"), frame[14:]
+    if eth_type == IPV4:
+        return _ipv4(rest)
+    if eth_type == IPV6:
+        return _ipv6(rest)
+    raise Ignored("malformed")
+
+
+def cut(data: bytes, at: int, length: int) -> bytes:
+    """So many bytes from there. Raises `Ignored` if there are fewer."""
+    found = data[at : at + length]
+    if len(found) < length:
+        raise Ignored("truncated")
+    return found
+
+
+def _ipv4(packet: bytes) -> Packet:
+    fixed = cut(packet, 0, 20)
+    header, total = (fixed[0] & 15) * 4, int.from_bytes(fixed[2:4], "big")
+    if fixed[0] >> 4 != 4 or header < 20 or total < header:
+        raise Ignored("malformed")
+    if int.from_bytes(fixed[6:8], "big") & 0x3FFF:  # more fragments, or an offset
+        raise Ignored("fragment")
+    source, target = IPv4Address(fixed[12:16]), IPv4Address(fixed[16:20])
+    return _inside(source, target, fixed[9], fixed[8], cut(packet, header, total - header))
+
+
+def _ipv6(packet: bytes) -> Packet:
+    """Extension headers are not looked behind: clients send none."""
+    fixed = cut(packet, 0, 40)
+    if fixed[0] >> 4 != 6:
+        raise Ignored("malformed")
+    source, target = IPv6Address(fixed[8:24]), IPv6Address(fixed[24:40])
+    return _inside(source, target, fixed[6], fixed[7], cut(packet, 40, int.from_bytes(fixed[4:6], "big")))
+
+
+def _inside(
+    source: IPv4Address | IPv6Address, target: IPv4Address | IPv6Address, protocol: int, hops: int, body: bytes
+) -> Packet:
+    if protocol == ICMPV6 and source.version == 6:
+        return Packet(source, target, protocol, hops, 0, body)
+    if protocol != UDP:
+        raise Ignored("malformed")
+    _, port, length, _ = struct.unpack("!HHHH", cut(body, 0, 8))
+    if length < 8:
+        raise Ignored("malformed")
+    return Packet(source, target, protocol, hops, port, cut(body, 8, length - 8))
+
+
+# ---- out --------------------------------------------------------------------------------------------------------------
+
+
+def udp4(mac: str, source: IPv4Address, target: IPv4Address, ports: tuple[int, int], payload: bytes) -> bytes:
+    """A frame with a UDP datagram over IPv4."""
+    datagram = _udp(source.packed + target.packed, ports, payload)
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(datagram), 0, 0, 64, UDP, 0, source.packed, target.packed)
+    header = header[:10] + struct.pack("!H", checksum(header)) + header[12:]
+    return _ethernet(mac, IPV4) + header + datagram
+
+
+def udp6(mac: str, source: IPv6Address, target: IPv6Address, ports: tuple[int, int], payload: bytes) -> bytes:
+    """A frame with a UDP datagram over IPv6."""
+    return _ethernet(mac, IPV6) + _header6(source, target, UDP, 64, _udp(source.packed + target.packed, ports, payload))
+
+
+def icmp6(mac: str, source: IPv6Address, target: IPv6Address, message: bytes) -> bytes:
+    """A frame with an ICMPv6 message of neighbour discovery (hop limit 255); its checksum is filled in."""
+    summed = checksum(pseudo6(source, target, ICMPV6, len(message)) + message)
+    return _ethernet(mac, IPV6) + _header6(source, target, ICMPV6, 255, message[:2] + struct.pack("!H", summed) + message[4:])
+
+
+def pseudo6(source: IPv6Address, target: IPv6Address, protocol: int, length: int) -> bytes:
+    """The pseudo-header of IPv6 that checksums cover (RFC 8200, 8.1)."""
+    return source.packed + target.packed + struct.pack("!IHBB", length, 0, 0, protocol)
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071)."""
+    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
+
+
+def raw(mac: str) -> bytes:
+    """A MAC's six bytes."""
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def _ethernet(target: str, eth_type: int) -> bytes:
+    return raw(target) + raw(SERVER_MAC) + struct.pack("!H", eth_type)
+
+
+def _header6(source: IPv6Address, target: IPv6Address, protocol: int, hops: int, body: bytes) -> bytes:
+    return struct.pack("!IHBB", 6 << 28, len(body), protocol, hops) + source.packed + target.packed + body
+
+
+def _udp(addresses: bytes, ports: tuple[int, int], payload: bytes) -> bytes:
+    """Over both versions the pseudo-header has the same words, only their widths differ."""
+    length = 8 + len(payload)
+    header = struct.pack("!HHH", *ports, length)
+    summed = checksum(addresses + struct.pack("!HH", UDP, length) + header + bytes(2) + payload)
+    return header + struct.pack("!H", summed or 0xFFFF) + payload

@@ -1,0 +1,189 @@
+"""DHCPv4 (RFC 2131, options RFC 2132): what a client asks and what it is told. No state: the lease is the endpoint's record."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from controller.dhcp.frames import BROADCAST, BROADCAST_MAC, Answer, Ignored, Packet, cut, raw, udp4
+from controller.dhcp.lease import Lease
+from specs.model.dhcp import SERVER4
+
+SERVER, CLIENT = 67, 68
+COOKIE = bytes((99, 130, 83, 99))
+PAD, END = 0, 255
+(
+    MASK, ROUTER, DNS, HOST_NAME, DOMAIN, MTU, REQUESTED, LEASE_TIME, OVERLOAD, TYPE, SERVER_ID, ASKED_FOR, MESSAGE,
+    LARGEST, T1, T2, CLIENT_ID, ROUTES,
+) = 1, 3, 6, 12, 15, 26, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 61, 121  # fmt: skip
+DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = range(1, 9)
+NAMES = {
+    DISCOVER: "discover", OFFER: "offer", REQUEST: "request", DECLINE: "decline", ACK: "ack", NAK: "nak",
+    RELEASE: "release", INFORM: "inform",
+}  # fmt: skip
+UNSET = IPv4Address(0)
+_FIXED = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s")
+_SMALLEST = 300  # bytes of a message: some clients take no shorter one (RFC 1542, 2.1)
+_LEAST_ROOM = 576  # bytes of an IP packet that every client takes
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a client has sent."""
+
+    kind: int
+    xid: int
+    flags: int
+    ciaddr: IPv4Address
+    options: dict[int, bytes]
+
+    @property
+    def broadcast(self) -> bool:
+        """Whether the client cannot take a packet to an address that it does not have yet."""
+        return bool(self.flags & 0x8000)
+
+
+def answer(packet: Packet, lease: Lease) -> Answer:
+    """The answer to a datagram to port 67. Raises `Ignored`."""
+    message = _read(packet.payload, lease.mac)
+    asked = NAMES[message.kind]
+    if lease.ipv4 is None:
+        raise Ignored("no-address", asked)
+    if message.kind in (RELEASE, DECLINE):  # the address is the endpoint's as long as that exists
+        return Answer(asked)
+    kind = _verdict(message, lease, lease.ipv4.ip)
+    if kind is None:
+        raise Ignored("not-ours", asked)
+    return Answer(asked, NAMES[kind], _reply(message, lease, kind, lease.ipv4.ip))
+
+
+def _verdict(message: Message, lease: Lease, own: IPv4Address) -> int | None:
+    """What to say (RFC 2131, 4.3); None: the client speaks to another server."""
+    server, requested = (_address(message.options, code) for code in (SERVER_ID, REQUESTED))
+    if message.kind == DISCOVER:
+        return OFFER
+    if message.kind == INFORM:
+        return ACK if message.ciaddr == own else None
+    if server is not None and server != lease.server4:  # it has chosen another's offer
+        return None
+    wanted = requested if requested is not None else message.ciaddr  # the latter when it renews
+    if wanted == UNSET:
+        raise Ignored("malformed", NAMES[message.kind])
+    return ACK if wanted == own else NAK
+
+
+def _reply(message: Message, lease: Lease, kind: int, own: IPv4Address) -> bytes:
+    inform = message.kind == INFORM
+    client = own if kind == ACK and message.ciaddr == own else UNSET
+    given = UNSET if kind == NAK or inform else own
+    flags = 0x8000 if kind == NAK else message.flags & 0x8000
+    fixed = _FIXED.pack(
+        2, 1, 6, 0, message.xid, 0, flags, client.packed, given.packed, bytes(4), bytes(4), raw(lease.mac), bytes(64), bytes(128)
+    )
+    room = min(max(_number(message.options.get(LARGEST, b"")), _LEAST_ROOM), max(lease.mtu, _LEAST_ROOM)) - 28
+    payload = (fixed + COOKIE + _options(message, lease, kind, room - len(fixed) - len(COOKIE))).ljust(_SMALLEST, b"\0")
+    if message.broadcast or kind == NAK:
+        mac, target = BROADCAST_MAC, BROADCAST
+    else:
+        mac, target = lease.mac, own
+    return udp4(mac, lease.server4, target, (SERVER, CLIENT), payload)
+
+
+def _options(message: Message, lease: Lease, kind: int, room: int) -> bytes:
+    """What must be said, then what the client asks for, then the rest, as far as there is room."""
+    said = [_option(TYPE, bytes((kind,))), _option(SERVER_ID, lease.server4.packed)]
+    if CLIENT_ID in message.options:
+        said.append(_option(CLIENT_ID, message.options[CLIENT_ID]))  # RFC 6842
+    if kind == NAK:
+        said.append(_option(MESSAGE, b"not the address of this port"))
+        return b"".join(said) + bytes((END,))
+    if message.kind != INFORM:
+        seconds = ((LEASE_TIME, lease.lease_s), (T1, lease.lease_s // 2), (T2, lease.lease_s * 7 // 8))
+        said += [_option(code, struct.pack("!I", value)) for code, value in seconds]
+    found = b"".join(said)
+    asked = message.options.get(ASKED_FOR, b"")
+    for code, value in sorted(_told(lease), key=lambda option: option[0] != MASK and option[0] not in asked):
+        if value and len(found) + 2 + len(value) < room:
+            found += _option(code, value)
+    return found + bytes((END,))
+
+
+def _told(lease: Lease) -> list[tuple[int, bytes]]:
+    """All that is known, the most needed first; the mask stands before the router (RFC 2132, 3.3)."""
+    assert lease.ipv4 is not None
+    return [
+        (MASK, lease.ipv4.netmask.packed),
+        (ROUTES, _routes(lease)),
+        (ROUTER, lease.router4.packed if lease.router4 is not None else b""),
+        (DNS, b"".join(server.packed for server in lease.dns4)),
+        (MTU, struct.pack("!H", lease.mtu)),
+        (DOMAIN, lease.domain.encode()),
+        (HOST_NAME, lease.name.encode()),
+    ]
+
+
+def _routes(lease: Lease) -> bytes:
+    """Classless routes (RFC 3442). They are all that a client then looks at, so the default route is among them. Without a gateway
+    the server is on the link (next hop 0.0.0.0), so that a client can renew with it."""
+    routes = [(route.to, route.via) for route in lease.routes]
+    found = b"".join(_route(to.network_address, to.prefixlen, via) for to, via in routes)
+    if lease.router4 is None:
+        return _route(SERVER4, 32, UNSET) + found
+    return _route(UNSET, 0, lease.router4) + found if found else b""
+
+
+def _route(to: IPv4Address, length: int, via: IPv4Address) -> bytes:
+    return bytes((length,)) + to.packed[: (length + 7) // 8] + via.packed
+
+
+def _option(code: int, value: bytes) -> bytes:
+    assert len(value) < 256
+    return bytes((code, len(value))) + value
+
+
+# ---- in ---------------------------------------------------------------------------------------------------------------
+
+
+def _read(data: bytes, mac: str) -> Message:
+    op, hardware, length, _, xid, _, flags, ciaddr, _, _, giaddr, chaddr, sname, file = _FIXED.unpack(cut(data, 0, _FIXED.size))
+    if cut(data, _FIXED.size, 4) != COOKIE or (op, hardware, length) != (1, 1, 6):
+        raise Ignored("malformed")
+    if giaddr != bytes(4):
+        raise Ignored("relayed")
+    if chaddr[:6] != raw(mac):
+        raise Ignored("not-its-mac")
+    options: dict[int, bytes] = {}
+    _collect(data[_FIXED.size + 4 :], options)
+    overloaded = _number(options.get(OVERLOAD, b""))
+    for bit, field in ((1, file), (2, sname)):  # in this order (RFC 2131, 4.1); what they say of overload is not followed
+        if overloaded & bit:
+            _collect(field, options)
+    kind = options.get(TYPE, b"")
+    if len(kind) != 1 or kind[0] not in (DISCOVER, REQUEST, DECLINE, RELEASE, INFORM) or len(options.get(CLIENT_ID, b"")) > 255:
+        raise Ignored("malformed")
+    return Message(kind[0], xid, flags, IPv4Address(ciaddr), options)
+
+
+def _collect(field: bytes, found: dict[int, bytes]) -> None:
+    """The options of one field; one that comes in several pieces is one (RFC 3396). Raises `Ignored`."""
+    at = 0
+    while at < len(field) and field[at] != END:
+        if field[at] == PAD:
+            at += 1
+            continue
+        code, length = cut(field, at, 2)
+        found[code] = found.get(code, b"") + cut(field, at + 2, length)
+        at += 2 + length
+
+
+def _number(value: bytes) -> int:
+    return int.from_bytes(value[:2], "big")
+
+
+def _address(options: dict[int, bytes], code: int) -> IPv4Address | None:
+    if code not in options:
+        return None
+    if len(options[code]) != 4:
+        raise Ignored("malformed")
+    return IPv4Address(options[code])

@@ -1,0 +1,1 @@
+"""Counters of the switch as values, Prometheus metrics and Gauge's other sinks."""

@@ -1,0 +1,1 @@
+"""Health of tunnels: probes to every VTEP in use. Pure."""

@@ -1,0 +1,49 @@
+"""The way out of a network: addresses and MACs that every host computes alike. Pure.
+
+The gateway has the same IP and MAC on every host. What leaves does so by one internal port of the host's own bridge. A network in
+`nat` mode has a transit address there, made of its conntrack zone, which no other network of the host has: so networks with
+one subnet reach the outside at once. The host masquerades the transit range (agent/gateway/reconciler.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+
+from specs.model.records import Network
+
+GATEWAY_MAC = "02:57:00:00:00:01"  # no endpoint's: it would follow from 0.0.0.1
+HOST_MAC = "02:57:00:00:00:02"  # the host's end of the internal port
+HOST4, NEXT_HOP4 = IPv4Interface("100.126.0.1/30"), IPv4Address("100.126.0.2")  # shared address space, RFC 6598
+HOST6, NEXT_HOP6 = IPv6Interface("fd57:7272:656e::1/64"), IPv6Address("fd57:7272:656e::2")  # a unique local prefix, RFC 4193
+TRANSIT4, TRANSIT6 = IPv4Network("100.127.0.0/16"), IPv6Network("fd57:7272:656e:1::/112")
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The gateway of a network on one host. `uplink` is the OpenFlow port to the host; None: it is not there (yet). With
+    `transit4` and `transit6` what leaves is translated (mode nat), in the conntrack zone `zone`. `policy` decides over what
+    comes in (`nat_acl`; 0: everything)."""
+
+    ipv4: IPv4Interface | None
+    ipv6: IPv6Interface | None
+    uplink: int | None
+    zone: int
+    transit4: IPv4Address | None = None
+    transit6: IPv6Address | None = None
+    policy: int = 0
+
+    @property
+    def nat(self) -> bool:
+        """Whether addresses are translated."""
+        return self.transit4 is not None or self.transit6 is not None
+
+
+def gateway_of(network: Network, zone: int, uplink: int | None, policy: int) -> Gateway | None:
+    """The gateway of a network; None in mode `flat`."""
+    if network.mode == "flat":
+        return None
+    nat = network.mode == "nat"
+    transit4 = TRANSIT4[zone] if nat and network.gateway else None
+    transit6 = TRANSIT6[zone] if nat and network.ipv6_gateway else None
+    return Gateway(network.gateway, network.ipv6_gateway, uplink, zone, transit4, transit6, policy)

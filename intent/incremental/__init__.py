@@ -1,0 +1,1 @@
+"""The view of one host, updated change by change; intent/views.py is the meaning."""

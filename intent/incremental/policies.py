@@ -1,0 +1,183 @@
+"""The policies of one host, kept up to date change by change. Part of intent/incremental/index.py, which tells it what changed.
+
+A policy is looked up anew when something that it names has changed: an ACL, a meter, a port, or who is meant by a label, a name
+or a network. `specs.policy.resolve` says what is right.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from acl.language import Who
+from acl.policy import Keys, PolicyKey, PolicyView, network_of, resolve
+from intent.views import words
+from specs.model.records import Acl, Endpoint, Meter
+from specs.snapshot import Snapshot
+
+Thing = tuple[str, ...]  # what a policy hangs on: ("acl", name), ("label", network, word), ("network", reference) ...
+NONE = Keys(None, None, None)
+
+
+@dataclass(slots=True)
+class Policies:
+    """Feed it changes, then `settle`. `ports` is the index's: endpoint id to ofport."""
+
+    snapshot: Snapshot
+    ports: Mapping[str, int]
+    views: dict[PolicyKey, PolicyView] = field(default_factory=dict)
+    keys: dict[str, Keys] = field(default_factory=dict)  # of all members, wherever they are
+    _members: dict[str, Endpoint] = field(default_factory=dict)
+    _users: dict[PolicyKey, set[str]] = field(default_factory=lambda: defaultdict(set))  # local endpoints with a port
+    _who: dict[Thing, set[str]] = field(default_factory=lambda: defaultdict(set))  # thing -> members
+    _hangs_on: dict[PolicyKey, set[Thing]] = field(default_factory=dict)
+    _interested: dict[Thing, set[PolicyKey]] = field(default_factory=lambda: defaultdict(set))
+    _used: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # network -> ACLs of its members
+    _networks_of: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # ACL -> networks that use it
+    _dirty: set[PolicyKey] = field(default_factory=set)
+
+    # ---- changes --------------------------------------------------------------------------------------------------
+
+    def touch(self, thing: Thing) -> None:
+        """Something that policies may name has changed."""
+        self._dirty |= self._interested.get(thing, set())
+
+    def networks_using(self, acl: str) -> set[str]:
+        """The networks in which an ACL is in use, on any host."""
+        return self._networks_of.get(acl, set())
+
+    def place(self, endpoint_id: str, member: Endpoint | None, keys: Keys, local: bool) -> None:
+        """An endpoint is a member with these policies, or is none (any more). `local`: it has a port here."""
+        old, old_keys = self._members.pop(endpoint_id, None), self.keys.pop(endpoint_id, NONE)
+        if old is not None:
+            for thing in self._things(old):
+                self._who[thing].discard(endpoint_id)
+                self.touch(thing)
+            self._count(old.network_id, old_keys, -1)
+            for key in old_keys:
+                if key is not None:
+                    self._users[key].discard(endpoint_id)
+                    self._dirty.add(key)
+        if member is not None:
+            self._members[endpoint_id], self.keys[endpoint_id] = member, keys
+            for thing in self._things(member):
+                self._who[thing].add(endpoint_id)
+                self.touch(thing)
+            self._count(member.network_id, keys, 1)
+            for key in keys if local else ():
+                if key is not None:
+                    self._users[key].add(endpoint_id)
+                    self._dirty.add(key)
+
+    def _things(self, endpoint: Endpoint) -> Iterable[Thing]:
+        network = endpoint.network_id
+        yield "member", network
+        yield "endpoint", network, endpoint.id
+        if endpoint.name is not None:
+            yield "endpoint", network, endpoint.name
+        for word in words(endpoint):
+            yield "label", network, word
+
+    def _count(self, network_id: str, keys: Keys, by: int) -> None:
+        used = self._used[network_id]
+        for name in {name for key in keys if key is not None for name in key.acls}:
+            used[name] += by
+            if used[name]:
+                self._networks_of[name].add(network_id)
+            else:
+                del used[name]
+                self._networks_of[name].discard(network_id)
+
+    # ---- what follows ---------------------------------------------------------------------------------------------
+
+    def settle(self) -> tuple[dict[PolicyKey, PolicyView | None], set[str]]:
+        """Look up anew what is touched; returns the policies that differ (None: nobody has it any more), and the local endpoints
+        that are closed now and were not, or the other way round."""
+        changed: dict[PolicyKey, PolicyView | None] = {}
+        flipped: set[str] = set()
+        for key in self._dirty:
+            before = self.views.get(key)
+            self._forget(key)
+            users = self._users.get(key)
+            if not users:
+                self._users.pop(key, None)
+                if before is not None:
+                    changed[key] = None
+                continue
+            after = resolve(key, self)
+            self.views[key] = after
+            self._remember(key)
+            if after != before:
+                changed[key] = after if after.closed is None else None
+            if (after.closed is None) != (before is not None and before.closed is None):
+                flipped |= users
+        self._dirty = set()
+        return changed, flipped
+
+    def _forget(self, key: PolicyKey) -> None:
+        self.views.pop(key, None)
+        for thing in self._hangs_on.pop(key, ()):
+            self._interested[thing].discard(key)
+
+    def _remember(self, key: PolicyKey) -> None:
+        things: set[Thing] = set()
+        for name in key.acls:
+            things.add(("acl", name))
+            acl = self.snapshot.acls.get(name)
+            for rule in acl.parsed if acl else ():
+                things |= {("meter", rule.meter)} if rule.meter else set()
+                things |= {self._thing(key.network_id, who) for who in (rule.source, rule.target) if who and who.cidr is None}
+                if rule.steps or rule.mirror is not None:
+                    things.add(("member", key.network_id))  # a port may be any of them
+        self._hangs_on[key] = things
+        for thing in things:
+            self._interested[thing].add(key)
+
+    def _thing(self, network_id: str, who: Who) -> Thing:
+        if who.network is not None:
+            network = network_of(who.network, self.snapshot.networks)
+            return ("member", network) if network else ("network", who.network)
+        if who.endpoint is not None:
+            return "endpoint", network_id, who.endpoint
+        return "label", network_id, str(who.label)
+
+    def closed(self, endpoint_id: str) -> str | None:
+        """Why a policy of a local endpoint closes it."""
+        views = (self.views.get(key) for key in self.keys.get(endpoint_id, NONE) if key is not None)
+        return next((view.closed for view in views if view is not None and view.closed), None)
+
+    def in_force(self) -> Iterable[PolicyView]:
+        """The policies of local endpoints, but for those that close them."""
+        return (view for view in self.views.values() if view.closed is None)
+
+    def stateful(self, network_id: str) -> bool:
+        """Whether an ACL in use in the network asks for connection tracking."""
+        acls = self.snapshot.acls
+        return any(name in acls and acls[name].stateful for name in self._used.get(network_id, ()))
+
+    # ---- what names in rules mean ---------------------------------------------------------------------------------
+
+    @property
+    def acls(self) -> Mapping[str, Acl]:
+        """All ACLs."""
+        return self.snapshot.acls
+
+    @property
+    def meters(self) -> Mapping[str, Meter]:
+        """All meters."""
+        return self.snapshot.meters
+
+    def members(self, network_id: str, who: Who) -> Iterable[Endpoint]:
+        """The endpoints that a `from` or `to` means."""
+        return [self._members[e] for e in self._who.get(self._thing(network_id, who), ())]
+
+    def ofport(self, network_id: str, port: str | int) -> int | None:
+        """The port of this host that a rule names."""
+        if isinstance(port, str):
+            for endpoint_id in self._who.get(("endpoint", network_id, port), ()):
+                if endpoint_id in self.ports:
+                    return self.ports[endpoint_id]
+            return None
+        there = (self.ports.get(e) for e in self._who.get(("member", network_id), ()))
+        return port if port in there else None

@@ -1,0 +1,273 @@
+"""Mirror sessions: copies of what endpoints send and receive, for an endpoint, an interface of a host, or a collector. Records,
+and what one host must do for them. Pure.
+
+    mirrors:
+      - name: suspects
+        sources: [{network: amber, label: role=web}, {network: blue, endpoint: db-1}, {network: lab}]
+        direction: both
+        match: {proto: tcp, tcp_dst: [80, 443]}
+        to: {host: h3, interface: tap0}
+        vlan: 356
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from ipaddress import IPv4Address
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PrivateAttr, field_validator, model_validator
+
+from acl.language import Rule, Who, parse_rule
+from specs.model.host import Host
+from specs.model.records import Endpoint, IfName, Name, Network, Record, Vlan, Vni
+
+SnapLength = Annotated[int, Field(ge=14, le=65_535)]
+Matches = dict[str, Any] | tuple[dict[str, Any], ...] | None
+SOURCES_LIMIT = 256
+ERSPAN_SESSIONS = 1023  # 10 bits; 0 is nobody's
+MATCHES_LIMIT = 16
+CAPTURE_PREFIX = "capture-"
+RELATED_BIT = 1 << 23  # turned, it makes the second VNI of a network (intent/views.py)
+_NOT_IN_A_MATCH = ("actions", "from", "to", "state", "allow_related", "log", "cookie", "description", "rule")
+
+
+class Source(Record):
+    """Whose packets: those of one endpoint, of all with a label (KEY or KEY=VALUE), or of the whole network."""
+
+    network: Name
+    endpoint: Name | None = None
+    label: str | None = Field(default=None, min_length=1, max_length=300)
+
+    @model_validator(mode="after")
+    def _one(self) -> Source:
+        if self.endpoint is not None and self.label is not None:
+            raise ValueError("endpoint or label, not both")
+        return self
+
+    @property
+    def who(self) -> Who:
+        """As rules of ACLs say it."""
+        if self.endpoint is not None:
+            return Who(endpoint=self.endpoint)
+        return Who(label=self.label) if self.label is not None else Who(network=self.network)
+
+
+COLLECTORS = ("gre", "erspan", "vxlan")
+
+
+class Target(Record):
+    """Where the copies go: an endpoint (`network`, `endpoint`), an interface of a host, or a collector: by GRE, by ERSPAN
+    (`version` 1, or 2; draft-foschiano-erspan-03), by VXLAN. `key` is ERSPAN's session (10 bits) or the VNI."""
+
+    network: Name | None = None
+    endpoint: Name | None = None
+    host: Name | None = None
+    interface: IfName | None = None
+    gre: IPv4Address | None = None
+    erspan: IPv4Address | None = None
+    vxlan: IPv4Address | None = None
+    key: Vni | None = None
+    version: Literal[1, 2] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Target:
+        said = {name for name in ("network", "endpoint", "host", "interface", *COLLECTORS) if getattr(self, name) is not None}
+        if said not in ({"network", "endpoint"}, {"host", "interface"}, {"gre"}, {"erspan"}, {"vxlan"}):
+            raise ValueError("one of {network, endpoint}, {host, interface}, {gre}, {erspan}, {vxlan}")
+        if (self.version is not None and "erspan" not in said) or (self.key is not None and not said & {"erspan", "vxlan"}):
+            raise ValueError("version only with erspan, key only with erspan and vxlan")
+        if "erspan" in said and self.key is not None and self.key > ERSPAN_SESSIONS:
+            raise ValueError(f"key: a session of ERSPAN is 1 to {ERSPAN_SESSIONS}")
+        return self
+
+    @property
+    def collector(self) -> tuple[str, IPv4Address] | None:
+        """How a collector is reached, and where; None for the other kinds."""
+        return next(((kind, there) for kind in COLLECTORS if (there := getattr(self, kind)) is not None), None)
+
+
+class Mirror(Record):
+    """A mirror session. `vni` carries copies between hosts; `vlan` is put on them; `snap` cuts them (bytes)."""
+
+    name: Name
+    sources: tuple[Source, ...] = Field(min_length=1, max_length=SOURCES_LIMIT)
+    direction: Literal["in", "out", "both"] = "both"
+    match: Matches = None
+    snap: SnapLength | None = None
+    to: Target
+    vlan: Vlan | None = None
+    active: bool = True
+    vni: Vni
+    created_at: str | None = None
+    _rules: tuple[Rule, ...] = PrivateAttr((Rule(),))
+
+    @model_validator(mode="after")
+    def _no_cut_in_a_tunnel(self) -> Mirror:
+        if self.snap is not None and self.to.collector is not None:
+            raise ValueError("snap: not together with a collector (Open vSwitch loses what is cut before a tunnel)")
+        return self
+
+    @field_validator("match")
+    @classmethod
+    def _plain(cls, value: Matches) -> Matches:
+        if value is not None and not isinstance(value, dict) and not 1 <= len(value) <= MATCHES_LIMIT:
+            raise ValueError(f"a match, or a list of 1 to {MATCHES_LIMIT}")
+        for match in value if isinstance(value, tuple) else (value,):
+            for word in match or ():
+                if word in _NOT_IN_A_MATCH:
+                    raise ValueError(f"{word}: a match has fields of packets, proto and ports alone")
+        return value
+
+    def model_post_init(self, context: Any) -> None:
+        """Read the filter; a wrong one is `Invalid`."""
+        if isinstance(self.match, tuple):
+            self._rules = tuple(_read(match, f"match[{i}]") for i, match in enumerate(self.match))
+        elif self.match:
+            self._rules = (_read(self.match, "match"),)
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """The filter as rules: what any of them meets is copied, once."""
+        return self._rules
+
+    @property
+    def number(self) -> int:
+        """What packets carry for the session while they are copied: 31 bits, never 0."""
+        return int.from_bytes(blake2b(self.name.encode(), digest_size=4).digest(), "big") >> 1 or 1
+
+
+def _read(match: dict[str, Any], path: str) -> Rule:
+    return parse_rule({**match, "actions": {"allow": 1}}, path)
+
+
+class Capture(Mirror):
+    """A temporary session: `warren capture` looks at one endpoint for a while. It stands under a lease, so that it goes with
+    the agent that serves it; no document has it."""
+
+
+def capture_name(host: str, number: int) -> str:
+    """The name of the capture of a host's agent that has this number, from 1; small ones come back, so that counters by name are few."""
+    return f"{CAPTURE_PREFIX}{blake2b(host.encode(), digest_size=4).hexdigest()}-{number}"
+
+
+# ---- seen from a host -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session on one host. Copies leave by `port`, or for `vtep` with `vni`; `arrive` by the latter go out of `port`.
+    `senders` are copied where they send: (VNI, MAC); what they send is not copied again where it is received."""
+
+    name: str
+    number: int
+    vni: int
+    rules: tuple[Rule, ...]
+    port: int | None
+    vtep: str | None
+    arrive: bool
+    vlan: int | None
+    snap: int | None
+    senders: tuple[tuple[int, str], ...]
+
+
+Marks = tuple[tuple[int, ...], tuple[int, ...]]  # of an endpoint's port: sessions that copy what it sends, what it receives
+IN, OUT = 0, 1
+
+
+def collector_port(mirror: Mirror) -> str:
+    """The name of the GRE port of a session, at most 15 characters."""
+    return f"wm{mirror.number:08x}"
+
+
+def sessions(
+    mirrors: Iterable[Mirror],
+    networks: Mapping[str, Network],
+    hosts: Mapping[str, Host],
+    here: str,
+    local: Container[str],
+    members: Callable[[str, Who], Iterable[Endpoint]],
+    ports: Mapping[str, int],
+    interfaces: Mapping[str, int],
+    vtep: Callable[[Host], str],
+) -> tuple[dict[str, Session], dict[str, Marks], dict[str, str]]:
+    """The sessions of this host, which of its endpoints (`local`) they copy, and why some sessions do nothing.
+
+    `mirrors` come in the order in which conflicts are settled; `members` tells who is meant in a network (by its id), `ports` and `interfaces` the OpenFlow ports of endpoints and others.
+    """
+    found: dict[str, Session] = {}
+    marks: dict[str, tuple[set[int], set[int]]] = {}
+    problems: dict[str, str] = {}
+    ids = {**{n.id: n.id for n in networks.values()}, **{n.name: n.id for n in networks.values()}}
+    taken = {vni: f"network {n.name}" for n in networks.values() for vni in (n.vxlan_vni, n.vxlan_vni ^ RELATED_BIT)}
+    for mirror in mirrors:
+        holder = taken.setdefault(mirror.vni, f"mirror {mirror.name}")
+        if holder != f"mirror {mirror.name}":
+            problems[mirror.name] = f"VNI {mirror.vni} belongs to {holder}"
+            continue
+        if not mirror.active:
+            continue
+        target, reason = _target(mirror, ids, hosts, here, members, ports, interfaces, vtep)
+        if reason is not None:
+            problems[mirror.name] = reason
+            continue
+        sources: dict[str, Endpoint] = {}
+        for source in mirror.sources:
+            if source.network in ids:
+                sources.update((e.id, e) for e in members(ids[source.network], source.who) if e.id != target.endpoint)
+        mine = [e for e in sources.values() if e.id in local]
+        if not mine and not target.arrive:
+            continue
+        both = sorted((networks[e.network_id].vxlan_vni, e.mac_address) for e in sources.values())
+        found[mirror.name] = Session(
+            mirror.name, mirror.number, mirror.vni, mirror.rules, target.port, target.vtep, target.arrive, mirror.vlan, mirror.snap,
+            tuple(both) if mirror.direction == "both" else (),
+        )  # fmt: skip
+        for endpoint in mine:
+            sends, receives = marks.setdefault(endpoint.id, (set(), set()))
+            if mirror.direction != "out":
+                sends.add(mirror.number << 1 | IN)
+            if mirror.direction != "in":
+                receives.add(mirror.number << 1 | OUT)
+    return found, {e: (tuple(sorted(sends)), tuple(sorted(receives))) for e, (sends, receives) in marks.items()}, problems
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    port: int | None = None
+    vtep: str | None = None
+    arrive: bool = False
+    endpoint: str | None = None
+
+
+def _target(
+    mirror: Mirror,
+    ids: Mapping[str, str],
+    hosts: Mapping[str, Host],
+    here: str,
+    members: Callable[[str, Who], Iterable[Endpoint]],
+    ports: Mapping[str, int],
+    interfaces: Mapping[str, int],
+    vtep: Callable[[Host], str],
+) -> tuple[_Way, str | None]:
+    """How copies leave this host, or why they cannot."""
+    to = mirror.to
+    if to.collector is not None:
+        port = interfaces.get(collector_port(mirror))
+        return _Way(port), None if port is not None else "the port to its collector is not there"
+    endpoint, host, port = None, to.host, None
+    if to.endpoint is not None:
+        found = sorted(members(ids.get(str(to.network), ""), Who(endpoint=to.endpoint)), key=lambda e: e.id)
+        if not found:
+            return _Way(), f"endpoint {to.network}/{to.endpoint} does not exist"
+        endpoint, host = found[0].id, found[0].host
+        port = ports.get(endpoint)
+    elif to.host == here:
+        port = interfaces.get(str(to.interface))
+    if host == here:
+        return _Way(port, None, True, endpoint), None if port is not None else "its target is not plugged in"
+    if host not in hosts:
+        return _Way(), f"host {host} does not exist"
+    return _Way(None, vtep(hosts[str(host)]), False, endpoint), None

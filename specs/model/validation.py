@@ -1,0 +1,52 @@
+"""What a person is told of a value that pydantic refuses: where it is, and what would be right. Pure."""
+
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+from warren.errors import Invalid
+
+_EXPECTED = {
+    "missing": "a value (it is required)",
+    "extra_forbidden": "no such field (is it spelt right?)",
+    "ip_v4_network": "an IPv4 range in CIDR form without host bits, such as 10.0.0.0/24",
+    "ip_v6_network": "an IPv6 range in CIDR form without host bits, such as fd00:1::/64",
+    "ip_v4_interface": "an IPv4 address with prefix length, such as 10.0.0.1/24",
+    "ip_v6_interface": "an IPv6 address with prefix length, such as fd00:1::1/64",
+    "ip_v4_address": "an IPv4 address, such as 10.0.0.2",
+    "ip_v6_address": "an IPv6 address, such as fd00:1::2",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type"), "a list"),
+    **dict.fromkeys(("dict_type", "model_type", "model_attributes_type"), "a mapping"),
+    "string_type": "text (quote the value)",
+}
+_WORDS = {
+    "Input should be greater than or equal to ": "at least ",
+    "Input should be less than or equal to ": "at most ",
+    "Input should be ": "",
+}
+
+
+def expectation(kind: str, message: str) -> str:
+    """What would have been right, from a pydantic error's type and message."""
+    if kind == "value_error":
+        return message.removeprefix("Value error, ")
+    if kind in _EXPECTED:
+        return _EXPECTED[kind]
+    for pydantics, ours in _WORDS.items():
+        if message.startswith(pydantics):
+            return message.replace(pydantics, ours, 1)
+    return message[0].lower() + message[1:]
+
+
+def invalid(error: ValidationError, path: str = "") -> Invalid:
+    """The first problem of a pydantic error as `Invalid`."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join([path, *(str(part) for part in first["loc"] if not str(part).startswith("function"))]).strip(".")
+    kind = first["type"]
+    expected = expectation(kind, first["msg"])
+    value = "nothing" if kind == "missing" else first["input"]
+    if isinstance(value, dict) and kind == "value_error":
+        value = value.get("name", "")
+    return Invalid(where or path or "document", value, expected)

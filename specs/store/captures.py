@@ -1,0 +1,61 @@
+"""Writing captures: a temporary session stands under a lease; the VNI that it has is claimed for good, so that whoever comes after a
+killed agent can give it back."""
+
+from __future__ import annotations
+
+from specs.model.mirror import capture_name
+from specs.model.records import VNI_FIRST, VNI_LAST
+from specs.store import bitmap as pools
+from specs.store import keys
+from specs.store.etcd import Delete, Get, Put, Unchanged
+from specs.store.pool import Pool
+from specs.store.writer import Writer
+from warren.errors import Conflict, Exhausted
+
+CAPTURES_LIMIT = 16  # at one time, of one agent
+
+
+class Captures(Writer):
+    """The captures of a store."""
+
+    def take_capture(self, host: str) -> tuple[str, int]:
+        """A name that no capture of this host has, and the VNI that goes with it. Raises `Conflict`, `Exhausted`."""
+
+        def attempt() -> tuple[str, int] | None:
+            prefix = keys.claim_captures(host)
+            read = self.store.txn((), (Get(prefix, prefix=True), Get(keys.pool_vni(), prefix=True)))
+            taken = {entry.key.removeprefix(prefix) for entry in read.found[0]}
+            names = (capture_name(host, number) for number in range(1, CAPTURES_LIMIT + 1))
+            name = next((name for name in names if name not in taken), None)
+            if name is None:
+                raise Conflict(f"the agent of {host} has {CAPTURES_LIMIT} captures already: end one of them")
+            pool = Pool.read(keys.pool_vni(), read.found[1])
+            vni = pools.lowest_free(pool.blocks, VNI_FIRST, VNI_LAST)
+            if vni is None:
+                raise Exhausted(f"no VNI is left in {VNI_FIRST}..{VNI_LAST}")
+            pool.take(vni)
+            claim = f"{prefix}{name}"
+            outcome = self.store.txn([Unchanged(claim, 0), *pool.compares()], [Put(claim, str(vni)), *pool.puts()])
+            return (name, vni) if outcome.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def give_back_capture(self, host: str, name: str) -> int:
+        """End a capture if it is still there, and free what it has. Returns the revision."""
+
+        def attempt() -> int | None:
+            claim = f"{keys.claim_captures(host)}{name}"
+            read = self.store.txn((), (Get(claim), Get(keys.pool_vni(), prefix=True)))
+            pool, compares = Pool.read(keys.pool_vni(), read.found[1]), [Unchanged(claim, 0)]
+            if read.found[0]:
+                compares = [Unchanged(claim, read.found[0][0].mod_revision)]
+                pool.give_back(int(read.found[0][0].value))
+            outcome = self.store.txn([*compares, *pool.compares()], [Delete(keys.capture(name)), Delete(claim), *pool.puts()])
+            return outcome.revision if outcome.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def captures_of(self, host: str) -> list[str]:
+        """The names of the captures that this host's agents have begun and not given back."""
+        prefix = keys.claim_captures(host)
+        return [entry.key.removeprefix(prefix) for entry in self.store.list(prefix)[1]]

@@ -1,0 +1,296 @@
+"""Writing endpoints: addresses, MAC, OpenFlow port and name are claimed in the same transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any
+
+from specs.model.derived import default_mac
+from specs.model.publish import Publish
+from specs.model.records import OFPORT_FIRST, TUNNEL_OFPORT_REQUEST, Endpoint, Network, decode, decode_json, now
+from specs.ports import rides, seats
+from specs.store import bitmap as pools
+from specs.store import keys
+from specs.store.etcd import Compare, Delete, Get, Operation, Put, Unchanged
+from specs.store.leased_addresses import kept
+from specs.store.pool import Pool
+from specs.store.writer import Writer, decoded
+from warren.errors import Conflict, Exhausted, Invalid, NotFound
+
+OFPORT_LAST_ENDPOINT = TUNNEL_OFPORT_REQUEST - 2  # the last but one is the port to the host (ovsdb/rows.py)
+
+DEFAULT_VLAN = 100  # FAUCET's and dovesnap's, where a network without `vlan` needs a tag
+
+IpRange = IPv4Network | IPv6Network
+
+
+class Endpoints(Writer):
+    """The endpoints of a store."""
+
+    def create_endpoint(self, draft: dict[str, Any], versions: Collection[int] = (4, 6)) -> tuple[Endpoint, Network, int]:
+        """A new endpoint from its fields: `network_id` and `host` are needed, addresses, MAC, ofport and id are found where
+        they are missing; addresses of these `versions` of IP alone. Returns it with its network and the revision.
+
+        Raises `NotFound`, `Invalid` (address outside the range), `Conflict` (taken), `Exhausted`.
+        """
+        data = {k: v for k, v in draft.items() if v is not None}
+        data.setdefault("id", str(uuid.uuid4()))
+        data.setdefault("created_at", now())
+        if data.get("parent") is not None or data.get("port") is not None:
+            self._board(data)
+        probe = decode(Endpoint, {"mac_address": "02:59:00:00:00:01", "ofport": 1, **data}, "endpoint")
+
+        def attempt() -> tuple[Endpoint, Network, int] | None:
+            return self._try_create(probe, data, versions)
+
+        with self.one_at_a_time(probe.network_id):
+            return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def _try_create(
+        self, probe: Endpoint, data: dict[str, Any], versions: Collection[int]
+    ) -> tuple[Endpoint, Network, int] | None:
+        key = keys.endpoint(probe.network_id, probe.id)
+        prefixes = (keys.pool_v4(probe.network_id), keys.pool_v6(probe.network_id), keys.pool_ofport(probe.host))
+        claim = keys.claim_endpoint_name(probe.network_id, probe.name) if probe.name else None
+        gets = [Get(keys.network(probe.network_id)), Get(key), *(Get(p, prefix=True) for p in prefixes)]
+        read = self.store.txn((), gets + ([Get(claim)] if claim else []))
+        if not read.found[0]:
+            raise NotFound("network", probe.network_id)
+        if read.found[1]:
+            raise Conflict(f"endpoint {probe.id} exists already")
+        if claim and read.found[5]:
+            raise Conflict(f"the name {probe.name} belongs to endpoint {read.found[5][0].value}")
+        network = decode_json(Network, read.found[0][0].value, read.found[0][0].key)
+        if network.external and probe.parent is not None:
+            raise Invalid("endpoint.parent", probe.parent, "nothing on a network with dhcp: external: no client can ask for it")
+        v4_pool, v6_pool, port_pool = (Pool.read(p, read.found[2 + i]) for i, p in enumerate(prefixes))
+        v4 = v6 = None
+        if probe.port is None and 4 in versions:
+            v4 = self._address(network, v4_pool, network.ip_range, network.gateway, probe.ipv4_address, "ipv4_address")
+        if probe.port is None and 6 in versions:
+            v6 = self._address(network, v6_pool, network.ipv6_range, network.ipv6_gateway, probe.ipv6_address, "ipv6_address")
+        ofport = data.get("ofport") or pools.lowest_free(port_pool.blocks, OFPORT_FIRST, OFPORT_LAST_ENDPOINT)
+        if ofport is None:
+            raise Exhausted(f"host {probe.host}: no OpenFlow port is left")
+        if pools.taken(port_pool.blocks, ofport):
+            raise Conflict(f"OpenFlow port {ofport} of host {probe.host} is taken")
+        port_pool.take(ofport)
+        mac = data.get("mac_address") or default_mac(probe.id, v4, v6)  # type: ignore[arg-type]
+        filled = {**data, "ofport": ofport, "mac_address": mac, "ipv4_address": v4 and str(v4), "ipv6_address": v6 and str(v6)}
+        endpoint = decode(Endpoint, filled, "endpoint")
+        touched = (v4_pool, v6_pool, port_pool, *self._published(endpoint.host, (), endpoint))
+        compares: list[Compare] = [Unchanged(keys.network(network.id), read.found[0][0].mod_revision), Unchanged(key, 0)]
+        puts: list[Operation] = [Put(key, endpoint.encode())]
+        for held in _claims(endpoint):
+            compares.append(Unchanged(held, 0))
+            puts.append(Put(held, endpoint.id))
+        for pool in touched:
+            compares += pool.compares()
+            puts += pool.puts()
+        mac_claim = keys.claim_endpoint_mac(network.id, mac)
+        outcome = self.store.txn(compares, puts, [Get(mac_claim)])
+        if outcome.succeeded:
+            return endpoint, network, outcome.revision
+        if outcome.found[0]:
+            self._mac_taken(endpoint, data, outcome.found[0][0].value)
+        return None
+
+    def _board(self, data: dict[str, Any]) -> None:
+        """Finish the draft of an endpoint that rides on an interface or on another endpoint: the parent's id, the tag.
+        Raises `NotFound`, `Conflict` (the tag or the network is there already)."""
+        there = [e for e in self.endpoints() if e.host == data.get("host")]
+        if (wanted := data.get("parent")) is not None:
+            found = [e for e in there if e.id == wanted] or [e for e in there if e.name == wanted]
+            if not found:
+                raise NotFound(f"endpoint of host {data.get('host')}", str(wanted))
+            parent = found[0]
+            if len(found) > 1 or rides(parent) or parent.network_id == data.get("network_id"):
+                raise Invalid(
+                    "endpoint.parent", wanted, "one endpoint of another network, with a container of its own (an id is exact)"
+                )
+            data["parent"] = parent.id
+            data.setdefault(
+                "mac_address", parent.mac_address
+            )  # what a VLAN interface on top of its own has, unless told otherwise
+            if data.get("vlan") is None:
+                entry = self.store.get(keys.network(str(data.get("network_id"))))
+                network = decoded(Network, entry) if entry else None
+                data["vlan"] = (network and network.vlan) or DEFAULT_VLAN
+        probe = decode(Endpoint, {"mac_address": "02:59:00:00:00:01", "ofport": 1, **data}, "endpoint")
+        taken = {seat: e for e in there if e.id != probe.id for seat in seats(e)}
+        for seat in seats(probe):
+            if seat in taken:
+                raise Conflict(f"{seat[1]} belongs to endpoint {taken[seat].name or taken[seat].id}")
+
+    def _mac_taken(self, endpoint: Endpoint, data: dict[str, Any], holder_id: str) -> None:
+        """A MAC that was asked for is refused. One that follows from the address was lost with the address to a faster writer,
+        or somebody asked for just that one: then a MAC is made from the id."""
+        holder = self.store.get(keys.endpoint(endpoint.network_id, holder_id))
+        other = decoded(Endpoint, holder) if holder else None
+        if "mac_address" in data:
+            raise Conflict(f"{endpoint.mac_address} is taken by endpoint {(other and other.name) or holder_id}")
+        if other is not None and default_mac(other.id, other.ipv4_address, other.ipv6_address) != other.mac_address:
+            data["mac_address"] = default_mac(endpoint.id, None, None)
+
+    def _address(
+        self, network: Network, pool: Pool, network_range: IpRange | None, gateway: Any, wanted: Any, field_name: str
+    ) -> IPv4Address | IPv6Address | None:
+        """The address asked for, or the lowest free one; marked in the pool. None without a range."""
+        if network_range is None:
+            if wanted is not None:
+                raise Invalid(f"endpoint.{field_name}", str(wanted), f"none: network {network.name} has no such range")
+            return None
+        base = int(network_range.network_address)
+        last = int(network_range.broadcast_address) - base - (1 if network_range.version == 4 else 0)
+        reserved = {int(gateway.ip) - base} if gateway else set()
+        if wanted is None:
+            number = pools.lowest_free(pool.blocks, 1, last, reserved)
+            if number is None:
+                raise Exhausted(f"network {network.name}: no free address is left in {network_range}")
+        else:
+            number = int(wanted) - base
+            if wanted not in network_range or not 1 <= number <= last:
+                raise Invalid(f"endpoint.{field_name}", str(wanted), f"a host address of {network_range}")
+            if number in reserved:
+                raise Conflict(f"{wanted} is the gateway of network {network.name}")
+            if pools.taken(pool.blocks, number):
+                raise Conflict(f"{wanted} is taken by {self._holder_of(network.id, field_name, wanted)}")
+        pool.take(number)
+        return network_range[number]
+
+    def _published(self, host: str, gone: tuple[Publish, ...], endpoint: Endpoint | None) -> list[Pool]:
+        """The pools of a host's published ports, without those that are `gone` and with those of an endpoint. Raises `Conflict`."""
+        found: list[Pool] = []
+        come = endpoint.publish if endpoint is not None else ()
+        for proto in sorted({p.proto for p in (*gone, *come)}):
+            pool = Pool.read(keys.pool_published(host, proto), self.store.list(keys.pool_published(host, proto))[1])
+            for port in (port for p in gone if p.proto == proto for port, _ in p.pairs):
+                pool.give_back(port)
+            services = Pool.read(keys.pool_services(proto), self.store.list(keys.pool_services(proto))[1]) if come else Pool("")
+            for port in (port for p in come if p.proto == proto for port, _ in p.pairs):
+                if pools.taken(services.blocks, port):
+                    raise Conflict(f"{proto} port {port} of all hosts is a service's (warren service list)")
+                if pools.taken(pool.blocks, port):
+                    raise Conflict(f"{proto} port {port} of host {host} is published by {self._publisher(host, proto, port)}")
+                pool.take(port)
+            found.append(pool)
+        return found
+
+    def _publisher(self, host: str, proto: str, port: int) -> str:
+        for other in self.endpoints():
+            if other.host == host and any(p.proto == proto and port in dict(p.pairs) for p in other.publish):
+                return f"endpoint {other.name or other.id}"
+        return "an endpoint deleted this moment"
+
+    def _holder_of(self, network_id: str, field_name: str, value: object) -> str:
+        for endpoint in self.endpoints(network_id):
+            if getattr(endpoint, field_name) == value:
+                return f"endpoint {endpoint.name or endpoint.id}"
+        return "an endpoint deleted this moment"
+
+    def update_endpoint(self, endpoint: Endpoint) -> int:
+        """Change what is not allocated: labels, activity, namespace, interface, published ports; a name where there was none; of an
+        endpoint that was inactive name, MAC and addresses too. Returns the revision. Raises `Conflict` for what is taken."""
+
+        def attempt() -> int | None:
+            entry = self.store.get(keys.endpoint(endpoint.network_id, endpoint.id))
+            if entry is None:
+                raise NotFound("endpoint", endpoint.id)
+            old = decode_json(Endpoint, entry.value, entry.key)
+            new = kept(old, endpoint)
+            fixed = ("host", "ofport", "port", "parent", "vlan")
+            for name in (*fixed, *(("name", "mac_address", "ipv4_address", "ipv6_address") if old.active else ())):
+                if getattr(old, name) != getattr(new, name) and not (name == "name" and old.name is None):
+                    raise Conflict(f"endpoint {old.name or old.id}: {name} cannot change; delete and create it")
+            if old == new:
+                return entry.mod_revision
+            compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
+            puts: list[Operation] = [Put(entry.key, new.encode())]
+            for held in set(_claims(endpoint)) - set(_claims(old)):
+                if (holder := self.store.get(held)) is not None:
+                    what = f"the name {endpoint.name}" if held.startswith(keys.CLAIM_ENDPOINT_NAME) else endpoint.mac_address
+                    raise Conflict(f"{what} is taken by endpoint {holder.value}")
+                compares.append(Unchanged(held, 0))
+                puts.append(Put(held, endpoint.id))
+            puts += [Delete(held) for held in set(_claims(old)) - set(_claims(endpoint))]
+            for pool in self._moved(old, new):
+                compares += pool.compares()
+                puts += pool.puts()
+            if old.publish != endpoint.publish:
+                for pool in self._published(endpoint.host, old.publish, endpoint):
+                    compares += pool.compares()
+                    puts += pool.puts()
+            done = self.store.txn(compares, puts)
+            return done.revision if done.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def _moved(self, old: Endpoint, new: Endpoint) -> list[Pool]:
+        """The pools of the addresses that change. Raises `Conflict`, `Invalid`."""
+        found: list[Pool] = []
+        families = (
+            ("ipv4_address", "ip_range", "gateway", keys.pool_v4),
+            ("ipv6_address", "ipv6_range", "ipv6_gateway", keys.pool_v6),
+        )
+        for field_name, range_name, gateway_name, key in families:
+            before, after = getattr(old, field_name), getattr(new, field_name)
+            if before == after:
+                continue
+            read = self.store.txn((), (Get(keys.network(new.network_id)), Get(key(new.network_id), prefix=True))).found
+            if not read[0]:
+                raise NotFound("network", new.network_id)
+            network, pool = decode_json(Network, read[0][0].value, read[0][0].key), Pool.read(key(new.network_id), read[1])
+            network_range = getattr(network, range_name)
+            _give_back(pool, network_range, before)
+            if after is not None:
+                self._address(network, pool, network_range, getattr(network, gateway_name), after, field_name)
+            found.append(pool)
+        return found
+
+    def delete_endpoint(self, network_id: str, endpoint_id: str) -> int:
+        """Delete an endpoint and give back all that it held. Raises `NotFound`. Returns the revision."""
+
+        def attempt() -> int | None:
+            entry = self.store.get(keys.endpoint(network_id, endpoint_id))
+            if entry is None:
+                raise NotFound("endpoint", endpoint_id)
+            endpoint = decode_json(Endpoint, entry.value, entry.key)
+            prefixes = (keys.pool_v4(network_id), keys.pool_v6(network_id), keys.pool_ofport(endpoint.host))
+            gets = [Get(keys.network(network_id)), *(Get(p, prefix=True) for p in prefixes)]
+            read = self.store.txn((), gets)
+            v4_pool, v6_pool, port_pool = (Pool.read(p, read.found[1 + i]) for i, p in enumerate(prefixes))
+            network = decoded(Network, read.found[0][0]) if read.found[0] else None
+            if network is not None:
+                _give_back(v4_pool, network.ip_range, endpoint.ipv4_address)
+                _give_back(v6_pool, network.ipv6_range, endpoint.ipv6_address)
+            port_pool.give_back(endpoint.ofport)
+            compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
+            changes: list[Operation] = [Delete(entry.key)]
+            changes += [Delete(held) for held in _claims(endpoint)]
+            for pool in (v4_pool, v6_pool, port_pool, *self._published(endpoint.host, endpoint.publish, None)):
+                compares += pool.compares()
+                changes += pool.puts()
+            outcome = self.store.txn(compares, changes)
+            return outcome.revision if outcome.succeeded else None
+
+        with self.one_at_a_time(network_id):
+            return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def endpoints(self, network_id: str | None = None) -> list[Endpoint]:
+        """All endpoints, or those of a network; malformed records are left out."""
+        prefix = keys.ENDPOINTS if network_id is None else keys.endpoints_of(network_id)
+        found = (decoded(Endpoint, entry) for entry in self.store.list(prefix)[1])
+        return [endpoint for endpoint in found if endpoint is not None]
+
+
+def _claims(endpoint: Endpoint) -> list[str]:
+    """The keys that hold the endpoint's id: what nobody else in the network may have."""
+    found = [keys.claim_endpoint_mac(endpoint.network_id, endpoint.mac_address)]
+    return found + ([keys.claim_endpoint_name(endpoint.network_id, endpoint.name)] if endpoint.name else [])
+
+
+def _give_back(pool: Pool, network_range: IpRange | None, address: IPv4Address | IPv6Address | None) -> None:
+    if network_range is not None and address is not None and address in network_range:
+        pool.give_back(int(address) - int(network_range.network_address))

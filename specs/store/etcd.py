@@ -1,0 +1,395 @@
+"""The one door to etcd: reads, transactions, leases and the feed. Keys are relative to the prefix, values are text.
+
+Of the `etcd3` package only the protocol is used: its watcher does not resume after a broken stream or a compaction.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import grpc
+from etcd3 import etcdrpc
+
+from warren.errors import Unavailable
+
+log = logging.getLogger("warren.store")
+
+SILENCE_S = 2.0  # how often a quiet watch asks whether etcd is there
+ANSWER_S = 2.0  # how long it waits for the answer
+
+CHANNEL_OPTIONS = [
+    # etcd ends the connection of a client that pings more often than every 5 s, or without a call (too_many_pings); grpc
+    # then doubles its interval, also for later connections. Silence is noticed by asking (`_watch`), not by these pings.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_receive_message_length", 256 << 20),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key with its value and etcd's revisions."""
+
+    key: str
+    value: str
+    create_revision: int
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A change of a key; value None: deleted."""
+
+    key: str
+    value: str | None
+    create_revision: int
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """Compare: the key's last change was at this revision; 0: the key does not exist."""
+
+    key: str
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """Compare: no key begins with the prefix."""
+
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a key."""
+
+    key: str
+    value: str
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete a key, or all keys below a prefix."""
+
+    key: str
+    prefix: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """Read a key, or all keys below a prefix; as they are or as they were at a revision."""
+
+    key: str
+    prefix: bool = False
+    revision: int = 0
+
+
+Compare = Unchanged | Empty
+Operation = Put | Delete | Get
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Of a transaction: whether the compares held, what each Get found (in order), and etcd's revision."""
+
+    succeeded: bool
+    found: tuple[tuple[Entry, ...], ...]
+    revision: int
+
+
+class Compacted(Unavailable):
+    """etcd has forgotten the revision that was asked for."""
+
+
+# names for types: inside Store, `list` is the method
+Entries = list[Entry]
+Events = list[Event]
+
+
+def _end(prefix: bytes) -> bytes:
+    return prefix[:-1] + bytes([prefix[-1] + 1])
+
+
+class Store:
+    """etcd below one prefix. Every failure is `Unavailable`, within `timeout_s` seconds."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        prefix: str = "/warren",
+        cert: str | None = None,
+        key: str | None = None,
+        ca: str | None = None,
+        timeout_s: float = 3.0,
+    ) -> None:
+        self.endpoints, self.timeout_s = list(endpoints), timeout_s
+        self.prefix = prefix.rstrip("/") + "/"
+        self.calls = 0  # round trips so far
+        self._credentials = None
+        if ca:
+            self._credentials = grpc.ssl_channel_credentials(
+                Path(ca).read_bytes(), Path(key).read_bytes() if key else None, Path(cert).read_bytes() if cert else None
+            )
+        self._lock = threading.Lock()
+        self._current = 0
+        self._channel: Any = None
+
+    # ---- the connection ---------------------------------------------------------------------------------------------
+
+    def _connect(self) -> Any:
+        with self._lock:
+            if self._channel is None:
+                url = urlsplit(self.endpoints[self._current % len(self.endpoints)])
+                target = url.netloc or url.path
+                if url.scheme == "https" or self._credentials is not None:
+                    credentials = self._credentials or grpc.ssl_channel_credentials()
+                    self._channel = grpc.secure_channel(target, credentials, CHANNEL_OPTIONS)
+                else:
+                    self._channel = grpc.insecure_channel(target, CHANNEL_OPTIONS)
+            return self._channel
+
+    def _next_endpoint(self, failed: Any) -> None:
+        with self._lock:
+            if self._channel is failed and len(self.endpoints) > 1:
+                # not closed: that would cancel the calls of other threads; it goes with the last of them
+                self._channel, self._current = None, self._current + 1
+
+    def close(self) -> None:
+        """Close the connection; the store can be used again."""
+        with self._lock:
+            if self._channel is not None:
+                self._channel.close()
+            self._channel = None
+
+    def _call(self, stub: type, method: str, request: Any) -> Any:
+        """One round trip; the other endpoints are tried when one is away, all within the time limit."""
+        deadline = time.monotonic() + self.timeout_s
+        reason = "no answer"
+        for _ in self.endpoints:
+            channel = self._connect()
+            left = max(0.05, deadline - time.monotonic()) / (1 if len(self.endpoints) == 1 else 2)
+            try:
+                self.calls += 1
+                # wait_for_ready rides over a reconnect: an etcd that came back a moment ago is not away
+                return getattr(stub(channel), method)(request, timeout=left, wait_for_ready=True)
+            except grpc.RpcError as error:
+                reason = _reason(error, self.endpoints, self.timeout_s)
+                if error.code() is grpc.StatusCode.OUT_OF_RANGE:
+                    raise Compacted("etcd", reason) from None
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                    break
+                self._next_endpoint(channel)
+            except ValueError as error:  # the channel was closed by another thread
+                reason = _reason(error, self.endpoints, self.timeout_s)
+        raise Unavailable("etcd", reason)
+
+    # ---- reads and writes -------------------------------------------------------------------------------------------
+
+    def _bytes(self, key: str) -> bytes:
+        return (self.prefix + key).encode()
+
+    def _entry(self, kv: Any) -> Entry:
+        value = kv.value.decode("utf-8", "replace")
+        return Entry(kv.key.decode()[len(self.prefix) :], value, kv.create_revision, kv.mod_revision)
+
+    def _range(self, get: Get) -> Any:
+        key = self._bytes(get.key)
+        return etcdrpc.RangeRequest(key=key, range_end=_end(key) if get.prefix else b"", revision=get.revision)
+
+    def get(self, key: str, revision: int = 0) -> Entry | None:
+        """One key, or None; as it is or as it was at a revision. Raises `Compacted` when etcd has forgotten that."""
+        found = self._call(etcdrpc.KVStub, "Range", self._range(Get(key, revision=revision))).kvs
+        return self._entry(found[0]) if found else None
+
+    def list(self, prefix: str) -> tuple[int, Entries]:
+        """etcd's revision and all keys below a prefix, sorted."""
+        answer = self._call(etcdrpc.KVStub, "Range", self._range(Get(prefix, prefix=True)))
+        return answer.header.revision, [self._entry(kv) for kv in answer.kvs]
+
+    def put(self, key: str, value: str, lease: int = 0) -> int:
+        """Write without a compare: only for keys that have one writer. Returns the revision."""
+        request = etcdrpc.PutRequest(key=self._bytes(key), value=value.encode(), lease=lease)
+        return int(self._call(etcdrpc.KVStub, "Put", request).header.revision)
+
+    def delete(self, key: str) -> int:
+        """Delete without a compare: only for keys that have one writer. Returns the revision."""
+        request = etcdrpc.DeleteRangeRequest(key=self._bytes(key))
+        return int(self._call(etcdrpc.KVStub, "DeleteRange", request).header.revision)
+
+    def txn(self, compares: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()) -> Outcome:
+        """All of `success` if every compare holds, else all of `failure`: atomically."""
+        request = etcdrpc.TxnRequest(
+            compare=[self._compare(c) for c in compares],
+            success=[self._operation(o) for o in success],
+            failure=[self._operation(o) for o in failure],
+        )
+        answer = self._call(etcdrpc.KVStub, "Txn", request)
+        found = tuple(
+            tuple(self._entry(kv) for kv in response.response_range.kvs)
+            for response in answer.responses
+            if response.WhichOneof("response") == "response_range"
+        )
+        return Outcome(answer.succeeded, found, answer.header.revision)
+
+    def _compare(self, compare: Compare) -> Any:
+        if isinstance(compare, Empty):
+            key = self._bytes(compare.prefix)
+            return etcdrpc.Compare(
+                key=key, range_end=_end(key), target=etcdrpc.Compare.CREATE, result=etcdrpc.Compare.EQUAL, create_revision=0
+            )
+        return etcdrpc.Compare(
+            key=self._bytes(compare.key),
+            target=etcdrpc.Compare.MOD,
+            result=etcdrpc.Compare.EQUAL,
+            mod_revision=compare.mod_revision,
+        )
+
+    def _operation(self, operation: Operation) -> Any:
+        key = self._bytes(operation.key)
+        if isinstance(operation, Put):
+            put = etcdrpc.PutRequest(key=key, value=operation.value.encode(), lease=operation.lease)
+            return etcdrpc.RequestOp(request_put=put)
+        if isinstance(operation, Delete):
+            delete = etcdrpc.DeleteRangeRequest(key=key, range_end=_end(key) if operation.prefix else b"")
+            return etcdrpc.RequestOp(request_delete_range=delete)
+        return etcdrpc.RequestOp(request_range=self._range(operation))
+
+    # ---- the feed ---------------------------------------------------------------------------------------------------
+
+    def feed(
+        self,
+        prefix: str,
+        on_snapshot: Callable[[int, Entries], None],
+        on_events: Callable[[int, Events], None],
+        on_down: Callable[[str], None],
+        stop: threading.Event,
+    ) -> None:
+        """All below a prefix: first whole, then every change, until `stop`. Blocks.
+
+        A lost stream is resumed after the last revision seen; after a compaction all is read again (`on_snapshot`).
+        `on_down` is called once per outage, within some 4 s. A callback may raise `Unavailable`: it is called again with
+        the same; anything else that it raises ends the feed.
+        """
+        revision: int | None = None
+        down = False
+        backoff = 0.1
+        while not stop.is_set():
+            try:
+                if revision is None:
+                    read, entries = self.list(prefix)
+                    on_snapshot(read, entries)
+                    revision = read
+                    down, backoff = False, 0.1
+                for response in self._watch(prefix, revision + 1, stop):
+                    down, backoff = False, 0.1
+                    if response.compact_revision:
+                        log.info("feed.compacted prefix=%s revision=%d", prefix, response.compact_revision)
+                        revision = None
+                        break
+                    if response.canceled:
+                        raise Unavailable("etcd", response.cancel_reason or "the watch was cancelled")
+                    if response.events:
+                        # not the header's revision: while it catches up, etcd sends 1000 revisions at a time under its newest
+                        told = max(event.kv.mod_revision for event in response.events)
+                        on_events(told, [self._event(event) for event in response.events])
+                        revision = told
+            except Unavailable as error:
+                if stop.is_set():
+                    return
+                if not down:
+                    down = True
+                    on_down(str(error))
+                stop.wait(backoff * random.uniform(0.8, 1.2))
+                backoff = min(backoff * 2, 1.0)
+
+    def _watch(self, prefix: str, start: int, stop: threading.Event) -> Iterator[Any]:
+        key = self._bytes(prefix)
+        create = etcdrpc.WatchCreateRequest(key=key, range_end=_end(key), start_revision=start)
+        requests: queue.Queue[Any] = queue.Queue()
+        requests.put(etcdrpc.WatchRequest(create_request=create))
+        channel = self._connect()
+        ended = threading.Event()
+        silent: dict[str, str] = {}
+        call: Any = None
+
+        def watch_over() -> None:
+            """Ends the stream on `stop`, and when etcd is silent: a stream alone does not show that."""
+            asked = time.monotonic()
+            while not stop.wait(0.2) and not ended.is_set():
+                if time.monotonic() - asked > SILENCE_S:
+                    try:  # on the stream's own connection: another endpoint's answer says nothing about this one
+                        etcdrpc.KVStub(channel).Range(self._range(Get("alive")), timeout=ANSWER_S)
+                    except (grpc.RpcError, ValueError) as error:
+                        silent["reason"] = _reason(error, self.endpoints, ANSWER_S)
+                        break
+                    asked = time.monotonic()
+            call.cancel()
+
+        try:
+            call = etcdrpc.WatchStub(channel).Watch(iter(requests.get, None))
+            threading.Thread(target=watch_over, daemon=True).start()
+            while (response := next(call, None)) is not None:
+                yield response
+            raise Unavailable("etcd", "the watch stream ended")
+        except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed by another thread
+            self._next_endpoint(channel)
+            raise Unavailable("etcd", silent.get("reason") or _stream_reason(error, self.endpoints)) from None
+        finally:
+            ended.set()
+            requests.put(None)
+            if call is not None:
+                call.cancel()
+
+    def _event(self, event: Any) -> Event:
+        entry = self._entry(event.kv)
+        deleted = event.type == 1  # mvccpb Event.DELETE
+        return Event(entry.key, None if deleted else entry.value, entry.create_revision, entry.mod_revision)
+
+    # ---- leases -----------------------------------------------------------------------------------------------------
+
+    def grant(self, ttl_s: int) -> int:
+        """A new lease."""
+        return int(self._call(etcdrpc.LeaseStub, "LeaseGrant", etcdrpc.LeaseGrantRequest(TTL=ttl_s)).ID)
+
+    def keep_alive(self, lease: int) -> bool:
+        """Renew a lease; False when it has run out."""
+        channel = self._connect()
+        try:
+            request = etcdrpc.LeaseKeepAliveRequest(ID=lease)
+            stub = etcdrpc.LeaseStub(channel)
+            answers = stub.LeaseKeepAlive(iter([request]), timeout=self.timeout_s, wait_for_ready=True)
+            return int(next(iter(answers)).TTL) > 0
+        except (grpc.RpcError, StopIteration, ValueError) as error:
+            self._next_endpoint(channel)
+            raise Unavailable("etcd", _reason(error, self.endpoints, self.timeout_s)) from None
+
+    def revoke(self, lease: int) -> None:
+        """End a lease and delete its keys."""
+        self._call(etcdrpc.LeaseStub, "LeaseRevoke", etcdrpc.LeaseRevokeRequest(ID=lease))
+
+
+def _reason(error: Exception, endpoints: Sequence[str], timeout_s: float) -> str:
+    if isinstance(error, grpc.RpcError) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"no answer from {', '.join(endpoints)} within {timeout_s:g} s"
+    return _stream_reason(error, endpoints)
+
+
+def _stream_reason(error: Any, endpoints: Sequence[str]) -> str:
+    details = error.details() if hasattr(error, "details") else str(error)
+    return f"{details} ({', '.join(endpoints)})"

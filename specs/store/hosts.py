@@ -1,0 +1,71 @@
+"""Writing hosts: the VTEP address is claimed in the same transaction."""
+
+from __future__ import annotations
+
+from specs.model.host import Host
+from specs.model.records import Endpoint, now
+from specs.store import keys
+from specs.store.etcd import Compare, Delete, Empty, Get, Operation, Put, Unchanged
+from specs.store.writer import Writer, decoded
+from warren.errors import Conflict, NotFound
+
+
+class Hosts(Writer):
+    """The hosts of a store."""
+
+    def put_host(self, host: Host) -> int:
+        """Register or change a host; its VTEP address is its own. Raises `Conflict`. Returns the revision."""
+
+        def attempt() -> int | None:
+            key, claim = keys.host(host.name), keys.claim_host_vtep(str(host.vtep))
+            read = self.store.txn((), (Get(key), Get(claim)))
+            if read.found[1] and read.found[1][0].value != host.name:
+                raise Conflict(f"VTEP {host.vtep} belongs to host {read.found[1][0].value}")
+            entry = read.found[0][0] if read.found[0] else None
+            old = decoded(Host, entry) if entry else None
+            new = host.model_copy(update={"created_at": (old and old.created_at) or host.created_at or now()})
+            if entry is not None and old == new and read.found[1]:
+                return entry.mod_revision
+            compares = [
+                Unchanged(key, entry.mod_revision if entry else 0),
+                Unchanged(claim, read.found[1][0].mod_revision if read.found[1] else 0),
+            ]
+            changes: list[Operation] = [Put(key, new.encode()), Put(claim, host.name)]
+            if old is not None and old.vtep != new.vtep:
+                changes.append(Delete(keys.claim_host_vtep(str(old.vtep))))
+            outcome = self.store.txn(compares, changes)
+            return outcome.revision if outcome.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def delete_host(self, name: str) -> int:
+        """Forget a host and the reports about it. Raises `NotFound`, and `Conflict` while it has endpoints."""
+
+        def attempt() -> int | None:
+            ports = keys.pool_ofport(name)
+            read = self.store.txn((), (Get(keys.host(name)), Get(keys.ENDPOINTS, prefix=True), Get(ports, prefix=True)))
+            if not read.found[0]:
+                raise NotFound("host", name)
+            entry, blocks = read.found[0][0], read.found[2]
+            held = (decoded(Endpoint, each) for each in read.found[1])
+            count = sum(endpoint is not None and endpoint.host == name for endpoint in held)
+            if count:
+                raise Conflict(f"host {name} has {count} endpoint{'s' if count > 1 else ''}")
+            host = decoded(Host, entry)
+            # an endpoint that comes in between takes a port of the pool, and this transaction loses
+            compares: list[Compare] = [Unchanged(each.key, each.mod_revision) for each in (entry, *blocks)]
+            if not blocks:
+                compares.append(Empty(ports))
+            changes: list[Operation] = [Delete(entry.key), Delete(keys.status_endpoints_of(name), prefix=True)]
+            changes.append(Delete(ports, prefix=True))
+            if host is not None:
+                changes.append(Delete(keys.claim_host_vtep(str(host.vtep))))
+            outcome = self.store.txn(compares, changes)
+            return outcome.revision if outcome.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def hosts(self) -> list[Host]:
+        """All hosts; malformed records are left out."""
+        found = (decoded(Host, entry) for entry in self.store.list(keys.HOSTS)[1])
+        return [host for host in found if host is not None]

@@ -1,0 +1,71 @@
+"""A lease: keys that say that their writer is alive."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from specs.store.etcd import Store
+from warren.errors import Unavailable
+
+log = logging.getLogger("warren.lease")
+
+
+class Lease:
+    """Keys that live as long as this process and its connection do: `ttl_s` seconds beyond its end."""
+
+    def __init__(self, store: Store, ttl_s: int = 10) -> None:
+        self.store, self.ttl_s = store, ttl_s
+        self.id = 0
+        self._values: dict[str, str] = {}
+        self._written: dict[str, str] = {}  # under the lease `id`
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        threading.Thread(target=self._keep, name="lease", daemon=True).start()
+
+    def put(self, key: str, value: str) -> None:
+        """Write a key under the lease; not again with the value that it has. Raises `Unavailable`; the value is then
+        written once etcd is back."""
+        with self._lock:
+            self._values[key] = value
+            self._settle()
+
+    def _settle(self) -> None:
+        """Write what is not written yet, under a new lease if there is none (any more). The lock is held."""
+        for again in (True, False):
+            try:
+                if not self.id and self._values and not self._stop.is_set():
+                    self.id, self._written = self.store.grant(self.ttl_s), {}
+                for key, value in self._values.items():
+                    if self.id and self._written.get(key) != value:
+                        self.store.put(key, value, self.id)
+                        self._written[key] = value
+                return
+            except Unavailable as error:
+                if not again or "lease not found" not in error.reason:
+                    raise
+                self.id = 0
+
+    def _keep(self) -> None:
+        while not self._stop.wait(self.ttl_s / 4):
+            lease = self.id
+            try:
+                expired = lease and not self.store.keep_alive(lease)
+                with self._lock:
+                    if expired and self.id == lease:
+                        log.info("lease.expired id=%x", lease)
+                        self.id = 0
+                    self._settle()
+            except Unavailable as error:
+                log.info("lease.waits reason=%s", error)
+
+    def close(self) -> None:
+        """End the lease: its keys vanish now, or when it runs out if etcd is away."""
+        self._stop.set()
+        with self._lock:
+            lease, self.id = self.id, 0
+        try:
+            if lease:
+                self.store.revoke(lease)
+        except Unavailable as error:
+            log.info("lease.runs_out reason=%s", error)

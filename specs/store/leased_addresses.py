@@ -1,0 +1,56 @@
+"""Leased addresses: what a DHCP server that is not Warren's gave an endpoint stands in its record, written by the agent of its host.
+
+No pool is asked: whose the address is says the server. `leased_prefix` marks it, so that nothing else is taken for a lease.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface
+
+from specs.model.records import Endpoint, Network, decode_json
+from specs.store import keys
+from specs.store.etcd import Get, Put, Unchanged
+from specs.store.writer import Writer
+from warren.errors import Conflict, NotFound
+
+
+class Leased(Writer):
+    """The leases of a store."""
+
+    def lease(self, network_id: str, endpoint_id: str, address: IPv4Interface | None) -> tuple[Endpoint, int]:
+        """An endpoint has leased this address; None: it has lost the one that it had. Returns its record with the revision.
+
+        Raises `NotFound`, and `Conflict` when its network leases none."""
+
+        def attempt() -> tuple[Endpoint, int] | None:
+            key = keys.endpoint(network_id, endpoint_id)
+            entries, networks = self.store.txn((), (Get(key), Get(keys.network(network_id)))).found
+            if not entries:
+                raise NotFound("endpoint", endpoint_id)
+            old = decode_json(Endpoint, entries[0].value, key)
+            network = decode_json(Network, networks[0].value, networks[0].key) if networks else None
+            if address is not None and (network is None or not network.external):
+                raise Conflict(f"endpoint {old.name or old.id}: its network has no dhcp: external (any more)")
+            if address is None and old.leased_prefix is None:
+                return old, entries[0].mod_revision
+            found = {"ipv4_address": address.ip, "leased_prefix": address.network.prefixlen} if address is not None else NONE
+            endpoint = old.model_copy(update=found)
+            if endpoint == old:
+                return old, entries[0].mod_revision
+            compares = [Unchanged(key, entries[0].mod_revision)]
+            compares += [Unchanged(entry.key, entry.mod_revision) for entry in networks]
+            done = self.store.txn(compares, [Put(key, endpoint.encode())])
+            return (endpoint, done.revision) if done.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
+
+
+NONE = {"ipv4_address": None, "leased_prefix": None}
+
+
+def kept(old: Endpoint, new: Endpoint) -> Endpoint:
+    """A new record with the lease of the old one: a lease has one writer, and others may know an older one."""
+    if old.leased_prefix is None and new.leased_prefix is None:
+        return new
+    lease = {"ipv4_address": old.ipv4_address, "leased_prefix": old.leased_prefix} if old.leased_prefix is not None else NONE
+    return new.model_copy(update=lease)

@@ -1,0 +1,169 @@
+"""Writing networks: name, VNI and gateways are claimed in the same transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network, ip_interface
+from typing import Any
+
+from specs.model.records import VNI_FIRST, VNI_LAST, Network, decode, decode_json, now
+from specs.model.router import Router
+from specs.model.service import Service
+from specs.store import bitmap as pools
+from specs.store import keys
+from specs.store.etcd import Compare, Delete, Empty, Entry, Get, Operation, Put, Unchanged
+from specs.store.pool import Pool
+from specs.store.writer import Writer, decoded
+from warren.errors import Conflict, Exhausted, NotFound
+
+IpRange = IPv4Network | IPv6Network
+
+
+class HasEndpoints(Conflict):
+    """A network that shall go is in use."""
+
+
+class Networks(Writer):
+    """The networks of a store."""
+
+    def network(self, network_id: str) -> Network:
+        """One network. Raises `NotFound`."""
+        entry = self.store.get(keys.network(network_id))
+        if entry is None:
+            raise NotFound("network", network_id)
+        return decode_json(Network, entry.value, entry.key)
+
+    def create_network(self, draft: dict[str, Any]) -> tuple[Network, int]:
+        """A new network from its fields (`id`, `vxlan_vni`, gateways and `created_at` are filled in where they are missing).
+
+        Returns it with the revision. Raises `Invalid`, `Conflict` (name, id or VNI taken), `Exhausted`.
+        """
+        data = {k: v for k, v in draft.items() if v is not None}
+        data.setdefault("id", str(uuid.uuid4()))
+        data.setdefault("name", f"net-sc-{data['id']}")
+        data.setdefault("created_at", now())
+        wanted = data.get("vxlan_vni")
+        checked = decode(Network, {**data, "vxlan_vni": 1 if wanted is None else wanted}, "network")
+        data = {**data, **_default_gateways(checked)}
+
+        def attempt() -> tuple[Network, int] | None:
+            key, claim = keys.network(checked.id), keys.claim_network_name(checked.name)
+            read = self.store.txn((), (Get(key), Get(claim), Get(keys.pool_vni(), prefix=True)))
+            if read.found[0]:
+                raise Conflict(f"network {checked.id} exists already")
+            if read.found[1]:
+                raise Conflict(f"the name {checked.name} belongs to network {read.found[1][0].value}")
+            pool = Pool.read(keys.pool_vni(), read.found[2])
+            vni = wanted if wanted is not None else pools.lowest_free(pool.blocks, VNI_FIRST, VNI_LAST)
+            if vni is None:
+                raise Exhausted(f"no VNI is left in {VNI_FIRST}..{VNI_LAST}")
+            if pools.taken(pool.blocks, vni):
+                raise Conflict(f"VNI {vni} is taken by network {self._holder_of_vni(vni)}")
+            pool.take(vni)
+            network = decode(Network, {**data, "vxlan_vni": vni}, "network")
+            compares = [Unchanged(key, 0), Unchanged(claim, 0), *pool.compares()]
+            puts = [Put(key, network.encode()), Put(claim, network.id), *pool.puts()]
+            outcome = self.store.txn(compares, puts)
+            return (network, outcome.revision) if outcome.succeeded else None
+
+        with self.one_at_a_time("vni"):
+            return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def _holder_of_vni(self, vni: int) -> str:
+        for entry in self.store.list(keys.NETWORKS)[1]:
+            network = decoded(Network, entry)
+            if network is not None and network.vxlan_vni == vni:
+                return network.name
+        return "(deleted this moment)"
+
+    def update_network(self, network: Network) -> int:
+        """Change labels, MTU or gateways; returns the revision. What is allocated by (VNI, ranges, name) stays: `Conflict`."""
+
+        def attempt() -> int | None:
+            prefixes = (keys.pool_v4(network.id), keys.pool_v6(network.id))
+            read = self.store.txn((), (Get(keys.network(network.id)), *(Get(prefix, prefix=True) for prefix in prefixes)))
+            if not read.found[0]:
+                raise NotFound("network", network.id)
+            entry = read.found[0][0]
+            old = decode_json(Network, entry.value, entry.key)
+            for name in ("name", "vxlan_vni", "ip_range", "ipv6_range"):
+                if getattr(old, name) != getattr(network, name):
+                    raise Conflict(f"network {old.name}: {name} cannot change from {getattr(old, name)}; delete and create it")
+            if old == network:
+                return entry.mod_revision
+            compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
+            for i, name in enumerate(("gateway", "ipv6_gateway")):
+                gateway, network_range = getattr(network, name), (network.ip_range, network.ipv6_range)[i]
+                if gateway is None or network_range is None or gateway == getattr(old, name):
+                    continue
+                pool, number = Pool.read(prefixes[i], read.found[1 + i]), int(gateway.ip) - int(network_range.network_address)
+                if pools.taken(pool.blocks, number):
+                    raise Conflict(f"network {old.name}: {name} {gateway.ip} belongs to an endpoint")
+                pool.give_back(number)  # changes nothing; an endpoint that takes it meanwhile makes this transaction lose
+                compares += pool.compares()
+            done = self.store.txn(compares, [Put(entry.key, network.encode())])
+            return done.revision if done.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def delete_network(self, network_id: str) -> int:
+        """Raises `NotFound`, `HasEndpoints`, and `Conflict` while a router or service names it. Returns the revision."""
+
+        def attempt() -> int | None:
+            key = keys.network(network_id)
+            prefixes = (keys.pool_vni(), keys.ROUTERS, keys.SERVICES, keys.claim_ways())
+            read = self.store.txn((), (Get(key), *(Get(prefix, prefix=True) for prefix in prefixes)))
+            if not read.found[0]:
+                raise NotFound("network", network_id)
+            entry = read.found[0][0]
+            network = decode_json(Network, entry.value, entry.key)
+            pool = Pool.read(keys.pool_vni(), read.found[1])
+            pool.give_back(network.vxlan_vni)
+            _unnamed(network, read.found[2], read.found[3])
+            endpoints, claim = keys.endpoints_of(network_id), read.found[4]
+            compares = [Unchanged(key, entry.mod_revision), Empty(endpoints), *pool.compares()]
+            compares.append(Unchanged(keys.claim_ways(), claim[0].mod_revision if claim else 0))
+            deletes: list[Operation] = [
+                Delete(key),
+                Delete(keys.claim_network_name(network.name)),
+                Delete(keys.pool_v4(network_id), prefix=True),
+                Delete(keys.pool_v6(network_id), prefix=True),
+            ]
+            outcome = self.store.txn(compares, deletes + pool.puts(), [Get(endpoints, prefix=True)])
+            if outcome.succeeded:
+                return outcome.revision
+            if outcome.found[0]:
+                count = len(outcome.found[0])
+                raise HasEndpoints(f"network {network.name} has {count} endpoint{'s' if count > 1 else ''}")
+            return None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def networks(self) -> list[Network]:
+        """All networks; malformed records are left out."""
+        found = (decoded(Network, entry) for entry in self.store.list(keys.NETWORKS)[1])
+        return [network for network in found if network is not None]
+
+
+def _unnamed(network: Network, routers: Iterable[Entry], services: Iterable[Entry]) -> None:
+    """Raises `Conflict`: a network that takes the name later would be joined to others unasked."""
+    for router in (decoded(Router, entry) for entry in routers):
+        if router is not None and {network.id, network.name} & set(router.networks):
+            raise Conflict(f"network {network.name} is joined by router {router.name}")
+    for service in (decoded(Service, entry) for entry in services):
+        if service is not None and service.network in (network.id, network.name):
+            raise Conflict(f"network {network.name} has service {service.name}")
+
+
+def _default_gateways(network: Network) -> dict[str, str]:
+    """The first host address of a range is its gateway, unless the spec says otherwise."""
+    found: dict[str, str] = {}
+    ranges: tuple[tuple[str, Any, IpRange | None], ...] = (
+        ("gateway", network.gateway, network.ip_range),
+        ("ipv6_gateway", network.ipv6_gateway, network.ipv6_range),
+    )
+    for name, gateway, network_range in ranges:
+        if gateway is None and network_range is not None:
+            found[name] = str(ip_interface(f"{network_range.network_address + 1}/{network_range.prefixlen}"))
+    return found

@@ -1,0 +1,37 @@
+"""Typed, allocating access to the specs of a store: every change with all that it allocates is one etcd transaction."""
+
+from __future__ import annotations
+
+import contextlib
+
+from specs.store.captures import Captures
+from specs.store.endpoints import Endpoints
+from specs.store.hosts import Hosts
+from specs.store.leased_addresses import Leased
+from specs.store.networks import HasEndpoints, Networks
+from specs.store.policies import Rulebooks
+from specs.store.routing import Ways
+from warren.errors import NotFound
+
+
+class Specs(Networks, Endpoints, Leased, Hosts, Rulebooks, Ways, Captures):
+    """All kinds of specs."""
+
+    def delete_network(self, network_id: str) -> int:
+        """Raises `NotFound`, and `Conflict` while it has endpoints, preallocated ones apart, or is named. Returns the revision."""
+        try:
+            return super().delete_network(network_id)
+        except HasEndpoints:
+            if any(not endpoint.spare for endpoint in self.endpoints(network_id)):
+                raise
+        self._delete_spares(network_id)
+        return super().delete_network(network_id)
+
+    def _delete_spares(self, network_id: str) -> None:
+        """No more are made, and those that are there go; their hosts clean up when they see it."""
+        network = self.network(network_id)
+        self.update_network(network.model_copy(update={"preallocate": 0}))
+        while found := [endpoint for endpoint in self.endpoints(network_id) if endpoint.spare]:  # a host may not have seen it yet
+            for endpoint in found:
+                with contextlib.suppress(NotFound):
+                    self.delete_endpoint(network_id, endpoint.id)

@@ -1,0 +1,72 @@
+"""The `warren` command. Errors of the user end in one line on standard error and exit code 2."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from tools.cli import acl, capture, endpoint, host, lab, mirror, network, operate, port, publish, router, service
+from tools.cli.client import Failure, Where
+
+app = typer.Typer(
+    help="Container networks over Open vSwitch, from specs in etcd.\n\n"
+    "Commands talk to an agent: --url or WARREN_URL, a laboratory that is up (--lab or WARREN_LAB), "
+    "or /run/warren/agent.sock. Objects go by name or id.",
+    epilog="Start here: warren lab up --hosts 3; warren network create amber; warren status",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(network.app, name="network")
+app.add_typer(endpoint.app, name="endpoint")
+app.add_typer(host.app, name="host")
+app.add_typer(port.app, name="port")
+app.add_typer(publish.app, name="publish")
+app.add_typer(service.app, name="service")
+app.add_typer(router.app, name="router")
+app.add_typer(mirror.app, name="mirror")
+app.add_typer(acl.app, name="acl")
+app.add_typer(acl.meters, name="meter")
+operate.register(app)
+app.command(epilog=capture.EPILOG)(capture.capture)
+app.add_typer(lab.app, name="lab")
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    url: Annotated[str | None, typer.Option(help="The agent: http://HOST:PORT, https://... or unix:///PATH.")] = None,
+    lab_name: Annotated[str | None, typer.Option("--lab", help="Talk to this laboratory (default: WARREN_LAB).")] = None,
+) -> None:
+    context.obj = Where(url, lab_name)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The console script: runs one command and exits."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(args=arguments, prog_name="warren", standalone_mode=False)
+    except Failure as failure:
+        code = _fail(str(failure))
+    except (KeyboardInterrupt, typer.Abort):
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader (`head`) has had enough: nothing to tell
+        code = 0
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        text = error.format_message()  # a usage error, whichever click typer stands on
+        code = _fail(f"{text} (--help tells more)") if text else 2  # no text: help was shown
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> int:
+    print(f"warren: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""What a laboratory consists of, as data: names, addresses, processes. Pure; tools/lab/run.py makes it real.
+
+    <lab>-net      a namespace with two bridges, `under` (the underlay) and `mgmt`, and etcd
+    <lab>-h1..hN   a host each: eth0 in the OVS bridge br-phy on the underlay, mgmt0 on the management network
+    <lab>-c-NAME   a container's namespace
+
+Nothing is in the machine's own namespace, so several laboratories use the same addresses.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+RUN = Path("/run/warren-lab")
+DEFAULT = "lab"
+PROCESSES = ("ovsdb", "ovs", "controller", "agent")
+UNDERLAY_MTU = 1500
+
+_NAME = re.compile(r"[a-z][a-z0-9]{0,5}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process of a host or of the laboratory: its command, where it runs and what it is told."""
+
+    name: str
+    netns: str
+    command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...]
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """One host of a laboratory."""
+
+    lab: str
+    number: int
+
+    @property
+    def name(self) -> str:
+        """h1, h2 ..."""
+        return f"h{self.number}"
+
+    @property
+    def netns(self) -> str:
+        """The network namespace that is this host."""
+        return f"{self.lab}-{self.name}"
+
+    @property
+    def directory(self) -> Path:
+        """Its databases, sockets and logs."""
+        return RUN / self.lab / self.name
+
+    @property
+    def vtep(self) -> str:
+        """Its address on the underlay."""
+        return f"198.18.0.{10 + self.number}"
+
+    @property
+    def management(self) -> str:
+        """Its address on the management network."""
+        return f"198.18.1.{10 + self.number}"
+
+    @property
+    def socket(self) -> Path:
+        """The agent's API."""
+        return self.directory / "agent.sock"
+
+    def environment(self) -> tuple[tuple[str, str], ...]:
+        """What Warren's processes of this host are told."""
+        directory = str(self.directory)
+        return (
+            ("WARREN_HOST", self.name),
+            ("WARREN_VTEP", self.vtep),
+            ("WARREN_ETCD", "http://198.18.1.1:2379"),
+            ("WARREN_OVSDB", f"unix:{directory}/db.sock"),
+            ("WARREN_SOCKET", str(self.socket)),
+            ("WARREN_HTTP", f"{self.management}:9999"),
+            ("WARREN_API", f"http://{self.management}:9999"),
+            ("WARREN_UNDERLAY_MTU", str(UNDERLAY_MTU)),
+            ("WARREN_RESYNC_S", "10"),
+            ("WARREN_GAUGE_S", "2"),
+            ("WARREN_ADVERTISE_S", "3"),
+            ("WARREN_DOCKER_SOCKET", f"{directory}/docker-plugin.sock"),
+            ("WARREN_DOCKER_SWEEP_S", "4"),
+            ("WARREN_DOCKER_ENGINE", f"{directory}/docker.sock"),
+            ("WARREN_DOCKER_MIRROR", "mirror0"),
+            ("OVS_RUNDIR", directory),
+            ("OVS_DBDIR", directory),
+            ("OVS_LOGDIR", directory),
+        )
+
+    def process(self, name: str) -> Process:
+        """One of PROCESSES."""
+        directory = self.directory
+        programs = Path(sys.executable).parent
+        commands: dict[str, tuple[str, ...]] = {
+            "ovsdb": ("ovsdb-server", f"--remote=punix:{directory}/db.sock", f"--unixctl={directory}/ovsdb.ctl",
+                      f"--pidfile={directory}/ovsdb-server.pid", "--no-chdir", "-vconsole:warn", f"{directory}/conf.db"),
+            "ovs": ("ovs-vswitchd", f"--pidfile={directory}/ovs-vswitchd.pid", f"--unixctl={directory}/ovs-vswitchd.ctl",
+                    "--no-chdir", "-vconsole:warn", f"unix:{directory}/db.sock"),
+            "controller": (str(programs / "ryu-manager"), "--ofp-listen-host", "127.0.0.1", "--ofp-tcp-listen-port", "6653",
+                           "controller.apps.overlay", "controller.apps.gauge"),
+            "agent": (str(programs / "warren-agent"),),
+        }  # fmt: skip
+        return Process(name, self.netns, commands[name], self.environment(), directory / f"{name}.log")
+
+
+@dataclass(frozen=True, slots=True)
+class LabPlan:
+    """A whole laboratory."""
+
+    name: str
+    size: int
+
+    def __post_init__(self) -> None:
+        if not _NAME.match(self.name):
+            raise ValueError("a laboratory's name is a letter and up to five letters or digits")
+        if not 1 <= self.size <= 99:
+            raise ValueError("a laboratory has 1 to 99 hosts")
+
+    @property
+    def directory(self) -> Path:
+        """Everything that it keeps."""
+        return RUN / self.name
+
+    @property
+    def hosts(self) -> tuple[HostPlan, ...]:
+        """h1 ... hN."""
+        return tuple(HostPlan(self.name, number) for number in range(1, self.size + 1))
+
+    @property
+    def netns(self) -> str:
+        """The namespace of the two networks and etcd."""
+        return f"{self.name}-net"
+
+    def host(self, name: str) -> HostPlan | None:
+        """The host of that name."""
+        return next((host for host in self.hosts if host.name == name), None)
+
+    def etcd(self) -> Process:
+        """The laboratory's etcd."""
+        data = self.directory / "etcd"
+        client, peer = "http://198.18.1.1:2379", "http://127.0.0.1:2380"
+        command = ("etcd", "--data-dir", str(data), "--listen-client-urls", client, "--advertise-client-urls", client,
+                   "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
+                   "--initial-cluster", f"default={peer}")  # fmt: skip
+        return Process("etcd", self.netns, command, (), self.directory / "etcd.log")
+
+
+def container_netns(lab: str, name: str) -> str:
+    """The namespace of a container of a laboratory."""
+    return f"{lab}-c-{name}"

@@ -1,0 +1,77 @@
+"""What every Warren process is told by its environment: WARREN_* first, then SAND's names, then a default."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from warren.errors import Invalid
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # the message is an event and key=value pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The common settings; times are in seconds."""
+
+    host: str
+    etcd: tuple[str, ...]
+    prefix: str
+    etcd_cert: str | None
+    etcd_key: str | None
+    etcd_ca: str | None
+    ovsdb: str
+    bridge: str
+
+
+def settings(environ: Mapping[str, str]) -> Settings:
+    """Settings from an environment."""
+
+    def first(*names: str, default: str | None = None) -> str | None:
+        return next((environ[name] for name in names if environ.get(name)), default)
+
+    etcd = first("WARREN_ETCD", "ETCD_HOSTS", default="http://127.0.0.1:2379") or ""
+    return Settings(
+        host=first("WARREN_HOST", "PUBLIC_HOSTNAME") or socket.gethostname(),
+        etcd=tuple(url.strip() for url in etcd.split(",") if url.strip()),
+        prefix=first("WARREN_PREFIX", "ETCD_PREFIX", default="/warren") or "/warren",
+        etcd_cert=first("WARREN_ETCD_CERT", "ETCD_TLS_CERT"),
+        etcd_key=first("WARREN_ETCD_KEY", "ETCD_TLS_KEY"),
+        etcd_ca=first("WARREN_ETCD_CA", "ETCD_CACERT"),
+        ovsdb=first("WARREN_OVSDB", default="unix:/var/run/openvswitch/db.sock") or "",
+        bridge=first("WARREN_BRIDGE", default="br-warren") or "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class GaugeSettings:
+    """Where the statistics go; an empty address serves nothing. The interval is in seconds."""
+
+    gauge: str
+    metrics: str
+    every_s: float
+    json_file: str | None
+    text_file: str | None
+    influx_url: str | None
+    influx_token: str | None
+
+
+def gauge_settings(environ: Mapping[str, str]) -> GaugeSettings:
+    """Settings of the statistics from an environment. Raises `Invalid`."""
+    told = environ.get("WARREN_GAUGE_S", "10")
+    try:
+        every_s = float(told)
+    except ValueError:
+        every_s = 0.0
+    if not 0.1 <= every_s <= 86_400:
+        raise Invalid("WARREN_GAUGE_S", told, "seconds, 0.1 to 86400")
+    return GaugeSettings(
+        gauge=environ.get("WARREN_GAUGE", "127.0.0.1:9303"),
+        metrics=environ.get("WARREN_METRICS", "127.0.0.1:9302"),
+        every_s=every_s,
+        json_file=environ.get("WARREN_GAUGE_FILE") or None,
+        text_file=environ.get("WARREN_GAUGE_TEXT") or None,
+        influx_url=environ.get("WARREN_GAUGE_INFLUX") or None,
+        influx_token=environ.get("WARREN_GAUGE_INFLUX_TOKEN") or None,
+    )
