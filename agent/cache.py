@@ -1,6 +1,6 @@
-"""What this agent knows of the store: all specs and the states of its own endpoints, kept up by two feeds.
+"""The agent's cache of the store: all specs, and the states of its own endpoints, kept up to date by two feeds.
 
-Reads for clients go to etcd; this copy is for what must be quick or must go on while etcd is away.
+Reads for clients go to etcd. The cache is for what must be quick, or must go on while etcd is away.
 """
 
 from __future__ import annotations
@@ -9,116 +9,145 @@ import gc
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
+from agent.listeners import Listeners
 from agent.states import State, States
+from agent.worker import Worker
 from intent.history import with_history
 from specs.model.records import Endpoint
-from specs.snapshot import Decoded, Snapshot, put
+from specs.snapshot import Decoded, Snapshot, put, updated
 from specs.store import keys
 from specs.store.etcd import Entry, Event, Store
 
-log = logging.getLogger("warren.known")
-
-Changed = Callable[[set[str]], None]  # ids of endpoints of this host whose record came, changed or went
+log = logging.getLogger("warren.cache")
 
 
-class Known:
-    """The copy. `read` is set after the first full read; nothing may be removed from the host before that."""
+@dataclass(frozen=True, slots=True)
+class View:
+    """The specs at one moment. Nobody changes a view; a change makes another one. Take it once per step: `view = cache.view`."""
 
-    def __init__(self, store: Store, host: str, on_change: Changed, on_read: Callable[[], None]) -> None:
-        self.host, self.snapshot, self.states = host, Snapshot(), States()
-        self.mine: dict[str, Endpoint] = {}
-        self.read = threading.Event()
-        self.down: str | None = "not read yet"
-        self.wanted = 0  # the newest revision that touched a spec
-        self._store, self._on_change, self._on_read = store, on_change, on_read
-        self._lock = threading.Lock()
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    local_endpoints: Mapping[str, Endpoint] = field(default_factory=dict)  # those of this host, by id
+
+
+class Cache:
+    """The newest `view`. `synced` is set after the first full read: nothing may be removed from the host before that.
+
+    `changed` tells the ids of local endpoints whose record or interface has come, changed or gone; `reread` tells of a full read.
+    """
+
+    def __init__(self, store: Store, host: str) -> None:
+        self.host, self.view, self.states = host, View(), States()
+        self.synced = threading.Event()
+        self.down: str | None = "not read yet"  # why the feed of the specs is down
+        self.revision = 0  # the newest revision that touched a spec
+        self.changed: Listeners[[set[str]]] = Listeners()
+        self.reread: Listeners[[]] = Listeners()
+        self._store = store
+        self._lock = threading.Lock()  # held by writers; readers need none
         self._ahead: dict[str, tuple[int, str | None]] = {}  # own writes that the feed has not shown yet
-        self._stop = threading.Event()
+        self._specs_feed = Worker("feed of specs", self._feed_specs, interval_s=0)
+        self._states_feed = Worker("feed of states", self._feed_states, interval_s=0)
 
-    def start(self) -> None:
-        """Start the feeds."""
-        feeds = (
-            (keys.SPEC, self._specs_read, self._specs_changed),
-            (keys.status_endpoints_of(self.host), self._states_read, self._states_changed),
-        )
-        for prefix, read, changed in feeds:
-            arguments = (prefix, read, changed, self._feed_down, self._stop)
-            threading.Thread(target=self._store.feed, args=arguments, name=f"feed {prefix}", daemon=True).start()
+    def workers(self) -> Sequence[Worker]:
+        """The two feeds."""
+        return (self._specs_feed, self._states_feed)
 
     def stop(self) -> None:
         """End the feeds and wake all waiting attaches."""
-        self._stop.set()
+        for worker in self.workers():
+            worker.stop()
         self.states.stop()
 
-    def wrote(self, key: str, value: str | None, revision: int) -> None:
-        """Take what this agent has just written (None: deleted), before the feed tells it."""
+    def applied(self, written: Sequence[tuple[str, str | None]], revision: int) -> None:
+        """Take what this agent has just written (None: deleted), before the feed shows it."""
         with self._lock:
-            self._ahead[key] = (revision, value)
-            self.wanted = max(self.wanted, revision)
-            touched = self._note(put(self.snapshot, key, value, revision))
-        self._on_change(touched)  # the feed will find nothing new in it
+            self._ahead.update({key: (revision, value) for key, value in written})
+            self.revision = max(self.revision, revision)
+            touched = self._take([(key, value, revision) for key, value in written])
+        self.changed(touched)
+
+    def _take(self, changes: Iterable[tuple[str, str | None, int]]) -> set[str]:
+        """Replace the view by one with the changes. Returns the ids of local endpoints that they touch. The lock is held."""
+        snapshot, decoded_changes = updated(self.view.snapshot, changes)
+        endpoints = [decoded for decoded in decoded_changes if decoded.kind == "endpoint"]
+        local, touched = self.view.local_endpoints, set[str]()
+        if endpoints:
+            local = dict(local)
+            touched = {decoded.id for decoded in endpoints if self._update(local, decoded)}
+        self.view = View(snapshot, local)
+        return touched
+
+    def _update(self, local: dict[str, Endpoint], decoded: Decoded) -> bool:
+        """Keep the local endpoints; returns whether this was or is one."""
+        if isinstance(decoded.record, Endpoint) and decoded.record.host == self.host:
+            local[decoded.id] = decoded.record
+            return True
+        return local.pop(decoded.id, None) is not None
 
     # ---- the feed of specs ----------------------------------------------------------------------------------------
 
+    def _feed_specs(self, items: frozenset[str]) -> None:
+        stop = self._specs_feed.stopping
+        self._store.feed(keys.SPEC, self._specs_read, self._specs_changed, self._feed_down, stop)
+
     def _specs_read(self, revision: int, entries: list[Entry]) -> None:
-        fresh = Snapshot()
+        snapshot = Snapshot()
         for entry in with_history(entries, self._store):
-            put(fresh, entry.key, entry.value, entry.create_revision)
+            put(snapshot, entry.key, entry.value, entry.create_revision)
         with self._lock:
             self._ahead = {key: ahead for key, ahead in self._ahead.items() if ahead[0] > revision}
             for key, (at, value) in self._ahead.items():
-                put(fresh, key, value, at)
-            before, self.snapshot = self.mine, fresh
-            self.wanted = max(self.wanted, *(entry.mod_revision for entry in entries), 0)
-            self.mine = {e.id: e for e in fresh.endpoints.values() if e.host == self.host}
-            touched = set(before) | set(self.mine)
+                put(snapshot, key, value, at)
+            before = self.view.local_endpoints
+            local = {endpoint.id: endpoint for endpoint in snapshot.endpoints.values() if endpoint.host == self.host}
+            self.view = View(snapshot, local)
+            self.revision = max(self.revision, *(entry.mod_revision for entry in entries), 0)
+            touched = set(before) | set(local)
         self.down = None
         log.info("specs.read revision=%d keys=%d", revision, len(entries))
         gc.collect()
         gc.freeze()  # the collector need not walk 10 000 records in the middle of an attach
-        self.read.set()
-        self._on_change(touched)
-        self._on_read()
+        self.synced.set()
+        self.changed(touched)
+        self.reread()
 
     def _specs_changed(self, revision: int, events: list[Event]) -> None:
-        touched: set[str] = set()
         self.down = None
         with self._lock:
+            changes: list[tuple[str, str | None, int]] = []
             for event in events:
-                self.wanted = max(self.wanted, event.mod_revision)
+                self.revision = max(self.revision, event.mod_revision)
                 ahead = self._ahead.get(event.key)
                 if ahead is not None and event.mod_revision < ahead[0]:
                     continue
                 self._ahead.pop(event.key, None)
-                touched |= self._note(put(self.snapshot, event.key, event.value, event.create_revision))
+                changes.append((event.key, event.value, event.create_revision))
+            touched = self._take(changes)
         if touched or any(event.key.startswith(keys.NETWORKS) for event in events):
-            self._on_change(touched)
-
-    def _note(self, decoded: Decoded | None) -> set[str]:
-        """Keep `mine`; says which endpoints of this host are touched."""
-        if decoded is None or decoded.kind != "endpoint":
-            return set()
-        record = decoded.record
-        if isinstance(record, Endpoint) and record.host == self.host:
-            self.mine[decoded.id] = record
-            return {decoded.id}
-        return {decoded.id} if self.mine.pop(decoded.id, None) is not None else set()
+            self.changed(touched)
 
     # ---- the feed of states ---------------------------------------------------------------------------------------
 
+    def _feed_states(self, items: frozenset[str]) -> None:
+        stop = self._states_feed.stopping
+        prefix = keys.status_endpoints_of(self.host)
+        self._store.feed(prefix, self._states_read, self._states_changed, self._feed_down, stop)
+
     def _states_read(self, revision: int, entries: list[Entry]) -> None:
-        found = {entry.key.rpartition("/")[2]: parse_state(entry.value) for entry in entries}
-        self.states.replace({endpoint_id: state for endpoint_id, state in found.items() if state is not None})
+        states = {entry.key.rpartition("/")[2]: parse_state(entry.value) for entry in entries}
+        self.states.replace({endpoint_id: state for endpoint_id, state in states.items() if state is not None})
 
     def _states_changed(self, revision: int, events: list[Event]) -> None:
         for event in events:
             self.states.put(event.key.rpartition("/")[2], parse_state(event.value) if event.value is not None else None)
-        told = {event.key.rpartition("/")[2] for event in events}
-        behind = {e for e in told if (record := self.mine.get(e)) is not None and record.port is not None}
-        if behind:  # the interface has come or gone
-            self._on_change(behind)
+        ids = {event.key.rpartition("/")[2] for event in events}
+        local = self.view.local_endpoints
+        behind_interfaces = {i for i in ids if (record := local.get(i)) is not None and record.port is not None}
+        if behind_interfaces:  # the interface has come or gone
+            self.changed(behind_interfaces)
 
     def _feed_down(self, reason: str) -> None:
         self.down = reason
@@ -126,7 +155,7 @@ class Known:
 
 
 def parse_state(text: str) -> State | None:
-    """A state from the store; None for what is none."""
+    """A state from the store; None for text that is none."""
     try:
         data = json.loads(text)
         return State(str(data["state"]), str(data.get("reason") or ""), int(data["revision"]))

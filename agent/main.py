@@ -19,14 +19,14 @@ from typing import Any
 
 import uvicorn
 
-from agent.agent import Agent, make
-from agent.api.app import build
+from agent.agent import Agent
+from agent.api.app import build as build_app
 from agent.api.connect import protocol
+from agent.api.dial import Dialer
+from agent.composition import build
 from agent.config import SETTINGS, VERSION, Config, Tls, load
-from agent.docker.driver import Driver
-from agent.docker.engine import Engine
+from agent.docker.feature import Docker
 from agent.docker.server import application
-from agent.docker.sweep import Sweep
 from warren.errors import Invalid, WarrenError
 from warren.settings import LOG_FORMAT
 
@@ -34,6 +34,14 @@ log = logging.getLogger("warren.agent")
 
 SHUTDOWN_S = 2
 THREADS = 128  # attaches wait in threads; OVS and the kernel do not mind
+_OPTIONS: dict[str, Any] = {  # of both servers
+    "lifespan": "off",
+    "loop": "asyncio",
+    "log_config": None,
+    "log_level": "warning",
+    "access_log": False,
+    "timeout_graceful_shutdown": SHUTDOWN_S,
+}
 HELP = """Warren's agent: one on each host. It plugs containers (network namespaces) into networks, speaks SAND's HTTP API
 and more (see http://.../docs), registers its host in etcd, and keeps the host as the specs say after a restart.
 
@@ -60,7 +68,8 @@ def main() -> None:
     faulthandler.register(signal.SIGUSR1)  # what all threads are at, on standard error
     try:
         config = load(os.environ)
-        agent = make(config)
+        inherited = inherited_socket(os.environ, os.getpid(), "docker")
+        agent, docker = build(config, with_docker=bool(config.docker_socket) or inherited is not None)
         listeners = _listen(config)
     except WarrenError as error:
         print(f"warren-agent: {error}", file=sys.stderr)
@@ -68,7 +77,7 @@ def main() -> None:
     except OSError as error:  # a TLS file that cannot be read
         print(f"warren-agent: {error}", file=sys.stderr)
         sys.exit(2)
-    asyncio.run(serve(agent, listeners))
+    asyncio.run(serve(agent, listeners, docker, inherited))
     log.info("agent.ended host=%s", config.host)
     # grpc's and the pool's threads may sit in calls that nobody waits for any more: everything of ours is closed
     logging.shutdown()
@@ -84,41 +93,36 @@ class Server(uvicorn.Server):
         yield
 
 
-async def serve(agent: Agent, listeners: list[tuple[socket.socket, Tls | None]]) -> None:
-    """Serve on the sockets until SIGTERM or SIGINT, then end everything."""
+async def serve(
+    agent: Agent, listeners: list[tuple[socket.socket, Tls | None]], docker: Docker | None, inherited: socket.socket | None
+) -> None:
+    """Serve on the sockets until SIGTERM or SIGINT, then end everything. `inherited` is the Docker driver's socket if systemd has opened it."""
+    config, name = agent.core.config, agent.core.host.name
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS, "dial"))
-    app = build(agent)
+    app, dial = build_app(agent), Dialer(agent.core)
     _more_threads()
-    servers = [_server(app, agent, tls) for _, tls in listeners]
-    inherited = inherited_socket(os.environ, os.getpid(), "docker")
-    if agent.config.docker_socket or inherited is not None:
-        engine = Engine(agent.config.docker_engine)
-        docker = Driver(agent, engine)
-        driver = application(docker)
-        Sweep(agent, docker, engine, agent.config.docker_sweep_s).start()
-        listener = inherited or _unix(agent.config.docker_socket or "", "WARREN_DOCKER_SOCKET")
+    servers = [_server(app, dial, tls) for _, tls in listeners]
+    if docker is not None:
+        listener = inherited or _unix(config.docker_socket or "", "WARREN_DOCKER_SOCKET")
         listeners = [*listeners, (listener, None)]
-        servers.append(Server(uvicorn.Config(driver, lifespan="off", loop="asyncio", log_config=None, log_level="warning",
-                                             access_log=False, timeout_graceful_shutdown=SHUTDOWN_S)))  # fmt: skip
+        servers.append(Server(uvicorn.Config(application(docker.driver), **_OPTIONS)))
 
     def end() -> None:
-        log.info("agent.ending host=%s", agent.host.name)
-        if agent.captures is not None:
-            agent.captures.finish()
-        agent.known.stop()  # wakes the attaches that wait: they undo what they have done and answer
+        log.info("agent.ending host=%s", name)
+        agent.ending()
         for server in servers:
             server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     agent.start()
-    log.info("agent.started host=%s version=%s listeners=%d", agent.host.name, VERSION, len(listeners))
+    log.info("agent.started host=%s version=%s listeners=%d", name, VERSION, len(listeners))
     await asyncio.gather(*(s.serve(sockets=[sock]) for s, (sock, _) in zip(servers, listeners, strict=True)))
     await loop.run_in_executor(None, agent.stop)
-    _unlink(agent.config.socket)
+    _unlink(config.socket)
     if inherited is None:
-        _unlink(agent.config.docker_socket)
+        _unlink(config.docker_socket)
 
 
 def _more_threads() -> None:
@@ -128,30 +132,11 @@ def _more_threads() -> None:
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
 
 
-def _server(app: Any, agent: Agent, tls: Tls | None) -> Server:
+def _server(app: Any, dial: Dialer, tls: Tls | None) -> Server:
     options: dict[str, Any] = {}
     if tls is not None:
-        options = {
-            "ssl_certfile": tls.cert,
-            "ssl_keyfile": tls.key,
-            "ssl_ca_certs": tls.ca,
-            "ssl_cert_reqs": ssl.CERT_REQUIRED,
-        }
-    return Server(
-        uvicorn.Config(
-            app,
-            http=protocol(agent.dial),
-            ws="none",
-            lifespan="off",
-            loop="asyncio",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=SHUTDOWN_S,
-            **options,
-        )
-    )
+        options = {"ssl_certfile": tls.cert, "ssl_keyfile": tls.key, "ssl_ca_certs": tls.ca, "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return Server(uvicorn.Config(app, http=protocol(dial), ws="none", server_header=False, **_OPTIONS, **options))
 
 
 def _listen(config: Config) -> list[tuple[socket.socket, Tls | None]]:

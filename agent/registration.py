@@ -1,21 +1,21 @@
-"""This host's own record, and the sign of life under a lease."""
+"""Registers this host: its own record, and its status under a lease, by which others see that the agent lives."""
 
 from __future__ import annotations
 
 import json
 import logging
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from pyroute2 import IPRoute
 
 from agent.config import VERSION
+from agent.worker import Worker
 from specs.model.host import Host, HostFields
 from specs.model.records import decode_json, now
 from specs.store import keys
 from specs.store.lease import Lease
-from specs.store.repository import Specs
+from specs.store.repository import Repository
 from warren.errors import Invalid, WarrenError
 
 log = logging.getLogger("warren.registration")
@@ -23,70 +23,64 @@ log = logging.getLogger("warren.registration")
 LEASE_S = 10
 RETRY_S = 1.0
 DEFAULT_MTU = 1500
+PROBLEMS_SHOWN = 100
 
 
 class Registration:
-    """Writes the host's record once etcd answers, and its status whenever it is `told`."""
+    """Writes the host's record once etcd answers, and its status whenever `publish` is called. `problems` says what the status shows."""
 
-    def __init__(self, host: Host, specs: Specs, problems: Callable[[], list[str]]) -> None:
-        self._host, self._specs, self._problems = host, specs, problems
+    def __init__(self, host: Host, repository: Repository, problems: Callable[[], Sequence[str]]) -> None:
+        self._host, self._repository, self._problems_of_others = host, repository, problems
         self._started_at = now()
         self._lease: Lease | None = None
-        self._news, self._stop = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="registration", daemon=True)
+        self._registered = False
         self.refused: str | None = None  # why the record cannot be written
+        self.worker = Worker("registration", self._step, on_change=self.publish)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._news.set()
-        self._thread.start()
+    def problems(self) -> list[str]:
+        """What `warren status` shows of this agent, a line each."""
+        return [*self._problems_of_others(), *self.worker.problems]
 
-    def tell(self) -> None:
-        """The problems have changed."""
-        self._news.set()
+    def publish(self) -> None:
+        """The problems may have changed."""
+        self.worker.wake()
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """End the lease: everybody sees at once that this agent has gone."""
-        self._stop.set()
-        self._news.set()
         if self._lease is not None:
             try:
                 self._lease.close()
             except WarrenError as error:
                 log.info("lease.left reason=%s", error)
 
-    def _run(self) -> None:
-        registered = False
-        while not self._stop.is_set():
-            self._news.wait()
-            self._news.clear()
-            try:
-                if not registered:
-                    revision = self._specs.put_host(self._as_administered())
-                    log.info("host.registered name=%s vtep=%s revision=%d", self._host.name, self._host.vtep, revision)
-                    registered, self.refused = True, None
-                if not self._stop.is_set():
-                    self._report()
-            except WarrenError as error:
-                if str(error) != self.refused:
-                    log.info("host.not_registered reason=%s", error)
-                self.refused = str(error)
-                self._stop.wait(RETRY_S)
-                self._news.set()
+    def _step(self, items: frozenset[str]) -> float | None:
+        try:
+            if not self._registered:
+                revision = self._repository.put_host(self._as_administered())
+                log.info("host.registered name=%s vtep=%s revision=%d", self._host.name, self._host.vtep, revision)
+                self._registered, self.refused = True, None
+            if not self.worker.stopping.is_set():
+                self._report()
+            return None
+        except WarrenError as error:
+            if str(error) != self.refused:
+                log.info("host.not_registered reason=%s", error)
+            self.refused = str(error)
+            return RETRY_S
 
     def _as_administered(self) -> Host:
-        """`HostFields` are the administrator's (`warren apply`); all else is this agent's to say."""
-        entry = self._specs.store.get(keys.host(self._host.name))
+        """This host's record: `HostFields` are the administrator's (`warren apply`), the agent says the others."""
+        entry = self._repository.store.get(keys.host(self._host.name))
         try:
-            known = decode_json(Host, entry.value, entry.key) if entry else self._host
+            before = decode_json(Host, entry.value, entry.key) if entry else self._host
         except Invalid:
-            known = self._host
-        return self._host.model_copy(update={name: getattr(known, name) for name in HostFields.model_fields})
+            before = self._host
+        return self._host.model_copy(update={name: getattr(before, name) for name in HostFields.model_fields})
 
     def _report(self) -> None:
         if self._lease is None:
-            self._lease = Lease(self._specs.store, ttl_s=LEASE_S)
-        status = {"version": VERSION, "started_at": self._started_at, "problems": self._problems()[:100]}
+            self._lease = Lease(self._repository.store, ttl_s=LEASE_S)
+        status = {"version": VERSION, "started_at": self._started_at, "problems": self.problems()[:PROBLEMS_SHOWN]}
         self._lease.put(keys.status_agent(self._host.name), json.dumps(status, sort_keys=True))
 
 

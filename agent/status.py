@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
-from agent.cache import Known
+from agent.cache import Cache
 from agent.states import SETTLED
 from specs.model.host import Host
 from specs.model.records import decode_json
@@ -22,7 +22,7 @@ TUNNEL_PROBLEMS = {
 }
 
 
-def overview(store: Store, known: Known, counts: bool = True) -> dict[str, Any]:
+def overview(store: Store, cache: Cache, counts: bool = True) -> dict[str, Any]:
     """All hosts, from one read of etcd. `revision` is the newest revision of the specs."""
     prefixes = [keys.HOSTS, keys.STATUS_AGENTS, keys.STATUS_CONTROLLERS] + ([keys.STATUS_ENDPOINTS] if counts else [])
     found = store.txn((), [Get(prefix, prefix=True) for prefix in prefixes]).found
@@ -30,8 +30,8 @@ def overview(store: Store, known: Known, counts: bool = True) -> dict[str, Any]:
     states: dict[str, Counter[str]] = defaultdict(Counter)
     for entry in found[3] if counts else ():
         states[entry.key.split("/")[-2]][str(parse_json(entry).get("state", "unknown"))] += 1
-    records = Counter(e.host for e in list(known.snapshot.endpoints.values()) if e.active) if counts else Counter()
-    wanted = known.wanted
+    records = Counter(e.host for e in cache.view.snapshot.endpoints.values() if e.active) if counts else Counter()
+    wanted = cache.revision
     hosts = []
     for entry in found[0]:
         try:
@@ -47,12 +47,12 @@ def overview(store: Store, known: Known, counts: bool = True) -> dict[str, Any]:
 
 
 def wait(
-    store: Store, known: Known, timeout_s: float, endpoints: Iterable[str] = (), hosts: Container[str] | None = None
+    store: Store, cache: Cache, timeout_s: float, endpoints: Iterable[str] = (), hosts: Container[str] | None = None
 ) -> list[str]:
     """Return when every controller that lives has applied the specs of now and these endpoints are up or closed, or after
     the time; says what is late. With `hosts` only these count."""
-    wanted = known.wanted
-    records = [record for i in endpoints if (record := known.snapshot.endpoints.get(i)) is not None]
+    wanted = cache.revision
+    records = [record for i in endpoints if (record := cache.view.snapshot.endpoints.get(i)) is not None]
     plugged = [keys.status_endpoint(e.host, e.id) for e in records if e.netns and e.active]
     reports: dict[str, Mapping[str, Any]] = {}
     done, stop = threading.Event(), threading.Event()

@@ -51,7 +51,7 @@ class Switch:
     def desired(self) -> Desired:
         """The full recompute."""
         ports, tunnel = self._ovsdb.ports_of_endpoints(), self._ovsdb.ofport(TUNNEL_PORT)
-        state = read(self._store)
+        state = read_snapshot(self._store)
         wanted = interface_ports(wanted_interfaces(state.endpoints.values(), self._host))
         targets = self._ovsdb.ofports((*wanted, *mirror_ports(state.copied.values(), self._host)))
         program = compile_view(view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT), targets))
@@ -157,7 +157,7 @@ def _run(*command: str) -> str:
     return done.stdout
 
 
-def read(store: Store) -> Snapshot:
+def read_snapshot(store: Store) -> Snapshot:
     """All specs, as etcd has them now."""
     entries = with_history(store.list(keys.SPEC)[1], store)
     return snapshot((entry.key, entry.value, entry.create_revision) for entry in entries)

@@ -124,10 +124,10 @@ def main() -> None:
     from specs.model.records import Endpoint
     from specs.store import keys
     from specs.store.etcd import Operation, Put, Store
-    from specs.store.repository import Specs
+    from specs.store.repository import Repository
 
     url, network_id, host, ports = sys.argv[1:]
-    specs = Specs(Store([url]))
+    specs = Repository(Store([url]))
     puts: list[Operation] = []
     for number in range(1, int(ports) + 1):
         address = ip_address((10 << 24) + (64 << 16) + 256 + number)

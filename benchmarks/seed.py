@@ -15,14 +15,14 @@ from specs.model.records import Endpoint, Network
 from specs.store import keys
 from specs.store.etcd import Operation, Put, Store
 from specs.store.pool import Pool
-from specs.store.repository import Specs
+from specs.store.repository import Repository
 
 HOSTS = 50
 FIRST_NUMBER = 256  # the addresses below are left to the endpoints that are attached for real
 BATCH = 100  # operations in one etcd transaction (its default limit is 128)
 
 
-def seed(specs: Specs, network: Network, first: int, last: int) -> None:
+def seed(specs: Repository, network: Network, first: int, last: int) -> None:
     """Endpoints number first..last-1 of a network, spread over the hosts."""
     assert network.ip_range is not None
     for number in range(1, HOSTS + 1):
@@ -61,7 +61,7 @@ def ghosts(network: Network, first: int, last: int) -> Iterator[Endpoint]:
 def main() -> None:
     """Entry of the process."""
     url, network_id, first, last = sys.argv[1:]
-    specs = Specs(Store([url]))
+    specs = Repository(Store([url]))
     seed(specs, specs.network(network_id), int(first), int(last))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from specs.model.host import Host
@@ -24,7 +24,10 @@ class Problem(NamedTuple):
 
 @dataclass(slots=True)
 class Snapshot:
-    """All valid records. `born` holds etcd's create revision per key: who came first wins a conflict, on every host."""
+    """All valid records. `born` holds etcd's create revision per key: the record created first wins a conflict, on every host.
+
+    `put` changes a snapshot in place; `updated` returns a new one. `rivals` is the bookkeeping of these two, and of nobody else.
+    """
 
     hosts: dict[str, Host] = field(default_factory=dict)
     networks: dict[str, Network] = field(default_factory=dict)
@@ -110,14 +113,33 @@ def snapshot(entries: Iterable[tuple[str, str, int]]) -> Snapshot:
     return result
 
 
+def updated(before: Snapshot, changes: Iterable[tuple[str, str | None, int]]) -> tuple[Snapshot, list[Decoded]]:
+    """A snapshot with (key, value or None, create revision) taken in, and what the keys were. `before` does not change, so that other
+    threads may go on reading it; only the mappings that change are copied."""
+    after, copied = replace(before, born=dict(before.born), malformed=dict(before.malformed)), set[str]()
+    decoded_changes: list[Decoded] = []
+    for key, value, born in changes:
+        decoded = decode_entry(key, value)
+        if decoded is None:
+            continue
+        name = f"{decoded.kind}s"
+        if name not in copied:
+            copied.add(name)
+            setattr(after, name, dict(getattr(after, name)))
+        decoded_changes.append(_take(after, key, decoded, born))
+    return after, decoded_changes
+
+
 def put(state: Snapshot, key: str, value: str | None, born: int) -> Decoded | None:
     """Take one entry (None: deleted) into the snapshot, in place; says what it was.
 
     One id under two keys (an endpoint put by hand under a second network): the first created counts.
     """
     decoded = decode_entry(key, value)
-    if decoded is None:
-        return None
+    return _take(state, key, decoded, born) if decoded is not None else None
+
+
+def _take(state: Snapshot, key: str, decoded: Decoded, born: int) -> Decoded:
     objects: dict[str, Record] = getattr(state, f"{decoded.kind}s")
     identity = f"{decoded.kind}/{decoded.id}"
     rivals = state.rivals.setdefault(identity, {})

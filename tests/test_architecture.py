@@ -24,6 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "agent": {"warren", "pipeline", "acl", "specs", "mirror", "intent", "ovsdb", "controller"},
     "tools": {"warren", "acl", "specs", "mirror", "ovsdb"},
 }
+# files of the agent that all its folders may use
+AGENT_GROUND = {"worker", "listeners", "states", "cache", "config", "feature", "status", "switch", "lookup", "exclusive"}
 # within a room, likewise; a folder or file that is not named may import all of the room
 INSIDE: dict[str, dict[str, set[str]]] = {
     "specs": {
@@ -33,9 +35,14 @@ INSIDE: dict[str, dict[str, set[str]]] = {
         "documents": {"model", "snapshot", "checks", "ports"},
     },
     "agent": {
-        "linux": set(),
-        "capture": {"linux"},
-        "gateway": {"cache", "worker", "linux", "states"},
+        "linux": {"worker"},
+        "endpoints": {"linux", "api", *AGENT_GROUND},
+        "gateway": {"linux", *AGENT_GROUND},
+        "dhcp_client": {"linux", "docker", *AGENT_GROUND},
+        "capture": {"linux", "core", *AGENT_GROUND},
+        "docker": {"linux", "endpoints", "dhcp_client", "api", "core", *AGENT_GROUND},
+        "cni": {"linux", "endpoints", "api", "core", *AGENT_GROUND},
+        "api": {"linux", "endpoints", "core", "agent", "remote", "trace", "policy_check", *AGENT_GROUND},
     },
     "tools": {"cni": set(), "lab": set(), "cli": {"lab"}, "graph": {"cli"}},
 }
@@ -70,9 +77,6 @@ NOT_PURE = ("controller/dhcp/server.py",)
 UPWARD = {
     ("acl/policy.py", "specs.model.host"),
     ("acl/policy.py", "specs.model.records"),
-    ("agent/capture/captures.py", "agent.agent"),
-    ("agent/capture/captures.py", "agent.status"),
-    ("agent/capture/captures.py", "agent.switch"),
     ("specs/model/service.py", "intent.gateway"),
 }
 MODULES = sorted(path for room in ALLOWED for path in (ROOT / room).rglob("*.py"))

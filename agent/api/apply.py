@@ -1,28 +1,18 @@
-"""Applies what separates a document from the store: each change is a transaction of its own, the agents do the plugging."""
+"""Applies the difference between a document and the store: each change is a transaction of its own; the agents plug in and unplug."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from specs.documents.document import Change
 from specs.model.host import Host
 from specs.model.records import Endpoint, Record, decode
 from specs.snapshot import Snapshot
-from specs.store import keys
-from specs.store.repository import Specs
+from specs.store.repository import Repository
 from warren.errors import Conflict, NotFound, WarrenError
 
-Wrote = Callable[[str, str | None, int], None]
 _ALLOCATED = ("name", "host", "ofport", "mac_address", "ipv4_address", "ipv6_address", "network_id")
-_NAMED = {
-    "acl": keys.acl,
-    "meter": keys.meter,
-    "tenant": keys.tenant,
-    "mirror": keys.mirror,
-    "router": keys.router,
-    "service": keys.service,
-}
 
 
 class NotApplied(WarrenError):
@@ -34,10 +24,10 @@ class NotApplied(WarrenError):
         self.http_status = error.http_status
 
 
-def apply(specs: Specs, current: Snapshot, changes: tuple[Change, ...], wrote: Wrote) -> set[str]:
+def apply(repository: Repository, current: Snapshot, changes: tuple[Change, ...]) -> set[str]:
     """Make the changes in their order; returns the ids of the endpoints that came or changed.
     Raises `NotApplied` at the first that is refused."""
-    work = _Work(specs, current, wrote)
+    work = _Work(repository, current)
     for made, change in enumerate(changes):
         try:
             getattr(work, f"{change.kind}_{change.action}")(change)
@@ -49,34 +39,31 @@ def apply(specs: Specs, current: Snapshot, changes: tuple[Change, ...], wrote: W
 class _Work:
     """One run: knows the networks that it has just made by name."""
 
-    def __init__(self, specs: Specs, current: Snapshot, wrote: Wrote) -> None:
-        self._specs, self._current, self._wrote = specs, current, wrote
+    def __init__(self, repository: Repository, current: Snapshot) -> None:
+        self._repository, self._current = repository, current
         self._networks = {network.name: network.id for network in current.networks.values()}
         self.touched: set[str] = set()
 
     def host_create(self, change: Change) -> None:
-        self._put_host(decode(Host, _said(change.stated), "host"))
+        self._put_host(decode(Host, _without_nulls(change.stated), "host"))
 
     def host_update(self, change: Change) -> None:
         self._put_host(_merged(self._current.hosts[change.name], change.stated))
 
     def _put_host(self, host: Host) -> None:
-        revision = self._specs.put_host(host)
-        self._wrote(keys.host(host.name), host.encode(), revision)
+        self._repository.put_host(host)
 
     def host_delete(self, change: Change) -> None:
-        self._wrote(keys.host(change.name), None, self._specs.delete_host(change.name))
+        self._repository.delete_host(change.name)
 
     def named_put(self, change: Change) -> None:
         """What is known by its name alone is created and changed alike."""
         old = getattr(self._current, f"{change.kind}s").get(change.name)
-        draft = _said((old.data() if old else {}) | dict(change.stated))
-        record, revision = getattr(self._specs, f"put_{change.kind}")(draft)
-        self._wrote(_NAMED[change.kind](record.name), record.encode(), revision)
+        draft = _without_nulls((old.data() if old else {}) | dict(change.stated))
+        getattr(self._repository, f"put_{change.kind}")(draft)
 
     def named_delete(self, change: Change) -> None:
-        revision = getattr(self._specs, f"delete_{change.kind}")(change.name)
-        self._wrote(_NAMED[change.kind](change.name), None, revision)
+        getattr(self._repository, f"delete_{change.kind}")(change.name)
 
     acl_create = acl_update = meter_create = meter_update = tenant_create = tenant_update = mirror_create = mirror_update = (
         named_put
@@ -85,9 +72,8 @@ class _Work:
     acl_delete = meter_delete = tenant_delete = mirror_delete = router_delete = service_delete = named_delete
 
     def network_create(self, change: Change) -> None:
-        network, revision = self._specs.create_network(_said(change.stated))
+        network, _ = self._repository.create_network(_without_nulls(change.stated))
         self._networks[network.name] = network.id
-        self._wrote(keys.network(network.id), network.encode(), revision)
 
     def network_update(self, change: Change) -> None:
         for field in ("name", "vxlan_vni", "ip_range", "ipv6_range"):
@@ -95,13 +81,13 @@ class _Work:
                 old, new = change.fields[field]
                 raise Conflict(f"{field} cannot change (from {old} to {new}): delete and create the network")
         network = _merged(self._current.networks[str(change.id)], change.stated)
-        self._wrote(keys.network(network.id), network.encode(), self._specs.update_network(network))
+        self._repository.update_network(network)
 
     def network_delete(self, change: Change) -> None:
-        self._wrote(keys.network(str(change.id)), None, self._specs.delete_network(str(change.id)))
+        self._repository.delete_network(str(change.id))
 
     def endpoint_create(self, change: Change) -> None:
-        self._create(_said(change.stated) | {"network_id": self._network_of(change)})
+        self._create(_without_nulls(change.stated) | {"network_id": self._network_of(change)})
 
     def endpoint_update(self, change: Change) -> None:
         """What is allocated cannot change in place: the endpoint goes and comes again under its id."""
@@ -109,8 +95,7 @@ class _Work:
         stated = {k: v for k, v in change.stated.items() if k != "network"} | {"network_id": self._network_of(change, old)}
         if not any(field in change.fields for field in (*_ALLOCATED, "network")):
             endpoint = _merged(old, stated)
-            revision = self._specs.update_endpoint(endpoint)
-            self._wrote(keys.endpoint(endpoint.network_id, endpoint.id), endpoint.encode(), revision)
+            self._repository.update_endpoint(endpoint)
             self.touched.add(endpoint.id)
             return
         draft = old.data() | stated
@@ -139,16 +124,14 @@ class _Work:
 
     def _create(self, draft: dict[str, Any]) -> None:
         draft.pop("network", None)
-        endpoint, network, revision = self._specs.create_endpoint(draft)
-        self._wrote(keys.endpoint(network.id, endpoint.id), endpoint.encode(), revision)
+        endpoint, _, _ = self._repository.create_endpoint(draft)
         self.touched.add(endpoint.id)
 
     def _delete(self, endpoint: Endpoint) -> None:
-        revision = self._specs.delete_endpoint(endpoint.network_id, endpoint.id)
-        self._wrote(keys.endpoint(endpoint.network_id, endpoint.id), None, revision)
+        self._repository.delete_endpoint(endpoint.network_id, endpoint.id)
 
 
-def _said(stated: Mapping[str, Any]) -> dict[str, Any]:
+def _without_nulls(stated: Mapping[str, Any]) -> dict[str, Any]:
     return {field: value for field, value in stated.items() if value is not None}
 
 

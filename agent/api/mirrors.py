@@ -4,33 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, Response
 
-from agent.agent import Agent
-from agent.switch import read
+from agent.core import Core
+from agent.switch import read_snapshot
 from specs.documents.document import MirrorItem
-from specs.model.mirror import Mirror
-from specs.store import keys
 
 
-def routes(app: FastAPI, agent: Agent) -> None:
-    """Add the routes."""
+def router(core: Core) -> APIRouter:
+    """The routes of mirror sessions."""
+    router = APIRouter(tags=["Warren"])
 
-    @app.get("/mirrors", tags=["Warren"])
+    @router.get("/mirrors")
     def mirrors() -> dict[str, Any]:
         """All mirror sessions."""
-        return {"mirrors": [m.data() for _, m in sorted(read(agent.specs.store).mirrors.items())]}
+        return {"mirrors": [mirror.data() for _, mirror in sorted(read_snapshot(core.store).mirrors.items())]}
 
-    @app.post("/mirrors", status_code=201, tags=["Warren"])
-    def create(body: MirrorItem) -> dict[str, Any]:
+    @router.post("/mirrors", status_code=201)
+    def put_mirror(body: MirrorItem) -> dict[str, Any]:
         """Create a mirror session, or change one."""
-        mirror: Mirror
-        mirror, revision = agent.specs.put_mirror(body.model_dump(mode="json", exclude_none=True))
-        agent.known.wrote(keys.mirror(mirror.name), mirror.encode(), revision)
+        mirror, _ = core.repository.put_mirror(body.model_dump(mode="json", exclude_none=True))
         return {"mirror": mirror.data()}
 
-    @app.delete("/mirrors/{name}", status_code=204, tags=["Warren"])
-    def delete(name: str) -> Response:
+    @router.delete("/mirrors/{name}", status_code=204)
+    def delete_mirror(name: str) -> Response:
         """End a mirror session."""
-        agent.known.wrote(keys.mirror(name), None, agent.specs.delete_mirror(name))
+        core.repository.delete_mirror(name)
         return Response(status_code=204)
+
+    return router

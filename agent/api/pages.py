@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import APIRouter
 from fastapi.responses import Response
 
 from warren.errors import NotFound
 
 FILES = Path(__file__).parent / "ui"
 TYPES = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
-# names of specs are shown as text; should one ever be taken for markup, it still could load and run nothing
+# the page shows names of specs as text; should one ever be taken for markup, it still could load and run nothing
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
@@ -19,16 +19,19 @@ HEADERS = {
 }
 
 
-def routes(app: FastAPI) -> None:
-    """Put the page into the application."""
+def router() -> APIRouter:
+    """The routes of the page."""
+    router = APIRouter(include_in_schema=False)
 
-    @app.get("/ui", include_in_schema=False)
+    @router.get("/ui")
     def page() -> Response:
         return _file("index.html")
 
-    @app.get("/ui/{name}", include_in_schema=False)
+    @router.get("/ui/{name}")
     def part(name: str) -> Response:
         return _file(name)
+
+    return router
 
 
 def _file(name: str) -> Response:

@@ -4,86 +4,84 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, Response
 
 from acl.language import Who
 from acl.policy import network_of
-from agent.agent import Agent
-from agent.switch import read
-from intent.views import meant as means
+from agent.core import Core
+from agent.switch import read_snapshot
+from intent.views import meant as selects
 from specs.model.records import Endpoint
-from specs.model.router import Router, RouterItem
+from specs.model.router import RouterItem
 from specs.model.service import Service, ServiceItem, meant
 from specs.snapshot import Snapshot
-from specs.store import keys
 from warren.errors import NotFound
 
 
-def routes(app: FastAPI, agent: Agent) -> None:
-    """Add the routes."""
+def router(core: Core) -> APIRouter:
+    """The routes of routers and services."""
+    router = APIRouter(tags=["Warren"])
 
-    @app.get("/routers", tags=["Warren"])
+    @router.get("/routers")
     def routers() -> dict[str, Any]:
         """All routers."""
-        return {"routers": [router.data() for _, router in sorted(read(agent.specs.store).routers.items())]}
+        return {"routers": [record.data() for _, record in sorted(read_snapshot(core.store).routers.items())]}
 
-    @app.get("/routers/{name}", tags=["Warren"])
-    def show(name: str) -> dict[str, Any]:
+    @router.get("/routers/{name}")
+    def show_router(name: str) -> dict[str, Any]:
         """One router, with its networks' ranges."""
-        state = read(agent.specs.store)
-        router = state.routers.get(name)
-        if router is None:
+        snapshot = read_snapshot(core.store)
+        record = snapshot.routers.get(name)
+        if record is None:
             raise NotFound("router", name)
-        there = {reference: n for n in state.networks.values() for reference in (n.id, n.name) if reference in router.networks}
-        ranges = {r: [str(x) for x in (n.ip_range, n.ipv6_range) if x is not None] for r, n in there.items()}
-        return {"router": router.data() | {"ranges": ranges}}
+        networks = {ref: n for n in snapshot.networks.values() for ref in (n.id, n.name) if ref in record.networks}
+        ranges = {ref: [str(r) for r in (n.ip_range, n.ipv6_range) if r is not None] for ref, n in networks.items()}
+        return {"router": record.data() | {"ranges": ranges}}
 
-    @app.post("/routers", status_code=201, tags=["Warren"])
-    def create(body: RouterItem) -> dict[str, Any]:
+    @router.post("/routers", status_code=201)
+    def put_router(body: RouterItem) -> dict[str, Any]:
         """Create a router, or change one."""
-        router: Router
-        router, revision = agent.specs.put_router(body.model_dump(mode="json", exclude_none=True))
-        agent.known.wrote(keys.router(router.name), router.encode(), revision)
-        return {"router": router.data()}
+        record, _ = core.repository.put_router(body.model_dump(mode="json", exclude_none=True))
+        return {"router": record.data()}
 
-    @app.delete("/routers/{name}", status_code=204, tags=["Warren"])
-    def delete(name: str) -> Response:
-        """Delete a router: its networks are apart again."""
-        agent.known.wrote(keys.router(name), None, agent.specs.delete_router(name))
+    @router.delete("/routers/{name}", status_code=204)
+    def delete_router(name: str) -> Response:
+        """Delete a router: its networks no longer reach each other."""
+        core.repository.delete_router(name)
         return Response(status_code=204)
 
-    @app.get("/services", tags=["Warren"])
+    @router.get("/services")
     def services() -> dict[str, Any]:
         """All services, with their members."""
-        state = read(agent.specs.store)
-        return {"services": [_shown(service, state) for _, service in sorted(state.services.items())]}
+        snapshot = read_snapshot(core.store)
+        return {"services": [_service_out(service, snapshot) for _, service in sorted(snapshot.services.items())]}
 
-    @app.get("/services/{name}", tags=["Warren"])
+    @router.get("/services/{name}")
     def show_service(name: str) -> dict[str, Any]:
         """One service, with its members."""
-        state = read(agent.specs.store)
-        if name not in state.services:
+        snapshot = read_snapshot(core.store)
+        if name not in snapshot.services:
             raise NotFound("service", name)
-        return {"service": _shown(state.services[name], state)}
+        return {"service": _service_out(snapshot.services[name], snapshot)}
 
-    @app.post("/services", status_code=201, tags=["Warren"])
-    def create_service(body: ServiceItem) -> dict[str, Any]:
+    @router.post("/services", status_code=201)
+    def put_service(body: ServiceItem) -> dict[str, Any]:
         """Create a service, or change one."""
-        service: Service
-        service, revision = agent.specs.put_service(body.model_dump(mode="json", exclude_none=True))
-        agent.known.wrote(keys.service(service.name), service.encode(), revision)
+        service, _ = core.repository.put_service(body.model_dump(mode="json", exclude_none=True))
         return {"service": service.data()}
 
-    @app.delete("/services/{name}", status_code=204, tags=["Warren"])
+    @router.delete("/services/{name}", status_code=204)
     def delete_service(name: str) -> Response:
-        """Delete a service; its port leads nowhere."""
-        agent.known.wrote(keys.service(name), None, agent.specs.delete_service(name))
+        """Delete a service: its port leads nowhere."""
+        core.repository.delete_service(name)
         return Response(status_code=204)
 
+    return router
 
-def _shown(service: Service, state: Snapshot) -> dict[str, Any]:
-    def members(network_id: str, who: Who) -> list[Endpoint]:
-        return [e for e in state.endpoints.values() if e.active and means(who, e, network_id, state.networks)]
 
-    found = meant(service, str(network_of(service.network, state.networks)), members)
-    return service.data() | {"members": [f"{e.name or e.id} on {e.host}" for e in found]}
+def _service_out(service: Service, snapshot: Snapshot) -> dict[str, Any]:
+    def select(network_id: str, who: Who) -> list[Endpoint]:
+        return [e for e in snapshot.endpoints.values() if e.active and selects(who, e, network_id, snapshot.networks)]
+
+    members = meant(service, str(network_of(service.network, snapshot.networks)), select)
+    return service.data() | {"members": [f"{e.name or e.id} on {e.host}" for e in members]}

@@ -13,17 +13,18 @@ import logging
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict
 
 from agent import status
-from agent.agent import Agent
+from agent.core import Core
+from agent.feature import Feature
 from agent.linux.tap import LONGEST, Tap
-from agent.switch import Switch
+from agent.worker import Worker
 from specs.model.mirror import Capture, Matches, SnapLength
 from specs.model.records import Endpoint, decode
 from specs.store import keys
@@ -36,7 +37,7 @@ SILENCE_S = 10.0
 LEASE_S = 10
 READY_S = 10.0
 PORT_GONE_S = 5.0
-LOOK_S = 0.5
+INTERVAL_S = 0.5
 AT_ONCE = 262_144  # bytes of frames in one piece of the answer
 MAGIC, VERSION, ETHERNET = 0xA1B2C3D4, (2, 4), 1  # microseconds; LINKTYPE_ETHERNET
 MEDIA_TYPE = "application/vnd.tcpdump.pcap"
@@ -89,36 +90,56 @@ def record(frame: bytes, snap: int, now: float) -> bytes:
     return struct.pack("<IIII", seconds, int((now - seconds) * 1e6), len(kept), len(frame)) + kept
 
 
-class Captures:
+class Captures(Feature):
     """The captures of one agent. Thread-safe."""
 
-    def __init__(self, agent: Agent, switch: Switch) -> None:
-        self._agent, self._switch = agent, switch
+    def __init__(self, core: Core) -> None:
+        self._core = core
         self._running: dict[str, Running] = {}
         self._left: set[str] = set()  # ended while etcd was away: their claims are still there
         self._lock = threading.Lock()
-        self._stop = threading.Event()
-        agent.captures = self
-        threading.Thread(target=self._watch, name="captures", daemon=True).start()
+        self._swept = False
+        self._worker = Worker("captures", self._step, interval_s=INTERVAL_S)
+
+    def workers(self) -> Sequence[Worker]:
+        """The loop that ends captures whose client is silent."""
+        return (self._worker,)
+
+    def router(self) -> APIRouter:
+        """POST /captures, PUT /captures/NAME."""
+        router = APIRouter(tags=["Warren"])
+
+        @router.post("/captures", response_class=Response)
+        def capture(body: CaptureCreate) -> Response:
+            """An endpoint's packets as an endless pcap file. The header X-Warren-Capture names the capture. Send PUT /captures/NAME at least
+            every ten seconds, or it ends. It ends at once when the connection is closed."""
+            return Stream(self, self.begin(body))
+
+        @router.put("/captures/{name}")
+        def keep_alive(name: str) -> dict[str, int]:
+            """Keep a capture alive; returns how many packets were sent, and how many were dropped because nobody read them in time."""
+            return self.keep_alive(name)
+
+        return router
 
     def begin(self, body: CaptureCreate) -> Running:
         """Start one; returns when the switches copy. Raises `WarrenError`, and then nothing is left."""
-        specs, host = self._agent.specs, self._agent.host.name
-        endpoint = self._agent.endpoint(body.endpoint)
+        repository, host = self._core.repository, self._core.host.name
+        endpoint = self._core.lookup.endpoint(body.endpoint)
         if not endpoint.active:
             raise Conflict(f"endpoint {body.endpoint} is not active: it has no packets")
-        name, vni = specs.take_capture(host)
+        name, vni = repository.take_capture(host)
         draft = {
             "name": name, "vni": vni, "direction": body.direction, "match": body.match,
             "sources": [{"network": endpoint.network_id, "endpoint": endpoint.id}],
         }  # fmt: skip
-        undo: list[Callable[[], object]] = [lambda: specs.give_back_capture(host, name)]
+        undo: list[Callable[[], object]] = [lambda: repository.give_back_capture(host, name)]
         try:
             interface = f"wt{decode(Capture, {**draft, 'to': {'host': host, 'interface': 'wt'}}, 'capture').number:08x}"
             session = decode(Capture, {**draft, "to": {"host": host, "interface": interface}}, "capture")
             tap = Tap(interface)
             undo.append(tap.close)
-            lease = Lease(specs.store, ttl_s=LEASE_S)
+            lease = Lease(repository.store, ttl_s=LEASE_S)
             undo.append(lease.close)
             running = Running(name, endpoint, tap, lease, body.snap or LONGEST, time.monotonic())
             with self._lock:
@@ -137,20 +158,22 @@ class Captures:
 
     def _ready(self, session: Capture, endpoint: Endpoint) -> None:
         """Wait until the endpoint's switch copies and ours delivers."""
-        agent, deadline = self._agent, time.monotonic() + READY_S
-        entry = agent.specs.store.get(keys.capture(session.name))
+        core, deadline = self._core, time.monotonic() + READY_S
+        entry = core.store.get(keys.capture(session.name))
         if entry is None:
             raise Unavailable("etcd", "the lease of the capture has run out")
-        agent.known.wrote(entry.key, entry.value, entry.mod_revision)
-        late = status.wait(agent.specs.store, agent.known, READY_S, hosts={endpoint.host, agent.host.name})
-        while not late and not self._switch.copies(session.number):
-            if time.monotonic() > deadline or self._stop.is_set():
-                raise Unavailable(f"the switch of {agent.host.name}", "it does not deliver the copies (see warren status)")
+        core.cache.applied(
+            [(entry.key, entry.value)], entry.mod_revision
+        )  # a key under a lease: no transaction of the repository's
+        late = status.wait(core.store, core.cache, READY_S, hosts={endpoint.host, core.host.name})
+        while not late and not core.switch.copies(session.number):
+            if time.monotonic() > deadline or self._worker.stopping.is_set():
+                raise Unavailable(f"the switch of {core.host.name}", "it does not deliver the copies (see warren status)")
             time.sleep(0.02)
         if late:
             raise Unavailable("the capture", f"not applied by {', '.join(late)} after {READY_S:.0f} s (see warren status)")
 
-    def heard(self, name: str) -> dict[str, int]:
+    def keep_alive(self, name: str) -> dict[str, int]:
         """The client lives; what it should have got so far. Raises `NotFound`."""
         with self._lock:
             running = self._running.get(name)
@@ -168,7 +191,7 @@ class Captures:
         try:
             running.lease.close()
             deadline = time.monotonic() + PORT_GONE_S
-            while self._agent.ovsdb.port(running.tap.name) is not None and time.monotonic() < deadline:
+            while self._core.ovsdb.port(running.tap.name) is not None and time.monotonic() < deadline:
                 time.sleep(0.02)
         finally:
             running.tap.close()
@@ -177,41 +200,40 @@ class Captures:
 
     def _give_back(self, name: str) -> None:
         try:
-            self._agent.specs.give_back_capture(self._agent.host.name, name)
+            self._core.repository.give_back_capture(self._core.host.name, name)
             self._left.discard(name)
         except WarrenError as error:
             self._left.add(name)
             log.info("capture.left name=%s reason=%s", name, error)
 
-    def _watch(self) -> None:
-        """What an agent before this one has left goes first; then captures whose client is silent or whose endpoint is gone."""
-        swept = False
-        while not self._stop.wait(LOOK_S):
-            if not swept:
-                with contextlib.suppress(WarrenError):
-                    found = self._agent.specs.captures_of(self._agent.host.name)
-                    with self._lock:
-                        self._left |= set(found) - set(self._running)
-                    swept = True
-            for name in list(self._left):
-                self._give_back(name)
-            with self._lock:
-                running = list(self._running.values())
-            for each in running:
-                gone = self._agent.known.read.is_set() and each.endpoint.id not in self._agent.known.snapshot.endpoints
-                if gone or time.monotonic() - each.heard_at > SILENCE_S:
-                    self.end(each)
+    def _step(self, items: frozenset[str]) -> None:
+        """End what an earlier agent has left, and captures whose client is silent or whose endpoint is gone."""
+        if not self._swept:
+            with contextlib.suppress(WarrenError):
+                names = self._core.repository.captures_of(self._core.host.name)
+                with self._lock:
+                    self._left |= set(names) - set(self._running)
+                self._swept = True
+        for name in list(self._left):
+            self._give_back(name)
+        with self._lock:
+            running = list(self._running.values())
+        cache = self._core.cache
+        for each in running:
+            gone = cache.synced.is_set() and each.endpoint.id not in cache.view.snapshot.endpoints
+            if gone or time.monotonic() - each.heard_at > SILENCE_S:
+                self.end(each)
 
-    def finish(self) -> None:
-        """Let the answers come to their end: the agent ends. Does not wait."""
-        self._stop.set()
+    def ending(self) -> None:
+        """Let the answers come to their end."""
+        self._worker.stop()
         with self._lock:
             for each in self._running.values():
                 each.over.set()
 
-    def stop(self) -> None:
-        """End all that is left."""
-        self.finish()
+    def close(self) -> None:
+        """End all captures that are left."""
+        self.ending()
         with self._lock:
             running = list(self._running.values())
         for each in running:
@@ -256,23 +278,7 @@ async def _readable(loop: asyncio.AbstractEventLoop, fd: int, gone: asyncio.Futu
     loop.add_reader(fd, ready.set)
     reads = asyncio.ensure_future(ready.wait())
     try:
-        await asyncio.wait((reads, gone), timeout=LOOK_S, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((reads, gone), timeout=INTERVAL_S, return_when=asyncio.FIRST_COMPLETED)
     finally:
         reads.cancel()
         loop.remove_reader(fd)
-
-
-def routes(app: FastAPI, agent: Agent, switch: Switch) -> None:
-    """Add the routes."""
-    captures = Captures(agent, switch)
-
-    @app.post("/captures", tags=["Warren"], response_class=Response)
-    def capture(body: CaptureCreate) -> Response:
-        """An endpoint's packets as a pcap file without end. The header X-Warren-Capture names the capture; PUT /captures/NAME at least
-        every ten seconds, or it ends. It ends at once when the connection is closed."""
-        return Stream(captures, captures.begin(body))
-
-    @app.put("/captures/{name}", tags=["Warren"])
-    def heard(name: str) -> dict[str, int]:
-        """Go on; how many packets were sent, and how many were dropped because nobody read them in time."""
-        return captures.heard(name)

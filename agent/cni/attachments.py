@@ -6,23 +6,24 @@ needs neither an ADD before it nor the namespace.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from fastapi import FastAPI, Response
+from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from agent import status
-from agent.agent import Agent
 from agent.api.sand import ActivateParams, EndpointCreate, cidr
 from agent.cni.messages import CONTAINER, INTERFACE, NETWORK, Asked, Call, endpoint_id, expected, read, result
-from agent.cni.sweep import Sweep
+from agent.cni.sweep import AttachmentSweep
+from agent.core import Core
+from agent.exclusive import Exclusive
+from agent.feature import Feature
 from agent.linux import inspect as far
 from agent.linux import netns
 from agent.linux import veth as plug
+from agent.worker import Worker
 from specs.model.derived import veth_mac
 from specs.model.records import Endpoint, Network
 from specs.store import keys
@@ -47,20 +48,6 @@ class Refused(WarrenError):
         self.code = code
 
 
-def routes(app: FastAPI, agent: Agent) -> None:
-    """Put the route into the application."""
-    attachments = agent.attachments = Attachments(agent)
-
-    @app.post("/cni", tags=["Warren"])
-    def cni(body: Call) -> Any:
-        """A call of a container runtime, from the CNI plugin: the answer is what the plugin prints. An error has CNI's `code` too."""
-        try:
-            answer = attachments.do(read(body))
-        except WarrenError as error:
-            return JSONResponse({"error": str(error), "code": code_of(error)}, error.http_status)
-        return JSONResponse(answer) if answer is not None else Response()
-
-
 def code_of(error: WarrenError) -> int:
     """What CNI calls an error."""
     match error:
@@ -79,29 +66,40 @@ def code_of(error: WarrenError) -> int:
     return TAKEN
 
 
-class Attachments:
-    """The attachments of one host. Thread-safe."""
+class Attachments(Feature):
+    """The attachments of one host. `suspects` returns ids of endpoints with which something is wrong. Thread-safe."""
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-        self._busy: set[str] = set()
-        self._changed = threading.Condition()
-        self._sweep = Sweep(lambda: agent.keeper.problems.copy(), self.drop)
+    def __init__(self, core: Core, suspects: Callable[[], Iterable[str]]) -> None:
+        self._core = core
+        # one call for an attachment at a time: a DEL after an ADD that the runtime has given up waits for that ADD's end
+        self._exclusive = Exclusive()
+        self._sweep = AttachmentSweep(suspects, self.drop)
         self._commands = {"ADD": self._add, "DEL": self._del, "CHECK": self._check, "STATUS": self._status, "GC": self._gc}
 
-    def start(self) -> None:
-        """Start looking for containers that are gone."""
-        self._sweep.start()
+    def workers(self) -> Sequence[Worker]:
+        """The sweep of containers that are gone."""
+        return (self._sweep.worker,)
 
-    def stop(self) -> None:
-        """End that."""
-        self._sweep.stop()
+    def router(self) -> APIRouter:
+        """POST /cni."""
+        router = APIRouter(tags=["Warren"])
+
+        @router.post("/cni")
+        def cni(body: Call) -> Any:
+            """A call of a container runtime, from the CNI plugin: the answer is what the plugin prints. An error also has CNI's `code`."""
+            try:
+                answer = self.do(read(body))
+            except WarrenError as error:
+                return JSONResponse({"error": str(error), "code": code_of(error)}, error.http_status)
+            return JSONResponse(answer) if answer is not None else Response()
+
+        return router
 
     def drop(self, key: str) -> None:
         """Detach an attachment whose container is gone. Where the host's end of the cable lives, so does the namespace, whether this process
         can see its path or not. Raises `WarrenError`."""
-        with self._alone(key):
-            endpoint = self._agent.known.mine.get(key)
+        with self._exclusive.hold(key):
+            endpoint = self._core.cache.view.local_endpoints.get(key)
             if endpoint is None or not self._ours(endpoint) or plug.exists(endpoint.veth):
                 return
             try:
@@ -109,7 +107,7 @@ class Attachments:
                     return
             except Invalid:
                 log.info("attachment.container_gone id=%s container=%s", key, endpoint.labels[CONTAINER])
-                self._agent.endpoints.detach(endpoint)
+                self._core.endpoints.detach(endpoint)
 
     def do(self, asked: Asked) -> dict[str, Any] | None:
         """Do it; what the plugin prints. Raises `WarrenError`."""
@@ -119,32 +117,32 @@ class Attachments:
 
     def _add(self, asked: Asked) -> dict[str, Any]:
         key = self._id(asked)
-        with self._alone(key):
+        with self._exclusive.hold(key):
             network = self._network(asked)
             if asked.fields.get("publish") and network.mode != "nat":
                 ports = ", ".join(str(way.host_port) for way in asked.fields["publish"])
                 raise Invalid("runtimeConfig.portMappings", ports, f"a network in mode nat; {network.name} is {network.mode}")
             self._namespace(asked)
-            endpoint = self._agent.known.mine.get(key)
+            endpoint = self._core.cache.view.local_endpoints.get(key)
             if endpoint is not None and not self._serves(endpoint, network, asked):
-                self._agent.endpoints.detach(endpoint)  # of a container that went without a word, or is started again
+                self._core.endpoints.detach(endpoint)  # of a container that went without a word, or is started again
                 endpoint = None
             if endpoint is None:
                 endpoint = self._attach(network, asked)
             try:
                 return self._result(endpoint, network, asked)
             except WarrenError:
-                self._agent.endpoints.detach(endpoint)  # the namespace has gone meanwhile
+                self._core.endpoints.detach(endpoint)  # the namespace has gone meanwhile
                 raise
 
     def _del(self, asked: Asked) -> None:
         key = self._id(asked)
-        with self._alone(key):
-            if (endpoint := self._agent.known.mine.get(key)) is not None:
-                self._agent.endpoints.detach(endpoint)
+        with self._exclusive.hold(key):
+            if (endpoint := self._core.cache.view.local_endpoints.get(key)) is not None:
+                self._core.endpoints.detach(endpoint)
 
     def _check(self, asked: Asked) -> None:
-        endpoint = self._agent.known.mine.get(self._id(asked))
+        endpoint = self._core.cache.view.local_endpoints.get(self._id(asked))
         if endpoint is None:
             raise Refused(UNKNOWN_CONTAINER, f"{asked.interface} of container {asked.container} is not on network {asked.name}")
         self._namespace(asked)
@@ -152,16 +150,16 @@ class Attachments:
             raise Refused(NOT_AS_IT_SHOULD, f"{asked.interface} of container {asked.container}: {'; '.join(found)}")
 
     def _gc(self, asked: Asked) -> None:
-        stay = {endpoint_id(self._agent.host.name, asked.name, container, interface) for container, interface in asked.valid}
+        stay = {endpoint_id(self._core.host.name, asked.name, container, interface) for container, interface in asked.valid}
         failed: WarrenError | None = None
-        for endpoint in list(self._agent.known.mine.values()):
+        for endpoint in self._core.cache.view.local_endpoints.values():
             said = endpoint.labels
             if said.get(NETWORK) != asked.name or endpoint.id in stay or not self._ours(endpoint):
                 continue
             log.info("attachment.collected id=%s container=%s interface=%s", endpoint.id, said[CONTAINER], said[INTERFACE])
             try:
-                with self._alone(endpoint.id):
-                    self._agent.endpoints.detach(endpoint)
+                with self._exclusive.hold(endpoint.id):
+                    self._core.endpoints.detach(endpoint)
             except WarrenError as error:
                 failed = error  # the others go all the same
         if failed is not None:
@@ -169,11 +167,11 @@ class Attachments:
 
     def _status(self, asked: Asked) -> None:
         """Whether an ADD would succeed, as far as that can be seen."""
-        agent, host = self._agent, self._agent.host.name
+        core, host = self._core, self._core.host.name
         try:
             self._read()
             self._network(asked)
-            entry = agent.specs.store.get(keys.status_controller(host))
+            entry = core.store.get(keys.status_controller(host))
         except WarrenError as error:
             raise Refused(NOT_READY, str(error)) from None
         report = status.parse_json(entry) if entry is not None else None
@@ -181,28 +179,28 @@ class Attachments:
             raise Refused(NOT_READY, f"the controller of {host} does not run")
         if not report.get("connected"):
             raise Refused(LIMITED, f"the controller of {host} has no connection to the switch: containers may be without network")
-        if not agent.ovsdb.connected:
+        if not core.ovsdb.connected:
             raise Refused(NOT_READY, f"ovsdb-server of {host} does not answer")
-        if status.wait(agent.specs.store, agent.known, APPLIED_S, hosts={host}):
+        if status.wait(core.store, core.cache, APPLIED_S, hosts={host}):
             raise Refused(NOT_READY, f"the controller of {host} has not applied the newest specs within {APPLIED_S:g} s")
 
     # ---- small things -------------------------------------------------------------------------------------------------
 
     def _id(self, asked: Asked) -> str:
-        return endpoint_id(self._agent.host.name, asked.name, asked.container, asked.interface)
+        return endpoint_id(self._core.host.name, asked.name, asked.container, asked.interface)
 
     def _ours(self, endpoint: Endpoint) -> bool:
         """Whether CNI has made it: labels alone anybody may write."""
         said = [endpoint.labels.get(name, "") for name in (NETWORK, CONTAINER, INTERFACE)]
-        return endpoint.id == endpoint_id(self._agent.host.name, *said)
+        return endpoint.id == endpoint_id(self._core.host.name, *said)
 
     def _read(self) -> None:
-        if not self._agent.known.read.wait(READ_S):
-            raise Unavailable("etcd", self._agent.known.down or "the specs are not read yet")
+        if not self._core.cache.synced.wait(READ_S):
+            raise Unavailable("etcd", self._core.cache.down or "the specs are not read yet")
 
     def _network(self, asked: Asked) -> Network:
         try:
-            return self._agent.network(asked.network)
+            return self._core.lookup.network(asked.network)
         except NotFound:
             right = "a network that is there: `warren network list` has them, `warren network create` makes one"
             raise Invalid(asked.said_in, asked.network, right) from None
@@ -225,12 +223,12 @@ class Attachments:
             **{**asked.fields, "labels": labels},
         )
         try:
-            return self._agent.endpoints.attach(wanted)[0]
+            return self._core.endpoints.attach(wanted)[0]
         except Conflict as error:
             if wanted.name is None or f"the name {wanted.name} " not in str(error):
                 raise
             unnamed = wanted.model_copy(update={"name": None})  # the name is another's: go without
-            return self._agent.endpoints.attach(unnamed)[0]
+            return self._core.endpoints.attach(unnamed)[0]
 
     def _serves(self, endpoint: Endpoint, network: Network, asked: Asked) -> bool:
         """Whether an endpoint of before is whole, in this namespace, and what is asked for."""
@@ -242,7 +240,7 @@ class Attachments:
             return False
         addresses = [] if network.answers else [address for address, _ in self._addresses(endpoint, network)]
         seen = plug.inspect(veth=endpoint.veth, netns=asked.netns, mac=endpoint.mac_address, addresses=addresses)
-        state = self._agent.known.states.get(endpoint.id)
+        state = self._core.cache.states.get(endpoint.id)
         return seen.whole and seen.interface == asked.interface and state is not None and state.state == "up"
 
     def _result(self, endpoint: Endpoint, network: Network, asked: Asked) -> dict[str, Any]:
@@ -274,13 +272,13 @@ class Attachments:
         """What is not as the result of ADD and the record have it, one phrase each."""
         assert asked.previous is not None
         mac, addresses, gateways = expected(asked.previous, asked.interface)
-        state = self._agent.known.states.wait(endpoint.id, 0, self._agent.config.attach_timeout_s)
+        state = self._core.cache.states.wait(endpoint.id, 0, self._core.config.attach_timeout_s)
         found: list[str] = []
         if state is None:
             found.append("the controller does not say that it is up")
         elif state.state == "closed":
             found.append(f"it is closed: {state.reason}")
-        bridge = self._agent.ovsdb.observed().bridge(self._agent.config.common.bridge)
+        bridge = self._core.ovsdb.observed().bridge(self._core.config.common.bridge)
         seen = plug.inspect(
             veth=endpoint.veth,
             netns=asked.netns,
@@ -299,21 +297,8 @@ class Attachments:
         return found
 
     def _gateways(self, endpoint: Endpoint) -> list[Any]:
-        network = self._agent.known.snapshot.networks.get(endpoint.network_id)
+        network = self._core.cache.view.snapshot.networks.get(endpoint.network_id)
         return [g for g in (network.gateway, network.ipv6_gateway) if g is not None] if network is not None else []
-
-    @contextlib.contextmanager
-    def _alone(self, key: str) -> Iterator[None]:
-        """One call for an attachment at a time: a DEL after an ADD that the runtime has given up waits for that ADD's end."""
-        with self._changed:
-            self._changed.wait_for(lambda: key not in self._busy)
-            self._busy.add(key)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._busy.discard(key)
-                self._changed.notify_all()
 
 
 def _plain(value: Any) -> Any:

@@ -12,54 +12,56 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from ipaddress import IPv4Interface
 from pathlib import Path
 
-from agent.cache import Known
+from agent.cache import Cache, View
 from agent.dhcp_client import addresses as leased
 from agent.dhcp_client.lease_file import parse
 from agent.dhcp_client.udhcpc import Clients
 from agent.docker.mac import namespaces
+from agent.feature import Feature
 from agent.linux import veth as plug
 from agent.linux.netns import path_of
+from agent.worker import Worker
 from specs.model.records import Endpoint
 from specs.ports import rides
-from specs.store import keys
-from specs.store.repository import Specs
+from specs.store.repository import Repository
 from warren.errors import NotFound, WarrenError
 
 log = logging.getLogger("warren.leases")
 
-LOOK_S = 0.2  # a hook has no better way to be heard that holds while no agent runs
+INTERVAL_S = 0.2  # the hook writes a file: no other way works while no agent runs
 RETRY_S = 2.0
 
 
-class Leases:
-    """A thread. `problems` says per endpoint why it has no address; `on_change` hears of news."""
+class DhcpClients(Feature):
+    """Keeps a client for each endpoint that needs one. `on_change` is called when `problems` have changed."""
 
-    def __init__(self, directory: Path, specs: Specs, known: Known, on_change: Callable[[], None]) -> None:
-        self._clients, self._specs, self._known, self._on_change = Clients(directory), specs, known, on_change
-        self.problems: dict[str, str] = {}
+    def __init__(self, directory: Path, repository: Repository, cache: Cache, on_change: Callable[[], None]) -> None:
+        self._clients, self._repository, self._cache, self._on_change = Clients(directory), repository, cache, on_change
+        self._reasons: dict[str, str] = {}  # per endpoint, why it has no address
         self._moved: dict[str, str] = {}  # endpoint to the namespace that its engine moves it into
         self._leaving: set[str] = set()
         self._handled: dict[str, tuple[int, int]] = {}  # endpoint to the mark of what was told last
         self._again: dict[str, float] = {}  # endpoint to when what did not work is tried again
         self._begun: dict[str, float] = {}  # endpoint to when its client was started
         self._lock = threading.Lock()  # held while something is done about one endpoint
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+        self._worker = Worker("DHCP clients", self._step, interval_s=INTERVAL_S, on_change=on_change)
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+    def workers(self) -> Sequence[Worker]:
+        """Its loop. The clients outlive it."""
+        return (self._worker,)
 
-    def stop(self) -> None:
-        """End the thread. The clients go on."""
-        self._stop.set()
+    def problems(self) -> list[str]:
+        """A line for each endpoint without an address."""
+        local = self._cache.view.local_endpoints
+        names = {i: record.name or i for i in self._reasons if (record := local.get(i)) is not None}
+        return [f"endpoint {names.get(i, i)}: {reason}" for i, reason in sorted(self._reasons.copy().items())]
 
-    # ---- what others say ----------------------------------------------------------------------------------------------
+    # ---- called by others ---------------------------------------------------------------------------------------------
 
     def joins(self, endpoint_id: str, netns: str) -> None:
         """An engine moves the endpoint's interface into this namespace."""
@@ -86,51 +88,48 @@ class Leases:
             self._leaving.discard(endpoint.id)
             raise
 
-    # ---- the thread -----------------------------------------------------------------------------------------------------
+    # ---- the loop -------------------------------------------------------------------------------------------------------
 
-    def _run(self) -> None:
-        while not self._stop.wait(LOOK_S):
-            if not self._known.read.is_set():
-                continue
-            before = dict(self.problems)
-            try:
-                self._look()
-            except Exception:  # one bad endpoint must not end the thread that serves all
-                log.exception("leases.failed")
-                self._stop.wait(RETRY_S)
-            if self.problems != before:
-                self._on_change()
+    def _step(self, items: frozenset[str]) -> None:
+        if not self._cache.synced.is_set():
+            return
+        before = dict(self._reasons)
+        self._reconcile(self._cache.view)
+        if self._reasons != before:
+            self._on_change()
 
-    def _look(self) -> None:
-        mine = dict(self._known.mine)
-        there = self._clients.endpoints()
-        external = {n.id for n in list(self._known.snapshot.networks.values()) if n.external}
-        wanted = {e.id for e in mine.values() if e.network_id in external and e.active and not e.spare and not rides(e)}
-        self._leaving &= set(mine)
-        for endpoint_id in sorted(there - wanted - self._leaving):
-            self._clients.end(endpoint_id, partial(_bare, mine.get(endpoint_id)))
+    def _reconcile(self, view: View) -> None:
+        local = view.local_endpoints
+        external = {n.id for n in view.snapshot.networks.values() if n.external}
+        need = {e.id for e in local.values() if e.network_id in external and e.active and not e.spare and not rides(e)}
+        self._leaving &= set(local)
+        for endpoint_id in sorted(self._clients.endpoints() - need - self._leaving):
+            self._clients.end(endpoint_id, partial(_remove_address, local.get(endpoint_id)))
             self._forget(endpoint_id)
-        lost = {e.id for e in mine.values() if e.leased_prefix is not None and e.id not in wanted}
-        for endpoint_id in sorted(wanted | lost):
+        need_no_more = {e.id for e in local.values() if e.leased_prefix is not None and e.id not in need}
+        for endpoint_id in sorted(need | need_no_more):
             with self._lock:
                 if endpoint_id in self._leaving or self._again.get(endpoint_id, 0) > time.monotonic():
                     continue
                 self._again.pop(endpoint_id, None)
                 try:
-                    if endpoint_id in lost:
-                        self._write(mine[endpoint_id], None)
-                    elif self._clients.lives(endpoint_id) and not self._astray(mine[endpoint_id]):
-                        self._hear(mine[endpoint_id])
-                    else:
-                        self._begin(mine[endpoint_id])
+                    self._reconcile_endpoint(local[endpoint_id], endpoint_id in need)
                 except WarrenError as error:
                     self._fail(endpoint_id, str(error))
                     self._again[endpoint_id] = time.monotonic() + RETRY_S
 
+    def _reconcile_endpoint(self, endpoint: Endpoint, needs_client: bool) -> None:
+        if not needs_client:
+            self._write(endpoint, None)
+        elif self._clients.lives(endpoint.id) and not self._astray(endpoint):
+            self._on_lease(endpoint)
+        else:
+            self._begin(endpoint)
+
     def _begin(self, endpoint: Endpoint) -> None:
         """Start its client once its packets flow and its interface is where it shall be."""
         self._handled.pop(endpoint.id, None)
-        state, now = self._known.states.get(endpoint.id), time.monotonic()
+        state, now = self._cache.states.get(endpoint.id), time.monotonic()
         if state is None or state.state != "up" or now - self._begun.get(endpoint.id, -RETRY_S) < RETRY_S:
             return
         for netns in self._places(endpoint, now):
@@ -145,9 +144,9 @@ class Leases:
 
     def _places(self, endpoint: Endpoint, now: float) -> Iterable[str]:
         """Where its interface may be. An agent in a container does not see an engine's mounts, but all processes; that costs more."""
-        known = self._place(endpoint)
-        if endpoint.netns is not None or (known is not None and os.path.exists(known)):
-            return (known,) if known is not None else ()
+        path = self._place(endpoint)
+        if endpoint.netns is not None or (path is not None and os.path.exists(path)):
+            return (path,) if path is not None else ()
         self._again[endpoint.id] = now + RETRY_S
         return namespaces()
 
@@ -170,22 +169,22 @@ class Leases:
         self._write(endpoint, None)
         return True
 
-    def _hear(self, endpoint: Endpoint) -> None:
-        """Do what its client tells, if that is new."""
-        told, netns = self._clients.told(endpoint.id), self._clients.namespace(endpoint.id)
-        if told is None or netns is None or self._handled.get(endpoint.id) == told[0]:
+    def _on_lease(self, endpoint: Endpoint) -> None:
+        """Take over what its client has written of its lease, if that is new."""
+        lease_file, netns = self._clients.told(endpoint.id), self._clients.namespace(endpoint.id)
+        if lease_file is None or netns is None or self._handled.get(endpoint.id) == lease_file[0]:
             return
-        lease = parse(told[1])
+        lease = parse(lease_file[1])
         if lease.address is None:
             leased.put(netns, endpoint.veth, endpoint.mac_address, None, ())
         changed = self._write(endpoint, lease.address)
         if lease.address is not None:
             leased.put(netns, endpoint.veth, endpoint.mac_address, lease.address, lease.routes)
-            if self.problems.pop(endpoint.id, None) or changed:
+            if self._reasons.pop(endpoint.id, None) or changed:
                 log.info("lease.held endpoint=%s address=%s lease_s=%d", endpoint.id, lease.address, lease.lease_s)
         else:
             self._fail(endpoint.id, lease.reason)
-        self._handled[endpoint.id] = told[0]
+        self._handled[endpoint.id] = lease_file[0]
 
     def _write(self, endpoint: Endpoint, address: IPv4Interface | None) -> bool:
         """Put an address (None: that it has none) into its record; whether that was news."""
@@ -193,23 +192,23 @@ class Leases:
         if (endpoint.ipv4_address, endpoint.leased_prefix) == wanted:
             return False
         with contextlib.suppress(NotFound):
-            record, revision = self._specs.lease(endpoint.network_id, endpoint.id, address)
-            self._known.wrote(keys.endpoint(record.network_id, record.id), record.encode(), revision)
+            self._repository.lease(endpoint.network_id, endpoint.id, address)
         return True
 
     def _fail(self, endpoint_id: str, reason: str) -> None:
-        if self.problems.get(endpoint_id) != reason:
+        if self._reasons.get(endpoint_id) != reason:
             log.info("lease.missing endpoint=%s reason=%s", endpoint_id, reason)
-        self.problems[endpoint_id] = reason
+        self._reasons[endpoint_id] = reason
 
     def _forget(self, endpoint_id: str) -> None:
-        for known in (self._handled, self._again, self._begun):
-            known.pop(endpoint_id, None)  # type: ignore[attr-defined]
-        if self.problems.pop(endpoint_id, None):
+        self._handled.pop(endpoint_id, None)
+        self._again.pop(endpoint_id, None)
+        self._begun.pop(endpoint_id, None)
+        if self._reasons.pop(endpoint_id, None):
             self._on_change()
 
 
-def _bare(endpoint: Endpoint | None, netns: str) -> None:
+def _remove_address(endpoint: Endpoint | None, netns: str) -> None:
     """An endpoint that is still there has no lease any more: its network has changed."""
     if endpoint is not None:
         leased.put(netns, endpoint.veth, endpoint.mac_address, None, ())

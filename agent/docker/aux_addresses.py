@@ -3,28 +3,27 @@ name the Docker networks that asked for it, which may be several engines'; with 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
-from agent.agent import Agent
+from agent.core import Core
 from agent.docker.ledger import Ledger
-from specs.model.records import Endpoint, Network, decode_json
-from specs.store import keys
-from specs.store.etcd import Put, Unchanged
+from specs.model.records import Endpoint, Network
 from warren.errors import NotFound
 
 PREFIX = "docker.aux."  # and Docker's id of the network: a label; its value is the host of the engine
 
 
-class Aux:
+class AuxAddresses:
     """Those of one host's engine. Methods raise `WarrenError`."""
 
-    def __init__(self, agent: Agent, ledger: Ledger) -> None:
-        self._agent, self._ledger = agent, ledger
+    def __init__(self, core: Core, ledger: Ledger) -> None:
+        self._core, self._ledger = core, ledger
 
     def keep(self, docker_id: str, network: Network, addresses: Iterable[str]) -> None:
         """Reserve addresses of a network. Raises `Conflict` for one that an endpoint has."""
-        label = {PREFIX + docker_id[:12]: self._agent.host.name}
+        label = {PREFIX + docker_id[:12]: self._core.host.name}
         for address in addresses:
             with self._ledger.cleared(network, (address,)):
                 held = self._ledger.held(network.id, address)  # Docker has asked for it before the network, if the IPAM is ours
@@ -40,7 +39,7 @@ class Aux:
     def give_back(self, docker_id: str, network_id: str) -> None:
         """What a Docker network has reserved; what others have too stays."""
         label = PREFIX + docker_id[:12]
-        for endpoint in [e for e in self._agent.specs.endpoints(network_id) if label in e.labels]:
+        for endpoint in [e for e in self._core.repository.endpoints(network_id) if label in e.labels]:
             rest = {name: value for name, value in endpoint.labels.items() if name != label}
             if any(name.startswith(PREFIX) for name in rest):
                 self._relabel(endpoint, label, None)
@@ -57,28 +56,16 @@ class Aux:
         return found is not None and self._relabel(found, *next(iter(label.items())))
 
     def _find(self, network: Network, address: str) -> Endpoint | None:
-        there = (e for e in self._agent.specs.endpoints(network.id) if any(name.startswith(PREFIX) for name in e.labels))
+        there = (e for e in self._core.repository.endpoints(network.id) if any(name.startswith(PREFIX) for name in e.labels))
         return next((e for e in there if address in (str(e.ipv4_address), str(e.ipv6_address))), None)
 
     def _relabel(self, endpoint: Endpoint, label: str, value: str | None) -> bool:
-        """Put a label on, or take it off; others may do the same at this moment. False: the endpoint has gone."""
-        store, key = self._agent.specs.store, keys.endpoint(endpoint.network_id, endpoint.id)
-        while (entry := store.get(key)) is not None:
-            old = decode_json(Endpoint, entry.value, key)
-            labels = {name: text for name, text in old.labels.items() if name != label} | ({label: value} if value else {})
-            new = old.model_copy(update={"labels": labels})
-            done = store.txn([Unchanged(key, entry.mod_revision)], [Put(key, new.encode())])
-            if done.succeeded:
-                self._agent.known.wrote(key, new.encode(), done.revision)
-                return True
-        return False
+        """Put a label on, or take it off. False: the endpoint has gone."""
+        return self._core.repository.relabel_endpoint(endpoint.network_id, endpoint.id, label, value)
 
     def _delete(self, endpoint: Endpoint) -> None:
-        try:
-            revision = self._agent.specs.delete_endpoint(endpoint.network_id, endpoint.id)
-        except NotFound:
-            return
-        self._agent.known.wrote(keys.endpoint(endpoint.network_id, endpoint.id), None, revision)
+        with contextlib.suppress(NotFound):
+            self._core.repository.delete_endpoint(endpoint.network_id, endpoint.id)
 
 
 def addresses_of(body: Any) -> list[str]:

@@ -13,16 +13,17 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent.agent import Agent
 from agent.api.sand import EndpointCreate
-from agent.docker.aux_addresses import Aux, addresses_of
+from agent.core import Core
+from agent.dhcp_client.clients import DhcpClients
+from agent.docker.aux_addresses import AuxAddresses, addresses_of
 from agent.docker.engine import Engine
 from agent.docker.ipam import Ipam, range_of, subnet_of
 from agent.docker.labels import as_record, described, prefixed
 from agent.docker.ledger import LABEL, Ledger
 from agent.docker.mac import follow
 from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, Wanted, named_network, published, read
-from agent.endpoints.preallocated import ONLY_HOST
+from agent.endpoints.filler import ONLY_HOST
 from agent.linux import veth as plug
 from specs.model.publish import Publish
 from specs.model.records import Endpoint, Network
@@ -42,11 +43,11 @@ Body = Mapping[str, Any]
 class Driver:
     """One host's driver. Methods are called in threads; they raise `WarrenError`."""
 
-    def __init__(self, agent: Agent, engine: Engine) -> None:
-        self._agent, self._engine = agent, engine
-        self.ledger = Ledger(agent)
-        self._aux = Aux(agent, self.ledger)
-        ipam = Ipam(agent, self.ledger, self._aux)
+    def __init__(self, core: Core, engine: Engine, dhcp_clients: DhcpClients) -> None:
+        self._core, self._engine, self._dhcp_clients = core, engine, dhcp_clients
+        self.ledger = Ledger(core)
+        self._aux = AuxAddresses(core, self.ledger)
+        ipam = Ipam(core, self.ledger, self._aux)
         self.calls: dict[str, Callable[[Body], dict[str, Any]]] = {
             "Plugin.Activate": lambda body: {"Implements": ["NetworkDriver", "IpamDriver"]},
             "NetworkDriver.GetCapabilities": lambda body: {
@@ -95,7 +96,7 @@ class Driver:
         _check_dhcp(fields, pool)
         named = named_network(generic)
         if named is not None:
-            network = self._agent.network(named)
+            network = self._core.lookup.network(named)
             for given, there in ((pool, range_of(network, False)), (pool6, range_of(network, True))):
                 if given and given != str(there):
                     raise Invalid(
@@ -107,12 +108,11 @@ class Driver:
             self.ledger.keep_network(docker_id, network_id, True, internal, [given for given in (pool, pool6) if given])
         try:
             if named is None:
-                labels = {"docker.network": docker_id, ONLY_HOST: self._agent.host.name}
+                labels = {"docker.network": docker_id, ONLY_HOST: self._core.host.name}
                 draft = {"id": network_id, "name": f"docker-{docker_id[:12]}", "labels": labels, **fields}
                 draft |= {"ip_range": pool, "gateway": gateway} if pool else {}
                 draft |= {"ipv6_range": pool6, "ipv6_gateway": gateway6} if pool6 else {}
-                network, revision = self._agent.specs.create_network(draft)
-                self._agent.known.wrote(keys.network(network.id), network.encode(), revision)
+                network, _ = self._core.repository.create_network(draft)
             self._aux.keep(docker_id, network, addresses_of(body))
             self._add_ports(docker_id, network, added)
         except WarrenError:
@@ -132,10 +132,9 @@ class Driver:
         self._aux.give_back(docker_id, found["network"])
         if found["made"]:
             for held in [e for e in self.ledger.endpoints() if e.network_id == found["network"]]:
-                self._agent.endpoints.detach(held)
+                self._core.endpoints.detach(held)
             with contextlib.suppress(NotFound):
-                revision = self._agent.specs.delete_network(found["network"])
-                self._agent.known.wrote(keys.network(found["network"]), None, revision)
+                self._core.repository.delete_network(found["network"])
         for pool_id in [
             i for i, pool in self.ledger.pools().items() if found["made"] and pool.get("network") == found["network"]
         ]:
@@ -153,7 +152,7 @@ class Driver:
         mac, prefix = given.get("MacAddress") or None, said.pop("mac_prefix", None)
         labels = {LABEL: str(body["EndpointID"])}
         if said.pop("mirror", False):
-            labels[MIRRORED] = self._agent.host.name
+            labels[MIRRORED] = self._core.host.name
         v4, v6 = (str(given.get(name) or "").partition("/")[0] for name in ("Address", "AddressIPv6"))
         chosen = [address for address in (v4, v6) if address]  # by Docker's own IPAM, unless Warren's holds them
         held = (self.ledger.held(network.id, chosen[0]) or self.ledger.take_ready(network, chosen)) if chosen else None
@@ -184,7 +183,7 @@ class Driver:
         peer = plug.peer_name(endpoint.id)
         wanted = endpoint.model_copy(update={"active": True, "interface": peer, "labelled": False})
         if container is not None:
-            wanted = described(wanted, network, container, self._agent.host.name)
+            wanted = described(wanted, network, container, self._core.host.name)
         if endpoint.active and wanted.mac_address != endpoint.mac_address:
             self.ledger.anew(endpoint)
             return self.join(body)
@@ -193,15 +192,15 @@ class Driver:
         if self.ledger.is_internal(str(body["NetworkID"])) and (ways := self._ways(body, network)):
             wanted = wanted.model_copy(update={"publish": tuple(self._chosen(ways))})
         if network.external:
-            self._agent.leases.joins(endpoint.id, str(body["SandboxKey"]))
+            self._dhcp_clients.joins(endpoint.id, str(body["SandboxKey"]))
         wait = wanted.labelled or not network.labels_required  # else it is closed, and Docker goes on
         try:
-            self._agent.endpoints.occupy(wanted, wait)
+            self._core.endpoints.attach_inactive(wanted, wait)
         except Conflict as error:
             if wanted.name == endpoint.name or "name" not in str(error):
                 raise
             wanted = wanted.model_copy(update={"name": endpoint.name})  # the name is another's: go without
-            self._agent.endpoints.occupy(wanted, wait)
+            self._core.endpoints.attach_inactive(wanted, wait)
         if wanted.mac_address != endpoint.mac_address:
             # Docker knows the one from before and sets it
             arguments = (str(body["SandboxKey"]), endpoint.veth, endpoint.mac_address, wanted.mac_address)
@@ -219,7 +218,7 @@ class Driver:
         network = self.ledger.network(docker_network)
         if container is None or network is None:
             return False
-        wanted = described(endpoint, network, container, self._agent.host.name).model_copy(
+        wanted = described(endpoint, network, container, self._core.host.name).model_copy(
             update={"mac_address": endpoint.mac_address}  # it is in use
         )
         if MIRRORED in wanted.labels:
@@ -250,7 +249,7 @@ class Driver:
         """Give a leased address back while the interface is still in the container, and take published ports back."""
         endpoint = self.ledger.endpoint(str(body["EndpointID"]))
         if endpoint is not None:
-            self._agent.leases.leave(endpoint.id)
+            self._dhcp_clients.leave(endpoint.id)
         return self.unpublish(body)
 
     def unpublish(self, body: Body) -> dict[str, Any]:
@@ -264,7 +263,7 @@ class Driver:
         """Unplug and forget."""
         endpoint = self.ledger.endpoint(str(body["EndpointID"]))
         if endpoint is not None:
-            self._agent.endpoints.detach(endpoint)
+            self._core.endpoints.detach(endpoint)
         return {}
 
     # ---- small things -------------------------------------------------------------------------------------------------
@@ -291,15 +290,15 @@ class Driver:
         """Ports of the host for those that Docker leaves open. Another may be faster: then the update is refused."""
         found: list[Publish] = []
         for candidates, way in ways:
-            prefix = keys.pool_published(self._agent.host.name, way["proto"])
-            pool = Pool.read(prefix, self._agent.specs.store.list(prefix)[1])
+            prefix = keys.pool_published(self._core.host.name, way["proto"])
+            pool = Pool.read(prefix, self._core.repository.store.list(prefix)[1])
             mine = {p.host_port for p in found if p.proto == way["proto"]}
             host_port: int | None = candidates[0]
             if len(candidates) > 1:
                 host_port = pools.lowest_free(pool.blocks, candidates[0], candidates[-1], mine)  # type: ignore[arg-type]
             if host_port is None:
                 raise Exhausted(
-                    f"no {way['proto']} port of host {self._agent.host.name} is left in {candidates[0]}-{candidates[-1]}"
+                    f"no {way['proto']} port of host {self._core.host.name} is left in {candidates[0]}-{candidates[-1]}"
                 )
             found.append(Publish(host_port=host_port, **way))
         return found
@@ -310,29 +309,28 @@ class Driver:
             for draft in drafts:
                 draft = {name: value for name, value in draft.items() if name != "native"}
                 body = {**draft, "network_id": network.id, "labels": {ADDED: docker_id}}
-                self._agent.endpoints.attach(EndpointCreate.model_validate(body))
+                self._core.endpoints.attach(EndpointCreate.model_validate(body))
         except WarrenError:
             self._remove_ports(docker_id)
             raise
 
     def _remove_ports(self, docker_id: str) -> None:
-        for endpoint in [e for e in list(self._agent.known.mine.values()) if e.labels.get(ADDED) == docker_id]:
-            self._agent.endpoints.detach(endpoint)
+        for endpoint in [e for e in self._core.cache.view.local_endpoints.values() if e.labels.get(ADDED) == docker_id]:
+            self._core.endpoints.detach(endpoint)
 
     def _mirror(self, network: Network) -> None:
         """The session of this host's mirrored containers of a network."""
-        interface, host = self._agent.config.docker_mirror, self._agent.host.name
+        interface, host = self._core.config.docker_mirror, self._core.host.name
         if interface:
             draft = {"name": _session(host, network.id), "sources": [{"network": network.id, "label": f"{MIRRORED}={host}"}],
                      "to": {"host": host, "interface": interface}, "vlan": network.vlan}  # fmt: skip
-            mirror, revision = self._agent.specs.put_mirror(draft)
-            self._agent.known.wrote(keys.mirror(mirror.name), mirror.encode(), revision)
+            self._core.repository.put_mirror(draft)
 
     def _mirror_no_more(self, network_id: str) -> None:
-        name = _session(self._agent.host.name, network_id)
-        if name in self._agent.known.snapshot.mirrors:
+        name = _session(self._core.host.name, network_id)
+        if name in self._core.cache.view.snapshot.mirrors:
             with contextlib.suppress(NotFound):
-                self._agent.known.wrote(keys.mirror(name), None, self._agent.specs.delete_mirror(name))
+                self._core.repository.delete_mirror(name)
 
 
 def _check_vlans(drafts: list[dict[str, Any]], vlan: int | None) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
-from agent.agent import Agent
-from agent.docker.aux_addresses import Aux
+from agent.core import Core
+from agent.docker.aux_addresses import AuxAddresses
 from agent.docker.ledger import LABEL, Ledger, Range
 from agent.docker.options import named_network
 from specs.model.records import Endpoint, Network
@@ -32,8 +32,8 @@ CHOICES = 20  # of an address that looks free; others may be faster
 class Ipam:
     """The IPAM calls. Methods raise `WarrenError`."""
 
-    def __init__(self, agent: Agent, ledger: Ledger, aux: Aux) -> None:
-        self._agent, self._ledger, self._aux = agent, ledger, aux
+    def __init__(self, core: Core, ledger: Ledger, aux: AuxAddresses) -> None:
+        self._core, self._ledger, self._aux = core, ledger, aux
         self._half: dict[str, str] = {}  # network to the endpoint that holds an IPv4 address and is about to be asked for IPv6
 
     def request_pool(self, body: Body) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class Ipam:
         v6, pool = bool(body.get("V6")), body.get("Pool") or ""
         named = named_network(body.get("Options") or {})
         if named is not None:
-            network = self._agent.network(named)
+            network = self._core.lookup.network(named)
             there = range_of(network, v6)
             if there is None:
                 expected = (
@@ -88,7 +88,7 @@ class Ipam:
         network = self._ledger.network_of_pool(_pool(body)[0])
         held = self._ledger.held(network.id, address) if network is not None else None
         if held is not None:
-            self._agent.endpoints.detach(held)
+            self._core.endpoints.detach(held)
         return {}
 
     def _fourth(self, network: Network, wanted: str, within: Range | None) -> Endpoint:
@@ -97,7 +97,7 @@ class Ipam:
         return held
 
     def _sixth(self, network: Network, wanted: str, within: Range | None) -> Endpoint:
-        held = self._agent.known.mine.get(self._half.pop(network.id, ""))
+        held = self._core.cache.view.local_endpoints.get(self._half.pop(network.id, ""))
         if held is None or held.labels.get(LABEL) != "":
             return self._held(network, True, wanted, within)
         if wanted == str(held.ipv6_address) or (not wanted and (within is None or held.ipv6_address in within)):
@@ -112,7 +112,7 @@ class Ipam:
                 lambda a: self._ledger.update(idle.model_copy(update={"ipv6_address": ip_address(a)})),
             )
         except WarrenError:
-            self._agent.endpoints.detach(held)  # Docker gives up, and does not give the IPv4 address back
+            self._core.endpoints.detach(held)  # Docker gives up, and does not give the IPv4 address back
             raise
 
     def _held(self, network: Network, v6: bool, wanted: str, within: Range | None) -> Endpoint:
@@ -149,10 +149,10 @@ class Ipam:
     def _blocks(self, network: Network, v6: bool) -> dict[int, int]:
         """What is given out of a network's range of a family, at this moment."""
         prefix = (keys.pool_v6 if v6 else keys.pool_v4)(network.id)
-        return Pool.read(prefix, self._agent.specs.store.list(prefix)[1]).blocks
+        return Pool.read(prefix, self._core.repository.store.list(prefix)[1]).blocks
 
     def _free_pool(self) -> str:
-        taken: list[Any] = [n.ip_range for n in self._agent.known.snapshot.networks.values() if n.ip_range is not None]
+        taken: list[Any] = [n.ip_range for n in self._core.cache.view.snapshot.networks.values() if n.ip_range is not None]
         taken += [ip_network(entry["pool"]) for entry in self._ledger.pools().values()]
         for candidate in POOLS.subnets(new_prefix=24):
             if not any(candidate.overlaps(other) for other in taken if other.version == 4):

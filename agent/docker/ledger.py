@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
-from agent.agent import Agent
 from agent.api.sand import EndpointCreate
+from agent.core import Core
 from specs.model.records import Endpoint, Network, now
 from specs.store import keys
 from specs.store.etcd import Delete, Get, Operation, Put
@@ -23,16 +23,16 @@ LABEL = "docker.endpoint"  # of an endpoint: Docker's id of it, "" while it only
 class Ledger:
     """The engine of one host. Thread-safe."""
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent, self._store = agent, agent.specs.store
-        self._host = agent.host.name
+    def __init__(self, core: Core) -> None:
+        self._core, self._store = core, core.store
+        self._host = core.host.name
         self._entries: dict[str, dict[str, Any]] = {}  # of networks and of pools that have one: they never change
 
     # ---- networks and pools -------------------------------------------------------------------------------------------
 
     def network(self, docker_id: str) -> Network | None:
         """The Warren network that a Docker network is. Raises `NotFound` when that has gone."""
-        return self._known(docker_id, keys.docker_network(self._host, docker_id))
+        return self._remembered(docker_id, keys.docker_network(self._host, docker_id))
 
     def is_internal(self, docker_id: str) -> bool:
         """Whether a Docker network was made with --internal: then Docker does not call for its published ports."""
@@ -43,7 +43,7 @@ class Ledger:
         for prefix in ("network-", "network6-"):
             if pool_id.startswith(prefix):
                 return self._read(pool_id.removeprefix(prefix))
-        return self._known(pool_id, keys.docker_pools(self._host) + pool_id)
+        return self._remembered(pool_id, keys.docker_pools(self._host) + pool_id)
 
     def networks(self) -> dict[str, dict[str, Any]]:
         """All Docker networks of this engine: id to `network`, whether Docker `made` it, and whether it is `internal`."""
@@ -90,7 +90,7 @@ class Ledger:
 
     def endpoints(self) -> list[Endpoint]:
         """All endpoints of this engine, also those that only hold an address."""
-        return [e for e in list(self._agent.known.mine.values()) if LABEL in e.labels]
+        return [e for e in self._core.cache.view.local_endpoints.values() if LABEL in e.labels]
 
     def endpoint(self, docker_id: str) -> Endpoint | None:
         """An endpoint by Docker's id."""
@@ -107,48 +107,44 @@ class Ledger:
         if not network.preallocate:
             yield
             return
-        with self._agent.endpoints.spares.none_made():
+        with self._core.endpoints.preallocated.paused():
             for address in addresses:
                 if (spare := self.take_ready(network, (address,))) is not None:
-                    self._agent.endpoints.detach(spare)
+                    self._core.endpoints.detach(spare)
             yield
 
     def take_ready(self, network: Network, addresses: Collection[str] = (), within: Range | None = None) -> Endpoint | None:
         """A preallocated endpoint that is plugged in already, if there is one (with all these addresses; with one `within` a range), to
         hold its addresses for Docker."""
-        spares = self._agent.endpoints.spares
+        spares = self._core.endpoints.preallocated
         spare = spares.take(EndpointCreate(network_id=network.id), addresses, within)
         if spare is None:
             return None
         try:
             return self.update(spare.model_copy(update={"spare": False, "labels": {LABEL: ""}, "created_at": now()}))
         finally:
-            spares.settled(spare.id)
+            spares.release(spare.id)
 
     def anew(self, ready: Endpoint) -> Endpoint:
         """A preallocated endpoint that was taken, with its addresses and labels but a cable to come: its record may still change."""
         addresses = {name: str(a) for name in ("ipv4_address", "ipv6_address") if (a := getattr(ready, name)) is not None}
-        with self._agent.endpoints.spares.none_made():
-            self._agent.endpoints.detach(ready)
+        with self._core.endpoints.preallocated.paused():
+            self._core.endpoints.detach(ready)
             return self.create({"network_id": ready.network_id, "labels": ready.labels, **addresses})[0]
 
     def create(self, draft: dict[str, Any], versions: Collection[int] = (4, 6)) -> tuple[Endpoint, Network]:
         """A new inactive endpoint of this host, with addresses of these versions of IP."""
-        endpoint, network, revision = self._agent.specs.create_endpoint({"host": self._host, "active": False, **draft}, versions)
-        self._wrote(endpoint, revision)
-        return endpoint, network
+        draft = {"host": self._host, "active": False, **draft}
+        return self._core.repository.create_endpoint(draft, versions)[:2]
 
     def update(self, endpoint: Endpoint) -> Endpoint:
         """Write an endpoint as it shall be."""
-        self._wrote(endpoint, self._agent.specs.update_endpoint(endpoint))
+        self._core.repository.update_endpoint(endpoint)
         return endpoint
-
-    def _wrote(self, endpoint: Endpoint, revision: int) -> None:
-        self._agent.known.wrote(keys.endpoint(endpoint.network_id, endpoint.id), endpoint.encode(), revision)
 
     # ---- etcd ---------------------------------------------------------------------------------------------------------
 
-    def _known(self, docker_id: str, key: str) -> Network | None:
+    def _remembered(self, docker_id: str, key: str) -> Network | None:
         if docker_id not in self._entries:
             found = self._get(key) or {}
             if "network" not in found:
@@ -157,7 +153,7 @@ class Ledger:
         return self._read(self._entries[docker_id]["network"])
 
     def _read(self, network_id: str) -> Network:
-        return self._agent.known.snapshot.networks.get(network_id) or self._agent.network(network_id)
+        return self._core.cache.view.snapshot.networks.get(network_id) or self._core.lookup.network(network_id)
 
     def _get(self, key: str) -> dict[str, Any] | None:
         found = self._store.txn((), [Get(key)]).found[0]

@@ -1,21 +1,21 @@
-"""Takes away what Docker has no more and nobody told the agent: endpoints of containers that went while the agent was not there,
-addresses that Docker asked for and never used, networks and pools. And asks again for labels that the engine could not tell at once.
+"""Garbage-collects what Docker no longer has: endpoints of containers that went while the agent was away, addresses that Docker asked for
+and never used, networks and pools. It also asks again for labels that the engine could not tell at once.
 
-Only what the engine, asked twice with a pause between, does not have (any more); an engine that does not answer proves nothing.
+It removes only what the engine, asked twice with a pause between, does not have. An engine that does not answer proves nothing.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from agent.agent import Agent
+from agent.core import Core
 from agent.docker.driver import Driver
 from agent.docker.engine import Engine
 from agent.docker.ledger import LABEL
+from agent.worker import Worker
 from specs.model.records import Endpoint
 from warren.errors import Invalid, WarrenError
 
@@ -25,39 +25,27 @@ UNUSED_S = 20.0  # an address without an endpoint, a pool without a network: the
 LABELS_S = 1.0
 
 
-class Sweep:
-    """A thread. `every_s` is the pause between two looks."""
+class DockerSweep:
+    """Sweeps every `every_s` seconds, and asks for labels every second."""
 
-    def __init__(self, agent: Agent, driver: Driver, engine: Engine, every_s: float) -> None:
-        self._agent, self._driver, self._engine, self._every_s = agent, driver, engine, every_s
+    def __init__(self, core: Core, driver: Driver, engine: Engine, every_s: float) -> None:
+        self._core, self._driver, self._engine, self._every_s = core, driver, engine, every_s
+        self._next_sweep = time.monotonic() + every_s
         self._suspects: set[str] = set()
         self._wrong: set[str] = set()  # endpoints with labels that are wrong: told once, they stay without
         self._open: dict[str, float] = {}  # pool without a network: when it was seen first
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="docker sweep", daemon=True)
+        self.worker = Worker("Docker sweep", self._step, interval_s=min(LABELS_S, every_s))
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End the thread."""
-        self._stop.set()
-
-    def _run(self) -> None:
-        next_look = time.monotonic() + self._every_s
-        while not self._stop.wait(min(LABELS_S, self._every_s)):
-            if not self._agent.known.read.is_set():
-                continue
-            try:
-                self.tell_labels()
-                if time.monotonic() >= next_look:
-                    next_look = time.monotonic() + self._every_s
-                    self.look()
-            except WarrenError as error:
-                log.info("sweep.waits reason=%s", error)
-            except Exception:  # one bad record must not end the thread
-                log.exception("sweep.failed")
+    def _step(self, items: frozenset[str]) -> None:
+        if not self._core.cache.synced.is_set():
+            return
+        try:
+            self.tell_labels()
+            if time.monotonic() >= self._next_sweep:
+                self._next_sweep = time.monotonic() + self._every_s
+                self.sweep()
+        except WarrenError as error:
+            log.info("sweep.waits reason=%s", error)
 
     def tell_labels(self) -> None:
         """The labels of endpoints that have joined without."""
@@ -73,8 +61,8 @@ class Sweep:
                     self._wrong.add(endpoint.id)
                     log.warning("labels.wrong id=%s reason=%s", endpoint.id, error)
 
-    def look(self) -> None:
-        """One look: what was missing at the last one too goes."""
+    def sweep(self) -> None:
+        """Remove what was missing at the sweep before, too."""
         networks, pools = self._driver.ledger.networks(), self._driver.ledger.pools()
         there = self._engine.endpoints(sorted(networks))
         if there is None:
@@ -85,7 +73,7 @@ class Sweep:
         for endpoint in missing:
             if endpoint.id in self._suspects:
                 log.info("endpoint.container_gone id=%s", endpoint.id)
-                self._agent.endpoints.detach(endpoint)
+                self._core.endpoints.detach(endpoint)
         for docker_id in sorted(gone & self._suspects):
             log.info("network.gone docker=%s", docker_id)
             self._driver.delete_network({"NetworkID": docker_id})

@@ -1,8 +1,7 @@
-"""Endpoints of this host: attach, detach, and keeping the host as the records say after restarts and foreign changes.
+"""Attaches and detaches endpoints of this host, and reconciles them with their records after restarts and foreign changes.
 
-An attach is: record (one etcd transaction) -> veth -> OVS port -> the controller says that it is up. Whatever fails, what was
-done is undone. A crash in between leaves a record, and `settle` completes it: it looks at records and at the host only,
-never at how they came about.
+An attach is a saga: record (one etcd transaction), plug (veth and port), wait (until the controller says that it is up). Whatever fails,
+what was done is undone. A crash in between leaves a record, and `reconcile` completes it from records and host alone.
 """
 
 from __future__ import annotations
@@ -10,235 +9,255 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from agent.api.sand import EndpointCreate
-from agent.cache import Known
-from agent.endpoints.preallocated import Spares
-from agent.linux import veth as plug
-from intent.views import endpoint_mtu
+from agent.cache import Cache
+from agent.endpoints.plugging import Plugging, veth_spec
+from agent.endpoints.preallocated import PreallocatedPool
+from agent.endpoints.saga import Saga, Step
+from agent.exclusive import Exclusive
+from agent.linux import veth
+from agent.listeners import Listeners
 from ovsdb.client import Ovsdb
 from specs.model.derived import veth_name
 from specs.model.records import Endpoint, Network, decode, now
 from specs.ports import rides
 from specs.store import keys
-from specs.store.repository import Specs
+from specs.store.repository import Repository
 from warren.errors import Conflict, Invalid, NotFound, Unavailable, WarrenError
 
 log = logging.getLogger("warren.endpoints")
 
 _FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls", "publish",
            "port", "coprocessor", "parent", "vlan"}  # fmt: skip
-BOARDING_S = 5.0  # how long to wait for an interface that may well come later
+INTERFACE_WAIT_S = 5.0  # how long an attach behind an interface waits for one that may well come later
+Leaving = Callable[[Endpoint], contextlib.AbstractContextManager[None]]
+
+
+class _Attach:
+    """What the steps of one attach hand on to each other."""
+
+    endpoint: Endpoint
+    network: Network
+    revision: int
 
 
 class Endpoints:
-    """The endpoints of one host. Thread-safe."""
+    """The endpoints of one host. Thread-safe. `failed` tells the ids of endpoints on which an operation has ended half done."""
 
-    def __init__(self, host: str, bridge: str, specs: Specs, ovsdb: Ovsdb, known: Known, attach_timeout_s: float) -> None:
-        self.host, self.known = host, known
-        self._bridge, self._specs, self._ovsdb = bridge, specs, ovsdb
+    def __init__(
+        self,
+        host: str,
+        *,
+        repository: Repository,
+        ovsdb: Ovsdb,
+        cache: Cache,
+        plugging: Plugging,
+        preallocated: PreallocatedPool,
+        leaving: Sequence[Leaving],
+        attach_timeout_s: float,
+    ) -> None:
+        self.host, self.cache, self.preallocated = host, cache, preallocated
+        self._repository, self._ovsdb, self._plugging, self._leaving = repository, ovsdb, plugging, leaving
         self._attach_timeout_s = attach_timeout_s
-        self.orphaned: dict[str, str] = {}  # endpoint id -> network id: records of failed attaches that etcd still may have
-        self._plugged: dict[str, Endpoint] = {}  # as this process has plugged or adopted them
-        self._busy: set[str] = set()
-        self._busy_changed = threading.Condition()
-        self.spares = Spares(known, self.spare, self.detach)
-        self.leaving: Callable[[Endpoint], contextlib.AbstractContextManager[None]] = lambda endpoint: contextlib.nullcontext()
-        self.released: Callable[[str], None] = lambda endpoint_id: None  # an operation on this endpoint has ended badly
+        self.orphaned: dict[str, str] = {}  # endpoint id -> network id: records of failed attaches that etcd may still have
+        self.failed: Listeners[[str]] = Listeners()
+        self._exclusive = Exclusive()  # one operation at a time on an endpoint
 
-    # ---- attach and detach ----------------------------------------------------------------------------------------
+    # ---- attach ---------------------------------------------------------------------------------------------------
 
     def attach(self, request: EndpointCreate) -> tuple[Endpoint, Network]:
         """Create and plug in; returns when packets can flow. Raises `WarrenError`, and then nothing is left."""
         draft = request.model_dump(mode="json", include=_FIELDS)
         draft |= {"host": self.host, "netns": request.netns, "active": request.activate, "id": request.id or str(uuid.uuid4())}
         if request.port is not None or request.parent is not None:
-            return self._board(draft | {"name": request.name or (f"{self.host}.{request.port}" if request.port else None)})
+            return self._attach_to_port(
+                draft | {"name": request.name or (f"{self.host}.{request.port}" if request.port else None)}
+            )
         if not request.activate:
-            draft["interface"] = request.interface
-            return self._create(draft)[:2]
+            return self._create(draft | {"interface": request.interface})[:2]
         if request.netns is None:
-            expected = "the path of a network namespace, such as /run/netns/web-1"
-            raise Invalid("activate_params.ns_handle_path", "nothing", expected)
-        self._offload_off()  # the bridge must be there
+            raise Invalid(
+                "activate_params.ns_handle_path", "nothing", "the path of a network namespace, such as /run/netns/web-1"
+            )
+        self._bridge_there()
         params = request.activate_params
-        set_addr, move = (params.set_addr, params.move_veth) if params else (True, True)
-        began = time.monotonic()
-        spare = self.spares.take(request) if move else None
-        if spare is not None:
-            draft["id"] = spare.id
-        with self._only(draft["id"]), contextlib.ExitStack() as stack:
-            if spare is not None:
-                stack.callback(self.spares.settled, spare.id)
+        set_addresses, move = (params.set_addr, params.move_veth) if params else (True, True)
+        ready = self.preallocated.take(request) if move else None
+        if ready is not None:
+            draft["id"] = ready.id
+        with self._exclusive.hold(draft["id"]), contextlib.ExitStack() as reserved:
+            if ready is not None:
+                reserved.callback(self.preallocated.release, ready.id)
             if move:
-                draft["interface"] = stack.enter_context(plug.reserve(request.netns, request.interface))
+                draft["interface"] = reserved.enter_context(veth.reserve(request.netns, request.interface))
             else:
-                draft |= {"netns": None, "interface": request.interface or plug.peer_name(draft["id"])}
-            endpoint, network, revision = self._create(draft) if spare is None else self._use(spare, draft)
-            created = time.monotonic()
-            try:
-                if spare is not None:
-                    plug.move(plug.peer_name(spare.id), request.netns, draft["interface"])
-                self._plug(endpoint, network, set_addr)
-                stack.close()  # the name is taken for good
-                plugged = time.monotonic()
-                if spare is None or (endpoint.acls, endpoint.publish, endpoint.labels) != (
-                    spare.acls,
-                    spare.publish,
-                    spare.labels,
-                ):
-                    self._await(endpoint, revision)
-            except BaseException:
-                self._undo(endpoint)
-                raise
-        ended = time.monotonic()
-        log.info(
-            "endpoint.attached id=%s network=%s ms=%.1f record_ms=%.1f plug_ms=%.1f up_ms=%.1f",
-            endpoint.id, network.name, *(s * 1000 for s in (ended - began, created - began, plugged - created, ended - plugged)),
-        )  # fmt: skip
-        return endpoint, network
+                draft |= {"netns": None, "interface": request.interface or veth.peer_name(draft["id"])}
+            if ready is None:
+                attach, saga = self._attach_new(draft, set_addresses, reserved)
+            else:
+                attach, saga = self._attach_preallocated(ready, draft, request.netns, set_addresses, reserved)
+        log.info("endpoint.attached id=%s network=%s %s", attach.endpoint.id, attach.network.name, saga.timings())
+        return attach.endpoint, attach.network
 
-    def _use(self, spare: Endpoint, draft: dict[str, Any]) -> tuple[Endpoint, Network, int]:
-        """A preallocated endpoint becomes what the draft says."""
-        changed = {name: value for name, value in draft.items() if name not in ("id", "host", "network_id") and value is not None}
-        endpoint = decode(Endpoint, {**spare.data(), "spare": False, "created_at": now(), **changed}, "endpoint")
-        revision = self._specs.update_endpoint(endpoint)
-        self.known.wrote(keys.endpoint(endpoint.network_id, endpoint.id), endpoint.encode(), revision)
-        return endpoint, self.known.snapshot.networks[endpoint.network_id], revision
+    def _attach_new(self, draft: dict[str, Any], set_addresses: bool, reserved: contextlib.ExitStack) -> tuple[_Attach, Saga]:
+        attach = _Attach()
 
-    def spare(self, network_id: str) -> None:
-        """Make a preallocated endpoint, ready for `attach`. Raises `WarrenError`, and then nothing is left."""
-        self._offload_off()
-        endpoint_id = str(uuid.uuid4())
-        draft = {
-            "id": endpoint_id,
-            "network_id": network_id,
-            "host": self.host,
-            "spare": True,
-            "interface": plug.peer_name(endpoint_id),
-        }
-        with self._only(endpoint_id):
+        def record() -> None:
+            attach.endpoint, attach.network, attach.revision = self._create(draft)
+
+        def plug() -> None:
+            self._plugging.plug(attach.endpoint, attach.network, set_addresses)
+            reserved.close()  # the interface's name is taken for good
+
+        return self._run(
+            attach,
+            Step("record", record, lambda: self._forget(attach), atomic=True),
+            Step("plug", plug, lambda: self._unplug(attach)),
+            Step("up", lambda: self._wait_until_up(attach.endpoint, attach.revision)),
+        )
+
+    def _attach_preallocated(
+        self, ready: Endpoint, draft: dict[str, Any], netns: str, set_addresses: bool, reserved: contextlib.ExitStack
+    ) -> tuple[_Attach, Saga]:
+        """A preallocated endpoint becomes what the draft says, and its interface moves into the namespace."""
+        attach = _Attach()
+
+        def record() -> None:
+            changed = {
+                name: value for name, value in draft.items() if name not in ("id", "host", "network_id") and value is not None
+            }
+            endpoint = decode(Endpoint, {**ready.data(), "spare": False, "created_at": now(), **changed}, "endpoint")
+            attach.revision = self._repository.update_endpoint(endpoint)
+            attach.endpoint, attach.network = endpoint, self.cache.view.snapshot.networks[ready.network_id]
+
+        def plug() -> None:
+            veth.move(veth.peer_name(ready.id), netns, draft["interface"])
+            self._plugging.plug(attach.endpoint, attach.network, set_addresses)
+            reserved.close()
+
+        def wait() -> None:
+            same_flows = all(getattr(attach.endpoint, name) == getattr(ready, name) for name in ("acls", "publish", "labels"))
+            if not same_flows:
+                self._wait_until_up(attach.endpoint, attach.revision)
+
+        return self._run(
+            attach,
+            Step("record", record, lambda: self._forget(attach), atomic=True),
+            Step("plug", plug, lambda: self._unplug(attach)),
+            Step("up", wait),
+        )
+
+    def preallocate(self, network_id: str) -> None:
+        """Make an endpoint that is ready for `attach` to take. Raises `WarrenError`, and then nothing is left."""
+        self._bridge_there()
+        endpoint_id, attach = str(uuid.uuid4()), _Attach()
+        draft = {"id": endpoint_id, "network_id": network_id, "host": self.host, "spare": True}
+
+        def record() -> None:
+            attach.endpoint, attach.network, attach.revision = self._create(draft | {"interface": veth.peer_name(endpoint_id)})
+
+        def plug() -> None:
+            self._plugging.plug(attach.endpoint, attach.network, set_addresses=False)
+
+        with self._exclusive.hold(endpoint_id):
+            self._run(
+                attach,
+                Step("record", record, lambda: self._forget(attach), atomic=True),
+                Step("plug", plug, lambda: self._unplug(attach)),
+                Step("up", lambda: self._wait_until_up(attach.endpoint, attach.revision)),
+            )
+
+    def attach_inactive(self, endpoint: Endpoint, wait: bool = True) -> None:
+        """Plug in an inactive endpoint of this host, for an engine that moves the container's end itself; `endpoint` is how its record
+        shall be. Returns when packets can flow (at once without `wait`). Raises `WarrenError`, and then it is inactive again."""
+        self._bridge_there()
+        attach = _Attach()
+        attach.endpoint = endpoint
+        attach.network = self.cache.view.snapshot.networks.get(endpoint.network_id) or self._repository.network(
+            endpoint.network_id
+        )
+
+        def record() -> None:
+            attach.revision = self._repository.update_endpoint(endpoint)
+
+        def make_inactive() -> None:
+            self._repository.update_endpoint(endpoint.model_copy(update={"active": False}))
+
+        def plug() -> None:
+            self._plugging.plug(endpoint, attach.network, set_addresses=False)
+
+        def wait_until_up() -> None:
+            if wait:
+                self._wait_until_up(endpoint, attach.revision)
+
+        with self._exclusive.hold(endpoint.id):
+            saga = Saga(abandoned=lambda error: self.failed(endpoint.id))
+            saga.run((
+                Step("record", record, make_inactive, atomic=True),
+                Step("plug", plug, lambda: self._unplug(attach)),
+                Step("up", wait_until_up),
+            ))  # fmt: skip
+        log.info("endpoint.attached id=%s network=%s %s", endpoint.id, attach.network.name, saga.timings())
+
+    def _attach_to_port(self, draft: dict[str, Any]) -> tuple[Endpoint, Network]:
+        """An endpoint behind an interface, or on another endpoint's port (specs/ports.py). That may come later, which is no reason
+        to refuse the endpoint. Raises `WarrenError`, and then nothing is left."""
+        with self._exclusive.hold(draft["id"]):
             endpoint, network, revision = self._create(draft)
-            try:
-                self._plug(endpoint, network, set_addr=False)
-                self._await(endpoint, revision)
-            except BaseException:
-                self._undo(endpoint)
-                raise
-
-    def _board(self, draft: dict[str, Any]) -> tuple[Endpoint, Network]:
-        """An endpoint behind an interface, or on another one's port (specs/ports.py). What it needs may come later: no reason
-        to refuse it. Raises `WarrenError`, and then nothing is left."""
-        with self._only(draft["id"]):
-            endpoint, network, revision = self._create(draft)
-        state = self.known.states.wait(endpoint.id, revision, BOARDING_S)
+        state = self.cache.states.wait(endpoint.id, revision, INTERFACE_WAIT_S)
         if state is not None and state.state == "closed":
             self._delete(network.id, endpoint.id)
             raise Conflict(f"endpoint {endpoint.name or endpoint.id} is closed: {state.reason}")
-        log.info("endpoint.boarded id=%s network=%s state=%s", endpoint.id, network.name, state.state if state else "waiting")
+        log.info("endpoint.created id=%s network=%s state=%s", endpoint.id, network.name, state.state if state else "waiting")
         return endpoint, network
 
-    def occupy(self, endpoint: Endpoint, wait: bool = True) -> None:
-        """Plug in an inactive endpoint of this host, for an engine that moves the far end itself; `endpoint` is how its record
-        shall be. Returns when packets can flow (at once without `wait`). Raises `WarrenError`, and then it is inactive again."""
-        self._offload_off()
-        began = time.monotonic()
-        network = self.known.snapshot.networks.get(endpoint.network_id) or self._specs.network(endpoint.network_id)
-        with self._only(endpoint.id):
-            revision = self._specs.update_endpoint(endpoint)
-            self.known.wrote(keys.endpoint(network.id, endpoint.id), endpoint.encode(), revision)
-            written = time.monotonic()
-            try:
-                self._plug(endpoint, network, set_addr=False)
-                plugged = time.monotonic()
-                if wait:
-                    self._await(endpoint, revision)
-            except BaseException:
-                self._plugged.pop(endpoint.id, None)
-                with contextlib.suppress(WarrenError):
-                    self._remove(endpoint.veth)
-                    idle = endpoint.model_copy(update={"active": False})
-                    revision = self._specs.update_endpoint(idle)
-                    self.known.wrote(keys.endpoint(network.id, idle.id), idle.encode(), revision)
-                raise
-        ended = time.monotonic()
-        log.info(
-            "endpoint.occupied id=%s network=%s ms=%.1f record_ms=%.1f plug_ms=%.1f up_ms=%.1f",
-            endpoint.id, network.name, *(s * 1000 for s in (ended - began, written - began, plugged - written, ended - plugged)),
-        )  # fmt: skip
+    def _run(self, attach: _Attach, *steps: Step) -> tuple[_Attach, Saga]:
+        def abandoned(error: WarrenError) -> None:
+            log.info("endpoint.undo_waits id=%s reason=%s", attach.endpoint.id, error)
+            self.orphaned[attach.endpoint.id] = attach.endpoint.network_id
+            self.failed(attach.endpoint.id)
 
-    def detach(self, endpoint: Endpoint) -> None:
-        """Forget and unplug. Raises `Invalid` for another host's, `Unavailable`: then the endpoint is as before."""
-        if endpoint.host != self.host:
-            raise Invalid("endpoint", endpoint.id, f"an endpoint of this host ({self.host}); it is on {endpoint.host}")
-        with self._only(endpoint.id), self.leaving(endpoint):
-            self._ovsdb.del_port(endpoint.veth)  # before the record goes: its number may be given out again at once
-            try:
-                self._delete(endpoint.network_id, endpoint.id)
-            except WarrenError:
-                self._plugged.pop(endpoint.id, None)
-                self.released(endpoint.id)
-                raise
-            plug.unplug(endpoint.veth)
-            self._plugged.pop(endpoint.id, None)
-        log.info("endpoint.detached id=%s", endpoint.id)
+        saga = Saga(abandoned)
+        saga.run(steps)
+        return attach, saga
 
     def _create(self, draft: dict[str, Any]) -> tuple[Endpoint, Network, int]:
         try:
-            endpoint, network, revision = self._specs.create_endpoint(draft)
+            return self._repository.create_endpoint(draft)
         except Unavailable:
             self.orphaned[draft["id"]] = draft["network_id"]  # the transaction may have come through
             raise
-        self.known.wrote(keys.endpoint(network.id, endpoint.id), endpoint.encode(), revision)
-        return endpoint, network, revision
+
+    def _forget(self, attach: _Attach) -> None:
+        """Undo the step that made the record."""
+        self._delete(attach.endpoint.network_id, attach.endpoint.id)
+        self.orphaned.pop(attach.endpoint.id, None)
+
+    def _unplug(self, attach: _Attach) -> None:
+        self._plugging.plugged.pop(attach.endpoint.id, None)
+        self._plugging.unplug(attach.endpoint.veth)
 
     def _delete(self, network_id: str, endpoint_id: str) -> None:
         with contextlib.suppress(NotFound):
-            revision = self._specs.delete_endpoint(network_id, endpoint_id)
-            self.known.wrote(keys.endpoint(network_id, endpoint_id), None, revision)
+            self._repository.delete_endpoint(network_id, endpoint_id)
 
-    def _plug(self, endpoint: Endpoint, network: Network, set_addr: bool = True) -> str:
-        set_addr = set_addr and not network.answers  # the container's own client gets it
-        addresses = []
-        for address, network_range in ((endpoint.ipv4_address, network.ip_range), (endpoint.ipv6_address, network.ipv6_range)):
-            if set_addr and address is not None and network_range is not None:
-                addresses.append(f"{address}/{network_range.prefixlen}")
-        name = plug.plug(
-            veth=endpoint.veth,
-            netns=endpoint.netns,
-            interface=endpoint.interface,
-            mac=endpoint.mac_address,
-            addresses=addresses,
-            mtu=endpoint_mtu(list(self.known.snapshot.hosts.values()), network),
-            offload_off=self._offload_off(),
-            asks=network.answers and endpoint.ipv6_address is not None,
-            gateways=[
-                str(g.ip)
-                for g in (network.gateway, network.ipv6_gateway)
-                if g is not None and set_addr and network.mode != "flat"
-            ],
-        )
-        self._ovsdb.add_port(self._bridge, endpoint.veth, endpoint.ofport, endpoint.id)
-        self._plugged[endpoint.id] = endpoint
-        return name
+    # ---- waiting for the controller -------------------------------------------------------------------------------
 
-    def _offload_off(self) -> bool:
-        """The userspace datapath does not finish checksums that a veth left to hardware: TCP would die, ping work."""
-        bridge = self._ovsdb.observed().bridge(self._bridge)
-        if bridge is None or not self._ovsdb.connected:
-            what = f"bridge {self._bridge} does not exist" if self._ovsdb.connected else "ovsdb-server does not answer"
-            raise Unavailable(f"Open vSwitch on {self.host}", f"{what}{self._controller_away()}")
-        return bridge.datapath_type == "netdev"
+    def _bridge_there(self) -> None:
+        """Raises `Unavailable` if nothing can be plugged in now, with the likely cause."""
+        try:
+            self._plugging.checksum_offload_off()
+        except Unavailable as error:
+            raise Unavailable(error.service, f"{error.reason}{self._controller_away()}") from None
 
-    def _await(self, endpoint: Endpoint, revision: int) -> None:
-        state = self.known.states.wait(endpoint.id, revision, self._attach_timeout_s)
+    def _wait_until_up(self, endpoint: Endpoint, revision: int) -> None:
+        state = self.cache.states.wait(endpoint.id, revision, self._attach_timeout_s)
         if state is None:
-            if self.known.states.stopped:
+            if self.cache.states.stopped:
                 raise Unavailable(f"the agent of {self.host}", "it is ending; the endpoint was taken back")
             reason = self._controller_away() or f"; it has not programmed the endpoint within {self._attach_timeout_s:g} s"
             raise Unavailable(f"the controller of {self.host}", reason.removeprefix("; "))
@@ -246,9 +265,9 @@ class Endpoints:
             raise Conflict(f"endpoint {endpoint.name or endpoint.id} is closed: {state.reason}")
 
     def _controller_away(self) -> str:
-        """What to add to an error when it is the controller that is missing."""
+        """What to add to an error if the controller is the cause."""
         try:
-            entry = self._specs.store.get(keys.status_controller(self.host))
+            entry = self._repository.store.get(keys.status_controller(self.host))
             status = json.loads(entry.value) if entry else None
         except (WarrenError, ValueError) as error:
             return f"; {error}"
@@ -256,134 +275,118 @@ class Endpoints:
             return f"; the controller of {self.host} does not run"
         return "" if status.get("connected") else f"; the controller of {self.host} has no connection to the switch"
 
-    def _undo(self, endpoint: Endpoint) -> None:
-        """Take everything back; what cannot be done now is done by the settling thread."""
-        self._plugged.pop(endpoint.id, None)
-        self.orphaned[endpoint.id] = endpoint.network_id
-        try:
-            self._remove(endpoint.veth)
-            self._delete(endpoint.network_id, endpoint.id)
-            self.orphaned.pop(endpoint.id, None)
-        except WarrenError as error:
-            log.info("endpoint.undo_waits id=%s reason=%s", endpoint.id, error)
-            self.released(endpoint.id)
+    # ---- detach ---------------------------------------------------------------------------------------------------
 
-    # ---- settling -------------------------------------------------------------------------------------------------
-
-    def settle(self, endpoint_id: str) -> str | None:
-        """Make this host as the record of one endpoint says; returns why that cannot be done now, or None."""
-        with self._only(endpoint_id, wait=False) as free:
-            if not free:
-                return None  # whoever is at it leaves it settled, or says so by `released`
+    def detach(self, endpoint: Endpoint) -> None:
+        """Forget and unplug. Raises `Invalid` for another host's, `Unavailable`: then the endpoint is as before."""
+        if endpoint.host != self.host:
+            raise Invalid("endpoint", endpoint.id, f"an endpoint of this host ({self.host}); it is on {endpoint.host}")
+        with self._exclusive.hold(endpoint.id), contextlib.ExitStack() as stack:
+            for leaving in self._leaving:
+                stack.enter_context(leaving(endpoint))
+            self._ovsdb.del_port(endpoint.veth)  # before the record goes: its number may be given out again at once
             try:
-                if endpoint_id in self.orphaned:
-                    self._remove(veth_name(endpoint_id))
-                    self._delete(self.orphaned[endpoint_id], endpoint_id)
-                    self.orphaned.pop(endpoint_id, None)
-                    return None
-                record = self.known.mine.get(endpoint_id)
-                if record is None or not record.active:
-                    self._plugged.pop(endpoint_id, None)
-                    self._remove(veth_name(endpoint_id))
-                    return None
-                return self._keep(record)
+                self._delete(endpoint.network_id, endpoint.id)
+            except WarrenError:
+                self._plugging.plugged.pop(endpoint.id, None)
+                self.failed(endpoint.id)
+                raise
+            veth.unplug(endpoint.veth)
+            self._plugging.plugged.pop(endpoint.id, None)
+        log.info("endpoint.detached id=%s", endpoint.id)
+
+    def veth_vanished(self, name: str) -> set[str]:
+        """The endpoint whose veth has gone, if this process has plugged it in."""
+        plugged = self._plugging.plugged
+        gone = {e.id for e in list(plugged.values()) if e.veth == name}
+        for endpoint_id in gone:
+            plugged.pop(endpoint_id, None)
+        return gone
+
+    # ---- reconciling ----------------------------------------------------------------------------------------------
+
+    def reconcile(self, endpoint_id: str) -> str | None:
+        """Make this host as the record of one endpoint says; returns why that cannot be done now, or None."""
+        with self._exclusive.hold(endpoint_id, wait=False) as free:
+            if not free:
+                return None  # another thread holds this endpoint; it leaves it as the record says, or tells `failed`
+            try:
+                return self._reconcile(endpoint_id)
             except WarrenError as error:
                 self._close(veth_name(endpoint_id))
                 return str(error)
-            except Exception as error:  # one bad endpoint must not end the thread that settles all
-                log.exception("endpoint.settle_failed id=%s", endpoint_id)
-                return f"internal error: {error}"
+            except Exception as error:  # one bad endpoint must not keep the others from being reconciled
+                log.exception("endpoint.reconcile_failed id=%s", endpoint_id)
+                return f"internal error: {type(error).__name__}"
 
-    def _keep(self, record: Endpoint) -> str | None:
-        """Adopt, complete or plug in anew. An endpoint without a namespace is plugged in by somebody else."""
+    def _reconcile(self, endpoint_id: str) -> str | None:
+        if endpoint_id in self.orphaned:
+            self._plugging.unplug(veth_name(endpoint_id))
+            self._delete(self.orphaned[endpoint_id], endpoint_id)
+            self.orphaned.pop(endpoint_id, None)
+            return None
+        record = self.cache.view.local_endpoints.get(endpoint_id)
+        if record is None or not record.active:
+            self._plugging.plugged.pop(endpoint_id, None)
+            self._plugging.unplug(veth_name(endpoint_id))
+            return None
         if record.port is not None:
-            plug.up(record.port)
-        if rides(record):
+            veth.up(record.port)
+        if rides(record) or self._unchanged(record):
             return None
-        before = self._plugged.get(record.id)
-        if before == record and self._ovsdb.ofport(record.veth) is not None:
-            return None
-        if before is not None and _cable(before) != _cable(record):
-            self._plugged.pop(record.id, None)
-            self._remove(record.veth)
-        network = self.known.snapshot.networks.get(record.network_id)
+        network = self.cache.view.snapshot.networks.get(record.network_id)
         if network is None:
             return f"network {record.network_id} does not exist"
-        if record.spare:
-            self._plug(record, network, set_addr=False)
-            return None
-        if record.netns is None:
-            if plug.exists(record.veth):
-                self._ovsdb.add_port(self._bridge, record.veth, record.ofport, record.id)
-            return None
-        name = self._plug(record, network)
-        if record.interface not in (None, name):  # the record changed while no agent ran
-            self._remove(record.veth)
-            name = self._plug(record, network)
-        if record.interface is None:
-            record = record.model_copy(update={"interface": name})
-            revision = self._specs.update_endpoint(record)
-            self.known.wrote(keys.endpoint(record.network_id, record.id), record.encode(), revision)
-            self._plugged[record.id] = record
-        log.info("endpoint.settled id=%s netns=%s", record.id, record.netns)
+        self._keep(record, network)
         return None
 
-    def sweep(self) -> set[str]:
-        """Remove what is Warren's on this host and belongs to no record; returns the ids of all records to settle.
-        Only after the first full read of the store."""
-        assert self.known.read.is_set()
-        ports = {port.name: endpoint_id for endpoint_id, port in self._ovsdb.endpoint_ports().items()}
-        veths = set(plug.veths())
-        wanted = {e.veth for e in list(self.known.mine.values()) if e.active}  # read last: attaches go on meanwhile
-        for veth in sorted((veths | set(ports)) - wanted):
-            log.info("endpoint.swept veth=%s endpoint=%s", veth, ports.get(veth, ""))
-            try:
-                self._remove(veth)
-            except WarrenError as error:
-                log.warning("endpoint.sweep_failed veth=%s reason=%s", veth, error)
-        return set(self.known.mine) | set(self.orphaned)
+    def _unchanged(self, record: Endpoint) -> bool:
+        """Whether it is plugged in as its record says; unplugs a veth that was made from other values."""
+        before = self._plugging.plugged.get(record.id)
+        if before == record and self._ovsdb.ofport(record.veth) is not None:
+            return True
+        if before is not None and veth_spec(before) != veth_spec(record):
+            self._plugging.plugged.pop(record.id, None)
+            self._plugging.unplug(record.veth)
+        return False
 
-    def _close(self, veth: str) -> None:
-        """A port whose interface is gone leaves the bridge: so the endpoint is seen to be closed."""
-        if not plug.exists(veth):
-            with contextlib.suppress(WarrenError):
-                self._ovsdb.del_port(veth)
-
-    def _remove(self, veth: str) -> None:
-        self._ovsdb.del_port(veth)
-        plug.unplug(veth)
-
-    def vanished(self, veth: str) -> set[str]:
-        """The endpoint whose veth has gone, if this process has plugged it in."""
-        gone = {e.id for e in list(self._plugged.values()) if e.veth == veth}
-        for endpoint_id in gone:
-            self._plugged.pop(endpoint_id, None)
-        return gone
-
-    # ---- one at a time --------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _only(self, endpoint_id: str, wait: bool = True) -> Iterator[bool]:
-        """Work on one endpoint alone. Without `wait` it gives False when somebody else is at it."""
-        with self._busy_changed:
-            while wait and endpoint_id in self._busy:
-                self._busy_changed.wait()
-            free = endpoint_id not in self._busy
-            self._busy.add(endpoint_id)
-        if not free:
-            yield False
+    def _keep(self, record: Endpoint, network: Network) -> None:
+        """Adopt, complete or plug in anew. An endpoint without a namespace is plugged in by an engine."""
+        if record.spare:
+            self._plugging.plug(record, network, set_addresses=False)
             return
-        try:
-            yield True
-        finally:
-            with self._busy_changed:
-                self._busy.discard(endpoint_id)
-                self._busy_changed.notify_all()
+        if record.netns is None:
+            if veth.exists(record.veth):
+                self._plugging.add_port(record)
+            return
+        name = self._plugging.plug(record, network)
+        if record.interface not in (None, name):  # the record changed while no agent ran
+            self._plugging.unplug(record.veth)
+            name = self._plugging.plug(record, network)
+        if record.interface is None:
+            record = record.model_copy(update={"interface": name})
+            self._repository.update_endpoint(record)
+            self._plugging.plugged[record.id] = record
+        log.info("endpoint.reconciled id=%s netns=%s", record.id, record.netns)
 
+    def sweep(self) -> set[str]:
+        """Remove Warren's veths and ports on this host that belong to no record; returns the ids of all records to reconcile.
+        Only after the first full read of the store."""
+        assert self.cache.synced.is_set()
+        ports = {port.name: endpoint_id for endpoint_id, port in self._ovsdb.endpoint_ports().items()}
+        veths = set(veth.veths())
+        local = self.cache.view.local_endpoints  # read last: attaches go on meanwhile
+        recorded = {endpoint.veth for endpoint in local.values() if endpoint.active}
+        for name in sorted((veths | set(ports)) - recorded):
+            log.info("endpoint.swept veth=%s endpoint=%s", name, ports.get(name, ""))
+            try:
+                self._plugging.unplug(name)
+            except WarrenError as error:
+                log.warning("endpoint.sweep_failed veth=%s reason=%s", name, error)
+        return set(local) | set(self.orphaned)
 
-def _cable(endpoint: Endpoint) -> tuple[object, ...]:
-    """What the veth was made from: when it changes, the veth is made anew."""
-    ipv4 = (
-        endpoint.ipv4_address if endpoint.leased_prefix is None else None
-    )  # a leased one comes and goes (agent/dhcp_client/clients.py)
-    return endpoint.netns, endpoint.interface, endpoint.mac_address, ipv4, endpoint.ipv6_address
+    def _close(self, name: str) -> None:
+        """Take the port of a veth that is gone off the bridge: so the controller sees that the endpoint is closed."""
+        if not veth.exists(name):
+            with contextlib.suppress(WarrenError):
+                self._ovsdb.del_port(name)

@@ -1,77 +1,95 @@
-"""The thread that keeps the host as the records say: at start, on changes of the store, and again for what could not be done."""
+"""Reconciles the endpoints of this host with their records: at start, on changes of the store, and again for what could not be done."""
 
 from __future__ import annotations
 
 import logging
-import queue
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+from agent.cache import Cache
 from agent.endpoints.endpoints import Endpoints
+from agent.feature import Feature
+from agent.linux.links import Links
+from agent.listeners import Listeners
+from agent.worker import Worker
 from warren.errors import WarrenError
 
-log = logging.getLogger("warren.keeper")
+log = logging.getLogger("warren.reconciler")
 
 RETRY_S = 5.0  # a namespace gives no event when it appears, nor does an OVSDB that refused
-EVERYTHING = ""
+EVERYTHING = ""  # stands for all endpoints, and for veths and ports that belong to none
 
 
-class Keeper:
-    """Settles endpoints, one after the other. `problems` says per endpoint why it could not be; `on_change` hears of news."""
+class EndpointReconciler(Feature):
+    """Reconciles endpoints one after the other. `reasons` says per endpoint why that failed; `on_change` is called when they change.
 
-    def __init__(self, endpoints: Endpoints, on_change: Callable[[], None]) -> None:
-        self._endpoints, self._on_change = endpoints, on_change
-        self.problems: dict[str, str] = {}
-        self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+    The cache, OVSDB, endpoints whose operation failed, and veths that vanish wake it.
+    """
 
-    def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+    def __init__(
+        self, cache: Cache, endpoints: Endpoints, ovsdb_changed: Listeners[[set[str]]], on_change: Callable[[], None]
+    ) -> None:
+        self._cache, self._endpoints, self._on_change = cache, endpoints, on_change
+        self.reasons: dict[str, str] = {}
+        self._worker = Worker("endpoints", self._step, on_change=on_change)
+        self._links = Links(lambda name: self.wake(endpoints.veth_vanished(name)), self.wake_all)
+        cache.changed.add(self.wake)
+        cache.reread.add(self.wake_all)
+        endpoints.failed.add(self._worker.wake)
+        ovsdb_changed.add(self._ovsdb_changed)
 
-    def stop(self) -> None:
-        """End the thread after the endpoint that it is at."""
-        self._stop.set()
-        self._queue.put(EVERYTHING)
+    def workers(self) -> Sequence[Worker]:
+        """Its loop, and the one that hears of veths that vanish."""
+        return (self._worker, self._links.worker)
 
-    def look(self, endpoint_ids: Iterable[str]) -> None:
-        """These endpoints may need something."""
-        for endpoint_id in endpoint_ids:
-            self._queue.put(endpoint_id)
+    def problems(self) -> list[str]:
+        """A line for each endpoint that is not as its record says."""
+        local = self._cache.view.local_endpoints
+        names = {i: record.name or i for i in self.reasons if (record := local.get(i)) is not None}
+        return [f"endpoint {names.get(i) or i or 'all'}: {reason}" for i, reason in sorted(self.reasons.copy().items())]
 
-    def look_at_everything(self) -> None:
-        """After a full read of the store or of OVSDB: also sweep what belongs to no record."""
-        self._queue.put(EVERYTHING)
+    def wake(self, endpoint_ids: Iterable[str]) -> None:
+        """Reconcile these endpoints soon."""
+        if ids := tuple(endpoint_ids):
+            self._worker.wake(*ids)
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            retry = bool(self.problems or self._endpoints.orphaned)
-            try:
-                todo = {self._queue.get(timeout=RETRY_S if retry else None)}
-            except queue.Empty:
-                todo = set(self.problems) | set(self._endpoints.orphaned)
-            while not self._queue.empty():
-                todo.add(self._queue.get())
-            if not self._stop.is_set() and self._endpoints.known.read.is_set():
-                self._settle(todo)
+    def wake_all(self) -> None:
+        """Reconcile all endpoints, and sweep what belongs to no record: after a full read of the store or of OVSDB."""
+        self._worker.wake(EVERYTHING)
 
-    def _settle(self, todo: set[str]) -> None:
-        before = dict(self.problems)
+    def _ovsdb_changed(self, what: set[str]) -> None:
+        if "connection" in what:
+            self.wake_all()
+        elif "bridge" in what:
+            self.wake(list(self.reasons))  # the controller may just have made it
+
+    def _step(self, items: frozenset[str]) -> float | None:
+        if not self._cache.synced.is_set():
+            return None  # the full read wakes it for everything
+        before = dict(self.reasons)
+        todo = set(items) or set(self.reasons) | set(self._endpoints.orphaned)
         if EVERYTHING in todo:
-            todo.discard(EVERYTHING)
-            self.problems.pop(EVERYTHING, None)
-            try:
-                todo |= self._endpoints.sweep()
-            except WarrenError as error:
-                self.problems[EVERYTHING] = str(error)
+            todo = self._sweep(todo - {EVERYTHING})
         for endpoint_id in sorted(todo):
-            reason = self._endpoints.settle(endpoint_id)
-            if reason is None:
-                self.problems.pop(endpoint_id, None)
-            else:
-                if self.problems.get(endpoint_id) != reason:
-                    log.info("endpoint.unsettled id=%s reason=%s", endpoint_id, reason)
-                self.problems[endpoint_id] = reason
-        if self.problems != before:
+            if self._worker.stopping.is_set():
+                break
+            self._reconcile(endpoint_id)
+        if self.reasons != before:
             self._on_change()
+        return RETRY_S if self.reasons or self._endpoints.orphaned else None
+
+    def _sweep(self, todo: set[str]) -> set[str]:
+        self.reasons.pop(EVERYTHING, None)
+        try:
+            return todo | self._endpoints.sweep()
+        except WarrenError as error:
+            self.reasons[EVERYTHING] = str(error)
+            return todo
+
+    def _reconcile(self, endpoint_id: str) -> None:
+        reason = self._endpoints.reconcile(endpoint_id)
+        if reason is None:
+            self.reasons.pop(endpoint_id, None)
+            return
+        if self.reasons.get(endpoint_id) != reason:
+            log.info("endpoint.not_reconciled id=%s reason=%s", endpoint_id, reason)
+        self.reasons[endpoint_id] = reason

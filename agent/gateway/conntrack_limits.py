@@ -1,6 +1,6 @@
-"""How many connections a network may have on this host: a limit of its conntrack zone, in the datapath (ovs-dpctl(8), ct-set-limits).
+"""Limits the connections that a network may have on this host: a limit of its conntrack zone in the datapath (ovs-dpctl(8), ct-set-limits).
 
-Open vSwitch keeps it nowhere else, so it is set again whenever it is found wrong. Zones of networks are Warren's; others are left alone.
+Open vSwitch keeps limits in the datapath alone, so a wrong one is set again whenever it is seen. Zones of networks are Warren's; others are left alone.
 """
 
 from __future__ import annotations
@@ -13,37 +13,38 @@ from specs.model.records import Endpoint
 from specs.snapshot import Snapshot
 
 
-def limits(state: Snapshot, mine: Iterable[Endpoint]) -> tuple[dict[int, int], set[int]]:
-    """The limits of the zones of networks with an active endpoint among `mine`, this host's, and the zones of all networks."""
-    networks, _ = valid_networks(state)
-    zone = zones(state, networks)
-    here = {e.network_id for e in mine if e.active}
-    wanted = {zone[n.id]: n.ct_limit for n in networks.values() if n.id in here and n.ct_limit is not None}
+def limits(snapshot: Snapshot, local_endpoints: Iterable[Endpoint]) -> tuple[dict[int, int], set[int]]:
+    """The limits of the zones of networks with an active local endpoint, and the zones of all networks."""
+    valid, _ = valid_networks(snapshot)
+    zone = zones(snapshot, valid)
+    used = {endpoint.network_id for endpoint in local_endpoints if endpoint.active}
+    wanted = {zone[n.id]: n.ct_limit for n in valid.values() if n.id in used and n.ct_limit is not None}
     return wanted, set(zone.values())
 
 
 class Limits:
-    """Keeps the limits of one datapath. `datapath` tells its name, `appctl` runs a command of ovs-vswitchd and returns what it says."""
+    """Reconciles the limits of one datapath. `datapath` returns its name, `appctl` runs a command of ovs-vswitchd and returns its output."""
 
     def __init__(self, datapath: Callable[[], str], appctl: Callable[..., str]) -> None:
         self._datapath, self._appctl = datapath, appctl
-        self._set: Mapping[int, int] | None = None  # None: nothing is known of a former life's
+        self._applied: Mapping[int, int] | None = None  # None: an earlier process may have set some
 
-    def settle(self, state: Snapshot, mine: Iterable[Endpoint]) -> None:
-        """Put right what differs. Raises `Unavailable` when Open vSwitch refuses."""
-        wanted, ours = limits(state, mine)
-        if not wanted and self._set is not None and not self._set:
+    def reconcile(self, snapshot: Snapshot, local_endpoints: Iterable[Endpoint]) -> None:
+        """Set and remove limits until they are as wanted. Raises `Unavailable` when Open vSwitch refuses."""
+        wanted, ours = limits(snapshot, local_endpoints)
+        if not wanted and self._applied is not None and not self._applied:
             return
-        found = parsed(self._appctl("dpctl/ct-get-limits", self._datapath()))
-        wrong = {zone: limit for zone, limit in wanted.items() if found.get(zone) != limit}
-        gone = sorted(found.keys() & (ours | set(self._set or ())) - wanted.keys())
+        current = parse_limits(self._appctl("dpctl/ct-get-limits", self._datapath()))
+        wrong = {zone: limit for zone, limit in wanted.items() if current.get(zone) != limit}
+        superfluous = sorted(current.keys() & (ours | set(self._applied or ())) - wanted.keys())
         if wrong:
-            self._appctl("dpctl/ct-set-limits", self._datapath(), *(f"zone={zone},limit={wrong[zone]}" for zone in sorted(wrong)))
-        if gone:
-            self._appctl("dpctl/ct-del-limits", self._datapath(), f"zone={','.join(map(str, gone))}")
-        self._set = wanted
+            settings = (f"zone={zone},limit={wrong[zone]}" for zone in sorted(wrong))
+            self._appctl("dpctl/ct-set-limits", self._datapath(), *settings)
+        if superfluous:
+            self._appctl("dpctl/ct-del-limits", self._datapath(), f"zone={','.join(map(str, superfluous))}")
+        self._applied = wanted
 
 
-def parsed(text: str) -> dict[int, int]:
-    """Zone to limit, from what ct-get-limits prints; the default of all others is none of ours."""
+def parse_limits(text: str) -> dict[int, int]:
+    """Zone to limit, from the output of ct-get-limits; the line with the default of all other zones is skipped."""
     return {int(zone): int(limit) for zone, limit in re.findall(r"^zone=(\d+),limit=(\d+),count=\d+$", text, re.MULTILINE)}

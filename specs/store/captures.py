@@ -35,7 +35,7 @@ class Captures(Writer):
                 raise Exhausted(f"no VNI is left in {VNI_FIRST}..{VNI_LAST}")
             pool.take(vni)
             claim = f"{prefix}{name}"
-            outcome = self.store.txn([Unchanged(claim, 0), *pool.compares()], [Put(claim, str(vni)), *pool.puts()])
+            outcome = self.commit([Unchanged(claim, 0), *pool.compares()], [Put(claim, str(vni)), *pool.puts()])
             return (name, vni) if outcome.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
@@ -50,7 +50,7 @@ class Captures(Writer):
             if read.found[0]:
                 compares = [Unchanged(claim, read.found[0][0].mod_revision)]
                 pool.give_back(int(read.found[0][0].value))
-            outcome = self.store.txn([*compares, *pool.compares()], [Delete(keys.capture(name)), Delete(claim), *pool.puts()])
+            outcome = self.commit([*compares, *pool.compares()], [Delete(keys.capture(name)), Delete(claim), *pool.puts()])
             return outcome.revision if outcome.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]

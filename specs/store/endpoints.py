@@ -90,7 +90,7 @@ class Endpoints(Writer):
             compares += pool.compares()
             puts += pool.puts()
         mac_claim = keys.claim_endpoint_mac(network.id, mac)
-        outcome = self.store.txn(compares, puts, [Get(mac_claim)])
+        outcome = self.commit(compares, puts, [Get(mac_claim)])
         if outcome.succeeded:
             return endpoint, network, outcome.revision
         if outcome.found[0]:
@@ -222,7 +222,7 @@ class Endpoints(Writer):
                 for pool in self._published(endpoint.host, old.publish, endpoint):
                     compares += pool.compares()
                     puts += pool.puts()
-            done = self.store.txn(compares, puts)
+            done = self.commit(compares, puts)
             return done.revision if done.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
@@ -249,6 +249,22 @@ class Endpoints(Writer):
             found.append(pool)
         return found
 
+    def relabel_endpoint(self, network_id: str, endpoint_id: str, label: str, value: str | None) -> bool:
+        """Set a label of an endpoint, or remove it (None); others may change it at the same moment. False: the endpoint does not exist."""
+        key = keys.endpoint(network_id, endpoint_id)
+
+        def attempt() -> bool | None:
+            entry = self.store.get(key)
+            if entry is None:
+                return False
+            endpoint = decode_json(Endpoint, entry.value, key)
+            labels = {name: text for name, text in endpoint.labels.items() if name != label} | ({label: value} if value else {})
+            changed = endpoint.model_copy(update={"labels": labels})
+            outcome = self.commit([Unchanged(key, entry.mod_revision)], [Put(key, changed.encode())])
+            return True if outcome.succeeded else None
+
+        return bool(self.retry(attempt))
+
     def delete_endpoint(self, network_id: str, endpoint_id: str) -> int:
         """Delete an endpoint and give back all that it held. Raises `NotFound`. Returns the revision."""
 
@@ -272,7 +288,7 @@ class Endpoints(Writer):
             for pool in (v4_pool, v6_pool, port_pool, *self._published(endpoint.host, endpoint.publish, None)):
                 compares += pool.compares()
                 changes += pool.puts()
-            outcome = self.store.txn(compares, changes)
+            outcome = self.commit(compares, changes)
             return outcome.revision if outcome.succeeded else None
 
         with self.one_at_a_time(network_id):

@@ -33,7 +33,7 @@ class Hosts(Writer):
             changes: list[Operation] = [Put(key, new.encode()), Put(claim, host.name)]
             if old is not None and old.vtep != new.vtep:
                 changes.append(Delete(keys.claim_host_vtep(str(old.vtep))))
-            outcome = self.store.txn(compares, changes)
+            outcome = self.commit(compares, changes)
             return outcome.revision if outcome.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
@@ -60,7 +60,7 @@ class Hosts(Writer):
             changes.append(Delete(ports, prefix=True))
             if host is not None:
                 changes.append(Delete(keys.claim_host_vtep(str(host.vtep))))
-            outcome = self.store.txn(compares, changes)
+            outcome = self.commit(compares, changes)
             return outcome.revision if outcome.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]

@@ -39,7 +39,7 @@ class Leased(Writer):
                 return old, entries[0].mod_revision
             compares = [Unchanged(key, entries[0].mod_revision)]
             compares += [Unchanged(entry.key, entry.mod_revision) for entry in networks]
-            done = self.store.txn(compares, [Put(key, endpoint.encode())])
+            done = self.commit(compares, [Put(key, endpoint.encode())])
             return (endpoint, done.revision) if done.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]

@@ -64,7 +64,7 @@ class Networks(Writer):
             network = decode(Network, {**data, "vxlan_vni": vni}, "network")
             compares = [Unchanged(key, 0), Unchanged(claim, 0), *pool.compares()]
             puts = [Put(key, network.encode()), Put(claim, network.id), *pool.puts()]
-            outcome = self.store.txn(compares, puts)
+            outcome = self.commit(compares, puts)
             return (network, outcome.revision) if outcome.succeeded else None
 
         with self.one_at_a_time("vni"):
@@ -102,7 +102,7 @@ class Networks(Writer):
                     raise Conflict(f"network {old.name}: {name} {gateway.ip} belongs to an endpoint")
                 pool.give_back(number)  # changes nothing; an endpoint that takes it meanwhile makes this transaction lose
                 compares += pool.compares()
-            done = self.store.txn(compares, [Put(entry.key, network.encode())])
+            done = self.commit(compares, [Put(entry.key, network.encode())])
             return done.revision if done.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
@@ -130,7 +130,7 @@ class Networks(Writer):
                 Delete(keys.pool_v4(network_id), prefix=True),
                 Delete(keys.pool_v6(network_id), prefix=True),
             ]
-            outcome = self.store.txn(compares, deletes + pool.puts(), [Get(endpoints, prefix=True)])
+            outcome = self.commit(compares, deletes + pool.puts(), [Get(endpoints, prefix=True)])
             if outcome.succeeded:
                 return outcome.revision
             if outcome.found[0]:

@@ -92,7 +92,7 @@ class Rulebooks(Writer):
             changes: list[Operation] = [Put(keys.meter(name), new.encode()), Put(claim, name)]
             if old is not None and old.meter_id != number:
                 changes.append(Delete(keys.claim_meter_id(old.meter_id)))
-            outcome = self.store.txn(compares, changes)
+            outcome = self.commit(compares, changes)
             return (new, outcome.revision) if outcome.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
@@ -127,7 +127,7 @@ class Rulebooks(Writer):
             if old is None:
                 pool.take(vni)
             compares = [Unchanged(keys.mirror(name), entry.mod_revision if entry else 0), *pool.compares()]
-            outcome = self.store.txn(compares, [Put(keys.mirror(name), new.encode()), *pool.puts()])
+            outcome = self.commit(compares, [Put(keys.mirror(name), new.encode()), *pool.puts()])
             return (new, outcome.revision) if outcome.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
@@ -144,7 +144,7 @@ class Rulebooks(Writer):
             if old is not None:
                 pool.give_back(old.vni)
             compares = [Unchanged(entry.key, entry.mod_revision), *pool.compares()]
-            outcome = self.store.txn(compares, [Delete(entry.key), *pool.puts()])
+            outcome = self.commit(compares, [Delete(entry.key), *pool.puts()])
             return outcome.revision if outcome.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
@@ -158,7 +158,7 @@ class Rulebooks(Writer):
             new = _dated(record, old)
             if entry is not None and old == new:
                 return new, entry.mod_revision
-            outcome = self.store.txn([Unchanged(key, entry.mod_revision if entry else 0)], [Put(key, new.encode())])
+            outcome = self.commit([Unchanged(key, entry.mod_revision if entry else 0)], [Put(key, new.encode())])
             return (new, outcome.revision) if outcome.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
@@ -169,7 +169,7 @@ class Rulebooks(Writer):
             if entry is None:
                 raise NotFound(kind, name)
             changes: list[Operation] = [Delete(each) for each in (key, claim) if each]
-            outcome = self.store.txn([Unchanged(key, entry.mod_revision)], changes)
+            outcome = self.commit([Unchanged(key, entry.mod_revision)], changes)
             return outcome.revision if outcome.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]

@@ -14,7 +14,7 @@ from specs.store.routing import Ways
 from warren.errors import NotFound
 
 
-class Specs(Networks, Endpoints, Leased, Hosts, Rulebooks, Ways, Captures):
+class Repository(Networks, Endpoints, Leased, Hosts, Rulebooks, Ways, Captures):
     """All kinds of specs."""
 
     def delete_network(self, network_id: str) -> int:

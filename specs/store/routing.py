@@ -38,7 +38,7 @@ class Ways(Writer):
                 return new, entry.mod_revision
             compares: list[Compare] = [Unchanged(e.key, e.mod_revision) for e in networks if e.key in joined]
             compares.append(Unchanged(keys.claim_ways(), claim[0].mod_revision if claim else 0))
-            outcome = self.store.txn(compares, [Put(key, new.encode()), Put(keys.claim_ways(), new.name)])
+            outcome = self.commit(compares, [Put(key, new.encode()), Put(keys.claim_ways(), new.name)])
             return (new, outcome.revision) if outcome.succeeded else None
 
         with self.one_at_a_time("ways"):
@@ -51,7 +51,7 @@ class Ways(Writer):
             entry = self.store.get(keys.router(name))
             if entry is None:
                 raise NotFound("router", name)
-            outcome = self.store.txn([Unchanged(entry.key, entry.mod_revision)], [Delete(entry.key)])
+            outcome = self.commit([Unchanged(entry.key, entry.mod_revision)], [Delete(entry.key)])
             return outcome.revision if outcome.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
@@ -82,7 +82,7 @@ class Ways(Writer):
             for pool in protos.values():
                 compares += pool.compares()
                 puts += pool.puts()
-            outcome = self.store.txn(compares, puts)
+            outcome = self.commit(compares, puts)
             return (new, outcome.revision) if outcome.succeeded else None
 
         with self.one_at_a_time("ways"):
@@ -120,7 +120,7 @@ class Ways(Writer):
                 pool.give_back(old.host_port)
                 compares += pool.compares()
                 changes += pool.puts()
-            outcome = self.store.txn(compares, changes)
+            outcome = self.commit(compares, changes)
             return outcome.revision if outcome.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]

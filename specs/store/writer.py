@@ -1,6 +1,6 @@
-"""What all writers of specs share: one transaction per change, planned again when it lost a race.
+"""What all writers of specs share: one transaction per change, planned again when another writer was faster.
 
-Two writers never get the same number, and one that dies half-way has written nothing.
+Two writers never get the same number, and a writer that dies half-way has written nothing.
 """
 
 from __future__ import annotations
@@ -8,31 +8,52 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from specs.model.records import Record, decode_json
-from specs.store.etcd import Entry, Store
+from specs.store import keys
+from specs.store.etcd import Compare, Delete, Entry, Operation, Outcome, Put, Store
 from warren.errors import Invalid, Unavailable
 
 TRIES = 60
+Written = Sequence[tuple[str, str | None]]  # keys below spec/ and their new values; None: deleted
+OnWrite = Callable[[Written, int], None]  # what a transaction wrote, and its revision
+
+
+def _unobserved(written: Written, revision: int) -> None:
+    """The default observer."""
 
 
 class Writer:
-    """A store, and how to write to it."""
+    """Writes to a store. `on_write` is called with what each successful transaction wrote below `spec/`, before the writer returns."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, on_write: OnWrite = _unobserved) -> None:
         self.store = store
+        self._on_write = on_write
         self._locks: dict[str, threading.Lock] = {}
         self._locks_lock = threading.Lock()
 
+    def commit(self, compares: Sequence[Compare], operations: Sequence[Operation], failure: Sequence[Operation] = ()) -> Outcome:
+        """One transaction; tells the observer what it wrote. All writes of specs come through here."""
+        outcome = self.store.txn(compares, operations, failure)
+        if outcome.succeeded:
+            written = [
+                (operation.key, operation.value if isinstance(operation, Put) else None)
+                for operation in operations
+                if isinstance(operation, Put | Delete) and operation.key.startswith(keys.SPEC)
+            ]
+            if written:
+                self._on_write(written, outcome.revision)
+        return outcome
+
     def one_at_a_time(self, what: str) -> threading.Lock:
-        """Held while this process writes to one thing: threads that wait here need not lose a race in etcd."""
+        """A lock for one thing that this process writes to: threads that wait for it need not lose a race in etcd."""
         with self._locks_lock:
             return self._locks.setdefault(what, threading.Lock())
 
     def retry(self, attempt: Callable[[], Any]) -> Any:
-        """Until an attempt returns something; None means that somebody else was faster."""
+        """Repeat an attempt until it returns something; None means that another writer was faster. Raises `Unavailable`."""
         for tries in range(TRIES):
             result = attempt()
             if result is not None:
@@ -42,7 +63,7 @@ class Writer:
 
 
 def decoded(kind: type[Record], entry: Entry) -> Any:
-    """The record of an entry, or None for a malformed one."""
+    """The record of an entry, or None for one that cannot be parsed."""
     try:
         return decode_json(kind, entry.value, entry.key)
     except Invalid:

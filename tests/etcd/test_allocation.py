@@ -13,13 +13,13 @@ from specs.model.records import Endpoint
 from specs.store import bitmap as pools
 from specs.store import keys
 from specs.store.etcd import Put, Store
-from specs.store.repository import Specs
+from specs.store.repository import Repository
 from warren.errors import Conflict, Exhausted, Invalid, NotFound
 
 
 @pytest.fixture
-def specs(store: Store) -> Specs:
-    return Specs(store)
+def specs(store: Store) -> Repository:
+    return Repository(store)
 
 
 def taken_numbers(store: Store, prefix: str) -> set[int]:
@@ -30,7 +30,7 @@ def taken_numbers(store: Store, prefix: str) -> set[int]:
     return found
 
 
-def test_two_networks_may_have_the_same_range(specs: Specs) -> None:
+def test_two_networks_may_have_the_same_range(specs: Repository) -> None:
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24", "ipv6_range": "fd00::/64"})
     blue, _ = specs.create_network({"name": "blue", "ip_range": "10.0.0.0/24"})
     assert (amber.vxlan_vni, blue.vxlan_vni) == (1, 2)
@@ -42,7 +42,7 @@ def test_two_networks_may_have_the_same_range(specs: Specs) -> None:
     assert (one.ofport, two.ofport) == (1, 2)
 
 
-def test_what_is_taken_says_by_whom(specs: Specs) -> None:
+def test_what_is_taken_says_by_whom(specs: Repository) -> None:
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/29", "vxlan_vni": 7})
     with pytest.raises(Conflict, match="VNI 7 is taken by network amber"):
         specs.create_network({"name": "blue", "vxlan_vni": 7})
@@ -62,7 +62,7 @@ def test_what_is_taken_says_by_whom(specs: Specs) -> None:
         specs.create_endpoint({"network_id": "nowhere", "host": "h1"})
 
 
-def test_exhausted_and_used_again(specs: Specs) -> None:
+def test_exhausted_and_used_again(specs: Repository) -> None:
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/29"})
     made = [specs.create_endpoint({"network_id": amber.id, "host": "h1"})[0] for _ in range(5)]
     with pytest.raises(Exhausted, match="network amber: no free address is left in 10.0.0.0/29"):
@@ -74,7 +74,7 @@ def test_exhausted_and_used_again(specs: Specs) -> None:
 
 def test_concurrent_writers_never_get_the_same(etcd, request) -> None:  # type: ignore[no-untyped-def]
     prefix = f"/{request.node.name}"
-    agents = [Specs(Store([etcd.url], prefix=prefix)) for _ in range(4)]
+    agents = [Repository(Store([etcd.url], prefix=prefix)) for _ in range(4)]
     amber, _ = agents[0].create_network({"name": "amber", "ip_range": "10.0.0.0/22"})
 
     def attach(number: int) -> Endpoint:
@@ -92,7 +92,7 @@ def test_concurrent_writers_never_get_the_same(etcd, request) -> None:  # type: 
         assert taken_numbers(store, keys.pool_ofport(host)) == {e.ofport for e in left if e.host == host}
 
 
-def test_a_full_slash_16_allocates_in_few_round_trips(specs: Specs) -> None:
+def test_a_full_slash_16_allocates_in_few_round_trips(specs: Repository) -> None:
     big, _ = specs.create_network({"name": "big", "ip_range": "10.0.0.0/16"})
     for block in range(16):
         bits = pools.FULL if block < 15 else pools.FULL >> 500
@@ -103,7 +103,7 @@ def test_a_full_slash_16_allocates_in_few_round_trips(specs: Specs) -> None:
     assert specs.store.calls - before <= 3
 
 
-def test_a_network_cannot_go_under_a_new_endpoint(specs: Specs) -> None:
+def test_a_network_cannot_go_under_a_new_endpoint(specs: Repository) -> None:
     for number in range(10):
         network, _ = specs.create_network({"name": f"n{number}", "ip_range": "10.0.0.0/24"})
         results: list[str] = []
@@ -127,7 +127,7 @@ def test_a_network_cannot_go_under_a_new_endpoint(specs: Specs) -> None:
         assert len(specs.endpoints(network.id)) == (0 if deleted else 1)
 
 
-def test_a_vtep_has_one_host_and_nothing_is_written_twice(specs: Specs) -> None:
+def test_a_vtep_has_one_host_and_nothing_is_written_twice(specs: Repository) -> None:
     first = specs.put_host(Host(name="h1", vtep="198.18.0.11"))  # type: ignore[arg-type]
     assert specs.put_host(Host(name="h1", vtep="198.18.0.11")) == first  # type: ignore[arg-type]
     with pytest.raises(Conflict, match="VTEP 198.18.0.11 belongs to host h1"):
@@ -136,7 +136,7 @@ def test_a_vtep_has_one_host_and_nothing_is_written_twice(specs: Specs) -> None:
     specs.put_host(Host(name="h2", vtep="198.18.0.11"))  # type: ignore[arg-type]
 
 
-def test_a_mac_is_nobody_elses_in_its_network(specs: Specs) -> None:
+def test_a_mac_is_nobody_elses_in_its_network(specs: Repository) -> None:
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24"})
     blue, _ = specs.create_network({"name": "blue", "ip_range": "10.0.0.0/24"})
     asked = {"host": "h1", "mac_address": "02:57:0a:00:00:03"}
@@ -150,12 +150,12 @@ def test_a_mac_is_nobody_elses_in_its_network(specs: Specs) -> None:
     specs.create_endpoint({"network_id": amber.id, **asked})
 
 
-def test_one_mac_asked_for_at_once_is_given_once(specs: Specs) -> None:
+def test_one_mac_asked_for_at_once_is_given_once(specs: Repository) -> None:
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24"})
 
     def ask(_: int) -> bool:
         try:
-            Specs(specs.store).create_endpoint({"network_id": amber.id, "host": "h1", "mac_address": "02:00:00:00:00:07"})
+            Repository(specs.store).create_endpoint({"network_id": amber.id, "host": "h1", "mac_address": "02:00:00:00:00:07"})
         except Conflict:
             return False
         return True
@@ -164,7 +164,7 @@ def test_one_mac_asked_for_at_once_is_given_once(specs: Specs) -> None:
         assert sum(threads.map(ask, range(8))) == 1
 
 
-def test_a_gateway_cannot_move_onto_an_endpoint(specs: Specs) -> None:
+def test_a_gateway_cannot_move_onto_an_endpoint(specs: Repository) -> None:
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24"})
     specs.create_endpoint({"network_id": amber.id, "host": "h1", "ipv4_address": "10.0.0.9"})
     moved = amber.model_copy(update={"gateway": ip_interface("10.0.0.9/24")})
@@ -175,7 +175,7 @@ def test_a_gateway_cannot_move_onto_an_endpoint(specs: Specs) -> None:
         specs.create_endpoint({"network_id": amber.id, "host": "h1", "ipv4_address": "10.0.0.254"})
 
 
-def test_a_host_cannot_go_while_an_endpoint_comes(specs: Specs) -> None:
+def test_a_host_cannot_go_while_an_endpoint_comes(specs: Repository) -> None:
     """Whoever wins, no endpoint is left on a host that is gone with its port given out again."""
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24"})
     for number in range(10):
@@ -186,14 +186,14 @@ def test_a_host_cannot_go_while_an_endpoint_comes(specs: Specs) -> None:
         def delete(name: str = name, barrier: threading.Barrier = barrier) -> bool:
             barrier.wait()
             try:
-                Specs(specs.store).delete_host(name)
+                Repository(specs.store).delete_host(name)
             except Conflict:
                 return False
             return True
 
         def create(name: str = name, barrier: threading.Barrier = barrier) -> Endpoint:
             barrier.wait()
-            return Specs(specs.store).create_endpoint({"network_id": amber.id, "host": name})[0]
+            return Repository(specs.store).create_endpoint({"network_id": amber.id, "host": name})[0]
 
         with ThreadPoolExecutor(2) as threads:
             deleted, created = threads.submit(delete), threads.submit(create)

@@ -12,18 +12,18 @@ from specs.model.records import VNI_FIRST
 from specs.store import bitmap as pools
 from specs.store import keys
 from specs.store.etcd import Store
-from specs.store.repository import Specs
+from specs.store.repository import Repository
 from tests.etcd.conftest import Etcd
 
 ROOT = Path(__file__).parent.parent.parent
 
 WRITER = """
 import random, sys
-from specs.store.repository import Specs
+from specs.store.repository import Repository
 from warren.errors import WarrenError
 from specs.store.etcd import Store
 url, prefix, network_id, name = sys.argv[1:]
-specs, made, number = Specs(Store([url], prefix=prefix)), [], 0
+specs, made, number = Repository(Store([url], prefix=prefix)), [], 0
 while True:
     number += 1
     try:
@@ -53,7 +53,7 @@ def numbers(store: Store, prefix: str) -> set[int]:
 def test_killed_writers_leak_nothing(etcd: Etcd) -> None:
     prefix, dice = "/killed", random.Random(7)
     store = Store([etcd.url], prefix=prefix)
-    specs = Specs(store)
+    specs = Repository(store)
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/16", "ipv6_range": "fd00:1::/64"})
     problems: list[str] = []
     for round_number in range(3):

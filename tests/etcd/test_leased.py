@@ -8,18 +8,18 @@ import pytest
 
 from specs.store import keys
 from specs.store.etcd import Store
-from specs.store.repository import Specs
+from specs.store.repository import Repository
 from warren.errors import Conflict, Invalid, NotFound
 
 ADDRESS = IPv4Interface("100.64.0.10/24")
 
 
 @pytest.fixture
-def specs(store: Store) -> Specs:
-    return Specs(store)
+def specs(store: Store) -> Repository:
+    return Repository(store)
 
 
-def test_a_lease_comes_changes_and_goes(specs: Specs, store: Store) -> None:
+def test_a_lease_comes_changes_and_goes(specs: Repository, store: Store) -> None:
     lan, _ = specs.create_network({"name": "lan", "dhcp": "external"})
     made, _, _ = specs.create_endpoint({"network_id": lan.id, "host": "h1"})
     assert made.ipv4_address is None
@@ -42,7 +42,7 @@ def test_a_lease_comes_changes_and_goes(specs: Specs, store: Store) -> None:
         specs.lease(lan.id, made.id, ADDRESS)
 
 
-def test_what_is_refused(specs: Specs) -> None:
+def test_what_is_refused(specs: Repository) -> None:
     lan, _ = specs.create_network({"name": "lan", "dhcp": "external"})
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24"})
     fixed, _, _ = specs.create_endpoint({"network_id": amber.id, "host": "h1", "name": "fixed"})

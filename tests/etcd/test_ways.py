@@ -8,21 +8,21 @@ import pytest
 
 from specs.model.host import Host
 from specs.store.etcd import Store
-from specs.store.repository import Specs
+from specs.store.repository import Repository
 from warren.errors import Conflict, Invalid, NotFound
 
 NETWORKS = {"amber": "10.0.0.0/24", "blue": "10.0.0.0/16", "green": "10.1.0.0/24"}
 
 
 @pytest.fixture
-def specs(store: Store) -> Specs:
-    specs = Specs(store)
+def specs(store: Store) -> Repository:
+    specs = Repository(store)
     for name, ip_range in NETWORKS.items():
         specs.create_network({"name": name, "ip_range": ip_range, "mode": "nat"})
     return specs
 
 
-def test_a_router_is_written_changed_and_deleted(specs: Specs) -> None:
+def test_a_router_is_written_changed_and_deleted(specs: Repository) -> None:
     router, first = specs.put_router({"name": "core", "networks": ["amber", "green"]})
     assert specs.put_router({"name": "core", "networks": ["amber", "green"]}) == (router, first)
     changed, second = specs.put_router({"name": "core", "networks": ["green", "blue"]})
@@ -40,11 +40,11 @@ def test_a_router_is_written_changed_and_deleted(specs: Specs) -> None:
         specs.delete_router("core")
 
 
-def test_of_two_writers_that_contradict_each_other_one_is_refused(specs: Specs) -> None:
+def test_of_two_writers_that_contradict_each_other_one_is_refused(specs: Repository) -> None:
     refused: list[str] = []
 
     def put(name: str, network: str) -> None:
-        own = Specs(specs.store)  # without the lock that the threads of one process share
+        own = Repository(specs.store)  # without the lock that the threads of one process share
         try:
             own.put_router({"name": name, "networks": [network, "green"]})
         except Invalid as error:
@@ -65,7 +65,7 @@ def test_of_two_writers_that_contradict_each_other_one_is_refused(specs: Specs) 
                 continue
 
 
-def test_a_port_is_one_services_or_endpoints_and_free_again_afterwards(specs: Specs) -> None:
+def test_a_port_is_one_services_or_endpoints_and_free_again_afterwards(specs: Repository) -> None:
     web = {"name": "web", "network": "amber", "host_port": 80, "port": 8080, "label": "web"}
     specs.put_host(Host(name="h1", vtep="192.0.2.1"))
     amber = next(n for n in specs.networks() if n.name == "amber")
@@ -90,6 +90,6 @@ def test_a_port_is_one_services_or_endpoints_and_free_again_afterwards(specs: Sp
 
 
 @pytest.mark.parametrize("whom", [{}, {"label": "a", "endpoints": ["b"]}])
-def test_a_service_says_in_one_way_who_is_meant(specs: Specs, whom: dict[str, object]) -> None:
+def test_a_service_says_in_one_way_who_is_meant(specs: Repository, whom: dict[str, object]) -> None:
     with pytest.raises(Invalid, match="endpoints or label, one of the two"):
         specs.put_service({"name": "web", "network": "amber", "host_port": 80, "port": 80, **whom})

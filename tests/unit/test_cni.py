@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 import tools.cni.plugin as plugin
 from agent.api.sand import EndpointCreate
+from agent.cache import View
 from agent.cni import messages
 from agent.cni.attachments import Attachments, code_of
 from agent.cni.messages import Call, endpoint_id, expected, read, result
@@ -245,9 +246,9 @@ def test_a_del_waits_for_the_add_before_it() -> None:
 
     read_all = threading.Event()
     read_all.set()
-    known = SimpleNamespace(read=read_all, mine={})
-    agent = SimpleNamespace(host=SimpleNamespace(name="h1"), known=known, network=network, keeper=SimpleNamespace(problems={}))
-    attachments = Attachments(agent)  # type: ignore[arg-type]
+    cache = SimpleNamespace(synced=read_all, view=View())
+    core = SimpleNamespace(host=SimpleNamespace(name="h1"), cache=cache, lookup=SimpleNamespace(network=network))
+    attachments = Attachments(core, suspects=set)  # type: ignore[arg-type]
     with ThreadPoolExecutor() as pool:
         adding = pool.submit(attachments.do, read(call()))
         assert asked.wait(10)

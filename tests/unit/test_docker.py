@@ -15,7 +15,7 @@ from agent.docker.labels import described
 from agent.docker.ledger import LABEL
 from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, OWN_CHOICE, named_network, published, read
 from agent.docker.server import answer_to
-from agent.docker.sweep import Sweep, lost
+from agent.docker.sweep import DockerSweep, lost
 from specs.model.records import Endpoint, Network
 from warren.errors import Invalid
 
@@ -217,7 +217,7 @@ class Waiting:
 
 def test_wrong_labels_that_come_late_are_told_once_and_hold_nobody_up() -> None:
     driver = Waiting()
-    sweep = Sweep(None, driver, None, 30)  # type: ignore[arg-type]
+    sweep = DockerSweep(None, driver, None, 30)  # type: ignore[arg-type]
     for _ in range(2):
         sweep.tell_labels()
     assert driver.asked == ["wrong", "right", "right"]

@@ -38,7 +38,7 @@ class Datapath:
         return "default limit=0\n" + "".join(f"zone={zone},limit={limit},count=3\n" for zone, limit in self.limits.items())
 
 
-def keeper(datapath: Datapath) -> Limits:
+def limits_of(datapath: Datapath) -> Limits:
     return Limits(lambda: "netdev@ovs-netdev", datapath.appctl)
 
 
@@ -49,19 +49,19 @@ def test_limits_are_those_of_networks_with_an_endpoint_here() -> None:
 
 def test_what_differs_is_put_right_and_strangers_are_left_alone() -> None:
     datapath = Datapath(z7=1, z8=2, z500=3)  # a former life's, and another bridge's
-    found = keeper(datapath)
-    found.settle(state(amber=100), mine(state(amber=100), "h1"))
+    found = limits_of(datapath)
+    found.reconcile(state(amber=100), mine(state(amber=100), "h1"))
     assert datapath.limits == {7: 100, 500: 3}
     datapath.limits = {}  # the switch was made anew
-    found.settle(state(amber=100, blue=7), mine(state(amber=100, blue=7), "h1"))
+    found.reconcile(state(amber=100, blue=7), mine(state(amber=100, blue=7), "h1"))
     assert datapath.limits == {7: 100, 8: 7}
-    found.settle(state(), mine(state(), "h1"))
+    found.reconcile(state(), mine(state(), "h1"))
     assert datapath.limits == {}
 
 
 def test_without_limits_open_vswitch_is_asked_once() -> None:
     datapath = Datapath()
-    found = keeper(datapath)
+    found = limits_of(datapath)
     for _ in range(5):
-        found.settle(state(), mine(state(), "h1"))
+        found.reconcile(state(), mine(state(), "h1"))
     assert datapath.asked == 1

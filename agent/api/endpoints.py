@@ -1,0 +1,96 @@
+"""Endpoints over HTTP. What is about an endpoint of another host goes to that host's agent."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
+
+from agent.api.sand import EndpointCreate, endpoint_out
+from agent.core import Core
+from agent.remote import Forwarded
+from agent.status import parse_json
+from specs.model.host import Host
+from specs.model.records import Endpoint, Network, decode_json
+from specs.store import keys
+from specs.store.etcd import Entry, Get
+from warren.errors import Invalid, NotFound
+
+
+def router(core: Core) -> APIRouter:
+    """The routes of endpoints."""
+    router = APIRouter()
+
+    @router.get("/endpoints", tags=["SAND"])
+    def endpoints(
+        network_id: Annotated[str, Query(description="Only of this network; empty: of all.")] = "",
+        hostname: Annotated[str, Query(description="Only of this host; empty: of all.")] = "",
+        states: Annotated[bool, Query(description="Also the states that the hosts' controllers report.")] = False,
+        spares: Annotated[bool, Query(description="Preallocated ones, too.")] = False,
+    ) -> dict[str, Any]:
+        """Endpoints, of all hosts."""
+        try:
+            chosen = core.repository.endpoints(core.lookup.network(network_id).id if network_id else None)
+        except NotFound:
+            chosen = []  # a filter that nothing passes, as in SAND
+        chosen = [e for e in chosen if (not hostname or e.host == hostname) and (spares or not e.spare)]
+        return {"endpoints": _endpoints_out(core, chosen, states)}
+
+    @router.post("/endpoints", status_code=201, tags=["SAND"])
+    def create_endpoint(body: EndpointCreate, forwarded: Forwarded = None) -> Any:
+        """Plug a network namespace into a network; answers when packets can flow."""
+        if body.hostname and not core.remote.is_local(body.hostname, forwarded):
+            answer = core.remote.request(
+                body.hostname, "POST", "/endpoints", json=body.model_dump(mode="json", exclude_unset=True)
+            )
+            return JSONResponse(answer.json(), answer.status_code)
+        endpoint, network = core.endpoints.attach(body)
+        shown = endpoint if endpoint.netns or not body.netns else endpoint.model_copy(update={"netns": body.netns})
+        state = core.cache.states.get(endpoint.id)
+        hosts = {**core.cache.view.snapshot.hosts, core.host.name: core.host}
+        report = {"state": state.state, "reason": state.reason} if state else None
+        return {"endpoint": endpoint_out(shown, {network.id: network}, hosts, report)}
+
+    @router.get("/endpoints/{ref:path}", tags=["Warren"])
+    def show_endpoint(ref: str) -> dict[str, Any]:
+        """One endpoint, with its state."""
+        return {"endpoint": _endpoints_out(core, [core.lookup.endpoint(ref)], states=True)[0]}
+
+    @router.delete("/endpoints/{ref:path}", status_code=204, tags=["SAND"])
+    def delete_endpoint(
+        ref: str,
+        hostname: Annotated[str, Query(description="Its host: then the request goes to that host's agent.")] = "",
+        forwarded: Forwarded = None,
+    ) -> Response:
+        """Unplug and forget an endpoint of this host (of another one: say `hostname`)."""
+        endpoint = core.lookup.endpoint(ref)
+        if endpoint.host == hostname and not core.remote.is_local(hostname, forwarded):
+            core.remote.request(hostname, "DELETE", f"/endpoints/{endpoint.id}")
+        else:
+            core.endpoints.detach(endpoint)
+        return Response(status_code=204)
+
+    return router
+
+
+def _endpoints_out(core: Core, endpoints: list[Endpoint], states: bool) -> list[dict[str, Any]]:
+    """Endpoints with what belongs to them, from one read of etcd."""
+    gets = [Get(keys.NETWORKS, prefix=True), Get(keys.HOSTS, prefix=True)]
+    if states and len(endpoints) == 1:
+        gets.append(Get(keys.status_endpoint(endpoints[0].host, endpoints[0].id)))
+    elif states:
+        gets.append(Get(keys.STATUS_ENDPOINTS, prefix=True))
+    entries = core.store.txn((), gets).found
+    networks = {n.id: n for n in (_decode(Network, entry) for entry in entries[0]) if n is not None}
+    hosts = {h.name: h for h in (_decode(Host, entry) for entry in entries[1]) if h is not None}
+    reports = {e.key.rpartition("/")[2]: parse_json(e) for e in entries[2]} if states else {}
+    ordered = sorted(endpoints, key=lambda e: (e.network_id, e.created_at or "", e.name or "", e.id))
+    return [endpoint_out(e, networks, hosts, reports.get(e.id)) for e in ordered]
+
+
+def _decode(kind: type[Any], entry: Entry) -> Any:
+    try:
+        return decode_json(kind, entry.value, entry.key)
+    except Invalid:
+        return None

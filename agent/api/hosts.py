@@ -1,0 +1,78 @@
+"""Hosts over HTTP: status, flows, checks and traces. What is about another host goes to that host's agent."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from agent import status, trace
+from agent.api.sand import WAIT_LIMIT_S, HostTrace, Trace
+from agent.core import Core
+from agent.remote import Forwarded
+from specs.model.records import Endpoint
+from warren.errors import NotFound
+
+
+def router(core: Core) -> APIRouter:
+    """The routes of hosts."""
+    router = APIRouter(tags=["Warren"])
+    remote, switch = core.remote, core.switch
+
+    @router.get("/hosts")
+    def hosts() -> dict[str, Any]:
+        """All hosts, and whether their agents and controllers are alive."""
+        return {"hosts": status.overview(core.store, core.cache, counts=False)["hosts"]}
+
+    @router.get("/hosts/{name}")
+    def show_host(name: str) -> dict[str, Any]:
+        """One host, with what its agent and controller report."""
+        for host in status.overview(core.store, core.cache)["hosts"]:
+            if host["name"] == name:
+                return {"host": host}
+        raise NotFound("host", name)
+
+    @router.get("/status")
+    def all_hosts(
+        wait_s: Annotated[float, Query(ge=0, le=WAIT_LIMIT_S, description="Wait so long for the controllers to catch up.")] = 0.0,
+    ) -> dict[str, Any]:
+        """Every host: revisions wanted and applied, endpoints by state, problems."""
+        if wait_s:
+            status.wait(core.store, core.cache, wait_s)
+        return status.overview(core.store, core.cache)
+
+    @router.get("/hosts/{name}/flows")
+    def flows(name: str, forwarded: Forwarded = None) -> Any:
+        """The host's flows, with the tables' names and what each exists for."""
+        return {"flows": switch.flows()} if remote.is_local(name, forwarded) else remote.ask(name, "GET", "/flows")
+
+    @router.get("/hosts/{name}/check")
+    def check(name: str, forwarded: Forwarded = None) -> Any:
+        """Compare the host's flows with a full recompute from etcd."""
+        return switch.check() if remote.is_local(name, forwarded) else remote.ask(name, "GET", "/check")
+
+    @router.post("/hosts/{name}/trace")
+    def host_trace(name: str, body: HostTrace, forwarded: Forwarded = None) -> Any:
+        """ofproto/trace on one host, annotated."""
+        if remote.is_local(name, forwarded):
+            return switch.trace(body.flow, body.enters)
+        return remote.ask(name, "POST", "/trace", json=body.model_dump())
+
+    @router.post("/trace")
+    def whole_trace(body: Trace) -> dict[str, Any]:
+        """Follow a packet between two endpoints, through the tunnel too."""
+        return follow(core, core.lookup.endpoint(body.src), core.lookup.endpoint(body.dst), body.proto, body.port)
+
+    return router
+
+
+def follow(core: Core, source: Endpoint, target: Endpoint, proto: str, port: int | None) -> dict[str, Any]:
+    """A packet's way through the switches of both hosts."""
+
+    def trace_at(host: str, flow: str, enters: str) -> dict[str, Any]:
+        if core.remote.is_local(host):
+            return core.switch.trace(flow, enters)
+        answer: dict[str, Any] = core.remote.ask(host, "POST", "/trace", json={"flow": flow, "enters": enters})
+        return answer
+
+    return trace.follow(source, target, proto, port, str(core.lookup.host(target.host).vtep), trace_at)

@@ -1,0 +1,50 @@
+"""Networks over HTTP."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+
+from agent.api.sand import NetworkCreate, network_out
+from agent.core import Core
+from warren.errors import Conflict, Invalid
+
+
+def router(core: Core) -> APIRouter:
+    """The routes of networks."""
+    router = APIRouter(tags=["SAND"])
+
+    @router.get("/networks")
+    def networks() -> dict[str, Any]:
+        """All networks."""
+        ordered = sorted(core.repository.networks(), key=lambda n: (n.created_at or "", n.name))
+        return {"networks": [network_out(network) for network in ordered]}
+
+    @router.post("/networks", status_code=201)
+    def create_network(body: NetworkCreate) -> dict[str, Any]:
+        """Create a network. VNI and range are chosen where the request has none."""
+        if body.type != "overlay":
+            raise Invalid("type", body.type, "overlay")
+        network_id = body.id or str(uuid.uuid4())
+        network, _ = core.repository.create_network({"id": network_id, **body.values(network_id)})
+        return {"network": network_out(network)}
+
+    @router.get("/networks/{network_id}")
+    def show_network(network_id: str) -> dict[str, Any]:
+        """One network."""
+        return {"network": network_out(core.lookup.network(network_id))}
+
+    @router.delete("/networks/{network_id}", status_code=204)
+    def delete_network(network_id: str) -> Response:
+        """Delete a network that has no endpoints."""
+        network = core.lookup.network(network_id)
+        try:
+            core.repository.delete_network(network.id)
+        except Conflict as error:
+            return JSONResponse({"error": str(error)}, 400)  # SAND's status for it
+        return Response(status_code=204)
+
+    return router

@@ -1,0 +1,91 @@
+"""Builds the agent from its settings: the only place that knows all of its parts."""
+
+from __future__ import annotations
+
+from agent.agent import Agent, problems
+from agent.cache import Cache
+from agent.capture.captures import Captures
+from agent.cni.attachments import Attachments
+from agent.config import Config
+from agent.core import Core
+from agent.dhcp_client.clients import DhcpClients
+from agent.docker.feature import Docker
+from agent.endpoints.adopted_ports import AdoptedPorts
+from agent.endpoints.endpoints import Endpoints
+from agent.endpoints.filler import PreallocatedFiller
+from agent.endpoints.plugging import Plugging
+from agent.endpoints.preallocated import PreallocatedPool
+from agent.endpoints.reconciler import EndpointReconciler
+from agent.feature import Feature
+from agent.gateway.conntrack_limits import Limits
+from agent.gateway.reconciler import GatewayReconciler
+from agent.listeners import Listeners
+from agent.lookup import Lookup
+from agent.peers import Peers
+from agent.registration import Registration, underlay_mtu
+from agent.remote import Remote
+from agent.switch import Switch, appctl, datapath
+from ovsdb.client import Ovsdb
+from specs.model.host import Host
+from specs.store.etcd import Store
+from specs.store.repository import Repository
+from warren.errors import Invalid
+
+PEER_TIMEOUT_S = 10.0  # for an answer of another agent, beyond what an attach there may take
+
+
+def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
+    """The agent, and its Docker driver where that is wanted; nothing is connected or started yet. Raises `Invalid`."""
+    if config.vtep is None:
+        raise Invalid("WARREN_VTEP", "nothing", "this host's address on the underlay, such as 192.0.2.1")
+    common = config.common
+    name, bridge = common.host, common.bridge
+    store = Store(common.etcd, common.prefix, cert=common.etcd_cert, key=common.etcd_key, ca=common.etcd_ca)
+    cache = Cache(store, name)
+    repository = Repository(store, on_write=cache.applied)
+    ovsdb_changed: Listeners[[set[str]]] = Listeners()
+    ovsdb = Ovsdb(common.ovsdb, on_change=ovsdb_changed)
+    news: Listeners[[]] = Listeners()  # the problems of some part have changed
+
+    dhcp_clients = DhcpClients(config.run / "dhcp", repository, cache, news)
+    pool = PreallocatedPool(cache)
+    endpoints = Endpoints(
+        name,
+        repository=repository,
+        ovsdb=ovsdb,
+        cache=cache,
+        plugging=Plugging(name, bridge, ovsdb, cache),
+        preallocated=pool,
+        leaving=(dhcp_clients.leaving,),
+        attach_timeout_s=config.attach_timeout_s,
+    )
+    host = Host(name=name, vtep=config.vtep, api=config.api, underlay_mtu=config.underlay_mtu or underlay_mtu(config.vtep))
+    lookup, peers = Lookup(repository, cache), Peers(config.http_tls, timeout_s=config.attach_timeout_s + PEER_TIMEOUT_S)
+    core = Core(
+        config=config,
+        host=host,
+        cache=cache,
+        repository=repository,
+        ovsdb=ovsdb,
+        switch=Switch(name, bridge, store, ovsdb),
+        endpoints=endpoints,
+        lookup=lookup,
+        peers=peers,
+        remote=Remote(host, lookup, peers),
+    )
+    reconciler = EndpointReconciler(cache, endpoints, ovsdb_changed, news)
+    docker = Docker(core, dhcp_clients) if with_docker else None
+    features: list[Feature] = [
+        reconciler,
+        PreallocatedFiller(cache, pool, endpoints),
+        AdoptedPorts(bridge, cache=cache, ovsdb=ovsdb, ovsdb_changed=ovsdb_changed, endpoints=endpoints, on_change=news),
+        GatewayReconciler(cache, Limits(lambda: datapath(ovsdb, bridge), appctl), news),
+        dhcp_clients,
+        Captures(core),
+        Attachments(core, suspects=lambda: set(reconciler.reasons)),
+        *((docker,) if docker is not None else ()),
+    ]
+    workers = [worker for feature in features for worker in feature.workers()] + list(cache.workers())
+    registration = Registration(host, repository, lambda: problems(features, workers))
+    news.add(registration.publish)
+    return Agent(core, registration, features), docker

@@ -1,0 +1,33 @@
+"""Exclusive: one thread at a time for each key."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+
+class Exclusive:
+    """Locks by key, made when they are needed. Thread-safe; not reentrant."""
+
+    def __init__(self) -> None:
+        self._held: set[str] = set()
+        self._released = threading.Condition()
+
+    @contextlib.contextmanager
+    def hold(self, key: str, wait: bool = True) -> Iterator[bool]:
+        """Hold a key. Without `wait` it yields False when another thread holds it."""
+        with self._released:
+            while wait and key in self._held:
+                self._released.wait()
+            free = key not in self._held
+            self._held.add(key)
+        if not free:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            with self._released:
+                self._held.discard(key)
+                self._released.notify_all()

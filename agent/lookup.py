@@ -1,0 +1,51 @@
+"""Finds records by id or by name, as etcd has them now."""
+
+from __future__ import annotations
+
+from agent.cache import Cache
+from specs.model.host import Host
+from specs.model.records import Endpoint, Network, decode_json
+from specs.store import keys
+from specs.store.repository import Repository
+from warren.errors import Conflict, NotFound
+
+
+class Lookup:
+    """Networks, endpoints and hosts by what people call them."""
+
+    def __init__(self, repository: Repository, cache: Cache) -> None:
+        self._repository, self._cache = repository, cache
+
+    def network(self, reference: str) -> Network:
+        """A network by id or name. Raises `NotFound`."""
+        store = self._repository.store
+        entry = store.get(keys.network(reference))
+        if entry is None and (claim := store.get(keys.claim_network_name(reference))) is not None:
+            entry = store.get(keys.network(claim.value))
+        if entry is None:
+            raise NotFound("network", reference)
+        return decode_json(Network, entry.value, entry.key)
+
+    def endpoint(self, reference: str) -> Endpoint:
+        """An endpoint by id, name or NETWORK/NAME. Raises `NotFound`, and `Conflict` for a name that several have."""
+        cached = self._cache.view.snapshot.endpoints.get(reference)
+        if cached is not None:
+            entry = self._repository.store.get(keys.endpoint(cached.network_id, cached.id))
+            if entry is not None:
+                return decode_json(Endpoint, entry.value, entry.key)
+        network_reference, _, name = reference.rpartition("/")
+        network = self.network(network_reference) if network_reference else None
+        endpoints = self._repository.endpoints(network.id if network else None)
+        for matches in ([e for e in endpoints if e.id == name], [e for e in endpoints if e.name == name]):
+            if len(matches) > 1:
+                raise Conflict(f"{len(matches)} endpoints are called {reference!r}: say NETWORK/{reference} or an id")
+            if matches:
+                return matches[0]
+        raise NotFound("endpoint", reference)
+
+    def host(self, name: str) -> Host:
+        """A host by name. Raises `NotFound`."""
+        entry = self._repository.store.get(keys.host(name))
+        if entry is None:
+            raise NotFound("host", name)
+        return decode_json(Host, entry.value, entry.key)

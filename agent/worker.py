@@ -1,0 +1,118 @@
+"""Worker: the one kind of loop that the agent has. It survives any exception, and `warren status` shows what went wrong."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from warren.errors import WarrenError
+
+log = logging.getLogger("warren.worker")
+
+BACKOFF_S = (1.0, 30.0)  # the first and the longest pause after a step with an unexpected exception
+RETRY_S = 2.0  # the pause after a step that could not be done now (`WarrenError`)
+Step = Callable[[frozenset[str]], float | None]
+
+
+def _nobody() -> None:
+    """The default listener."""
+
+
+class Worker:
+    """A thread that runs `step` whenever somebody calls `wake`, and every `interval_s` seconds (None: only when woken).
+
+    `step` gets the items that `wake` was called with since its last success, and may return after how many seconds it wants to run
+    again. An exception does not end the thread: it is logged, reported by `problems`, and the step runs again after 1 to 30 seconds, with
+    the same items. `on_change` is called when `problems` has changed. Other threads see `stopping` set as soon as `stop` is called.
+    """
+
+    def __init__(
+        self, name: str, step: Step, *, interval_s: float | None = None, on_change: Callable[[], None] = _nobody
+    ) -> None:
+        self.name, self.interval_s = name, interval_s
+        self.stopping = threading.Event()
+        self._step, self._on_change = step, on_change
+        self._condition = threading.Condition()
+        self._items: set[str] = set()
+        self._woken = False
+        self._problem: str | None = None
+        self._failed = False  # the last step
+        self._failures = 0  # steps with unexpected exceptions since the last success
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 0.0) -> None:
+        """Let the thread end after its current step; wait for that at most `timeout_s` seconds."""
+        self.stopping.set()
+        with self._condition:
+            self._condition.notify_all()
+        if timeout_s and self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def wake(self, *items: str) -> None:
+        """Run the step soon, with these items among others."""
+        with self._condition:
+            self._items.update(items)
+            self._woken = True
+            self._condition.notify_all()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    @property
+    def problems(self) -> list[str]:
+        """What went wrong in the last step; empty when nothing did."""
+        return [] if self._problem is None else [f"{self.name}: {self._problem}"]
+
+    def run_once(self, items: frozenset[str] = frozenset()) -> float | None:
+        """One step; returns after how many seconds the next one is due (None: only when woken)."""
+        try:
+            again_s = self._step(items)
+        except WarrenError as error:
+            log.info("worker.waits name=%s reason=%s", self.name, error)
+            self._failed = True
+            self._report(str(error))
+            return RETRY_S
+        except Exception as error:
+            log.exception("worker.failed name=%s", self.name)
+            self._failed, self._failures = True, self._failures + 1
+            self._report(f"internal error: {type(error).__name__}")
+            first_s, longest_s = BACKOFF_S
+            return min(longest_s, first_s * 2 ** min(self._failures - 1, 10))
+        self._failed, self._failures = False, 0
+        self._report(None)
+        return again_s if again_s is not None else self.interval_s
+
+    def _report(self, problem: str | None) -> None:
+        changed, self._problem = problem != self._problem, problem
+        if changed:
+            try:
+                self._on_change()
+            except Exception:
+                log.exception("worker.failed name=%s", self.name)
+
+    def _run(self) -> None:
+        wait_s = self.interval_s
+        while not self.stopping.is_set():
+            items = self._next_items(wait_s)
+            if self.stopping.is_set():
+                return
+            wait_s = self.run_once(items)
+            if self._failed:
+                with self._condition:
+                    self._items |= items
+                self.stopping.wait(wait_s)  # whoever wakes it meanwhile waits, too: a failing step must not spin
+                wait_s = 0.0
+
+    def _next_items(self, wait_s: float | None) -> frozenset[str]:
+        """Wait until somebody wakes the worker, or for `wait_s` seconds."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._woken or self.stopping.is_set(), wait_s)
+            items, self._items, self._woken = frozenset(self._items), set(), False
+            return items

@@ -1,0 +1,159 @@
+"""The agent's cache is an immutable value: who reads it never sees half a change, nor fails because somebody else writes."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from agent.cache import Cache, View
+from agent.composition import build
+from agent.config import load
+from agent.gateway.conntrack_limits import Limits
+from agent.gateway.reconciler import GatewayReconciler
+from agent.gateway.rules import outside
+from specs.store.etcd import Entry, Event
+from tests.unit import worlds
+
+
+class NoStore:
+    """A store that is never asked."""
+
+
+def entries(*pairs: tuple[str, str]) -> list[Entry]:
+    return [Entry(key, value, number, number) for number, (key, value) in enumerate(pairs, 1)]
+
+
+def cache(*pairs: tuple[str, str]) -> Cache:
+    filled = Cache(NoStore(), "h1")  # type: ignore[arg-type]
+    filled._specs_read(len(pairs), entries(*pairs))
+    return filled
+
+
+NETWORKS = tuple(worlds.network(f"n{number}", number, mode="nat") for number in range(1, 40))
+ENDPOINTS = tuple(worlds.endpoint(f"e{number}", f"n{number}", "h1", 2, number) for number in range(1, 40))
+WORLD = (worlds.host("h1", "198.18.0.11"), *NETWORKS, *ENDPOINTS)
+
+
+def delete_and_create(filled: Cache, stop: threading.Event) -> None:
+    """What the feed does while networks are deleted and created by others."""
+    revision = 1000
+    while not stop.is_set():
+        for key, value in NETWORKS:
+            revision += 1
+            filled._specs_changed(revision, [Event(key, None, revision, revision)])
+            revision += 1
+            filled._specs_changed(revision, [Event(key, value, revision, revision)])
+
+
+def test_a_view_that_a_reader_holds_does_not_change_under_it() -> None:
+    filled = cache(*WORLD)
+    view = filled.view
+    before = (set(view.snapshot.networks), set(view.snapshot.endpoints), set(view.local_endpoints), dict(view.snapshot.born))
+    filled._specs_changed(100, [Event(key, None, 100, 100) for key, _ in (*NETWORKS, *ENDPOINTS)])
+    assert (
+        set(view.snapshot.networks),
+        set(view.snapshot.endpoints),
+        set(view.local_endpoints),
+        dict(view.snapshot.born),
+    ) == before
+    assert filled.view.snapshot.networks == filled.view.snapshot.endpoints == filled.view.local_endpoints == {}
+
+
+def test_readers_and_the_feed_at_once() -> None:
+    """The gateway's derivation walks networks, zones and endpoints; Docker's IPAM walks all networks."""
+    filled, stop = cache(*WORLD), threading.Event()
+    writer = threading.Thread(target=delete_and_create, args=(filled, stop), daemon=True)
+    writer.start()
+    try:
+        for _ in range(150):
+            view = filled.view
+            outside(view.snapshot, "h1", view.local_endpoints.values())
+            assert all(network.ip_range is not None for network in view.snapshot.networks.values())
+    finally:
+        stop.set()
+        writer.join(30)
+
+
+def test_a_full_read_keeps_own_writes_that_it_does_not_show_yet() -> None:
+    filled = cache(*WORLD)
+    key, value = worlds.network("late", 99)
+    filled.applied([(key, value)], 500)
+    filled._specs_read(400, entries(*WORLD))
+    assert json.loads(value)["id"] in filled.view.snapshot.networks
+    filled._specs_read(600, entries(*WORLD))
+    assert json.loads(value)["id"] not in filled.view.snapshot.networks
+
+
+def test_an_older_event_does_not_undo_an_own_write() -> None:
+    filled = cache(*WORLD)
+    key, value = ENDPOINTS[0]
+    filled.applied([(key, None)], 500)
+    filled._specs_changed(450, [Event(key, value, 2, 450)])
+    assert key.rpartition("/")[2] not in filled.view.local_endpoints
+    filled._specs_changed(600, [Event(key, value, 600, 600)])
+    assert key.rpartition("/")[2] in filled.view.local_endpoints
+
+
+def test_listeners_hear_of_local_endpoints_alone() -> None:
+    filled, heard = cache(*WORLD), list[set[str]]()
+    filled.changed.add(heard.append)
+    elsewhere = worlds.endpoint("far", "n1", "h2", 9, 90)
+    filled._specs_changed(100, [Event(elsewhere[0], elsewhere[1], 100, 100)])
+    assert heard == []
+    filled._specs_changed(101, [Event(ENDPOINTS[0][0], None, 101, 101)])
+    assert heard == [{ENDPOINTS[0][0].rpartition("/")[2]}]
+
+
+# ---- every loop of the agent ---------------------------------------------------------------------------------------------
+
+
+def agent_config(tmp_path: Any) -> Any:
+    return load({
+        "WARREN_VTEP": "127.0.0.1", "WARREN_ETCD": "http://127.0.0.1:1", "WARREN_HOST": "h1", "WARREN_RUN": str(tmp_path),
+        "WARREN_SOCKET": str(tmp_path / "agent.sock"), "WARREN_DOCKER_SOCKET": str(tmp_path / "docker.sock"),
+        "WARREN_OVSDB": f"unix:{tmp_path}/nowhere.sock",
+    })  # fmt: skip
+
+
+def test_every_loop_of_the_agent_survives_any_exception_and_status_shows_it(tmp_path: Any) -> None:
+    """Of all workers that an agent has, whatever feature they belong to: none is a thread of its own making."""
+    agent, docker = build(agent_config(tmp_path), with_docker=True)
+    assert docker is not None
+    workers = agent.workers()
+    assert len({worker.name for worker in workers}) == len(workers) >= 10
+    for worker in workers:
+        step, worker._step = worker._step, raising
+        worker.run_once()
+        problem = f"{worker.name}: internal error: ZeroDivisionError"
+        assert problem in agent.registration.problems(), worker.name
+        worker._step = lambda items: None
+        worker.run_once()
+        assert problem not in agent.registration.problems(), worker.name
+        worker._step = step
+
+
+def raising(items: frozenset[str]) -> None:
+    raise ZeroDivisionError
+
+
+def test_the_gateway_goes_on_after_a_network_was_deleted_at_the_wrong_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    filled = cache(*WORLD)
+    gateway = GatewayReconciler(filled, Limits(lambda: "netdev@ovs-netdev", lambda *words: ""), lambda: None)
+    (worker,) = gateway.workers()
+    seen: list[View] = []
+
+    def failing(view: View) -> None:
+        seen.append(view)
+        raise KeyError("n1")
+
+    monkeypatch.setattr(gateway, "_reconcile", failing)
+    worker.run_once()
+    assert worker.problems == ["gateway: internal error: KeyError"]
+    monkeypatch.setattr(gateway, "_reconcile", seen.append)
+    monkeypatch.setattr(gateway, "_reconcile_limits", seen.append)
+    worker.run_once()
+    assert worker.problems == []
+    assert len(seen) == 3
