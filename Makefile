@@ -2,7 +2,7 @@
 VENV := .venv
 KEEP ?=
 
-.PHONY: help install install-system uninstall-system image-test kernel-test demo test check differential bench clean
+.PHONY: help install install-system uninstall-system image-test kernel-test demo test unit check differential bench clean
 
 help:            ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -23,8 +23,11 @@ uninstall-system: ## takes that away again
 demo: install    ## three hosts, two networks with one subnet, packets; KEEP=1 leaves it up
 	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m tools.lab.demo $(if $(KEEP),--keep)
 
-test: install check  ## everything
+test: install    ## everything; the last lines say what passed, what failed and what was skipped
 	scripts/test $(VENV)
+
+unit: install    ## the inner loop: tests without root and processes, property tests with few examples; under a minute
+	HYPOTHESIS_PROFILE=quick $(VENV)/bin/python -m pytest -p no:cacheprovider tests/unit tests/test_architecture.py
 
 check: install   ## format, lint, types, architecture: seconds
 	scripts/check $(VENV)

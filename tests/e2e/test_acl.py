@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.conftest import World
 from tests.e2e.test_packets import heard, mac, udp
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 
 SERVE = """
@@ -190,8 +190,8 @@ def test_a_label_moves_an_endpoint_between_policies_at_once(guard: Guard) -> Non
     sender.wait()
     red, green, never = map(int, listener.communicate()[0].split())
     guard.label("cli", role="client")
-    assert red > 100
-    assert green > 100
+    assert red > 0
+    assert green > 0
     assert never == 0
 
 

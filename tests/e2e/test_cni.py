@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.audit import settled
 from tests.e2e.cni import Failed, Runtime, conflist
 from tests.e2e.conftest import World
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 
 PROGRAM = Path(sys.executable).parent / "warren-cni"

@@ -15,7 +15,7 @@ from tests.e2e.cni import conflist
 from tests.e2e.conftest import World
 from tests.e2e.podman import Podman, available
 from tests.e2e.test_cni import PROGRAM, there
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 from tools.lab.engine import IMAGE
 

@@ -21,8 +21,8 @@ from pipeline.tables import PORT_METER_FIRST
 from specs.model.derived import link_local
 from tests.e2e.conftest import World
 from tests.e2e.test_metrics import of, scraped
-from tests.e2e.test_restart import eventually
 from tests.unit.test_dhcp import question
+from tests.waiting import eventually
 from tools.lab import run
 
 GATEWAY6 = str(link_local(GATEWAY_MAC))

@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 from tools.lab.engine import Engine
 

@@ -12,7 +12,7 @@ from tests.e2e.audit import settled
 from tests.e2e.conftest import World
 from tests.e2e.test_docker_options import heard
 from tests.e2e.test_leases import FAR, RANGE, ROUTER, Lan, clients
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 from tools.lab.engine import Engine
 

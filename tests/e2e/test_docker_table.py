@@ -8,7 +8,7 @@ import pytest
 
 from tests.e2e.conftest import World
 from tests.e2e.test_docker_options import clean, shown  # noqa: F401
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 from tools.lab.engine import Engine
 

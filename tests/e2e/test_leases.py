@@ -18,7 +18,7 @@ import pytest
 from tests.e2e.conftest import World
 from tests.e2e.test_metrics import of, scraped
 from tests.e2e.test_packets import heard, udp
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 from tools.lab.plan import container_netns
 

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from tests.e2e.conftest import World
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 
 ROOT = Path(__file__).parent.parent.parent

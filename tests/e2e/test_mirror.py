@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import World
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually, listening
 from tools.lab import run
 from tools.lab.machine import kernel_datapath
 
@@ -37,10 +37,7 @@ class Watch:
         """A mirror session for a while; ready when nobody reports a problem of it."""
         self.apply(mirrors=[{"name": "watch", **fields}])
         try:
-            deadline = time.monotonic() + 10
-            while (said := self.complaints()) and time.monotonic() < deadline:
-                time.sleep(0.2)
-            assert not said
+            eventually(lambda: not self.complaints())
             yield
         finally:
             run.api(self.world.plan.hosts[0], "DELETE", "/mirrors/watch")
@@ -55,9 +52,7 @@ class Watch:
         """What tcpdump hears meanwhile, a line for each packet."""
         command = ("tcpdump", "--immediate-mode", "-l", "-n", "-e", "-Q", "in", "-i", interface, expression)
         dump = subprocess.Popen(self.world.command(where, *command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert dump.stderr is not None
-        while "listening" not in dump.stderr.readline():
-            assert dump.poll() is None
+        listening(dump)
         yield
         time.sleep(0.7)
         dump.send_signal(signal.SIGINT)

@@ -14,7 +14,7 @@ from controller.dhcp import frames
 from intent.gateway import GATEWAY_MAC
 from tests.e2e.conftest import World
 from tests.e2e.test_packets import SINK, SOURCE
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 
 FULL, SMALL = 1446, 1300

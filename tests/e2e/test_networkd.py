@@ -14,7 +14,7 @@ from intent.gateway import GATEWAY_MAC
 from specs.model.derived import link_local
 from tests.e2e.conftest import World
 from tests.e2e.test_metrics import of, scraped
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 
 NETWORKD = Path("/lib/systemd/systemd-networkd")

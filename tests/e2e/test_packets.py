@@ -11,6 +11,7 @@ import pytest
 
 from specs.model.derived import link_local
 from tests.e2e.conftest import World
+from tests.waiting import eventually, listening
 from tools.lab import run
 from tools.lab.machine import PATIENCE
 
@@ -167,7 +168,7 @@ def test_a_known_neighbour_is_asked_for_at_the_source_host_only(world: World) ->
     capture = world.background(
         "h1", "tcpdump", "--immediate-mode", "-l", "-n", "-i", "eth0", "-T", "vxlan", "udp", "port", "4789"
     )
-    time.sleep(1)
+    listening(capture)
     for name in ("web", "db"):
         world.inside(name, "ip", "neigh", "flush", "all")
     assert world.reaches("web", world.address["db"])
@@ -186,11 +187,9 @@ def test_a_neighbour_that_is_probed_is_confirmed(world: World, name: str) -> Non
     for address in (world.ipv6[name], str(link_local(world.mac[name]))):
         entry = (address, "lladdr", world.mac[name], "dev", "eth0")
         assert world.inside("web", "ip", "-6", "neigh", "replace", *entry, "nud", "probe").returncode == 0
-        deadline = time.monotonic() + 5
-        while "REACHABLE" not in (shown := world.inside("web", "ip", "-6", "neigh", "show", address).stdout):
-            assert time.monotonic() < deadline, shown
-            time.sleep(0.1)
-        assert world.mac[name] in shown
+        show = ("ip", "-6", "neigh", "show", address)
+        eventually(lambda show=show: "REACHABLE" in world.inside("web", *show).stdout)
+        assert world.mac[name] in world.inside("web", *show).stdout
 
 
 def test_full_mtu_without_fragment_or_loss(world: World) -> None:
@@ -212,7 +211,7 @@ def test_broadcast_goes_to_members_only(world: World) -> None:
     mark = b"warren-broadcast"
     frame = udp(world.mac["web"], "ff:ff:ff:ff:ff:ff", world.address["web"], "255.255.255.255", mark)
     stranger = world.background("h3", "tcpdump", "--immediate-mode", "-l", "-n", "-i", "eth0", "udp", "port", "4789")
-    time.sleep(0.5)
+    listening(stranger)
     assert heard(world, "web", "app", frame, mark)
     assert heard(world, "web", "db", frame, mark)
     assert not heard(world, "web", "green", frame, mark)

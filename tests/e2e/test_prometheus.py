@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.e2e.conftest import World
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 
 ROOT = Path(__file__).parent.parent.parent

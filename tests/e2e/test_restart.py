@@ -6,19 +6,12 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 
 import pytest
 
 from tests.e2e.conftest import World
+from tests.waiting import eventually
 from tools.lab import run
-
-
-def eventually(holds: Callable[[], bool], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, "not within the time limit"
-        time.sleep(0.2)
 
 
 @pytest.mark.parametrize("process", ["controller", "agent"])

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.conftest import World
 from tests.e2e.test_mirror import COUNT, ONE_WAY, WAY_BACK, Watch, icmp, ports
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 
 TO_EYE = {"network": "eyes", "endpoint": "eye"}

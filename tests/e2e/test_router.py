@@ -14,7 +14,7 @@ import pytest
 from tests.e2e.conftest import World
 from tests.e2e.test_outside import ASK, SERVE
 from tests.e2e.test_ports import STATION
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 
 # l: left, in mode nat, on h1 and h2; r: right, routed, on h1 and h3, tracked because left is; no host but h1 has both

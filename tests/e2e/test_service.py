@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.conftest import World
 from tests.e2e.test_outside import ASK
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 
 CLIENT4, HOST4, CLIENT6, HOST6 = "192.0.2.9", "192.0.2.1", "2001:db8::9", "2001:db8::1"

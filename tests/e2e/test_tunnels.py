@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.browser import Browser
 from tests.e2e.conftest import World
-from tests.e2e.test_restart import eventually
+from tests.waiting import eventually
 from tools.lab import run
 
 TUNNEL = "document.querySelector('[data-tunnel=\"h1 h2\"]')"

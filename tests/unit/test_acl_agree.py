@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from acl.compile import compile_policy
 from acl.evaluate import Verdict, evaluate
 from pipeline.tables import Table
 from tests import acl_cases
+from tests.depth import examples
 from tests.differential.generate import METERS, OFPORTS
 from tests.flowtable import IN_PORT, Packet, Result, Tag, accepted, interpret, normalised, refusal
 
 PACKETS = 12
 
 
-@settings(max_examples=2000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(2000))
 @given(st.integers(0, 2**32))
 def test_the_evaluator_and_the_flows_agree(seed: int) -> None:
     rng = Random(seed)

@@ -193,10 +193,12 @@ def test_taking_away_reads_little() -> None:
     assert (asked.container, asked.interface, asked.fields) == ("c1", "eth0", {})
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=8,
+SCALARS = st.sampled_from([None, True, False, 0, -1, 7, 2**70, "", "eth0", "10.0.0.9/24", "0.4.0", "\n", "\u2028"]) | st.text(
+    max_size=4
+)
+FLAT = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(max_size=3), SCALARS, max_size=3)
+JSON = (
+    FLAT | st.lists(FLAT, max_size=2) | st.dictionaries(st.sampled_from(["mac", "ips", "cni", "key", "value"]), FLAT, max_size=2)
 )
 KEYS = st.sampled_from(["cniVersion", "name", "network", "acls", "labels", "args", "runtimeConfig", "cni.dev/valid-attachments"])
 

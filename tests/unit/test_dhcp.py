@@ -23,6 +23,7 @@ from intent.incremental.index import Index
 from specs.model.derived import link_local
 from specs.model.records import Network, decode
 from specs.snapshot import Snapshot, snapshot
+from tests.depth import examples
 from tests.unit import worlds
 from tests.unit.test_metrics import STATE
 from warren.errors import Invalid
@@ -433,7 +434,7 @@ def wrapped(draw: st.DrawFn) -> bytes:
 
 
 @given(st.binary(max_size=400) | damaged() | wrapped(), st.sampled_from((LEASE, FLAT, replace(LEASE, ipv4=None, ipv6=None))))
-@settings(max_examples=1500)
+@settings(max_examples=examples(1500))
 def test_anything_is_answered_or_ignored_with_a_reason(frame: bytes, lease: Lease) -> None:
     found = answer(frame, lease)
     assert found == answer(frame, lease)

@@ -12,6 +12,7 @@ from specs.documents.document import Change, diff, export, parse
 from specs.model.host import Host
 from specs.model.records import Endpoint, Network
 from specs.snapshot import Snapshot
+from tests.depth import examples
 from warren.errors import Invalid
 
 
@@ -151,7 +152,7 @@ def stores(draw: st.DrawFn, one_name_per_id: bool = False) -> Snapshot:
     return Snapshot(hosts=hosts, networks=networks, endpoints=endpoints)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 @given(stores())
 def test_out_and_in_again_changes_nothing(store: Snapshot) -> None:
     text = export(store)
@@ -159,7 +160,7 @@ def test_out_and_in_again_changes_nothing(store: Snapshot) -> None:
     assert export(store) == text
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 @given(stores(one_name_per_id=True), stores(one_name_per_id=True))  # a network's name never changes: allocation refuses
 def test_a_document_makes_any_store_what_it_says(target: Snapshot, start: Snapshot) -> None:
     document = parse(export(target))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from acl.policy import PolicyView
@@ -12,6 +12,7 @@ from intent.views import EndpointView, NetworkView, View, view
 from specs.model.mirror import Session
 from specs.model.service import ServiceView
 from specs.snapshot import snapshot
+from tests.depth import examples
 from tests.unit import worlds
 
 Change = tuple[str, str | None]
@@ -56,7 +57,7 @@ changes = st.lists(st.lists(written | written | deleted, min_size=1, max_size=3)
 leased = st.lists(st.lists(written | deleted, min_size=1, max_size=3) | worlds.leases | worlds.ports, max_size=6)
 
 
-@settings(max_examples=1500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(1500))
 @example([[worlds.network("green", 11, mode="routed")]])  # its neighbours' routes have its VNI
 @example([[worlds.inside("e7", "green", "h1", 9, 5, "e0", 10)], {"e0": 9}])  # a cable moves, and who is on it
 @example(
@@ -69,7 +70,7 @@ def test_every_change_leads_to_the_full_view(sequence: Sequence) -> None:
     follow(sequence)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(300))
 @given(leased)
 def test_leases_that_come_and_go_do_so_too(sequence: Sequence) -> None:
     follow(sequence)

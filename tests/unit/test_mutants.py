@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.depth import PROFILE
+
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN = "tests/unit/test_golden.py"
 AGREE = "tests/unit/test_acl_agree.py"
@@ -91,16 +93,21 @@ MUTANTS = (
 )  # fmt: skip
 
 
+@pytest.mark.skipif(PROFILE == "quick", reason="make test makes every mistake; make unit checks that each still fits the code")
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.file.split('/')[-1]}:{mutant.right[:30]}")
 def test_a_mistake_is_noticed(mutant: Mutant, tmp_path: Path) -> None:
     for name in COPIED:
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     path = tmp_path / mutant.file
     text = path.read_text()
-    assert text.count(mutant.right) == 1, "the mutant does not fit the code any more"
     path.write_text(text.replace(mutant.right, mutant.wrong))
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", mutant.tests]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1", "HYPOTHESIS_PROFILE": "mutants"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1, done.stdout[-2000:]
     assert "failed" in done.stdout or "FAILED" in done.stdout, done.stdout[-2000:]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: f"{mutant.file.split('/')[-1]}:{mutant.right[:30]}")
+def test_every_mistake_fits_the_code(mutant: Mutant) -> None:
+    assert (ROOT / mutant.file).read_text().count(mutant.right) == 1

@@ -3,7 +3,7 @@ a full recompute of the snapshot says, and an unchanged switch is never touched.
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -32,6 +32,7 @@ from intent.views import view
 from pipeline.flow import Flow, Group, Meter, UseMeter
 from specs.snapshot import snapshot
 from specs.store.etcd import Entry as StoreEntry
+from tests.depth import examples
 from tests.unit import worlds
 
 STRANGER = 0xABC
@@ -305,9 +306,7 @@ class World(RuleBasedStateMachine):
         assert self.switch.writes == writes, "an unchanged switch was written to after a restart"
 
 
-World.TestCase.settings = settings(
-    max_examples=400, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
-)
+World.TestCase.settings = settings(max_examples=examples(400), stateful_step_count=50)
 TestReconciler = World.TestCase
 
 

@@ -1,0 +1,34 @@
+"""Waiting for a condition. No test's outcome hangs on the machine's pace: a wait ends as soon as its condition holds, and its limit is there
+for conditions that never will."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+
+LIMIT_S = 60.0 * float(os.environ.get("WARREN_LAB_PATIENCE") or 1)
+
+
+def eventually(holds: Callable[[], object], timeout_s: float = 0.0) -> None:
+    """Wait until the condition holds, at least `LIMIT_S` seconds. A condition may raise AssertionError as well as be false."""
+    deadline = time.monotonic() + max(LIMIT_S, timeout_s)
+    while True:
+        try:
+            if holds():
+                return
+            reason = "it does not hold"
+        except AssertionError as error:
+            reason = str(error)
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within the time limit: {reason}")
+        time.sleep(0.02)
+
+
+def listening(dump: subprocess.Popen[str]) -> None:
+    """Wait until a tcpdump has begun to listen. Its standard error is a pipe of its own, or that of its standard output."""
+    stream = dump.stderr or dump.stdout
+    assert stream is not None
+    while "listening" not in stream.readline():
+        assert dump.poll() is None, "tcpdump has ended"
