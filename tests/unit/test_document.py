@@ -12,7 +12,7 @@ from specs.documents.document import Change, diff, export, parse
 from specs.model.host import Host
 from specs.model.records import Endpoint, Network
 from specs.snapshot import Snapshot
-from tests.depth import examples
+from tests.depth import examples, short_texts
 from warren.errors import Invalid
 
 
@@ -122,7 +122,7 @@ def test_references_must_lead_somewhere() -> None:
 words = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,10}\Z") | st.sampled_from(
     ["no", "null", "1.5", "007", "0x10", "true", "on"]
 )
-labels = st.dictionaries(st.text("ab:- #'\"\n", max_size=5), st.text(max_size=8).filter(lambda t: t.isprintable()), max_size=2)
+labels = st.dictionaries(st.text("ab:- #'\"\n", max_size=5), short_texts.filter(lambda t: t.isprintable()), max_size=2)
 
 
 @st.composite

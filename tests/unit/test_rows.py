@@ -30,6 +30,7 @@ from ovsdb.rows import (
     integration_bridge,
 )
 from ovsdb.transact import operations
+from tests.depth import texts
 from warren.errors import Conflict
 
 WANTED = integration_bridge(BRIDGE, "tcp:127.0.0.1:6653", "netdev", "h1")
@@ -143,7 +144,7 @@ def test_a_port_goes_in_and_out_by_mutation() -> None:
     assert [op["mutations"] for op in gone] == [[["ports", "delete", ["uuid", "u1"]]]]
 
 
-TEXTS = st.dictionaries(st.text(), st.one_of(st.text(), st.integers(), st.dictionaries(st.text(), st.text())), max_size=4)
+TEXTS = st.dictionaries(texts, st.one_of(texts, st.integers(), st.dictionaries(texts, texts)), max_size=4)
 
 
 @given(st.lists(TEXTS, max_size=4), st.integers(1, 9))
