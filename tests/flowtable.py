@@ -155,7 +155,8 @@ def matches(flow: Flow, packet: Packet, conj_id: int | None = None) -> bool:
 
 def chosen(table: list[Flow], packet: Packet) -> Flow | None:
     """The flow of a table of `accepted` flows that a packet meets. Conjunctions as in ovs-fields(7): of one priority, the
-    clauses of one id must all be met; then the flow with that conj_id counts."""
+    clauses of one id must all be met; then the packet is looked up once more with that conj_id (classifier_lookup__ in OVS's
+    lib/classifier.c): in all flows without conjunctions, whatever their priority. So two rules with one id give each other their actions."""
     by_priority: dict[int, list[Flow]] = {}
     for flow in table:
         if matches(flow, packet):
@@ -171,13 +172,16 @@ def chosen(table: list[Flow], packet: Packet) -> Flow | None:
             whole += [] if soft else [flow]
         for (conj_id, many), met in clauses.items():
             if len(met) == many:
-                whole += [
-                    f for f in table if "conj_id" in f["match"] and f["priority"] == priority and matches(f, packet, conj_id)
-                ]
+                whole += _with_conj_id(table, packet, conj_id)
         assert len(whole) <= 1, f"two flows of one priority match: {whole[:2]}"
         if whole:
             return whole[0]
     return None
+
+
+def _with_conj_id(table: list[Flow], packet: Packet, conj_id: int) -> list[Flow]:
+    hard = [f for f in table if not any(action[0] == "conjunction" for action in f["actions"]) and matches(f, packet, conj_id)]
+    return [f for f in hard if f["priority"] == hard[0]["priority"]]
 
 
 def interpret(table: list[Flow], packet: Packet) -> Result:

@@ -40,3 +40,10 @@ def test_a_flood_is_thinned_out_and_counted() -> None:
     assert BURST + 9 * RATE <= len(lines) <= BURST + 10 * RATE + 1
     assert sum(lines) + len(lines) >= 9_900
     assert limiter.pass_("db#1", now=10.0) == 0
+
+
+def test_a_long_silence_saves_up_no_more_than_a_burst() -> None:
+    limiter = Limiter()
+    assert limiter.pass_("web#1", now=0.0) == 0
+    passed = [limiter.pass_("web#1", now=86_400.0) for _ in range(1000)]
+    assert sum(left_out is not None for left_out in passed) == BURST

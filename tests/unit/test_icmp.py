@@ -70,6 +70,17 @@ def test_no_error_about_an_error_over_ipv6() -> None:
     assert time_exceeded(frame(ipv6.ipv6(nxt=58, **IN6), error, eth_type=0x86DD), GATEWAY6) is None
 
 
+def test_an_echo_request_is_no_error_and_gets_one() -> None:
+    """So `ping -t 1` and `tracepath` see the gateway. Echo request is the lowest ICMPv6 type that is information (RFC 4443, 2.1)."""
+    request = frame(ipv4.ipv4(proto=1, **IN4), icmp.icmp(8, 0, 0, icmp.echo(1, 2, b"z" * 28)))
+    told = packet.Packet(time_exceeded(request, GATEWAY4))
+    assert (told.protocols[2].type, told.protocols[2].data.data) == (11, request[14:])
+    request6 = frame(ipv6.ipv6(nxt=58, **IN6), icmpv6.icmpv6(128, 0, 0, icmpv6.echo(1, 2, b"z" * 28)), eth_type=0x86DD)
+    told6 = packet.Packet(time_exceeded(request6, GATEWAY6))
+    assert told6.protocols[2].type_ == 3
+    assert bytes(told6.data).endswith(request6[14:])
+
+
 @given(st.binary(max_size=100), st.sampled_from((GATEWAY4, GATEWAY6)), st.sampled_from((b"\x08\x00\x45", b"\x86\xdd\x60")))
 def test_any_bytes_at_all(data: bytes, gateway: Any, start: bytes) -> None:
     time_exceeded(bytes(12) + start + data, gateway)

@@ -127,3 +127,23 @@ def follow(sequence: Sequence) -> None:
     assert len({(flow.table, flow.priority, flow.match) for flow in flows}) == len(flows), (
         "two flows want to be one in the switch"
     )
+
+
+def test_a_changed_meter_reaches_the_policies_that_use_it() -> None:
+    index = Index("h1")
+    entries = (
+        worlds.host("h1", "192.0.2.1"),
+        worlds.network("amber", 7, default=("web",)),
+        worlds.meter("slow", 1),
+        worlds.acl("web", [{"proto": "tcp", "actions": {"allow": 1, "meter": "slow"}}]),
+        worlds.endpoint("e0", "amber", "h1", 2, 1),
+    )
+    for revision, (key, value) in enumerate(entries, 1):
+        index.put(key, value, revision)
+    index.cables({"e0": 1})
+    first = index.flush().policies
+    assert {meter.rate for policy in first.values() if policy for meter in policy.meters} == {1}
+    index.put(*worlds.meter("slow", 3), 3)
+    second = index.flush().policies
+    assert second.keys() == first.keys()
+    assert {meter.rate for policy in second.values() if policy for meter in policy.meters} == {3}

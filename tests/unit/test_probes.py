@@ -132,3 +132,16 @@ def test_many_peers_are_probed_less_often_and_all_of_them() -> None:
     assert sum(rates) / len(rates) <= 1.1 * BUDGET
     assert {health.word for health in way.prober.health().values()} == {"up"}
     assert len(way.prober.health()) == 1000
+
+
+def test_the_third_unanswered_probe_in_a_row_makes_a_tunnel_down() -> None:
+    """Three, as the metrics' documentation says: noticed when the fourth is due."""
+    way = Way()
+    way.go(5)
+    way.fits = 0
+    way.sent.clear()
+    while way.word == "up":
+        unanswered = sum(len(probe.frame) == SMALL for _, probe in way.sent)
+        assert unanswered <= 3
+        way.go(STEP_S)
+    assert unanswered == 3

@@ -336,3 +336,20 @@ def test_what_went_while_nobody_watched_goes_with_the_next_full_read() -> None:
     assert "e0" in reconciler.index.endpoints
     reconciler.step(StoreRead(entries, 22))
     assert "e3" in reconciler.index.endpoints, "what is there again is taken again"
+
+
+def test_reports_in_flight_when_the_switch_disconnects_are_sent_after_the_next_connection() -> None:
+    """The first bundle landed, but its answer was lost with the connection: the endpoint's state must be reported all the same."""
+    reconciler = Reconciler("h1")
+    entries = tuple(Entry(key, value, n, n) for n, (key, value) in enumerate(worlds.BEGINNING, 1) if value)
+    reconciler.step(StoreRead(entries, 20))
+    reconciler.step(PortsRead({"e0": 1}, 9))
+    reconciler.step(Connected(1))
+    (commit,) = reconciler.step(ReadBack(1, frozenset(), frozenset()))
+    assert isinstance(commit, Commit)
+    assert reconciler.step(Disconnected(1)) == []
+    reconciler.step(Connected(2))
+    cookies, groups = (flow.cookie for flow in commit.flows), (group.group_id for group in commit.groups)
+    (report,) = reconciler.step(ReadBack(2, frozenset(cookies), frozenset(groups), frozenset(commit.meters)))
+    assert isinstance(report, Report)
+    assert {(state.id, state.state) for state in report.endpoints} >= {("e0", "up")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -29,9 +30,9 @@ from ovsdb.rows import (
     endpoint_port,
     integration_bridge,
 )
-from ovsdb.transact import operations
+from ovsdb.transact import operations, results
 from tests.depth import texts
-from warren.errors import Conflict
+from warren.errors import Conflict, Unavailable
 
 WANTED = integration_bridge(BRIDGE, "tcp:127.0.0.1:6653", "netdev", "h1")
 MINE = {"owner": "warren"}
@@ -142,6 +143,20 @@ def test_a_port_goes_in_and_out_by_mutation() -> None:
     assert made[2]["mutations"] == [["ports", "insert", ["named-uuid", made[1]["uuid-name"]]]]
     gone = operations([DeletePort("wv1"), DeletePort("not there")], {"wv1": "u1"}, {})
     assert [op["mutations"] for op in gone] == [[["ports", "delete", ["uuid", "u1"]]]]
+
+
+def test_a_mutation_of_no_row_is_an_error() -> None:
+    """The bridge is gone: ovsdb-server answers with count 0 and without an error, and nothing was changed."""
+    ops = operations([CreatePort(BRIDGE, endpoint_port("wv1", 7, "e1"))], {}, {})
+
+    def answered(count: int) -> list[dict[str, object]]:
+        return results(
+            SimpleNamespace(error=None, result=[{"uuid": ["uuid", "u1"]}, {"uuid": ["uuid", "u2"]}, {"count": count}]), ops
+        )
+
+    assert answered(1)[-1] == {"count": 1}
+    with pytest.raises(Unavailable, match=f"no bridge '{BRIDGE}'"):
+        answered(0)
 
 
 TEXTS = st.dictionaries(texts, st.one_of(texts, st.integers(), st.dictionaries(texts, texts)), max_size=4)
