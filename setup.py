@@ -53,6 +53,7 @@ setup(
             "hypothesis==6.170.15",
             "ruff==0.17.5",
             "mypy==2.4.1",
+            "radon==6.0.1",
             "types-PyYAML",
         ],
     },

@@ -1,15 +1,20 @@
-"""docs/pipeline.md shows what the golden files hold, so that it cannot rot."""
+"""Documents that cannot rot: docs/pipeline.md shows what the golden files hold, and every path that a document names exists."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
+
 from pipeline.tables import TABLES
+from tests.test_architecture import ALLOWED
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENT = ROOT / "docs" / "pipeline.md"
 PIPELINE = DOCUMENT.read_text()
+DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
+ROOMS = (*ALLOWED, "benchmarks", "etc", "examples", "scripts", "tests")
 
 
 def renewed(text: str) -> str:
@@ -45,3 +50,20 @@ def test_every_table_in_use_has_its_section() -> None:
     for spec in TABLES:
         if spec.owner is not None:
             assert f"## {int(spec.table)} {spec.table.name}\n" in PIPELINE
+
+
+def test_the_map_of_the_code_answers_a_newcomers_questions() -> None:
+    design = (ROOT / "docs" / "design.md").read_text()
+    table = re.search(r"^\| question \| file \|\n\|[-|]+\n((?:\|.*\n)+)", design, re.MULTILINE)
+    assert table, "docs/design.md has no table with the columns question and file"
+    answers = dict(re.findall(r"^\| (.+?) \| `(.+?)` \|$", table[1], re.MULTILINE))
+    assert len(answers) == len(table[1].splitlines()), "a row of the table is not a question and one path"
+    for subject in ("rule of an ACL", "veth", "Docker's Join", "DHCP offer", "new kind of spec"):
+        assert any(subject in question for question in answers), f"nothing is said of: {subject}"
+    assert [path for path in answers.values() if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "README.md"], ids=lambda path: path.name)
+def test_every_path_that_a_document_names_exists(document: Path) -> None:
+    named = re.findall(rf"`((?:{'|'.join(ROOMS)})/[a-z0-9_./-]*)`", document.read_text())
+    assert [path for path in named if not (ROOT / path).exists()] == []
