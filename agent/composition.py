@@ -29,7 +29,7 @@ from ovsdb.client import Ovsdb
 from specs.model.host import Host
 from specs.store.etcd import Store
 from specs.store.repository import Repository
-from warren.errors import Invalid
+from warren.errors import MISSING, Invalid
 
 PEER_TIMEOUT_S = 10.0  # for an answer of another agent, beyond what an attach there may take
 
@@ -37,7 +37,7 @@ PEER_TIMEOUT_S = 10.0  # for an answer of another agent, beyond what an attach t
 def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     """The agent, and its Docker driver where that is wanted; nothing is connected or started yet. Raises `Invalid`."""
     if config.vtep is None:
-        raise Invalid("WARREN_VTEP", "nothing", "this host's address on the underlay, such as 192.0.2.1")
+        raise Invalid("WARREN_VTEP", MISSING, "set it to this host's address on the underlay, such as 192.0.2.1")
     common = config.common
     name, bridge = common.host, common.bridge
     store = Store(common.etcd, common.prefix, cert=common.etcd_cert, key=common.etcd_key, ca=common.etcd_ca)

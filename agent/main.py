@@ -27,7 +27,7 @@ from agent.composition import build
 from agent.config import SETTINGS, VERSION, Config, Tls, load
 from agent.docker.feature import Docker
 from agent.docker.server import application
-from warren.errors import Invalid, WarrenError
+from warren.errors import MISSING, Invalid, WarrenError
 from warren.settings import LOG_FORMAT
 
 log = logging.getLogger("warren.agent")
@@ -147,7 +147,7 @@ def _listen(config: Config) -> list[tuple[socket.socket, Tls | None]]:
     if config.http:
         found.append((_tcp(*config.http), config.http_tls))
     if not found:
-        raise Invalid("WARREN_SOCKET", "", "a path, or WARREN_HTTP a host:port: the agent must listen somewhere")
+        raise Invalid("WARREN_SOCKET", MISSING, "the agent must listen there (a path) or on WARREN_HTTP (host:port)")
     return found
 
 

@@ -16,7 +16,7 @@ from acl.actions import ToPort
 from acl.faucet.schema import BODY, DP, METER, PORT, SECTIONS, TOP, VLAN, check, check_rule, inside, words
 from acl.faucet.yaml import List, Map, Reader, line_of, plain
 from acl.language import Rule, canonical, parse_rule
-from warren.errors import Invalid
+from warren.errors import MISSING, Invalid
 
 LISTS_LIMIT = 16  # ACLs of one object
 METER_IDS = range(1, 32_769)
@@ -160,7 +160,7 @@ class _Configuration:
     def _read(self, file: str) -> None:
         """A file, then what it includes: a later object takes the place of an earlier one of its name."""
         if file not in self.files:
-            raise Invalid(f"{file}:1", "nothing", "a file")
+            raise Invalid(file, MISSING, "an include names it")
         self.read.add(normpath(file))
         data = _top(self.reader, self.files[file], file)
         if data.get("version", 2) != 2:

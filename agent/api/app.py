@@ -12,7 +12,8 @@ from agent.config import VERSION
 
 DESCRIPTION = """Container networks over Open vSwitch. The API of SAND 1.0.3, and more.
 
-Networks, endpoints and hosts are found by id or by name. Every error is `{"error": "text"}`.
+Networks, endpoints and hosts are found by id or by name. Every error is `{"error": "text", "detail": {...}}`: `detail` has a `kind`
+(`invalid`, `not_found`, `conflict`, `exhausted`, `unavailable`) and the fields of that kind, such as `path` and `expected`.
 
 `CONNECT /networks/{id}?ip=A&port=P` (not listed below: OpenAPI has no CONNECT) carries TCP to A:P inside the network,
 through an endpoint of any host."""

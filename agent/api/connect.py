@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from warren.errors import Invalid, NotFound, Unavailable, WarrenError
+from warren.errors import MISSING, Invalid, NotFound, Unavailable, WarrenError
 
 log = logging.getLogger("warren.connect")
 
@@ -164,13 +164,16 @@ def parse(head: str) -> Request:
     if not path:
         raise NotFound("path", url.path)
     query: dict[str, Any] = {name: values[0] for name, values in parse_qs(url.query).items()}
+    for name in ("ip", "port"):
+        if name not in query:
+            raise Invalid(name, MISSING, "say ?ip=ADDRESS&port=PORT, an address of the network and a TCP port")
     try:
-        ip = str(ip_address(query.get("ip", "")))
+        ip = str(ip_address(query["ip"]))
     except ValueError:
-        raise Invalid("ip", query.get("ip", "nothing"), "an IP address of the network") from None
-    port = query.get("port", "")
+        raise Invalid("ip", query["ip"], "an IP address of the network") from None
+    port = query["port"]
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
-        raise Invalid("port", port or "nothing", "a TCP port, 1 to 65535")
+        raise Invalid("port", port, "a TCP port, 1 to 65535")
     forwarded = any(header.lower().startswith(HOP.lower() + ":") for header in headers)
     return Request(unquote(path[1]), ip, int(port), forwarded)
 

@@ -1,4 +1,4 @@
-"""Errors over HTTP: every one is {"error": one line}, none has a traceback."""
+"""Errors over HTTP: `error` is one line for people, as SAND has it; `detail` has the fields for programs. No traceback leaves the agent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from specs.model.validation import expectation
-from warren.errors import Invalid, WarrenError
+from warren.errors import MISSING, Invalid, WarrenError
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -16,12 +16,14 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(WarrenError)
     def _warren(_request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": str(error)}, getattr(error, "http_status", 500))
+        assert isinstance(error, WarrenError)
+        return JSONResponse({"error": str(error), "detail": error.fields()}, error.http_status)
 
     @app.exception_handler(RequestValidationError)
     def _invalid(_request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return JSONResponse({"error": _one_line(error)}, 400)
+        wrong = _first(error)
+        return JSONResponse({"error": str(wrong), "detail": wrong.fields()}, 400)
 
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: Exception) -> JSONResponse:
@@ -35,14 +37,19 @@ def add_handlers(app: FastAPI) -> None:
         return JSONResponse({"error": f"internal error ({type(error).__name__}), see the agent's log"}, 500)
 
 
-def _one_line(error: RequestValidationError) -> str:
+def _first(error: RequestValidationError) -> Invalid:
+    """The first problem of a request that does not fit the route."""
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
     kind, value = first["type"], first.get("input")
     if kind == "json_invalid":
-        return f"the body is not JSON: {first.get('ctx', {}).get('error', first['msg'])}"
+        problem = f"it is not JSON: {first.get('ctx', {}).get('error', first['msg'])}"
+        return Invalid("body", MISSING, "a JSON object", problem=problem)
     if kind == "missing":
-        return f"{path or 'body'}: expected a value (it is required)"
+        return Invalid(path or "body", MISSING, "it is required")
+    if kind == "extra_forbidden":
+        return Invalid(path, value, "a field that exists", problem="there is no such field (is it spelt right?)")
     if not path:
-        return f"body: expected {expectation(kind, first['msg']) if kind == 'value_error' else 'a JSON object'}"
-    return str(Invalid(path, value, expectation(kind, first["msg"])))
+        wanted = expectation(kind, first["msg"]) if kind == "value_error" else "a JSON object"
+        return Invalid("body", value, wanted, problem=f"expected {wanted}")
+    return Invalid(path, value, expectation(kind, first["msg"]))

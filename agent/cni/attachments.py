@@ -225,7 +225,7 @@ class Attachments(Feature):
         try:
             return self._core.endpoints.attach(wanted)[0]
         except Conflict as error:
-            if wanted.name is None or f"the name {wanted.name} " not in str(error):
+            if wanted.name is None or error.field != "name":
                 raise
             unnamed = wanted.model_copy(update={"name": None})  # the name is another's: go without
             return self._core.endpoints.attach(unnamed)[0]

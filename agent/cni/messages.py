@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from specs.model.publish import Publish
 from specs.model.records import AclReferences, IfName, Labels, Mac, Name
 from specs.model.validation import invalid
-from warren.errors import Invalid
+from warren.errors import MISSING, Invalid
 
 VERSIONS = {"0.3.0": (0, 3, 0), "0.3.1": (0, 3, 1), "0.4.0": (0, 4, 0), "1.0.0": (1, 0, 0), "1.1.0": (1, 1, 0)}
 SINCE = {"CHECK": "0.4.0", "STATUS": "1.1.0", "GC": "1.1.0"}
@@ -261,7 +261,7 @@ def expected(previous: Mapping[str, Any], interface: str) -> tuple[str | None, l
 def _version(config: Mapping[str, Any], command: str) -> str:
     version = config.get("cniVersion")
     if not isinstance(version, str) or version not in VERSIONS:
-        raise Invalid("cniVersion", "nothing" if version is None else version, f"one of {', '.join(VERSIONS)}")
+        raise Invalid("cniVersion", MISSING if version is None else version, f"one of {', '.join(VERSIONS)}")
     since = SINCE.get(command, "0.3.0")
     if VERSIONS[version] < VERSIONS[since]:
         raise Invalid("cniVersion", version, f"{since} or later: {command} is not in older ones")
@@ -271,7 +271,7 @@ def _version(config: Mapping[str, Any], command: str) -> str:
 def _said(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name, "")
     if not value:
-        raise Invalid(name, "nothing", "a value: the runtime must set it")
+        raise Invalid(name, MISSING, "the runtime must set it")
     try:
         if name == "CNI_CONTAINERID":
             _word(value)
@@ -349,7 +349,7 @@ def _previous(config: Mapping[str, Any], command: str) -> Mapping[str, Any] | No
     if command not in ("ADD", "CHECK") or (command == "ADD" and previous is None):
         return None
     if not isinstance(previous, dict):
-        raise Invalid("prevResult", "nothing" if previous is None else previous, "the result of ADD: a JSON object")
+        raise Invalid("prevResult", MISSING if previous is None else previous, "the result of ADD, a JSON object")
     for name in ("interfaces", "ips", "routes"):
         found = previous.get(name) or []
         if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
@@ -363,9 +363,9 @@ def _valid(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Without the key nothing is known, and nothing goes; null is an empty list (a runtime written in Go)."""
     key = next((key for key in ATTACHMENTS if key in config), None)
     if key is None:
-        raise Invalid(ATTACHMENTS[0], "nothing", 'the attachments that stay: a list of {"containerID": ID, "ifname": NAME}')
+        raise Invalid(ATTACHMENTS[0], MISSING, 'say which attachments stay: a list of {"containerID": ID, "ifname": NAME}')
     try:
         found = _model(Attachments, {"valid": config[key] or ()}).valid
     except Invalid as error:
-        raise Invalid(error.path.replace("valid", key, 1), error.value, error.expected) from None
+        raise error.at(error.path.replace("valid", key, 1)) from None
     return tuple((one.container, one.interface) for one in found)

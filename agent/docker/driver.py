@@ -197,7 +197,7 @@ class Driver:
         try:
             self._core.endpoints.attach_inactive(wanted, wait)
         except Conflict as error:
-            if wanted.name == endpoint.name or "name" not in str(error):
+            if wanted.name == endpoint.name or error.field != "name":
                 raise
             wanted = wanted.model_copy(update={"name": endpoint.name})  # the name is another's: go without
             self._core.endpoints.attach_inactive(wanted, wait)

@@ -3,13 +3,12 @@ limit, and none at all for a while after one went unanswered (an engine that is 
 
 from __future__ import annotations
 
-import http.client
 import json
 import logging
-import socket
 import time
 from typing import Any, NamedTuple
-from urllib.parse import quote
+
+import httpx
 
 log = logging.getLogger("warren.docker")
 
@@ -25,30 +24,37 @@ class Container(NamedTuple):
     network: str
 
 
+class EngineError(Exception):
+    """The engine does not answer as it should."""
+
+
 class Engine:
-    """The engine at a unix socket."""
+    """The engine at a unix socket. Thread-safe."""
 
     def __init__(self, path: str) -> None:
         self._path, self._silent_until = path, 0.0
+        # no connection is kept: an engine that restarts closes it; no certificates are loaded: it is a unix socket
+        transport = httpx.HTTPTransport(uds=path, verify=False, limits=httpx.Limits(max_keepalive_connections=0))
+        self._client = httpx.Client(base_url="http://docker", transport=transport, timeout=TIMEOUT_S, trust_env=False)
 
     def container(self, network_id: str, endpoint_id: str) -> Container | None:
         """The container of an endpoint that has joined, or is just joining; None when the engine does not tell."""
         if not self._path or time.monotonic() < self._silent_until:
             return None
         try:
-            network = self._ask(f"/networks/{network_id}")
-            there = network.get("Containers") or {}
-            told: dict[str, Any] = there.get(f"ep-{endpoint_id}") or next(
-                (c for c in there.values() if c.get("EndpointID") == endpoint_id), {}
+            network = self._get(f"/networks/{network_id}") or {}
+            members = network.get("Containers") or {}
+            member: dict[str, Any] = members.get(f"ep-{endpoint_id}") or next(
+                (m for m in members.values() if m.get("EndpointID") == endpoint_id), {}
             )
-            if not told.get("Name"):
+            if not member.get("Name"):
                 return None
-            filters = quote(json.dumps({"name": [f"^/{told['Name']}$"]}))
-            found = self._ask(f"/containers/json?all=1&filters={filters}")
-            if not found:
+            filters = json.dumps({"name": [f"^/{member['Name']}$"]})
+            containers = self._get("/containers/json", all="1", filters=filters)
+            if not containers:
                 return None
-            return Container(str(told["Name"]), dict(found[0].get("Labels") or {}), str(network.get("Name") or ""))
-        except (OSError, ValueError, http.client.HTTPException) as error:
+            return Container(str(member["Name"]), dict(containers[0].get("Labels") or {}), str(network.get("Name") or ""))
+        except EngineError as error:
             self._silent_until = time.monotonic() + PAUSE_S
             log.info("engine.silent reason=%s", error)
             return None
@@ -56,35 +62,23 @@ class Engine:
     def endpoints(self, network_ids: list[str]) -> dict[str, set[str] | None] | None:
         """The ids of all endpoints of running containers, network by network; None for a network that the engine does not have.
         None in all when the engine does not answer."""
-        found: dict[str, set[str] | None] = {}
+        answers: dict[str, set[str] | None] = {}
         try:
             for network_id in network_ids:
-                network = self._ask(f"/networks/{network_id}")
-                if "Id" in network:
-                    found[network_id] = {str(c.get("EndpointID")) for c in (network.get("Containers") or {}).values()}
-                elif "not found" in str(network.get("message")):
-                    found[network_id] = None
-                else:
-                    return None
-        except (OSError, ValueError, http.client.HTTPException):
+                network = self._get(f"/networks/{network_id}")
+                members = (network.get("Containers") or {}).values() if network is not None else ()
+                answers[network_id] = {str(m.get("EndpointID")) for m in members} if network is not None else None
+        except EngineError:
             return None
-        return found
+        return answers
 
-    def _ask(self, path: str) -> Any:
-        connection = _Connection(self._path)
+    def _get(self, path: str, **query: str) -> Any:
+        """The JSON of an answer; None for 404. Raises `EngineError`."""
         try:
-            connection.request("GET", path)
-            return json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
-
-
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("docker", timeout=TIMEOUT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(TIMEOUT_S)
-        self.sock.connect(self._path)
+            answer = self._client.get(path, params=query)
+            if answer.status_code == httpx.codes.NOT_FOUND:
+                return None
+            answer.raise_for_status()
+            return answer.json()
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            raise EngineError(str(error) or type(error).__name__) from None

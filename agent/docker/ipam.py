@@ -157,7 +157,7 @@ class Ipam:
         for candidate in POOLS.subnets(new_prefix=24):
             if not any(candidate.overlaps(other) for other in taken if other.version == 4):
                 return str(candidate)
-        raise Invalid("--subnet", "nothing", f"a subnet: none is free in {POOLS}")
+        raise Exhausted(f"no free subnet is left in {POOLS}: say --subnet")
 
 
 def range_of(network: Network, v6: bool) -> Range | None:

@@ -49,15 +49,13 @@ def answer_to(driver: Driver, name: str, body: bytes) -> tuple[int, dict[str, An
         return 404, _error(f"no such call: {name}")
     try:
         if not body.strip() and name not in NO_BODY:
-            raise Invalid(
-                "request", "nothing", "a body: the engine repeated a call after the agent had ended, and lost what it said"
-            )
+            return 200, _error("empty request body (Docker retried a call during an agent restart); retry the command")
         data = json.loads(body) if body.strip() else {}
         if not isinstance(data, dict):
             raise Invalid("request", data, "a JSON object")
         return 200, call(data)
     except (ValueError, KeyError) as error:
-        return 200, _error(f"a request that is none: {error}")
+        return 200, _error(f"malformed request: {type(error).__name__}: {error}")
     except WarrenError as error:
         log.info("docker.refused call=%s reason=%s", name, error)
         return 200, _error(str(error))

@@ -27,7 +27,7 @@ from specs.model.records import Endpoint, Network, decode, now
 from specs.ports import rides
 from specs.store import keys
 from specs.store.repository import Repository
-from warren.errors import Conflict, Invalid, NotFound, Unavailable, WarrenError
+from warren.errors import MISSING, Conflict, Invalid, NotFound, Unavailable, WarrenError
 
 log = logging.getLogger("warren.endpoints")
 
@@ -81,7 +81,7 @@ class Endpoints:
             return self._create(draft | {"interface": request.interface})[:2]
         if request.netns is None:
             raise Invalid(
-                "activate_params.ns_handle_path", "nothing", "the path of a network namespace, such as /run/netns/web-1"
+                "activate_params.ns_handle_path", MISSING, "say the path of a network namespace, such as /run/netns/web-1"
             )
         self._bridge_there()
         params = request.activate_params

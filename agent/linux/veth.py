@@ -24,7 +24,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.linux import netns as namespaces
 from specs.model.derived import VETH_PREFIX, veth_mac
-from warren.errors import Conflict, Invalid, Unavailable
+from warren.errors import MISSING, Conflict, Invalid, Unavailable
 
 log = logging.getLogger("warren.plug")
 
@@ -188,7 +188,7 @@ def reserve(netns: str | None, interface: str | None) -> Iterator[str]:
     """Choose the interface's name in the namespace (the next free ethN if `interface` is None) and keep other attaches in this
     process from it meanwhile. Raises `Invalid` for an unusable namespace, `Conflict` if the name is taken."""
     if netns is None:
-        raise Invalid("netns", "nothing", namespaces.EXPECTED)
+        raise Invalid("netns", MISSING, f"an endpoint needs {namespaces.EXPECTED}")
     names = namespaces.inside(netns, namespaces.interfaces)
     place = _place(netns)
     with _reserving:

@@ -40,7 +40,7 @@ from specs.model.router import RouterItem
 from specs.model.service import ServiceItem
 from specs.model.validation import invalid
 from specs.snapshot import Snapshot
-from warren.errors import Invalid
+from warren.errors import MISSING, Invalid
 
 
 class HostItem(HostFields, Item):
@@ -234,7 +234,7 @@ def _item(kind: type[Item], data: Any, path: str) -> Item:
 def _identities(item: Item, path: str) -> Iterator[tuple[str, ...]]:
     if isinstance(item, EndpointItem):
         if item.name is None and item.id is None:
-            raise Invalid(f"{path}.name", "nothing", "a name (or an id) by which to know the endpoint again")
+            raise Invalid(f"{path}.name", MISSING, "an endpoint needs a name or an id, by which to know it again")
         if item.name is not None:
             yield "name", item.network, item.name
     else:

@@ -36,7 +36,7 @@ from specs.model.derived import veth_name
 from specs.model.dhcp import DhcpFields, check_dhcp
 from specs.model.publish import PUBLISHED_LIMIT, Publish
 from specs.model.validation import invalid
-from warren.errors import Invalid
+from warren.errors import MISSING, Invalid
 
 VNI_FIRST, VNI_LAST = 1, 16_777_215
 OFPORT_FIRST, OFPORT_LAST = 1, 65_279  # OFPP_MAX is 0xff00 (OpenFlow 1.4, 7.2.1)
@@ -213,8 +213,8 @@ class Network(NetworkFields, Record):
         _check_gateway("ipv6_gateway", self.ipv6_gateway, "ipv6_range", self.ipv6_range)
         check_dhcp(self, self.ip_range, self.mode)
         if (self.mode != "flat" or self.answers) and self.ip_range is None and self.ipv6_range is None:
-            needs = f"{'dhcp' if self.dhcp else f'mode {self.mode}'} needs ip_range or ipv6_range"
-            raise Invalid("ip_range", "nothing", f"a range: {needs}")
+            reason = "dhcp" if self.dhcp else f"mode {self.mode}"
+            raise Invalid("ip_range", MISSING, f"{reason} needs ip_range or ipv6_range")
         return self
 
 
@@ -224,7 +224,7 @@ def _check_gateway(
     if gateway is None:
         return
     if network is None:
-        raise Invalid(range_field, "nothing", f"a range: {field} needs one")
+        raise Invalid(range_field, MISSING, f"{field} needs one")
     if gateway.ip not in network or gateway.ip == network.network_address or gateway.network != network:
         example = f"{network.network_address + 1}/{network.prefixlen}"
         raise Invalid(field, str(gateway), f"a host address of {network} with its prefix length, such as {example}")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
-from warren.errors import Invalid
+from warren.errors import MISSING, Invalid
 
 _EXPECTED = {
-    "missing": "a value (it is required)",
-    "extra_forbidden": "no such field (is it spelt right?)",
+    "missing": "it is required",
     "ip_v4_network": "an IPv4 range in CIDR form without host bits, such as 10.0.0.0/24",
     "ip_v6_network": "an IPv6 range in CIDR form without host bits, such as fd00:1::/64",
     "ip_v4_interface": "an IPv4 address with prefix length, such as 10.0.0.1/24",
@@ -46,7 +45,8 @@ def invalid(error: ValidationError, path: str = "") -> Invalid:
     where = ".".join([path, *(str(part) for part in first["loc"] if not str(part).startswith("function"))]).strip(".")
     kind = first["type"]
     expected = expectation(kind, first["msg"])
-    value = "nothing" if kind == "missing" else first["input"]
-    if isinstance(value, dict) and kind == "value_error":
-        value = value.get("name", "")
-    return Invalid(where or path or "document", value, expected)
+    if kind == "extra_forbidden":
+        return Invalid(where, first["input"], "a field that exists", problem="there is no such field (is it spelt right?)")
+    if isinstance(first["input"], dict) and kind == "value_error":  # about a record as a whole
+        return Invalid(where or path or "document", first["input"].get("name", MISSING), expected, problem=f"expected {expected}")
+    return Invalid(where or path or "document", MISSING if kind == "missing" else first["input"], expected)

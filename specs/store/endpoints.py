@@ -59,9 +59,10 @@ class Endpoints(Writer):
         if not read.found[0]:
             raise NotFound("network", probe.network_id)
         if read.found[1]:
-            raise Conflict(f"endpoint {probe.id} exists already")
+            raise Conflict(f"endpoint {probe.id} exists already", field="id")
         if claim and read.found[5]:
-            raise Conflict(f"the name {probe.name} belongs to endpoint {read.found[5][0].value}")
+            holder = read.found[5][0].value
+            raise Conflict(f"the name {probe.name} belongs to endpoint {holder}", field="name", holder=holder)
         network = decode_json(Network, read.found[0][0].value, read.found[0][0].key)
         if network.external and probe.parent is not None:
             raise Invalid("endpoint.parent", probe.parent, "nothing on a network with dhcp: external: no client can ask for it")
@@ -75,7 +76,7 @@ class Endpoints(Writer):
         if ofport is None:
             raise Exhausted(f"host {probe.host}: no OpenFlow port is left")
         if pools.taken(port_pool.blocks, ofport):
-            raise Conflict(f"OpenFlow port {ofport} of host {probe.host} is taken")
+            raise Conflict(f"OpenFlow port {ofport} of host {probe.host} is taken", field="ofport")
         port_pool.take(ofport)
         mac = data.get("mac_address") or default_mac(probe.id, v4, v6)  # type: ignore[arg-type]
         filled = {**data, "ofport": ofport, "mac_address": mac, "ipv4_address": v4 and str(v4), "ipv6_address": v6 and str(v6)}
@@ -130,7 +131,8 @@ class Endpoints(Writer):
         holder = self.store.get(keys.endpoint(endpoint.network_id, holder_id))
         other = decoded(Endpoint, holder) if holder else None
         if "mac_address" in data:
-            raise Conflict(f"{endpoint.mac_address} is taken by endpoint {(other and other.name) or holder_id}")
+            holder_name = str((other and other.name) or holder_id)
+            raise Conflict(f"{endpoint.mac_address} is taken by endpoint {holder_name}", field="mac_address", holder=holder_name)
         if other is not None and default_mac(other.id, other.ipv4_address, other.ipv6_address) != other.mac_address:
             data["mac_address"] = default_mac(endpoint.id, None, None)
 
@@ -154,9 +156,10 @@ class Endpoints(Writer):
             if wanted not in network_range or not 1 <= number <= last:
                 raise Invalid(f"endpoint.{field_name}", str(wanted), f"a host address of {network_range}")
             if number in reserved:
-                raise Conflict(f"{wanted} is the gateway of network {network.name}")
+                raise Conflict(f"{wanted} is the gateway of network {network.name}", field=field_name)
             if pools.taken(pool.blocks, number):
-                raise Conflict(f"{wanted} is taken by {self._holder_of(network.id, field_name, wanted)}")
+                holder = self._holder_of(network.id, field_name, wanted)
+                raise Conflict(f"{wanted} is taken by {holder}", field=field_name, holder=holder)
         pool.take(number)
         return network_range[number]
 
@@ -171,9 +174,10 @@ class Endpoints(Writer):
             services = Pool.read(keys.pool_services(proto), self.store.list(keys.pool_services(proto))[1]) if come else Pool("")
             for port in (port for p in come if p.proto == proto for port, _ in p.pairs):
                 if pools.taken(services.blocks, port):
-                    raise Conflict(f"{proto} port {port} of all hosts is a service's (warren service list)")
+                    raise Conflict(f"{proto} port {port} of all hosts is a service's (warren service list)", field="publish")
                 if pools.taken(pool.blocks, port):
-                    raise Conflict(f"{proto} port {port} of host {host} is published by {self._publisher(host, proto, port)}")
+                    holder = self._publisher(host, proto, port)
+                    raise Conflict(f"{proto} port {port} of host {host} is published by {holder}", field="publish", holder=holder)
                 pool.take(port)
             found.append(pool)
         return found
@@ -203,15 +207,16 @@ class Endpoints(Writer):
             fixed = ("host", "ofport", "port", "parent", "vlan")
             for name in (*fixed, *(("name", "mac_address", "ipv4_address", "ipv6_address") if old.active else ())):
                 if getattr(old, name) != getattr(new, name) and not (name == "name" and old.name is None):
-                    raise Conflict(f"endpoint {old.name or old.id}: {name} cannot change; delete and create it")
+                    raise Conflict(f"endpoint {old.name or old.id}: {name} cannot change; delete and create it", field=name)
             if old == new:
                 return entry.mod_revision
             compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
             puts: list[Operation] = [Put(entry.key, new.encode())]
             for held in set(_claims(endpoint)) - set(_claims(old)):
                 if (holder := self.store.get(held)) is not None:
-                    what = f"the name {endpoint.name}" if held.startswith(keys.CLAIM_ENDPOINT_NAME) else endpoint.mac_address
-                    raise Conflict(f"{what} is taken by endpoint {holder.value}")
+                    named = held.startswith(keys.CLAIM_ENDPOINT_NAME)
+                    what, contested = (f"the name {endpoint.name}", "name") if named else (endpoint.mac_address, "mac_address")
+                    raise Conflict(f"{what} is taken by endpoint {holder.value}", field=contested, holder=holder.value)
                 compares.append(Unchanged(held, 0))
                 puts.append(Put(held, endpoint.id))
             puts += [Delete(held) for held in set(_claims(old)) - set(_claims(endpoint))]

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import grpc
 from etcd3 import etcdrpc
 
-from warren.errors import Unavailable
+from warren.errors import LeaseExpired, Unavailable
 
 log = logging.getLogger("warren.store")
 
@@ -192,6 +192,8 @@ class Store:
                 reason = _reason(error, self.endpoints, self.timeout_s)
                 if error.code() is grpc.StatusCode.OUT_OF_RANGE:
                     raise Compacted("etcd", reason) from None
+                if error.code() is grpc.StatusCode.NOT_FOUND:  # of all that is asked here, only a lease can be not found
+                    raise LeaseExpired("etcd", reason) from None
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                     break
                 self._next_endpoint(channel)

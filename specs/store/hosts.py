@@ -20,7 +20,8 @@ class Hosts(Writer):
             key, claim = keys.host(host.name), keys.claim_host_vtep(str(host.vtep))
             read = self.store.txn((), (Get(key), Get(claim)))
             if read.found[1] and read.found[1][0].value != host.name:
-                raise Conflict(f"VTEP {host.vtep} belongs to host {read.found[1][0].value}")
+                holder = read.found[1][0].value
+                raise Conflict(f"VTEP {host.vtep} belongs to host {holder}", field="vtep", holder=holder)
             entry = read.found[0][0] if read.found[0] else None
             old = decoded(Host, entry) if entry else None
             new = host.model_copy(update={"created_at": (old and old.created_at) or host.created_at or now()})

@@ -6,7 +6,7 @@ import logging
 import threading
 
 from specs.store.etcd import Store
-from warren.errors import Unavailable
+from warren.errors import LeaseExpired, Unavailable
 
 log = logging.getLogger("warren.lease")
 
@@ -41,8 +41,8 @@ class Lease:
                         self.store.put(key, value, self.id)
                         self._written[key] = value
                 return
-            except Unavailable as error:
-                if not again or "lease not found" not in error.reason:
+            except LeaseExpired:
+                if not again:
                     raise
                 self.id = 0
 

@@ -51,15 +51,17 @@ class Networks(Writer):
             key, claim = keys.network(checked.id), keys.claim_network_name(checked.name)
             read = self.store.txn((), (Get(key), Get(claim), Get(keys.pool_vni(), prefix=True)))
             if read.found[0]:
-                raise Conflict(f"network {checked.id} exists already")
+                raise Conflict(f"network {checked.id} exists already", field="id")
             if read.found[1]:
-                raise Conflict(f"the name {checked.name} belongs to network {read.found[1][0].value}")
+                holder = read.found[1][0].value
+                raise Conflict(f"the name {checked.name} belongs to network {holder}", field="name", holder=holder)
             pool = Pool.read(keys.pool_vni(), read.found[2])
             vni = wanted if wanted is not None else pools.lowest_free(pool.blocks, VNI_FIRST, VNI_LAST)
             if vni is None:
                 raise Exhausted(f"no VNI is left in {VNI_FIRST}..{VNI_LAST}")
             if pools.taken(pool.blocks, vni):
-                raise Conflict(f"VNI {vni} is taken by network {self._holder_of_vni(vni)}")
+                holder = self._holder_of_vni(vni)
+                raise Conflict(f"VNI {vni} is taken by network {holder}", field="vxlan_vni", holder=holder)
             pool.take(vni)
             network = decode(Network, {**data, "vxlan_vni": vni}, "network")
             compares = [Unchanged(key, 0), Unchanged(claim, 0), *pool.compares()]
@@ -89,7 +91,8 @@ class Networks(Writer):
             old = decode_json(Network, entry.value, entry.key)
             for name in ("name", "vxlan_vni", "ip_range", "ipv6_range"):
                 if getattr(old, name) != getattr(network, name):
-                    raise Conflict(f"network {old.name}: {name} cannot change from {getattr(old, name)}; delete and create it")
+                    problem = f"{name} cannot change from {getattr(old, name)}; delete and create it"
+                    raise Conflict(f"network {old.name}: {problem}", field=name)
             if old == network:
                 return entry.mod_revision
             compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
@@ -99,7 +102,7 @@ class Networks(Writer):
                     continue
                 pool, number = Pool.read(prefixes[i], read.found[1 + i]), int(gateway.ip) - int(network_range.network_address)
                 if pools.taken(pool.blocks, number):
-                    raise Conflict(f"network {old.name}: {name} {gateway.ip} belongs to an endpoint")
+                    raise Conflict(f"network {old.name}: {name} {gateway.ip} belongs to an endpoint", field=name)
                 pool.give_back(number)  # changes nothing; an endpoint that takes it meanwhile makes this transaction lose
                 compares += pool.compares()
             done = self.commit(compares, [Put(entry.key, network.encode())])

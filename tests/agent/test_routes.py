@@ -80,7 +80,7 @@ def test_fields_that_do_not_fit_together_are_told_before_anything_is_written(hos
     document = "acls: {wall: [{actions: {allow: 0}}]}\nnetworks: [{name: one, ip_range: 10.1.0.0/24}, {name: two, dhcp: true}]"
     for more in ((), ("--dry-run",)):
         error = warren(host, "apply", "-f", "-", *more, stdin=document, code=2)
-        assert "networks[1].ip_range: 'nothing': expected a range: dhcp needs ip_range or ipv6_range" in error
+        assert "networks[1].ip_range is missing: dhcp needs ip_range or ipv6_range" in error
         assert error.count("\n") == 1
     assert "wall" not in warren(host, "export")
 

@@ -71,7 +71,8 @@ def test_a_network_may_bring_its_own_values(host: Host) -> None:
 def test_bad_bodies(host: Host, body: bytes, status: int, told: str) -> None:
     answer = host.http.post("/networks", content=body)
     assert answer.status_code == status
-    assert list(answer.json()) == ["error"]
+    assert set(answer.json()) == {"error", "detail"}
+    assert (answer.json()["detail"]["kind"], "expected" in answer.json()["detail"]) == ("invalid", True)
     assert told in answer.json()["error"]
     assert "\n" not in answer.json()["error"]
 

@@ -159,9 +159,14 @@ class Refusing:
     ("name", "body", "status", "text"),
     [
         ("NetworkDriver.Join", b"{}", 200, "-p: '80': expected mode nat"),
-        ("NetworkDriver.Join", b"", 200, "repeated a call"),  # what engines send after the plugin has died in the middle
+        (
+            "NetworkDriver.Join",
+            b"",
+            200,
+            "empty request body (Docker retried a call during an agent restart)",
+        ),  # what engines send after the plugin has died in the middle
         ("NetworkDriver.Join", b"[1]", 200, "JSON object"),
-        ("NetworkDriver.Join", b"{", 200, "a request that is none"),
+        ("NetworkDriver.Join", b"{", 200, "malformed request"),
         ("NetworkDriver.Leave", b"{}", 200, "EndpointID"),
         ("NetworkDriver.Nothing", b"{}", 404, "no such call"),
     ],

@@ -200,18 +200,18 @@ def applied(start: Snapshot, changes: tuple[Change, ...]) -> Snapshot:
     [
         (
             "networks: [{name: a, dhcp: true}]",
-            "networks[0].ip_range: 'nothing': expected a range: dhcp needs ip_range or ipv6_range",
+            "networks[0].ip_range is missing: dhcp needs ip_range or ipv6_range",
         ),
         (
             "networks: [{name: a}, {name: b, mode: nat}]",
-            "networks[1].ip_range: 'nothing': expected a range: mode nat needs ip_range or ipv6_range",
+            "networks[1].ip_range is missing: mode nat needs ip_range or ipv6_range",
         ),
         ("networks: [{name: there, gateway: null, mode: nat}]", ""),
         (
             "networks: [{name: bare, mode: routed}]",
-            "networks[0].ip_range: 'nothing': expected a range: mode routed needs ip_range or ipv6_range",
+            "networks[0].ip_range is missing: mode routed needs ip_range or ipv6_range",
         ),
-        ("networks: [{name: a, gateway: 10.0.0.1/24}]", "networks[0].ip_range: 'nothing': expected a range: gateway needs one"),
+        ("networks: [{name: a, gateway: 10.0.0.1/24}]", "networks[0].ip_range is missing: gateway needs one"),
         (
             "networks: [{name: there, gateway: 10.1.0.1/24}]",
             "networks[0].gateway: '10.1.0.1/24': expected a host address of 10.0.0.0/24",
