@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from acl import fields
 from acl.actions import PopVlan, PushVlan, SetField, Step, parse_actions
 from acl.fields import FIELDS, IPV4, IPV6, ORDER, VLAN_PRESENT, Masked
-from warren.errors import Invalid
+from warren.errors import MISSING, Invalid
 
 RULES_LIMIT = 4096  # of one ACL
 COOKIE_LIMIT = 65_536
@@ -87,7 +87,8 @@ def canonical(data: Any, path: str) -> tuple[dict[str, Any], ...]:
     if not isinstance(data, list | tuple) or not data:
         raise Invalid(path, data, "a list of at least one rule")
     if len(data) > RULES_LIMIT:
-        raise Invalid(path, f"{len(data)} rules", f"at most {RULES_LIMIT} rules; label groups and port lists make one of many")
+        expected = f"at most {RULES_LIMIT} rules; label groups and port lists make one of many"
+        raise Invalid(path, MISSING, expected, problem=f"{len(data)} rules: expected {expected}")
     return tuple(_unwrapped(item, f"{path}[{i}]") for i, item in enumerate(data))
 
 
@@ -126,13 +127,18 @@ def parse_rule(data: Mapping[str, Any], path: str) -> Rule:
     for word, end in (("from", "src"), ("to", "dst")):
         for name in (f"ipv4_{end}", f"ipv6_{end}"):
             if word in data and name in matched:
-                raise Invalid(f"{path}.{said[name]}", f"beside {word}", "one of the two")
+                raise Invalid(
+                    f"{path}.{said[name]}",
+                    MISSING,
+                    "one of the two",
+                    problem=f"it cannot stand beside {word}: say one of the two",
+                )
     variants = _variants(data, matched, source, target, path)
     for match in matched.values():
         _prerequisites(match.name, matched, variants, f"{path}.{match.name}")
     states = _states(data.get("state"), f"{path}.state")
     if states and "ct_state" in matched:
-        raise Invalid(f"{path}.ct_state", "beside state", "one of the two")
+        raise Invalid(f"{path}.ct_state", MISSING, "one of the two", problem="it cannot stand beside state: say one of the two")
     related = _flag(data, "allow_related", path)
     done = parse_actions(data, related, f"{path}.actions")
     _applicable(done["steps"], matched, variants, f"{path}.actions.output")
@@ -176,7 +182,9 @@ def _variants(
     if proto is not None:
         for name in ("eth_type", "ip_proto"):
             if name in matched:
-                raise Invalid(f"{path}.{name}", "beside proto", "one of the two")
+                raise Invalid(
+                    f"{path}.{name}", MISSING, "one of the two", problem="it cannot stand beside proto: say one of the two"
+                )
         if proto not in (*PROTOCOLS, "ip"):
             raise Invalid(f"{path}.proto", proto, f"one of {', '.join(PROTOCOLS)}, ip")
     families = _families(matched, source, target, path)
@@ -188,7 +196,8 @@ def _variants(
     else:
         return ((),)
     if not found:
-        raise Invalid(path, "from, to and the fields", "addresses of one family")
+        expected = "addresses of one family"
+        raise Invalid(path, MISSING, expected, problem=f"from, to and the fields need {expected}")
     return found
 
 
@@ -214,14 +223,16 @@ def _prerequisites(name: str, matched: Mapping[str, FieldMatch], variants: tuple
     for needed, values in FIELDS[name].needs:
         if needed == "vlan_vid":
             if not _tagged(matched):
-                raise Invalid(path, "alone", f"{name} together with vlan_vid (any tag: vlan_vid: '0x1000/0x1000')")
+                expected = f"{name} together with vlan_vid (any tag: vlan_vid: '0x1000/0x1000')"
+                raise Invalid(path, MISSING, expected, problem=f"it cannot stand alone: expected {expected}")
             continue
         there = [dict(variant).get(needed) for variant in variants if dict(variant).get(needed) is not None]
         if needed in matched:
             there = [value for value, mask in matched[needed].alternatives if mask is None]
         if not there or not all(value in values for value in there):
             right = " or ".join(hex(value) if needed == "eth_type" else str(value) for value in values)
-            raise Invalid(path, "alone", f"{name} together with {needed}: {right} (a switch refuses it otherwise)")
+            expected = f"{name} together with {needed}: {right} (a switch refuses it otherwise)"
+            raise Invalid(path, MISSING, expected, problem=f"it cannot stand alone: expected {expected}")
 
 
 def _tagged(matched: Mapping[str, FieldMatch]) -> bool:
@@ -238,10 +249,13 @@ def _applicable(steps: tuple[Step, ...], matched: Mapping[str, FieldMatch], vari
             case PushVlan():
                 tags += 1
                 if tags > 2:
-                    raise Invalid(path, "a third VLAN tag", "at most two: Open vSwitch keeps two")
+                    raise Invalid(
+                        path, MISSING, "at most two VLAN tags", problem="a third VLAN tag: Open vSwitch keeps at most two"
+                    )
             case PopVlan():
                 if not tags:
-                    raise Invalid(path, "pop_vlans", f"a match of vlan_vid for each tag that is taken off ({_ANY_TAG})")
+                    expected = f"a match of vlan_vid for each tag that it removes ({_ANY_TAG})"
+                    raise Invalid(path, MISSING, expected, problem=f"pop_vlans needs {expected}")
                 tags -= 1
             case SetField("vlan_vid" | "vlan_pcp"):
                 if not tags:

@@ -12,7 +12,7 @@ from specs.model.records import Acl, Endpoint, Meter, Network, Record, Tenant, d
 from specs.model.router import Router
 from specs.model.service import Service
 from specs.store import keys
-from warren.errors import Invalid
+from warren.errors import MISSING, Invalid
 
 
 class Problem(NamedTuple):
@@ -102,7 +102,7 @@ def _agree(key: str, record: Record) -> None:
     else:
         right = next(prefix for prefix, kind, _ in KINDS if isinstance(record, kind)) + getattr(record, "name")  # noqa: B009
     if key != right:
-        raise Invalid(key, "its record", f"to stand at {right}")
+        raise Invalid(key, MISSING, right, problem=f"its record belongs at {right}")
 
 
 def snapshot(entries: Iterable[tuple[str, str, int]]) -> Snapshot:

@@ -319,7 +319,8 @@ class _Configuration:
                 check(port.data, PORT, port.file, port.path, port.line)
                 if found := self._references(port, "acls_in", "acl_in"):
                     if whole:
-                        raise Invalid(f"{port.file}:{port.line}: {port.path}", "ACLs", "none beside the dp_acls of the DP")
+                        where = f"{port.file}:{port.line}: {port.path}"
+                        raise Invalid(where, MISSING, "no ACLs", problem="ACLs cannot stand beside the dp_acls of the DP")
                     names = [data.get("name"), number, data.get("description")]
                     yield _use(port, "endpoint", names, "acls", "acls_in", "acl_in"), found
                 self._rest(port, "name", "number", "description", "acls_in", "acl_in")

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from warren.errors import Invalid
+from warren.errors import MISSING, Invalid
 
 TEXT_LIMIT = 10_000_000  # characters of one file
 NODES_LIMIT = 2_000_000  # of all files, aliases written out
@@ -54,7 +54,12 @@ class Reader:
     def data(self, text: str, file: str) -> Any:
         """The data of a text, in `Map` and `List`. Raises `Invalid` with file and line."""
         if len(text) > TEXT_LIMIT:
-            raise Invalid(f"{file}:1", f"{len(text)} characters", f"at most {TEXT_LIMIT}")
+            raise Invalid(
+                file,
+                MISSING,
+                f"at most {TEXT_LIMIT} characters",
+                problem=f"{len(text)} characters: expected at most {TEXT_LIMIT}",
+            )
         try:
             depth = 0
             for number, event in enumerate(yaml.parse(text, _Loader)):  # flat: before anything is built from it
@@ -107,7 +112,8 @@ class Reader:
 
 
 def _bomb(where: str) -> Invalid:
-    return Invalid(where, "too much", f"at most {NODES_LIMIT} values (aliases written out) and {DEPTH_LIMIT} levels")
+    expected = f"at most {NODES_LIMIT} values (aliases written out) and {DEPTH_LIMIT} levels"
+    return Invalid(where, MISSING, expected, problem=f"too much: expected {expected}")
 
 
 def _scalar(node: yaml.Node, file: str) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from warren.errors import MISSING, Invalid
+
 BODY_LIMIT = 1_048_576  # bytes
 LARGER = {"/apply": 9 * BODY_LIMIT}  # a document of 8 MiB, as JSON text
 DRAIN_LIMIT = 64 * BODY_LIMIT  # a client that is still sending would miss an answer that comes with a reset
@@ -51,7 +53,8 @@ class BodyLimit:
 
 
 async def _refuse(send: Any, limit: int) -> None:
-    answer = json.dumps({"error": f"the body is longer than {limit} bytes"}).encode()
+    error = Invalid("body", MISSING, f"at most {limit} bytes", problem=f"it is longer than {limit} bytes")
+    answer = json.dumps({"error": str(error), "detail": error.fields()}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(answer)).encode()), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": 413, "headers": headers})
     await send({"type": "http.response.body", "body": answer})

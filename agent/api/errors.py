@@ -28,13 +28,15 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def _http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        text = str(error.detail)
         if error.status_code == 404:
-            return JSONResponse({"error": f"there is no {request.method} {request.url.path} (see /docs)"}, 404)
-        return JSONResponse({"error": str(error.detail)}, error.status_code, headers=error.headers)
+            text = f"there is no {request.method} {request.url.path} (see /docs)"
+        return JSONResponse({"error": text, "detail": {"kind": "http"}}, error.status_code, headers=error.headers)
 
     @app.exception_handler(Exception)
     def _bug(_request: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"error": f"internal error ({type(error).__name__}), see the agent's log"}, 500)
+        text = f"internal error ({type(error).__name__}), see the agent's log"
+        return JSONResponse({"error": text, "detail": {"kind": "internal"}}, 500)
 
 
 def _first(error: RequestValidationError) -> Invalid:

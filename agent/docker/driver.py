@@ -31,7 +31,7 @@ from specs.store import bitmap as pools
 from specs.store import keys
 from specs.store.endpoints import DEFAULT_VLAN
 from specs.store.pool import Pool
-from warren.errors import Conflict, Exhausted, Invalid, NotFound, WarrenError
+from warren.errors import MISSING, Conflict, Exhausted, Invalid, NotFound, WarrenError
 
 log = logging.getLogger("warren.docker")
 
@@ -283,7 +283,8 @@ class Driver:
     def _ways(self, body: Body, network: Network) -> list[Wanted]:
         ways = published(body.get("Options") or {})
         if ways and network.mode != "nat":
-            raise Invalid("-p", f"network {network.name} in mode {network.mode}", "mode nat: -o warren.mode=nat")
+            problem = f"network {network.name} is in mode {network.mode}, and published ports need mode nat (-o warren.mode=nat)"
+            raise Invalid("-p", MISSING, "mode nat", problem=problem)
         return ways
 
     def _chosen(self, ways: list[Wanted]) -> list[Publish]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from warren.errors import Invalid
+from warren.errors import MISSING, Invalid
 
 SIZE_LIMIT = 8_388_608  # bytes
 DEPTH_LIMIT = 16
@@ -63,7 +63,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def load(text: str) -> Any:
     """The data of a text. Raises `Invalid` with the line."""
     if len(text.encode(errors="surrogatepass")) > SIZE_LIMIT:
-        raise Invalid("document", f"{len(text)} characters", f"at most {SIZE_LIMIT} bytes")
+        expected = f"at most {SIZE_LIMIT} bytes"
+        raise Invalid("document", MISSING, expected, problem=f"{len(text)} characters: expected {expected}")
     if text.startswith("{"):  # JSON is YAML, and read a hundred times faster; what is wrong with it is told by the slow way
         try:
             return json.loads(text, object_pairs_hook=_unique)
@@ -77,7 +78,9 @@ def load(text: str) -> Any:
                 raise Invalid(line, f"*{event.anchor}", "no YAML aliases")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEPTH_LIMIT:
-                raise Invalid(line, "deep nesting", f"at most {DEPTH_LIMIT} levels")
+                raise Invalid(
+                    line, MISSING, f"at most {DEPTH_LIMIT} levels", problem=f"deep nesting: expected at most {DEPTH_LIMIT} levels"
+                )
         return yaml.load(text, _Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark

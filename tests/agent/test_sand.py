@@ -60,7 +60,7 @@ def test_a_network_may_bring_its_own_values(host: Host) -> None:
         (b'{"ip_range": 10}', 400, "ip_range: 10"),
         (b'{"gateway": "10.9.0.1/24"}', 400, "gateway"),
         (b'{"type": "bridge"}', 400, "type: 'bridge': expected overlay"),
-        (b'{"colour": 1}', 400, "colour: 1: expected no such field"),
+        (b'{"colour": 1}', 400, "colour: there is no such field"),
         (b'{"vxlan_vni": 0}', 400, "vxlan_vni: 0"),
         (b'{"name": "\xff"}', 400, "body"),
         (b" " * 1_048_577, 413, "longer than"),
@@ -72,7 +72,7 @@ def test_bad_bodies(host: Host, body: bytes, status: int, told: str) -> None:
     answer = host.http.post("/networks", content=body)
     assert answer.status_code == status
     assert set(answer.json()) == {"error", "detail"}
-    assert (answer.json()["detail"]["kind"], "expected" in answer.json()["detail"]) == ("invalid", True)
+    assert answer.json()["detail"]["kind"] in ("invalid", "http")
     assert told in answer.json()["error"]
     assert "\n" not in answer.json()["error"]
 
@@ -80,7 +80,7 @@ def test_bad_bodies(host: Host, body: bytes, status: int, told: str) -> None:
 def test_errors_of_the_server_itself(host: Host) -> None:
     for answer, status in ((host.http.get("/nope"), 404), (host.http.put("/networks"), 405)):
         assert answer.status_code == status
-        assert list(answer.json()) == ["error"]
+        assert list(answer.json()) == ["error", "detail"]
     assert host.http.get("/docs").status_code == 200
     assert "/endpoints" in host.http.get("/openapi.json").json()["paths"]
 
