@@ -1,5 +1,6 @@
 """Warren: an SDN controller for container networks over Open vSwitch."""
 
+import re
 from pathlib import Path
 
 from setuptools import setup
@@ -9,19 +10,20 @@ PACKAGES = [
     "agent.endpoints", "agent.gateway", "agent.linux", "controller", "controller.apps", "controller.compiler",
     "controller.compiler.features", "controller.dhcp", "controller.openflow", "controller.telemetry", "controller.tunnels",
     "intent", "intent.incremental", "mirror", "ovsdb", "pipeline", "specs", "specs.documents", "specs.model", "specs.store",
-    "tools", "tools.cli", "tools.cni", "tools.graph", "tools.lab", "warren",
+    "tools", "tools.cli", "tools.cni", "tools.graph", "tools.lab", "warren", "warren.client",
 ]  # fmt: skip
+VERSION = re.search(r'__version__ = "(.+)"', Path(__file__).with_name("warren").joinpath("__init__.py").read_text())[1]
 
 setup(
     name="warren",
-    version="0.1.0",
+    version=VERSION,
     description="An SDN controller for container networks over Open vSwitch",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     packages=PACKAGES,
-    package_data={"agent.api": ["ui/*"], "agent.dhcp_client": ["udhcpc-hook"]},
+    package_data={"agent.api": ["ui/*"], "agent.dhcp_client": ["udhcpc-hook"], "warren.client": ["py.typed"]},
     install_requires=[
         # ryu: upstream's master as a wheel; its eventlet pin holds dnspython below 2.3 (docs/adr/0001-ryu.md)
         "csle-ryu-fork==4.37.0.dev3357",

@@ -10,8 +10,6 @@ from pathlib import Path
 from warren.errors import Invalid
 from warren.settings import Settings, settings
 
-VERSION = "0.1.0"
-
 
 @dataclass(frozen=True, slots=True)
 class Tls:

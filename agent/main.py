@@ -24,9 +24,10 @@ from agent.api.app import build as build_app
 from agent.api.connect import protocol
 from agent.api.dial import Dialer
 from agent.composition import build
-from agent.config import SETTINGS, VERSION, Config, Tls, load
+from agent.config import SETTINGS, Config, Tls, load
 from agent.docker.feature import Docker
 from agent.docker.server import application
+from warren import __version__
 from warren.errors import MISSING, Invalid, WarrenError
 from warren.settings import LOG_FORMAT
 
@@ -56,7 +57,7 @@ def main() -> None:
     """The console script. Exits with 2 and one line on standard error when it cannot start."""
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("warren-agent", description=HELP + SETTINGS, formatter_class=style)
-    parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument("--version", action="version", version=__version__)
     parser.parse_args()
     logging.basicConfig(
         level=os.environ.get("WARREN_LOG", "INFO").upper(),
@@ -117,7 +118,7 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     agent.start()
-    log.info("agent.started host=%s version=%s listeners=%d", name, VERSION, len(listeners))
+    log.info("agent.started host=%s version=%s listeners=%d", name, __version__, len(listeners))
     await asyncio.gather(*(s.serve(sockets=[sock]) for s, (sock, _) in zip(servers, listeners, strict=True)))
     await loop.run_in_executor(None, agent.stop)
     _unlink(config.socket)

@@ -9,13 +9,13 @@ from ipaddress import IPv4Address, IPv6Address
 
 from pyroute2 import IPRoute
 
-from agent.config import VERSION
 from agent.worker import Worker
 from specs.model.host import Host, HostFields
 from specs.model.records import decode_json, now
 from specs.store import keys
 from specs.store.lease import Lease
 from specs.store.repository import Repository
+from warren import __version__
 from warren.errors import Invalid, WarrenError
 
 log = logging.getLogger("warren.registration")
@@ -80,7 +80,7 @@ class Registration:
     def _report(self) -> None:
         if self._lease is None:
             self._lease = Lease(self._repository.store, ttl_s=LEASE_S)
-        status = {"version": VERSION, "started_at": self._started_at, "problems": self.problems()[:PROBLEMS_SHOWN]}
+        status = {"version": __version__, "started_at": self._started_at, "problems": self.problems()[:PROBLEMS_SHOWN]}
         self._lease.put(keys.status_agent(self._host.name), json.dumps(status, sort_keys=True))
 
 

@@ -8,7 +8,7 @@ from agent.agent import Agent
 from agent.api import documents, endpoints, hosts, mirrors, networks, pages, policies, routing
 from agent.api.body_limit import BodyLimit
 from agent.api.errors import add_handlers
-from agent.config import VERSION
+from warren import __version__
 
 DESCRIPTION = """Container networks over Open vSwitch. The API of SAND 1.0.3, and more.
 
@@ -21,7 +21,7 @@ through an endpoint of any host."""
 
 def build(agent: Agent) -> FastAPI:
     """The application of one agent."""
-    app = FastAPI(title="Warren agent", version=VERSION, description=DESCRIPTION, strict_content_type=False)
+    app = FastAPI(title="Warren agent", version=__version__, description=DESCRIPTION, strict_content_type=False)
     app.add_middleware(BodyLimit)
     add_handlers(app)
     app.include_router(_version())
@@ -40,6 +40,6 @@ def _version() -> APIRouter:
     @router.get("/version")
     def version() -> dict[str, str]:
         """The agent's version."""
-        return {"version": f"v{VERSION}"}
+        return {"version": f"v{__version__}"}
 
     return router

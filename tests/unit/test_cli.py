@@ -12,6 +12,7 @@ import typer
 from tools.cli.client import Failure
 from tools.cli.main import app
 from tools.cli.publish import parse
+from warren import __version__
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -49,3 +50,9 @@ def test_ways_are_read_as_docker_writes_them(way: str, data: dict[str, Any]) -> 
 def test_what_is_no_way_is_refused(way: str) -> None:
     with pytest.raises(Failure, match="such as 8080:80"):
         parse(way)
+
+
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_printed(option: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "tools.cli.main", option], capture_output=True, text=True, check=True)
+    assert done.stdout == f"warren {__version__}\n"

@@ -9,6 +9,7 @@ import typer
 
 from tools.cli import acl, capture, endpoint, host, lab, mirror, network, operate, port, publish, router, service
 from tools.cli.client import Failure, Where
+from warren import __version__
 
 app = typer.Typer(
     help="Container networks over Open vSwitch, from specs in etcd.\n\n"
@@ -34,11 +35,20 @@ app.command(epilog=capture.EPILOG)(capture.capture)
 app.add_typer(lab.app, name="lab")
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"warren {__version__}")
+        raise typer.Exit()
+
+
 @app.callback()
 def _options(
     context: typer.Context,
     url: Annotated[str | None, typer.Option(help="The agent: http://HOST:PORT, https://... or unix:///PATH.")] = None,
     lab_name: Annotated[str | None, typer.Option("--lab", help="Talk to this laboratory (default: WARREN_LAB).")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     context.obj = Where(url, lab_name)
 
