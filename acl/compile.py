@@ -21,10 +21,10 @@ from pipeline.flow import (
     Flow,
     Goto,
     Meter,
+    Origin,
     Output,
     PopVlan,
     PushVlan,
-    Ref,
     Set,
     ToController,
     UseMeter,
@@ -56,7 +56,7 @@ Fields = tuple[tuple[str, Value], ...]
 def compile_policy(policy: PolicyView, table: Table, onward: Table) -> Iterator[Flow]:
     """The flows of a policy in `table`; what it allows goes on to `onward`."""
     number, key = policy.key.number, policy.key
-    origin = Ref("policy", f"{key.network_id}:{key.direction}:{'+'.join(key.acls)}")
+    origin = Origin("policy", f"{key.network_id}:{key.direction}:{'+'.join(key.acls)}")
     if policy.closed is not None:
         yield Flow(table, CLOSED, ((POLICY, number),), (), origin)
         return
@@ -74,7 +74,7 @@ def meters(policy: PolicyView) -> Iterator[Meter]:
 def _rule(number: int, position: int, resolved: ResolvedRule, table: Table, onward: Table) -> Iterator[Flow]:
     rule, priority = resolved.rule, FIRST - position
     actions = _actions(resolved, onward)
-    origin = Ref("acl", f"{resolved.acl}#{resolved.number}")
+    origin = Origin("acl", f"{resolved.acl}#{resolved.number}")
     for index, variant in enumerate(rule.variants):
         known = dict(variant)
         fixed: list[tuple[str, Value]] = list(variant)

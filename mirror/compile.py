@@ -17,10 +17,10 @@ from pipeline.flow import (
     Flow,
     Group,
     Match,
+    Origin,
     Output,
     OutputTrunc,
     PushVlan,
-    Ref,
     Resubmit,
     Set,
     ToGroup,
@@ -42,7 +42,7 @@ def copies(numbers: tuple[int, ...]) -> Actions:
 
 def session(s: Session, tunnel: int | None) -> Iterator[Flow | Group]:
     """COPY's flows and the group of one session."""
-    origin = Ref("mirror", s.name)
+    origin = Origin("mirror", s.name)
     way = _way(s, tunnel)
     if way is None:
         return

@@ -1,6 +1,6 @@
 """Flows and groups as values, with OpenFlow's OXM field names. Framework objects appear in controller/openflow/messages.py alone.
 
-Flow(Table.CLASSIFY, 100, match(in_port=3), (Set("reg0", 100), Goto(Table.SPOOF)), Ref("endpoint", "web-1"))
+Flow(Table.CLASSIFY, 100, match(in_port=3), (Set("reg0", 100), Goto(Table.SPOOF_GUARD)), Origin("endpoint", "web-1"))
 """
 
 from __future__ import annotations
@@ -27,11 +27,15 @@ Value = int | str | tuple[int, int] | tuple[str, str]
 Match = tuple[tuple[str, Value], ...]
 
 
-class Ref(NamedTuple):
-    """Which spec object a flow exists for."""
+class Origin(NamedTuple):
+    """The spec object that a flow exists for."""
 
     kind: str
     name: str
+
+    def __repr__(self) -> str:
+        """Part of the digest of a flow: it must not change, or an upgrade would install every flow anew."""
+        return f"Ref(kind={self.kind!r}, name={self.name!r})"
 
     def __str__(self) -> str:
         return f"{self.kind}/{self.name}"
@@ -198,7 +202,7 @@ class Flow:
     priority: int
     match: Match
     actions: Actions
-    origin: Ref
+    origin: Origin
     cookie: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -231,7 +235,7 @@ class Group:
     content's digest."""
 
     buckets: tuple[Bucket, ...]
-    origin: Ref
+    origin: Origin
     select: bool = False
     group_id: int = field(init=False, compare=False)
 

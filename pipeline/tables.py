@@ -1,7 +1,7 @@
 """The one table list, and every register, group id and reserved number of the pipeline.
 
 To add a table: give it an id between its neighbours, name its owner (the feature, a module of controller/compiler/features/),
-say what a miss does, and add a section to docs/pipeline.md. A table without an owner is not programmed: packets pass it by.
+say what a miss does, and add a section to docs/pipeline.md.
 """
 
 from __future__ import annotations
@@ -9,20 +9,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+# Tables whose names have changed: the digests of flows keep the older ones, or an upgrade would install every flow of these tables anew.
+_NAMES_IN_DIGESTS = {4: "SPOOF", 29: "FIT", 30: "NEIGHBOUR"}
+
 
 class Table(IntEnum):
     """OpenFlow table ids; packets only move to a higher one."""
 
     CLASSIFY = 0
-    SPOOF = 4
+    SPOOF_GUARD = 4
     ARP = 8
     DHCP = 12
     CONNTRACK = 16
     DNAT = 20
     ACL_IN = 24
     ROUTE = 28
-    FIT = 29
-    NEIGHBOUR = 30
+    MTU_CHECK = 29
+    NEXT_HOP = 30
     SNAT = 32
     FORWARD = 36
     FLOOD = 40
@@ -30,7 +33,11 @@ class Table(IntEnum):
     COMMIT = 46
     MIRROR = 48
     OUTPUT = 52
-    COPY = 60  # met by packets on their way, which come back from it
+    COPY = 60  # a subroutine: packets go there and come back
+
+    def __repr__(self) -> str:
+        """Part of the digest of a flow: it must not change (pipeline/flow.py)."""
+        return f"<Table.{_NAMES_IN_DIGESTS.get(self.value, self.name)}: {self.value}>"
 
 
 class Miss(Enum):
@@ -42,26 +49,26 @@ class Miss(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """A table: its owner is the one feature that may put flows there; None: nobody yet. One that stands `aside` is met only by
-    packets that are sent there: no table is followed by it."""
+    """A table: its owner is the one feature that may put flows there. A `subroutine` is met only by packets that are sent there: it is no
+    table's next."""
 
     table: Table
-    owner: str | None
+    owner: str
     miss: Miss
-    aside: bool = False
+    subroutine: bool = False
 
 
 TABLES: tuple[TableSpec, ...] = (
     TableSpec(Table.CLASSIFY, "classify", Miss.DROP),
-    TableSpec(Table.SPOOF, "spoof", Miss.DROP),
+    TableSpec(Table.SPOOF_GUARD, "spoof", Miss.DROP),
     TableSpec(Table.ARP, "arp", Miss.NEXT),
     TableSpec(Table.DHCP, "dhcp", Miss.NEXT),
     TableSpec(Table.CONNTRACK, "conntrack", Miss.NEXT),
     TableSpec(Table.DNAT, "nat", Miss.NEXT),
     TableSpec(Table.ACL_IN, "acl", Miss.NEXT),
     TableSpec(Table.ROUTE, "route", Miss.NEXT),
-    TableSpec(Table.FIT, "route", Miss.DROP, aside=True),
-    TableSpec(Table.NEIGHBOUR, "route", Miss.DROP, aside=True),
+    TableSpec(Table.MTU_CHECK, "route", Miss.DROP, subroutine=True),
+    TableSpec(Table.NEXT_HOP, "route", Miss.DROP, subroutine=True),
     TableSpec(Table.SNAT, "nat", Miss.NEXT),
     TableSpec(Table.FORWARD, "forward", Miss.DROP),
     TableSpec(Table.FLOOD, "flood", Miss.DROP),
@@ -69,20 +76,15 @@ TABLES: tuple[TableSpec, ...] = (
     TableSpec(Table.COMMIT, "conntrack", Miss.NEXT),
     TableSpec(Table.MIRROR, "mirror", Miss.NEXT),
     TableSpec(Table.OUTPUT, "output", Miss.DROP),
-    TableSpec(Table.COPY, "mirror", Miss.DROP, aside=True),
+    TableSpec(Table.COPY, "mirror", Miss.DROP, subroutine=True),
 )
 
-OWNER: dict[Table, str | None] = {spec.table: spec.owner for spec in TABLES}
-
-
-def at(table: Table) -> Table:
-    """The first table from `table` on that has an owner: where a goto that means `table` really leads."""
-    return next(spec.table for spec in TABLES if spec.table >= table and spec.owner is not None)
+OWNER: dict[Table, str] = {spec.table: spec.owner for spec in TABLES}
 
 
 def after(table: Table) -> Table:
-    """The next table with an owner."""
-    return next(spec.table for spec in TABLES if spec.table > table and spec.owner is not None and not spec.aside)
+    """The next table for packets that a table passes on."""
+    return next(spec.table for spec in TABLES if spec.table > table and not spec.subroutine)
 
 
 # Registers (OVS NXM_NX_REGn). A packet carries these from CLASSIFY on.

@@ -55,7 +55,7 @@ class Reader:
         """The data of a text, in `Map` and `List`. Raises `Invalid` with file and line."""
         if len(text) > TEXT_LIMIT:
             raise Invalid(
-                file,
+                f"{file}:1",
                 MISSING,
                 f"at most {TEXT_LIMIT} characters",
                 problem=f"{len(text)} characters: expected at most {TEXT_LIMIT}",

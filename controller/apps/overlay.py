@@ -43,16 +43,20 @@ from controller.openflow.packet_log import Limiter, describe
 from controller.openflow.session import Session
 from controller.reconcile import Phase, Reconciler
 from controller.telemetry.metrics import Own
-from pipeline.flow import Flow, Output, Ref, Resubmit, Set
-from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table, at
+from pipeline.flow import Flow, Origin, Output, Resubmit, Set
+from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
 from warren.settings import LOG_FORMAT, settings
 
 log = logging.getLogger("warren.overlay")
 
 ASKED_LIMIT = 512  # DHCP packets that wait for their answers
 ADVERTISED_AT_ONCE = 50  # ports, before others get their turn
-PROBE = Ref("pipeline", "probe")  # the flow that shows answers to probes
-KINDS = {Table.ROUTE: "ttl", Table.FIT: "large", Table.DHCP: "dhcp"}  # what the flows of these tables show to the controller
+PROBE = Origin("pipeline", "probe")  # the flow that shows answers to probes
+KINDS = {
+    Table.ROUTE: "ttl",
+    Table.MTU_CHECK: "large",
+    Table.DHCP: "dhcp",
+}  # what the flows of these tables show to the controller
 
 
 class Overlay(app_manager.RyuApp):
@@ -284,11 +288,11 @@ class Overlay(app_manager.RyuApp):
         network = self.reconciler.index.networks.get(flow.origin.name)
         if network is None or network.gateway is None or self.tellers.pass_(str(port), time.monotonic()) is None:
             return
-        if (answer := complaint(frame, network.gateway, network.routes, flow.table is Table.FIT)) is not None:
+        if (answer := complaint(frame, network.gateway, network.routes, flow.table is Table.MTU_CHECK)) is not None:
             back = (
                 Set(REG_NETWORK, network.vni),
                 Set(REG_ORIGIN, ORIGIN_ANSWER),
-                Resubmit(at(Table.MIRROR)),
+                Resubmit(Table.MIRROR),
             )  # as route.py's pings
             if self.session is not None:
                 self.session.datapath.send(wire.packet_out(answer, back, in_port=port))

@@ -12,7 +12,7 @@ from types import ModuleType
 from acl.policy import PolicyView
 from controller.compiler.features import acl, arp, classify, conntrack, dhcp, flood, forward, mirror, nat, output, route, spoof
 from intent.views import EndpointView, NetworkView, View
-from pipeline.flow import Ct, Flow, Goto, Group, Meter, Ref
+from pipeline.flow import Ct, Flow, Goto, Group, Meter, Origin
 from pipeline.tables import OWNER, TABLES, Miss, after
 from specs.model.mirror import Session
 from specs.model.service import ServiceView
@@ -96,9 +96,8 @@ def compile_view(view: View) -> Program:
 def _misses() -> Iterator[Flow]:
     """A drop needs no flow (OpenFlow 1.4, 5.4), but one that counts tells a person what was dropped."""
     for spec in TABLES:
-        if spec.owner is not None:
-            actions = (Goto(after(spec.table)),) if spec.miss is Miss.NEXT else ()
-            yield Flow(spec.table, 0, (), actions, Ref("pipeline", "miss"))
+        actions = (Goto(after(spec.table)),) if spec.miss is Miss.NEXT else ()
+        yield Flow(spec.table, 0, (), actions, Origin("pipeline", "miss"))
 
 
 def _program(parts: Iterator[tuple[str, Iterator[Flow | Group | Meter]]]) -> Program:

@@ -57,13 +57,13 @@ def test_the_names_and_labels_are_faucets_and_gauges(world: World) -> None:
     assert of(faucet, "dp_status") == of(gauge, "dp_status") == 1
     assert of(faucet, "ryu_config", param="echo_request_interval") > 0
     assert faucet["process_resident_memory_bytes"] > 0
-    assert of(gauge, "warren_table_flows", table="SPOOF") > 10
+    assert of(gauge, "warren_table_flows", table="SPOOF_GUARD") > 10
 
     def counted(metric: str, **labels: str) -> float:
         return of(scraped(world, 9303), metric, **labels)
 
     network = counted("warren_network_rx_packets_total", network="amber")
-    drops = counted("warren_dropped_packets_total", table="SPOOF")
+    drops = counted("warren_dropped_packets_total", table="SPOOF_GUARD")
     floods = counted("warren_group_packets_total", kind="network", name="amber")
     assert min(network, drops, floods) >= 0
     assert world.reaches("web", world.address["app"], 20)
@@ -72,7 +72,7 @@ def test_the_names_and_labels_are_faucets_and_gauges(world: World) -> None:
     world.inside("web", "ip", "addr", "del", "10.9.9.9/32", "dev", "lo")
     world.inside("web", "ping", "-b", "-c5", "-i0.1", "-W1", "10.0.0.255")
     eventually(lambda: counted("warren_network_rx_packets_total", network="amber") >= network + 25, 30)
-    eventually(lambda: counted("warren_dropped_packets_total", table="SPOOF") >= drops + 5, 30)
+    eventually(lambda: counted("warren_dropped_packets_total", table="SPOOF_GUARD") >= drops + 5, 30)
     eventually(lambda: counted("warren_group_packets_total", kind="network", name="amber") >= floods + 5, 30)
 
 

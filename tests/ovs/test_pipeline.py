@@ -197,7 +197,7 @@ def test_origins_are_told(bridge: Switch) -> None:
     steps = trace(bridge, "dual-stack", OWN4).steps
     assert [(step.table, step.origin) for step in steps] == [
         ("CLASSIFY", "endpoint/web-1"),
-        ("SPOOF", "endpoint/web-1"),
+        ("SPOOF_GUARD", "endpoint/web-1"),
         ("ARP", "pipeline/miss"),
         ("DHCP", "pipeline/miss"),
         ("CONNTRACK", "pipeline/miss"),
@@ -242,7 +242,7 @@ def test_a_packet_to_a_network_of_smaller_ones_is_measured(bridge: Switch) -> No
     load(bridge, compile_view(view_of("narrow", "h1")))
     found = trace(bridge, "narrow", LARGE)
     assert (found.outputs, found.tunnel, found.tunnel_id, found.answered) == ((TUNNEL,), "198.18.0.12", 9, False)
-    measured = [(step.matched.split("reg5=")[1][:3], step.origin) for step in found.steps if step.table == "FIT"]
+    measured = [(step.matched.split("reg5=")[1][:3], step.origin) for step in found.steps if step.table == "MTU_CHECK"]
     assert measured == [("0x1", "network/amber"), ("0,v", "router/core")]
     done = bridge.run("ovs-appctl", "-t", f"{bridge.dir}/ovs-vswitchd.ctl", "ofproto/trace", BRIDGE, LARGE)
     assert re.search(r"check_pkt_len\(size=1314,gt\(userspace\(.*\)\),le\(", done)

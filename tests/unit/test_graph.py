@@ -25,19 +25,19 @@ SPECS = yaml.safe_load((HERE / "graph_specs.yaml").read_text())
 FLOWS = [
     {"table": "CLASSIFY", "table_id": 0, "packets": 7, "actions": "set_field:0x7->reg0,goto_table:4"},
     {"table": "CLASSIFY", "table_id": 0, "packets": 2, "actions": "drop"},
-    {"table": "SPOOF", "table_id": 4, "packets": 7, "actions": "goto_table:40"},
-    {"table": "SPOOF", "table_id": 4, "packets": 0, "actions": "drop"},
+    {"table": "SPOOF_GUARD", "table_id": 4, "packets": 7, "actions": "goto_table:40"},
+    {"table": "SPOOF_GUARD", "table_id": 4, "packets": 0, "actions": "drop"},
     {"table": "FLOOD", "table_id": 40, "packets": 0, "actions": "group:964312746,group:1441001221"},
     {"table": "CONNTRACK", "table_id": 16, "packets": 0, "actions": "ct(table=40,zone=7)"},
 ]
 STEP = {"table": "CLASSIFY", "matched": "in_port=1 (priority 100)", "origin": "endpoint/web", "actions": ["goto_table:4"]}
 MISS = {"table": "ACL_IN", "matched": "any (priority 0)", "origin": "pipeline/miss", "actions": ["goto_table:28"]}
-LOST = {"table": "SPOOF", "matched": "any (priority 0)", "origin": "pipeline/miss", "actions": ["drop"]}
+LOST = {"table": "SPOOF_GUARD", "matched": "any (priority 0)", "origin": "pipeline/miss", "actions": ["drop"]}
 
 
 def trace(*hosts: list[dict[str, Any]], verdict: str = "delivered") -> dict[str, Any]:
     hops = [{"host": f"h{i}", "vni": 7, "steps": steps} for i, steps in enumerate(hosts, 1)]
-    return {"src": "web", "dst": "db", "proto": "tcp", "verdict": verdict, "reason": "in SPOOF on h1", "hosts": hops}
+    return {"src": "web", "dst": "db", "proto": "tcp", "verdict": verdict, "reason": "in SPOOF_GUARD on h1", "hosts": hops}
 
 
 def specs() -> Topology:

@@ -7,7 +7,7 @@ import pytest
 from controller.compiler.compile import compile_network
 from intent.incremental.index import Index
 from intent.views import View, view
-from pipeline.flow import Ref
+from pipeline.flow import Origin
 from pipeline.tables import Table
 from specs.checks import joined, routers_in_order
 from specs.documents.document import diff, export, parse
@@ -160,5 +160,5 @@ def test_packets_are_looked_at_where_the_other_network_has_the_smaller_mtu(
     there = snapshot((key, value, born) for born, (key, value) in enumerate((*HOSTS, *entries), 1))
     (found,) = (n for n in view(there, "h1", {"a1": 1}, 65279, 65278).networks if n.id == "amber")
     assert [route.mtu for route in found.routes] == [limit]
-    checked = {flow.table for flow in compile_network(found, 65279).flows if flow.origin == Ref("router", "r")}
-    assert checked == ({Table.ROUTE, Table.FIT} if limit else {Table.ROUTE})
+    checked = {flow.table for flow in compile_network(found, 65279).flows if flow.origin == Origin("router", "r")}
+    assert checked == ({Table.ROUTE, Table.MTU_CHECK} if limit else {Table.ROUTE})

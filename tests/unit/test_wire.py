@@ -17,9 +17,9 @@ from pipeline.flow import (
     Goto,
     Group,
     InPort,
+    Origin,
     Output,
     PopVlan,
-    Ref,
     Set,
     ToController,
     ToGroup,
@@ -57,7 +57,7 @@ def ryu_flow_mod(flow: Flow, actions: list[object], goto: int | None) -> bytes:
 @given(st.integers(1, 2**24 - 1), macs, st.integers(1, 65000), v4, st.integers(0, 65535))
 def test_a_forwarding_flow_is_what_ryu_makes_of_it(vni: int, mac: str, port: int, vtep: str, priority: int) -> None:
     actions = (Set("tunnel_id", vni), Set("tun_ipv4_dst", vtep), Set("reg2", port), Output(port), Goto(Table.OUTPUT))
-    flow = Flow(Table.FORWARD, priority, match(eth_dst=mac), actions, Ref("endpoint", "x"))
+    flow = Flow(Table.FORWARD, priority, match(eth_dst=mac), actions, Origin("endpoint", "x"))
     expected = [
         parser.OFPActionSetField(tunnel_id=vni),
         parser.OFPActionSetField(tun_ipv4_dst=vtep),
@@ -70,7 +70,7 @@ def test_a_forwarding_flow_is_what_ryu_makes_of_it(vni: int, mac: str, port: int
 @given(st.integers(1, 65000), macs, v6, st.integers(0, 255))
 def test_ipv6_fields(port: int, mac: str, address: str, icmp_type: int) -> None:
     fields = match(in_port=port, eth_src=mac, eth_type=0x86DD, ip_proto=58, ipv6_src=address, icmpv6_type=icmp_type)
-    flow = Flow(Table.SPOOF, 100, fields, (), Ref("endpoint", "x"))
+    flow = Flow(Table.SPOOF_GUARD, 100, fields, (), Origin("endpoint", "x"))
     assert wire.add_flow(flow) == ryu_flow_mod(flow, [], None)
 
 
@@ -78,7 +78,7 @@ def test_ipv6_fields(port: int, mac: str, address: str, icmp_type: int) -> None:
 def test_masks_and_arp(mac: str, spa: str, tpa: str) -> None:
     prefix = f"{mac[:9]}00:00:00"
     fields = match(eth_dst=(prefix, "ff:ff:ff:00:00:00"), eth_type=0x0806, arp_spa=spa, arp_tpa=tpa)
-    flow = Flow(Table.SPOOF, 7, fields, (Goto(Table.ARP),), Ref("endpoint", "x"))
+    flow = Flow(Table.SPOOF_GUARD, 7, fields, (Goto(Table.ARP),), Origin("endpoint", "x"))
     assert wire.add_flow(flow) == ryu_flow_mod(flow, [], 8)
 
 
@@ -102,8 +102,8 @@ def test_a_packet_out_is_what_ryu_makes_of_it() -> None:
 
 def test_a_bundle_adds_before_it_deletes() -> None:
     """Groups first (flows refer to them) and last (flows referred to them); every message carries the bundle's xid."""
-    flow = Flow(Table.FORWARD, 1, match(eth_dst="02:00:00:00:00:01"), (Output(1),), Ref("endpoint", "x"))
-    group = Group((Bucket((Output(1),)),), Ref("network", "n"))
+    flow = Flow(Table.FORWARD, 1, match(eth_dst="02:00:00:00:00:01"), (Output(1),), Origin("endpoint", "x"))
+    group = Group((Bucket((Output(1),)),), Origin("network", "n"))
     data = b"".join(wire.bundle([group], [flow], [7], [0x1000_0001]))
     seen = []
     while data:
@@ -120,5 +120,5 @@ def test_a_bundle_adds_before_it_deletes() -> None:
 
 @pytest.mark.parametrize("equal", [(InPort(), PopVlan(), DecTtl()), (Output(128), ToGroup(128), ToController(128))])
 def test_actions_that_are_equal_tuples_are_not_taken_for_each_other(equal: tuple[Action, ...]) -> None:
-    flows = [Flow(Table.CLASSIFY, 1, match(eth_type=0x0800), (action,), Ref("test", "x")) for action in equal]
+    flows = [Flow(Table.CLASSIFY, 1, match(eth_type=0x0800), (action,), Origin("test", "x")) for action in equal]
     assert len({wire.add_flow(flow)[56:] for flow in flows}) == len(equal)

@@ -12,7 +12,7 @@ from tools.cli.context import Json, Timeout, Wait, await_hosts, client
 
 app = typer.Typer(help="What ports may send and receive: ordered rules in FAUCET's language, and more.", no_args_is_help=True)
 meters = typer.Typer(help="Rate limits that rules of ACLs name.", no_args_is_help=True)
-Ref = Annotated[str, typer.Argument(metavar="ACL", help="Its name.")]
+Origin = Annotated[str, typer.Argument(metavar="ACL", help="Its name.")]
 WRITE = "write it into a document: warren apply -f FILE"
 
 
@@ -30,7 +30,7 @@ def list_(context: typer.Context, json: Json = False) -> None:
 
 
 @app.command("show", epilog="Example: warren acl show web")
-def show_(context: typer.Context, acl: Ref, json: Json = False) -> None:
+def show_(context: typer.Context, acl: Origin, json: Json = False) -> None:
     """Show an ACL: its rules, where it is used, how many packets each rule has met on all hosts."""
     found = client(context).get(f"/acls/{acl}")
     if json:
@@ -48,7 +48,7 @@ def show_(context: typer.Context, acl: Ref, json: Json = False) -> None:
 @app.command(epilog="Example: warren acl check web --from web-1 --to db-1 --tcp 5432")
 def check(
     context: typer.Context,
-    acl: Ref,
+    acl: Origin,
     source: Annotated[str, typer.Option("--from", help="Endpoint that sends: name, NETWORK/NAME or id.")],
     target: Annotated[str, typer.Option("--to", help="Endpoint that should receive.")],
     tcp: Annotated[int | None, typer.Option(metavar="PORT", help="A TCP SYN to this port.")] = None,
@@ -98,7 +98,7 @@ def import_(
 
 
 @app.command(epilog="Example: warren acl delete web")
-def delete(context: typer.Context, acl: Ref) -> None:
+def delete(context: typer.Context, acl: Origin) -> None:
     """Delete an ACL that nothing uses."""
     client(context).delete(f"/acls/{acl}")
 

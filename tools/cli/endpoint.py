@@ -10,7 +10,7 @@ from tools.cli import show
 from tools.cli.context import Json, client, labels, stated
 
 app = typer.Typer(help="Ports on networks: one for each interface of a container.", no_args_is_help=True)
-Ref = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Name, NETWORK/NAME or id.")]
+Origin = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Name, NETWORK/NAME or id.")]
 
 
 @app.command(epilog="Example: warren endpoint create amber --netns /run/netns/web-1 --name web-1 --host h1")
@@ -65,13 +65,13 @@ def list_(
 
 
 @app.command("show", epilog="Example: warren endpoint show amber/web-1")
-def show_(context: typer.Context, endpoint: Ref, json: Json = False) -> None:
+def show_(context: typer.Context, endpoint: Origin, json: Json = False) -> None:
     """Show one endpoint and its state."""
     _print(client(context).get(f"/endpoints/{endpoint}")["endpoint"], json)
 
 
 @app.command(epilog="Example: warren endpoint delete web-1")
-def delete(context: typer.Context, endpoint: Ref) -> None:
+def delete(context: typer.Context, endpoint: Origin) -> None:
     """Unplug and forget an endpoint, on whichever host it is."""
     agent = client(context)
     found = agent.get(f"/endpoints/{endpoint}")["endpoint"]

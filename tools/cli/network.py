@@ -10,7 +10,7 @@ from tools.cli import show
 from tools.cli.context import Json, Timeout, Wait, await_hosts, client, labels, stated
 
 app = typer.Typer(help="Isolated layer 2 networks; two of them may use the same addresses.", no_args_is_help=True)
-Ref = Annotated[str, typer.Argument(metavar="NETWORK", help="Name or id.")]
+Origin = Annotated[str, typer.Argument(metavar="NETWORK", help="Name or id.")]
 
 
 @app.command(epilog="Example: warren network create amber --ip-range 10.0.0.0/24 --wait")
@@ -78,13 +78,13 @@ def list_(context: typer.Context, json: Json = False) -> None:
 
 
 @app.command("show", epilog="Example: warren network show amber")
-def show_(context: typer.Context, network: Ref, json: Json = False) -> None:
+def show_(context: typer.Context, network: Origin, json: Json = False) -> None:
     """Show one network."""
     _print(client(context).get(f"/networks/{network}")["network"], json)
 
 
 @app.command(epilog="Example: warren network delete amber")
-def delete(context: typer.Context, network: Ref, wait: Wait = False, timeout: Timeout = 30.0) -> None:
+def delete(context: typer.Context, network: Origin, wait: Wait = False, timeout: Timeout = 30.0) -> None:
     """Delete a network; it must have no endpoints."""
     agent = client(context)
     agent.delete(f"/networks/{network}")

@@ -13,7 +13,7 @@ from tools.cli.client import Client, Failure
 from tools.cli.context import Json, client
 
 app = typer.Typer(help="Ports of a host that lead to an endpoint on it (its network is in mode nat).", no_args_is_help=True)
-Ref = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Name, NETWORK/NAME or id.")]
+Origin = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Name, NETWORK/NAME or id.")]
 EXPECTED = "HOST_PORT:PORT, with HOST_IP: before and /udp or /sctp behind, such as 8080:80 or 192.0.2.1:8000-8010:8000-8010/udp"
 Way = Annotated[str, typer.Argument(metavar="WAY", help=EXPECTED)]
 _WAY = re.compile(r"(?:(?P<host_ip>\[[^\]]+\]|[^:\[\]]+):)?(?P<host_port>[\d-]+):(?P<port>[\d-]+)(?:/(?P<proto>\w+))?")
@@ -21,7 +21,7 @@ WAIT_S = 20.0
 
 
 @app.command(epilog="Example: warren publish add web-1 8080:80")
-def add(context: typer.Context, endpoint: Ref, way: Way) -> None:
+def add(context: typer.Context, endpoint: Origin, way: Way) -> None:
     """Lead a port of the endpoint's host, or a range of them, to the endpoint."""
     agent = client(context)
     found, wanted = _endpoint(agent, endpoint), parse(way)
@@ -29,7 +29,7 @@ def add(context: typer.Context, endpoint: Ref, way: Way) -> None:
 
 
 @app.command(epilog="Example: warren publish remove web-1 8080:80")
-def remove(context: typer.Context, endpoint: Ref, way: Way) -> None:
+def remove(context: typer.Context, endpoint: Origin, way: Way) -> None:
     """Take a published port back; connections through others go on."""
     agent = client(context)
     found, wanted = _endpoint(agent, endpoint), parse(way)

@@ -235,7 +235,7 @@ async function about(e) {
     const mine = flows.filter((f) => [`endpoint/${e.name}`, `endpoint/${e.id}`].includes(f.origin) && matches(f, e.ofport));
     const sum = (rows) => rows.reduce((total, f) => total + Number(f.packets), 0);
     fields.push(["packets sent", sum(mine.filter((f) => f.table === "CLASSIFY"))],
-      ["of them refused as not its own", sum(mine.filter((f) => f.table === "SPOOF" && f.actions === "drop"))]);
+      ["of them refused as not its own", sum(mine.filter((f) => f.table === "SPOOF_GUARD" && f.actions === "drop"))]);
     panel(called(e), fields, hint, "");
   } catch (error) {
     panel(called(e), fields, `${hint} No counters: ${error.message}`, "");

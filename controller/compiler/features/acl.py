@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from acl.compile import REPLIES, compile_policy, meters
 from acl.policy import PolicyView
-from pipeline.flow import Flow, Goto, Meter, Ref, match
+from pipeline.flow import Flow, Goto, Meter, Origin, match
 from pipeline.tables import CT_ESTABLISHED, CT_INVALID, CT_RELATED, CT_REPLY, CT_TRACKED, MARK_RELATED, Table, after
 
 WHERE = {"in": Table.ACL_IN, "out": Table.ACL_OUT}
@@ -21,7 +21,7 @@ def base(tunnel: int | None) -> Iterator[Flow]:
     for table in WHERE.values():
         for wanted in (CT_TRACKED | CT_ESTABLISHED | CT_REPLY, CT_TRACKED | CT_RELATED):
             state = match(ct_state=(wanted, wanted | CT_INVALID), ct_mark=MARK_RELATED)
-            yield Flow(table, REPLIES, state, (Goto(after(table)),), Ref("pipeline", "related"))
+            yield Flow(table, REPLIES, state, (Goto(after(table)),), Origin("pipeline", "related"))
 
 
 def policy(p: PolicyView) -> Iterator[Flow | Meter]:

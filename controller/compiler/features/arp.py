@@ -14,8 +14,8 @@ from ipaddress import IPv4Address, IPv6Address
 from controller.compiler.features.spoof import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
 from intent.gateway import GATEWAY_MAC
 from intent.views import EndpointView, NetworkView
-from pipeline.flow import Action, Flow, Goto, Match, Move, Ref, Set, Value, match
-from pipeline.tables import ORIGIN_ANSWER, ORIGIN_LOCAL, REG_NETWORK, REG_ORIGIN, Table, at
+from pipeline.flow import Action, Flow, Goto, Match, Move, Origin, Set, Value, match
+from pipeline.tables import ORIGIN_ANSWER, ORIGIN_LOCAL, REG_NETWORK, REG_ORIGIN, Table
 from specs.model.derived import link_local
 from specs.model.dhcp import SERVER4
 
@@ -29,7 +29,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     """Answers for one known neighbour."""
     if e.distant:
         return
-    origin = Ref("endpoint", e.id)
+    origin = Origin("endpoint", e.id)
     if e.ipv4 is not None:
         address = str(e.ipv4)
         asked = match(reg0=e.vni, eth_type=ARP, arp_op=REQUEST, arp_tpa=address)
@@ -52,7 +52,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     """The gateway is a neighbour on every host, and so is the DHCP server of a network without one."""
-    g, origin = n.gateway, Ref("network", n.id)
+    g, origin = n.gateway, Origin("network", n.id)
     if n.closed6:  # else some who ask are machines behind an interface, and the advertisement is for them
         yield Flow(Table.ARP, KNOWN, _advertised(n, UNICAST), _ADVERTISEMENT, origin)
     if g is None:
@@ -74,7 +74,7 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
 
 
 # Made once: a host holds as many of these flows as a network has endpoints
-_ANSWER: tuple[Action, ...] = (Set(REG_ORIGIN, ORIGIN_ANSWER), Goto(at(Table.MIRROR)))
+_ANSWER: tuple[Action, ...] = (Set(REG_ORIGIN, ORIGIN_ANSWER), Goto(Table.MIRROR))
 _TO_ASKER = Move("eth_src", "eth_dst")
 _IS_REPLY, _OF_SENDER, _TO_SENDER = Set("arp_op", REPLY), Move("arp_sha", "arp_tha"), Move("arp_spa", "arp_tpa")
 _FOR_ASKER, _ABOUT_ASKER = Move("ipv6_src", "ipv6_dst"), Move("ipv6_src", "ipv6_nd_target")

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from controller.compiler.features.spoof import IPV4, IPV6
 from intent.views import EndpointView, NetworkView
 from mirror.compile import arrival, copies
-from pipeline.flow import Actions, Flow, Goto, InPort, Move, PopVlan, Ref, Set, ToController, Value, match
+from pipeline.flow import Actions, Flow, Goto, InPort, Move, Origin, PopVlan, Set, ToController, Value, match
 from pipeline.tables import (
     ANSWER_MAC,
     ORIGIN_CHOSEN,
@@ -23,7 +23,6 @@ from pipeline.tables import (
     REG_OUTPUT,
     REG_RELATED,
     Table,
-    at,
 )
 from specs.model.mirror import Session
 
@@ -39,7 +38,7 @@ def base(tunnel: int | None) -> Iterator[Flow]:
         return
     back: Actions = (Move("tun_ipv4_src", "tun_ipv4_dst"), Set("eth_dst", ANSWER_MAC), InPort())
     show: Actions = (ToController(PROBE_BYTES),)
-    origin = Ref("pipeline", "probe")
+    origin = Origin("pipeline", "probe")
     for mac, actions in ((PROBE_MAC, back), (ANSWER_MAC, show)):
         yield Flow(Table.CLASSIFY, 100, match(tunnel_id=PROBE_VNI, in_port=tunnel, eth_dst=mac), actions, origin)
 
@@ -54,14 +53,14 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         fields = match(in_port=e.ofport)
     policy = (Set(POLICY, e.policy_in),) if e.policy_in else ()
     untag = (PopVlan(),) if e.tag else ()
-    enter = (*untag, *copies(e.copies_in), Set(REG_NETWORK, e.vni), *policy, Goto(at(Table.SPOOF)))
-    yield Flow(Table.CLASSIFY, priority, fields, enter, Ref("endpoint", e.id))
+    enter = (*untag, *copies(e.copies_in), Set(REG_NETWORK, e.vni), *policy, Goto(Table.SPOOF_GUARD))
+    yield Flow(Table.CLASSIFY, priority, fields, enter, Origin("endpoint", e.id))
 
 
 def session(s: Session, tunnel: int | None) -> Iterator[Flow]:
     """Copies that other hosts send to a target here; they are no packets of a network."""
     if s.arrive and tunnel is not None:
-        yield Flow(Table.CLASSIFY, 100, match(tunnel_id=s.vni, in_port=tunnel), arrival(s), Ref("mirror", s.name))
+        yield Flow(Table.CLASSIFY, 100, match(tunnel_id=s.vni, in_port=tunnel), arrival(s), Origin("mirror", s.name))
 
 
 def _enters(n: NetworkView) -> Iterator[Flow]:
@@ -77,20 +76,20 @@ def _enters(n: NetworkView) -> Iterator[Flow]:
         eth_type, name = (IPV4, "ipv4_dst") if prefix.version == 4 else (IPV6, "ipv6_dst")
         meant.append({"eth_type": eth_type, name: (str(prefix.network_address), str(prefix.netmask))})
     policy = (Set(POLICY, g.policy),) if g.policy else ()
-    enter = (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_GATEWAY), *policy, Goto(at(Table.CONNTRACK)))
+    enter = (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_GATEWAY), *policy, Goto(Table.CONNTRACK))
     for fields in meant:
-        yield Flow(Table.CLASSIFY, 100, match(in_port=g.uplink, vlan_vid=UNTAGGED, **fields), enter, Ref("network", n.id))
+        yield Flow(Table.CLASSIFY, 100, match(in_port=g.uplink, vlan_vid=UNTAGGED, **fields), enter, Origin("network", n.id))
 
 
 def _chosen(n: NetworkView) -> Iterator[Flow]:
     """What a coprocessor sends to a port of the network: its own ACL is asked, and nothing else."""
     for ofport, base, policy in n.coprocessors:
-        onward = (Set(POLICY, policy), Goto(at(Table.ACL_IN))) if policy else (Goto(at(Table.MIRROR)),)
+        onward = (Set(POLICY, policy), Goto(Table.ACL_IN)) if policy else (Goto(Table.MIRROR),)
         for port in n.ports:
             if base + port <= LAST_VID:
                 fields = match(in_port=ofport, vlan_vid=(base + port) | VLAN_PRESENT)
                 entered = Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_CHOSEN), Set(REG_OUTPUT, port)
-                yield Flow(Table.CLASSIFY, CHOSEN, fields, (PopVlan(), *entered, *onward), Ref("network", n.id))
+                yield Flow(Table.CLASSIFY, CHOSEN, fields, (PopVlan(), *entered, *onward), Origin("network", n.id))
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
@@ -99,8 +98,8 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     yield from _chosen(n)
     if tunnel is None or not n.ports:
         return
-    origin, entered = Ref("network", n.id), (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_TUNNEL))
-    onward = Goto(at(Table.CONNTRACK if n.zone else Table.FORWARD))
+    origin, entered = Origin("network", n.id), (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_TUNNEL))
+    onward = Goto(Table.CONNTRACK if n.zone else Table.FORWARD)
     yield Flow(Table.CLASSIFY, 100, match(tunnel_id=n.vni, in_port=tunnel), (*entered, onward), origin)
     if n.related_vni:
         related = match(tunnel_id=n.related_vni, in_port=tunnel)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from controller.compiler.features import nat
 from controller.compiler.features.spoof import ANY_TAG, ICMPV6, IPV4, IPV6
 from intent.views import NetworkView
-from pipeline.flow import Ct, Flow, Goto, Ref, Set, Value, match
+from pipeline.flow import Ct, Flow, Goto, Origin, Set, Value, match
 from pipeline.tables import (
     CT_ESTABLISHED,
     CT_INVALID,
@@ -24,7 +24,6 @@ from pipeline.tables import (
     ORIGIN_TUNNEL,
     Table,
     after,
-    at,
 )  # fmt: skip
 
 UNTRACKED = 110  # neighbour discovery is no connection
@@ -39,11 +38,11 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         yield from nat.enters(n, n.gateway)
     if n.gateway is not None and n.served:
         yield from nat.crosses(n, n.gateway)
-    origin = Ref("network", n.id)
+    origin = Origin("network", n.id)
     if not n.zone:
         yield from _tells(n, origin)
         return
-    for entered, onward in ((ORIGIN_LOCAL, after(Table.CONNTRACK)), (ORIGIN_TUNNEL, at(Table.FORWARD))):
+    for entered, onward in ((ORIGIN_LOCAL, after(Table.CONNTRACK)), (ORIGIN_TUNNEL, Table.FORWARD)):
         if n.transparent:  # equal addresses under two tags are not one connection
             tagged = match(reg0=n.vni, reg1=entered, vlan_vid=ANY_TAG)
             yield Flow(Table.CONNTRACK, UNTRACKED + 1, tagged, (Goto(onward),), origin)
@@ -58,7 +57,7 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     yield from nat.commits(n)
 
 
-def _tells(n: NetworkView, origin: Ref) -> Iterator[Flow]:
+def _tells(n: NetworkView, origin: Origin) -> Iterator[Flow]:
     if n.zone or n.related_vni:
         yield Flow(Table.COMMIT, TRACKED - 1, match(reg0=n.vni, reg3=1), (*_tell(n), Goto(after(Table.COMMIT))), origin)
 
@@ -67,7 +66,7 @@ def _tell(n: NetworkView) -> tuple[Set, ...]:
     return (Set("tunnel_id", n.related_vni),) if n.related_vni else ()
 
 
-def _commits(n: NetworkView, origin: Ref) -> Iterator[Flow]:
+def _commits(n: NetworkView, origin: Origin) -> Iterator[Flow]:
     yield from _tells(n, origin)
     for eth_type in (IPV4, IPV6):
         for state, related, keep in kept(n.zone):

@@ -11,21 +11,21 @@ from collections.abc import Iterator
 
 from controller.compiler.features.spoof import CLIENT_TO_SERVER, ICMPV6, IPV4, IPV6, ROUTER_SOLICITATION, UDP, asks_outside
 from intent.views import EndpointView
-from pipeline.flow import WHOLE, Flow, Goto, Meter, Ref, ToController, UseMeter, Value, match
-from pipeline.tables import PORT_METER_FIRST, Table, at
+from pipeline.flow import WHOLE, Flow, Goto, Meter, Origin, ToController, UseMeter, Value, match
+from pipeline.tables import PORT_METER_FIRST, Table
 
 ASKED = 100
 RATE, BURST = 10, 30  # packets per second; a client that begins sends some ten at once
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow | Meter]:
-    """The questions of one endpoint. SPOOF has looked at their senders."""
+    """The questions of one endpoint. SPOOF_GUARD has looked at their senders."""
     if e.ofport is None or not (e.dhcp or e.leases):
         return
-    meter, origin = Meter(PORT_METER_FIRST + e.ofport, RATE, BURST, packets=True), Ref("endpoint", e.id)
+    meter, origin = Meter(PORT_METER_FIRST + e.ofport, RATE, BURST, packets=True), Origin("endpoint", e.id)
     if e.leases:
         yield meter
-        onward = (UseMeter(meter.meter_id), Goto(at(Table.FORWARD)))
+        onward = (UseMeter(meter.meter_id), Goto(Table.FORWARD))
         for sender in ("0.0.0.0", *((str(e.ipv4),) if e.ipv4 is not None else ())):
             question = match(reg0=e.vni, in_port=e.ofport, eth_src=e.mac, **asks_outside(sender))
             yield Flow(Table.DHCP, ASKED, question, onward, origin)

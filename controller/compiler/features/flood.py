@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from controller.compiler.features.forward import replicate
 from intent.views import NetworkView
-from pipeline.flow import Flow, Group, Ref, ToGroup, match
+from pipeline.flow import Flow, Group, Origin, ToGroup, match
 from pipeline.tables import ORIGIN_LOCAL, ORIGIN_TUNNEL, Table
 
 
@@ -19,4 +19,4 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow | Group]:
     yield from remote
     for entered, groups in ((ORIGIN_LOCAL, local + remote), (ORIGIN_TUNNEL, local)):
         actions = tuple(ToGroup(group.group_id) for group in groups)
-        yield Flow(Table.FLOOD, 100, match(reg0=n.vni, reg1=entered), actions, Ref("network", n.id))
+        yield Flow(Table.FLOOD, 100, match(reg0=n.vni, reg1=entered), actions, Origin("network", n.id))

@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from intent.views import EndpointView, NetworkView
-from pipeline.flow import Bucket, Flow, Goto, Group, Ref, Resubmit, Set, ToGroup, match
-from pipeline.tables import GROUP_BUCKETS, ORIGIN_GATEWAY, ORIGIN_LOCAL, ORIGIN_TUNNEL, POLICY, REG_OUTPUT, Table, at
+from pipeline.flow import Bucket, Flow, Goto, Group, Origin, Resubmit, Set, ToGroup, match
+from pipeline.tables import GROUP_BUCKETS, ORIGIN_GATEWAY, ORIGIN_LOCAL, ORIGIN_TUNNEL, POLICY, REG_OUTPUT, Table
 
 KNOWN, UNKNOWN = 100, 50
-_DELIVER = Goto(at(Table.ACL_OUT))
+_DELIVER = Goto(Table.ACL_OUT)
 GROUP_BIT = ("01:00:00:00:00:00", "01:00:00:00:00:00")  # broadcast and multicast
 
 
 def base(tunnel: int | None) -> Iterator[Flow]:
     """Broadcast and multicast go to FLOOD."""
-    yield Flow(Table.FORWARD, KNOWN, match(eth_dst=GROUP_BIT), (Goto(at(Table.FLOOD)),), Ref("pipeline", "forward"))
+    yield Flow(Table.FORWARD, KNOWN, match(eth_dst=GROUP_BIT), (Goto(Table.FLOOD),), Origin("pipeline", "forward"))
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     """To a local port from anywhere; to another host only what began here, so that no packet is tunnelled twice."""
     if e.open:
         return
-    origin = Ref("endpoint", e.id)
+    origin = Origin("endpoint", e.id)
     if e.ofport is not None:
         yield Flow(
             Table.FORWARD,
@@ -57,13 +57,13 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow | Group]:
     for entered, groups in ((ORIGIN_LOCAL, (*local, *remote)), (ORIGIN_TUNNEL, local)):
         if groups:
             actions = tuple(ToGroup(group.group_id) for group in groups)
-            yield Flow(Table.FORWARD, UNKNOWN, match(reg0=n.vni, reg1=entered), actions, Ref("network", n.id))
+            yield Flow(Table.FORWARD, UNKNOWN, match(reg0=n.vni, reg1=entered), actions, Origin("network", n.id))
 
 
 def replicate(n: NetworkView, ports: Iterable[int], vteps: Iterable[str], tunnel: int | None) -> tuple[list[Group], list[Group]]:
     """Groups that copy a packet to local ports and to other hosts. Each copy is a bucket, so that what is done to one does not show
     in the next. OVS never sends a copy back out of the port that the packet came in by."""
-    origin, deliver = Ref("network", n.id), Resubmit(at(Table.ACL_OUT))
+    origin, deliver = Origin("network", n.id), Resubmit(Table.ACL_OUT)
     local = list(_groups((Bucket((*receives(n.policy_out), Set(REG_OUTPUT, port), deliver)) for port in ports), origin))
     if tunnel is None:
         return local, []
@@ -71,7 +71,7 @@ def replicate(n: NetworkView, ports: Iterable[int], vteps: Iterable[str], tunnel
     return local, list(_groups((Bucket((Set("tun_ipv4_dst", v), *away, deliver)) for v in vteps), origin))
 
 
-def _groups(buckets: Iterable[Bucket], origin: Ref) -> Iterator[Group]:
+def _groups(buckets: Iterable[Bucket], origin: Origin) -> Iterator[Group]:
     every = tuple(buckets)
     for start in range(0, len(every), GROUP_BUCKETS):
         yield Group(every[start : start + GROUP_BUCKETS], origin)

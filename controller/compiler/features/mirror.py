@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from intent.views import EndpointView
 from mirror.compile import copies
 from mirror.compile import session as compile_session
-from pipeline.flow import Flow, Goto, Group, Ref, match
-from pipeline.tables import ORIGIN_ANSWER, Table, at
+from pipeline.flow import Flow, Goto, Group, Origin, match
+from pipeline.tables import ORIGIN_ANSWER, Table
 from specs.model.mirror import IN, OUT, Session
 
 RECEIVED, ANSWER = 100, 110
@@ -25,7 +25,7 @@ def session(s: Session, tunnel: int | None) -> Iterator[Flow | Group]:
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     """What leaves by the port of an endpoint."""
     if e.ofport is not None and e.copies_out:
-        origin, onward = Ref("endpoint", e.id), Goto(at(Table.OUTPUT))
+        origin, onward = Origin("endpoint", e.id), Goto(Table.OUTPUT)
         yield Flow(Table.MIRROR, RECEIVED, match(reg0=e.vni, reg2=e.ofport), (*copies(e.copies_out), onward), origin)
         # in whose name it answers has not sent it: it was copied nowhere yet, as if it began here
         made = tuple(number & ~OUT | IN for number in e.copies_out)

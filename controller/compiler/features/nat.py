@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from controller.compiler.features.spoof import IPV4, IPV6
 from intent.gateway import GATEWAY_MAC, HOST_MAC, Gateway
 from intent.views import EndpointView, NetworkView
-from pipeline.flow import Bucket, Ct, Flow, Goto, Group, MoveBits, Nat, Ref, Set, ToGroup, Value, match
+from pipeline.flow import Bucket, Ct, Flow, Goto, Group, MoveBits, Nat, Origin, Set, ToGroup, Value, match
 from pipeline.tables import (
     CT_INVALID,
     CT_NEW,
@@ -31,7 +31,6 @@ from pipeline.tables import (
     REG_OUTPUT,
     Table,
     after,
-    at,
 )
 from specs.model.service import ServiceView
 
@@ -45,7 +44,7 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     g = n.gateway
     if g is None or g.uplink is None:
         return
-    origin = Ref("network", n.id)
+    origin = Origin("network", n.id)
     for eth_type, transit in ((IPV4, g.transit4), (IPV6, g.transit6)):
         if transit is None:
             continue
@@ -53,7 +52,7 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         leaving = match(reg0=n.vni, reg1=ORIGIN_LOCAL)
         for priority, related, mark in ((RELATED, 1, MARK_RELATED), (KNOWN, 0, None)):
             packet = leaving + match(reg2=g.uplink, reg3=related, eth_type=eth_type)
-            translate = Ct(g.zone, table=at(Table.OUTPUT), commit=True, mark=mark, nat=there)
+            translate = Ct(g.zone, table=Table.OUTPUT, commit=True, mark=mark, nat=there)
             yield Flow(Table.SNAT, priority, packet, (translate,), origin)
 
 
@@ -68,12 +67,12 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
                 fields: dict[str, Value] = {"eth_type": eth_type, "ip_proto": PROTOCOLS[proto], f"ipv{version}_dst": str(transit)}
                 new = match(ct_state=NEW, reg0=e.vni, reg1=ORIGIN_GATEWAY, **fields, **{f"{proto}_dst": outside})
                 translate = Ct(g.zone, table=after(Table.DNAT), commit=True, nat=Nat("dst", str(address), inside))
-                yield Flow(Table.DNAT, KNOWN, new, (translate,), Ref("endpoint", e.id))
+                yield Flow(Table.DNAT, KNOWN, new, (translate,), Origin("endpoint", e.id))
 
 
 def service(s: ServiceView, tunnel: int | None) -> Iterator[Flow | Group]:
     """A service's port: one of its members for each new connection. A port that one endpoint publishes itself is that one's."""
-    g, origin = s.gateway, Ref("service", s.name)
+    g, origin = s.gateway, Origin("service", s.name)
     for version, eth_type, transit, members in ((4, IPV4, g.transit4, s.members4), (6, IPV6, g.transit6, s.members6)):
         if transit is None or not members:
             continue
@@ -95,12 +94,12 @@ def crosses(n: NetworkView, g: Gateway) -> Iterator[Flow]:
     keep = (MoveBits("tun_ipv4_src", 0, "ct_label", LABEL_VTEP, 32), MoveBits(REG_ORIGIN, 0, "ct_label", LABEL_ORIGIN, 32))
     for eth_type in (IPV4, IPV6):
         there = match(reg0=n.vni, reg1=ORIGIN_TUNNEL, eth_src=HOST_MAC, eth_type=eth_type)
-        arrived = (Set("eth_src", GATEWAY_MAC), Ct(g.zone, table=at(Table.FORWARD), commit=True, label=keep))
-        yield Flow(Table.CONNTRACK, CROSSING, there, arrived, Ref("network", n.id))
+        arrived = (Set("eth_src", GATEWAY_MAC), Ct(g.zone, table=Table.FORWARD, commit=True, label=keep))
+        yield Flow(Table.CONNTRACK, CROSSING, there, arrived, Origin("network", n.id))
         if g.uplink is not None:
             back = match(reg0=n.vni, reg1=ORIGIN_TUNNEL, eth_dst=HOST_MAC, eth_type=eth_type)
-            returned = (Set(REG_OUTPUT, g.uplink), Ct(g.zone, table=at(Table.OUTPUT), nat=Nat()))
-            yield Flow(Table.CONNTRACK, CROSSING, back, returned, Ref("network", n.id))
+            returned = (Set(REG_OUTPUT, g.uplink), Ct(g.zone, table=Table.OUTPUT, nat=Nat()))
+            yield Flow(Table.CONNTRACK, CROSSING, back, returned, Origin("network", n.id))
 
 
 def enters(n: NetworkView, g: Gateway) -> Iterator[Flow]:
@@ -110,9 +109,9 @@ def enters(n: NetworkView, g: Gateway) -> Iterator[Flow]:
             continue
         packet = match(reg0=n.vni, reg1=ORIGIN_GATEWAY, eth_type=eth_type)
         if g.nat:
-            yield Flow(Table.CONNTRACK, KNOWN, packet, (Ct(g.zone, table=at(Table.DNAT), nat=Nat()),), Ref("network", n.id))
+            yield Flow(Table.CONNTRACK, KNOWN, packet, (Ct(g.zone, table=Table.DNAT, nat=Nat()),), Origin("network", n.id))
         elif n.zone:
-            yield Flow(Table.CONNTRACK, KNOWN, packet, (Ct(g.zone, table=at(Table.DNAT)),), Ref("network", n.id))
+            yield Flow(Table.CONNTRACK, KNOWN, packet, (Ct(g.zone, table=Table.DNAT),), Origin("network", n.id))
 
 
 def commits(n: NetworkView) -> Iterator[Flow]:
@@ -120,4 +119,4 @@ def commits(n: NetworkView) -> Iterator[Flow]:
     if n.zone and n.gateway is not None and n.gateway.nat:
         for eth_type in (IPV4, IPV6):
             known = match(ct_state=NEW, reg0=n.vni, reg1=ORIGIN_GATEWAY, reg3=0, eth_type=eth_type)
-            yield Flow(Table.COMMIT, RELATED, known, (Goto(after(Table.COMMIT)),), Ref("network", n.id))
+            yield Flow(Table.COMMIT, RELATED, known, (Goto(after(Table.COMMIT)),), Origin("network", n.id))

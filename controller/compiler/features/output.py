@@ -10,7 +10,7 @@ from controller.compiler.features.classify import VLAN_PRESENT
 from controller.compiler.features.spoof import IPV4, IPV6
 from intent.gateway import GATEWAY_MAC
 from intent.views import EndpointView, NetworkView
-from pipeline.flow import Flow, InPort, OutputReg, PushVlan, Ref, Set, Value, match
+from pipeline.flow import Flow, InPort, Origin, OutputReg, PushVlan, Set, Value, match
 from pipeline.tables import ORIGIN_ANSWER, REG_OUTPUT, Table
 
 ANSWER = 130  # made in the ARP or the ROUTE table: back by the port that asked
@@ -19,7 +19,7 @@ ROUND, TAG = 105, 100
 
 def base(tunnel: int | None) -> Iterator[Flow]:
     """Without this drop an unset register would mean port 0."""
-    origin = Ref("pipeline", "output")
+    origin = Origin("pipeline", "output")
     yield Flow(Table.OUTPUT, ANSWER, match(reg1=ORIGIN_ANSWER), (InPort(),), origin)
     yield Flow(Table.OUTPUT, 100, match(reg2=0), (), origin)
     yield Flow(Table.OUTPUT, 90, match(), (OutputReg(REG_OUTPUT),), origin)
@@ -30,7 +30,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     another of the same goes back by it."""
     if e.ofport is None:
         return
-    origin = Ref("endpoint", e.id)
+    origin = Origin("endpoint", e.id)
     tag = (PushVlan(0x8100), Set("vlan_vid", e.tag | VLAN_PRESENT)) if e.tag else ()
     if e.routed and not e.open:
         round_ = match(reg0=e.vni, reg2=e.ofport, in_port=e.ofport, eth_src=GATEWAY_MAC)
@@ -47,7 +47,7 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     g = n.gateway
     if g is None or g.uplink is None or not g.nat:
         return
-    origin = Ref("network", n.id)
+    origin = Origin("network", n.id)
     for eth_type, name, transit in ((IPV4, "ipv4_src", g.transit4), (IPV6, "ipv6_src", g.transit6)):
         if transit is not None:
             shown: dict[str, Value] = {"eth_type": eth_type, name: str(transit)}

@@ -1,10 +1,10 @@
 """ROUTE: packets to the gateway's MAC go out by the host, packets from the host go to the endpoint's MAC. The gateway answers
 pings itself. A network without a gateway (mode flat) has nothing here.
 
-NEIGHBOUR: what a router leads to another network is a packet of that network from here on, and goes to its endpoint's MAC. This
+NEXT_HOP: what a router leads to another network is a packet of that network from here on, and goes to its endpoint's MAC. This
 happens at the sender's host, so the packet crosses the underlay once, by the VNI of the network that it goes to.
 
-FIT: where that network has a smaller MTU, what is too large for it is shown to the controller, which tells the sender.
+MTU_CHECK: where that network has a smaller MTU, what is too large for it is shown to the controller, which tells the sender.
 
 Policy came before (ACL_IN) and comes after for what goes to an endpoint (ACL_OUT).
 """
@@ -29,7 +29,7 @@ from pipeline.flow import (
     Match,
     Move,
     MoveBits,
-    Ref,
+    Origin,
     Set,
     ToController,
     Value,
@@ -53,7 +53,6 @@ from pipeline.tables import (
     REG_ORIGIN,
     REG_OUTPUT,
     Table,
-    at,
 )
 from specs.model.derived import link_local
 from specs.model.router import Route
@@ -74,10 +73,10 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     """Pings of the gateway, and the way out. What a coprocessor has chosen a port for is not routed, or forwarded by its MAC."""
     if any(policy for _, _, policy in n.coprocessors):
         chosen = match(reg0=n.vni, reg1=ORIGIN_CHOSEN)
-        yield Flow(Table.ROUTE, CHOSEN, chosen, (Goto(at(Table.MIRROR)),), Ref("network", n.id))
+        yield Flow(Table.ROUTE, CHOSEN, chosen, (Goto(Table.MIRROR),), Origin("network", n.id))
     if n.gateway is None:
         return
-    origin = Ref("network", n.id)
+    origin = Origin("network", n.id)
     for pinged, answer in _pings(n, n.gateway):
         yield Flow(Table.ROUTE, PING, pinged, answer, origin)
     if n.served and tunnel is not None:
@@ -92,7 +91,7 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         return
     for prefix in map(ip_network, n.ranges):
         yield from _refusals(n, prefix, origin)
-    onward = Goto(at(Table.SNAT if n.gateway.nat else Table.COMMIT))
+    onward = Goto(Table.SNAT if n.gateway.nat else Table.COMMIT)
     for eth_type, there in ((IPV4, n.gateway.ipv4), (IPV6, n.gateway.ipv6)):
         if there is None:
             continue
@@ -113,8 +112,8 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         for eth_type, name, address in ((IPV4, "ipv4_dst", e.ipv4), (IPV6, "ipv6_dst", e.ipv6)):
             if address is not None:
                 fields: dict[str, Value] = {"eth_type": eth_type, name: str(address)}
-                reached = (Set("eth_dst", e.mac), Goto(at(Table.FORWARD)))
-                yield Flow(Table.NEIGHBOUR, DELIVER, match(reg0=e.vni, **fields), reached, Ref("endpoint", e.id))
+                reached = (Set("eth_dst", e.mac), Goto(Table.FORWARD))
+                yield Flow(Table.NEXT_HOP, DELIVER, match(reg0=e.vni, **fields), reached, Origin("endpoint", e.id))
     if e.gateway is None or e.gateway.uplink is None or (e.ofport is None and e.gateway.nat and not e.served):
         return
     crossing = e.ofport is None and e.gateway.nat  # to a member of a service: nat.crosses knows it by the host's MAC
@@ -123,11 +122,11 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             came: dict[str, Value] = {"eth_type": eth_type, name: str(address)}
             away = () if e.ofport is not None or crossing else (Set(REG_ORIGIN, ORIGIN_LOCAL),)
             sender = HOST_MAC if crossing else GATEWAY_MAC
-            actions = (DecTtl(), Set("eth_src", sender), Set("eth_dst", e.mac), *away, Goto(at(Table.FORWARD)))
-            yield Flow(Table.ROUTE, DELIVER, match(reg0=e.vni, reg1=ORIGIN_GATEWAY, **came), actions, Ref("endpoint", e.id))
+            actions = (DecTtl(), Set("eth_src", sender), Set("eth_dst", e.mac), *away, Goto(Table.FORWARD))
+            yield Flow(Table.ROUTE, DELIVER, match(reg0=e.vni, reg1=ORIGIN_GATEWAY, **came), actions, Origin("endpoint", e.id))
 
 
-def _returns(n: NetworkView, tunnel: int, origin: Ref) -> Iterator[Flow]:
+def _returns(n: NetworkView, tunnel: int, origin: Origin) -> Iterator[Flow]:
     """Replies, and ICMP errors, of connections that came in by a service's port of another host: back to that host."""
     came = (ORIGIN_TUNNEL << LABEL_ORIGIN, 0xFFFF_FFFF << LABEL_ORIGIN)
     back: tuple[Action, ...] = (
@@ -137,7 +136,7 @@ def _returns(n: NetworkView, tunnel: int, origin: Ref) -> Iterator[Flow]:
         Set("tunnel_id", n.vni),
         MoveBits("ct_label", LABEL_VTEP, "tun_ipv4_dst", 0, 32),
         Set(REG_OUTPUT, tunnel),
-        Goto(at(Table.OUTPUT)),
+        Goto(Table.OUTPUT),
     )
     for wanted in (CT_TRACKED | CT_ESTABLISHED | CT_REPLY, CT_TRACKED | CT_RELATED):
         state = match(ct_state=(wanted, wanted | CT_INVALID), ct_label=came)
@@ -147,23 +146,23 @@ def _returns(n: NetworkView, tunnel: int, origin: Ref) -> Iterator[Flow]:
 
 def _routed(n: NetworkView, route: Route) -> Iterator[Flow]:
     """To another network: both keep the connection when they track theirs, since each sees the replies by its own zone."""
-    origin, gateway = Ref("router", route.router), Ref("network", n.id)
+    origin, gateway = Origin("router", route.router), Origin("network", n.id)
     across: tuple[Action, ...] = (DecTtl(), Set("eth_src", GATEWAY_MAC), Set(REG_NETWORK, route.vni))
     if route.zone:
-        across += (Ct(route.zone, table=Table.NEIGHBOUR),)
+        across += (Ct(route.zone, table=Table.NEXT_HOP),)
     elif n.zone:
-        across += (CtClear(), Goto(Table.NEIGHBOUR))
+        across += (CtClear(), Goto(Table.NEXT_HOP))
     else:
-        across += (Goto(Table.NEIGHBOUR),)
-    table = Table.FIT if route.mtu else Table.ROUTE
+        across += (Goto(Table.NEXT_HOP),)
+    table = Table.MTU_CHECK if route.mtu else Table.ROUTE
     fits = match(**{REG_LARGE: 0}) if route.mtu else ()
     for prefix in map(ip_network, route.ranges):
         eth_type = IPV4 if prefix.version == 4 else IPV6
         there = _leaving(n, eth_type, "dst", str(prefix))
         if route.mtu:
-            check = (CheckLarger(ETHERNET + route.mtu, REG_LARGE), Goto(Table.FIT))
+            check = (CheckLarger(ETHERNET + route.mtu, REG_LARGE), Goto(Table.MTU_CHECK))
             yield Flow(Table.ROUTE, ACROSS, there, check, origin)
-            yield Flow(Table.FIT, LARGE, match(**{REG_LARGE: 1}) + there, (ToController(SHOWN[eth_type]),), gateway)
+            yield Flow(Table.MTU_CHECK, LARGE, match(**{REG_LARGE: 1}) + there, (ToController(SHOWN[eth_type]),), gateway)
         yield Flow(table, ACROSS, fits + there, across, origin)
         for state, related, keep in conntrack.kept(n.zone) if n.zone else ():
             yield Flow(table, ACROSS + 1, match(**state, reg3=related) + fits + there, (keep, *across), origin)
@@ -176,7 +175,7 @@ def _leaving(n: NetworkView, eth_type: int, end: str = "", prefix: str = "") -> 
     return match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_dst=GATEWAY_MAC, vlan_vid=UNTAGGED, eth_type=eth_type, **at_end)
 
 
-def _refusals(n: NetworkView, prefix: object, origin: Ref) -> Iterator[Flow]:
+def _refusals(n: NetworkView, prefix: object, origin: Origin) -> Iterator[Flow]:
     """Neighbours are reached directly, and nobody outside is a neighbour: such senders are forged."""
     network = ip_network(str(prefix))
     eth_type, version = (IPV4, 4) if network.version == 4 else (IPV6, 6)
@@ -214,5 +213,5 @@ def _pong(address: IPv4Address | IPv6Address) -> tuple[Action, ...]:
         Set(kind, reply),
         Set("nw_ttl", 64),
         Set(REG_ORIGIN, ORIGIN_ANSWER),
-        Goto(at(Table.MIRROR)),
+        Goto(Table.MIRROR),
     )

@@ -1,4 +1,4 @@
-"""SPOOF: what leaves an endpoint's port must carry its own MAC and addresses, also inside ARP and neighbour discovery."""
+"""SPOOF_GUARD: what leaves an endpoint's port must carry its own MAC and addresses, also inside ARP and neighbour discovery."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
 from intent.views import EndpointView
-from pipeline.flow import Flow, Goto, Match, Ref, Value, match
-from pipeline.tables import Table, after, at
+from pipeline.flow import Flow, Goto, Match, Origin, Value, match
+from pipeline.tables import Table, after
 from specs.model.derived import link_local
 
 ARP, IPV4, IPV6, ICMPV6, UDP = 0x0806, 0x0800, 0x86DD, 58, 17
@@ -28,46 +28,48 @@ NEVER = 110  # refused whoever sends it
 OPEN = 115  # behind an interface there may be routers and anybody else: its ACL decides
 BRIDGES = 120  # refused there, too
 
-_NEXT = (Goto(after(Table.SPOOF)),)
+_NEXT = (Goto(after(Table.SPOOF_GUARD)),)
 
 
 def base(tunnel: int | None) -> Iterator[Flow]:
     """Refused on every port: router advertisements, redirects, what DHCP servers say, bridge protocols. Clients look at the
     port that they are told at, not at the one that told them, so either of the two gives a server away."""
-    origin = Ref("pipeline", "spoof")
+    origin = Origin("pipeline", "spoof")
     for icmp_type in (ROUTER_ADVERTISEMENT, REDIRECT):
         fields = match(eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
-        yield Flow(Table.SPOOF, NEVER, fields, (), origin)
+        yield Flow(Table.SPOOF_GUARD, NEVER, fields, (), origin)
     for eth_type, port in CLIENT_TO_SERVER.items():
-        yield Flow(Table.SPOOF, NEVER, match(eth_type=eth_type, ip_proto=UDP, udp_src=port), (), origin)
-        yield Flow(Table.SPOOF, NEVER, match(eth_type=eth_type, ip_proto=UDP, udp_dst=SERVER_TO_CLIENT[eth_type]), (), origin)
-    yield Flow(Table.SPOOF, BRIDGES, match(eth_dst=LINK_PROTOCOLS), (), origin)
+        yield Flow(Table.SPOOF_GUARD, NEVER, match(eth_type=eth_type, ip_proto=UDP, udp_src=port), (), origin)
+        yield Flow(
+            Table.SPOOF_GUARD, NEVER, match(eth_type=eth_type, ip_proto=UDP, udp_dst=SERVER_TO_CLIENT[eth_type]), (), origin
+        )
+    yield Flow(Table.SPOOF_GUARD, BRIDGES, match(eth_dst=LINK_PROTOCOLS), (), origin)
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     """The senders that one endpoint may be. An endpoint of a network without ranges is held to its MAC alone."""
     if e.ofport is None:
         return
-    origin = Ref("endpoint", e.id)
+    origin = Origin("endpoint", e.id)
     if e.open:
         # past the ARP table: machines change their cards, and who they ask learns that from their question
-        yield Flow(Table.SPOOF, OPEN, match(reg0=e.vni, in_port=e.ofport), (Goto(at(Table.CONNTRACK)),), origin)
+        yield Flow(Table.SPOOF_GUARD, OPEN, match(reg0=e.vni, in_port=e.ofport), (Goto(Table.CONNTRACK),), origin)
         return
 
     def own(priority: int, **fields: Value) -> Flow:
-        return Flow(Table.SPOOF, priority, _from(e, **fields), _NEXT, origin)
+        return Flow(Table.SPOOF_GUARD, priority, _from(e, **fields), _NEXT, origin)
 
     yield own(OTHER)
     if e.tag and not e.transparent:  # a second tag under the one that was taken off
-        yield Flow(Table.SPOOF, TAGGED, _from(e, vlan_vid=ANY_TAG), (), origin)
+        yield Flow(Table.SPOOF_GUARD, TAGGED, _from(e, vlan_vid=ANY_TAG), (), origin)
         for tpid in TPIDS:  # beyond `vlan-limit` (1 by default, ovs-vswitchd.conf.db(5)) OVS reads a tag as a type
-            yield Flow(Table.SPOOF, TAGGED, _from(e, eth_type=tpid), (), origin)
+            yield Flow(Table.SPOOF_GUARD, TAGGED, _from(e, eth_type=tpid), (), origin)
     if e.transparent:  # what is inside a tag has addresses of its own: no answers from the ARP table either
-        yield Flow(Table.SPOOF, TAGGED, _from(e, vlan_vid=ANY_TAG), (Goto(at(Table.CONNTRACK)),), origin)
+        yield Flow(Table.SPOOF_GUARD, TAGGED, _from(e, vlan_vid=ANY_TAG), (Goto(Table.CONNTRACK),), origin)
     if not e.bound:
         return
     for eth_type in (ARP, IPV4, IPV6):
-        yield Flow(Table.SPOOF, REFUSE, _from(e, eth_type=eth_type), (), origin)
+        yield Flow(Table.SPOOF_GUARD, REFUSE, _from(e, eth_type=eth_type), (), origin)
     if e.ipv4 is not None:
         yield from (own(OWN, **fields) for fields in _ipv4(e.mac, e.ipv4))
         if e.dhcp:  # who has no address yet
@@ -80,10 +82,10 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         both = (e.ipv6, link_local(e.mac))
         for address in both:
             yield from (own(OWN, **fields) for fields in _ipv6(e.mac, address, both))
-            yield Flow(Table.SPOOF, OWN - 2, _from(e, eth_type=IPV6, ipv6_src=str(address)), _NEXT, origin)
+            yield Flow(Table.SPOOF_GUARD, OWN - 2, _from(e, eth_type=IPV6, ipv6_src=str(address)), _NEXT, origin)
         for icmp_type in (SOLICITATION, ADVERTISEMENT):
             fields = _from(e, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
-            yield Flow(Table.SPOOF, OWN - 1, fields, (), origin)
+            yield Flow(Table.SPOOF_GUARD, OWN - 1, fields, (), origin)
         for icmp_type in (ROUTER_SOLICITATION, MLD2_REPORT) if e.dhcp else (MLD2_REPORT,):
             yield own(OWN, eth_type=IPV6, ip_proto=ICMPV6, ipv6_src="::", icmpv6_type=icmp_type)
 
