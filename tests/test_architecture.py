@@ -91,7 +91,6 @@ UPWARD = {
 COMPLEX = {
     ("intent/views.py", "view"),
     ("specs/documents/document.py", "diff"),
-    ("tools/graph/topology.py", "restricted"),
 }
 MODULES = sorted(path for room in ALLOWED for path in (ROOT / room).rglob("*.py"))
 

@@ -28,7 +28,7 @@ class AuxAddresses:
             with self._ledger.cleared(network, (address,)):
                 held = self._ledger.held(network.id, address)  # Docker has asked for it before the network, if the IPAM is ours
                 if held is not None and held.active:
-                    held = self._ledger.anew(held)
+                    held = self._ledger.recreate(held)
                 own, other = ("ipv6_address", "ipv4_address") if ":" in address else ("ipv4_address", "ipv6_address")
                 if held is not None:
                     self._ledger.update(held.model_copy(update={"labels": label, other: None}))

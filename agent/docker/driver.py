@@ -24,7 +24,7 @@ from agent.docker.ledger import LABEL, Ledger
 from agent.docker.mac import follow
 from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, Wanted, named_network, published, read
 from agent.endpoints.filler import ONLY_HOST
-from agent.linux import veth as plug
+from agent.linux import veth
 from specs.model.publish import Publish
 from specs.model.records import Endpoint, Network
 from specs.store import bitmap as pools
@@ -127,7 +127,7 @@ class Driver:
         found = self.ledger.networks().get(docker_id)
         if found is None:
             return {}
-        self._mirror_no_more(found["network"])
+        self._remove_mirror(found["network"])
         self._remove_ports(docker_id)
         self._aux.give_back(docker_id, found["network"])
         if found["made"]:
@@ -145,72 +145,80 @@ class Driver:
     # ---- endpoints ----------------------------------------------------------------------------------------------------
 
     def create_endpoint(self, body: Body) -> dict[str, Any]:
-        """The record alone: Docker starts one container of a network after the other here. Join plugs it in."""
+        """Make the record alone: Docker starts one container of a network after the other here. Join plugs it in."""
         network = self._network(body)
-        given, options = body.get("Interface") or {}, body.get("Options") or {}
-        said = read(ENDPOINT_OPTIONS, options, (network.name, network.id))
-        mac, prefix = given.get("MacAddress") or None, said.pop("mac_prefix", None)
-        labels = {LABEL: str(body["EndpointID"])}
-        if said.pop("mirror", False):
-            labels[MIRRORED] = self._core.host.name
-        v4, v6 = (str(given.get(name) or "").partition("/")[0] for name in ("Address", "AddressIPv6"))
-        chosen = [address for address in (v4, v6) if address]  # by Docker's own IPAM, unless Warren's holds them
-        held = (self.ledger.held(network.id, chosen[0]) or self.ledger.take_ready(network, chosen)) if chosen else None
-        if held is None:
-            draft = {"network_id": network.id, "labels": labels, "mac_address": mac, **said}
-            draft |= {"ipv4_address": v4} if v4 else {}
-            with self.ledger.cleared(network, chosen):
-                held, _ = self.ledger.create(draft | ({"ipv6_address": v6} if v6 else {}))
-            labels = {}
-        elif v6 and v6 != str(held.ipv6_address):
-            raise Conflict(f"{v4} and {v6} were asked for by two starts at once: start it again")
-        changed = {**({"labels": labels} if labels else {}), **({"mac_address": mac} if mac else {}), **as_record(said)}
+        interface = body.get("Interface") or {}
+        fields = read(ENDPOINT_OPTIONS, body.get("Options") or {}, (network.name, network.id))
+        mac, prefix = interface.get("MacAddress") or None, fields.pop("mac_prefix", None)
+        labels = {LABEL: str(body["EndpointID"])} | ({MIRRORED: self._core.host.name} if fields.pop("mirror", False) else {})
+        v4, v6 = (str(interface.get(name) or "").partition("/")[0] for name in ("Address", "AddressIPv6"))
+        endpoint = self._holder(network, v4, v6)
+        if endpoint is None:
+            endpoint = self._new(network, {"labels": labels, "mac_address": mac, **fields}, v4, v6)
+            changes = as_record(fields)
+        else:
+            changes = {"labels": labels, **({"mac_address": mac} if mac else {}), **as_record(fields)}
         if prefix is not None:
-            changed["mac_address"] = prefixed(prefix, changed.get("mac_address", held.mac_address))
-        if held.active and changed.get("mac_address", held.mac_address) != held.mac_address:
-            held = self.ledger.anew(held)
-        if changed:
-            held = self.ledger.update(held.model_copy(update=changed))
-        answer = {} if mac else {"MacAddress": held.mac_address}
-        if not v4 and not v6 and held.ipv4_address is not None and network.ip_range is not None:
-            answer["Address"] = f"{held.ipv4_address}/{network.ip_range.prefixlen}"
+            changes["mac_address"] = prefixed(prefix, changes.get("mac_address", endpoint.mac_address))
+        if endpoint.active and changes.get("mac_address", endpoint.mac_address) != endpoint.mac_address:
+            endpoint = self.ledger.recreate(endpoint)
+        if changes:
+            endpoint = self.ledger.update(endpoint.model_copy(update=changes))
+        answer = {} if mac else {"MacAddress": endpoint.mac_address}
+        if not v4 and not v6 and endpoint.ipv4_address is not None and network.ip_range is not None:
+            answer["Address"] = f"{endpoint.ipv4_address}/{network.ip_range.prefixlen}"
         return {"Interface": answer}
 
+    def _holder(self, network: Network, v4: str, v6: str) -> Endpoint | None:
+        """The endpoint that holds the addresses which Docker has chosen, or a preallocated one that has them. Raises `Conflict`."""
+        chosen = [address for address in (v4, v6) if address]
+        if not chosen:
+            return None
+        holder = self.ledger.held(network.id, chosen[0]) or self.ledger.take_preallocated(network, chosen)
+        if holder is not None and v6 and v6 != str(holder.ipv6_address):
+            raise Conflict(f"{v4} and {v6} were asked for by two starts at once: start it again", field="ipv6_address")
+        return holder
+
+    def _new(self, network: Network, fields: dict[str, Any], v4: str, v6: str) -> Endpoint:
+        """A new endpoint, with the addresses that Docker's own IPAM has chosen, if it has."""
+        addresses = {name: address for name, address in (("ipv4_address", v4), ("ipv6_address", v6)) if address}
+        with self.ledger.cleared(network, list(addresses.values())):
+            return self.ledger.create({"network_id": network.id, **fields, **addresses})[0]
+
     def join(self, body: Body) -> dict[str, Any]:
-        """Plug it in: the answer comes when packets can flow. What the container is called is asked of the engine, quickly."""
+        """Plug it in: the answer comes when packets can flow. The agent asks the engine for the container's name and labels, quickly."""
         endpoint, network = self._endpoint(body), self._network(body)
         container = self._engine.container(str(body["NetworkID"]), str(body["EndpointID"]))
-        peer = plug.peer_name(endpoint.id)
+        peer = veth.peer_name(endpoint.id)
         wanted = endpoint.model_copy(update={"active": True, "interface": peer, "labelled": False})
         if container is not None:
             wanted = described(wanted, network, container, self._core.host.name)
         if endpoint.active and wanted.mac_address != endpoint.mac_address:
-            self.ledger.anew(endpoint)
+            self.ledger.recreate(endpoint)
             return self.join(body)
         if MIRRORED in wanted.labels:
             self._mirror(network)
-        if self.ledger.is_internal(str(body["NetworkID"])) and (ways := self._ways(body, network)):
-            wanted = wanted.model_copy(update={"publish": tuple(self._chosen(ways))})
+        if self.ledger.is_internal(str(body["NetworkID"])) and (requests := self._port_requests(body, network)):
+            wanted = wanted.model_copy(update={"publish": tuple(self._choose_ports(requests))})
         if network.external:
             self._dhcp_clients.joins(endpoint.id, str(body["SandboxKey"]))
-        wait = wanted.labelled or not network.labels_required  # else it is closed, and Docker goes on
+        self._plug_in(
+            endpoint, wanted, wait=wanted.labelled or not network.labels_required
+        )  # else it is closed, and Docker goes on
+        if wanted.mac_address != endpoint.mac_address:
+            # Docker knows the MAC from before, and sets it
+            arguments = (str(body["SandboxKey"]), endpoint.veth, endpoint.mac_address, wanted.mac_address)
+            threading.Thread(target=follow, args=arguments, name="mac", daemon=True).start()
+        return {"InterfaceName": {"SrcName": peer, "DstPrefix": "eth"}, **_gateways(network)}
+
+    def _plug_in(self, endpoint: Endpoint, wanted: Endpoint, wait: bool) -> None:
+        """Plug it in under the container's name, or without that name if another endpoint has it."""
         try:
             self._core.endpoints.attach_inactive(wanted, wait)
         except Conflict as error:
             if wanted.name == endpoint.name or error.field != "name":
                 raise
-            wanted = wanted.model_copy(update={"name": endpoint.name})  # the name is another's: go without
-            self._core.endpoints.attach_inactive(wanted, wait)
-        if wanted.mac_address != endpoint.mac_address:
-            # Docker knows the one from before and sets it
-            arguments = (str(body["SandboxKey"]), endpoint.veth, endpoint.mac_address, wanted.mac_address)
-            threading.Thread(target=follow, args=arguments, name="mac", daemon=True).start()
-        answer: dict[str, Any] = {"InterfaceName": {"SrcName": peer, "DstPrefix": "eth"}}
-        if network.mode == "flat" or (network.gateway is None and network.ipv6_gateway is None):
-            return answer | {"DisableGatewayService": True}
-        for name, gateway in (("Gateway", network.gateway), ("GatewayIPv6", network.ipv6_gateway)):
-            answer |= {name: str(gateway.ip)} if gateway is not None else {}
-        return answer
+            self._core.endpoints.attach_inactive(wanted.model_copy(update={"name": endpoint.name}), wait)
 
     def tell_labels(self, docker_network: str, endpoint: Endpoint) -> bool:
         """Ask again for the labels of an endpoint that has joined without; whether the engine told."""
@@ -233,12 +241,12 @@ class Driver:
     def publish(self, body: Body) -> dict[str, Any]:
         """Publish the container's ports. Raises `Conflict` for one that is taken."""
         endpoint, network = self._endpoint(body), self._network(body)
-        ways = self._ways(body, network)
+        ways = self._port_requests(body, network)
         if not ways and not endpoint.publish:
             return {}
         for attempt in range(CHOICES):
             try:
-                self.ledger.update(endpoint.model_copy(update={"publish": tuple(self._chosen(ways))}))
+                self.ledger.update(endpoint.model_copy(update={"publish": tuple(self._choose_ports(ways))}))
                 break
             except Conflict:
                 if attempt == CHOICES - 1 or all(len(way.candidates) == 1 for way in ways):
@@ -280,14 +288,14 @@ class Driver:
             raise NotFound("network", str(body["NetworkID"]))
         return found
 
-    def _ways(self, body: Body, network: Network) -> list[Wanted]:
+    def _port_requests(self, body: Body, network: Network) -> list[Wanted]:
         ways = published(body.get("Options") or {})
         if ways and network.mode != "nat":
             problem = f"network {network.name} is in mode {network.mode}, and published ports need mode nat (-o warren.mode=nat)"
             raise Invalid("-p", MISSING, "mode nat", problem=problem)
         return ways
 
-    def _chosen(self, ways: list[Wanted]) -> list[Publish]:
+    def _choose_ports(self, ways: list[Wanted]) -> list[Publish]:
         """Ports of the host for those that Docker leaves open. Another may be faster: then the update is refused."""
         found: list[Publish] = []
         for candidates, way in ways:
@@ -327,7 +335,7 @@ class Driver:
                      "to": {"host": host, "interface": interface}, "vlan": network.vlan}  # fmt: skip
             self._core.repository.put_mirror(draft)
 
-    def _mirror_no_more(self, network_id: str) -> None:
+    def _remove_mirror(self, network_id: str) -> None:
         name = _session(self._core.host.name, network_id)
         if name in self._core.cache.view.snapshot.mirrors:
             with contextlib.suppress(NotFound):
@@ -348,6 +356,14 @@ def _check_dhcp(fields: Mapping[str, Any], pool: str) -> None:
     if fields.get("dhcp") and pool:
         expected = "none, with ovs.bridge.dhcp=true: say --ipam-driver null, for the server outside gives the addresses"
         raise Invalid("--subnet", pool, expected)
+
+
+def _gateways(network: Network) -> dict[str, Any]:
+    """Join's answer about the way out."""
+    if network.mode == "flat" or (network.gateway is None and network.ipv6_gateway is None):
+        return {"DisableGatewayService": True}
+    pairs = (("Gateway", network.gateway), ("GatewayIPv6", network.ipv6_gateway))
+    return {name: str(gateway.ip) for name, gateway in pairs if gateway is not None}
 
 
 def _session(host: str, network_id: str) -> str:

@@ -79,7 +79,7 @@ class Ipam:
         given_out = bool(wanted) and pools.taken(self._blocks(network, v6), int(ip_address(wanted)) - int(there[0]))
         if given_out and self._aux.reserved(network, wanted):
             return {"Address": f"{wanted}/{there.prefixlen}", "Data": {}}
-        held = self._sixth(network, wanted, within) if v6 else self._fourth(network, wanted, within)
+        held = self._hold_ipv6(network, wanted, within) if v6 else self._hold_ipv4(network, wanted, within)
         return {"Address": f"{held.ipv6_address if v6 else held.ipv4_address}/{there.prefixlen}", "Data": {}}
 
     def release_address(self, body: Body) -> dict[str, Any]:
@@ -91,19 +91,21 @@ class Ipam:
             self._core.endpoints.detach(held)
         return {}
 
-    def _fourth(self, network: Network, wanted: str, within: Range | None) -> Endpoint:
-        held = self._ledger.take_ready(network, (wanted,) if wanted else (), within) or self._held(network, False, wanted, within)
+    def _hold_ipv4(self, network: Network, wanted: str, within: Range | None) -> Endpoint:
+        held = self._ledger.take_preallocated(network, (wanted,) if wanted else (), within) or self._held(
+            network, False, wanted, within
+        )
         self._half[network.id] = held.id
         return held
 
-    def _sixth(self, network: Network, wanted: str, within: Range | None) -> Endpoint:
+    def _hold_ipv6(self, network: Network, wanted: str, within: Range | None) -> Endpoint:
         held = self._core.cache.view.local_endpoints.get(self._half.pop(network.id, ""))
         if held is None or held.labels.get(LABEL) != "":
             return self._held(network, True, wanted, within)
         if wanted == str(held.ipv6_address) or (not wanted and (within is None or held.ipv6_address in within)):
             return held
         try:
-            idle = self._ledger.anew(held) if held.active else held
+            idle = self._ledger.recreate(held) if held.active else held
             return self._take(
                 network,
                 True,

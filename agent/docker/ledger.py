@@ -109,11 +109,13 @@ class Ledger:
             return
         with self._core.endpoints.preallocated.paused():
             for address in addresses:
-                if (spare := self.take_ready(network, (address,))) is not None:
+                if (spare := self.take_preallocated(network, (address,))) is not None:
                     self._core.endpoints.detach(spare)
             yield
 
-    def take_ready(self, network: Network, addresses: Collection[str] = (), within: Range | None = None) -> Endpoint | None:
+    def take_preallocated(
+        self, network: Network, addresses: Collection[str] = (), within: Range | None = None
+    ) -> Endpoint | None:
         """A preallocated endpoint that is plugged in already, if there is one (with all these addresses; with one `within` a range), to
         hold its addresses for Docker."""
         spares = self._core.endpoints.preallocated
@@ -125,7 +127,7 @@ class Ledger:
         finally:
             spares.release(spare.id)
 
-    def anew(self, ready: Endpoint) -> Endpoint:
+    def recreate(self, ready: Endpoint) -> Endpoint:
         """A preallocated endpoint that was taken, with its addresses and labels but a cable to come: its record may still change."""
         addresses = {name: str(a) for name in ("ipv4_address", "ipv6_address") if (a := getattr(ready, name)) is not None}
         with self._core.endpoints.preallocated.paused():

@@ -122,21 +122,53 @@ def topology(
 
 
 def restricted(whole: Topology, network: str | None = None, host: str | None = None) -> Topology:
-    """Only one network, or one host and the networks on it. Raises `ValueError` for one that does not exist."""
-    if network is not None and network not in {n.name for n in whole.networks}:
-        raise ValueError(f"network {network!r} does not exist; there are: {', '.join(n.name for n in whole.networks) or 'none'}")
-    if host is not None and host not in {h.name for h in whole.hosts}:
-        raise ValueError(f"host {host!r} does not exist; there are: {', '.join(h.name for h in whole.hosts) or 'none'}")
-    tunnels = tuple(replace(t, networks=tuple(n for n in t.networks if network in (None, n))) for t in whole.tunnels)
-    tunnels = tuple(t for t in tunnels if t.networks and host in (None, t.one, t.other))
-    endpoints = tuple(e for e in whole.endpoints if network in (None, e.network) and host in (None, e.host))
-    peers = {name for t in tunnels for name in (t.one, t.other)} | {e.host for e in endpoints}
-    hosts = tuple(h for h in whole.hosts if (host is None and network is None) or h.name in peers or h.name == host)
-    there = {e.network for e in endpoints}
-    networks = tuple(n for n in whole.networks if n.name == network or (network is None and (host is None or n.name in there)))
-    keys = {e.key for e in endpoints}
-    copies = tuple(replace(c, sources=tuple(s for s in c.sources if s in keys)) for c in whole.copies)
-    return Topology(hosts, networks, endpoints, tunnels, tuple(c for c in copies if c.sources))
+    """Only one network, or one host and the networks on it, or one network on one host. Raises `ValueError` for one that does not exist."""
+    part = whole
+    if host is not None:
+        _must_exist("host", host, [h.name for h in whole.hosts])
+        part = _of_host(part, host)
+    if network is not None:
+        _must_exist("network", network, [n.name for n in whole.networks])
+        part = _of_network(part, network)
+    hosts = whole.hosts
+    if part is not whole:
+        used = (
+            {name for tunnel in part.tunnels for name in (tunnel.one, tunnel.other)} | {e.host for e in part.endpoints} | {host}
+        )
+        hosts = tuple(h for h in hosts if h.name in used)
+    return replace(part, hosts=hosts, copies=_copies_from(part.endpoints, whole.copies))
+
+
+def _must_exist(kind: str, name: str, names: list[str]) -> None:
+    if name not in names:
+        raise ValueError(f"{kind} {name!r} does not exist; there are: {', '.join(names) or 'none'}")
+
+
+def _of_host(whole: Topology, host: str) -> Topology:
+    endpoints = tuple(e for e in whole.endpoints if e.host == host)
+    used = {e.network for e in endpoints}
+    return replace(
+        whole,
+        endpoints=endpoints,
+        tunnels=tuple(t for t in whole.tunnels if host in (t.one, t.other)),
+        networks=tuple(n for n in whole.networks if n.name in used),
+    )
+
+
+def _of_network(whole: Topology, network: str) -> Topology:
+    return replace(
+        whole,
+        endpoints=tuple(e for e in whole.endpoints if e.network == network),
+        tunnels=tuple(replace(t, networks=(network,)) for t in whole.tunnels if network in t.networks),
+        networks=tuple(n for n in whole.networks if n.name == network),
+    )
+
+
+def _copies_from(endpoints: Iterable[Endpoint], copies: Iterable[Copies]) -> tuple[Copies, ...]:
+    """The sessions that copy from these endpoints, with these as their only sources."""
+    keys = {endpoint.key for endpoint in endpoints}
+    fewer = (replace(c, sources=tuple(source for source in c.sources if source in keys)) for c in copies)
+    return tuple(c for c in fewer if c.sources)
 
 
 def graph(whole: Topology) -> nx.Graph:
