@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 
-LIMIT_S = 60.0 * float(os.environ.get("WARREN_LAB_PATIENCE") or 1)
+LIMIT_S = 120.0 * float(os.environ.get("WARREN_LAB_PATIENCE") or 1)
 
 
 def eventually(holds: Callable[[], object], timeout_s: float = 0.0) -> None:
@@ -32,3 +32,23 @@ def listening(dump: subprocess.Popen[str]) -> None:
     assert stream is not None
     while "listening" not in stream.readline():
         assert dump.poll() is None, "tcpdump has ended"
+
+
+def quiet(value: Callable[[], object], quiet_s: float = 0.7) -> None:
+    """Wait until a value has not changed for a while."""
+    before, since = value(), time.monotonic()
+    while time.monotonic() < since + quiet_s:
+        time.sleep(0.05)
+        if (now := value()) != before:
+            before, since = now, time.monotonic()
+
+
+def read_until(process: subprocess.Popen[str], *words: str) -> str:
+    """What a process prints, until all these words have come."""
+    assert process.stdout is not None
+    seen = ""
+    while not all(word in seen for word in words):
+        line = process.stdout.readline()
+        assert line, f"it has ended before it said {words}: {seen}"
+        seen += line
+    return seen

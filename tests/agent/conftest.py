@@ -15,6 +15,8 @@ import httpx
 import pytest
 
 from tests.ovs.conftest import Switch, _usable
+from tests.programs import program
+from tests.waiting import LIMIT_S
 
 ROOT = Path(__file__).parent.parent.parent
 ETCD = "http://127.0.0.1:2379"  # of the namespace
@@ -29,12 +31,12 @@ class Host:
         self.env = {k: v for k, v in self.switch.env.items() if not k.startswith(("WARREN_", "SAND_"))} | {
             "WARREN_HOST": "h1", "WARREN_VTEP": "192.0.2.1", "WARREN_UNDERLAY_MTU": "1500", "WARREN_ETCD": ETCD,
             "WARREN_OVSDB": self.switch.remote, "WARREN_SOCKET": f"{self.dir}/agent.sock", "WARREN_HTTP": "127.0.0.1:9999",
-            "WARREN_API": f"unix://{self.dir}/agent.sock", "WARREN_ATTACH_TIMEOUT_S": "3", "PYTHONPATH": str(ROOT),
+            "WARREN_API": f"unix://{self.dir}/agent.sock", "WARREN_ATTACH_TIMEOUT_S": "8", "PYTHONPATH": str(ROOT),
         }  # fmt: skip
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.namespaces: list[str] = []
         http = httpx.HTTPTransport(uds=f"{self.dir}/agent.sock")
-        self.http = httpx.Client(base_url="http://agent", transport=http, timeout=20, trust_env=False)
+        self.http = httpx.Client(base_url="http://agent", transport=http, timeout=LIMIT_S, trust_env=False)
         try:
             for name in ("etcd", "controller", "agent"):
                 self.start(name)
@@ -61,7 +63,7 @@ class Host:
         self.processes[name].send_signal(number)
         self.processes[name].wait(60)
 
-    def until(self, condition: object, timeout_s: float = 60.0) -> None:
+    def until(self, condition: object, timeout_s: float = LIMIT_S) -> None:
         """Wait until a condition holds."""
         deadline = time.monotonic() + timeout_s
         error: object = "it does not hold"
@@ -78,6 +80,10 @@ class Host:
         """The end of a process's log."""
         return (self.dir / f"{name}.log").read_text()[-3000:]
 
+    def keys(self, *words: str) -> str:
+        """Write, delete or print keys in etcd, past the agent."""
+        return self.switch.exec(*program("store_keys", ETCD, *words))
+
     def container(self) -> str:
         """A new namespace's path."""
         name = f"wt{uuid.uuid4().hex[:8]}"
@@ -88,7 +94,9 @@ class Host:
     def inside(self, netns: str, *command: str) -> subprocess.CompletedProcess[str]:
         """Run a command in a container."""
         name = netns.rpartition("/")[2]
-        return subprocess.run(["ip", "netns", "exec", name, *command], capture_output=True, text=True, timeout=20, check=False)
+        return subprocess.run(
+            ["ip", "netns", "exec", name, *command], capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
 
     def network(self, **body: object) -> str:
         """A new network's id."""
@@ -121,7 +129,7 @@ class Host:
         for process in reversed(self.processes.values()):
             if process.poll() is None:
                 process.terminate()
-                process.wait(10)
+                process.wait(timeout=LIMIT_S)
         for name in self.namespaces:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
         self.switch.close()

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.agent.conftest import Host
+from tests.waiting import LIMIT_S
 
 EXAMPLES = sorted((Path(__file__).parent.parent.parent / "examples").glob("*.yaml"))
 SECTIONS = ("acls", "meters", "mirrors", "routers", "services", "endpoints", "networks")
@@ -16,7 +17,7 @@ OTHERS = "hosts: [{name: h2, vtep: 198.18.0.12}, {name: h3, vtep: 198.18.0.13}]"
 
 
 def apply(host: Host, document: str, **more: Any) -> dict[str, Any]:
-    answer = host.http.post("/apply", json={"document": document, **more}, timeout=30)
+    answer = host.http.post("/apply", json={"document": document, **more}, timeout=LIMIT_S)
     assert answer.status_code == 200, answer.text
     return answer.json()  # type: ignore[no-any-return]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 
 from tests.agent.conftest import Host
 
@@ -29,9 +28,8 @@ def test_a_restart_disturbs_nothing(host: Host) -> None:
 
 
 def test_a_term_ends_it_quickly_and_is_seen_at_once(host: Host) -> None:
-    store = "from specs.store.etcd import Store; print(Store(['http://127.0.0.1:2379']).list('status/agents/')[1])"
     host.stop("agent")
-    assert host.switch.exec(sys.executable, "-c", store).strip() == "[]", "its lease has ended before the process did"
+    assert host.keys("list", "status/agents/").strip() == "[]", "its lease has ended before the process did"
     host.start("agent")
 
 
@@ -129,11 +127,7 @@ def test_malformed_records_harm_nobody(host: Host) -> None:
         "status/agents/h1x",
         "status/controllers/odd",
     ]
-    program = (
-        "import sys; from specs.store.etcd import Store; store = Store(['http://127.0.0.1:2379'])\n"
-        "for key in sys.argv[2:]: store.put(key, '{\"x\": [') if sys.argv[1] == 'put' else store.delete(key)"
-    )
-    host.switch.exec(sys.executable, "-c", program, "put", *keys, "status/endpoints/h1/odd")
+    host.keys("put", '{"x": [', *keys, "status/endpoints/h1/odd")
     network, a, b = host.network(), host.container(), host.container()
     host.attach(network, a)
     target = str(host.attach(network, b)["target_veth_ip"]).split("/")[0]
@@ -146,4 +140,4 @@ def test_malformed_records_harm_nobody(host: Host) -> None:
     assert "spec/networks/bad" in problems
     host.stop("agent", signal.SIGKILL)
     host.start("agent")
-    host.switch.exec(sys.executable, "-c", program, "delete", *keys, "status/endpoints/h1/odd")
+    host.keys("delete", *keys, "status/endpoints/h1/odd")

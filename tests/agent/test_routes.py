@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.agent.conftest import ROOT, Host
+from tests.waiting import LIMIT_S
 
 DOCUMENT = """
 networks:
@@ -27,7 +28,7 @@ def warren(host: Host, *words: str, stdin: str = "", code: int = 0) -> Any:
     env = {k: v for k, v in os.environ.items() if not k.startswith("WARREN_")}
     env |= {"WARREN_URL": f"unix://{host.dir}/agent.sock", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-m", "tools.cli.main", *words]
-    done = subprocess.run(command, env=env, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=env, input=stdin, capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == code, (done.stdout, done.stderr)
     if code == 2:
         assert done.stderr.count("\n") == 1, done.stderr

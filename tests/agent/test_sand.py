@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
-import sys
 import uuid
 
 import pytest
 
 from tests.agent.conftest import Host
+from tests.programs import program, ready
+from tests.waiting import LIMIT_S
 
 NETWORK = {"id", "created_at", "name", "type", "ns_handle_path", "vxlan_vni", "ip_range", "gateway"}
 ENDPOINT = {
@@ -192,16 +193,11 @@ def test_connect(host: Host) -> None:
     network, a, b = host.network(ip_range="10.5.0.0/24"), host.container(), host.container()
     host.attach(network, a)
     target = str(host.attach(network, b)["target_veth_ip"]).split("/")[0]
-    program = (
-        f"import socket; s = socket.create_server(('{target}', 7000)); c = s.accept()[0]; data = b''\n"
-        "while d := c.recv(65536): data += d\n"
-        "c.sendall(data[::-1]); c.close()"
-    )
-    server = subprocess.Popen(["ip", "netns", "exec", b.rpartition("/")[2], sys.executable, "-c", program])
-    host.until(lambda: ":7000" in host.inside(b, "ss", "-ltn").stdout)
+    command = ["ip", "netns", "exec", b.rpartition("/")[2], *program("reverse", target, 7000)]
+    server = ready(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
     payload = bytes(range(256)) * 4000
     answer = _connect(host, f"/networks/{network}?ip={target}&port=7000", payload)
-    assert server.wait(5) == 0
+    assert server.wait(LIMIT_S) == 0
     head, _, body = answer.partition(b"\r\n\r\n")
     assert head == b"HTTP/1.1 200 OK"
     assert body == payload[::-1]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.conftest import ROOT, Host
+from tests.waiting import LIMIT_S
 
 
 def certificates(directory: Path) -> None:
@@ -41,7 +42,7 @@ def test_only_clients_with_a_certificate_are_served(host: Host, tmp_path: Path) 
         env = {k: v for k, v in os.environ.items() if not k.startswith(("WARREN_", "SAND_"))}
         env |= {"WARREN_URL": "https://127.0.0.1:9999", "PYTHONPATH": str(ROOT), **more}
         command = ["ip", "netns", "exec", host.switch.netns, sys.executable, "-m", "tools.cli.main", "host", "list", "--json"]
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=LIMIT_S, check=False)
 
     good = warren(**{f"SAND_{part}_FILE": str(path) for part, path in files.items()})
     assert good.returncode == 0, good.stderr

@@ -7,12 +7,12 @@ import base64
 import json
 import re
 import subprocess
-import time
 from collections.abc import Iterable, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 from tests.e2e.conftest import World
+from tests.waiting import eventually
 from tools.lab import run
 from tools.lab.engine import Engine
 
@@ -48,10 +48,13 @@ def audit(world: World, engines: Sequence[Engine] = ()) -> list[str]:
 
 def settled(world: World, engines: Sequence[Engine] = (), timeout_s: float = 60) -> None:
     """Wait until all is well."""
-    deadline = time.monotonic() + timeout_s
-    while found := audit(world, engines):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.2)
+
+    def well() -> bool:
+        found = audit(world, engines)
+        assert not found, found
+        return True
+
+    eventually(well, timeout_s)
 
 
 def _differ(what: str, there: Iterable[Any], wanted: Iterable[Any]) -> list[str]:

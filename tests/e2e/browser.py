@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import LIMIT_S
+
 SILENCE_S = 30.0
 
 
@@ -71,7 +73,7 @@ class Browser:
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 
-    def wait(self, expression: str, timeout_s: float = 20.0) -> Any:
+    def wait(self, expression: str, timeout_s: float = LIMIT_S) -> Any:
         """Until an expression is true; its value."""
         deadline = time.monotonic() + timeout_s
         while not (found := self.run(expression)):
@@ -89,7 +91,7 @@ class Browser:
         """End it."""
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(timeout=LIMIT_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import LIMIT_S
+
 
 class Failed(Exception):
     """What a plugin answered instead of a result."""
@@ -36,7 +38,7 @@ class Runtime:
         told = {"PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_PATH": str(self.plugins), **environment}
         program = self.plugins / config["type"]
         done = subprocess.run(
-            [program], input=json.dumps(config), env=told, capture_output=True, text=True, timeout=60, check=False
+            [program], input=json.dumps(config), env=told, capture_output=True, text=True, timeout=LIMIT_S, check=False
         )
         assert done.stderr == ""
         answer = json.loads(done.stdout) if done.stdout.strip() else None

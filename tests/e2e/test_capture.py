@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import World
-from tests.waiting import eventually
+from tests.programs import program, ready
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 
 COUNT = 4
@@ -34,11 +35,11 @@ class Desk:
         assert found.stderr is not None
         line = found.stderr.readline()
         try:
-            assert line.startswith("capturing "), line + found.communicate(timeout=10)[1]
+            assert line.startswith("capturing "), line + found.communicate(timeout=LIMIT_S)[1]
             yield found
         finally:
             found.kill()
-            found.communicate(timeout=10)
+            found.communicate(timeout=LIMIT_S)
 
     def ping(self, source: str, target: str) -> None:
         """Some pings, all answered."""
@@ -91,7 +92,7 @@ def desk(world: World) -> Iterator[Desk]:
 def interrupted(command: subprocess.Popen[str]) -> tuple[str, str]:
     """What it says after Ctrl-C, which it takes as its end."""
     command.send_signal(signal.SIGINT)
-    out, err = command.communicate(timeout=15)
+    out, err = command.communicate(timeout=LIMIT_S)
     assert command.returncode == 0, err
     return out, err
 
@@ -108,7 +109,7 @@ def test_the_packets_of_one_endpoint_are_seen_from_any_host(desk: Desk, where: s
         out, err = interrupted(command)
     assert desk.pairs(lines + out) == wanted
     assert re.search(r"^\d+ packets copied$", err, re.M), err
-    eventually(lambda: not desk.left(), 20)
+    eventually(lambda: not desk.left())
 
 
 def test_a_file_with_what_is_chosen_at_the_source(desk: Desk, tmp_path: Path) -> None:
@@ -117,21 +118,20 @@ def test_a_file_with_what_is_chosen_at_the_source(desk: Desk, tmp_path: Path) ->
     words = ("--direction", "in", "--match", "dl_type=0x0800", "--match", "nw_proto=1", "--snap", "60", "-c", str(COUNT))
     with desk.capture("h3", "c2", *words, "-w", str(file)) as command:
         desk.ping("c1", "c2")
-        assert command.wait(20) == 0
+        assert command.wait(timeout=LIMIT_S) == 0
     shown = run.sh("tcpdump", "-n", "-e", "-r", str(file))
     assert desk.pairs(shown) == [("c2", "c1", "reply")] * COUNT
     assert all("length 98:" in line for line in shown.splitlines()), shown  # as it was, though 60 bytes were kept
-    eventually(lambda: not desk.left(), 20)
+    eventually(lambda: not desk.left())
 
 
 def test_a_port_is_looked_for_at_both_ends(desk: Desk) -> None:
-    serve = "import socket as s; l=s.create_server(('', 80)); l.accept()[0].close()"
-    connect = f"import socket; socket.create_connection(('{desk.v4['c2']}', 80)).recv(1)"
     with desk.capture("h1", "c2", "--tcp", "80") as command:
-        server = desk.world.background("c2", sys.executable, "-c", serve)
-        eventually(lambda: desk.world.reaches("c1", desk.v4["c2"]), 20)
-        eventually(lambda: desk.world.inside("c1", sys.executable, "-c", connect).returncode == 0, 20)
-        server.communicate(timeout=10)
+        server = ready(desk.world.background("c2", *program("serve", "welcome", "80/tcp")))
+        eventually(lambda: desk.world.reaches("c1", desk.v4["c2"]))
+        assert "welcome" in desk.world.inside("c1", *program("ask", "tcp", desk.v4["c2"], 80)).stdout
+        server.kill()
+        server.communicate()
         assert command.stdout is not None
         lines = command.stdout.readline() + command.stdout.readline()
         out, _ = interrupted(command)
@@ -142,34 +142,34 @@ def test_a_port_is_looked_for_at_both_ends(desk: Desk) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
 def test_it_ends_with_its_client(desk: Desk, how: signal.Signals) -> None:
-    eventually(lambda: not desk.left(), 20)
+    eventually(lambda: not desk.left())
     before = desk.vnis()
     with desk.capture("h3", "c1", "-w", "/dev/null") as command:
         assert desk.left()
         assert desk.vnis() != before
         command.send_signal(how)
-        eventually(lambda: not desk.left() and desk.vnis() == before, 20)
-    eventually(lambda: desk.world.reaches("c1", desk.v4["c2"]), 20)
+        eventually(lambda: not desk.left() and desk.vnis() == before)
+    eventually(lambda: desk.world.reaches("c1", desk.v4["c2"]))
 
 
 def test_it_ends_with_its_agent_and_when_nothing_is_heard_of_its_client(desk: Desk) -> None:
     """The lease ends the session; the agent that comes next gives back what was taken. A client that stands still is as one whose machine
     has lost its power: its connection stays."""
-    eventually(lambda: not desk.left(), 20)
+    eventually(lambda: not desk.left())
     before = desk.vnis()
     with desk.capture("h3", "c1") as command, desk.capture("h2", "c2", "-w", "/dev/null") as silent:
         silent.send_signal(signal.SIGSTOP)
         run.stop(desk.world.plan, "h3", "agent", signal.SIGKILL)
         try:
-            _, err = command.communicate(timeout=20)
+            _, err = command.communicate(timeout=LIMIT_S)
             assert "warren: the agent breaks off" in err
             assert command.returncode == 2
             claim = "/warren/claim/capture/h3/"  # of what the agent of h3 has begun
-            eventually(lambda: all(each.startswith(claim) for each in desk.left()), 40)
+            eventually(lambda: all(each.startswith(claim) for each in desk.left()))
             assert desk.left()
         finally:
             run.start(desk.world.plan, "h3", "agent")
-        eventually(lambda: not desk.left() and desk.vnis() == before, 40)
+        eventually(lambda: not desk.left() and desk.vnis() == before)
 
 
 @pytest.mark.parametrize("what", ["endpoint", "agent"])
@@ -180,10 +180,10 @@ def test_the_client_is_told_when_there_is_no_more(desk: Desk, what: str) -> None
         if what == "agent":
             run.restart(desk.world.plan, "h2", "agent")
         run.api(desk.world.plan.hosts[0], "DELETE", f"/endpoints/{made['id']}")
-        _, err = command.communicate(timeout=20)
+        _, err = command.communicate(timeout=LIMIT_S)
         assert err.splitlines()[-1] == "warren: the capture is over: the endpoint is gone, or the agent ends"
         assert command.returncode == 2
-    eventually(lambda: not desk.left(), 20)
+    eventually(lambda: not desk.left())
 
 
 def test_it_is_no_part_of_the_document(desk: Desk) -> None:
@@ -194,7 +194,7 @@ def test_it_is_no_part_of_the_document(desk: Desk) -> None:
         with pytest.raises(run.LabError, match="capture-"):
             run.api(desk.world.plan.hosts[0], "POST", "/mirrors", **body)
         interrupted(command)
-    eventually(lambda: not desk.left(), 20)
+    eventually(lambda: not desk.left())
 
 
 @pytest.mark.parametrize(

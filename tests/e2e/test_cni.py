@@ -157,9 +157,9 @@ def test_a_container_that_a_runtime_forgets(world: World, runtime: Runtime, box:
     run.stop(world.plan, "h1", "agent")
     box.remove("two")
     run.start(world.plan, "h1", "agent")
-    eventually(lambda: there(world) == ["three"], 40)
+    eventually(lambda: there(world) == ["three"])
     netns = f"/run/netns/{box.names[0]}"
-    eventually(lambda: whole(runtime, network, "three", netns), 20)
+    eventually(lambda: whole(runtime, network, "three", netns))
     runtime.delete(network, "three", netns)
     run.wait_until_up(world.plan)
     settled(world)
@@ -178,7 +178,7 @@ def test_a_published_port_and_the_way_out(world: World, runtime: Runtime, box: B
     server = world.background("one", sys.executable, "-m", "http.server", "80", "-d", "/proc/self/fdinfo")
     try:
         url = f"http://{world.plan.hosts[0].vtep}:18300/"
-        eventually(lambda: world.inside("h2", "curl", "-s", "-m", "2", url).returncode == 0, 20)
+        eventually(lambda: world.inside("h2", "curl", "-s", "-m", "2", url).returncode == 0)
     finally:
         server.kill()
         server.communicate()
@@ -354,10 +354,10 @@ def test_nobody_there(world: World, runtime: Runtime, box: Box) -> None:
     run.wait_until_up(world.plan)
     run.stop(world.plan, "h2", "controller")
     try:
-        eventually(lambda: refused(runtime.status, network).code in (50, 51), 20)
+        eventually(lambda: refused(runtime.status, network).code in (50, 51))
         with ThreadPoolExecutor() as background:  # and a runtime that does not wait for the end of its ADD
             adding = background.submit(refused, runtime.add, network, "c1", netns)
-            eventually(lambda: there(world) == ["c1", "stays"], 20)
+            eventually(lambda: there(world) == ["c1", "stays"])
             runtime.delete(network, "c1", netns)
             assert there(world) == ["stays"]
             away = adding.result()

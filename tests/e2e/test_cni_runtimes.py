@@ -15,7 +15,7 @@ from tests.e2e.cni import conflist
 from tests.e2e.conftest import World
 from tests.e2e.podman import Podman, available
 from tests.e2e.test_cni import PROGRAM, there
-from tests.waiting import eventually
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 from tools.lab.engine import IMAGE
 
@@ -76,13 +76,13 @@ def test_podman(world: World, podmans: list[Podman]) -> None:
     assert "link/ether 02:00:00:00:62:99" in two("exec", "fixed", "ip", "link", "show", "eth0")
     two("exec", "fixed", "ping", "-c", "1", "-W", "5", web)
     fetch = ("curl", "-s", "-m", "2", f"http://{world.plan.hosts[0].vtep}:18400/hostname")
-    eventually(lambda: world.inside("h2", *fetch).returncode == 0, 20)
+    eventually(lambda: world.inside("h2", *fetch).returncode == 0)
     one("restart", "-t", "0", "web")
-    eventually(lambda: world.inside("h2", *fetch).returncode == 0, 20)
+    eventually(lambda: world.inside("h2", *fetch).returncode == 0)
     refused = one.attempt("run", "--rm", "--name", "second", "--network", NETWORK, "-p", "18400:81", IMAGE, "true")
     assert "tcp port 18400 of host h1 is published by endpoint web" in refused.stderr
     one("kill", "web")
-    eventually(lambda: len(there(world, NETWORK)) == 1, 20)
+    eventually(lambda: len(there(world, NETWORK)) == 1)
     assert world.inside("h2", *fetch).returncode != 0
     one("start", "web")
     two(
@@ -114,7 +114,7 @@ def test_podman_without_an_agent(world: World, podmans: list[Podman]) -> None:
         one.attempt("rm", "-f", "-t", "0", "before")
     finally:
         run.start(world.plan, "h1", "agent")
-    eventually(lambda: len(there(world, NETWORK)) == 1, 40)
+    eventually(lambda: len(there(world, NETWORK)) == 1)
     for podman in podmans:
         podman("rm", "-f", "-t", "0", "--all")
     run.wait_until_up(world.plan)
@@ -143,20 +143,20 @@ def containerd(world: World, podmans: list[Podman], tmp_path: Path) -> Iterator[
             start_new_session=True,
         )
     try:
-        eventually(lambda: ctr(world, here, "version").returncode == 0, 30)
+        eventually(lambda: ctr(world, here, "version").returncode == 0)
         podmans[0]("save", "--format", "oci-archive", "-o", f"{here}/image.tar", IMAGE)
         imported = ctr(world, here, "image", "import", "--snapshotter", "native", f"{here}/image.tar")
         assert imported.returncode == 0, imported.stderr
         yield here
     finally:
         daemon.terminate()
-        daemon.wait(20)
+        daemon.wait(timeout=LIMIT_S)
 
 
 def ctr(world: World, here: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """containerd's client, for which the plugin and the network are where it looks for them: it knows no other places."""
     command = run.in_netns(world.plan.hosts[0].netns, "unshare", "-m", "sh", str(here / "ctr"), *words)
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
 
 
 def test_containerd(world: World, podmans: list[Podman], containerd: Path) -> None:
@@ -170,7 +170,7 @@ def test_containerd(world: World, podmans: list[Podman], containerd: Path) -> No
     assert done.returncode == 0, done.stderr
     assert "default-c2" in there(world, NETWORK)
     for words in (("task", "kill", "-s", "9", "c2"), ("task", "delete", "c2"), ("container", "delete", "c2")):
-        eventually(lambda words=words: ctr(world, containerd, *words).returncode == 0, 10)
-    eventually(lambda: "default-c2" not in there(world, NETWORK), 40)
+        eventually(lambda words=words: ctr(world, containerd, *words).returncode == 0)
+    eventually(lambda: "default-c2" not in there(world, NETWORK))
     podmans[1]("rm", "-f", "-t", "0", "--all")
     settled(world)

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv6Address
@@ -21,8 +20,9 @@ from pipeline.tables import PORT_METER_FIRST
 from specs.model.derived import link_local
 from tests.e2e.conftest import World
 from tests.e2e.test_metrics import of, scraped
+from tests.programs import program, ready
 from tests.unit.test_dhcp import question
-from tests.waiting import eventually
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 
 GATEWAY6 = str(link_local(GATEWAY_MAC))
@@ -194,12 +194,12 @@ def test_udhcpc_gets_a_lease_keeps_it_through_kills_and_releases(world: World, l
     one.send_signal(signal.SIGUSR1)
     eventually(lambda: leases.events("l1")[before:].count("renew") == 2)
     assert leases.events("l1")[before:] == ["deconfig", "bound", "renew", "renew"]  # never without its address
-    assert ", 0% packet loss" in ping.communicate(timeout=30)[0]
+    assert ", 0% packet loss" in ping.communicate(timeout=LIMIT_S)[0]
     assert leases.told("l1", "renew") == {**told, "event": "renew"}
     assert world.reaches("l2", "10.20.0.1")  # else the release waits for a MAC, and the client does not
     for process in (one, two):
         process.terminate()  # releases first (-R)
-        process.wait(timeout=10)
+        process.wait(timeout=LIMIT_S)
     eventually(lambda: of(scraped(world, 9302), "warren_dhcp_asked_total", what="release") >= 2)
 
 
@@ -238,7 +238,7 @@ def test_dhclient_begins_again_with_what_it_remembers_and_is_refused_what_is_not
     assert counted("warren_dhcp_told_total", "nak") >= refused + 1
     released = counted("warren_dhcp_asked_total", "release")
     assert world.reaches("l2", "10.20.0.1")
-    client(leases.dhclient("l2", "-4", "-r")).wait(timeout=30)
+    client(leases.dhclient("l2", "-4", "-r")).wait(timeout=LIMIT_S)
     eventually(lambda: counted("warren_dhcp_asked_total", "release") >= released + 1)
 
 
@@ -260,7 +260,7 @@ def test_dhclient_6_gets_and_releases(world: World, leases: Leases, client: Keep
     assert leases.v6["l1"] in leases.shown("l1", "-6", "addr", "show", "dev", "eth0")
     assert world.reaches("l1", leases.v6["l2"])  # by the range that the advertisement says is on the link
     before = max(0.0, of(scraped(world, 9302), "warren_dhcp_asked_total", what="release6"))
-    client(leases.dhclient("l1", "-6", "-r")).wait(timeout=30)
+    client(leases.dhclient("l1", "-6", "-r")).wait(timeout=LIMIT_S)
     eventually(lambda: of(scraped(world, 9302), "warren_dhcp_asked_total", what="release6") >= before + 1)
 
 
@@ -298,29 +298,12 @@ def test_the_router_stays_one_when_it_is_probed(world: World, leases: Leases, tm
 
     try:
         eventually(probe)  # the monitor listens
-        eventually(lambda: "FAILED" in seen.read_text().rpartition("PROBE")[2], 10)  # three probes, a second apart
-        eventually(lambda: world.reaches("l1", GATEWAY6 + "%eth0"), 5)
+        eventually(lambda: "FAILED" in seen.read_text().rpartition("PROBE")[2])  # three probes, a second apart
+        eventually(lambda: world.reaches("l1", GATEWAY6 + "%eth0"))
     finally:
         changes.terminate()
         changes.wait()
     assert "Deleted default" not in seen.read_text()
-
-
-SEND = """
-import socket, sys
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("eth0", 0))
-for frame in sys.argv[1:]: s.send(bytes.fromhex(frame))
-"""
-# which of the marks have come, once the last of them has
-HEAR = """
-import socket, sys, time
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(("eth0", 0)); s.settimeout(10)
-marks, heard = [m.encode() for m in sys.argv[1:]], set(); print("ready", flush=True)
-while marks[-1] not in heard:
-    data, where = s.recvfrom(2000)
-    if where[2] != socket.PACKET_OUTGOING: heard |= {m for m in marks if m in data}
-print(*sorted(m.decode() for m in heard))
-"""
 
 
 @pytest.mark.parametrize(("rogue", "victim"), [("web", "app"), ("web", "db"), ("l1", "l2")])
@@ -339,25 +322,9 @@ def test_a_server_in_a_container_is_not_heard(world: World, leases: Leases, rogu
         said[f"six-{ports[0]}-{ports[1]}."] = frames.udp6(
             "33:33:00:00:00:01", own6, nodes, ports, f"six-{ports[0]}-{ports[1]}.".encode()
         )
-    ears = world.background(victim, sys.executable, "-c", HEAR, *said)
-    assert ears.stdout is not None
-    assert ears.stdout.readline() == "ready\n"
-    world.inside(rogue, sys.executable, "-c", SEND, *((f[:6] + frames.raw(mac) + f[12:]).hex() for f in said.values()))
-    assert ears.communicate(timeout=30)[0].split() == ["four-1000-1001.", "six-1000-1001."]
-
-
-# sends a frame and tells the tag and the offered address of the answer (the kernel takes a tag off and says so beside the packet)
-ASK_TAGGED = """
-import socket, struct, sys
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(("eth0", 0)); s.settimeout(10)
-s.setsockopt(263, 8, 1); s.send(bytes.fromhex(sys.argv[1]))
-while True:
-    data, extra, _, where = s.recvmsg(2000, 100)
-    tag = struct.unpack_from("HH", extra[0][2], 16)[0] & 0xFFF if extra else 0
-    if data[12:14] == b"\\x81\\x00": tag, data = int.from_bytes(data[14:16], "big") & 0xFFF, data[:12] + data[16:]
-    if where[2] != socket.PACKET_OUTGOING and data[12:14] == b"\\x08\\x00" and data[34:38] == bytes((0, 67, 0, 68)): break
-print(tag, socket.inet_ntoa(data[58:62]))
-"""
+    ears = ready(world.background(victim, *program("hear_until_last", *said)))
+    world.inside(rogue, *program("send_frames", *((f[:6] + frames.raw(mac) + f[12:]).hex() for f in said.values())))
+    assert ears.communicate(timeout=LIMIT_S)[0].split() == ["four-1000-1001.", "six-1000-1001."]
 
 
 def test_who_shares_a_port_is_told_under_its_tag(world: World, leases: Leases) -> None:
@@ -370,22 +337,10 @@ def test_who_shares_a_port_is_told_under_its_tag(world: World, leases: Leases) -
         mac = made["target_veth_mac"]
         asked = question(v4.DISCOVER, mac=mac)
         tagged = asked[:6] + frames.raw(mac) + b"\x81\0\0\x1e" + asked[12:]
-        told = world.inside("l1", sys.executable, "-c", ASK_TAGGED, tagged.hex())
+        told = world.inside("l1", *program("dhcp_offer_under_tag", tagged.hex()))
         assert told.stdout.split() == ["30", made["target_veth_ip"].split("/")[0]], told
     finally:
         run.api(world.plan.hosts[0], "DELETE", f"/endpoints/{made['id']}")
-
-
-# frames in hex, as fast as they go, until it is told to end
-FLOOD = """
-import signal, socket, sys
-frames, going, sent = [bytes.fromhex(line) for line in sys.argv[1:]], [True], 0
-signal.signal(signal.SIGTERM, lambda *_: going.clear())
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("eth0", 0)); print("ready", flush=True)
-while going:
-    for frame in frames: s.send(frame); sent += 1
-print(sent)
-"""
 
 
 def broken(leases: Leases, name: str) -> list[str]:
@@ -406,9 +361,8 @@ def broken(leases: Leases, name: str) -> list[str]:
 
 def test_a_flood_of_broken_questions_costs_the_others_nothing(world: World, leases: Leases, client: Keep) -> None:
     eventually(lambda: of(scraped(world, 9303), "warren_dhcp_limited_packets", endpoint="l2") >= 0)
-    flood, began = client(world.background("l2", sys.executable, "-c", FLOOD, *broken(leases, "l2"))), time.monotonic()
-    assert flood.stdout is not None
-    assert flood.stdout.readline() == "ready\n"
+    flood, began = client(world.background("l2", *program("spray_frames", 3600, 0, *broken(leases, "l2")))), time.monotonic()
+    ready(flood)
     eventually(lambda: of(scraped(world, 9303), "warren_dhcp_limited_packets", endpoint="l2") > 1000)
     before = len(leases.events("l1"))
     client(leases.udhcpc("l1"))
@@ -422,7 +376,7 @@ def test_a_flood_of_broken_questions_costs_the_others_nothing(world: World, leas
 
     eventually(lambda: min(ignored("truncated"), ignored("malformed")) > 0)
     flood.terminate()
-    sent, seconds = int(flood.communicate(timeout=30)[0]), time.monotonic() - began
+    sent, seconds = int(flood.communicate(timeout=LIMIT_S)[0]), time.monotonic() - began
     seen = ignored("truncated") + ignored("malformed")
     assert seen < 100 + 10 * seconds, "the meter lets ten a second by"
     print(f"flood: {sent} packets sent in {seconds:.1f} s, {seen:.0f} seen by the controller")

@@ -55,7 +55,7 @@ def test_a_network_that_docker_describes(world: World, engines: list[Engine]) ->
     assert engine.reaches("client", served)
     assert engine.reaches("client", "10.32.0.1")
     url = "http://198.18.0.11:18080/index.html"
-    eventually(lambda: world.inside("h1", "curl", "-s", "-m", "2", url).stdout == "hello\n", 10)
+    eventually(lambda: world.inside("h1", "curl", "-s", "-m", "2", url).stdout == "hello\n")
     assert "published by" in engine.refused("run", "--network", "made", "-p", "18080:80", "busybox", "sleep", "1")
     engine.run("mute", "made", "--label", "warren.acl=mute")
     assert not engine.reaches("mute", served)
@@ -74,7 +74,7 @@ def test_connect_disconnect_and_kill(world: World, engines: list[Engine]) -> Non
     assert len(set(docked(world)) - before) == 1
     pid = json.loads(engine.docker("inspect", "two"))[0]["State"]["Pid"]
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: set(docked(world)) == before, 10)
+    eventually(lambda: set(docked(world)) == before)
     engine.docker("rm", "-f", "two")
 
 
@@ -125,7 +125,7 @@ def test_what_goes_while_the_agent_is_away_is_found(world: World, engines: list[
         deaf.shutdown()
     run.start(world.plan, "h1", "agent")
     assert len(set(docked(world)) - before) == 1
-    eventually(lambda: set(docked(world)) == before, 30)
+    eventually(lambda: set(docked(world)) == before)
     settled(world, engines, 15)
     assert engine.reaches("one", engines[1].address("other", "net"))
 
@@ -133,7 +133,7 @@ def test_what_goes_while_the_agent_is_away_is_found(world: World, engines: list[
 def test_nothing_is_left(world: World, engines: list[Engine]) -> None:
     for engine in engines:
         engine.docker("rm", "-f", *engine.docker("ps", "-aq").split())
-    eventually(lambda: docked(world) == [], 20)
+    eventually(lambda: docked(world) == [])
     for engine in engines:
         engine.docker("network", "rm", *engine.networks())
     settled(world, engines, 20)

@@ -56,7 +56,7 @@ def test_dovesnaps_dhcp(world: World, engines: list[Engine], docked: Lan) -> Non
     engine.docker("run", "-d", "--name", "other", "--net=testnet", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc")
 
     def leased(name: str) -> str:
-        eventually(lambda: f"inet {RANGE}." in engine.docker("exec", name, "ip", "addr", "show", "eth0"), 30)
+        eventually(lambda: f"inet {RANGE}." in engine.docker("exec", name, "ip", "addr", "show", "eth0"))
         found = docked.address(name)
         assert f"inet {found}/24" in engine.docker("exec", name, "ip", "addr", "show", "eth0")
         eventually(lambda: docked.told(name)["state"] == "up")

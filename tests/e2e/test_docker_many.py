@@ -52,7 +52,7 @@ def test_many_start_at_once_and_are_killed_at_once(world: World, engines: list[E
     assert [text for process, text in zip(started, said, strict=True) if process.returncode] == []
 
     for engine in engines:
-        eventually(lambda engine=engine: doing(engine, names) == {"sleep"}, 20)
+        eventually(lambda engine=engine: doing(engine, names) == {"sleep"})
     addresses = [c["NetworkSettings"]["Networks"][shared]["IPAddress"] for engine in engines for c in engine.inspect(*names)]
     assert len(set(addresses)) == 2 * MANY
     assert not set(addresses) & set(targets)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ import pytest
 
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
-from tests.e2e.test_packets import LISTEN, SEND, udp
-from tests.waiting import eventually
+from tests.e2e.test_packets import udp
+from tests.programs import program, ready
+from tests.waiting import LIMIT_S, eventually, listening, quiet
 from tools.lab import run
 from tools.lab.engine import Engine
 from tools.lab.plan import container_netns
@@ -60,15 +62,17 @@ def shown(world: World, name: str) -> dict[str, Any]:
 def heard(world: World, host: str, interface: str, work: Any) -> str:
     """What tcpdump hears on an interface of a host meanwhile."""
     command = world.command(host, "tcpdump", "--immediate-mode", "-l", "-n", "-e", "-Q", "in", "-i", interface)
-    dump = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert dump.stderr is not None
-    while "listening" not in dump.stderr.readline():
-        assert dump.poll() is None
-    try:
-        work()
-    finally:
-        dump.send_signal(signal.SIGINT)
-    return dump.communicate(timeout=10)[0]
+    with tempfile.TemporaryFile("w+") as output:
+        dump = subprocess.Popen(command, stdout=output, stderr=subprocess.PIPE, text=True)
+        listening(dump)
+        try:
+            work()
+            quiet(lambda: os.fstat(output.fileno()).st_size)
+        finally:
+            dump.send_signal(signal.SIGINT)
+            dump.communicate(timeout=LIMIT_S)
+        output.seek(0)
+        return output.read()
 
 
 def test_dovesnaps_quick_start(world: World, engines: list[Engine], internet: str) -> None:
@@ -83,7 +87,7 @@ def test_dovesnaps_quick_start(world: World, engines: list[Engine], internet: st
     )
     url = "http://192.0.2.1:18081/hostname"
     seen = run.in_netns(internet, "curl", "-s", "-m", "2", url)
-    eventually(lambda: subprocess.run(seen, capture_output=True).returncode == 0, 10)
+    eventually(lambda: subprocess.run(seen, capture_output=True).returncode == 0)
     engine.docker("rm", "-f", "served")
     assert subprocess.run(seen, capture_output=True).returncode != 0
 
@@ -132,13 +136,13 @@ def test_dovesnaps_mirror_label(world: World, engines: list[Engine]) -> None:
     engine.run("watched", "testnet", "--label=dovesnap.faucet.mirror=testnet:true")
     engine.run("other", "testnet", "--label=dovesnap.faucet.mirror=false")
     watched = engine.address("watched", "testnet")
-    eventually(lambda: "vlan 100" in heard(world, "h1", "mirror1", lambda: engine.reaches("watched", target)), 20)
+    eventually(lambda: "vlan 100" in heard(world, "h1", "mirror1", lambda: engine.reaches("watched", target)))
     lines = heard(world, "h1", "mirror1", lambda: [engine.reaches(name, target) for name in ("watched", "other")])
     assert f"vlan 100, p 0, ethertype IPv4 (0x0800), {watched} > {target}: ICMP echo request" in lines
     assert f"{target} > {watched}: ICMP echo reply" in lines
     assert engine.address("other", "testnet") not in lines
     engine.clean()
-    eventually(lambda: run.api(world.plan.hosts[0], "GET", "/mirrors")["mirrors"] == [], 10)
+    eventually(lambda: run.api(world.plan.hosts[0], "GET", "/mirrors")["mirrors"] == [])
     run.sh("ip", "-n", host, "link", "del", "mirror0")
 
 
@@ -168,7 +172,7 @@ def test_sands_compose_file(world: World, engines: list[Engine], tmp_path: Path)
         service = {"image": "busybox", "command": "sleep 3600", "container_name": engine.host, "networks": ["sand"]}
         file.write_text(json.dumps({"version": "2", "services": {"web": service}, "networks": {"sand": sand}}))
         compose = ("docker-compose", "-H", f"unix://{engine.socket}", "-p", "sands", "-f", str(file))
-        done = subprocess.run([*compose, "up", "-d"], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([*compose, "up", "-d"], capture_output=True, text=True, timeout=LIMIT_S, check=False)
         assert done.returncode == 0, done.stderr
     here, there = (engine.address(engine.host, "sands_sand") for engine in engines)
     assert engines[0].reaches("h1", there)
@@ -225,7 +229,7 @@ def test_ports_that_the_driver_chooses(world: World, engines: list[Engine]) -> N
     chosen = [port for proto, port in ways if proto == "tcp"]
     for port in chosen:
         url = f"http://{world.plan.hosts[0].vtep}:{port}/hostname"
-        eventually(lambda url=url: world.inside("h1", "curl", "-s", "-m", "2", url).returncode == 0, 10)
+        eventually(lambda url=url: world.inside("h1", "curl", "-s", "-m", "2", url).returncode == 0)
     assert "is left in 18200-18201" in engine.refused(
         "run", "--network", "ports", "-p", "18200-18201:80", "busybox", "sleep", "1"
     )
@@ -258,9 +262,9 @@ def test_labels_that_come_late(world: World, engines: list[Engine], required: bo
         assert late["state"] == ("closed" if required else "up")
         assert "labels" in late["reason"] or not required
         assert engine.reaches("late", target) == (not required)
-    eventually(lambda: shown(world, late["id"])["labels"].get("role") == "web", 20)
+    eventually(lambda: shown(world, late["id"])["labels"].get("role") == "web")
     assert shown(world, late["id"])["name"] == "late"
-    eventually(lambda: engine.reaches("late", target), 10)
+    eventually(lambda: engine.reaches("late", target))
 
 
 def test_dovesnaps_ports_and_ports_kept_ready(world: World, engines: list[Engine]) -> None:
@@ -330,11 +334,10 @@ def test_dovesnaps_coprocessor(world: World, engines: list[Engine]) -> None:
         frame = udp("02:00:00:00:00:09", "02:00:00:00:00:0a", "10.78.0.200", "10.78.0.201", mark)
         tag = b"\x81\x00" + (1000 + target["ofport"]).to_bytes(2, "big")
         for sent, want, arrives in ((frame, frame[:14], True), (frame.replace(b"\x10\x01", b"\x10\x02", 1), mark, False)):
-            command = ("nsenter", "-t", pid, "-n", sys.executable, "-c", LISTEN, want.hex(), "1.5")
+            command = ("nsenter", "-t", pid, "-n", *program("hear_mark", want.hex(), 3))
             with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as listener:
-                assert listener.stdout is not None
-                assert listener.stdout.readline() == "ready\n"
-                world.inside("nfv", sys.executable, "-c", SEND, (sent[:12] + tag + sent[12:]).hex())
+                ready(listener)
+                world.inside("nfv", *program("send_frames", *[(sent[:12] + tag + sent[12:]).hex()] * 3))
                 assert ("heard" in listener.communicate()[0]) is arrives
         engine.docker("rm", "-f", "target")
         engine.docker("network", "rm", "nfv")

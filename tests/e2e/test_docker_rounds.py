@@ -85,14 +85,14 @@ def test_a_host_that_starts_again(world: World, storm: list[Engine]) -> None:
         run.sh("ip", "-n", host.netns, "link", "del", veth, check=False)
     for process in ("ovsdb", "ovs"):
         run.start(world.plan, host.name, process)
-    eventually(lambda: has_address(host), 20)
+    eventually(lambda: has_address(host))
     for process in ("controller", "agent"):
         run.start(world.plan, host.name, process)
     engine.start_daemon()
     run.wait_until_up(world.plan)
     settled(world, storm)
     assert [container["State"]["Running"] for container in engine.inspect("rock", "mortal")] == [True, False]
-    eventually(lambda: engine.reaches("rock", storm[0].address("rock", "storm")), 10)
+    eventually(lambda: engine.reaches("rock", storm[0].address("rock", "storm")))
     engine.docker("rm", "mortal")
 
 

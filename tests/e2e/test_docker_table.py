@@ -58,7 +58,7 @@ def test_lists_of_a_network(world: World, engines: list[Engine]) -> None:
     assert fetches(engine, "asks", served, 82)
     assert not fetches(engine, "asks", served, 81), "vlan_out_acl"
     host = f"http://{first.vtep}"
-    eventually(lambda: world.inside("h1", "curl", "-s", "-m", "2", f"{host}:18300/index.html").stdout == "hello\n", 10)
+    eventually(lambda: world.inside("h1", "curl", "-s", "-m", "2", f"{host}:18300/index.html").stdout == "hello\n")
     assert world.inside("h1", "curl", "-s", "-m", "2", f"{host}:18301/index.html").returncode != 0, "nat_acl"
     engine.clean()
     for name in rules:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
-from tests.waiting import eventually
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 from tools.lab.engine import Engine
 
@@ -63,7 +63,7 @@ def test_the_drivers_socket_is_systemds(world: World, engines: list[Engine], tmp
     with (host.directory / "agent.log").open("ab") as log:
         agent = subprocess.Popen(run.in_netns(host.netns, *command), stdout=log, stderr=log)
     try:
-        eventually(lambda: (host.directory / "docker-plugin.sock").exists(), 10)
+        eventually(lambda: (host.directory / "docker-plugin.sock").exists())
         engine.docker(
             "network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--subnet", "10.40.0.0/24", "waited"
         )
@@ -73,7 +73,7 @@ def test_the_drivers_socket_is_systemds(world: World, engines: list[Engine], tmp
         engine.clean()
     finally:
         agent.terminate()
-        agent.wait(20)
+        agent.wait(timeout=LIMIT_S)
         (host.directory / "docker-plugin.sock").unlink(missing_ok=True)
         run.start(world.plan, host.name, "agent")
     run.wait_until_up(world.plan)

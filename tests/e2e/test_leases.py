@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,46 +18,13 @@ import pytest
 from tests.e2e.conftest import World
 from tests.e2e.test_metrics import of, scraped
 from tests.e2e.test_packets import heard, udp
+from tests.programs import program, ready
 from tests.waiting import eventually
 from tools.lab import run
 from tools.lab.plan import container_netns
 
 RANGE, ROUTER, FAR = "100.64.7", "100.64.7.1", "192.0.2.77"
 LEASE_S = 20  # udhcpc renews after half of it, but not before 15 seconds
-
-# a server that gives whoever asks the address in its first argument, and refuses whoever asks for another
-STUBBORN = r"""
-import socket, struct, sys
-yiaddr, me = map(socket.inet_aton, sys.argv[1:3])
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-for option in (socket.SO_REUSEADDR, socket.SO_BROADCAST): s.setsockopt(socket.SOL_SOCKET, option, 1)
-s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0"); s.bind(("", 67))
-print("ready", flush=True)
-while True:
-    asked, _ = s.recvfrom(2000)
-    options, at = {}, 240
-    while asked[at] != 255:
-        if asked[at]: options[asked[at]] = asked[at + 2:at + 2 + asked[at + 1]]; at += 1 + asked[at + 1]
-        at += 1
-    kind, wish = options[53][0], options.get(50) or asked[12:16]
-    if kind not in (1, 3): continue
-    answer = 2 if kind == 1 else 5 if wish == yiaddr else 6
-    given = bytes(4) if answer == 6 else yiaddr
-    told = bytes((53, 1, answer, 54, 4)) + me
-    if answer != 6: told += bytes((51, 4)) + struct.pack("!I", 16) + bytes((1, 4, 255, 255, 255, 0))
-    body = b"\x02" + asked[1:4] + asked[4:8] + bytes(4) + bytes(4) + given + bytes(8) + asked[28:236] + asked[236:240] + told + b"\xff"
-    s.sendto(body, ("255.255.255.255", 68))
-"""
-
-FLOOD = """
-import socket, sys, time
-frame, until, count = bytes.fromhex(sys.argv[1]), time.monotonic() + 2, 0
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW); s.bind(("eth0", 0))
-while time.monotonic() < until:
-    try: s.send(frame); count += 1
-    except OSError: pass
-print(count)
-"""
 
 
 class Lan:
@@ -91,10 +58,9 @@ class Lan:
 
     def be_stubborn(self, address: str) -> None:
         """Start a server that gives one address and no other."""
-        self._start(sys.executable, "-c", STUBBORN, address, ROUTER)
+        self._start(*program("stubborn_dhcp_server", address, ROUTER))
         assert self.server is not None
-        assert self.server.stdout is not None
-        assert self.server.stdout.readline() == "ready\n"
+        ready(self.server)
 
     def _start(self, *command: str) -> None:
         self.server = subprocess.Popen(
@@ -152,7 +118,7 @@ class Lan:
 
     def leased(self, name: str) -> str:
         """Wait until a container has an address, and packets can flow; which."""
-        eventually(lambda: self.address(name) and f"inet {self.address(name)}/24 " in self.shown(name, "-4", "addr"), 30)
+        eventually(lambda: self.address(name) and f"inet {self.address(name)}/24 " in self.shown(name, "-4", "addr"))
         found = self.address(name)
         eventually(lambda: self.told(name)["state"] == "up")
         return found
@@ -312,12 +278,14 @@ def test_a_flood_of_questions_is_a_trickle_at_the_server(lan: Lan) -> None:
     plain = udp(lan.told("d1")["target_veth_mac"], "ff:ff:ff:ff:ff:ff", "0.0.0.0", "255.255.255.255", b"warren-flood")
     question = plain[:34] + b"\0\x44\0\x43" + plain[38:]
     with lan.questions() as asked:
-        sent = lan.world.inside("d1", sys.executable, "-c", FLOOD, question.hex())
+        began = time.monotonic()
+        sent = lan.world.inside("d1", *program("spray_frames", 2, 0, question.hex()))
         assert lan.world.reaches("d3", lan.leased("d1"))
         eventually(lambda: asked("0.0.0.0.68 > 255.255.255.255.67"))
         heard = (lan.directory / "heard").read_text().count("0.0.0.0.68 >")
-    assert int(sent.stdout) > 2000
-    assert heard < 200, "thirty at once and ten a second pass"
+        seconds = time.monotonic() - began
+    assert heard < int(sent.stdout.split()[-1])
+    assert heard <= 30 + 10 * (seconds + 1), "thirty at once and ten a second pass"
     assert shown_to_the_controller(lan) == before
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
-import time
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import World
-from tests.waiting import eventually, listening
+from tests.waiting import LIMIT_S, eventually, listening, quiet
 from tools.lab import run
 from tools.lab.machine import kernel_datapath
 
@@ -51,12 +52,15 @@ class Watch:
     def heard(self, where: str, interface: str, expression: str, lines: list[str]) -> Iterator[None]:
         """What tcpdump hears meanwhile, a line for each packet."""
         command = ("tcpdump", "--immediate-mode", "-l", "-n", "-e", "-Q", "in", "-i", interface, expression)
-        dump = subprocess.Popen(self.world.command(where, *command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        listening(dump)
-        yield
-        time.sleep(0.7)
-        dump.send_signal(signal.SIGINT)
-        lines += dump.communicate(timeout=10)[0].splitlines()
+        with tempfile.TemporaryFile("w+") as output:
+            dump = subprocess.Popen(self.world.command(where, *command), stdout=output, stderr=subprocess.PIPE, text=True)
+            listening(dump)
+            yield
+            quiet(lambda: os.fstat(output.fileno()).st_size)
+            dump.send_signal(signal.SIGINT)
+            dump.communicate(timeout=LIMIT_S)
+            output.seek(0)
+            lines += output.read().splitlines()
 
     def ping(self, source: str, target: str) -> None:
         """Some pings, all answered."""
@@ -80,7 +84,7 @@ def watch(world: World) -> Iterator[Watch]:
     for name, _, _ in names:
         endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
         run.api(world.plan.host(endpoint["hostname"]), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
-    eventually(lambda: "tap0" not in ports(world, "h3"), 10)
+    eventually(lambda: "tap0" not in ports(world, "h3"))
     run.sh("ip", "-n", host3, "link", "del", "tap0")
 
 
@@ -152,12 +156,12 @@ def test_a_collector_by_gre(watch: Watch) -> None:
     lines: list[str] = []
     collector = str(watch.world.plan.host("h3").vtep)  # type: ignore[union-attr]
     with watch.session(sources=[{"network": "seen", "endpoint": "m1"}], to={"gre": collector}):
-        eventually(lambda: "wm" in ports(watch.world, "h1"), 10)
+        eventually(lambda: "wm" in ports(watch.world, "h1"))
         watch.ping("m1", "m2")
         with watch.heard("h3", "eth0", "proto gre", lines):
             watch.ping("m1", "m2")
     assert sorted(icmp(lines, watch)) == sorted(ONE_WAY + WAY_BACK)
-    eventually(lambda: "wm" not in ports(watch.world, "h1"), 10)
+    eventually(lambda: "wm" not in ports(watch.world, "h1"))
 
 
 def test_what_is_watched_does_not_wait_for_the_watcher(watch: Watch) -> None:
@@ -169,7 +173,7 @@ def test_what_is_watched_does_not_wait_for_the_watcher(watch: Watch) -> None:
         run.sh("ip", "-n", host, "link", "set", "tap1", "up")
     watch.apply(mirrors=[{"name": "lost", "sources": [{"network": "seen"}], "to": {"network": "seers", "endpoint": "nobody"}}])
     told = lambda: "endpoint seers/nobody does not exist" in json.dumps(run.api(watch.world.plan.hosts[0], "GET", "/status"))  # noqa: E731
-    eventually(told, 10)
+    eventually(told)
     watch.ping("m1", "m2")
     run.api(watch.world.plan.hosts[0], "DELETE", "/mirrors/lost")
 
@@ -179,7 +183,7 @@ def test_a_session_survives_a_restart(watch: Watch, process: str) -> None:
     lines: list[str] = []
     with watch.session(sources=[{"network": "seen", "endpoint": "m1"}], to={"network": "seers", "endpoint": "eye1"}):
         run.restart(watch.world.plan, "h1", process, signal.SIGKILL)
-        eventually(lambda: watch.world.reaches("m1", watch.v4["m2"], 1), 30)
+        eventually(lambda: watch.world.reaches("m1", watch.v4["m2"], 1))
         run.wait_until_up(watch.world.plan)
         watch.ping("m1", "m2")
         with watch.heard("eye1", "eth0", "icmp", lines):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from ipaddress import IPv4Address
 
@@ -13,12 +12,11 @@ import pytest
 from controller.dhcp import frames
 from intent.gateway import GATEWAY_MAC
 from tests.e2e.conftest import World
-from tests.e2e.test_packets import SINK, SOURCE
-from tests.waiting import eventually
+from tests.programs import program, ready
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 
 FULL, SMALL = 1446, 1300
-BOTH = '("0.0.0.0", 7777)', '("::", 7777), family=socket.AF_INET6, dualstack_ipv6=True'
 HEADERS = {4: 20 + 8, 6: 40 + 8}  # of a ping, bytes
 # name: host, network; wide and even have packets of full size, narrow has smaller ones
 CONTAINERS = {"w1": ("h1", "wide"), "w2": ("h2", "wide"), "n1": ("h1", "narrow"), "n2": ("h2", "narrow"), "v2": ("h2", "even")}
@@ -65,7 +63,7 @@ def joined(world: World) -> Iterator[Joined]:
         endpoint = run.container(world.plan, name, host, network)
         for version, field in ((4, "target_veth_ip"), (6, "target_veth_ipv6")):
             found.address[name, version] = endpoint[field].split("/")[0]
-    eventually(lambda: all(world.reaches("w1", found.address[name, 6], count=1) for name in ("n1", "n2", "v2")), 20)
+    eventually(lambda: all(world.reaches("w1", found.address[name, 6], count=1) for name in ("n1", "n2", "v2")))
     yield found
     for name, (host, _) in CONTAINERS.items():
         endpoint = run.api(first, "GET", f"/endpoints/{name}")["endpoint"]
@@ -108,28 +106,12 @@ def test_a_transfer_arrives(joined: Joined, version: int) -> None:
     default = joined.world.inside("n2", "ip", family, "route", "show", "default").stdout.split("\n")[0].split()
     changed = joined.world.inside("n2", "ip", family, "route", "replace", *default, "advmss", str(FULL - 40))
     assert changed.returncode == 0, changed.stderr
-    server = joined.world.background("n2", sys.executable, "-c", SINK.replace(*BOTH))
-    assert server.stdout is not None
-    assert server.stdout.readline() == "ready\n"
-    sent = joined.world.inside("w1", sys.executable, "-c", SOURCE, joined.address["n2", version])
+    server = ready(joined.world.background("n2", *program("sink")))
+    sent = joined.world.inside("w1", *program("source", joined.address["n2", version]))
     assert sent.returncode == 0, sent.stderr
-    assert server.communicate(timeout=20)[0] == "1000000\n"
+    assert server.communicate(timeout=LIMIT_S)[0] == "1000000\n"
     learnt = joined.world.inside("w1", "ip", "route", "get", joined.address["n2", version]).stdout
     assert f"mtu {SMALL}" in learnt, learnt
-
-
-# sends a tagged frame and tells the tag, kind and MTU of the ICMP error about it (the kernel takes a tag off and says so beside it)
-TELL_TAGGED = """
-import socket, struct, sys
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(("eth0", 0)); s.settimeout(5)
-s.setsockopt(263, 8, 1); s.send(bytes.fromhex(sys.argv[1]))
-while True:
-    data, extra, _, where = s.recvmsg(2000, 100)
-    tag = struct.unpack_from("HH", extra[0][2], 16)[0] & 0xFFF if extra else 0
-    if data[12:14] == b"\\x81\\x00": tag, data = int.from_bytes(data[14:16], "big") & 0xFFF, data[:12] + data[16:]
-    if where[2] != socket.PACKET_OUTGOING and data[12:14] == b"\\x08\\x00" and data[23] == 1: break
-print(tag, *struct.unpack("!BB2xHH", data[34:42]))
-"""
 
 
 @pytest.mark.parametrize(("size", "ttl", "told"), [(FULL, 64, "30 3 4 0 1300"), (100, 1, "30 11 0 0 0")])
@@ -145,7 +127,7 @@ def test_who_shares_a_port_is_told_under_its_tag(joined: Joined, size: int, ttl:
         sent = frames.udp4(GATEWAY_MAC, own, target, (1, 9), bytes(size - HEADERS[4]))
         sent = sent[:22] + bytes([ttl]) + sent[23:]  # Open vSwitch asks no IPv4 header for its checksum
         tagged = sent[:6] + frames.raw(made["target_veth_mac"]) + b"\x81\0\0\x1e" + sent[12:]
-        assert joined.world.inside("vm", sys.executable, "-c", TELL_TAGGED, tagged.hex()).stdout.strip() == told
+        assert joined.world.inside("vm", *program("icmp_error_under_tag", tagged.hex())).stdout.strip() == told
     finally:
         for endpoint in (made, vm):
             run.api(first, "DELETE", f"/endpoints/{endpoint['id']}")

@@ -14,27 +14,12 @@ from intent.gateway import GATEWAY_MAC
 from specs.model.derived import link_local
 from tests.e2e.conftest import World
 from tests.e2e.test_metrics import of, scraped
-from tests.waiting import eventually
+from tests.programs import PROGRAMS
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 
 NETWORKD = Path("/lib/systemd/systemd-networkd")
 LEASE_S, MTU = 10, 1300
-# with /sys to read only it does not wait for udev (systemd's container interface)
-START = """
-mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/network && mount -t sysfs -o ro sysfs /sys || exit 1
-cat >/run/systemd/network/10-eth0.network <<END
-[Match]
-Name=eth0
-[Network]
-DHCP=yes
-IPv6AcceptRA=yes
-[DHCPv4]
-UseMTU=yes
-UseDomains=yes
-UseHostname=no
-END
-exec {networkd}
-"""
 
 
 class Managed:
@@ -43,7 +28,7 @@ class Managed:
     def __init__(self, world: World, name: str, endpoint: dict[str, str], log: Path) -> None:
         self.world, self.name = world, name
         self.v4, self.v6 = (endpoint[f"target_veth_{ip}"].split("/")[0] for ip in ("ip", "ipv6"))
-        command = ("unshare", "-m", "--propagation", "private", "sh", "-c", START.replace("{networkd}", str(NETWORKD)))
+        command = ("unshare", "-m", "--propagation", "private", "sh", str(PROGRAMS / "networkd.sh"), str(NETWORKD))
         with log.open("w") as output:
             environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "SYSTEMD_LOG_LEVEL": "debug", "SYSTEMD_LOG_TARGET": "console"}
             self.process = subprocess.Popen(world.command(name, *command), stdout=output, stderr=output, env=environment)
@@ -109,5 +94,5 @@ def test_it_gives_its_lease_back_when_it_ends(world: World, managed: Managed) ->
     before = asked(world, "release")
     assert world.reaches("nd", "10.64.0.1")
     managed.process.terminate()
-    managed.process.wait(timeout=10)
+    managed.process.wait(timeout=LIMIT_S)
     eventually(lambda: asked(world, "release") > before)

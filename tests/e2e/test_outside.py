@@ -5,64 +5,19 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import World
-from tests.waiting import eventually
+from tests.programs import finish, program, ready
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 
 INET4, INET6, HOST4, HOST6 = "192.0.2.9", "2001:db8::9", "192.0.2.1", "2001:db8::1"
 PRIVATE = "10.8.0.0/24"  # of both networks in mode nat
 UNREACHABLE = "203.0.113.5"
-
-SERVE = """
-import socket, sys, threading
-def tcp(port):
-    s = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    while True: threading.Thread(target=talk, args=s.accept()).start()
-def talk(c, who):
-    c.sendall(who[0].removeprefix("::ffff:").encode())
-    try:
-        while data := c.recv(65536): c.sendall(data)
-    except OSError: pass
-    c.close()
-def udp(port):
-    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0); s.bind(("::", port))
-    while True:
-        _, who = s.recvfrom(100); s.sendto(who[0].removeprefix("::ffff:").encode(), who)
-for port in map(int, sys.argv[1:]):
-    threading.Thread(target=tcp, args=(port,)).start(); threading.Thread(target=udp, args=(port,)).start()
-print("ready", flush=True)
-"""
-ASK = """
-import socket, sys
-kind, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
-try:
-    if kind == "tcp":
-        s = socket.create_connection((address, port), 1.5)
-    else:
-        s = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)
-        s.settimeout(1.5); s.connect((address, port)); s.send(b"who am I?")
-    print(s.recv(100).decode())
-except OSError as error: print("error", error)
-"""
-# one connection, a line back and forth until told to end; says how often it was answered
-TALK = """
-import socket, sys, time
-s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); s.recv(100); s.settimeout(3); print("connected", flush=True)
-until, turns = time.monotonic() + float(sys.argv[3]), 0
-while time.monotonic() < until:
-    s.sendall(b"x" * 1000); got = 0
-    while got < 1000: got += len(s.recv(1000))
-    turns += 1; time.sleep(0.01)
-print(turns)
-"""
 
 
 class Outside:
@@ -78,12 +33,12 @@ class Outside:
     def internet(self, *command: str) -> str:
         """Run a command out there."""
         return subprocess.run(
-            run.in_netns(self.inet, *command), capture_output=True, text=True, timeout=30, check=False
+            run.in_netns(self.inet, *command), capture_output=True, text=True, timeout=LIMIT_S, check=False
         ).stdout.strip()
 
     def ask(self, source: str, kind: str, address: str, port: int) -> str:
         """The address by which a server sees the asker; "error ..." without an answer."""
-        ask = (sys.executable, "-c", ASK, kind, address, str(port))
+        ask = program("ask", kind, address, port)
         return self.internet(*ask) if source == "internet" else self.world.inside(source, *ask).stdout.strip()
 
     def apply(self, **sections: Any) -> None:
@@ -95,7 +50,7 @@ class Outside:
         self.apply(endpoints=[{"name": name, "network": network, "host": "h1", "publish": list(ways)}])
         ranges = [list(map(int, str(way["host_port"]).split("-"))) for way in ways]
         wanted = {str(port) for first, *last in ranges for port in range(first, max([first, *last]) + 1)}
-        eventually(lambda: wanted <= set(self.published()), 10)
+        eventually(lambda: wanted <= set(self.published()))
 
     def published(self) -> list[str]:
         """The host's ports that nftables leads in."""
@@ -137,13 +92,12 @@ def outside(world: World) -> Iterator[Outside]:
         endpoint = run.container(world.plan, name, at, network, **({"acls": acls} if acls else {}))
         found.v4[name], found.mac[name] = endpoint["target_veth_ip"].split("/")[0], endpoint["target_veth_mac"]
         found.v6[name] = endpoint["target_veth_ipv6"].split("/")[0]
-    servers = [world.background(name, sys.executable, "-c", SERVE, "80", "81") for name in ("n1", "s1", "o1")]
+    servers = [world.background(name, *program("serve", "{client}", 80, 81)) for name in ("n1", "s1", "o1")]
     servers.append(
-        subprocess.Popen(run.in_netns(found.inet, sys.executable, "-c", SERVE, "7000"), stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(run.in_netns(found.inet, *program("serve", "{client}", 7000)), stdout=subprocess.PIPE, text=True)
     )
     for server in servers:
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+        ready(server)
     eventually(lambda: "masquerade" in world.inside("h1", "nft", "list", "ruleset").stdout)
     yield found
     for server in servers:
@@ -153,7 +107,7 @@ def outside(world: World) -> Iterator[Outside]:
         endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
         run.api(world.plan.host(endpoint["hostname"]), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
     show = "nft list tables; ip addr show warren-gw | grep inet; ip route | grep warren-gw"
-    eventually(lambda: world.inside("h1", "sh", "-c", show).stdout == "", 10)
+    eventually(lambda: world.inside("h1", "sh", "-c", show).stdout == "")
     assert world.inside("h1", "cat", "/proc/sys/net/ipv4/ip_forward").stdout == forwarding
     run.sh("ip", "-n", host, "link", "del", "up0")
     run.sh("ip", "netns", "del", found.inet)
@@ -168,14 +122,14 @@ def test_the_gateway_answers_pings_where_policy_lets_them_by(outside: Outside, n
 
 def test_networks_with_one_subnet_reach_the_outside_at_once(outside: Outside) -> None:
     assert outside.v4["n1"] == outside.v4["s1"]
-    talks = [outside.world.background(name, sys.executable, "-c", TALK, INET4, "7000", "2") for name in ("n1", "s1")]
+    talks = [ready(outside.world.background(name, *program("talk", INET4, 7000)), "connected") for name in ("n1", "s1")]
     assert outside.ask("n1", "tcp", INET4, 7000) == HOST4
     assert outside.ask("s1", "tcp", INET4, 7000) == HOST4
     assert outside.ask("n1", "udp", INET4, 7000) == HOST4
     assert outside.ask("n1", "tcp", INET6, 7000) == HOST6
     assert outside.ask("n1", "udp", INET6, 7000) == HOST6
     for talk in talks:
-        assert int(talk.communicate(timeout=20)[0].split()[-1]) > 20
+        assert int(finish(talk, LIMIT_S)) > 1
 
 
 def test_icmp_errors_come_back(outside: Outside) -> None:
@@ -207,15 +161,12 @@ def test_published_ports(outside: Outside, source: str, seen4: str, seen6: str) 
 
 def test_one_port_less_breaks_no_other_connection(outside: Outside) -> None:
     outside.publish("n1", "north", {"host_port": "8080-8081", "port": "80-81"})
-    talk = subprocess.Popen(
-        run.in_netns(outside.inet, sys.executable, "-c", TALK, HOST4, "8080", "5"), stdout=subprocess.PIPE, text=True
-    )
-    assert talk.stdout is not None
-    assert talk.stdout.readline() == "connected\n"
+    command = run.in_netns(outside.inet, *program("talk", HOST4, 8080))
+    talk = ready(subprocess.Popen(command, stdout=subprocess.PIPE, text=True), "connected")
     outside.publish("n1", "north", {"host_port": 8080, "port": 80})
-    eventually(lambda: "8081" not in outside.published(), 10)
+    eventually(lambda: "8081" not in outside.published())
     assert "error" in outside.ask("internet", "tcp", HOST4, 8081)
-    assert int(talk.communicate(timeout=20)[0]) > 100
+    assert int(finish(talk, LIMIT_S)) > 1
 
 
 def test_a_port_that_is_taken_is_refused_at_once(outside: Outside) -> None:
@@ -250,22 +201,12 @@ def test_routed_the_outside_sees_the_containers_own_address(outside: Outside) ->
 
 @pytest.mark.parametrize("process", ["controller", "agent"])
 def test_killed_under_a_transfer_through_nat(outside: Outside, process: str) -> None:
-    talk = outside.world.background("n1", sys.executable, "-c", TALK, INET4, "7000", "6")
-    assert talk.stdout is not None
-    assert talk.stdout.readline() == "connected\n"
+    talk = ready(outside.world.background("n1", *program("talk", INET4, 7000)), "connected")
     run.stop(outside.plan, "h1", process, signal.SIGKILL)
-    time.sleep(1.5)
+    assert outside.ask("s1", "tcp", INET4, 7000) == HOST4, "nothing is asked of the process that is gone"
     run.start(outside.plan, "h1", process)
-    assert int(talk.communicate(timeout=30)[0]) > 100
-
-
-FLOOD = """
-import socket, sys
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-for port in range(20000, 20400):
-    try: s.sendto(b"flood", (sys.argv[1], port))
-    except OSError: pass
-"""
+    run.wait_until_up(outside.plan)
+    assert int(finish(talk, LIMIT_S)) > 1
 
 
 def test_a_flood_of_connections_is_at_its_own_networks_cost(outside: Outside) -> None:
@@ -275,22 +216,20 @@ def test_a_flood_of_connections_is_at_its_own_networks_cost(outside: Outside) ->
         told = subprocess.run(["ovs-appctl", "-t", control, "dpctl/ct-get-limits"], capture_output=True, text=True).stdout
         return [(int(limit), int(count)) for limit, count in re.findall(r"limit=(\d+),count=(\d+)", told)]
 
-    talk = outside.world.background("n1", sys.executable, "-c", TALK, INET4, "7000", "8")
-    assert talk.stdout is not None
-    assert talk.stdout.readline() == "connected\n"
+    talk = ready(outside.world.background("n1", *program("talk", INET4, 7000)), "connected")
     outside.apply(networks=[{"name": "north", "ct_limit": 60}])
-    eventually(lambda: [limit for limit, _ in kept()] == [60], 10)
-    outside.world.inside("n2", sys.executable, "-c", FLOOD, INET4)
+    eventually(lambda: [limit for limit, _ in kept()] == [60])
+    outside.world.inside("n2", *program("many_connections", INET4))
     ((_, count),) = kept()
     assert 60 <= count < 200
     assert "error" in outside.ask("n2", "tcp", INET4, 7000)
     assert outside.ask("s1", "tcp", INET4, 7000) == HOST4
-    assert int(talk.communicate(timeout=30)[0]) > 100
+    assert int(finish(talk, LIMIT_S)) > 1
     outside.apply(networks=[{"name": "north", "ct_limit": None}])
-    eventually(lambda: kept() == [], 10)
+    eventually(lambda: kept() == [])
     assert outside.ask("n2", "tcp", INET4, 7000) == HOST4
 
 
 def test_the_switch_made_anew_finds_its_way_out_again(outside: Outside) -> None:
     run.restart(outside.plan, "h1", "ovs", signal.SIGKILL)
-    eventually(lambda: outside.ask("n1", "tcp", INET4, 7000) == HOST4, 30)
+    eventually(lambda: outside.ask("n1", "tcp", INET4, 7000) == HOST4)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from tests.e2e.conftest import World
-from tests.e2e.test_acl import CONNECT, SERVE
 from tests.e2e.test_packets import heard, udp
+from tests.programs import program, ready
 from tests.waiting import eventually
 from tools.lab import run
 from tools.lab.plan import container_netns
@@ -25,41 +24,7 @@ MACHINES = {
     "hand": ("h2", "eno9", f"{LAN}.219"),
 }
 
-# a host that speaks ARP and ping under a VLAN tag (not every kernel has VLAN interfaces): serves, or pings `target` and tells
-STATION = r"""
-import socket, struct, sys, time
-tag, mac, ip, target = int(sys.argv[1]), bytes.fromhex(sys.argv[2].replace(":", "")), *map(socket.inet_aton, sys.argv[3:5])
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(("eth0", 0)); s.settimeout(0.2)
-s.setsockopt(263, 8, 1)
-def put(to, kind, body): s.send(to + mac + struct.pack("!HHH", 0x8100, tag, kind) + body)
-def arp(op, tha, tpa): return struct.pack("!HHBBH", 1, 0x800, 6, 4, op) + mac + ip + tha + tpa
-def summed(data):
-    total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
-    while total >> 16: total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
-def icmp(kind, to, rest):
-    head = struct.pack("!BBHHHBBH", 0x45, 0, 24 + len(rest), 7, 0, 64, 1, 0) + ip + to
-    head = head[:10] + struct.pack("!H", summed(head)) + head[12:]
-    body = struct.pack("!BBH", kind, 0, 0) + rest
-    return head + body[:2] + struct.pack("!H", summed(body)) + body[4:]
-print("ready", flush=True)
-serve, until, known = target == ip, time.monotonic() + 3, None
-while serve or time.monotonic() < until:
-    if not serve and known is None: put(b"\xff" * 6, 0x806, arp(1, bytes(6), target))
-    if known is not None: put(known, 0x800, icmp(8, target, b"idnowarren"))
-    try: data, extra, _, _ = s.recvmsg(2000, 100)
-    except TimeoutError: continue
-    tci = struct.unpack_from("HH", extra[0][2], 16)[0] & 0xFFF if extra else 0
-    if data[12:14] == b"\x81\x00": tci, data = int.from_bytes(data[14:16], "big") & 0xFFF, data[:12] + data[16:]
-    if tci != tag or (data[:6] != mac and data[0] & 1 == 0): continue
-    kind = data[12:14]
-    if kind == b"\x08\x06" and data[38:42] == ip:
-        if data[21] == 1: put(data[6:12], 0x806, arp(2, data[22:28], data[28:32]))
-        elif data[28:32] == target: known = data[22:28]
-    elif kind == b"\x08\x00" and data[23] == 1 and data[30:34] == ip:
-        if data[34] == 8: put(data[6:12], 0x800, icmp(0, data[26:30], data[38:]))
-        elif data[34] == 0 and data[26:30] == target: print("answered", flush=True); break
-"""
+
 VLAN_MAC = "02:00:00:00:00:20"
 WALL = '{"acls": {"wall": [{"rule": {"dl_type": 2048, "nw_proto": 6, "actions": {"allow": 0}}}, {"rule": {"actions": {"allow": 1}}}]}}'
 
@@ -67,12 +32,11 @@ WALL = '{"acls": {"wall": [{"rule": {"dl_type": 2048, "nw_proto": 6, "actions": 
 class Running:
     """A program in a machine or container, from when it is ready."""
 
-    def __init__(self, ports: Ports, name: str, program: str, *words: str) -> None:
-        self.process = ports.world.background(name, sys.executable, "-c", program, *words)
+    def __init__(self, ports: Ports, name: str, what: str, *words: object) -> None:
+        self.process = ports.world.background(name, *program(what, *words))
 
     def __enter__(self) -> None:
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
+        ready(self.process)
 
     def __exit__(self, *error: object) -> None:
         self.process.kill()
@@ -101,12 +65,12 @@ class Ports:
 
     def tagged_ping(self, name: str, vlan: int, mac: str, address: str, target: str) -> bool:
         """Whether a machine or container gets an answer to pings under a tag."""
-        done = self.world.inside(name, sys.executable, "-c", STATION, str(vlan), mac, address, target)
+        done = self.world.inside(name, *program("tagged_station", vlan, mac, address, target))
         return "answered" in done.stdout
 
     def tagged(self, name: str, vlan: int, mac: str, address: str) -> Running:
         """A host under a tag on the cable of a machine or container."""
-        return Running(self, name, STATION, str(vlan), mac, address, address)
+        return Running(self, name, "tagged_station", vlan, mac, address, address)
 
     def add(self, **fields: object) -> dict[str, object]:
         """An endpoint behind an interface, or on another one's port."""
@@ -155,9 +119,9 @@ def test_a_machine_behind_an_interface_is_on_the_network(ports: Ports) -> None:
         assert ports.world.reaches(box, machine)
     assert not ports.world.reaches("tool1", machine), "the other network has the same addresses"
     assert not ports.world.reaches("lan1", f"{LAN}.99")
-    with Running(ports, "lan1", SERVE, "7001"):
+    with Running(ports, "lan1", "serve", "welcome", "7001/tcp"):
         for box in ("box1", "box2"):
-            assert "welcome" in ports.world.inside(box, sys.executable, "-c", CONNECT, machine, "7001").stdout
+            assert "welcome" in ports.world.inside(box, *program("ask", "tcp", machine, 7001)).stdout
 
 
 def test_an_interface_that_comes_later_goes_and_comes_again(ports: Ports) -> None:
@@ -214,11 +178,11 @@ def test_an_acl_on_an_interface(ports: Ports) -> None:
     first = ports.world.plan.hosts[0]
     run.api(first, "POST", "/apply", timeout_s=40, document=WALL, wait_s=20)
     run.api(first, "DELETE", "/endpoints/yard/h3.eno3?hostname=h3")
-    with Running(ports, "box1", SERVE, "7001"):
+    with Running(ports, "box1", "serve", "welcome", "7001/tcp"):
         ports.add(network="yard", hostname="h3", port="eno3", acls=["wall"])
         eventually(lambda: ports.world.reaches("lan3", ports.address["box1"]))
-        assert "welcome" not in ports.world.inside("lan3", sys.executable, "-c", CONNECT, ports.address["box1"], "7001").stdout
-        assert "welcome" in ports.world.inside("lan1", sys.executable, "-c", CONNECT, ports.address["box1"], "7001").stdout
+        assert "welcome" not in ports.world.inside("lan3", *program("ask", "tcp", ports.address["box1"], 7001)).stdout
+        assert "welcome" in ports.world.inside("lan1", *program("ask", "tcp", ports.address["box1"], 7001)).stdout
 
 
 def test_a_container_with_a_trunk(ports: Ports) -> None:
@@ -305,8 +269,8 @@ def test_a_port_that_somebody_adds_by_hand(ports: Ports) -> None:
         ["wall"],
         vsctl(ports, "h2", "get", "Interface", "eno9", "ofport"),
     )
-    with Running(ports, "box1", SERVE, "7001"):
-        assert "welcome" not in ports.world.inside("hand", sys.executable, "-c", CONNECT, ports.address["box1"], "7001").stdout
+    with Running(ports, "box1", "serve", "welcome", "7001/tcp"):
+        assert "welcome" not in ports.world.inside("hand", *program("ask", "tcp", ports.address["box1"], 7001)).stdout
     vsctl(ports, "h2", "remove", "Interface", "eno9", "external_ids", "warren-acl")
     eventually(lambda: run.api(first, "GET", "/endpoints/yard/h2.eno9")["endpoint"]["acls"] is None)
     eventually(lambda: ports.world.reaches("box2", machine))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from tests.e2e.conftest import World
-from tests.waiting import eventually
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 
 ROOT = Path(__file__).parent.parent.parent
@@ -77,7 +77,7 @@ def prometheus(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield Prometheus(world)
     finally:
         process.terminate()
-        said = process.communicate(timeout=20)[0]
+        said = process.communicate(timeout=LIMIT_S)[0]
     assert "level=error" not in said, said
 
 
@@ -87,15 +87,15 @@ def queries(path: Path) -> list[str]:
 
 
 def test_faucets_dashboards_and_ours_get_answers(world: World, prometheus: Prometheus) -> None:
-    eventually(lambda: len(prometheus.ask('up{job=~"gauge|faucet"} == 1')) == 2, 30)
+    eventually(lambda: len(prometheus.ask('up{job=~"gauge|faucet"} == 1')) == 2)
     sending = world.background("web", "ping", "-q", "-i0.05", "-c400", world.address["app"])
     rate = 'rate(of_port_rx_bytes{port_description="amber/web"}[1m])'
-    eventually(lambda: any(float(found["value"][1]) > 100 for found in prometheus.ask(rate)), 40)  # type: ignore[index]
+    eventually(lambda: any(float(found["value"][1]) > 100 for found in prometheus.ask(rate)))  # type: ignore[index]
     for query in FAUCETS:
-        eventually(lambda query=query: prometheus.ask(query) != [], 15)
+        eventually(lambda query=query: prometheus.ask(query) != [])
     for query in (query for path in DASHBOARDS for query in queries(path)):
         if not any(words in query for words in SOMETIMES_EMPTY):
-            eventually(lambda query=query: prometheus.ask(query) != [], 15)
+            eventually(lambda query=query: prometheus.ask(query) != [])
         prometheus.ask(query)
     negative = prometheus.ask('{__name__=~"instance_port:of_port_.*:rate1m"} < 0')
     assert negative == []
@@ -106,7 +106,7 @@ def test_faucets_dashboards_and_ours_get_answers(world: World, prometheus: Prome
 def test_a_restarted_controller_sets_no_rate_back_and_makes_no_peak(world: World, prometheus: Prometheus) -> None:
     """What ports count is the switch's; totals of the controller begin anew, which Prometheus takes for a restart and no more."""
     of_web = '{port_description="amber/web", job="gauge"}'
-    eventually(lambda: prometheus.ask(f"of_port_rx_packets{of_web}") != [], 30)
+    eventually(lambda: prometheus.ask(f"of_port_rx_packets{of_web}") != [])
     sending = world.background("web", "ping", "-q", "-i0.05", "-w120", world.address["app"])  # 20 packets a second
     network = 'warren_network_rx_packets_total{network="amber", job="gauge"}'
 
@@ -115,12 +115,12 @@ def test_a_restarted_controller_sets_no_rate_back_and_makes_no_peak(world: World
         return float(found[0]["value"][1]) if found else -1.0  # type: ignore[index]
 
     try:
-        eventually(lambda: value(f"increase({network}[10s])") > 20, 40)
+        eventually(lambda: value(f"increase({network}[10s])") > 20)
         before = value("process_start_time_seconds{job='faucet'}")
         run.restart(world.plan, "h1", "controller", signal.SIGKILL)
-        eventually(lambda: value("process_start_time_seconds{job='faucet'}") > before, 40)
+        eventually(lambda: value("process_start_time_seconds{job='faucet'}") > before)
         started = value("process_start_time_seconds{job='faucet'}")
-        eventually(lambda: value(f"timestamp({network})") > started + 8, 40)
+        eventually(lambda: value(f"timestamp({network})") > started + 8)
         assert value(f"increase({network}[6s])") > 20
         for counter in ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes"):
             assert value(f"resets(of_port_{counter}{of_web}[2m])") == 0, counter

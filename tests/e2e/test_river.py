@@ -6,7 +6,6 @@ from __future__ import annotations
 import ast
 import re
 import signal
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +14,8 @@ import pytest
 
 from tests.e2e.conftest import World
 from tests.e2e.test_mirror import COUNT, ONE_WAY, WAY_BACK, Watch, icmp, ports
-from tests.waiting import eventually
+from tests.programs import program, ready
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 
 TO_EYE = {"network": "eyes", "endpoint": "eye"}
@@ -55,7 +55,7 @@ def river(world: World) -> Iterator[Watch]:
         endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
         run.api(world.plan.host(endpoint["hostname"]), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
     for host in ("h1", "h3"):
-        eventually(lambda host=host: "tap0" not in ports(world, host), 10)
+        eventually(lambda host=host: "tap0" not in ports(world, host))
         run.sh("ip", "-n", f"{world.plan.name}-{host}", "link", "del", "tap0")
     for name in (*TAGS, "ways", "eyes"):
         run.api(world.plan.hosts[0], "DELETE", f"/networks/{name}")
@@ -70,7 +70,7 @@ def test_all_hosts_copies_are_on_one_port_with_the_tag_of_their_network(river: W
     ]
     river.apply(mirrors=sessions)
     try:
-        eventually(lambda: "tap0" in ports(river.world, "h3") and not complaints(river), 20)
+        eventually(lambda: "tap0" in ports(river.world, "h3") and not complaints(river))
         lines: list[str] = []
         with river.heard("h3", "tap1", "vlan and icmp or icmp", lines):
             for network in TAGS:
@@ -121,7 +121,7 @@ def test_every_kind_of_target_has_the_tag_and_nothing_else(river: Watch, target:
     to, where, interface = TARGETS[target]
     lines: list[str] = []
     with river.session(sources=[{"network": "left", "endpoint": "m1"}], to=to, vlan=356):
-        eventually(lambda: "198.18.0.13" not in to.values() or "wm" in ports(river.world, "h1"), 10)
+        eventually(lambda: "198.18.0.13" not in to.values() or "wm" in ports(river.world, "h1"))
         river.ping("m1", "m2")
         with river.heard(where, interface, FILTERS.get(next(iter(to)), "vlan 356 or icmp"), lines):
             river.ping("m1", "m2")
@@ -130,37 +130,18 @@ def test_every_kind_of_target_has_the_tag_and_nothing_else(river: Watch, target:
     assert all("vlan 356" in line for line in icmp_lines(lines)), lines
 
 
-ERSPAN = """
-import socket, sys, time
-wanted, until, found = int(sys.argv[1]), time.monotonic() + float(sys.argv[2]), []
-s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)); s.bind(("eth0", 0)); s.settimeout(0.2)
-print("ready", flush=True)
-while time.monotonic() < until:
-    try: data = s.recv(2000)
-    except TimeoutError: continue
-    if data[12:14] != b"\\x08\\x00" or data[23] != 47 or data[36:38] != {1: b"\\x88\\xbe", 2: b"\\x22\\xeb"}[wanted]: continue
-    at = 38 + 4  # GRE's header and its sequence number (draft-foschiano-erspan-03, 4)
-    version, session, inner = data[at] >> 4, int.from_bytes(data[at + 2:at + 4], "big") & 0x3FF, data[at + {1: 8, 2: 12}[wanted]:]
-    if inner[12:14] == b"\\x08\\x00" and inner[23] == 1:
-        found.append((version, session, socket.inet_ntoa(inner[26:30]), socket.inet_ntoa(inner[30:34]), inner[34]))
-print(found)
-"""
-
-
 @pytest.mark.parametrize("version", [1, 2])
 def test_a_collector_by_erspan(river: Watch, version: int) -> None:
     """Every packet of the source once, with the session's number; type II is version 1 on the wire, type III version 2."""
     with river.session(
         sources=[{"network": "left", "endpoint": "m1"}], to={"erspan": "198.18.0.13", "version": version, "key": 77}
     ):
-        eventually(lambda: "wm" in ports(river.world, "h1"), 10)
+        eventually(lambda: "wm" in ports(river.world, "h1"))
         river.ping("m1", "m2")
-        listener = river.world.background("h3", sys.executable, "-c", ERSPAN, str(version), "4")
-        assert listener.stdout is not None
-        assert listener.stdout.readline() == "ready\n"
-        river.ping("m1", "m2")
+        listener = ready(river.world.background("h3", *program("collect_erspan", version, 2 * COUNT)))
         river.ping("l1", "l2")
-        found = ast.literal_eval(listener.communicate(timeout=30)[0])
+        river.ping("m1", "m2")
+        found = ast.literal_eval(listener.communicate(timeout=2 * LIMIT_S)[0])
     one, two = river.v4["m1"], river.v4["m2"]
     assert sorted(found) == sorted([(version, 77, one, two, 8), (version, 77, two, one, 0)] * COUNT)
 
@@ -168,7 +149,7 @@ def test_a_collector_by_erspan(river: Watch, version: int) -> None:
 def test_a_source_behind_nat_is_seen_with_its_own_addresses(river: Watch) -> None:
     """What it sends before it is translated, what it receives after."""
     host, lines = str(river.world.plan.hosts[0].management), []  # type: ignore[var-annotated]
-    eventually(lambda: river.world.reaches("out1", host, 1), 20)
+    eventually(lambda: river.world.reaches("out1", host, 1))
     session = river.session(sources=[{"network": "ways", "endpoint": "out1"}], to=TO_EYE)
     with session, river.heard("eye", "eth0", "icmp", lines):
         assert river.world.reaches("out1", host, COUNT)
@@ -222,8 +203,8 @@ def test_a_session_across_hosts_survives_what_dies_at_either_end(river: Watch, h
         river.ping("m1", "m2")
         run.restart(river.world.plan, host, process, signal.SIGKILL)
         run.wait_until_up(river.world.plan)
-        eventually(lambda: river.world.reaches("m1", river.v4["m2"], 1), 30)
-        eventually(lambda: not river.complaints(), 20)
+        eventually(lambda: river.world.reaches("m1", river.v4["m2"], 1))
+        eventually(lambda: not river.complaints())
         river.ping("m1", "m2")
         with river.heard("eye", "eth0", "icmp", lines):
             river.ping("m1", "m2")
@@ -238,7 +219,7 @@ def test_a_loop_of_sessions_ends(river: Watch) -> None:
     ]
     river.apply(mirrors=ways)
     try:
-        eventually(lambda: not complaints(river), 20)
+        eventually(lambda: not complaints(river))
         river.ping("l1", "l2")
         lines: list[str] = []
         with river.heard("m2", "eth0", "icmp", lines):

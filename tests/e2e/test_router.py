@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import World
-from tests.e2e.test_outside import ASK, SERVE
-from tests.e2e.test_ports import STATION
-from tests.waiting import eventually
+from tests.programs import program, ready
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 
 # l: left, in mode nat, on h1 and h2; r: right, routed, on h1 and h3, tracked because left is; no host but h1 has both
@@ -35,12 +34,12 @@ class Routed:
 
     def ask(self, source: str, target: str, port: int, kind: str = "tcp") -> str:
         """The address by which the target sees the asker; "error ..." without an answer."""
-        return self.world.inside(source, sys.executable, "-c", ASK, kind, self.v4[target], str(port)).stdout.strip()
+        return self.world.inside(source, *program("ask", kind, self.v4[target], port)).stdout.strip()
 
     def cli(self, *words: str) -> subprocess.CompletedProcess[str]:
         """A `warren` command."""
         command = [sys.executable, "-m", "tools.cli.main", "--lab", self.world.plan.name, *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +65,9 @@ def routed(world: World) -> Iterator[Routed]:
     for name, at, network in CONTAINERS:
         endpoint = run.container(world.plan, name, at, network)
         found.v4[name], found.v6[name] = (endpoint[f"target_veth_{ip}"].split("/")[0] for ip in ("ip", "ipv6"))
-    servers = [world.background(name, sys.executable, "-c", SERVE, "80", "81") for name in ("r1", "r3", "l1")]
+    servers = [world.background(name, *program("serve", "{client}", 80, 81)) for name in ("r1", "r3", "l1")]
     for server in servers:
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+        ready(server)
     done = found.cli("router", "add", "core", "left", "right", "--wait")
     assert done.returncode == 0, done.stderr
     yield found
@@ -100,10 +98,9 @@ def test_two_endpoints_of_one_port_reach_each_other(routed: Routed) -> None:
         "endpoint"
     ]
     address = made["target_veth_ip"].split("/")[0]
-    station = routed.world.background("vm", sys.executable, "-c", STATION, "30", made["target_veth_mac"], address, address)
+    station = routed.world.background("vm", *program("tagged_station", 30, made["target_veth_mac"], address, address))
     try:
-        assert station.stdout is not None
-        assert station.stdout.readline() == "ready\n"
+        ready(station)
         assert routed.world.reaches("vm", address)
     finally:
         station.kill()
@@ -181,7 +178,7 @@ def test_the_commands_tell(routed: Routed) -> None:
 
 def test_without_the_router_they_are_apart_again(routed: Routed) -> None:
     assert routed.cli("router", "delete", "core").returncode == 0
-    eventually(lambda: not routed.world.reaches("l2", routed.v4["r3"], count=1), 10)
+    eventually(lambda: not routed.world.reaches("l2", routed.v4["r3"], count=1))
     assert not routed.world.reaches("r1", routed.v4["l1"], count=1)
     assert routed.cli("router", "add", "core", "right", "left", "--wait").returncode == 0
     assert routed.world.reaches("l2", routed.v4["r3"])

@@ -5,54 +5,18 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import World
-from tests.e2e.test_outside import ASK
-from tests.waiting import eventually
+from tests.programs import program, ready
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 
 CLIENT4, HOST4, CLIENT6, HOST6 = "192.0.2.9", "192.0.2.1", "2001:db8::9", "2001:db8::1"
 MEMBERS = (("s1", "h1"), ("s2", "h2"), ("s3", "h3"))
-
-# says who it is and by which address it sees the asker, then echoes
-SERVE = """
-import socket, sys, threading
-def talk(c, who):
-    c.sendall(f"{sys.argv[1]} {who[0].removeprefix('::ffff:')}".encode())
-    try:
-        while data := c.recv(65536): c.sendall(data)
-    except OSError: pass
-    c.close()
-def udp():
-    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0); s.bind(("::", 53))
-    while True:
-        _, who = s.recvfrom(100); s.sendto(f"{sys.argv[1]} {who[0].removeprefix('::ffff:')}".encode(), who)
-threading.Thread(target=udp).start()
-s = socket.create_server(("::", 80), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
-print("ready", flush=True)
-while True: threading.Thread(target=talk, args=s.accept()).start()
-"""
-# one connection each; says who answered, then echoes a line whenever it is told to, until its input ends
-TALK = """
-import socket, sys
-s = socket.create_connection((sys.argv[1], int(sys.argv[2])), 5); print(s.recv(100).decode(), flush=True); s.settimeout(2)
-for line in sys.stdin:
-    try: s.sendall(b"x" * 20000); got = 0
-    except OSError as error: print("error", flush=True); continue
-    try:
-        while got < 20000:
-            data = s.recv(65536)
-            if not data: raise OSError
-            got += len(data)
-        print("alive", flush=True)
-    except OSError: print("error", flush=True)
-"""
 
 
 class Served:
@@ -67,12 +31,12 @@ class Served:
 
     def ask(self, address: str = HOST4, port: int = 8088, kind: str = "tcp") -> list[str]:
         """Who answers the client, and by which address it sees it."""
-        command = run.in_netns(self.client, sys.executable, "-c", ASK, kind, address, str(port))
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout.split()
+        command = run.in_netns(self.client, *program("ask", kind, address, port))
+        return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False).stdout.split()
 
     def talk(self, port: int = 8088) -> Talk:
         """A connection that stays."""
-        command = run.in_netns(self.client, sys.executable, "-c", TALK, HOST4, str(port))
+        command = run.in_netns(self.client, *program("talk_when_asked", HOST4, port))
         return Talk(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1))
 
     def groups(self, host: str) -> list[str]:
@@ -133,16 +97,15 @@ def served(world: World) -> Iterator[Served]:
     servers = []
     for name, at in MEMBERS:
         run.container(world.plan, name, at, "mall", labels={"role": "shop"})
-        servers.append(world.background(name, sys.executable, "-c", SERVE, name))
+        servers.append(world.background(name, *program("serve", f"{name} {{client}}", "80/tcp", "53/udp")))
     for server in servers:
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+        ready(server)
     found.apply(services=[
         {"name": "shop", "network": "mall", "host_port": 8088, "port": 80, "label": "role=shop"},
         {"name": "names", "network": "mall", "host_port": 8053, "port": 53, "proto": "udp", "endpoints": ["s2"]},
     ])  # fmt: skip
     for at in ("h1", "h2", "h3"):
-        eventually(lambda at=at: "8053" in world.inside(at, "nft", "list", "table", "inet", "warren").stdout, 10)  # type: ignore[misc]
+        eventually(lambda at=at: "8053" in world.inside(at, "nft", "list", "table", "inet", "warren").stdout)  # type: ignore[misc]
     yield found
     for server in servers:
         server.kill()
@@ -153,7 +116,7 @@ def served(world: World) -> Iterator[Served]:
         endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
         run.api(world.plan.host(at), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
     for at in ("h1", "h2", "h3"):
-        eventually(lambda at=at: world.inside(at, "nft", "list", "tables").stdout == "", 10)  # type: ignore[misc]
+        eventually(lambda at=at: world.inside(at, "nft", "list", "tables").stdout == "")  # type: ignore[misc]
     run.sh("ip", "-n", host, "link", "del", "up1")
     run.sh("ip", "netns", "del", found.client)
 
@@ -172,7 +135,7 @@ def test_a_member_on_another_host_alone_and_udp(served: Served) -> None:
 def test_every_host_of_the_network_leads_to_it(served: Served) -> None:
     """From h3 itself: a member elsewhere sees an address of that host."""
     underlay = next(host.vtep for host in served.world.plan.hosts if host.name == "h3")
-    command = (sys.executable, "-c", ASK, "tcp", str(underlay), "8088")
+    command = program("ask", "tcp", underlay, 8088)
     until_all(lambda: served.world.inside("h3", *command).stdout.split(), {"s1", "s2", "s3"})
 
 
@@ -180,7 +143,7 @@ def test_every_host_of_the_network_leads_to_it(served: Served) -> None:
 def test_members_reach_their_own_service_and_each_other_by_it(served: Served, client: str) -> None:
     host = "h1" if client == "s1" else "h2"
     address = HOST4 if host == "h1" else next(str(plan.vtep) for plan in served.world.plan.hosts if plan.name == host)
-    ask = (sys.executable, "-c", ASK, "tcp", address, "8088")
+    ask = program("ask", "tcp", address, 8088)
     until_all(lambda: served.world.inside(client, *ask).stdout.split(), {"s1", "s2", "s3"})
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.browser import Browser
 from tests.e2e.conftest import World
-from tests.waiting import eventually
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 
 TUNNEL = "document.querySelector('[data-tunnel=\"h1 h2\"]')"
@@ -49,7 +49,7 @@ class Underlay:
         """The command, talking to h1's agent."""
         url = f"unix://{self.world.plan.hosts[0].socket}"
         command = [sys.executable, "-m", "tools.cli.main", "--url", url, *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def page(underlay: Underlay, tmp_path: Path) -> Iterator[Browser]:
 def drawn(underlay: Underlay, output: Path) -> dict[tuple[str, str], str]:
     """The tunnels of the graph, and what is wrong with each."""
     command = [sys.executable, "-m", "tools.graph", "--lab", underlay.world.plan.name, "-o", str(output)]
-    subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=True)
     edges = json.loads(output.read_text())["edges"]
     return {
         (e["source"].removeprefix("host "), e["target"].removeprefix("host ")): e["broken"]
@@ -137,7 +137,7 @@ def test_packets_as_large_as_an_endpoint_may_send_have_the_size_of_the_full_prob
     while not {96, 1500} <= lengths:  # 60 and 1464 bytes of Ethernet, and 36 round them
         lengths |= {int(found) for found in re.findall(r"length (\d+)\)", dump.stdout.readline())}
     dump.send_signal(signal.SIGINT)
-    dump.communicate(timeout=10)
+    dump.communicate(timeout=LIMIT_S)
     mtu = int(re.search(r"mtu (\d+)", underlay.world.inside("w1", "ip", "link", "show", "eth0").stdout)[1])  # type: ignore[index]
     assert mtu + 4 + 14 + 36 == 1500  # with a tag inside
 
@@ -171,4 +171,4 @@ def test_probes_are_few_and_no_network_sees_them(underlay: Underlay) -> None:
     )
     eventually(lambda: packets(underlay.world, "h1") >= before + 8, SEEN_S)
     shown.send_signal(signal.SIGINT)
-    assert "0 packets captured" in shown.communicate(timeout=10)[0]
+    assert "0 packets captured" in shown.communicate(timeout=LIMIT_S)[0]

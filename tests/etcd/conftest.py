@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from specs.store.etcd import Store
+from tests.waiting import eventually
 from warren.errors import Unavailable
 
 
@@ -40,14 +40,15 @@ class Etcd:
         with (self.directory / "etcd.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         store = Store([self.url], timeout_s=0.5)
-        for _ in range(40):
+
+        def answers() -> bool:
             try:
                 store.get("x")
-                break
             except Unavailable:
-                time.sleep(0.05)
-        else:
-            raise AssertionError((self.directory / "etcd.log").read_text()[-2000:])
+                raise AssertionError((self.directory / "etcd.log").read_text()[-2000:]) from None
+            return True
+
+        eventually(answers)
         store.close()
 
     def stop(self) -> None:

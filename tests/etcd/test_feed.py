@@ -18,7 +18,7 @@ from etcd3 import etcdrpc
 from specs.store.etcd import Entry, Event, Put, Store, Unchanged
 from specs.store.lease import Lease
 from tests.etcd.conftest import Etcd
-from tests.waiting import eventually
+from tests.waiting import LIMIT_S, eventually
 from warren.errors import Unavailable
 
 
@@ -59,7 +59,7 @@ class Follower:
     def down(self, reason: str) -> None:
         self.news.put(("down", reason))
 
-    def until(self, state: dict[str, str], timeout_s: float = 20) -> list[str]:
+    def until(self, state: dict[str, str], timeout_s: float = LIMIT_S) -> list[str]:
         """Wait until the state is this; the kinds of news on the way."""
         kinds, deadline = [], time.monotonic() + timeout_s
         while self.state != state or not kinds:
@@ -68,7 +68,7 @@ class Follower:
 
     def end(self) -> None:
         self.stop.set()
-        self.thread.join(10)
+        self.thread.join(LIMIT_S)
         assert not self.thread.is_alive()
 
 
@@ -90,7 +90,7 @@ def test_it_resumes_after_a_restart_of_etcd(own_etcd: Etcd) -> None:
     store.put("spec/a", "1")
     follower.until({"spec/a": "1"})
     own_etcd.stop()
-    assert follower.news.get(timeout=10)[0] == "down"
+    assert follower.news.get(timeout=LIMIT_S)[0] == "down"
     own_etcd.start()
     Store([own_etcd.url]).put("spec/b", "2")
     kinds = follower.until({"spec/a": "1", "spec/b": "2"})
@@ -105,7 +105,7 @@ def test_it_reads_again_after_a_compaction(own_etcd: Etcd) -> None:
     follower = Follower(store)
     follower.until({"spec/a": "1"})
     os.kill(own_etcd.process.pid, signal.SIGSTOP)  # type: ignore[union-attr]
-    assert follower.news.get(timeout=15)[0] == "down"
+    assert follower.news.get(timeout=LIMIT_S)[0] == "down"
     # while the follower is cut off, history moves on and is compacted
     follower_cannot = own_etcd.url
     os.kill(own_etcd.process.pid, signal.SIGCONT)  # type: ignore[union-attr]
@@ -132,7 +132,7 @@ def test_a_watch_from_a_compacted_revision_reads_all_again(store: Store, monkeyp
     monkeypatch.setattr(store, "_watch", from_the_past)
     follower = Follower(store)
     assert follower.until({"spec/b": "2"}) == ["read"]
-    assert follower.news.get(timeout=10)[0] == "read"
+    assert follower.news.get(timeout=LIMIT_S)[0] == "read"
     follower.end()
 
 

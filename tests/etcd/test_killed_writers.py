@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,32 +13,9 @@ from specs.store import keys
 from specs.store.etcd import Store
 from specs.store.repository import Repository
 from tests.etcd.conftest import Etcd
+from tests.programs import program
 
 ROOT = Path(__file__).parent.parent.parent
-
-WRITER = """
-import random, sys
-from specs.store.repository import Repository
-from warren.errors import WarrenError
-from specs.store.etcd import Store
-url, prefix, network_id, name = sys.argv[1:]
-specs, made, number = Repository(Store([url], prefix=prefix)), [], 0
-while True:
-    number += 1
-    try:
-        draft = {"network_id": network_id, "host": f"h{number % 2}", "name": f"{name}-{number}"}
-        made.append(specs.create_endpoint(draft)[0])
-        if number % 4 == 0:
-            net, _ = specs.create_network({"name": f"{name}-{number}", "ip_range": "10.9.0.0/24"})
-            if number % 8 == 0:
-                specs.delete_network(net.id)
-        if len(made) > 6:
-            specs.delete_endpoint(network_id, made.pop(random.randrange(len(made))).id)
-    except WarrenError as error:
-        print("ERROR", error, flush=True)
-    if number == 3:
-        print("works", flush=True)
-"""
 
 
 def numbers(store: Store, prefix: str) -> set[int]:
@@ -57,7 +33,7 @@ def test_killed_writers_leak_nothing(etcd: Etcd) -> None:
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/16", "ipv6_range": "fd00:1::/64"})
     problems: list[str] = []
     for round_number in range(3):
-        arguments = [sys.executable, "-c", WRITER, etcd.url, prefix, amber.id]
+        arguments = program("write_specs", etcd.url, prefix, amber.id)
         writers = [
             subprocess.Popen([*arguments, f"r{round_number}w{number}"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
             for number in range(3)

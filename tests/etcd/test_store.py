@@ -18,7 +18,7 @@ from intent.history import with_history
 from specs.store.etcd import Delete, Empty, Entry, Event, Get, Put, Store, Unchanged
 from specs.store.lease import Lease
 from tests.etcd.conftest import Etcd, free_port
-from tests.waiting import eventually
+from tests.waiting import LIMIT_S, eventually
 from warren.errors import Unavailable
 
 
@@ -90,7 +90,7 @@ class Follower:
 
     def __exit__(self, *_: object) -> None:
         self.stop.set()
-        self.thread.join(5)
+        self.thread.join(LIMIT_S)
         assert not self.thread.is_alive(), "the feed did not stop"
 
 
@@ -299,7 +299,7 @@ def test_events_that_could_not_be_taken_come_again(store: Store) -> None:
 
     thread = threading.Thread(target=store.feed, args=("spec/", snapshot, take, lambda _: None, stop), daemon=True)
     thread.start()
-    thread.join(5)
+    thread.join(LIMIT_S)
     stop.set()
     assert told == ["spec/a", "spec/a"]
 
@@ -323,11 +323,17 @@ def value(store: Store, key: str) -> str | None:
     return entry.value if entry else None
 
 
+def lapsed(store: Store, key: str) -> None:
+    """Wait until a lease of one second that nobody keeps alive has run out, on etcd's clock."""
+    store.put(key, "1", lease=store.grant(1))
+    eventually(lambda: store.get(key) is None)
+
+
 def test_a_leased_key_lives_as_long_as_its_lease(store: Store) -> None:
     lease = Lease(store, ttl_s=1)
     lease.put("status/a", "1")
-    time.sleep(3)
-    assert value(store, "status/a") == "1"
+    lapsed(store, "status/unkept")
+    eventually(lambda: value(store, "status/a") == "1")
     before = store.get("status/a")
     lease.put("status/a", "1")
     assert store.get("status/a") == before, "the same value is not written again"
@@ -377,8 +383,8 @@ def test_what_could_not_be_written_is_written_once_etcd_is_back(own: Etcd) -> No
             lease.put(key, "2")
     own.start()
     eventually(lambda: (value(store, "status/never"), value(store, "status/half")) == ("2", "2"))
-    time.sleep(3)
-    assert (value(store, "status/never"), value(store, "status/half")) == ("2", "2")
+    lapsed(store, "status/unkept")
+    eventually(lambda: (value(store, "status/never"), value(store, "status/half")) == ("2", "2"))
     never.close()
     own.stop()
     half.close()  # the lease runs out by itself

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,11 +16,12 @@ from agent.linux import veth as plug
 from ovsdb.client import Ovsdb
 from specs.model.derived import veth_name
 from tests.ovs.conftest import Switch
+from tests.waiting import LIMIT_S, eventually
 from warren.errors import Conflict, Invalid, Unavailable
 
 
 def ip(*arguments: str) -> str:
-    done = subprocess.run(["ip", *arguments], check=False, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(["ip", *arguments], check=False, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, (arguments, done.stderr)
     return done.stdout
 
@@ -77,7 +77,7 @@ def cables(switch: Switch) -> Cables:
 
 def ping(container: str, address: str, count: int = 1) -> None:
     command = ["ip", "netns", "exec", container, "ping", "-n", "-c", str(count), "-i", "0.1", "-W", "2", address]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=LIMIT_S)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -100,7 +100,7 @@ def test_containers_reach_each_other(switch: Switch, cables: Cables, container: 
         ip("-n", one, "addr", "add", "10.3.0.1/24", "dev", "eth0")
         ping(one, "10.3.0.3")
         big = ["ip", "netns", "exec", one, "ping", "-n", "-c1", "-W2", "-M", "do", "-s", str(1446 - 28), "10.0.0.2"]
-        subprocess.run(big, check=True, capture_output=True, timeout=10)
+        subprocess.run(big, check=True, capture_output=True, timeout=LIMIT_S)
     finally:
         client.close()
 
@@ -152,10 +152,7 @@ def test_a_path_of_a_process_will_do(cables: Cables, container: Callable[[], str
     sleeper = subprocess.Popen(["ip", "netns", "exec", one, "sleep", "60"])
     try:
         path = f"/proc/{sleeper.pid}/ns/net"
-        deadline = time.monotonic() + 5
-        while os.readlink(path) == os.readlink("/proc/self/ns/net"):
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        eventually(lambda: os.readlink(path) != os.readlink("/proc/self/ns/net"))
         assert cables.plug("a", path, 1, interface="net7") == "net7"
         assert "net7" in ip("-n", one, "link")
     finally:
@@ -212,10 +209,7 @@ def test_a_dead_namespace_takes_the_cable_along(cables: Cables, container: Calla
     one, two = container(), container()
     cables.plug("a", one, 1)
     ip("netns", "del", one)
-    deadline = time.monotonic() + 10
-    while cables.on_host(lambda: plug.exists(veth_name("a"))):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(lambda: not cables.on_host(lambda: plug.exists(veth_name("a"))))
     assert not cables.seen("a", two, 1).exists
 
 

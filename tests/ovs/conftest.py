@@ -7,12 +7,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import LIMIT_S, eventually
 
 SCHEMA = Path("/usr/share/openvswitch/vswitch.ovsschema")
 
@@ -37,7 +38,7 @@ class Switch:
 
     def run(self, *command: str) -> str:
         """Run a command to its end; its standard output."""
-        done = subprocess.run(command, env=self.env, check=False, capture_output=True, text=True, timeout=30)
+        done = subprocess.run(command, env=self.env, check=False, capture_output=True, text=True, timeout=LIMIT_S)
         assert done.returncode == 0, (command, done.stderr)
         return done.stdout
 
@@ -52,12 +53,13 @@ class Switch:
     def start_db(self) -> None:
         """Start ovsdb-server and wait for its socket."""
         self.db = self._start("ovsdb-server", f"{self.dir}/conf.db", f"--remote=p{self.remote}")
-        socket = self.dir / "db.sock"
-        deadline = time.monotonic() + 10
-        while not socket.exists():
-            assert time.monotonic() < deadline
+
+        def listens() -> bool:
+            assert self.db is not None
             assert self.db.poll() is None
-            time.sleep(0.01)
+            return (self.dir / "db.sock").exists()
+
+        eventually(listens)
 
     def start_vswitchd(self) -> None:
         """Start ovs-vswitchd."""
@@ -72,7 +74,7 @@ class Switch:
         """End one process and wait for it."""
         if process is not None and process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            process.wait(10)
+            process.wait(timeout=LIMIT_S)
 
     def stop_db(self) -> None:
         """End ovsdb-server."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,8 @@ import pytest
 from ovsdb.client import Ovsdb
 from ovsdb.rows import BRIDGE, TUNNEL_PORT, UPLINK_PORT
 from tests.ovs.conftest import Switch
+from tests.programs import program
+from tests.waiting import LIMIT_S, eventually
 from warren.errors import Conflict, Unavailable
 
 CONTROLLER = "tcp:127.0.0.1:6653"
@@ -31,16 +31,9 @@ def dummy_client(dummy_switch: Switch) -> Iterator[Ovsdb]:
 
 def _client(switch: Switch) -> Iterator[Ovsdb]:
     client = Ovsdb(switch.remote)
-    assert client.connect(timeout_s=10)
+    assert client.connect(timeout_s=LIMIT_S)
     yield client
     client.close()
-
-
-def wait(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "condition did not come true"
-        time.sleep(0.01)
 
 
 def add_veth(switch: Switch, name: str) -> None:
@@ -58,7 +51,7 @@ def test_bridge_ends_on_a_datapath_that_works(switch: Switch, client: Ovsdb) -> 
     assert switch.vsctl("get", "bridge", BRIDGE, "fail_mode") == "secure"
     assert switch.vsctl("get-controller", BRIDGE) == CONTROLLER
     assert switch.vsctl("get", "controller", BRIDGE, "controller_rate_limit") == "1000"
-    wait(lambda: client.ofport(TUNNEL_PORT) == 65_279)
+    eventually(lambda: client.ofport(TUNNEL_PORT) == 65_279)
     before = switch.vsctl("get", "open_vswitch", ".", "next_cfg")
     client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
     assert switch.vsctl("get", "open_vswitch", ".", "next_cfg") == before, "an unchanged bridge was written"
@@ -73,7 +66,7 @@ def test_a_controllers_row_that_is_there_gets_its_limits(switch: Switch, client:
         ("set", "controller", BRIDGE, "controller_rate_limit=200", "max_backoff=9000"),
     ):
         switch.vsctl(*undo)
-        wait(lambda: not client.observed().bridge(BRIDGE).controllers_as_ours)  # type: ignore[union-attr]
+        eventually(lambda: not client.observed().bridge(BRIDGE).controllers_as_ours)  # type: ignore[union-attr]
         client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
         assert {column: switch.vsctl("get", "controller", BRIDGE, column) for column in limits} == limits
     before = switch.vsctl("get", "open_vswitch", ".", "next_cfg")
@@ -113,8 +106,8 @@ def test_bridge_is_mended_and_strangers_are_left(switch: Switch, client: Ovsdb) 
     )
     switch.vsctl("add-port", BRIDGE, "theirs", "--", "set", "interface", "theirs", "type=internal")
     switch.vsctl("set", "interface", TUNNEL_PORT, "options:dst_port=4790")
-    wait(lambda: client.port("stray") is not None and client.port("theirs") is not None)
-    wait(lambda: client.port(TUNNEL_PORT).options["dst_port"] == "4790")  # type: ignore[union-attr]
+    eventually(lambda: client.port("stray") is not None and client.port("theirs") is not None)
+    eventually(lambda: client.port(TUNNEL_PORT).options["dst_port"] == "4790")  # type: ignore[union-attr]
     client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
     assert switch.vsctl("get", "bridge", BRIDGE, "fail_mode") == "secure"
     assert switch.vsctl("get", "bridge", BRIDGE, "other_config:mine") == '"1"'
@@ -126,7 +119,7 @@ def test_bridge_is_mended_and_strangers_are_left(switch: Switch, client: Ovsdb) 
 
 def test_a_strangers_bridge_is_refused(switch: Switch, client: Ovsdb) -> None:
     switch.vsctl("add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev")
-    wait(lambda: client.observed().bridge(BRIDGE) is not None and client.observed().bridge(BRIDGE).works)  # type: ignore
+    eventually(lambda: client.observed().bridge(BRIDGE) is not None and client.observed().bridge(BRIDGE).works)  # type: ignore
     with pytest.raises(Conflict):
         client.ensure_bridge(BRIDGE, CONTROLLER)
     assert switch.vsctl("get-controller", BRIDGE) == ""
@@ -178,7 +171,7 @@ def test_a_missing_bridge_is_told(switch: Switch, client: Ovsdb) -> None:
 def test_a_strangers_port_is_not_deleted(switch: Switch, client: Ovsdb) -> None:
     client.ensure_bridge(BRIDGE, CONTROLLER)
     switch.vsctl("add-port", BRIDGE, "theirs", "--", "set", "interface", "theirs", "type=internal")
-    wait(lambda: client.port("theirs") is not None)
+    eventually(lambda: client.port("theirs") is not None)
     with pytest.raises(Conflict):
         client.del_port("theirs")
 
@@ -195,24 +188,24 @@ def test_without_vswitchd_the_wait_is_bounded(dummy_switch: Switch, dummy_client
 def test_the_server_may_restart(dummy_switch: Switch) -> None:
     told: list[set[str]] = []
     client = Ovsdb(dummy_switch.remote, told.append)
-    assert client.connect(timeout_s=10)
+    assert client.connect(timeout_s=LIMIT_S)
     try:
         client.ensure_bridge(BRIDGE, CONTROLLER)
         client.add_port(BRIDGE, "wv1", 1, "e1")
         client.add_port(BRIDGE, "wv2", 2, "e2")
         dummy_switch.stop_db()
-        wait(lambda: not client.connected)
+        eventually(lambda: not client.connected)
         with pytest.raises(Unavailable):
             client.apply([], 0.1) or client.add_port(BRIDGE, "wv3", 3, "e3", timeout_s=0.2)
         assert client.ports_of_endpoints() == {"e1": 1, "e2": 2}
         began: list[int] = []
-        thread = threading.Thread(target=lambda: began.append(client.add_port(BRIDGE, "wv3", 3, "e3", timeout_s=20)))
+        thread = threading.Thread(target=lambda: began.append(client.add_port(BRIDGE, "wv3", 3, "e3", timeout_s=LIMIT_S)))
         thread.start()
         dummy_switch.start_db()
-        thread.join(20)
+        thread.join(LIMIT_S)
         assert began == [3]
         dummy_switch.vsctl("del-port", "wv1")
-        wait(lambda: client.ports_of_endpoints() == {"e2": 2, "e3": 3})
+        eventually(lambda: client.ports_of_endpoints() == {"e2": 2, "e3": 3})
         assert {"connection"} in told
         assert any("ports" in what for what in told)
     finally:
@@ -225,11 +218,11 @@ def test_rows_gone_while_away_are_forgotten(dummy_switch: Switch, dummy_client: 
     dummy_switch.stop_db()
     other = f"unix:{dummy_switch.dir}/other.sock"
     hidden = dummy_switch._start("ovsdb-server", f"{dummy_switch.dir}/conf.db", f"--remote=p{other}")
-    wait(lambda: (dummy_switch.dir / "other.sock").exists())
+    eventually(lambda: (dummy_switch.dir / "other.sock").exists())
     dummy_switch.run("ovs-vsctl", f"--db={other}", "--no-wait", "del-port", "wv1")
     dummy_switch.stop(hidden)
     dummy_switch.start_db()
-    wait(lambda: dummy_client.connected and dummy_client.ports_of_endpoints() == {})
+    eventually(lambda: dummy_client.connected and dummy_client.ports_of_endpoints() == {})
 
 
 def test_many_at_once(dummy_switch: Switch, dummy_client: Ovsdb) -> None:
@@ -242,42 +235,12 @@ def test_many_at_once(dummy_switch: Switch, dummy_client: Ovsdb) -> None:
     assert dummy_client.ports_of_endpoints() == {f"e{n}": n for n in range(1, 51)}
 
 
-GREEN = """
-import sys, eventlet
-eventlet.monkey_patch()
-import threading, time
-from ovsdb.client import Ovsdb
-ticks = []
-def tick():
-    while True:
-        ticks.append(time.monotonic())
-        eventlet.sleep(0.01)
-eventlet.spawn(tick)
-told = []
-client = Ovsdb(sys.argv[1], told.append)
-assert client.connect(timeout_s=10)
-client.ensure_bridge("br-warren", "tcp:127.0.0.1:6653")
-pool = eventlet.GreenPool()
-ports = list(pool.imap(lambda n: client.add_port("br-warren", f"wv{n}", n, f"e{n}"), range(1, 21)))
-assert ports == list(range(1, 21)), ports
-assert client.ports_of_endpoints() == {f"e{n}": n for n in range(1, 21)}
-client.del_port("wv3")
-assert "e3" not in client.ports_of_endpoints()
-eventlet.sleep(0.2)
-gaps = [b - a for a, b in zip(ticks, ticks[1:])]
-assert max(gaps) < 0.5, max(gaps)
-assert {"ports"} <= set().union(*told)
-client.close()
-print("green", max(gaps))
-"""
-
-
 def test_it_works_among_green_threads(dummy_switch: Switch) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", GREEN, dummy_switch.remote],
+        program("green_ovsdb", dummy_switch.remote),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_S * 2,
         cwd=Path(__file__).parents[2],
         check=False,
     )

@@ -16,6 +16,7 @@ from agent.main import inherited_socket
 from agent.states import State, States
 from specs.model.host import Host
 from specs.model.records import Endpoint, Network
+from tests.waiting import LIMIT_S
 from tools.cli import client as cli_client
 from tools.cli.client import Failure, Where, candidates
 from warren.errors import Invalid, NotFound
@@ -101,7 +102,7 @@ def test_a_waiter_wants_its_own_revision_and_a_settled_state() -> None:
     states.put("e", State("waiting", "no port", 5))
     states.put("other", State("up", "", 9))
     states.put("e", State("closed", "why", 6))
-    waiter.join(5)
+    waiter.join(LIMIT_S)
     assert found == [State("closed", "why", 6)]
 
 
@@ -111,7 +112,7 @@ def test_stopping_wakes_all_waiters() -> None:
     waiter = threading.Thread(target=lambda: found.append(states.wait("e", 1, 60)))
     waiter.start()
     states.stop()
-    waiter.join(5)
+    waiter.join(LIMIT_S)
     assert found == [None]
 
 

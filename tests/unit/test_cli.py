@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import typer
 
+from tests.programs import program
 from tools.cli.client import Failure
 from tools.cli.main import app
 from tools.cli.publish import parse
@@ -26,9 +27,8 @@ def test_every_help_teaches() -> None:
     command = typer.main.get_command(app)
     found = commands(command)
     assert len(found) > 40
-    script = "import sys, shlex\nfrom tools.cli.main import main\nfor line in sys.stdin:\n    try: main([*shlex.split(line), '--help'])\n    except SystemExit as end: assert end.code == 0, line\n"
     lines = "".join(" ".join(path) + "\n" for path in found)
-    done = subprocess.run([sys.executable, "-c", script], input=lines, capture_output=True, text=True, check=False)
+    done = subprocess.run(program("show_help"), input=lines, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]
     assert done.stdout.count("Usage: warren") == len(found)
 

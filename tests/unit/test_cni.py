@@ -24,6 +24,7 @@ from agent.cni import messages
 from agent.cni.attachments import Attachments, code_of
 from agent.cni.messages import Call, endpoint_id, expected, read, result
 from tests.depth import short_texts
+from tests.waiting import LIMIT_S
 from warren.errors import Invalid, NotFound
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -241,7 +242,7 @@ def test_a_del_waits_for_the_add_before_it() -> None:
 
     def network(ref: str) -> Any:
         asked.set()
-        go_on.wait(10)
+        go_on.wait(timeout=LIMIT_S)
         done.append("ADD")
         raise NotFound("network", ref)
 
@@ -252,15 +253,15 @@ def test_a_del_waits_for_the_add_before_it() -> None:
     attachments = Attachments(core, suspects=set)  # type: ignore[arg-type]
     with ThreadPoolExecutor() as pool:
         adding = pool.submit(attachments.do, read(call()))
-        assert asked.wait(10)
+        assert asked.wait(timeout=LIMIT_S)
         other = pool.submit(attachments.do, read(call("DEL", environment={"CNI_IFNAME": "eth1"})))
-        assert other.result(10) is None  # another's DEL waits for nobody
+        assert other.result(LIMIT_S) is None  # another's DEL waits for nobody
         deleting = pool.submit(lambda: (attachments.do(read(call("DEL"))), done.append("DEL")))
         assert not wait([deleting], timeout=0.2).done
         go_on.set()
-        deleting.result(10)
+        deleting.result(LIMIT_S)
         with pytest.raises(Invalid, match="name: 'amber'"):
-            adding.result(10)
+            adding.result(LIMIT_S)
     assert done == ["ADD", "DEL"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,21 +10,10 @@ from pathlib import Path
 
 import pytest
 
-Request = tuple[str, str | None, bytes]
+from tests.programs import program
+from tests.waiting import LIMIT_S
 
-WRITE = """
-import eventlet; eventlet.monkey_patch()
-import logging, sys
-from types import SimpleNamespace
-from controller.apps.gauge import GaugeApp
-logging.basicConfig(format="%(levelname)s %(message)s")
-url, path = sys.argv[1:]
-gauge = object.__new__(GaugeApp)
-gauge.settings, gauge.failing = SimpleNamespace(influx_url=url, influx_token="T"), set()
-for _ in range(2):
-    gauge._write_influx("packets_in,dp_name=h1 value=1i 5")
-    gauge._append(path, ["one", "two"])
-"""
+Request = tuple[str, str | None, bytes]
 
 
 @pytest.fixture
@@ -53,7 +41,10 @@ def influx() -> Iterator[tuple[str, list[Request]]]:
 
 def write(url: str, path: Path) -> str:
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", WRITE, url, str(path)], capture_output=True, text=True, timeout=60
+        program("write_gauges", url, path),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
     )
     assert done.returncode == 0, done.stderr
     return done.stderr

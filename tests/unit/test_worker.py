@@ -9,6 +9,7 @@ import pytest
 
 from agent import worker as module
 from agent.worker import Worker
+from tests.waiting import LIMIT_S
 from warren.errors import Unavailable
 
 
@@ -38,7 +39,7 @@ def run(steps: Steps, *items: str) -> Worker:
     worker = Worker("tested", steps)
     worker.start()
     worker.wake(*items)
-    assert steps.succeeded.wait(30)
+    assert steps.succeeded.wait(timeout=LIMIT_S)
     return worker
 
 
@@ -90,7 +91,7 @@ def test_a_listener_that_fails_ends_nothing() -> None:
     worker = Worker("tested", steps, on_change=fail)
     worker.start()
     worker.wake()
-    assert steps.succeeded.wait(30)
+    assert steps.succeeded.wait(timeout=LIMIT_S)
     assert worker.alive
     worker.stop(10)
 
