@@ -10,8 +10,8 @@ import pytest
 
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
+from tests.e2e.test_dhcp_client import FAR, RANGE, ROUTER, Lan, clients
 from tests.e2e.test_docker_options import heard
-from tests.e2e.test_leases import FAR, RANGE, ROUTER, Lan, clients
 from tests.waiting import eventually
 from tools.lab import run
 from tools.lab.engine import Engine

@@ -16,7 +16,7 @@ from tests.depth import PROFILE
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN = "tests/unit/test_golden.py"
 AGREE = "tests/unit/test_acl_agree.py"
-INDEX = "tests/unit/test_index.py"
+INDEX = "tests/unit/test_incremental.py"
 DHCP = "tests/unit/test_dhcp.py"
 COPIED = ("warren", "pipeline", "acl", "specs", "mirror", "intent", "ovsdb", "controller", "tests", "docs")
 
@@ -95,14 +95,14 @@ MUTANTS = (
     Mutant("controller/reconcile.py", "self._to_report |= self._in_flight_reports\n", "pass\n",
            "tests/unit/test_reconcile.py::test_reports_in_flight_when_the_switch_disconnects_are_sent_after_the_next_connection"),
     Mutant("intent/incremental/policies.py", '{("meter", rule.meter)} if rule.meter else set()', "set()",
-           "tests/unit/test_index.py::test_a_changed_meter_reaches_the_policies_that_use_it"),
+           "tests/unit/test_incremental.py::test_a_changed_meter_reaches_the_policies_that_use_it"),
     Mutant("controller/tunnels/probes.py", "MISSED = 3 ", "MISSED = 4 ", "tests/unit/test_probes.py"),
     Mutant("controller/openflow/packet_log.py", "min(BURST, tokens + (now - since) * RATE)", "tokens + (now - since) * RATE",
-           "tests/unit/test_glimpse.py"),
+           "tests/unit/test_packet_log.py"),
     Mutant("controller/openflow/icmp.py", "packet[40] < INFORMATION6", "packet[40] <= INFORMATION6", "tests/unit/test_icmp.py"),
     Mutant("ovsdb/transact.py", 'if named and result.get("count") == 0:', "if False:", "tests/unit/test_rows.py"),
     Mutant("acl/compile.py", "conj_id = 2 * position + index + 1", "conj_id = index + 1", AGREE),
-    Mutant("controller/openflow/messages.py", "yield from map(delete_flow, deletes)", "pass", "tests/unit/test_wire.py"),
+    Mutant("controller/openflow/messages.py", "yield from map(delete_flow, deletes)", "pass", "tests/unit/test_openflow_messages.py"),
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import json
 from agent.gateway.conntrack_limits import Limits, limits
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
-from tests.unit.test_outside import mine
+from tests.unit.test_gateway import mine
 
 
 def state(**ct_limits: int | None) -> Snapshot:

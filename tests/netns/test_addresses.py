@@ -10,7 +10,7 @@ import pytest
 from agent.dhcp_client import addresses as leased
 from agent.dhcp_client.lease_file import Route
 from specs.model.derived import veth_name
-from tests.netns.test_plug import Cables, cables, container, ip
+from tests.netns.test_veth import Cables, cables, container, ip
 
 __all__ = ["cables", "container"]
 MAC = Cables.fields("e", None, 2)["mac"]
