@@ -34,7 +34,7 @@ class PolicyKey(NamedTuple):
         return int.from_bytes(blake2b(repr(tuple(self)).encode(), digest_size=8).digest(), "big") or 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedRule:
     """A rule with its place (`acl`, `number` from 1) and what its names mean now. None for from and to: anybody."""
 
@@ -47,7 +47,7 @@ class ResolvedRule:
     ports: tuple[tuple[str | int, int], ...]  # a port as the rule says it -> ofport on this host
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyView:
     """A policy as this host must enforce it; with `closed` nothing passes, and that says why."""
 
@@ -125,25 +125,38 @@ def resolve(key: PolicyKey, names: Names) -> PolicyView:
     for name in key.acls:
         acl = names.acls.get(name)
         if acl is None:
-            return PolicyView(key, (), f"ACL {name} does not exist")
+            return _closed(key, f"ACL {name} does not exist")
         for number, rule in enumerate(acl.parsed, 1):
             meter = names.meters.get(rule.meter) if rule.meter else None
             if rule.meter and meter is None:
-                return PolicyView(key, (), f"ACL {name} rule {number}: meter {rule.meter} does not exist")
+                return _closed(key, f"ACL {name} rule {number}: meter {rule.meter} does not exist")
             if meter is not None:
                 meters[meter.name] = meter
             ports: list[tuple[str | int, int]] = []
             for port in _ports(rule):
                 ofport = names.ofport(key.network_id, port)
                 if ofport is None:
-                    return PolicyView(key, (), f"ACL {name} rule {number}: port {port} is not on this host")
+                    return _closed(key, f"ACL {name} rule {number}: port {port} is not on this host")
                 ports.append((port, ofport))
             sources, targets = (_prefixes(key.network_id, who, names) for who in (rule.source, rule.target))
             meter_id = meter.meter_id if meter else None
-            rules.append(ResolvedRule(name, number, rule, sources, targets, meter_id, tuple(ports)))
+            resolved = ResolvedRule(
+                acl=name,
+                number=number,
+                rule=rule,
+                sources=sources,
+                targets=targets,
+                meter_id=meter_id,
+                ports=tuple(ports),
+            )
+            rules.append(resolved)
     if len(rules) > RULES_LIMIT:
-        return PolicyView(key, (), f"{len(rules)} rules in one list; at most {RULES_LIMIT} fit")
-    return PolicyView(key, tuple(rules), None, tuple(meters[name] for name in sorted(meters)))
+        return _closed(key, f"{len(rules)} rules in one list; at most {RULES_LIMIT} fit")
+    return PolicyView(key=key, rules=tuple(rules), closed=None, meters=tuple(meters[name] for name in sorted(meters)))
+
+
+def _closed(key: PolicyKey, reason: str) -> PolicyView:
+    return PolicyView(key=key, rules=(), closed=reason)
 
 
 def _ports(rule: Rule) -> list[str | int]:

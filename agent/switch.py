@@ -15,7 +15,7 @@ from typing import Any
 from controller.compiler.compile import Program, compile_view
 from controller.compiler.explain import Trace, parse_dump, parse_trace
 from intent.history import with_history
-from intent.views import view
+from intent.recompute import view
 from ovsdb.client import Ovsdb
 from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, interface_ports, mirror_ports
 from pipeline.flow import Flow, is_our_group, is_ours

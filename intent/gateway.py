@@ -19,7 +19,7 @@ HOST6, NEXT_HOP6 = IPv6Interface("fd57:7272:656e::1/64"), IPv6Address("fd57:7272
 TRANSIT4, TRANSIT6 = IPv4Network("100.127.0.0/16"), IPv6Network("fd57:7272:656e:1::/112")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
     """The gateway of a network on one host. `uplink` is the OpenFlow port to the host; None: it is not there (yet). With
     `transit4` and `transit6` what leaves is translated (mode nat), in the conntrack zone `zone`. `policy` decides over what
@@ -46,4 +46,12 @@ def gateway_of(network: Network, zone: int, uplink: int | None, policy: int) -> 
     nat = network.mode == "nat"
     transit4 = TRANSIT4[zone] if nat and network.gateway else None
     transit6 = TRANSIT6[zone] if nat and network.ipv6_gateway else None
-    return Gateway(network.gateway, network.ipv6_gateway, uplink, zone, transit4, transit6, policy)
+    return Gateway(
+        ipv4=network.gateway,
+        ipv6=network.ipv6_gateway,
+        uplink=uplink,
+        zone=zone,
+        transit4=transit4,
+        transit6=transit6,
+        policy=policy,
+    )

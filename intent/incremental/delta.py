@@ -10,7 +10,7 @@ from specs.model.mirror import Session
 from specs.model.service import ServiceView
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
     """What became of the touched objects: their new view, or None where there is nothing (any more)."""
 

@@ -22,11 +22,11 @@ from intent.views import (
     EndpointView,
     NetworkView,
     View,
-    distant_view,
     endpoint_view,
     mirrors_in_order,
     misfit,
     network_view,
+    routed_remote_view,
     vtep,
 )
 from specs.checks import routes, valid_networks, zones
@@ -205,7 +205,14 @@ class Index:
                 self.endpoints.pop(endpoint_id, None)
             else:
                 self.endpoints[endpoint_id] = found
-        delta = Delta(endpoints, changed, policies, sessions, services, self._tunnel_moved)
+        delta = Delta(
+            endpoints=endpoints,
+            networks=changed,
+            policies=policies,
+            sessions=sessions,
+            services=services,
+            tunnel=self._tunnel_moved,
+        )
         self._dirty, self._dirty_networks, self._tunnel_moved = set(), set(), False
         return delta
 
@@ -293,17 +300,27 @@ class Index:
         local, to = self._local.get(network_id), self.routing.to.get(network_id, {})
         routed, stateful = any(self._local.get(n) for n in to), self._tracked(network_id)
         if not local:
-            return distant_view(self._valid_networks[network_id], stateful, self._vnis) if routed else None
+            return routed_remote_view(self._valid_networks[network_id], stateful=stateful, vnis=self._vnis) if routed else None
         here = self.snapshot.hosts.get(self.host)
         vteps = {vtep(self.snapshot.hosts[host], here) for host in self._remote.get(network_id, ())}
         network = self._valid_networks[network_id]
         away = {self._contest.placed[e].host for e in self._open[network_id] - local} - {self.host}
         open_there = {vtep(self.snapshot.hosts[host], here) for host in away}
         return network_view(
-            network, [(self._contest.placed[e], self.ports[e], self.policies.keys[e]) for e in local], vteps, self._zones[network_id], stateful, self._vnis, self.uplink_ofport,
-            routes(network, to, self._valid_networks, lambda n: self._zones[n] if self._local.get(n) and self._tracked(n) else 0),
-            routed, network_id in self.serving.of, open_there,
-        )  # fmt: skip
+            network,
+            [(self._contest.placed[e], self.ports[e], self.policies.keys[e]) for e in local],
+            vteps=vteps,
+            unknown_macs_vteps=open_there,
+            zone=self._zones[network_id],
+            stateful=stateful,
+            vnis=self._vnis,
+            uplink=self.uplink_ofport,
+            routes=routes(
+                network, to, self._valid_networks, lambda n: self._zones[n] if self._local.get(n) and self._tracked(n) else 0
+            ),
+            routed=routed,
+            served=network_id in self.serving.of,
+        )
 
     def _tracked(self, network_id: str) -> bool:
         to = self.routing.to.get(network_id, ())
@@ -325,10 +342,10 @@ class Index:
             ofport = self.ports.get(endpoint_id)
             if ofport is None or self.policies.closed(endpoint_id) is not None:
                 return None
-            own = served, self.policies.keys[endpoint_id], self._marks.get(endpoint_id, UNMARKED)
-            return endpoint_view(endpoint, network, there, ofport, None, *own)
-        here = self.snapshot.hosts.get(self.host)
-        return endpoint_view(endpoint, network, there, None, vtep(self.snapshot.hosts[endpoint.host], here), served)
+            keys, marks = self.policies.keys[endpoint_id], self._marks.get(endpoint_id, UNMARKED)
+            return endpoint_view(endpoint, network, there, ofport=ofport, served=served, keys=keys, marks=marks)
+        address = vtep(self.snapshot.hosts[endpoint.host], self.snapshot.hosts.get(self.host))
+        return endpoint_view(endpoint, network, there, vtep=address, served=served)
 
     # ---- what is known --------------------------------------------------------------------------------------------
 
@@ -360,12 +377,12 @@ class Index:
     def view(self) -> View:
         """The same value that the full recompute gives."""
         return View(
-            self.host,
-            self.tunnel_ofport,
-            frozenset(self.networks.values()),
-            frozenset(self.endpoints.values()),
-            frozenset(self.policies.in_force()),
-            frozenset(self.sessions.values()),
-            frozenset(self.serving.views.values()),
-            self.problems(),
+            host=self.host,
+            tunnel_ofport=self.tunnel_ofport,
+            networks=frozenset(self.networks.values()),
+            endpoints=frozenset(self.endpoints.values()),
+            policies=frozenset(self.policies.in_force()),
+            sessions=frozenset(self.sessions.values()),
+            services=frozenset(self.serving.views.values()),
+            problems=self.problems(),
         )

@@ -156,7 +156,7 @@ def capture_name(host: str, number: int) -> str:
 # ---- seen from a host -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Session:
     """A session on one host. Copies leave by `port`, or for `vtep` with `vni`; `arrive` by the latter go out of `port`.
     `senders` are copied where they send: (VNI, MAC); what they send is not copied again where it is received."""
@@ -222,9 +222,17 @@ def sessions(
             continue
         both = sorted((networks[e.network_id].vxlan_vni, e.mac_address) for e in sources.values())
         found[mirror.name] = Session(
-            mirror.name, mirror.number, mirror.vni, mirror.rules, target.port, target.vtep, target.arrive, mirror.vlan, mirror.snap,
-            tuple(both) if mirror.direction == "both" else (),
-        )  # fmt: skip
+            name=mirror.name,
+            number=mirror.number,
+            vni=mirror.vni,
+            rules=mirror.rules,
+            port=target.port,
+            vtep=target.vtep,
+            arrive=target.arrive,
+            vlan=mirror.vlan,
+            snap=mirror.snap,
+            senders=tuple(both) if mirror.direction == "both" else (),
+        )
         for endpoint in mine:
             sends, receives = marks.setdefault(endpoint.id, (set(), set()))
             if mirror.direction != "out":

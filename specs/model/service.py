@@ -59,7 +59,7 @@ class ServiceItem(ServiceFields, Item):
         return {"endpoints": [], "label": None} | super().stated()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceView:
     """A service on one host: what comes to `host_port` of the network's transit addresses, and where it may go."""
 
@@ -86,4 +86,13 @@ def service_view(service: Service, vni: int, gateway: Gateway, members: Iterable
         tuple(str(a) for a in found if a is not None)
         for found in ((e.ipv4_address for e in some), (e.ipv6_address for e in some))
     )
-    return ServiceView(service.name, vni, service.proto, service.host_port, service.port, gateway, four, six)
+    return ServiceView(
+        name=service.name,
+        vni=vni,
+        proto=service.proto,
+        host_port=service.host_port,
+        port=service.port,
+        gateway=gateway,
+        members4=four,
+        members6=six,
+    )

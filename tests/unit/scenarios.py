@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from intent.views import View, view
+from intent.recompute import view
+from intent.views import View
 from specs.model.mirror import collector_port
 from specs.ports import rides
 from specs.snapshot import snapshot

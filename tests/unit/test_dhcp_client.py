@@ -14,7 +14,7 @@ from agent.api.sand import NetworkCreate, endpoint_out
 from agent.dhcp_client.lease_file import Told, parse
 from agent.dhcp_client.udhcpc import HOOK, Clients, host_name
 from controller.compiler.compile import compile_view
-from intent.views import view
+from intent.recompute import view
 from pipeline.flow import Goto, ToController, UseMeter
 from pipeline.tables import Table
 from specs.documents.document import export

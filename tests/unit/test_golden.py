@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controller.compiler.compile import compile_view
-from intent.views import view
+from intent.recompute import view
 from pipeline.tables import Table
 from pipeline.text import flow_text, group_text, meter_text
 from specs.snapshot import snapshot

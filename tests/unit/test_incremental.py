@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from acl.policy import PolicyView
 from controller.compiler.compile import compile_view
 from intent.incremental.index import Index
-from intent.views import EndpointView, NetworkView, View, view
+from intent.recompute import view
+from intent.views import EndpointView, NetworkView, View
 from specs.model.mirror import Session
 from specs.model.service import ServiceView
 from specs.snapshot import snapshot
@@ -119,10 +120,10 @@ def follow(sequence: Sequence) -> None:
         told = [(key, value, born) for key, past in store.items() for value, born in past]
         full = view(snapshot(told), "h1", ports, TUNNEL, uplink, interfaces)
         assert index.view() == full
-        follower = (
-            frozenset(v for v in kept.values() if v is not None) for kept in (networks, endpoints, policies, sessions, services)
-        )
-        assert View("h1", TUNNEL, *follower, full.problems) == full, "the deltas do not add up"
+        kept = {"networks": networks, "endpoints": endpoints, "policies": policies, "sessions": sessions, "services": services}
+        followed = {name: frozenset(v for v in views.values() if v is not None) for name, views in kept.items()}
+        summed = View(host="h1", tunnel_ofport=TUNNEL, problems=full.problems, **followed)
+        assert summed == full, "the deltas do not add up"
     flows = compile_view(index.view()).flows
     assert len({(flow.table, flow.priority, flow.match) for flow in flows}) == len(flows), (
         "two flows want to be one in the switch"

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from controller.compiler.compile import compile_view
-from intent.views import View, view
+from intent.recompute import view
+from intent.views import View
 from pipeline.tables import Table
 from specs.model.mirror import Mirror
 from specs.model.records import decode

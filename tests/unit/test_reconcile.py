@@ -28,7 +28,7 @@ from controller.events import (
 )
 from controller.reconcile import Reconciler
 from intent.history import standing
-from intent.views import view
+from intent.recompute import view
 from pipeline.flow import Flow, Group, Meter, UseMeter
 from specs.snapshot import snapshot
 from specs.store.etcd import Entry as StoreEntry

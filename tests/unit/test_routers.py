@@ -6,7 +6,8 @@ import pytest
 
 from controller.compiler.compile import compile_network
 from intent.incremental.index import Index
-from intent.views import View, view
+from intent.recompute import view
+from intent.views import View
 from pipeline.flow import Origin
 from pipeline.tables import Table
 from specs.checks import joined, routers_in_order
@@ -117,7 +118,7 @@ def test_a_host_holds_what_its_networks_are_routed_to_and_no_more() -> None:
     )
     wanted = {"h1": {"a1", "g2"}, "h2": {"a1", "g2", "t3"}, "h3": {"g2", "t3"}}
     assert {host: {e.id for e in seen(host, *entries).endpoints} for host in wanted} == wanted
-    assert {e.id for e in seen("h1", *entries).endpoints if e.distant} == {"g2"}
+    assert {e.id for e in seen("h1", *entries).endpoints if e.routed_remote} == {"g2"}
     assert {e.id for e in seen("h1", *entries[:3]).endpoints} == {"a1"}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controller.compiler.compile import compile_view
-from intent.views import View, view
+from intent.recompute import view
+from intent.views import View
 from pipeline.tables import Table
 from specs.documents.document import diff, export, parse
 from specs.snapshot import Snapshot, snapshot

@@ -27,7 +27,7 @@ UNICAST = ("00:00:00:00:00:00", "01:00:00:00:00:00")
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     """Answers for one known neighbour."""
-    if e.distant:
+    if e.routed_remote:
         return
     origin = Origin("endpoint", e.id)
     if e.ipv4 is not None:

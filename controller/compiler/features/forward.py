@@ -24,7 +24,7 @@ def base(tunnel: int | None) -> Iterator[Flow]:
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     """To a local port from anywhere; to another host only what began here, so that no packet is tunnelled twice."""
-    if e.open:
+    if e.unknown_macs:
         return
     origin = Origin("endpoint", e.id)
     if e.ofport is not None:
@@ -51,7 +51,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow | Group]:
     """Unknown destinations."""
-    local, remote = replicate(n, n.open_ports, n.open_vteps, tunnel)
+    local, remote = replicate(n, n.unknown_macs_ports, n.unknown_macs_vteps, tunnel)
     yield from local
     yield from remote
     for entered, groups in ((ORIGIN_LOCAL, (*local, *remote)), (ORIGIN_TUNNEL, local)):

@@ -32,7 +32,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         return
     origin = Origin("endpoint", e.id)
     tag = (PushVlan(0x8100), Set("vlan_vid", e.tag | VLAN_PRESENT)) if e.tag else ()
-    if e.routed and not e.open:
+    if e.routed and not e.unknown_macs:
         round_ = match(reg0=e.vni, reg2=e.ofport, in_port=e.ofport, eth_src=GATEWAY_MAC)
         yield Flow(Table.OUTPUT, ROUND, round_, (*tag, InPort()), origin)
     if not e.tag:

@@ -51,7 +51,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     if e.ofport is None:
         return
     origin = Origin("endpoint", e.id)
-    if e.open:
+    if e.unknown_macs:
         # past the ARP table: machines change their cards, and who they ask learns that from their question
         yield Flow(Table.SPOOF_GUARD, OPEN, match(reg0=e.vni, in_port=e.ofport), (Goto(Table.CONNTRACK),), origin)
         return

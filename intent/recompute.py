@@ -1,0 +1,250 @@
+"""The full recompute: the view of one host from the snapshot, with every conflict resolved by a rule that all hosts share.
+
+This is the meaning of the specs. intent/incremental/ gives the same view change by change, and tests compare the two after every step. The object
+created first wins a conflict; the loser is closed, with a problem.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from acl.language import Who
+from acl.policy import PolicyKey, PolicyView, keys_of, resolve
+from intent.views import (
+    NO_RELATED,
+    TENANT,
+    UNMARKED,
+    EndpointView,
+    NetworkView,
+    View,
+    claims,
+    endpoint_view,
+    meant,
+    mirrors_in_order,
+    misfit,
+    network_view,
+    related_vni,
+    routed_remote_view,
+    vtep,
+)
+from specs.checks import joined, order, routers_in_order, routes, served, valid_networks, zones
+from specs.model.mirror import sessions
+from specs.model.records import Acl, Endpoint, Meter, Network
+from specs.model.service import ServiceView, service_view
+from specs.model.service import meant as members_of_service
+from specs.ports import leads_on, ofports
+from specs.snapshot import Problem, Snapshot
+
+NO_INTERFACES: Mapping[str, int] = {}
+
+
+def view(
+    snapshot: Snapshot,
+    host: str,
+    ports: Mapping[str, int],
+    tunnel_ofport: int | None,
+    uplink: int | None = None,
+    interfaces: Mapping[str, int] = NO_INTERFACES,
+) -> View:
+    """The view of `host`. `ports` maps endpoint ids to the OpenFlow ports that the switch has given them, `interfaces` the names of interfaces
+    that specs name to theirs; `tunnel_ofport` is the tunnel's port, `uplink` the port to the host."""
+    recompute = _Recompute(snapshot, host, ofports(snapshot.endpoints, host, ports, interfaces), uplink, interfaces)
+    return recompute.view(tunnel_ofport)
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Looks the names in rules up in the snapshot."""
+
+    snapshot: Snapshot
+    valid: Mapping[str, Endpoint]
+    ports: Mapping[str, int]
+
+    @property
+    def acls(self) -> Mapping[str, Acl]:
+        return self.snapshot.acls
+
+    @property
+    def meters(self) -> Mapping[str, Meter]:
+        return self.snapshot.meters
+
+    def members(self, network_id: str, who: Who) -> list[Endpoint]:
+        return [e for e in self.valid.values() if meant(who, e, network_id, self.snapshot.networks)]
+
+    def ofport(self, network_id: str, port: str | int) -> int | None:
+        for e in self.valid.values():
+            if e.network_id == network_id and e.id in self.ports and port in (e.name, e.id, self.ports[e.id]):
+                return self.ports[e.id]
+        return None
+
+
+class _Recompute:
+    """One recompute: each step derives something from the snapshot and the steps before it, and adds its problems."""
+
+    def __init__(
+        self, snapshot: Snapshot, host: str, ports: Mapping[str, int], uplink: int | None, interfaces: Mapping[str, int]
+    ) -> None:
+        self.snapshot, self.host, self.ports, self.uplink, self.interfaces = snapshot, host, ports, uplink, interfaces
+        self.problems: set[Problem] = {Problem(key, reason) for key, reason in snapshot.malformed.items()}
+        self.host_record = snapshot.hosts.get(host)
+
+        self.networks, contradictions = valid_networks(snapshot)
+        self._report("network", contradictions)
+        self.vnis = {network.vxlan_vni for network in self.networks.values()}
+        self.zone = zones(snapshot, self.networks)
+
+        self.endpoints = self._winners()
+        self.names = _Names(snapshot, {e.id: e for e in self.endpoints}, ports)
+        tenant = snapshot.tenants.get(TENANT)
+        self.keys = {e.id: keys_of(e, self.networks[e.network_id], snapshot.hosts[e.host], tenant) for e in self.endpoints}
+        self.policies = self._policies()
+        self.local = self._local()
+
+        self.routed_to, misfits = joined(routers_in_order(snapshot), self.networks)
+        self._report("router", {name: found.reason for name, found in misfits.items()})
+        self.services, not_served = served(snapshot, self.networks)
+        self._report("service", not_served)
+        self.stateful = self._stateful()
+        self.present = {e.network_id for e in self.endpoints if e.id in self.local}  # networks with a local endpoint
+        self.sessions, self.marks, idle = sessions(
+            mirrors_in_order(snapshot), self.networks, snapshot.hosts, host, self.local, self.names.members, ports, interfaces,
+            lambda there: vtep(there, self.host_record),
+        )  # fmt: skip
+        self._report("mirror", idle)
+
+    def _report(self, kind: str, reasons: Mapping[str, str]) -> None:
+        self.problems |= {Problem(f"{kind}/{name}", reason) for name, reason in reasons.items()}
+
+    def _winners(self) -> list[Endpoint]:
+        """The active endpoints that can be, the first created first: each takes its unique values, and loses if one is taken."""
+        holders: dict[tuple[str, str], str] = {}
+        winners: list[Endpoint] = []
+        for endpoint_id in sorted(self.snapshot.endpoints, key=lambda e: order(self.snapshot, "endpoint", e)):
+            endpoint = self.snapshot.endpoints[endpoint_id]
+            reason = misfit(endpoint, self.networks.get(endpoint.network_id), self.snapshot.hosts.get(endpoint.host))
+            if reason is None and endpoint.active:
+                claimed = claims(endpoint)
+                taken = next((claim for claim in claimed if claim in holders), None)
+                if taken is None:
+                    holders.update((claim, endpoint_id) for claim in claimed)
+                    winners.append(endpoint)
+                else:
+                    reason = f"{taken[1]} belongs to endpoint {holders[taken]}"
+            if reason is not None:
+                self.problems.add(Problem(f"endpoint/{endpoint_id}", reason))
+        return winners
+
+    def _here(self, endpoint: Endpoint) -> bool:
+        return endpoint.host == self.host and endpoint.id in self.ports
+
+    def _policies(self) -> dict[PolicyKey, PolicyView]:
+        """The policies of the endpoints here, with every name in them resolved."""
+        used = {key for e in self.endpoints if self._here(e) for key in self.keys[e.id] if key is not None}
+        return {key: resolve(key, self.names) for key in used}
+
+    def _local(self) -> set[str]:
+        """The ids of the endpoints here that no policy closes."""
+        local: set[str] = set()
+        for endpoint in self.endpoints:
+            if not self._here(endpoint):
+                continue
+            policies = (self.policies[key] for key in self.keys[endpoint.id] if key is not None)
+            closed = next((policy.closed for policy in policies if policy.closed), None)
+            if closed is None:
+                local.add(endpoint.id)
+            else:
+                self.problems.add(Problem(f"endpoint/{endpoint.id}", closed))
+        return local
+
+    def _stateful(self) -> set[str]:
+        """The networks that track connections: an ACL in use asks for it there or in a network that they are routed to, or they have a service."""
+        used: dict[str, set[str]] = defaultdict(set)
+        for endpoint in self.endpoints:
+            used[endpoint.network_id] |= {name for key in self.keys[endpoint.id] if key is not None for name in key.acls}
+        acls = self.snapshot.acls
+        asking = {n for n in self.networks if any(name in acls and acls[name].stateful for name in used[n])}
+        return {n for n in self.networks if n in self.services or not asking.isdisjoint((n, *self.routed_to.get(n, ())))}
+
+    def view(self, tunnel_ofport: int | None) -> View:
+        """All of it as one value."""
+        networks: set[NetworkView] = set()
+        endpoints: set[EndpointView] = set()
+        services: set[ServiceView] = set()
+        members: dict[str, list[Endpoint]] = defaultdict(list)
+        for endpoint in self.endpoints:
+            members[endpoint.network_id].append(endpoint)
+        for network in self.networks.values():
+            found = self._network(network, members[network.id])
+            if found is None:
+                continue
+            served_ids = self._services(network, found, services)
+            networks.add(found)
+            endpoints |= {
+                view for e in members[network.id] if (view := self._endpoint(e, network, found, e.id in served_ids)) is not None
+            }
+        return View(
+            host=self.host,
+            tunnel_ofport=tunnel_ofport,
+            networks=frozenset(networks),
+            endpoints=frozenset(endpoints),
+            policies=frozenset(policy for policy in self.policies.values() if policy.closed is None),
+            sessions=frozenset(self.sessions.values()),
+            services=frozenset(services),
+            problems=frozenset(self.problems),
+        )
+
+    def _network(self, network: Network, members: list[Endpoint]) -> NetworkView | None:
+        """The view of a network; None for one that nothing here leads to."""
+        routed_to, stateful = self.routed_to.get(network.id, {}), network.id in self.stateful
+        routed = not self.present.isdisjoint(routed_to)
+        local = [(e, self.ports[e.id], self.keys[e.id]) for e in members if e.id in self.local]
+        if not local:
+            return routed_remote_view(network, stateful=stateful, vnis=self.vnis) if routed else None
+        if stateful and not related_vni(network, self.vnis):
+            self.problems.add(Problem(f"network/{network.id}", NO_RELATED))
+        remote = [e for e in members if e.host != self.host]
+        tracked_here = self.stateful & self.present
+        return network_view(
+            network,
+            local,
+            vteps={self._vtep(e) for e in remote},
+            unknown_macs_vteps={self._vtep(e) for e in remote if leads_on(e)},
+            zone=self.zone[network.id],
+            stateful=stateful,
+            vnis=self.vnis,
+            uplink=self.uplink,
+            routes=routes(network, routed_to, self.networks, lambda n: self.zone[n] if n in tracked_here else 0),
+            routed=routed,
+            served=network.id in self.services,
+        )
+
+    def _services(self, network: Network, found: NetworkView, views: set[ServiceView]) -> set[str]:
+        """Adds the views of a network's services; returns the ids of their members."""
+        ids: set[str] = set()
+        for service in self.services.get(network.id, ()):
+            members = members_of_service(service, network.id, self.names.members)
+            ids |= {member.id for member in members}
+            if found.serves and found.gateway is not None:
+                reachable = (member for member in members if member.host != self.host or member.id in self.local)
+                views.add(service_view(service, network.vxlan_vni, found.gateway, reachable))
+        return ids
+
+    def _endpoint(self, endpoint: Endpoint, network: Network, found: NetworkView, is_served: bool) -> EndpointView | None:
+        if endpoint.host != self.host:
+            return endpoint_view(endpoint, network, found, vtep=self._vtep(endpoint), served=is_served)
+        if endpoint.id not in self.local:
+            return None
+        return endpoint_view(
+            endpoint,
+            network,
+            found,
+            ofport=self.ports[endpoint.id],
+            served=is_served,
+            keys=self.keys[endpoint.id],
+            marks=self.marks.get(endpoint.id, UNMARKED),
+        )
+
+    def _vtep(self, endpoint: Endpoint) -> str:
+        return vtep(self.snapshot.hosts[endpoint.host], self.host_record)
