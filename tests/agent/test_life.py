@@ -27,13 +27,13 @@ def test_a_restart_disturbs_nothing(host: Host) -> None:
     assert host.switch.exec("ip", "-br", "link") == links
 
 
-def test_a_term_ends_it_quickly_and_is_seen_at_once(host: Host) -> None:
+def test_sigterm_ends_the_agents_lease_before_the_process_ends(host: Host) -> None:
     host.stop("agent")
     assert host.keys("list", "status/agents/").strip() == "[]", "its lease has ended before the process did"
     host.start("agent")
 
 
-def test_leftovers_are_swept_and_strangers_are_not(host: Host) -> None:
+def test_leftovers_of_warren_are_removed_and_foreign_interfaces_stay(host: Host) -> None:
     host.stop("agent", signal.SIGKILL)
     for name in ("wv0123456789ab", "wvguest", "veth7"):
         host.switch.exec("ip", "link", "add", name, "type", "veth", "peer", "name", f"p{name[:13]}")
@@ -50,7 +50,7 @@ def test_leftovers_are_swept_and_strangers_are_not(host: Host) -> None:
     host.switch.vsctl("del-port", "stranger0")
 
 
-def test_halves_are_completed(host: Host) -> None:
+def test_half_attached_endpoints_are_completed_after_a_restart(host: Host) -> None:
     """As after a crash between the record, the veth and the port."""
     network, a, b = host.network(), host.container(), host.container()
     first, second = host.attach(network, a), host.attach(network, b)
@@ -63,7 +63,7 @@ def test_halves_are_completed(host: Host) -> None:
     assert host.http.get("/hosts/h1/check").json()["missing"] == []
 
 
-def test_a_namespace_that_goes_and_comes_back(host: Host) -> None:
+def test_an_endpoint_waits_while_its_namespace_is_gone_and_is_attached_again_when_it_is_back(host: Host) -> None:
     network, netns = host.network(), host.container()
     endpoint = host.attach(network, netns, name="phoenix")
     subprocess.run(["ip", "netns", "del", netns.rpartition("/")[2]], check=True)
@@ -118,7 +118,7 @@ def test_without_ovsdb_an_attach_fails_clearly(host: Host) -> None:
     host.until(lambda: host.http.post("/endpoints", json={"network_id": network, "ns_handle_path": netns}).status_code == 201)
 
 
-def test_malformed_records_harm_nobody(host: Host) -> None:
+def test_malformed_records_in_etcd_break_no_request_and_no_attach(host: Host) -> None:
     keys = [
         "spec/networks/bad",
         "spec/endpoints/bad/bad",

@@ -36,7 +36,7 @@ def warren(host: Host, *words: str, stdin: str = "", code: int = 0) -> Any:
     return json.loads(done.stdout) if "--json" in words else done.stdout
 
 
-def test_documents_from_end_to_end(host: Host) -> None:
+def test_documents_are_applied_exported_and_compared(host: Host) -> None:
     a, b = host.container(), host.container()
     document = DOCUMENT % (a, b)
     told = warren(host, "apply", "-f", "-", "--dry-run", "--json", stdin=document)
@@ -77,7 +77,7 @@ def test_documents_from_end_to_end(host: Host) -> None:
     host.until(lambda: not host.veths())
 
 
-def test_fields_that_do_not_fit_together_are_told_before_anything_is_written(host: Host) -> None:
+def test_fields_that_contradict_each_other_are_refused_before_anything_is_written(host: Host) -> None:
     document = "acls: {wall: [{actions: {allow: 0}}]}\nnetworks: [{name: one, ip_range: 10.1.0.0/24}, {name: two, dhcp: true}]"
     for more in ((), ("--dry-run",)):
         error = warren(host, "apply", "-f", "-", *more, stdin=document, code=2)
@@ -86,7 +86,7 @@ def test_fields_that_do_not_fit_together_are_told_before_anything_is_written(hos
     assert "wall" not in warren(host, "export")
 
 
-def test_a_change_that_is_refused_says_where(host: Host) -> None:
+def test_a_refused_change_names_the_path_in_the_document(host: Host) -> None:
     document = (
         "networks: [{name: one, ip_range: 10.1.0.0/24}]\nendpoints: [{name: e, network: one, host: h1, ipv4_address: 10.9.0.1}]"
     )
@@ -98,7 +98,7 @@ def test_a_change_that_is_refused_says_where(host: Host) -> None:
     warren(host, "network", "delete", "one")
 
 
-def test_check_sees_what_is_wrong(host: Host) -> None:
+def test_check_reports_missing_and_unexpected_flows(host: Host) -> None:
     flow = "cookie=0x5701000000000001,table=0,priority=7,in_port=4000,actions=drop"
     stranger = flow.replace("0x57", "0x11").replace("4000", "4001")
     for text in (flow, stranger):
@@ -111,7 +111,7 @@ def test_check_sees_what_is_wrong(host: Host) -> None:
     host.switch.run("ovs-ofctl", "-O", "OpenFlow14", "del-flows", "br-warren", "cookie=0x5701000000000001/-1")
 
 
-def test_commands_for_objects(host: Host) -> None:
+def test_commands_create_show_change_and_delete_each_kind(host: Host) -> None:
     network = warren(host, "network", "create", "green", "--ip-range", "10.4.0.0/24", "--label", "team=a", "--wait", "--json")
     assert (network["labels"], network["gateway"]) == ({"team": "a"}, "10.4.0.1/24")
     netns = host.container()
@@ -160,7 +160,7 @@ def test_errors_are_one_line_and_exit_2(host: Host, words: tuple[str, ...], told
     assert told in warren(host, *words, code=2)
 
 
-def test_what_is_taken_or_used_up_is_refused(host: Host) -> None:
+def test_values_in_use_and_exhausted_pools_are_refused(host: Host) -> None:
     warren(host, "network", "create", "tiny", "--ip-range", "10.7.0.0/30", "--vni", "7777")
     assert "VNI 7777 is taken by network tiny" in warren(host, "network", "create", "second", "--vni", "7777", code=2)
     assert "the name tiny belongs to network" in warren(host, "network", "create", "tiny", code=2)

@@ -20,11 +20,11 @@ ENDPOINT = {
 }  # fmt: skip
 
 
-def test_version(host: Host) -> None:
+def test_the_version_is_answered_as_sand_does(host: Host) -> None:
     assert host.http.get("/version").json()["version"].startswith("v")
 
 
-def test_network_life(host: Host) -> None:
+def test_a_network_is_created_read_and_deleted(host: Host) -> None:
     made = host.http.post("/networks", json={})
     network = made.json()["network"]
     assert made.status_code == 201
@@ -41,7 +41,7 @@ def test_network_life(host: Host) -> None:
     assert host.http.delete(f"/networks/{network['id']}").status_code == 404
 
 
-def test_a_network_may_bring_its_own_values(host: Host) -> None:
+def test_a_network_may_choose_its_id_vni_and_gateway(host: Host) -> None:
     mine = str(uuid.uuid4())
     body = {"id": mine, "name": "own", "type": "overlay", "ip_range": "10.7.0.0/16", "gateway": "10.7.9.9/16"}
     network = host.http.post("/networks", json=body).json()["network"]
@@ -69,7 +69,7 @@ def test_a_network_may_bring_its_own_values(host: Host) -> None:
     ],
     ids=range(12),
 )
-def test_bad_bodies(host: Host, body: bytes, status: int, told: str) -> None:
+def test_malformed_request_bodies_are_refused_with_their_path(host: Host, body: bytes, status: int, told: str) -> None:
     answer = host.http.post("/networks", content=body)
     assert answer.status_code == status
     assert set(answer.json()) == {"error", "detail"}
@@ -78,7 +78,7 @@ def test_bad_bodies(host: Host, body: bytes, status: int, told: str) -> None:
     assert "\n" not in answer.json()["error"]
 
 
-def test_errors_of_the_server_itself(host: Host) -> None:
+def test_unknown_routes_and_methods_are_json_errors(host: Host) -> None:
     for answer, status in ((host.http.get("/nope"), 404), (host.http.put("/networks"), 405)):
         assert answer.status_code == status
         assert list(answer.json()) == ["error", "detail"]
@@ -86,7 +86,7 @@ def test_errors_of_the_server_itself(host: Host) -> None:
     assert "/endpoints" in host.http.get("/openapi.json").json()["paths"]
 
 
-def test_endpoint_life(host: Host) -> None:
+def test_an_endpoint_is_created_activated_and_deleted(host: Host) -> None:
     network, a, b = host.network(), host.container(), host.container()
     first, second = host.attach(network, a), host.attach(network, b, ipv4_address="10.0.0.77", mac_address="02:00:00:00:00:77")
     assert set(first) >= ENDPOINT
@@ -107,7 +107,7 @@ def test_endpoint_life(host: Host) -> None:
     assert host.http.delete(f"/networks/{network}").status_code == 204
 
 
-def test_filters(host: Host) -> None:
+def test_endpoints_are_listed_by_each_filter(host: Host) -> None:
     one, two = host.network(), host.network()
     ids = [host.attach(network, host.container())["id"] for network in (one, two)]
 
@@ -126,7 +126,7 @@ def test_many_endpoints_in_one_namespace(host: Host) -> None:
     assert names == ["eth0", "eth1", "eth2"]
 
 
-def test_the_flat_path_is_taken_too(host: Host) -> None:
+def test_activation_parameters_may_stand_beside_the_others(host: Host) -> None:
     netns = host.container()
     body = {"network_id": host.network(), "activate": True, "ns_handle_path": netns, "mac_address": "", "ipv4_address": ""}
     answer = host.http.post("/endpoints", json=body)
@@ -134,7 +134,7 @@ def test_the_flat_path_is_taken_too(host: Host) -> None:
     assert answer.json()["endpoint"]["target_netns_path"] == netns
 
 
-def test_parameters_of_activation(host: Host) -> None:
+def test_each_activation_parameter_takes_effect(host: Host) -> None:
     network, netns = host.network(), host.container()
     bare = host.attach(network, netns, activate_params={"ns_handle_path": netns, "set_addr": False, "move_veth": True})
     assert "inet " not in host.inside(netns, "ip", "addr", "show", str(bare["target_veth_name"])).stdout
@@ -189,7 +189,7 @@ def test_an_endpoint_of_another_host_is_refused(host: Host) -> None:
     assert "has no URL" in far.json()["error"]
 
 
-def test_connect(host: Host) -> None:
+def test_connect_tunnels_bytes_to_an_endpoint(host: Host) -> None:
     network, a, b = host.network(ip_range="10.5.0.0/24"), host.container(), host.container()
     host.attach(network, a)
     target = str(host.attach(network, b)["target_veth_ip"]).split("/")[0]
@@ -215,7 +215,7 @@ def test_connect(host: Host) -> None:
         ("/nope", 404),
     ],
 )
-def test_connect_refused(host: Host, path: str, status: int) -> None:
+def test_connect_requests_that_cannot_work_are_refused(host: Host, path: str, status: int) -> None:
     answer = _connect(host, path.replace("N?", f"{host.network()}?"), b"")
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
     assert b'{"error": ' in answer

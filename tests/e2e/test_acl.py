@@ -109,7 +109,7 @@ def test_only_what_a_rule_allows_connects_and_its_replies_come_back(guard: Guard
 
 
 @pytest.mark.parametrize("target", ["near", "far"])
-def test_denied_frames_do_not_arrive_in_any_form(guard: Guard, target: str) -> None:
+def test_denied_frames_do_not_arrive_tagged_or_fragmented_either(guard: Guard, target: str) -> None:
     world, mark = guard.world, b"warren-acl-test!"
     allowed, denied = guard.frame("cli", target, 7002, mark), guard.frame("cli", target, 7003, mark)
     assert heard(world, "cli", target, allowed, mark)
@@ -133,7 +133,7 @@ def fragment(frame: bytes, field: int) -> bytes:
 
 
 @pytest.mark.parametrize("target", ["tagnear", "tagtwo"])
-def test_a_datagram_in_fragments_does_not_walk_past_a_rule_about_its_port(guard: Guard, target: str) -> None:
+def test_fragments_do_not_bypass_a_rule_about_ports(guard: Guard, target: str) -> None:
     """In a network that tracks no connections, where nobody puts fragments together."""
     world, mark = guard.world, b"warren-frag-test"
     shut, open_ = guard.frame("shutter", target, 7200, mark), guard.frame("shutter", target, 7201, mark)
@@ -194,7 +194,7 @@ def test_an_acl_that_does_not_exist_closes_the_port_and_says_so(guard: Guard) ->
     assert world.reaches("free", guard.v4["hush"])
 
 
-def test_a_wrong_acl_put_straight_into_etcd_leaves_the_one_before_in_force(guard: Guard) -> None:
+def test_an_invalid_acl_written_past_the_agent_leaves_the_last_valid_one_in_force(guard: Guard) -> None:
     """For those who were there, for a controller that starts later, and for one whose past etcd has forgotten."""
     world, first = guard.world, guard.world.plan.hosts[0]
 
@@ -228,7 +228,7 @@ def test_a_wrong_acl_put_straight_into_etcd_leaves_the_one_before_in_force(guard
 
 
 @pytest.mark.parametrize("target", ["hush", "hushfar"])
-def test_what_a_network_must_not_receive(guard: Guard, target: str) -> None:
+def test_vlan_out_acl_filters_what_a_network_receives(guard: Guard, target: str) -> None:
     mark = b"warren-out-acl!!"
     assert guard.world.reaches("free", guard.v4[target])
     frame = guard.frame("free", target, 9999, mark)
@@ -270,7 +270,7 @@ def test_tags_pass_a_transparent_network_as_they_are(guard: Guard, target: str, 
     assert not heard(guard.world, "cli", "far", closed[:12] + tags + closed[12:], mark)
 
 
-def test_logged_and_counted(guard: Guard) -> None:
+def test_logged_rules_write_lines_and_count_packets(guard: Guard) -> None:
     world, host = guard.world, guard.world.plan.hosts[0]
 
     def packets() -> int:
@@ -284,7 +284,7 @@ def test_logged_and_counted(guard: Guard) -> None:
     assert re.search(rf"acl\.hit rule=talk#3 .*icmp type 8 code 0 {guard.v4['cli']} > {guard.v4['far']}", log)
 
 
-def test_lists_of_the_host_and_the_tenant_come_last(guard: Guard) -> None:
+def test_host_and_tenant_acls_come_after_the_networks(guard: Guard) -> None:
     """In `guard` UDP 7002 is allowed by the endpoint's list; 7500 by the host's; 7600 by the tenant's."""
     mark = b"warren-base-acl!"
     allow = [{"dl_type": 0x800, "nw_proto": 17, "udp_dst": port, "actions": {"allow": 1}} for port in (7500, 7600)]

@@ -112,7 +112,7 @@ def test_the_packets_of_one_endpoint_are_seen_from_any_host(desk: Desk, where: s
     eventually(lambda: not desk.left())
 
 
-def test_a_file_with_what_is_chosen_at_the_source(desk: Desk, tmp_path: Path) -> None:
+def test_a_capture_filters_and_cuts_at_the_source_and_writes_a_file(desk: Desk, tmp_path: Path) -> None:
     """What it sends alone, by a field and cut short; tcpdump ends it by itself."""
     file = tmp_path / "kept.pcap"
     words = ("--direction", "in", "--match", "dl_type=0x0800", "--match", "nw_proto=1", "--snap", "60", "-c", str(COUNT))
@@ -125,7 +125,7 @@ def test_a_file_with_what_is_chosen_at_the_source(desk: Desk, tmp_path: Path) ->
     eventually(lambda: not desk.left())
 
 
-def test_a_port_is_looked_for_at_both_ends(desk: Desk) -> None:
+def test_a_capture_of_a_port_matches_source_and_destination(desk: Desk) -> None:
     with desk.capture("h1", "c2", "--tcp", "80") as command:
         server = ready(desk.world.background("c2", *program("serve", "welcome", "80/tcp")))
         eventually(lambda: desk.world.reaches("c1", desk.v4["c2"]))
@@ -141,7 +141,7 @@ def test_a_port_is_looked_for_at_both_ends(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "kill -9"])
-def test_it_ends_with_its_client(desk: Desk, how: signal.Signals) -> None:
+def test_a_capture_ends_with_its_client(desk: Desk, how: signal.Signals) -> None:
     eventually(lambda: not desk.left())
     before = desk.vnis()
     with desk.capture("h3", "c1", "-w", "/dev/null") as command:
@@ -152,7 +152,7 @@ def test_it_ends_with_its_client(desk: Desk, how: signal.Signals) -> None:
     eventually(lambda: desk.world.reaches("c1", desk.v4["c2"]))
 
 
-def test_it_ends_with_its_agent_and_when_nothing_is_heard_of_its_client(desk: Desk) -> None:
+def test_a_capture_ends_with_its_agent_and_when_its_client_is_silent(desk: Desk) -> None:
     """The lease ends the session; the agent that comes next gives back what was taken. A client that stands still is as one whose machine
     has lost its power: its connection stays."""
     eventually(lambda: not desk.left())
@@ -173,7 +173,7 @@ def test_it_ends_with_its_agent_and_when_nothing_is_heard_of_its_client(desk: De
 
 
 @pytest.mark.parametrize("what", ["endpoint", "agent"])
-def test_the_client_is_told_when_there_is_no_more(desk: Desk, what: str) -> None:
+def test_the_client_of_a_capture_is_told_why_it_ends(desk: Desk, what: str) -> None:
     """The endpoint is deleted, or the agent is stopped in good order."""
     made = run.container(desk.world.plan, f"gone-{what}", "h1", "desk")
     with desk.capture("h2", made["id"]) as command:
@@ -186,7 +186,7 @@ def test_the_client_is_told_when_there_is_no_more(desk: Desk, what: str) -> None
     eventually(lambda: not desk.left())
 
 
-def test_it_is_no_part_of_the_document(desk: Desk) -> None:
+def test_captures_are_not_exported(desk: Desk) -> None:
     """Nor can a mirror session take the name of one."""
     with desk.capture("h1", "c2") as command:
         assert run.api(desk.world.plan.hosts[0], "GET", "/mirrors") == {"mirrors": []}
@@ -209,7 +209,7 @@ def test_it_is_no_part_of_the_document(desk: Desk) -> None:
         (("c2", "-w", "/no/such/place"), "-w /no/such/place: No such file or directory"),
     ],
 )
-def test_what_is_wrong_is_told_in_one_line(desk: Desk, words: tuple[str, ...], told: str) -> None:
+def test_mistakes_in_a_capture_command_are_one_line(desk: Desk, words: tuple[str, ...], told: str) -> None:
     url = f"http://{desk.world.plan.hosts[0].management}:9999"
     done = desk.world.inside("h1", sys.executable, "-m", "tools.cli.main", "--url", url, "capture", *words)
     assert done.returncode == 2

@@ -126,7 +126,7 @@ def test_containers_on_two_hosts(world: World, runtime: Runtime, box: Box) -> No
     settled(world)
 
 
-def test_called_again_and_without_notice(world: World, runtime: Runtime, box: Box) -> None:
+def test_add_and_del_are_idempotent(world: World, runtime: Runtime, box: Box) -> None:
     """ADD twice gives the same; an ADD into another namespace moves it; a DEL after the namespace has gone takes the rest away."""
     network = conflist("cni-flat", world.plan.hosts[0].socket)
     before = runtime.add(network, "c1", box("one"), args="IgnoreUnknown=1;K8S_POD_NAME=called;IP=10.60.0.9")
@@ -147,7 +147,7 @@ def test_called_again_and_without_notice(world: World, runtime: Runtime, box: Bo
     assert there(world) == []
 
 
-def test_a_container_that_a_runtime_forgets(world: World, runtime: Runtime, box: Box) -> None:
+def test_gc_removes_an_attachment_that_its_runtime_has_forgotten(world: World, runtime: Runtime, box: Box) -> None:
     """Its namespace goes, and nobody calls DEL: its endpoint goes by itself, also when no agent saw it. One whose veth alone is gone stays."""
     network = conflist("cni-flat", world.plan.hosts[0].socket)
     for name in ("one", "two", "three"):
@@ -165,7 +165,7 @@ def test_a_container_that_a_runtime_forgets(world: World, runtime: Runtime, box:
     settled(world)
 
 
-def test_a_published_port_and_the_way_out(world: World, runtime: Runtime, box: Box) -> None:
+def test_portmap_publishes_a_port_and_containers_reach_the_outside(world: World, runtime: Runtime, box: Box) -> None:
     """The capabilities portMappings, mac and ips; the default route by the gateway."""
     network = conflist("cni-nat", world.plan.hosts[0].socket, version="0.4.0", labels={"role": "web"})
     ports = [{"hostPort": 18300, "containerPort": 80, "protocol": "tcp", "hostIP": ip} for ip in ("0.0.0.0", "::")]
@@ -212,7 +212,7 @@ def test_two_interfaces_and_addresses_by_dhcp(world: World, runtime: Runtime, bo
     run.api(world.plan.hosts[0], "DELETE", "/networks/cni-asked")
 
 
-def test_many_at_once(world: World, runtime: Runtime, box: Box) -> None:
+def test_many_concurrent_requests_succeed(world: World, runtime: Runtime, box: Box) -> None:
     """Two hosts, all at the same time: an address for each; all go again."""
     hosts = [conflist("cni-flat", host.socket) for host in world.plan.hosts[:2]]
     calls = [(hosts[i % 2], f"many{i}", box(f"many{i}")) for i in range(24)]
@@ -238,7 +238,9 @@ def test_many_at_once(world: World, runtime: Runtime, box: Box) -> None:
     ],
     ids=["address", "down", "mac", "name", "gone"],
 )
-def test_check_sees_damage(world: World, runtime: Runtime, box: Box, damage: tuple[str, ...], told: str) -> None:
+def test_cni_check_reports_a_damaged_attachment(
+    world: World, runtime: Runtime, box: Box, damage: tuple[str, ...], told: str
+) -> None:
     network = conflist("cni-flat", world.plan.hosts[0].socket)
     netns = box("one")
     runtime.add(network, "c1", netns, args="IP=10.60.0.9")
@@ -259,7 +261,7 @@ def test_check_sees_damage(world: World, runtime: Runtime, box: Box, damage: tup
     assert there(world) == []
 
 
-def test_garbage_is_collected(world: World, runtime: Runtime, box: Box) -> None:
+def test_cni_gc_removes_what_is_not_listed(world: World, runtime: Runtime, box: Box) -> None:
     """What is not among the valid attachments goes: of this network, on this host, and nothing that others have made."""
     h1, h2 = (conflist("cni-flat", host.socket) for host in world.plan.hosts[:2])
     alias = conflist("other-name", world.plan.hosts[0].socket, network="cni-flat")
@@ -284,7 +286,7 @@ def test_garbage_is_collected(world: World, runtime: Runtime, box: Box) -> None:
     settled(world)
 
 
-def test_a_chain(world: World, runtime: Runtime, box: Box) -> None:
+def test_warren_runs_in_a_chain_of_plugins(world: World, runtime: Runtime, box: Box) -> None:
     """What the plugin before has got comes first in the result; its interface is not Warren's to check."""
     network = conflist("cni-nat", world.plan.hosts[1].socket)
     network["plugins"].insert(0, {"type": "first"})
@@ -319,7 +321,7 @@ def test_the_reference_plugins_understand_the_result(
     assert there(world, "cni-nat") == []
 
 
-def test_what_is_wrong_is_told_and_leaves_nothing(world: World, runtime: Runtime, box: Box) -> None:
+def test_a_refused_cni_add_names_the_error_and_leaves_nothing(world: World, runtime: Runtime, box: Box) -> None:
     socket, netns = world.plan.hosts[0].socket, box("one")
     flat = conflist("cni-flat", socket)
     ports = {"portMappings": [{"hostPort": 1, "containerPort": 1}]}
@@ -337,7 +339,7 @@ def test_what_is_wrong_is_told_and_leaves_nothing(world: World, runtime: Runtime
     assert there(world) == []
 
 
-def test_nobody_there(world: World, runtime: Runtime, box: Box) -> None:
+def test_the_plugin_says_that_no_agent_runs(world: World, runtime: Runtime, box: Box) -> None:
     """Without agent or controller: a clear error in time, nothing left, STATUS says so; afterwards it goes on."""
     host = world.plan.hosts[1]
     network, netns = conflist("cni-flat", host.socket), box("one")
@@ -373,7 +375,7 @@ def test_nobody_there(world: World, runtime: Runtime, box: Box) -> None:
     settled(world)
 
 
-def test_one_file_is_enough(world: World, box: Box, tmp_path: Path) -> None:
+def test_the_plugin_is_one_file_that_needs_nothing_installed(world: World, box: Box, tmp_path: Path) -> None:
     """The plugin is a file that needs Python alone: copied, without Warren's packages."""
     import tools.cni.plugin
 

@@ -160,7 +160,7 @@ def client() -> Iterator[Callable[[subprocess.Popen[str]], subprocess.Popen[str]
 Keep = Callable[[subprocess.Popen[str]], subprocess.Popen[str]]
 
 
-def test_plugged_in_without_an_address_and_with_the_link_up(world: World, leases: Leases) -> None:
+def test_an_endpoint_of_a_dhcp_network_has_its_link_up_and_no_address(world: World, leases: Leases) -> None:
     shown = leases.shown("l1", "-o", "addr", "show", "dev", "eth0")
     assert "inet " not in shown
     assert "scope global" not in shown
@@ -209,9 +209,7 @@ def test_dhclient_renews_in_time(leases: Leases, client: Keep) -> None:
     assert leases.told("a1", "BOUND")["ip"] == leases.told("a1", "RENEW")["ip"] == leases.v4["a1"]
 
 
-def test_dhclient_begins_again_with_what_it_remembers_and_is_refused_what_is_not_its_own(
-    world: World, leases: Leases, client: Keep
-) -> None:
+def test_dhclient_reboots_with_its_own_lease_and_gets_a_nak_for_anothers(world: World, leases: Leases, client: Keep) -> None:
     def counted(metric: str, what: str) -> float:
         return max(0.0, of(scraped(world, 9302), metric, what=what))
 
@@ -284,7 +282,7 @@ def test_the_kernel_takes_the_router_from_the_advertisement(world: World, leases
     eventually(lambda: GATEWAY6 in leases.shown("l1", "-6", "route", "show", "default"))
 
 
-def test_the_router_stays_one_when_it_is_probed(world: World, leases: Leases, tmp_path: Path) -> None:
+def test_the_router_answers_neighbour_probes_as_a_router(world: World, leases: Leases, tmp_path: Path) -> None:
     """RFC 4861, 7.2.5: an advertisement without the router flag ends every route by its sender."""
     eventually(lambda: GATEWAY6 in leases.shown("l1", "-6", "route", "show", "default"))
     seen = tmp_path / "seen"
@@ -307,7 +305,7 @@ def test_the_router_stays_one_when_it_is_probed(world: World, leases: Leases, tm
 
 
 @pytest.mark.parametrize(("rogue", "victim"), [("web", "app"), ("web", "db"), ("l1", "l2")])
-def test_a_server_in_a_container_is_not_heard(world: World, leases: Leases, rogue: str, victim: str) -> None:
+def test_a_rogue_dhcp_server_or_router_in_a_container_is_not_heard(world: World, leases: Leases, rogue: str, victim: str) -> None:
     """On networks with and without DHCP, on one host and two; all frames have the sender's own addresses."""
     mac = (leases.mac | world.mac)[rogue]
     own4, own6 = IPv4Address((leases.v4 | world.address)[rogue]), link_local(mac)
@@ -327,7 +325,7 @@ def test_a_server_in_a_container_is_not_heard(world: World, leases: Leases, rogu
     assert ears.communicate(timeout=LIMIT_S)[0].split() == ["four-1000-1001.", "six-1000-1001."]
 
 
-def test_who_shares_a_port_is_told_under_its_tag(world: World, leases: Leases) -> None:
+def test_an_endpoint_on_a_trunk_is_answered_under_its_tag(world: World, leases: Leases) -> None:
     parent = run.api(world.plan.hosts[0], "GET", "/endpoints/l1")["endpoint"]
     network = run.api(world.plan.hosts[0], "GET", "/networks/alone")["network"]["id"]
     made = run.api(world.plan.hosts[0], "POST", "/endpoints", network_id=network, name="rider", parent=parent["id"], vlan=30)[
@@ -359,7 +357,7 @@ def broken(leases: Leases, name: str) -> list[str]:
     return found
 
 
-def test_a_flood_of_broken_questions_costs_the_others_nothing(world: World, leases: Leases, client: Keep) -> None:
+def test_a_flood_of_malformed_dhcp_packets_does_not_slow_other_clients(world: World, leases: Leases, client: Keep) -> None:
     eventually(lambda: of(scraped(world, 9303), "warren_dhcp_limited_packets", endpoint="l2") >= 0)
     flood, began = client(world.background("l2", *program("spray_frames", 3600, 0, *broken(leases, "l2")))), time.monotonic()
     ready(flood)

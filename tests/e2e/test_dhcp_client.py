@@ -156,7 +156,7 @@ def lan(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lan]
     run.api(first, "DELETE", "/networks/lan")
 
 
-def test_a_container_leases_its_address(lan: Lan) -> None:
+def test_a_container_gets_its_address_from_an_external_dhcp_server(lan: Lan) -> None:
     """On the host of the interface and on another. Nobody else's address, and nothing before the lease."""
     world = lan.world
     frame = udp(lan.told("d1")["target_veth_mac"], "ff:ff:ff:ff:ff:ff", f"{RANGE}.66", f"{RANGE}.255", b"warren-not-mine")
@@ -193,7 +193,7 @@ def test_a_container_leases_its_address(lan: Lan) -> None:
     )
 
 
-def test_a_client_that_is_killed_comes_again(lan: Lan) -> None:
+def test_a_killed_dhcp_client_is_started_again(lan: Lan) -> None:
     """And asks for the address that it had, which stays meanwhile. When everything was killed, and /run is empty, too."""
     before = lan.leased("d1")
     for everything in (False, True):
@@ -239,7 +239,7 @@ def test_a_lease_is_kept_up_while_agent_and_controller_are_dead(lan: Lan) -> Non
     assert len(clients(lan, "h1")) == 1
 
 
-def test_a_lease_that_runs_out_takes_the_address_away(lan: Lan) -> None:
+def test_an_expired_lease_removes_the_address(lan: Lan) -> None:
     """And a server that is back gives one again."""
     lan.hears_nothing_of("d3")
     eventually(lambda: lan.address("d3") == "" and "no DHCP server" in lan.problems("h3"), 3 * LEASE_S)
@@ -252,7 +252,7 @@ def test_a_lease_that_runs_out_takes_the_address_away(lan: Lan) -> None:
     eventually(lambda: "DHCP" not in "".join(lan.problems(host) for host in ("h1", "h2", "h3")))
 
 
-def test_a_lease_is_given_back(lan: Lan) -> None:
+def test_a_lease_is_released_when_the_endpoint_goes(lan: Lan) -> None:
     """When its endpoint goes, and when its container does, whose namespace its client alone still holds."""
     for name, goes in (("d4", "endpoint"), ("d5", "namespace")):
         run.container(lan.plan, name, "h2", "lan")
@@ -272,7 +272,7 @@ def test_a_lease_is_given_back(lan: Lan) -> None:
     assert len(clients(lan, "h2")) == 1
 
 
-def test_a_flood_of_questions_is_a_trickle_at_the_server(lan: Lan) -> None:
+def test_the_rate_of_dhcp_requests_to_an_external_server_is_limited(lan: Lan) -> None:
     """And the neighbour gets its answers. The controller hears nothing of it."""
     before = shown_to_the_controller(lan)
     plain = udp(lan.told("d1")["target_veth_mac"], "ff:ff:ff:ff:ff:ff", "0.0.0.0", "255.255.255.255", b"warren-flood")
@@ -294,7 +294,7 @@ def shown_to_the_controller(lan: Lan) -> float:
     return of(scraped(lan.world, 9302), "warren_packet_ins_total", kind="dhcp")
 
 
-def test_a_network_that_leases_no_more(lan: Lan) -> None:
+def test_a_network_that_stops_using_external_dhcp_ends_its_clients(lan: Lan) -> None:
     """Addresses, clients and problems go with `dhcp: external`, and come again with it."""
     first = lan.plan.hosts[0]
     assert lan.leased("d1")

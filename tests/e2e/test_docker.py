@@ -106,7 +106,9 @@ class Deaf(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_what_goes_while_the_agent_is_away_is_found(world: World, engines: list[Engine], tmp_path: Path) -> None:
+def test_endpoints_that_docker_removes_while_the_agent_is_away_are_removed_later(
+    world: World, engines: list[Engine], tmp_path: Path
+) -> None:
     """A container and a network. The engine told somebody else (nobody at all would make it wait for a minute)."""
     engine = engines[0]
     before = set(docked(world))
@@ -130,7 +132,7 @@ def test_what_goes_while_the_agent_is_away_is_found(world: World, engines: list[
     assert engine.reaches("one", engines[1].address("other", "net"))
 
 
-def test_nothing_is_left(world: World, engines: list[Engine]) -> None:
+def test_docker_leaves_no_endpoint_network_or_port_behind(world: World, engines: list[Engine]) -> None:
     for engine in engines:
         engine.docker("rm", "-f", *engine.docker("ps", "-aq").split())
     eventually(lambda: docked(world) == [])

@@ -28,7 +28,7 @@ def ready(world: World, network: str) -> dict[str, str]:
     return {v4.split("/")[0]: (v6 or "").split("/")[0] for v4, v6 in pairs}
 
 
-def test_each_engine_has_its_part_of_one_network(world: World, engines: list[Engine]) -> None:
+def test_each_engine_hands_out_its_own_ip_range_of_one_network(world: World, engines: list[Engine]) -> None:
     """--ip-range for both families; --ip may be outside; the part may be used up."""
     first = world.plan.hosts[0]
     run.api(first, "POST", "/networks", name="parted", ip_range="10.81.0.0/24", ipv6_range="fd81::/64")
@@ -55,13 +55,13 @@ def test_each_engine_has_its_part_of_one_network(world: World, engines: list[Eng
     run.api(first, "DELETE", "/networks/parted")
 
 
-def test_a_part_that_is_none_is_refused(engines: list[Engine]) -> None:
+def test_an_ip_range_outside_the_subnet_is_refused(engines: list[Engine]) -> None:
     engine = engines[0]
     create = ("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--subnet", "10.82.0.0/24")
     assert "host bits" in engine.refused(*create, "--ip-range", "10.82.0.70/28", "bad")
 
 
-def test_addresses_that_are_kept_from_containers(world: World, engines: list[Engine]) -> None:
+def test_aux_addresses_are_given_to_no_container(world: World, engines: list[Engine]) -> None:
     """--aux-address, the same at both engines: nobody gets them, until the last of the networks has gone."""
     first = world.plan.hosts[0]
     run.api(first, "POST", "/networks", name="kept", ip_range="10.83.0.0/24", ipv6_range="fd83::/64")
@@ -82,7 +82,7 @@ def test_addresses_that_are_kept_from_containers(world: World, engines: list[Eng
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_parts_and_kept_addresses_of_a_network_that_docker_describes(world: World, engines: list[Engine], own: bool) -> None:
+def test_ip_ranges_and_aux_addresses_of_a_network_created_by_docker(world: World, engines: list[Engine], own: bool) -> None:
     """By Warren's IPAM and by Docker's own; a port that is ready does not sit on an address that is kept."""
     engine = engines[0]
     ipam = ("--ipam-driver", engine.driver) if own else ()
@@ -101,7 +101,7 @@ def test_parts_and_kept_addresses_of_a_network_that_docker_describes(world: Worl
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_ready_port_is_taken_if_both_addresses_are_its_own(world: World, engines: list[Engine], own: bool) -> None:
+def test_a_preallocated_endpoint_is_taken_when_both_addresses_are_its_own(world: World, engines: list[Engine], own: bool) -> None:
     """Docker's own IPAM chooses without asking; here both are told to take the IPv4 address of one and the IPv6 address of another."""
     engine = engines[0]
     ipam = ("--ipam-driver", engine.driver) if own else ()

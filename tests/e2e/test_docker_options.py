@@ -249,7 +249,7 @@ def silent(engine: Engine) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("required", [True, False])
-def test_labels_that_come_late(world: World, engines: list[Engine], required: bool) -> None:
+def test_labels_are_read_from_the_engine_after_the_join(world: World, engines: list[Engine], required: bool) -> None:
     """The engine does not tell: the port is closed where labels are required, and open without them where they are not."""
     engine = engines[0]
     engine.docker("network", "create", "-d", engine.driver, *(("-o", "warren.labels=required") if required else ()), "strict")
@@ -267,7 +267,7 @@ def test_labels_that_come_late(world: World, engines: list[Engine], required: bo
     eventually(lambda: engine.reaches("late", target))
 
 
-def test_dovesnaps_ports_and_ports_kept_ready(world: World, engines: list[Engine]) -> None:
+def test_dovesnaps_added_ports_and_preallocated_ports(world: World, engines: list[Engine]) -> None:
     """An interface of the host that comes along with the network, and containers that find their port ready."""
     engine, first = engines[0], world.plan.hosts[0]
     machine, host = f"{world.plan.name}-c-lan", world.plan.hosts[0].netns

@@ -27,7 +27,7 @@ def fetches(engine: Engine, name: str, address: str, port: int) -> bool:
 
 
 @pytest.mark.parametrize("names", [("ovs.bridge.mtu", "warren.name"), ("com.docker.network.driver.mtu", "ovs.bridge.name")])
-def test_the_size_of_packets_and_the_networks_name(world: World, engines: list[Engine], names: tuple[str, str]) -> None:
+def test_mtu_and_name_options_of_a_docker_network(world: World, engines: list[Engine], names: tuple[str, str]) -> None:
     engine = engines[0]
     options = [f"{name}={1300 if name.endswith('mtu') else 'called'}" for name in names]
     engine.docker("network", "create", "-d", engine.driver, *(word for option in options for word in ("-o", option)), "small")
@@ -39,7 +39,7 @@ def test_the_size_of_packets_and_the_networks_name(world: World, engines: list[E
     assert network(world, "called")["mtu"] == 1300
 
 
-def test_lists_of_a_network(world: World, engines: list[Engine]) -> None:
+def test_acl_options_of_a_docker_network(world: World, engines: list[Engine]) -> None:
     """What its containers send, what they receive, and what comes in by the gateway, where they say nothing themselves."""
     engine, first = engines[0], world.plan.hosts[0]
     rules = {
@@ -65,7 +65,7 @@ def test_lists_of_a_network(world: World, engines: list[Engine]) -> None:
         run.api(first, "DELETE", f"/acls/{name}")
 
 
-def test_what_dovesnap_needs_and_warren_does_not(world: World, engines: list[Engine]) -> None:
+def test_options_that_only_dovesnap_needs_are_accepted(world: World, engines: list[Engine]) -> None:
     """Taken, and nothing comes of it; a wrong value of what is not taken is told at once."""
     engine = engines[0]
     options = ("ovs.bridge.userspace=true", "ovs.bridge.ovs_local_mac=0e:01:00:00:00:23", "ovs.bridge.mirror_tunnel_vid=333",
@@ -78,7 +78,7 @@ def test_what_dovesnap_needs_and_warren_does_not(world: World, engines: list[Eng
     assert "ovs.bridge.dhcp: 'perhaps': expected" in told
 
 
-def test_warrens_own_words_for_a_container(world: World, engines: list[Engine]) -> None:
+def test_warrens_own_container_labels(world: World, engines: list[Engine]) -> None:
     """warren.mirror and warren.mac_prefix as labels, warren.acl as an option, beside dovesnap's names in the other tests."""
     engine, first = engines[0], world.plan.hosts[0]
     run.api(first, "POST", "/apply", timeout_s=40, document='{"acls": {"silent": [{"actions": {"allow": 0}}]}}', wait_s=20)

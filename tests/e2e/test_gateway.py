@@ -137,7 +137,7 @@ def test_icmp_errors_come_back(outside: Outside) -> None:
     assert "refused" in outside.ask("n1", "udp", INET4, 7999)
 
 
-def test_path_mtu_is_told_from_outside(outside: Outside) -> None:
+def test_fragmentation_needed_from_outside_reaches_the_container(outside: Outside) -> None:
     run.sh("ip", "-n", outside.inet, "link", "add", "narrow", "mtu", "1300", "type", "veth", "peer", "name", "narrow2")
     run.sh("ip", "-n", outside.inet, "link", "set", "narrow", "up")
     run.sh("ip", "-n", outside.inet, "link", "set", "narrow2", "up")
@@ -159,7 +159,7 @@ def test_published_ports(outside: Outside, source: str, seen4: str, seen6: str) 
     assert "error" in outside.ask(source, "tcp", HOST4, 8053)
 
 
-def test_one_port_less_breaks_no_other_connection(outside: Outside) -> None:
+def test_unpublishing_one_port_breaks_no_other_connection(outside: Outside) -> None:
     outside.publish("n1", "north", {"host_port": "8080-8081", "port": "80-81"})
     command = run.in_netns(outside.inet, *program("talk", HOST4, 8080))
     talk = ready(subprocess.Popen(command, stdout=subprocess.PIPE, text=True), "connected")
@@ -175,7 +175,7 @@ def test_a_port_that_is_taken_is_refused_at_once(outside: Outside) -> None:
         outside.publish("n2", "north", {"host_port": "8079-8081", "port": "79-81"})
 
 
-def test_policy_holds_for_what_leaves_and_what_enters(outside: Outside) -> None:
+def test_acls_apply_to_traffic_to_and_from_the_outside(outside: Outside) -> None:
     outside.publish("s1", "south", {"host_port": 9080, "port": 80}, {"host_port": 9081, "port": 81})
     assert "error" in outside.ask("s1", "udp", INET4, 7000)  # shy
     assert "error" in outside.ask("n3", "tcp", INET4, 7000)  # indoors
@@ -184,7 +184,7 @@ def test_policy_holds_for_what_leaves_and_what_enters(outside: Outside) -> None:
     assert "error" in outside.ask("internet", "tcp", HOST4, 9080)
 
 
-def test_nobody_forges(outside: Outside) -> None:
+def test_forged_sources_and_the_transit_range_are_not_forwarded(outside: Outside) -> None:
     """An address of the network from outside; the transit range asked without a publication."""
     run.sh("ip", "-n", outside.inet, "route", "add", "100.127.0.0/16", "via", HOST4)
     assert "error" in outside.ask("internet", "tcp", "100.127.0.1", 80)
@@ -200,7 +200,7 @@ def test_routed_the_outside_sees_the_containers_own_address(outside: Outside) ->
 
 
 @pytest.mark.parametrize("process", ["controller", "agent"])
-def test_killed_under_a_transfer_through_nat(outside: Outside, process: str) -> None:
+def test_a_transfer_through_nat_survives_a_killed_process(outside: Outside, process: str) -> None:
     talk = ready(outside.world.background("n1", *program("talk", INET4, 7000)), "connected")
     run.stop(outside.plan, "h1", process, signal.SIGKILL)
     assert outside.ask("s1", "tcp", INET4, 7000) == HOST4, "nothing is asked of the process that is gone"
@@ -209,7 +209,7 @@ def test_killed_under_a_transfer_through_nat(outside: Outside, process: str) -> 
     assert int(finish(talk, LIMIT_S)) > 1
 
 
-def test_a_flood_of_connections_is_at_its_own_networks_cost(outside: Outside) -> None:
+def test_ct_limit_confines_a_flood_of_connections_to_its_network(outside: Outside) -> None:
     def kept() -> list[tuple[int, int]]:
         """Limit and count of the zones that have a limit."""
         control = f"{outside.plan.hosts[0].directory}/ovs-vswitchd.ctl"
@@ -230,6 +230,6 @@ def test_a_flood_of_connections_is_at_its_own_networks_cost(outside: Outside) ->
     assert outside.ask("n2", "tcp", INET4, 7000) == HOST4
 
 
-def test_the_switch_made_anew_finds_its_way_out_again(outside: Outside) -> None:
+def test_the_gateway_works_again_after_the_bridge_was_recreated(outside: Outside) -> None:
     run.restart(outside.plan, "h1", "ovs", signal.SIGKILL)
     eventually(lambda: outside.ask("n1", "tcp", INET4, 7000) == HOST4)

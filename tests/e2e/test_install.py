@@ -27,7 +27,7 @@ def install(root: Path, word: str, **more: str) -> subprocess.CompletedProcess[s
     return subprocess.run([ROOT / "scripts/install-system", word], env=environment, capture_output=True, text=True, check=False)
 
 
-def test_what_is_installed_is_right_and_goes_again(tmp_path: Path) -> None:
+def test_install_system_installs_working_units_and_uninstall_removes_them(tmp_path: Path) -> None:
     assert install(tmp_path, "install", WARREN_VTEP="192.0.2.1").returncode == 0
     units = sorted((tmp_path / "etc/systemd/system").iterdir())
     assert [unit.name for unit in units] == ["warren-agent.service", "warren-controller.service", "warren-docker.socket"]

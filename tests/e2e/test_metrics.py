@@ -76,7 +76,7 @@ def test_the_names_and_labels_are_faucets_and_gauges(world: World) -> None:
     eventually(lambda: counted("warren_group_packets_total", kind="network", name="amber") >= floods + 5)
 
 
-def test_the_controller_tells_what_it_does(world: World) -> None:
+def test_the_controllers_own_metrics_follow_its_work(world: World) -> None:
     def applied() -> float:
         return of(scraped(world, 9302), "warren_revision_applied", dp_name="h1")
 

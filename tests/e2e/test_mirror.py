@@ -115,7 +115,7 @@ TARGETS = {
     [("in", ONE_WAY), ("out", WAY_BACK), ("both", sorted(ONE_WAY + WAY_BACK))],
     ids=["in", "out", "both"],
 )
-def test_exactly_what_is_meant_arrives_once(watch: Watch, target: str, direction: str, expected: list[Any]) -> None:
+def test_mirrored_packets_arrive_exactly_once(watch: Watch, target: str, direction: str, expected: list[Any]) -> None:
     to, where, interface = TARGETS[target]
     lines: list[str] = []
     with watch.session(sources=[{"network": "seen", "endpoint": "m1"}], direction=direction, to=to):
@@ -126,7 +126,7 @@ def test_exactly_what_is_meant_arrives_once(watch: Watch, target: str, direction
     assert sorted(icmp(lines, watch)) == expected
 
 
-def test_two_that_are_both_watched_are_copied_once(watch: Watch) -> None:
+def test_packets_between_two_mirrored_endpoints_are_copied_once(watch: Watch) -> None:
     """On one host and across hosts, with a broadcast; by label of nobody else."""
     lines: list[str] = []
     to = {"network": "seers", "endpoint": "eye1"}
@@ -164,7 +164,7 @@ def test_a_collector_by_gre(watch: Watch) -> None:
     eventually(lambda: "wm" not in ports(watch.world, "h1"))
 
 
-def test_what_is_watched_does_not_wait_for_the_watcher(watch: Watch) -> None:
+def test_traffic_of_the_source_does_not_wait_for_the_mirror_target(watch: Watch) -> None:
     """The analyser is gone; a target that does not exist does nothing and is told."""
     host = f"{watch.world.plan.name}-h3"
     with watch.session(sources=[{"network": "seen", "endpoint": "m1"}], to={"host": "h3", "interface": "tap0"}):

@@ -158,7 +158,7 @@ def test_a_source_behind_nat_is_seen_with_its_own_addresses(river: Watch) -> Non
     assert found == {(own, host, "request"): COUNT, (host, own, "reply"): COUNT}, lines
 
 
-def test_what_the_switch_answers_itself_is_there(river: Watch) -> None:
+def test_replies_of_the_switch_itself_are_mirrored(river: Watch) -> None:
     """ARP for a neighbour that is watched too, a ping of the gateway: questions and answers, once each."""
     lines: list[str] = []
     river.world.inside("m1", "ip", "neigh", "flush", "dev", "eth0")
@@ -196,7 +196,7 @@ def test_a_source_with_acls(river: Watch, where: str, expected: list[str]) -> No
 
 
 @pytest.mark.parametrize(("host", "process"), [("h1", "agent"), ("h2", "controller"), ("h2", "ovs")])
-def test_a_session_across_hosts_survives_what_dies_at_either_end(river: Watch, host: str, process: str) -> None:
+def test_a_session_across_hosts_survives_a_killed_process_at_either_end(river: Watch, host: str, process: str) -> None:
     """h1 copies, h2 has the analyser; of the agent's death packets under way do not even hear."""
     lines: list[str] = []
     with river.session(sources=[{"network": "left", "endpoint": "m1"}], to={"network": "eyes", "endpoint": "eye"}):
@@ -211,7 +211,7 @@ def test_a_session_across_hosts_survives_what_dies_at_either_end(river: Watch, h
     assert sorted(icmp(lines, river)) == sorted(ONE_WAY + WAY_BACK), lines
 
 
-def test_a_loop_of_sessions_ends(river: Watch) -> None:
+def test_mirror_sessions_in_a_loop_do_not_copy_copies(river: Watch) -> None:
     """Two analysers that watch each other: copies are no packets of a network, so none is copied again."""
     ways: list[dict[str, Any]] = [
         {"name": "there", "sources": [{"network": "left", "endpoint": "m1"}], "to": {"network": "left", "endpoint": "m2"}},

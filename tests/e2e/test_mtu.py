@@ -75,7 +75,7 @@ def joined(world: World) -> Iterator[Joined]:
 
 @pytest.mark.parametrize("target", ["n1", "n2"])
 @pytest.mark.parametrize(("version", "gateway"), [(4, "10.61.0.1"), (6, "fd61::1")])
-def test_who_sends_too_much_is_told_what_fits(joined: Joined, target: str, version: int, gateway: str) -> None:
+def test_too_large_packets_are_answered_with_the_path_mtu(joined: Joined, target: str, version: int, gateway: str) -> None:
     joined.forget("w1")
     told = joined.ping("w1", target, version, FULL)
     assert told.returncode != 0
@@ -85,14 +85,14 @@ def test_who_sends_too_much_is_told_what_fits(joined: Joined, target: str, versi
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_what_fits_is_told_exactly(joined: Joined, version: int) -> None:
+def test_the_path_mtu_is_exact(joined: Joined, version: int) -> None:
     """The first packet, when nothing is known of the path: a byte decides."""
     for size, fits in ((SMALL, True), (SMALL + 1, False)):
         joined.forget("w2")
         assert (joined.ping("w2", "n1", version, size).returncode == 0) == fits, size
 
 
-def test_a_sender_that_lets_others_cut_cuts_itself(joined: Joined) -> None:
+def test_a_sender_without_dont_fragment_fragments_by_itself(joined: Joined) -> None:
     joined.forget("w1")
     ping = ("ping", "-c4", "-i0.3", "-W2", "-M", "dont", "-s", str(FULL - HEADERS[4]), joined.address["n2", 4])
     assert re.search(r" [123] received", joined.world.inside("w1", *ping).stdout), "all but what it took to learn"
@@ -115,7 +115,7 @@ def test_a_transfer_arrives(joined: Joined, version: int) -> None:
 
 
 @pytest.mark.parametrize(("size", "ttl", "told"), [(FULL, 64, "30 3 4 0 1300"), (100, 1, "30 11 0 0 0")])
-def test_who_shares_a_port_is_told_under_its_tag(joined: Joined, size: int, ttl: int, told: str) -> None:
+def test_an_endpoint_on_a_trunk_is_answered_under_its_tag(joined: Joined, size: int, ttl: int, told: str) -> None:
     first = joined.world.plan.hosts[0]
     vm = run.container(joined.world.plan, "vm", "h1", "even")
     wide = run.api(first, "GET", "/networks/wide")["network"]["id"]
@@ -133,7 +133,7 @@ def test_who_shares_a_port_is_told_under_its_tag(joined: Joined, size: int, ttl:
             run.api(first, "DELETE", f"/endpoints/{endpoint['id']}")
 
 
-def test_networks_of_one_mtu_pay_nothing(joined: Joined) -> None:
+def test_networks_with_the_same_mtu_have_no_size_check(joined: Joined) -> None:
     """From wide to even, and from narrow to wide, nothing is measured, and nothing is shown to the controller."""
     flows = joined.measured("h1")
     assert "check_pkt_larger(1314)" in flows
@@ -150,7 +150,7 @@ def test_networks_of_one_mtu_pay_nothing(joined: Joined) -> None:
     assert "check_pkt_len(size=1314" in joined.datapath("h1")
 
 
-def test_a_change_counts_at_once(joined: Joined) -> None:
+def test_a_changed_mtu_takes_effect_at_once(joined: Joined) -> None:
     first = joined.world.plan.hosts[0]
     document = '{"networks": [{"name": "narrow", "mtu": %s}]}'
     run.api(first, "POST", "/apply", timeout_s=40, document=document % "null", wait_s=20)

@@ -68,7 +68,7 @@ def asked(world: World, what: str) -> float:
     return max(0.0, of(scraped(world, 9302), "warren_dhcp_asked_total", what=what))
 
 
-def test_it_gets_what_the_spec_says(managed: Managed) -> None:
+def test_networkd_gets_the_options_of_the_spec(managed: Managed) -> None:
     eventually(lambda: managed.v4 in managed.shown("-4", "addr", "show", "dev", "eth0"))
     lease = managed.lease()
     told = {"ADDRESS": managed.v4, "NETMASK": "255.255.255.0", "ROUTER": "10.64.0.1", "SERVER_ADDRESS": "10.64.0.1", "MTU": str(MTU),
@@ -83,14 +83,14 @@ def test_it_gets_what_the_spec_says(managed: Managed) -> None:
         assert managed.world.reaches("nd", gateway)
 
 
-def test_it_renews_by_its_own_clock(world: World, managed: Managed) -> None:
+def test_networkd_renews_its_lease(world: World, managed: Managed) -> None:
     before, before6 = asked(world, "request"), asked(world, "renew")
     eventually(lambda: asked(world, "request") >= before + 2 and asked(world, "renew") > before6)
     eventually(lambda: managed.v4 in managed.shown("-4", "addr", "show", "dev", "eth0"))
     eventually(lambda: managed.v6 in managed.shown("-6", "addr", "show", "dev", "eth0", "scope", "global"))
 
 
-def test_it_gives_its_lease_back_when_it_ends(world: World, managed: Managed) -> None:
+def test_networkd_releases_its_lease_when_it_ends(world: World, managed: Managed) -> None:
     before = asked(world, "release")
     assert world.reaches("nd", "10.64.0.1")
     managed.process.terminate()

@@ -66,7 +66,7 @@ def test_ping_within_a_network(world: World, source: str, target: str) -> None:
     assert world.reaches(source, world.ipv6[target])
 
 
-def test_networks_with_one_subnet_do_not_meet(world: World) -> None:
+def test_networks_with_the_same_subnet_are_isolated(world: World) -> None:
     """Both have 10.0.0.3: the echo of red must come to green, never to amber's twin, and unique addresses stay unreachable."""
     world.container("lone", "h2", "blue")
     assert world.reaches("red", world.address["lone"])
@@ -128,7 +128,7 @@ def test_two_networks_in_one_namespace(world: World) -> None:
     assert world.reaches("web", world.address["db"])
 
 
-def test_a_known_neighbour_is_asked_for_at_the_source_host_only(world: World) -> None:
+def test_arp_and_nd_for_known_neighbours_stay_on_the_source_host(world: World) -> None:
     capture = world.background(
         "h1", "tcpdump", "--immediate-mode", "-l", "-n", "-i", "eth0", "-T", "vxlan", "udp", "port", "4789"
     )

@@ -44,7 +44,7 @@ def test_an_endpoint_appears_and_goes(world: World, browser: Browser) -> None:
     assert browser.complaints == []
 
 
-def test_a_click_shows_it_and_a_second_traces(world: World, browser: Browser) -> None:
+def test_clicks_show_an_endpoint_and_trace_between_two(world: World, browser: Browser) -> None:
     browser.wait(f"{end('amber/web')} !== null")
     browser.run(click("amber/web"))
     browser.wait("document.getElementById('about-fields').innerText.includes('packets sent')")
@@ -59,7 +59,7 @@ def test_a_click_shows_it_and_a_second_traces(world: World, browser: Browser) ->
     assert browser.complaints == []
 
 
-def test_a_name_is_text_and_nothing_else(world: World, browser: Browser) -> None:
+def test_a_name_with_html_is_shown_as_text(world: World, browser: Browser) -> None:
     browser.wait(f"{end('amber/web')} !== null")
     browser.run("panel('<img src=x onerror=alert(1)>', [['<b>a</b>', '<script>1</script>']], '<i>', '<u>')")
     assert browser.run("document.querySelectorAll('#about img, #about b, #about i, #about u, #about script').length") == 0

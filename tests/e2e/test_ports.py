@@ -253,7 +253,7 @@ def vsctl(ports: Ports, host: str, *words: str) -> str:
     return subprocess.run(["ovs-vsctl", database, *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_a_port_that_somebody_adds_by_hand(ports: Ports) -> None:
+def test_a_port_added_by_hand_becomes_an_endpoint_by_its_external_ids(ports: Ports) -> None:
     """It says its network in the row, which stays his; a wrong word is told in the status and mended by another."""
     first, machine = ports.world.plan.hosts[0], MACHINES["hand"][2]
     ports.wire("hand")
@@ -283,7 +283,7 @@ def test_a_port_that_somebody_adds_by_hand(ports: Ports) -> None:
     assert "eno9" not in json.dumps(run.api(first, "GET", "/status"))
 
 
-def test_a_port_on_another_bridge_is_none_of_ours(ports: Ports) -> None:
+def test_a_port_on_another_bridge_is_left_alone(ports: Ports) -> None:
     first = ports.world.plan.hosts[0]
     vsctl(ports, "h2", "add-br", "br-other", "--", "set", "Bridge", "br-other", "datapath_type=netdev", "--", "add-port", "br-other", "eno9",
           "--", "set", "Interface", "eno9", "external_ids:warren-network=yard")  # fmt: skip
@@ -314,7 +314,7 @@ def test_a_controller_that_comes_back_leaves_ports_alone(ports: Ports) -> None:
     assert ports.world.reaches("lan1", ports.address["box1"])
 
 
-def test_the_bridge_is_as_the_administrator_wants_it(ports: Ports) -> None:
+def test_bridge_settings_of_the_host_spec_are_applied(ports: Ports) -> None:
     """Datapath id, MAC and further controllers of a host, until he takes them back; a new agent and controller keep them."""
     first = ports.world.plan.hosts[0]
     before = vsctl(ports, "h1", "get", "Bridge", "br-warren", "other_config:datapath-id")
@@ -340,7 +340,7 @@ def test_the_bridge_is_as_the_administrator_wants_it(ports: Ports) -> None:
     eventually(lambda: shown()[0] == before.strip('"') and shown()[2] == "1")
 
 
-def test_what_is_taken_is_refused(ports: Ports) -> None:
+def test_interfaces_tags_and_port_numbers_in_use_are_refused(ports: Ports) -> None:
     for fields, why in (
         ({"network": "shed", "port": "eno1", "vlan": 30}, "network .* on eno1 of h1 belongs to endpoint h1.eno1"),
         ({"network": "blue", "port": "eno1", "vlan": 20}, "VLAN 20 on eno1 of h1 belongs to endpoint h1.eno1"),

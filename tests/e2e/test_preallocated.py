@@ -41,7 +41,7 @@ def ready(world: World) -> Iterator[World]:
     eventually(lambda: not any(spares(world, host) for host in ("h1", "h2", "h3")))
 
 
-def test_an_attach_takes_a_ready_one_and_another_takes_its_place(ready: World) -> None:
+def test_an_attach_takes_a_preallocated_endpoint_and_it_is_replaced(ready: World) -> None:
     own = {"0x5702", "0x5703", "0x5704", "0x5705"}  # classify, spoof, arp, forward
     before, flows = spares(ready, "h1"), {cookie for cookie in ready.cookies("h1") if cookie[:6] in own}
     taken = [run.container(ready.plan, f"quick{i}", "h1", "ready") for i in range(2)]
@@ -57,7 +57,7 @@ def test_an_attach_takes_a_ready_one_and_another_takes_its_place(ready: World) -
     assert {e["name"] for e in listed} == {"quick0", "quick1", "slow"}, "the ready ones are not shown"
 
 
-def test_who_wants_an_address_of_his_own_or_fails_leaves_the_ready_ones_alone(ready: World) -> None:
+def test_attaches_with_an_address_or_an_error_take_no_preallocated_endpoint(ready: World) -> None:
     before = spares(ready, "h1").keys()
     own = run.container(ready.plan, "own", "h1", "ready", mac_address="02:00:00:00:09:01")
     assert own["id"] not in before
@@ -69,7 +69,7 @@ def test_who_wants_an_address_of_his_own_or_fails_leaves_the_ready_ones_alone(re
     eventually(lambda: spares(ready, "h1").keys() == before)
 
 
-def test_labels_and_acls_count_when_it_is_taken(ready: World) -> None:
+def test_labels_and_acls_apply_when_a_preallocated_endpoint_is_taken(ready: World) -> None:
     run.api(
         ready.plan.hosts[0], "POST", "/apply", timeout_s=40, document='{"acls": {"mute": [{"actions": {"allow": 0}}]}}', wait_s=20
     )
@@ -81,7 +81,7 @@ def test_labels_and_acls_count_when_it_is_taken(ready: World) -> None:
     run.api(ready.plan.hosts[0], "DELETE", "/endpoints/ready/muted?hostname=h1")
 
 
-def test_a_network_that_may_not_go_keeps_them(ready: World) -> None:
+def test_a_network_that_cannot_be_deleted_keeps_its_preallocated_endpoints(ready: World) -> None:
     first = ready.plan.hosts[0]
     for name, ip_range in (("idle", "10.19.0.0/24"), ("beside", "10.20.0.0/24")):
         run.api(first, "POST", "/networks", name=name, ip_range=ip_range, mode="nat", preallocate=1 if name == "idle" else 0)
@@ -94,7 +94,7 @@ def test_a_network_that_may_not_go_keeps_them(ready: World) -> None:
         run.api(first, "DELETE", f"/networks/{name}")
 
 
-def test_a_new_agent_keeps_them_and_their_number_follows_the_spec(ready: World) -> None:
+def test_preallocated_endpoints_survive_a_restart_and_follow_the_spec(ready: World) -> None:
     eventually(lambda: len(spares(ready, "h1")) == READY)
     before = spares(ready, "h1").keys()
     run.stop(ready.plan, "h1", "agent", signal.SIGKILL)

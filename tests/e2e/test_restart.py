@@ -15,7 +15,7 @@ from tools.lab import run
 
 
 @pytest.mark.parametrize("process", ["controller", "agent"])
-def test_killed_under_a_ping_nothing_is_lost_and_no_flow_is_new(world: World, process: str) -> None:
+def test_a_killed_process_loses_no_packet_and_reinstalls_no_flow(world: World, process: str) -> None:
     before = world.cookies("h1")
     began = time.monotonic()
     ping = world.background("web", "ping", "-q", "-i", "0.01", "-c", "700", world.address["db"])
@@ -32,7 +32,7 @@ def test_killed_under_a_ping_nothing_is_lost_and_no_flow_is_new(world: World, pr
     assert all(after[cookie] > seconds for cookie in after), "a flow was installed anew"
 
 
-def test_etcd_away_forwarding_goes_on_and_new_endpoints_fail_clearly(world: World) -> None:
+def test_without_etcd_forwarding_goes_on_and_attaches_fail_with_the_reason(world: World) -> None:
     run.stop(world.plan, "h1", "etcd", signal.SIGKILL)
     try:
         assert world.reaches("web", world.address["db"])
@@ -72,7 +72,7 @@ def test_a_new_switch_process_gets_all_flows_back(world: World) -> None:
     eventually(lambda: world.reaches("web", world.address["db"]))
 
 
-def test_strays_of_ours_go_and_strangers_stay(world: World) -> None:
+def test_stray_flows_of_warren_are_removed_and_foreign_flows_stay(world: World) -> None:
     world.ofctl("h2", "add-flow", "br-warren", "cookie=0x5707000000000001,table=60,priority=7,actions=drop")
     world.ofctl("h2", "add-flow", "br-warren", "cookie=0xabc,table=60,priority=8,actions=drop")
     database = f"--db=unix:{world.plan.host('h2').directory}/db.sock"  # type: ignore[union-attr]

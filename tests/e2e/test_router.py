@@ -116,7 +116,7 @@ def test_the_other_gateway_answers_pings_and_an_address_of_nobody_does_not(route
 
 
 @pytest.mark.parametrize("target", ["r1", "r3"])
-def test_the_gateway_tells_when_the_time_to_live_is_up(routed: Routed, target: str) -> None:
+def test_the_gateway_sends_time_exceeded(routed: Routed, target: str) -> None:
     for address, gateway in ((routed.v4[target], "10.20.0.1"), (routed.v6[target], "fd20::1")):
         told = routed.world.inside("l2", "ping", "-c1", "-W2", "-t1", address).stdout
         assert re.search(rf"From {gateway}.*(Time to live exceeded|Hop limit)", told), told
@@ -133,7 +133,7 @@ def test_policy_of_both_ends_holds_and_replies_come_back(routed: Routed, source:
         assert "error" in routed.ask(target, "l1", 80)
 
 
-def test_the_list_of_the_network_that_is_sent_to_is_asked(routed: Routed) -> None:
+def test_vlan_out_acl_of_the_target_network_applies_to_routed_packets(routed: Routed) -> None:
     item = {"name": "l2", "network": "left", "host": "h2"}
     routed.apply(acls={"base": [{"proto": "tcp", "allow_related": True}, {"proto": "icmp", "actions": {"allow": 1}}]},
                  endpoints=[item | {"acls": ["base"]}])  # fmt: skip
@@ -142,7 +142,7 @@ def test_the_list_of_the_network_that_is_sent_to_is_asked(routed: Routed) -> Non
     routed.apply(endpoints=[item | {"acls": None}])
 
 
-def test_nobody_routes_under_another_address(routed: Routed) -> None:
+def test_routed_packets_with_a_foreign_source_are_dropped(routed: Routed) -> None:
     routed.world.inside("l1", "ip", "addr", "add", "10.20.0.77/32", "dev", "lo")
     forged = routed.world.inside("l1", "ping", "-c2", "-i0.2", "-W1", "-I", "10.20.0.77", routed.v4["r1"])
     assert "100% packet loss" in forged.stdout
@@ -155,18 +155,18 @@ def test_nobody_routes_under_another_address(routed: Routed) -> None:
                             "the range of network twin overlaps that of left, which right is routed to"),
         (("left", "amber"), "router.networks[1]: 'amber': expected a network that can be routed to the others: network amber is flat"),
         (("left", "nowhere"), "network nowhere does not exist"),
-        (("left",), "networks: ['left']: expected two networks or more (at most 64), each once"),
+        (("left",), 'networks: ["left"]: expected two networks or more (at most 64), each once'),
     ],
     ids=range(4),
 )  # fmt: skip
-def test_what_cannot_be_joined_is_refused_at_once(routed: Routed, networks: tuple[str, ...], told: str) -> None:
+def test_networks_that_cannot_be_routed_are_refused(routed: Routed, networks: tuple[str, ...], told: str) -> None:
     done = routed.cli("router", "add", "other", *networks)
     assert done.returncode == 2
     assert told in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_the_commands_tell(routed: Routed) -> None:
+def test_router_commands_show_what_is_routed(routed: Routed) -> None:
     assert json.loads(routed.cli("router", "list", "--json").stdout)[0]["networks"] == ["left", "right"]
     assert "10.21.0.0/24" in routed.cli("router", "show", "core").stdout
     for target in ("r1", "r3"):
@@ -176,7 +176,7 @@ def test_the_commands_tell(routed: Routed) -> None:
     assert "routers:" in routed.cli("export").stdout
 
 
-def test_without_the_router_they_are_apart_again(routed: Routed) -> None:
+def test_networks_are_isolated_again_after_the_router_is_deleted(routed: Routed) -> None:
     assert routed.cli("router", "delete", "core").returncode == 0
     eventually(lambda: not routed.world.reaches("l2", routed.v4["r3"], count=1))
     assert not routed.world.reaches("r1", routed.v4["l1"], count=1)

@@ -147,7 +147,7 @@ def test_members_reach_their_own_service_and_each_other_by_it(served: Served, cl
     until_all(lambda: served.world.inside(client, *ask).stdout.split(), {"s1", "s2", "s3"})
 
 
-def test_who_comes_breaks_nothing_and_who_goes_takes_its_own_alone(served: Served) -> None:
+def test_changes_of_members_break_only_the_connections_of_members_that_leave(served: Served) -> None:
     served.members("s1", "s2")
     talks = [served.talk() for _ in range(10)]
     while len({talk.member for talk in talks}) < 2 and len(talks) < TRIES:
@@ -198,7 +198,7 @@ def test_a_port_that_is_taken_is_refused_at_once(served: Served) -> None:
         served.apply(services=[{"name": "other", "network": "amber", "host_port": 1, "port": 1, "label": "a"}])
 
 
-def test_policy_of_what_enters_holds_for_members_elsewhere(served: Served) -> None:
+def test_acls_apply_to_service_connections_to_members_on_other_hosts(served: Served) -> None:
     """nat_acl lets port 80 in and its replies out again, though the members may send nothing of themselves."""
     served.apply(
         acls={

@@ -93,7 +93,9 @@ def drawn(underlay: Underlay, output: Path) -> dict[tuple[str, str], str]:
     }
 
 
-def test_a_cut_of_one_host_is_seen_by_all_and_so_is_its_end(underlay: Underlay, page: Browser, tmp_path: Path) -> None:
+def test_a_disconnected_host_is_noticed_by_all_others_and_so_is_its_return(
+    underlay: Underlay, page: Browser, tmp_path: Path
+) -> None:
     page.wait(f"{TUNNEL} !== null && {TUNNEL}.dataset.state === ''")
     assert underlay.scraped("h1", "warren_tunnel_up") == {"h2": 1.0, "h3": 1.0}
     underlay.set("down")
@@ -115,7 +117,7 @@ def test_a_cut_of_one_host_is_seen_by_all_and_so_is_its_end(underlay: Underlay, 
     assert 0 < underlay.scraped("h1", "warren_tunnel_rtt_seconds")["h2"] < 60
 
 
-def test_a_black_hole_for_large_packets_is_seen_while_small_ones_pass(underlay: Underlay) -> None:
+def test_a_path_that_loses_only_large_packets_is_noticed(underlay: Underlay) -> None:
     underlay.set("mtu", "1400")  # the bridge drops what is larger, and tells nobody
     eventually(lambda: underlay.broken() == {"h1": {"h2": "mtu"}, "h2": {"h1": "mtu", "h3": "mtu"}, "h3": {"h2": "mtu"}}, SEEN_S)
     assert underlay.world.reaches("w1", underlay.v4["w2"])
@@ -162,7 +164,7 @@ def packets(world: World, host: str) -> int:
     return sum(int(found) for found in re.findall(r"n_packets=(\d+)", dump))
 
 
-def test_probes_are_few_and_no_network_sees_them(underlay: Underlay) -> None:
+def test_tunnel_probes_are_few_and_reach_no_network(underlay: Underlay) -> None:
     """Two kinds a second for each peer, and their answers; nothing of it at a container."""
     assert json.dumps(underlay.hosts()).count('"known": 2') == 3
     before, shown = (

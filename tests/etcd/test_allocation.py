@@ -42,7 +42,7 @@ def test_two_networks_may_have_the_same_range(specs: Repository) -> None:
     assert (one.ofport, two.ofport) == (1, 2)
 
 
-def test_what_is_taken_says_by_whom(specs: Repository) -> None:
+def test_a_conflict_names_the_holder(specs: Repository) -> None:
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/29", "vxlan_vni": 7})
     with pytest.raises(Conflict, match="VNI 7 is taken by network amber"):
         specs.create_network({"name": "blue", "vxlan_vni": 7})
@@ -62,7 +62,7 @@ def test_what_is_taken_says_by_whom(specs: Repository) -> None:
         specs.create_endpoint({"network_id": "nowhere", "host": "h1"})
 
 
-def test_exhausted_and_used_again(specs: Repository) -> None:
+def test_an_exhausted_pool_refuses_and_released_values_are_given_again(specs: Repository) -> None:
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/29"})
     made = [specs.create_endpoint({"network_id": amber.id, "host": "h1"})[0] for _ in range(5)]
     with pytest.raises(Exhausted, match="network amber: no free address is left in 10.0.0.0/29"):
@@ -72,7 +72,7 @@ def test_exhausted_and_used_again(specs: Repository) -> None:
     assert again.ipv4_address == made[2].ipv4_address
 
 
-def test_concurrent_writers_never_get_the_same(etcd, request) -> None:  # type: ignore[no-untyped-def]
+def test_concurrent_writers_never_get_the_same_value(etcd, request) -> None:  # type: ignore[no-untyped-def]
     prefix = f"/{request.node.name}"
     agents = [Repository(Store([etcd.url], prefix=prefix)) for _ in range(4)]
     amber, _ = agents[0].create_network({"name": "amber", "ip_range": "10.0.0.0/22"})
@@ -136,7 +136,7 @@ def test_a_vtep_has_one_host_and_nothing_is_written_twice(specs: Repository) -> 
     specs.put_host(Host(name="h2", vtep="198.18.0.11"))  # type: ignore[arg-type]
 
 
-def test_a_mac_is_nobody_elses_in_its_network(specs: Repository) -> None:
+def test_a_mac_is_unique_in_its_network(specs: Repository) -> None:
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24"})
     blue, _ = specs.create_network({"name": "blue", "ip_range": "10.0.0.0/24"})
     asked = {"host": "h1", "mac_address": "02:57:0a:00:00:03"}
@@ -150,7 +150,7 @@ def test_a_mac_is_nobody_elses_in_its_network(specs: Repository) -> None:
     specs.create_endpoint({"network_id": amber.id, **asked})
 
 
-def test_one_mac_asked_for_at_once_is_given_once(specs: Repository) -> None:
+def test_a_mac_requested_twice_at_once_is_given_once(specs: Repository) -> None:
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24"})
 
     def ask(_: int) -> bool:

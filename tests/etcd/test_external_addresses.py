@@ -19,7 +19,7 @@ def specs(store: Store) -> Repository:
     return Repository(store)
 
 
-def test_a_lease_comes_changes_and_goes(specs: Repository, store: Store) -> None:
+def test_an_external_address_is_recorded_changed_and_removed(specs: Repository, store: Store) -> None:
     lan, _ = specs.create_network({"name": "lan", "dhcp": "external"})
     made, _, _ = specs.create_endpoint({"network_id": lan.id, "host": "h1"})
     assert made.ipv4_address is None
@@ -42,7 +42,7 @@ def test_a_lease_comes_changes_and_goes(specs: Repository, store: Store) -> None
         specs.lease(lan.id, made.id, ADDRESS)
 
 
-def test_what_is_refused(specs: Repository) -> None:
+def test_external_addresses_with_a_wrong_writer_or_range_are_refused(specs: Repository) -> None:
     lan, _ = specs.create_network({"name": "lan", "dhcp": "external"})
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24"})
     fixed, _, _ = specs.create_endpoint({"network_id": amber.id, "host": "h1", "name": "fixed"})

@@ -72,7 +72,7 @@ class Follower:
         assert not self.thread.is_alive()
 
 
-def test_every_change_in_order_and_nothing_beside_the_prefix(store: Store) -> None:
+def test_the_feed_delivers_every_change_below_its_prefix_in_order(store: Store) -> None:
     store.put("spec/a", "1")
     follower = Follower(store)
     assert follower.until({"spec/a": "1"}) == ["read"]
@@ -84,7 +84,7 @@ def test_every_change_in_order_and_nothing_beside_the_prefix(store: Store) -> No
     follower.end()
 
 
-def test_it_resumes_after_a_restart_of_etcd(own_etcd: Etcd) -> None:
+def test_the_feed_resumes_after_a_restart_of_etcd(own_etcd: Etcd) -> None:
     store = Store([own_etcd.url], timeout_s=2)
     follower = Follower(store)
     store.put("spec/a", "1")
@@ -99,7 +99,7 @@ def test_it_resumes_after_a_restart_of_etcd(own_etcd: Etcd) -> None:
     follower.end()
 
 
-def test_it_reads_again_after_a_compaction(own_etcd: Etcd) -> None:
+def test_the_feed_reads_again_after_a_compaction(own_etcd: Etcd) -> None:
     store = Store([own_etcd.url], timeout_s=2)
     store.put("spec/a", "1")
     follower = Follower(store)

@@ -40,7 +40,7 @@ def test_a_router_is_written_changed_and_deleted(specs: Repository) -> None:
         specs.delete_router("core")
 
 
-def test_of_two_writers_that_contradict_each_other_one_is_refused(specs: Repository) -> None:
+def test_of_two_contradicting_concurrent_writers_one_is_refused(specs: Repository) -> None:
     refused: list[str] = []
 
     def put(name: str, network: str) -> None:
@@ -65,7 +65,7 @@ def test_of_two_writers_that_contradict_each_other_one_is_refused(specs: Reposit
                 continue
 
 
-def test_a_port_is_one_services_or_endpoints_and_free_again_afterwards(specs: Repository) -> None:
+def test_a_published_port_has_one_holder_and_is_free_after_deletion(specs: Repository) -> None:
     web = {"name": "web", "network": "amber", "host_port": 80, "port": 8080, "label": "web"}
     specs.put_host(Host(name="h1", vtep="192.0.2.1"))
     amber = next(n for n in specs.networks() if n.name == "amber")
@@ -90,6 +90,6 @@ def test_a_port_is_one_services_or_endpoints_and_free_again_afterwards(specs: Re
 
 
 @pytest.mark.parametrize("whom", [{}, {"label": "a", "endpoints": ["b"]}])
-def test_a_service_says_in_one_way_who_is_meant(specs: Repository, whom: dict[str, object]) -> None:
+def test_a_service_names_its_members_by_label_or_by_list(specs: Repository, whom: dict[str, object]) -> None:
     with pytest.raises(Invalid, match="endpoints or label, one of the two"):
         specs.put_service({"name": "web", "network": "amber", "host_port": 80, "port": 80, **whom})

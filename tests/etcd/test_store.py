@@ -97,7 +97,7 @@ class Follower:
 # ---- transactions -------------------------------------------------------------------------------------------------------
 
 
-def test_compares(store: Store) -> None:
+def test_transactions_compare_revisions_and_empty_prefixes(store: Store) -> None:
     assert store.txn([Unchanged("a", 0), Empty("dir/")], [Put("a", "1")]).succeeded
     entry = store.get("a")
     assert entry is not None
@@ -194,7 +194,7 @@ def test_one_thread_changing_the_endpoint_disturbs_no_other(own: Etcd) -> None:
 # ---- the feed -----------------------------------------------------------------------------------------------------------
 
 
-def test_the_feed_tells_all_and_stops(store: Store) -> None:
+def test_the_feed_delivers_all_changes_and_stops(store: Store) -> None:
     store.put("spec/a", "1")
     store.put("status/x", "no spec")
     with Follower(store) as follower:
@@ -267,7 +267,7 @@ def test_after_a_compaction_all_is_read_again(own: Etcd) -> None:
         assert follower.downs == []
 
 
-def test_the_revision_is_that_of_what_was_told(own: Etcd) -> None:
+def test_the_feeds_revision_is_that_of_the_last_delivered_change(own: Etcd) -> None:
     # etcd sends what was missed in batches of 1000 revisions, and puts its newest revision in each header
     store = Store([own.url])
     follower = Follower(Store([own.url]))
@@ -284,7 +284,7 @@ def test_the_revision_is_that_of_what_was_told(own: Etcd) -> None:
         assert revision == max(event.mod_revision for event in events)
 
 
-def test_events_that_could_not_be_taken_come_again(store: Store) -> None:
+def test_events_that_the_reader_refused_are_delivered_again(store: Store) -> None:
     told: list[str] = []
     stop = threading.Event()
 
@@ -304,7 +304,7 @@ def test_events_that_could_not_be_taken_come_again(store: Store) -> None:
     assert told == ["spec/a", "spec/a"]
 
 
-def test_a_fault_of_the_reader_is_no_outage(store: Store) -> None:
+def test_an_exception_of_the_reader_is_not_reported_as_an_outage(store: Store) -> None:
     downs: list[str] = []
 
     def wrong(_: int, __: list[Entry]) -> None:
@@ -354,7 +354,7 @@ def test_a_lost_lease_is_made_again_with_all_its_keys(store: Store) -> None:
     assert store.list("status/")[1] == []
 
 
-def test_what_stands_before_an_unreadable_acl_is_read_from_the_past(store: Store) -> None:
+def test_the_last_readable_acl_is_read_from_etcds_history(store: Store) -> None:
     good, key = '{"name": "web", "rules": [{"actions": {"allow": 1}}]}', "spec/acls/web"
     store.put(key, good)
     for wrong in ("{", '{"name": "web", "rules": 7}', good.replace("web", "other")):
@@ -373,7 +373,7 @@ def test_what_stands_before_an_unreadable_acl_is_read_from_the_past(store: Store
     assert [entry.value for entry in with_history(store.list(key)[1], store)] == ["{"], "a past that is forgotten is none"
 
 
-def test_what_could_not_be_written_is_written_once_etcd_is_back(own: Etcd) -> None:
+def test_leased_values_refused_during_an_outage_are_written_after_it(own: Etcd) -> None:
     store = Store([own.url], timeout_s=0.5)
     never, half = Lease(store, ttl_s=2), Lease(store, ttl_s=2)
     half.put("status/half", "1")

@@ -32,7 +32,7 @@ def put(cables: Cables, container: Callable[[], str]) -> Callable[..., tuple[str
     return do
 
 
-def test_another_address_of_the_same_range_takes_its_place(put: Callable[..., tuple[str, str]]) -> None:
+def test_an_address_of_the_same_range_replaces_the_earlier_one(put: Callable[..., tuple[str, str]]) -> None:
     """The kernel takes others of a range away with the first of it."""
     for _ in range(2):
         addresses, routes = put(FIRST, ROUTER)
@@ -45,7 +45,7 @@ def test_another_address_of_the_same_range_takes_its_place(put: Callable[..., tu
     assert put(None) == ("", "")
 
 
-def test_routes_come_and_go_and_others_stay(put: Callable[..., tuple[str, str]]) -> None:
+def test_leased_routes_are_added_and_removed_and_others_stay(put: Callable[..., tuple[str, str]]) -> None:
     put(FIRST, ("10.0.0.0/8", "100.64.0.9"), ("192.0.2.1/32", "0.0.0.0"))
     ip("-n", put.name, "route", "add", "198.51.100.0/24", "via", "100.64.0.77", "dev", "eth0")  # type: ignore[attr-defined]
     _, routes = put(FIRST, ("192.0.2.1/32", "0.0.0.0"), ROUTER)
@@ -70,6 +70,6 @@ def test_a_router_outside_the_range_and_a_default_route_of_another_network(put: 
     assert "default via 10.9.0.1 dev lo" in routes
 
 
-def test_what_is_not_there_is_no_error(put: Callable[..., tuple[str, str]], cables: Cables) -> None:
+def test_removing_what_does_not_exist_is_no_error(put: Callable[..., tuple[str, str]], cables: Cables) -> None:
     cables.on_host(lambda: leased.put(put.name, veth_name("nobody"), MAC, FIRST, ()))  # type: ignore[attr-defined]
     cables.on_host(lambda: leased.sent(put.name))  # type: ignore[attr-defined]

@@ -105,7 +105,7 @@ def test_containers_reach_each_other(switch: Switch, cables: Cables, container: 
         client.close()
 
 
-def test_a_cable_made_anew_under_its_port_works(switch: Switch, cables: Cables, container: Callable[[], str]) -> None:
+def test_a_veth_recreated_under_its_port_works(switch: Switch, cables: Cables, container: Callable[[], str]) -> None:
     switch.vsctl("add-br", "br-warren", "--", "set", "bridge", "br-warren", "datapath_type=netdev")
     client = Ovsdb(switch.remote)
     assert client.connect(10)
@@ -129,7 +129,7 @@ def test_a_cable_made_anew_under_its_port_works(switch: Switch, cables: Cables, 
         client.close()
 
 
-def test_what_is_made_is_whole(cables: Cables, container: Callable[[], str]) -> None:
+def test_a_created_veth_is_complete(cables: Cables, container: Callable[[], str]) -> None:
     one = container()
     before = os.readlink("/proc/thread-self/ns/net")
     assert cables.plug("a", one, 1) == "eth0"
@@ -147,7 +147,7 @@ def test_what_is_made_is_whole(cables: Cables, container: Callable[[], str]) -> 
     assert not netns.inside(one, lambda: netns.tx_checksum("eth0"))
 
 
-def test_a_path_of_a_process_will_do(cables: Cables, container: Callable[[], str]) -> None:
+def test_a_network_namespace_may_be_given_by_a_process_path(cables: Cables, container: Callable[[], str]) -> None:
     one = container()
     sleeper = subprocess.Popen(["ip", "netns", "exec", one, "sleep", "60"])
     try:
@@ -160,7 +160,7 @@ def test_a_path_of_a_process_will_do(cables: Cables, container: Callable[[], str
         sleeper.wait()
 
 
-def test_again_changes_nothing(cables: Cables, container: Callable[[], str]) -> None:
+def test_attaching_again_changes_nothing(cables: Cables, container: Callable[[], str]) -> None:
     one = container()
     cables.plug("a", one, 1)
     before = ip("-n", one, "-o", "link", "show", "eth0").split()[0]
@@ -196,7 +196,7 @@ def test_a_half_plugged_endpoint_is_completed(cables: Cables, container: Callabl
     assert ip("-n", one, "-o", "link", "show", "eth0").split()[0] == index, "completed, not made anew"
 
 
-def test_a_cable_into_another_namespace_is_remade(cables: Cables, container: Callable[[], str]) -> None:
+def test_a_veth_into_another_namespace_is_recreated(cables: Cables, container: Callable[[], str]) -> None:
     one, two = container(), container()
     cables.plug("a", one, 1)
     assert cables.seen("a", two, 1) == plug.Seen(True, None, ("far end",))
@@ -205,7 +205,7 @@ def test_a_cable_into_another_namespace_is_remade(cables: Cables, container: Cal
     assert cables.seen("a", two, 1).whole
 
 
-def test_a_dead_namespace_takes_the_cable_along(cables: Cables, container: Callable[[], str]) -> None:
+def test_a_deleted_namespace_removes_its_veth(cables: Cables, container: Callable[[], str]) -> None:
     one, two = container(), container()
     cables.plug("a", one, 1)
     ip("netns", "del", one)
@@ -224,7 +224,7 @@ def test_unplug_is_idempotent_and_takes_both_ends(cables: Cables, container: Cal
     assert "eth0" not in ip("-n", one, "link")
 
 
-def test_strangers_with_our_prefix_are_not_ours(cables: Cables) -> None:
+def test_foreign_interfaces_with_warrens_prefix_are_not_warrens(cables: Cables) -> None:
     ip("-n", cables.host, "link", "add", "wvx", "type", "veth", "peer", "name", "wvlan0")
     assert cables.on_host(plug.veths) == []
 
@@ -232,7 +232,7 @@ def test_strangers_with_our_prefix_are_not_ours(cables: Cables) -> None:
 @pytest.mark.parametrize(
     "wrong", ["/nonexistent/net", "/etc/hostname", "/proc/self/ns/mnt", "no-such-name", "/proc/999999999/ns/net"]
 )
-def test_an_unusable_namespace_is_told(cables: Cables, wrong: str) -> None:
+def test_an_unusable_namespace_is_an_error_that_names_it(cables: Cables, wrong: str) -> None:
     with pytest.raises(Invalid) as error:
         cables.plug("a", wrong, 1)
     assert error.value.path == "netns"
@@ -241,7 +241,7 @@ def test_an_unusable_namespace_is_told(cables: Cables, wrong: str) -> None:
     assert cables.on_host(plug.veths) == []
 
 
-def test_a_name_that_is_taken_is_told(cables: Cables, container: Callable[[], str]) -> None:
+def test_an_interface_name_in_use_is_an_error_that_names_it(cables: Cables, container: Callable[[], str]) -> None:
     one = container()
     cables.plug("a", one, 1, interface="eth0")
     with pytest.raises(Conflict, match="eth0"):
@@ -250,7 +250,7 @@ def test_a_name_that_is_taken_is_told(cables: Cables, container: Callable[[], st
     assert cables.plug("b", one, 2) == "eth1"
 
 
-def test_an_address_that_the_kernel_refuses_is_told(cables: Cables, container: Callable[[], str]) -> None:
+def test_an_address_that_the_kernel_refuses_is_an_error_that_names_it(cables: Cables, container: Callable[[], str]) -> None:
     with pytest.raises(Unavailable, match="kernel"):
         cables.plug("a", container(), 1, mtu=65_536)
 
@@ -269,7 +269,7 @@ def test_many_at_once_into_one_namespace(cables: Cables, container: Callable[[],
     assert sorted(names) == sorted(f"eth{n}" for n in range(12))
 
 
-def test_reserved_names_do_not_meet(container: Callable[[], str]) -> None:
+def test_reserved_interface_names_do_not_collide(container: Callable[[], str]) -> None:
     one = container()
     with plug.reserve(one, None) as first, plug.reserve(one, None) as second:
         assert (first, second) == ("eth0", "eth1")
@@ -289,7 +289,7 @@ def test_ipv6_is_allowed_where_the_engine_forbade_it(cables: Cables, container: 
     assert "fd00::1/64" in ip("-n", one, "-6", "addr", "show", "eth0")
 
 
-def test_ipv6_is_allowed_to_who_will_ask_for_its_address(cables: Cables, container: Callable[[], str]) -> None:
+def test_ipv6_is_enabled_for_endpoints_that_use_dhcpv6(cables: Cables, container: Callable[[], str]) -> None:
     there = container()
     setting = "net.ipv6.conf.default.disable_ipv6=1"
     subprocess.run(["ip", "netns", "exec", there, "sysctl", "-qw", setting], check=True)
@@ -313,7 +313,7 @@ def test_routes_and_the_first_default_route_stay(cables: Cables, container: Call
     assert "2001:db8::/32 dev eth0" in six
 
 
-def test_the_far_end_may_stay_on_the_host(cables: Cables) -> None:
+def test_an_endpoint_without_a_namespace_stays_on_the_host(cables: Cables) -> None:
     name = plug.peer_name("a")
     assert cables.plug("a", None, 1, interface=name, addresses=[]) == name
     assert cables.on_host(plug.veths) == [veth_name("a")]

@@ -40,7 +40,7 @@ def add_veth(switch: Switch, name: str) -> None:
     switch.run("ip", "-n", switch.netns, "link", "add", name, "type", "veth", "peer", "name", name + "p")
 
 
-def test_bridge_ends_on_a_datapath_that_works(switch: Switch, client: Ovsdb) -> None:
+def test_a_bridge_is_moved_to_a_datapath_that_works(switch: Switch, client: Ovsdb) -> None:
     client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
     bridge = client.observed().bridge(BRIDGE)
     assert bridge is not None
@@ -57,7 +57,7 @@ def test_bridge_ends_on_a_datapath_that_works(switch: Switch, client: Ovsdb) -> 
     assert switch.vsctl("get", "open_vswitch", ".", "next_cfg") == before, "an unchanged bridge was written"
 
 
-def test_a_controllers_row_that_is_there_gets_its_limits(switch: Switch, client: Ovsdb) -> None:
+def test_an_existing_controller_row_gets_its_rate_limits(switch: Switch, client: Ovsdb) -> None:
     """One that ovs-vsctl or an older Warren has made; then nothing more is written."""
     limits = {"controller_rate_limit": "1000", "controller_burst_limit": "250", "max_backoff": "1000"}
     client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
@@ -74,7 +74,7 @@ def test_a_controllers_row_that_is_there_gets_its_limits(switch: Switch, client:
     assert switch.vsctl("get", "open_vswitch", ".", "next_cfg") == before
 
 
-def test_an_empty_database_is_told(dummy_switch: Switch, dummy_client: Ovsdb) -> None:
+def test_an_empty_database_is_an_error_that_says_how_to_fill_it(dummy_switch: Switch, dummy_client: Ovsdb) -> None:
     dummy_switch.run(
         "ovsdb-client", "transact", dummy_switch.remote, '["Open_vSwitch",{"op":"delete","table":"Open_vSwitch","where":[]}]'
     )
@@ -84,7 +84,7 @@ def test_an_empty_database_is_told(dummy_switch: Switch, dummy_client: Ovsdb) ->
     dummy_client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
 
 
-def test_bridge_is_mended_and_strangers_are_left(switch: Switch, client: Ovsdb) -> None:
+def test_a_changed_bridge_is_repaired_and_foreign_ports_stay(switch: Switch, client: Ovsdb) -> None:
     client.ensure_bridge(BRIDGE, CONTROLLER, host="h1")
     switch.vsctl("add-br", "br-other", "--", "set", "bridge", "br-other", "datapath_type=netdev")
     switch.vsctl(
@@ -117,7 +117,7 @@ def test_bridge_is_mended_and_strangers_are_left(switch: Switch, client: Ovsdb) 
     assert "br-other" in switch.vsctl("list-br").split()
 
 
-def test_a_strangers_bridge_is_refused(switch: Switch, client: Ovsdb) -> None:
+def test_a_foreign_bridge_of_that_name_is_a_conflict(switch: Switch, client: Ovsdb) -> None:
     switch.vsctl("add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev")
     eventually(lambda: client.observed().bridge(BRIDGE) is not None and client.observed().bridge(BRIDGE).works)  # type: ignore
     with pytest.raises(Conflict):
@@ -154,7 +154,7 @@ def test_a_number_that_is_taken_gives_another(switch: Switch, client: Ovsdb) -> 
     assert client.ports_of_endpoints() == {"e1": 7, "e2": other}
 
 
-def test_a_missing_interface_is_told_and_leaves_nothing(switch: Switch, client: Ovsdb) -> None:
+def test_a_missing_interface_is_an_error_and_leaves_no_port(switch: Switch, client: Ovsdb) -> None:
     client.ensure_bridge(BRIDGE, CONTROLLER)
     with pytest.raises(Unavailable, match="wv1"):
         client.add_port(BRIDGE, "wv1", 7, "e1")
@@ -163,12 +163,12 @@ def test_a_missing_interface_is_told_and_leaves_nothing(switch: Switch, client: 
     assert client.add_port(BRIDGE, "wv1", 7, "e1") == 7
 
 
-def test_a_missing_bridge_is_told(switch: Switch, client: Ovsdb) -> None:
+def test_a_missing_bridge_is_an_error_that_names_it(switch: Switch, client: Ovsdb) -> None:
     with pytest.raises(Unavailable, match=BRIDGE):
         client.add_port(BRIDGE, "wv1", 7, "e1")
 
 
-def test_a_strangers_port_is_not_deleted(switch: Switch, client: Ovsdb) -> None:
+def test_a_foreign_port_is_not_deleted(switch: Switch, client: Ovsdb) -> None:
     client.ensure_bridge(BRIDGE, CONTROLLER)
     switch.vsctl("add-port", BRIDGE, "theirs", "--", "set", "interface", "theirs", "type=internal")
     eventually(lambda: client.port("theirs") is not None)
@@ -225,7 +225,7 @@ def test_rows_gone_while_away_are_forgotten(dummy_switch: Switch, dummy_client: 
     eventually(lambda: dummy_client.connected and dummy_client.ports_of_endpoints() == {})
 
 
-def test_many_at_once(dummy_switch: Switch, dummy_client: Ovsdb) -> None:
+def test_many_concurrent_requests_succeed(dummy_switch: Switch, dummy_client: Ovsdb) -> None:
     dummy_client.ensure_bridge(BRIDGE, CONTROLLER)
     threads = [threading.Thread(target=dummy_client.add_port, args=(BRIDGE, f"wv{n}", n, f"e{n}")) for n in range(1, 51)]
     for thread in threads:
@@ -235,7 +235,7 @@ def test_many_at_once(dummy_switch: Switch, dummy_client: Ovsdb) -> None:
     assert dummy_client.ports_of_endpoints() == {f"e{n}": n for n in range(1, 51)}
 
 
-def test_it_works_among_green_threads(dummy_switch: Switch) -> None:
+def test_the_client_does_not_block_green_threads(dummy_switch: Switch) -> None:
     done = subprocess.run(
         program("green_ovsdb", dummy_switch.remote),
         capture_output=True,

@@ -68,7 +68,7 @@ def trace(switch: Switch, scenario: str, flow: str):  # type: ignore[no-untyped-
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_text_comes_back_as_it_went_in(bridge: Switch, scenario: str) -> None:
+def test_the_switch_dumps_flows_as_warren_writes_them(bridge: Switch, scenario: str) -> None:
     program = compile_view(view_of(scenario, "h1"))
     load(bridge, program)
     assert read_back(bridge) == {flow_text(flow) for flow in program.flows}
@@ -109,7 +109,7 @@ class Controller:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_the_bundle_puts_in_the_same_and_takes_it_out_again(bridge: Switch, scenario: str) -> None:
+def test_a_bundle_installs_the_compiled_flows_and_removes_them(bridge: Switch, scenario: str) -> None:
     wipe(bridge)
     program = compile_view(view_of(scenario, "h1"))
     connection = Controller(f"{bridge.dir}/{BRIDGE}.mgmt")
@@ -182,7 +182,7 @@ VERDICTS = {
 }  # fmt: skip
 
 
-def test_verdicts(bridge: Switch) -> None:
+def test_each_scenario_has_its_verdict_in_a_trace(bridge: Switch) -> None:
     load(bridge, compile_view(view_of("dual-stack", "h1")))
     wrong = {}
     for what, (flow, outputs, vtep, answered) in VERDICTS.items():
@@ -192,7 +192,7 @@ def test_verdicts(bridge: Switch) -> None:
     assert not wrong
 
 
-def test_origins_are_told(bridge: Switch) -> None:
+def test_a_trace_names_the_origin_of_each_flow(bridge: Switch) -> None:
     load(bridge, compile_view(view_of("dual-stack", "h1")))
     steps = trace(bridge, "dual-stack", OWN4).steps
     assert [(step.table, step.origin) for step in steps] == [
@@ -224,7 +224,7 @@ ASKED = {
 }
 
 
-def test_what_clients_ask_is_shown_to_the_controller_and_goes_nowhere_else(bridge: Switch) -> None:
+def test_dhcp_requests_go_to_the_controller_only(bridge: Switch) -> None:
     program = compile_view(view_of("dhcp", "h1"))
     load(bridge, program)
     for flow, asked in ASKED.items():
@@ -237,7 +237,7 @@ def test_what_clients_ask_is_shown_to_the_controller_and_goes_nowhere_else(bridg
 LARGE = f"in_port=1,dl_src={MAC1},dl_dst=02:57:00:00:00:01,udp,nw_src=10.0.0.2,nw_dst=10.1.0.2,nw_ttl=64,udp_dst=9"
 
 
-def test_a_packet_to_a_network_of_smaller_ones_is_measured(bridge: Switch) -> None:
+def test_packets_to_a_network_with_a_smaller_mtu_are_checked_for_size(bridge: Switch) -> None:
     """ofproto/trace follows both ways that it may go."""
     load(bridge, compile_view(view_of("narrow", "h1")))
     found = trace(bridge, "narrow", LARGE)

@@ -76,7 +76,7 @@ def test_the_path_is_found_nested_and_flat() -> None:
     assert EndpointCreate.model_validate({"network_id": "n"}).netns is None
 
 
-def test_what_is_answered() -> None:
+def test_http_answers_have_the_fields_of_sand() -> None:
     network = Network(id="n", name="amber", vxlan_vni=3, ip_range="10.0.0.0/24", created_at="2026-01-01T00:00:00Z")
     host = Host(name="h1", vtep="192.0.2.1", api="https://gw.example:9999")
     endpoint = Endpoint(id="e", network_id="n", host="h1", mac_address="02:00:00:00:00:01", ipv4_address="10.0.0.2", ofport=1)
@@ -119,7 +119,7 @@ def test_stopping_wakes_all_waiters() -> None:
 # ---- netlink, CONNECT, the CLI's search -----------------------------------------------------------------------------
 
 
-def test_only_deletions_of_our_veths_are_told() -> None:
+def test_the_netlink_monitor_reports_only_deleted_veths_of_warren() -> None:
     def message(kind: int, name: bytes) -> bytes:
         body = bytes(16) + struct.pack("=HH", 5 + len(name), 3) + name + b"\0"
         body += bytes(-len(body) % 4)

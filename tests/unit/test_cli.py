@@ -23,7 +23,7 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     return found
 
 
-def test_every_help_teaches() -> None:
+def test_every_command_has_a_help_text() -> None:
     command = typer.main.get_command(app)
     found = commands(command)
     assert len(found) > 40
@@ -42,12 +42,12 @@ def test_every_help_teaches() -> None:
         ("[2001:db8::1]:80:8080", {"host_port": 80, "port": 8080, "proto": "tcp", "host_ip": "2001:db8::1"}),
     ],
 )
-def test_ways_are_read_as_docker_writes_them(way: str, data: dict[str, Any]) -> None:
+def test_published_ports_are_parsed_as_docker_writes_them(way: str, data: dict[str, Any]) -> None:
     assert parse(way) == data
 
 
 @pytest.mark.parametrize("way", ["80", "80:", ":80", "a:b", "80:80:80:80", "80:80/"])
-def test_what_is_no_way_is_refused(way: str) -> None:
+def test_malformed_published_ports_are_refused(way: str) -> None:
     with pytest.raises(Failure, match="such as 8080:80"):
         parse(way)
 

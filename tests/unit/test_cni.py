@@ -111,7 +111,7 @@ def test_what_a_configuration_asks_for() -> None:
     assert fields(runtimeConfig={"portMappings": None, "ips": None, "mac": ""}) == {"labels": {}}
 
 
-def test_the_nearest_to_the_runtime_says_the_address() -> None:
+def test_the_address_comes_from_the_most_specific_source() -> None:
     outer = {"CNI_ARGS": "IgnoreUnknown=1;IP=10.0.0.7;MAC=02:00:00:00:00:07;K8S_POD_UID=x"}
     args = {"cni": {"ips": ["10.0.0.6"]}}
     assert fields(outer)["ipv4_address"] == "10.0.0.7"
@@ -132,7 +132,7 @@ def test_ports() -> None:
     ]
 
 
-def test_what_a_container_is_called() -> None:
+def test_an_endpoints_name_follows_the_container() -> None:
     """As podman says it, if an endpoint may be called so."""
     for said, found in (("web-1", "web-1"), ("", None), ("a b", None), ("x" * 64, None)):
         assert read(call(environment={"CNI_ARGS": f"K8S_POD_NAME={said}"})).endpoint_name == found
@@ -175,21 +175,21 @@ def test_what_a_container_is_called() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_what_is_wrong(wrong: Call, code: int, told: str) -> None:
+def test_wrong_configurations_are_refused_with_their_path(wrong: Call, code: int, told: str) -> None:
     with pytest.raises(Invalid) as caught:
         read(wrong)
     assert (code_of(caught.value), told in str(caught.value)) == (code, True), str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_what_stays() -> None:
+def test_fields_of_the_configuration_that_warren_keeps() -> None:
     listed = [{"containerID": "c1", "ifname": "eth0", "more": 1}]
     assert read(call("GC", **{"cni.dev/valid-attachments": listed})).valid == (("c1", "eth0"),)
     assert read(call("GC", **{"cni.dev/attachments": listed})).valid == (("c1", "eth0"),)
     assert read(call("GC", **{"cni.dev/valid-attachments": None})).valid == ()
 
 
-def test_taking_away_reads_little() -> None:
+def test_del_ignores_mistakes_elsewhere_in_the_configuration() -> None:
     """What is wrong elsewhere in the configuration must not keep DEL from its work; nor a namespace that is not said."""
     asked = read(call("DEL", environment={"CNI_NETNS": "", "CNI_ARGS": "IP=ten"}, labels=7, prevResult=9))
     assert (asked.container, asked.interface, asked.fields) == ("c1", "eth0", {})
@@ -226,17 +226,17 @@ def told(**config: Any) -> int:
 
 
 @given(st.sampled_from(messages.COMMANDS), st.dictionaries(KEYS, JSON, max_size=4))
-def test_whatever_comes_is_read_or_told(command: str, config: dict[str, Any]) -> None:
+def test_any_configuration_is_accepted_or_refused_with_a_cni_error(command: str, config: dict[str, Any]) -> None:
     """Never another error than one that says where."""
     assert told(command=command, **config) in (0, 1, 7)
 
 
 @given(st.sampled_from(["ADD", "CHECK"]), RESULTS)
-def test_whatever_came_before_is_read_or_told(command: str, previous: dict[str, Any]) -> None:
+def test_any_previous_result_is_accepted_or_refused_with_a_cni_error(command: str, previous: dict[str, Any]) -> None:
     assert told(command=command, prevResult=previous) in (0, 7)
 
 
-def test_a_del_waits_for_the_add_before_it() -> None:
+def test_a_del_waits_for_the_running_add_of_the_same_attachment() -> None:
     """A runtime that has given up an ADD calls DEL while the agent is still at it: it must not find nothing, and the ADD then make it."""
     asked, go_on, done = threading.Event(), threading.Event(), []
 
@@ -306,7 +306,7 @@ def test_the_plugins_own_errors(command: str, text: str, code: int, told: str) -
     assert set(error) - {"details"} == {"cniVersion", "code", "msg"}
 
 
-def test_it_imports_little() -> None:
+def test_the_plugin_imports_only_the_standard_library() -> None:
     """It is started twice for every container. What else it needed would have to be installed beside it."""
     nodes = ast.walk(ast.parse(PLUGIN.read_text()))
     found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}

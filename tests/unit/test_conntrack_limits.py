@@ -47,7 +47,7 @@ def test_limits_are_those_of_networks_with_an_endpoint_here() -> None:
     assert limits(state(amber=100, green=50), mine(state(amber=100, green=50), "h2")) == ({9: 50}, {7, 8, 9})
 
 
-def test_what_differs_is_put_right_and_strangers_are_left_alone() -> None:
+def test_wrong_limits_are_corrected_and_foreign_zones_stay() -> None:
     datapath = Datapath(z7=1, z8=2, z500=3)  # a former life's, and another bridge's
     found = limits_of(datapath)
     found.reconcile(state(amber=100), mine(state(amber=100), "h1"))
@@ -59,7 +59,7 @@ def test_what_differs_is_put_right_and_strangers_are_left_alone() -> None:
     assert datapath.limits == {}
 
 
-def test_without_limits_open_vswitch_is_asked_once() -> None:
+def test_without_limits_open_vswitch_is_queried_once() -> None:
     datapath = Datapath()
     found = limits_of(datapath)
     for _ in range(5):

@@ -100,7 +100,7 @@ def reply(asked: bytes, lease: Lease = LEASE) -> tuple[Answer, Any, dict[int, by
     return found, (read, ip, message), {option.tag: option.value for option in message.options.option_list}
 
 
-def test_discover_is_offered_all_that_there_is() -> None:
+def test_a_discover_is_answered_with_all_options_of_the_network() -> None:
     found, (read, ip, message), options = reply(question(v4.DISCOVER))
     assert (found.asked, found.told, found.ignored) == ("discover", "offer", "")
     assert (message.yiaddr, ip.src, ip.dst) == ("10.0.0.2", SERVER4, "10.0.0.2")
@@ -177,7 +177,7 @@ def test_ack_nak_and_inform_say_what_they_should() -> None:
     assert {6, 15, 26} <= set(options)
 
 
-def test_who_wants_a_broadcast_gets_one() -> None:
+def test_a_client_that_asks_for_a_broadcast_gets_one() -> None:
     _, (read, ip, message), _ = reply(question(v4.DISCOVER, flags=0x8000))
     assert (ip.dst, read.get_protocol(ethernet.ethernet).dst, message.flags) == ("255.255.255.255", "ff:ff:ff:ff:ff:ff", 0x8000)
 
@@ -186,7 +186,7 @@ def test_the_identity_of_the_client_comes_back() -> None:
     assert reply(question(v4.DISCOVER, (61, b"\x01abcdef")))[2][61] == b"\x01abcdef"  # RFC 6842
 
 
-def test_what_is_asked_for_comes_first_when_there_is_no_room_for_all() -> None:
+def test_requested_options_come_first_when_not_all_fit() -> None:
     long = told(domain=".".join(["a" * 60] * 4), dhcp_routes=[{"to": f"10.{i}.0.0/16", "via": "10.0.0.9"} for i in range(16)])
     small = reply(question(v4.DISCOVER, (55, bytes((15, 12)))), long)[2]
     assert 15 in small
@@ -257,7 +257,7 @@ def status(value: bytes) -> int:
     return int.from_bytes(value[:2], "big")
 
 
-def test_solicit_is_told_the_address_and_at_once_where_asked() -> None:
+def test_a_solicit_is_advertised_the_address_or_with_rapid_commit_given_it() -> None:
     found, options = reply6(question6(1, ME, association(), (6, struct.pack("!HH", 23, 24))))
     assert (found.asked, found.told) == ("solicit", "advertise")
     assert options[1] == [ME[1]]
@@ -369,7 +369,7 @@ def test_a_small_mtu_is_no_ipv6_mtu() -> None:
     assert 5 not in advertised(answer(solicitation(), replace(LEASE, mtu=1000)).frame)[2]
 
 
-def test_one_without_an_address_is_told_with_the_others() -> None:
+def test_an_identity_association_without_an_address_is_answered_too() -> None:
     assert advertised(answer(solicitation(IPv6Address("::")), LEASE).frame)[0].dst == "ff02::1"
 
 
@@ -389,7 +389,7 @@ def test_wrong_solicitations(asked: bytes, result: str) -> None:
     assert answer(asked, LEASE).ignored == result
 
 
-def test_an_endpoint_without_the_address_is_told_nothing() -> None:
+def test_an_endpoint_without_an_address_is_not_answered() -> None:
     none = replace(LEASE, ipv4=None, ipv6=None)
     for asked in (question(v4.DISCOVER), question6(1, ME, association()), solicitation()):
         assert answer(asked, none).ignored == "no-address"
@@ -470,7 +470,7 @@ def test_anything_is_answered_or_ignored_with_a_reason(frame: bytes, lease: Leas
         ({"ip_range": None, "gateway": None}, "network", "dhcp needs ip_range or ipv6_range"),
     ],
 )
-def test_what_cannot_be_told_is_refused(fields: dict[str, Any], path: str, expected: str) -> None:
+def test_lease_options_that_dhcp_cannot_carry_are_refused(fields: dict[str, Any], path: str, expected: str) -> None:
     good = {"id": "a", "name": "a", "vxlan_vni": 1, "dhcp": True, "ip_range": "10.0.0.0/24", "gateway": "10.0.0.1/24"}
     decode(Network, good)
     with pytest.raises(Invalid) as caught:
@@ -479,13 +479,13 @@ def test_what_cannot_be_told_is_refused(fields: dict[str, Any], path: str, expec
     assert expected in str(caught.value)
 
 
-def test_a_record_is_the_same_read_back_and_from_its_values() -> None:
+def test_a_lease_record_survives_serialization() -> None:
     network = world().networks["amber"]
     assert decode(Network, json.loads(network.encode())) == network == decode(Network, network.model_dump())
     assert [str(server) for server in network.dns] == ["192.0.2.53", "2001:db8::53", "192.0.2.54"]
 
 
-def test_the_controller_answers_from_the_specs_of_the_moment() -> None:
+def test_the_dhcp_server_answers_from_the_current_specs() -> None:
     out: list[tuple[int, bytes]] = []
     index, metrics = Index("h1"), Own(lambda: STATE)
     desk = Dhcp(index, metrics, lambda: ("0x1", "h1"), lambda port, frame: out.append((port, frame)))

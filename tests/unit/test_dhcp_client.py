@@ -30,7 +30,7 @@ ENDPOINT = {"id": "e", "network_id": "lan", "host": "h1", "mac_address": "02:59:
 LEASE = {"ip": "100.64.0.10", "mask": "24", "router": "100.64.0.1", "lease": "3600", "serverid": "100.64.0.1"}
 
 
-def test_records_from_before_are_read() -> None:
+def test_endpoint_records_without_lease_fields_are_read() -> None:
     for value, answers in ((True, True), (False, False)):
         network = decode(Network, NETWORK | {"dhcp": value, "ip_range": "10.0.0.0/24"})
         assert (network.answers, network.external, network.data()["dhcp"]) == (answers, False, value)
@@ -49,7 +49,7 @@ def test_records_from_before_are_read() -> None:
         ({"dhcp": "external", "domain": "example.org"}, "domain", "the server outside tells it"),
     ],
 )
-def test_what_contradicts_a_server_outside_is_refused(fields: dict[str, Any], path: str, expected: str) -> None:
+def test_network_settings_that_contradict_external_dhcp_are_refused(fields: dict[str, Any], path: str, expected: str) -> None:
     with pytest.raises(Invalid, match=expected) as error:
         decode(Network, NETWORK | fields, "network")
     assert error.value.path == f"network.{path}"
@@ -60,7 +60,7 @@ def test_a_request_without_ranges_makes_none_up() -> None:
     assert NetworkCreate(name="lan", dhcp=True).values("lan")["ip_range"] is not None
 
 
-def test_a_lease_has_one_writer() -> None:
+def test_an_external_address_has_one_writer() -> None:
     """Others write what they knew of it, and that may be old."""
     plain = decode(Endpoint, ENDPOINT)
     leased = decode(Endpoint, ENDPOINT | {"ipv4_address": "100.64.0.10", "leased_prefix": 24})
@@ -71,7 +71,7 @@ def test_a_lease_has_one_writer() -> None:
     assert kept(plain, fixed) == fixed
 
 
-def test_a_leased_address_is_told_with_its_mask_and_declared_by_nobody() -> None:
+def test_an_external_address_is_shown_with_its_mask_and_not_exported() -> None:
     leased = decode(Endpoint, ENDPOINT | {"ipv4_address": "100.64.0.10", "leased_prefix": 24})
     told = endpoint_out(leased, {"lan": decode(Network, NETWORK | {"dhcp": "external"})}, {})
     assert (told["target_veth_ip"], told["leased"]) == ("100.64.0.10/24", True)
@@ -93,7 +93,9 @@ def test_a_leased_address_is_told_with_its_mask_and_declared_by_nobody() -> None
         ({}, True, None),  # by chance it is of the range: then contests settle whose it is
     ],
 )
-def test_an_address_that_was_not_leased_there_closes(network: dict[str, Any], leased: bool, reason: str | None) -> None:
+def test_an_endpoint_with_an_address_of_another_network_is_closed(
+    network: dict[str, Any], leased: bool, reason: str | None
+) -> None:
     entries = [
         *HOSTS,
         worlds.network("amber", 7, v6=False, **network),
@@ -104,7 +106,7 @@ def test_an_address_that_was_not_leased_there_closes(network: dict[str, Any], le
     assert (reason is None and not problems) or (reason is not None and reason in problems[0])
 
 
-def test_no_packet_of_such_a_network_is_shown_to_the_controller() -> None:
+def test_dhcp_packets_of_external_networks_do_not_go_to_the_controller() -> None:
     """The server outside is asked through the port's meter, past the ACLs."""
     flows = [flow for flow in compile_view(view_of("dhcp-external", "h1")).flows if flow.origin.kind in ("endpoint", "network")]
     assert not [flow for flow in flows if any(isinstance(action, ToController) for action in flow.actions)]
@@ -125,7 +127,7 @@ def hook(directory: Path, event: str, **said: str) -> str | None:
     return found.read_text() if found.exists() else None
 
 
-def test_a_client_that_begins_has_lost_nothing(tmp_path: Path) -> None:
+def test_a_starting_dhcp_client_keeps_the_known_lease(tmp_path: Path) -> None:
     assert hook(tmp_path, "deconfig") is None
     assert hook(tmp_path, "nak") is None
     text = hook(tmp_path, "bound", **LEASE)
@@ -144,7 +146,9 @@ def test_a_client_that_begins_has_lost_nothing(tmp_path: Path) -> None:
         (("bound", "deconfig", "leasefail", "deconfig"), False, "no DHCP server answers"),
     ],
 )
-def test_what_becomes_of_a_lease(tmp_path: Path, events: tuple[str, ...], address: bool, reason: str) -> None:
+def test_each_hook_event_changes_the_lease_as_documented(
+    tmp_path: Path, events: tuple[str, ...], address: bool, reason: str
+) -> None:
     hook(tmp_path, "deconfig")
     text = [hook(tmp_path, event, **(LEASE if event in ("bound", "renew") else {})) for event in events][-1]
     assert text is not None
@@ -185,13 +189,13 @@ def test_a_mask_may_be_missing() -> None:
     assert parse(said(mask="")).address == IPv4Interface("100.64.0.10/32")
 
 
-def test_a_host_without_a_client_says_what_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_without_udhcpc_reports_the_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.dhcp_client.udhcpc.PATHS", str(tmp_path))
     with pytest.raises(Unavailable, match="Debian's package: udhcpc"):
         Clients(tmp_path / "dhcp").start("e", "/proc/self/ns/net", "eth0", None, None)
 
 
-def test_a_process_that_only_looks_like_a_client_is_left_alone(tmp_path: Path) -> None:
+def test_a_foreign_process_with_a_reused_pid_is_left_alone(tmp_path: Path) -> None:
     """Its pid is another's by now."""
     clients = Clients(tmp_path)
     clients.pids.mkdir()
@@ -205,11 +209,11 @@ def test_a_process_that_only_looks_like_a_client_is_left_alone(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "told"), [("web-1", "web-1"), ("web_1.prod", "web-1-prod"), ("x" * 80, "x" * 63), ("_a_", "a"), ("__", "")]
 )
-def test_the_name_that_a_server_is_told(name: str, told: str) -> None:
+def test_the_host_name_that_a_dhcp_client_sends(name: str, told: str) -> None:
     assert host_name(name) == told
 
 
-def test_two_hosts_see_one_address_given_twice_alike() -> None:
+def test_two_hosts_resolve_a_duplicated_external_address_alike() -> None:
     """The first created has it, whoever leased it first."""
     entries = [*HOSTS, worlds.network("lan", 7, dhcp="external")]
     entries += [worlds.endpoint(f"e{i}", "lan", f"h{i}", 2, i, v6=False, leased=True) for i in (1, 2)]

@@ -171,14 +171,14 @@ class Refusing:
         ("NetworkDriver.Nothing", b"{}", 404, "no such call"),
     ],
 )
-def test_errors_are_told_in_both_dialects(name: str, body: bytes, status: int, text: str) -> None:
+def test_errors_are_reported_in_both_plugin_protocols(name: str, body: bytes, status: int, text: str) -> None:
     code, answer = answer_to(Refusing(), name, body)  # type: ignore[arg-type]
     assert code == status
     assert answer["Err"] == answer["Error"]
     assert text in answer["Err"]
 
 
-def test_what_the_engine_does_not_have_is_lost() -> None:
+def test_endpoints_that_the_engine_does_not_have_are_removed() -> None:
     now = datetime(2026, 1, 1, tzinfo=UTC)
 
     def made(name: str, docker_id: str, active: bool, age_s: int) -> Endpoint:
@@ -194,7 +194,7 @@ def test_what_the_engine_does_not_have_is_lost() -> None:
     assert [e.id for e in lost(endpoints, {"a"}, now)] == ["gone", "forgotten"]
 
 
-def test_an_answer_is_the_calls() -> None:
+def test_an_answer_belongs_to_its_call() -> None:
     body = json.dumps({"EndpointID": "e"}).encode()
     assert answer_to(Refusing(), "NetworkDriver.Leave", body) == (200, {"asked": "e"})  # type: ignore[arg-type]
 
@@ -220,7 +220,7 @@ class Waiting:
         return False
 
 
-def test_wrong_labels_that_come_late_are_told_once_and_hold_nobody_up() -> None:
+def test_wrong_late_labels_are_logged_once_and_delay_no_container() -> None:
     driver = Waiting()
     sweep = DockerSweep(None, driver, None, 30)  # type: ignore[arg-type]
     for _ in range(2):

@@ -58,7 +58,7 @@ def test_a_bomb_costs_nothing() -> None:
         parse("\n".join(lines))
 
 
-def test_words_that_yaml_1_1_would_take_for_something_else() -> None:
+def test_words_like_yes_and_on_stay_text() -> None:
     document = parse("endpoints: [{name: no, network: on, host: h1, mac_address: 12:34:56:11:22:33}]")
     assert document.endpoints is not None
     assert document.endpoints[0].stated() == {"name": "no", "network": "on", "host": "h1", "mac_address": "12:34:56:11:22:33"}
@@ -76,12 +76,12 @@ def told(text: str, prune: bool = False, store: Snapshot = STORE) -> list[tuple[
     return [(c.action, c.kind, c.name) for c in diff(parse(text), store, prune)]
 
 
-def test_what_is_not_said_stays() -> None:
+def test_fields_missing_from_a_document_stay() -> None:
     assert told("networks: [{name: amber}]\nendpoints: [{name: web, network: amber, host: h1}]") == []
     assert told("networks: [{name: amber, labels: {a: b}}]") == []
 
 
-def test_what_is_said_differently_changes() -> None:
+def test_fields_that_differ_in_a_document_are_changed() -> None:
     (change,) = diff(parse("networks: [{name: amber, labels: {}, mtu: 1400}]"), STORE)
     assert (change.action, change.id, change.path) == ("update", "n1", "networks[0]")
     assert change.fields == {"labels": ({"a": "b"}, {}), "mtu": (None, 1400)}
@@ -89,12 +89,12 @@ def test_what_is_said_differently_changes() -> None:
     assert change.fields == {"ipv4_address": ("10.0.0.2", None)}
 
 
-def test_what_is_new_is_created_in_an_order_that_works() -> None:
+def test_new_objects_are_created_after_what_they_refer_to() -> None:
     text = "endpoints: [{name: db, network: blue, host: h2}]\nnetworks: [{name: blue}]\nhosts: [{name: h2, vtep: 192.0.2.2}]"
     assert told(text) == [("create", "host", "h2"), ("create", "network", "blue"), ("create", "endpoint", "db")]
 
 
-def test_pruning_touches_only_sections_that_are_there() -> None:
+def test_pruning_deletes_only_in_sections_of_the_document() -> None:
     assert told("networks: []", prune=True) == [("delete", "network", "amber")]
     assert told("endpoints: []", prune=True) == [("delete", "endpoint", "web")]
     everything = [("delete", "endpoint", "web"), ("delete", "network", "amber"), ("delete", "host", "h1")]
@@ -107,7 +107,7 @@ def test_addresses_are_freed_before_they_are_taken() -> None:
     assert told(text, prune=True) == [("delete", "endpoint", "web"), ("create", "endpoint", "new")]
 
 
-def test_references_must_lead_somewhere() -> None:
+def test_references_to_missing_objects_are_refused() -> None:
     for text, path in (
         ("endpoints: [{name: a, network: nope, host: h1}]", "endpoints[0].network"),
         ("endpoints: [{name: a, network: amber, host: nope}]", "endpoints[0].host"),
@@ -154,7 +154,7 @@ def stores(draw: st.DrawFn, one_name_per_id: bool = False) -> Snapshot:
 
 @settings(max_examples=examples(150))
 @given(stores())
-def test_out_and_in_again_changes_nothing(store: Snapshot) -> None:
+def test_an_exported_document_applied_again_changes_nothing(store: Snapshot) -> None:
     text = export(store)
     assert diff(parse(text), store, prune=True) == ()
     assert export(store) == text
@@ -162,7 +162,7 @@ def test_out_and_in_again_changes_nothing(store: Snapshot) -> None:
 
 @settings(max_examples=examples(150))
 @given(stores(one_name_per_id=True), stores(one_name_per_id=True))  # a network's name never changes: allocation refuses
-def test_a_document_makes_any_store_what_it_says(target: Snapshot, start: Snapshot) -> None:
+def test_applying_a_document_with_prune_makes_any_store_equal_to_it(target: Snapshot, start: Snapshot) -> None:
     document = parse(export(target))
     after = applied(start, diff(document, start, prune=True))
     assert diff(document, after, prune=True) == ()

@@ -113,7 +113,7 @@ def notes(result: Import, taken: bool) -> dict[str, Note]:
 # ---- what is taken --------------------------------------------------------------------------------------------------
 
 
-def test_a_whole_file() -> None:
+def test_a_complete_faucet_file_is_imported() -> None:
     result = found(OFFICE)
     assert {acl.name: acl.rules for acl in result.acls} == {
         "office-vlan-protect": (
@@ -142,7 +142,7 @@ def test_a_whole_file() -> None:
     ]
 
 
-def test_what_has_no_place_is_told_with_its_line() -> None:
+def test_settings_that_warren_does_not_have_are_reported_with_their_line() -> None:
     told = {path: note.line for path, note in notes(found(OFFICE), taken=False).items()}
     assert told == {
         "vlans.office.description": 5,
@@ -229,7 +229,7 @@ def test_includes_overwrite_and_may_be_optional() -> None:
     }
 
 
-def test_names_become_names_that_warren_has() -> None:
+def test_faucet_names_become_valid_warren_names() -> None:
     result = found("""\
         acls:
             a b: [{cookie: 1}]
@@ -276,7 +276,7 @@ def test_an_acl_is_taken_whole_or_not_at_all(rule: str, path: str, line: int) ->
     assert ("acls.a", 3) in told
 
 
-def test_all_of_its_wrong_rules_are_told_and_its_uses_fall_with_it() -> None:
+def test_all_wrong_rules_of_an_acl_are_reported_and_its_uses_are_dropped() -> None:
     result = found("""\
         acls:
             bad: [{tcp_dst: 1}, {cookie: 1}, {udp_dst: 1}]
@@ -333,7 +333,7 @@ def test_uses_that_would_mean_something_else() -> None:
     ]  # fmt: skip
 
 
-def test_ports_by_number_are_told() -> None:
+def test_output_to_port_numbers_is_reported() -> None:
     result = acls("  a:\n   - {actions: {output: {port: 2}}}\n   - {actions: {mirror: 3}}\n   - {actions: {mirror: web}}")
     assert {note.line for note in result.notes if "number" in note.text} == {3, 4}
     assert len(result.acls) == 1

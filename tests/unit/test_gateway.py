@@ -28,7 +28,7 @@ def mine(found: Snapshot, host: str) -> list[Endpoint]:
     return [e for e in found.endpoints.values() if e.host == host]
 
 
-def test_nothing_is_needed_without_a_way_out() -> None:
+def test_flat_networks_need_no_gateway() -> None:
     flat = state(worlds.network("amber", 7), endpoint("e1", "amber", 2, WEB))
     elsewhere = state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB, on="h2"))
     inactive = state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB, active=False))
@@ -47,7 +47,7 @@ def test_published_ports_lead_to_the_transit_address_of_their_network() -> None:
     assert text.count("udp dport 53") == 2  # both hooks; the address is IPv4
 
 
-def test_of_two_that_publish_a_port_the_first_has_it() -> None:
+def test_of_two_endpoints_that_publish_a_port_the_first_created_has_it() -> None:
     networks = (worlds.network("amber", 7, v6=False, mode="nat"), worlds.network("blue", 8, v6=False, mode="nat"))
     found = needs(state(*networks, endpoint("e1", "blue", 2, WEB[:1]), endpoint("e2", "amber", 3, WEB)))
     assert {(way.port, str(way.transit)) for way in found.published} == {(80, "100.127.0.8"), (81, "100.127.0.8")}

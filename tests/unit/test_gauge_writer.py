@@ -50,14 +50,14 @@ def write(url: str, path: Path) -> str:
     return done.stderr
 
 
-def test_points_arrive(influx: tuple[str, list[Request]], tmp_path: Path) -> None:
+def test_points_arrive_at_influxdb_and_in_files(influx: tuple[str, list[Request]], tmp_path: Path) -> None:
     url, found = influx
     assert write(f"{url}/write?db=warren", tmp_path / "a") == ""
     assert found == [("/write?db=warren", "Token T", b"packets_in,dp_name=h1 value=1i 5")] * 2
     assert (tmp_path / "a").read_text() == "one\ntwo\n" * 2
 
 
-def test_an_outage_is_told_once_and_stops_nothing(tmp_path: Path) -> None:
+def test_an_outage_of_a_sink_is_logged_once_and_stops_nothing(tmp_path: Path) -> None:
     said = write("http://127.0.0.1:1/write", tmp_path / "nowhere" / "a")
     assert said.count("sink.failed sink=InfluxDB") == 1
     assert said.count("sink.failed") == 2

@@ -29,7 +29,7 @@ IN4 = {"src": "10.0.0.2", "dst": "10.1.0.2", "ttl": 1}
 IN6 = {"src": "fd00::2", "dst": "fd00:1::2", "hop_limit": 1}
 
 
-def test_the_sender_is_told_with_the_packet_inside() -> None:
+def test_time_exceeded_holds_the_packet() -> None:
     sent = frame(ipv4.ipv4(proto=17, **IN4), udp.udp(1234, 33434), b"x" * 600)
     told = packet.Packet(time_exceeded(sent[:576], GATEWAY4))
     link, network, error = told.protocols[:3]
@@ -42,7 +42,7 @@ def test_the_sender_is_told_with_the_packet_inside() -> None:
     assert (packet.Packet(again).protocols[1].csum, packet.Packet(again).protocols[2].csum) == csums
 
 
-def test_the_sender_is_told_over_ipv6() -> None:
+def test_icmpv6_time_exceeded_holds_the_packet() -> None:
     sent = frame(ipv6.ipv6(nxt=17, **IN6), udp.udp(1234, 33434), b"y" * 2000, eth_type=0x86DD)
     told = packet.Packet(time_exceeded(sent[:1280], GATEWAY6))
     link, network, error = told.protocols[:3]
@@ -82,7 +82,7 @@ def test_an_echo_request_is_no_error_and_gets_one() -> None:
 
 
 @given(st.binary(max_size=100), st.sampled_from((GATEWAY4, GATEWAY6)), st.sampled_from((b"\x08\x00\x45", b"\x86\xdd\x60")))
-def test_any_bytes_at_all(data: bytes, gateway: Any, start: bytes) -> None:
+def test_any_bytes_are_answered_or_ignored(data: bytes, gateway: Any, start: bytes) -> None:
     time_exceeded(bytes(12) + start + data, gateway)
 
 
@@ -93,7 +93,7 @@ ROUTES = (
 
 
 @pytest.mark.parametrize("flags", [2, 0])  # whether the sender forbids fragments
-def test_the_sender_is_told_what_fits(flags: int) -> None:
+def test_fragmentation_needed_holds_the_mtu(flags: int) -> None:
     sent = frame(ipv4.ipv4(proto=17, flags=flags, **{**IN4, "ttl": 64}), udp.udp(1234, 33434), b"x" * 1400)
     told = packet.Packet(too_big(sent[:576], GATEWAY4, ROUTES))
     link, network, error = told.protocols[:3]
@@ -104,7 +104,7 @@ def test_the_sender_is_told_what_fits(flags: int) -> None:
     assert packet.Packet(again).protocols[2].csum == error.csum
 
 
-def test_the_sender_is_told_what_fits_over_ipv6() -> None:
+def test_packet_too_big_holds_the_mtu() -> None:
     sent = frame(ipv6.ipv6(nxt=17, **{**IN6, "hop_limit": 64}), udp.udp(1234, 33434), b"y" * 1400, eth_type=0x86DD)
     told = too_big(sent[:1280], GATEWAY6, ROUTES)
     assert told is not None
@@ -116,12 +116,12 @@ def test_the_sender_is_told_what_fits_over_ipv6() -> None:
     assert again.protocols[2].csum == error.csum
 
 
-def test_nobody_is_told_of_a_network_that_takes_packets_of_any_size_or_is_led_to_no_more() -> None:
+def test_no_error_about_a_network_without_an_mtu_limit_or_a_route_that_is_gone() -> None:
     for target in ("10.2.0.2", "10.3.0.2"):
         sent = frame(ipv4.ipv4(proto=17, src="10.0.0.2", dst=target), udp.udp(1234, 33434), b"x" * 1400)
         assert too_big(sent[:576], GATEWAY4, ROUTES) is None
 
 
 @given(st.binary(max_size=80), st.sampled_from([b"\x08\x00", b"\x86\xdd"]))
-def test_what_does_not_fit_may_be_anything(data: bytes, eth_type: bytes) -> None:
+def test_any_too_large_packet_is_answered_or_ignored(data: bytes, eth_type: bytes) -> None:
     too_big(bytes(12) + eth_type + data, GATEWAY4 if eth_type == b"\x08\x00" else GATEWAY6, ROUTES)

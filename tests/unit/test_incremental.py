@@ -73,7 +73,7 @@ def test_every_change_leads_to_the_full_view(sequence: Sequence) -> None:
 
 @settings(max_examples=examples(300))
 @given(leased)
-def test_leases_that_come_and_go_do_so_too(sequence: Sequence) -> None:
+def test_changes_of_external_addresses_lead_to_the_full_view(sequence: Sequence) -> None:
     follow(sequence)
 
 

@@ -113,7 +113,7 @@ def test_a_scrape_grows_with_the_ports_and_no_faster() -> None:
     assert many < 8 * few * 3
 
 
-def test_a_line_of_json_has_all_of_it() -> None:
+def test_a_json_line_holds_all_counters() -> None:
     line = json.loads(sinks.json_line(polled(), 12.5))
     assert line["time"] == 12.5
     assert line["ports"]["1"][2] == 3
@@ -135,14 +135,14 @@ def test_influxs_line_protocol_keeps_odd_names_in_their_place() -> None:
     assert len(lines) == 9
 
 
-def test_answers_are_whole_with_their_last_part() -> None:
+def test_multipart_answers_are_complete_with_their_last_part() -> None:
     parts = Parts()
     assert parts.take(1, [1, 2], True) is None
     assert parts.take(2, [7], False) == [7]  # another question's answer in between
     assert parts.take(1, [3], False) == [1, 2, 3]
 
 
-def test_answers_to_others_are_not_ours() -> None:
+def test_answers_to_unknown_requests_are_ignored() -> None:
     answers = Answers()
     answers.ask([5, 6])
     assert answers.take(5, ["a"], True) is None

@@ -39,7 +39,7 @@ def test_the_target_is_never_a_source() -> None:
     assert marked == {"e1"}
 
 
-def test_of_two_with_one_vni_the_first_has_it() -> None:
+def test_of_two_sessions_with_one_vni_the_first_created_has_it() -> None:
     """By hand in etcd; Warren itself gives every session its own. A network's VNIs count too."""
     to = {"host": "h1", "interface": "tap0"}
     found = seen(WATCHED, worlds.mirror("first", [{"network": "amber"}], to), worlds.mirror("second", [{"network": "amber"}], to))
@@ -52,7 +52,7 @@ def test_of_two_with_one_vni_the_first_has_it() -> None:
         assert problem.reason == f"VNI {vni} belongs to network amber"
 
 
-def test_a_target_that_is_not_there_is_told() -> None:
+def test_a_missing_mirror_target_is_reported() -> None:
     for to, reason in (
         ({"network": "amber", "endpoint": "nobody"}, "endpoint amber/nobody does not exist"),
         ({"host": "h1", "interface": "tap9"}, "its target is not plugged in"),
@@ -64,7 +64,7 @@ def test_a_target_that_is_not_there_is_told() -> None:
         assert not found.sessions
 
 
-def test_of_several_filters_any_chooses_and_each_packet_is_chosen_once() -> None:
+def test_a_packet_that_matches_several_filters_is_copied_once() -> None:
     to, matches = {"host": "h1", "interface": "tap0"}, ({"proto": "udp", "udp_dst": 53}, {"proto": "udp", "udp_src": 53})
     found = seen(WATCHED, worlds.mirror("m", [{"network": "amber"}], to, match=(*matches, matches[0])))
     chosen = [flow.match for flow in compile_view(found).flows if flow.table is Table.COPY and flow.actions]
@@ -93,7 +93,7 @@ def test_a_capture_is_a_session_unless_a_mirror_has_its_name() -> None:
         ({"direction": "sideways"}, "direction"),
     ],
 )
-def test_what_is_no_session_is_refused_with_its_path(fields: dict[str, object], text: str) -> None:
+def test_invalid_sessions_are_refused_with_their_path(fields: dict[str, object], text: str) -> None:
     good = {"name": "m", "vni": 9, "sources": [{"network": "amber"}], "to": TO_IDS}
     decode(Mirror, good, "mirror")
     with pytest.raises(Invalid, match=re.escape(text)):

@@ -119,6 +119,6 @@ def test_a_bundle_adds_before_it_deletes() -> None:
 
 
 @pytest.mark.parametrize("equal", [(InPort(), PopVlan(), DecTtl()), (Output(128), ToGroup(128), ToController(128))])
-def test_actions_that_are_equal_tuples_are_not_taken_for_each_other(equal: tuple[Action, ...]) -> None:
+def test_actions_with_equal_fields_are_not_confused(equal: tuple[Action, ...]) -> None:
     flows = [Flow(Table.CLASSIFY, 1, match(eth_type=0x0800), (action,), Origin("test", "x")) for action in equal]
     assert len({wire.add_flow(flow)[56:] for flow in flows}) == len(equal)

@@ -24,16 +24,16 @@ TCP = bytes.fromhex("4500002800010000400600000a0000020a000003") + (1234).to_byte
         (b"short", "5 bytes"),
     ],
 )
-def test_a_packet_in_a_few_words(frame: bytes, text: str) -> None:
+def test_a_packet_is_described_in_one_line(frame: bytes, text: str) -> None:
     assert describe(frame) == text
 
 
 @given(st.binary(max_size=200))
-def test_no_frame_is_too_odd(frame: bytes) -> None:
+def test_any_frame_is_described_in_one_line(frame: bytes) -> None:
     assert "\n" not in describe(frame)
 
 
-def test_a_flood_is_thinned_out_and_counted() -> None:
+def test_log_lines_of_a_flood_are_limited_and_dropped_ones_counted() -> None:
     limiter = Limiter()
     passed = [limiter.pass_("web#1", now=second / 1000) for second in range(10_000)]
     lines = [left_out for left_out in passed if left_out is not None]

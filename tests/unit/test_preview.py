@@ -57,5 +57,5 @@ def changed(**sections: Any) -> list[Pair]:
     ],
     ids=range(7),
 )  # fmt: skip
-def test_pairs(sections: dict[str, Any], pairs: list[Pair]) -> None:
+def test_the_preview_lists_the_pairs_whose_verdict_changes(sections: dict[str, Any], pairs: list[Pair]) -> None:
     assert set(changed(**sections)) == set(pairs)

@@ -39,7 +39,7 @@ class Way:
         return found.word if found else None
 
 
-def test_both_sizes_go_out_and_a_tunnel_that_works_is_up_with_the_first_answers() -> None:
+def test_small_and_full_probes_are_sent_and_the_first_answers_make_a_tunnel_up() -> None:
     way = Way()
     assert way.word is None
     way.go(2 * STEP_S)
@@ -48,7 +48,7 @@ def test_both_sizes_go_out_and_a_tunnel_that_works_is_up_with_the_first_answers(
     assert all(probe.frame[:6].hex(":") == PROBE_MAC for _, probe in way.sent)
 
 
-def test_a_cut_is_seen_and_so_is_its_end() -> None:
+def test_a_broken_tunnel_becomes_down_and_up_again() -> None:
     way = Way()
     way.go(5)
     way.fits = 0
@@ -71,7 +71,7 @@ def test_a_black_hole_for_large_packets() -> None:
     assert way.word == "up"
 
 
-def test_one_that_never_worked_is_down_and_not_before_it_had_the_time() -> None:
+def test_a_tunnel_that_never_answered_is_down_only_after_enough_probes() -> None:
     way = Way()
     way.fits = 0
     way.go(MISSED * EVERY_S)
@@ -89,7 +89,7 @@ def test_a_slow_answer_is_an_answer() -> None:
     assert found.rtt_s == pytest.approx(2.4 * EVERY_S)
 
 
-def test_what_is_missing_after_a_standstill_of_our_own_says_nothing() -> None:
+def test_probes_missed_while_the_controller_stalled_do_not_count() -> None:
     way = Way()
     way.go(5)
     for _ in range(3 * MISSED):
@@ -123,7 +123,7 @@ def test_peers_come_and_go() -> None:
     assert way.prober.health() == {}
 
 
-def test_many_peers_are_probed_less_often_and_all_of_them() -> None:
+def test_many_peers_are_all_probed_at_a_lower_rate() -> None:
     vteps = tuple(f"192.0.{n // 250}.{n % 250}" for n in range(1000))
     way = Way(*vteps)
     way.go(100)

@@ -310,7 +310,7 @@ World.TestCase.settings = settings(max_examples=examples(400), stateful_step_cou
 TestReconciler = World.TestCase
 
 
-def test_the_answer_of_a_dead_session_hides_no_refusal() -> None:
+def test_a_late_answer_of_an_old_session_does_not_hide_a_refusal() -> None:
     """The first connection's "committed" comes late, while the second one's bundle is under way, which is then refused."""
     reconciler = Reconciler("h1")
     entries = tuple(Entry(key, value, n, n) for n, (key, value) in enumerate(worlds.BEGINNING, 1) if value)
@@ -324,7 +324,7 @@ def test_the_answer_of_a_dead_session_hides_no_refusal() -> None:
     assert reconciler.step(Refused(2, (commit.flows[0].cookie,), "refused by the test")) == [AskReadBack(2)]
 
 
-def test_what_went_while_nobody_watched_goes_with_the_next_full_read() -> None:
+def test_keys_deleted_while_the_feed_was_down_go_with_the_next_full_read() -> None:
     reconciler = Reconciler("h1")
     entries = tuple(Entry(key, value, n, n) for n, (key, value) in enumerate(worlds.BEGINNING, 1) if value)
     reconciler.step(StoreRead(entries, 20))

@@ -32,7 +32,7 @@ def pairs(*entries: tuple[str, str]) -> tuple[set[str], dict[str, str]]:
     return {"-".join(sorted((a, b))) for a in to for b in to[a]}, {name: misfit.reason for name, misfit in misfits.items()}
 
 
-def test_every_network_of_a_router_is_led_to_every_other() -> None:
+def test_every_network_of_a_router_has_a_route_to_every_other() -> None:
     assert pairs(worlds.router("r", "amber", "green", "teal")) == ({"amber-green", "amber-teal", "green-teal"}, {})
     assert pairs(worlds.router("r", "amber", "green"), worlds.router("s", "green", "teal")) == ({"amber-green", "green-teal"}, {})
 
@@ -56,7 +56,7 @@ def test_every_network_of_a_router_is_led_to_every_other() -> None:
     ],
     ids=range(5),
 )  # fmt: skip
-def test_what_would_give_an_address_two_ways_is_left_out(routers: list[tuple[str, ...]], left: set[str], reason: str) -> None:
+def test_networks_whose_ranges_overlap_are_not_routed(routers: list[tuple[str, ...]], left: set[str], reason: str) -> None:
     found, problems = pairs(*(worlds.router(*router) for router in routers))
     assert found == left
     assert [f"{name}: {text}" for name, text in problems.items()] == [reason]
@@ -88,7 +88,7 @@ def test_a_document_is_refused_with_the_path(text: str, told: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_a_document_goes_out_and_in_again() -> None:
+def test_routers_survive_export_and_import() -> None:
     there = state(worlds.router("core", "amber", "green"))
     assert "routers:\n- name: core\n" in export(there) or "routers:\n- {name: core" in export(there)
     assert diff(parse(export(there)), there, prune=True) == ()
@@ -108,7 +108,7 @@ def seen(host: str, *entries: tuple[str, str]) -> View:
     return view(there, host, {e.id: e.ofport for e in there.endpoints.values() if e.host == host}, 65279, 65278)
 
 
-def test_a_host_holds_what_its_networks_are_routed_to_and_no_more() -> None:
+def test_a_host_has_only_the_networks_that_its_own_are_routed_to() -> None:
     entries = (
         worlds.endpoint("a1", "amber", "h1", 2, 1, v6=False),
         worlds.endpoint("g2", "green", "h2", 2, 1, v6=False),
@@ -122,7 +122,7 @@ def test_a_host_holds_what_its_networks_are_routed_to_and_no_more() -> None:
     assert {e.id for e in seen("h1", *entries[:3]).endpoints} == {"a1"}
 
 
-def test_whether_a_neighbours_neighbour_tracks_connections_is_noticed() -> None:
+def test_a_change_of_conntrack_two_routers_away_is_noticed() -> None:
     """Teal's route to green asks green's zone while amber, which green is routed to as well, has a rule that tracks connections."""
     entries = [
         *HOSTS, AMBER, GREEN, TEAL,
@@ -149,9 +149,7 @@ def test_whether_a_neighbours_neighbour_tracks_connections_is_noticed() -> None:
     ("mine", "theirs", "limit"),
     [(None, None, 0), (None, 1300, 1300), (1400, 1300, 1300), (1300, 1300, 0), (1300, 1400, 0), (1300, None, 0)],
 )
-def test_packets_are_looked_at_where_the_other_network_has_the_smaller_mtu(
-    mine: int | None, theirs: int | None, limit: int
-) -> None:
+def test_the_size_is_checked_only_towards_networks_with_a_smaller_mtu(mine: int | None, theirs: int | None, limit: int) -> None:
     entries = (
         worlds.network("amber", 7, v6=False, mode="nat", mtu=mine),
         worlds.network("green", 9, v6=False, mode="nat", mtu=theirs),

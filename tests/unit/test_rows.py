@@ -63,15 +63,15 @@ def with_bridge(observed: Observed, bridge: ObservedBridge) -> Observed:
     return replace(observed, bridges={**observed.bridges, bridge.name: bridge})
 
 
-def test_nothing_there_makes_all() -> None:
+def test_an_empty_database_gets_everything() -> None:
     assert diff((WANTED,), Observed()) == (CreateBridge(WANTED),)
 
 
-def test_all_there_makes_nothing() -> None:
+def test_a_complete_database_gets_no_operation() -> None:
     assert diff((WANTED,), world()) == ()
 
 
-def test_changed_columns_are_mended() -> None:
+def test_changed_columns_are_repaired() -> None:
     found = world().bridge(BRIDGE)
     assert found is not None
     observed = with_bridge(world(), replace(found, fail_mode="standalone", controllers=("tcp:192.0.2.1:6653",), other_config={}))
@@ -82,7 +82,7 @@ def test_changed_columns_are_mended() -> None:
     )
 
 
-def test_controllers_that_somebody_else_has_set_are_made_ours() -> None:
+def test_foreign_controller_targets_are_replaced() -> None:
     """Those that an older Warren has made, too: without the limit a flood of one port is all that the controller sees."""
     found = world().bridge(BRIDGE)
     assert found is not None
@@ -105,7 +105,7 @@ def test_a_changed_or_missing_tunnel_is_mended() -> None:
     assert diff((WANTED,), without) == tuple(CreatePort(BRIDGE, port) for port in sorted(WANTED.ports, key=lambda p: p.name))
 
 
-def test_strays_of_ours_go_and_all_others_stay() -> None:
+def test_stray_ports_of_warren_are_removed_and_foreign_ones_stay() -> None:
     observed = world()
     for port in (
         ObservedPort("stray", "vxlan", external_ids=MINE),
@@ -119,7 +119,7 @@ def test_strays_of_ours_go_and_all_others_stay() -> None:
     assert diff((WANTED,), observed) == (DeletePort("stray"), DeleteBridge("br-old"))
 
 
-def test_a_strangers_name_is_a_conflict() -> None:
+def test_a_foreign_port_of_that_name_is_a_conflict() -> None:
     with pytest.raises(Conflict, match=BRIDGE):
         diff((WANTED,), Observed({BRIDGE: ObservedBridge(BRIDGE)}))
     with pytest.raises(Conflict, match=TUNNEL_PORT):

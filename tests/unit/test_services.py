@@ -30,7 +30,7 @@ def seen(host: str, *entries: tuple[str, str], uplink: int | None = 65278) -> Vi
 
 
 @pytest.mark.parametrize("whom", [{"label": "role"}, {"label": "role=web"}, {"endpoints": ["web-1", "web-2", "nobody"]}])
-def test_all_that_are_meant_share_it_on_every_host_of_the_network(whom: dict[str, object]) -> None:
+def test_all_members_share_a_service_on_every_host_of_the_network(whom: dict[str, object]) -> None:
     shop = worlds.service("shop", "amber", 8080, **whom)
     for host in ("h1", "h2"):
         (found,) = seen(host, shop).services
@@ -39,14 +39,14 @@ def test_all_that_are_meant_share_it_on_every_host_of_the_network(whom: dict[str
     assert seen("h1", shop, uplink=None).services == frozenset()
 
 
-def test_who_has_no_port_here_gets_nothing() -> None:
+def test_members_without_a_port_get_no_connections() -> None:
     late = worlds.endpoint("late", "amber", "h1", 9, 9, v6=False, labels={"role": "web"})
     asleep = worlds.endpoint("asleep", "amber", "h2", 8, 8, v6=False, labels={"role": "web"}, active=False)
     (found,) = seen("h1", worlds.service("shop", "amber", 80, label="role"), late, asleep).services
     assert found.members4 == ("10.0.0.2", "10.0.0.3")
 
 
-def test_what_cannot_be_is_a_problem_and_the_first_created_has_the_port() -> None:
+def test_conflicting_services_are_a_problem_and_the_first_created_has_the_port() -> None:
     found = seen(
         "h1",
         worlds.service("one", "amber", 80, label="role"),
@@ -70,7 +70,7 @@ def test_an_endpoints_own_port_comes_first_on_its_host() -> None:
     assert meeting["own"] > meeting["shop"]
 
 
-def test_a_document_goes_out_and_in_again_and_says_in_one_way_who_is_meant() -> None:
+def test_services_survive_export_and_import_with_one_kind_of_member_list() -> None:
     there = state(worlds.service("shop", "amber", 80, label="role=web"))
     assert diff(parse(export(there)), there, prune=True) == ()
     named = "services: [{name: shop, network: amber, host_port: 80, port: 80, endpoints: [web-1]}]"

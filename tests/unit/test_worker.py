@@ -66,7 +66,7 @@ def test_an_internal_error_is_a_problem_until_the_next_success() -> None:
     assert told == [["tested: internal error: KeyError"], []]
 
 
-def test_what_a_user_may_know_is_told_in_full() -> None:
+def test_a_warren_error_is_a_problem_in_full() -> None:
     worker = Worker("tested", Steps(Unavailable("etcd", "no answer")))
     worker.run_once()
     assert worker.problems == ["tested: etcd is unavailable: no answer"]
@@ -83,7 +83,7 @@ def test_pauses_grow_to_a_limit_and_begin_anew_after_a_success(monkeypatch: pyte
     assert worker.run_once() == 1
 
 
-def test_a_listener_that_fails_ends_nothing() -> None:
+def test_an_exception_of_a_listener_ends_no_loop() -> None:
     def fail() -> None:
         raise KeyError
 
