@@ -6,6 +6,7 @@ import signal
 import subprocess
 
 from tests.agent.conftest import Host
+from tests.waiting import LIMIT_S
 
 
 def test_a_restart_disturbs_nothing(host: Host) -> None:
@@ -22,7 +23,7 @@ def test_a_restart_disturbs_nothing(host: Host) -> None:
         host.stop("agent", number)
         host.start("agent")
     ping.send_signal(signal.SIGINT)
-    out = ping.communicate(timeout=60)[0]
+    out = ping.communicate(timeout=LIMIT_S)[0]
     assert " 0% packet loss" in out, out
     assert host.switch.exec("ip", "-br", "link") == links
 

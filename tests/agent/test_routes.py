@@ -98,7 +98,7 @@ def test_a_refused_change_names_the_path_in_the_document(host: Host) -> None:
     warren(host, "network", "delete", "one")
 
 
-def test_check_reports_missing_and_unexpected_flows(host: Host) -> None:
+def test_check_reports_unexpected_flows_of_warren_only(host: Host) -> None:
     flow = "cookie=0x5701000000000001,table=0,priority=7,in_port=4000,actions=drop"
     stranger = flow.replace("0x57", "0x11").replace("4000", "4001")
     for text in (flow, stranger):

@@ -41,7 +41,7 @@ def test_a_network_is_created_read_and_deleted(host: Host) -> None:
     assert host.http.delete(f"/networks/{network['id']}").status_code == 404
 
 
-def test_a_network_may_choose_its_id_vni_and_gateway(host: Host) -> None:
+def test_a_network_may_choose_its_id_and_gateway(host: Host) -> None:
     mine = str(uuid.uuid4())
     body = {"id": mine, "name": "own", "type": "overlay", "ip_range": "10.7.0.0/16", "gateway": "10.7.9.9/16"}
     network = host.http.post("/networks", json=body).json()["network"]

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import LIMIT_S
 from tools.lab import run
 from tools.lab.engine import BUSYBOX, IMAGE, image
 from tools.lab.plan import HostPlan
@@ -64,7 +65,13 @@ class Podman:
         # a container's monitor lives on, and would hold a pipe open
         with (here / "stdout").open("w+") as out, (here / "stderr").open("w+") as err:
             done = subprocess.run(
-                command, env={**os.environ, **settings}, stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=60, check=False
+                command,
+                env={**os.environ, **settings},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                timeout=LIMIT_S,
+                check=False,
             )
         texts = ((here / name).read_text() for name in ("stdout", "stderr"))
         return subprocess.CompletedProcess(command, done.returncode, *texts)

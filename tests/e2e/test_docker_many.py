@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
-from tests.waiting import eventually
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 from tools.lab.engine import IMAGE, Engine
 
@@ -48,7 +48,7 @@ def test_many_start_at_once_and_are_killed_at_once(world: World, engines: list[E
                                         FIRST_WORDS.format(target=target)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         for name in names for engine, target in zip(engines, reversed(targets), strict=True)
     ]  # fmt: skip
-    said = [process.communicate(timeout=300)[1].decode() for process in started]
+    said = [process.communicate(timeout=5 * LIMIT_S)[1].decode() for process in started]
     assert [text for process, text in zip(started, said, strict=True) if process.returncode] == []
 
     for engine in engines:

@@ -182,7 +182,7 @@ def test_wrong_configurations_are_refused_with_their_path(wrong: Call, code: int
     assert "\n" not in str(caught.value)
 
 
-def test_fields_of_the_configuration_that_warren_keeps() -> None:
+def test_gc_reads_the_attachments_that_stay_under_both_names() -> None:
     listed = [{"containerID": "c1", "ifname": "eth0", "more": 1}]
     assert read(call("GC", **{"cni.dev/valid-attachments": listed})).valid == (("c1", "eth0"),)
     assert read(call("GC", **{"cni.dev/attachments": listed})).valid == (("c1", "eth0"),)

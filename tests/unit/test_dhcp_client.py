@@ -23,6 +23,7 @@ from specs.snapshot import snapshot
 from specs.store.leased_addresses import kept
 from tests.unit import worlds
 from tests.unit.scenarios import HOSTS, view_of
+from tests.waiting import LIMIT_S
 from warren.errors import Invalid, Unavailable
 
 NETWORK = {"id": "lan", "name": "lan", "vxlan_vni": 7}
@@ -93,7 +94,7 @@ def test_an_external_address_is_shown_with_its_mask_and_not_exported() -> None:
         ({}, True, None),  # by chance it is of the range: then contests settle whose it is
     ],
 )
-def test_an_endpoint_with_an_address_of_another_network_is_closed(
+def test_an_endpoint_with_an_address_not_leased_in_its_network_is_closed(
     network: dict[str, Any], leased: bool, reason: str | None
 ) -> None:
     entries = [
@@ -121,7 +122,7 @@ def test_dhcp_packets_of_external_networks_do_not_go_to_the_controller() -> None
 def hook(directory: Path, event: str, **said: str) -> str | None:
     """What is written after an event."""
     environment = {"PATH": os.environ["PATH"], "WARREN_LEASES": str(directory), "WARREN_ENDPOINT": "e.1", **said}
-    subprocess.run([str(HOOK), event], env=environment, check=True, timeout=10)
+    subprocess.run([str(HOOK), event], env=environment, check=True, timeout=LIMIT_S)
     assert not (directory / ".e.1").exists()
     found = directory / "e.1"
     return found.read_text() if found.exists() else None

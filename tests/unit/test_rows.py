@@ -82,7 +82,7 @@ def test_changed_columns_are_repaired() -> None:
     )
 
 
-def test_foreign_controller_targets_are_replaced() -> None:
+def test_controller_rows_without_warrens_limits_are_replaced() -> None:
     """Those that an older Warren has made, too: without the limit a flood of one port is all that the controller sees."""
     found = world().bridge(BRIDGE)
     assert found is not None
