@@ -114,9 +114,9 @@ class Reconciler:
                 self.revision = revision
             case PortsRead(ports, tunnel, uplink, interfaces):
                 self._take_ports(ports)
-                self.index.tunnel(tunnel)
-                self.index.uplink(uplink)
-                self.index.interfaces(interfaces)
+                self.index.set_tunnel(tunnel)
+                self.index.set_uplink(uplink)
+                self.index.set_interfaces(interfaces)
             case Connected(session):
                 self.session, self.phase = session, Phase.READING
                 self._in_flight = None
@@ -150,7 +150,7 @@ class Reconciler:
             self.index.put(entry.key, entry.value, entry.created)
 
     def _take_ports(self, ports: dict[str, int]) -> None:
-        self.index.cables(ports)
+        self.index.set_endpoint_ports(ports)
         self.ports_read = True
 
     def _take_read_back(self, cookies: frozenset[int], groups: frozenset[int], meters: frozenset[Meter]) -> None:

@@ -1,8 +1,9 @@
-"""The way out of a network: addresses and MACs that every host computes alike. Pure.
+"""Gateways: the way out of a network, with addresses and MACs that every host computes alike. Pure.
 
-The gateway has the same IP and MAC on every host. What leaves does so by one internal port of the host's own bridge. A network in
-`nat` mode has a transit address there, made of its conntrack zone, which no other network of the host has: so networks with
-one subnet reach the outside at once. The host masquerades the transit range (agent/gateway/reconciler.py).
+The gateway has the same address and MAC on every host. Packets to the outside leave by an internal port of the host's own
+bridge. A network in mode `nat` has a transit address there, derived from its conntrack zone, which no other network of the
+host has; so networks with one subnet reach the outside at the same time. The host masquerades the transit range
+(agent/gateway/reconciler.py).
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ TRANSIT4, TRANSIT6 = IPv4Network("100.127.0.0/16"), IPv6Network("fd57:7272:656e:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """The gateway of a network on one host. `uplink` is the OpenFlow port to the host; None: it is not there (yet). With
-    `transit4` and `transit6` what leaves is translated (mode nat), in the conntrack zone `zone`. `policy` decides over what
-    comes in (`nat_acl`; 0: everything)."""
+    """The gateway of a network on one host. `uplink` is the OpenFlow port to the host; None: there is none (yet). With
+    `transit4` and `transit6`, addresses are translated on the way out (mode nat), in the conntrack zone `zone`. `policy`
+    decides over packets from the outside (`nat_acl`); 0 lets all pass."""
 
     ipv4: IPv4Interface | None
     ipv6: IPv6Interface | None

@@ -1,7 +1,8 @@
-"""What stands when a policy's record cannot be read: the last one that could, from etcd's history.
+"""Reads the last parsable version of a policy from etcd's history when the newest one cannot be parsed.
 
-Warren's own doors refuse wrong policies; this is for what somebody puts into etcd by other means. A process that was there keeps
-what it has (`snapshot.put`); one that reads anew finds the same here, so that all hosts agree and a restart changes nothing.
+Warren itself refuses wrong policies; this is for values that somebody writes to etcd by other means. A process that saw the
+earlier version keeps it (`snapshot.put`). A process that starts later finds the same one here, so all hosts agree and a
+restart changes nothing.
 """
 
 from __future__ import annotations
@@ -11,13 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from specs.snapshot import STANDING, decode_entry
 from specs.store.etcd import Compacted, Entry, Store
 
-STEPS = 64  # how many wrong values, one after the other, are looked behind
+STEPS = 64  # how many wrong versions in a row are skipped
 
 Before = Callable[[Entry], Entry | None]
 
 
 def with_history(entries: Iterable[Entry], store: Store) -> Iterator[Entry]:
-    """The entries; before one of a policy that cannot be read goes the last that could. Raises `Unavailable`."""
+    """The entries, with the last parsable version before each policy that cannot be parsed. Raises `Unavailable`."""
 
     def before(entry: Entry) -> Entry | None:
         try:
@@ -29,7 +30,8 @@ def with_history(entries: Iterable[Entry], store: Store) -> Iterator[Entry]:
 
 
 def standing(entries: Iterable[Entry], before: Before) -> Iterator[Entry]:
-    """The same; `before` gives a key's entry as it was before its last change, None where it was not there or is forgotten."""
+    """The same; `before` returns a key's entry as it was before its last change, None if it did not exist or etcd has
+    compacted it."""
     for entry in entries:
         if entry.key.startswith(STANDING) and not _sound(entry):
             past = before(entry)

@@ -168,7 +168,7 @@ class _Recompute:
         return {n for n in self.networks if n in self.services or not asking.isdisjoint((n, *self.routed_to.get(n, ())))}
 
     def view(self, tunnel_ofport: int | None) -> View:
-        """All of it as one value."""
+        """The whole view as one value."""
         networks: set[NetworkView] = set()
         endpoints: set[EndpointView] = set()
         services: set[ServiceView] = set()

@@ -37,23 +37,23 @@ class EndpointView:
     mac: str
     ipv4: IPv4Address | None
     ipv6: IPv6Address | None
-    bound: bool  # its network has ranges, so that only its own addresses may be its senders
+    bound: bool  # its network has ranges: anti-spoofing holds it to its own addresses
     ofport: int | None
     vtep: str | None
-    policy_in: int = 0  # PolicyKey.number of what decides over what it sends and receives; 0: everything passes
+    policy_in: int = 0  # PolicyKey.number of the policies over what it sends and receives; 0: everything passes
     policy_out: int = 0
-    transparent: bool = False  # tagged frames pass too, held to the MAC alone
+    transparent: bool = False  # tagged frames pass, too; anti-spoofing then checks the MAC alone
     gateway: Gateway | None = None
-    routed: bool = False  # a network with endpoints here is routed to its own
+    routed: bool = False  # a network with endpoints here is routed to its network
     routed_remote: bool = False  # its network has no endpoint here: only a router leads to it
     served: bool = False  # a service leads to it
     copies_in: tuple[int, ...] = ()  # mirror sessions that copy what it sends, and what it receives (specs/model/mirror.py)
     copies_out: tuple[int, ...] = ()
     published: tuple[tuple[str, int, int], ...] = ()  # (tcp, udp or sctp; port of the host; port of the endpoint)
-    tag: int = 0  # VLAN by which its frames are known on a port that it shares; 0: untagged
+    tag: int = 0  # the VLAN tag of its frames on a shared port; 0: untagged
     unknown_macs: bool = False  # it is an interface: MACs behind it are not known (specs/ports.py)
-    dhcp: bool = False  # what it asks of DHCP is answered by the controller; local endpoints only
-    leases: bool = False  # it asks a server outside for its address; local endpoints only
+    dhcp: bool = False  # the controller answers its DHCP questions; local endpoints only
+    leases: bool = False  # a DHCP server outside leases its address; local endpoints only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +65,8 @@ class NetworkView:
     vni: int
     ports: tuple[int, ...]  # without those of coprocessors
     vteps: tuple[str, ...]
-    zone: int = 0  # of connection tracking; 0: nothing here asks for it
-    related_vni: int = 0  # by which other hosts know packets of `allow_related` rules
+    zone: int = 0  # conntrack zone; 0: connections are not tracked
+    related_vni: int = 0  # the VNI that tells other hosts that an `allow_related` rule let the packet pass
     policy_out: int = 0
     transparent: bool = False
     gateway: Gateway | None = None
@@ -82,7 +82,7 @@ class NetworkView:
 
     @property
     def serves(self) -> bool:
-        """Whether this host leads ports to its services."""
+        """Whether published service ports of this host lead into the network."""
         return self.served and self.gateway is not None and self.gateway.uplink is not None
 
     @property
@@ -106,7 +106,7 @@ class View:
 
 
 def vtep(there: Host, here: Host | None) -> str:
-    """The address by which `here` reaches `there`. The only place that reads it: later it depends on the pair."""
+    """The address by which `here` reaches `there`: the only place that reads it, because later it will depend on the pair."""
     return str(there.vtep)
 
 
@@ -171,7 +171,7 @@ def routed_remote_view(network: Network, *, stateful: bool, vnis: Container[int]
 
 
 def misfit(endpoint: Endpoint, network: Network | None, host: Host | None) -> str | None:
-    """Why an endpoint cannot be, by itself; None when it can."""
+    """Why an endpoint's record alone cannot be carried out; None when it can."""
     if network is None:
         return f"network {endpoint.network_id} does not exist"
     if host is None:
@@ -194,7 +194,7 @@ def misfit(endpoint: Endpoint, network: Network | None, host: Host | None) -> st
 
 
 def claims(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
-    """What only one endpoint can have: (scope, value)."""
+    """The values that only one endpoint can have, as (scope, value)."""
     scope = endpoint.network_id
     found = [(scope, endpoint.mac_address), (f"ofport on {endpoint.host}", str(endpoint.ofport))]
     found += [(scope, str(a)) for a in (endpoint.ipv4_address, endpoint.ipv6_address) if a is not None]
@@ -203,7 +203,7 @@ def claims(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
 
 
 def mirrors_in_order(snapshot: Snapshot) -> list[Mirror]:
-    """First created first; temporary sessions after all others."""
+    """All mirror sessions, the first created first; temporary ones after all others."""
     return [snapshot.mirrors[name] for name in sorted(snapshot.mirrors, key=lambda n: order(snapshot, "mirror", n))] + [
         snapshot.captures[name]
         for name in sorted(snapshot.captures, key=lambda n: order(snapshot, "capture", n))
@@ -212,7 +212,7 @@ def mirrors_in_order(snapshot: Snapshot) -> list[Mirror]:
 
 
 def meant(who: Who, endpoint: Endpoint, network_id: str, networks: Mapping[str, Network]) -> bool:
-    """Whether a `from` or `to` of a rule, seen from a network, means an endpoint."""
+    """Whether a `from` or `to` of a rule, seen from a network, selects an endpoint."""
     if who.network is not None:
         return endpoint.network_id == network_of(who.network, networks)
     if endpoint.network_id != network_id:
@@ -223,7 +223,7 @@ def meant(who: Who, endpoint: Endpoint, network_id: str, networks: Mapping[str, 
 
 
 def words(endpoint: Endpoint) -> set[str]:
-    """The labels of an endpoint as rules write them: KEY and KEY=VALUE."""
+    """The labels of an endpoint in the form that rules use: KEY and KEY=VALUE."""
     return {word for key, value in endpoint.labels.items() for word in (key, f"{key}={value}")}
 
 
@@ -231,13 +231,14 @@ UNMARKED: Marks = ((), ())
 
 
 def related_vni(network: Network, taken: Container[int]) -> int:
-    """The second VNI of a network that tracks connections: its own with the highest bit turned. 0 when that is another's."""
+    """The second VNI of a network that tracks connections: its own with the highest bit flipped. 0 when another network has
+    that VNI."""
     found = network.vxlan_vni ^ RELATED_BIT
     return 0 if found in taken or not found else found
 
 
 def number(key: PolicyKey | None) -> int:
-    """What packets carry for a policy; 0 for none."""
+    """The number of a policy that packets carry; 0 for none."""
     return key.number if key is not None else 0
 
 

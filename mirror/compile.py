@@ -1,7 +1,8 @@
 """Mirror sessions as flows and groups. Pure.
 
-A packet meets COPY once for each session of its port, carrying the session's number and the direction; what COPY's group does to its copy
-does not show in the packet. Copies go straight out: none is ever looked at again, so none is copied twice or returns.
+A packet passes COPY once for each session of its port, with the session's number and the direction in a register. What
+COPY's group does to the copy does not change the packet. Copies leave the switch directly, and no table sees them again: no
+copy is copied or returns.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CHOSEN, SENDER = 100, 110
 
 
 def copies(numbers: tuple[int, ...]) -> Actions:
-    """The actions that show a packet to sessions (with their direction); the packet is as before."""
+    """The actions that send a packet through COPY for each session and direction, and leave it as it was."""
     found: list[Action] = []
     for number in numbers:
         found += [Set(REG_COPY, number), Resubmit(Table.COPY)]
@@ -56,7 +57,7 @@ def session(s: Session, tunnel: int | None) -> Iterator[Flow | Group]:
 
 
 def arrival(s: Session) -> Actions:
-    """What becomes of copies that come from other hosts."""
+    """The flows for copies that arrive from other hosts."""
     return (_output(s, s.port),) if s.port is not None else ()
 
 
@@ -65,8 +66,8 @@ def _way(s: Session, tunnel: int | None) -> Actions | None:
     if s.port is not None:
         return (*tag, _output(s, s.port))
     if s.vtep is not None and tunnel is not None:
-        whence = Set("in_port_nxm", 0)  # else what came by the tunnel port would not leave by it
-        # cut at its end: Open vSwitch (3.1, userspace) loses what is cut before it goes into a tunnel
+        whence = Set("in_port_nxm", 0)  # else a packet from the tunnel port could not leave by the tunnel port
+        # the receiving host cuts it: Open vSwitch (3.1, userspace) loses packets that are cut before a tunnel
         return (*tag, Set("tunnel_id", s.vni), Set("tun_ipv4_dst", s.vtep), whence, Output(tunnel))
     return None
 

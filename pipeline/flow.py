@@ -22,7 +22,7 @@ from pipeline.tables import (
     Table,
 )
 
-# A field's value is an int, text (MAC "02:57:..", address "10.0.0.1", "fd00::1") or (value, mask) of these.
+# The value of a field: an int, text (MAC "02:57:..", address "10.0.0.1", "fd00::1"), or (value, mask) of these.
 Value = int | str | tuple[int, int] | tuple[str, str]
 Match = tuple[tuple[str, Value], ...]
 
@@ -79,7 +79,7 @@ class OutputTrunc(NamedTuple):
 
 
 class OutputReg(NamedTuple):
-    """Send out of the port whose number is in a register; OVS drops it when that is the port it came from."""
+    """Send out of the port whose number is in a register. Open vSwitch drops the packet if it came in by that port."""
 
     register: str
 
@@ -89,29 +89,29 @@ class InPort(NamedTuple):
 
 
 class ToGroup(NamedTuple):
-    """Give copies to the buckets of a group."""
+    """Send the packet through a group."""
 
     group_id: int
 
 
 class Resubmit(NamedTuple):
-    """Look up another table and come back: for the buckets of a group."""
+    """Look the packet up in another table, and come back."""
 
     table: Table
 
 
 class PushVlan(NamedTuple):
-    """Put a VLAN tag on (TPID 0x8100 or 0x88a8); the VID is set next."""
+    """Add a VLAN tag (TPID 0x8100 or 0x88a8); a Set gives it its VLAN id."""
 
     tpid: int
 
 
 class PopVlan(NamedTuple):
-    """Take the outer VLAN tag off."""
+    """Remove the outer VLAN tag."""
 
 
 class CheckLarger(NamedTuple):
-    """Set a register to 1 when the frame is longer than `size` bytes, Ethernet header included and tags not, else to 0
+    """Set a register to 1 if the frame is longer than `size` bytes (Ethernet header included, tags not), else to 0
     (ovs-actions(7), "check_pkt_larger")."""
 
     size: int
@@ -119,12 +119,12 @@ class CheckLarger(NamedTuple):
 
 
 class DecTtl(NamedTuple):
-    """One less to live; a packet whose time is up is dropped."""
+    """Decrement the TTL; drop the packet if it expires."""
 
 
 class Nat(NamedTuple):
     """How a connection is translated when it is committed: its source or destination address (`end`: src, dst) and port.
-    Without `end` only what is translated already is (ovs-actions(7), "nat")."""
+    Without `end`, only packets of translated connections are translated (ovs-actions(7), "nat")."""
 
     end: str = ""
     address: str = ""
@@ -132,8 +132,8 @@ class Nat(NamedTuple):
 
 
 class Ct(NamedTuple):
-    """Track the connection in a zone. With `table` the packet goes on there, with its state known; `commit` keeps the
-    connection, with `mark` when that is set and `label` in its label, translated by `nat` (ovs-actions(7), "ct")."""
+    """Track the connection in a zone. With `table` the packet goes on there, with its state known. `commit` keeps the
+    connection, with `mark` and `label` if they are set, translated by `nat` (ovs-actions(7), "ct")."""
 
     zone: int
     table: Table | None = None
@@ -144,17 +144,18 @@ class Ct(NamedTuple):
 
 
 class CtClear(NamedTuple):
-    """Forget what is known of the packet's connection (ovs-actions(7), "ct_clear")."""
+    """Forget the packet's connection state (ovs-actions(7), "ct_clear")."""
 
 
 class UseMeter(NamedTuple):
-    """Pass the meter first; packets over its rate are dropped."""
+    """Pass a meter, which drops packets over its rate."""
 
     meter_id: int
 
 
 class Conjunction(NamedTuple):
-    """Clause `clause` of `clauses` (from 1) of a conjunctive match: with all of them the flow of conj_id matches."""
+    """Clause `clause` of `clauses` (from 1) of a conjunctive match: a packet that matches all of them matches the flow with
+    this conj_id."""
 
     conj_id: int
     clause: int
@@ -162,7 +163,7 @@ class Conjunction(NamedTuple):
 
 
 class ToController(NamedTuple):
-    """Show the first bytes of the packet to the controller; with WHOLE all of it (OFPCML_NO_BUFFER, OpenFlow 1.4, 7.2.4)."""
+    """Send the first bytes of the packet to the controller; with WHOLE all of it (OFPCML_NO_BUFFER, OpenFlow 1.4, 7.2.4)."""
 
     max_len: int
 
@@ -171,7 +172,7 @@ WHOLE = 0xFFFF
 
 
 class Goto(NamedTuple):
-    """Go on in a later table, with the changes made so far."""
+    """Go on in a later table."""
 
     table: Table
 
@@ -184,7 +185,7 @@ Actions = tuple[Action, ...]
 
 
 def match(**fields: Value) -> Match:
-    """Match fields by OXM name. The caller keeps the order of prerequisites: eth_type before what needs it."""
+    """Match fields by their OXM names. The caller orders them by prerequisite: eth_type before fields that need it."""
     return tuple(fields.items())
 
 
@@ -224,15 +225,15 @@ class Meter:
 
 
 class Bucket(NamedTuple):
-    """One copy of a packet and what is done with it."""
+    """A bucket of a group: a copy of the packet and the actions on it."""
 
     actions: Actions
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of type `all`: every bucket gets its own copy of the packet; with `select` one bucket gets the packet. Its id is its
-    content's digest."""
+    """A group. Of type `all`: each bucket gets a copy of the packet. With `select`: one bucket gets the packet. Its id is
+    the digest of its content."""
 
     buckets: tuple[Bucket, ...]
     origin: Origin
@@ -250,7 +251,7 @@ def _digest48(content: object) -> int:
 
 
 def is_ours(cookie: int) -> bool:
-    """Whether a cookie read from a switch is Warren's; a stranger's flow is never touched."""
+    """Whether a cookie read from a switch is Warren's. Flows with other cookies are never touched."""
     return cookie >> 56 == COOKIE_MAGIC
 
 

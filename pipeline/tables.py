@@ -1,7 +1,7 @@
-"""The one table list, and every register, group id and reserved number of the pipeline.
+"""The table list, and all registers, group ids and reserved numbers of the pipeline.
 
-To add a table: give it an id between its neighbours, name its owner (the feature, a module of controller/compiler/features/),
-say what a miss does, and add a section to docs/pipeline.md.
+To add a table: give it an id between its neighbours, name its owner (the feature, a module of
+controller/compiler/features/), say what a miss does, and add a section to docs/pipeline.md.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Table(IntEnum):
 
 
 class Miss(Enum):
-    """What becomes of a packet that no flow of a table matches."""
+    """What happens to a packet that no flow of a table matches."""
 
     DROP = "drop"
     NEXT = "next"
@@ -49,8 +49,8 @@ class Miss(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """A table: its owner is the one feature that may put flows there. A `subroutine` is met only by packets that are sent there: it is no
-    table's next."""
+    """A table. Its owner is the one feature that may put flows there. Packets reach a `subroutine` only by an action that
+    names it: it is no table's next."""
 
     table: Table
     owner: str
@@ -83,30 +83,30 @@ OWNER: dict[Table, str] = {spec.table: spec.owner for spec in TABLES}
 
 
 def after(table: Table) -> Table:
-    """The next table for packets that a table passes on."""
+    """The table that follows another one."""
     return next(spec.table for spec in TABLES if spec.table > table and not spec.subroutine)
 
 
 # Registers (OVS NXM_NX_REGn). A packet carries these from CLASSIFY on.
 REG_NETWORK = "reg0"  # the VNI of the packet's network; nothing matches an address without it
 REG_ORIGIN = "reg1"  # where the packet entered this host
-REG_OUTPUT = "reg2"  # the OpenFlow port that it leaves by; 0 = none
+REG_OUTPUT = "reg2"  # the OpenFlow port by which the packet leaves; 0 = none
 
 REG_RELATED = "reg3"  # 1: replies to this packet's connection come back whatever the ACLs say
-REG_COPY = "reg4"  # the mirror session that a packet is shown to, and the direction; 0 = none
+REG_COPY = "reg4"  # in COPY: the mirror session and the direction; 0 = none
 REG_LARGE = "reg5"  # 1: the packet is too large for the network that a router leads it to
 POLICY = "metadata"  # the policy that decides next: what a port may send, later what it may receive; 0 = none
 
 ORIGIN_LOCAL = 0
 ORIGIN_TUNNEL = 1
-ORIGIN_GATEWAY = 3  # from the host, by the port to it: comes from outside, or is the host's own
-ORIGIN_CHOSEN = 4  # a coprocessor has chosen the port that it leaves by
-ORIGIN_ANSWER = 2  # made here, in the ARP table: goes back out of the port that asked
+ORIGIN_GATEWAY = 3  # by the port to the host: it comes from outside, or from the host itself
+ORIGIN_CHOSEN = 4  # a coprocessor has chosen the port by which it leaves
+ORIGIN_ANSWER = 2  # made here, in the ARP table: it goes back to the port that asked
 
-# Probes of tunnels: no network has their VNI; the switch at the other end turns them round without its controller.
+# Tunnel probes: no network has their VNI; the switch at the other end sends them back without its controller.
 PROBE_VNI = 0
 PROBE_MAC, ANSWER_MAC = "02:57:00:00:00:01", "02:57:00:00:00:02"  # destinations, on the way there and on the way back
-PROBE_BYTES = 64  # of an answer that the controller is shown
+PROBE_BYTES = 64  # of an answer, sent to the controller
 
 # Groups carry no cookie: their id is the digest of their content, in this range (strangers' ids are below it).
 GROUP_FIRST = 0x1000_0000
@@ -117,7 +117,7 @@ GROUP_BUCKETS = 512  # a group message must fit 64 KiB; more buckets make more g
 METER_FIRST = 0x8000
 METER_LAST = 0xFFFF
 METERS = METER_LAST - METER_FIRST + 1
-PORT_METER_FIRST = 0x1_0000  # that of an OpenFlow port, over what it asks of the controller: PORT_METER_FIRST + ofport
+PORT_METER_FIRST = 0x1_0000  # the meter of a port's questions to the controller: PORT_METER_FIRST + ofport
 PORT_METER_LAST = 0x1_FFFF
 
 # Connection tracking: a zone per network (see intent/views.py), and one mark.

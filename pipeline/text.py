@@ -1,4 +1,4 @@
-"""Flows and groups as `ovs-ofctl dump-flows --no-stats` prints them (ovs-fields(7), ovs-actions(7)): for people, golden
+"""Flows and groups in the form of `ovs-ofctl dump-flows --no-stats` (ovs-fields(7), ovs-actions(7)), for people, golden
 files and explanations. A test feeds the text to a real switch and reads the same text back."""
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ETH_TYPES = {0x0806: "arp", 0x0800: "ip", 0x86DD: "ipv6", 0x8847: "mpls", 0x8848
 IP_PROTOS = {(0x0800, 1): "icmp", (0x0800, 6): "tcp", (0x0800, 17): "udp", (0x0800, 132): "sctp",
              (0x86DD, 58): "icmp6", (0x86DD, 6): "tcp6", (0x86DD, 17): "udp6", (0x86DD, 132): "sctp6"}  # fmt: skip
 
-# ovs-ofctl's names, in the order in which it prints them; those of BEFORE stand before the protocol's name
+# the names that ovs-ofctl prints, in its order; those in BEFORE come before the protocol's name
 NAMES = {
     "conj_id": "conj_id", "ct_state": "ct_state", "ct_mark": "ct_mark", "ct_label": "ct_label", "reg0": "reg0", "reg1": "reg1", "reg2": "reg2",
     "reg3": "reg3", "reg4": "reg4", "reg5": "reg5", "tunnel_id": "tun_id", "metadata": "metadata", "in_port": "in_port",
@@ -77,7 +77,7 @@ WIDTHS = {"tun_ipv4_src": 32, "tun_ipv4_dst": 32, "reg1": 32, "ct_label": 128}
 
 
 def flow_text(flow: Flow, cookie: bool = True) -> str:
-    """One line for one flow."""
+    """A flow as one line."""
     parts = [f"cookie={flow.cookie:#x}"] if cookie else []
     parts.append(f"table={int(flow.table)}")
     matched = ",".join([f"priority={flow.priority}", *_match(dict(flow.match))])
@@ -85,14 +85,14 @@ def flow_text(flow: Flow, cookie: bool = True) -> str:
 
 
 def group_text(group: Group) -> str:
-    """One line for one group."""
+    """A group as one line."""
     weight = "weight:1," if group.select else ""
     buckets = "".join(f",bucket={weight}actions={actions_text(bucket.actions)}" for bucket in group.buckets)
     return f"group_id={group.group_id},type={'select' if group.select else 'all'}{buckets}"
 
 
 def meter_text(meter: Meter) -> str:
-    """One line for one meter, as `ovs-ofctl add-meter` takes it."""
+    """A meter as one line, as `ovs-ofctl add-meter` takes it."""
     unit, burst = "pktps" if meter.packets else "kbps", f",burst_size={meter.burst}" if meter.burst else ""
     return f"meter={meter.meter_id},{unit},stats{',burst' if meter.burst else ''},band=type=drop,rate={meter.rate}{burst}"
 
@@ -110,13 +110,13 @@ def _match(fields: dict[str, Value]) -> list[str]:
         if name is None and isinstance(proto, int):
             fields["ip_proto"] = proto
     if "vlan_pcp" in fields and fields.get("vlan_vid") == (0x1000, 0x1000):
-        del fields["vlan_vid"]  # a priority says that there is a tag
+        del fields["vlan_vid"]  # matching a priority means that there is a tag
     told = (name for name in sorted(fields, key=ORDER.__getitem__) if not _anything(fields[name]))
     return found + [_field(name, fields[name]) for name in told]
 
 
 def _anything(value: Value) -> bool:
-    """Whether the mask leaves nothing to match."""
+    """Whether the mask matches anything."""
     return isinstance(value, tuple) and value[1] in (0, "0.0.0.0", "::", "00:00:00:00:00:00")
 
 
@@ -130,7 +130,7 @@ def _field(name: str, value: Value) -> str:
     if name == "ipv6_flabel":
         return f"{NAMES[name]}={value:#07x}"
     if name == "ip_dscp" and isinstance(value, int):
-        value <<= 2  # printed as the whole byte
+        value <<= 2  # printed as a whole byte
     if isinstance(value, tuple):
         hexed = name in MASKED_HEX or name in HEX
         return f"{NAMES[name]}={value[0]:#x}/{value[1]:#x}" if hexed else f"{NAMES[name]}={value[0]}/{_mask(value[1])}"
@@ -140,7 +140,7 @@ def _field(name: str, value: Value) -> str:
 
 
 def _mask(mask: int | str) -> int | str:
-    """A prefix length where an address's mask is one, as OVS prints it."""
+    """A mask, as a prefix length where Open vSwitch prints an address's mask so."""
     if isinstance(mask, int) or _MAC.fullmatch(mask):
         return mask
     address = ip_address(mask)
@@ -165,12 +165,12 @@ def _ct_state(value: Value) -> str:
 
 
 def hexadecimal(value: int) -> str:
-    """As OVS prints it: 0 without 0x."""
+    """A number in hexadecimal as Open vSwitch prints it: 0 without 0x."""
     return f"{value:#x}" if value else "0"
 
 
 def actions_text(actions: Actions) -> str:
-    """A list of actions; none is `drop`."""
+    """A list of actions; no actions are `drop`."""
     return ",".join(_TEXT[type(action)](action) for action in actions) or "drop"
 
 

@@ -1,1 +1,1 @@
-"""The view of one host, updated change by change; intent/views.py is the meaning."""
+"""The view of one host, updated change by change. intent/recompute.py says what is right."""

@@ -1,7 +1,7 @@
-"""Who gets what only one endpoint can have (`specs.view.claims`), kept up change by change: first created first.
+"""Incrementally resolves conflicts over unique values (MAC, IP, ofport, published port): the endpoint created first wins.
 
-Whether one wins may hang on others that it shares nothing with, through a chain of claims; so all parties to a dispute are
-heard again whenever one of them changes.
+Whether an endpoint wins may depend on others that it shares no value with, through a chain of claims. So whenever one
+endpoint of such a chain changes, all of them are resolved again.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ Claim = tuple[str, str]
 
 
 @dataclass(slots=True)
-class Contest:
-    """Change the placed endpoints, then `decide`."""
+class Claims:
+    """The claims of endpoints. Add and remove endpoints, then `resolve`."""
 
     snapshot: Snapshot
-    placed: dict[str, Endpoint] = field(default_factory=dict)  # fit endpoints as they stand in the claims
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)  # the endpoints that claim values
     winners: set[str] = field(default_factory=set)
     problems: dict[str, str] = field(default_factory=dict)
     _claimants: dict[Claim, set[str]] = field(default_factory=lambda: defaultdict(set))
     _disputed: set[Claim] = field(default_factory=set)
 
-    def withdraw(self, endpoint_id: str) -> None:
-        """An endpoint claims nothing any more."""
-        old = self.placed.pop(endpoint_id, None)
+    def remove(self, endpoint_id: str) -> None:
+        """Remove the claims of an endpoint."""
+        old = self.endpoints.pop(endpoint_id, None)
         for claim in claims(old) if old is not None else ():
             self._claimants[claim].discard(endpoint_id)
             self._disputed.add(claim)
         self.winners.discard(endpoint_id)
         self.problems.pop(endpoint_id, None)
 
-    def place(self, endpoint_id: str, endpoint: Endpoint) -> None:
-        """An endpoint claims what it says."""
-        self.placed[endpoint_id] = endpoint
+    def add(self, endpoint_id: str, endpoint: Endpoint) -> None:
+        """Add the claims of an endpoint."""
+        self.endpoints[endpoint_id] = endpoint
         for claim in claims(endpoint):
             self._claimants[claim].add(endpoint_id)
             self._disputed.add(claim)
 
-    def decide(self) -> set[str]:
-        """Settle what is disputed; returns all that were party to it."""
+    def resolve(self) -> set[str]:
+        """Resolve the claims that have changed. Returns all endpoints that share them, directly or through others."""
         parties, self._disputed = self._parties(self._disputed), set()
         taken: dict[Claim, str] = {}
         for endpoint_id in sorted(parties, key=lambda e: order(self.snapshot, "endpoint", e)):
-            wanted = claims(self.placed[endpoint_id])
+            wanted = claims(self.endpoints[endpoint_id])
             holders = [(claim[1], taken[claim]) for claim in wanted if claim in taken]
             if holders:
                 self.winners.discard(endpoint_id)
@@ -72,5 +72,5 @@ class Contest:
                 continue
             for endpoint_id in claimants - parties:
                 parties.add(endpoint_id)
-                pending.extend(claims(self.placed[endpoint_id]))
+                pending.extend(claims(self.endpoints[endpoint_id]))
         return parties

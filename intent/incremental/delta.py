@@ -1,4 +1,4 @@
-"""What a flush of the index (intent/incremental/index.py) tells the compiler."""
+"""What `Index.flush` hands to the compiler."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from specs.model.service import ServiceView
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
-    """What became of the touched objects: their new view, or None where there is nothing (any more)."""
+    """The touched objects: their new views, or None where there is none any more."""
 
     endpoints: dict[str, EndpointView | None]
     networks: dict[str, NetworkView | None]
     policies: dict[PolicyKey, PolicyView | None]
     sessions: dict[str, Session | None]
     services: dict[str, ServiceView | None]
-    tunnel: bool = False  # the tunnel port moved: everything is touched
+    tunnel: bool = False  # the tunnel port has changed: everything is touched

@@ -1,6 +1,6 @@
-"""The view of one host, kept up to date change by change: the cost follows what a change touches, not what exists.
+"""Index: the view of one host, updated change by change. The cost follows what a change touches, not what exists.
 
-`specs.view.view` says what is right; a property test holds that this arrives at the same after any sequence of changes.
+intent/recompute.py says what is right; a property test compares the two after any sequence of changes.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from acl.policy import keys_of
-from intent.incremental.claims import Contest
+from intent.incremental.claims import Claims
 from intent.incremental.delta import Delta
 from intent.incremental.policies import NONE, Policies
-from intent.incremental.routes import Routing
-from intent.incremental.services import Serving
+from intent.incremental.routes import Routes
+from intent.incremental.services import Services
 from intent.views import (
     NO_RELATED,
     TENANT,
@@ -38,7 +38,7 @@ from specs.snapshot import Decoded, Problem, Snapshot, put
 
 @dataclass(slots=True)
 class Index:
-    """The snapshot with what is derived from it for `host`. Feed it changes, then `flush` for the delta."""
+    """The snapshot, and what is derived from it for `host`. Feed it changes, then call `flush` for the delta."""
 
     host: str
     snapshot: Snapshot = field(default_factory=Snapshot)
@@ -49,7 +49,7 @@ class Index:
     networks: dict[str, NetworkView] = field(default_factory=dict)
     policies: Policies = field(init=False)
     seats: Seats = field(init=False)
-    _contest: Contest = field(init=False)
+    _claims: Claims = field(init=False)
     _valid_networks: dict[str, Network] = field(default_factory=dict)
     _zones: dict[str, int] = field(default_factory=dict)
     _vnis: set[int] = field(default_factory=set)
@@ -61,36 +61,36 @@ class Index:
     _remote: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))  # network -> host -> winners
     _counted: dict[str, tuple[str, str]] = field(default_factory=dict)  # winner -> (network, host) as counted
     _open: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> winners behind interfaces
-    _known: dict[str, Endpoint] = field(default_factory=dict)
+    _records: dict[str, Endpoint] = field(default_factory=dict)
     _dirty: set[str] = field(default_factory=set)
     _dirty_networks: set[str] = field(default_factory=set)
     _tunnel_moved: bool = False
-    routing: Routing = field(default_factory=Routing)
-    serving: Serving = field(default_factory=Serving)
+    routes: Routes = field(default_factory=Routes)
+    services: Services = field(default_factory=Services)
     sessions: dict[str, Session] = field(default_factory=dict)
     _marks: dict[str, Marks] = field(default_factory=dict)
-    _idle: dict[str, str] = field(default_factory=dict)  # mirror sessions that can do nothing, and why
+    _idle: dict[str, str] = field(default_factory=dict)  # mirror sessions without effect, and why
 
     def __post_init__(self) -> None:
         self.policies = Policies(self.snapshot, self.ports)
         self.seats = Seats(self.host, self.snapshot.endpoints)
-        self._contest = Contest(self.snapshot)
+        self._claims = Claims(self.snapshot)
 
     # ---- changes --------------------------------------------------------------------------------------------------
 
     def put(self, key: str, value: str | None, born: int) -> None:
-        """One store entry was written (value None: deleted)."""
+        """Take one entry of the store (value None: deleted)."""
         decoded = put(self.snapshot, key, value, born)
         if decoded is not None:
-            self._note(decoded)
+            self._apply(decoded)
 
-    def cables(self, ofports: Mapping[str, int]) -> None:
-        """The ports that the switch has given to endpoints; of those that have one of their own."""
+    def set_endpoint_ports(self, ofports: Mapping[str, int]) -> None:
+        """Take the OpenFlow ports of endpoints that have a port of their own."""
         for moved in self.seats.plug(ofports):
-            self._seat(moved)
+            self._update_port(moved)
 
-    def _seat(self, endpoint_id: str) -> None:
-        """Bring `ports` up to date for one endpoint."""
+    def _update_port(self, endpoint_id: str) -> None:
+        """Update the OpenFlow port of one endpoint."""
         ofport = self.seats.ofport(endpoint_id)
         if self.ports.get(endpoint_id) == ofport:
             return
@@ -99,40 +99,40 @@ class Index:
         else:
             self.ports[endpoint_id] = ofport
         self._dirty.add(endpoint_id)
-        member = self._contest.placed.get(endpoint_id)
+        member = self._claims.endpoints.get(endpoint_id)
         if member is not None:
             self.policies.touch(("member", member.network_id))
 
-    def tunnel(self, ofport: int | None) -> None:
-        """The tunnel port has this number (None: there is none)."""
+    def set_tunnel(self, ofport: int | None) -> None:
+        """Take the OpenFlow port of the tunnel (None: there is none)."""
         if ofport != self.tunnel_ofport:
             self.tunnel_ofport, self._tunnel_moved = ofport, True
 
-    def uplink(self, ofport: int | None) -> None:
-        """The port to the host has this number (None: there is none)."""
+    def set_uplink(self, ofport: int | None) -> None:
+        """Take the OpenFlow port to the host (None: there is none)."""
         if ofport != self.uplink_ofport:
             self.uplink_ofport = ofport
             self._dirty_networks |= {n.id for n in self._valid_networks.values() if n.mode != "flat"}
 
-    def interfaces(self, ofports: Mapping[str, int]) -> None:
-        """The ports of interfaces that specs name."""
+    def set_interfaces(self, ofports: Mapping[str, int]) -> None:
+        """Take the OpenFlow ports of interfaces that specs name."""
         for moved in self.seats.move_interfaces(ofports):
-            self._seat(moved)
+            self._update_port(moved)
 
-    def _note(self, decoded: Decoded) -> None:
+    def _apply(self, decoded: Decoded) -> None:
         if decoded.kind == "endpoint":
             self._dirty.add(decoded.id)
         elif decoded.kind == "host":
             self._dirty |= self._of_host.get(decoded.id, set())
-            self._dirty_networks |= {self._known[e].network_id for e in self._of_host.get(decoded.id, ())}
+            self._dirty_networks |= {self._records[e].network_id for e in self._of_host.get(decoded.id, ())}
             if decoded.id == self.host:
                 self._dirty |= set(self.snapshot.endpoints)
         elif decoded.kind == "network":
-            self._settle_networks(decoded.id)
+            self._recompute_networks(decoded.id)
         elif decoded.kind == "router":
-            self._dirty_networks |= self.routing.settle(self.snapshot, self._valid_networks)
+            self._dirty_networks |= self.routes.recompute(self.snapshot, self._valid_networks)
         elif decoded.kind == "service":
-            self._dirty_networks |= self.serving.settle(self.snapshot, self._valid_networks)
+            self._dirty_networks |= self.services.recompute(self.snapshot, self._valid_networks)
         elif decoded.kind in ("mirror", "capture"):
             pass  # sessions are looked at whenever there are any
         elif decoded.kind == "tenant":
@@ -142,8 +142,9 @@ class Index:
             if decoded.kind == "acl":
                 self._dirty_networks |= self.policies.networks_using(decoded.id)
 
-    def _settle_networks(self, changed: str) -> None:
-        """Networks are few and change rarely, so all are looked at."""
+    def _recompute_networks(self, changed: str) -> None:
+        """Recompute which networks are valid, and their conntrack zones. All are looked at: networks are few and change
+        rarely."""
         valid, self._network_problems = valid_networks(self.snapshot)
         other: set[str] = set()
         for network_id in {changed, *valid, *self._valid_networks}:
@@ -162,25 +163,27 @@ class Index:
         self._vnis = vnis
         other |= {n for n in found if found[n] != self._zones.get(n)}
         self._valid_networks, self._zones = valid, found
-        self._dirty_networks |= self.routing.settle(self.snapshot, valid) | self.serving.settle(self.snapshot, valid) | other
-        self._dirty_networks |= {n for each in other for n in self.routing.to.get(each, ())}
+        self._dirty_networks |= (
+            self.routes.recompute(self.snapshot, valid) | self.services.recompute(self.snapshot, valid) | other
+        )
+        self._dirty_networks |= {n for each in other for n in self.routes.to.get(each, ())}
 
     # ---- the delta ------------------------------------------------------------------------------------------------
 
     def flush(self) -> Delta:
-        """Bring everything derived up to date; returns what was touched."""
-        touched = self._settle_endpoints()
+        """Update everything that depends on the changes since the last flush. Returns what was touched."""
+        touched = self._resolve_claims()
         for endpoint_id in touched:
-            self._place(endpoint_id)
-        policies, flipped = self.policies.settle()
+            self._update_policies(endpoint_id)
+        policies, flipped = self.policies.resolve()
         touched |= flipped
         networks = self._dirty_networks
         for endpoint_id in sorted(touched):
-            networks |= self._count(endpoint_id)
+            networks |= self._update_membership(endpoint_id)
         for network_id in list(networks):
-            facts = bool(self._local.get(network_id)), self.policies.stateful(network_id), network_id in self.serving.of
-            networks |= self.routing.show(network_id, *facts)
-        sessions, marked = self._mirrored()
+            facts = bool(self._local.get(network_id)), self.policies.stateful(network_id), network_id in self.services.of
+            networks |= self.routes.set_facts(network_id, *facts)
+        sessions, marked = self._recompute_sessions()
         touched |= marked
         whole: set[str] = set()
         changed: dict[str, NetworkView | None] = {}
@@ -195,7 +198,7 @@ class Index:
                 self.networks.pop(network_id, None)
             else:
                 self.networks[network_id] = after
-        services, moved = self.serving.look(networks, self.networks, self.policies.members, self._able)
+        services, moved = self.services.update(networks, self.networks, self.policies.members, self._reachable)
         touched |= moved
         endpoints: dict[str, EndpointView | None] = {}
         for endpoint_id in touched | whole:
@@ -216,8 +219,9 @@ class Index:
         self._dirty, self._dirty_networks, self._tunnel_moved = set(), set(), False
         return delta
 
-    def _mirrored(self) -> tuple[dict[str, Session | None], set[str]]:
-        """The sessions that differ, and the endpoints that are copied in others than before. Costs what sessions name."""
+    def _recompute_sessions(self) -> tuple[dict[str, Session | None], set[str]]:
+        """Recompute the mirror sessions. Returns those that differ, and the endpoints whose sessions differ. Costs what
+        sessions name."""
         if not self.snapshot.copied and not self.sessions and not self._idle:
             return {}, set()
         here = self.snapshot.hosts.get(self.host)
@@ -231,44 +235,44 @@ class Index:
         self.sessions, self._marks = found, marks
         return {name: found.get(name) for name in names}, marked
 
-    def _place(self, endpoint_id: str) -> None:
-        if endpoint_id not in self._contest.winners:
-            self.policies.place(endpoint_id, None, NONE, local=False)
+    def _update_policies(self, endpoint_id: str) -> None:
+        if endpoint_id not in self._claims.winners:
+            self.policies.set_member(endpoint_id, None, NONE, local=False)
             return
-        endpoint = self._contest.placed[endpoint_id]
+        endpoint = self._claims.endpoints[endpoint_id]
         network, host = self._valid_networks[endpoint.network_id], self.snapshot.hosts[endpoint.host]
         keys = keys_of(endpoint, network, host, self.snapshot.tenants.get(TENANT))
-        self.policies.place(endpoint_id, endpoint, keys, endpoint.host == self.host and endpoint_id in self.ports)
+        self.policies.set_member(endpoint_id, endpoint, keys, endpoint.host == self.host and endpoint_id in self.ports)
 
-    def _settle_endpoints(self) -> set[str]:
-        """Claims of the changed endpoints, and of all that share one with them, directly or through others."""
+    def _resolve_claims(self) -> set[str]:
+        """Resolve the claims of changed endpoints and of all that share one with them. Returns all of these."""
         for endpoint_id in self._dirty:
-            self._contest.withdraw(endpoint_id)
+            self._claims.remove(endpoint_id)
             new = self.snapshot.endpoints.get(endpoint_id)
-            self._keep_whereabouts(endpoint_id, new)
+            self._index_record(endpoint_id, new)
             if new is None:
                 continue
             reason = misfit(new, self._valid_networks.get(new.network_id), self.snapshot.hosts.get(new.host))
             if reason is not None:
-                self._contest.problems[endpoint_id] = reason
+                self._claims.problems[endpoint_id] = reason
             elif new.active:
-                self._contest.place(endpoint_id, new)
-        return self._dirty | self._contest.decide()
+                self._claims.add(endpoint_id, new)
+        return self._dirty | self._claims.resolve()
 
-    def _keep_whereabouts(self, endpoint_id: str, new: Endpoint | None) -> None:
-        old = self._known.pop(endpoint_id, None)
+    def _index_record(self, endpoint_id: str, new: Endpoint | None) -> None:
+        old = self._records.pop(endpoint_id, None)
         if old is not None:
             self._of_network[old.network_id].discard(endpoint_id)
             self._of_host[old.host].discard(endpoint_id)
         if new is not None:
-            self._known[endpoint_id] = new
+            self._records[endpoint_id] = new
             self._of_network[new.network_id].add(endpoint_id)
             self._of_host[new.host].add(endpoint_id)
         self.seats.note(endpoint_id, old, new)
-        self._seat(endpoint_id)
+        self._update_port(endpoint_id)
 
-    def _count(self, endpoint_id: str) -> set[str]:
-        """Membership of one endpoint in its network; returns the networks whose view may have changed."""
+    def _update_membership(self, endpoint_id: str) -> set[str]:
+        """Update an endpoint's membership in its network. Returns the networks whose view may have changed."""
         networks: set[str] = set()
         before = self._counted.pop(endpoint_id, None)
         if before is not None:
@@ -281,8 +285,8 @@ class Index:
                 self._remote[network_id][host] -= 1
                 if not self._remote[network_id][host]:
                     del self._remote[network_id][host]
-        if endpoint_id in self._contest.winners:
-            endpoint = self._contest.placed[endpoint_id]
+        if endpoint_id in self._claims.winners:
+            endpoint = self._claims.endpoints[endpoint_id]
             network_id = endpoint.network_id
             networks.add(network_id)
             self._counted[endpoint_id] = (network_id, endpoint.host)
@@ -297,18 +301,18 @@ class Index:
         return networks
 
     def _network_view(self, network_id: str) -> NetworkView | None:
-        local, to = self._local.get(network_id), self.routing.to.get(network_id, {})
+        local, to = self._local.get(network_id), self.routes.to.get(network_id, {})
         routed, stateful = any(self._local.get(n) for n in to), self._tracked(network_id)
         if not local:
             return routed_remote_view(self._valid_networks[network_id], stateful=stateful, vnis=self._vnis) if routed else None
         here = self.snapshot.hosts.get(self.host)
         vteps = {vtep(self.snapshot.hosts[host], here) for host in self._remote.get(network_id, ())}
         network = self._valid_networks[network_id]
-        away = {self._contest.placed[e].host for e in self._open[network_id] - local} - {self.host}
+        away = {self._claims.endpoints[e].host for e in self._open[network_id] - local} - {self.host}
         open_there = {vtep(self.snapshot.hosts[host], here) for host in away}
         return network_view(
             network,
-            [(self._contest.placed[e], self.ports[e], self.policies.keys[e]) for e in local],
+            [(self._claims.endpoints[e], self.ports[e], self.policies.keys[e]) for e in local],
             vteps=vteps,
             unknown_macs_vteps=open_there,
             zone=self._zones[network_id],
@@ -319,25 +323,26 @@ class Index:
                 network, to, self._valid_networks, lambda n: self._zones[n] if self._local.get(n) and self._tracked(n) else 0
             ),
             routed=routed,
-            served=network_id in self.serving.of,
+            served=network_id in self.services.of,
         )
 
     def _tracked(self, network_id: str) -> bool:
-        to = self.routing.to.get(network_id, ())
-        return network_id in self.serving.of or any(self.policies.stateful(n) for n in (network_id, *to))
+        to = self.routes.to.get(network_id, ())
+        return network_id in self.services.of or any(self.policies.stateful(n) for n in (network_id, *to))
 
-    def _able(self, endpoint: Endpoint) -> bool:
-        """Whether an endpoint, where it is here, has a port and may use it."""
+    def _reachable(self, endpoint: Endpoint) -> bool:
+        """Whether a packet can be sent to a member of a service: it is on another host, or has a port here that no policy
+        closes."""
         return endpoint.host != self.host or endpoint.id in self._local[endpoint.network_id]
 
     def _endpoint_view(self, endpoint_id: str) -> EndpointView | None:
-        if endpoint_id not in self._contest.winners:
+        if endpoint_id not in self._claims.winners:
             return None
-        endpoint = self._contest.placed[endpoint_id]
+        endpoint = self._claims.endpoints[endpoint_id]
         if endpoint.network_id not in self.networks:
             return None
         network, there = self._valid_networks[endpoint.network_id], self.networks[endpoint.network_id]
-        served = endpoint_id in self.serving.members.get(endpoint.network_id, ())
+        served = endpoint_id in self.services.members.get(endpoint.network_id, ())
         if endpoint.host == self.host:
             ofport = self.ports.get(endpoint_id)
             if ofport is None or self.policies.closed(endpoint_id) is not None:
@@ -350,8 +355,8 @@ class Index:
     # ---- what is known --------------------------------------------------------------------------------------------
 
     def problem_of(self, endpoint_id: str) -> str | None:
-        """Why an endpoint is closed, None when it is not."""
-        return self._contest.problems.get(endpoint_id) or self._closed_here(endpoint_id)
+        """Why an endpoint is closed; None when it is not."""
+        return self._claims.problems.get(endpoint_id) or self._closed_here(endpoint_id)
 
     def _closed_here(self, endpoint_id: str) -> str | None:
         return self.policies.closed(endpoint_id) if endpoint_id in self.ports else None
@@ -365,9 +370,9 @@ class Index:
         found = {Problem(key, reason) for key, reason in self.snapshot.malformed.items()}
         found |= {Problem(f"network/{n}", reason) for n, reason in self._network_problems.items()}
         found |= {Problem(f"mirror/{name}", reason) for name, reason in self._idle.items()}
-        for kind, reasons in (("router", self.routing.problems), ("service", self.serving.problems)):
+        for kind, reasons in (("router", self.routes.problems), ("service", self.services.problems)):
             found |= {Problem(f"{kind}/{name}", reason) for name, reason in reasons.items()}
-        found |= {Problem(f"endpoint/{e}", reason) for e, reason in self._contest.problems.items()}
+        found |= {Problem(f"endpoint/{e}", reason) for e, reason in self._claims.problems.items()}
         found |= {Problem(f"network/{n.id}", NO_RELATED) for n in self.networks.values() if n.zone and not n.related_vni}
         for endpoint_id in self.local_ids():
             if (reason := self._closed_here(endpoint_id)) is not None:
@@ -383,6 +388,6 @@ class Index:
             endpoints=frozenset(self.endpoints.values()),
             policies=frozenset(self.policies.in_force()),
             sessions=frozenset(self.sessions.values()),
-            services=frozenset(self.serving.views.values()),
+            services=frozenset(self.services.views.values()),
             problems=self.problems(),
         )

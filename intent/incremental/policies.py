@@ -1,7 +1,7 @@
-"""The policies of one host, kept up to date change by change. Part of intent/incremental/index.py, which tells it what changed.
+"""The policies of one host, updated change by change; part of intent/incremental/index.py.
 
-A policy is looked up anew when something that it names has changed: an ACL, a meter, a port, or who is meant by a label, a name
-or a network. `specs.policy.resolve` says what is right.
+A policy is resolved again when something that it names has changed: an ACL, a meter, a port, or the members that a label, a
+name or a network stands for. `acl.policy.resolve` says what is right.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from intent.views import words
 from specs.model.records import Acl, Endpoint, Meter
 from specs.snapshot import Snapshot
 
-Thing = tuple[str, ...]  # what a policy hangs on: ("acl", name), ("label", network, word), ("network", reference) ...
+Thing = tuple[str, ...]  # what a policy depends on: ("acl", name), ("label", network, word), ("network", reference) ...
 NONE = Keys(None, None, None)
 
 
 @dataclass(slots=True)
 class Policies:
-    """Feed it changes, then `settle`. `ports` is the index's: endpoint id to ofport."""
+    """Feed it changes, then call `settle`. `ports` are the index's: endpoint id to OpenFlow port."""
 
     snapshot: Snapshot
     ports: Mapping[str, int]
@@ -47,14 +47,14 @@ class Policies:
         """The networks in which an ACL is in use, on any host."""
         return self._networks_of.get(acl, set())
 
-    def place(self, endpoint_id: str, member: Endpoint | None, keys: Keys, local: bool) -> None:
-        """An endpoint is a member with these policies, or is none (any more). `local`: it has a port here."""
+    def set_member(self, endpoint_id: str, member: Endpoint | None, keys: Keys, local: bool) -> None:
+        """Set the policies of a member; no endpoint: it is a member no more. `local`: it has a port here."""
         old, old_keys = self._members.pop(endpoint_id, None), self.keys.pop(endpoint_id, NONE)
         if old is not None:
             for thing in self._things(old):
                 self._who[thing].discard(endpoint_id)
                 self.touch(thing)
-            self._count(old.network_id, old_keys, -1)
+            self._update_membership(old.network_id, old_keys, -1)
             for key in old_keys:
                 if key is not None:
                     self._users[key].discard(endpoint_id)
@@ -64,7 +64,7 @@ class Policies:
             for thing in self._things(member):
                 self._who[thing].add(endpoint_id)
                 self.touch(thing)
-            self._count(member.network_id, keys, 1)
+            self._update_membership(member.network_id, keys, 1)
             for key in keys if local else ():
                 if key is not None:
                     self._users[key].add(endpoint_id)
@@ -79,7 +79,7 @@ class Policies:
         for word in words(endpoint):
             yield "label", network, word
 
-    def _count(self, network_id: str, keys: Keys, by: int) -> None:
+    def _update_membership(self, network_id: str, keys: Keys, by: int) -> None:
         used = self._used[network_id]
         for name in {name for key in keys if key is not None for name in key.acls}:
             used[name] += by
@@ -91,9 +91,9 @@ class Policies:
 
     # ---- what follows ---------------------------------------------------------------------------------------------
 
-    def settle(self) -> tuple[dict[PolicyKey, PolicyView | None], set[str]]:
-        """Look up anew what is touched; returns the policies that differ (None: nobody has it any more), and the local endpoints
-        that are closed now and were not, or the other way round."""
+    def resolve(self) -> tuple[dict[PolicyKey, PolicyView | None], set[str]]:
+        """Resolve the policies that depend on what was touched. Returns the policies that differ (None: no longer in use),
+        and the local endpoints that are newly closed or open."""
         changed: dict[PolicyKey, PolicyView | None] = {}
         flipped: set[str] = set()
         for key in self._dirty:
@@ -129,7 +129,7 @@ class Policies:
                 things |= {("meter", rule.meter)} if rule.meter else set()
                 things |= {self._thing(key.network_id, who) for who in (rule.source, rule.target) if who and who.cidr is None}
                 if rule.steps or rule.mirror is not None:
-                    things.add(("member", key.network_id))  # a port may be any of them
+                    things.add(("member", key.network_id))  # a rule may name the port by any of these
         self._hangs_on[key] = things
         for thing in things:
             self._interested[thing].add(key)
@@ -148,7 +148,7 @@ class Policies:
         return next((view.closed for view in views if view is not None and view.closed), None)
 
     def in_force(self) -> Iterable[PolicyView]:
-        """The policies of local endpoints, but for those that close them."""
+        """The policies of local endpoints, without those that close them."""
         return (view for view in self.views.values() if view.closed is None)
 
     def stateful(self, network_id: str) -> bool:
@@ -169,7 +169,7 @@ class Policies:
         return self.snapshot.meters
 
     def members(self, network_id: str, who: Who) -> Iterable[Endpoint]:
-        """The endpoints that a `from` or `to` means."""
+        """The endpoints that a `from` or `to` selects."""
         return [self._members[e] for e in self._who.get(self._thing(network_id, who), ())]
 
     def ofport(self, network_id: str, port: str | int) -> int | None:

@@ -1,4 +1,5 @@
-"""Services kept up to date change by change. Part of intent/incremental/index.py; `specs.settle.served` says which may be."""
+"""Services, updated change by change; part of intent/incremental/index.py. `specs.checks.served` says which services are
+valid."""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ Members = Callable[[str, Who], Iterable[Endpoint]]
 
 
 @dataclass(slots=True)
-class Serving:
-    """`of` are the services that may be, by network; `views` those of this host; `members` who is meant, by network; `problems`
-    of services, by name."""
+class Services:
+    """`of` are the valid services by network, `views` those of this host, `members` the ids of the members by network,
+    `problems` the reasons why services are not valid, by name."""
 
     of: Mapping[str, tuple[Service, ...]] = field(default_factory=dict)
     views: dict[str, ServiceView] = field(default_factory=dict)
@@ -26,17 +27,17 @@ class Serving:
     problems: dict[str, str] = field(default_factory=dict)
     _named: dict[str, tuple[str, ...]] = field(default_factory=dict)  # network -> its services in `views`
 
-    def settle(self, snapshot: Snapshot, networks: Mapping[str, Network]) -> set[str]:
-        """Look at all services, which are few; returns the networks whose services differ."""
+    def recompute(self, snapshot: Snapshot, networks: Mapping[str, Network]) -> set[str]:
+        """Recompute which services are valid; there are few. Returns the networks whose services differ."""
         before = self.of
         self.of, self.problems = served(snapshot, networks)
         return {n for n in {*before, *self.of} if before.get(n) != self.of.get(n)}
 
-    def look(
-        self, touched: Iterable[str], networks: Mapping[str, NetworkView], members: Members, able: Callable[[Endpoint], bool]
+    def update(
+        self, touched: Iterable[str], networks: Mapping[str, NetworkView], members: Members, reachable: Callable[[Endpoint], bool]
     ) -> tuple[dict[str, ServiceView | None], set[str]]:
-        """The services of touched networks that differ (None: not here any more), and the endpoints that are members now and were
-        not, or the other way round. Costs what their members are."""
+        """Update the services of touched networks. Returns the views that differ (None: no longer here), and the endpoints
+        that became members or ceased to be. Costs what the members are."""
         before: dict[str, ServiceView | None] = {}
         after: dict[str, ServiceView | None] = {}
         moved: set[str] = set()
@@ -50,7 +51,7 @@ class Serving:
             there = networks.get(network_id)
             if there is not None and there.serves:
                 assert there.gateway is not None
-                views = {s.name: service_view(s, there.vni, there.gateway, filter(able, found)) for s, found in who.items()}
+                views = {s.name: service_view(s, there.vni, there.gateway, filter(reachable, found)) for s, found in who.items()}
                 after |= views
                 self._named[network_id] = tuple(views)
         self.views.update((name, found) for name, found in after.items() if found is not None)

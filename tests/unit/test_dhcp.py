@@ -505,7 +505,7 @@ def test_the_dhcp_server_answers_from_the_current_specs() -> None:
     put(key, json.loads(text), 2)
     name, endpoint = worlds.endpoint("web", "amber", "h1", 2, 1)
     put(name, json.loads(endpoint), 3)
-    index.cables({"web": 9})
+    index.set_endpoint_ports({"web": 9})
     index.flush()
     desk.answer("web", question(v4.DISCOVER))
     assert out.pop()[0] == 9

@@ -86,19 +86,19 @@ def follow(sequence: Sequence) -> None:
     endpoints: dict[str, EndpointView] = {}
     networks: dict[str, NetworkView] = {}
     policies: dict[object, PolicyView] = {}
-    index.tunnel(TUNNEL)
+    index.set_tunnel(TUNNEL)
     uplink: int | None = None
     interfaces: dict[str, int] = {}
     sessions: dict[str, Session] = {}
     services: dict[str, ServiceView] = {}
     for step in (list(BEGINNING), PLUGGED, *sequence):
         if isinstance(step, dict):
-            index.cables(step)
+            index.set_endpoint_ports(step)
             ports = step
             uplink = None if uplink and "e5" in step else 65278
-            index.uplink(uplink)
+            index.set_uplink(uplink)
             interfaces = {"tap0": 900} if "e4" in step else {}
-            index.interfaces(interfaces)
+            index.set_interfaces(interfaces)
         else:
             for key, value in step:
                 revision += 1
@@ -141,7 +141,7 @@ def test_a_changed_meter_reaches_the_policies_that_use_it() -> None:
     )
     for revision, (key, value) in enumerate(entries, 1):
         index.put(key, value, revision)
-    index.cables({"e0": 1})
+    index.set_endpoint_ports({"e0": 1})
     first = index.flush().policies
     assert {meter.rate for policy in first.values() if policy for meter in policy.meters} == {1}
     index.put(*worlds.meter("slow", 3), 3)

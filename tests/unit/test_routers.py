@@ -133,7 +133,7 @@ def test_a_change_of_conntrack_two_routers_away_is_noticed() -> None:
     ]  # fmt: skip
     entries.append(worlds.endpoint("a1", "amber", "h1", 2, 1, v6=False, acls=("ask",)))
     index, store = Index("h1"), {}
-    index.cables({"a1": 1, "g1": 2, "t1": 3})
+    index.set_endpoint_ports({"a1": 1, "g1": 2, "t1": 3})
     zones = []
     for born, (key, value) in enumerate(entries, 1):
         store[key] = value, store[key][1] if key in store else born
