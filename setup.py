@@ -32,7 +32,7 @@ setup(
         "tinyrpc==1.0.4",
         "ovs==4.0.0",
         "pyroute2==0.9.7",
-        # etcd3's generated code wants an old protobuf (docs/adr/0003-etcd-child.md)
+        # etcd3's generated code wants an old protobuf (docs/adr/0080-unmaintained-parts.md)
         "etcd3==0.12.0",
         "protobuf==3.20.3",
         "grpcio==1.85.1",
