@@ -51,7 +51,7 @@ class Tag(NamedTuple):
 
 @dataclass(frozen=True)
 class Packet:
-    """Its fields by OXM name, and its VLAN tags, the outer one first."""
+    """A packet: fields by OXM name, and VLAN tags, the outer one first."""
 
     fields: dict[str, int]
     tags: tuple[Tag, ...] = ()
@@ -97,7 +97,7 @@ DROPPED = Result(None, None, (), None)
 
 
 def refusal(flow: Flow) -> str | None:
-    """Why Open vSwitch 3.1 would refuse a flow (checked with ovs-ofctl); None: it takes it."""
+    """The reason why Open vSwitch 3.1 refuses a flow (checked with ovs-ofctl), or None."""
     seen: dict[str, tuple[int, int | None]] = {}
     for written, (value, mask) in flow["match"].items():
         name = SAME.get(written, written)
@@ -140,7 +140,7 @@ def _refused_action(action: list[Any], exact: dict[str, int], tags: int) -> tupl
 
 
 def accepted(flows: Iterable[Flow]) -> list[Flow]:
-    """What the switch holds: without the flows that it refuses; the highest priority first."""
+    """The flows that the switch accepts, the highest priority first."""
     return sorted((flow for flow in flows if refusal(flow) is None), key=lambda flow: -flow["priority"])
 
 
@@ -154,7 +154,7 @@ def matches(flow: Flow, packet: Packet, conj_id: int | None = None) -> bool:
 
 
 def chosen(table: list[Flow], packet: Packet) -> Flow | None:
-    """The flow of a table of `accepted` flows that a packet meets. Conjunctions as in ovs-fields(7): of one priority, the
+    """The flow of a table of `accepted` flows that a packet matches. Conjunctions as in ovs-fields(7): of one priority, the
     clauses of one id must all be met; then the packet is looked up once more with that conj_id (classifier_lookup__ in OVS's
     lib/classifier.c): in all flows without conjunctions, whatever their priority. So two rules with one id give each other their actions."""
     by_priority: dict[int, list[Flow]] = {}
@@ -185,7 +185,7 @@ def _with_conj_id(table: list[Flow], packet: Packet, conj_id: int) -> list[Flow]
 
 
 def interpret(table: list[Flow], packet: Packet) -> Result:
-    """What a table of `accepted` flows does with a packet from IN_PORT."""
+    """The result of sending a packet from IN_PORT through a table of `accepted` flows."""
     flow = chosen(table, packet)
     if flow is None:
         return DROPPED

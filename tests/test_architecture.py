@@ -1,4 +1,5 @@
-"""The floors of docs/design.md: a room imports only rooms below it, nothing imports in a circle, and each outside framework has its door."""
+"""The architecture of docs/design.md: a room imports only rooms below it, no imports form a circle, each framework has its door, and files and
+functions stay small."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Waiting for a condition. No test's outcome hangs on the machine's pace: a wait ends as soon as its condition holds, and its limit is there
-for conditions that never will."""
+"""Waiting for conditions. A wait ends as soon as its condition holds; the limit is generous, so no test's outcome depends on the machine's
+speed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One whole host in a network namespace: Open vSwitch, etcd, the controller and the agent, all real."""
+"""Fixture: one whole host in a network namespace, with a real Open vSwitch, etcd, controller and agent."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Host:
             raise
 
     def start(self, name: str) -> None:
-        """Start a process, and wait until the agent answers if it is that."""
+        """Start a process; for the agent, wait until it answers."""
         programs = Path(sys.executable).parent
         command = {
             "etcd": ["etcd", "--data-dir", f"{self.dir}/etcd", "--listen-client-urls", ETCD, "--advertise-client-urls", ETCD],

@@ -1,4 +1,4 @@
-"""The documents in examples/ are taken as they are, and a second time nothing is left to do."""
+"""Every document in examples/ can be applied; applying it again changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Restarts, deaths and strangers: what the agent leaves, adopts, completes, sweeps and leaves alone."""
+"""Restarts and crashes of the agent: what it adopts, completes, removes, and leaves alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Warren's own routes and the command line, on a real host."""
+"""Warren's own HTTP routes and the command line, against a real host."""
 
 from __future__ import annotations
 

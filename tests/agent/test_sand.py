@@ -1,4 +1,4 @@
-"""The contract of SAND's HTTP API: paths, status codes, field names, filters; on a real host."""
+"""SAND's HTTP API against a real host: paths, status codes, field names, filters."""
 
 from __future__ import annotations
 

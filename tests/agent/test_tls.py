@@ -1,4 +1,4 @@
-"""HTTPS with required client certificates, as SAND's HTTP_TLS_* ask for it."""
+"""HTTPS with required client certificates (SAND's HTTP_TLS_* variables)."""
 
 from __future__ import annotations
 

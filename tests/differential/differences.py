@@ -1,4 +1,4 @@
-"""Every known difference between FAUCET and Warren, and how a rule is written that shows it; and what both must refuse."""
+"""Known differences between FAUCET and Warren, each with a rule that shows it; and rules that both must refuse."""
 
 from __future__ import annotations
 

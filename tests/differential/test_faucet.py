@@ -1,4 +1,4 @@
-"""Warren's ACL compiler against FAUCET's own: the same ACLs, the same packets, the same fate. See README.md here."""
+"""Compares Warren's ACL compiler with FAUCET's: the same ACLs and packets must have the same verdicts. See README.md in this folder."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Whether everything that there is has an owner: records in etcd, claims and pools, states, veths, ports, flows, and what Docker's
-engines hold. Shares nothing with the code that makes them but the layout of etcd (docs/specs.md)."""
+"""Checks that everything has an owner: records, claims and pools in etcd, states, veths, ports, flows, and what Docker's engines hold.
+Shares nothing with the code under test but the layout of etcd (docs/specs.md)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def stored(world: World) -> dict[str, str]:
 
 
 def audit(world: World, engines: Sequence[Engine] = ()) -> list[str]:
-    """What has no owner or is not there, one line each; none when all is well."""
+    """One line for each thing without an owner and each missing thing; empty when all is well."""
     store = stored(world)
     endpoints = [json.loads(v) for k, v in store.items() if k.startswith("spec/endpoints/")]
     networks = {n["id"]: n for n in (json.loads(v) for k, v in store.items() if k.startswith("spec/networks/"))}
@@ -47,7 +47,7 @@ def audit(world: World, engines: Sequence[Engine] = ()) -> list[str]:
 
 
 def settled(world: World, engines: Sequence[Engine] = (), timeout_s: float = 60) -> None:
-    """Wait until all is well."""
+    """Wait until `audit` finds nothing."""
 
     def well() -> bool:
         found = audit(world, engines)
@@ -58,7 +58,7 @@ def settled(world: World, engines: Sequence[Engine] = (), timeout_s: float = 60)
 
 
 def _differ(what: str, there: Iterable[Any], wanted: Iterable[Any]) -> list[str]:
-    """Lines for what is without an owner, and for what lacks."""
+    """Lines for things without an owner, and for missing ones."""
     has, wants = set(there), set(wanted)
     return [f"{what} without an owner: {x}" for x in sorted(has - wants)] + [f"{what} missing: {x}" for x in sorted(wants - has)]
 

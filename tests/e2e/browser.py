@@ -1,4 +1,4 @@
-"""A headless Chromium in a namespace, told what to do over its debugging pipe: JSON messages that end with a zero byte."""
+"""Drives a headless Chromium in a network namespace over its debugging pipe (JSON messages, each ended by a zero byte)."""
 
 from __future__ import annotations
 

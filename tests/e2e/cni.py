@@ -1,4 +1,4 @@
-"""A container runtime as far as CNI goes: lists of plugins, environment, standard input, as the specification tells a runtime to do it."""
+"""A minimal container runtime that calls CNI plugins as the specification prescribes: plugin lists, environment, standard input."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.waiting import LIMIT_S
 
 
 class Failed(Exception):
-    """What a plugin answered instead of a result."""
+    """The error that a plugin answered instead of a result."""
 
     def __init__(self, error: dict[str, Any]) -> None:
         super().__init__(error["msg"])
@@ -79,7 +79,7 @@ class Runtime:
             assert self.execute("STATUS", self._config(network, plugin, {}, {})) is None
 
     def collect(self, network: Mapping[str, Any], valid: Sequence[tuple[str, str]]) -> None:
-        """GC: all but these (container, interface) go."""
+        """GC: remove all attachments but these (container, interface)."""
         listed = [{"containerID": container, "ifname": ifname} for container, ifname in valid]
         for plugin in network["plugins"]:
             config = self._config(network, plugin, {"cni.dev/valid-attachments": listed}, {})

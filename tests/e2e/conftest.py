@@ -1,5 +1,5 @@
-"""One laboratory of three hosts for all end-to-end tests. At its end: the full recompute equals what is installed, no WARN in
-our logs, nothing left behind."""
+"""Fixtures for end-to-end tests: one laboratory of three hosts for the whole run. At its end it checks that installed flows equal the full
+recompute, that no log has a WARN, and that nothing is left behind."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class World:
         self.mac: dict[str, str] = {}
 
     def container(self, name: str, host: str, network: str) -> None:
-        """Plug a container in."""
+        """Create a container and attach it to a network."""
         endpoint = run.container(self.plan, name, host, network)
         self.address[name], self.mac[name] = endpoint["target_veth_ip"].split("/")[0], endpoint["target_veth_mac"]
         shown = self.inside(name, "ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "global").stdout
         self.ipv6[name] = re.search(r"inet6 (\S+)/", shown)[1]  # type: ignore[index]
 
     def command(self, name: str, *command: str) -> tuple[str, ...]:
-        """The command, run in a container or a host."""
+        """The words that run a command in a container or on a host."""
         return run.in_netns(run.netns_of(self.plan, name), *command)
 
     def inside(self, name: str, *command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -117,7 +117,7 @@ def engines(world: World) -> Iterator[list[engine.Engine]]:
 
 
 def complaints_of(directory: Path) -> list[str]:
-    """Lines of our own logs that someone should look at."""
+    """WARN and ERROR lines in Warren's logs."""
     found = []
     for name in ("controller", "agent"):
         lines = (directory / f"{name}.log").read_text(errors="replace").splitlines()

@@ -1,4 +1,4 @@
-"""podman with its CNI backend in a host of a laboratory: all of its own is in one directory."""
+"""Runs podman with its CNI backend on a host of the laboratory; all its files are in one directory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Podman:
         (self.directory / "net.d" / f"{conflist['name']}.conflist").write_text(json.dumps(conflist))
 
     def attempt(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """podman, whatever comes of it."""
+        """Run podman; it may fail."""
         here = self.directory
         places = (f"--root={here}/root", f"--runroot={here}/run", f"--tmpdir={here}/tmp")
         settings = {"CONTAINERS_CONF": f"{here}/containers.conf", "CONTAINERS_STORAGE_CONF": f"{here}/storage.conf"}
@@ -88,7 +88,7 @@ class Podman:
         return str(json.loads(self("inspect", name))[0]["NetworkSettings"]["Networks"][network.partition(":")[0]]["IPAddress"])
 
     def close(self) -> None:
-        """No container any more, and nothing that is mounted."""
+        """Remove all containers and mounts."""
         self("rm", "-f", "-t", "0", "--all")
         for mounted in sorted((line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()), reverse=True):
             if mounted.startswith(f"{self.directory}/"):

@@ -1,4 +1,4 @@
-"""Policy with real packets: what is denied does not arrive, on one host and across hosts, in whatever form it is sent."""
+"""ACLs with real packets: denied packets do not arrive, on one host and across hosts, tagged, fragmented or flooded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`warren capture` with real packets: those of one endpoint, wherever it is and wherever the command runs; and nothing stays."""
+"""`warren capture` with real packets: it sees one endpoint's packets from any host, and leaves nothing behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The CNI plugin as a runtime calls it: attachments across hosts, published ports, CHECK, GC, STATUS, chains, and what fails."""
+"""The CNI plugin as a runtime calls it: attachments across hosts, published ports, CHECK, GC, STATUS, chains, errors."""
 
 from __future__ import annotations
 

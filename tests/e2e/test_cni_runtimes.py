@@ -1,4 +1,4 @@
-"""podman and containerd, as Debian has them, with the CNI plugin."""
+"""podman and containerd from Debian with Warren's CNI plugin."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Addresses leased from a DHCP server behind an interface (busybox udhcpd): clients that nobody in the container sees, which outlive
-the agent and give their leases back."""
+"""Endpoints with addresses from an external DHCP server (busybox udhcpd): the clients are invisible to the container, survive the agent, and
+release their leases."""
 
 from __future__ import annotations
 

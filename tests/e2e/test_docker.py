@@ -1,4 +1,4 @@
-"""The Docker driver with real engines, one on each of two hosts: networks both ways, addresses, policy, ports, crashes."""
+"""The Docker driver with real engines on two hosts: networks, addresses, ACLs, published ports, crashes."""
 
 from __future__ import annotations
 

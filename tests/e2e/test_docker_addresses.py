@@ -1,5 +1,4 @@
-"""Which addresses containers get: parts of a subnet, addresses that are kept from them, both families, ports kept ready. By Warren's IPAM
-and by Docker's own."""
+"""Addresses of Docker containers: ip-range, aux-address, IPv4 and IPv6, preallocated endpoints; with Warren's IPAM and Docker's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""dovesnap's `ovs.bridge.dhcp`: containers of a real engine whose addresses a DHCP server behind an interface leases."""
+"""dovesnap's `ovs.bridge.dhcp`: containers of a real engine get addresses from a DHCP server behind an interface."""
 
 from __future__ import annotations
 

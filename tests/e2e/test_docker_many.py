@@ -1,4 +1,4 @@
-"""Many containers at once, on two engines."""
+"""Many containers started and killed at once on two engines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Docker's options and labels, each with a real container: IPv6, ports that the driver chooses, mirrors, MAC prefixes, labels."""
+"""Docker options and labels, each with a real container: IPv6, added ports, mirrors, MAC prefixes, late labels."""
 
 from __future__ import annotations
 

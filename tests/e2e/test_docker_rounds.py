@@ -1,7 +1,6 @@
-"""Engines, agents, controllers and etcd killed in the middle of starts and stops, at random times: afterwards everything has an owner.
+"""Kills engines, agents, controllers and etcd at random times during container starts and stops; afterwards everything has an owner.
 
-Each round is its seed: WARREN_TEST_SEED is the first one, WARREN_TEST_ROUNDS how many there are.
-"""
+WARREN_TEST_SEED is the seed of the first round, WARREN_TEST_ROUNDS the number of rounds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rows of the tables in docs/docker.md that no story in the other files tells, each with a real network and container."""
+"""Options in the tables of docs/docker.md that no other file tests, each with a real network and container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way out and in with real packets: an "internet" behind a host, networks with one subnet in mode nat, a routed one."""
+"""Gateways with real packets: NAT, routed networks and published ports, with an "internet" behind a host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures of a real laboratory: what is in them is what is there."""
+"""Graphs drawn from a real laboratory show its networks, endpoints and tables."""
 
 from __future__ import annotations
 

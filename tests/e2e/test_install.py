@@ -1,5 +1,5 @@
-"""What puts Warren on a host: files and units that come and go, the driver's socket from systemd, the compose file. The image, the
-compose stack and the managed plugin: scripts/test-image, beside these tests."""
+"""scripts/install-system: files and units come and go, systemd opens the driver's socket, the compose file is valid. The image, the compose
+stack and the managed plugin are tested by scripts/test-image."""
 
 from __future__ import annotations
 

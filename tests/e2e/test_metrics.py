@@ -1,4 +1,4 @@
-"""Prometheus' view of a real host: counters rise with real packets, names are Gauge's, a restart sets no counter back."""
+"""Metrics of a real host: counters rise with packets, names are Gauge's, a restart resets no counter."""
 
 from __future__ import annotations
 

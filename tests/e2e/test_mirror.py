@@ -1,4 +1,4 @@
-"""Mirror sessions with real packets: exactly the copies that are meant, once each, wherever the analyser is."""
+"""Mirror sessions with real packets: each packet is copied exactly once, to a target on any host."""
 
 from __future__ import annotations
 

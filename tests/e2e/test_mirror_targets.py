@@ -1,5 +1,4 @@
-"""Mirror sessions together: all hosts' copies on one port with a tag for each network, sources behind NAT and ACLs, every kind of target
-with its tag; and nothing twice."""
+"""Mirror targets with real packets: one tagged port for several networks, GRE and ERSPAN collectors, sources behind NAT and ACLs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Path MTU between networks that a router joins: who sends what is too large for the other one is told what fits."""
+"""Path MTU discovery between routed networks of different MTU."""
 
 from __future__ import annotations
 

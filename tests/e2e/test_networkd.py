@@ -1,5 +1,5 @@
-"""systemd-networkd as the client of a network with DHCP: it asks for both families at once, reads advertisements itself, renews by its own
-clock, and gives its lease back when it ends. It has /run, /sys and its configuration for itself; neither D-Bus nor udev is there."""
+"""systemd-networkd as the DHCP client: both families at once, router advertisements, renewal, release. It has its own /run, /sys and
+configuration, and neither D-Bus nor udev."""
 
 from __future__ import annotations
 

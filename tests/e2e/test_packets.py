@@ -1,4 +1,4 @@
-"""Packets between containers: what must arrive arrives, what must not does not."""
+"""Packets between containers: delivery, isolation, spoofing, MTU, broadcast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent's page in a real browser: an endpoint appears in it, a click shows it, two clicks show a trace."""
+"""The agent's web page in a real browser: endpoints appear, a click shows one, two clicks trace a packet."""
 
 from __future__ import annotations
 

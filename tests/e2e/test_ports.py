@@ -1,4 +1,4 @@
-"""Interfaces of hosts on networks, and trunks: machines that the specs do not know, tags, and whose frames they are."""
+"""Physical interfaces and trunks on networks: machines without a spec, VLAN tags, coprocessors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preallocated endpoints: ready before anybody asks, taken without a word to OVSDB or the switch, replaced, and gone when not wanted."""
+"""Preallocated endpoints: attaching takes one without touching OVSDB or the switch; the pool is refilled and emptied."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real Prometheus with the configuration of etc/prometheus scrapes a real host; FAUCET's dashboards and ours get answers."""
+"""A real Prometheus with etc/prometheus scrapes a real host; the queries of FAUCET's dashboards and Warren's own have results."""
 
 from __future__ import annotations
 

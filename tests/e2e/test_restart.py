@@ -1,4 +1,4 @@
-"""What dies and comes back disturbs nothing."""
+"""Processes that are killed and restarted do not disturb traffic or flows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routers with real packets: two networks of three hosts reach each other through their gateways, under their policies."""
+"""Routers with real packets: two networks on three hosts reach each other through their gateways, under both networks' ACLs."""
 
 from __future__ import annotations
 

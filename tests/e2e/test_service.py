@@ -1,4 +1,4 @@
-"""Services with real packets: one port of two hosts leads to endpoints on three, and connections stay where they are."""
+"""Services with real packets: a port on two hosts is balanced over endpoints on three; existing connections stay."""
 
 from __future__ import annotations
 

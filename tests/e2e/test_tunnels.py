@@ -1,4 +1,4 @@
-"""Tunnel health with a real underlay: cut, with a hole for large packets, whole again; and it costs the forwarding nothing."""
+"""Tunnel health with a real underlay: down, black hole for large packets, recovered; forwarding is not affected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A private etcd on free loopback ports."""
+"""Fixtures: a private etcd on free loopback ports, and stores in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Allocation against a real etcd: nothing twice, nothing leaked, few round trips."""
+"""Allocation in a real etcd: no value is given twice, none leaks, and it takes few round trips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leases in a real etcd: no pool knows of them, and only their own writer changes them."""
+"""Addresses of external DHCP servers in a real etcd: they belong to no pool, and only one writer may change them."""
 
 from __future__ import annotations
 

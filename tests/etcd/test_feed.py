@@ -1,4 +1,4 @@
-"""The feed over everything that happens to an etcd: restart, compaction, silence."""
+"""The feed through restarts, compaction and silence of etcd."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that allocate, killed at any moment: nothing is given out twice, and nothing stays taken by nobody."""
+"""Writers killed at any moment: no value is given twice, and none stays taken without an owner."""
 
 from __future__ import annotations
 

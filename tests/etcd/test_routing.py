@@ -1,4 +1,4 @@
-"""Routers and services in a real etcd: two writers that contradict each other, and what is refused."""
+"""Routers and services in a real etcd: contradicting concurrent writers, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store when etcd is slow, stopped, gone, restarted or compacted. Each test has an etcd of its own to break."""
+"""The store while etcd is slow, stopped, absent, restarted or compacted. Each test breaks an etcd of its own."""
 
 from __future__ import annotations
 

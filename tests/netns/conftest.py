@@ -1,4 +1,4 @@
-"""The private switch of tests/ovs, whose namespace plays the host here."""
+"""Fixture: the private switch of tests/ovs; its namespace is the host in these tests."""
 
 from __future__ import annotations
 

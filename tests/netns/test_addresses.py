@@ -1,4 +1,4 @@
-"""A leased address and its routes on a container's interface, in a kernel."""
+"""Addresses and routes from a DHCP lease on a container's interface, in a real kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cables between a private host (the namespace of a private Open vSwitch) and containers (namespaces), with real packets."""
+"""veth pairs between a host (the namespace of a private Open vSwitch) and containers (namespaces), with real packets."""
 
 from __future__ import annotations
 

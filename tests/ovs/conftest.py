@@ -1,4 +1,4 @@
-"""A private Open vSwitch: its own network namespace, database, run directory and processes, so that runs do not meet."""
+"""Fixture: a private Open vSwitch with its own network namespace, database, run directory and processes, so that test runs do not collide."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evaluator against a real switch: random ACLs as flows, random frames through ofproto/trace."""
+"""Compares the ACL evaluator with a real switch: random ACLs as flows, random frames through ofproto/trace."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The scenarios on a real switch: what it reads back is what the golden files say, over text and over the wire, and
-ofproto/trace gives the right verdicts."""
+"""The scenarios on a real switch: it dumps the flows as the golden files have them, by text and by OpenFlow, and ofproto/trace gives the
+expected verdicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named whole systems, as YAML-like specs: golden files, the documents and the tests on a real switch use the same ones."""
+"""Named example systems, as YAML-like specs, for golden files, documents and the tests on a real switch."""
 
 from __future__ import annotations
 

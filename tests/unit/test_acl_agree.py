@@ -1,4 +1,4 @@
-"""The evaluator against the compiled flows, under a flow table that shares nothing with either: random ACLs, random packets."""
+"""Compares the ACL evaluator with the compiled flows, interpreted by an independent flow table: random ACLs, random packets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The language of ACLs: what FAUCET takes is taken, what is wrong is told with its path."""
+"""The ACL language: what FAUCET accepts is accepted; mistakes are reported with their path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent's pure parts: settings, SAND's names, states, netlink broadcasts, CONNECT's head, and where the CLI looks."""
+"""Pure parts of the agent: settings, SAND's field names, states, netlink messages, CONNECT requests, how the CLI finds an agent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pools against an oracle that shares nothing with them: a set of numbers and a walk."""
+"""The pool bitmap against an independent oracle: a set of numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The agent's cache is an immutable value: who reads it never sees half a change, nor fails because somebody else writes."""
+"""The agent's cache is an immutable value: readers never see half a change, and writers never disturb them."""
 
 from __future__ import annotations
 

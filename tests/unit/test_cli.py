@@ -1,4 +1,4 @@
-"""Every command's help can be printed, and what a user writes is read or refused in one line."""
+"""The command line: every help text can be printed, and every argument is parsed or refused in one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CNI's words: results of every version, calls that are wrong, and the plugin's own part, which needs no agent."""
+"""CNI messages: results in every version, wrong requests, and the plugin's part that needs no agent."""
 
 from __future__ import annotations
 

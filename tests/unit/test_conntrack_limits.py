@@ -1,4 +1,4 @@
-"""Limits of connections: which zones, and what of the datapath's is put right."""
+"""Connection limits per network: which zones have one, and how the datapath's are corrected."""
 
 from __future__ import annotations
 

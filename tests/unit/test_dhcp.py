@@ -1,4 +1,4 @@
-"""DHCP and router advertisements as bytes: what clients ask is written here by hand, what they are told is read with Ryu's decoders."""
+"""DHCP and router advertisements as bytes. Requests are assembled by hand; answers are decoded by Ryu's library."""
 
 from __future__ import annotations
 

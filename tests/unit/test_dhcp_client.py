@@ -1,4 +1,4 @@
-"""Leases of a DHCP server outside: what is said of such networks, what the hook of a client writes, and what that means."""
+"""External DHCP: specs of such networks, the hook of the DHCP client, and the leases that follow from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Docker driver's pure parts: options, port maps, and what is answered to calls that are none."""
+"""Pure parts of the Docker driver: options, port maps, and answers to malformed calls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents that cannot rot: docs/pipeline.md shows what the golden files hold, and every path that a document names exists."""
+"""Documents stay true: docs/pipeline.md shows what the golden files hold, and every path that a document names exists."""
 
 from __future__ import annotations
 

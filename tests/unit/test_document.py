@@ -1,4 +1,4 @@
-"""Documents: what is refused and where, what a difference is, and that going out and in again changes nothing."""
+"""YAML documents: refusals with their path, differences, and that export followed by import changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""faucet.yaml: what is taken, what is told not to be, what is refused where FAUCET refuses it; and the document it becomes."""
+"""Import of faucet.yaml: what is imported, what is reported as not imported, and what is refused as FAUCET refuses it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a host needs for its networks' way out, from the specs alone."""
+"""What a host's gateway needs, derived from the specs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Gauge's other sinks as the controller writes them: in a process that eventlet has patched, to a real HTTP server and file."""
+"""The gauge app's InfluxDB and file sinks, in a process that eventlet has patched, against a real HTTP server and file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The flows of each scenario and host, as ovs-ofctl prints them. Read the diff aloud before you commit it."""
+"""Golden files: the flows of each scenario and host, as ovs-ofctl prints them. Read the diff aloud before you commit it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures: golden DOT for each kind, what is shown and what is not, and names that Graphviz would take for something else."""
+"""Graphs: golden DOT for each kind, what is shown and what is not, and names that Graphviz would misread."""
 
 from __future__ import annotations
 

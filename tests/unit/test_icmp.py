@@ -1,4 +1,4 @@
-"""The ICMP error of a gateway, taken apart by Ryu's own packet library, which shares nothing with it."""
+"""ICMP errors of a gateway, decoded by Ryu's packet library, which is independent of the code."""
 
 from __future__ import annotations
 

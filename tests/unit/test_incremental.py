@@ -1,4 +1,4 @@
-"""The view kept change by change against the full recompute, with policies in use from the beginning: no switch, many cases."""
+"""Compares the incremental view with the full recompute after random changes, with ACLs in use from the start."""
 
 from __future__ import annotations
 

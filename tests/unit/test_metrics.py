@@ -1,4 +1,4 @@
-"""Every metric is documented with its help, every documented one exists, and a scrape costs what is there."""
+"""Every metric is documented, every documented metric exists, and a scrape costs no more than the number of ports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mirror sessions on one host: who is copied, where to, and what contradicts."""
+"""Mirror sessions on one host: sources, targets, and conflicts."""
 
 from __future__ import annotations
 

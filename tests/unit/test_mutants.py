@@ -1,4 +1,4 @@
-"""Mistakes that the tests must notice: each is made in a copy of the code, and the tests named with it must fail there."""
+"""Mutation tests: each mutant is one mistake, made in a copy of the code; the tests named with it must fail there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The assembled bytes are those that Ryu serialises, and what OVS reads back is what was meant (tests/ovs)."""
+"""OpenFlow messages: the packed bytes equal those that Ryu serializes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a logged packet looks like, and that a flood of them does not fill the log."""
+"""Log lines of `log: true` rules: their text, and their rate limit."""
 
 from __future__ import annotations
 

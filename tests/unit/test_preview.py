@@ -1,4 +1,4 @@
-"""What a document would newly allow or deny."""
+"""The preview of a document: which pairs of endpoints it would newly allow or deny."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tunnels as probes find them: what is lost, what comes back late, and what is nobody's answer."""
+"""Tunnel probes: losses, late answers, and answers that belong to no probe."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The reconciler against a switch that holds whole flows: whatever happens in whatever order, the switch ends up with what
-a full recompute of the snapshot says, and an unchanged switch is never touched."""
+"""The reconciler against a simulated switch: after any events in any order the switch holds what a full recompute gives, and an unchanged
+switch is never written to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Routers: what they join, what they cannot, and what a packet between two networks meets on its way."""
+"""Routers: which networks they join, which they cannot, and the flows between two networks."""
 
 from __future__ import annotations
 

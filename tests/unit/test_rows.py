@@ -1,4 +1,4 @@
-"""What should be in OVSDB against what is: the operations, and that they are for our rows only."""
+"""Wanted OVSDB rows against existing ones: the operations, which touch Warren's own rows only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""scripts/test with parts that are stand-ins: what it runs, what its last lines say, and how it ends."""
+"""scripts/test with stand-ins for its parts: what it runs, its last lines, and its exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Services: which may be, who shares them on which host, and documents about them."""
+"""Services: validity, members per host, and documents."""
 
 from __future__ import annotations
 

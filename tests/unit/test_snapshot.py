@@ -1,4 +1,4 @@
-"""What the snapshot makes of records that cannot be read."""
+"""The snapshot: unreadable records, and two keys for one id."""
 
 from __future__ import annotations
 

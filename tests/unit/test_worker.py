@@ -1,4 +1,4 @@
-"""Workers survive whatever their step raises, and say so."""
+"""Workers survive any exception of their step, and report it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Generators of spec changes: few names, so that they vanish, move, change and conflict; three hosts at least."""
+"""Hypothesis strategies for spec changes. They draw from few names, so that objects vanish, move, change and conflict; three hosts at least."""
 
 from __future__ import annotations
 
