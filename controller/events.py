@@ -1,4 +1,4 @@
-"""What the reconciler is told and what it wants done: values, each with the session of the switch connection where it has one."""
+"""Events of the reconciler and its effects: values, each with the session of the switch connection where it has one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoreRead:
-    """A full read of `spec/`, at a revision, and the endpoints that this host has reported on before."""
+    """A full read of `spec/` at a revision, and the endpoints that this host has reported on before."""
 
     entries: tuple[Entry, ...]
     revision: int
@@ -39,12 +39,12 @@ class StoreChanged:
 
 @dataclass(frozen=True, slots=True)
 class PortsRead:
-    """All endpoint ports that the switch has (endpoint id -> ofport), the tunnel port and the port to the host."""
+    """All endpoint ports of the switch (endpoint id -> OpenFlow port), the tunnel port and the port to the host."""
 
     ports: dict[str, int]
     tunnel: int | None
     uplink: int | None = None
-    interfaces: Mapping[str, int] = field(default_factory=dict)  # of mirror sessions' targets: name -> ofport
+    interfaces: Mapping[str, int] = field(default_factory=dict)  # targets of mirror sessions: name -> OpenFlow port
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +73,14 @@ class ReadBack:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The bundle in flight is in."""
+    """The bundle in flight is committed."""
 
     session: int
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The bundle in flight was refused as a whole; `cookies` are the flows at fault: they are left out from now on."""
+    """The switch refused the bundle in flight as a whole; `cookies` are the flows at fault, which are left out from now on."""
 
     session: int
     cookies: tuple[int, ...]
@@ -115,7 +115,7 @@ class Commit:
     group_deletes: tuple[int, ...]
     meters: tuple[Meter, ...] = ()  # new ones
     meter_changes: tuple[Meter, ...] = ()
-    meter_deletes: tuple[int, ...] = ()  # not to be sent with this: `DropMeters` follows once the flows are gone
+    meter_deletes: tuple[int, ...] = ()  # not sent with this: `DropMeters` follows once the flows are gone
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class DropMeters:
 
 
 class EndpointState(NamedTuple):
-    """What to report of a local endpoint; state None: it is gone, and so is its report."""
+    """The report on a local endpoint; state None: the endpoint is gone, and so is its report."""
 
     id: str
     state: str | None
@@ -137,7 +137,7 @@ class EndpointState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Tell the store which revision is applied and how the touched local endpoints are."""
+    """Tell the store the applied revision and the states of the touched local endpoints."""
 
     revision: int
     endpoints: tuple[EndpointState, ...]

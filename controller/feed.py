@@ -39,7 +39,7 @@ class Feed:
         self.lease = Lease(store, ttl_s=10)
 
     def run(self) -> None:
-        """Until the parent goes away."""
+        """Run until the parent closes the socket."""
         threading.Thread(target=self._receive, daemon=True).start()
         threading.Thread(target=self._write, daemon=True).start()
         self.store.feed(keys.SPEC, self._read, self._changed, self._down, self.stop)
@@ -85,10 +85,10 @@ class Feed:
             self.lease.close()
         except WarrenError as error:
             log.info("feed.lease_left reason=%s", error)
-        os._exit(0)  # the watch thread may sit in grpc
+        os._exit(0)  # the watch thread may be blocked in grpc
 
     def _write(self) -> None:
-        """Reports are put in order; while etcd is away the newest state of each key waits here."""
+        """Write reports in order. While etcd is away the newest state of each key waits here."""
         lease = self.lease
         pending: dict[str, str | None] = {}
         while True:
@@ -116,7 +116,7 @@ class Feed:
         pending[keys.status_controller(self.host)] = json.dumps(message, sort_keys=True)
 
     def _flush(self, lease: Lease, pending: dict[str, str | None]) -> bool:
-        for key, value in sorted(pending.items(), reverse=True):  # endpoints' states wait on no lease: first
+        for key, value in sorted(pending.items(), reverse=True):  # states of endpoints need no lease, so they come first
             try:
                 if value is None:
                     if key in self.written:
@@ -137,14 +137,14 @@ class Feed:
 
 def main() -> None:
     """Entry of the child process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     config = settings(os.environ)
     store = Store(list(config.etcd), config.prefix, cert=config.etcd_cert, key=config.etcd_key, ca=config.etcd_ca)
     channel = socket.socket(fileno=int(sys.argv[1]))
-    channel.setblocking(True)  # made by a patched process, which makes all its sockets non-blocking
+    channel.setblocking(True)  # the patched parent makes all its sockets non-blocking
     Feed(store, config.host, channel).run()
-    time.sleep(3)  # `_receive` ends the lease, and then the process; etcd may be away, and a thread may sit in grpc
+    time.sleep(3)  # `_receive` ends the lease and then the process: etcd may be away, and a thread may be blocked in grpc
     os._exit(0)
 
 

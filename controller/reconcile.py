@@ -49,7 +49,7 @@ from specs.store import keys
 
 
 class Phase(Enum):
-    """Where the switch connection stands."""
+    """The phase of the switch connection."""
 
     DOWN = "down"
     READING = "reading"
@@ -71,10 +71,10 @@ class Reconciler:
     session: int = 0
     store_read: bool = False
     ports_read: bool = False
-    revision: int = 0  # of the store, taken in
-    applied: int = 0  # of the store, committed
-    drift: int = 0  # flows and groups that audits had to mend
-    strays: int = 0  # of them, those that nobody wants; the others were missing
+    revision: int = 0  # the newest revision of the store that was read
+    applied: int = 0  # the newest revision of the store that is committed
+    drift: int = 0  # flows and groups that audits repaired
+    strays: int = 0  # those of them that were superfluous; the others were missing
     refused: dict[int, str] = field(default_factory=dict)
     flows: dict[int, Flow] = field(default_factory=dict)  # desired, by cookie
     groups: dict[int, Group] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class Reconciler:
         self.index = Index(self.host)
 
     def step(self, event: Event) -> list[Effect]:
-        """Take one event in; returns what is to be done now."""
+        """Take one event. Returns what is to be done now."""
         match event:
             case StoreRead(entries, revision, reported):
                 gone = set(self._modified) - {entry.key for entry in entries}
@@ -178,7 +178,7 @@ class Reconciler:
         return [AskReadBack(self.session)]
 
     def _concerned(self, cookies: Iterable[int]) -> set[str]:
-        """The local endpoints that these flows exist for."""
+        """The local endpoints that these flows are for."""
         origins = {self.flows[cookie].origin for cookie in cookies if cookie in self.flows}
         return {origin.name for origin in origins if origin.kind == "endpoint" and origin.name in self.index.local_ids()}
 
@@ -314,7 +314,7 @@ class Reconciler:
         return found
 
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong in the specs or was refused by the switch, sorted."""
+        """What is wrong in the specs, or was refused by the switch, sorted."""
         found = set(self.index.problems())
         for cookie, reason in self.refused.items():
             if cookie in self.flows:

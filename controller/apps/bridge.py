@@ -1,4 +1,4 @@
-"""The bridge of this host as the controller keeps it in OVSDB, and what OVSDB tells of its ports. Part of the overlay's application."""
+"""Reconciles the bridge of this host in OVSDB, and reads its ports from there. Part of the overlay application."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from warren.errors import WarrenError
 
 log = logging.getLogger("warren.overlay")
 
-LOOK_S = 2.0  # interfaces come and go without a word
+LOOK_S = 2.0  # OVSDB tells nothing when an interface appears or vanishes
 
 
 class IntegrationBridge:
-    """`overlay` is the application: its reconciler knows what is wanted, and hears of ports. `controller` is where the switch shall
-    connect to."""
+    """`overlay` is the application: its reconciler knows which ports are wanted, and takes those that exist. `controller` is
+    the address for the switch to connect to."""
 
     def __init__(self, overlay: Any, controller: str) -> None:
         self._overlay, self._controller = overlay, controller
         self._name, self._host = overlay.settings.bridge, overlay.settings.host
         self._changed = hub.Event()
-        self._more: tuple[Port, ...] = ()  # ports beside those of every bridge, as they were asked for last
-        self._lent: dict[str, str] = {}  # ports that somebody else has put on the bridge for a network
+        self._more: tuple[Port, ...] = ()  # the ports wanted last, beside those of every bridge
+        self._lent: dict[str, str] = {}  # ports that somebody has added to the bridge by hand for a network
         self._ovsdb = Ovsdb(overlay.settings.ovsdb, on_change=self._news)
 
     def run(self) -> None:
-        """Without end: a green thread."""
+        """Reconcile for ever: the body of a green thread."""
         self._ovsdb.connect()
         told = ""
         while True:
@@ -46,12 +46,13 @@ class IntegrationBridge:
             self._changed.wait(timeout=LOOK_S)
 
     def look(self, anew: bool) -> None:
-        """The specs have changed; with `anew` all of them were read."""
+        """The specs have changed; `anew`: all of them were read."""
         if anew or self._wanted() != self._more:
             self._changed.set()
 
     def _keep(self) -> None:
-        """A bridge that is there is left alone until etcd has been read: who knows which ports it wants."""
+        """Reconcile the bridge. One that exists is left alone until etcd has been read, because only then is it known which
+        ports are wanted."""
         self._more = self._wanted()
         if not self._ovsdb.connected:
             return
@@ -75,7 +76,8 @@ class IntegrationBridge:
         self._overlay.inbox.put(PortsRead(endpoints, ofport(TUNNEL_PORT), ofport(UPLINK_PORT), others))
 
     def _wanted(self) -> tuple[Port, ...]:
-        """The ports that the specs ask for, beside those of every bridge. An endpoint's interface may be a mirror's target, too."""
+        """The ports that the specs name, beside those of every bridge. An endpoint's interface may be a mirror session's
+        target, too."""
         index = self._overlay.reconciler.index
         wanted = index.seats.wanted()
         targets = mirror_ports(index.snapshot.copied.values(), self._host)

@@ -1,7 +1,8 @@
-"""Loaded by `ryu-manager controller.apps.overlay controller.apps.gauge`: polls the switch in the manner of FAUCET's Gauge and serves
-Prometheus, with the controller's own figures beside it. warren/settings.py has the settings, docs/metrics.md says what they do.
+"""The gauge application, loaded by `ryu-manager controller.apps.overlay controller.apps.gauge`: polls the switch in the
+manner of FAUCET's Gauge and serves Prometheus, with the controller's own figures. The settings are in warren/settings.py and
+docs/metrics.md.
 
-All is in green threads of the controller's process; a scrape reads what was polled and asks no switch.
+Everything runs in green threads of the controller's process. A scrape reads what was polled and asks no switch.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ryu.lib import hub
 
 from controller.openflow import messages as wire
 from controller.telemetry import sinks
-from controller.telemetry.counters import Answers, Parts, Reading, Tally
+from controller.telemetry.counters import Answers, Parts, Reading, Totals
 from controller.telemetry.metrics import Faucet, Gauge
 from controller.telemetry.switch_stats import Description, MeterNumbers, Numbers, Place, Polled, PortState
 from pipeline.tables import Table
@@ -36,7 +37,7 @@ log = logging.getLogger("warren.gauge")
 
 UNKNOWN = 2**64 - 1  # a counter that the switch does not keep
 PORT_NAMES = {wire.ofp.OFPP_LOCAL: "LOCAL", wire.ofp.OFPP_CONTROLLER: "CONTROLLER"}
-COUNTED = ("acl", "spoof", "pipeline")  # features whose flows are polled: rules, and the flows that drop
+COUNTED = ("acl", "spoof", "pipeline")  # features whose flows are polled: rules of ACLs, and flows that drop
 INFLUX_TIMEOUT_S = 5.0
 
 
@@ -50,14 +51,14 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
         self.settings = gauge_settings(os.environ)
         self.polled = Polled(name=settings(os.environ).host)
         self.parts = Parts()
-        self.rules, self.drops, self.groups, self.networks = Tally(), Tally(), Tally(), Tally()
+        self.rules, self.drops, self.groups, self.networks = Totals(), Totals(), Totals(), Totals()
         self.datapath: Any = None
         self.flow_answers = Answers()
         self.asked_at = self.asked_before = time.monotonic()
-        self.failing: set[str] = set()  # sinks that were told of as failing
+        self.failing: set[str] = set()  # sinks whose failure is logged already
 
     def start(self) -> None:
-        """Called by ryu-manager once the app stands."""
+        """Called by ryu-manager once the application is instantiated."""
         super().start()
         gauge = CollectorRegistry()
         gauge.register(Gauge(self.polled, self._places, lambda: hub.sleep(0)))  # type: ignore[arg-type]
@@ -111,7 +112,7 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
     # ---- answers --------------------------------------------------------------------------------------------------------
 
     def _whole(self, event: Any) -> list[Any] | None:
-        """The answer, once all of its parts are there."""
+        """The whole answer, once all of its parts have arrived."""
         return self.parts.take(event.msg.xid, event.msg.body, bool(event.msg.flags & wire.ofp.OFPMPF_REPLY_MORE))
 
     @set_ev_cls(ofp_event.EventOFPDescStatsReply, MAIN_DISPATCHER)
@@ -142,7 +143,7 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
 
     @set_ev_cls(ofp_event.EventOFPPortStatus, MAIN_DISPATCHER)
     def _port_status(self, event: Any) -> None:
-        """A port has come, gone or changed: between polls too."""
+        """A port has come, gone or changed, possibly between two polls."""
         port, reason = event.msg.desc, event.msg.reason
         if reason == wire.ofp.OFPPR_DELETE:
             self.polled.states = {n: state for n, state in self.polled.states.items() if n != port.port_no}
@@ -185,7 +186,7 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
 
     @set_ev_cls(ofp_event.EventOFPFlowStatsReply, MAIN_DISPATCHER)
     def _flows(self, event: Any) -> None:
-        """Only the answers to our own questions: the overlay asks too. With the last of them a poll is complete."""
+        """Takes the answers to our own questions alone, because the overlay asks, too. The last of them completes a poll."""
         message, overlay = event.msg, self._overlay()
         stats = self.flow_answers.take(message.xid, message.body, bool(message.flags & wire.ofp.OFPMPF_REPLY_MORE))
         if stats is None or overlay is None:
@@ -200,7 +201,7 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
         self._write(time.time())
 
     def _since(self) -> float:
-        """How long ago the poll before this one was, seconds."""
+        """Seconds since the poll before this one."""
         return time.monotonic() - self.asked_before
 
     # ---- other sinks ----------------------------------------------------------------------------------------------------
@@ -215,7 +216,7 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
             hub.spawn(self._write_influx, "\n".join(sinks.influx_lines(self.polled, self._places(), now)))
 
     def _append(self, path: str, lines: Iterable[str]) -> None:
-        """Opened anew each time: a file that was moved away is followed by a new one."""
+        """Append to a file, opened each time: after somebody has moved it away, a new one begins."""
         try:
             with Path(path).open("a") as file:
                 file.writelines(f"{line}\n" for line in lines)
@@ -224,7 +225,7 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
             self._failed(path, error)
 
     def _write_influx(self, lines: str) -> None:
-        """To /write?db=NAME of InfluxDB 1 or /api/v2/write?org=...&bucket=... of 2; what does not get there is lost."""
+        """Write to /write?db=NAME of InfluxDB 1 or /api/v2/write?org=...&bucket=... of 2. What cannot be written is lost."""
         from eventlet.green.urllib import request  # its sockets yield to other green threads
 
         url = str(self.settings.influx_url)
@@ -252,12 +253,12 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
         return app_manager.lookup_service_brick("Overlay")
 
     def _names(self) -> Callable[[str], str]:
-        """Ids of networks to names; others stay as they are."""
+        """Ids of networks to names; other words stay as they are."""
         networks = self._overlay().reconciler.index.snapshot.networks
         return lambda name: networks[name].name if name in networks else name
 
     def _places(self) -> dict[int, Place]:
-        """Whose the ports are: names of network and endpoint."""
+        """The network and endpoint that each port belongs to, by name."""
         overlay = self._overlay()
         if overlay is None:
             return {}
@@ -281,7 +282,7 @@ def _port_state(port: Any, reason: int) -> PortState:
 
 
 def _about_the_process(registry: CollectorRegistry) -> None:
-    """What FAUCET tells of its process and of Ryu."""
+    """FAUCET's metrics about its process and about Ryu."""
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)  # type: ignore[operator]
     Info("warren", "The controller's version", registry=registry).info({"version": version("warren")})

@@ -1,5 +1,5 @@
-"""The controller: `ryu-manager controller.apps.overlay`. A thin shim: Ryu's, etcd's and OVSDB's news become events of the
-reconciler, its effects become messages. All state is in the reconciler; one green thread is its only writer."""
+"""The controller: `ryu-manager controller.apps.overlay`. A thin shim: news from Ryu, etcd and OVSDB become events of the
+reconciler, and its effects become messages. All state is in the reconciler; one green thread is its only writer."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ from warren.settings import LOG_FORMAT, settings
 
 log = logging.getLogger("warren.overlay")
 
-ASKED_LIMIT = 512  # DHCP packets that wait for their answers
-ADVERTISED_AT_ONCE = 50  # ports, before others get their turn
-PROBE = Origin("pipeline", "probe")  # the flow that shows answers to probes
+ASKED_LIMIT = 512  # DHCP packets that may wait for an answer at once
+ADVERTISED_AT_ONCE = 50  # ports in a row, before other green threads get their turn
+PROBE = Origin("pipeline", "probe")  # the flow that sends answers to probes to the controller
 KINDS = {
     Table.ROUTE: "ttl",
     Table.MTU_CHECK: "large",
     Table.DHCP: "dhcp",
-}  # what the flows of these tables show to the controller
+}  # what it means that a flow of this table sends a packet to the controller
 
 
 class Overlay(app_manager.RyuApp):
@@ -66,7 +66,7 @@ class Overlay(app_manager.RyuApp):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for handler in logging.getLogger().handlers:  # Ryu's own say neither when nor how grave
+        for handler in logging.getLogger().handlers:  # Ryu's own format has neither time nor level
             handler.setFormatter(logging.Formatter(LOG_FORMAT))
         wire.read_cookies_only()
         self.settings = settings(os.environ)
@@ -83,13 +83,13 @@ class Overlay(app_manager.RyuApp):
         self.asked: Any = hub.Queue(ASKED_LIMIT)
         self.metrics = Own(self._figures)
         self.dhcp = Dhcp(self.reconciler.index, self.metrics, self._labels, self._send_out)
-        self.arrived: deque[tuple[int, float]] = deque()  # revisions on their way to the switch, and when etcd told them
+        self.arrived: deque[tuple[int, float]] = deque()  # revisions on their way to the switch, and when they came from etcd
 
     def _labels(self) -> tuple[str, str]:
         return f"{self.session.datapath.id if self.session else 0:#x}", self.settings.host
 
     def _figures(self) -> dict[str, Any]:
-        """What controller/telemetry/metrics.py asks for."""
+        """The figures that controller/telemetry/metrics.py asks for."""
         r = self.reconciler
         return {
             "dpid": self.session.datapath.id if self.session else 0, "name": self.settings.host,
@@ -99,7 +99,7 @@ class Overlay(app_manager.RyuApp):
         }  # fmt: skip
 
     def start(self) -> None:
-        """Called by ryu-manager once the app stands."""
+        """Called by ryu-manager once the application is instantiated."""
         super().start()
         self.bridge = IntegrationBridge(self, f"tcp:127.0.0.1:{_listen_port()}")
         for loop in (
@@ -118,7 +118,7 @@ class Overlay(app_manager.RyuApp):
                 self.bridge.look(anew=isinstance(event, StoreRead))
             if isinstance(event, (StoreChanged, Committed)):
                 self._clock(self.reconciler.applied, isinstance(event, Committed))
-            if isinstance(event, (Connected, Disconnected, PortsRead, Committed)):  # problems may have come or gone
+            if isinstance(event, (Connected, Disconnected, PortsRead, Committed)):  # problems may have changed
                 self._tell(self.reconciler.applied, ())
 
     def _carry_out(self, effect: Effect) -> None:
@@ -134,7 +134,7 @@ class Overlay(app_manager.RyuApp):
                 self._tell(revision, endpoints)
 
     def _clock(self, applied: int, committed: bool) -> None:
-        """How long the revisions that are applied now took from etcd's event to the switch's answer."""
+        """Log how long the revisions applied now took, from etcd's event to the switch's answer."""
         while self.arrived and self.arrived[0][0] <= applied:
             revision, at = self.arrived.popleft()
             if committed:
@@ -160,11 +160,11 @@ class Overlay(app_manager.RyuApp):
 
     @property
     def connected(self) -> bool:
-        """The switch is there."""
+        """Whether the switch is connected."""
         return self.reconciler.phase is not Phase.DOWN
 
-    def tell_again(self) -> None:
-        """What is not the reconciler's has changed in the status."""
+    def status_changed(self) -> None:
+        """A part of the status that is not the reconciler's has changed."""
         self._tell(self.reconciler.applied, ())
 
     def _post(self, event: Event) -> None:
@@ -259,8 +259,8 @@ class Overlay(app_manager.RyuApp):
 
     @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)
     def _packet_in(self, event: Any) -> None:
-        """A rule with `log: true` has met a packet, a packet cannot go on from its gateway, an endpoint asks for DHCP, or a probe of a tunnel
-        has come back."""
+        """A packet from the switch: a rule with `log: true` matched it, it cannot go on from its gateway, an endpoint asks
+        by DHCP, or a probe of a tunnel has come back."""
         labels = self._labels()
         with self.metrics.packet_in_seconds.labels(*labels).time():
             self.metrics.packet_ins.labels(*labels).inc()
@@ -282,29 +282,29 @@ class Overlay(app_manager.RyuApp):
         return "probe" if flow.origin == PROBE else "acl" if flow.origin.kind == "acl" else KINDS.get(flow.table, "other")
 
     def _stranded(self, flow: Flow, message: Any) -> None:
-        """The time to live of a packet to a gateway is up, or it is too large for where it goes: its sender is told, some times a
-        second."""
+        """A packet's TTL has expired at a gateway, or it is too large for the network that it goes to: tell its sender, at
+        most 10 times a second per port."""
         frame, port = bytes(message.data), message.match["in_port"]
         network = self.reconciler.index.networks.get(flow.origin.name)
-        if network is None or network.gateway is None or self.tellers.pass_(str(port), time.monotonic()) is None:
+        if network is None or network.gateway is None or self.tellers.allow(str(port), time.monotonic()) is None:
             return
         if (answer := complaint(frame, network.gateway, network.routes, flow.table is Table.MTU_CHECK)) is not None:
             back = (
                 Set(REG_NETWORK, network.vni),
                 Set(REG_ORIGIN, ORIGIN_ANSWER),
                 Resubmit(Table.MIRROR),
-            )  # as route.py's pings
+            )  # as for pings in route.py
             if self.session is not None:
                 self.session.datapath.send(wire.packet_out(answer, back, in_port=port))
 
     def _hit(self, flow: Flow, event: Any) -> None:
-        left_out = self.limiter.pass_(flow.origin.name, time.monotonic())
+        left_out = self.limiter.allow(flow.origin.name, time.monotonic())
         if left_out is not None:
             packet = describe(bytes(event.msg.data))
             log.info("acl.hit rule=%s left_out=%d packet=%s", flow.origin.name, left_out, packet)
 
     def _ask(self, endpoint_id: str, frame: bytes) -> None:
-        """Answers wait their turn in a thread of their own: bundles come first."""
+        """Queue a DHCP packet: a green thread of its own answers, so that bundles come first."""
         try:
             self.asked.put_nowait((endpoint_id, frame))
         except queue.Full:
@@ -315,12 +315,12 @@ class Overlay(app_manager.RyuApp):
             endpoint_id, frame = self.asked.get()
             try:
                 self.dhcp.answer(endpoint_id, frame)
-            except Exception:  # one packet must not end the thread that answers all
+            except Exception:  # one bad packet must not end the thread that answers all
                 log.exception("dhcp.failed endpoint=%s frame=%s", endpoint_id, frame.hex())
             hub.sleep(0)
 
     def _advertise(self) -> None:
-        """Hosts forget a router that is silent for long (RFC 4861, 6.3.5)."""
+        """Send router advertisements again: hosts forget a router that is silent for long (RFC 4861, 6.3.5)."""
         while True:
             hub.sleep(self.advertise_s)
             for count, _ in enumerate(self.dhcp.advertise(), 1):
@@ -343,14 +343,14 @@ class Overlay(app_manager.RyuApp):
         message = event.msg
         session = getattr(message.datapath, "warren_session", None)
         if session is not None and message.xid == wire.PROBE_XID:
-            log.info("probe.refused type=%d code=%d", message.type, message.code)  # no fault of the bundle that is in flight
+            log.info("probe.refused type=%d code=%d", message.type, message.code)  # the bundle in flight did not cause this
         elif session is not None:
             self.metrics.errors.labels(*self._labels()).inc()
             session.error(message.type, message.code, bytes(message.data or b""))
 
 
 def _listen_port() -> int:
-    """The port that this ryu-manager listens on for switches."""
+    """The port on which this ryu-manager listens for switches."""
     from ryu import cfg
 
     return int(cfg.CONF.ofp_tcp_listen_port or 6653)

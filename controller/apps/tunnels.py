@@ -1,4 +1,4 @@
-"""The tunnels of this host as the controller sees them: probes go out by packet-out, what comes back is heard. Part of the overlay's
+"""Probes the tunnels of this host: sends probes by packet-out and takes those that come back. Part of the overlay
 application; controller/tunnels/probes.py decides."""
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ DEFAULT_MTU = 1500
 
 
 class Tunnels:
-    """`overlay` is the application: its session sends, its reconciler knows which VTEPs are in use."""
+    """`overlay` is the application: its session sends, and its reconciler knows which VTEPs are in use."""
 
     def __init__(self, overlay: Any) -> None:
         self._overlay = overlay
         self._prober = Prober(os.urandom(8))
-        self._words: dict[str, str] = {}  # host -> as last told
+        self._words: dict[str, str] = {}  # host -> state in the last report
         self._hosts: dict[str, str] = {}  # VTEP -> name of the host
         self._aimed_at = 0.0
 
     def run(self) -> None:
-        """Without end: a green thread."""
+        """Probe for ever: the body of a green thread."""
         while True:
             hub.sleep(TICK_S)
             self._tick(time.monotonic())
@@ -48,10 +48,10 @@ class Tunnels:
                 self._aimed_at = now
                 used = {vtep for network in index.networks.values() for vtep in network.vteps}
                 used |= {session.vtep for session in index.sessions.values() if session.vtep is not None}
-                used = {vtep for vtep in used if ":" not in vtep}  # flows, too, know tunnels over IPv4 only
+                used = {vtep for vtep in used if ":" not in vtep}  # the flows, too, use tunnels over IPv4 only
                 hosts = index.snapshot.hosts.values()
                 self._hosts = {str(host.vtep): host.name for host in hosts}
-                self._prober.aim(used, min((host.underlay_mtu for host in hosts), default=DEFAULT_MTU), now)
+                self._prober.set_targets(used, min((host.underlay_mtu for host in hosts), default=DEFAULT_MTU), now)
             for probe in self._prober.tick(now):
                 way = (Set("tunnel_id", PROBE_VNI), Set("tun_ipv4_dst", probe.vtep), Output(index.tunnel_ofport))
                 session.datapath.send(wire.packet_out(probe.frame, way, wire.PROBE_XID))
@@ -61,16 +61,16 @@ class Tunnels:
                 if word != self._words.get(host, "up"):
                     log.info("tunnel.changed peer=%s state=%s", host, word)
             self._words = words
-            self._overlay.tell_again()
+            self._overlay.status_changed()
 
     def heard(self, frame: bytes) -> None:
         """A probe has come back."""
         self._prober.heard(frame, time.monotonic())
 
     def health(self) -> dict[str, Health]:
-        """By host (by VTEP where no host has it)."""
+        """The health of tunnels by host (by VTEP where no host has it)."""
         return {self._hosts.get(vtep, vtep): health for vtep, health in self._prober.health().items()}
 
     def report(self) -> Mapping[str, Any]:
-        """For the host's status: how many tunnels are known of, and which are broken."""
+        """For the host's status: the number of probed tunnels, and the broken ones."""
         return {"known": len(self._words), "broken": {h: word for h, word in sorted(self._words.items()) if word != "up"}}

@@ -1,6 +1,7 @@
-"""Intent to flows: a pure function of a host's view, whole or unit by unit.
+"""Compiles intent to flows: a pure function of a host's view, as a whole or unit by unit.
 
-A unit is what can change alone: the base, one network, one endpoint, one policy, one service. The flows of a view are the union of its units'.
+A unit is a part that can change alone: the base, one network, one endpoint, one policy, one mirror session, one service. The
+flows of a view are the union of its units' flows.
 """
 
 from __future__ import annotations
@@ -44,19 +45,19 @@ class Program:
 
 
 def compile_base(tunnel: int | None) -> Program:
-    """What every host has: the misses and the flows that belong to no spec."""
+    """The flows of every host: misses, and flows that belong to no spec."""
     misses = tuple(_misses())
     rest = _program((name, feature(tunnel)) for name, feature in BASE_FEATURES)
     return Program(misses + rest.flows, rest.groups)
 
 
 def compile_network(network: NetworkView, tunnel: int | None) -> Program:
-    """The flows and groups that exist for one network as such."""
+    """The flows and groups of one network."""
     return _program((name, feature(network, tunnel)) for name, feature in NETWORK_FEATURES)
 
 
 def compile_endpoint(endpoint: EndpointView, tunnel: int | None) -> Program:
-    """The flows that exist for one endpoint, local or remote."""
+    """The flows of one endpoint, local or remote."""
     return _program((name, feature(endpoint, tunnel)) for name, feature in ENDPOINT_FEATURES)
 
 
@@ -94,7 +95,7 @@ def compile_view(view: View) -> Program:
 
 
 def _misses() -> Iterator[Flow]:
-    """A drop needs no flow (OpenFlow 1.4, 5.4), but one that counts tells a person what was dropped."""
+    """A drop needs no flow (OpenFlow 1.4, 5.4), but one with a counter shows what was dropped."""
     for spec in TABLES:
         actions = (Goto(after(spec.table)),) if spec.miss is Miss.NEXT else ()
         yield Flow(spec.table, 0, (), actions, Origin("pipeline", "miss"))
@@ -115,7 +116,7 @@ def _program(parts: Iterator[tuple[str, Iterator[Flow | Group | Meter]]]) -> Pro
             assert OWNER[item.table] == name, f"{name} put a flow into {item.table.name}: {item}"
             assert not _goes_back(item), f"a packet may only move to a later table: {item}"
             flows.append(item)
-    once = {group.group_id: group for group in groups}  # two features may copy to the same ports
+    once = {group.group_id: group for group in groups}  # two features may make the same group
     return Program(tuple(flows), tuple(once.values()), tuple(meters))
 
 

@@ -1,4 +1,4 @@
-"""Why: annotates what OVS says (ofproto/trace, dump-flows) with table names and the spec objects behind the cookies."""
+"""Explains what Open vSwitch prints (ofproto/trace, dump-flows): adds table names and the spec objects behind the cookies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROTOS = {"tcp": 6, "udp": 17, "icmp": 1}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One table that a packet passed: its name, the flow's text, which spec object the flow is for, what it did."""
+    """One table that a packet passed: its name, the flow's text, the spec object that the flow is for, and its actions."""
 
     table: str
     matched: str
@@ -29,31 +29,32 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one host does with a packet. `output` are the ofports it leaves by, `tunnel` the VTEP it is sent to."""
+    """What one host does with a packet: the OpenFlow ports by which it leaves, and the VTEP that it is sent to."""
 
     steps: tuple[Step, ...]
     outputs: tuple[int, ...]
     tunnel: str | None
-    tunnel_id: int | None  # the VNI that it is sent with
-    answered: bool  # sent back out of the port that it came in by (ARP, neighbour discovery)
+    tunnel_id: int | None  # the VNI with which it is sent
+    answered: bool  # sent back out of the port by which it came in (ARP, neighbour discovery)
 
 
 def origins(view: View) -> dict[int, Flow]:
-    """Cookie to flow of everything that the view compiles to."""
+    """Cookies to flows, for everything that the view compiles to."""
     return {flow.cookie: flow for flow in compile_view(view).flows}
 
 
 def origin_text(cookie: int, known: Mapping[int, Flow], names: Mapping[str, str]) -> str:
-    """`endpoint/web-1` for a cookie; names maps ids to names. Strangers' and stale flows are called so."""
+    """The spec object behind a cookie, such as `endpoint/web-1`; `names` maps ids to names. Foreign and stale flows are
+    called so."""
     flow = known.get(cookie)
     if flow is None:
         return "stale" if is_ours(cookie) else "stranger"
-    first, colon, rest = flow.origin.name.partition(":")  # a policy's name begins with its network's id
+    first, colon, rest = flow.origin.name.partition(":")  # the name of a policy begins with its network's id
     return f"{flow.origin.kind}/{names.get(first, first)}{colon}{rest}"
 
 
 def table_name(table: int) -> str:
-    """The table's name; a number that is no table of ours stays a number."""
+    """The name of a table; the number of a table that is not ours."""
     try:
         return Table(table).name
     except ValueError:
@@ -61,10 +62,10 @@ def table_name(table: int) -> str:
 
 
 def packet(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
-    """The ofproto/trace flow of a packet between two endpoints (ovs-fields(7) syntax); one of another network is reached by the
+    """A packet between two endpoints as a flow for ofproto/trace (ovs-fields(7) syntax). To another network it goes by the
     gateway's MAC.
 
-    proto is icmp, tcp or udp. IPv4 where both have it, else IPv6; both without an address: a bare Ethernet frame.
+    `proto` is icmp, tcp or udp. IPv4 where both have it, else IPv6; where one has no address, a bare Ethernet frame.
     """
     towards = target.mac_address if source.network_id == target.network_id else GATEWAY_MAC
     ethernet = f"in_port={source.ofport},dl_src={source.mac_address},dl_dst={towards}"
@@ -72,7 +73,7 @@ def packet(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> 
 
 
 def arriving(vni: int, tunnel: int, source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
-    """The same packet as it comes out of the tunnel at the target's host."""
+    """The same packet as it comes out of the tunnel on the target's host."""
     sender = source.mac_address if source.network_id == target.network_id else GATEWAY_MAC
     ethernet = f"in_port={tunnel},tun_id={vni},dl_src={sender},dl_dst={target.mac_address}"
     return f"{ethernet}{_layer3(source, target, proto, port)}"
@@ -99,11 +100,11 @@ _BRIDGE = re.compile(r'^\s*bridge\("(.+)"\)$')
 _OUTPUT = re.compile(r"-> output port is (\d+)|^\s+output:(\d+)$")
 _TUNNEL = re.compile(r"set_field:(\S+)->tun_dst")
 _TUNNEL_ID = re.compile(r"set_field:(\S+)->tun_id")
-_SUMMARY = "Final flow:"  # and lines that follow, until a packet that went through ct is taken up again
+_SUMMARY = "Final flow:"  # and the lines after it, until a packet continues after ct
 
 
 def parse_trace(text: str, known: Mapping[int, Flow], names: Mapping[str, str], tunnel: int | None) -> Trace:
-    """Read the output of `ovs-appctl ofproto/trace`; what other bridges do with the tunnel's packet is left out."""
+    """Parse the output of `ovs-appctl ofproto/trace`; it leaves out what other bridges do with the tunnel's packet."""
     steps: list[Step] = []
     outputs: list[int] = []
     vtep: str | None = None

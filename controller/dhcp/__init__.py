@@ -1,1 +1,1 @@
-"""The answers to DHCP and router solicitations: bytes and a lease in, bytes out. Floor 1, pure."""
+"""DHCP and router advertisements: bytes and a lease in, bytes out. Pure, but for server.py."""

@@ -1,4 +1,4 @@
-"""The one door: a frame that the switch has shown, the lease of the port that it came from, and what becomes of it."""
+"""Answers a frame that the switch has sent to the controller, from the lease of its port."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from controller.dhcp.lease import Lease
 
 
 def answer(frame: bytes, lease: Lease) -> Answer:
-    """What to send back out of the port, if anything. Never raises: `frame` may be anything at all."""
+    """The frame to send back out of the port, if any. Never raises: `frame` may be anything at all."""
     try:
         packet = read(frame)
         if packet.protocol == ICMPV6:

@@ -1,4 +1,5 @@
-"""Frames with UDP or ICMPv6 inside, in both directions. What comes in may be anything: it is read with care, or ignored with a reason."""
+"""Frames with UDP or ICMPv6 inside, in both directions. What comes in may be anything: it is parsed with care, or ignored
+with a reason."""
 
 from __future__ import annotations
 
@@ -9,12 +10,13 @@ from ipaddress import IPv4Address, IPv6Address
 from controller.dhcp.lease import SERVER_MAC
 
 IPV4, IPV6, UDP, ICMPV6 = 0x0800, 0x86DD, 17, 58
-LONGEST = 4096  # bytes of a frame; no client sends nearly as much
+LONGEST = 4096  # bytes of a frame; no client sends nearly as many
 BROADCAST_MAC, BROADCAST = "ff:ff:ff:ff:ff:ff", IPv4Address("255.255.255.255")
 
 
 class Ignored(Exception):
-    """A packet that gets no answer. `reason` is one of a few words, for the counters; `asked` is what it was, where that is known."""
+    """A packet that gets no answer. `reason` is one of a few words, for the counters; `asked` is the kind of question, where
+    that is known."""
 
     def __init__(self, reason: str, asked: str = "") -> None:
         super().__init__(reason)
@@ -23,7 +25,8 @@ class Ignored(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What becomes of one packet: what it `asked`, what it is `told` and the frame that says so; or why it is `ignored`."""
+    """The outcome for one packet: the kind of question (`asked`), the kind of answer (`told`) and its frame; or why it is
+    `ignored`."""
 
     asked: str = ""
     told: str = ""
@@ -56,7 +59,7 @@ def read(frame: bytes) -> Packet:
 
 
 def cut(data: bytes, at: int, length: int) -> bytes:
-    """So many bytes from there. Raises `Ignored` if there are fewer."""
+    """`length` bytes from a position. Raises `Ignored` if there are fewer."""
     found = data[at : at + length]
     if len(found) < length:
         raise Ignored("truncated")
@@ -75,7 +78,7 @@ def _ipv4(packet: bytes) -> Packet:
 
 
 def _ipv6(packet: bytes) -> Packet:
-    """Extension headers are not looked behind: clients send none."""
+    """Extension headers are not parsed: clients send none."""
     fixed = cut(packet, 0, 40)
     if fixed[0] >> 4 != 6:
         raise Ignored("malformed")
@@ -132,7 +135,7 @@ def checksum(data: bytes) -> int:
 
 
 def raw(mac: str) -> bytes:
-    """A MAC's six bytes."""
+    """The six bytes of a MAC."""
     return bytes.fromhex(mac.replace(":", ""))
 
 
@@ -145,7 +148,7 @@ def _header6(source: IPv6Address, target: IPv6Address, protocol: int, hops: int,
 
 
 def _udp(addresses: bytes, ports: tuple[int, int], payload: bytes) -> bytes:
-    """Over both versions the pseudo-header has the same words, only their widths differ."""
+    """A UDP datagram. Over both versions the pseudo-header has the same fields, only their widths differ."""
     length = 8 + len(payload)
     header = struct.pack("!HHH", *ports, length)
     summed = checksum(addresses + struct.pack("!HH", UDP, length) + header + bytes(2) + payload)

@@ -1,4 +1,5 @@
-"""What one endpoint is told, from its records: the whole state of the server. Any host, and a controller that starts anew, says the same."""
+"""The lease of one endpoint, derived from its records: the whole state of the server. Every host, and a restarted
+controller, derives the same."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ SERVER6 = link_local(SERVER_MAC)
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Addresses have the prefix length of their range. `server4` is the server's identity, `router4` and `router6` say whether
-    there is a way out; `mtu` is in bytes, `lease_s` in seconds."""
+    """Addresses have the prefix length of their range. `server4` is the server's identity; `router4` and `router6` say
+    whether there is a way out; `mtu` is in bytes, `lease_s` in seconds."""
 
     mac: str
     ipv4: IPv4Interface | None

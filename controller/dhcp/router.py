@@ -1,4 +1,5 @@
-"""Router advertisements (RFC 4861): addresses come by DHCPv6 (managed), the range is on the link, and whether there is a way out."""
+"""Router advertisements (RFC 4861): addresses come by DHCPv6 (managed), the range is on-link, and whether there is a way
+out."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ from controller.dhcp.lease import SERVER6, SERVER_MAC, Lease
 SOLICITATION, ADVERTISEMENT = 133, 134
 ASKED, TOLD = "router-solicitation", "router-advertisement"
 ALL_NODES, ALL_NODES_MAC = IPv6Address("ff02::1"), "33:33:00:00:00:01"
-LIFETIME_S = 9000  # the longest of RFC 4861, 6.2.1: so long a controller may be away
+LIFETIME_S = 9000  # the longest of RFC 4861, 6.2.1: a controller may be away for so long
 SOURCE_MAC, PREFIX, MTU, DNS = 1, 3, 5, 25
 MANAGED_AND_OTHER, ON_LINK = 0xC0, 0x80
 FOREVER = 0xFFFF_FFFF
-LEAST_MTU = 1280  # of IPv6; a smaller one cannot be told
+LEAST_MTU = 1280  # of IPv6; a smaller MTU cannot be advertised
 
 
 def answer(packet: Packet, lease: Lease) -> Answer:
@@ -30,12 +31,12 @@ def answer(packet: Packet, lease: Lease) -> Answer:
 
 
 def advertisement(lease: Lease) -> bytes:
-    """The frame that nobody asked for: it renews what an earlier one said. Raises `Ignored` for a lease without IPv6."""
+    """The unsolicited advertisement, which renews an earlier one. Raises `Ignored` for a lease without IPv6."""
     return icmp6(ALL_NODES_MAC, SERVER6, ALL_NODES, _message(lease))
 
 
 def _check(source: IPv6Address, target: IPv6Address, hops: int, message: bytes) -> None:
-    """RFC 4861, 6.1.1."""
+    """The checks of RFC 4861, 6.1.1."""
     kind, code = cut(message, 0, 8)[:2]
     whole = checksum(pseudo6(source, target, ICMPV6, len(message)) + message) == 0
     if (kind, code, hops) != (SOLICITATION, 0, 255) or not whole:

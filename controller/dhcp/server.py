@@ -1,4 +1,4 @@
-"""Answers endpoints' DHCP from the specs as they are now, and counts. It keeps nothing: what to say is in the index."""
+"""Answers endpoints' DHCP from the current specs, and counts. It keeps no state: the lease is derived from the index."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Dhcp:
         self._index, self._metrics, self._labels, self._send = index, metrics, labels, send
 
     def answer(self, endpoint_id: str, frame: bytes) -> None:
-        """Answer what the port of an endpoint has shown."""
+        """Answer a packet from the port of an endpoint."""
         view, lease = self._index.endpoints.get(endpoint_id), lease_of(self._index.snapshot, endpoint_id)
-        if view is None or view.ofport is None or lease is None:  # it went while this waited
+        if view is None or view.ofport is None or lease is None:  # the endpoint went while the packet waited
             return
         labels, found = self._labels(), answer(frame, lease)
         if found.asked:
@@ -50,5 +50,5 @@ class Dhcp:
 
 
 def _tagged(frame: bytes, vlan: int) -> bytes:
-    """Under the tag by which the endpoint is known on its port; 0: none (IEEE 802.1Q)."""
+    """The frame under the tag of an endpoint on a shared port; 0: untagged (IEEE 802.1Q)."""
     return frame[:12] + b"\x81\x00" + vlan.to_bytes(2, "big") + frame[12:] if vlan else frame

@@ -1,4 +1,5 @@
-"""DHCPv4 (RFC 2131, options RFC 2132): what a client asks and what it is told. No state: the lease is the endpoint's record."""
+"""DHCPv4 (RFC 2131, options RFC 2132): parses a client's message and makes the answer. No state: the lease is the endpoint's
+record."""
 
 from __future__ import annotations
 
@@ -24,13 +25,13 @@ NAMES = {
 }  # fmt: skip
 UNSET = IPv4Address(0)
 _FIXED = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s")
-_SMALLEST = 300  # bytes of a message: some clients take no shorter one (RFC 1542, 2.1)
-_LEAST_ROOM = 576  # bytes of an IP packet that every client takes
+_SMALLEST = 300  # bytes of a message: some clients accept no shorter one (RFC 1542, 2.1)
+_LEAST_ROOM = 576  # bytes of an IP packet that every client accepts
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What a client has sent."""
+    """A client's message."""
 
     kind: int
     xid: int
@@ -50,7 +51,7 @@ def answer(packet: Packet, lease: Lease) -> Answer:
     asked = NAMES[message.kind]
     if lease.ipv4 is None:
         raise Ignored("no-address", asked)
-    if message.kind in (RELEASE, DECLINE):  # the address is the endpoint's as long as that exists
+    if message.kind in (RELEASE, DECLINE):  # the address is the endpoint's as long as the endpoint exists
         return Answer(asked)
     kind = _verdict(message, lease, lease.ipv4.ip)
     if kind is None:
@@ -59,13 +60,13 @@ def answer(packet: Packet, lease: Lease) -> Answer:
 
 
 def _verdict(message: Message, lease: Lease, own: IPv4Address) -> int | None:
-    """What to say (RFC 2131, 4.3); None: the client speaks to another server."""
+    """The kind of answer (RFC 2131, 4.3); None: the client speaks to another server."""
     server, requested = (_address(message.options, code) for code in (SERVER_ID, REQUESTED))
     if message.kind == DISCOVER:
         return OFFER
     if message.kind == INFORM:
         return ACK if message.ciaddr == own else None
-    if server is not None and server != lease.server4:  # it has chosen another's offer
+    if server is not None and server != lease.server4:  # it has chosen another server's offer
         return None
     wanted = requested if requested is not None else message.ciaddr  # the latter when it renews
     if wanted == UNSET:
@@ -91,7 +92,7 @@ def _reply(message: Message, lease: Lease, kind: int, own: IPv4Address) -> bytes
 
 
 def _options(message: Message, lease: Lease, kind: int, room: int) -> bytes:
-    """What must be said, then what the client asks for, then the rest, as far as there is room."""
+    """The options in order: required ones, then those that the client asks for, then the others, as far as there is room."""
     said = [_option(TYPE, bytes((kind,))), _option(SERVER_ID, lease.server4.packed)]
     if CLIENT_ID in message.options:
         said.append(_option(CLIENT_ID, message.options[CLIENT_ID]))  # RFC 6842
@@ -110,7 +111,7 @@ def _options(message: Message, lease: Lease, kind: int, room: int) -> bytes:
 
 
 def _told(lease: Lease) -> list[tuple[int, bytes]]:
-    """All that is known, the most needed first; the mask stands before the router (RFC 2132, 3.3)."""
+    """All options that are known, the most important first; the mask comes before the router (RFC 2132, 3.3)."""
     assert lease.ipv4 is not None
     return [
         (MASK, lease.ipv4.netmask.packed),
@@ -124,8 +125,8 @@ def _told(lease: Lease) -> list[tuple[int, bytes]]:
 
 
 def _routes(lease: Lease) -> bytes:
-    """Classless routes (RFC 3442). They are all that a client then looks at, so the default route is among them. Without a gateway
-    the server is on the link (next hop 0.0.0.0), so that a client can renew with it."""
+    """Classless routes (RFC 3442). A client that gets them ignores the router option, so the default route is among them.
+    Without a gateway the server is on-link (next hop 0.0.0.0), so that a client can renew with it."""
     routes = [(route.to, route.via) for route in lease.routes]
     found = b"".join(_route(to.network_address, to.prefixlen, via) for to, via in routes)
     if lease.router4 is None:
@@ -156,7 +157,7 @@ def _read(data: bytes, mac: str) -> Message:
     options: dict[int, bytes] = {}
     _collect(data[_FIXED.size + 4 :], options)
     overloaded = _number(options.get(OVERLOAD, b""))
-    for bit, field in ((1, file), (2, sname)):  # in this order (RFC 2131, 4.1); what they say of overload is not followed
+    for bit, field in ((1, file), (2, sname)):  # in this order (RFC 2131, 4.1); an overload option inside them is ignored
         if overloaded & bit:
             _collect(field, options)
     kind = options.get(TYPE, b"")
@@ -166,7 +167,7 @@ def _read(data: bytes, mac: str) -> Message:
 
 
 def _collect(field: bytes, found: dict[int, bytes]) -> None:
-    """The options of one field; one that comes in several pieces is one (RFC 3396). Raises `Ignored`."""
+    """The options of one field; the pieces of one that comes in several are joined (RFC 3396). Raises `Ignored`."""
     at = 0
     while at < len(field) and field[at] != END:
         if field[at] == PAD:

@@ -17,14 +17,14 @@ NAMES = {
     SOLICIT: "solicit", REQUEST: "request6", CONFIRM: "confirm", RENEW: "renew", REBIND: "rebind", RELEASE: "release6",
     DECLINE: "decline6", INFORMATION_REQUEST: "information-request",
 }  # fmt: skip
-# what a message must name (RFC 8415, 16): the server True, not the server False, either None
+# whether a message must name the server (RFC 8415, 16): True, must not: False, may: None
 NAMES_SERVER = {SOLICIT: False, REQUEST: True, CONFIRM: False, RENEW: True, REBIND: False, RELEASE: True, DECLINE: True}
 CLIENT_ID, SERVER_ID, IA_NA, IA_TA, IA_ADDRESS, ASKED_FOR, PREFERENCE, STATUS, RAPID_COMMIT = 1, 2, 3, 4, 5, 6, 7, 13, 14
 DNS, SEARCH, IA_PD = 23, 24, 25
 SUCCESS, NO_ADDRESS, NOT_ON_LINK, NO_PREFIX = 0, 2, 4, 6
 DUID = struct.pack("!HH", 3, 1) + raw(SERVER_MAC)  # of the link-layer address: the same on every host
 DUID_LONGEST = 130
-ASSOCIATIONS_LIMIT = 8  # of one message that are answered
+ASSOCIATIONS_LIMIT = 8  # the most that one message gets an answer to
 Options = list[tuple[int, bytes]]
 
 
@@ -49,7 +49,7 @@ def answer(packet: Packet, lease: Lease) -> Answer:
     said += [(SERVER_ID, DUID), *([(RAPID_COMMIT, b"")] if rapid else []), *told]
     reply = ADVERTISE if kind == SOLICIT and not rapid else REPLY
     if reply == ADVERTISE:
-        said.append((PREFERENCE, b"\xff"))  # no need to wait for another server's
+        said.append((PREFERENCE, b"\xff"))  # the client need not wait for another server
     payload = bytes((reply,)) + xid + _written(said)
     name = "advertise" if reply == ADVERTISE else "reply"
     return Answer(asked, name, udp6(lease.mac, SERVER6, source, (SERVER, CLIENT), payload))
@@ -67,7 +67,7 @@ def _check(kind: int, client: bytes | None, server: bytes | None) -> None:
 
 
 def _told(kind: int, options: Options, lease: Lease, own: IPv6Address) -> Options:
-    """What the client is told besides who speaks to whom."""
+    """The options of the answer, besides the identifiers of client and server."""
     wanted = {code for _, value in _of(options, ASKED_FOR) for code in _numbers(value)}
     known = [(DNS, b"".join(server.packed for server in lease.dns6)), (SEARCH, _domain(lease.domain))]
     extra = [(code, value) for code, value in known if code in wanted and value]
@@ -77,7 +77,7 @@ def _told(kind: int, options: Options, lease: Lease, own: IPv6Address) -> Option
         if not held:
             raise Ignored("malformed", NAMES[kind])
         return [_status(SUCCESS if all(address == own for address in held) else NOT_ON_LINK)]
-    if kind in (RELEASE, DECLINE):  # the address is the endpoint's as long as that exists
+    if kind in (RELEASE, DECLINE):  # the address is the endpoint's as long as the endpoint exists
         return [_status(SUCCESS)]
     if kind == INFORMATION_REQUEST:
         return extra
@@ -90,7 +90,8 @@ def _told(kind: int, options: Options, lease: Lease, own: IPv6Address) -> Option
 
 
 def _association(code: int, value: bytes, lease: Lease, own: IPv6Address, first: bool, renewed: bool) -> bytes:
-    """The first gets the address, others are told that there is none. Other addresses that a client renews have ended."""
+    """The first association gets the address; others are told that there is none. Other addresses that a client renews have
+    ended."""
     identity = cut(value, 0, 4)
     if code == IA_TA:
         return identity + _written([_status(NO_ADDRESS)])
@@ -112,7 +113,7 @@ def _status(code: int) -> tuple[int, bytes]:
 
 
 def _domain(name: str) -> bytes:
-    """RFC 1035, 3.1."""
+    """A domain name on the wire (RFC 1035, 3.1)."""
     return b"".join(bytes((len(label),)) + label.encode() for label in name.split(".")) + b"\0" if name else b""
 
 

@@ -1,4 +1,5 @@
-"""ICMP errors of a gateway about packets whose time to live is up or that are too large for where they go: bytes in, bytes out. Pure."""
+"""ICMP errors of a gateway, about packets whose TTL has expired or that are too large for the next network: bytes in, bytes
+out. Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +14,15 @@ TIME_EXCEEDED, TIME_EXCEEDED6 = 11, 3  # RFC 792; RFC 4443, 3.3
 UNREACHABLE, FRAGMENTATION_NEEDED = 3, 4  # type and code, RFC 1191, 4
 TOO_BIG6 = 2  # RFC 4443, 3.2
 ICMP, ICMPV6 = 1, 58
-ERRORS = {3, 4, 5, 11, 12}  # ICMP types that are never answered by an error (RFC 1812, 4.3.2.7)
+ERRORS = {3, 4, 5, 11, 12}  # ICMP types to which no error is sent (RFC 1812, 4.3.2.7)
 INFORMATION6 = 128  # ICMPv6 types below are errors (RFC 4443, 2.1)
-SHOWN, SHOWN6 = 548, 1232  # bytes of the packet inside: an IPv4 error of 576 bytes (RFC 1812), an IPv6 one of 1280 (RFC 4443)
+SHOWN, SHOWN6 = 548, 1232  # bytes of the quoted packet: an IPv4 error has at most 576 (RFC 1812), an IPv6 one 1280 (RFC 4443)
 ETHERNET, TTL = 14, 64
 
 
 def complaint(frame: bytes, gateway: Gateway, routes: Iterable[Route], large: bool) -> bytes | None:
-    """What a gateway tells the sender of a frame that is too `large` for where it goes, or else has no time to live any more; None:
-    nothing."""
+    """The ICMP error for a frame that is too `large` for the next network, or whose TTL has expired; None if none may be
+    sent."""
     teller = gateway.ipv4 if frame[12:14] == b"\x08\x00" else gateway.ipv6
     if teller is None:
         return None
@@ -29,15 +30,16 @@ def complaint(frame: bytes, gateway: Gateway, routes: Iterable[Route], large: bo
 
 
 def time_exceeded(frame: bytes, gateway: IPv4Address | IPv6Address) -> bytes | None:
-    """The frame that tells the sender of an untagged one; None when there is nothing to tell: the packet is itself an error, a later
+    """The ICMP time exceeded for an untagged frame; None if none may be sent: the packet is an error itself, a later
     fragment, or cut short."""
     kind = TIME_EXCEEDED if gateway.version == 4 else TIME_EXCEEDED6
     return _error(frame, gateway, struct.pack("!BBHI", kind, 0, 0, 0))
 
 
 def too_big(frame: bytes, gateway: IPv4Address | IPv6Address, routes: Iterable[Route]) -> bytes | None:
-    """The same for a packet that is too large for the network that one of the routes leads it to. Over IPv4 senders are told whether
-    they forbade fragments or not: a switch makes none, and who knows the MTU of a path makes them itself."""
+    """The ICMP error for a packet that is too large for the network that a route leads it to. Over IPv4 it is sent whether
+    or not the packet may be fragmented: a switch makes no fragments, and a sender that knows the path's MTU makes them
+    itself."""
     mtu = _mtu_towards(frame, routes)
     if not mtu:
         return None
@@ -47,7 +49,7 @@ def too_big(frame: bytes, gateway: IPv4Address | IPv6Address, routes: Iterable[R
 
 
 def _mtu_towards(frame: bytes, routes: Iterable[Route]) -> int:
-    """0: none of the routes leads there any more, or none limits it."""
+    """The MTU towards an address; 0: no route leads there any more, or none limits it."""
     start, size = (ETHERNET + 16, 4) if frame[12:14] == b"\x08\x00" else (ETHERNET + 24, 16)
     if len(frame) < start + size:
         return 0
@@ -94,7 +96,7 @@ def _inside6(packet: bytes) -> bytes | None:
 
 
 def _summed(data: bytes, pseudo: bytes, at: int = 2) -> bytes:
-    """With the Internet checksum (RFC 1071) in its place."""
+    """The bytes with the Internet checksum (RFC 1071) in its place."""
     whole = pseudo + data + bytes(len(data) % 2)
     total = sum(struct.unpack(f"!{len(whole) // 2}H", whole))
     while total >> 16:

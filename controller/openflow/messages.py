@@ -1,7 +1,7 @@
-"""OpenFlow 1.4 messages: flows and groups to bytes, answers from bytes. The only file that knows the wire.
+"""OpenFlow 1.4 messages: flows and groups to bytes, answers from bytes. No other file knows the wire format.
 
-Ryu builds a flow message in about 57 us; assembled from packed parts it takes a tenth of that. The parts come from Ryu's
-own OXM table, and a test holds that the assembled bytes are those that Ryu itself serialises.
+Ryu builds a flow message in about 57 us; assembled from packed parts it takes a tenth of that. The parts come from Ryu's own
+OXM table, and a test holds that the assembled bytes are those that Ryu serialises.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ VERSION = ofp.OFP_VERSION
 BUNDLE_ID = 1  # one bundle at a time per connection
 BUNDLE_FLAGS = ofp.OFPBF_ATOMIC | ofp.OFPBF_ORDERED
 PROBE_XID = 0x5741_0002
-BUNDLE_XID = 0x5741_0001  # every message of a bundle carries it; errors are told apart by the cookie inside
+BUNDLE_XID = 0x5741_0001  # every message of a bundle carries this xid; errors are told apart by the cookie inside
 
 
 ofproto_v1_4.oxm_types += [
@@ -145,12 +145,12 @@ def _ryu_action(action: Action) -> object:
 
 NO_RECIRCULATION = 0xFF
 ALL_BITS = 31  # of a register, as Nicira actions encode them: first bit << 6 | number of bits - 1
-NX_VENDOR, NXAST_OUTPUT_TRUNC, NXAST_CHECK_PKT_LARGER = 0x2320, 39, 49  # nicira-ext.h; Ryu lacks them
+NX_VENDOR, NXAST_OUTPUT_TRUNC, NXAST_CHECK_PKT_LARGER = 0x2320, 39, 49  # nicira-ext.h; Ryu does not have them
 NAT_SRC, NAT_DST = 1, 2  # nx_nat_flags, nicira-ext.h
 
 
 class _Padded(NamedTuple):
-    """Ryu counts an action's padding to 8 bytes and leaves it out."""
+    """An action of Ryu's with its padding: Ryu counts the padding to 8 bytes but does not write it."""
 
     action: Any
 
@@ -221,7 +221,7 @@ def add_flow(flow: Flow, xid: int = BUNDLE_XID) -> bytes:
 
 
 def delete_flow(cookie: int, xid: int = BUNDLE_XID) -> bytes:
-    """OFPT_FLOW_MOD delete by exact cookie, in all tables: OVS has an index for that."""
+    """OFPT_FLOW_MOD delete by exact cookie, in all tables: Open vSwitch has an index for that."""
     return _FLOW_MOD.pack(
         VERSION, ofp.OFPT_FLOW_MOD, 56, xid, cookie, _ALL_ONES, ofp.OFPTT_ALL, ofp.OFPFC_DELETE, 0, 0,
         0, ofp.OFP_NO_BUFFER, ofp.OFPP_ANY, ofp.OFPG_ANY, 0, 0,
@@ -244,9 +244,9 @@ def delete_group(group_id: int, xid: int = BUNDLE_XID) -> bytes:
 
 
 def first_fragments_have_ports() -> bytes:
-    """OFPT_SET_CONFIG with OFPC_FRAG_NX_MATCH (nicira-ext.h; `ovs-ofctl set-frags BRIDGE nx-match`): else the ports of a first
-    fragment read 0, and a datagram cut in two walks past every rule about its port."""
-    nx_match, miss_send_len = 3, 128  # the latter is the switch's default
+    """OFPT_SET_CONFIG with OFPC_FRAG_NX_MATCH (nicira-ext.h; `ovs-ofctl set-frags BRIDGE nx-match`). Without it the ports of
+    a first fragment read 0, and a fragmented datagram passes every rule about its port."""
+    nx_match, miss_send_len = 3, 128  # 128 is the switch's default
     return struct.pack("!BBHIHH", VERSION, ofp.OFPT_SET_CONFIG, 12, 0, nx_match, miss_send_len)
 
 
@@ -273,7 +273,7 @@ def delete_meter(meter_id: int, xid: int = BUNDLE_XID) -> bytes:
 
 
 def meter_of(stats: Any) -> Meter:
-    """A meter as the switch describes it; one that is not of our making differs from every one that is."""
+    """A meter as the switch describes it; one that we did not make differs from every one that we did."""
     bands = [band for band in stats.bands if band.type == ofp.OFPMBT_DROP]
     rate = bands[0].rate if len(bands) == len(stats.bands) == 1 else -1
     burst = bands[0].burst_size if stats.flags & ofp.OFPMF_BURST and bands else 0
@@ -316,7 +316,7 @@ def bundle(
 
 
 def discard_bundle() -> bytes:
-    """Gives a failed bundle up, so that the next one may open."""
+    """Discard a failed bundle, so that the next one can be opened."""
     return _bundle_control(ofp.OFPBCT_DISCARD_REQUEST, BUNDLE_XID)
 
 
@@ -373,17 +373,17 @@ def statistics_requests(datapath: object) -> list[object]:
 
 
 def description_request(datapath: object) -> object:
-    """What the switch says of itself."""
+    """The switch's description of itself."""
     return parser.OFPDescStatsRequest(datapath, 0)
 
 
 def group_stats_request(datapath: object) -> object:
-    """All groups: ids are all that is read."""
+    """All groups; only their ids are read."""
     return parser.OFPGroupDescStatsRequest(datapath, 0)
 
 
 def cookie_of_error(data: bytes) -> int | None:
-    """The cookie of the flow that a bundle message was refused for, from the data of an OFPT_ERROR."""
+    """The cookie of the flow for which a bundle message was refused, from the data of an OFPT_ERROR."""
     if len(data) >= 40 and data[1] == ofp.OFPT_BUNDLE_ADD_MESSAGE and data[17] == ofp.OFPT_FLOW_MOD:
         return int(struct.unpack_from("!Q", data, 24)[0])
     return None

@@ -1,7 +1,8 @@
-"""Packets that `log: true` rules show to the controller: one line for each, at a rate that no flood can raise. Pure.
+"""The packet log: one line for each packet that a `log: true` rule sends to the controller, at a rate that no flood can
+raise. Pure.
 
-OVS itself sends at most 1 000 packets a second to the controller, each port its share (ovs-vswitchd.conf.db(5),
-controller_rate_limit, which ovsdb/rows.py asks for).
+Open vSwitch itself sends at most 1 000 packets a second to the controller, shared by the ports (ovs-vswitchd.conf.db(5),
+controller_rate_limit, which ovsdb/rows.py sets).
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ class Limiter:
     _buckets: dict[str, tuple[float, float]] = field(default_factory=dict)
     _dropped: dict[str, int] = field(default_factory=dict)
 
-    def pass_(self, rule: str, now: float) -> int | None:
-        """How many lines of this rule were left out before this one; None: leave this one out too."""
+    def allow(self, rule: str, now: float) -> int | None:
+        """How many lines of this rule were left out before this one; None: leave this one out, too."""
         tokens, since = self._buckets.get(rule, (BURST, now))
         tokens = min(BURST, tokens + (now - since) * RATE)
         if tokens < 1:
@@ -36,7 +37,7 @@ class Limiter:
 
 
 def describe(frame: bytes) -> str:
-    """A frame in a few words: `tcp 10.0.0.2:1234 > 10.0.0.3:443`; what cannot be read is said in less."""
+    """A frame in a few words: `tcp 10.0.0.2:1234 > 10.0.0.3:443`; less for a frame that cannot be parsed."""
     if len(frame) < 14:
         return f"{len(frame)} bytes"
     eth_type, at = int.from_bytes(frame[12:14], "big"), 14

@@ -1,4 +1,4 @@
-"""One switch session: sends read-back requests and bundles, turns the switch's answers into the reconciler's events."""
+"""One switch session: sends read-back requests and bundles, and turns the switch's answers into events of the reconciler."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("warren.datapath")
 
 
 class Session:
-    """The connection of one datapath. `post` takes the events; all methods are called by one consumer."""
+    """The OpenFlow connection of one datapath. `post` takes the events; one consumer calls all methods."""
 
     def __init__(self, number: int, datapath: Any, post: Callable[[Event], None]) -> None:
         self.number, self.datapath, self.post = number, datapath, post
@@ -60,7 +60,7 @@ class Session:
     # ---- answers ----------------------------------------------------------------------------------------------------
 
     def flow_stats(self, xid: int, body: list[wire.FlowStats], more: bool) -> None:
-        """One part of flow statistics; others (the Gauge) ask for some as well."""
+        """One part of flow statistics; the gauge asks for some, too."""
         if xid != self._flow_xid:
             return
         self._cookies.update(stat.cookie for stat in body)
@@ -101,7 +101,7 @@ class Session:
         """The switch refused a message: of the bundle in flight, or the whole of it."""
         cookie = wire.cookie_of_error(data)
         reason = f"OpenFlow error type {error_type} code {code}"
-        if error_type == wire.ofp.OFPET_METER_MOD_FAILED:  # the flows that use it are refused, and say so
+        if error_type == wire.ofp.OFPET_METER_MOD_FAILED:  # the flows that use it are refused, and report that
             log.warning("meter.refused code=%d", code)
             return
         if cookie is not None:
@@ -116,6 +116,6 @@ class Session:
             self.datapath.send(wire.discard_bundle())
             log.warning("bundle.refused flows=%d reason=%s", len(self._faults), self._fault_reason)
             self.post(Refused(self.number, tuple(self._faults), self._fault_reason))
-        else:  # not a flow's fault: begin again with a new connection and a full read-back
+        else:  # no flow is at fault: start over with a new connection and a full read-back
             log.warning("bundle.failed type=%d code=%d; reconnecting", error_type, code)
             self.datapath.close()

@@ -1,4 +1,4 @@
-"""What becomes of the switch's counters: answers put together from their parts, and totals that never fall. Pure."""
+"""The switch's counters: answers assembled from their parts, and totals that never fall. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 
 class Reading(NamedTuple):
-    """One source's counters now: `key` is the total that it belongs to, `age_s` how long the source has been counting."""
+    """The counters of one source now. `key` is the total that they belong to; `age_s` is how long the source has been
+    counting."""
 
     source: Hashable
     key: str
@@ -17,11 +18,11 @@ class Reading(NamedTuple):
 
 
 @dataclass(slots=True)
-class Tally:
-    """Totals by key over sources that come and go: a flow that is replaced, a port that is taken away.
+class Totals:
+    """Totals by key over sources that come and go, such as a flow that is replaced or a port that is removed.
 
-    They begin with the process, at 0: a sum of what is there now would fall when a source goes, and Prometheus would take
-    that for a reset and add all of the rest once more.
+    Totals begin with the process, at 0. A sum of the present sources would fall when a source goes; Prometheus would take
+    that for a reset and count the rest once more.
     """
 
     totals: dict[str, tuple[int, ...]] = field(default_factory=dict)
@@ -29,8 +30,8 @@ class Tally:
     _begun: bool = False
 
     def take(self, readings: Iterable[Reading], since_s: float) -> None:
-        """All sources of now. `since_s` is how long ago the last readings were: a source that is younger counts whole, one
-        that is older and was never seen begins now."""
+        """Take all present sources. `since_s` is how long ago the last readings were: a younger source counts whole, an
+        older one that was never seen begins now."""
         last: dict[Hashable, tuple[int, ...]] = {}
         keys: set[str] = set()
         for source, key, counts, age_s in readings:
@@ -42,14 +43,14 @@ class Tally:
             last[source] = counts
             total = self.totals.get(key, (0,) * len(counts))
             self.totals[key] = tuple(t + now - then for t, now, then in zip(total, counts, before, strict=True))
-        for key in self.totals.keys() - keys:  # nothing of it is there any more: its series end
+        for key in self.totals.keys() - keys:  # no source of it is left: its series end
             del self.totals[key]
         self._last, self._begun = last, True
 
 
 @dataclass(slots=True)
 class Parts:
-    """Answers that come in several messages (64 KiB each at most), told apart by xid."""
+    """Assembles answers that come in several messages (64 KiB each at most), by xid."""
 
     _found: dict[int, list[Any]] = field(default_factory=dict)
 
@@ -60,23 +61,23 @@ class Parts:
         return None if more else self._found.pop(xid)
 
     def clear(self) -> None:
-        """The connection has ended: what is not whole never will be."""
+        """The connection has ended: incomplete answers will never be complete."""
         self._found.clear()
 
 
 @dataclass(slots=True)
 class Answers:
-    """The answers to several questions of one kind, among answers to somebody else's."""
+    """Assembles the answers to several questions of one kind, among answers to somebody else's questions."""
 
     _open: set[int] = field(default_factory=set)
     _found: list[Any] = field(default_factory=list)
 
     def ask(self, xids: Iterable[int]) -> None:
-        """Wait for these; what is still open of earlier ones is given up."""
+        """Wait for these answers; what is missing of earlier ones is given up."""
         self._open, self._found = set(xids), []
 
     def take(self, xid: int, body: Iterable[Any], more: bool) -> list[Any] | None:
-        """All answers with the last part of the last of them, None before and for what was not asked here."""
+        """All answers with the last part of the last of them; None before, and for answers to others."""
         if xid not in self._open:
             return None
         self._found.extend(body)

@@ -1,7 +1,7 @@
-"""What Prometheus is told: under FAUCET's and Gauge's names where the meaning is the same, under `warren_` the rest.
+"""Prometheus metrics: under FAUCET's and Gauge's names where the meaning is the same, the others under `warren_`.
 
-`Own` counts what the controller does; `Gauge` and `Faucet` tell what the switch answered last (controller/telemetry/switch_stats.py).
-`docs/metrics.md` lists all; a test holds that it does.
+`Own` counts what the controller does; `Gauge` and `Faucet` show what the switch answered last
+(controller/telemetry/switch_stats.py). docs/metrics.md lists all of them, which a test checks.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Places = Callable[[], Mapping[int, Place]]
 
 
 class Gauge:
-    """Gauge's metrics, and Warren's that come from the switch. `places` tells whose the OpenFlow ports are; `pause` is called
-    between metrics, so that a long scrape lets the controller work."""
+    """Gauge's metrics, and Warren's that come from the switch. `places` returns whose the OpenFlow ports are; `pause` is
+    called between metrics, so that the controller works on during a long scrape."""
 
     def __init__(self, polled: Polled, places: Places, pause: Callable[[], None] = lambda: None) -> None:
         self._polled, self._places, self._pause = polled, places, pause
 
     def collect(self) -> Iterator[Metric]:
-        """As prometheus_client asks for it."""
+        """The interface of prometheus_client."""
         p = self._polled
         dp = (f"{p.dpid:#x}", p.name)
         yield _one("dp_status", "Whether the switch is connected: 0 or 1", D, [(dp, int(p.connected))])
@@ -77,7 +77,7 @@ class Faucet:
         self._polled, self._places = polled, places
 
     def collect(self) -> Iterator[Metric]:
-        """As prometheus_client asks for it."""
+        """The interface of prometheus_client."""
         p = self._polled
         dp = (f"{p.dpid:#x}", p.name)
         labels = _labels(dp, p.states, self._places())
@@ -133,7 +133,7 @@ def _totals(
 
 
 class Own:
-    """What the controller does, for FAUCET's port. `state` gives the figures that are read when somebody asks."""
+    """The controller's own figures, for FAUCET's port. `state` returns those that are read at a scrape."""
 
     def __init__(self, state: Callable[[], Mapping[str, Any]]) -> None:
         self.registry = CollectorRegistry()

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from controller.telemetry.switch_stats import Numbers, Place, Polled
 
-# Gauge's names of the counters (out is what the switch sends), and the fields of `Numbers`
+# Gauge's names of the counters (out: sent by the switch), and the fields of `Numbers`
 STATISTICS = (
     ("packets_out", "tx_packets"), ("packets_in", "rx_packets"), ("bytes_out", "tx_bytes"), ("bytes_in", "rx_bytes"),
     ("dropped_out", "tx_dropped"), ("dropped_in", "rx_dropped"), ("errors_out", "tx_errors"), ("errors_in", "rx_errors"),
@@ -18,7 +18,7 @@ _POSITION = {name: position for position, name in enumerate(Numbers._fields)}
 
 
 def json_line(polled: Polled, at: float) -> str:
-    """All of it; `at` is Unix time."""
+    """The whole poll as one line; `at` is Unix time."""
     return json.dumps({"time": round(at, 3), **asdict(polled)}, separators=(",", ":"))
 
 
@@ -50,6 +50,6 @@ def influx_lines(polled: Polled, places: Mapping[int, Place], at: float) -> Iter
 
 
 def _escaped(value: str) -> str:
-    """A tag's value: commas, equal signs and spaces are escaped, a line break would end the point."""
+    """A tag's value with commas, equal signs and spaces escaped; a line break would end the point."""
     value = value.replace("\\", "\\\\").replace("\n", " ")
     return value.replace(",", "\\,").replace("=", "\\=").replace(" ", "\\ ")

@@ -1,4 +1,5 @@
-"""The last answers of one switch, as values: what Prometheus and the other sinks are told from, so that a scrape asks no switch. Pure."""
+"""The last answers of one switch as values, from which Prometheus and the other sinks are served: a scrape asks no switch.
+Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from typing import NamedTuple
 
 
 class Numbers(NamedTuple):
-    """The counters of a port, as OFPPortStats has them."""
+    """The counters of a port (OFPPortStats)."""
 
     rx_packets: int
     tx_packets: int
@@ -30,7 +31,8 @@ class MeterNumbers(NamedTuple):
 
 
 class PortState(NamedTuple):
-    """A port's name, its state bits (OFPPS_*), its speeds in kb/s, why the switch told of it last (OFPPR_*), and if it is up."""
+    """A port's name, its state bits (OFPPS_*), its speeds in kb/s, the reason of its last change (OFPPR_*), and whether it
+    is up."""
 
     name: str
     state: int
@@ -41,7 +43,7 @@ class PortState(NamedTuple):
 
 
 class Description(NamedTuple):
-    """What the switch says of itself (OFPDescStats)."""
+    """The switch's description of itself (OFPDescStats)."""
 
     mfr_desc: str
     hw_desc: str
@@ -51,7 +53,7 @@ class Description(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Whose port it is."""
+    """The network and endpoint of a port."""
 
     network: str
     endpoint: str

@@ -1,5 +1,5 @@
-"""Tunnel health: a small packet and one of full size go to every VTEP that this host uses, are turned round by the switch there, and
-come back or not. No I/O, no clock: times are seconds of a clock that only goes forward. controller/apps/tunnels.py sends and hears.
+"""Tunnel probes: a small packet and one of full size go to every VTEP that this host uses; the switch there sends them back.
+No I/O, no clock: times are seconds of a clock that only goes forward. controller/apps/tunnels.py sends and receives.
 
     Ethernet: ANSWER or PROBE MAC, ours, type 0x88b5 (IEEE 802, local experiments); then run (8 bytes), number (8 bytes), zeros
 """
@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from pipeline.tables import PROBE_MAC
 
-EVERY_S = 1.0  # between two probes of a peer; more where there are many peers
+EVERY_S = 1.0  # between two probes of a peer; longer where there are many peers
 BUDGET = 100.0  # probes a second at most, of all peers
-MISSED = 3  # so many unanswered ones in a row: it is broken
-STALL_S = 0.7  # when this process was held up so long, what is missing says nothing about the tunnel
+MISSED = 3  # after so many probes in a row without an answer, the tunnel is broken
+STALL_S = 0.7  # when this process was stopped for so long, missing answers say nothing about the tunnel
 OUTSIDE = 20 + 8 + 8  # bytes of IPv4, UDP and VXLAN round the probe's own Ethernet frame
 SMALL, FULL = 0, 1  # kinds of probes
 
@@ -26,7 +26,7 @@ SMALLEST = 60  # bytes
 
 
 class Health(NamedTuple):
-    """Of the tunnel to a VTEP: whether small packets come back, whether full ones do too, the last round trip in seconds."""
+    """The health of the tunnel to a VTEP: whether small and full-size packets come back, and the last round trip in seconds."""
 
     up: bool
     mtu_ok: bool
@@ -48,34 +48,36 @@ class Probe(NamedTuple):
 @dataclass(slots=True)
 class _Peer:
     due: float
-    waiting: tuple[list[int], list[int]] = field(default_factory=lambda: ([], []))  # by kind: numbers without an answer, in order
-    good: list[bool | None] = field(default_factory=lambda: [None, None])  # None: not known yet
+    waiting: tuple[list[int], list[int]] = field(
+        default_factory=lambda: ([], [])
+    )  # by kind: the numbers of probes without an answer, in order
+    good: list[bool | None] = field(default_factory=lambda: [None, None])  # None: unknown
     rtt_s: float | None = None
 
 
 class Prober:
-    """The tunnels of one host. `run` are 8 bytes that tell this process's probes from those of one before it."""
+    """Probes the tunnels of one host. `run` are 8 bytes that tell this process's probes from those of an earlier one."""
 
     def __init__(self, run: bytes) -> None:
         self._run = run
         self._peers: dict[str, _Peer] = {}
         self._number = 0
-        self._waiting: dict[int, tuple[str, int, float]] = {}  # number -> VTEP, kind, when sent
+        self._waiting: dict[int, tuple[str, int, float]] = {}  # number -> VTEP, kind, time of sending
         self._now: float | None = None
         self._sizes = (SMALLEST, SMALLEST)
 
-    def aim(self, vteps: Collection[str], underlay_mtu: int, now: float) -> None:
-        """Probe these from now on, and no others. `underlay_mtu` in bytes is what full-size packets must fit."""
+    def set_targets(self, vteps: Collection[str], underlay_mtu: int, now: float) -> None:
+        """Probe these VTEPs from now on, and no others. `underlay_mtu` (bytes) is what full-size packets must fit."""
         self._sizes = (SMALLEST, max(SMALLEST, underlay_mtu - OUTSIDE))
         self._peers = {vtep: self._peers.get(vtep) or _Peer(now) for vtep in sorted(vteps)}
         self._waiting = {number: waiting for number, waiting in self._waiting.items() if waiting[0] in self._peers}
 
     def forget(self) -> None:
-        """The switch is gone: nothing is known."""
+        """The switch is gone: the health of no tunnel is known."""
         self._peers, self._waiting, self._now = {}, {}, None
 
     def tick(self, now: float) -> list[Probe]:
-        """What to send now. To be called several times a second."""
+        """The probes to send now. Call it several times a second."""
         if self._now is not None and now - self._now > STALL_S:
             self._waiting.clear()
             for peer in self._peers.values():
@@ -85,7 +87,7 @@ class Prober:
         found: list[Probe] = []
         for vtep, peer in self._peers.items():
             if len(found) >= BUDGET / 2:
-                break  # the rest with the next tick
+                break  # the others with the next tick
             if now < peer.due:
                 continue
             peer.due = max(peer.due + every_s, now + every_s / 2)
@@ -104,7 +106,7 @@ class Prober:
         return _HEAD.pack(mac, mac, _ETH_TYPE, self._run, number).ljust(size, b"\0")
 
     def heard(self, frame: bytes, now: float) -> bool:
-        """An answer has come; whether one was waited for."""
+        """Take an answer. Returns whether one was waited for."""
         if len(frame) < _HEAD.size:
             return False
         _, _, eth_type, run, number = _HEAD.unpack_from(frame)
@@ -124,7 +126,7 @@ class Prober:
         return True
 
     def health(self) -> dict[str, Health]:
-        """Of the tunnels that something is known of, by VTEP."""
+        """The health of the tunnels of which something is known, by VTEP."""
         found: dict[str, Health] = {}
         for vtep, peer in self._peers.items():
             small, full = peer.good

@@ -10,7 +10,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, generate_latest
 
 from controller.telemetry import sinks
-from controller.telemetry.counters import Answers, Parts, Reading, Tally
+from controller.telemetry.counters import Answers, Parts, Reading, Totals
 from controller.telemetry.metrics import Faucet, Gauge, Own
 from controller.telemetry.switch_stats import Description, MeterNumbers, Numbers, Place, Polled, PortState
 from controller.tunnels.probes import Health
@@ -153,7 +153,7 @@ def test_answers_to_unknown_requests_are_ignored() -> None:
 
 
 def test_a_total_never_falls_when_flows_are_replaced() -> None:
-    tally = Tally()
+    tally = Totals()
     tally.take([Reading(1, "web#1", (100,), 50.0)], 10.0)
     assert tally.totals == {"web#1": (0,)}  # counted before this process began
     tally.take([Reading(1, "web#1", (103,), 60.0), Reading(2, "web#1", (5,), 4.0)], 10.0)

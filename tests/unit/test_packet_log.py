@@ -35,15 +35,15 @@ def test_any_frame_is_described_in_one_line(frame: bytes) -> None:
 
 def test_log_lines_of_a_flood_are_limited_and_dropped_ones_counted() -> None:
     limiter = Limiter()
-    passed = [limiter.pass_("web#1", now=second / 1000) for second in range(10_000)]
+    passed = [limiter.allow("web#1", now=second / 1000) for second in range(10_000)]
     lines = [left_out for left_out in passed if left_out is not None]
     assert BURST + 9 * RATE <= len(lines) <= BURST + 10 * RATE + 1
     assert sum(lines) + len(lines) >= 9_900
-    assert limiter.pass_("db#1", now=10.0) == 0
+    assert limiter.allow("db#1", now=10.0) == 0
 
 
 def test_a_long_silence_saves_up_no_more_than_a_burst() -> None:
     limiter = Limiter()
-    assert limiter.pass_("web#1", now=0.0) == 0
-    passed = [limiter.pass_("web#1", now=86_400.0) for _ in range(1000)]
+    assert limiter.allow("web#1", now=0.0) == 0
+    passed = [limiter.allow("web#1", now=86_400.0) for _ in range(1000)]
     assert sum(left_out is not None for left_out in passed) == BURST

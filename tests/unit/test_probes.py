@@ -18,7 +18,7 @@ class Way:
         self.prober, self.now, self.fits, self.delay_s = Prober(b"run-of-1"), 100.0, MTU, 0.002
         self.sent: list[tuple[float, Probe]] = []
         self.coming: list[tuple[float, bytes]] = []
-        self.prober.aim(vteps or ("192.0.2.2",), MTU, self.now)
+        self.prober.set_targets(vteps or ("192.0.2.2",), MTU, self.now)
 
     def go(self, seconds: float) -> None:
         """Let time pass."""
@@ -114,7 +114,7 @@ def test_peers_come_and_go() -> None:
     way = Way("192.0.2.2", "192.0.2.3")
     way.go(3)
     assert set(way.prober.health()) == {"192.0.2.2", "192.0.2.3"}
-    way.prober.aim(("192.0.2.3",), MTU, way.now)
+    way.prober.set_targets(("192.0.2.3",), MTU, way.now)
     assert set(way.prober.health()) == {"192.0.2.3"}
     way.sent.clear()
     way.go(3)

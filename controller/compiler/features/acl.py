@@ -1,6 +1,7 @@
-"""ACL_IN and ACL_OUT: what a port may send and receive, by the policy that the packet carries. Packets without one pass.
+"""ACL_IN and ACL_OUT: what a port may send and receive, by the policy number in the packet's metadata. Packets without a
+policy pass.
 
-Replies to a connection that an `allow_related` rule let begin, and the ICMP errors about it, pass both tables whatever their
+Replies of a connection that an `allow_related` rule let begin, and the ICMP errors about it, pass both tables whatever their
 rules say (RFC 5508, 4 names the errors).
 """
 

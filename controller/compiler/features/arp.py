@@ -1,9 +1,10 @@
-"""ARP: who has an address is answered here, so that no such question crosses the underlay.
+"""ARP: answers ARP requests and neighbour solicitations here, so that none crosses the underlay.
 
-An ARP request turns into its reply. A neighbour solicitation does not: kernels' Open vSwitch lets nobody make a target link-layer option
-(ovs-fields(7), ICMPv6 Neighbor Discovery), and an advertisement without one says nothing. So the neighbour seems to ask back: the solicitation returns
-with the neighbour as its sender and the asker's own address as its target. Who is asked learns the asker's link-layer address (RFC 4861,
-7.2.3) and advertises; that advertisement, which has the option, returns as the neighbour's.
+An ARP request is turned into its reply. A neighbour solicitation cannot be: the kernel's Open vSwitch cannot make a target
+link-layer option (ovs-fields(7), ICMPv6 Neighbor Discovery), and an advertisement without one says nothing. So the neighbour
+seems to ask back: the solicitation returns with the neighbour as its sender and the asker's own address as its target. The
+asker learns the neighbour's link-layer address from it (RFC 4861, 7.2.3) and advertises itself; that advertisement, which
+has the option, is returned as the neighbour's.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from specs.model.derived import link_local
 from specs.model.dhcp import SERVER4
 
 REQUEST, REPLY = 1, 2
-SELF = 110  # an endpoint that asks for itself looks for a double: silence is the right answer
+SELF = 110  # an endpoint that asks for its own address looks for a duplicate: it gets no answer
 KNOWN = 100
 UNICAST = ("00:00:00:00:00:00", "01:00:00:00:00:00")
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
-    """Answers for one known neighbour."""
+    """The answers for one known neighbour."""
     if e.routed_remote:
         return
     origin = Origin("endpoint", e.id)
@@ -51,9 +52,9 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """The gateway is a neighbour on every host, and so is the DHCP server of a network without one."""
+    """The answers for the gateway, which is a neighbour on every host, or for the DHCP server of a network without one."""
     g, origin = n.gateway, Origin("network", n.id)
-    if n.closed6:  # else some who ask are machines behind an interface, and the advertisement is for them
+    if n.closed6:  # otherwise machines behind an interface may have asked, and the advertisement is for them
         yield Flow(Table.ARP, KNOWN, _advertised(n, UNICAST), _ADVERTISEMENT, origin)
     if g is None:
         if n.dhcp:
@@ -69,11 +70,11 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         )
         yield Flow(Table.ARP, KNOWN, nd, _asks_back(GATEWAY_MAC, target), origin)
     if n.dhcp and g.ipv6 is not None:
-        # An endpoint's own flags would say that the gateway is no router, and Linux then gives up the route that it was advertised
+        # The flags are the endpoint's own: they would say that the gateway is no router, and Linux would then give up the advertised route
         yield Flow(Table.ARP, SELF, _advertised(n, GATEWAY_MAC), (), origin)
 
 
-# Made once: a host holds as many of these flows as a network has endpoints
+# Shared by all these flows: a host has one for each endpoint of a network
 _ANSWER: tuple[Action, ...] = (Set(REG_ORIGIN, ORIGIN_ANSWER), Goto(Table.MIRROR))
 _TO_ASKER = Move("eth_src", "eth_dst")
 _IS_REPLY, _OF_SENDER, _TO_SENDER = Set("arp_op", REPLY), Move("arp_sha", "arp_tha"), Move("arp_spa", "arp_tpa")
@@ -94,7 +95,7 @@ def _advertised(n: NetworkView, to: Value) -> Match:
     return match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_dst=to, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=ADVERTISEMENT)
 
 
-_ADVERTISEMENT: tuple[Action, ...] = (  # sender and receiver change places
+_ADVERTISEMENT: tuple[Action, ...] = (  # swap sender and receiver
     Move("eth_dst", "ipv6_nd_tll"),
     _TO_ASKER,
     Move("ipv6_nd_tll", "eth_src"),
@@ -104,4 +105,4 @@ _ADVERTISEMENT: tuple[Action, ...] = (  # sender and receiver change places
     *_ANSWER,
 )
 
-assert REG_NETWORK == "reg0"  # match() takes register names as keywords
+assert REG_NETWORK == "reg0"  # so that a register's name can be a keyword of match()

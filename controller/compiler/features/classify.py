@@ -1,4 +1,4 @@
-"""CLASSIFY: which network a packet belongs to, by the port or the VNI that it came in by. Everything else is dropped."""
+"""CLASSIFY: determines a packet's network from the port or the VNI by which it came in. Everything else is dropped."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from pipeline.tables import (
 from specs.model.mirror import Session
 
 UNTAGGED, VLAN_PRESENT = 0x0000, 0x1000
-# a tag that is another endpoint's is not part of a transparent network on the same port, nor a coprocessor's choice
+# a tag that belongs to another endpoint on the same port is neither a transparent network's nor a coprocessor's choice
 SHARED, CHOSEN, OWN = 105, 103, 100
 LAST_VID = 4094
 
 
 def base(tunnel: int | None) -> Iterator[Flow]:
-    """Probes of the tunnel: what other hosts send is turned round here, what comes back is shown to the controller."""
+    """Tunnel probes: the switch returns those of other hosts, and sends answers to ours to the controller."""
     if tunnel is None:
         return
     back: Actions = (Move("tun_ipv4_src", "tun_ipv4_dst"), Set("eth_dst", ANSWER_MAC), InPort())
@@ -44,8 +44,8 @@ def base(tunnel: int | None) -> Iterator[Flow]:
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
-    """An endpoint's port speaks for its network, untagged; in a transparent one with tags, too. On a port that several share,
-    the tag says whose a frame is: it is taken off here, and put on again in OUTPUT."""
+    """The flows of an endpoint's port: untagged frames are its network's, in a transparent network tagged ones, too. On a
+    port that several share, the tag says whose a frame is; it is removed here and added again in OUTPUT."""
     if e.ofport is None:
         return
     fields, priority = match(in_port=e.ofport, vlan_vid=e.tag | VLAN_PRESENT if e.tag else UNTAGGED), SHARED if e.tag else OWN
@@ -58,13 +58,13 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
 
 
 def session(s: Session, tunnel: int | None) -> Iterator[Flow]:
-    """Copies that other hosts send to a target here; they are no packets of a network."""
+    """Copies from other hosts for a target here. They are not packets of a network."""
     if s.arrive and tunnel is not None:
         yield Flow(Table.CLASSIFY, 100, match(tunnel_id=s.vni, in_port=tunnel), arrival(s), Origin("mirror", s.name))
 
 
 def _enters(n: NetworkView) -> Iterator[Flow]:
-    """What comes from the host: to the network's transit address, or to its range where nothing is translated."""
+    """Packets from the host: to the network's transit address, or to its range where nothing is translated."""
     g = n.gateway
     if g is None or g.uplink is None:
         return
@@ -82,7 +82,7 @@ def _enters(n: NetworkView) -> Iterator[Flow]:
 
 
 def _chosen(n: NetworkView) -> Iterator[Flow]:
-    """What a coprocessor sends to a port of the network: its own ACL is asked, and nothing else."""
+    """Frames of a coprocessor that name a port of the network: its own ACL decides, and no other."""
     for ofport, base, policy in n.coprocessors:
         onward = (Set(POLICY, policy), Goto(Table.ACL_IN)) if policy else (Goto(Table.MIRROR),)
         for port in n.ports:
@@ -93,7 +93,8 @@ def _chosen(n: NetworkView) -> Iterator[Flow]:
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """What other hosts send was checked at its source: it goes straight to FORWARD, past CONNTRACK where that is needed."""
+    """Packets from other hosts, which their own host has checked: they go straight to FORWARD, or to CONNTRACK where
+    connections are tracked."""
     yield from _enters(n)
     yield from _chosen(n)
     if tunnel is None or not n.ports:

@@ -1,8 +1,8 @@
-"""CONNTRACK and COMMIT: networks with a stateful rule track their connections, on every host, in a zone of their own.
+"""CONNTRACK and COMMIT: networks with a stateful rule track their connections on every host, in a zone of their own.
 
-A packet's state is looked up before the ACLs and its connection is kept once they have let it pass: at the host where it
-enters and at the one where it is delivered, so that both know replies when they see them. `allow_related` travels with the
-packet as a second VNI of the network (VXLAN-GBP would be made for it, but Open vSwitch 3.1 refuses such a port every other time).
+A packet's state is looked up before the ACLs, and its connection is committed once they let it pass: on the host where it
+enters and on the one where it is delivered, so that both recognise replies. `allow_related` travels with the packet as a
+second VNI of the network (VXLAN-GBP would be the means for it, but Open vSwitch 3.1 refuses such a port every other time).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from pipeline.tables import (
     after,
 )  # fmt: skip
 
-UNTRACKED = 110  # neighbour discovery is no connection
+UNTRACKED = 110  # neighbour discovery is not tracked
 TRACKED = 100
 NEIGHBOUR_DISCOVERY = range(133, 138)  # RFC 4861
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """Nothing for a network without stateful rules and without translation. For one without endpoints here, which is routed to,
-    only that other hosts are told of `allow_related`."""
+    """Nothing for a network without stateful rules and without translation. A network without endpoints here that another is
+    routed to only tells other hosts of `allow_related`."""
     if n.gateway is not None and n.gateway.uplink is not None:
         yield from nat.enters(n, n.gateway)
     if n.gateway is not None and n.served:
@@ -43,7 +43,7 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         yield from _tells(n, origin)
         return
     for entered, onward in ((ORIGIN_LOCAL, after(Table.CONNTRACK)), (ORIGIN_TUNNEL, Table.FORWARD)):
-        if n.transparent:  # equal addresses under two tags are not one connection
+        if n.transparent:  # the same addresses under two tags are two connections
             tagged = match(reg0=n.vni, reg1=entered, vlan_vid=ANY_TAG)
             yield Flow(Table.CONNTRACK, UNTRACKED + 1, tagged, (Goto(onward),), origin)
         for icmp_type in NEIGHBOUR_DISCOVERY:
@@ -76,11 +76,11 @@ def _commits(n: NetworkView, origin: Origin) -> Iterator[Flow]:
 
 
 def kept(zone: int) -> Iterator[tuple[dict[str, Value], int, Ct]]:
-    """Which packets make a zone keep their connection: their state there, whether their replies are related, and how."""
+    """The packets whose connection a zone commits: their state there, whether their replies are related, and the commit."""
     new = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_INVALID)
     begun = (CT_TRACKED | CT_ESTABLISHED, CT_TRACKED | CT_ESTABLISHED | CT_REPLY | CT_INVALID)
     related = Ct(zone, commit=True, mark=MARK_RELATED)
     yield {"ct_state": new}, 1, related
     yield {"ct_state": new}, 0, Ct(zone, commit=True)
-    # a connection that began under another rule: its replies are related from now on
+    # the connection began under another rule; from now on its replies are related
     yield {"ct_state": begun, "ct_mark": 0}, 1, related

@@ -1,8 +1,8 @@
-"""DHCP: what endpoints of networks with `dhcp: true` ask of DHCP and of routers is shown to the controller, which answers (dhcp/).
-Nothing of it goes any further: no server on the network is asked as well. On networks with `dhcp: external` it goes to the server
-outside, past the ACLs: an address is no favour of theirs.
+"""DHCP: sends the questions of endpoints on networks with `dhcp: true` to the controller, which answers (controller/dhcp/).
+They go no further: no server on the network sees them. On networks with `dhcp: external` they go to the server outside, past
+the ACLs.
 
-A meter per port stands before it: the datapath itself drops a flood, so that nobody's questions cost the others theirs.
+A meter per port drops a flood in the datapath, so that one endpoint's questions do not cost the others theirs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pipeline.flow import WHOLE, Flow, Goto, Meter, Origin, ToController, UseMet
 from pipeline.tables import PORT_METER_FIRST, Table
 
 ASKED = 100
-RATE, BURST = 10, 30  # packets per second; a client that begins sends some ten at once
+RATE, BURST = 10, 30  # packets per second; a starting client sends about ten at once
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow | Meter]:
-    """The questions of one endpoint. SPOOF_GUARD has looked at their senders."""
+    """The questions of one endpoint. SPOOF_GUARD has checked their senders."""
     if e.ofport is None or not (e.dhcp or e.leases):
         return
     meter, origin = Meter(PORT_METER_FIRST + e.ofport, RATE, BURST, packets=True), Origin("endpoint", e.id)

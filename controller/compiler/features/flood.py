@@ -1,4 +1,4 @@
-"""FLOOD: broadcast and multicast, copied at the host where they begin (head-end replication) to members only."""
+"""FLOOD: copies broadcast and multicast to members only, on the host where they begin (head-end replication)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.tables import ORIGIN_LOCAL, ORIGIN_TUNNEL, Table
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow | Group]:
-    """Packets that began here go to local ports and to the VTEPs, packets from a tunnel to local ports only."""
+    """Packets that began here go to local ports and to VTEPs; packets from a tunnel go to local ports only."""
     if not n.ports:
         return
     local, remote = replicate(n, n.ports, n.vteps, tunnel)

@@ -1,7 +1,8 @@
 """FORWARD: the destination MAC leads to a local port or to the VTEP of another host.
 
-Unknown destinations are dropped, unless the network has endpoints behind interfaces (specs/ports.py): then they can only be
-there, and all of those get the frame. Nothing is learnt, so nothing is lost with a restart and nobody can move a neighbour.
+Unknown destinations are dropped, unless the network has endpoints behind interfaces (specs/ports.py): then the destination
+can only be behind one of these, and all of them get the frame. Nothing is learnt, so a restart loses nothing and nobody can
+attract a neighbour's traffic.
 """
 
 from __future__ import annotations
@@ -44,13 +45,13 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             away,
             origin,
         )
-        if e.served and e.gateway is not None:  # what came in by a service's port
+        if e.served and e.gateway is not None:  # packets that came in by a service's port
             served = match(reg0=e.vni, reg1=ORIGIN_GATEWAY, eth_dst=e.mac)
             yield Flow(Table.FORWARD, KNOWN, served, away, origin)
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow | Group]:
-    """Unknown destinations."""
+    """The flows for unknown destinations."""
     local, remote = replicate(n, n.unknown_macs_ports, n.unknown_macs_vteps, tunnel)
     yield from local
     yield from remote
@@ -61,8 +62,8 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow | Group]:
 
 
 def replicate(n: NetworkView, ports: Iterable[int], vteps: Iterable[str], tunnel: int | None) -> tuple[list[Group], list[Group]]:
-    """Groups that copy a packet to local ports and to other hosts. Each copy is a bucket, so that what is done to one does not show
-    in the next. OVS never sends a copy back out of the port that the packet came in by."""
+    """Groups that copy a packet to local ports and to other hosts. Each copy is a bucket, so what is done to one does not
+    show in the next. Open vSwitch never sends a copy back out of the port by which the packet came in."""
     origin, deliver = Origin("network", n.id), Resubmit(Table.ACL_OUT)
     local = list(_groups((Bucket((*receives(n.policy_out), Set(REG_OUTPUT, port), deliver)) for port in ports), origin))
     if tunnel is None:
@@ -78,5 +79,5 @@ def _groups(buckets: Iterable[Bucket], origin: Origin) -> Iterator[Group]:
 
 
 def receives(policy_out: int) -> tuple[Set, ...]:
-    """What decides over a packet for a port of the network: nothing where there is no policy."""
+    """The metadata for a packet to a port of the network: the policy over what it receives, if there is one."""
     return (Set(POLICY, policy_out),) if policy_out else ()

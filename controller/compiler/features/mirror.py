@@ -1,6 +1,7 @@
-"""MIRROR and COPY: what endpoints of mirror sessions receive, and the sessions themselves. What they send is shown to COPY by CLASSIFY.
+"""MIRROR and COPY: copies of what endpoints of mirror sessions receive, and the sessions themselves. CLASSIFY sends what
+they send through COPY.
 
-Answers that this switch makes itself (ARP, neighbour discovery, pings of a gateway) leave by the port that asked.
+The switch's own answers (ARP, neighbour discovery, pings of a gateway) leave by the port that asked.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ def session(s: Session, tunnel: int | None) -> Iterator[Flow | Group]:
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
-    """What leaves by the port of an endpoint."""
+    """Packets that leave by the port of an endpoint."""
     if e.ofport is not None and e.copies_out:
         origin, onward = Origin("endpoint", e.id), Goto(Table.OUTPUT)
         yield Flow(Table.MIRROR, RECEIVED, match(reg0=e.vni, reg2=e.ofport), (*copies(e.copies_out), onward), origin)
-        # in whose name it answers has not sent it: it was copied nowhere yet, as if it began here
+        # the switch's own replies were never seen on ingress; mirror them here with direction 'in'
         made = tuple(number & ~OUT | IN for number in e.copies_out)
         answer = match(reg0=e.vni, reg1=ORIGIN_ANSWER, in_port=e.ofport)
         yield Flow(Table.MIRROR, ANSWER, answer, (*copies(made), onward), origin)

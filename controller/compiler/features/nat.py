@@ -1,12 +1,12 @@
-"""DNAT and SNAT: addresses of networks in mode nat, translated by connection tracking in the network's own zone.
+"""DNAT and SNAT: translates addresses of networks in mode nat by connection tracking in the network's own zone.
 
 Outside, the network is one transit address of this host (intent/gateway.py), so networks with equal addresses do not meet. A
-published port leads from the transit address to the endpoint; the host's nftables lead the host's own ports to the former.
-Replies and ICMP errors about a connection are translated back by the same `ct` that found it (CONNTRACK).
+published port leads from the transit address to the endpoint; the host's nftables lead the host's own ports to the transit
+address. The `ct` that finds a connection also translates its replies and ICMP errors back (CONNTRACK).
 
-A service's port leads to one of several endpoints, by a group that is asked for new connections alone. To one on another host the
-packet goes through the tunnel with the host's MAC as its sender; the connection there keeps in its label which VTEP it came from, and
-replies go back to that one (ROUTE), which alone can translate them.
+A service's port leads to one of several endpoints, chosen by a group for new connections alone. A packet for a member on
+another host goes through the tunnel with the host's MAC as its sender. The connection there keeps in its label the VTEP that
+it came from, and replies go back to that VTEP (ROUTE), which alone can translate them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ NEW = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_INVALID)
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """What leaves gets the network's transit address. Only what the router sends here has the host's MAC as its destination."""
+    """Packets to the outside get the network's transit address. Only ROUTE sends packets here whose destination is the
+    host's MAC."""
     g = n.gateway
     if g is None or g.uplink is None:
         return
@@ -71,7 +72,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
 
 
 def service(s: ServiceView, tunnel: int | None) -> Iterator[Flow | Group]:
-    """A service's port: one of its members for each new connection. A port that one endpoint publishes itself is that one's."""
+    """A service's port: a member for each new connection. A port that an endpoint publishes itself is that endpoint's."""
     g, origin = s.gateway, Origin("service", s.name)
     for version, eth_type, transit, members in ((4, IPV4, g.transit4, s.members4), (6, IPV6, g.transit6, s.members6)):
         if transit is None or not members:
@@ -90,7 +91,7 @@ def service(s: ServiceView, tunnel: int | None) -> Iterator[Flow | Group]:
 
 
 def crosses(n: NetworkView, g: Gateway) -> Iterator[Flow]:
-    """CONNTRACK's flows for connections of services between hosts: on their way to a member, and back to where they came in."""
+    """CONNTRACK's flows for connections of services between hosts: to a member, and back to the host where they came in."""
     keep = (MoveBits("tun_ipv4_src", 0, "ct_label", LABEL_VTEP, 32), MoveBits(REG_ORIGIN, 0, "ct_label", LABEL_ORIGIN, 32))
     for eth_type in (IPV4, IPV6):
         there = match(reg0=n.vni, reg1=ORIGIN_TUNNEL, eth_src=HOST_MAC, eth_type=eth_type)
@@ -103,7 +104,7 @@ def crosses(n: NetworkView, g: Gateway) -> Iterator[Flow]:
 
 
 def enters(n: NetworkView, g: Gateway) -> Iterator[Flow]:
-    """CONNTRACK's flows for what comes from the host: known connections are translated back. Their owner is conntrack."""
+    """CONNTRACK's flows for packets from the host: known connections are translated back. CONNTRACK owns them."""
     for eth_type, there in ((IPV4, g.ipv4), (IPV6, g.ipv6)):
         if there is None:
             continue
@@ -115,7 +116,7 @@ def enters(n: NetworkView, g: Gateway) -> Iterator[Flow]:
 
 
 def commits(n: NetworkView) -> Iterator[Flow]:
-    """COMMIT's: a published connection was committed with its translation already, before policy let it pass."""
+    """COMMIT's flows: a published connection was committed with its translation before policy let it pass."""
     if n.zone and n.gateway is not None and n.gateway.nat:
         for eth_type in (IPV4, IPV6):
             known = match(ct_state=NEW, reg0=n.vni, reg1=ORIGIN_GATEWAY, reg3=0, eth_type=eth_type)

@@ -1,6 +1,7 @@
-"""OUTPUT: the packet leaves by the port in the output register; port 0 is no port, so an unset register drops.
+"""OUTPUT: the packet leaves by the port in the output register. Port 0 is no port, so an unset register drops.
 
-What the switch itself answers goes back by the port that asked."""
+The switch's own answers go back to the port that asked.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from intent.views import EndpointView, NetworkView
 from pipeline.flow import Flow, InPort, Origin, OutputReg, PushVlan, Set, Value, match
 from pipeline.tables import ORIGIN_ANSWER, REG_OUTPUT, Table
 
-ANSWER = 130  # made in the ARP or the ROUTE table: back by the port that asked
+ANSWER = 130  # made in the ARP or the ROUTE table: back to the port that asked
 ROUND, TAG = 105, 100
 
 
@@ -26,8 +27,8 @@ def base(tunnel: int | None) -> Iterator[Flow]:
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
-    """Onto a port that it shares, an endpoint's frames leave under its tag. What a router leads from one endpoint of a port to
-    another of the same goes back by it."""
+    """On a shared port, an endpoint's frames leave under its tag. A packet that a router routes from one endpoint of a port
+    to another one of the same port goes back out of it."""
     if e.ofport is None:
         return
     origin = Origin("endpoint", e.id)
@@ -43,7 +44,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """A network in mode nat shows the outside its transit addresses and nothing else."""
+    """A network in mode nat shows its transit addresses to the outside, and no others."""
     g = n.gateway
     if g is None or g.uplink is None or not g.nat:
         return

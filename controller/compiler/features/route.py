@@ -1,12 +1,13 @@
-"""ROUTE: packets to the gateway's MAC go out by the host, packets from the host go to the endpoint's MAC. The gateway answers
-pings itself. A network without a gateway (mode flat) has nothing here.
+"""ROUTE: packets to the gateway's MAC go out by the host, packets from the host go to the endpoint's MAC. The gateway
+answers pings. A network without a gateway (mode flat) has no flows here.
 
-NEXT_HOP: what a router leads to another network is a packet of that network from here on, and goes to its endpoint's MAC. This
-happens at the sender's host, so the packet crosses the underlay once, by the VNI of the network that it goes to.
+NEXT_HOP: a packet that a router routes to another network is a packet of that network from here on, and goes to its
+endpoint's MAC. This happens at the sender's host, so the packet crosses the underlay once, with the VNI of the network that
+it goes to.
 
-MTU_CHECK: where that network has a smaller MTU, what is too large for it is shown to the controller, which tells the sender.
+MTU_CHECK: where that network has a smaller MTU, packets too large for it go to the controller, which tells the sender.
 
-Policy came before (ACL_IN) and comes after for what goes to an endpoint (ACL_OUT).
+Policy comes before (ACL_IN), and after for packets to an endpoint (ACL_OUT).
 """
 
 from __future__ import annotations
@@ -60,17 +61,18 @@ from specs.model.router import Route
 ICMP, ECHO, ECHO_REPLY = 1, 8, 0  # RFC 792
 ECHO6, ECHO6_REPLY = 128, 129  # RFC 4443
 CHOSEN, PING, RETURN, REFUSE, EXPIRED, LARGE, ACROSS, DELIVER, LEAVE = 130, 120, 112, 110, 108, 108, 105, 100, 90
-SHOWN = {IPV4: 576, IPV6: 1280}  # bytes that an ICMP error may have (RFC 1812, 4.3.2.3; RFC 4443, 2.4)
+SHOWN = {IPV4: 576, IPV6: 1280}  # the largest ICMP error, bytes (RFC 1812, 4.3.2.3; RFC 4443, 2.4)
 ETHERNET = 14
 UNTAGGED = 0
 LINK_ONLY = {
     IPV4: ("169.254.0.0/16", "224.0.0.0/4"),
     IPV6: ("fe80::/10", "ff00::/8"),
-}  # RFC 3927, 5771, 4291: no router's business
+}  # RFC 3927, 5771, 4291: routers do not forward these
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """Pings of the gateway, and the way out. What a coprocessor has chosen a port for is not routed, or forwarded by its MAC."""
+    """Pings of the gateway, and the way out. A frame whose port a coprocessor has chosen is neither routed nor forwarded by
+    its MAC."""
     if any(policy for _, _, policy in n.coprocessors):
         chosen = match(reg0=n.vni, reg1=ORIGIN_CHOSEN)
         yield Flow(Table.ROUTE, CHOSEN, chosen, (Goto(Table.MIRROR),), Origin("network", n.id))
@@ -107,7 +109,8 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
-    """From another network to an endpoint. From the host to it: here, or, where addresses are not translated, on another host."""
+    """From another network to an endpoint; from the host to an endpoint here, or on another host where addresses are not
+    translated."""
     if e.routed:
         for eth_type, name, address in ((IPV4, "ipv4_dst", e.ipv4), (IPV6, "ipv6_dst", e.ipv6)):
             if address is not None:
@@ -116,7 +119,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
                 yield Flow(Table.NEXT_HOP, DELIVER, match(reg0=e.vni, **fields), reached, Origin("endpoint", e.id))
     if e.gateway is None or e.gateway.uplink is None or (e.ofport is None and e.gateway.nat and not e.served):
         return
-    crossing = e.ofport is None and e.gateway.nat  # to a member of a service: nat.crosses knows it by the host's MAC
+    crossing = e.ofport is None and e.gateway.nat  # to a member of a service: nat.crosses recognises it by the host's MAC
     for eth_type, name, address in ((IPV4, "ipv4_dst", e.ipv4), (IPV6, "ipv6_dst", e.ipv6)):
         if address is not None:
             came: dict[str, Value] = {"eth_type": eth_type, name: str(address)}
@@ -145,7 +148,8 @@ def _returns(n: NetworkView, tunnel: int, origin: Origin) -> Iterator[Flow]:
 
 
 def _routed(n: NetworkView, route: Route) -> Iterator[Flow]:
-    """To another network: both keep the connection when they track theirs, since each sees the replies by its own zone."""
+    """To another network. Both networks keep the connection if they track connections, because each sees the replies in its
+    own zone."""
     origin, gateway = Origin("router", route.router), Origin("network", n.id)
     across: tuple[Action, ...] = (DecTtl(), Set("eth_src", GATEWAY_MAC), Set(REG_NETWORK, route.vni))
     if route.zone:
@@ -176,7 +180,7 @@ def _leaving(n: NetworkView, eth_type: int, end: str = "", prefix: str = "") -> 
 
 
 def _refusals(n: NetworkView, prefix: object, origin: Origin) -> Iterator[Flow]:
-    """Neighbours are reached directly, and nobody outside is a neighbour: such senders are forged."""
+    """Neighbours are reached directly, not by the gateway; and no neighbour is outside, so such senders are forged."""
     network = ip_network(str(prefix))
     eth_type, version = (IPV4, 4) if network.version == 4 else (IPV6, 6)
     yield Flow(Table.ROUTE, REFUSE, _leaving(n, eth_type, "dst", str(network)), (), origin)

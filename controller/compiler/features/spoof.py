@@ -1,4 +1,5 @@
-"""SPOOF_GUARD: what leaves an endpoint's port must carry its own MAC and addresses, also inside ARP and neighbour discovery."""
+"""SPOOF_GUARD: a packet from an endpoint's port must carry the endpoint's own MAC and addresses, also inside ARP and
+neighbour discovery."""
 
 from __future__ import annotations
 
@@ -21,19 +22,19 @@ ANY_TAG = (0x1000, 0x1000)
 TPIDS = (0x8100, 0x88A8)  # IEEE 802.1Q and 802.1ad
 
 OWN = 100  # the endpoint's own addresses
-REFUSE = 90  # protocols whose other senders are refused
+REFUSE = 90  # ARP, IPv4, IPv6: other senders are refused
 OTHER = 80  # anything else with the right MAC
 TAGGED = 105
-NEVER = 110  # refused whoever sends it
-OPEN = 115  # behind an interface there may be routers and anybody else: its ACL decides
+NEVER = 110  # refused from any sender
+OPEN = 115  # behind an interface there may be routers and any machine: its ACL decides
 BRIDGES = 120  # refused there, too
 
 _NEXT = (Goto(after(Table.SPOOF_GUARD)),)
 
 
 def base(tunnel: int | None) -> Iterator[Flow]:
-    """Refused on every port: router advertisements, redirects, what DHCP servers say, bridge protocols. Clients look at the
-    port that they are told at, not at the one that told them, so either of the two gives a server away."""
+    """Refused on every port: router advertisements, redirects, replies of DHCP servers, bridge protocols. Clients check the
+    port that a reply comes to, not the one that it comes from, so either of the two gives a server away."""
     origin = Origin("pipeline", "spoof")
     for icmp_type in (ROUTER_ADVERTISEMENT, REDIRECT):
         fields = match(eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
@@ -47,12 +48,12 @@ def base(tunnel: int | None) -> Iterator[Flow]:
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
-    """The senders that one endpoint may be. An endpoint of a network without ranges is held to its MAC alone."""
+    """The senders that one endpoint may be. In a network without ranges only its MAC is checked."""
     if e.ofport is None:
         return
     origin = Origin("endpoint", e.id)
     if e.unknown_macs:
-        # past the ARP table: machines change their cards, and who they ask learns that from their question
+        # past the ARP table: machines change their cards, and the endpoint that they ask learns the new MAC from the request
         yield Flow(Table.SPOOF_GUARD, OPEN, match(reg0=e.vni, in_port=e.ofport), (Goto(Table.CONNTRACK),), origin)
         return
 
@@ -60,11 +61,11 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         return Flow(Table.SPOOF_GUARD, priority, _from(e, **fields), _NEXT, origin)
 
     yield own(OTHER)
-    if e.tag and not e.transparent:  # a second tag under the one that was taken off
+    if e.tag and not e.transparent:  # a second tag under the one that was removed
         yield Flow(Table.SPOOF_GUARD, TAGGED, _from(e, vlan_vid=ANY_TAG), (), origin)
         for tpid in TPIDS:  # beyond `vlan-limit` (1 by default, ovs-vswitchd.conf.db(5)) OVS reads a tag as a type
             yield Flow(Table.SPOOF_GUARD, TAGGED, _from(e, eth_type=tpid), (), origin)
-    if e.transparent:  # what is inside a tag has addresses of its own: no answers from the ARP table either
+    if e.transparent:  # packets inside a tag have addresses of their own: the ARP table does not answer them
         yield Flow(Table.SPOOF_GUARD, TAGGED, _from(e, vlan_vid=ANY_TAG), (Goto(Table.CONNTRACK),), origin)
     if not e.bound:
         return
@@ -72,9 +73,9 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         yield Flow(Table.SPOOF_GUARD, REFUSE, _from(e, eth_type=eth_type), (), origin)
     if e.ipv4 is not None:
         yield from (own(OWN, **fields) for fields in _ipv4(e.mac, e.ipv4))
-        if e.dhcp:  # who has no address yet
+        if e.dhcp:  # it has no address yet
             yield own(OWN, eth_type=IPV4, ip_proto=UDP, ipv4_src="0.0.0.0", udp_dst=CLIENT_TO_SERVER[IPV4])
-    if e.leases:  # it has none, or is about to lose the one that it has
+    if e.leases:  # it has no address, or is about to lose the one that it has
         yield own(OWN, **asks_outside("0.0.0.0"))
         if e.ipv4 is None:  # a probe of what it was offered (RFC 5227)
             yield own(OWN, eth_type=ARP, arp_spa="0.0.0.0", arp_sha=e.mac)
@@ -91,7 +92,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
 
 
 def asks_outside(sender: str) -> dict[str, Value]:
-    """What an endpoint asks a DHCP server that is not Warren's."""
+    """The questions of an endpoint to a DHCP server outside."""
     ports = {"udp_src": SERVER_TO_CLIENT[IPV4], "udp_dst": CLIENT_TO_SERVER[IPV4]}
     return {"eth_type": IPV4, "ip_proto": UDP, "ipv4_src": sender, **ports}
 
@@ -108,7 +109,7 @@ def _ipv4(mac: str, address: IPv4Address) -> Iterator[dict[str, Value]]:
 
 
 def _ipv6(mac: str, address: IPv6Address, targets: tuple[IPv6Address, ...]) -> Iterator[dict[str, Value]]:
-    """Neighbour discovery (RFC 4861): the link-layer option, where there is one, names the sender's own MAC."""
+    """Neighbour discovery (RFC 4861): the link-layer option, where there is one, must name the sender's own MAC."""
     nd: dict[str, Value] = {"eth_type": IPV6, "ip_proto": ICMPV6}
     sender = str(address)
     for option in (mac, ABSENT):
