@@ -150,6 +150,13 @@ def test_floors(path: Path) -> None:
             assert top in ALLOWED or top in sys.stdlib_module_names, f"{name(path)} imports {module}"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "warren" / "client").rglob("*.py")), ids=name)
+def test_the_public_client_imports_nothing_else_of_warren(path: Path) -> None:
+    for module in imports(path):
+        ours = module == "warren.client" or module.startswith("warren.client.")
+        assert ours or module.partition(".")[0] in {"httpx", *sys.stdlib_module_names}, f"{name(path)} imports {module}"
+
+
 def test_no_exception_outlives_its_import() -> None:
     for path, module in UPWARD:
         assert module in imports(ROOT / path), f"{path} imports {module} no more: take it off the list"

@@ -112,7 +112,7 @@ async def _serve(head: str, reader: asyncio.StreamReader, writer: asyncio.Stream
             there_reader, there_writer = await asyncio.open_connection(sock=target, limit=CHUNK)
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
     except WarrenError as error:
-        writer.write(_answer(error.http_status, str(error)))
+        writer.write(_answer(error.http_status, str(error), error.fields()))
         writer.close()
         return
     except Exception:  # whatever it is, it must reach the client: nobody else waits for this task
@@ -178,7 +178,7 @@ def parse(head: str) -> Request:
     return Request(unquote(path[1]), ip, int(port), forwarded)
 
 
-def _answer(status: int, error: str) -> bytes:
-    body = json.dumps({"error": error}).encode()
+def _answer(status: int, error: str, detail: dict[str, Any] | None = None) -> bytes:
+    body = json.dumps({"error": error} | ({"detail": detail} if detail else {})).encode()
     fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close"
     return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{fields}\r\n\r\n".encode() + body

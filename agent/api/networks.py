@@ -44,7 +44,7 @@ def router(core: Core) -> APIRouter:
         try:
             core.repository.delete_network(network.id)
         except Conflict as error:
-            return JSONResponse({"error": str(error)}, 400)  # SAND's status for it
+            return JSONResponse({"error": str(error), "detail": error.fields()}, 400)  # SAND's status for it
         return Response(status_code=204)
 
     return router

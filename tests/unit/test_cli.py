@@ -43,7 +43,7 @@ def test_every_command_has_a_help_text() -> None:
     ],
 )
 def test_published_ports_are_parsed_as_docker_writes_them(way: str, data: dict[str, Any]) -> None:
-    assert parse(way) == data
+    assert parse(way).data() == data
 
 
 @pytest.mark.parametrize("way", ["80", "80:", ":80", "a:b", "80:80:80:80", "80:80/"])

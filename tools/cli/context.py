@@ -1,43 +1,57 @@
-"""What the commands share: the client, and waiting for the hosts."""
+"""What the commands share: options, the client, printing of one object, and waiting for the hosts."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from tools.cli.client import Client, Failure, Where
+from tools.cli import show
+from tools.cli.client import Failure, Where, connect
+from warren.client import Client
+from warren.client.results import Result
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Wait = Annotated[bool, typer.Option("--wait", help="Return when every live host has applied it.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0, max=50, help="How many seconds --wait waits.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Return when every host with a live controller has applied the change.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0, max=50, help="Give --wait up after so many seconds.")]
+Tcp = Annotated[int | None, typer.Option(metavar="PORT", help="A TCP SYN to this port.")]
+Udp = Annotated[int | None, typer.Option(metavar="PORT", help="A UDP packet to this port.")]
 
 
 def client(context: typer.Context) -> Client:
-    """The agent that the user means."""
-    where = context.find_object(Where)
-    return Client(where or Where())
+    """A client of the agent that --url, --lab or the environment names."""
+    return connect(context.find_object(Where) or Where())
 
 
 def await_hosts(agent: Client, timeout_s: float) -> None:
-    """Return when every host whose controller lives has applied all that is written now."""
-    answer = agent.get("/status", wait_s=timeout_s)
-    late = [host["name"] for host in answer["hosts"] if host["controller"] == "alive" and not host["current"]]
-    if late:
-        raise Failure(f"not applied after {timeout_s:g} s on: {', '.join(late)} (warren status tells more)")
+    """Return when every host with a live controller has applied all that is written now. Raises `Failure` after `timeout_s`."""
+    if late := agent.status(wait_s=timeout_s).late:
+        raise Failure(f"not applied after {timeout_s:g} s on: {', '.join(late)} (see warren status)")
 
 
-def labels(pairs: list[str]) -> dict[str, str]:
-    """--label KEY=VALUE, any number of times."""
-    found = {}
+def print_one(result: Result, as_json: bool, *, without: tuple[str, ...] = ()) -> None:
+    """Print one object: its JSON as the agent gave it, or a field a line."""
+    if as_json:
+        show.as_json(result.raw)
+    else:
+        show.fields((name, value) for name, value in result.raw.items() if name not in without)
+
+
+def labels(pairs: list[str]) -> dict[str, str] | None:
+    """The values of --label KEY=VALUE; None without any. Raises `Failure`."""
+    parsed = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not key or not equals:
             raise Failure(f"--label {pair!r}: expected KEY=VALUE")
-        found[key] = value
-    return found
+        parsed[key] = value
+    return parsed or None
 
 
-def stated(**values: Any) -> dict[str, Any]:
-    """A request's body without what the user has not said."""
-    return {name: value for name, value in values.items() if value not in (None, {}, "")}
+def probe(tcp: int | None, udp: int | None, icmp: bool = False) -> tuple[str, int | None]:
+    """Protocol and port of the packet that --tcp, --udp or --icmp describes. Raises `Failure` when they contradict each other."""
+    if (tcp is not None) + (udp is not None) + icmp > 1:
+        raise Failure("give one of --tcp, --udp, --icmp")
+    if tcp is not None:
+        return "tcp", tcp
+    return ("udp", udp) if udp is not None else ("icmp", None)

@@ -7,27 +7,23 @@ from typing import Annotated
 import typer
 
 from tools.cli import show
-from tools.cli.context import Json, client
+from tools.cli.context import Json, client, print_one
 
-app = typer.Typer(help="The machines: each runs Open vSwitch, a controller and an agent.", no_args_is_help=True)
+app = typer.Typer(help="Machines; each runs Open vSwitch, a controller and an agent.", no_args_is_help=True)
 
 
 @app.command("list", epilog="Example: warren host list --json")
 def list_(context: typer.Context, json: Json = False) -> None:
     """List the hosts."""
-    hosts = client(context).get("/hosts")["hosts"]
+    hosts = client(context).hosts()
     if json:
-        show.as_json(hosts)
+        show.as_json([host.raw for host in hosts])
         return
-    rows = [(h["name"], h["vtep"], h["underlay_mtu"], h["agent"], h["controller"], h.get("api")) for h in hosts]
+    rows = [(h.name, h.vtep, h.underlay_mtu, h.agent, h.controller, h.api) for h in hosts]
     show.table(("NAME", "VTEP", "UNDERLAY MTU", "AGENT", "CONTROLLER", "API"), rows, "no hosts (start warren-agent on one)")
 
 
 @app.command("show", epilog="Example: warren host show h1")
-def show_(context: typer.Context, host: Annotated[str, typer.Argument(help="Its name.")], json: Json = False) -> None:
+def show_(context: typer.Context, host: Annotated[str, typer.Argument(help="Name of the host.")], json: Json = False) -> None:
     """Show one host and what its agent and controller report."""
-    found = client(context).get(f"/hosts/{host}")["host"]
-    if json:
-        show.as_json(found)
-    else:
-        show.fields(found.items())
+    print_one(client(context).host(host), json)

@@ -20,8 +20,13 @@ app = typer.Typer(
     "  warren lab container web --host h1 --network amber; warren lab exec web -- ip addr",
 )
 
-LabName = Annotated[str, typer.Option("--lab", envvar="WARREN_LAB", help="The laboratory's name; several can be up at once.")]
-SignalName = Annotated[str, typer.Option(help="The signal that ends it: TERM, KILL ...")]
+HostName = Annotated[str, typer.Argument(help="The host, such as h1.")]
+ProcessName = Annotated[str, typer.Argument(help="controller, agent, ovs, ovsdb or etcd.")]
+LabName = Annotated[
+    str,
+    typer.Option("--lab", envvar="WARREN_LAB", help="Name of the laboratory, at most 6 characters; several can be up at once."),
+]
+SignalName = Annotated[str, typer.Option("--signal", help="Signal that ends the process: TERM, KILL ...")]
 console = Console(stderr=True)
 
 
@@ -49,33 +54,37 @@ def up(hosts: Annotated[int, typer.Option(help="How many hosts.")] = 3, lab: Lab
 
 @app.command()
 def down(lab: LabName = DEFAULT) -> None:
-    """Take a laboratory away; nothing is left.  Example: warren lab down"""
+    """Stop a laboratory and remove all that belongs to it.  Example: warren lab down"""
     with Refusal():
         run.down(lab)
 
 
 @app.command("list")
 def list_() -> None:
-    """The laboratories that are up."""
+    """List the laboratories that are up."""
     for name in run.names():
         typer.echo(name)
 
 
 @app.command()
 def container(
-    name: str,
-    host: Annotated[str, typer.Option(help="The host that it runs on, such as h1.")],
-    network: Annotated[str, typer.Option(help="Name or id of its network.")],
+    name: Annotated[str, typer.Argument(help="Name of the container.")],
+    host: Annotated[str, typer.Option(help="Host that it runs on, such as h1.")],
+    network: Annotated[str, typer.Option(help="Its network, by name or id.")],
     lab: LabName = DEFAULT,
 ) -> None:
-    """Make a namespace as a container and plug it in.  Example: warren lab container web --host h1 --network amber"""
+    """Make a namespace that stands for a container, and plug it into a network.  Example: warren lab container web --host h1 --network amber"""
     with Refusal():
         endpoint = run.container(run.load(lab), name, host, network)
     typer.echo(f"{name} on {host}: {endpoint.get('target_veth_ip') or 'no address'} {endpoint['target_veth_mac']}")
 
 
 @app.command("exec", context_settings={"ignore_unknown_options": True})
-def exec_(name: str, command: Annotated[list[str], typer.Argument()], lab: LabName = DEFAULT) -> None:
+def exec_(
+    name: Annotated[str, typer.Argument(help="Name of the host or container.")],
+    command: Annotated[list[str], typer.Argument(help="Command and arguments, after --.")],
+    lab: LabName = DEFAULT,
+) -> None:
     """Run a command in a host or a container.  Example: warren lab exec web -- ping -c1 10.0.0.3"""
     with Refusal():
         plan = run.load(lab)
@@ -86,24 +95,24 @@ def exec_(name: str, command: Annotated[list[str], typer.Argument()], lab: LabNa
 
 
 @app.command()
-def restart(host: str, process: str, signal_name: Annotated[str, typer.Option("--signal", help="TERM, KILL ...")] = "TERM",
+def restart(host: HostName, process: ProcessName, signal_name: SignalName = "TERM",
             lab: LabName = DEFAULT) -> None:  # fmt: skip
-    """End and start a process: controller, agent, ovs, ovsdb, etcd.  Example: warren lab restart h1 controller --signal KILL"""
+    """Stop and start a process: controller, agent, ovs, ovsdb, etcd.  Example: warren lab restart h1 controller --signal KILL"""
     with Refusal():
         run.restart(run.load(lab), host, process, _signal(signal_name))
 
 
 @app.command()
-def stop(host: str, process: str, signal_name: Annotated[str, typer.Option("--signal", help="TERM, KILL ...")] = "TERM",
+def stop(host: HostName, process: ProcessName, signal_name: SignalName = "TERM",
          lab: LabName = DEFAULT) -> None:  # fmt: skip
-    """End a process.  Example: warren lab stop h1 etcd"""
+    """Stop a process.  Example: warren lab stop h1 etcd"""
     with Refusal():
         run.stop(run.load(lab), host, process, _signal(signal_name))
 
 
 @app.command()
-def start(host: str, process: str, lab: LabName = DEFAULT) -> None:
-    """Start a process that was stopped.  Example: warren lab start h1 etcd"""
+def start(host: HostName, process: ProcessName, lab: LabName = DEFAULT) -> None:
+    """Start a process that is stopped.  Example: warren lab start h1 etcd"""
     with Refusal():
         run.start(run.load(lab), host, process)
 

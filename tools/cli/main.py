@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from inspect import cleandoc
+from typing import Annotated, Any
 
 import typer
 
 from tools.cli import acl, capture, endpoint, host, lab, mirror, network, operate, port, publish, router, service
-from tools.cli.client import Failure, Where
+from tools.cli.client import Failure, Where, told
 from warren import __version__
+from warren.client import Error
 
+HELP_OPTIONS = ("-h", "--help")
 app = typer.Typer(
-    help="Container networks over Open vSwitch, from specs in etcd.\n\n"
+    help="Container networks over Open vSwitch, declared in etcd.\n\n"
     "Commands talk to an agent: --url or WARREN_URL, a laboratory that is up (--lab or WARREN_LAB), "
-    "or /run/warren/agent.sock. Objects go by name or id.",
+    "or /run/warren/agent.sock. Objects have names and ids; commands take either.",
+    context_settings={"help_option_names": list(HELP_OPTIONS)},
     epilog="Start here: warren lab up --hosts 3; warren network create amber; warren status",
     no_args_is_help=True,
     add_completion=False,
@@ -44,7 +48,9 @@ def _version(asked: bool) -> None:
 @app.callback()
 def _options(
     context: typer.Context,
-    url: Annotated[str | None, typer.Option(help="The agent: http://HOST:PORT, https://... or unix:///PATH.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="URL of the agent: http://HOST:PORT, https://HOST:PORT or unix:///PATH.")
+    ] = None,
     lab_name: Annotated[str | None, typer.Option("--lab", help="Talk to this laboratory (default: WARREN_LAB).")] = None,
     version: Annotated[
         bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and exit.")
@@ -56,21 +62,33 @@ def _options(
 def main(arguments: list[str] | None = None) -> None:
     """The console script: runs one command and exits."""
     command = typer.main.get_command(app)
+    _tidy(command)
     try:
         code = command.main(args=arguments, prog_name="warren", standalone_mode=False)
-    except Failure as failure:
-        code = _fail(str(failure))
+    except (Failure, Error) as error:
+        code = _fail(told(error))
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader (`head`) has had enough: nothing to tell
+        sys.stderr.close()  # the reader, such as `head`, has ended: nothing to report
         code = 0
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
         text = error.format_message()  # a usage error, whichever click typer stands on
-        code = _fail(f"{text} (--help tells more)") if text else 2  # no text: help was shown
+        code = _fail(f"{text} (see --help)") if text else 2  # no text: help was shown
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tidy(command: Any) -> None:
+    """Mend what typer makes of help texts: `<bool>` behind every flag, and line breaks inside paragraphs."""
+    command.help = "\n\n".join(text.replace("\n", " ") for text in cleandoc(command.help or "").split("\n\n")) or None
+    with typer.Context(command, help_option_names=list(HELP_OPTIONS)) as context:
+        for option in (*command.params, command.get_help_option(context)):
+            if getattr(option, "is_flag", False):
+                option.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        _tidy(inner)
 
 
 def _fail(message: str) -> int:

@@ -3,69 +3,69 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from tools.cli import show
-from tools.cli.client import Failure
-from tools.cli.context import Json, Timeout, Wait, await_hosts, client
+from tools.cli.client import Failure, told
+from tools.cli.context import Json, Tcp, Timeout, Udp, Wait, await_hosts, client, probe
+from warren.client import Applied, Error, Tunnels
 
-SIZE_LIMIT = 8_388_608  # bytes; as specs.yamltext has it, which this command does not load
-Host = Annotated[str, typer.Argument(help="The host's name.")]
+SIZE_LIMIT = 8_388_608  # bytes of a document, as in specs/documents/yaml.py, which would take long to import
+Host = Annotated[str, typer.Argument(help="Name of the host.")]
 
 
 def apply(
     context: typer.Context,
     file: Annotated[str, typer.Option("--file", "-f", help="A YAML document; - is standard input.")],
-    prune: Annotated[bool, typer.Option(help="Delete what the document's sections no longer have.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Only tell what would change.")] = False,
+    prune: Annotated[bool, typer.Option(help="Delete the objects that the document's sections do not have.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print what would change, and change nothing.")] = False,
     wait: Wait = False,
     timeout: Timeout = 30.0,
     json: Json = False,
 ) -> None:
-    """Make the specs say what a document says."""
+    """Make the specs equal a YAML document."""
     agent = client(context)
-    body = {"document": _read(file), "prune": prune, "dry_run": dry_run}
-    if wait:
-        body["wait_s"] = timeout
+    document = _read(file)
     try:
-        answer = agent.post("/apply", body)
-    except Failure as failure:  # what is wrong with the document begins with its line
-        raise Failure(f"{file}: {failure}" if str(failure).startswith("line ") else str(failure)) from None
-    changes = answer["changes"]
+        applied = agent.apply(document, prune=prune, dry_run=dry_run, wait_s=timeout if wait else 0.0)
+    except Error as error:  # a mistake in the document begins with its line
+        raise Failure(f"{file}: {error}" if str(error).startswith("line ") else told(error)) from None
     if json:
-        show.as_json(changes)
+        show.as_json([change.raw for change in applied.changes])
     else:
-        _print_changes(changes)
-        _print_pairs(answer.get("pairs", []), answer.get("pairs_not_compared", 0))
-    if answer["late"]:
-        raise Failure(f"not done after {timeout:g} s: {', '.join(answer['late'])} (warren status tells more)")
+        print_changes(applied)
+        _print_pairs(applied)
+    if applied.late:
+        raise Failure(f"not done after {timeout:g} s: {', '.join(applied.late)} (see warren status)")
 
 
-def _print_changes(changes: list[dict[str, Any]]) -> None:
-    for change in changes:
-        print(f"{change['action']} {change['kind']} {change['name']}")
-        if change["action"] == "update":
-            for field, value in change["fields"].items():
-                print(f"    {field}: {value['old']} -> {value['new']}")
-    if not changes:
+def print_changes(applied: Applied, suffix: str = "") -> None:
+    """A line for each change, and one for each field that differs."""
+    for change in applied.changes:
+        print(f"{change.action} {change.kind} {change.name}{suffix}")
+        if change.action == "update":
+            for field, value in change.fields.items():
+                print(f"    {field}: {show.cell(value['old'], 'none')} -> {show.cell(value['new'], 'none')}")
+    if not applied.changes:
         print("nothing to change")
 
 
-def _print_pairs(pairs: list[dict[str, Any]], skipped: int) -> None:
-    if pairs:
-        rows = [(pair["src"], pair["dst"], ", ".join(pair["allowed"]), ", ".join(pair["denied"])) for pair in pairs]
+def _print_pairs(applied: Applied) -> None:
+    if applied.pairs:
+        rows = [(pair.src, pair.dst, ", ".join(pair.allowed), ", ".join(pair.denied)) for pair in applied.pairs]
         print("\nbetween endpoints this would change:")
         show.table(("FROM", "TO", "NEWLY ALLOWED", "NEWLY DENIED"), rows, "")
-    if skipped:
-        print(f"{skipped} pairs of endpoints were not compared: there are too many")
+    if applied.pairs_not_compared:
+        print(f"{applied.pairs_not_compared} pairs of endpoints were not compared: there are too many")
 
 
 def export(context: typer.Context, json: Json = False) -> None:
     """Print all specs as a document that `apply` takes."""
-    text = client(context).get("/export")
+    text = client(context).export()
     if not json:
         print(text, end="")
         return
@@ -75,77 +75,68 @@ def export(context: typer.Context, json: Json = False) -> None:
 
 
 def status(context: typer.Context, wait: Wait = False, timeout: Timeout = 30.0, json: Json = False) -> None:
-    """Every host: who is alive, how far it has come, its endpoints, its problems."""
+    """Show every host: agent and controller, revision of the specs, endpoints, tunnels, problems.
+
+    WANTED is the newest revision of the specs, APPLIED the revision that the host's flows are made from.
+    """
     agent = client(context)
     if wait:
         await_hosts(agent, timeout)
-    found = agent.get("/status")
+    status = agent.status()
     if json:
-        show.as_json(found["hosts"])
+        show.as_json([host.raw for host in status.hosts])
         return
     rows = [
-        (
-            h["name"],
-            h["agent"],
-            h["controller"],
-            found["revision"],
-            h["revision"],
-            _counts(h["endpoints"]),
-            _tunnels(h["tunnels"]),
-            len(h["problems"]),
-        )
-        for h in found["hosts"]
+        (h.name, h.agent, h.controller, status.revision, h.revision, _counts(h.endpoints), _tunnels(h.tunnels), len(h.problems))
+        for h in status.hosts
     ]
     columns = ("HOST", "AGENT", "CONTROLLER", "WANTED", "APPLIED", "ENDPOINTS", "TUNNELS", "PROBLEMS")
     show.table(columns, rows, "no hosts (start warren-agent on one)")
-    for host in found["hosts"]:
-        for problem in host["problems"]:
-            print(f"{host['name']}: {problem}")
+    for host in status.hosts:
+        for problem in host.problems:
+            print(f"{host.name}: {problem}")
 
 
 def trace(
     context: typer.Context,
     src: Annotated[str, typer.Argument(help="Endpoint that sends: name, NETWORK/NAME or id.")],
     dst: Annotated[str, typer.Argument(help="Endpoint that should receive.")],
-    tcp: Annotated[int | None, typer.Option(metavar="PORT", help="A TCP SYN to this port.")] = None,
-    udp: Annotated[int | None, typer.Option(metavar="PORT", help="A UDP packet to this port.")] = None,
-    icmp: Annotated[bool, typer.Option("--icmp", help="An ICMP echo request (this is the default).")] = False,
+    tcp: Tcp = None,
+    udp: Udp = None,
+    icmp: Annotated[bool, typer.Option("--icmp", help="An ICMP echo request (the default).")] = False,
     json: Json = False,
 ) -> None:
-    """Follow a packet through the tables of both hosts, without sending it."""
-    if (tcp is not None) + (udp is not None) + icmp > 1:
-        raise Failure("say one of --tcp, --udp, --icmp")
-    proto, port = ("tcp", tcp) if tcp is not None else ("udp", udp) if udp is not None else ("icmp", None)
-    found = client(context).post("/trace", {"src": src, "dst": dst, "proto": proto, "port": port})
+    """Follow a packet through the tables of both hosts, without sending it. Exit code 1 when it is dropped."""
+    traced = client(context).trace(src, dst, *probe(tcp, udp, icmp))
     if json:
-        show.as_json(found)
+        show.as_json(traced.raw)
     else:
-        print(found["text"].rstrip())
-    if found["verdict"] != "delivered":
+        print(traced.text.rstrip())
+    if not traced.delivered:
         raise typer.Exit(1)
 
 
 def flows(context: typer.Context, host: Host, json: Json = False) -> None:
     """Dump a host's flows with the tables' names and what each flow exists for."""
-    found = client(context).get(f"/hosts/{host}/flows")["flows"]
+    flows = client(context).flows(host)
     if json:
-        show.as_json(found)
+        show.as_json([flow.raw for flow in flows])
         return
-    rows = [(f["table"], f["priority"], f["packets"], f["origin"], f["match"], f["actions"]) for f in found]
+    rows = [(flow.table, flow.priority, flow.packets, flow.origin, flow.match, flow.actions) for flow in flows]
     show.table(("TABLE", "PRIORITY", "PACKETS", "FOR", "MATCH", "ACTIONS"), rows, f"{host} has no flows")
 
 
 def check(context: typer.Context, host: Host, json: Json = False) -> None:
     """Compare a host's flows with what the specs call for; exit code 1 when they differ."""
-    found = client(context).get(f"/hosts/{host}/check")
+    checked = client(context).check(host)
     if json:
-        show.as_json(found)
+        show.as_json(checked.raw)
     else:
-        print(f"{host}: {found['flows']} flows, {len(found['missing'])} missing, {len(found['unexpected'])} unexpected")
-        for what in ("missing", "unexpected"):
-            for line in found[what]:
-                print(f"    {what}: {line}")
-    if found["missing"] or found["unexpected"]:
+        print(f"{host}: {checked.flows} flows, {len(checked.missing)} missing, {len(checked.unexpected)} unexpected")
+        for kind, lines in (("missing", checked.missing), ("unexpected", checked.unexpected)):
+            for line in lines:
+                print(f"    {kind}: {line}")
+    if checked.missing or checked.unexpected:
         raise typer.Exit(1)
 
 
@@ -175,12 +166,11 @@ def _head(path: Path) -> bytes:
         return file.read(SIZE_LIMIT + 1)
 
 
-def _tunnels(found: dict[str, Any]) -> str:
-    """How many of those in use work, and which do not."""
-    broken = found["broken"]
-    states = [f"{found['known'] - len(broken)} up"] if found["known"] else []
-    return " ".join([*states, *(f"{peer}:{state}" for peer, state in broken.items())])
+def _tunnels(tunnels: Tunnels) -> str:
+    """How many of the tunnels in use work, and the broken ones."""
+    states = [f"{tunnels.known - len(tunnels.broken)} up"] if tunnels.known else []
+    return " ".join([*states, *(f"{peer}:{state}" for peer, state in tunnels.broken.items())])
 
 
-def _counts(counts: dict[str, Any]) -> str:
+def _counts(counts: Mapping[str, int]) -> str:
     return " ".join(f"{count} {state}" for state, count in counts.items() if count) or "0"

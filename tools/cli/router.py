@@ -7,16 +7,16 @@ from typing import Annotated
 import typer
 
 from tools.cli import show as shown
-from tools.cli.context import Json, Timeout, Wait, await_hosts, client
+from tools.cli.context import Json, Timeout, Wait, await_hosts, client, print_one
 
-app = typer.Typer(help="Networks whose endpoints reach each other through their gateways.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(help="Its name.")]
+app = typer.Typer(help="Routers: the endpoints of their networks reach each other through the gateways.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="Name of the router.")]
 
 
 @app.command(epilog="Example: warren router add core amber blue")
 def add(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Its name; a router of that name is changed.")],
+    name: Annotated[str, typer.Argument(help="Name of the router; one that exists is changed.")],
     networks: Annotated[
         list[str], typer.Argument(help="Names or ids: two or more, in mode nat or routed, without common addresses.")
     ],
@@ -24,40 +24,37 @@ def add(
     timeout: Timeout = 30.0,
     json: Json = False,
 ) -> None:
-    """Route between networks. ACLs go on counting: those of the sender, and vlan_out_acl of the network that it sends to."""
+    """Route between networks. ACLs still apply: those of the sender, and vlan_out_acl of the receiving network."""
     agent = client(context)
-    found = agent.post("/routers", {"name": name, "networks": networks})["router"]
+    router = agent.put_router(name, networks)
     if wait:
         await_hosts(agent, timeout)
-    if json:
-        shown.as_json(found)
-    else:
-        shown.fields(found.items())
+    print_one(router, json)
 
 
 @app.command("list", epilog="Example: warren router list")
 def list_(context: typer.Context, json: Json = False) -> None:
     """List the routers."""
-    found = client(context).get("/routers")["routers"]
+    routers = client(context).routers()
     if json:
-        shown.as_json(found)
+        shown.as_json([router.raw for router in routers])
         return
-    rows = [(router["name"], ", ".join(router["networks"])) for router in found]
+    rows = [(router.name, ", ".join(router.networks)) for router in routers]
     shown.table(("NAME", "NETWORKS"), rows, "no routers (warren router add NAME NETWORK NETWORK)")
 
 
 @app.command(epilog="Example: warren router show core --json")
 def show(context: typer.Context, name: Name, json: Json = False) -> None:
     """Show one router and the ranges of its networks."""
-    found = client(context).get(f"/routers/{name}")["router"]
+    router = client(context).router(name)
     if json:
-        shown.as_json(found)
+        shown.as_json(router.raw)
         return
-    ranges = found.pop("ranges")
-    shown.fields([*found.items(), *((f"  {network}", ", ".join(there)) for network, there in ranges.items())])
+    ranges = ((f"  {network}", ", ".join(ranges)) for network, ranges in router.ranges.items())
+    shown.fields([*((field, value) for field, value in router.raw.items() if field != "ranges"), *ranges])
 
 
 @app.command(epilog="Example: warren router delete core")
 def delete(context: typer.Context, name: Name) -> None:
-    """Delete a router: its networks are apart again."""
-    client(context).delete(f"/routers/{name}")
+    """Delete a router: its networks no longer reach each other."""
+    client(context).delete_router(name)

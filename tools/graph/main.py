@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import graphviz
 import networkx as nx
@@ -19,6 +19,10 @@ from tools.graph.mermaid import mermaid
 from tools.graph.tiles import tiles
 from tools.graph.topology import Topology, colours, graph, restricted, topology
 
+if TYPE_CHECKING:
+    from warren.client import Client
+
+T = TypeVar("T")
 PICTURES = ("png", "svg", "pdf")
 FORMATS = (*PICTURES, "dot", "json", "mmd")
 Detail = Literal["auto", "boxes", "list", "counts"]
@@ -55,11 +59,12 @@ def overlay(
         if ending not in FORMATS:
             raise ValueError(f"{output}: the ending must be one of {', '.join(FORMATS)}")
         if path is not None:
-            body = {"src": path[0], "dst": path[1], "proto": "icmp" if tcp is None else "tcp", "port": tcp}
-            answer = _agent(url, lab, lambda client: client.post("/trace", body))
+            src, dst = path
+            answer = _agent(url, lab, lambda agent: agent.trace(src, dst, "icmp" if tcp is None else "tcp", tcp)).raw
             _write(output, ending, lambda: journey(answer), answer)
         elif tables is not None:
-            flows = _agent(url, lab, lambda client: client.get(f"/hosts/{tables}/flows"))["flows"]
+            host_name = tables
+            flows = [dict(flow.raw) for flow in _agent(url, lab, lambda agent: agent.flows(host_name))]
             _write(output, ending, lambda: pipeline(tables, flows), flows)
         else:
             whole = restricted(_offline(source) if source is not None else _agent(url, lab, _online), network, host)
@@ -101,18 +106,22 @@ def _offline(source: Path) -> Topology:
     return topology(document)
 
 
-def _online(client: Any) -> Topology:
-    document = yaml.safe_load(client.get("/export")) or {}
-    return topology(document, client.get("/endpoints", states="true")["endpoints"], client.get("/status")["hosts"])
+def _online(agent: Client) -> Topology:
+    document = yaml.safe_load(agent.export()) or {}
+    endpoints = [dict(endpoint.raw) for endpoint in agent.endpoints(states=True)]
+    return topology(document, endpoints, [dict(host.raw) for host in agent.status().hosts])
 
 
-def _agent(url: str | None, lab: str | None, ask: Callable[[Any], Any]) -> Any:
-    from tools.cli.client import Client, Failure, Where  # only when an agent is asked
+def _agent(url: str | None, lab: str | None, ask: Callable[[Client], T]) -> T:
+    """What an agent answers. Raises `ValueError` with a line for the user."""
+    from tools.cli.client import Failure, Where, connect, told  # only when an agent is asked: httpx takes long to import
+    from warren.client import Error
 
     try:
-        return ask(Client(Where(url, lab)))
-    except Failure as error:
-        raise ValueError(str(error)) from None
+        with connect(Where(url, lab)) as agent:
+            return ask(agent)
+    except (Failure, Error) as error:
+        raise ValueError(told(error)) from None
 
 
 def _fail(reason: str) -> None:

@@ -1,0 +1,167 @@
+"""Endpoints, interfaces of hosts on networks, and published ports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from warren.client.calls import Operation, delete, endpoint_path, get, post, stated
+from warren.client.errors import Invalid, NotFound
+from warren.client.hosts import apply
+from warren.client.networks import find_network
+from warren.client.results import (
+    Endpoint,
+    PublishedPort,
+    all_of,
+)
+
+PUBLISH_WAIT_S = 20.0
+
+
+def endpoints(network: str | None = None, host: str | None = None, *, states: bool = False) -> Operation[tuple[Endpoint, ...]]:
+    """Endpoints of all hosts, or only those of a network or a host; with `states` also what the controllers report of them."""
+    filters = stated(network_id=network, hostname=host, states=states or None)
+    return all_of(Endpoint, (yield get("/endpoints", **filters)), "endpoints")
+
+
+def endpoint(ref: str) -> Operation[Endpoint]:
+    """One endpoint with its state, by name, NETWORK/NAME or id."""
+    return (yield from _find_endpoint(ref))
+
+
+def _find_endpoint(ref: str) -> Operation[Endpoint]:
+    try:
+        return Endpoint.of((yield get(endpoint_path(ref))).get("endpoint"))
+    except NotFound as error:
+        if error.what is not None:
+            raise
+        for candidate in (yield from endpoints()):  # SAND only lists them
+            if ref == candidate.id:
+                return candidate
+        raise
+
+
+def create_endpoint(
+    network: str,
+    *,
+    netns: str | None = None,
+    name: str | None = None,
+    host: str | None = None,
+    ipv4: str | None = None,
+    ipv6: str | None = None,
+    mac: str | None = None,
+    interface: str | None = None,
+    parent: str | None = None,
+    vlan: int | None = None,
+    acls: Sequence[str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    set_addresses: bool = True,
+) -> Operation[Endpoint]:
+    """Plug the namespace at the path `netns` into a network; returns when packets can flow. Without `netns` only the record is made."""
+    body = stated(
+        network_id=(yield from find_network(network)).id,
+        name=name,
+        hostname=host,
+        ipv4_address=ipv4,
+        ipv6_address=ipv6,
+        mac_address=mac,
+        interface=interface,
+        parent=parent,
+        vlan=vlan,
+        acls=acls,
+        labels=labels,
+        activate=netns is not None,
+    )
+    if netns is not None:
+        body["activate_params"] = stated(ns_handle_path=netns, set_addr=set_addresses, move_veth=True)
+    return Endpoint.of((yield post("/endpoints", body)).get("endpoint"))
+
+
+def delete_endpoint(ref: str) -> Operation[None]:
+    """Unplug and forget an endpoint, on whichever host it is."""
+    yield from _delete_endpoint((yield from _find_endpoint(ref)))
+
+
+def _delete_endpoint(endpoint: Endpoint) -> Operation[None]:
+    yield delete(endpoint_path(endpoint.id), hostname=endpoint.host or None)
+
+
+def ports(host: str | None = None) -> Operation[tuple[Endpoint, ...]]:
+    """The interfaces of hosts that are on networks: the endpoints with a `port`."""
+    return tuple(endpoint for endpoint in (yield from endpoints(host=host, states=True)) if endpoint.port)
+
+
+def add_port(
+    interface: str,
+    network: str,
+    *,
+    host: str | None = None,
+    vlan: int | None = None,
+    acls: Sequence[str] | None = None,
+    ofport: int | None = None,
+    coprocessor: Mapping[str, Any] | None = None,
+    name: str | None = None,
+) -> Operation[Endpoint]:
+    """Put an interface of a host (the agent's own, unless `host`) on a network; with `vlan`, only frames with that tag."""
+    network_id = (yield from find_network(network)).id
+    body = stated(
+        network_id=network_id,
+        hostname=host,
+        port=interface,
+        vlan=vlan,
+        acls=acls,
+        ofport=ofport,
+        coprocessor=coprocessor,
+        name=name,
+    )
+    return Endpoint.of((yield post("/endpoints", body)).get("endpoint"))
+
+
+def remove_port(interface: str, network: str, *, host: str | None = None) -> Operation[None]:
+    """Take an interface of a host off a network. Raises `NotFound`, and `Invalid` when several hosts have it on the network."""
+    candidates = [e for e in (yield from endpoints(host=host)) if e.port == interface and network in (e.network, e.network_id)]
+    if not candidates:
+        where = f" of {host}" if host else ""
+        raise NotFound(
+            f"no {interface}{where} is on network {network}", detail={"kind": "not_found", "what": "port", "name": interface}
+        )
+    if len(candidates) > 1:
+        hosts = ", ".join(candidate.host for candidate in candidates)
+        raise Invalid(
+            f"{interface} is on network {network} on several hosts ({hosts}): name one",
+            detail={"kind": "invalid", "path": "host"},
+        )
+    yield from _delete_endpoint(candidates[0])
+
+
+def publish(endpoint: str, port: PublishedPort) -> Operation[None]:
+    """Make a port of the endpoint's host lead to the endpoint, besides those that do already."""
+    target = yield from _find_endpoint(endpoint)
+    others = [published.data() for published in target.published if published.data() != port.data()]
+    yield from _set_published(target, [*others, port.data()])
+
+
+def unpublish(endpoint: str, port: PublishedPort) -> Operation[None]:
+    """Take a published port back; connections through others go on. Raises `NotFound` for one that is not published."""
+    target = yield from _find_endpoint(endpoint)
+    others = [published.data() for published in target.published if published.data() != port.data()]
+    if len(others) == len(target.published):
+        detail = {"kind": "not_found", "what": "published port", "name": str(port.host_port)}
+        raise NotFound(f"{endpoint} does not publish port {port.host_port} to {port.port}/{port.proto}", detail=detail)
+    yield from _set_published(target, others)
+
+
+def _set_published(endpoint: Endpoint, published: list[dict[str, Any]]) -> Operation[None]:
+    item = {"id": endpoint.id, "network": endpoint.network_id, "host": endpoint.host, "publish": published}
+    if endpoint.name:
+        item["name"] = endpoint.name
+    try:
+        yield from apply(json.dumps({"endpoints": [item]}), wait_s=PUBLISH_WAIT_S)
+    except Invalid as error:  # about a document that the caller has not written
+        field = (error.path or "").rpartition("publish.")[2].partition(".")[2]
+        if not field:
+            raise
+        raise Invalid(
+            f"{field}: {error.value}: expected {error.expected}", error.status, error.detail | {"path": field}
+        ) from None

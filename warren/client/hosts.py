@@ -1,0 +1,61 @@
+"""Documents, and how hosts are: status, flows, checks and traces."""
+
+from __future__ import annotations
+
+from warren.client.calls import Call, Operation, get, path, post, stated
+from warren.client.results import (
+    Applied,
+    Flow,
+    FlowCheck,
+    Host,
+    Status,
+    Trace,
+    all_of,
+)
+
+
+def version() -> Operation[str]:
+    """The agent's version, such as `v0.1.0`."""
+    return str((yield get("/version")).get("version", ""))
+
+
+def apply(document: str, *, prune: bool = False, dry_run: bool = False, wait_s: float = 0.0) -> Operation[Applied]:
+    """Make the specs equal a YAML document. `prune` deletes what its sections do not have; `dry_run` only tells the changes; `wait_s` waits
+    so long (at most 50 seconds) for the hosts."""
+    body = stated(document=document, prune=prune, dry_run=dry_run, wait_s=wait_s or None) | {"document": document}
+    return Applied.of((yield post("/apply", body)))
+
+
+def export() -> Operation[str]:
+    """All specs as a YAML document that `apply` takes."""
+    return str((yield Call("GET", "/export", text=True)))
+
+
+def hosts() -> Operation[tuple[Host, ...]]:
+    """All hosts, without counts of their endpoints."""
+    return all_of(Host, (yield get("/hosts")), "hosts")
+
+
+def host(name: str) -> Operation[Host]:
+    """One host and what its agent and controller report."""
+    return Host.of((yield get(path("hosts", name))).get("host"))
+
+
+def status(wait_s: float = 0.0) -> Operation[Status]:
+    """All hosts; with `wait_s`, after the controllers have caught up or that many seconds (at most 50) have passed."""
+    return Status.of((yield get("/status", wait_s=wait_s or None)))
+
+
+def flows(host: str) -> Operation[tuple[Flow, ...]]:
+    """A host's flows, with the tables' names and what each flow exists for."""
+    return all_of(Flow, (yield get(path("hosts", host, "flows"))), "flows")
+
+
+def check(host: str) -> Operation[FlowCheck]:
+    """Compare a host's flows with what the specs call for."""
+    return FlowCheck.of((yield get(path("hosts", host, "check"))))
+
+
+def trace(src: str, dst: str, proto: str = "icmp", port: int | None = None) -> Operation[Trace]:
+    """Follow a packet between two endpoints through the tables of both hosts, without sending it."""
+    return Trace.of((yield post("/trace", {"src": src, "dst": dst, "proto": proto, "port": port})))

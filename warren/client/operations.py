@@ -1,0 +1,67 @@
+"""Every operation of the API, once for both clients: each yields requests and returns a result. No I/O."""
+
+from warren.client.endpoints import (
+    add_port,
+    create_endpoint,
+    delete_endpoint,
+    endpoint,
+    endpoints,
+    ports,
+    publish,
+    remove_port,
+    unpublish,
+)
+from warren.client.hosts import apply, check, export, flows, host, hosts, status, trace, version
+from warren.client.networks import create_network, delete_network, network, networks
+from warren.client.policies import acl, acls, check_acl, delete_acl, delete_mirror, meters, mirrors, put_mirror
+from warren.client.routing import (
+    delete_router,
+    delete_service,
+    put_router,
+    put_service,
+    router,
+    routers,
+    service,
+    services,
+)
+
+__all__ = [
+    "acl",
+    "acls",
+    "add_port",
+    "apply",
+    "check",
+    "check_acl",
+    "create_endpoint",
+    "create_network",
+    "delete_acl",
+    "delete_endpoint",
+    "delete_mirror",
+    "delete_network",
+    "delete_router",
+    "delete_service",
+    "endpoint",
+    "endpoints",
+    "export",
+    "flows",
+    "host",
+    "hosts",
+    "meters",
+    "mirrors",
+    "network",
+    "networks",
+    "ports",
+    "publish",
+    "put_mirror",
+    "put_router",
+    "put_service",
+    "remove_port",
+    "router",
+    "routers",
+    "service",
+    "services",
+    "status",
+    "trace",
+    "unpublish",
+    "version",
+]
