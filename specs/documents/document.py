@@ -184,7 +184,7 @@ def parse(text: str) -> Document:
         return _document(data)
     except Invalid as error:
         line = line_of(text, error.path)
-        raise Invalid(f"line {line}: {error.path}" if line else error.path, error.value, error.expected) from None
+        raise error.at(f"line {line}: {error.path}" if line else error.path) from None
 
 
 def _document(data: Any) -> Document:
@@ -225,7 +225,7 @@ def _item(kind: type[Item], data: Any, path: str) -> Item:
     except ValidationError as error:
         raise invalid(error, path) from None
     except Invalid as error:
-        raise Invalid(f"{path}.{error.path}", error.value, error.expected) from None
+        raise error.at(f"{path}.{error.path}") from None
     if isinstance(item, NetworkItem) and item.type != "overlay":
         raise Invalid(f"{path}.type", item.type, "overlay")
     return item

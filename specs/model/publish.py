@@ -43,7 +43,7 @@ class Publish(BaseModel):
     @model_validator(mode="after")
     def _as_many(self) -> Publish:
         if len(_range(self.host_port)) != len(_range(self.port)):
-            raise ValueError(f"host_port {self.host_port} and port {self.port} must be as many ports")
+            raise ValueError(f"as many ports in host_port ({self.host_port}) as in port ({self.port})")
         return self
 
     @property

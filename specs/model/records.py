@@ -347,7 +347,7 @@ def decode(kind: type[R], data: Any, path: str = "") -> R:
     except ValidationError as error:
         raise invalid(error, path) from None
     except Invalid as error:  # from the language of ACLs, which knows its own paths
-        raise Invalid(f"{path}.{error.path}".strip("."), error.value, error.expected) from None
+        raise error.at(f"{path}.{error.path}".strip(".")) from None
     record.model_fields_set.clear()  # nobody asks a record for them, and 10 000 sets of names are 5 MB
     return record
 

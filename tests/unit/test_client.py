@@ -198,9 +198,10 @@ def test_publishing_keeps_the_other_ports(server: Server, client: Client) -> Non
 
 
 def test_a_wrong_published_port_is_refused_without_the_document_that_carries_it(server: Server, client: Client) -> None:
-    detail = {"kind": "invalid", "path": "endpoints[0].publish.0.host_port", "value": "0", "expected": "a port from 1 to 65535"}
+    path = "line 1: endpoints[0].publish.0.host_port"
+    detail = {"kind": "invalid", "path": path, "value": "0", "expected": "a port from 1 to 65535"}
     server.answers["GET", "/endpoints/web"] = 200, {"endpoint": ENDPOINT}
-    server.answers["POST", "/apply"] = 400, {"error": "line 1: endpoints[0]...", "detail": detail}
+    server.answers["POST", "/apply"] = 400, {"error": f"{path}: 0: expected a port from 1 to 65535", "detail": detail}
     with pytest.raises(Invalid, match="^host_port: 0: expected a port from 1 to 65535$") as error:
         client.publish("web", PublishedPort(host_port=0, port=80))
     assert error.value.path == "host_port"

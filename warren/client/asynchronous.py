@@ -225,12 +225,15 @@ class AsyncCapture:
 
     def __init__(self, response: httpx.Response, send: Callable[[Call], Awaitable[Any]]) -> None:
         self.name: str = response.headers.get(CAPTURE_NAME, "")
-        self._response, self._send = response, send
+        self._send = send
+        self._pieces = response.aiter_raw()  # kept: a loop that is left and entered again goes on where it was
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
         try:
-            async for piece in self._response.aiter_raw():
-                yield piece
+            return await anext(self._pieces)
         except (httpx.HTTPError, OSError) as error:
             raise NoAnswer(f"the agent breaks off: {error}") from None
 

@@ -159,9 +159,9 @@ def _set_published(endpoint: Endpoint, published: list[dict[str, Any]]) -> Opera
     try:
         yield from apply(json.dumps({"endpoints": [item]}), wait_s=PUBLISH_WAIT_S)
     except Invalid as error:  # about a document that the caller has not written
-        field = (error.path or "").rpartition("publish.")[2].partition(".")[2]
-        if not field:
+        _, published_at, place = (error.path or "").rpartition(".publish.")
+        if not published_at:
             raise
-        raise Invalid(
-            f"{field}: {error.value}: expected {error.expected}", error.status, error.detail | {"path": field}
-        ) from None
+        field = place.partition(".")[2] or "published port"
+        message = field + str(error).removeprefix(error.path or "")
+        raise Invalid(message, error.status, error.detail | {"path": field}) from None

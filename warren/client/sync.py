@@ -231,14 +231,19 @@ class Capture:
     def __init__(self, response: httpx.Response, send: Callable[[Call], Any]) -> None:
         self.name: str = response.headers.get(CAPTURE_NAME, "")
         self._response, self._send = response, send
+        self._pieces = response.iter_raw()  # kept: a loop that is left and entered again goes on where it was
         self._over = threading.Event()
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
         try:
-            yield from self._response.iter_raw()
+            return next(self._pieces)
         except (httpx.HTTPError, OSError) as error:
-            if not self._over.is_set():
-                raise NoAnswer(f"the agent breaks off: {error}") from None
+            if self._over.is_set():
+                raise StopIteration from None
+            raise NoAnswer(f"the agent breaks off: {error}") from None
 
     def counts(self) -> CaptureCounts:
         """Packets sent and dropped so far."""
