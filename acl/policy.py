@@ -1,24 +1,23 @@
-"""Policies: the ACLs that decide over a port, in order, with every name in them resolved. Values; intent/views.py makes them.
+"""Policies: the ACLs that decide over a port, in order, with every name in them resolved. Pure.
 
-A policy belongs to a network, since names and addresses mean something there only, and to a direction: what a port may send
-(`in`, as FAUCET says it) or receive (`out`). Ports with the same ACLs share one.
+A policy belongs to a network, because names and addresses have a meaning inside a network only, and to a direction: `in` decides
+over what a port sends (the word is FAUCET's: into the switch), `out` over what it receives. Ports with the same ACLs share a policy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from acl.actions import ToPort
 from acl.language import Rule, Who
-from specs.model.host import Host
-from specs.model.records import Acl, Endpoint, Meter, Network, Tenant
+from acl.members import Endpoint, HasAcls, Meter, Named, Names, Network
 
 Prefix = IPv4Network | IPv6Network
-RULES_LIMIT = 20_000  # a priority each (acl/compile.py)
+RULES_LIMIT = 20_000  # of one policy: each rule has its own priority (acl/compile.py)
 
 
 class PolicyKey(NamedTuple):
@@ -30,13 +29,14 @@ class PolicyKey(NamedTuple):
 
     @property
     def number(self) -> int:
-        """The 64 bits by which packets are told to which policy they belong; never 0."""
+        """The 64 bits that stand for the policy in a register; never 0, which means no policy."""
         return int.from_bytes(blake2b(repr(tuple(self)).encode(), digest_size=8).digest(), "big") or 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedRule:
-    """A rule with its place (`acl`, `number` from 1) and what its names mean now. None for from and to: anybody."""
+    """A rule with its position (`acl`, `number` from 1) and what its names mean now. `sources` and `targets` are the prefixes of its
+    `from` and `to`; None matches every address."""
 
     acl: str
     number: int
@@ -44,65 +44,48 @@ class ResolvedRule:
     sources: tuple[Prefix, ...] | None
     targets: tuple[Prefix, ...] | None
     meter_id: int | None
-    ports: tuple[tuple[str | int, int], ...]  # a port as the rule says it -> ofport on this host
+    ports: tuple[tuple[str | int, int], ...]  # (the port as the rule names it, its OpenFlow port on this host)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyView:
-    """A policy as this host must enforce it; with `closed` nothing passes, and that says why."""
+    """A policy as this host enforces it. `closed` is None, or the reason why nothing passes."""
 
     key: PolicyKey
     rules: tuple[ResolvedRule, ...]
     closed: str | None
-    meters: tuple[Meter, ...] = ()  # that the rules use
+    meters: tuple[Meter, ...] = ()  # those that the rules use
 
 
-class Names(Protocol):
-    """What the names in rules mean on one host."""
-
-    @property
-    def acls(self) -> Mapping[str, Acl]:
-        """All ACLs."""
-
-    @property
-    def meters(self) -> Mapping[str, Meter]:
-        """All meters."""
-
-    def members(self, network_id: str, who: Who) -> Iterable[Endpoint]:
-        """The endpoints that a `from` or `to` means, seen from a network."""
-
-    def ofport(self, network_id: str, port: str | int) -> int | None:
-        """The port of this host that a rule of a network names."""
-
-
-def network_of(reference: str, networks: Mapping[str, Network]) -> str | None:
+def network_of(reference: str, networks: Mapping[str, Named]) -> str | None:
     """The network that a rule names: by its id, else by its name."""
     if reference in networks:
         return reference
     return min((n.id for n in networks.values() if n.name == reference), default=None)
 
 
-def acls_of(endpoint: Endpoint, network: Network, host: Host | None, tenant: Tenant | None) -> tuple[str, ...]:
-    """The ACLs over what an endpoint sends, first match wins: its own, else its network's default; then its host's; then its
-    tenant's. NETWORK:ACL counts on that network only, and a list of others only leaves the default in force."""
-    own: list[str] = []
+def acls_of(endpoint: Endpoint, network: Network, host: HasAcls | None, tenant: HasAcls | None) -> tuple[str, ...]:
+    """The ACLs over what an endpoint sends, in order; the first rule that matches decides. The endpoint's own ACLs come first, or if it
+    has none the network's default; then its host's; then its tenant's. A reference NETWORK:ACL counts on that network only; if none of
+    the references counts, the default applies."""
+    of_endpoint: list[str] = []
     for reference in endpoint.acls or ():
         scope, _, name = reference.rpartition(":")
         if scope in ("", network.name, network.id):
-            own.append(name)
-    return (*(own or network.default_acl), *(host.acls if host else ()), *(tenant.acls if tenant else ()))
+            of_endpoint.append(name)
+    return (*(of_endpoint or network.default_acl), *(host.acls if host else ()), *(tenant.acls if tenant else ()))
 
 
 class Keys(NamedTuple):
-    """The policies of an endpoint: over what it sends, what it receives, and what comes to its network by the gateway. None:
-    everything passes."""
+    """The policies of an endpoint: over what it sends, what it receives, and what enters its network by the gateway. None lets
+    everything pass."""
 
     sends: PolicyKey | None
     receives: PolicyKey | None
     enters: PolicyKey | None
 
 
-def keys_of(endpoint: Endpoint, network: Network, host: Host | None, tenant: Tenant | None) -> Keys:
+def keys_of(endpoint: Endpoint, network: Network, host: HasAcls | None, tenant: HasAcls | None) -> Keys:
     """The policies of an endpoint."""
     sends = acls_of(endpoint, network, host, tenant)
     return Keys(PolicyKey(network.id, "in", sends) if sends else None, receives(network), enters(network))
@@ -114,42 +97,30 @@ def receives(network: Network) -> PolicyKey | None:
 
 
 def enters(network: Network) -> PolicyKey | None:
-    """The policy over what comes in by the gateway of a network."""
+    """The policy over what enters a network by its gateway."""
     return PolicyKey(network.id, "in", network.nat_acl) if network.nat_acl and network.mode != "flat" else None
 
 
+class _DanglingError(Exception):
+    """A name in a rule does not exist, which closes the policy; the message is the reason."""
+
+
 def resolve(key: PolicyKey, names: Names) -> PolicyView:
-    """A policy with all its names looked up; closed when one of them means nothing."""
+    """A policy with all its names looked up; closed if one of them does not exist."""
     rules: list[ResolvedRule] = []
     meters: dict[str, Meter] = {}
-    for name in key.acls:
-        acl = names.acls.get(name)
-        if acl is None:
-            return _closed(key, f"ACL {name} does not exist")
-        for number, rule in enumerate(acl.parsed, 1):
-            meter = names.meters.get(rule.meter) if rule.meter else None
-            if rule.meter and meter is None:
-                return _closed(key, f"ACL {name} rule {number}: meter {rule.meter} does not exist")
-            if meter is not None:
-                meters[meter.name] = meter
-            ports: list[tuple[str | int, int]] = []
-            for port in _ports(rule):
-                ofport = names.ofport(key.network_id, port)
-                if ofport is None:
-                    return _closed(key, f"ACL {name} rule {number}: port {port} is not on this host")
-                ports.append((port, ofport))
-            sources, targets = (_prefixes(key.network_id, who, names) for who in (rule.source, rule.target))
-            meter_id = meter.meter_id if meter else None
-            resolved = ResolvedRule(
-                acl=name,
-                number=number,
-                rule=rule,
-                sources=sources,
-                targets=targets,
-                meter_id=meter_id,
-                ports=tuple(ports),
-            )
-            rules.append(resolved)
+    try:
+        for name in key.acls:
+            acl = names.acls.get(name)
+            if acl is None:
+                raise _DanglingError(f"ACL {name} does not exist")
+            for number, rule in enumerate(acl.parsed, 1):
+                try:
+                    rules.append(_resolved(key.network_id, name, number, rule, names, meters))
+                except _DanglingError as error:
+                    raise _DanglingError(f"ACL {name} rule {number}: {error}") from None
+    except _DanglingError as error:
+        return _closed(key, str(error))
     if len(rules) > RULES_LIMIT:
         return _closed(key, f"{len(rules)} rules in one list; at most {RULES_LIMIT} fit")
     return PolicyView(key=key, rules=tuple(rules), closed=None, meters=tuple(meters[name] for name in sorted(meters)))
@@ -159,17 +130,45 @@ def _closed(key: PolicyKey, reason: str) -> PolicyView:
     return PolicyView(key=key, rules=(), closed=reason)
 
 
+def _resolved(network_id: str, acl: str, number: int, rule: Rule, names: Names, meters: dict[str, Meter]) -> ResolvedRule:
+    """One rule with its names looked up; adds the meter that it uses to `meters`."""
+    meter_id = None
+    if rule.meter:
+        meter = names.meters.get(rule.meter)
+        if meter is None:
+            raise _DanglingError(f"meter {rule.meter} does not exist")
+        meters[meter.name], meter_id = meter, meter.meter_id
+    return ResolvedRule(
+        acl=acl,
+        number=number,
+        rule=rule,
+        sources=_prefixes(network_id, rule.source, names),
+        targets=_prefixes(network_id, rule.target, names),
+        meter_id=meter_id,
+        ports=tuple((port, _ofport(network_id, port, names)) for port in _ports(rule)),
+    )
+
+
+def _ofport(network_id: str, port: str | int, names: Names) -> int:
+    ofport = names.ofport(network_id, port)
+    if ofport is None:
+        raise _DanglingError(f"port {port} is not on this host")
+    return ofport
+
+
 def _ports(rule: Rule) -> list[str | int]:
-    found = [step.port for step in rule.steps if isinstance(step, ToPort)]
-    return found if rule.mirror is None else [rule.mirror, *found]
+    """The ports that a rule names: the one that it mirrors to, those that it outputs to."""
+    outputs = [step.port for step in rule.steps if isinstance(step, ToPort)]
+    return outputs if rule.mirror is None else [rule.mirror, *outputs]
 
 
 def _prefixes(network_id: str, who: Who | None, names: Names) -> tuple[Prefix, ...] | None:
+    """The addresses that a `from` or `to` selects."""
     if who is None:
         return None
     if who.cidr is not None:
         return (who.cidr,)
-    found = {
-        address for e in names.members(network_id, who) for address in (e.ipv4_address, e.ipv6_address) if address is not None
+    addresses = {
+        a for member in names.members(network_id, who) for a in (member.ipv4_address, member.ipv6_address) if a is not None
     }
-    return tuple(ip_network(address) for address in sorted(found, key=lambda a: (a.version, int(a))))
+    return tuple(ip_network(address) for address in sorted(addresses, key=lambda a: (a.version, int(a))))

@@ -16,9 +16,9 @@ from agent.listeners import Listeners
 from agent.states import State, States
 from agent.worker import Worker
 from intent.history import with_history
+from specs import keys
 from specs.model.records import Endpoint
 from specs.snapshot import Decoded, Snapshot, put, updated
-from specs.store import keys
 from specs.store.etcd import Entry, Event, Store
 
 log = logging.getLogger("warren.cache")

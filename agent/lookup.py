@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from agent.cache import Cache
+from specs import keys
 from specs.model.host import Host
 from specs.model.records import Endpoint, Network, decode_json
-from specs.store import keys
 from specs.store.repository import Repository
 from warren.errors import Conflict, NotFound
 

@@ -10,9 +10,9 @@ from ipaddress import IPv4Address, IPv6Address
 from pyroute2 import IPRoute
 
 from agent.worker import Worker
+from specs import keys
 from specs.model.host import Host, HostFields
 from specs.model.records import decode_json, now
-from specs.store import keys
 from specs.store.lease import Lease
 from specs.store.repository import Repository
 from warren import __version__

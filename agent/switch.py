@@ -20,9 +20,9 @@ from ovsdb.client import Ovsdb
 from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, interface_ports, mirror_ports
 from pipeline.flow import Flow, is_our_group, is_ours
 from pipeline.tables import REG_COPY, Table
+from specs import keys
 from specs.ports import wanted_interfaces
 from specs.snapshot import Snapshot, snapshot
-from specs.store import keys
 from specs.store.etcd import Store
 from warren.errors import Unavailable
 

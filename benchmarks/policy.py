@@ -120,9 +120,9 @@ def _faucet(file: Path, data: dict[str, Any]) -> dict[str, Any] | None:
 
 def main() -> None:
     """The child process inside the laboratory: endpoints `port1` ... on a host."""
+    from specs import keys
     from specs.model.derived import default_mac
     from specs.model.records import Endpoint
-    from specs.store import keys
     from specs.store.etcd import Operation, Put, Store
     from specs.store.repository import Repository
 

@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 
+from specs import keys
 from specs.model.derived import default_mac
 from specs.model.host import Host
 from specs.model.records import Endpoint, Network
-from specs.store import keys
 from specs.store.etcd import Operation, Put, Store
 from specs.store.pool import Pool
 from specs.store.repository import Repository

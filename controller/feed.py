@@ -18,7 +18,7 @@ import time
 from typing import Any
 
 from intent.history import with_history
-from specs.store import keys
+from specs import keys
 from specs.store.etcd import Entry, Event, Store
 from specs.store.lease import Lease
 from warren.errors import WarrenError

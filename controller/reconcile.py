@@ -44,8 +44,8 @@ from controller.events import (
 )
 from intent.incremental.index import Index
 from pipeline.flow import Flow, Group, Meter, is_our_group, is_our_meter, is_ours
+from specs import keys
 from specs.snapshot import Problem
-from specs.store import keys
 
 
 class Phase(Enum):

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from acl.language import Who
 from acl.policy import PolicyKey, PolicyView, keys_of, resolve
+from intent.services import ServiceView, service_members, service_view
 from intent.views import (
     NO_RELATED,
     TENANT,
@@ -29,11 +30,9 @@ from intent.views import (
     routed_remote_view,
     vtep,
 )
+from mirror.sessions import Surroundings, sessions
 from specs.checks import joined, order, routers_in_order, routes, served, valid_networks, zones
-from specs.model.mirror import sessions
 from specs.model.records import Acl, Endpoint, Meter, Network
-from specs.model.service import ServiceView, service_view
-from specs.model.service import meant as members_of_service
 from specs.ports import leads_on, ofports
 from specs.snapshot import Problem, Snapshot
 
@@ -108,10 +107,17 @@ class _Recompute:
         self._report("service", not_served)
         self.stateful = self._stateful()
         self.present = {e.network_id for e in self.endpoints if e.id in self.local}  # networks with a local endpoint
-        self.sessions, self.marks, idle = sessions(
-            mirrors_in_order(snapshot), self.networks, snapshot.hosts, host, self.local, self.names.members, ports, interfaces,
-            lambda there: vtep(there, self.host_record),
-        )  # fmt: skip
+        surroundings = Surroundings(
+            networks=self.networks,
+            hosts=snapshot.hosts,
+            host=host,
+            local=self.local,
+            ports=ports,
+            interfaces=interfaces,
+            members=self.names.members,
+            vtep=lambda other: vtep(other, self.host_record),
+        )
+        self.sessions, self.marks, idle = sessions(mirrors_in_order(snapshot), surroundings)
         self._report("mirror", idle)
 
     def _report(self, kind: str, reasons: Mapping[str, str]) -> None:
@@ -224,7 +230,7 @@ class _Recompute:
         """Adds the views of a network's services; returns the ids of their members."""
         ids: set[str] = set()
         for service in self.services.get(network.id, ()):
-            members = members_of_service(service, network.id, self.names.members)
+            members = service_members(service, network.id, self.names.members)
             ids |= {member.id for member in members}
             if found.serves and found.gateway is not None:
                 reachable = (member for member in members if member.host != self.host or member.id in self.local)

@@ -12,12 +12,13 @@ from ipaddress import IPv4Address, IPv6Address
 from acl.language import Who
 from acl.policy import Keys, PolicyKey, PolicyView, enters, network_of, receives
 from intent.gateway import GATEWAY_MAC, Gateway, gateway_of
+from intent.services import ServiceView
+from mirror.sessions import Marks, Session
 from specs.checks import order
 from specs.model.host import Host
-from specs.model.mirror import RELATED_BIT, Marks, Mirror, Session
-from specs.model.records import Endpoint, Network
+from specs.model.mirror import Mirror
+from specs.model.records import RELATED_BIT, Endpoint, Network
 from specs.model.router import Route
-from specs.model.service import ServiceView
 from specs.ports import leads_on, seats
 from specs.snapshot import Problem, Snapshot
 
@@ -47,7 +48,7 @@ class EndpointView:
     routed: bool = False  # a network with endpoints here is routed to its network
     routed_remote: bool = False  # its network has no endpoint here: only a router leads to it
     served: bool = False  # a service leads to it
-    copies_in: tuple[int, ...] = ()  # mirror sessions that copy what it sends, and what it receives (specs/model/mirror.py)
+    copies_in: tuple[int, ...] = ()  # mirror sessions that copy what it sends, and what it receives (mirror/sessions.py)
     copies_out: tuple[int, ...] = ()
     published: tuple[tuple[str, int, int], ...] = ()  # (tcp, udp or sctp; port of the host; port of the endpoint)
     tag: int = 0  # the VLAN tag of its frames on a shared port; 0: untagged

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from acl.fields import ORDER, VLAN_PRESENT, value_of
+from mirror.sessions import IN, OUT, Session
 from pipeline.flow import (
     Action,
     Actions,
@@ -28,7 +29,6 @@ from pipeline.flow import (
     match,
 )
 from pipeline.tables import REG_COPY, Table
-from specs.model.mirror import IN, OUT, Session
 
 CHOSEN, SENDER = 100, 110
 

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from mirror.sessions import collector_port
 from specs.model.host import BridgeSettings
-from specs.model.mirror import ERSPAN_SESSIONS, Mirror, collector_port
+from specs.model.mirror import ERSPAN_SESSIONS, Mirror
 from warren.errors import Conflict
 
 OWNER = ("owner", "warren")

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from specs import keys
 from specs.model.host import Host
 from specs.model.mirror import Capture, Mirror
 from specs.model.records import Acl, Endpoint, Meter, Network, Record, Tenant, decode_json
 from specs.model.router import Router
 from specs.model.service import Service
-from specs.store import keys
 from warren.errors import MISSING, Invalid
 
 

@@ -102,7 +102,7 @@ class World:
         return EVERYBODY if who.network is not None else [EVERYBODY[0]]
 
     def members(self, network_id: str, who: Who) -> list[Endpoint]:
-        """Members of a `from` or `to`, as acl.policy.Names prescribes."""
+        """Members of a `from` or `to`, as acl.members.Names prescribes."""
         return self.endpoints(who)
 
     def prefixes(self, who: Who) -> list[IPv4Network | IPv6Network]:

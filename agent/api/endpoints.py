@@ -11,9 +11,9 @@ from agent.api.sand import EndpointCreate, endpoint_out
 from agent.core import Core
 from agent.remote import Forwarded
 from agent.status import parse_json
+from specs import keys
 from specs.model.host import Host
 from specs.model.records import Endpoint, Network, decode_json
-from specs.store import keys
 from specs.store.etcd import Entry, Get
 from warren.errors import Invalid, NotFound
 

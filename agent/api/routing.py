@@ -10,10 +10,11 @@ from acl.language import Who
 from acl.policy import network_of
 from agent.core import Core
 from agent.switch import read_snapshot
+from intent.services import service_members
 from intent.views import meant as selects
 from specs.model.records import Endpoint
 from specs.model.router import RouterItem
-from specs.model.service import Service, ServiceItem, meant
+from specs.model.service import Service, ServiceItem
 from specs.snapshot import Snapshot
 from warren.errors import NotFound
 
@@ -83,5 +84,5 @@ def _service_out(service: Service, snapshot: Snapshot) -> dict[str, Any]:
     def select(network_id: str, who: Who) -> list[Endpoint]:
         return [e for e in snapshot.endpoints.values() if e.active and selects(who, e, network_id, snapshot.networks)]
 
-    members = meant(service, str(network_of(service.network, snapshot.networks)), select)
+    members = service_members(service, str(network_of(service.network, snapshot.networks)), select)
     return service.data() | {"members": [f"{e.name or e.id} on {e.host}" for e in members]}

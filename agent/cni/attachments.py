@@ -24,9 +24,9 @@ from agent.linux import inspect as far
 from agent.linux import netns
 from agent.linux import veth as plug
 from agent.worker import Worker
+from specs import keys
 from specs.model.derived import veth_mac
 from specs.model.records import Endpoint, Network
-from specs.store import keys
 from warren.errors import Conflict, Exhausted, Invalid, NotFound, Unavailable, WarrenError
 
 log = logging.getLogger("warren.cni")

@@ -25,10 +25,10 @@ from agent.docker.mac import follow
 from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, Wanted, named_network, published, read
 from agent.endpoints.filler import ONLY_HOST
 from agent.linux import veth
+from specs import keys
 from specs.model.publish import Publish
 from specs.model.records import Endpoint, Network
 from specs.store import bitmap as pools
-from specs.store import keys
 from specs.store.endpoints import DEFAULT_VLAN
 from specs.store.pool import Pool
 from warren.errors import MISSING, Conflict, Exhausted, Invalid, NotFound, WarrenError

@@ -17,9 +17,9 @@ from agent.core import Core
 from agent.docker.aux_addresses import AuxAddresses
 from agent.docker.ledger import LABEL, Ledger, Range
 from agent.docker.options import named_network
+from specs import keys
 from specs.model.records import Endpoint, Network
 from specs.store import bitmap as pools
-from specs.store import keys
 from specs.store.pool import Pool
 from warren.errors import Conflict, Exhausted, Invalid, WarrenError
 

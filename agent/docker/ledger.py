@@ -11,8 +11,8 @@ from typing import Any
 
 from agent.api.sand import EndpointCreate
 from agent.core import Core
+from specs import keys
 from specs.model.records import Endpoint, Network, now
-from specs.store import keys
 from specs.store.etcd import Delete, Get, Operation, Put
 from warren.errors import NotFound
 

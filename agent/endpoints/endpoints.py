@@ -22,10 +22,10 @@ from agent.exclusive import Exclusive
 from agent.linux import veth
 from agent.listeners import Listeners
 from ovsdb.client import Ovsdb
+from specs import keys
 from specs.model.derived import veth_name
 from specs.model.records import Endpoint, Network, decode, now
 from specs.ports import rides
-from specs.store import keys
 from specs.store.repository import Repository
 from warren.errors import MISSING, Conflict, Invalid, NotFound, Unavailable, WarrenError
 

@@ -12,11 +12,11 @@ from types import ModuleType
 
 from acl.policy import PolicyView
 from controller.compiler.features import acl, arp, classify, conntrack, dhcp, flood, forward, mirror, nat, output, route, spoof
+from intent.services import ServiceView
 from intent.views import EndpointView, NetworkView, View
+from mirror.sessions import Session
 from pipeline.flow import Ct, Flow, Goto, Group, Meter, Origin
 from pipeline.tables import OWNER, TABLES, Miss, after
-from specs.model.mirror import Session
-from specs.model.service import ServiceView
 
 FEATURES: dict[str, ModuleType] = {
     module.__name__.rpartition(".")[2]: module

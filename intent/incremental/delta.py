@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from acl.policy import PolicyKey, PolicyView
+from intent.services import ServiceView
 from intent.views import EndpointView, NetworkView
-from specs.model.mirror import Session
-from specs.model.service import ServiceView
+from mirror.sessions import Session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,9 +29,9 @@ from intent.views import (
     routed_remote_view,
     vtep,
 )
+from mirror.sessions import Marks, Session, Surroundings, sessions
 from specs.checks import routes, valid_networks, zones
-from specs.model.mirror import RELATED_BIT, Marks, Session, sessions
-from specs.model.records import Endpoint, Network
+from specs.model.records import RELATED_BIT, Endpoint, Network
 from specs.ports import Seats, leads_on
 from specs.snapshot import Decoded, Problem, Snapshot, put
 
@@ -226,10 +226,17 @@ class Index:
             return {}, set()
         here = self.snapshot.hosts.get(self.host)
         local = {endpoint_id for there in self._local.values() for endpoint_id in there}
-        found, marks, self._idle = sessions(
-            mirrors_in_order(self.snapshot), self._valid_networks, self.snapshot.hosts, self.host, local, self.policies.members,
-            self.ports, self.seats.interfaces, lambda there: vtep(there, here),
-        )  # fmt: skip
+        surroundings = Surroundings(
+            networks=self._valid_networks,
+            hosts=self.snapshot.hosts,
+            host=self.host,
+            local=local,
+            ports=self.ports,
+            interfaces=self.seats.interfaces,
+            members=self.policies.members,
+            vtep=lambda other: vtep(other, here),
+        )
+        found, marks, self._idle = sessions(mirrors_in_order(self.snapshot), surroundings)
         names = {name for name in {*found, *self.sessions} if found.get(name) != self.sessions.get(name)}
         marked = {e for e in {*marks, *self._marks} if marks.get(e) != self._marks.get(e)}
         self.sessions, self._marks = found, marks

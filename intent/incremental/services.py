@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from acl.language import Who
+from intent.services import ServiceView, service_members, service_view
 from intent.views import NetworkView
 from specs.checks import served
 from specs.model.records import Endpoint, Network
-from specs.model.service import Service, ServiceView, meant, service_view
+from specs.model.service import Service
 from specs.snapshot import Snapshot
 
 Members = Callable[[str, Who], Iterable[Endpoint]]
@@ -43,7 +44,7 @@ class Services:
         moved: set[str] = set()
         for network_id in touched:
             before.update((name, self.views.pop(name)) for name in self._named.pop(network_id, ()))
-            who = {s: meant(s, network_id, members) for s in self.of.get(network_id, ())}
+            who = {s: service_members(s, network_id, members) for s in self.of.get(network_id, ())}
             ids = frozenset(e.id for found in who.values() for e in found)
             moved |= ids ^ self.members.pop(network_id, frozenset())
             if ids:

@@ -1,5 +1,5 @@
-"""Mirror sessions: copies of what endpoints send and receive, for an endpoint, an interface of a host, or a collector. Records,
-and what one host must do for them. Pure.
+"""Mirror sessions: copies of what endpoints send and receive, for an endpoint, an interface of a host, or a collector. The record;
+mirror/sessions.py derives what one host does for it.
 
     mirrors:
       - name: suspects
@@ -12,8 +12,6 @@ and what one host must do for them. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
@@ -21,8 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from acl.language import Rule, Who, parse_rule
-from specs.model.host import Host
-from specs.model.records import Endpoint, IfName, Name, Network, Record, Vlan, Vni
+from specs.model.records import IfName, Name, Record, Vlan, Vni
 
 SnapLength = Annotated[int, Field(ge=14, le=65_535)]
 Matches = dict[str, Any] | tuple[dict[str, Any], ...] | None
@@ -30,7 +27,6 @@ SOURCES_LIMIT = 256
 ERSPAN_SESSIONS = 1023  # 10 bits; 0 is nobody's
 MATCHES_LIMIT = 16
 CAPTURE_PREFIX = "capture-"
-RELATED_BIT = 1 << 23  # turned, it makes the second VNI of a network (intent/views.py)
 _NOT_IN_A_MATCH = ("actions", "from", "to", "state", "allow_related", "log", "cookie", "description", "rule")
 
 
@@ -151,131 +147,3 @@ class Capture(Mirror):
 def capture_name(host: str, number: int) -> str:
     """The name of the capture of a host's agent that has this number, from 1; small ones come back, so that counters by name are few."""
     return f"{CAPTURE_PREFIX}{blake2b(host.encode(), digest_size=4).hexdigest()}-{number}"
-
-
-# ---- seen from a host -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """A session on one host. Copies leave by `port`, or for `vtep` with `vni`; `arrive` by the latter go out of `port`.
-    `senders` are copied where they send: (VNI, MAC); what they send is not copied again where it is received."""
-
-    name: str
-    number: int
-    vni: int
-    rules: tuple[Rule, ...]
-    port: int | None
-    vtep: str | None
-    arrive: bool
-    vlan: int | None
-    snap: int | None
-    senders: tuple[tuple[int, str], ...]
-
-
-Marks = tuple[tuple[int, ...], tuple[int, ...]]  # of an endpoint's port: sessions that copy what it sends, what it receives
-IN, OUT = 0, 1
-
-
-def collector_port(mirror: Mirror) -> str:
-    """The name of the GRE port of a session, at most 15 characters."""
-    return f"wm{mirror.number:08x}"
-
-
-def sessions(
-    mirrors: Iterable[Mirror],
-    networks: Mapping[str, Network],
-    hosts: Mapping[str, Host],
-    here: str,
-    local: Container[str],
-    members: Callable[[str, Who], Iterable[Endpoint]],
-    ports: Mapping[str, int],
-    interfaces: Mapping[str, int],
-    vtep: Callable[[Host], str],
-) -> tuple[dict[str, Session], dict[str, Marks], dict[str, str]]:
-    """The sessions of this host, which of its endpoints (`local`) they copy, and why some sessions do nothing.
-
-    `mirrors` come in the order in which conflicts are settled; `members` tells who is meant in a network (by its id), `ports` and `interfaces` the OpenFlow ports of endpoints and others.
-    """
-    found: dict[str, Session] = {}
-    marks: dict[str, tuple[set[int], set[int]]] = {}
-    problems: dict[str, str] = {}
-    ids = {**{n.id: n.id for n in networks.values()}, **{n.name: n.id for n in networks.values()}}
-    taken = {vni: f"network {n.name}" for n in networks.values() for vni in (n.vxlan_vni, n.vxlan_vni ^ RELATED_BIT)}
-    for mirror in mirrors:
-        holder = taken.setdefault(mirror.vni, f"mirror {mirror.name}")
-        if holder != f"mirror {mirror.name}":
-            problems[mirror.name] = f"VNI {mirror.vni} belongs to {holder}"
-            continue
-        if not mirror.active:
-            continue
-        target, reason = _target(mirror, ids, hosts, here, members, ports, interfaces, vtep)
-        if reason is not None:
-            problems[mirror.name] = reason
-            continue
-        sources: dict[str, Endpoint] = {}
-        for source in mirror.sources:
-            if source.network in ids:
-                sources.update((e.id, e) for e in members(ids[source.network], source.who) if e.id != target.endpoint)
-        mine = [e for e in sources.values() if e.id in local]
-        if not mine and not target.arrive:
-            continue
-        both = sorted((networks[e.network_id].vxlan_vni, e.mac_address) for e in sources.values())
-        found[mirror.name] = Session(
-            name=mirror.name,
-            number=mirror.number,
-            vni=mirror.vni,
-            rules=mirror.rules,
-            port=target.port,
-            vtep=target.vtep,
-            arrive=target.arrive,
-            vlan=mirror.vlan,
-            snap=mirror.snap,
-            senders=tuple(both) if mirror.direction == "both" else (),
-        )
-        for endpoint in mine:
-            sends, receives = marks.setdefault(endpoint.id, (set(), set()))
-            if mirror.direction != "out":
-                sends.add(mirror.number << 1 | IN)
-            if mirror.direction != "in":
-                receives.add(mirror.number << 1 | OUT)
-    return found, {e: (tuple(sorted(sends)), tuple(sorted(receives))) for e, (sends, receives) in marks.items()}, problems
-
-
-@dataclass(frozen=True, slots=True)
-class _Way:
-    port: int | None = None
-    vtep: str | None = None
-    arrive: bool = False
-    endpoint: str | None = None
-
-
-def _target(
-    mirror: Mirror,
-    ids: Mapping[str, str],
-    hosts: Mapping[str, Host],
-    here: str,
-    members: Callable[[str, Who], Iterable[Endpoint]],
-    ports: Mapping[str, int],
-    interfaces: Mapping[str, int],
-    vtep: Callable[[Host], str],
-) -> tuple[_Way, str | None]:
-    """How copies leave this host, or why they cannot."""
-    to = mirror.to
-    if to.collector is not None:
-        port = interfaces.get(collector_port(mirror))
-        return _Way(port), None if port is not None else "the port to its collector is not there"
-    endpoint, host, port = None, to.host, None
-    if to.endpoint is not None:
-        found = sorted(members(ids.get(str(to.network), ""), Who(endpoint=to.endpoint)), key=lambda e: e.id)
-        if not found:
-            return _Way(), f"endpoint {to.network}/{to.endpoint} does not exist"
-        endpoint, host = found[0].id, found[0].host
-        port = ports.get(endpoint)
-    elif to.host == here:
-        port = interfaces.get(str(to.interface))
-    if host == here:
-        return _Way(port, None, True, endpoint), None if port is not None else "its target is not plugged in"
-    if host not in hosts:
-        return _Way(), f"host {host} does not exist"
-    return _Way(None, vtep(hosts[str(host)]), False, endpoint), None

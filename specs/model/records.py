@@ -39,6 +39,7 @@ from specs.model.validation import invalid
 from warren.errors import MISSING, Invalid
 
 VNI_FIRST, VNI_LAST = 1, 16_777_215
+RELATED_BIT = 1 << 23  # a network's second VNI is its own with this bit flipped (intent/views.py)
 OFPORT_FIRST, OFPORT_LAST = 1, 65_279  # OFPP_MAX is 0xff00 (OpenFlow 1.4, 7.2.1)
 TUNNEL_OFPORT_REQUEST = 65_279
 

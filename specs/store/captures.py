@@ -3,10 +3,10 @@ killed agent can give it back."""
 
 from __future__ import annotations
 
+from specs import keys
 from specs.model.mirror import capture_name
 from specs.model.records import VNI_FIRST, VNI_LAST
 from specs.store import bitmap as pools
-from specs.store import keys
 from specs.store.etcd import Delete, Get, Put, Unchanged
 from specs.store.pool import Pool
 from specs.store.writer import Writer

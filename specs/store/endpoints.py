@@ -7,12 +7,12 @@ from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
+from specs import keys
 from specs.model.derived import default_mac
 from specs.model.publish import Publish
 from specs.model.records import OFPORT_FIRST, TUNNEL_OFPORT_REQUEST, Endpoint, Network, decode, decode_json, now
 from specs.ports import rides, seats
 from specs.store import bitmap as pools
-from specs.store import keys
 from specs.store.etcd import Compare, Delete, Get, Operation, Put, Unchanged
 from specs.store.leased_addresses import kept
 from specs.store.pool import Pool

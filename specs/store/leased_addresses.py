@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Interface
 
+from specs import keys
 from specs.model.records import Endpoint, Network, decode_json
-from specs.store import keys
 from specs.store.etcd import Get, Put, Unchanged
 from specs.store.writer import Writer
 from warren.errors import Conflict, NotFound

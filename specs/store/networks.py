@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import Any
 
+from specs import keys
 from specs.model.records import VNI_FIRST, VNI_LAST, Network, decode, decode_json, now
 from specs.model.router import Router
 from specs.model.service import Service
 from specs.store import bitmap as pools
-from specs.store import keys
 from specs.store.etcd import Compare, Delete, Empty, Entry, Get, Operation, Put, Unchanged
 from specs.store.pool import Pool
 from specs.store.writer import Writer, decoded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from specs import keys
 from specs.model.host import Host
 from specs.model.mirror import CAPTURE_PREFIX, Mirror
 from specs.model.records import (
@@ -21,7 +22,6 @@ from specs.model.records import (
     now,
 )
 from specs.store import bitmap as pools
-from specs.store import keys
 from specs.store.etcd import Compare, Delete, Entry, Get, Operation, Put, Unchanged
 from specs.store.pool import Pool
 from specs.store.writer import Writer, decoded

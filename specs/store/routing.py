@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from specs import keys
 from specs.checks import check_router, check_service
 from specs.model.records import Network, decode, now
 from specs.model.router import Router
 from specs.model.service import Service
 from specs.snapshot import snapshot
 from specs.store import bitmap as pools
-from specs.store import keys
 from specs.store.etcd import Compare, Delete, Get, Operation, Put, Unchanged
 from specs.store.pool import Pool
 from specs.store.writer import Writer, decoded

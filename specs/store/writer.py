@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from specs import keys
 from specs.model.records import Record, decode_json
-from specs.store import keys
 from specs.store.etcd import Compare, Delete, Entry, Operation, Outcome, Put, Store
 from warren.errors import Invalid, Unavailable
 

@@ -8,10 +8,10 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
+from specs import keys
 from specs.model.host import Host
 from specs.model.records import Endpoint
 from specs.store import bitmap as pools
-from specs.store import keys
 from specs.store.etcd import Put, Store
 from specs.store.repository import Repository
 from warren.errors import Conflict, Exhausted, Invalid, NotFound

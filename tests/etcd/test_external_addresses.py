@@ -6,7 +6,7 @@ from ipaddress import IPv4Address, IPv4Interface
 
 import pytest
 
-from specs.store import keys
+from specs import keys
 from specs.store.etcd import Store
 from specs.store.repository import Repository
 from warren.errors import Conflict, Invalid, NotFound

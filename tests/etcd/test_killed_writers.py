@@ -7,9 +7,9 @@ import subprocess
 import time
 from pathlib import Path
 
+from specs import keys
 from specs.model.records import VNI_FIRST
 from specs.store import bitmap as pools
-from specs.store import keys
 from specs.store.etcd import Store
 from specs.store.repository import Repository
 from tests.etcd.conftest import Etcd

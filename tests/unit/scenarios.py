@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from intent.recompute import view
 from intent.views import View
-from specs.model.mirror import collector_port
+from mirror.sessions import collector_port
 from specs.ports import rides
 from specs.snapshot import snapshot
 from tests.unit import worlds

@@ -9,9 +9,9 @@ from acl.policy import PolicyView
 from controller.compiler.compile import compile_view
 from intent.incremental.index import Index
 from intent.recompute import view
+from intent.services import ServiceView
 from intent.views import EndpointView, NetworkView, View
-from specs.model.mirror import Session
-from specs.model.service import ServiceView
+from mirror.sessions import Session
 from specs.snapshot import snapshot
 from tests.depth import examples
 from tests.unit import worlds

@@ -78,7 +78,7 @@ MUTANTS = (
     Mutant("controller/compiler/features/route.py", "CheckLarger(ETHERNET + route.mtu,", "CheckLarger(route.mtu,", GOLDEN),
     Mutant("intent/incremental/index.py", 'self._dirty_networks |= {n.id for n in self._valid_networks.values() if n.mode != "flat"}', "pass", INDEX),
     Mutant("intent/incremental/index.py", "touched |= marked", "pass", INDEX),
-    Mutant("specs/model/mirror.py", 'if holder != f"mirror {mirror.name}":', "if False:", "tests/unit/test_mirrors.py"),
+    Mutant("mirror/sessions.py", 'None if holder == f"mirror {mirror.name}" else', "None if True else", "tests/unit/test_mirrors.py"),
     Mutant("controller/compiler/features/mirror.py", "match(reg0=e.vni, reg2=e.ofport)", "match(reg2=e.ofport)", GOLDEN),
     Mutant("controller/compiler/features/output.py", "match(reg0=e.vni, reg2=e.ofport)", "match(reg2=e.ofport)", GOLDEN),
     Mutant("specs/ports.py", "return moved | {rider for endpoint_id in moved", "return moved or {rider for endpoint_id in moved", INDEX),

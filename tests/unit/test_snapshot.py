@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from specs import keys
 from specs.checks import ZONES, zones
 from specs.snapshot import Snapshot, put, snapshot
-from specs.store import keys
 from tests.unit import worlds
 
 POLICIES = (worlds.acl("web", [{"actions": {"allow": 1}}]), worlds.meter("slow", 100), worlds.tenant(("web",)))

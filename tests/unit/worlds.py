@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from specs.store import keys
+from specs import keys
 
 HOSTS = ("h1", "h2", "h3")
 NETWORKS = ("amber", "blue", "amber", "blue", "green", "teal")  # the first two are met more often

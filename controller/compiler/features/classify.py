@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from controller.compiler.features.spoof import IPV4, IPV6
 from intent.views import EndpointView, NetworkView
 from mirror.compile import arrival, copies
+from mirror.sessions import Session
 from pipeline.flow import Actions, Flow, Goto, InPort, Move, Origin, PopVlan, Set, ToController, Value, match
 from pipeline.tables import (
     ANSWER_MAC,
@@ -24,7 +25,6 @@ from pipeline.tables import (
     REG_RELATED,
     Table,
 )
-from specs.model.mirror import Session
 
 UNTAGGED, VLAN_PRESENT = 0x0000, 0x1000
 # a tag that belongs to another endpoint on the same port is neither a transparent network's nor a coprocessor's choice

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from intent.views import EndpointView
 from mirror.compile import copies
 from mirror.compile import session as compile_session
+from mirror.sessions import IN, OUT, Session
 from pipeline.flow import Flow, Goto, Group, Origin, match
 from pipeline.tables import ORIGIN_ANSWER, Table
-from specs.model.mirror import IN, OUT, Session
 
 RECEIVED, ANSWER = 100, 110
 

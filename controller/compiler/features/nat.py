@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 from controller.compiler.features.spoof import IPV4, IPV6
 from intent.gateway import GATEWAY_MAC, HOST_MAC, Gateway
+from intent.services import ServiceView
 from intent.views import EndpointView, NetworkView
 from pipeline.flow import Bucket, Ct, Flow, Goto, Group, MoveBits, Nat, Origin, Set, ToGroup, Value, match
 from pipeline.tables import (
@@ -32,7 +33,6 @@ from pipeline.tables import (
     Table,
     after,
 )
-from specs.model.service import ServiceView
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 SHARED, KNOWN, RELATED, CROSSING = 90, 100, 110, 112

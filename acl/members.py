@@ -1,0 +1,120 @@
+"""What policies read of the objects that users declare, as protocols: the records of specs/model/ satisfy them. So the language of
+ACLs needs no import of the specs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address
+from typing import Protocol
+
+from acl.language import Rule, Who
+
+
+class Acl(Protocol):
+    """A list of rules."""
+
+    @property
+    def parsed(self) -> tuple[Rule, ...]:
+        """The rules as values."""
+
+
+class Meter(Protocol):
+    """A rate limit."""
+
+    @property
+    def name(self) -> str:
+        """The name by which rules refer to it."""
+
+    @property
+    def meter_id(self) -> int:
+        """Its number in the switch."""
+
+    @property
+    def rate(self) -> int:
+        """In kb/s; with `packets` in packets/s."""
+
+    @property
+    def burst(self) -> int:
+        """In kb; with `packets` in packets."""
+
+    @property
+    def packets(self) -> bool:
+        """Whether the unit is packets."""
+
+
+class Member(Protocol):
+    """An endpoint that a `from` or `to` selects."""
+
+    @property
+    def ipv4_address(self) -> IPv4Address | None:
+        """Its IPv4 address."""
+
+    @property
+    def ipv6_address(self) -> IPv6Address | None:
+        """Its IPv6 address."""
+
+
+class Named(Protocol):
+    """An object with an id and a name, such as a network."""
+
+    @property
+    def id(self) -> str:
+        """Its id, which is unique."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+
+class Network(Named, Protocol):
+    """A network with its ACLs."""
+
+    @property
+    def mode(self) -> str:
+        """`flat`, `nat` or `routed`; in mode `flat` the network has no gateway."""
+
+    @property
+    def default_acl(self) -> tuple[str, ...]:
+        """The ACLs over what its endpoints send, unless they have their own."""
+
+    @property
+    def vlan_out_acl(self) -> tuple[str, ...]:
+        """The ACLs over what its endpoints receive."""
+
+    @property
+    def nat_acl(self) -> tuple[str, ...]:
+        """The ACLs over packets that enter by the gateway."""
+
+
+class Endpoint(Protocol):
+    """An endpoint with its own ACLs."""
+
+    @property
+    def acls(self) -> tuple[str, ...] | None:
+        """Names of ACLs, as NAME or NETWORK:NAME."""
+
+
+class HasAcls(Protocol):
+    """A host or a tenant: its ACLs hold for all its endpoints."""
+
+    @property
+    def acls(self) -> tuple[str, ...]:
+        """Names of ACLs."""
+
+
+class Names(Protocol):
+    """What the names in rules mean on one host."""
+
+    @property
+    def acls(self) -> Mapping[str, Acl]:
+        """All ACLs."""
+
+    @property
+    def meters(self) -> Mapping[str, Meter]:
+        """All meters."""
+
+    def members(self, network_id: str, who: Who) -> Iterable[Member]:
+        """The endpoints that a `from` or `to` selects, seen from a network."""
+
+    def ofport(self, network_id: str, port: str | int) -> int | None:
+        """The OpenFlow port, on this host, of the endpoint that a rule of a network names."""

@@ -1,0 +1,153 @@
+"""What one host does for the mirror sessions: which of its endpoints it copies, and where the copies go. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from acl.language import Rule, Who
+from specs.model.host import Host
+from specs.model.mirror import Mirror, Target
+from specs.model.records import RELATED_BIT, Endpoint, Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A session on one host. Copies leave by `port`, or for `vtep` with `vni`. Where the target is on this host (`arrive`), copies
+    that other hosts send with `vni` leave by `port`, too. `senders` are the sources as (VNI, MAC), with direction `both` only: a
+    packet of theirs is copied when they send it, and not again when another source receives it."""
+
+    name: str
+    number: int
+    vni: int
+    rules: tuple[Rule, ...]
+    port: int | None
+    vtep: str | None
+    arrive: bool
+    vlan: int | None
+    snap: int | None
+    senders: tuple[tuple[int, str], ...]
+
+
+# for the port of an endpoint: the sessions that copy what it sends, and those that copy what it receives, as number << 1 | direction
+Marks = tuple[tuple[int, ...], tuple[int, ...]]
+IN, OUT = 0, 1
+
+
+def collector_port(mirror: Mirror) -> str:
+    """The name of the tunnel port to the collector of a session, at most 15 characters."""
+    return f"wm{mirror.number:08x}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What one host knows when it derives its sessions. `local` are the ids of its endpoints, `ports` and `interfaces` the OpenFlow
+    ports of endpoints (by id) and of other interfaces (by name). `members` returns the endpoints that a source selects in a
+    network (by id), `vtep` the address by which this host reaches another."""
+
+    networks: Mapping[str, Network]
+    hosts: Mapping[str, Host]
+    host: str
+    local: Container[str]
+    ports: Mapping[str, int]
+    interfaces: Mapping[str, int]
+    members: Callable[[str, Who], Iterable[Endpoint]]
+    vtep: Callable[[Host], str]
+
+
+def sessions(
+    mirrors: Iterable[Mirror], surroundings: Surroundings
+) -> tuple[dict[str, Session], dict[str, Marks], dict[str, str]]:
+    """The sessions of this host, by name; the marks of its endpoints, by id; why some sessions do nothing, by name.
+
+    `mirrors` come in the order in which conflicts are resolved: of two with one VNI the first has it."""
+    sessions_here: dict[str, Session] = {}
+    marks: dict[str, tuple[set[int], set[int]]] = {}
+    problems: dict[str, str] = {}
+    networks = surroundings.networks
+    ids = {n.id: n.id for n in networks.values()} | {n.name: n.id for n in networks.values()}
+    for mirror, reason in _without_conflicts(mirrors, networks.values()):
+        if reason is None and not mirror.active:
+            continue
+        target, reason = _target(mirror.to, collector_port(mirror), ids, surroundings) if reason is None else (_NOWHERE, reason)
+        if reason is not None:
+            problems[mirror.name] = reason
+            continue
+        sources = _sources(mirror, ids, surroundings, but=target.endpoint)
+        copied_here = [e for e in sources if e.id in surroundings.local]
+        if copied_here or target.arrive:
+            sessions_here[mirror.name] = _session(mirror, target, sources, networks)
+        for endpoint in copied_here:
+            sends, receives = marks.setdefault(endpoint.id, (set(), set()))
+            if mirror.direction != "out":
+                sends.add(mirror.number << 1 | IN)
+            if mirror.direction != "in":
+                receives.add(mirror.number << 1 | OUT)
+    return sessions_here, {e: (tuple(sorted(sends)), tuple(sorted(receives))) for e, (sends, receives) in marks.items()}, problems
+
+
+def _without_conflicts(mirrors: Iterable[Mirror], networks: Iterable[Network]) -> Iterator[tuple[Mirror, str | None]]:
+    """Each mirror, and the reason if its VNI belongs to a network or to a mirror before it."""
+    holders = {vni: f"network {n.name}" for n in networks for vni in (n.vxlan_vni, n.vxlan_vni ^ RELATED_BIT)}
+    for mirror in mirrors:
+        holder = holders.setdefault(mirror.vni, f"mirror {mirror.name}")
+        yield mirror, None if holder == f"mirror {mirror.name}" else f"VNI {mirror.vni} belongs to {holder}"
+
+
+def _sources(mirror: Mirror, ids: Mapping[str, str], surroundings: Surroundings, *, but: str | None) -> list[Endpoint]:
+    """The endpoints that a mirror copies, on all hosts; never its target."""
+    sources: dict[str, Endpoint] = {}
+    for source in mirror.sources:
+        if source.network in ids:
+            sources.update((e.id, e) for e in surroundings.members(ids[source.network], source.who) if e.id != but)
+    return list(sources.values())
+
+
+def _session(mirror: Mirror, target: _Target, sources: Iterable[Endpoint], networks: Mapping[str, Network]) -> Session:
+    senders = sorted((networks[e.network_id].vxlan_vni, e.mac_address) for e in sources) if mirror.direction == "both" else ()
+    return Session(
+        name=mirror.name,
+        number=mirror.number,
+        vni=mirror.vni,
+        rules=mirror.rules,
+        port=target.port,
+        vtep=target.vtep,
+        arrive=target.arrive,
+        vlan=mirror.vlan,
+        snap=mirror.snap,
+        senders=tuple(senders),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """How copies leave this host, as in `Session`; `endpoint` is the id of a target that is an endpoint."""
+
+    port: int | None = None
+    vtep: str | None = None
+    arrive: bool = False
+    endpoint: str | None = None
+
+
+_NOWHERE = _Target()
+
+
+def _target(to: Target, collector: str, ids: Mapping[str, str], surroundings: Surroundings) -> tuple[_Target, str | None]:
+    """How copies leave this host, or why they cannot. `collector` is the name of the port to a collector."""
+    if to.collector is not None:
+        port = surroundings.interfaces.get(collector)
+        return _Target(port), None if port is not None else "the port to its collector is not there"
+    endpoint, host, port = None, to.host, None
+    if to.endpoint is not None:
+        candidates = sorted(surroundings.members(ids.get(str(to.network), ""), Who(endpoint=to.endpoint)), key=lambda e: e.id)
+        if not candidates:
+            return _NOWHERE, f"endpoint {to.network}/{to.endpoint} does not exist"
+        endpoint, host = candidates[0].id, candidates[0].host
+        port = surroundings.ports.get(endpoint)
+    elif to.host == surroundings.host:
+        port = surroundings.interfaces.get(str(to.interface))
+    if host == surroundings.host:
+        return _Target(port, None, True, endpoint), None if port is not None else "its target is not plugged in"
+    if host not in surroundings.hosts:
+        return _NOWHERE, f"host {host} does not exist"
+    return _Target(None, surroundings.vtep(surroundings.hosts[str(host)]), False, endpoint), None
