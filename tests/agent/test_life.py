@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 
@@ -24,7 +25,9 @@ def test_a_restart_disturbs_nothing(host: Host) -> None:
         host.start("agent")
     ping.send_signal(signal.SIGINT)
     out = ping.communicate(timeout=LIMIT_S)[0]
-    assert " 0% packet loss" in out, out
+    counts = re.search(r"(\d+) packets transmitted, (\d+) received", out)
+    assert counts, out
+    assert int(counts[1]) - int(counts[2]) <= 1, "more are lost than the one that was on its way at the end"
     assert host.switch.exec("ip", "-br", "link") == links
 
 

@@ -149,7 +149,7 @@ def test_mistakes_are_told_in_one_line(words: list[str], told: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_five_hundred_endpoints_are_drawn_quickly() -> None:
+def test_five_hundred_endpoints_are_drawn_as_tiles() -> None:
     """Tiles with numbers; nothing that grows with the pairs of hosts."""
     source = picture(topology(sample(50, 500))).source
     assert source.count("->") < 150
