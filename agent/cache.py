@@ -109,7 +109,7 @@ class Cache:
         self.down = None
         log.info("specs.read revision=%d keys=%d", revision, len(entries))
         gc.collect()
-        gc.freeze()  # the collector need not walk 10 000 records in the middle of an attach
+        gc.freeze()  # so that the garbage collector does not walk 10 000 records in the middle of an attach
         self.synced.set()
         self.changed(touched)
         self.reread()

@@ -13,7 +13,7 @@ from warren.settings import Settings, settings
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Files of a certificate, its key and the authority that signs the peers' certificates."""
+    """Files: a certificate, its key, and the authority that signs the peers' certificates."""
 
     cert: str
     key: str
@@ -22,7 +22,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that the environment decides. `attach_timeout_s` is in seconds, `underlay_mtu` in bytes."""
+    """The settings of the agent. `attach_timeout_s` is in seconds, `underlay_mtu` in bytes."""
 
     common: Settings
     vtep: IPv4Address | IPv6Address | None
@@ -111,7 +111,7 @@ def _http(env: Mapping[str, str]) -> tuple[str, int] | None:
 
 
 def _api(http: tuple[str, int] | None, tls: bool, vtep: str) -> str | None:
-    """An address that only this host can reach is of no use to the others: then there is none."""
+    """The agent's URL for other agents; None when it listens only where this host alone can reach it."""
     if http is None:
         return None
     host, port = http

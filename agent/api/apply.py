@@ -16,7 +16,7 @@ _ALLOCATED = ("name", "host", "ofport", "mac_address", "ipv4_address", "ipv6_add
 
 
 class NotApplied(WarrenError):
-    """A change of a document was refused; those before it are made, and the same document can be applied again."""
+    """A change of a document was refused. The changes before it are made, and the same document can be applied again."""
 
     def __init__(self, change: Change, made: int, total: int, error: WarrenError) -> None:
         where = change.path or f"{change.action} {change.kind} {change.name}"
@@ -25,8 +25,8 @@ class NotApplied(WarrenError):
 
 
 def apply(repository: Repository, current: Snapshot, changes: tuple[Change, ...]) -> set[str]:
-    """Make the changes in their order; returns the ids of the endpoints that came or changed.
-    Raises `NotApplied` at the first that is refused."""
+    """Make the changes in their order. Returns the ids of the endpoints that came or changed. Raises `NotApplied` at the
+    first change that is refused."""
     work = _Work(repository, current)
     for made, change in enumerate(changes):
         try:
@@ -37,7 +37,7 @@ def apply(repository: Repository, current: Snapshot, changes: tuple[Change, ...]
 
 
 class _Work:
-    """One run: knows the networks that it has just made by name."""
+    """One run: it also knows the networks that it has just created, by name."""
 
     def __init__(self, repository: Repository, current: Snapshot) -> None:
         self._repository, self._current = repository, current
@@ -57,7 +57,7 @@ class _Work:
         self._repository.delete_host(change.name)
 
     def named_put(self, change: Change) -> None:
-        """What is known by its name alone is created and changed alike."""
+        """Create or change a record whose name is its key."""
         old = getattr(self._current, f"{change.kind}s").get(change.name)
         draft = _without_nulls((old.data() if old else {}) | dict(change.stated))
         getattr(self._repository, f"put_{change.kind}")(draft)
@@ -90,7 +90,8 @@ class _Work:
         self._create(_without_nulls(change.stated) | {"network_id": self._network_of(change)})
 
     def endpoint_update(self, change: Change) -> None:
-        """What is allocated cannot change in place: the endpoint goes and comes again under its id."""
+        """Change an endpoint. Allocated fields cannot change in place: the endpoint is deleted and created again under its
+        id."""
         old = self._current.endpoints[str(change.id)]
         stated = {k: v for k, v in change.stated.items() if k != "network"} | {"network_id": self._network_of(change, old)}
         if not any(field in change.fields for field in (*_ALLOCATED, "network")):
@@ -105,7 +106,7 @@ class _Work:
         for field in ("ipv4_address", "ipv6_address", "mac_address") if stated["network_id"] != old.network_id else ():
             draft[field] = stated.get(field)
         if not moved and draft["mac_address"] == old.mac_address and "mac_address" not in stated:
-            draft["mac_address"] = None  # it follows the address
+            draft["mac_address"] = None  # the default MAC follows the address
         self._delete(old)
         self._create({k: v for k, v in draft.items() if v is not None})
 
@@ -136,7 +137,7 @@ def _without_nulls(stated: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _merged(old: Any, stated: Mapping[str, Any]) -> Any:
-    """The old record with what the document says; null takes a value away."""
+    """The old record with the fields that the document states; null removes a value."""
     record: Record = old
     data = {field: value for field, value in (record.data() | dict(stated)).items() if value is not None}
     return decode(type(record), data, type(record).__name__.lower())

@@ -1,4 +1,4 @@
-"""An ASGI layer that bounds what a request's body may cost, before anything parses it."""
+"""An ASGI layer that bounds the length of a request's body, before anything parses it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from warren.errors import MISSING, Invalid
 
 BODY_LIMIT = 1_048_576  # bytes
 LARGER = {"/apply": 9 * BODY_LIMIT}  # a document of 8 MiB, as JSON text
-DRAIN_LIMIT = 64 * BODY_LIMIT  # a client that is still sending would miss an answer that comes with a reset
+DRAIN_LIMIT = 64 * BODY_LIMIT  # a client that is still sending would lose an answer to a reset connection
 
 
 class BodyLimit:
-    """Answers 413 in JSON when a body is longer than `BODY_LIMIT`; otherwise gives the application the whole body."""
+    """Answers 413 in JSON when a body is longer than `BODY_LIMIT`; otherwise hands the application the whole body."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -47,7 +47,7 @@ class BodyLimit:
             given = True
             return {"type": "http.request", "body": bytes(body), "more_body": False}
 
-        # SAND takes every body as JSON, whatever its client (or curl -d) calls it
+        # SAND parses every body as JSON, whatever Content-Type its client (or curl -d) sends
         headers = [(name, value) for name, value in scope["headers"] if name != b"content-type"]
         await self.app({**scope, "headers": [*headers, (b"content-type", b"application/json")]}, replay, send)
 

@@ -1,6 +1,6 @@
 """HTTP CONNECT /networks/{id}?ip=A&port=P: TCP from outside to an address inside a network.
 
-ASGI has no CONNECT, so `Protocol` looks at the first bytes of each request and takes the connection away from uvicorn.
+ASGI has no CONNECT, so `Protocol` looks at the first bytes of each request and takes the connection over from uvicorn.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ class Elsewhere:
     tls: ssl.SSLContext | None
 
 
-# Blocking: gives a connected socket or says who can; raises WarrenError.
+# Blocking: returns a connected socket, or which agent can connect; raises WarrenError.
 Dial = Callable[[Request], "socket.socket | Elsewhere"]
 
 
 def protocol(dial: Dial) -> type[H11Protocol]:
-    """The protocol class for uvicorn that serves CONNECT by `dial` and leaves everything else alone."""
+    """The protocol class for uvicorn that serves CONNECT by `dial` and leaves everything else to uvicorn."""
 
     class Protocol(H11Protocol):
         _head: bytes = b""
@@ -98,7 +98,7 @@ def protocol(dial: Dial) -> type[H11Protocol]:
     return Protocol
 
 
-_running: set[asyncio.Task[None]] = set()  # asyncio itself holds tasks weakly
+_running: set[asyncio.Task[None]] = set()  # asyncio itself holds only weak references to tasks
 
 
 async def _serve(head: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, dial: Dial) -> None:
@@ -115,7 +115,7 @@ async def _serve(head: str, reader: asyncio.StreamReader, writer: asyncio.Stream
         writer.write(_answer(error.http_status, str(error), error.fields()))
         writer.close()
         return
-    except Exception:  # whatever it is, it must reach the client: nobody else waits for this task
+    except Exception:  # any error must reach the client: nobody else waits for this task
         log.exception("connect.failed")
         writer.write(_answer(500, "internal error, see the agent's log"))
         writer.close()
@@ -127,7 +127,7 @@ async def _serve(head: str, reader: asyncio.StreamReader, writer: asyncio.Stream
 
 
 async def _reach(target: Elsewhere, request: Request) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Ask another agent for the same; its answer's head is relayed to the client with all that follows."""
+    """Ask another agent for the same, and relay its answer and all that follows to the client."""
     url = urlsplit(target.api)
     try:
         if url.scheme == "unix":
@@ -142,7 +142,7 @@ async def _reach(target: Elsewhere, request: Request) -> tuple[asyncio.StreamRea
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    """Carry bytes one way until the end, then pass the end on; the other way goes on."""
+    """Carry bytes in one direction until they end, then pass the end on; the other direction goes on."""
     try:
         while data := await source.read(CHUNK):
             sink.write(data)
@@ -150,13 +150,13 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         if sink.can_write_eof():
             sink.write_eof()
         else:
-            sink.close()  # TLS has no half-close here
-    except (OSError, RuntimeError):  # a reset on one side ends both
+            sink.close()  # a TLS connection cannot be closed in one direction only
+    except (OSError, RuntimeError):  # a reset on one side ends both directions
         sink.transport.abort()
 
 
 def parse(head: str) -> Request:
-    """Parse request line and headers. Raises `Invalid` or `NotFound`."""
+    """Parse the request line and headers. Raises `Invalid` or `NotFound`."""
     line, *headers = head.split("\r\n")
     target = line.split(" ")[1] if line.count(" ") >= 2 else ""
     url = urlsplit(target)

@@ -21,7 +21,7 @@ class Dialer:
         self._core = core
 
     def __call__(self, request: Request) -> Any:
-        """A socket connected to an address inside a network, or which agent has an endpoint there. Raises `Invalid`, `Unavailable`."""
+        """A socket connected to an address inside a network, or the agent that can connect. Raises `Invalid`, `Unavailable`."""
         network = self._core.lookup.network(request.network_id)
         local = next((e for e in self._core.cache.view.local_endpoints.values() if _enterable(e, network.id)), None)
         if local is not None and local.netns is not None:

@@ -1,4 +1,4 @@
-"""Endpoints over HTTP. What is about an endpoint of another host goes to that host's agent."""
+"""Endpoints over HTTP. Requests about an endpoint of another host go to that host's agent."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def router(core: Core) -> APIRouter:
         try:
             chosen = core.repository.endpoints(core.lookup.network(network_id).id if network_id else None)
         except NotFound:
-            chosen = []  # a filter that nothing passes, as in SAND
+            chosen = []  # an unknown network has no endpoints, as in SAND
         chosen = [e for e in chosen if (not hostname or e.host == hostname) and (spares or not e.spare)]
         return {"endpoints": _endpoints_out(core, chosen, states)}
 
@@ -75,7 +75,7 @@ def router(core: Core) -> APIRouter:
 
 
 def _endpoints_out(core: Core, endpoints: list[Endpoint], states: bool) -> list[dict[str, Any]]:
-    """Endpoints with what belongs to them, from one read of etcd."""
+    """Endpoints with their networks, hosts and states, from one read of etcd."""
     gets = [Get(keys.NETWORKS, prefix=True), Get(keys.HOSTS, prefix=True)]
     if states and len(endpoints) == 1:
         gets.append(Get(keys.status_endpoint(endpoints[0].host, endpoints[0].id)))

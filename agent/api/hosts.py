@@ -1,4 +1,4 @@
-"""Hosts over HTTP: status, flows, checks and traces. What is about another host goes to that host's agent."""
+"""Hosts over HTTP: status, flows, checks and traces. Requests about another host go to that host's agent."""
 
 from __future__ import annotations
 

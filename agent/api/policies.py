@@ -1,4 +1,4 @@
-"""ACLs and meters over HTTP: what they say, where they are used, how often each rule has been hit on all hosts, and what decides
+"""ACLs and meters over HTTP: their rules, where they are used, the hits of each rule on all hosts, and the rule that decides
 between two endpoints. Changes come by documents (POST /apply)."""
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def router(core: Core) -> APIRouter:
 
     @router.post("/acls/{name}/check")
     def check(name: str, body: Check) -> dict[str, Any]:
-        """What decides over a packet between two endpoints: by the specs alone, and by the switches. The two must agree."""
+        """The rule that decides over a packet between two endpoints, found twice: from the specs alone, and by the switches.
+        The two must agree."""
         source, target = core.lookup.endpoint(body.src), core.lookup.endpoint(body.dst)
 
         def traced(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def _hits_of_all(core: Core, snapshot: Snapshot) -> tuple[Counter[str], list[str
 
 
 def _uses(snapshot: Snapshot) -> dict[str, list[str]]:
-    """ACL names to what names them: KIND/NAME."""
+    """ACL names to the records that name them, as KIND/NAME."""
     uses: dict[str, list[str]] = {}
     for kind in ("tenants", "hosts", "networks", "endpoints"):
         for record in getattr(snapshot, kind).values():

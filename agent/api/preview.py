@@ -1,7 +1,7 @@
-"""What a change of specs would newly allow or deny between endpoints, told before it is made. Pure.
+"""What a change of specs would newly allow or deny between endpoints, before it is made. Pure.
 
-Packets are tried, not proved: for every protocol and port that a rule of either state names, one packet, and one of each
-protocol that no rule names.
+It tries packets and proves nothing: one packet for every protocol and port that a rule of either state names, and one of
+each protocol that no rule names.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Keys = tuple[PolicyKey | None, PolicyKey | None]
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two endpoints and the packets (such as `tcp 443`) that the change lets pass, or no longer."""
+    """Two endpoints, and the packets (such as `tcp 443`) that the change newly lets pass, or no longer."""
 
     src: str
     dst: str
@@ -52,7 +52,7 @@ class Pair:
 
 
 def preview(current: Snapshot, changes: Iterable[Change]) -> Snapshot:
-    """The snapshot as it will be, but for endpoints and networks that are still to be given their addresses."""
+    """The snapshot after the change, without endpoints and networks whose addresses are still to be allocated."""
     after = copy.copy(current)
     for kind in KINDS:
         setattr(after, f"{kind}s", dict(getattr(current, f"{kind}s")))
@@ -69,12 +69,13 @@ def preview(current: Snapshot, changes: Iterable[Change]) -> Snapshot:
             missing = {"meter": {"meter_id": 1}, "mirror": {"vni": 1}}.get(change.kind, {})
             objects[identity] = decode(KINDS[change.kind], missing | {k: v for k, v in data.items() if v is not None})
         except Invalid:
-            continue  # a new endpoint or network: nothing is known of its addresses yet
+            continue  # a new endpoint or network: its addresses are not known yet
     return after
 
 
 def differences(before: Snapshot, after: Snapshot) -> tuple[list[Pair], int]:
-    """The pairs that differ, of one network or of two that a router joins, and how many pairs were left out because there are too many."""
+    """The pairs that differ, within one network or between two that a router joins; and how many pairs were not compared
+    because there are too many."""
     tries = probes(before, after)
     touched = _touched(before, after)
     found: list[Pair] = []
@@ -152,7 +153,7 @@ def _keys(state: Snapshot, source: str, target: str) -> Keys:
 
 
 def _touched(before: Snapshot, after: Snapshot) -> Any:
-    """Whether what a policy says may differ: its rules, or the groups that they name."""
+    """Whether a policy may decide differently: its rules, or the groups that they name, have changed."""
     acls = {n for n in {*before.acls, *after.acls} if _data(before.acls, n) != _data(after.acls, n)}
     groups = any(_meant(before.endpoints, e) != _meant(after.endpoints, e) for e in {*before.endpoints, *after.endpoints})
 

@@ -1,4 +1,4 @@
-"""SAND's names <-> Warren's records: what requests look like and what is answered. Pure."""
+"""SAND's names <-> Warren's records: requests, and answers. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _unset(cls, data: Any) -> Any:
-        """SAND's client is written in Go: what is not set may come as an empty string."""
+        """An empty string counts as not set: SAND's client is written in Go."""
         return {k: v for k, v in data.items() if v != ""} if isinstance(data, dict) else data
 
 
@@ -32,7 +32,8 @@ class NetworkCreate(NetworkFields, _Body):
     """POST /networks: SAND's fields, and Warren's: VNI, IPv6, MTU, labels. `ip_range: null` makes a network without IPv4."""
 
     def values(self, network_id: str) -> dict[str, Any]:
-        """The new record's values: SAND's default range, the first address of a range as its gateway; null is none."""
+        """The fields of the new record: SAND's default range, and the first address of a range as its gateway; null means
+        none."""
         said = self.model_fields_set
         values = self.model_dump(exclude={"id"})
         if not {"ip_range", "ipv6_range"} & said and not self.external:
@@ -50,7 +51,7 @@ def first_address(network: IPv4Network | IPv6Network | None) -> Any:
 
 
 class ActivateParams(_Body):
-    """SAND's: the namespace's path; `set_addr` puts the addresses on the interface; `move_veth` moves it into the
+    """SAND's fields: the namespace's path; `set_addr` puts the addresses on the interface; `move_veth` moves it into the
     namespace (otherwise it stays in the host's, for a runtime that moves it itself)."""
 
     ns_handle_path: str | None = None
@@ -77,8 +78,8 @@ class EndpointCreate(EndpointFields, _Body):
 
 
 class Apply(_Body):
-    """POST /apply: a YAML document; `prune` deletes what its sections no longer have, `dry_run` only tells, `wait_s` waits
-    (so many seconds at most) until the hosts have caught up."""
+    """POST /apply: a YAML document; `prune` deletes what its sections do not list, `dry_run` changes nothing, `wait_s` is
+    how many seconds to wait at most until the hosts have caught up."""
 
     document: str
     prune: bool = False
@@ -96,8 +97,8 @@ class Trace(_Body):
 
 
 class HostTrace(_Body):
-    """POST /hosts/{name}/trace: `flow` as ofproto/trace takes it, such as `in_port=3,icmp,...`; with `enters` (an
-    endpoint's id, or `tunnel`) the in_port is that one's."""
+    """POST /hosts/{name}/trace: `flow` as ofproto/trace takes it, such as `in_port=3,icmp,...`. With `enters` (an endpoint's
+    id, or `tunnel`), the in_port is replaced by that port."""
 
     flow: str
     enters: str | None = None
@@ -135,7 +136,7 @@ def network_out(network: Network) -> dict[str, Any]:
 def endpoint_out(
     endpoint: Endpoint, networks: Mapping[str, Network], hosts: Mapping[str, Host], state: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """SAND's Endpoint, with Warren's additions. `state` is what its host's controller reports."""
+    """SAND's Endpoint, with Warren's additions. `state` is the report of its host's controller."""
     network, host = networks.get(endpoint.network_id), hosts.get(endpoint.host)
     return {
         "id": endpoint.id,
@@ -176,7 +177,7 @@ def _ipv4(endpoint: Endpoint, network: Network | None) -> str:
 
 
 def host_out(host: Host) -> dict[str, Any]:
-    """A host as Warren's own routes give it."""
+    """A host as Warren's own routes show it."""
     return {"id": host.name, **host.data()}
 
 
@@ -188,5 +189,5 @@ def cidr(address: Any, network: IPv4Network | IPv6Network | None) -> str:
 
 
 def api_hostname(host: Host | None) -> str | None:
-    """The name or address at which a host's agent is reached; None when its URL has none (a unix socket)."""
+    """The name or address of a host's agent; None when its URL has none (a unix socket)."""
     return urlsplit(host.api).hostname if host and host.api else None

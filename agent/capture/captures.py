@@ -1,8 +1,8 @@
-"""Captures: for `warren capture` this agent makes a mirror session of one endpoint, of any host, whose copies end in a TAP interface
-here, and streams them to the client as a pcap file (draft-ietf-opsawg-pcap).
+"""Captures: for `warren capture` this agent makes a mirror session of one endpoint, on any host. The copies end in a TAP
+interface here, and the agent streams them to the client as a pcap file (draft-ietf-opsawg-pcap).
 
-The session is a spec under a lease of this agent, so it goes with the process; it ends at once when the client's connection ends, and
-when the client has said nothing for SILENCE_S: a machine that lost its power closes no connection.
+The session is a spec under a lease of this agent, so it ends with the process. It also ends at once when the client's
+connection ends, and when the client has sent nothing for SILENCE_S: a machine that lost its power closes no connection.
 """
 
 from __future__ import annotations
@@ -38,14 +38,15 @@ LEASE_S = 10
 READY_S = 10.0
 PORT_GONE_S = 5.0
 INTERVAL_S = 0.5
-AT_ONCE = 262_144  # bytes of frames in one piece of the answer
+AT_ONCE = 262_144  # bytes of frames in one chunk of the answer
 MAGIC, VERSION, ETHERNET = 0xA1B2C3D4, (2, 4), 1  # microseconds; LINKTYPE_ETHERNET
 MEDIA_TYPE = "application/vnd.tcpdump.pcap"
 NAME_HEADER = "x-warren-capture"
 
 
 class CaptureCreate(BaseModel):
-    """POST /captures: which endpoint (name, NETWORK/NAME or id), and what of it: `match` has fields of packets as in rules of ACLs."""
+    """POST /captures: the endpoint (name, NETWORK/NAME or id), and which of its packets: `match` has fields as in rules of
+    ACLs."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,7 +58,7 @@ class CaptureCreate(BaseModel):
 
 @dataclass(slots=True)
 class Running:
-    """A capture: the session's name, the interface in which the copies end, and what it has carried."""
+    """A running capture: the session's name, the interface that receives the copies, and what it has carried."""
 
     name: str
     endpoint: Endpoint
@@ -69,7 +70,7 @@ class Running:
     over: threading.Event = field(default_factory=threading.Event)
 
     def take(self, now: float) -> bytes:
-        """The frames that wait, as records of a pcap file; `now` is the time of day, in seconds."""
+        """The waiting frames as records of a pcap file; `now` is the time of day, in seconds."""
         found, size = [], 0
         while size < AT_ONCE and (frame := self.tap.read()) is not None:
             found.append(record(frame, self.snap, now))
@@ -79,7 +80,7 @@ class Running:
 
 
 def header(snap: int) -> bytes:
-    """How a pcap file begins."""
+    """The header of a pcap file."""
     return struct.pack("<IHHiIII", MAGIC, *VERSION, 0, 0, snap, ETHERNET)
 
 
@@ -96,7 +97,7 @@ class Captures(Feature):
     def __init__(self, core: Core) -> None:
         self._core = core
         self._running: dict[str, Running] = {}
-        self._left: set[str] = set()  # ended while etcd was away: their claims are still there
+        self._left: set[str] = set()  # captures that ended while etcd was away: their claims remain
         self._lock = threading.Lock()
         self._swept = False
         self._worker = Worker("captures", self._step, interval_s=INTERVAL_S)
@@ -117,13 +118,13 @@ class Captures(Feature):
 
         @router.put("/captures/{name}")
         def keep_alive(name: str) -> dict[str, int]:
-            """Keep a capture alive; returns how many packets were sent, and how many were dropped because nobody read them in time."""
+            """Note that the client lives. Returns how many packets it should have got so far. Raises `NotFound`."""
             return self.keep_alive(name)
 
         return router
 
     def begin(self, body: CaptureCreate) -> Running:
-        """Start one; returns when the switches copy. Raises `WarrenError`, and then nothing is left."""
+        """Start a capture; returns when the switches copy. Raises `WarrenError`, and then nothing is left."""
         repository, host = self._core.repository, self._core.host.name
         endpoint = self._core.lookup.endpoint(body.endpoint)
         if not endpoint.active:
@@ -157,7 +158,7 @@ class Captures(Feature):
         return running
 
     def _ready(self, session: Capture, endpoint: Endpoint) -> None:
-        """Wait until the endpoint's switch copies and ours delivers."""
+        """Wait until the endpoint's switch copies and this host's switch delivers."""
         core, deadline = self._core, time.monotonic() + READY_S
         entry = core.store.get(keys.capture(session.name))
         if entry is None:
@@ -183,7 +184,7 @@ class Captures(Feature):
         return {"packets": running.packets, "dropped": running.tap.dropped()}
 
     def end(self, running: Running) -> None:
-        """End one; again does nothing. The interface goes when the switch has let go of it."""
+        """End a capture; does nothing for one that has ended. The interface goes once the switch has released it."""
         running.over.set()
         with self._lock:
             if self._running.pop(running.name, None) is None:
@@ -249,7 +250,7 @@ class Stream(Response):
         self._captures, self._running = captures, running
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """As ASGI asks for it."""
+        """The interface of ASGI."""
         loop, running = asyncio.get_running_loop(), self._running
         gone = asyncio.ensure_future(_disconnected(receive))
         try:
@@ -273,7 +274,7 @@ async def _disconnected(receive: Any) -> None:
 
 
 async def _readable(loop: asyncio.AbstractEventLoop, fd: int, gone: asyncio.Future[None]) -> None:
-    """Until something can be read, the client is gone, or a while has passed."""
+    """Wait until something can be read, the client is gone, or some time has passed."""
     ready = asyncio.Event()
     loop.add_reader(fd, ready.set)
     reads = asyncio.ensure_future(ready.wait())

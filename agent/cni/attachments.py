@@ -1,7 +1,8 @@
-"""What the CNI plugin (tools/cni/plugin.py) asks of this host's agent: POST /cni. agent/cni/messages.py has what is said, this has what is done.
+"""Serves the CNI plugin (tools/cni/plugin.py) by POST /cni. agent/cni/messages.py has the form of calls and answers; this
+module carries them out.
 
-An attachment is an endpoint whose id follows from what names it, so nothing else is remembered: every call may be repeated, and a DEL
-needs neither an ADD before it nor the namespace.
+An attachment is an endpoint whose id is derived from the attachment's names, so nothing else is remembered: every call may
+be repeated, and a DEL needs neither an ADD before it nor the namespace.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from warren.errors import Conflict, Exhausted, Invalid, NotFound, Unavailable, W
 
 log = logging.getLogger("warren.cni")
 
-# the specification's codes, and from 100 on ours (docs/cni.md)
+# the specification's codes; those from 100 on are ours (docs/cni.md)
 VERSION, UNKNOWN_CONTAINER, ENVIRONMENT, CONFIG, TRY_LATER, NOT_READY, LIMITED = 1, 3, 4, 7, 11, 50, 51
 TAKEN, NONE_LEFT, NOT_AS_IT_SHOULD = 100, 101, 102
 READ_S = 5.0  # how long a call waits for the agent's first read of etcd
@@ -39,7 +40,7 @@ APPLIED_S = 5.0  # and STATUS for the controller to catch up
 
 
 class Refused(WarrenError):
-    """An error with a code of its own."""
+    """An error with a CNI code of its own."""
 
     http_status = 409
 
@@ -49,7 +50,7 @@ class Refused(WarrenError):
 
 
 def code_of(error: WarrenError) -> int:
-    """What CNI calls an error."""
+    """The CNI code of an error."""
     match error:
         case Refused():
             return error.code
@@ -96,8 +97,8 @@ class Attachments(Feature):
         return router
 
     def drop(self, key: str) -> None:
-        """Detach an attachment whose container is gone. Where the host's end of the cable lives, so does the namespace, whether this process
-        can see its path or not. Raises `WarrenError`."""
+        """Detach an attachment whose container is gone. As long as the host's end of the veth exists, so does the namespace,
+        whether this process can see its path or not. Raises `WarrenError`."""
         with self._exclusive.hold(key):
             endpoint = self._core.cache.view.local_endpoints.get(key)
             if endpoint is None or not self._ours(endpoint) or plug.exists(endpoint.veth):
@@ -110,7 +111,7 @@ class Attachments(Feature):
                 self._core.endpoints.detach(endpoint)
 
     def do(self, asked: Asked) -> dict[str, Any] | None:
-        """Do it; what the plugin prints. Raises `WarrenError`."""
+        """Carry out a call; returns what the plugin prints. Raises `WarrenError`."""
         if asked.command != "STATUS":
             self._read()
         return self._commands[asked.command](asked)
@@ -125,14 +126,14 @@ class Attachments(Feature):
             self._namespace(asked)
             endpoint = self._core.cache.view.local_endpoints.get(key)
             if endpoint is not None and not self._serves(endpoint, network, asked):
-                self._core.endpoints.detach(endpoint)  # of a container that went without a word, or is started again
+                self._core.endpoints.detach(endpoint)  # its container ended without a DEL, or is started again
                 endpoint = None
             if endpoint is None:
                 endpoint = self._attach(network, asked)
             try:
                 return self._result(endpoint, network, asked)
             except WarrenError:
-                self._core.endpoints.detach(endpoint)  # the namespace has gone meanwhile
+                self._core.endpoints.detach(endpoint)  # the namespace has vanished meanwhile
                 raise
 
     def _del(self, asked: Asked) -> None:
@@ -161,12 +162,12 @@ class Attachments(Feature):
                 with self._exclusive.hold(endpoint.id):
                     self._core.endpoints.detach(endpoint)
             except WarrenError as error:
-                failed = error  # the others go all the same
+                failed = error  # the others are deleted all the same
         if failed is not None:
             raise failed
 
     def _status(self, asked: Asked) -> None:
-        """Whether an ADD would succeed, as far as that can be seen."""
+        """Check whether an ADD would succeed, as far as that can be known."""
         core, host = self._core, self._core.host.name
         try:
             self._read()
@@ -190,7 +191,7 @@ class Attachments(Feature):
         return endpoint_id(self._core.host.name, asked.name, asked.container, asked.interface)
 
     def _ours(self, endpoint: Endpoint) -> bool:
-        """Whether CNI has made it: labels alone anybody may write."""
+        """Whether CNI has made the endpoint: labels alone could be anybody's."""
         said = [endpoint.labels.get(name, "") for name in (NETWORK, CONTAINER, INTERFACE)]
         return endpoint.id == endpoint_id(self._core.host.name, *said)
 
@@ -227,11 +228,11 @@ class Attachments(Feature):
         except Conflict as error:
             if wanted.name is None or error.field != "name":
                 raise
-            unnamed = wanted.model_copy(update={"name": None})  # the name is another's: go without
+            unnamed = wanted.model_copy(update={"name": None})  # another endpoint has the name: attach without it
             return self._core.endpoints.attach(unnamed)[0]
 
     def _serves(self, endpoint: Endpoint, network: Network, asked: Asked) -> bool:
-        """Whether an endpoint of before is whole, in this namespace, and what is asked for."""
+        """Whether an earlier endpoint is complete, in this namespace, and as this call wants it."""
         same = {name: getattr(endpoint, name) for name in asked.fields if name != "labels"}
         wanted = {name: value for name, value in asked.fields.items() if name != "labels"}
         if endpoint.network_id != network.id or {k: _plain(v) for k, v in same.items()} != {
@@ -244,7 +245,7 @@ class Attachments(Feature):
         return seen.whole and seen.interface == asked.interface and state is not None and state.state == "up"
 
     def _result(self, endpoint: Endpoint, network: Network, asked: Asked) -> dict[str, Any]:
-        """What there is now. A container that had a default route before keeps that one."""
+        """The result of an ADD. A container that had a default route before keeps that one."""
         seen = far.look(asked.netns, asked.interface)
         if seen is None:
             raise Unavailable(f"the namespace {asked.netns}", f"it has no {asked.interface} any more")
@@ -265,11 +266,11 @@ class Attachments(Feature):
         return [
             (cidr(address, reach), str(gateway.ip) if gateway is not None and network.mode != "flat" else None)
             for address, reach, gateway in families
-            if address is not None and reach is not None  # a leased one comes later, and may change
+            if address is not None and reach is not None  # a leased address comes later, and may change
         ]
 
     def _wrong(self, endpoint: Endpoint, asked: Asked) -> list[str]:
-        """What is not as the result of ADD and the record have it, one phrase each."""
+        """What differs from the result of ADD and from the record, one phrase each."""
         assert asked.previous is not None
         mac, addresses, gateways = expected(asked.previous, asked.interface)
         state = self._core.cache.states.wait(endpoint.id, 0, self._core.config.attach_timeout_s)
@@ -302,5 +303,5 @@ class Attachments(Feature):
 
 
 def _plain(value: Any) -> Any:
-    """Addresses as text, as requests have them."""
+    """Addresses as text, in the form of requests."""
     return value if value is None or isinstance(value, tuple) else str(value)

@@ -1,7 +1,7 @@
-"""CNI's words <-> Warren's: what a runtime's call asks for, and its answer in each version of the specification
+"""CNI's words <-> Warren's: parses a runtime's call, and forms the answer in each version of the specification
 (https://www.cni.dev/docs/spec/). Pure.
 
-What the configuration says beyond this is let be: other plugins and newer runtimes have keys of their own.
+Other keys of the configuration are ignored: other plugins and newer runtimes have keys of their own.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ CONTAINER, NETWORK, INTERFACE = (
     "cni.network",
     "cni.interface",
 )  # labels of endpoints; a call's key in the specification
-ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")  # the second is what an early text of the specification had
-CONTAINER_NAME = "K8S_POD_NAME"  # of CNI_ARGS: podman says there what the container is called
+ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")  # the second is the key of an early draft of the specification
+CONTAINER_NAME = "K8S_POD_NAME"  # in CNI_ARGS: podman sends the container's name there
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 
@@ -48,7 +48,7 @@ def _word(value: str) -> str:
 
 
 def _address(value: Any) -> Any:
-    """CNI's addresses come with and without a prefix length; the network's own counts."""
+    """CNI's addresses come with and without a prefix length; the network's own length counts."""
     try:
         return ip_interface(value if isinstance(value, str) else "").ip
     except ValueError:
@@ -56,12 +56,12 @@ def _address(value: Any) -> Any:
 
 
 def _nothing(value: Any) -> Any:
-    """Written in Go, what is not set may come as null."""
+    """null counts as not set: runtimes are written in Go."""
     return () if value is None else value
 
 
 def _host_ip(value: Any) -> Any:
-    """Empty and `any address` are no restriction."""
+    """An empty address and the unspecified one are no restriction."""
     if value is None or value == "":
         return None
     try:
@@ -81,7 +81,7 @@ class _Lenient(BaseModel):
 
 
 class PortMapping(_Lenient):
-    """One of the capability `portMappings`."""
+    """One entry of the capability `portMappings`."""
 
     host_port: Port = Field(alias="hostPort")
     container_port: Port = Field(alias="containerPort")
@@ -90,7 +90,7 @@ class PortMapping(_Lenient):
 
 
 class RuntimeConfig(_Lenient):
-    """What the runtime fills in for the capabilities that the configuration has."""
+    """The fields that the runtime fills in, for the capabilities in the configuration."""
 
     port_mappings: Annotated[tuple[PortMapping, ...], BeforeValidator(_nothing)] = Field(default=(), alias="portMappings")
     mac: Annotated[Mac | None, BeforeValidator(lambda value: value or None)] = None
@@ -129,21 +129,21 @@ class Config(_Lenient):
 
 
 class Attachment(_Lenient):
-    """One of those that GC leaves."""
+    """One of the attachments that GC keeps."""
 
     container: str = Field(alias="containerID")
     interface: str = Field(alias="ifname")
 
 
 class Attachments(_Lenient):
-    """What GC reads."""
+    """The attachments that GC keeps."""
 
     valid: tuple[Attachment, ...]
 
 
 class Call(BaseModel):
-    """POST /cni: what a runtime has called the plugin with. `environment` has CNI_COMMAND and the others, `config` is what came on
-    standard input."""
+    """POST /cni: a runtime's call of the plugin. `environment` has CNI_COMMAND and the others, `config` is the standard
+    input."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -153,7 +153,7 @@ class Call(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A call that is right, as far as can be seen from it alone. `said_in` is the key that names the network."""
+    """A parsed call. `said_in` is the key that names the network."""
 
     command: str
     version: str
@@ -170,7 +170,8 @@ class Asked:
 
 
 def read(call: Call) -> Asked:
-    """What a call asks for. Raises `Invalid`; its path is `cniVersion`, one of the environment, or leads into the configuration."""
+    """Parse a call. Raises `Invalid`; its path is `cniVersion`, a variable of the environment, or leads into the
+    configuration."""
     command = call.environment.get("CNI_COMMAND", "")
     if command not in COMMANDS:
         raise Invalid("CNI_COMMAND", command, f"one of {', '.join(COMMANDS)}, VERSION")
@@ -204,8 +205,8 @@ def read(call: Call) -> Asked:
 
 
 def endpoint_id(host: str, name: str, container: str, interface: str) -> str:
-    """The id of an attachment's endpoint: the same for ADD, DEL and CHECK, whoever asks and whatever was forgotten meanwhile. The host
-    belongs to it: runtimes that let users name containers may have one id on two hosts."""
+    """The id of an attachment's endpoint: the same for ADD, DEL and CHECK. The host is part of it, because runtimes that let
+    users name containers may have one id on two hosts."""
     return "cni-" + hashlib.sha256("\0".join((host, name, container, interface)).encode()).hexdigest()[:32]
 
 
@@ -216,8 +217,8 @@ def result(
     gateways: Sequence[str],
     dns: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What ADD prints, after what earlier plugins of a chain have: `interfaces` the host's and the container's, `addresses` (CIDR, gateway)
-    of the second, `gateways` of the default routes that it got."""
+    """What ADD prints, appended to the results of earlier plugins of a chain: `interfaces` are the host's and the
+    container's, `addresses` (CIDR, gateway) those of the second, `gateways` those of its default routes."""
     before = asked.previous or {}
     known = list(before.get("interfaces") or ())
     since = VERSIONS[asked.version]
@@ -241,7 +242,7 @@ def result(
 
 
 def expected(previous: Mapping[str, Any], interface: str) -> tuple[str | None, list[str], list[str]]:
-    """Of the container's interface, what the result of its ADD says: MAC, addresses with prefix length, gateways of default routes.
+    """The container's interface in the result of its ADD: MAC, addresses with prefix length, gateways of default routes.
     Raises `Invalid`."""
     there = list(previous.get("interfaces") or ())
     ours = [i for i, one in enumerate(there) if one.get("name") == interface and one.get("sandbox")]
@@ -301,12 +302,13 @@ def _model(kind: type[Any], data: Any) -> Any:
 
 
 def _arguments(text: str) -> dict[str, str]:
-    """CNI_ARGS: `IP=10.0.0.5;MAC=02:...`. What is not known is let be, with or without IgnoreUnknown."""
+    """CNI_ARGS: `IP=10.0.0.5;MAC=02:...`. Unknown words are ignored, with or without IgnoreUnknown."""
     return {name: value for name, _, value in (pair.partition("=") for pair in text.split(";")) if name and value}
 
 
 def _fields(config: Config, arguments: Mapping[str, str]) -> dict[str, Any]:
-    """What the endpoint shall be, as POST /endpoints has it. Of several places that say an address the nearest to the runtime counts."""
+    """The fields of the endpoint, as POST /endpoints takes them. If several places give an address, the one nearest to the
+    runtime wins."""
     try:
         ips = tuple(arguments[name] for name in ("IP",) if name in arguments)
         outer = _model(_Addresses, {"ips": tuple(ip for given in ips for ip in given.split(",")), "mac": arguments.get("MAC")})
@@ -335,7 +337,7 @@ def _fields(config: Config, arguments: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _published(mappings: Sequence[PortMapping]) -> tuple[Publish, ...]:
-    """Each once: runtimes say a port for each address family."""
+    """Published ports, each once: runtimes list a port for each address family."""
     ways = [
         Publish.model_validate({"host_port": m.host_port, "port": m.container_port, "proto": m.protocol, "host_ip": m.host_ip})
         for m in mappings
@@ -344,7 +346,7 @@ def _published(mappings: Sequence[PortMapping]) -> tuple[Publish, ...]:
 
 
 def _previous(config: Mapping[str, Any], command: str) -> Mapping[str, Any] | None:
-    """What the chain (ADD) or the container (CHECK) has got. DEL does not need it."""
+    """The result that the chain (ADD) or the container (CHECK) has so far. DEL does not need it."""
     previous = config.get("prevResult")
     if command not in ("ADD", "CHECK") or (command == "ADD" and previous is None):
         return None
@@ -360,7 +362,8 @@ def _previous(config: Mapping[str, Any], command: str) -> Mapping[str, Any] | No
 
 
 def _valid(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Without the key nothing is known, and nothing goes; null is an empty list (a runtime written in Go)."""
+    """The attachments to keep. Without the key nothing may be deleted, so that is an error; null is an empty list (a runtime
+    written in Go)."""
     key = next((key for key in ATTACHMENTS if key in config), None)
     if key is None:
         raise Invalid(ATTACHMENTS[0], MISSING, 'say which attachments stay: a list of {"containerID": ID, "ifname": NAME}')

@@ -1,4 +1,4 @@
-"""A leased address and its routes on the interface of a container, and whether what it sends has left."""
+"""Puts a leased address and its routes on the interface of a container, and waits until packets have left."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from warren.errors import Unavailable
 
 log = logging.getLogger("warren.leased")
 
-DHCP = 16  # of a route: who made it (RTPROT_DHCP, rtnetlink(7)), so that ours are known
+DHCP = 16  # the protocol of our routes (RTPROT_DHCP, rtnetlink(7)), by which they are recognised
 ON_LINK = 4  # RTNH_F_ONLINK: a next hop need not be inside the range of the address
-ASKED = 0x01  # of a neighbour: its MAC is still asked for (NUD_INCOMPLETE)
+ASKED = 0x01  # the state of a neighbour whose MAC is still unknown (NUD_INCOMPLETE)
 LEFT_S, PAUSE_S = 1.0, 0.01
 
 
 def put(netns: str, veth: str, mac: str, address: IPv4Interface | None, routes: Iterable[Route]) -> None:
-    """The far end of an endpoint's cable has this IPv4 address and no other, and these routes. One that somebody else made stays.
-    Nothing if it is not there. Raises `Invalid` for an unusable namespace, `Unavailable` if the kernel refuses."""
+    """Give the container's end of a veth this IPv4 address and these routes, and remove earlier leased ones. Addresses and
+    routes that somebody else made stay. Does nothing if the interface is not there. Raises `Invalid` for an unusable
+    namespace, `Unavailable` if the kernel refuses."""
 
     def work(fd: int) -> None:
         with IPRoute() as host:
@@ -53,7 +54,7 @@ def _put(far: Any, index: int, address: IPv4Interface | None, routes: tuple[Rout
             _gone(far.route, "del", dst=_route(row)[0], gateway=row.get_attr("RTA_GATEWAY"), oif=index, proto=DHCP)
     for ip, length in _addresses(far, index) - wanted:
         _gone(far.addr, "del", index=index, address=ip, prefixlen=length)
-    for ip, length in wanted - _addresses(far, index):  # last: others of its range go with the first of them
+    for ip, length in wanted - _addresses(far, index):  # last: the kernel removes the others of a range with the first one
         far.addr("add", index=index, address=ip, prefixlen=length)
     for to, via in routes:
         hop: dict[str, Any] = {"gateway": via, "flags": ON_LINK} if via != "0.0.0.0" else {"scope": 253}
@@ -77,12 +78,12 @@ def _gone(call: Any, *words: str, **what: Any) -> None:
     try:
         call(*words, **{name: value for name, value in what.items() if value is not None})
     except NetlinkError as error:
-        if error.code not in (errno.ESRCH, errno.EADDRNOTAVAIL):  # it went with another
+        if error.code not in (errno.ESRCH, errno.EADDRNOTAVAIL):  # it was removed with another one
             raise
 
 
 def sent(netns: str) -> None:
-    """Wait until nothing in a namespace waits for a neighbour's MAC any more, a second at most."""
+    """Wait until no packet in a namespace waits for a neighbour's MAC any more, for a second at most."""
 
     def work() -> None:
         deadline = time.monotonic() + LEFT_S

@@ -1,8 +1,9 @@
-"""The leases of this host's endpoints on networks with `dhcp: external`: a client for each (agent/dhcp_client/udhcpc.py), and what it is given put
-into the endpoint's record and on its interface.
+"""Keeps a DHCP client for each endpoint on networks with `dhcp: external` (agent/dhcp_client/udhcpc.py), and puts the leased
+address into the endpoint's record and on its interface.
 
-A lease is kept up by its client alone, whether an agent runs or not; its address counts once it is in the record, for the switches
-let nobody use another. So a client that tells of another address changes the record first, and then the interface.
+A client keeps its lease by itself, whether an agent runs or not. A leased address counts once it is in the record, because
+the switches let nobody use another one. So when a client reports another address, the record changes first, and then the
+interface.
 """
 
 from __future__ import annotations
@@ -43,12 +44,12 @@ class DhcpClients(Feature):
     def __init__(self, directory: Path, repository: Repository, cache: Cache, on_change: Callable[[], None]) -> None:
         self._clients, self._repository, self._cache, self._on_change = Clients(directory), repository, cache, on_change
         self._reasons: dict[str, str] = {}  # per endpoint, why it has no address
-        self._moved: dict[str, str] = {}  # endpoint to the namespace that its engine moves it into
+        self._moved: dict[str, str] = {}  # endpoint -> the namespace that its engine moves it into
         self._leaving: set[str] = set()
-        self._handled: dict[str, tuple[int, int]] = {}  # endpoint to the mark of what was told last
-        self._again: dict[str, float] = {}  # endpoint to when what did not work is tried again
-        self._begun: dict[str, float] = {}  # endpoint to when its client was started
-        self._lock = threading.Lock()  # held while something is done about one endpoint
+        self._handled: dict[str, tuple[int, int]] = {}  # endpoint -> the version of the lease file handled last
+        self._again: dict[str, float] = {}  # endpoint -> when a failed step is tried again
+        self._begun: dict[str, float] = {}  # endpoint -> when its client was started
+        self._lock = threading.Lock()  # held while one endpoint is reconciled
         self._worker = Worker("DHCP clients", self._step, interval_s=INTERVAL_S, on_change=on_change)
 
     def workers(self) -> Sequence[Worker]:
@@ -64,14 +65,14 @@ class DhcpClients(Feature):
     # ---- called by others ---------------------------------------------------------------------------------------------
 
     def joins(self, endpoint_id: str, netns: str) -> None:
-        """An engine moves the endpoint's interface into this namespace."""
+        """A container engine moves the endpoint's interface into this namespace."""
         with self._lock:
             self._moved[endpoint_id] = netns
             self._again.pop(endpoint_id, None)
             self._leaving.discard(endpoint_id)
 
     def leave(self, endpoint_id: str) -> None:
-        """The endpoint's lease is given back while its packets still flow, and none is asked for any more."""
+        """Give the endpoint's lease back while its packets still flow, and ask for no other."""
         with self._lock:
             self._leaving.add(endpoint_id)
             self._moved.pop(endpoint_id, None)
@@ -80,7 +81,7 @@ class DhcpClients(Feature):
 
     @contextlib.contextmanager
     def leaving(self, endpoint: Endpoint) -> Iterator[None]:
-        """Around the end of an endpoint: it has left. If that fails, it is as before."""
+        """Gives the lease back around the end of an endpoint. If that end fails, a client may start again."""
         self.leave(endpoint.id)
         try:
             yield
@@ -127,7 +128,7 @@ class DhcpClients(Feature):
             self._begin(endpoint)
 
     def _begin(self, endpoint: Endpoint) -> None:
-        """Start its client once its packets flow and its interface is where it shall be."""
+        """Start the endpoint's client, once its packets flow and its interface is in its place."""
         self._handled.pop(endpoint.id, None)
         state, now = self._cache.states.get(endpoint.id), time.monotonic()
         if state is None or state.state != "up" or now - self._begun.get(endpoint.id, -RETRY_S) < RETRY_S:
@@ -135,7 +136,7 @@ class DhcpClients(Feature):
         for netns in self._places(endpoint, now):
             try:
                 seen = plug.inspect(veth=endpoint.veth, netns=netns, mac=endpoint.mac_address)
-            except WarrenError:  # it has ended, or is not there yet
+            except WarrenError:  # the namespace has ended, or does not exist yet
                 continue
             if seen.interface is not None and "far end up" not in seen.missing:
                 self._begun[endpoint.id] = now
@@ -143,7 +144,8 @@ class DhcpClients(Feature):
                 return
 
     def _places(self, endpoint: Endpoint, now: float) -> Iterable[str]:
-        """Where its interface may be. An agent in a container does not see an engine's mounts, but all processes; that costs more."""
+        """The namespaces where its interface may be. An agent in a container does not see an engine's mounts, but all
+        processes; searching those costs more."""
         path = self._place(endpoint)
         if endpoint.netns is not None or (path is not None and os.path.exists(path)):
             return (path,) if path is not None else ()
@@ -154,7 +156,7 @@ class DhcpClients(Feature):
         return path_of(endpoint.netns) if endpoint.netns is not None else self._moved.get(endpoint.id)
 
     def _astray(self, endpoint: Endpoint) -> bool:
-        """Ends a client that is not in its endpoint's namespace any more: only the client keeps that alive."""
+        """Ends a client that is not in its endpoint's namespace any more: only the client keeps that namespace alive."""
         path, where = self._place(endpoint), self._clients.namespace(endpoint.id)
         if path is None or where is None:
             return False
@@ -187,7 +189,7 @@ class DhcpClients(Feature):
         self._handled[endpoint.id] = lease_file[0]
 
     def _write(self, endpoint: Endpoint, address: IPv4Interface | None) -> bool:
-        """Put an address (None: that it has none) into its record; whether that was news."""
+        """Put an address into its record (None: it has none). Returns whether the record changed."""
         wanted = (address.ip, address.network.prefixlen) if address is not None else (None, None)
         if (endpoint.ipv4_address, endpoint.leased_prefix) == wanted:
             return False
@@ -209,6 +211,7 @@ class DhcpClients(Feature):
 
 
 def _remove_address(endpoint: Endpoint | None, netns: str) -> None:
-    """An endpoint that is still there has no lease any more: its network has changed."""
+    """Take the leased address from the interface of an endpoint that needs no client any more, because its network has
+    changed."""
     if endpoint is not None:
         leased.put(netns, endpoint.veth, endpoint.mac_address, None, ())

@@ -1,4 +1,4 @@
-"""What a DHCP client has told of its lease: the lines that agent/dhcp_client/udhcpc-hook writes, as a value. Pure."""
+"""Parses the lease file written by udhcpc-hook. Pure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LOST = {
 }
 EVERYWHERE = "default"
 
-Route = tuple[str, str]  # to a range or EVERYWHERE, next hop
+Route = tuple[str, str]  # (destination range or EVERYWHERE, next hop)
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """`address` is None when there is no lease (any more); `reason` says why. `lease_s` is how many seconds it lasts."""
+    """A lease. `address` is None when there is no lease (any more); `reason` says why. `lease_s` is its duration in seconds."""
 
     address: IPv4Interface | None
     routes: tuple[Route, ...] = ()
@@ -29,7 +29,8 @@ class Told:
 
 
 def parse(text: str) -> Told:
-    """The value of a client's lines. Raises `Invalid` for an address that no endpoint can have, and for what is no lease at all."""
+    """Parse the lines of a lease file. Raises `Invalid` for an address that no endpoint can have, and for lines that are no
+    lease."""
     said = dict(line.partition("=")[::2] for line in text.splitlines())
     event = said.get("event", "")
     if event not in HELD:
@@ -46,14 +47,14 @@ def parse(text: str) -> Told:
 
 
 def _usable(address: IPv4Address) -> bool:
-    """Whether an interface can have it: no group, no loopback, nothing reserved (RFC 6890), and none that it gave itself."""
+    """Whether an interface can have the address: no group, no loopback, nothing reserved (RFC 6890), no self-assigned one."""
     return not (
         address.is_multicast or address.is_loopback or address.is_reserved or address.is_unspecified or address.is_link_local
     )
 
 
 def _routes(said: dict[str, str], address: IPv4Interface) -> tuple[Route, ...]:
-    """Option 121 takes the place of the router option (RFC 3442); a next hop 0.0.0.0 says that it is on the link."""
+    """Option 121 replaces the router option (RFC 3442); a next hop 0.0.0.0 means on-link."""
     words = said.get("staticroutes", "").split()
     if not words:
         routers = said.get("router", "").split()
@@ -62,6 +63,6 @@ def _routes(said: dict[str, str], address: IPv4Interface) -> tuple[Route, ...]:
     for to, via in zip(words[::2], words[1::2], strict=True):
         network, next_hop = ip_network(to, strict=False), ip_address(via)
         if network == address.network or next_hop == address.ip:
-            continue  # it is there with the address
+            continue  # the route exists with the address
         found.append((EVERYWHERE if network.prefixlen == 0 else str(network), str(next_hop)))
     return tuple(found)

@@ -18,7 +18,7 @@ from agent.cache import Cache
 from agent.listeners import Listeners
 from specs.model.records import Endpoint
 
-CALM_S = 0.5  # after the last one that was taken: an attach under way, or the next of several, is not slowed down
+CALM_S = 0.5  # after one was taken: filling must not slow down an attach under way, or the next of several
 OWN = (
     "ipv4_address",
     "ipv6_address",

@@ -1,4 +1,4 @@
-"""An interface inside a container's network namespace, as it is now."""
+"""Inspects an interface inside a container's network namespace."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from warren.errors import Unavailable
 
 @dataclass(frozen=True, slots=True)
 class Far:
-    """What the kernel says of it: MTU in bytes, addresses with prefix length, the next hops of default routes that leave by it."""
+    """What the kernel says of the interface: MTU in bytes, addresses with prefix length, next hops of default routes that
+    leave by it."""
 
     mac: str
     mtu: int
@@ -34,7 +35,7 @@ def look(netns: str, interface: str) -> Far | None:
         with IPRoute() as inside:
             link = next(iter(inside.link("get", index=index)))
             rows = inside.get_addr(index=index)
-            # what leaves by another interface is another attachment's
+            # a default route by another interface belongs to another attachment
             routes = [r for family in (socket.AF_INET, socket.AF_INET6) for r in inside.get_default_routes(family=family)]
             gateways = (r.get_attr("RTA_GATEWAY") for r in routes if r.get_attr("RTA_OIF") == index)
             return Far(

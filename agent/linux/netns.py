@@ -1,7 +1,7 @@
-"""Network namespaces: opening one, and working inside it for a moment.
+"""Network namespaces: opening one, and running code inside it.
 
-A namespace is named by the path of an nsfs file, by `/proc/<pid>/ns/net`, or by a name under /var/run/netns. A thread enters it,
-never the caller's: a thread that failed to come back would do everything after in a container's network.
+A namespace is named by the path of an nsfs file, by `/proc/<pid>/ns/net`, or by a name under /var/run/netns. A new thread
+enters it, never the caller's: a thread that failed to come back would do everything afterwards in a container's network.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def path_of(netns: str) -> str:
-    """The path of a namespace, which may be named like those of ip-netns(8)."""
+    """The path of a namespace, which may be named as for ip-netns(8)."""
     return netns if "/" in netns else os.path.join(NAMES, netns)
 
 
@@ -59,14 +59,14 @@ def _is_network_namespace(fd: int) -> bool:
 
 
 def in_thread(work: Callable[[], T]) -> T:
-    """The result of `work`, done in a thread of its own that may `enter` a namespace and ends with it."""
+    """Run `work` in a thread of its own, which may `enter` a namespace and ends with it. Returns its result."""
     results: list[T] = []
     errors: list[BaseException] = []
 
     def run() -> None:
         try:
             results.append(work())
-        except BaseException as error:  # it belongs to the caller
+        except BaseException as error:  # the exception belongs to the caller
             errors.append(error)
 
     thread = threading.Thread(target=run, name="netns", daemon=True)
@@ -86,7 +86,7 @@ def enter(fd: int) -> None:
 
 
 def inside(netns: str, work: Callable[[], T]) -> T:
-    """The result of `work`, done in the namespace. Raises `Invalid` if there is no such namespace."""
+    """Run `work` in the namespace. Returns its result. Raises `Invalid` if there is no such namespace."""
     with opened(netns) as fd:
 
         def run() -> T:
@@ -102,7 +102,7 @@ def interfaces() -> dict[str, int]:
 
 
 def tx_checksum(interface: str, on: bool | None = None) -> bool:
-    """Whether the transmit checksum of the interface is left to hardware; sets it first unless `on` is None."""
+    """Whether transmit checksums of the interface are left to hardware; sets that first unless `on` is None."""
     if on is not None:
         _ethtool(interface, _ETHTOOL_STXCSUM, int(on))
     return bool(_ethtool(interface, _ETHTOOL_GTXCSUM, 0))
@@ -117,6 +117,6 @@ def _ethtool(interface: str, command: int, value: int) -> int:
 
 
 def allow_ipv6(interface: str) -> None:
-    """Allow IPv6 on an interface of the namespace that this thread is in; container engines start with it forbidden."""
+    """Allow IPv6 on an interface of the namespace that this thread is in: container engines forbid it at first."""
     with open(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", "w") as setting:
         setting.write("0")

@@ -1,5 +1,5 @@
-"""A TAP interface (Linux' Documentation/networking/tuntap.rst): what the switch puts into it can be read here as frames. It is not
-persistent: it goes with the process that made it, however that ends."""
+"""A TAP interface (Linux, Documentation/networking/tuntap.rst): frames that the switch sends into it can be read here. It is
+not persistent: it ends with the process that made it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from warren.errors import Unavailable
 
 DEVICE = "/dev/net/tun"
 LONGEST = 65_521  # bytes; the largest MTU that a TAP can have
-QUEUE = 4096  # frames that wait for the reader; more are dropped, and counted
+QUEUE = 4096  # frames that wait for the reader; others are dropped, and counted
 
 _TUNSETIFF = 0x400454CA
 _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
