@@ -186,7 +186,7 @@ def planned(old: Network | None, stated: Mapping[str, Any], path: str) -> Networ
     return decode(Network, {field: value for field, value in data.items() if value is not None}, path)
 
 
-def check_ways(
+def check_routing(
     routers: Iterable[RouterItem],
     services: Iterable[ServiceItem],
     current: Snapshot,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from specs.documents.document import Change
+from specs.documents.difference import Change
 from specs.model.host import Host
 from specs.model.records import Endpoint, Record, decode
 from specs.snapshot import Snapshot

@@ -14,7 +14,9 @@ from agent.api.preview import differences, preview
 from agent.api.sand import Apply
 from agent.core import Core
 from agent.switch import read_snapshot
-from specs.documents.document import diff, export, parse
+from specs.documents.difference import diff
+from specs.documents.document import parse
+from specs.documents.export import export
 
 
 def router(core: Core) -> APIRouter:

@@ -14,7 +14,7 @@ from typing import Any
 from acl.policy import PolicyKey
 from agent.policy_check import between, judge, policies
 from specs.checks import Joined, joined, routers_in_order, valid_networks
-from specs.documents.document import Change
+from specs.documents.difference import Change
 from specs.model.host import Host
 from specs.model.mirror import Mirror
 from specs.model.records import Acl, Endpoint, Meter, Network, Record, Tenant, decode

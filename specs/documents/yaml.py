@@ -1,4 +1,4 @@
-"""YAML text as plain data: small, flat, without aliases; and the line at which a path of the data stands. Pure."""
+"""Loads YAML text as plain data, within limits of size and depth and without aliases; finds the line of a path in it. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NUMBER_LIMIT = 50  # digits
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML 1.2's core types only: 12:34:56:11:22:33 is a MAC and no base-60 number, and `no` is a word."""
+    """Only the core types of YAML 1.2: 12:34:56:11:22:33 is a MAC and not a base-60 number, and `no` is text."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
@@ -54,10 +54,10 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _int)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs) or any(isinstance(v, int) and v.bit_length() > 4 * NUMBER_LIMIT for v in found.values()):
+    data = dict(pairs)
+    if len(data) != len(pairs) or any(isinstance(v, int) and v.bit_length() > 4 * NUMBER_LIMIT for v in data.values()):
         raise ValueError("a key twice, or a huge number")
-    return found
+    return data
 
 
 def load(text: str) -> Any:
@@ -65,14 +65,14 @@ def load(text: str) -> Any:
     if len(text.encode(errors="surrogatepass")) > SIZE_LIMIT:
         expected = f"at most {SIZE_LIMIT} bytes"
         raise Invalid("document", MISSING, expected, problem=f"{len(text)} characters: expected {expected}")
-    if text.startswith("{"):  # JSON is YAML, and read a hundred times faster; what is wrong with it is told by the slow way
+    if text.startswith("{"):  # JSON is YAML; json is a hundred times faster. If it fails, YAML says what is wrong
         try:
             return json.loads(text, object_pairs_hook=_unique)
         except (ValueError, RecursionError):
             pass
     try:
         depth = 0
-        for event in yaml.parse(text, _Loader):  # flat: a bomb is seen before anything is built from it
+        for event in yaml.parse(text, _Loader):  # events come one by one: a bomb is refused before anything is built from it
             line = f"line {event.start_mark.line + 1 if event.start_mark else 0}"
             if isinstance(event, yaml.AliasEvent):
                 raise Invalid(line, f"*{event.anchor}", "no YAML aliases")
@@ -94,22 +94,32 @@ _PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
 def line_of(text: str, path: str) -> int | None:
-    """The line (from 1) of the deepest thing on the path, such as acls[0].rules[3].tcp_dst, that the text has; None for none."""
-    node = yaml.compose(text, _Loader)
-    line = None
+    """The line (from 1) of the deepest part of a path, such as acls[0].rules[3].tcp_dst, that the text has; None if it has none."""
+    node, line = yaml.compose(text, _Loader), None
     for name, index in _PART.findall(path):
-        found = None
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == name), None)
-            if found is None and (wrapped := next((v for k, v in node.value if k.value == "rule"), None)) is not None:
-                found = next(((k, v) for k, v in wrapped.value if k.value == name), None)
-        if found is None and isinstance(node, yaml.MappingNode) and index and int(index) < len(node.value):
-            found = node.value[int(index)]  # a section written as NAME: ...
-        elif isinstance(node, yaml.SequenceNode) and name == "rules":
-            continue
-        elif isinstance(node, yaml.SequenceNode) and index and int(index) < len(node.value):
-            found = (node.value[int(index)],) * 2
-        if found is None:
+        if name == "rules" and isinstance(node, yaml.SequenceNode):
+            continue  # an ACL written as NAME: [RULE, ...]
+        child = _by_index(node, int(index)) if index else _by_name(node, name)
+        if child is None:
             break
-        line, node = found[0].start_mark.line + 1, found[1]
+        key, node = child
+        line = key.start_mark.line + 1
     return line
+
+
+def _by_index(node: yaml.Node | None, index: int) -> tuple[yaml.Node, yaml.Node] | None:
+    """An element and where it begins. A section written as NAME: ... counts its keys."""
+    if not isinstance(node, yaml.CollectionNode) or index >= len(node.value):
+        return None
+    child = node.value[index]
+    return child if isinstance(node, yaml.MappingNode) else (child, child)
+
+
+def _by_name(node: yaml.Node | None, name: str) -> tuple[yaml.Node, yaml.Node] | None:
+    """A key and its value; paths do not name the `rule:` that may wrap a rule."""
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    for key, value in node.value:
+        if key.value == name:
+            return key, value
+    return next((child for key, value in node.value if key.value == "rule" and (child := _by_name(value, name))), None)

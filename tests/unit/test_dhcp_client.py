@@ -17,7 +17,7 @@ from controller.compiler.compile import compile_view
 from intent.recompute import view
 from pipeline.flow import Goto, ToController, UseMeter
 from pipeline.tables import Table
-from specs.documents.document import export
+from specs.documents.export import export
 from specs.model.records import Endpoint, Network, decode
 from specs.snapshot import snapshot
 from specs.store.leased_addresses import kept

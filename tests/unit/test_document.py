@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from specs.documents.document import Change, diff, export, parse
+from specs.documents.difference import Change, diff
+from specs.documents.document import parse
+from specs.documents.export import export
 from specs.model.host import Host
 from specs.model.records import Endpoint, Network
 from specs.snapshot import Snapshot

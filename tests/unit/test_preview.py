@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from agent.api.preview import Pair, differences, preview
-from specs.documents.document import diff, parse
+from specs.documents.difference import diff
+from specs.documents.document import parse
 from specs.snapshot import snapshot
 from tests.unit import worlds
 

@@ -11,7 +11,9 @@ from intent.views import View
 from pipeline.flow import Origin
 from pipeline.tables import Table
 from specs.checks import joined, routers_in_order
-from specs.documents.document import diff, export, parse
+from specs.documents.difference import diff
+from specs.documents.document import parse
+from specs.documents.export import export
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
 from warren.errors import Invalid

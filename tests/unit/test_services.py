@@ -8,7 +8,9 @@ from controller.compiler.compile import compile_view
 from intent.recompute import view
 from intent.views import View
 from pipeline.tables import Table
-from specs.documents.document import diff, export, parse
+from specs.documents.difference import diff
+from specs.documents.document import parse
+from specs.documents.export import export
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
 from warren.errors import Invalid

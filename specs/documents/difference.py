@@ -1,0 +1,170 @@
+"""The difference between a document and the store, as changes in an order that works. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from specs.checks import check_routing, planned
+from specs.documents.document import Document
+from specs.documents.items import EndpointItem, NetworkItem
+from specs.model.records import Item, Network, Record
+from specs.snapshot import Snapshot
+from warren.errors import Invalid
+
+KINDS = ("meter", "acl", "tenant", "mirror", "host", "network", "endpoint", "router", "service")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference. `id` is None for an object that is created without one; `stated` are the fields that the document states;
+    `fields` maps each field that differs to its old and its new value; `path` is that of the item in the document."""
+
+    action: str  # create, update, delete
+    kind: str  # acl, meter, tenant, mirror, host, network, endpoint, router, service
+    name: str
+    id: str | None
+    path: str
+    stated: Mapping[str, Any]
+    fields: Mapping[str, tuple[Any, Any]]
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data."""
+        return {
+            "action": self.action,
+            "kind": self.kind,
+            "name": self.name,
+            "id": self.id,
+            "fields": {field: {"old": old, "new": new} for field, (old, new) in self.fields.items()},
+        }
+
+
+def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Change, ...]:
+    """The changes that make the store agree with the document. With `prune`, objects that a section of the document does not list are
+    deleted. The order:
+
+    1. meters, ACLs, tenants, mirrors and hosts are created and updated
+    2. routers and services are deleted, and updated where they name only networks that exist
+    3. endpoints and networks are deleted, which frees names, numbers and addresses
+    4. networks and endpoints are created and updated
+    5. the other routers and services are created and updated
+    6. hosts, mirrors, tenants, ACLs and meters are deleted
+
+    Raises `Invalid` when the document refers to a network or a host that neither it nor the store has."""
+    difference = _Difference(document, current)
+    changed = {kind: difference.changed(kind) for kind in KINDS}
+    gone = {kind: difference.gone(kind) if prune else [] for kind in KINDS}
+    if document.routers or document.services:
+        networks = [network.stated() for network in document.networks or ()]
+        check_routing(document.routers or (), document.services or (), current, networks, prune)
+    routing = [*changed["router"], *changed["service"]]
+    early = [change for change in routing if change.action == "update" and difference.names_existing_networks(change)]
+    steps = [changed[kind] for kind in ("meter", "acl", "tenant", "mirror", "host")]
+    steps += [gone["router"], gone["service"], early, gone["endpoint"], gone["network"]]
+    steps += [changed["network"], changed["endpoint"], [change for change in routing if change not in early]]
+    steps += [gone[kind] for kind in ("host", "mirror", "tenant", "acl", "meter")]
+    return tuple(change for step in steps for change in step)
+
+
+class _Difference:
+    """Compares the items of a document with the records of the store, kind by kind."""
+
+    def __init__(self, document: Document, current: Snapshot) -> None:
+        self.document, self.current = document, current
+        self.networks_by_name = {network.name: network for network in current.networks.values()}
+        self.endpoints_by_name = {(e.network_id, e.name): e for e in current.endpoints.values() if e.name}
+        self.new_networks = {name for n in document.networks or () for name in (n.name, n.id) if name}
+        self.hosts = {host.name for host in document.hosts or ()} | set(current.hosts)
+
+    def changed(self, kind: str) -> list[Change]:
+        """What is created or updated, in the order of the document."""
+        changes: list[Change] = []
+        for i, item in enumerate(self._items(kind) or ()):
+            path = f"{kind}s[{i}]"
+            stated = self._stated(item, path)
+            old = self._old(kind, item)
+            change = _change(kind, _name(item), stated, old, path)
+            if isinstance(item, NetworkItem):
+                _check_network(item, old if isinstance(old, Network) else None, change, path)
+            if change is not None:
+                changes.append(change)
+        return changes
+
+    def gone(self, kind: str) -> list[Change]:
+        """What the store has, and the section of the document does not list. Nothing, if the document does not have the section."""
+        items = self._items(kind)
+        if items is None:
+            return []
+        kept = {_identity(old) for item in items if (old := self._old(kind, item)) is not None}
+        records = self._records(kind)
+        return [Change("delete", kind, _name(records[i]), i, "", {}, {}) for i in sorted(set(records) - kept)]
+
+    def names_existing_networks(self, change: Change) -> bool:
+        """Whether the store has all networks that a router or service names."""
+        names = set(change.stated.get("networks") or [str(change.stated.get("network"))])
+        return names <= {*self.networks_by_name, *self.current.networks}
+
+    def _items(self, kind: str) -> tuple[Item, ...] | None:
+        items: tuple[Item, ...] | None = getattr(self.document, f"{kind}s")
+        return items
+
+    def _records(self, kind: str) -> Mapping[str, Record]:
+        records: Mapping[str, Record] = getattr(self.current, f"{kind}s")
+        return records
+
+    def _network(self, reference: str) -> Network | None:
+        return self.networks_by_name.get(reference) or self.current.networks.get(reference)
+
+    def _old(self, kind: str, item: Item) -> Record | None:
+        """The record of an item: by its id if it states one, else by its name; None if the store has none."""
+        if (identity := getattr(item, "id", None)) is not None:
+            return self._records(kind).get(identity)
+        if isinstance(item, NetworkItem):
+            return self.networks_by_name.get(item.name)
+        if isinstance(item, EndpointItem):
+            network = self._network(item.network)
+            return self.endpoints_by_name.get((network.id, item.name)) if network is not None and item.name else None
+        return self._records(kind).get(_name(item))
+
+    def _stated(self, item: Item, path: str) -> dict[str, Any]:
+        """The fields that an item states. An endpoint's network is its id, where the store has the network."""
+        stated = item.stated()
+        if not isinstance(item, EndpointItem):
+            return stated
+        network = self._network(item.network)
+        if network is None and item.network not in self.new_networks:
+            raise Invalid(f"{path}.network", item.network, "a network of this document or of the store")
+        if item.host not in self.hosts:
+            raise Invalid(f"{path}.host", item.host, "a host of this document or of the store")
+        if network is not None:
+            stated["network_id"] = network.id
+            old = self._old("endpoint", item)
+            if old is not None and network.id == getattr(old, "network_id"):  # noqa: B009
+                stated.pop("network")
+        return stated
+
+
+def _check_network(item: NetworkItem, old: Network | None, change: Change | None, path: str) -> None:
+    """Raises `Invalid` where the fields do not fit together. A changed range is not checked: the repository refuses it as such."""
+    if old is None or change is None or change.fields.keys().isdisjoint(("ip_range", "ipv6_range")):
+        planned(old, item.stated(), path)
+
+
+def _name(thing: Item | Record) -> str:
+    """The name by which people know an object: its name, or the id of an endpoint without one."""
+    return getattr(thing, "name", None) or str(getattr(thing, "id", None))
+
+
+def _identity(record: Record) -> str:
+    """The key of a record in the snapshot: its id, or the name of a kind that has no ids."""
+    return str(getattr(record, "id", None) or getattr(record, "name"))  # noqa: B009
+
+
+def _change(kind: str, name: str, stated: dict[str, Any], old: Record | None, path: str) -> Change | None:
+    if old is None:
+        fields = {field: (None, value) for field, value in stated.items() if value is not None and field != "network_id"}
+        return Change("create", kind, name, stated.get("id"), path, stated, fields)
+    before = old.model_dump(mode="json")
+    fields = {field: (before.get(field), value) for field, value in stated.items() if before.get(field) != value}
+    return Change("update", kind, name, _identity(old), path, stated, fields) if fields else None
