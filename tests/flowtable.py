@@ -227,23 +227,29 @@ def normalised(flow: warren.Flow, onward: Table) -> Flow:
             case warren.Goto(table):
                 assert table == onward
                 found["goto"] = "onward"
-            case warren.Output(port):
-                found["actions"].append(["output", port])
-            case warren.PushVlan(tpid):
-                found["actions"].append(["push_vlan", tpid])
-            case warren.PopVlan():
-                found["actions"].append(["pop_vlan"])
-            case warren.Set(name, 1) if name == REG_RELATED:
-                found["actions"].append(["mark", "related"])
-            case warren.Set(name, value):
-                found["actions"].append(["set_field", name, number(value)])
-            case warren.ToController():
-                found["actions"].append(["mark", "log"])
-            case warren.Conjunction(conj_id, clause, clauses):
-                found["actions"].append(["conjunction", conj_id, clause, clauses])
             case _:
-                raise AssertionError(f"an action of no policy: {action}")
+                found["actions"].append(normalised_action(action))
     return found
+
+
+def normalised_action(action: warren.Action) -> list[Any]:
+    """An action that is neither a meter nor a table to go on to."""
+    match action:
+        case warren.Output(port):
+            return ["output", port]
+        case warren.PushVlan(tpid):
+            return ["push_vlan", tpid]
+        case warren.PopVlan():
+            return ["pop_vlan"]
+        case warren.Set(name, 1) if name == REG_RELATED:
+            return ["mark", "related"]
+        case warren.Set(name, value):
+            return ["set_field", name, number(value)]
+        case warren.ToController():
+            return ["mark", "log"]
+        case warren.Conjunction(conj_id, clause, clauses):
+            return ["conjunction", conj_id, clause, clauses]
+    raise AssertionError(f"an action of no policy: {action}")
 
 
 def number(value: int | str) -> int:
