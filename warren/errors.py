@@ -63,8 +63,8 @@ class Invalid(WarrenError):
 
     def fields(self) -> dict[str, Any]:
         """`path`, `expected`, and `value` where there is one."""
-        found = {"kind": self.kind, "path": self.path, "expected": self.expected}
-        return found if self.value is MISSING else found | {"value": shown(self.value)}
+        data = {"kind": self.kind, "path": self.path, "expected": self.expected}
+        return data if self.value is MISSING else data | {"value": shown(self.value)}
 
 
 class NotFound(WarrenError):
@@ -94,8 +94,8 @@ class Conflict(WarrenError):
 
     def fields(self) -> dict[str, Any]:
         """`field` and `holder`, where they are known."""
-        found = {"kind": self.kind, "field": self.field, "holder": self.holder}
-        return {name: value for name, value in found.items() if value is not None}
+        data = {"kind": self.kind, "field": self.field, "holder": self.holder}
+        return {name: value for name, value in data.items() if value is not None}
 
 
 class Exhausted(Conflict):

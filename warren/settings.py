@@ -1,4 +1,4 @@
-"""What every Warren process is told by its environment: WARREN_* first, then SAND's names, then a default."""
+"""Settings from the environment that all processes share: WARREN_* variables first, then SAND's names, then defaults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # the message is 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The common settings; times are in seconds."""
+    """The settings that agent and controller share."""
 
     host: str
     etcd: tuple[str, ...]
@@ -26,7 +26,7 @@ class Settings:
 
 
 def settings(environ: Mapping[str, str]) -> Settings:
-    """Settings from an environment."""
+    """Read the common settings."""
 
     def first(*names: str, default: str | None = None) -> str | None:
         return next((environ[name] for name in names if environ.get(name)), default)
@@ -46,7 +46,7 @@ def settings(environ: Mapping[str, str]) -> Settings:
 
 @dataclass(frozen=True, slots=True)
 class GaugeSettings:
-    """Where the statistics go; an empty address serves nothing. The interval is in seconds."""
+    """Where the gauge application serves and writes statistics, and how often. Nothing is served at an empty address."""
 
     gauge: str
     metrics: str
@@ -58,14 +58,14 @@ class GaugeSettings:
 
 
 def gauge_settings(environ: Mapping[str, str]) -> GaugeSettings:
-    """Settings of the statistics from an environment. Raises `Invalid`."""
-    told = environ.get("WARREN_GAUGE_S", "10")
+    """Read the settings of the gauge application. Raises `Invalid`."""
+    text = environ.get("WARREN_GAUGE_S", "10")
     try:
-        every_s = float(told)
+        every_s = float(text)
     except ValueError:
         every_s = 0.0
     if not 0.1 <= every_s <= 86_400:
-        raise Invalid("WARREN_GAUGE_S", told, "seconds, 0.1 to 86400")
+        raise Invalid("WARREN_GAUGE_S", text, "seconds, 0.1 to 86400")
     return GaugeSettings(
         gauge=environ.get("WARREN_GAUGE", "127.0.0.1:9303"),
         metrics=environ.get("WARREN_METRICS", "127.0.0.1:9302"),

@@ -181,7 +181,7 @@ def test_the_client_of_a_capture_is_told_why_it_ends(desk: Desk, what: str) -> N
             run.restart(desk.world.plan, "h2", "agent")
         run.api(desk.world.plan.hosts[0], "DELETE", f"/endpoints/{made['id']}")
         _, err = command.communicate(timeout=LIMIT_S)
-        assert err.splitlines()[-1] == "warren: the capture is over: the endpoint is gone, or the agent ends"
+        assert err.splitlines()[-1] == "warren: the capture has ended: the endpoint was deleted, or the agent stopped"
         assert command.returncode == 2
     eventually(lambda: not desk.left())
 
@@ -204,7 +204,7 @@ def test_captures_are_not_exported(desk: Desk) -> None:
         (("nobody",), "warren: endpoint 'nobody' does not exist"),
         (("c2", "--match", "tcp_dst=80"), "match[0].tcp_dst"),
         (("c2", "--match", "tcp_dst"), "expected FIELD=VALUE"),
-        (("c2", "--tcp", "80", "--udp", "80"), "one of the two"),
+        (("c2", "--tcp", "80", "--udp", "80"), "give one of --tcp, --udp"),
         (("c2", "--direction", "up"), "direction"),
         (("c2", "-w", "/no/such/place"), "-w /no/such/place: No such file or directory"),
     ],

@@ -13,6 +13,7 @@ from tests.programs import program
 from tools.cli.client import Failure
 from tools.cli.main import app
 from tools.cli.publish import parse
+from tools.cli.show import cell
 from warren import __version__
 
 
@@ -56,3 +57,20 @@ def test_malformed_published_ports_are_refused(way: str) -> None:
 def test_the_version_is_printed(option: str) -> None:
     done = subprocess.run([sys.executable, "-m", "tools.cli.main", option], capture_output=True, text=True, check=True)
     assert done.stdout == f"warren {__version__}\n"
+
+
+def test_help_texts_have_whole_paragraphs_and_flags_without_a_type() -> None:
+    lines = "capture\nacl check\nendpoint create\n"
+    done = subprocess.run(program("show_help"), input=lines, capture_output=True, text=True, check=True, env={"COLUMNS": "400"})
+    assert "<bool>" not in done.stdout
+    assert "-h" in done.stdout
+    assert (
+        "carries copies to the agent that this command talks to. Ctrl-C ends it. --tcp, --udp, --match and --direction choose"
+        in done.stdout
+    )
+
+
+def test_objects_are_printed_without_the_marks_of_python() -> None:
+    assert cell({"known": 1, "broken": {}}) == "known=1"
+    assert cell([{"network": "amber", "endpoint": "web"}, {"network": "blue"}]) == "network=amber endpoint=web; network=blue"
+    assert (cell(None), cell(None, "none"), cell(True), cell(("a", "b"))) == ("", "none", "yes", "a; b")

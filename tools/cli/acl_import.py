@@ -16,19 +16,19 @@ FILES_LIMIT = 256
 
 
 def load(path: str | Path) -> Import:
-    """Reads a faucet.yaml and what it includes. Raises `Failure` for what cannot be read, or what FAUCET refuses."""
+    """Read a faucet.yaml and the files that it includes. Raises `Failure` for files that cannot be read or that FAUCET would refuse."""
     main = normpath(path)
     texts = {main: _text(main)}
     waiting = [main]
     while waiting:
         file = waiting.pop()
-        for found in _included(texts[file], file):
-            if found in texts or not isfile(found):
+        for included in _included(texts[file], file):
+            if included in texts or not isfile(included):
                 continue
             if len(texts) >= FILES_LIMIT:
                 raise Failure(f"{main}: includes more than {FILES_LIMIT} files")
-            texts[found] = _text(found)
-            waiting.append(found)
+            texts[included] = _text(included)
+            waiting.append(included)
     try:
         return read(texts, main)
     except Invalid as error:
@@ -39,7 +39,7 @@ def _included(text: str, file: str) -> tuple[str, ...]:
     try:
         return includes(text, file)
     except Invalid:
-        return ()  # `read` knows whether the file may be wrong, and says where
+        return ()  # `read` reports the mistake with its place, if the file matters
 
 
 def _text(file: str) -> str:
@@ -55,20 +55,20 @@ def _text(file: str) -> str:
 
 
 def document(
-    found: Import,
+    imported: Import,
     endpoints: Sequence[Mapping[str, Any]],
     networks: Sequence[Mapping[str, Any]],
     hosts: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, Any], list[Note]]:
-    """The document (to be applied without prune: it has only what the import touches), and a note for each use.
+    """A document of all that the import touches, to be applied without prune, and a note for each use.
 
-    A use needs exactly one object that has its name or an alias: which one FAUCET's port stands for is not to be guessed.
+    A use is taken only if exactly one object has its name or an alias: nobody should guess which object FAUCET's port stands for.
     """
     existing = {"endpoint": endpoints, "network": networks, "host": hosts}
     items: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {kind: {} for kind in existing}
     first: dict[tuple[str, ...], Use] = {}
     notes = []
-    for use in found.uses:
+    for use in imported.uses:
         matching = _matching(use, existing[use.kind])
         if len(matching) != 1:
             notes.append(_note(use, False, _none(use) if not matching else _several(use, matching)))
@@ -84,8 +84,8 @@ def document(
         first.setdefault(key, use)
         notes.append(_note(use, True, f"{_called(use, matching[0])}: {use.field} {', '.join(use.acls)}"))
     data = {
-        "acls": [{"name": acl.name, "rules": list(acl.rules)} for acl in found.acls],
-        "meters": [{k: v for k, v in meter._asdict().items() if v is not None} for meter in found.meters],
+        "acls": [{"name": acl.name, "rules": list(acl.rules)} for acl in imported.acls],
+        "meters": [{k: v for k, v in meter._asdict().items() if v is not None} for meter in imported.meters],
         **{f"{kind}s": list(of_kind.values()) for kind, of_kind in items.items()},
     }
     return data, notes
@@ -93,21 +93,21 @@ def document(
 
 def _matching(use: Use, objects: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     names = {use.name, *use.aliases}
-    return [found for found in objects if found.get("name") in names]
+    return [candidate for candidate in objects if candidate.get("name") in names]
 
 
-def _item(use: Use, found: Mapping[str, Any]) -> dict[str, Any]:
-    """What identifies the object in a document, and its ACLs."""
-    item = {"name": found["name"]}
+def _item(use: Use, target: Mapping[str, Any]) -> dict[str, Any]:
+    """The document's item for an object: the fields that identify it, and its ACLs."""
+    item = {"name": target["name"]}
     if use.kind == "endpoint":
-        item |= {"network": found["network"], "host": found["hostname"]}
+        item |= {"network": target["network"], "host": target["hostname"]}
     elif use.kind == "host":
-        item |= {"vtep": found["vtep"]}
+        item |= {"vtep": target["vtep"]}
     return item | {use.field: list(use.acls)}
 
 
-def _called(use: Use, found: Mapping[str, Any]) -> str:
-    return f"{use.kind} {found['network'] + '/' if use.kind == 'endpoint' else ''}{found['name']}"
+def _called(use: Use, target: Mapping[str, Any]) -> str:
+    return f"{use.kind} {target['network'] + '/' if use.kind == 'endpoint' else ''}{target['name']}"
 
 
 def _none(use: Use) -> str:
@@ -115,7 +115,7 @@ def _none(use: Use) -> str:
 
 
 def _several(use: Use, matching: Sequence[Mapping[str, Any]]) -> str:
-    names = ", ".join(sorted(_called(use, found).removeprefix(f"{use.kind} ") for found in matching))
+    names = ", ".join(sorted(_called(use, candidate).removeprefix(f"{use.kind} ") for candidate in matching))
     return f"several {use.kind}s are called {' or '.join((use.name, *use.aliases))}: {names}"
 
 

@@ -70,7 +70,7 @@ def connect(where: Where, env: Mapping[str, str] = os.environ) -> Client:
         raise Failure(str(error)) from None
 
 
-def told(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """The line for the user."""
     if isinstance(error, AgentUnreachable):
         return f"{error} (is warren-agent running? --url or WARREN_URL choose another)"

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tools.cli import acl, capture, endpoint, host, lab, mirror, network, operate, port, publish, router, service
-from tools.cli.client import Failure, Where, told
+from tools.cli.client import Failure, Where, message_of
 from warren import __version__
 from warren.client import Error
 
@@ -39,8 +39,8 @@ app.command(epilog=capture.EPILOG)(capture.capture)
 app.add_typer(lab.app, name="lab")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"warren {__version__}")
         raise typer.Exit()
 
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = command.main(args=arguments, prog_name="warren", standalone_mode=False)
     except (Failure, Error) as error:
-        code = _fail(told(error))
+        code = _fail(message_of(error))
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except BrokenPipeError:

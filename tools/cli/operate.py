@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tools.cli import show
-from tools.cli.client import Failure, told
+from tools.cli.client import Failure, message_of
 from tools.cli.context import Json, Tcp, Timeout, Udp, Wait, await_hosts, client, probe
 from warren.client import Applied, Error, Tunnels
 
@@ -33,7 +33,7 @@ def apply(
     try:
         applied = agent.apply(document, prune=prune, dry_run=dry_run, wait_s=timeout if wait else 0.0)
     except Error as error:  # a mistake in the document begins with its line
-        raise Failure(f"{file}: {error}" if str(error).startswith("line ") else told(error)) from None
+        raise Failure(f"{file}: {error}" if str(error).startswith("line ") else message_of(error)) from None
     if json:
         show.as_json([change.raw for change in applied.changes])
     else:

@@ -1,8 +1,8 @@
 #!/usr/bin/python3
-"""`warren-cni`, the CNI plugin: hands a runtime's call to this host's agent (agent/cni/attachments.py) and prints its answer.
+"""`warren-cni`, the CNI plugin: passes a runtime's call to this host's agent (agent/cni/attachments.py) and prints the answer.
 
-A runtime starts it twice for every container, so it imports little, and nothing that does not come with Python: this file alone,
-executable and called `warren` in the runtime's plugin directory, is the plugin too.
+A runtime starts it twice per container, so it imports little. It needs only the standard library: this file alone, executable and named
+`warren` in the runtime's plugin directory, is the plugin too.
 """
 
 import json
@@ -37,7 +37,7 @@ Answers and errors are JSON on standard output, as the CNI specification has the
 
 
 class Refused(Exception):
-    """What the runtime is told: a code of the specification, or from 100 on of ours, and one line."""
+    """An error for the runtime: one line, and a code of the CNI specification or, from 100 on, one of Warren's."""
 
     def __init__(self, code: int, message: str, details: str = "") -> None:
         super().__init__(message)
@@ -45,21 +45,21 @@ class Refused(Exception):
 
 
 def main() -> int:
-    """The console script: one command of the runtime. Exits with 0, or with 1 after an error as JSON."""
+    """The console script: serves one command of the runtime. Returns the exit code: 0, or 1 after an error as JSON."""
     if not os.environ.get("CNI_COMMAND"):
         print(HELP, end="")
         return 0 if sys.argv[1:] in (["--help"], ["-h"]) else 2
     version = VERSIONS[-1]
     try:
         config = _config()
-        version = _said(config, version)
+        version = _version(config, version)
         if os.environ["CNI_COMMAND"] == "VERSION":
             answer = json.dumps({"cniVersion": version, "supportedVersions": VERSIONS})
         else:
             answer = _ask(config)
     except Refused as error:
-        told = {"cniVersion": version, "code": error.code, "msg": str(error)}
-        print(json.dumps(told | ({"details": error.details} if error.details else {})))
+        error_object = {"cniVersion": version, "code": error.code, "msg": str(error)}
+        print(json.dumps(error_object | ({"details": error.details} if error.details else {})))
         return 1
     if answer:
         print(answer)
@@ -80,13 +80,13 @@ def _config() -> object:
         raise Refused(NOT_DECODED, f"the network configuration on standard input is not JSON: {error}") from None
 
 
-def _said(config: object, otherwise: str) -> str:
-    said = config.get("cniVersion") if isinstance(config, dict) else None
-    return said if isinstance(said, str) and said else otherwise
+def _version(config: object, default: str) -> str:
+    version = config.get("cniVersion") if isinstance(config, dict) else None
+    return version if isinstance(version, str) and version else default
 
 
 def _ask(config: object) -> str:
-    """What the agent answers: the result, or nothing. Raises `Refused` with its error."""
+    """Ask the agent; returns its result as text, empty for commands without one. Raises `Refused` with the agent's error."""
     path = config.get("socket") if isinstance(config, dict) else None
     if path is not None and (not isinstance(path, str) or not path.startswith("/")):
         raise Refused(WRONG_CONFIG, f"socket: {path!r}: expected the path of the agent's unix socket, such as {SOCKET}")
@@ -96,16 +96,18 @@ def _ask(config: object) -> str:
     if status < 400:
         return answer.decode()
     try:
-        told = json.loads(answer)
-        raise Refused(int(told.get("code", OURS)), str(told["error"]), str(told.get("details", "")))
+        refusal = json.loads(answer)
+        raise Refused(int(refusal.get("code", OURS)), str(refusal["error"]), str(refusal.get("details", "")))
     except (ValueError, TypeError, KeyError, AttributeError):
         raise Refused(OURS, f"the agent at {path} answers with {status} and no JSON: does another program serve it?") from None
 
 
 def _post(path: str, resource: str, body: bytes) -> tuple[int, bytes]:
-    """Status and body of the answer to a POST over a unix socket. HTTP/1.0, so the body ends with the connection (RFC 9112, 6.3):
-    the standard library's client takes longer to import than all else takes. Raises `Refused`."""
-    away = NOT_READY if os.environ["CNI_COMMAND"] == "STATUS" else TRY_LATER
+    """Status and body of the answer to a POST over a unix socket. Raises `Refused`.
+
+    HTTP/1.0, so the body ends with the connection (RFC 9112, 6.3). The standard library's client would take longer to import than all the
+    rest of this program."""
+    unreachable = NOT_READY if os.environ["CNI_COMMAND"] == "STATUS" else TRY_LATER
     head = f"POST {resource} HTTP/1.0\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     answer = b""
     with socket.socket(socket.AF_UNIX) as agent:
@@ -114,19 +116,21 @@ def _post(path: str, resource: str, body: bytes) -> tuple[int, bytes]:
             agent.connect(path)
         except OSError as error:
             reason = f"the agent of this host does not listen on {path}: {error.strerror or error}"
-            raise Refused(away, reason, "start warren-agent, or say its socket in the configuration's key `socket`") from None
+            raise Refused(
+                unreachable, reason, "start warren-agent, or name its socket in the configuration's key `socket`"
+            ) from None
         try:
             agent.sendall(head.encode() + body)
-            while got := agent.recv(65536):
-                answer += got
+            while piece := agent.recv(65536):
+                answer += piece
         except TimeoutError:
-            raise Refused(away, f"the agent at {path} has not answered within {ANSWER_S:g} s") from None
+            raise Refused(unreachable, f"the agent at {path} has not answered within {ANSWER_S:g} s") from None
         except OSError as error:
-            raise Refused(away, f"the agent at {path} went away: {error.strerror or error}") from None
+            raise Refused(unreachable, f"the agent at {path} went away: {error.strerror or error}") from None
     status, _, rest = answer.partition(b"\r\n")
     words = status.split()
     if len(words) < 2 or not words[1].isdigit():
-        raise Refused(away, f"the agent at {path} went away before it had answered")
+        raise Refused(unreachable, f"the agent at {path} went away before it had answered")
     return int(words[1]), rest.partition(b"\r\n\r\n")[2]
 
 

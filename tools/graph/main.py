@@ -114,14 +114,14 @@ def _online(agent: Client) -> Topology:
 
 def _agent(url: str | None, lab: str | None, ask: Callable[[Client], T]) -> T:
     """What an agent answers. Raises `ValueError` with a line for the user."""
-    from tools.cli.client import Failure, Where, connect, told  # only when an agent is asked: httpx takes long to import
+    from tools.cli.client import Failure, Where, connect, message_of  # only when an agent is asked: httpx takes long to import
     from warren.client import Error
 
     try:
         with connect(Where(url, lab)) as agent:
             return ask(agent)
     except (Failure, Error) as error:
-        raise ValueError(told(error)) from None
+        raise ValueError(message_of(error)) from None
 
 
 def _fail(reason: str) -> None:
