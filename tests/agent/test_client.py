@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -100,6 +101,31 @@ def test_every_operation_works(host: Host) -> None:
         agent.delete_endpoint("one/e")
         agent.apply("networks: []\nmeters: []", prune=True)
         assert agent.networks() == ()
+
+
+def test_graph_overlay_asks_the_agent(host: Host, tmp_path: Path) -> None:
+    url = f"unix://{host.dir}/agent.sock"
+    with Client(url) as agent:
+        agent.create_network("amber", ip_range="10.0.0.0/24")
+        for name in ("a", "b"):
+            agent.create_endpoint("amber", netns=host.container(), name=name)
+
+        def draw(name: str, *words: str) -> str:
+            command = [sys.executable, "-m", "tools.graph", "-o", str(tmp_path / name), "--url", url, *words]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            return (tmp_path / name).read_text()
+
+        nodes = json.loads(draw("all.json"))["nodes"]
+        assert {"a", "b"} <= {str(node.get("name")) for node in nodes}, nodes
+        assert "CLASSIFY" in draw("way.dot", "--path", "a", "b")
+        assert "CLASSIFY" in draw("tables.dot", "--pipeline", "h1")
+        command = [sys.executable, "-m", "tools.graph", "-o", str(tmp_path / "x.dot"), "--url", url, "--pipeline", "nope"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (2, "graph_overlay: host 'nope' does not exist\n")
+        for name in ("a", "b"):
+            agent.delete_endpoint(name)
+        agent.delete_network("amber")
 
 
 def test_the_client_for_asyncio_captures_packets(host: Host) -> None:

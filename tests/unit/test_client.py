@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 
 import warren.errors
+from tests.agent.test_tls import certificates
 from tests.programs import program
 from warren.client import (
     AgentUnreachable,
@@ -35,6 +38,7 @@ from warren.client import (
     Unavailable,
     errors,
     operations,
+    tls_context,
 )
 from warren.client.results import Endpoint, Network
 
@@ -45,7 +49,7 @@ ENDPOINT = {"id": "e1", "name": "web", "network_id": "n1", "hostname": "h1", "ta
 class Server:
     """An HTTP server with canned answers: (method, path with query) to (status, JSON). Everything else is not found, as with SAND."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.answers: dict[tuple[str, str], tuple[int, Any]] = {}
         self.requests: list[tuple[str, str, Any]] = []
         outer = self
@@ -78,7 +82,7 @@ class Server:
                 self.close_connection = True
 
             def handle(self) -> None:
-                with contextlib.suppress(ConnectionError):
+                with contextlib.suppress(OSError):  # connections that are reset, TLS without a certificate
                     super().handle()
 
             def log_message(self, *_: object) -> None:
@@ -86,7 +90,9 @@ class Server:
 
         self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        if tls is not None:
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._http.server_port}"
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
 
     def close(self) -> None:
@@ -366,6 +372,38 @@ def test_the_client_for_asyncio_does_the_same(server: Server) -> None:
                 await client.connect("amber", "10.0.0.2", 80)
 
     asyncio.run(use())
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_agents_that_want_a_certificate_are_given_one(tmp_path: Path) -> None:
+    certificates(tmp_path)
+    cert, key, ca = (str(tmp_path / name) for name in ("agent.pem", "agent.key", "ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=ca)
+    context.load_cert_chain(cert, key)
+    context.verify_mode = ssl.CERT_REQUIRED
+    ours = tls_context(cert, key, ca)
+    with closing(Server(tls=context)) as server:
+        server.answers["GET", "/version"] = 200, {"version": "v1"}
+        with Client(server.url, tls=ours) as client:
+            assert client.version() == "v1"
+            with client.connect("amber", "10.0.0.2", 80) as connection:
+                assert connection.recv(5) == b"hello"
+
+        async def use() -> None:
+            async with AsyncClient(server.url, tls=ours) as client:
+                assert await client.version() == "v1"
+                reader, writer = await client.connect("amber", "10.0.0.2", 80)
+                assert await reader.readexactly(5) == b"hello"
+                writer.transport.abort()
+
+        asyncio.run(use())
+        for wrong in (None, tls_context(ca=ca)):
+            with Client(server.url, tls=wrong) as client, pytest.raises((AgentUnreachable, NoAnswer)):
+                client.version()
+            with Client(server.url, tls=wrong) as client, pytest.raises((AgentUnreachable, NoAnswer)):
+                client.connect("amber", "10.0.0.2", 80)
+    with pytest.raises(Error, match="TLS files"):
+        tls_context(cert="/nope", key="/nope")
 
 
 def test_both_clients_have_all_operations() -> None:
