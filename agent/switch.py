@@ -21,7 +21,7 @@ from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, interface_ports, mirror_ports
 from pipeline.flow import Flow, is_our_group, is_ours
 from pipeline.tables import REG_COPY, Table
 from specs import keys
-from specs.ports import wanted_interfaces
+from specs.ports import requested_interfaces
 from specs.snapshot import Snapshot, snapshot
 from specs.store.etcd import Store
 from warren.errors import Unavailable
@@ -52,7 +52,7 @@ class Switch:
         """The full recompute."""
         ports, tunnel = self._ovsdb.ports_of_endpoints(), self._ovsdb.ofport(TUNNEL_PORT)
         state = read_snapshot(self._store)
-        wanted = interface_ports(wanted_interfaces(state.endpoints.values(), self._host))
+        wanted = interface_ports(requested_interfaces(state.endpoints.values(), self._host))
         targets = self._ovsdb.ofports((*wanted, *mirror_ports(state.copied.values(), self._host)))
         program = compile_view(view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT), targets))
         return Desired(program, {flow.cookie: flow for flow in program.flows}, names(state), tunnel, ports)

@@ -33,7 +33,7 @@ from intent.views import (
 from mirror.sessions import Surroundings, sessions
 from specs.checks import joined, order, routers_in_order, routes, served, valid_networks, zones
 from specs.model.records import Acl, Endpoint, Meter, Network
-from specs.ports import leads_on, ofports
+from specs.ports import has_unknown_macs, ofports
 from specs.snapshot import Problem, Snapshot
 
 NO_INTERFACES: Mapping[str, int] = {}
@@ -216,7 +216,7 @@ class _Recompute:
             network,
             local,
             vteps={self._vtep(e) for e in remote},
-            unknown_macs_vteps={self._vtep(e) for e in remote if leads_on(e)},
+            unknown_macs_vteps={self._vtep(e) for e in remote if has_unknown_macs(e)},
             zone=self.zone[network.id],
             stateful=stateful,
             vnis=self.vnis,

@@ -19,7 +19,7 @@ from specs.model.host import Host
 from specs.model.mirror import Mirror
 from specs.model.records import RELATED_BIT, Endpoint, Network
 from specs.model.router import Route
-from specs.ports import leads_on, seats
+from specs.ports import has_unknown_macs, port_claims
 from specs.snapshot import Problem, Snapshot
 
 VXLAN_OVER_IPV4 = 20 + 8 + 8 + 14  # IPv4, UDP, VXLAN (RFC 7348), inner Ethernet: bytes
@@ -140,7 +140,7 @@ def network_view(
     of all networks, `uplink` is the port to the host, `unknown_macs_vteps` are hosts with interfaces on the network."""
     gateway = gateway_of(network, zone, uplink, number(enters(network)))
     unknown_macs_vteps = tuple(sorted(unknown_macs_vteps))
-    unknown_macs_ports = tuple(sorted(port for endpoint, port, _ in local if leads_on(endpoint)))
+    unknown_macs_ports = tuple(sorted(port for endpoint, port, _ in local if has_unknown_macs(endpoint)))
     ranges = tuple(str(r) for r in (network.ip_range, network.ipv6_range) if r is not None)
     coprocessors = sorted((port, e.coprocessor.vlan_vid_base, number(keys.sends)) for e, port, keys in local if e.coprocessor)
     return NetworkView(
@@ -200,7 +200,7 @@ def claims(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
     found = [(scope, endpoint.mac_address), (f"ofport on {endpoint.host}", str(endpoint.ofport))]
     found += [(scope, str(a)) for a in (endpoint.ipv4_address, endpoint.ipv6_address) if a is not None]
     found += [(f"published on {endpoint.host}", f"{p.proto} port {port}") for p in endpoint.publish for port, _ in p.pairs]
-    return (*found, *seats(endpoint))
+    return (*found, *port_claims(endpoint))
 
 
 def mirrors_in_order(snapshot: Snapshot) -> list[Mirror]:

@@ -28,7 +28,7 @@ from agent.linux import veth as plug
 from agent.linux.netns import path_of
 from agent.worker import Worker
 from specs.model.records import Endpoint
-from specs.ports import rides
+from specs.ports import is_subport
 from specs.store.repository import Repository
 from warren.errors import NotFound, WarrenError
 
@@ -102,7 +102,7 @@ class DhcpClients(Feature):
     def _reconcile(self, view: View) -> None:
         local = view.local_endpoints
         external = {n.id for n in view.snapshot.networks.values() if n.external}
-        need = {e.id for e in local.values() if e.network_id in external and e.active and not e.spare and not rides(e)}
+        need = {e.id for e in local.values() if e.network_id in external and e.active and not e.spare and not is_subport(e)}
         self._leaving &= set(local)
         for endpoint_id in sorted(self._clients.endpoints() - need - self._leaving):
             self._clients.end(endpoint_id, partial(_remove_address, local.get(endpoint_id)))

@@ -25,7 +25,7 @@ from ovsdb.client import Ovsdb
 from specs import keys
 from specs.model.derived import veth_name
 from specs.model.records import Endpoint, Network, decode, now
-from specs.ports import rides
+from specs.ports import is_subport
 from specs.store.repository import Repository
 from warren.errors import MISSING, Conflict, Invalid, NotFound, Unavailable, WarrenError
 
@@ -332,7 +332,7 @@ class Endpoints:
             return None
         if record.port is not None:
             veth.up(record.port)
-        if rides(record) or self._unchanged(record):
+        if is_subport(record) or self._unchanged(record):
             return None
         network = self.cache.view.snapshot.networks.get(record.network_id)
         if network is None:

@@ -79,6 +79,6 @@ class IntegrationBridge:
         """The ports that the specs name, beside those of every bridge. An endpoint's interface may be a mirror session's
         target, too."""
         index = self._overlay.reconciler.index
-        wanted = index.seats.wanted()
+        wanted = index.bindings.requested_interfaces()
         targets = mirror_ports(index.snapshot.copied.values(), self._host)
         return (*interface_ports(wanted), *(port for port in targets if port.name not in wanted))

@@ -32,7 +32,7 @@ from intent.views import (
 from mirror.sessions import Marks, Session, Surroundings, sessions
 from specs.checks import routes, valid_networks, zones
 from specs.model.records import RELATED_BIT, Endpoint, Network
-from specs.ports import Seats, leads_on
+from specs.ports import Bindings, has_unknown_macs
 from specs.snapshot import Decoded, Problem, Snapshot, put
 
 
@@ -48,7 +48,7 @@ class Index:
     endpoints: dict[str, EndpointView] = field(default_factory=dict)
     networks: dict[str, NetworkView] = field(default_factory=dict)
     policies: Policies = field(init=False)
-    seats: Seats = field(init=False)
+    bindings: Bindings = field(init=False)
     _claims: Claims = field(init=False)
     _valid_networks: dict[str, Network] = field(default_factory=dict)
     _zones: dict[str, int] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class Index:
     _local: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> winners with a port here
     _remote: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))  # network -> host -> winners
     _counted: dict[str, tuple[str, str]] = field(default_factory=dict)  # winner -> (network, host) as counted
-    _open: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> winners behind interfaces
+    _unknown_macs: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> winners behind interfaces
     _records: dict[str, Endpoint] = field(default_factory=dict)
     _dirty: set[str] = field(default_factory=set)
     _dirty_networks: set[str] = field(default_factory=set)
@@ -73,7 +73,7 @@ class Index:
 
     def __post_init__(self) -> None:
         self.policies = Policies(self.snapshot, self.ports)
-        self.seats = Seats(self.host, self.snapshot.endpoints)
+        self.bindings = Bindings(self.host, self.snapshot.endpoints)
         self._claims = Claims(self.snapshot)
 
     # ---- changes --------------------------------------------------------------------------------------------------
@@ -86,12 +86,12 @@ class Index:
 
     def set_endpoint_ports(self, ofports: Mapping[str, int]) -> None:
         """Take the OpenFlow ports of endpoints that have a port of their own."""
-        for moved in self.seats.plug(ofports):
+        for moved in self.bindings.set_own_ports(ofports):
             self._update_port(moved)
 
     def _update_port(self, endpoint_id: str) -> None:
         """Update the OpenFlow port of one endpoint."""
-        ofport = self.seats.ofport(endpoint_id)
+        ofport = self.bindings.ofport(endpoint_id)
         if self.ports.get(endpoint_id) == ofport:
             return
         if ofport is None:
@@ -116,7 +116,7 @@ class Index:
 
     def set_interfaces(self, ofports: Mapping[str, int]) -> None:
         """Take the OpenFlow ports of interfaces that specs name."""
-        for moved in self.seats.move_interfaces(ofports):
+        for moved in self.bindings.set_interfaces(ofports):
             self._update_port(moved)
 
     def _apply(self, decoded: Decoded) -> None:
@@ -232,7 +232,7 @@ class Index:
             host=self.host,
             local=local,
             ports=self.ports,
-            interfaces=self.seats.interfaces,
+            interfaces=self.bindings.interfaces,
             members=self.policies.members,
             vtep=lambda other: vtep(other, here),
         )
@@ -275,7 +275,7 @@ class Index:
             self._records[endpoint_id] = new
             self._of_network[new.network_id].add(endpoint_id)
             self._of_host[new.host].add(endpoint_id)
-        self.seats.note(endpoint_id, old, new)
+        self.bindings.change_record(endpoint_id, old, new)
         self._update_port(endpoint_id)
 
     def _update_membership(self, endpoint_id: str) -> set[str]:
@@ -286,7 +286,7 @@ class Index:
             network_id, host = before
             networks.add(network_id)
             self._members[network_id].discard(endpoint_id)
-            self._open[network_id].discard(endpoint_id)
+            self._unknown_macs[network_id].discard(endpoint_id)
             self._local[network_id].discard(endpoint_id)
             if host != self.host:
                 self._remote[network_id][host] -= 1
@@ -298,8 +298,8 @@ class Index:
             networks.add(network_id)
             self._counted[endpoint_id] = (network_id, endpoint.host)
             self._members[network_id].add(endpoint_id)
-            if leads_on(endpoint):
-                self._open[network_id].add(endpoint_id)
+            if has_unknown_macs(endpoint):
+                self._unknown_macs[network_id].add(endpoint_id)
             if endpoint.host != self.host:
                 hosts = self._remote[network_id]
                 hosts[endpoint.host] = hosts.get(endpoint.host, 0) + 1
@@ -315,7 +315,7 @@ class Index:
         here = self.snapshot.hosts.get(self.host)
         vteps = {vtep(self.snapshot.hosts[host], here) for host in self._remote.get(network_id, ())}
         network = self._valid_networks[network_id]
-        away = {self._claims.endpoints[e].host for e in self._open[network_id] - local} - {self.host}
+        away = {self._claims.endpoints[e].host for e in self._unknown_macs[network_id] - local} - {self.host}
         open_there = {vtep(self.snapshot.hosts[host], here) for host in away}
         return network_view(
             network,

@@ -11,7 +11,7 @@ from specs import keys
 from specs.model.derived import default_mac
 from specs.model.publish import Publish
 from specs.model.records import OFPORT_FIRST, TUNNEL_OFPORT_REQUEST, Endpoint, Network, decode, decode_json, now
-from specs.ports import rides, seats
+from specs.ports import is_subport, port_claims
 from specs.store import bitmap as pools
 from specs.store.etcd import Compare, Delete, Get, Operation, Put, Unchanged
 from specs.store.leased_addresses import kept
@@ -99,7 +99,7 @@ class Endpoints(Writer):
         return None
 
     def _board(self, data: dict[str, Any]) -> None:
-        """Finish the draft of an endpoint that rides on an interface or on another endpoint: the parent's id, the tag.
+        """Finish the draft of an endpoint that is_subport on an interface or on another endpoint: the parent's id, the tag.
         Raises `NotFound`, `Conflict` (the tag or the network is there already)."""
         there = [e for e in self.endpoints() if e.host == data.get("host")]
         if (wanted := data.get("parent")) is not None:
@@ -107,7 +107,7 @@ class Endpoints(Writer):
             if not found:
                 raise NotFound(f"endpoint of host {data.get('host')}", str(wanted))
             parent = found[0]
-            if len(found) > 1 or rides(parent) or parent.network_id == data.get("network_id"):
+            if len(found) > 1 or is_subport(parent) or parent.network_id == data.get("network_id"):
                 raise Invalid(
                     "endpoint.parent", wanted, "one endpoint of another network, with a container of its own (an id is exact)"
                 )
@@ -120,8 +120,8 @@ class Endpoints(Writer):
                 network = decoded(Network, entry) if entry else None
                 data["vlan"] = (network and network.vlan) or DEFAULT_VLAN
         probe = decode(Endpoint, {"mac_address": "02:59:00:00:00:01", "ofport": 1, **data}, "endpoint")
-        taken = {seat: e for e in there if e.id != probe.id for seat in seats(e)}
-        for seat in seats(probe):
+        taken = {seat: e for e in there if e.id != probe.id for seat in port_claims(e)}
+        for seat in port_claims(probe):
             if seat in taken:
                 raise Conflict(f"{seat[1]} belongs to endpoint {taken[seat].name or taken[seat].id}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from intent.recompute import view
 from intent.views import View
 from mirror.sessions import collector_port
-from specs.ports import rides
+from specs.ports import is_subport
 from specs.snapshot import snapshot
 from tests.unit import worlds
 
@@ -212,7 +212,7 @@ def view_of(scenario: str, host: str) -> View:
     """The view of one host, with all its ports there."""
     state = snapshot((key, value, born) for born, (key, value) in enumerate(SCENARIOS[scenario], start=1))
     here = [e for e in state.endpoints.values() if e.host == host]
-    ports = {e.id: e.ofport for e in here if not rides(e)}
+    ports = {e.id: e.ofport for e in here if not is_subport(e)}
     interfaces = {collector_port(mirror): 4096 for mirror in state.mirrors.values()}
     interfaces |= {e.port: 8 for e in here if e.port is not None}
     return view(state, host, ports, TUNNEL, UPLINK, interfaces)

@@ -519,8 +519,8 @@ def test_the_dhcp_server_answers_from_the_current_specs() -> None:
     assert advertised(out.pop()[1])[1].rou_l == 0
     blue, data = worlds.network("blue", 8, v6=False, dhcp=True)
     put(blue, json.loads(data), 4)
-    rider, data = worlds.inside("vm", "blue", "h1", 3, 2, "web", 5, v6=False)
-    put(rider, json.loads(data), 5)
+    subport, data = worlds.inside("vm", "blue", "h1", 3, 2, "web", 5, v6=False)
+    put(subport, json.loads(data), 5)
     desk.answer("vm", question(v4.DISCOVER, mac="02:57:0a:00:00:03"))
     port, frame = out.pop()
     assert (port, frame[12:16]) == (9, b"\x81\0\0\5")  # under its tag on the port of the other

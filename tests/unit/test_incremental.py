@@ -42,7 +42,7 @@ BEGINNING: tuple[Change, ...] = (
 written = st.one_of(
     worlds.endpoints,
     worlds.endpoints,
-    worlds.riders,
+    worlds.subports,
     worlds.acls,
     worlds.networks,
     worlds.hosts,

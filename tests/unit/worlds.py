@@ -256,7 +256,7 @@ endpoints = st.builds(
     mostly,
 )
 tags = st.sampled_from((10, 10, 20))
-riders = st.one_of(
+subports = st.one_of(
     st.builds(
         behind, st.sampled_from(ENDPOINTS), st.sampled_from(NETWORKS), st.sampled_from(HOSTS), st.integers(1, 6), st.just("tap0"),
         st.none() | tags, st.none() | st.sampled_from((10, 1000)), acls=lists,
@@ -314,7 +314,7 @@ writes = st.one_of(
     endpoints,
     endpoints,
     endpoints,
-    riders,
+    subports,
     acls,
     acls,
     networks,
