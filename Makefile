@@ -1,8 +1,8 @@
-# Warren. As root on Debian 12: `make demo` shows the main job, `make test` runs every test.
+# Warren. As root on Debian 12 or 13: `make demo` shows the main job, `make test` runs every test.
 VENV := .venv
 KEEP ?=
 
-.PHONY: help install install-system uninstall-system image-test kernel-test demo test unit check differential bench clean
+.PHONY: help install install-system uninstall-system image-test trixie-test kernel-test demo test unit check differential bench clean
 
 help:            ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -34,6 +34,9 @@ check: install   ## format, lint, types, architecture: seconds
 
 image-test: install ## build the image on a fresh Debian, start the compose stack and the managed plugin (part of `make test`)
 	scripts/test-image $(VENV)
+
+trixie-test: install ## a fresh Debian 13: make install, unit tests, the demo (part of `make test`)
+	scripts/test-trixie
 
 kernel-test: install ## packets once more where the kernel forwards, in an emulated machine (part of `make test`)
 	scripts/test-kernel $(VENV)

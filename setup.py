@@ -8,7 +8,7 @@ from setuptools import setup
 PACKAGES = [
     "acl", "acl.faucet", "agent", "agent.api", "agent.capture", "agent.cni", "agent.dhcp_client", "agent.docker",
     "agent.endpoints", "agent.gateway", "agent.linux", "controller", "controller.apps", "controller.compiler",
-    "controller.compiler.features", "controller.dhcp", "controller.openflow", "controller.telemetry", "controller.tunnels",
+    "controller.compiler.features", "controller.dhcp", "controller.framework", "controller.openflow", "controller.telemetry", "controller.tunnels",
     "intent", "intent.incremental", "mirror", "ovsdb", "pipeline", "specs", "specs.documents", "specs.model", "specs.store",
     "tools", "tools.cli", "tools.cni", "tools.graph", "tools.lab", "warren", "warren.client",
 ]  # fmt: skip
@@ -21,15 +21,18 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    python_requires=">=3.11,<3.12",
+    python_requires=">=3.11",
     packages=PACKAGES,
     package_data={"agent.api": ["ui/*"], "agent.dhcp_client": ["udhcpc-hook"], "warren.client": ["py.typed"]},
     install_requires=[
-        # ryu: upstream's master as a wheel; its eventlet pin holds dnspython below 2.3 (docs/adr/0001-ryu.md)
-        "csle-ryu-fork==4.37.0.dev3357",
-        "eventlet==0.33.2",
-        "dnspython==2.2.1",
-        "tinyrpc==1.0.4",
+        # Ryu's last state; it pins eventlet, which holds dnspython below 2.3, and this eventlet ends with Python 3.11
+        # (docs/adr/0001-ryu.md). Later Pythons have os-ken, OpenStack's fork (controller/framework/).
+        "csle-ryu-fork==4.37.0.dev3357; python_version < '3.12'",
+        "eventlet==0.33.2; python_version < '3.12'",
+        "dnspython==2.2.1; python_version < '3.12'",
+        "tinyrpc==1.0.4; python_version < '3.12'",
+        "os-ken==4.2.2; python_version >= '3.12'",
+        "eventlet==0.41.3; python_version >= '3.12'",
         "ovs==4.0.0",
         "pyroute2==0.9.7",
         # etcd3's generated code wants an old protobuf (docs/adr/0080-unmaintained-parts.md)
@@ -61,6 +64,8 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            # Ryu's own command where Ryu is installed; os-ken has none
+            "ryu-manager=controller.framework.manager:main",
             "warren=tools.cli.main:main",
             "warren-agent=agent.main:main",
             "warren-cni=tools.cni.plugin:main",

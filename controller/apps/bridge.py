@@ -6,9 +6,8 @@ import logging
 import socket
 from typing import Any
 
-from ryu.lib import hub
-
 from controller.events import PortsRead
+from controller.framework.runtime import hub
 from ovsdb.client import Ovsdb
 from ovsdb.rows import AS_CHOSEN, TUNNEL_PORT, UPLINK_PORT, Port, interface_ports, mirror_ports, present
 from warren.errors import WarrenError

@@ -19,12 +19,8 @@ import eventlet
 import eventlet.wsgi
 from prometheus_client import CollectorRegistry, GCCollector, Info, PlatformCollector, ProcessCollector, make_wsgi_app
 from prometheus_client import Gauge as Value
-from ryu import cfg
-from ryu.base import app_manager
-from ryu.controller import ofp_event
-from ryu.controller.handler import DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
-from ryu.lib import hub
 
+from controller.framework.runtime import DEAD_DISPATCHER, MAIN_DISPATCHER, app_manager, cfg, hub, ofp_event, set_ev_cls
 from controller.openflow import messages as wire
 from controller.telemetry import sinks
 from controller.telemetry.counters import Answers, Parts, Reading, Totals

@@ -13,11 +13,6 @@ import time
 from collections import deque
 from typing import Any
 
-from ryu.base import app_manager
-from ryu.controller import ofp_event
-from ryu.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
-from ryu.lib import hub
-
 from controller.apps.bridge import IntegrationBridge
 from controller.apps.tunnels import Tunnels
 from controller.dhcp.server import Dhcp
@@ -36,6 +31,16 @@ from controller.events import (
     Report,
     StoreChanged,
     StoreRead,
+)
+from controller.framework.runtime import (
+    CONFIG_DISPATCHER,
+    DEAD_DISPATCHER,
+    MAIN_DISPATCHER,
+    app_manager,
+    cfg,
+    hub,
+    ofp_event,
+    set_ev_cls,
 )
 from controller.openflow import messages as wire
 from controller.openflow.icmp import complaint
@@ -351,6 +356,4 @@ class Overlay(app_manager.RyuApp):
 
 def _listen_port() -> int:
     """The port on which this ryu-manager listens for switches."""
-    from ryu import cfg
-
     return int(cfg.CONF.ofp_tcp_listen_port or 6653)

@@ -9,8 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from ryu.lib import hub
-
+from controller.framework.runtime import hub
 from controller.openflow import messages as wire
 from controller.tunnels.probes import Health, Prober
 from pipeline.flow import Output, Set

@@ -12,11 +12,9 @@ from collections.abc import Iterable, Iterator
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
-from ryu.lib import type_desc
-from ryu.ofproto import nx_actions, ofproto_v1_4, ofproto_v1_4_parser, oxm_fields
-from ryu.ofproto import ofproto_v1_4 as ofp
-from ryu.ofproto import ofproto_v1_4_parser as parser
-
+from controller.framework.protocol import nx_actions, ofproto_v1_4, ofproto_v1_4_parser, oxm_fields, type_desc
+from controller.framework.protocol import ofproto_v1_4 as ofp
+from controller.framework.protocol import ofproto_v1_4_parser as parser
 from pipeline.flow import (
     Action,
     Actions,

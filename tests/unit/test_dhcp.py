@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ryu.lib.packet import dhcp, dhcp6, ethernet, icmpv6, ipv4, ipv6, packet, packet_utils, udp
 
 from controller.dhcp import frames, router, v4, v6
 from controller.dhcp.answer import answer
@@ -24,6 +23,7 @@ from specs.model.derived import link_local
 from specs.model.records import Network, decode
 from specs.snapshot import Snapshot, snapshot
 from tests.depth import examples
+from tests.ryu_packets import dhcp, dhcp6, ethernet, icmpv6, ipv4, ipv6, packet, packet_utils, udp
 from tests.unit import worlds
 from tests.unit.test_metrics import STATE
 from warren.errors import Invalid

@@ -74,10 +74,13 @@ ADR = ROOT / "docs" / "adr"
 def test_the_index_of_decisions_has_every_record_with_its_title_status_and_date() -> None:
     rows = []
     for path in sorted(ADR.glob("0*.md")):
-        head = re.match(r"# (\d+)\. (.+)\n\nStatus: (\w+)\\\nDate: (\d{4}-\d\d-\d\d)\n\n## Context\n", path.read_text())
+        head = re.match(
+            r"# (\d+)\. (.+)\n\nStatus: (\w+)(?: by (\[\d+\]\(\S+\)))?\\\nDate: (\d{4}-\d\d-\d\d)\n\n## Context\n",
+            path.read_text(),
+        )
         assert head, f"{path.name} does not begin as all records do"
         assert int(path.name[:4]) == int(head[1]), path.name
         assert re.findall(r"^## (\w+)$", path.read_text(), re.MULTILINE) == ["Context", "Decision", "Consequences"], path.name
-        rows.append(f"| [{head[1]}]({path.name}) | {head[2]} | {head[3]} | {head[4]} |")
+        rows.append(f"| [{head[1]}]({path.name}) | {head[2]} | {head[3]} | {head[5]} | {head[4] or ''} |".replace("|  |", "| |"))
     index = [line for line in (ADR / "README.md").read_text().splitlines() if line.startswith("| [")]
-    assert [line.removesuffix(" |") for line in index] == rows  # the last column: superseded by
+    assert index == rows

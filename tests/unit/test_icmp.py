@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ryu.lib.packet import ethernet, icmp, icmpv6, ipv4, ipv6, packet, udp
 
 from controller.openflow.icmp import time_exceeded, too_big
 from specs.model.router import Route
+from tests.ryu_packets import ethernet, icmp, icmpv6, ipv4, ipv6, packet, udp
 
 HERE, GATEWAY_MAC = "02:57:0a:00:00:02", "02:57:00:00:00:01"
 GATEWAY4, GATEWAY6 = ip_address("10.0.0.1"), ip_address("fd00::1")

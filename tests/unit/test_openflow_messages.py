@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ryu.ofproto import ofproto_v1_4 as ofp
-from ryu.ofproto import ofproto_v1_4_parser as parser
 
+from controller.framework.protocol import ofproto_v1_4 as ofp
+from controller.framework.protocol import ofproto_v1_4_parser as parser
 from controller.openflow import messages as wire
 from pipeline.flow import (
     Action,

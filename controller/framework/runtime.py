@@ -1,0 +1,27 @@
+"""What applications need of Ryu or os-ken: the base class, events of switches, green threads, the configuration."""
+
+from controller.framework import RYU
+
+if RYU:
+    from ryu import cfg
+    from ryu.base import app_manager
+    from ryu.controller import ofp_event
+    from ryu.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
+    from ryu.lib import hub
+else:
+    from os_ken import cfg
+    from os_ken.base import app_manager
+    from os_ken.controller import ofp_event
+    from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
+    from os_ken.lib import hub
+
+__all__ = [
+    "CONFIG_DISPATCHER",
+    "DEAD_DISPATCHER",
+    "MAIN_DISPATCHER",
+    "app_manager",
+    "cfg",
+    "hub",
+    "ofp_event",
+    "set_ev_cls",
+]
