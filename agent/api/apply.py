@@ -21,7 +21,11 @@ class NotApplied(WarrenError):
     def __init__(self, change: Change, made: int, total: int, error: WarrenError) -> None:
         where = change.path or f"{change.action} {change.kind} {change.name}"
         super().__init__(f"{where}: {error}" + (f" ({made} of {total} changes were made)" if made else ""))
-        self.http_status = error.http_status
+        self.http_status, self._cause = error.http_status, error
+
+    def fields(self) -> dict[str, Any]:
+        """The fields of the error that refused the change."""
+        return self._cause.fields()
 
 
 def apply(repository: Repository, current: Snapshot, changes: tuple[Change, ...]) -> set[str]:

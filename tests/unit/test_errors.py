@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from agent.api.apply import NotApplied
 from agent.cni.attachments import code_of
+from specs.documents.difference import Change
 from warren.errors import MISSING, Conflict, Exhausted, Invalid, LeaseExpired, NotFound, Unavailable, WarrenError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -81,3 +83,10 @@ def test_no_message_has_a_value_that_nobody_wrote() -> None:
 
 def test_cni_codes_follow_the_class() -> None:
     assert [code_of(error) for error in (Exhausted("x"), Conflict("x"), Unavailable("a", "b"))] == [101, 100, 11]
+
+
+def test_a_change_that_is_refused_has_the_fields_of_its_cause() -> None:
+    cause = Conflict("the name is taken", field="name", holder="network n1")
+    error = NotApplied(Change("create", "network", "amber", None, "networks[0]", {}, {}), 1, 2, cause)
+    assert str(error) == "networks[0]: the name is taken (1 of 2 changes were made)"
+    assert (error.http_status, error.fields()) == (409, cause.fields())

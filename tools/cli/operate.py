@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 
 from tools.cli import show
-from tools.cli.client import Failure, message_of
+from tools.cli.client import Failure
 from tools.cli.context import Json, Tcp, Timeout, Udp, Wait, await_hosts, client, probe
-from warren.client import Applied, Error, Tunnels
+from warren.client import Applied, Invalid, Tunnels
 
 SIZE_LIMIT = 8_388_608  # bytes of a document, as in specs/documents/yaml.py, which would take long to import
 Host = Annotated[str, typer.Argument(help="Name of the host.")]
@@ -32,8 +32,8 @@ def apply(
     document = _read(file)
     try:
         applied = agent.apply(document, prune=prune, dry_run=dry_run, wait_s=timeout if wait else 0.0)
-    except Error as error:  # a mistake in the document begins with its line
-        raise Failure(f"{file}: {error}" if str(error).startswith("line ") else message_of(error)) from None
+    except Invalid as error:  # a mistake in the document
+        raise Failure(f"{file}: {error}") from None
     if json:
         show.as_json([change.raw for change in applied.changes])
     else:
