@@ -1,8 +1,8 @@
-"""Adopts ports that somebody has added to the bridge by hand: each becomes an endpoint behind an interface, for as long as the port is there.
+"""Adopts ports that an operator adds to the bridge: each becomes an endpoint behind an interface until the port is removed.
 
     ovs-vsctl add-port br-warren eth5 -- set Interface eth5 external_ids:warren-network=amber external_ids:warren-acl=wall
 
-The row is not Warren's: it is never changed or removed.
+The operator owns the OVSDB row: Warren never changes or removes it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,13 @@ from warren.errors import Invalid, NotFound, WarrenError
 
 log = logging.getLogger("warren.adopted_ports")
 
-ADOPTED = "ovs.lent"  # label of an endpoint that is there because of such a port
+ADOPTED = "ovs.lent"  # label of an endpoint that was created for an adopted port
 RETRY_S = 5.0
 
 
 class AdoptedPorts(Feature):
-    """Makes and removes the endpoints. `on_change` is called when `problems` have changed."""
+    """Creates an endpoint for each adopted port and removes it with the port. `on_change` is called when `problems` have
+    changed."""
 
     def __init__(
         self,
@@ -46,17 +47,17 @@ class AdoptedPorts(Feature):
         on_change: Callable[[], None],
     ) -> None:
         self._bridge, self._cache, self._ovsdb, self._endpoints, self._on_change = bridge, cache, ovsdb, endpoints, on_change
-        self._reasons: dict[str, str] = {}  # per interface, why there is no endpoint
+        self._reasons: dict[str, str] = {}  # interface name -> why the interface has no endpoint
         self._worker = Worker("adopted ports", self._step, on_change=on_change)
         cache.changed.add(lambda ids: self._worker.wake())
         ovsdb_changed.add(lambda what: self._worker.wake())
 
     def workers(self) -> Sequence[Worker]:
-        """Its loop."""
+        """Return the reconciling worker."""
         return (self._worker,)
 
     def problems(self) -> list[str]:
-        """A line for each port that has no endpoint."""
+        """Return a line for each port that has no endpoint."""
         return [f"port {name}, added to the bridge by hand: {reason}" for name, reason in sorted(self._reasons.copy().items())]
 
     def _step(self, items: frozenset[str]) -> float | None:
@@ -100,13 +101,14 @@ class AdoptedPorts(Feature):
 
 
 def _declared(view: View, draft: dict[str, Any]) -> bool:
-    """Whether a spec has put the interface on that network already."""
+    """Return whether a spec already puts the interface on that network."""
     declared = {(e.port, e.network_id) for e in view.local_endpoints.values() if ADOPTED not in e.labels}
     return (draft["port"], draft["network_id"]) in declared
 
 
 def _draft(view: View, port: ObservedPort) -> dict[str, Any]:
-    """The endpoint that the row describes. Raises `NotFound` for a network, `Invalid`."""
+    """Return the endpoint that the row describes. Raises `NotFound` for a network that does not exist, `Invalid` for a bad
+    VLAN id."""
     network_id = network_of(str(port.lent), view.snapshot.networks)
     if network_id is None:
         raise NotFound("network", str(port.lent))

@@ -1,7 +1,8 @@
-"""Attaches and detaches endpoints of this host, and reconciles them with their records after restarts and foreign changes.
+"""Attaches and detaches endpoints of this host, and reconciles them with their records after restarts and changes by others.
 
-An attach is a saga: record (one etcd transaction), plug (veth and port), wait (until the controller says that it is up). Whatever fails,
-what was done is undone. A crash in between leaves a record, and `reconcile` completes it from records and host alone.
+An attach is a saga of three steps: record (one etcd transaction), plug (veth pair and OVS port), up (wait until the
+controller reports the endpoint up). When a step fails, the saga undoes the steps before it. A crash in between leaves a
+record; `reconcile` then completes the endpoint from the record and the state of the host.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ log = logging.getLogger("warren.endpoints")
 
 _FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls", "publish",
            "port", "coprocessor", "parent", "vlan"}  # fmt: skip
-INTERFACE_WAIT_S = 5.0  # how long an attach behind an interface waits for one that may well come later
+INTERFACE_WAIT_S = 5.0  # how long an attach behind an interface waits for that interface, which may appear later
 Leaving = Callable[[Endpoint], contextlib.AbstractContextManager[None]]
 
 
 class _Attach:
-    """What the steps of one attach hand on to each other."""
+    """The values that the steps of one attach pass to each other."""
 
     endpoint: Endpoint
     network: Network
@@ -46,7 +47,7 @@ class _Attach:
 
 
 class Endpoints:
-    """The endpoints of one host. Thread-safe. `failed` tells the ids of endpoints on which an operation has ended half done."""
+    """The endpoints of one host. Thread-safe. `failed` is called with the id of an endpoint whose operation ended half done."""
 
     def __init__(
         self,
@@ -63,14 +64,15 @@ class Endpoints:
         self.host, self.cache, self.preallocated = host, cache, preallocated
         self._repository, self._ovsdb, self._plugging, self._leaving = repository, ovsdb, plugging, leaving
         self._attach_timeout_s = attach_timeout_s
-        self.orphaned: dict[str, str] = {}  # endpoint id -> network id: records of failed attaches that etcd may still have
+        self.orphaned: dict[str, str] = {}  # endpoint id -> network id, for failed attaches whose record etcd may still hold
         self.failed: Listeners[[str]] = Listeners()
         self._exclusive = Exclusive()  # one operation at a time on an endpoint
 
     # ---- attach ---------------------------------------------------------------------------------------------------
 
     def attach(self, request: EndpointCreate) -> tuple[Endpoint, Network]:
-        """Create and plug in; returns when packets can flow. Raises `WarrenError`, and then nothing is left."""
+        """Create and plug in an endpoint; return when packets can flow. Raises `WarrenError` after everything has been
+        undone."""
         draft = request.model_dump(mode="json", include=_FIELDS)
         draft |= {"host": self.host, "netns": request.netns, "active": request.activate, "id": request.id or str(uuid.uuid4())}
         if request.port is not None or request.parent is not None:
@@ -83,7 +85,7 @@ class Endpoints:
             raise Invalid(
                 "activate_params.ns_handle_path", MISSING, "say the path of a network namespace, such as /run/netns/web-1"
             )
-        self._bridge_there()
+        self._require_bridge()
         params = request.activate_params
         set_addresses, move = (params.set_addr, params.move_veth) if params else (True, True)
         ready = self.preallocated.take(request) if move else None
@@ -111,7 +113,7 @@ class Endpoints:
 
         def plug() -> None:
             self._plugging.plug(attach.endpoint, attach.network, set_addresses)
-            reserved.close()  # the interface's name is taken for good
+            reserved.close()  # the interface exists now, so its name needs no reservation
 
         return self._run(
             attach,
@@ -123,7 +125,7 @@ class Endpoints:
     def _attach_preallocated(
         self, ready: Endpoint, draft: dict[str, Any], netns: str, set_addresses: bool, reserved: contextlib.ExitStack
     ) -> tuple[_Attach, Saga]:
-        """A preallocated endpoint becomes what the draft says, and its interface moves into the namespace."""
+        """Change the record of a preallocated endpoint to the draft, and move its interface into the namespace."""
         attach = _Attach()
 
         def record() -> None:
@@ -152,8 +154,8 @@ class Endpoints:
         )
 
     def preallocate(self, network_id: str) -> None:
-        """Make an endpoint that is ready for `attach` to take. Raises `WarrenError`, and then nothing is left."""
-        self._bridge_there()
+        """Create an endpoint that `attach` can take. Raises `WarrenError` after everything has been undone."""
+        self._require_bridge()
         endpoint_id, attach = str(uuid.uuid4()), _Attach()
         draft = {"id": endpoint_id, "network_id": network_id, "host": self.host, "spare": True}
 
@@ -172,9 +174,10 @@ class Endpoints:
             )
 
     def attach_inactive(self, endpoint: Endpoint, wait: bool = True) -> None:
-        """Plug in an inactive endpoint of this host, for an engine that moves the container's end itself; `endpoint` is how its record
-        shall be. Returns when packets can flow (at once without `wait`). Raises `WarrenError`, and then it is inactive again."""
-        self._bridge_there()
+        """Plug in an inactive endpoint of this host, for an engine that moves the container's end of the veth pair itself;
+        `endpoint` is the record to write. Returns when packets can flow, or at once without `wait`. Raises `WarrenError`
+        after the endpoint has been made inactive again."""
+        self._require_bridge()
         attach = _Attach()
         attach.endpoint = endpoint
         attach.network = self.cache.view.snapshot.networks.get(endpoint.network_id) or self._repository.network(
@@ -204,8 +207,8 @@ class Endpoints:
         log.info("endpoint.attached id=%s network=%s %s", endpoint.id, attach.network.name, saga.timings())
 
     def _attach_to_port(self, draft: dict[str, Any]) -> tuple[Endpoint, Network]:
-        """An endpoint behind an interface, or on another endpoint's port (specs/ports.py). That may come later, which is no reason
-        to refuse the endpoint. Raises `WarrenError`, and then nothing is left."""
+        """Create an endpoint behind an interface or on another endpoint's port (specs/ports.py). The interface or port may
+        appear later, so its absence is no error. Raises `WarrenError` after everything has been undone."""
         with self._exclusive.hold(draft["id"]):
             endpoint, network, revision = self._create(draft)
         state = self.cache.states.wait(endpoint.id, revision, INTERFACE_WAIT_S)
@@ -229,11 +232,11 @@ class Endpoints:
         try:
             return self._repository.create_endpoint(draft)
         except Unavailable:
-            self.orphaned[draft["id"]] = draft["network_id"]  # the transaction may have come through
+            self.orphaned[draft["id"]] = draft["network_id"]  # etcd may have committed the transaction
             raise
 
     def _forget(self, attach: _Attach) -> None:
-        """Undo the step that made the record."""
+        """Undo the step `record`."""
         self._delete(attach.endpoint.network_id, attach.endpoint.id)
         self.orphaned.pop(attach.endpoint.id, None)
 
@@ -247,25 +250,25 @@ class Endpoints:
 
     # ---- waiting for the controller -------------------------------------------------------------------------------
 
-    def _bridge_there(self) -> None:
-        """Raises `Unavailable` if nothing can be plugged in now, with the likely cause."""
+    def _require_bridge(self) -> None:
+        """Raise `Unavailable`, with the likely cause, if no endpoint can be plugged in now."""
         try:
             self._plugging.checksum_offload_off()
         except Unavailable as error:
-            raise Unavailable(error.service, f"{error.reason}{self._controller_away()}") from None
+            raise Unavailable(error.service, f"{error.reason}{self._controller_problem()}") from None
 
     def _wait_until_up(self, endpoint: Endpoint, revision: int) -> None:
         state = self.cache.states.wait(endpoint.id, revision, self._attach_timeout_s)
         if state is None:
             if self.cache.states.stopped:
-                raise Unavailable(f"the agent of {self.host}", "it is ending; the endpoint was taken back")
-            reason = self._controller_away() or f"; it has not programmed the endpoint within {self._attach_timeout_s:g} s"
+                raise Unavailable(f"the agent of {self.host}", "it is shutting down; the attach was undone")
+            reason = self._controller_problem() or f"; it has not programmed the endpoint within {self._attach_timeout_s:g} s"
             raise Unavailable(f"the controller of {self.host}", reason.removeprefix("; "))
         if state.state == "closed":
             raise Conflict(f"endpoint {endpoint.name or endpoint.id} is closed: {state.reason}")
 
-    def _controller_away(self) -> str:
-        """What to add to an error if the controller is the cause."""
+    def _controller_problem(self) -> str:
+        """Return the text to append to an error message when the controller is the cause, otherwise ""."""
         try:
             entry = self._repository.store.get(keys.status_controller(self.host))
             status = json.loads(entry.value) if entry else None
@@ -278,13 +281,16 @@ class Endpoints:
     # ---- detach ---------------------------------------------------------------------------------------------------
 
     def detach(self, endpoint: Endpoint) -> None:
-        """Forget and unplug. Raises `Invalid` for another host's, `Unavailable`: then the endpoint is as before."""
+        """Delete the record and unplug the endpoint. Raises `Invalid` for an endpoint of another host. Raises `Unavailable`
+        when OVSDB or etcd refuses: the record remains, and the reconciler plugs the endpoint in again."""
         if endpoint.host != self.host:
             raise Invalid("endpoint", endpoint.id, f"an endpoint of this host ({self.host}); it is on {endpoint.host}")
         with self._exclusive.hold(endpoint.id), contextlib.ExitStack() as stack:
             for leaving in self._leaving:
                 stack.enter_context(leaving(endpoint))
-            self._ovsdb.del_port(endpoint.veth)  # before the record goes: its number may be given out again at once
+            self._ovsdb.del_port(
+                endpoint.veth
+            )  # before the record: another endpoint may get the port number as soon as the record is deleted
             try:
                 self._delete(endpoint.network_id, endpoint.id)
             except WarrenError:
@@ -296,7 +302,8 @@ class Endpoints:
         log.info("endpoint.detached id=%s", endpoint.id)
 
     def veth_vanished(self, name: str) -> set[str]:
-        """The endpoint whose veth has gone, if this process has plugged it in."""
+        """Return the ids of the endpoints that this process plugged in with a veth of that name (at most one), and forget
+        that they are plugged in."""
         plugged = self._plugging.plugged
         gone = {e.id for e in list(plugged.values()) if e.veth == name}
         for endpoint_id in gone:
@@ -306,10 +313,10 @@ class Endpoints:
     # ---- reconciling ----------------------------------------------------------------------------------------------
 
     def reconcile(self, endpoint_id: str) -> str | None:
-        """Make this host as the record of one endpoint says; returns why that cannot be done now, or None."""
+        """Make this host match the record of one endpoint; return the reason if that is not possible now, otherwise None."""
         with self._exclusive.hold(endpoint_id, wait=False) as free:
             if not free:
-                return None  # another thread holds this endpoint; it leaves it as the record says, or tells `failed`
+                return None  # the thread that holds this endpoint makes it match its record, or calls `failed`
             try:
                 return self._reconcile(endpoint_id)
             except WarrenError as error:
@@ -337,11 +344,11 @@ class Endpoints:
         network = self.cache.view.snapshot.networks.get(record.network_id)
         if network is None:
             return f"network {record.network_id} does not exist"
-        self._keep(record, network)
+        self._plug_as_recorded(record, network)
         return None
 
     def _unchanged(self, record: Endpoint) -> bool:
-        """Whether it is plugged in as its record says; unplugs a veth that was made from other values."""
+        """Return whether the endpoint is plugged in as its record says; unplug a veth pair that was made from other values."""
         before = self._plugging.plugged.get(record.id)
         if before == record and self._ovsdb.ofport(record.veth) is not None:
             return True
@@ -350,8 +357,9 @@ class Endpoints:
             self._plugging.unplug(record.veth)
         return False
 
-    def _keep(self, record: Endpoint, network: Network) -> None:
-        """Adopt, complete or plug in anew. An endpoint without a namespace is plugged in by an engine."""
+    def _plug_as_recorded(self, record: Endpoint, network: Network) -> None:
+        """Plug the endpoint in, or complete what exists. For an endpoint without a namespace, which an engine plugs in, add
+        only the port."""
         if record.spare:
             self._plugging.plug(record, network, set_addresses=False)
             return
@@ -360,7 +368,7 @@ class Endpoints:
                 self._plugging.add_port(record)
             return
         name = self._plugging.plug(record, network)
-        if record.interface not in (None, name):  # the record changed while no agent ran
+        if record.interface not in (None, name):  # the record's interface name changed while no agent ran
             self._plugging.unplug(record.veth)
             name = self._plugging.plug(record, network)
         if record.interface is None:
@@ -370,12 +378,12 @@ class Endpoints:
         log.info("endpoint.reconciled id=%s netns=%s", record.id, record.netns)
 
     def sweep(self) -> set[str]:
-        """Remove Warren's veths and ports on this host that belong to no record; returns the ids of all records to reconcile.
-        Only after the first full read of the store."""
+        """Remove Warren's veth pairs and OVS ports on this host that belong to no record; return the ids of all endpoints to
+        reconcile. Must not run before the first full read of the store."""
         assert self.cache.synced.is_set()
         ports = {port.name: endpoint_id for endpoint_id, port in self._ovsdb.endpoint_ports().items()}
         veths = set(veth.veths())
-        local = self.cache.view.local_endpoints  # read last: attaches go on meanwhile
+        local = self.cache.view.local_endpoints  # read last, because attaches continue meanwhile
         recorded = {endpoint.veth for endpoint in local.values() if endpoint.active}
         for name in sorted((veths | set(ports)) - recorded):
             log.info("endpoint.swept veth=%s endpoint=%s", name, ports.get(name, ""))
@@ -386,7 +394,7 @@ class Endpoints:
         return set(local) | set(self.orphaned)
 
     def _close(self, name: str) -> None:
-        """Take the port of a veth that is gone off the bridge: so the controller sees that the endpoint is closed."""
+        """Remove the port of a veth that no longer exists, so that the controller reports the endpoint as closed."""
         if not veth.exists(name):
             with contextlib.suppress(WarrenError):
                 self._ovsdb.del_port(name)

@@ -1,4 +1,4 @@
-"""Keeps as many preallocated endpoints as the networks say (agent/endpoints/preallocated.py)."""
+"""Keeps as many preallocated endpoints as each network's `preallocate` requires (agent/endpoints/preallocated.py)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from warren.errors import WarrenError
 
 log = logging.getLogger("warren.preallocated")
 
-RETRY_S = 5.0  # what could not be made (no address is left, the controller is away) is tried again
-ONLY_HOST = "docker.host"  # label of a network that an engine has made for itself: no other host will use it
+RETRY_S = 5.0  # pause before the next attempt when an endpoint could not be created (no free address, no controller)
+ONLY_HOST = "docker.host"  # label of a network that one host's engine created: no other host will use it
 
 
 class PreallocatedFiller(Feature):
-    """Makes missing preallocated endpoints and drops superfluous ones, one at a time, never while an attach takes one."""
+    """Creates missing preallocated endpoints and removes superfluous ones, one at a time, never while an attach takes one."""
 
     def __init__(self, cache: Cache, pool: PreallocatedPool, endpoints: Endpoints) -> None:
         self._cache, self._pool, self._endpoints = cache, pool, endpoints
@@ -29,7 +29,7 @@ class PreallocatedFiller(Feature):
         pool.changed.add(self._worker.wake)
 
     def workers(self) -> Sequence[Worker]:
-        """Its loop."""
+        """Return the filling worker."""
         return (self._worker,)
 
     def _step(self, items: frozenset[str]) -> float | None:
@@ -41,7 +41,7 @@ class PreallocatedFiller(Feature):
         return None if self._fill() else RETRY_S
 
     def _fill(self) -> bool:
-        """One step for each network; returns whether everything could be done."""
+        """Create or remove at most one endpoint for each network; return whether no network failed."""
         complete, view = True, self._cache.view
         networks = view.snapshot.networks.values()
         counts = {n.id: n.preallocate for n in networks if n.labels.get(ONLY_HOST, self._cache.host) == self._cache.host}
@@ -66,4 +66,4 @@ class PreallocatedFiller(Feature):
             with self._pool.paused():
                 self._endpoints.preallocate(network_id)
             log.info("preallocated.made network=%s ms=%.1f", network_id, (time.monotonic() - began) * 1000)
-            self._worker.wake()  # perhaps another
+            self._worker.wake()  # the network may need more

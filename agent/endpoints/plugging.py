@@ -1,4 +1,4 @@
-"""Plugs endpoints in: the veth in the container's network namespace, and the port in Open vSwitch."""
+"""Plugs endpoints in: creates the veth pair in the container's network namespace, and the port in Open vSwitch."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from warren.errors import Unavailable
 
 
 class Plugging:
-    """Plugs endpoints of one host into its bridge, and remembers as what. Thread-safe for different endpoints."""
+    """Plugs endpoints of one host into its bridge, and remembers the record that each was plugged in from. Thread-safe for
+    different endpoints."""
 
     def __init__(self, host: str, bridge: str, ovsdb: Ovsdb, cache: Cache) -> None:
         self._host, self._bridge, self._ovsdb, self._cache = host, bridge, ovsdb, cache
-        self.plugged: dict[str, Endpoint] = {}  # by id, as this process has plugged them in or adopted them
+        self.plugged: dict[str, Endpoint] = {}  # endpoint id -> the record that this process plugged in or adopted
 
     def plug(self, endpoint: Endpoint, network: Network, set_addresses: bool = True) -> str:
-        """Make or complete veth and port; returns the interface's name in the container. Raises `WarrenError`."""
-        set_addresses = set_addresses and not network.answers  # else the container's own client gets them
+        """Create or complete veth pair and port; return the interface's name in the container. Raises `WarrenError`."""
+        set_addresses = set_addresses and not network.answers  # otherwise a DHCP client in the container sets them
         name = veth.plug(
             veth=endpoint.veth,
             netns=endpoint.netns,
@@ -36,17 +37,17 @@ class Plugging:
         return name
 
     def add_port(self, endpoint: Endpoint) -> None:
-        """Make the port of an endpoint whose veth exists. Raises `WarrenError`."""
+        """Create the port of an endpoint whose veth pair exists. Raises `WarrenError`."""
         self._ovsdb.add_port(self._bridge, endpoint.veth, endpoint.ofport, endpoint.id)
 
     def unplug(self, name: str) -> None:
-        """Remove the port and the veth of that name. Raises `WarrenError`."""
+        """Remove the port and the veth pair of that name. Raises `WarrenError`."""
         self._ovsdb.del_port(name)
         veth.unplug(name)
 
     def checksum_offload_off(self) -> bool:
-        """Whether veths must finish checksums themselves: the userspace datapath does not, so TCP would die while ping works.
-        Raises `Unavailable` without a bridge."""
+        """Return whether veths must compute checksums themselves. The userspace datapath does not compute them, so TCP would
+        fail although ping works. Raises `Unavailable` without a bridge."""
         bridge = self._ovsdb.observed().bridge(self._bridge)
         if bridge is None or not self._ovsdb.connected:
             reason = f"bridge {self._bridge} does not exist" if self._ovsdb.connected else "ovsdb-server does not answer"
@@ -55,14 +56,15 @@ class Plugging:
 
 
 def veth_spec(endpoint: Endpoint) -> tuple[object, ...]:
-    """The fields that a veth is made from: when they change, the veth is made anew. A leased address comes and goes by itself."""
+    """Return the fields that a veth pair is made from: when one changes, the pair must be made again. A leased address is
+    left out, because the DHCP client adds and removes it."""
     ipv4 = endpoint.ipv4_address if endpoint.leased_prefix is None else None
     return endpoint.netns, endpoint.interface, endpoint.mac_address, ipv4, endpoint.ipv6_address
 
 
 def _addresses(endpoint: Endpoint, network: Network) -> list[str]:
     pairs = ((endpoint.ipv4_address, network.ip_range), (endpoint.ipv6_address, network.ipv6_range))
-    return [f"{address}/{reach.prefixlen}" for address, reach in pairs if address is not None and reach is not None]
+    return [f"{address}/{network_range.prefixlen}" for address, network_range in pairs if address and network_range]
 
 
 def _gateways(network: Network) -> list[str]:

@@ -1,7 +1,9 @@
-"""Preallocated endpoints: of each network with `preallocate: N` this host keeps N ready, with record, veth, OVS port and flows.
+"""Preallocated endpoints: for each network with `preallocate: N` this host keeps N endpoints ready, with record, veth pair,
+OVS port and flows.
 
-An attach that asks for no address, MAC, port or id of its own takes one: its record gets the container's names in one transaction, and
-its interface moves into the namespace. Neither OVSDB nor the switch is asked. Another one takes its place in the background.
+An attach that requests no address, MAC, OpenFlow port or id takes one of them: one transaction writes the container's names
+into the record, and the interface moves into the namespace. That needs neither OVSDB nor the switch. PreallocatedFiller
+creates a replacement in the background.
 """
 
 from __future__ import annotations
@@ -18,18 +20,13 @@ from agent.cache import Cache
 from agent.listeners import Listeners
 from specs.model.records import Endpoint
 
-CALM_S = 0.5  # after one was taken: filling must not slow down an attach under way, or the next of several
-OWN = (
-    "ipv4_address",
-    "ipv6_address",
-    "mac_address",
-    "ofport",
-    "id",
-)  # a request that asks for one of these gets an endpoint of its own
+CALM_S = 0.5  # pause after an attach, so that filling slows down neither that attach nor the next of a series
+OWN = ("ipv4_address", "ipv6_address", "mac_address", "ofport", "id")  # a request that sets one of these needs a new endpoint
 
 
 class PreallocatedPool:
-    """The preallocated endpoints of one host, and which of them are taken. `changed` tells that there may be something to fill. Thread-safe."""
+    """The preallocated endpoints of one host, and which of them are taken. `changed` is called after each release, when the
+    pool may need filling. Thread-safe."""
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
@@ -40,23 +37,24 @@ class PreallocatedPool:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Meanwhile none is made: an address that is given back stays free."""
+        """Meanwhile no preallocated endpoint is created, so an address that is released stays free."""
         with self._filling:
             yield
 
     def calm_s(self) -> float:
-        """Seconds until the pool may be filled; infinite while an attach is under way."""
+        """Return the seconds until the pool may be filled; infinite while an attach is under way."""
         return self._calm_at - time.monotonic()
 
     def ready(self, network_id: str) -> list[Endpoint]:
-        """Those of a network that are not taken, the oldest first."""
+        """Return the endpoints of a network that are not taken, the oldest first."""
         return [endpoint for endpoint in self._of(network_id) if endpoint.id not in self._taken]
 
     def take(
         self, request: EndpointCreate, addresses: Collection[str] = (), within: IPv4Network | IPv6Network | None = None
     ) -> Endpoint | None:
-        """An endpoint for a request, reserved until `release`; None if none is ready or fits. With `addresses` that somebody else has
-        given out: the one that has them all, ready or not. With a range: one that has an address `within`."""
+        """Return an endpoint for a request and reserve it until `release`; None if none is ready or fits. With `addresses`
+        (which another party has assigned) only the endpoint that has all of them fits, and it need not be up yet. With
+        `within` only an endpoint that has an address in that range fits."""
         network = self._cache.view.snapshot.networks.get(request.network_id)
         if network is None or not network.preallocate or any(getattr(request, name) is not None for name in OWN):
             return None
@@ -78,7 +76,7 @@ class PreallocatedPool:
         return state is not None and state.state == "up"
 
     def hold(self, endpoint_id: str) -> bool:
-        """Reserve one in order to drop it; False if it is taken."""
+        """Reserve an endpoint in order to remove it; return False if it is already reserved."""
         with self._lock:
             if endpoint_id in self._taken:
                 return False
@@ -86,7 +84,7 @@ class PreallocatedPool:
             return True
 
     def release(self, endpoint_id: str) -> None:
-        """What was taken is an ordinary endpoint now, or is preallocated again."""
+        """End a reservation: the endpoint is an ordinary one now, or is preallocated again."""
         with self._lock:
             self._taken.discard(endpoint_id)
             self._calm_at = math.inf if self._taken else time.monotonic() + CALM_S

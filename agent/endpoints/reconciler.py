@@ -1,4 +1,4 @@
-"""Reconciles the endpoints of this host with their records: at start, on changes of the store, and again for what could not be done."""
+"""Reconciles the endpoints of this host with their records: at start, when the store changes, and again after failures."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from warren.errors import WarrenError
 
 log = logging.getLogger("warren.reconciler")
 
-RETRY_S = 5.0  # a namespace gives no event when it appears, nor does an OVSDB that refused
-EVERYTHING = ""  # stands for all endpoints, and for veths and ports that belong to none
+RETRY_S = 5.0  # no event announces that a namespace has appeared or that OVSDB would now accept a transaction
+EVERYTHING = ""  # item that means all endpoints, and the veths and ports that belong to none
 
 
 class EndpointReconciler(Feature):
-    """Reconciles endpoints one after the other. `reasons` says per endpoint why that failed; `on_change` is called when they change.
+    """Reconciles endpoints one after the other. `reasons` maps the id of each endpoint that failed to the reason;
+    `on_change` is called when `reasons` change.
 
-    The cache, OVSDB, endpoints whose operation failed, and veths that vanish wake it.
+    Changes of the cache or of OVSDB, failed operations on endpoints, and veths that vanish wake it.
     """
 
     def __init__(
@@ -38,11 +39,11 @@ class EndpointReconciler(Feature):
         ovsdb_changed.add(self._ovsdb_changed)
 
     def workers(self) -> Sequence[Worker]:
-        """Its loop, and the one that hears of veths that vanish."""
+        """Return the reconciling worker, and the one that listens for deleted veths."""
         return (self._worker, self._links.worker)
 
     def problems(self) -> list[str]:
-        """A line for each endpoint that is not as its record says."""
+        """Return a line for each endpoint that does not match its record."""
         local = self._cache.view.local_endpoints
         names = {i: record.name or i for i in self.reasons if (record := local.get(i)) is not None}
         return [f"endpoint {names.get(i) or i or 'all'}: {reason}" for i, reason in sorted(self.reasons.copy().items())]
@@ -53,18 +54,19 @@ class EndpointReconciler(Feature):
             self._worker.wake(*ids)
 
     def wake_all(self) -> None:
-        """Reconcile all endpoints, and sweep what belongs to no record: after a full read of the store or of OVSDB."""
+        """Reconcile all endpoints, and remove what belongs to no record: after a full read of the store or a new connection
+        to OVSDB."""
         self._worker.wake(EVERYTHING)
 
     def _ovsdb_changed(self, what: set[str]) -> None:
         if "connection" in what:
             self.wake_all()
         elif "bridge" in what:
-            self.wake(list(self.reasons))  # the controller may just have made it
+            self.wake(list(self.reasons))  # the controller may just have created the bridge
 
     def _step(self, items: frozenset[str]) -> float | None:
         if not self._cache.synced.is_set():
-            return None  # the full read wakes it for everything
+            return None  # the full read calls `wake_all`
         before = dict(self.reasons)
         todo = set(items) or set(self.reasons) | set(self._endpoints.orphaned)
         if EVERYTHING in todo:

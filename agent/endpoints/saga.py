@@ -1,4 +1,4 @@
-"""A saga: steps in order. When one fails, what was done is undone in reverse."""
+"""A saga runs steps in order. When a step fails, it undoes the steps before it in reverse."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ log = logging.getLogger("warren.endpoints")
 
 
 def _nothing() -> None:
-    """The undo of a step that leaves nothing."""
+    """The undo of a step that has nothing to undo."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step: its name in the log, what it does, and what undoes it, also when it is half done. A step that is `atomic` leaves nothing
-    when it fails, so it need not be undone then."""
+    """One step: its name in the log, its action, and the undo of its action. `undo` must also work after a half-done action.
+    An `atomic` action changes nothing when it fails, so it needs no undo then."""
 
     name: str
     do: Callable[[], None]
@@ -29,14 +29,14 @@ class Step:
 
 @dataclass(slots=True)
 class Saga:
-    """Runs steps. An undo that fails ends the undoing, because the undos before it would free what is still in use; `abandoned` is then called
-    with the reason, and somebody else must finish."""
+    """Runs steps. When an undo fails, the remaining ones are skipped, because they would release what is still in use;
+    `abandoned` is then called with the error, and its owner must finish the undoing."""
 
     abandoned: Callable[[WarrenError], None]
-    durations_s: dict[str, float] = field(default_factory=dict)  # by name of the step
+    durations_s: dict[str, float] = field(default_factory=dict)  # step name -> duration
 
     def run(self, steps: Iterable[Step]) -> None:
-        """Run all steps. Raises what the failed one raised."""
+        """Run all steps. Raises the exception of the step that failed."""
         done: list[Step] = []
         for step in steps:
             start = time.monotonic()
@@ -57,6 +57,6 @@ class Saga:
                 return
 
     def timings(self) -> str:
-        """The durations for a log line: the sum, and each step's."""
+        """Return the durations for a log line: the sum, and each step's."""
         each = " ".join(f"{name}_ms={seconds * 1000:.1f}" for name, seconds in self.durations_s.items())
         return f"ms={sum(self.durations_s.values()) * 1000:.1f} {each}"
