@@ -1,7 +1,7 @@
-"""Docker's network driver: what each call of the engine does. agent/docker/server.py brings the calls here, agent/docker/ipam.py
-has those about addresses.
+"""Docker's network driver: what each call of the engine does.
 
-State is in etcd (agent/docker/ledger.py): an agent that dies loses nothing, and every call may be repeated.
+agent/docker/server.py decodes the calls; agent/docker/ipam.py answers those about addresses. State is in etcd
+(agent/docker/ledger.py), so an agent that dies loses nothing, and the engine may repeat every call.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from warren.errors import MISSING, Conflict, Exhausted, Invalid, NotFound, Warre
 log = logging.getLogger("warren.docker")
 
 CHOICES = 20
-ADDED = "docker.added"  # label of an interface that a Docker network has brought along; its value is Docker's id
+ADDED = "docker.added"  # label of an interface that a Docker network added; its value is Docker's id of the network
 Body = Mapping[str, Any]
 
 
 class Driver:
-    """One host's driver. Methods are called in threads; they raise `WarrenError`."""
+    """The network driver of one host. Methods run in threads of the HTTP server; they raise `WarrenError`."""
 
     def __init__(self, core: Core, engine: Engine, dhcp_clients: DhcpClients) -> None:
         self._core, self._engine, self._dhcp_clients = core, engine, dhcp_clients
@@ -81,10 +81,13 @@ class Driver:
     # ---- networks -----------------------------------------------------------------------------------------------------
 
     def create_network(self, body: Body) -> dict[str, Any]:
-        """A Docker network is a Warren network that its options name, or one that they describe. It is remembered before anything is
-        made for it: what a crash leaves behind has an owner then, whom the sweep does not find at Docker. Safe to repeat."""
+        """Connect a Docker network to the Warren network that its options name, or to a new one that they describe.
+
+        The ledger remembers the Docker network before anything is made for it, so that the sweep can remove what a crash
+        leaves behind. The call may be repeated.
+        """
         docker_id = str(body["NetworkID"])
-        with contextlib.suppress(NotFound):  # remembered, but not made
+        with contextlib.suppress(NotFound):  # in the ledger, but the Warren network does not exist yet
             if self.ledger.network(docker_id) is not None:
                 return {}
         options = body.get("Options") or {}
@@ -97,10 +100,10 @@ class Driver:
         named = named_network(generic)
         if named is not None:
             network = self._core.lookup.network(named)
-            for given, there in ((pool, range_of(network, False)), (pool6, range_of(network, True))):
-                if given and given != str(there):
+            for given, actual in ((pool, range_of(network, False)), (pool6, range_of(network, True))):
+                if given and given != str(actual):
                     raise Invalid(
-                        "--subnet", given, f"{there}, as network {network.name} has it (--ipam-driver and --ipam-opt too)"
+                        "--subnet", given, f"{actual}, as network {network.name} has it (--ipam-driver and --ipam-opt too)"
                     )
             self.ledger.keep_network(docker_id, network.id, False, internal, [])
         else:
@@ -122,7 +125,7 @@ class Driver:
         return {}
 
     def delete_network(self, body: Body) -> dict[str, Any]:
-        """Forget it; the Warren network goes too when Docker made it."""
+        """Forget a Docker network. Deletes the Warren network too when Docker made it."""
         docker_id = str(body["NetworkID"])
         found = self.ledger.networks().get(docker_id)
         if found is None:
@@ -138,14 +141,18 @@ class Driver:
         for pool_id in [
             i for i, pool in self.ledger.pools().items() if found["made"] and pool.get("network") == found["network"]
         ]:
-            self.ledger.forget(pool_id)  # Docker has given it back, unless nobody was there to be told
+            self.ledger.forget(pool_id)  # Docker released it, unless the agent was away then
         self.ledger.forget(docker_id)
         return {}
 
     # ---- endpoints ----------------------------------------------------------------------------------------------------
 
     def create_endpoint(self, body: Body) -> dict[str, Any]:
-        """Make the record alone: Docker starts one container of a network after the other here. Join plugs it in."""
+        """Write the record of an endpoint.
+
+        This call does no more, because the engine starts the containers of a network one after the other here. `join` plugs
+        the endpoint in.
+        """
         network = self._network(body)
         interface = body.get("Interface") or {}
         fields = read(ENDPOINT_OPTIONS, body.get("Options") or {}, (network.name, network.id))
@@ -170,23 +177,29 @@ class Driver:
         return {"Interface": answer}
 
     def _holder(self, network: Network, v4: str, v6: str) -> Endpoint | None:
-        """The endpoint that holds the addresses which Docker has chosen, or a preallocated one that has them. Raises `Conflict`."""
+        """Return the endpoint that holds the addresses which Docker chose, or a preallocated one with those addresses.
+        Raises `Conflict`."""
         chosen = [address for address in (v4, v6) if address]
         if not chosen:
             return None
         holder = self.ledger.held(network.id, chosen[0]) or self.ledger.take_preallocated(network, chosen)
         if holder is not None and v6 and v6 != str(holder.ipv6_address):
-            raise Conflict(f"{v4} and {v6} were asked for by two starts at once: start it again", field="ipv6_address")
+            raise Conflict(
+                f"{v4} and {v6} were given to two containers that started at once: start this one again", field="ipv6_address"
+            )
         return holder
 
     def _new(self, network: Network, fields: dict[str, Any], v4: str, v6: str) -> Endpoint:
-        """A new endpoint, with the addresses that Docker's own IPAM has chosen, if it has."""
+        """Return a new endpoint, with the addresses that Docker's own IPAM driver chose, if it did."""
         addresses = {name: address for name, address in (("ipv4_address", v4), ("ipv6_address", v6)) if address}
         with self.ledger.cleared(network, list(addresses.values())):
             return self.ledger.create({"network_id": network.id, **fields, **addresses})[0]
 
     def join(self, body: Body) -> dict[str, Any]:
-        """Plug it in: the answer comes when packets can flow. The agent asks the engine for the container's name and labels, quickly."""
+        """Plug an endpoint in. Returns when packets can flow.
+
+        The engine has a short time to tell the container's name and labels; `tell_labels` asks again later.
+        """
         endpoint, network = self._endpoint(body), self._network(body)
         container = self._engine.container(str(body["NetworkID"]), str(body["EndpointID"]))
         peer = veth.peer_name(endpoint.id)
@@ -202,17 +215,16 @@ class Driver:
             wanted = wanted.model_copy(update={"publish": tuple(self._choose_ports(requests))})
         if network.external:
             self._dhcp_clients.joins(endpoint.id, str(body["SandboxKey"]))
-        self._plug_in(
-            endpoint, wanted, wait=wanted.labelled or not network.labels_required
-        )  # else it is closed, and Docker goes on
+        # the port of an endpoint without its required labels stays closed; Docker goes on meanwhile
+        self._plug_in(endpoint, wanted, wait=wanted.labelled or not network.labels_required)
         if wanted.mac_address != endpoint.mac_address:
-            # Docker knows the MAC from before, and sets it
+            # Docker learned the old MAC from CreateEndpoint, and sets it
             arguments = (str(body["SandboxKey"]), endpoint.veth, endpoint.mac_address, wanted.mac_address)
             threading.Thread(target=follow, args=arguments, name="mac", daemon=True).start()
         return {"InterfaceName": {"SrcName": peer, "DstPrefix": "eth"}, **_gateways(network)}
 
     def _plug_in(self, endpoint: Endpoint, wanted: Endpoint, wait: bool) -> None:
-        """Plug it in under the container's name, or without that name if another endpoint has it."""
+        """Plug an endpoint in under the container's name, or without a name when another endpoint has that one."""
         try:
             self._core.endpoints.attach_inactive(wanted, wait)
         except Conflict as error:
@@ -221,7 +233,7 @@ class Driver:
             self._core.endpoints.attach_inactive(wanted.model_copy(update={"name": endpoint.name}), wait)
 
     def tell_labels(self, docker_network: str, endpoint: Endpoint) -> bool:
-        """Ask again for the labels of an endpoint that has joined without; whether the engine told."""
+        """Ask again for the labels of an endpoint that joined without them. Returns whether the engine told them."""
         container = self._engine.container(docker_network, endpoint.labels[LABEL])
         network = self.ledger.network(docker_network)
         if container is None or network is None:
@@ -239,36 +251,37 @@ class Driver:
         return True
 
     def publish(self, body: Body) -> dict[str, Any]:
-        """Publish the container's ports. Raises `Conflict` for one that is taken."""
+        """Publish the ports of a container. Raises `Conflict` when one is taken."""
         endpoint, network = self._endpoint(body), self._network(body)
-        ways = self._port_requests(body, network)
-        if not ways and not endpoint.publish:
+        requests = self._port_requests(body, network)
+        if not requests and not endpoint.publish:
             return {}
         for attempt in range(CHOICES):
             try:
-                self.ledger.update(endpoint.model_copy(update={"publish": tuple(self._choose_ports(ways))}))
+                self.ledger.update(endpoint.model_copy(update={"publish": tuple(self._choose_ports(requests))}))
                 break
             except Conflict:
-                if attempt == CHOICES - 1 or all(len(way.candidates) == 1 for way in ways):
-                    raise  # else another was faster with one that was free a moment ago
+                if attempt == CHOICES - 1 or all(len(request.candidates) == 1 for request in requests):
+                    raise  # another agent may have taken a free port since; then choose again
         return {}
 
     def leave(self, body: Body) -> dict[str, Any]:
-        """Give a leased address back while the interface is still in the container, and take published ports back."""
+        """Give back the address that a DHCP server leased, while the interface is still in the container, and withdraw
+        published ports."""
         endpoint = self.ledger.endpoint(str(body["EndpointID"]))
         if endpoint is not None:
             self._dhcp_clients.leave(endpoint.id)
         return self.unpublish(body)
 
     def unpublish(self, body: Body) -> dict[str, Any]:
-        """Take published ports back."""
+        """Withdraw published ports."""
         endpoint = self.ledger.endpoint(str(body["EndpointID"]))
         if endpoint is not None and endpoint.publish:
             self.ledger.update(endpoint.model_copy(update={"publish": ()}))
         return {}
 
     def delete_endpoint(self, body: Body) -> dict[str, Any]:
-        """Unplug and forget."""
+        """Unplug an endpoint and delete its record."""
         endpoint = self.ledger.endpoint(str(body["EndpointID"]))
         if endpoint is not None:
             self._core.endpoints.detach(endpoint)
@@ -289,31 +302,32 @@ class Driver:
         return found
 
     def _port_requests(self, body: Body, network: Network) -> list[Wanted]:
-        ways = published(body.get("Options") or {})
-        if ways and network.mode != "nat":
+        requests = published(body.get("Options") or {})
+        if requests and network.mode != "nat":
             problem = f"network {network.name} is in mode {network.mode}, and published ports need mode nat (-o warren.mode=nat)"
             raise Invalid("-p", MISSING, "mode nat", problem=problem)
-        return ways
+        return requests
 
-    def _choose_ports(self, ways: list[Wanted]) -> list[Publish]:
-        """Ports of the host for those that Docker leaves open. Another may be faster: then the update is refused."""
+    def _choose_ports(self, requests: list[Wanted]) -> list[Publish]:
+        """Choose ports of the host where Docker leaves the choice open. The update is refused when another host's agent
+        takes one first."""
         found: list[Publish] = []
-        for candidates, way in ways:
-            prefix = keys.pool_published(self._core.host.name, way["proto"])
+        for candidates, request in requests:
+            prefix = keys.pool_published(self._core.host.name, request["proto"])
             pool = Pool.read(prefix, self._core.repository.store.list(prefix)[1])
-            mine = {p.host_port for p in found if p.proto == way["proto"]}
+            mine = {p.host_port for p in found if p.proto == request["proto"]}
             host_port: int | None = candidates[0]
             if len(candidates) > 1:
                 host_port = pools.lowest_free(pool.blocks, candidates[0], candidates[-1], mine)  # type: ignore[arg-type]
             if host_port is None:
                 raise Exhausted(
-                    f"no {way['proto']} port of host {self._core.host.name} is left in {candidates[0]}-{candidates[-1]}"
+                    f"no {request['proto']} port of host {self._core.host.name} is left in {candidates[0]}-{candidates[-1]}"
                 )
-            found.append(Publish(host_port=host_port, **way))
+            found.append(Publish(host_port=host_port, **request))
         return found
 
     def _add_ports(self, docker_id: str, network: Network, drafts: list[dict[str, Any]]) -> None:
-        """Interfaces of this host, on the network while Docker has it. All of them, or none and an error."""
+        """Put interfaces of this host on a network for as long as Docker has it. Adds all of them, or none and raises."""
         try:
             for draft in drafts:
                 draft = {name: value for name, value in draft.items() if name != "native"}
@@ -328,7 +342,7 @@ class Driver:
             self._core.endpoints.detach(endpoint)
 
     def _mirror(self, network: Network) -> None:
-        """The session of this host's mirrored containers of a network."""
+        """Return the mirror session for this host's mirrored containers of a network."""
         interface, host = self._core.config.docker_mirror, self._core.host.name
         if interface:
             draft = {"name": _session(host, network.id), "sources": [{"network": network.id, "label": f"{MIRRORED}={host}"}],
@@ -359,7 +373,7 @@ def _check_dhcp(fields: Mapping[str, Any], pool: str) -> None:
 
 
 def _gateways(network: Network) -> dict[str, Any]:
-    """Join's answer about the way out."""
+    """Return the part of Join's answer that names the gateways."""
     if network.mode == "flat" or (network.gateway is None and network.ipv6_gateway is None):
         return {"DisableGatewayService": True}
     pairs = (("Gateway", network.gateway), ("GatewayIPv6", network.ipv6_gateway))

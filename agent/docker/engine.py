@@ -1,5 +1,8 @@
-"""Asks the Docker engine which container an endpoint is of: two questions that wait for none of the engine's locks, each with a short
-limit, and none at all for a while after one went unanswered (an engine that is starting answers nobody)."""
+"""Asks the Docker engine which container an endpoint belongs to.
+
+Both questions need none of the engine's locks, and both have a short time limit. After a question that the engine did not
+answer, the agent asks none for a while: an engine that is starting answers nobody.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ PAUSE_S = 3.0
 
 
 class Container(NamedTuple):
-    """A container's name and labels, and what the engine calls the network."""
+    """A container's name and labels, and the engine's name for the network."""
 
     name: str
     labels: dict[str, str]
@@ -25,11 +28,11 @@ class Container(NamedTuple):
 
 
 class EngineError(Exception):
-    """The engine does not answer as it should."""
+    """The engine answered with an error, or not at all."""
 
 
 class Engine:
-    """The engine at a unix socket. Thread-safe."""
+    """The Docker engine behind a unix socket. Thread-safe."""
 
     def __init__(self, path: str) -> None:
         self._path, self._silent_until = path, 0.0
@@ -38,7 +41,7 @@ class Engine:
         self._client = httpx.Client(base_url="http://docker", transport=transport, timeout=TIMEOUT_S, trust_env=False)
 
     def container(self, network_id: str, endpoint_id: str) -> Container | None:
-        """The container of an endpoint that has joined, or is just joining; None when the engine does not tell."""
+        """Return the container of an endpoint that has joined or is about to. Returns None when the engine does not tell."""
         if not self._path or time.monotonic() < self._silent_until:
             return None
         try:
@@ -60,8 +63,10 @@ class Engine:
             return None
 
     def endpoints(self, network_ids: list[str]) -> dict[str, set[str] | None] | None:
-        """The ids of all endpoints of running containers, network by network; None for a network that the engine does not have.
-        None in all when the engine does not answer."""
+        """Return the endpoint ids of all running containers, by network; None for a network that the engine does not have.
+
+        Returns None instead of the mapping when the engine does not answer.
+        """
         answers: dict[str, set[str] | None] = {}
         try:
             for network_id in network_ids:
@@ -73,7 +78,7 @@ class Engine:
         return answers
 
     def _get(self, path: str, **query: str) -> Any:
-        """The JSON of an answer; None for 404. Raises `EngineError`."""
+        """Return the JSON of an answer, or None for 404. Raises `EngineError`."""
         try:
             answer = self._client.get(path, params=query)
             if answer.status_code == httpx.codes.NOT_FOUND:

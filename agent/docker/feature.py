@@ -1,4 +1,4 @@
-"""Docker's driver as a part of the agent: the calls of the engine, and the sweep."""
+"""Docker's network driver as a feature of the agent: it answers the engine's calls and sweeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agent.worker import Worker
 
 
 class Docker(Feature):
-    """The driver of one engine. Its HTTP server is agent/docker/server.py's, on a socket of its own."""
+    """The network driver of one engine. agent/docker/server.py serves it on a socket of its own."""
 
     def __init__(self, core: Core, dhcp_clients: DhcpClients) -> None:
         engine = Engine(core.config.docker_engine)
@@ -22,5 +22,5 @@ class Docker(Feature):
         self._sweep = DockerSweep(core, self.driver, engine, core.config.docker_sweep_s)
 
     def workers(self) -> Sequence[Worker]:
-        """The sweep."""
+        """Return the worker that sweeps."""
         return (self._sweep.worker,)

@@ -1,4 +1,4 @@
-"""What a container's name and labels make of its endpoint. Pure."""
+"""Turns a container's name and labels into fields of its endpoint. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _MIRROR_NAMES = {name for option in ENDPOINT_OPTIONS for name in option.names if
 
 
 def described(endpoint: Endpoint, network: Network, container: Container, host: str) -> Endpoint:
-    """An endpoint with its container's name and labels. What `docker run` said for this network alone is not overruled."""
+    """Return an endpoint with its container's name and labels. Options that `docker run` gave for this network take
+    precedence."""
     named = {k: v for k, v in container.labels.items() if k in _ENDPOINT_NAMES}
     said = read(ENDPOINT_OPTIONS, named, (container.network, network.name, network.id))
     labels = {k: v for k, v in container.labels.items() if k not in _MIRROR_NAMES}
@@ -34,11 +35,11 @@ def described(endpoint: Endpoint, network: Network, container: Container, host: 
 
 
 def prefixed(prefix: str, mac: str) -> str:
-    """A MAC with other first bytes."""
+    """Return a MAC with its first bytes replaced."""
     return prefix + mac[len(prefix) :]
 
 
 def as_record(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields as the record has them."""
+    """Return fields as the record stores them."""
     probe = Endpoint(id="x", network_id="x", host="x", mac_address="02:00:00:00:00:01", ofport=1, **fields)
     return {name: getattr(probe, name) for name in fields}

@@ -1,5 +1,5 @@
-"""What etcd holds of one engine: which Warren network a Docker network is (`docker/HOST/networks/ID`), which network a pool of
-addresses is for (`docker/HOST/pools/ID`), and endpoints, which carry Docker's id as a label."""
+"""Stores in etcd what one engine has: the Warren network of each Docker network (`docker/HOST/networks/ID`), the network of
+each pool of addresses (`docker/HOST/pools/ID`), and endpoints, which carry Docker's id as a label."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LABEL = "docker.endpoint"  # of an endpoint: Docker's id of it, "" while it only
 
 
 class Ledger:
-    """The engine of one host. Thread-safe."""
+    """The records of the engine on one host. Thread-safe."""
 
     def __init__(self, core: Core) -> None:
         self._core, self._store = core, core.store
@@ -31,41 +31,43 @@ class Ledger:
     # ---- networks and pools -------------------------------------------------------------------------------------------
 
     def network(self, docker_id: str) -> Network | None:
-        """The Warren network that a Docker network is. Raises `NotFound` when that has gone."""
+        """Return the Warren network of a Docker network. Raises `NotFound` when it is gone."""
         return self._remembered(docker_id, keys.docker_network(self._host, docker_id))
 
     def is_internal(self, docker_id: str) -> bool:
-        """Whether a Docker network was made with --internal: then Docker does not call for its published ports."""
+        """Return whether a Docker network was made with --internal. The engine does not publish ports of such a network."""
         return self.network(docker_id) is not None and bool(self._entries[docker_id].get("internal"))
 
     def network_of_pool(self, pool_id: str) -> Network | None:
-        """The network of a pool; None while it has none."""
+        """Return the network of a pool, or None while it has none."""
         for prefix in ("network-", "network6-"):
             if pool_id.startswith(prefix):
                 return self._read(pool_id.removeprefix(prefix))
         return self._remembered(pool_id, keys.docker_pools(self._host) + pool_id)
 
     def networks(self) -> dict[str, dict[str, Any]]:
-        """All Docker networks of this engine: id to `network`, whether Docker `made` it, and whether it is `internal`."""
+        """Return all Docker networks of this engine by id: their `network`, whether Docker `made` it, and whether it is
+        `internal`."""
         return self._below(keys.docker_network(self._host, ""))
 
     def pools(self) -> dict[str, dict[str, Any]]:
-        """All pools of this engine: id to `pool` (a range), and `network` once it has one."""
+        """Return all pools of this engine by id: their `pool` (a range), and their `network` once they have one."""
         return self._below(keys.docker_pools(self._host))
 
     def range_of(self, pool_id: str) -> IPv4Network | IPv6Network:
-        """The range of a pool that has no network yet. Raises `NotFound`."""
+        """Return the range of a pool that has no network yet. Raises `NotFound`."""
         found = self._get(keys.docker_pools(self._host) + pool_id)
         if found is None:
             raise NotFound("pool", pool_id)
         return ip_network(found["pool"])
 
     def keep_pool(self, pool_id: str, pool: str) -> None:
-        """Remember a pool that no network has taken yet."""
+        """Store a pool that has no network yet."""
         self._put({keys.docker_pools(self._host) + pool_id: {"pool": pool}})
 
     def keep_network(self, docker_id: str, network_id: str, made: bool, internal: bool, pools: list[str]) -> None:
-        """Remember a Docker network and the pools that it takes: of those of a range the newest open one."""
+        """Store a Docker network together with the pools that it takes. Of several open pools with one range it takes the
+        newest."""
         prefix = keys.docker_pools(self._host)
         entries = self._store.list(prefix)[1]
         entry = {"network": network_id, "made": made, "internal": internal}
@@ -78,7 +80,7 @@ class Ledger:
         self._entries.pop(docker_id, None)
 
     def forget(self, docker_id: str) -> None:
-        """Forget a network or a pool."""
+        """Delete the record of a network or a pool."""
         both: list[Operation] = [
             Delete(keys.docker_network(self._host, docker_id)),
             Delete(keys.docker_pools(self._host) + docker_id),
@@ -89,21 +91,22 @@ class Ledger:
     # ---- endpoints ----------------------------------------------------------------------------------------------------
 
     def endpoints(self) -> list[Endpoint]:
-        """All endpoints of this engine, also those that only hold an address."""
+        """Return all endpoints of this engine, including those that only hold an address."""
         return [e for e in self._core.cache.view.local_endpoints.values() if LABEL in e.labels]
 
     def endpoint(self, docker_id: str) -> Endpoint | None:
-        """An endpoint by Docker's id."""
+        """Return the endpoint with Docker's id."""
         return next((e for e in self.endpoints() if e.labels[LABEL] == docker_id), None)
 
     def held(self, network_id: str, address: str) -> Endpoint | None:
-        """The endpoint that holds an address (of either family) for Docker."""
-        there = (e for e in self.endpoints() if e.labels[LABEL] == "" and e.network_id == network_id)
-        return next((e for e in there if address in (str(e.ipv4_address), str(e.ipv6_address))), None)
+        """Return the endpoint that holds an address (of either family) for Docker."""
+        waiting = (e for e in self.endpoints() if e.labels[LABEL] == "" and e.network_id == network_id)
+        return next((e for e in waiting if address in (str(e.ipv4_address), str(e.ipv6_address))), None)
 
     @contextmanager
     def cleared(self, network: Network, addresses: Collection[str]) -> Iterator[None]:
-        """Meanwhile no preallocated endpoint of this host has one of these addresses, which somebody else has given out."""
+        """Free addresses that another IPAM driver gave out: no preallocated endpoint of this host has one of them inside the
+        block."""
         if not network.preallocate:
             yield
             return
@@ -116,8 +119,10 @@ class Ledger:
     def take_preallocated(
         self, network: Network, addresses: Collection[str] = (), within: Range | None = None
     ) -> Endpoint | None:
-        """A preallocated endpoint that is plugged in already, if there is one (with all these addresses; with one `within` a range), to
-        hold its addresses for Docker."""
+        """Take a preallocated endpoint, if there is one, to hold its addresses for Docker. It is plugged in already.
+
+        `addresses` asks for one with all these addresses, `within` for one in a range.
+        """
         spares = self._core.endpoints.preallocated
         spare = spares.take(EndpointCreate(network_id=network.id), addresses, within)
         if spare is None:
@@ -128,19 +133,20 @@ class Ledger:
             spares.release(spare.id)
 
     def recreate(self, ready: Endpoint) -> Endpoint:
-        """A preallocated endpoint that was taken, with its addresses and labels but a cable to come: its record may still change."""
+        """Create a taken preallocated endpoint again, with its addresses and labels but not plugged in yet, so that its
+        record may still change."""
         addresses = {name: str(a) for name in ("ipv4_address", "ipv6_address") if (a := getattr(ready, name)) is not None}
         with self._core.endpoints.preallocated.paused():
             self._core.endpoints.detach(ready)
             return self.create({"network_id": ready.network_id, "labels": ready.labels, **addresses})[0]
 
     def create(self, draft: dict[str, Any], versions: Collection[int] = (4, 6)) -> tuple[Endpoint, Network]:
-        """A new inactive endpoint of this host, with addresses of these versions of IP."""
+        """Return a new inactive endpoint of this host, with one address for each of these IP versions."""
         draft = {"host": self._host, "active": False, **draft}
         return self._core.repository.create_endpoint(draft, versions)[:2]
 
     def update(self, endpoint: Endpoint) -> Endpoint:
-        """Write an endpoint as it shall be."""
+        """Write an endpoint."""
         self._core.repository.update_endpoint(endpoint)
         return endpoint
 

@@ -1,7 +1,8 @@
-"""Gives a container's interface its MAC after Docker has given it another one.
+"""Sets a container's MAC after Docker set another one.
 
-Docker takes a MAC when the endpoint is made; a prefix that a label asks for is known only when the container joins. Docker then moves
-the interface and sets what it knows, so the right one is set after that: before the container's process runs, as a rule.
+Docker learns the MAC when the endpoint is created; a prefix that a label asks for is known only when the container joins.
+Docker then moves the interface and sets the MAC it knows, so the agent sets the right one after that, usually before the
+container's process runs.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def _changed(veth: str, path: str, known: str, wanted: str) -> bool:
 
 
 def namespaces() -> Iterator[str]:
-    """The namespaces of all processes: with the host's pids an agent in a container sees those of others."""
+    """Return the network namespaces of all processes. With the host's pid namespace, an agent in a container sees those of
+    other containers."""
     seen = {os.stat("/proc/self/ns/net").st_ino}
     for entry in os.scandir("/proc"):
         path = f"/proc/{entry.name}/ns/net"

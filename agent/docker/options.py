@@ -1,6 +1,7 @@
-"""The options of `docker network create -o` and of `--network driver-opt=`: dovesnap's, SAND's and Warren's names for the same fields. Pure.
+"""The options of `docker network create -o` and of `--network driver-opt=`: the names that dovesnap, SAND and Warren give to
+the same fields. Pure.
 
-`docs/docker.md` lists them; a test holds that it does.
+`docs/docker.md` lists them, and a test compares the two.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _PER_NETWORK = re.compile(r"(?P<network>[A-Za-z0-9][A-Za-z0-9_.-]*):(?P<value>.*
 
 
 class Option(NamedTuple):
-    """An option: its names, the field of the record that it sets ("" for none), how it is read, what it means."""
+    """An option: its names, the field of the record that it sets ("" for none), its parser, and its meaning."""
 
     names: tuple[str, ...]
     field: str
@@ -43,7 +44,7 @@ def _mode(name: str, value: str) -> str:
 
 
 def _acls(name: str, value: str) -> list[str]:
-    """ACL[,ACL2] or NETWORK:ACL[/NETWORK2:ACL2], as dovesnap writes them."""
+    """Parse ACL[,ACL2] or NETWORK:ACL[/NETWORK2:ACL2], as dovesnap writes them."""
     found = [item.strip() for part in value.split("/") for item in part.split(",")]
     if not all(found):
         raise Invalid(name, value, "ACL[,ACL2] or NETWORK:ACL/NETWORK2:ACL2")
@@ -77,7 +78,8 @@ def _external(name: str, value: str) -> str | None:
 
 
 def _added(name: str, value: str) -> list[dict[str, Any]]:
-    """PORT[/OFPORT[/ACL[/VLAN]]],... as dovesnap writes them: drafts of endpoints behind interfaces; `native` is the VLAN."""
+    """Parse PORT[/OFPORT[/ACL[/VLAN]]],... as dovesnap writes them. Returns drafts of endpoints behind interfaces; `native`
+    is the VLAN."""
     found = []
     for text in value.split(",") if value else ():
         port, ofport, acl, native, *more = (*text.strip().split("/"), "", "", "")
@@ -90,55 +92,68 @@ def _added(name: str, value: str) -> list[dict[str, Any]]:
     return found
 
 
-def _choosing(name: str, value: str) -> list[dict[str, Any]]:
-    """The same of coprocessors; a VLAN means nothing there."""
+def _coprocessors(name: str, value: str) -> list[dict[str, Any]]:
+    """Parse the same syntax for coprocessors, where a VLAN means nothing."""
     return [{**draft, "coprocessor": {}, "native": None} for draft in _added(name, value)]
 
 
 NETWORK_OPTIONS = (
     Option(("warren.network", "sand-id"), "", _text, "the Warren network, by name or id; every host names the same one"),
-    Option(("warren.name", "ovs.bridge.name"), "name", _text, "the name of a network that is made (default: docker- and its id)"),
+    Option(
+        ("warren.name", "ovs.bridge.name"),
+        "name",
+        _text,
+        "the name of the new Warren network (default: `docker-` and the id of Docker's)",
+    ),
     Option(("warren.mode", "ovs.bridge.mode"), "mode", _mode, "flat, nat or routed"),
-    Option(("warren.vlan", "ovs.bridge.vlan"), "vlan", _number, "kept for physical ports"),
+    Option(("warren.vlan", "ovs.bridge.vlan"), "vlan", _number, "the VLAN of the network on physical ports"),
     Option(
         ("warren.mtu", "ovs.bridge.mtu", "com.docker.network.driver.mtu"),
         "mtu",
         _number,
-        "of the containers, bytes; at most what fits",
+        "MTU of the containers in bytes; at most what the tunnels leave room for",
     ),
     Option(("warren.default_acl", "ovs.bridge.default_acl"), "default_acl", _acls, "ACLs of containers that name none"),
-    Option(("warren.vlan_out_acl", "ovs.bridge.vlan_out_acl"), "vlan_out_acl", _acls, "ACLs over what containers receive"),
-    Option(("warren.nat_acl", "ovs.bridge.nat_acl"), "nat_acl", _acls, "ACLs over what comes in by the gateway"),
+    Option(("warren.vlan_out_acl", "ovs.bridge.vlan_out_acl"), "vlan_out_acl", _acls, "ACLs for traffic to the containers"),
+    Option(("warren.nat_acl", "ovs.bridge.nat_acl"), "nat_acl", _acls, "ACLs for traffic that comes in through the gateway"),
     Option(
         ("warren.labels",),
         "labels_required",
         _required,
-        "required: a container's port is closed until its labels are known; optional: until then it is without them",
+        "required: a container's port stays closed until its labels are known; optional: until then it has no labels",
     ),
     Option(
         ("ovs.bridge.dpid",),
         "",
         _nothing,
-        "taken and not needed: all networks share the host's bridge, whose id `hosts` of a document may say",
+        "accepted, no effect: all networks share the host's bridge; `hosts` in a document sets its dpid",
     ),
     Option(
         ("ovs.bridge.controller",),
         "",
         _nothing,
-        "taken and not needed: Warren is the controller; `hosts` of a document may name further ones",
+        "accepted, no effect: Warren is the controller; `hosts` in a document adds others",
     ),
-    Option(("ovs.bridge.userspace",), "", _nothing, "taken and not needed: found out, unless `hosts` of a document say"),
-    Option(("ovs.bridge.ovs_local_mac",), "", _nothing, "taken and not needed: `hosts` of a document may say the bridge's"),
-    Option(("ovs.bridge.mirror_tunnel_vid",), "", _nothing, "taken; a mirror session says its own `vlan`"),
-    Option(("ovs.bridge.lbport",), "", _nothing, "taken and not needed"),
     Option(
-        ("warren.preallocate", "ovs.bridge.preallocate_ports"), "preallocate", _number, "endpoints that each host keeps ready"
+        ("ovs.bridge.userspace",),
+        "",
+        _nothing,
+        "accepted, no effect: Warren detects the datapath type; `hosts` in a document sets it",
+    ),
+    Option(("ovs.bridge.ovs_local_mac",), "", _nothing, "accepted, no effect: `hosts` in a document sets the bridge's MAC"),
+    Option(("ovs.bridge.mirror_tunnel_vid",), "", _nothing, "accepted, no effect: a mirror session has a `vlan` of its own"),
+    Option(("ovs.bridge.lbport",), "", _nothing, "accepted, no effect"),
+    Option(
+        ("warren.preallocate", "ovs.bridge.preallocate_ports"),
+        "preallocate",
+        _number,
+        "number of endpoints that each host plugs in ahead of time",
     ),
     Option(
         ("warren.add_ports", "ovs.bridge.add_ports"),
         "add_ports",
         _added,
-        "`PORT[/OFPORT[/ACL[/VLAN]]],...`: interfaces of this host that are on the network, untagged, as long as Docker has it; a VLAN that is not the network's is refused",
+        "`PORT[/OFPORT[/ACL[/VLAN]]],...`: interfaces of this host to put on the network, untagged, for as long as Docker has it; VLAN must be the network's",
     ),
     Option(
         ("warren.dhcp", "ovs.bridge.dhcp"),
@@ -149,36 +164,37 @@ NETWORK_OPTIONS = (
     Option(
         ("warren.add_copro_ports", "ovs.bridge.add_copro_ports"),
         "add_copro_ports",
-        _choosing,
-        "`PORT[/OFPORT[/ACL]],...`: interfaces of this host with a coprocessor: what it sends with VLAN id 1000 + N leaves by OpenFlow port N of the network, without that tag",
+        _coprocessors,
+        "`PORT[/OFPORT[/ACL]],...`: interfaces of this host with a coprocessor: a packet that it sends with VLAN id 1000 + N leaves through OpenFlow port N of the network, without that tag",
     ),
 )
 ENDPOINT_OPTIONS = (
-    Option(("warren.acl", "dovesnap.faucet.portacl"), "acls", _acls, "ACLs over what the container sends, in order"),
+    Option(("warren.acl", "dovesnap.faucet.portacl"), "acls", _acls, "ACLs for traffic from the container, in order"),
     Option(
         ("warren.mirror", "dovesnap.faucet.mirror"),
         "mirror",
         _bool,
-        "true: the endpoint gets the label `warren.mirror`, which sessions name as a source; copies go to `WARREN_DOCKER_MIRROR` if that is set",
+        "true: the endpoint gets the label `warren.mirror`, which mirror sessions can select; the copies go to `WARREN_DOCKER_MIRROR` if that is set",
     ),
     Option(
         ("warren.mac_prefix", "dovesnap.faucet.mac_prefix"),
         "mac_prefix",
         _mac_prefix,
-        "the first 1 to 5 bytes of its MAC",
+        "the first 1 to 5 bytes of the container's MAC",
     ),
     Option(("warren.name",), "name", _text, "the endpoint's name (default: the container's)"),
 )
-MIRRORED = (
-    "warren.mirror"  # label of an endpoint that is mirrored; its value is the host, so that each host can have its own target
-)
-OWN_CHOICE = range(61_000, 65_536)  # for -P: above those that Linux takes for connections of its own (ip_local_port_range)
+MIRRORED = "warren.mirror"  # label of a mirrored endpoint; its value is the host, because each host has a target of its own
+OWN_CHOICE = range(61_000, 65_536)  # for -P: above the ports that Linux uses for its own connections (ip_local_port_range)
 PREFIXES = ("warren.", "ovs.bridge.", "dovesnap.", "sand-")
 
 
 def read(table: tuple[Option, ...], given: Mapping[str, Any], networks: Collection[str] | None = None) -> dict[str, Any]:
-    """The fields that options set; of values NET:VALUE/NET2:VALUE the last one that is for one of `networks` (or for all).
-    Raises `Invalid` for a wrong value, and for an option of Warren's or dovesnap's that there is not."""
+    """Return the fields that options set. Of a value NET:VALUE/NET2:VALUE, the last one for one of `networks` (or for all)
+    counts.
+
+    Raises `Invalid` for a wrong value, and for an unknown option with a prefix of Warren's or dovesnap's.
+    """
     known = {name: option for option in table for name in option.names}
     fields: dict[str, Any] = {}
     for name, value in given.items():
@@ -195,7 +211,7 @@ def read(table: tuple[Option, ...], given: Mapping[str, Any], networks: Collecti
 
 
 def said_of(networks: Collection[str], option: Option, value: str) -> str | None:
-    """The part of NET:VALUE/NET2:VALUE that is for these networks; None if all of it is for others."""
+    """Return the part of NET:VALUE/NET2:VALUE for these networks, or None when all of it is for others."""
     found = None
     for part in value.split("/"):
         named = _PER_NETWORK.match(part)
@@ -209,19 +225,19 @@ def said_of(networks: Collection[str], option: Option, value: str) -> str | None
 
 
 def named_network(given: Mapping[str, Any]) -> str | None:
-    """The Warren network that options name."""
+    """Return the Warren network that options name."""
     return next((str(given[name]) for name in NETWORK_OPTIONS[0].names if given.get(name)), None)
 
 
 class Wanted(NamedTuple):
-    """A port that Docker wants published: one of `candidates` of the host."""
+    """A port that Docker wants published, on one of the host's `candidates`."""
 
     candidates: range
     way: dict[str, Any]
 
 
 def published(options: Mapping[str, Any]) -> list[Wanted]:
-    """Docker's port map. -P and a range of the host's ports leave the choice to the driver."""
+    """Parse Docker's port map. With -P or a range of host ports the driver chooses."""
     found = []
     for entry in options.get("com.docker.network.portmap") or ():
         host, last = int(entry.get("HostPort") or 0), int(entry.get("HostPortEnd") or 0)

@@ -1,5 +1,8 @@
-"""Docker's plugin protocol over HTTP: an ASGI application of its own, since engines send an empty Host, no Content-Type, and no body at
-all when they repeat a call. Errors are HTTP 200 with `Err` (network driver) and `Error` (IPAM driver): users see their text."""
+"""Docker's plugin protocol over HTTP.
+
+It is an ASGI application of its own, because engines send an empty Host, no Content-Type, and no body at all when they
+repeat a call. Errors are HTTP 200 with `Err` (network driver) or `Error` (IPAM driver), whose text users see.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ BODY_LIMIT = 1_000_000
 
 
 def application(driver: Driver) -> Callable[[dict[str, Any], Receive, Send], Awaitable[None]]:
-    """The ASGI application."""
+    """Return the ASGI application."""
 
     async def serve(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,7 +46,7 @@ def application(driver: Driver) -> Callable[[dict[str, Any], Receive, Send], Awa
 
 
 def answer_to(driver: Driver, name: str, body: bytes) -> tuple[int, dict[str, Any]]:
-    """HTTP status and data for one call."""
+    """Return HTTP status and data for one call."""
     call = driver.calls.get(name)
     if call is None:
         return 404, _error(f"no such call: {name}")

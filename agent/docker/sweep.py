@@ -1,7 +1,8 @@
-"""Garbage-collects what Docker no longer has: endpoints of containers that went while the agent was away, addresses that Docker asked for
-and never used, networks and pools. It also asks again for labels that the engine could not tell at once.
+"""Removes what Docker no longer has: endpoints of containers that ended while the agent was away, addresses that Docker
+requested and never used, networks and pools. It also asks again for labels that the engine could not tell at once.
 
-It removes only what the engine, asked twice with a pause between, does not have. An engine that does not answer proves nothing.
+It removes only what the engine, asked twice with a pause between, does not have. An engine that does not answer proves
+nothing.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ LABELS_S = 1.0
 
 
 class DockerSweep:
-    """Sweeps every `every_s` seconds, and asks for labels every second."""
+    """Sweeps every `every_s` seconds, and asks for missing labels every second."""
 
     def __init__(self, core: Core, driver: Driver, engine: Engine, every_s: float) -> None:
         self._core, self._driver, self._engine, self._every_s = core, driver, engine, every_s
         self._next_sweep = time.monotonic() + every_s
         self._suspects: set[str] = set()
-        self._wrong: set[str] = set()  # endpoints with labels that are wrong: told once, they stay without
-        self._open: dict[str, float] = {}  # pool without a network: when it was seen first
+        self._wrong: set[str] = set()  # endpoints whose labels are wrong: logged once, and left without labels
+        self._open: dict[str, float] = {}  # when a pool without a network was seen first
         self.worker = Worker("Docker sweep", self._step, interval_s=min(LABELS_S, every_s))
 
     def _step(self, items: frozenset[str]) -> None:
@@ -48,7 +49,7 @@ class DockerSweep:
             log.info("sweep.waits reason=%s", error)
 
     def tell_labels(self) -> None:
-        """The labels of endpoints that have joined without."""
+        """Ask for the labels of endpoints that joined without them."""
         unlabelled = [e for e in self._driver.ledger.endpoints() if e.active and not e.labelled and e.id not in self._wrong]
         if not unlabelled:
             return
@@ -62,7 +63,7 @@ class DockerSweep:
                     log.warning("labels.wrong id=%s reason=%s", endpoint.id, error)
 
     def sweep(self) -> None:
-        """Remove what was missing at the sweep before, too."""
+        """Remove what is missing now and was missing at the last sweep."""
         networks, pools = self._driver.ledger.networks(), self._driver.ledger.pools()
         there = self._engine.endpoints(sorted(networks))
         if there is None:
@@ -88,7 +89,7 @@ class DockerSweep:
 
 
 def lost(endpoints: Iterable[Endpoint], there: set[str], now: datetime) -> list[Endpoint]:
-    """The endpoints of Docker's that are none of `there`; addresses that wait for an endpoint when they are old."""
+    """Return Docker's endpoints that are not among `there`; those that only wait for a container count when they are old."""
     found = []
     for endpoint in endpoints:
         docker_id = endpoint.labels[LABEL]
