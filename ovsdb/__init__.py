@@ -1,4 +1,4 @@
-"""What Warren keeps in Open vSwitch's database: rows as values (pure), and the client that reads and writes them."""
+"""Warren's rows in Open vSwitch's database: the rows as values (pure), and the client that reads and writes them."""
 
 import warnings
 

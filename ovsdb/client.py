@@ -1,9 +1,9 @@
 """The client of Open vSwitch's database; the only module that imports the `ovs` package.
 
-One background thread owns the connection and is its only user; other threads hand it transactions through a queue, wake it
-through a socketpair and sleep on events. In `ryu-manager` the threads are green: nothing here blocks but `select` and
-`Event.wait`, and the pair is non-blocking (a pipe is not enough: eventlet's `os.read` waits on a non-blocking one too). The
-replica is kept by notifications, so one more port costs the same whatever their number.
+One background thread owns the connection and is its only user. Other threads hand it transactions through a queue, wake it
+through a socketpair, and sleep on events. In `ryu-manager` the threads are green: nothing here blocks except `select` and
+`Event.wait`, and the pair is non-blocking. (A pipe would not do, because eventlet's `os.read` waits on a non-blocking one
+too.) Notifications keep the replica current, so adding a port costs the same whatever the number of ports.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ BACKOFF_MS = (100, 1000)  # an attach may be waiting
 PROBE_MS = 5000  # keepalive of a TCP or TLS remote; none on a unix socket
 
 if ovs.json.PARSER == ovs.json.PARSER_PY:
-    ovs.json.Parser = jsonstream.Parser  # see there: 30 times faster than the package's own
+    ovs.json.Parser = jsonstream.Parser  # 30 times faster than the package's own parser
 
 
 class _Idl(ovs.db.idl.Idl):  # type: ignore[misc]  # the package has no types
-    """Hands every change of a row to `notified`; lets green threads run while a large first read is parsed."""
+    """Passes every change of a row to `notified`. Lets other green threads run while it parses a large first read."""
 
     def __init__(self, remote: str, notified: Callable[[str, str, Any], None]) -> None:
         helper = ovs.db.idl.SchemaHelper(schema_json=schema())
@@ -95,8 +95,11 @@ class _Idl(ovs.db.idl.Idl):  # type: ignore[misc]  # the package has no types
 
 
 class Ovsdb:
-    """A connection to ovsdb-server that makes itself anew. `on_change` is called in the connection's thread with what changed:
-    "ports" (an endpoint's or the tunnel's OpenFlow port), "bridge" (anything of the controller's part), "connection"."""
+    """A connection to ovsdb-server that reconnects by itself.
+
+    `on_change` is called in the connection's thread with what changed: "ports" (the OpenFlow port of an endpoint or of the
+    tunnel), "bridge" (anything else that the controller owns), "connection".
+    """
 
     def __init__(self, remote: str, on_change: Changed | None = None) -> None:
         self._remote = remote
@@ -114,7 +117,8 @@ class Ovsdb:
     # ---- life ---------------------------------------------------------------------------------------------------------
 
     def connect(self, timeout_s: float = 0.0) -> bool:
-        """Start, and wait up to `timeout_s` for the first full read. Returns whether it is in; it goes on trying if not."""
+        """Start, and wait up to `timeout_s` for the first full read. Returns whether it is complete; if not, the client
+        keeps trying."""
         if self._thread is None:
             if hasattr(select, "poll"):  # eventlet takes it away
                 ovs.poller.SelectPoll = Poll
@@ -141,34 +145,35 @@ class Ovsdb:
 
     @property
     def connected(self) -> bool:
-        """The server answers and its content has been read; if not, what is observed is what was last known."""
+        """Whether the server answers and its content was read. If not, `observed` returns the last known state."""
         return self._connected
 
-    # ---- what is there ------------------------------------------------------------------------------------------------
+    # ---- reading -----------------------------------------------------------------------------------------------------
 
     def observed(self, endpoints: bool = False) -> Observed:
-        """All bridges and all ports but those of endpoints (unless asked for): the cost is that of what is returned."""
+        """Return all bridges, and all ports except endpoints' (unless asked for). The cost is proportional to what is
+        returned."""
         return self._replica.observed(endpoints)
 
     def ports_of_endpoints(self) -> dict[str, int]:
-        """The OpenFlow port of every endpoint whose port ovs-vswitchd has made; a copy."""
+        """Return a copy: the OpenFlow port of every endpoint whose port ovs-vswitchd has made."""
         return dict(self._replica.ofports)
 
     def endpoint_ports(self) -> dict[str, ObservedPort]:
-        """All ports that agents made for endpoints, by endpoint id, whether they work or not; a copy (for the sweep)."""
+        """Return a copy: all ports that agents made for endpoints, by endpoint id, whether they work or not (for the sweep)."""
         return {port.endpoint: port for port in list(self._replica.interfaces.values()) if port.endpoint is not None}
 
     def port(self, name: str) -> ObservedPort | None:
-        """The port of that name, if there is one."""
+        """Return the port with a name, if it exists."""
         return self._replica.interfaces.get(name)
 
     def ofport(self, name: str) -> int | None:
-        """The OpenFlow port number of the port of that name, if it works."""
+        """Return the OpenFlow port number of the port with a name, if it works."""
         port = self._replica.interfaces.get(name)
         return port.ofport if port is not None and port.works else None
 
     def ofports(self, ports: Iterable[Port], lent: Mapping[str, str] = NONE) -> dict[str, int]:
-        """The OpenFlow port numbers of those ports that work, if they are ours or `lent` (as `on_bridge` told)."""
+        """Return the OpenFlow port numbers of those ports that work and are ours or `lent` (as `on_bridge` returned them)."""
         found = {port.name: self.observed().port(port.name) for port in ports}
         may = {
             name: port for name, port in found.items() if port and (port.ours or (port.lent and self._is(name, lent.get(name))))
@@ -176,8 +181,8 @@ class Ovsdb:
         return {name: port.ofport for name, port in may.items() if port.works and port.ofport is not None}
 
     def on_bridge(self, bridge: str, names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[str, str]:
-        """Which of these ports are on a bridge, and their rows: asked of the database, as the replica does not keep that.
-        Raises `Unavailable`."""
+        """Return which of these ports are on a bridge, with their rows. This reads from the server, because the replica does
+        not hold it. Raises `Unavailable`."""
         asked = [(name, uuid) for name in names if (uuid := self._replica.port_uuids.get(name)) is not None]
         replies = self._transact([member(bridge, uuid) for _, uuid in asked], time.monotonic() + timeout_s) if asked else []
         return {name: uuid for (name, uuid), reply in zip(asked, replies, strict=True) if reply["rows"]}
@@ -188,8 +193,8 @@ class Ovsdb:
     # ---- changes ------------------------------------------------------------------------------------------------------
 
     def apply(self, ops: Iterable[Op], timeout_s: float = TIMEOUT_S) -> None:
-        """Apply the operations in one transaction and wait for the database's answer (not for ovs-vswitchd).
-        Raises `Conflict` if the database refuses, `Unavailable` if it does not answer."""
+        """Apply operations in one transaction and wait for the database's reply (not for ovs-vswitchd). Raises `Conflict`
+        when the database refuses, `Unavailable` when it does not reply."""
         if rows := self._operations(ops):
             self._transact(rows, time.monotonic() + timeout_s)
 
@@ -203,10 +208,14 @@ class Ovsdb:
         more: tuple[Port, ...] = (),
         settings: BridgeSettings = AS_CHOSEN,
     ) -> None:
-        """Make the integration bridge as it should be, on the kernel's datapath where there is one and in userspace where there
-        is none, unless the settings say. That is tested, not guessed: the bridge is made on the kernel's, and if ovs-vswitchd has
-        applied that and there is still no local port, it is moved. A bridge that works stays where it is. Nothing is sent if nothing
-        differs. `more` are further ports; those that somebody else has are left to him. Raises `Conflict`, `Unavailable`."""
+        """Create or correct the integration bridge. Sends nothing when nothing differs.
+
+        Unless the settings say which, the bridge is on the kernel's datapath where there is one, and in userspace otherwise.
+        This is tried out: the bridge is created on the kernel's datapath, and if ovs-vswitchd has applied that and there is
+        still no local port, it is moved. A bridge that works stays where it is.
+
+        `more` are further ports; those of other owners are left alone. Raises `Conflict`, `Unavailable`.
+        """
         deadline = time.monotonic() + timeout_s
         self._need_connection(deadline)
         ports = self.observed().ports
@@ -231,10 +240,13 @@ class Ovsdb:
         raise Unavailable("ovs-vswitchd", f"it cannot make bridge {name}: {error or 'see its log'}")
 
     def add_port(self, bridge: str, veth: str, ofport: int, endpoint_id: str, timeout_s: float = TIMEOUT_S) -> int:
-        """Put an endpoint's interface on the bridge and wait until it has an OpenFlow port; returns its number (OVS gives another
-        than `ofport` if that is taken). A port that is there already is left alone, unless its interface is another by now.
-        Raises `Conflict` if the name is somebody else's, `Unavailable` if ovs-vswitchd cannot open the interface (then the port
-        is removed again) or does not answer."""
+        """Put an endpoint's interface on the bridge and wait until it has an OpenFlow port. Returns the port's number; OVS
+        assigns another one when `ofport` is taken.
+
+        An existing port is left alone unless its interface was replaced. Raises `Conflict` when the name belongs to another
+        owner, and `Unavailable` when ovs-vswitchd cannot open the interface (the port is then removed again) or does not
+        answer.
+        """
         deadline = time.monotonic() + timeout_s
         wanted = endpoint_port(veth, ofport, endpoint_id, _ifindex(veth))
         while True:
@@ -244,7 +256,7 @@ class Ovsdb:
                 raise Conflict(f"OVSDB has a port {veth!r} which is not that of endpoint {endpoint_id}")
             try:
                 if found is not None and is_stale(found, wanted):
-                    # Both at once would not do: ovs-vswitchd would keep what it has open under that name.
+                    # In one transaction ovs-vswitchd would keep the interface that it has open under that name.
                     self._apply_and_settle([DeletePort(veth)], deadline)
                     found = None
                 if found is None:
@@ -266,8 +278,8 @@ class Ovsdb:
         return port.ofport
 
     def del_port(self, veth: str, timeout_s: float = TIMEOUT_S) -> None:
-        """Take an endpoint's port out of its bridge; nothing if it is not there. Raises `Conflict` if the port is not Warren's,
-        `Unavailable`."""
+        """Take an endpoint's port off its bridge. Does nothing when there is none. Raises `Conflict` when the port is not
+        Warren's, `Unavailable`."""
         deadline = time.monotonic() + timeout_s
         self._need_connection(deadline)
         found = self.port(veth)
@@ -288,7 +300,7 @@ class Ovsdb:
         return operations(ops, self._replica.port_uuids, self._replica.bridge_uuids)
 
     def _apply_and_settle(self, ops: Iterable[Op], deadline: float) -> None:
-        """Apply and wait until ovs-vswitchd has done what it can about it."""
+        """Apply operations and wait until ovs-vswitchd has done what it can."""
         select_next = {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["next_cfg"]}
         done = self._transact([*self._operations(ops), bump_next_cfg(), select_next], deadline)
         if not done[-1]["rows"]:
@@ -311,7 +323,7 @@ class Ovsdb:
         return results(request.reply, ops)
 
     def _wait_for(self, condition: Callable[[], bool], deadline: float) -> bool:
-        """Sleep until the condition holds; it is looked at again after each change of the replica."""
+        """Sleep until a condition holds. It is evaluated again after each change of the replica."""
         if condition():
             return True
         watch = (condition, threading.Event())
@@ -340,7 +352,7 @@ class Ovsdb:
             try:
                 while not self._closing:
                     self._turn(idl)
-            except Exception:  # the package raises on what it does not understand: begin again with a new replica
+            except Exception:  # the package raises on a message that it cannot parse: start again with a new replica
                 log.exception("ovsdb.client_failed remote=%s", self._remote)
                 time.sleep(RETRY_S)
             finally:
@@ -367,7 +379,7 @@ class Ovsdb:
             self._wake_read.recv(4096)
 
     def _notified(self, event: str, table: str, row: Any) -> None:
-        # The first read of a session is taken as a whole instead: rows that went meanwhile are not told.
+        # Load the first read of a session as a whole: no notification reports the rows deleted while the connection was down.
         if self._session_read is not None:
             self._replica.row_changed(event == ovs.db.idl.ROW_DELETE, table, row)
 

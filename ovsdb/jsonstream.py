@@ -1,5 +1,8 @@
-"""Splits OVSDB's stream of JSON texts and decodes each with the standard library's decoder. The `ovs` package without its C part
-lexes character by character: 3 s for the first read of 5 000 ports, which would stall a whole eventlet process. Pure."""
+"""Splits OVSDB's stream of JSON texts and decodes each with the standard library's decoder. Pure.
+
+Without its C part, the `ovs` package lexes character by character: the first read of 5 000 ports takes 3 s and would stall a
+whole eventlet process.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ _INSIDE = re.compile(r'["\\]')
 
 
 class Parser:
-    """Same interface as `ovs.json.Parser`: one JSON object; `feed` says how much of its input it took."""
+    """Decodes one JSON object, with the interface of `ovs.json.Parser`. `feed` returns how much of its input it consumed."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -22,7 +25,7 @@ class Parser:
         self._done = False
 
     def feed(self, text: str) -> int:
-        """Take from `text` up to the end of the object; returns the number of characters taken."""
+        """Consume `text` up to the end of the object. Returns the number of characters consumed."""
         at = 0
         while at < len(text) and not self._done:
             at = self._step(text, at)
@@ -49,11 +52,11 @@ class Parser:
         return found.end()
 
     def is_done(self) -> bool:
-        """The object is complete."""
+        """Whether the object is complete."""
         return self._done
 
     def finish(self) -> Any:
-        """The decoded object; a text is an error message, as in `ovs.json`."""
+        """Return the decoded object, or a string with an error message, as `ovs.json` does."""
         try:
             return json.loads("".join(self._parts))
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""`poll` for the `ovs` package, which knows only `select`: that refuses file descriptors above 1023."""
+"""`poll` for the `ovs` package, whose own `select` refuses file descriptors above 1023."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 
 class Poll:
-    """In the form that `ovs.poller` wants: it may register a descriptor twice, and gives the time in milliseconds."""
+    """Has the interface that `ovs.poller` expects: it may register a descriptor twice, and passes the timeout in
+    milliseconds."""
 
     def __init__(self) -> None:
         self._events: dict[int, int] = {}
@@ -25,5 +26,5 @@ class Poll:
 
 
 def left(deadline: float) -> float:
-    """Seconds until a time of `time.monotonic`."""
+    """Return the seconds until a time of `time.monotonic`."""
     return deadline - time.monotonic()

@@ -1,5 +1,5 @@
-"""What the client knows of the database, indexed for the questions asked of it and maintained row by row. Pure: rows come as
-objects with a `uuid` and an attribute per column."""
+"""The client's replica of the database, indexed for the questions asked of it and updated row by row. Pure: a row is an
+object with a `uuid` and an attribute per column."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ovsdb.rows import CONTROLLER, Observed, ObservedBridge, ObservedPort
 
 
 class Replica:
-    """Written by the client's thread alone; others read single entries, or copy a dict whole."""
+    """The replica. Only the client's thread writes it; other threads read single entries or copy a whole dict."""
 
     def __init__(self) -> None:
         self.interfaces: dict[str, ObservedPort] = {}
@@ -24,11 +24,11 @@ class Replica:
         self._others: dict[str, ObservedPort] = {}  # interfaces that are not of endpoints
         self._bridges: dict[str, ObservedBridge] = {}
         self._bridge_rows: dict[Any, Any] = {}
-        self._names: dict[tuple[str, Any], str] = {}  # what a row was called when last seen
+        self._names: dict[tuple[str, Any], str] = {}  # the last known name of each row
         self._interface_uuids: dict[str, str] = {}
 
     def load(self, tables: Mapping[str, Iterable[Any]]) -> None:
-        """Replace all by the content of the tables."""
+        """Replace everything with the content of the tables."""
         changed = self.changed | {"ports", "bridge", "config"}
         fresh = Replica()
         for table, rows in tables.items():
@@ -39,7 +39,7 @@ class Replica:
         self.changed = changed
 
     def row_changed(self, deleted: bool, table: str, row: Any) -> None:
-        """A row was made, changed or deleted."""
+        """Apply the insertion, change or deletion of a row."""
         match table:
             case "Interface":
                 self._interface(deleted, row)
@@ -59,12 +59,12 @@ class Replica:
                 self.changed.add("config")
 
     def take_changed(self) -> set[str]:
-        """What changed since the last call."""
+        """Return what changed since the last call."""
         changed, self.changed = self.changed, set()
         return changed
 
     def observed(self, endpoints: bool) -> Observed:
-        """A view that does not change any more."""
+        """Return an immutable view."""
         ports = dict(self.interfaces) if endpoints else dict(self._others)
         bridges = {name: replace(bridge, local=ports.get(name)) for name, bridge in list(self._bridges.items())}
         return Observed(MappingProxyType(bridges), MappingProxyType(ports))
@@ -103,7 +103,7 @@ class Replica:
         uuids[row.name] = str(row.uuid)
 
     def _forget(self, uuids: dict[str, str], table: str, row: Any) -> str | None:
-        """The name under which the row was known, unless another row has it by now (a port made anew in one transaction)."""
+        """Remove a deleted row's name, unless another row has it now (a port that was replaced in one transaction)."""
         name = self._names.pop((table, row.uuid), None)
         if name is None or uuids.get(name) != str(row.uuid):
             return None

@@ -1,4 +1,4 @@
-"""What the thread of the client carries to the server and back."""
+"""A transaction on its way from a caller, through the client's thread, to the server and back."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ovsdb.transact import Json
 
 
 class Request:
-    """A transaction on its way. The names with an underscore are what `Idl` calls on an outstanding transaction."""
+    """A transaction on its way. `Idl` calls the methods whose names begin with an underscore."""
 
     def __init__(self, ops: list[Json]) -> None:
         self.ops = ops

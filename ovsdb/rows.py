@@ -1,7 +1,7 @@
-"""The rows of the controller in OVSDB, as values: the bridge with its tunnel port, the mark that says whose a row is, and the
-difference between what should be there and what is. Pure; `ovsdb/client.py` reads and writes them.
+"""The controller's rows in OVSDB as values: the bridge with its tunnel port, the mark of an owner, and the difference
+between wanted and observed rows. Pure; `ovsdb/client.py` reads and writes them.
 
-Rule for new kinds of rows: they carry `OWNER`, or a restarted process cannot know that they are ours.
+New kinds of rows must carry `OWNER`, or a restarted process does not recognise them as Warren's.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from warren.errors import Conflict
 
 OWNER = ("owner", "warren")
 ENDPOINT_KEY = "warren-endpoint"  # external_ids of an interface that the agent made: the endpoint's id
-NETWORK_KEY = "warren-network"  # external_ids of an interface that somebody else has put on the bridge for a network
+NETWORK_KEY = "warren-network"  # external_ids of an interface that somebody else put on the bridge, for a network
 IFINDEX_KEY = "warren-ifindex"  # the interface's number when it was put on the bridge: tells one made anew under the same name
 BRIDGE = "br-warren"
 TUNNEL_PORT = "vxlan-warren"
-TUNNEL_OFPORT = 65_279  # asked for; OVS may give another number, so read it back
+TUNNEL_OFPORT = 65_279  # requested; OVS may assign another number, so read it back
 UPLINK_PORT = "warren-gw"  # the host's end is a network interface of that name
 UPLINK_OFPORT = 65_278
 VXLAN_UDP_PORT = 4789
@@ -42,7 +42,7 @@ def _frozen(values: Map) -> Map:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A port with one interface of the same name. `external_ids` are those of the Port and of the Interface."""
+    """A port with one interface of the same name. `external_ids` are those of both Port and Interface."""
 
     name: str
     type: str = ""
@@ -53,7 +53,7 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Bridge:
-    """A bridge. Of `external_ids` and `other_config` only the keys named here are held: the rest is the administrator's."""
+    """A bridge. `external_ids` and `other_config` hold only the keys that Warren sets; other keys are the administrator's."""
 
     name: str
     datapath_type: str
@@ -66,7 +66,7 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class ObservedPort:
-    """A port as it is. `ofport` is None until ovs-vswitchd has answered and -1 when it failed; `error` then says why."""
+    """A port as observed. `ofport` is None until ovs-vswitchd has answered and -1 when it failed; then `error` says why."""
 
     name: str
     type: str = ""
@@ -78,28 +78,28 @@ class ObservedPort:
 
     @property
     def ours(self) -> bool:
-        """Made by Warren: by the controller, or by the agent if `endpoint` is set."""
+        """Whether Warren made it: the controller, or the agent when `endpoint` is set."""
         return self.external_ids.get(OWNER[0]) == OWNER[1]
 
     @property
     def endpoint(self) -> str | None:
-        """The endpoint that the agent made the port for."""
+        """The id of the endpoint that the agent made the port for."""
         return self.external_ids.get(ENDPOINT_KEY) if self.ours else None
 
     @property
     def lent(self) -> str | None:
-        """The network that somebody else's port is meant for, if he says so."""
+        """The network that the owner of a foreign port meant it for, if any."""
         return None if self.ours else self.external_ids.get(NETWORK_KEY)
 
     @property
     def works(self) -> bool:
-        """ovs-vswitchd has it in its datapath."""
+        """Whether ovs-vswitchd has the port in its datapath."""
         return self.ofport is not None and self.ofport >= 0 and self.error is None
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedBridge:
-    """A bridge as it is; `local` is its port of the same name, which tells whether the datapath works."""
+    """A bridge as observed. `local` is its port of the same name, which shows whether the datapath works."""
 
     name: str
     datapath_type: str = ""
@@ -112,28 +112,28 @@ class ObservedBridge:
 
     @property
     def ours(self) -> bool:
-        """Made by Warren."""
+        """Whether Warren made it."""
         return self.external_ids.get(OWNER[0]) == OWNER[1]
 
     @property
     def works(self) -> bool:
-        """ovs-vswitchd could make its datapath."""
+        """Whether ovs-vswitchd could make its datapath."""
         return self.local is not None and self.local.works
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """All bridges, and all ports (without those of endpoints, unless asked for), by name."""
+    """All bridges and all ports (except endpoints', unless asked for), by name."""
 
     bridges: Mapping[str, ObservedBridge] = field(default_factory=dict)
     ports: Mapping[str, ObservedPort] = field(default_factory=dict)
 
     def bridge(self, name: str) -> ObservedBridge | None:
-        """The bridge of that name."""
+        """Return the bridge with a name."""
         return self.bridges.get(name)
 
     def port(self, name: str) -> ObservedPort | None:
-        """The port of that name."""
+        """Return the port with a name."""
         return self.ports.get(name)
 
 
@@ -149,7 +149,7 @@ class CreateBridge:
 
 @dataclass(frozen=True, slots=True)
 class UpdateBridge:
-    """Set columns, and keys in maps; what is not named stays as it is."""
+    """Set columns, and keys in maps. Everything else stays."""
 
     name: str
     columns: Map = field(default_factory=dict)
@@ -159,8 +159,8 @@ class UpdateBridge:
 
 @dataclass(frozen=True, slots=True)
 class SetControllers:
-    """Make `targets` the controllers of the bridge, and no others. The rows are made anew; ovs-vswitchd knows connections by their
-    targets, and those that stay do not notice."""
+    """Make `targets` the bridge's only controllers. The rows are replaced, but ovs-vswitchd identifies connections by
+    target, so a connection to a target that stays is not interrupted."""
 
     bridge: str
     targets: tuple[str, ...]
@@ -183,14 +183,14 @@ class CreatePort:
 
 @dataclass(frozen=True, slots=True)
 class UpdatePort:
-    """Replace type, options and the number asked for of a port's interface."""
+    """Replace the type, the options and the requested number of a port's interface."""
 
     port: Port
 
 
 @dataclass(frozen=True, slots=True)
 class DeletePort:
-    """Take a port out of its bridge."""
+    """Take a port off its bridge."""
 
     name: str
 
@@ -198,22 +198,22 @@ class DeletePort:
 Op = CreateBridge | UpdateBridge | SetControllers | DeleteBridge | CreatePort | UpdatePort | DeletePort
 
 
-# ---- what should be there --------------------------------------------------------------------------------------------
+# ---- wanted rows -----------------------------------------------------------------------------------------------------
 
 
 def tunnel_port() -> Port:
-    """The one VXLAN port of all peers: flows say where to and with which VNI."""
+    """Return the one VXLAN port for all peers. Flows set the remote address and the VNI."""
     options = {"remote_ip": "flow", "key": "flow", "dst_port": str(VXLAN_UDP_PORT)}
     return Port(TUNNEL_PORT, "vxlan", _frozen(options), TUNNEL_OFPORT, _frozen(dict([OWNER])))
 
 
 def uplink_port() -> Port:
-    """The way from networks with a gateway to the host; the agent gives the interface its addresses."""
+    """Return the port between networks with a gateway and the host. The agent assigns the interface its addresses."""
     return Port(UPLINK_PORT, "internal", _frozen({}), UPLINK_OFPORT, _frozen(dict([OWNER])))
 
 
 def mirror_ports(mirrors: Iterable[Mirror], host: str) -> tuple[Port, ...]:
-    """The ports of a host by which copies leave: interfaces of its own, and one to each collector."""
+    """Return the ports through which a host's copies leave: interfaces of its own, and one for each collector."""
     found: dict[str, Port] = {}
     for mirror in mirrors:
         to = mirror.to
@@ -234,12 +234,13 @@ def mirror_ports(mirrors: Iterable[Mirror], host: str) -> tuple[Port, ...]:
 
 
 def interface_ports(wanted: Mapping[str, int]) -> tuple[Port, ...]:
-    """The ports of interfaces that endpoints are behind: names, and the OpenFlow ports to ask for."""
+    """Return the ports for interfaces of the host that endpoints are behind, with the OpenFlow ports to request."""
     return tuple(Port(name, ofport_request=ofport) for name, ofport in sorted(wanted.items()))
 
 
 def present(ports: Iterable[Port], ifindexes: Mapping[str, int]) -> tuple[Port, ...]:
-    """The ports whose interface the host has (`ifindexes`, by name), marked with its number; and those that OVS makes itself."""
+    """Return the ports whose interface exists on the host (`ifindexes`, by name), marked with its index, and those that OVS
+    creates itself."""
     there = (port for port in ports if port.type or port.name in ifindexes)
     return tuple(
         replace(port, external_ids=_frozen({**port.external_ids, **_numbered(ifindexes.get(port.name))})) for port in there
@@ -251,13 +252,16 @@ def _numbered(ifindex: int | None) -> dict[str, str]:
 
 
 def endpoint_port(veth: str, ofport: int, endpoint_id: str, ifindex: int | None = None) -> Port:
-    """The port of an endpoint: the agent's row, not the controller's."""
+    """Return the port of an endpoint. The agent owns this row, not the controller."""
     return Port(veth, "", _frozen({}), ofport, _frozen({**dict([OWNER]), ENDPOINT_KEY: endpoint_id, **_numbered(ifindex)}))
 
 
 def is_stale(found: ObservedPort, wanted: Port) -> bool:
-    """The port must be taken out and put in again to be what is wanted: it failed, it was asked for another number, or its
-    interface was made anew since. ovs-vswitchd (3.1, userspace) does not see the last: the port keeps its number and is dead."""
+    """Whether a port must be removed and added again: it failed, another number was requested, or its interface was
+    replaced.
+
+    ovs-vswitchd (3.1, userspace) does not notice a replaced interface: the port keeps its number and forwards nothing.
+    """
     failed = bool(found.error) or found.ofport == -1
     another = found.external_ids.get(IFINDEX_KEY) != wanted.external_ids.get(IFINDEX_KEY)
     return failed or another or found.ofport_request != wanted.ofport_request
@@ -266,8 +270,8 @@ def is_stale(found: ObservedPort, wanted: Port) -> bool:
 def integration_bridge(
     name: str, controller: str, datapath_type: str, host: str, more: tuple[Port, ...] = (), settings: BridgeSettings = AS_CHOSEN
 ) -> Bridge:
-    """The integration bridge of a host. Its datapath id and MAC are fixed: OVS would else derive both from the lowest MAC of its
-    ports, and a new port could drop the OpenFlow connection."""
+    """Return the integration bridge of a host. Its datapath id and MAC are fixed. Otherwise OVS derives both from the lowest
+    MAC among its ports, and a new port could break the OpenFlow connection."""
     digest = hashlib.sha256(f"{host}/{name}".encode()).hexdigest()
     hwaddr = settings.mac or "02:5a:" + ":".join(digest[i : i + 2] for i in range(0, 8, 2))
     other = {"datapath-id": settings.datapath_id or digest[:16], "hwaddr": hwaddr, "disable-in-band": "true"}
@@ -282,8 +286,8 @@ def integration_bridge(
 
 
 def diff(desired: tuple[Bridge, ...], observed: Observed) -> tuple[Op, ...]:
-    """The operations that turn `observed` into `desired`. Endpoints' ports and strangers' rows are never in it; rows of the
-    controller that are not desired are removed. Raises `Conflict` where a stranger holds a name that we need."""
+    """Return the operations that turn `observed` into `desired`. Removes rows of the controller that are not desired; never
+    touches endpoints' ports and foreign rows. Raises `Conflict` where a foreign row has a name that Warren needs."""
     ops: list[Op] = []
     for bridge in sorted(desired, key=lambda row: row.name):
         ops += _bridge_ops(bridge, observed)

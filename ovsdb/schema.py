@@ -1,6 +1,6 @@
-"""The tables and columns of Open_vSwitch that Warren watches, as the part of the schema that the client needs. Pure.
+"""The tables and columns of Open_vSwitch that Warren monitors, as the part of the schema that the client needs. Pure.
 
-`Bridge.ports` and `Port.interfaces` are left out on purpose: with N ports each change of them costs O(N) in the client.
+`Bridge.ports` and `Port.interfaces` are left out on purpose: with N ports, each change of them costs O(N) in the client.
 """
 
 from __future__ import annotations
@@ -47,6 +47,6 @@ TABLES: dict[str, dict[str, Any]] = {
 
 
 def schema() -> dict[str, Any]:
-    """A fresh copy, in the form that `get_schema` answers with."""
+    """Return a new copy, in the form of a `get_schema` reply."""
     tables = {name: {"columns": {column: dict(kind) for column, kind in columns.items()}} for name, columns in TABLES.items()}
     return {"name": DATABASE, "version": "8.0.0", "tables": tables}

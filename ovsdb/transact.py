@@ -1,7 +1,7 @@
-"""Operations on rows as RFC 7047 `transact` operations (JSON data). Pure.
+"""Operations on rows as `transact` operations of RFC 7047 (JSON data). Pure.
 
-Ports go in and out of a bridge by mutation, so a bridge with a thousand ports does not send its whole `ports` column; the client
-does not even watch that column.
+Ports are added to and removed from a bridge by mutation, so a bridge with a thousand ports does not send its whole `ports`
+column.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Json = dict[str, Any]
 
 
 def operations(ops: Iterable[Op], port_uuids: Mapping[str, str], bridge_uuids: Mapping[str, str]) -> list[Json]:
-    """All of `ops` for one transaction. The uuids are those of rows to delete, by name."""
+    """Return the operations of one transaction for `ops`. The uuids are those of the rows to delete, by name."""
     found: list[Json] = []
     for number, op in enumerate(ops):
         found += _operation(op, f"n{number}", port_uuids, bridge_uuids)
@@ -79,18 +79,19 @@ def _operation(op: Op, tag: str, port_uuids: Mapping[str, str], bridge_uuids: Ma
 
 
 def delete_port(uuid: str) -> list[Json]:
-    """Take the port out of whichever bridge has it; the database then drops its rows."""
+    """Remove a port from the bridge that has it. The database then deletes its rows."""
     return [{"op": "mutate", "table": "Bridge", "where": [], "mutations": [["ports", "delete", ["uuid", uuid]]]}]
 
 
 def member(bridge: str, port_uuid: str) -> Json:
-    """Answers with a row if the port is on the bridge."""
+    """Return a query that finds a row only when the port is on the bridge."""
     where = [["name", "==", bridge], ["ports", "includes", ["uuid", port_uuid]]]
     return {"op": "select", "table": "Bridge", "where": where, "columns": ["name"]}
 
 
 def bump_next_cfg() -> Json:
-    """ovs-vswitchd copies `next_cfg` to `cur_cfg` once it has applied all that is before it."""
+    """Return the operation that increments `next_cfg`. ovs-vswitchd copies it to `cur_cfg` once it has applied everything
+    before it."""
     return {"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["next_cfg", "+=", 1]]}
 
 
@@ -163,7 +164,7 @@ def _optional(value: Any) -> Any:
 
 
 def results(reply: Any, ops: list[Json]) -> list[Json]:
-    """The results of a transaction from its JSON-RPC reply. Raises `Unavailable`, `Conflict` for the errors in it."""
+    """Return the results in a transaction's JSON-RPC reply. Raises `Unavailable`, or `Conflict` for errors in it."""
     if reply is None:
         raise Unavailable("ovsdb", "the connection broke; whether the change was made is not known")
     if reply.error is not None:

@@ -1,7 +1,7 @@
-"""Pools of numbers as sparse bitmap blocks: pure. A block that is not stored is all free.
+"""Pools of numbers as sparse bitmap blocks. Pure.
 
-Numbers are offsets in the pool (an address minus the range's first). A block has 4096 bits, stored as hex text, so the
-lowest free number of a /16 with 65 000 taken is found in sixteen integers.
+A number is an offset in the pool (an address minus the first of its range). A block has 4096 bits, stored as hex text; a
+block that is not stored is free. Finding the lowest free number of a /16 with 65 000 taken reads sixteen integers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ FULL = (1 << BLOCK_BITS) - 1
 
 
 def parse(text: str) -> int:
-    """A stored block as bits; text that is no block is full: nothing is given out twice."""
+    """Decode a stored block. A text that is not a block counts as full, so that no number is allocated twice."""
     try:
         bits = int(text, 16)
     except ValueError:
@@ -22,25 +22,25 @@ def parse(text: str) -> int:
 
 
 def format_block(bits: int) -> str:
-    """A block as it is stored."""
+    """Encode a block."""
     return f"{bits:x}"
 
 
 def place(number: int) -> tuple[int, int]:
-    """The block of a number and its mask there."""
+    """Return the block of a number and its mask there."""
     return number // BLOCK_BITS, 1 << (number % BLOCK_BITS)
 
 
 def taken(blocks: Mapping[int, int], number: int) -> bool:
-    """Whether a number is given out."""
+    """Whether a number is allocated."""
     block, mask = place(number)
     return bool(blocks.get(block, 0) & mask)
 
 
 def lowest_free(blocks: Mapping[int, int], first: int, last: int, reserved: Collection[int] = ()) -> int | None:
-    """The lowest number in first..last that is neither taken nor reserved; None when there is none.
+    """Return the lowest number in first..last that is neither taken nor reserved, or None.
 
-    Looks at the blocks that exist and at the first one that does not: a /8 or an IPv6 /64 costs no more.
+    Looks at the blocks that exist and at the first one that does not, so a /8 or an IPv6 /64 costs no more.
     """
     kept: dict[int, int] = {}
     for number in reserved:
@@ -64,12 +64,12 @@ def _outside(block: int, first: int, last: int) -> int:
 
 
 def mark(blocks: Mapping[int, int], number: int) -> tuple[int, int]:
-    """The block of a number and its bits once the number is taken."""
+    """Return the block of a number, and its bits once the number is taken."""
     block, mask = place(number)
     return block, blocks.get(block, 0) | mask
 
 
 def release(blocks: Mapping[int, int], number: int) -> tuple[int, int]:
-    """The block of a number and its bits once the number is free."""
+    """Return the block of a number, and its bits once the number is free."""
     block, mask = place(number)
     return block, blocks.get(block, 0) & ~mask

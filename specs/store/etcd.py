@@ -1,6 +1,7 @@
-"""The one door to etcd: reads, transactions, leases and the feed. Keys are relative to the prefix, values are text.
+"""The only module that talks to etcd: reads, transactions, leases and the feed. Keys are relative to the prefix, values are
+text.
 
-Of the `etcd3` package only the protocol is used: its watcher does not resume after a broken stream or a compaction.
+It uses only the protocol part of the `etcd3` package, whose watcher does not resume after a broken stream or a compaction.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from warren.errors import LeaseExpired, Unavailable
 
 log = logging.getLogger("warren.store")
 
-SILENCE_S = 2.0  # how often a quiet watch asks whether etcd is there
-ANSWER_S = 2.0  # how long it waits for the answer
+SILENCE_S = 2.0  # interval at which an idle watch checks that etcd answers
+ANSWER_S = 2.0  # time limit for that answer
 
 CHANNEL_OPTIONS = [
     # etcd ends the connection of a client that pings more often than every 5 s, or without a call (too_many_pings); grpc
@@ -51,7 +52,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A change of a key; value None: deleted."""
+    """A change of a key; value None means deleted."""
 
     key: str
     value: str | None
@@ -61,7 +62,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """Compare: the key's last change was at this revision; 0: the key does not exist."""
+    """Compare: the key's last change was at this revision; 0 means the key does not exist."""
 
     key: str
     mod_revision: int
@@ -93,7 +94,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True)
 class Get:
-    """Read a key, or all keys below a prefix; as they are or as they were at a revision."""
+    """Read a key, or all keys below a prefix, now or as of a revision."""
 
     key: str
     prefix: bool = False
@@ -106,7 +107,7 @@ Operation = Put | Delete | Get
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Of a transaction: whether the compares held, what each Get found (in order), and etcd's revision."""
+    """The outcome of a transaction: whether the compares held, what each Get read (in order), and etcd's revision."""
 
     succeeded: bool
     found: tuple[tuple[Entry, ...], ...]
@@ -114,7 +115,7 @@ class Outcome:
 
 
 class Compacted(Unavailable):
-    """etcd has forgotten the revision that was asked for."""
+    """etcd has compacted the requested revision away."""
 
 
 # names for types: inside Store, `list` is the method
@@ -167,18 +168,18 @@ class Store:
     def _next_endpoint(self, failed: Any) -> None:
         with self._lock:
             if self._channel is failed and len(self.endpoints) > 1:
-                # not closed: that would cancel the calls of other threads; it goes with the last of them
+                # not closed, because that would cancel other threads' calls; the last call releases it
                 self._channel, self._current = None, self._current + 1
 
     def close(self) -> None:
-        """Close the connection; the store can be used again."""
+        """Close the connection. The store can be used again."""
         with self._lock:
             if self._channel is not None:
                 self._channel.close()
             self._channel = None
 
     def _call(self, stub: type, method: str, request: Any) -> Any:
-        """One round trip; the other endpoints are tried when one is away, all within the time limit."""
+        """Make one round trip. When an endpoint of the cluster is away, tries the others, all within the time limit."""
         deadline = time.monotonic() + self.timeout_s
         reason = "no answer"
         for _ in self.endpoints:
@@ -192,7 +193,7 @@ class Store:
                 reason = _reason(error, self.endpoints, self.timeout_s)
                 if error.code() is grpc.StatusCode.OUT_OF_RANGE:
                     raise Compacted("etcd", reason) from None
-                if error.code() is grpc.StatusCode.NOT_FOUND:  # of all that is asked here, only a lease can be not found
+                if error.code() is grpc.StatusCode.NOT_FOUND:  # only a lease can be not found here
                     raise LeaseExpired("etcd", reason) from None
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                     break
@@ -215,27 +216,27 @@ class Store:
         return etcdrpc.RangeRequest(key=key, range_end=_end(key) if get.prefix else b"", revision=get.revision)
 
     def get(self, key: str, revision: int = 0) -> Entry | None:
-        """One key, or None; as it is or as it was at a revision. Raises `Compacted` when etcd has forgotten that."""
+        """Return one key, or None, now or as of a revision. Raises `Compacted`."""
         found = self._call(etcdrpc.KVStub, "Range", self._range(Get(key, revision=revision))).kvs
         return self._entry(found[0]) if found else None
 
     def list(self, prefix: str) -> tuple[int, Entries]:
-        """etcd's revision and all keys below a prefix, sorted."""
+        """Return etcd's revision and all keys below a prefix, sorted."""
         answer = self._call(etcdrpc.KVStub, "Range", self._range(Get(prefix, prefix=True)))
         return answer.header.revision, [self._entry(kv) for kv in answer.kvs]
 
     def put(self, key: str, value: str, lease: int = 0) -> int:
-        """Write without a compare: only for keys that have one writer. Returns the revision."""
+        """Write without a compare; only for keys that have one writer. Returns the revision."""
         request = etcdrpc.PutRequest(key=self._bytes(key), value=value.encode(), lease=lease)
         return int(self._call(etcdrpc.KVStub, "Put", request).header.revision)
 
     def delete(self, key: str) -> int:
-        """Delete without a compare: only for keys that have one writer. Returns the revision."""
+        """Delete without a compare; only for keys that have one writer. Returns the revision."""
         request = etcdrpc.DeleteRangeRequest(key=self._bytes(key))
         return int(self._call(etcdrpc.KVStub, "DeleteRange", request).header.revision)
 
     def txn(self, compares: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()) -> Outcome:
-        """All of `success` if every compare holds, else all of `failure`: atomically."""
+        """Perform all of `success` if every compare holds, otherwise all of `failure`, atomically."""
         request = etcdrpc.TxnRequest(
             compare=[self._compare(c) for c in compares],
             success=[self._operation(o) for o in success],
@@ -282,11 +283,11 @@ class Store:
         on_down: Callable[[str], None],
         stop: threading.Event,
     ) -> None:
-        """All below a prefix: first whole, then every change, until `stop`. Blocks.
+        """Pass on everything below a prefix: first the whole content, then every change, until `stop`. Blocks.
 
-        A lost stream is resumed after the last revision seen; after a compaction all is read again (`on_snapshot`).
-        `on_down` is called once per outage, within some 4 s. A callback may raise `Unavailable`: it is called again with
-        the same; anything else that it raises ends the feed.
+        Resumes a lost stream after the last revision seen. After a compaction it reads everything again (`on_snapshot`).
+        Calls `on_down` once per outage, within some 4 s. When a callback raises `Unavailable`, it is called again with the
+        same data; any other exception ends the feed.
         """
         revision: int | None = None
         down = False
@@ -331,11 +332,11 @@ class Store:
         call: Any = None
 
         def watch_over() -> None:
-            """Ends the stream on `stop`, and when etcd is silent: a stream alone does not show that."""
+            """End the stream on `stop`, and when etcd is silent, which a stream alone does not show."""
             asked = time.monotonic()
             while not stop.wait(0.2) and not ended.is_set():
                 if time.monotonic() - asked > SILENCE_S:
-                    try:  # on the stream's own connection: another endpoint's answer says nothing about this one
+                    try:  # on the stream's own connection, because another endpoint's answer proves nothing about this one
                         etcdrpc.KVStub(channel).Range(self._range(Get("alive")), timeout=ANSWER_S)
                     except (grpc.RpcError, ValueError) as error:
                         silent["reason"] = _reason(error, self.endpoints, ANSWER_S)
@@ -366,11 +367,11 @@ class Store:
     # ---- leases -----------------------------------------------------------------------------------------------------
 
     def grant(self, ttl_s: int) -> int:
-        """A new lease."""
+        """Create a lease."""
         return int(self._call(etcdrpc.LeaseStub, "LeaseGrant", etcdrpc.LeaseGrantRequest(TTL=ttl_s)).ID)
 
     def keep_alive(self, lease: int) -> bool:
-        """Renew a lease; False when it has run out."""
+        """Renew a lease. Returns False when it has expired."""
         channel = self._connect()
         try:
             request = etcdrpc.LeaseKeepAliveRequest(ID=lease)

@@ -1,4 +1,4 @@
-"""A lease: keys that say that their writer is alive."""
+"""A lease: its keys say that their writer is alive."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ log = logging.getLogger("warren.lease")
 
 
 class Lease:
-    """Keys that live as long as this process and its connection do: `ttl_s` seconds beyond its end."""
+    """Keys that exist as long as this process and its connection do, and for `ttl_s` seconds longer."""
 
     def __init__(self, store: Store, ttl_s: int = 10) -> None:
         self.store, self.ttl_s = store, ttl_s
@@ -24,14 +24,14 @@ class Lease:
         threading.Thread(target=self._keep, name="lease", daemon=True).start()
 
     def put(self, key: str, value: str) -> None:
-        """Write a key under the lease; not again with the value that it has. Raises `Unavailable`; the value is then
-        written once etcd is back."""
+        """Write a key under the lease, unless it has that value already. Raises `Unavailable`; then the value is written
+        once etcd is back."""
         with self._lock:
             self._values[key] = value
             self._settle()
 
     def _settle(self) -> None:
-        """Write what is not written yet, under a new lease if there is none (any more). The lock is held."""
+        """Write what is not written yet, under a new lease when there is none. The caller holds the lock."""
         for again in (True, False):
             try:
                 if not self.id and self._values and not self._stop.is_set():
@@ -60,7 +60,7 @@ class Lease:
                 log.info("lease.waits reason=%s", error)
 
     def close(self) -> None:
-        """End the lease: its keys vanish now, or when it runs out if etcd is away."""
+        """End the lease. Its keys are deleted now, or when it expires if etcd is away."""
         self._stop.set()
         with self._lock:
             lease, self.id = self.id, 0

@@ -1,4 +1,4 @@
-"""A pool as a transaction sees it: the blocks as they were read, and what becomes of them."""
+"""A pool within a transaction: the blocks as read, and the changes to them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from specs.store.etcd import Compare, Entry, Operation, Put, Unchanged
 
 @dataclass(slots=True)
 class Pool:
-    """The blocks of one pool as read, and what a transaction does with them."""
+    """The blocks of one pool as read, and what the transaction changes."""
 
     prefix: str
     blocks: dict[int, int] = field(default_factory=dict)
@@ -20,7 +20,7 @@ class Pool:
 
     @classmethod
     def read(cls, prefix: str, entries: Iterable[Entry]) -> Pool:
-        """From the entries below the prefix."""
+        """Decode the entries below the pool's prefix."""
         pool = cls(prefix)
         for entry in entries:
             block = int(entry.key.rpartition("/")[2])
@@ -28,7 +28,7 @@ class Pool:
         return pool
 
     def take(self, number: int) -> None:
-        """Mark a number as given out."""
+        """Mark a number as taken."""
         block, bits = pools.mark(self.blocks, number)
         self.blocks[block] = bits
         self.changed.add(block)
@@ -40,9 +40,9 @@ class Pool:
         self.changed.add(block)
 
     def compares(self) -> list[Compare]:
-        """The changed blocks must be as they were read."""
+        """The compares: changed blocks must still be as read."""
         return [Unchanged(f"{self.prefix}{b}", self.revisions.get(b, 0)) for b in sorted(self.changed)]
 
     def puts(self) -> list[Operation]:
-        """The changed blocks."""
+        """The writes of the changed blocks."""
         return [Put(f"{self.prefix}{b}", pools.format_block(self.blocks[b])) for b in sorted(self.changed)]
