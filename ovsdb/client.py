@@ -1,4 +1,4 @@
-"""The client of Open vSwitch's database; the only module that imports the `ovs` package.
+"""The client of Open vSwitch's database.
 
 One background thread owns the connection and is its only user. Other threads hand it transactions through a queue, wake it
 through a socketpair, and sleep on events. In `ryu-manager` the threads are green: nothing here blocks except `select` and
@@ -11,20 +11,14 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
-import select
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import ovs.db.idl
-import ovs.json
-import ovs.jsonrpc
-import ovs.poller
-
-from ovsdb import jsonstream
-from ovsdb.poll import Poll, left
+from ovsdb.idl import Idl
+from ovsdb.poll import left
 from ovsdb.replica import Replica
 from ovsdb.request import Request
 from ovsdb.rows import (
@@ -40,7 +34,6 @@ from ovsdb.rows import (
     integration_bridge,
     is_stale,
 )
-from ovsdb.schema import DATABASE, TABLES, schema
 from ovsdb.transact import Json, bump_next_cfg, member, operations, results
 from specs.model.host import BridgeSettings
 from warren.errors import Conflict, Unavailable, WarrenError
@@ -51,47 +44,6 @@ Changed = Callable[[set[str]], None]
 TIMEOUT_S = 5.0
 NONE: Mapping[str, str] = {}
 RETRY_S = 1.0
-BACKOFF_MS = (100, 1000)  # an attach may be waiting
-PROBE_MS = 5000  # keepalive of a TCP or TLS remote; none on a unix socket
-
-if ovs.json.PARSER == ovs.json.PARSER_PY:
-    ovs.json.Parser = jsonstream.Parser  # 30 times faster than the package's own parser
-
-
-class _Idl(ovs.db.idl.Idl):  # type: ignore[misc]  # the package has no types
-    """Passes every change of a row to `notified`. Lets other green threads run while it parses a large first read."""
-
-    def __init__(self, remote: str, notified: Callable[[str, str, Any], None]) -> None:
-        helper = ovs.db.idl.SchemaHelper(schema_json=schema())
-        for table, columns in TABLES.items():
-            helper.register_columns(table, list(columns))
-        super().__init__(remote, helper, probe_interval=0 if remote.startswith("unix:") else PROBE_MS)
-        self._notified = notified
-        self._rows_parsed = 0
-        self._session.reconnect.set_backoff(*BACKOFF_MS)
-
-    def notify(self, event: str, row: Any, updates: Any = None) -> None:
-        self._notified(event, row._table.name, row)
-
-    def cooperative_yield(self) -> None:
-        self._rows_parsed += 1
-        if self._rows_parsed % 100 == 0:
-            time.sleep(0)
-
-    @property
-    def ready(self) -> bool:
-        return bool(self.state == self.IDL_S_MONITORING and self._session.is_connected())
-
-    @property
-    def session_number(self) -> int:
-        return int(self._session.get_seqno())
-
-    def transact(self, request: Request) -> None:
-        message = ovs.jsonrpc.Message.create_request("transact", [DATABASE, *request.ops])
-        if self._session.send(message):
-            request.done.set()
-        else:
-            self._outstanding_txns[message.id] = request
 
 
 class Ovsdb:
@@ -120,8 +72,6 @@ class Ovsdb:
         """Start, and wait up to `timeout_s` for the first full read. Returns whether it is complete; if not, the client
         keeps trying."""
         if self._thread is None:
-            if hasattr(select, "poll"):  # eventlet takes it away
-                ovs.poller.SelectPoll = Poll
             self._wake_read, self._wake_write = socket.socketpair()
             self._wake_read.setblocking(False)
             self._wake_write.setblocking(False)
@@ -347,7 +297,7 @@ class Ovsdb:
 
     def _run(self) -> None:
         while not self._closing:
-            idl = _Idl(self._remote, self._notified)
+            idl = Idl(self._remote, self._notified)
             self._session_read = None
             try:
                 while not self._closing:
@@ -359,7 +309,7 @@ class Ovsdb:
                 idl.close()
                 self._set_connected(False)
 
-    def _turn(self, idl: _Idl) -> None:
+    def _turn(self, idl: Idl) -> None:
         idl.run()
         if idl.ready and self._session_read != idl.session_number:
             self._replica.load({name: table.rows.values() for name, table in idl.tables.items()})
@@ -371,17 +321,14 @@ class Ovsdb:
                 idl.transact(request)
         self._publish()
         assert self._wake_read is not None
-        poller = ovs.poller.Poller()
-        poller.fd_wait(self._wake_read, ovs.poller.POLLIN)
-        idl.wait(poller)
-        poller.block()
+        idl.wait_for(self._wake_read)
         with contextlib.suppress(BlockingIOError):
             self._wake_read.recv(4096)
 
-    def _notified(self, event: str, table: str, row: Any) -> None:
+    def _notified(self, deleted: bool, table: str, row: Any) -> None:
         # Load the first read of a session as a whole: no notification reports the rows deleted while the connection was down.
         if self._session_read is not None:
-            self._replica.row_changed(event == ovs.db.idl.ROW_DELETE, table, row)
+            self._replica.row_changed(deleted, table, row)
 
     def _set_connected(self, connected: bool) -> None:
         if connected != self._connected:
@@ -397,9 +344,9 @@ class Ovsdb:
         for condition, event in tuple(self._watches):
             if condition():
                 event.set()
-        told = changed - {"config"}
-        if told and self._on_change is not None:
-            self._on_change(told)
+        reported = changed - {"config"}
+        if reported and self._on_change is not None:
+            self._on_change(reported)
 
 
 def _ifindex(name: str) -> int | None:

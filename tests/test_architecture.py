@@ -46,7 +46,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
 DOORS = {
     "ryu": ("controller/framework/",),
     "os_ken": ("controller/framework/",),
-    "ovs": ("ovsdb/client.py",),
+    "ovs": ("ovsdb/idl.py",),
     "etcd3": ("specs/store/etcd.py",),
     "grpc": ("specs/store/etcd.py",),
     "pyroute2": ("agent/linux/", "agent/dhcp_client/addresses.py", "agent/registration.py"),
