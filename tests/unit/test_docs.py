@@ -84,3 +84,9 @@ def test_the_index_of_decisions_has_every_record_with_its_title_status_and_date(
         rows.append(f"| [{head[1]}]({path.name}) | {head[2]} | {head[3]} | {head[5]} | {head[4] or ''} |".replace("|  |", "| |"))
     index = [line for line in (ADR / "README.md").read_text().splitlines() if line.startswith("| [")]
     assert index == rows
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}"
