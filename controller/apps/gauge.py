@@ -20,7 +20,16 @@ import eventlet.wsgi
 from prometheus_client import CollectorRegistry, GCCollector, Info, PlatformCollector, ProcessCollector, make_wsgi_app
 from prometheus_client import Gauge as Value
 
-from controller.framework.runtime import DEAD_DISPATCHER, MAIN_DISPATCHER, app_manager, cfg, hub, ofp_event, set_ev_cls
+from controller.framework.runtime import (
+    DEAD_DISPATCHER,
+    MAIN_DISPATCHER,
+    RyuApp,
+    cfg,
+    hub,
+    lookup_service_brick,
+    ofp_event,
+    set_ev_cls,
+)
 from controller.openflow import messages as wire
 from controller.telemetry import sinks
 from controller.telemetry.counters import Answers, Parts, Reading, Totals
@@ -37,7 +46,7 @@ COUNTED = ("acl", "spoof", "pipeline")  # features whose flows are polled: rules
 INFLUX_TIMEOUT_S = 5.0
 
 
-class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
+class GaugeApp(RyuApp):  # type: ignore[misc]
     """Polls the switch of this process."""
 
     OFP_VERSIONS = [wire.VERSION]
@@ -246,7 +255,7 @@ class GaugeApp(app_manager.RyuApp):  # type: ignore[misc]
     # ---- whose it is ----------------------------------------------------------------------------------------------------
 
     def _overlay(self) -> Any:
-        return app_manager.lookup_service_brick("Overlay")
+        return lookup_service_brick("Overlay")
 
     def _names(self) -> Callable[[str], str]:
         """Ids of networks to names; other words stay as they are."""

@@ -36,7 +36,7 @@ from controller.framework.runtime import (
     CONFIG_DISPATCHER,
     DEAD_DISPATCHER,
     MAIN_DISPATCHER,
-    app_manager,
+    RyuApp,
     cfg,
     hub,
     ofp_event,
@@ -64,7 +64,7 @@ KINDS = {
 }  # what it means that a flow of this table sends a packet to the controller
 
 
-class Overlay(app_manager.RyuApp):
+class Overlay(RyuApp):
     """Programs the integration bridge of one host from the specs in etcd."""
 
     OFP_VERSIONS = [wire.VERSION]

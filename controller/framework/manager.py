@@ -19,7 +19,8 @@ def main() -> None:
 def _os_ken_manager() -> None:
     from os_ken.lib import hub
 
-    hub.patch()  # before any other module opens a socket or starts a thread
+    hub.patch(thread=False)  # before any other module opens a socket; `thread=True` would patch threads alone
+    hub.patch(thread=True)
     import os_ken
     from os_ken import cfg, log
     from os_ken.base.app_manager import AppManager

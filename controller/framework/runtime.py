@@ -4,13 +4,14 @@ from controller.framework import RYU
 
 if RYU:
     from ryu import cfg
-    from ryu.base import app_manager
+    from ryu.base.app_manager import RyuApp, lookup_service_brick
     from ryu.controller import ofp_event
     from ryu.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
     from ryu.lib import hub
 else:
     from os_ken import cfg
-    from os_ken.base import app_manager
+    from os_ken.base.app_manager import OSKenApp as RyuApp
+    from os_ken.base.app_manager import lookup_service_brick
     from os_ken.controller import ofp_event
     from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
     from os_ken.lib import hub
@@ -19,9 +20,10 @@ __all__ = [
     "CONFIG_DISPATCHER",
     "DEAD_DISPATCHER",
     "MAIN_DISPATCHER",
-    "app_manager",
+    "RyuApp",
     "cfg",
     "hub",
+    "lookup_service_brick",
     "ofp_event",
     "set_ev_cls",
 ]
