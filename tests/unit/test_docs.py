@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import tables
 from pipeline.tables import TABLES
 from tests.test_architecture import ALLOWED
 
@@ -90,3 +91,11 @@ def test_links_between_documents_lead_somewhere() -> None:
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")):
         for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#]+)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}"
+
+
+def test_every_register_and_origin_is_in_the_document() -> None:
+    rows = dict(re.findall(r"^\| `(reg\d|metadata)` \| (.+) \|$", PIPELINE, re.MULTILINE))
+    registers = {value for name, value in vars(tables).items() if name.startswith("REG_") or name == "POLICY"}
+    origins = {value for name, value in vars(tables).items() if name.startswith("ORIGIN_")}
+    assert set(rows) == registers
+    assert {int(number) for number in re.findall(r"\b\d\b", rows[tables.REG_ORIGIN])} == origins
