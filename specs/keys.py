@@ -61,8 +61,8 @@ def service(name: str) -> str:
     return f"{SERVICES}{name}"
 
 
-def claim_ways() -> str:
-    """Written with every router and service: two writers that do not see each other's would contradict each other."""
+def claim_routing() -> str:
+    """Key touched by every router or service transaction, so that concurrent writers conflict and retry."""
     return "claim/ways"
 
 

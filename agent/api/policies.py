@@ -14,7 +14,7 @@ from agent.policy_check import Check, decide
 from agent.switch import read_snapshot
 from specs.model.records import Endpoint
 from specs.snapshot import Snapshot
-from specs.store.policies import named_by
+from specs.store.acls import named_by
 from warren.errors import NotFound, WarrenError
 
 

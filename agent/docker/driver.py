@@ -28,7 +28,7 @@ from agent.linux import veth
 from specs import keys
 from specs.model.publish import Publish
 from specs.model.records import Endpoint, Network
-from specs.store import bitmap as pools
+from specs.store import bitmap
 from specs.store.endpoints import DEFAULT_VLAN
 from specs.store.pool import Pool
 from warren.errors import MISSING, Conflict, Exhausted, Invalid, NotFound, WarrenError
@@ -318,7 +318,7 @@ class Driver:
             mine = {p.host_port for p in found if p.proto == request["proto"]}
             host_port: int | None = candidates[0]
             if len(candidates) > 1:
-                host_port = pools.lowest_free(pool.blocks, candidates[0], candidates[-1], mine)  # type: ignore[arg-type]
+                host_port = bitmap.lowest_free(pool.blocks, candidates[0], candidates[-1], mine)  # type: ignore[arg-type]
             if host_port is None:
                 raise Exhausted(
                     f"no {request['proto']} port of host {self._core.host.name} is left in {candidates[0]}-{candidates[-1]}"

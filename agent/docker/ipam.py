@@ -19,7 +19,7 @@ from agent.docker.ledger import LABEL, Ledger, Range
 from agent.docker.options import named_network
 from specs import keys
 from specs.model.records import Endpoint, Network
-from specs.store import bitmap as pools
+from specs.store import bitmap
 from specs.store.pool import Pool
 from warren.errors import Conflict, Exhausted, Invalid, WarrenError
 
@@ -78,7 +78,7 @@ class Ipam:
             return {"Address": _gateway(network, v6, requested), "Data": {}}
         # Another engine's network may have reserved the address too; only a container is refused, and later. Finding out reads all
         # endpoints of the network, so ask only about an address that is taken.
-        given_out = bool(requested) and pools.taken(self._blocks(network, v6), int(ip_address(requested)) - int(whole[0]))
+        given_out = bool(requested) and bitmap.taken(self._blocks(network, v6), int(ip_address(requested)) - int(whole[0]))
         if given_out and self._aux.reserved(network, requested):
             return {"Address": f"{requested}/{whole.prefixlen}", "Data": {}}
         held = self._hold_ipv6(network, requested, within) if v6 else self._hold_ipv4(network, requested, within)
@@ -149,7 +149,7 @@ class Ipam:
         part, base = within or whole, int(whole[0])
         gateway = network.ipv6_gateway if v6 else network.gateway
         first, last = max(int(part[0]) - base, 1), min(int(part[-1]) - base, whole.num_addresses - (1 if v6 else 2))
-        number = pools.lowest_free(self._blocks(network, v6), first, last, {int(gateway.ip) - base} if gateway else ())
+        number = bitmap.lowest_free(self._blocks(network, v6), first, last, {int(gateway.ip) - base} if gateway else ())
         if number is None:
             raise Exhausted(f"network {network.name}: no free address is left in {part}")
         return str(whole[number])

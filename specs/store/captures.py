@@ -6,7 +6,7 @@ from __future__ import annotations
 from specs import keys
 from specs.model.mirror import capture_name
 from specs.model.records import VNI_FIRST, VNI_LAST
-from specs.store import bitmap as pools
+from specs.store import bitmap
 from specs.store.etcd import Delete, Get, Put, Unchanged
 from specs.store.pool import Pool
 from specs.store.writer import Writer
@@ -30,7 +30,7 @@ class Captures(Writer):
             if name is None:
                 raise Conflict(f"the agent of {host} has {CAPTURES_LIMIT} captures already: end one of them")
             pool = Pool.read(keys.pool_vni(), read.found[1])
-            vni = pools.lowest_free(pool.blocks, VNI_FIRST, VNI_LAST)
+            vni = bitmap.lowest_free(pool.blocks, VNI_FIRST, VNI_LAST)
             if vni is None:
                 raise Exhausted(f"no VNI is left in {VNI_FIRST}..{VNI_LAST}")
             pool.take(vni)

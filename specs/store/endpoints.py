@@ -1,37 +1,46 @@
-"""Writing endpoints: addresses, MAC, OpenFlow port and name are claimed in the same transaction."""
+"""Writes endpoints: addresses, MAC, OpenFlow port and name are claimed in the same transaction."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Any
+from typing import Any, NamedTuple
 
 from specs import keys
 from specs.model.derived import default_mac
 from specs.model.publish import Publish
 from specs.model.records import OFPORT_FIRST, TUNNEL_OFPORT_REQUEST, Endpoint, Network, decode, decode_json, now
 from specs.ports import is_subport, port_claims
-from specs.store import bitmap as pools
+from specs.store import bitmap
 from specs.store.etcd import Compare, Delete, Get, Operation, Put, Unchanged
 from specs.store.leased_addresses import kept
-from specs.store.pool import Pool
+from specs.store.pool import Pool, transaction
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, Exhausted, Invalid, NotFound
 
-OFPORT_LAST_ENDPOINT = TUNNEL_OFPORT_REQUEST - 2  # the last but one is the port to the host (ovsdb/rows.py)
-
-DEFAULT_VLAN = 100  # FAUCET's and dovesnap's, where a network without `vlan` needs a tag
+OFPORT_LAST_ENDPOINT = TUNNEL_OFPORT_REQUEST - 2  # the number between is that of the port to the host (ovsdb/rows.py)
+DEFAULT_VLAN = 100  # of subports on a network without `vlan`; the default of FAUCET and dovesnap
 
 IpRange = IPv4Network | IPv6Network
+
+
+class _Read(NamedTuple):
+    """What a creation reads: the network, and the pools of its addresses and of the host's OpenFlow ports."""
+
+    network: Network
+    network_revision: int
+    v4: Pool
+    v6: Pool
+    ofports: Pool
 
 
 class Endpoints(Writer):
     """The endpoints of a store."""
 
     def create_endpoint(self, draft: dict[str, Any], versions: Collection[int] = (4, 6)) -> tuple[Endpoint, Network, int]:
-        """A new endpoint from its fields: `network_id` and `host` are needed, addresses, MAC, ofport and id are found where
-        they are missing; addresses of these `versions` of IP alone. Returns it with its network and the revision.
+        """Creates an endpoint from its fields: `network_id` and `host` are required; id, addresses (of these `versions` of IP), MAC and
+        ofport are allocated unless given. Returns it with its network and the revision.
 
         Raises `NotFound`, `Invalid` (address outside the range), `Conflict` (taken), `Exhausted`.
         """
@@ -39,7 +48,7 @@ class Endpoints(Writer):
         data.setdefault("id", str(uuid.uuid4()))
         data.setdefault("created_at", now())
         if data.get("parent") is not None or data.get("port") is not None:
-            self._board(data)
+            self._bind(data)
         probe = decode(Endpoint, {"mac_address": "02:59:00:00:00:01", "ofport": 1, **data}, "endpoint")
 
         def attempt() -> tuple[Endpoint, Network, int] | None:
@@ -51,83 +60,79 @@ class Endpoints(Writer):
     def _try_create(
         self, probe: Endpoint, data: dict[str, Any], versions: Collection[int]
     ) -> tuple[Endpoint, Network, int] | None:
-        key = keys.endpoint(probe.network_id, probe.id)
-        prefixes = (keys.pool_v4(probe.network_id), keys.pool_v6(probe.network_id), keys.pool_ofport(probe.host))
-        claim = keys.claim_endpoint_name(probe.network_id, probe.name) if probe.name else None
-        gets = [Get(keys.network(probe.network_id)), Get(key), *(Get(p, prefix=True) for p in prefixes)]
-        read = self.store.txn((), gets + ([Get(claim)] if claim else []))
-        if not read.found[0]:
-            raise NotFound("network", probe.network_id)
-        if read.found[1]:
-            raise Conflict(f"endpoint {probe.id} exists already", field="id")
-        if claim and read.found[5]:
-            holder = read.found[5][0].value
-            raise Conflict(f"the name {probe.name} belongs to endpoint {holder}", field="name", holder=holder)
-        network = decode_json(Network, read.found[0][0].value, read.found[0][0].key)
+        """One attempt; None if another writer was faster."""
+        read = self._read_for_creation(probe)
+        network = read.network
         if network.external and probe.parent is not None:
             raise Invalid("endpoint.parent", probe.parent, "nothing on a network with dhcp: external: no client can ask for it")
-        v4_pool, v6_pool, port_pool = (Pool.read(p, read.found[2 + i]) for i, p in enumerate(prefixes))
         v4 = v6 = None
         if probe.port is None and 4 in versions:
-            v4 = self._address(network, v4_pool, network.ip_range, network.gateway, probe.ipv4_address, "ipv4_address")
+            v4 = self._address(network, read.v4, network.ip_range, network.gateway, probe.ipv4_address, "ipv4_address")
         if probe.port is None and 6 in versions:
-            v6 = self._address(network, v6_pool, network.ipv6_range, network.ipv6_gateway, probe.ipv6_address, "ipv6_address")
-        ofport = data.get("ofport") or pools.lowest_free(port_pool.blocks, OFPORT_FIRST, OFPORT_LAST_ENDPOINT)
-        if ofport is None:
-            raise Exhausted(f"host {probe.host}: no OpenFlow port is left")
-        if pools.taken(port_pool.blocks, ofport):
-            raise Conflict(f"OpenFlow port {ofport} of host {probe.host} is taken", field="ofport")
-        port_pool.take(ofport)
+            v6 = self._address(network, read.v6, network.ipv6_range, network.ipv6_gateway, probe.ipv6_address, "ipv6_address")
+        ofport = _take_ofport(read.ofports, probe.host, data.get("ofport"))
         mac = data.get("mac_address") or default_mac(probe.id, v4, v6)  # type: ignore[arg-type]
         filled = {**data, "ofport": ofport, "mac_address": mac, "ipv4_address": v4 and str(v4), "ipv6_address": v6 and str(v6)}
         endpoint = decode(Endpoint, filled, "endpoint")
-        touched = (v4_pool, v6_pool, port_pool, *self._published(endpoint.host, (), endpoint))
-        compares: list[Compare] = [Unchanged(keys.network(network.id), read.found[0][0].mod_revision), Unchanged(key, 0)]
-        puts: list[Operation] = [Put(key, endpoint.encode())]
-        for held in _claims(endpoint):
-            compares.append(Unchanged(held, 0))
-            puts.append(Put(held, endpoint.id))
-        for pool in touched:
-            compares += pool.compares()
-            puts += pool.puts()
-        mac_claim = keys.claim_endpoint_mac(network.id, mac)
-        outcome = self.commit(compares, puts, [Get(mac_claim)])
+        key, held = keys.endpoint(network.id, endpoint.id), _claims(endpoint)
+        compares, puts = transaction((read.v4, read.v6, read.ofports, *self._published(endpoint.host, (), endpoint)))
+        compares += [Unchanged(keys.network(network.id), read.network_revision), *(Unchanged(k, 0) for k in (key, *held))]
+        puts += [Put(key, endpoint.encode()), *(Put(claim, endpoint.id) for claim in held)]
+        outcome = self.commit(compares, puts, [Get(keys.claim_endpoint_mac(network.id, mac))])
         if outcome.succeeded:
             return endpoint, network, outcome.revision
         if outcome.found[0]:
             self._mac_taken(endpoint, data, outcome.found[0][0].value)
         return None
 
-    def _board(self, data: dict[str, Any]) -> None:
-        """Finish the draft of an endpoint that is_subport on an interface or on another endpoint: the parent's id, the tag.
-        Raises `NotFound`, `Conflict` (the tag or the network is there already)."""
-        there = [e for e in self.endpoints() if e.host == data.get("host")]
-        if (wanted := data.get("parent")) is not None:
-            found = [e for e in there if e.id == wanted] or [e for e in there if e.name == wanted]
-            if not found:
-                raise NotFound(f"endpoint of host {data.get('host')}", str(wanted))
-            parent = found[0]
-            if len(found) > 1 or is_subport(parent) or parent.network_id == data.get("network_id"):
-                raise Invalid(
-                    "endpoint.parent", wanted, "one endpoint of another network, with a container of its own (an id is exact)"
-                )
-            data["parent"] = parent.id
-            data.setdefault(
-                "mac_address", parent.mac_address
-            )  # what a VLAN interface on top of its own has, unless told otherwise
-            if data.get("vlan") is None:
-                entry = self.store.get(keys.network(str(data.get("network_id"))))
-                network = decoded(Network, entry) if entry else None
-                data["vlan"] = (network and network.vlan) or DEFAULT_VLAN
+    def _read_for_creation(self, probe: Endpoint) -> _Read:
+        """The network and the pools of a new endpoint. Raises `NotFound`, and `Conflict` if its id or name is taken."""
+        prefixes = (keys.pool_v4(probe.network_id), keys.pool_v6(probe.network_id), keys.pool_ofport(probe.host))
+        gets = [Get(keys.network(probe.network_id)), Get(keys.endpoint(probe.network_id, probe.id))]
+        gets += [Get(prefix, prefix=True) for prefix in prefixes]
+        gets += [Get(keys.claim_endpoint_name(probe.network_id, probe.name))] if probe.name else []
+        networks, same_id, v4, v6, ofports, *same_name = self.store.txn((), gets).found
+        if not networks:
+            raise NotFound("network", probe.network_id)
+        if same_id:
+            raise Conflict(f"endpoint {probe.id} exists already", field="id")
+        if same_name and same_name[0]:
+            holder = same_name[0][0].value
+            raise Conflict(f"the name {probe.name} belongs to endpoint {holder}", field="name", holder=holder)
+        pools = map(Pool.read, prefixes, (v4, v6, ofports))
+        return _Read(decode_json(Network, networks[0].value, networks[0].key), networks[0].mod_revision, *pools)
+
+    def _bind(self, data: dict[str, Any]) -> None:
+        """Completes the draft of a subport: the parent's id, the VLAN tag. Raises `NotFound`, and `Conflict` if the tag or the network
+        is on the port already."""
+        others = [e for e in self.endpoints() if e.host == data.get("host")]
+        if data.get("parent") is not None:
+            self._bind_to_parent(data, others)
         probe = decode(Endpoint, {"mac_address": "02:59:00:00:00:01", "ofport": 1, **data}, "endpoint")
-        taken = {seat: e for e in there if e.id != probe.id for seat in port_claims(e)}
-        for seat in port_claims(probe):
-            if seat in taken:
-                raise Conflict(f"{seat[1]} belongs to endpoint {taken[seat].name or taken[seat].id}")
+        holders = {claim: e for e in others if e.id != probe.id for claim in port_claims(e)}
+        for claim in port_claims(probe):
+            if claim in holders:
+                raise Conflict(f"{claim[1]} belongs to endpoint {holders[claim].name or holders[claim].id}")
+
+    def _bind_to_parent(self, data: dict[str, Any], others: list[Endpoint]) -> None:
+        reference = data["parent"]
+        parents = [e for e in others if e.id == reference] or [e for e in others if e.name == reference]
+        if not parents:
+            raise NotFound(f"endpoint of host {data.get('host')}", str(reference))
+        parent = parents[0]
+        if len(parents) > 1 or is_subport(parent) or parent.network_id == data.get("network_id"):
+            expected = "one endpoint of another network, with a container of its own (an id is exact)"
+            raise Invalid("endpoint.parent", reference, expected)
+        data["parent"] = parent.id
+        data.setdefault("mac_address", parent.mac_address)  # a VLAN interface has the MAC of the interface below it by default
+        if data.get("vlan") is None:
+            entry = self.store.get(keys.network(str(data.get("network_id"))))
+            network = decoded(Network, entry) if entry else None
+            data["vlan"] = (network and network.vlan) or DEFAULT_VLAN
 
     def _mac_taken(self, endpoint: Endpoint, data: dict[str, Any], holder_id: str) -> None:
-        """A MAC that was asked for is refused. One that follows from the address was lost with the address to a faster writer,
-        or somebody asked for just that one: then a MAC is made from the id."""
+        """Raises `Conflict` if the user chose the MAC. Otherwise the MAC follows from the address. Either a faster writer took both, and
+        the next attempt gets another address; or the holder chose this MAC, and the next attempt derives one from the id."""
         holder = self.store.get(keys.endpoint(endpoint.network_id, holder_id))
         other = decoded(Endpoint, holder) if holder else None
         if "mac_address" in data:
@@ -139,7 +144,7 @@ class Endpoints(Writer):
     def _address(
         self, network: Network, pool: Pool, network_range: IpRange | None, gateway: Any, wanted: Any, field_name: str
     ) -> IPv4Address | IPv6Address | None:
-        """The address asked for, or the lowest free one; marked in the pool. None without a range."""
+        """The requested address, or the lowest free one; marked in the pool. None if the network has no range of that version."""
         if network_range is None:
             if wanted is not None:
                 raise Invalid(f"endpoint.{field_name}", str(wanted), f"none: network {network.name} has no such range")
@@ -148,7 +153,7 @@ class Endpoints(Writer):
         last = int(network_range.broadcast_address) - base - (1 if network_range.version == 4 else 0)
         reserved = {int(gateway.ip) - base} if gateway else set()
         if wanted is None:
-            number = pools.lowest_free(pool.blocks, 1, last, reserved)
+            number = bitmap.lowest_free(pool.blocks, 1, last, reserved)
             if number is None:
                 raise Exhausted(f"network {network.name}: no free address is left in {network_range}")
         else:
@@ -157,14 +162,14 @@ class Endpoints(Writer):
                 raise Invalid(f"endpoint.{field_name}", str(wanted), f"a host address of {network_range}")
             if number in reserved:
                 raise Conflict(f"{wanted} is the gateway of network {network.name}", field=field_name)
-            if pools.taken(pool.blocks, number):
+            if bitmap.taken(pool.blocks, number):
                 holder = self._holder_of(network.id, field_name, wanted)
                 raise Conflict(f"{wanted} is taken by {holder}", field=field_name, holder=holder)
         pool.take(number)
         return network_range[number]
 
     def _published(self, host: str, gone: tuple[Publish, ...], endpoint: Endpoint | None) -> list[Pool]:
-        """The pools of a host's published ports, without those that are `gone` and with those of an endpoint. Raises `Conflict`."""
+        """The pools of a host's published ports after `gone` are given back and those of `endpoint` taken. Raises `Conflict`."""
         found: list[Pool] = []
         come = endpoint.publish if endpoint is not None else ()
         for proto in sorted({p.proto for p in (*gone, *come)}):
@@ -173,9 +178,9 @@ class Endpoints(Writer):
                 pool.give_back(port)
             services = Pool.read(keys.pool_services(proto), self.store.list(keys.pool_services(proto))[1]) if come else Pool("")
             for port in (port for p in come if p.proto == proto for port, _ in p.pairs):
-                if pools.taken(services.blocks, port):
+                if bitmap.taken(services.blocks, port):
                     raise Conflict(f"{proto} port {port} of all hosts is a service's (warren service list)", field="publish")
-                if pools.taken(pool.blocks, port):
+                if bitmap.taken(pool.blocks, port):
                     holder = self._publisher(host, proto, port)
                     raise Conflict(f"{proto} port {port} of host {host} is published by {holder}", field="publish", holder=holder)
                 pool.take(port)
@@ -195,8 +200,8 @@ class Endpoints(Writer):
         return "an endpoint deleted this moment"
 
     def update_endpoint(self, endpoint: Endpoint) -> int:
-        """Change what is not allocated: labels, activity, namespace, interface, published ports; a name where there was none; of an
-        endpoint that was inactive name, MAC and addresses too. Returns the revision. Raises `Conflict` for what is taken."""
+        """Changes labels, activity, namespace, interface and published ports; the name of an endpoint without one; the name, MAC and
+        addresses of an inactive endpoint. Returns the revision. Raises `Conflict` for other changes and for values that are taken."""
 
         def attempt() -> int | None:
             entry = self.store.get(keys.endpoint(endpoint.network_id, endpoint.id))
@@ -220,20 +225,17 @@ class Endpoints(Writer):
                 compares.append(Unchanged(held, 0))
                 puts.append(Put(held, endpoint.id))
             puts += [Delete(held) for held in set(_claims(old)) - set(_claims(endpoint))]
-            for pool in self._moved(old, new):
-                compares += pool.compares()
-                puts += pool.puts()
+            pools = self._moved(old, new)
             if old.publish != endpoint.publish:
-                for pool in self._published(endpoint.host, old.publish, endpoint):
-                    compares += pool.compares()
-                    puts += pool.puts()
-            done = self.commit(compares, puts)
+                pools += self._published(endpoint.host, old.publish, endpoint)
+            pool_compares, pool_puts = transaction(pools)
+            done = self.commit(compares + pool_compares, puts + pool_puts)
             return done.revision if done.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
 
     def _moved(self, old: Endpoint, new: Endpoint) -> list[Pool]:
-        """The pools of the addresses that change. Raises `Conflict`, `Invalid`."""
+        """The pools of the addresses that change, with the change. Raises `Conflict`, `Invalid`."""
         found: list[Pool] = []
         families = (
             ("ipv4_address", "ip_range", "gateway", keys.pool_v4),
@@ -287,12 +289,10 @@ class Endpoints(Writer):
                 _give_back(v4_pool, network.ip_range, endpoint.ipv4_address)
                 _give_back(v6_pool, network.ipv6_range, endpoint.ipv6_address)
             port_pool.give_back(endpoint.ofport)
-            compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
-            changes: list[Operation] = [Delete(entry.key)]
-            changes += [Delete(held) for held in _claims(endpoint)]
-            for pool in (v4_pool, v6_pool, port_pool, *self._published(endpoint.host, endpoint.publish, None)):
-                compares += pool.compares()
-                changes += pool.puts()
+            published = self._published(endpoint.host, endpoint.publish, None)
+            compares, changes = transaction((v4_pool, v6_pool, port_pool, *published))
+            compares.append(Unchanged(entry.key, entry.mod_revision))
+            changes += [Delete(key) for key in (entry.key, *_claims(endpoint))]
             outcome = self.commit(compares, changes)
             return outcome.revision if outcome.succeeded else None
 
@@ -307,9 +307,20 @@ class Endpoints(Writer):
 
 
 def _claims(endpoint: Endpoint) -> list[str]:
-    """The keys that hold the endpoint's id: what nobody else in the network may have."""
-    found = [keys.claim_endpoint_mac(endpoint.network_id, endpoint.mac_address)]
-    return found + ([keys.claim_endpoint_name(endpoint.network_id, endpoint.name)] if endpoint.name else [])
+    """The keys that hold the endpoint's id: of the values that only one endpoint of the network can have."""
+    claims = [keys.claim_endpoint_mac(endpoint.network_id, endpoint.mac_address)]
+    return claims + ([keys.claim_endpoint_name(endpoint.network_id, endpoint.name)] if endpoint.name else [])
+
+
+def _take_ofport(pool: Pool, host: str, requested: int | None) -> int:
+    """The requested OpenFlow port, or the lowest free one; marked in the pool."""
+    ofport = requested or bitmap.lowest_free(pool.blocks, OFPORT_FIRST, OFPORT_LAST_ENDPOINT)
+    if ofport is None:
+        raise Exhausted(f"host {host}: no OpenFlow port is left")
+    if bitmap.taken(pool.blocks, ofport):
+        raise Conflict(f"OpenFlow port {ofport} of host {host} is taken", field="ofport")
+    pool.take(ofport)
+    return ofport
 
 
 def _give_back(pool: Pool, network_range: IpRange | None, address: IPv4Address | IPv6Address | None) -> None:

@@ -14,7 +14,7 @@ from specs.store.writer import Writer
 from warren.errors import Conflict, NotFound
 
 
-class Leased(Writer):
+class LeasedAddresses(Writer):
     """The leases of a store."""
 
     def lease(self, network_id: str, endpoint_id: str, address: IPv4Interface | None) -> tuple[Endpoint, int]:

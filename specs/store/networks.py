@@ -11,7 +11,7 @@ from specs import keys
 from specs.model.records import VNI_FIRST, VNI_LAST, Network, decode, decode_json, now
 from specs.model.router import Router
 from specs.model.service import Service
-from specs.store import bitmap as pools
+from specs.store import bitmap
 from specs.store.etcd import Compare, Delete, Empty, Entry, Get, Operation, Put, Unchanged
 from specs.store.pool import Pool
 from specs.store.writer import Writer, decoded
@@ -56,10 +56,10 @@ class Networks(Writer):
                 holder = read.found[1][0].value
                 raise Conflict(f"the name {checked.name} belongs to network {holder}", field="name", holder=holder)
             pool = Pool.read(keys.pool_vni(), read.found[2])
-            vni = wanted if wanted is not None else pools.lowest_free(pool.blocks, VNI_FIRST, VNI_LAST)
+            vni = wanted if wanted is not None else bitmap.lowest_free(pool.blocks, VNI_FIRST, VNI_LAST)
             if vni is None:
                 raise Exhausted(f"no VNI is left in {VNI_FIRST}..{VNI_LAST}")
-            if pools.taken(pool.blocks, vni):
+            if bitmap.taken(pool.blocks, vni):
                 holder = self._holder_of_vni(vni)
                 raise Conflict(f"VNI {vni} is taken by network {holder}", field="vxlan_vni", holder=holder)
             pool.take(vni)
@@ -101,7 +101,7 @@ class Networks(Writer):
                 if gateway is None or network_range is None or gateway == getattr(old, name):
                     continue
                 pool, number = Pool.read(prefixes[i], read.found[1 + i]), int(gateway.ip) - int(network_range.network_address)
-                if pools.taken(pool.blocks, number):
+                if bitmap.taken(pool.blocks, number):
                     raise Conflict(f"network {old.name}: {name} {gateway.ip} belongs to an endpoint", field=name)
                 pool.give_back(number)  # changes nothing; an endpoint that takes it meanwhile makes this transaction lose
                 compares += pool.compares()
@@ -115,7 +115,7 @@ class Networks(Writer):
 
         def attempt() -> int | None:
             key = keys.network(network_id)
-            prefixes = (keys.pool_vni(), keys.ROUTERS, keys.SERVICES, keys.claim_ways())
+            prefixes = (keys.pool_vni(), keys.ROUTERS, keys.SERVICES, keys.claim_routing())
             read = self.store.txn((), (Get(key), *(Get(prefix, prefix=True) for prefix in prefixes)))
             if not read.found[0]:
                 raise NotFound("network", network_id)
@@ -126,7 +126,7 @@ class Networks(Writer):
             _unnamed(network, read.found[2], read.found[3])
             endpoints, claim = keys.endpoints_of(network_id), read.found[4]
             compares = [Unchanged(key, entry.mod_revision), Empty(endpoints), *pool.compares()]
-            compares.append(Unchanged(keys.claim_ways(), claim[0].mod_revision if claim else 0))
+            compares.append(Unchanged(keys.claim_routing(), claim[0].mod_revision if claim else 0))
             deletes: list[Operation] = [
                 Delete(key),
                 Delete(keys.claim_network_name(network.name)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from specs.store import bitmap as pools
+from specs.store import bitmap
 from specs.store.etcd import Compare, Entry, Operation, Put, Unchanged
 
 
@@ -24,18 +24,18 @@ class Pool:
         pool = cls(prefix)
         for entry in entries:
             block = int(entry.key.rpartition("/")[2])
-            pool.blocks[block], pool.revisions[block] = pools.parse(entry.value), entry.mod_revision
+            pool.blocks[block], pool.revisions[block] = bitmap.parse(entry.value), entry.mod_revision
         return pool
 
     def take(self, number: int) -> None:
         """Mark a number as taken."""
-        block, bits = pools.mark(self.blocks, number)
+        block, bits = bitmap.mark(self.blocks, number)
         self.blocks[block] = bits
         self.changed.add(block)
 
     def give_back(self, number: int) -> None:
         """Mark a number as free."""
-        block, bits = pools.release(self.blocks, number)
+        block, bits = bitmap.release(self.blocks, number)
         self.blocks[block] = bits
         self.changed.add(block)
 
@@ -45,4 +45,10 @@ class Pool:
 
     def puts(self) -> list[Operation]:
         """The writes of the changed blocks."""
-        return [Put(f"{self.prefix}{b}", pools.format_block(self.blocks[b])) for b in sorted(self.changed)]
+        return [Put(f"{self.prefix}{b}", bitmap.format_block(self.blocks[b])) for b in sorted(self.changed)]
+
+
+def transaction(pools: Iterable[Pool]) -> tuple[list[Compare], list[Operation]]:
+    """The compares and the puts of several pools."""
+    pools = list(pools)
+    return [compare for pool in pools for compare in pool.compares()], [put for pool in pools for put in pool.puts()]

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 
+from specs.store.acls import Acls
 from specs.store.captures import Captures
 from specs.store.endpoints import Endpoints
 from specs.store.hosts import Hosts
-from specs.store.leased_addresses import Leased
+from specs.store.leased_addresses import LeasedAddresses
+from specs.store.meters import Meters
+from specs.store.mirrors import Mirrors
 from specs.store.networks import HasEndpoints, Networks
-from specs.store.policies import Rulebooks
-from specs.store.routing import Ways
+from specs.store.routers import Routers
+from specs.store.services import Services
+from specs.store.tenants import Tenants
 from warren.errors import NotFound
 
 
-class Repository(Networks, Endpoints, Leased, Hosts, Rulebooks, Ways, Captures):
+class Repository(Hosts, Networks, Endpoints, LeasedAddresses, Acls, Meters, Tenants, Mirrors, Captures, Routers, Services):
     """All kinds of specs."""
 
     def delete_network(self, network_id: str) -> int:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from specs import keys
-from specs.model.records import Record, decode_json
-from specs.store.etcd import Compare, Delete, Entry, Operation, Outcome, Put, Store
-from warren.errors import Invalid, Unavailable
+from specs.model.records import Record, decode_json, now
+from specs.store.etcd import Compare, Delete, Entry, Operation, Outcome, Put, Store, Unchanged
+from warren.errors import Invalid, NotFound, Unavailable
 
 TRIES = 60
 Written = Sequence[tuple[str, str | None]]  # keys below spec/ and their new values; None: deleted
@@ -61,6 +61,33 @@ class Writer:
             time.sleep(random.uniform(0, min(0.05, 0.001 * 2**tries)))
         raise Unavailable("etcd", f"{TRIES} transactions in a row lost against other writers; nothing was changed")
 
+    def put_record(self, key: str, record: Any) -> tuple[Any, int]:
+        """Create or replace a record that allocates nothing; returns it with the revision."""
+
+        def attempt() -> tuple[Any, int] | None:
+            entry = self.store.get(key)
+            old = decoded(type(record), entry) if entry else None
+            new = dated(record, old)
+            if entry is not None and old == new:
+                return new, entry.mod_revision
+            outcome = self.commit([Unchanged(key, entry.mod_revision if entry else 0)], [Put(key, new.encode())])
+            return (new, outcome.revision) if outcome.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def delete_record(self, kind: str, name: str, key: str, claim: str | None = None) -> int:
+        """Delete a record and the claim that it holds. Raises `NotFound`. Returns the revision."""
+
+        def attempt() -> int | None:
+            entry = self.store.get(key)
+            if entry is None:
+                raise NotFound(kind, name)
+            changes: list[Operation] = [Delete(each) for each in (key, claim) if each]
+            outcome = self.commit([Unchanged(key, entry.mod_revision)], changes)
+            return outcome.revision if outcome.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
+
 
 def decoded(kind: type[Record], entry: Entry) -> Any:
     """The record of an entry, or None for one that cannot be parsed."""
@@ -68,3 +95,8 @@ def decoded(kind: type[Record], entry: Entry) -> Any:
         return decode_json(kind, entry.value, entry.key)
     except Invalid:
         return None
+
+
+def dated(record: Any, old: Any) -> Any:
+    """The record with the time at which it was first written."""
+    return record.model_copy(update={"created_at": (old and old.created_at) or record.created_at or now()})

@@ -344,7 +344,7 @@ def test_interfaces_tags_and_port_numbers_in_use_are_refused(ports: Ports) -> No
     for fields, why in (
         ({"network": "shed", "port": "eno1", "vlan": 30}, "network .* on eno1 of h1 belongs to endpoint h1.eno1"),
         ({"network": "blue", "port": "eno1", "vlan": 20}, "VLAN 20 on eno1 of h1 belongs to endpoint h1.eno1"),
-        ({"network": "blue", "port": "eno1"}, "what is untagged on eno1 of h1"),
+        ({"network": "blue", "port": "eno1"}, "untagged frames on eno1 of h1"),
         ({"network": "blue", "parent": "gate", "vlan": 20}, "VLAN 20 on the port of"),
         ({"network": "yard", "parent": "gate", "vlan": 9}, "endpoint.parent"),
         ({"network": "blue", "parent": "nobody", "vlan": 9}, "nobody"),

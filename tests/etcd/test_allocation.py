@@ -11,7 +11,7 @@ import pytest
 from specs import keys
 from specs.model.host import Host
 from specs.model.records import Endpoint
-from specs.store import bitmap as pools
+from specs.store import bitmap
 from specs.store.etcd import Put, Store
 from specs.store.repository import Repository
 from warren.errors import Conflict, Exhausted, Invalid, NotFound
@@ -25,8 +25,8 @@ def specs(store: Store) -> Repository:
 def taken_numbers(store: Store, prefix: str) -> set[int]:
     found = set()
     for entry in store.list(prefix)[1]:
-        bits, block = pools.parse(entry.value), int(entry.key.rpartition("/")[2])
-        found |= {block * pools.BLOCK_BITS + i for i in range(bits.bit_length()) if bits >> i & 1}
+        bits, block = bitmap.parse(entry.value), int(entry.key.rpartition("/")[2])
+        found |= {block * bitmap.BLOCK_BITS + i for i in range(bits.bit_length()) if bits >> i & 1}
     return found
 
 
@@ -95,8 +95,8 @@ def test_concurrent_writers_never_get_the_same_value(etcd, request) -> None:  # 
 def test_a_full_slash_16_allocates_in_few_round_trips(specs: Repository) -> None:
     big, _ = specs.create_network({"name": "big", "ip_range": "10.0.0.0/16"})
     for block in range(16):
-        bits = pools.FULL if block < 15 else pools.FULL >> 500
-        specs.store.txn([], [Put(f"{keys.pool_v4(big.id)}{block}", pools.format_block(bits))])
+        bits = bitmap.FULL if block < 15 else bitmap.FULL >> 500
+        specs.store.txn([], [Put(f"{keys.pool_v4(big.id)}{block}", bitmap.format_block(bits))])
     before = specs.store.calls
     endpoint, _, _ = specs.create_endpoint({"network_id": big.id, "host": "h1"})
     assert int(endpoint.ipv4_address) - int(big.ip_range.network_address) == 65536 - 500  # type: ignore[arg-type, union-attr]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from specs import keys
 from specs.model.records import VNI_FIRST
-from specs.store import bitmap as pools
+from specs.store import bitmap
 from specs.store.etcd import Store
 from specs.store.repository import Repository
 from tests.etcd.conftest import Etcd
@@ -22,7 +22,7 @@ def numbers(store: Store, prefix: str) -> set[int]:
     found = set()
     for entry in store.list(prefix)[1]:
         block, bits = int(entry.key.rpartition("/")[2]), int(entry.value, 16)
-        found |= {block * pools.BLOCK_BITS + place for place, bit in enumerate(reversed(f"{bits:b}")) if bit == "1"}
+        found |= {block * bitmap.BLOCK_BITS + place for place, bit in enumerate(reversed(f"{bits:b}")) if bit == "1"}
     return found
 
 

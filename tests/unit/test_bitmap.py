@@ -7,10 +7,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from specs.store import bitmap as pools
+from specs.store import bitmap
 from tests.depth import texts
 
-B = pools.BLOCK_BITS
+B = bitmap.BLOCK_BITS
 EDGES = [0, 1, B - 1, B, B + 1, 2 * B - 1, 2 * B, 3 * B]
 numbers = st.one_of(st.integers(0, 3 * B), st.sampled_from(EDGES))
 
@@ -36,37 +36,37 @@ taken_sets = st.composite(runs)()
 @given(taken_sets, numbers, numbers, st.sets(numbers, max_size=5))
 def test_lowest_free_is_the_lowest(taken: set[int], first: int, last: int, reserved: set[int]) -> None:
     expected = next((n for n in range(first, last + 1) if n not in taken and n not in reserved), None)
-    assert pools.lowest_free(blocks_of(taken), first, last, reserved) == expected
+    assert bitmap.lowest_free(blocks_of(taken), first, last, reserved) == expected
 
 
 @given(taken_sets, numbers)
 def test_mark_and_release(taken: set[int], number: int) -> None:
     blocks = blocks_of(taken)
-    assert pools.taken(blocks, number) == (number in taken)
-    assert dict([pools.mark(blocks, number)]).items() <= blocks_of(taken | {number}).items()
-    block, bits = pools.release(blocks, number)
+    assert bitmap.taken(blocks, number) == (number in taken)
+    assert dict([bitmap.mark(blocks, number)]).items() <= blocks_of(taken | {number}).items()
+    block, bits = bitmap.release(blocks, number)
     assert bits == blocks_of(taken - {number}).get(block, 0)
 
 
 @given(taken_sets)
 def test_a_block_is_stored_and_read_back(taken: set[int]) -> None:
     for bits in blocks_of(taken).values():
-        assert pools.parse(pools.format_block(bits)) == bits
+        assert bitmap.parse(bitmap.format_block(bits)) == bits
 
 
 @given(st.one_of(texts, st.integers(-(1 << B + 8), 1 << B + 8).map(lambda n: f"{n:x}")))
 def test_a_broken_block_gives_out_nothing_outside_itself(text: str) -> None:
-    bits = pools.parse(text)
-    assert 0 <= bits <= pools.FULL
-    free = pools.lowest_free({0: bits}, 0, B - 1)
+    bits = bitmap.parse(text)
+    assert 0 <= bits <= bitmap.FULL
+    free = bitmap.lowest_free({0: bits}, 0, B - 1)
     assert free is None or 0 <= free < B
 
 
 def test_large_pools_cost_what_they_hold() -> None:
-    full = dict.fromkeys(range(15), pools.FULL)
+    full = dict.fromkeys(range(15), bitmap.FULL)
     assert lowest_free({**full, 15: (1 << 3560) - 1}, 1, 65_534) == (65_000, 16)
     assert lowest_free({}, 1, 2**24 - 2, {1}) == (2, 1)  # a /8
-    assert lowest_free({0: pools.FULL, 2**51: 1}, 1, 2**64 - 1) == (B, 2)  # an IPv6 /64
+    assert lowest_free({0: bitmap.FULL, 2**51: 1}, 1, 2**64 - 1) == (B, 2)  # an IPv6 /64
     assert lowest_free({}, 2**64 - 3, 2**64 - 1) == (2**64 - 3, 1)
 
 
@@ -83,4 +83,4 @@ class Counted(dict[int, int]):
 def lowest_free(blocks: dict[int, int], *more: Any) -> tuple[int | None, int]:
     """The lowest free number, and how many blocks were read for it."""
     counted = Counted(blocks)
-    return pools.lowest_free(counted, *more), counted.reads
+    return bitmap.lowest_free(counted, *more), counted.reads

@@ -1,0 +1,61 @@
+"""Writes mirror sessions: the VNI is claimed in the same transaction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from specs import keys
+from specs.model.mirror import CAPTURE_PREFIX, Mirror
+from specs.model.records import VNI_FIRST, VNI_LAST, decode
+from specs.store import bitmap
+from specs.store.etcd import Delete, Get, Put, Unchanged
+from specs.store.pool import Pool
+from specs.store.writer import Writer, dated, decoded
+from warren.errors import Exhausted, Invalid, NotFound
+
+
+class Mirrors(Writer):
+    """The mirror sessions of a store."""
+
+    def put_mirror(self, draft: dict[str, Any]) -> tuple[Mirror, int]:
+        """Create or change a mirror session; it keeps its VNI, or gets the lowest free one. Returns it with the revision.
+        Raises `Invalid`, `Exhausted`."""
+        name = decode(Mirror, {**draft, "vni": 1}, "mirror").name
+        if name.startswith(CAPTURE_PREFIX):
+            raise Invalid("mirror.name", name, f"a name that does not begin with {CAPTURE_PREFIX} (those are of warren capture)")
+
+        def attempt() -> tuple[Mirror, int] | None:
+            read = self.store.txn((), (Get(keys.mirror(name)), Get(keys.pool_vni(), prefix=True)))
+            entry = read.found[0][0] if read.found[0] else None
+            old = decoded(Mirror, entry) if entry else None
+            pool = Pool.read(keys.pool_vni(), read.found[1])
+            vni = old.vni if old else bitmap.lowest_free(pool.blocks, VNI_FIRST, VNI_LAST)
+            if vni is None:
+                raise Exhausted(f"no VNI is left in {VNI_FIRST}..{VNI_LAST}")
+            new = dated(decode(Mirror, {**draft, "vni": vni}, "mirror"), old)
+            if old == new:
+                return new, entry.mod_revision  # type: ignore[union-attr]
+            if old is None:
+                pool.take(vni)
+            compares = [Unchanged(keys.mirror(name), entry.mod_revision if entry else 0), *pool.compares()]
+            outcome = self.commit(compares, [Put(keys.mirror(name), new.encode()), *pool.puts()])
+            return (new, outcome.revision) if outcome.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def delete_mirror(self, name: str) -> int:
+        """Raises `NotFound`."""
+
+        def attempt() -> int | None:
+            read = self.store.txn((), (Get(keys.mirror(name)), Get(keys.pool_vni(), prefix=True)))
+            if not read.found[0]:
+                raise NotFound("mirror", name)
+            entry = read.found[0][0]
+            old, pool = decoded(Mirror, entry), Pool.read(keys.pool_vni(), read.found[1])
+            if old is not None:
+                pool.give_back(old.vni)
+            compares = [Unchanged(entry.key, entry.mod_revision), *pool.compares()]
+            outcome = self.commit(compares, [Delete(entry.key), *pool.puts()])
+            return outcome.revision if outcome.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
