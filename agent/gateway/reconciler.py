@@ -1,8 +1,10 @@
-"""Reconciles the host's side of gateways: the interface to the host, its routes, forwarding, one nftables table, and conntrack limits.
+"""Reconciles the host's side of gateways: the interface to the host, its routes, IP forwarding, one nftables table, and
+conntrack limits.
 
-Networks in mode nat appear on the host as addresses of the transit range (intent/gateway.py). The table masquerades them on their way out
-and leads published ports to them. All of it follows from the specs, is repaired when somebody changes it, and goes with the last such network.
-The table's comment keeps the earlier values of the forwarding switches.
+Networks in mode nat appear on the host as addresses of the transit range (intent/gateway.py). The nftables table masquerades
+traffic from these addresses that leaves the host, and translates published ports to them. The reconciler derives this
+configuration from the specs alone, repairs it when somebody changes it, and removes it with the last network that needs it.
+The table's comment stores the values that the forwarding sysctls had before.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from warren.errors import Unavailable, WarrenError
 
 log = logging.getLogger("warren.gateway")
 
-INTERVAL_S = 2.0  # a foreign change of routes or rules, and a network's new mode, are seen after so long
+INTERVAL_S = 2.0  # the longest time until a change of routes or rules by others is repaired
 NFT_TIMEOUT_S = 10.0
 FORWARDING = {4: Path("/proc/sys/net/ipv4/ip_forward"), 6: Path("/proc/sys/net/ipv6/conf/all/forwarding")}
 
@@ -34,16 +36,16 @@ class GatewayReconciler(Feature):
     def __init__(self, cache: Cache, limits: Limits, on_change: Callable[[], None]) -> None:
         self._cache, self._limits, self._on_change = cache, limits, on_change
         self._problem: str | None = None
-        self._applied: tuple[Outside, str] | None = None  # what the table was made from, and how nft printed it then
+        self._applied: tuple[Outside, str] | None = None  # what the table was generated from, and how nft printed it afterwards
         self._worker = Worker("gateway", self._step, interval_s=INTERVAL_S, on_change=on_change)
         cache.changed.add(lambda ids: self._worker.wake())
 
     def workers(self) -> Sequence[Worker]:
-        """Its loop."""
+        """Return the reconciling worker."""
         return (self._worker,)
 
     def problems(self) -> list[str]:
-        """Why the way out is not as it should be."""
+        """Return why the gateway does not match the specs, if so."""
         return [self._problem] if self._problem else []
 
     def _step(self, items: frozenset[str]) -> None:
@@ -62,16 +64,16 @@ class GatewayReconciler(Feature):
         except WarrenError as error:
             return str(error)
         except OSError as error:
-            return f"the way out of this host: {error.strerror or error}"
+            return f"the gateway of this host: {error.strerror or error}"
         return None
 
     def _reconcile_limits(self, view: View) -> None:
         self._limits.reconcile(view.snapshot, view.local_endpoints.values())
 
     def _reconcile(self, view: View) -> None:
-        wanted = outside(view.snapshot, self._cache.host, view.local_endpoints.values())
+        desired = outside(view.snapshot, self._cache.host, view.local_endpoints.values())
         table = _table()
-        if not wanted.active:
+        if not desired.active:
             if table is not None:
                 _restore(kept_switches(table))
                 _nft("delete", "table", "inet", TABLE)
@@ -79,17 +81,17 @@ class GatewayReconciler(Feature):
             self._applied = None
             return
         before = kept_switches(table) if table is not None else _switches()
-        uplink.up(wanted.versions, wanted.routes, wanted.mtu)
-        for version in wanted.versions:
+        uplink.up(desired.versions, desired.routes, desired.mtu)
+        for version in desired.versions:
             if FORWARDING[version].read_text().strip() != "1":
                 FORWARDING[version].write_text("1")
-        if self._applied is None or self._applied != (wanted, table):
-            _nft(commands=ruleset(wanted, json.dumps(before)))
-            self._applied = (wanted, _nft("list", "table", "inet", TABLE))
+        if self._applied is None or self._applied != (desired, table):
+            _nft(commands=ruleset(desired, json.dumps(before)))
+            self._applied = (desired, _nft("list", "table", "inet", TABLE))
 
 
 def _switches() -> dict[str, str]:
-    """The values of the forwarding switches, by version of IP."""
+    """Return the current values of the forwarding sysctls, by version of IP."""
     return {str(version): path.read_text().strip() for version, path in FORWARDING.items()}
 
 
@@ -100,18 +102,20 @@ def _restore(before: dict[str, str]) -> None:
 
 
 def _table() -> str | None:
-    """Our table as nft prints it; None when there is none."""
-    listed = json.loads(_nft("-j", "list", "tables", "inet"))
-    names = {item["table"]["name"] for item in listed.get("nftables", ()) if "table" in item}
+    """Return Warren's table as nft prints it; None if it does not exist."""
+    tables = json.loads(_nft("-j", "list", "tables", "inet"))
+    names = {item["table"]["name"] for item in tables.get("nftables", ()) if "table" in item}
     return _nft("list", "table", "inet", TABLE) if TABLE in names else None
 
 
 def _nft(*arguments: str, commands: str | None = None) -> str:
-    words = ["-f", "-"] if commands is not None else list(arguments)
+    command = ["-f", "-"] if commands is not None else list(arguments)
     try:
-        done = subprocess.run(["nft", *words], input=commands, capture_output=True, text=True, timeout=NFT_TIMEOUT_S, check=False)
+        completed = subprocess.run(
+            ["nft", *command], input=commands, capture_output=True, text=True, timeout=NFT_TIMEOUT_S, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable("nftables", f"nft does not run ({getattr(error, 'strerror', None) or error})") from None
-    if done.returncode != 0:
-        raise Unavailable("nftables", (done.stderr.strip().splitlines() or ["nft failed"])[0])
-    return done.stdout
+    if completed.returncode != 0:
+        raise Unavailable("nftables", (completed.stderr.strip().splitlines() or ["nft failed"])[0])
+    return completed.stdout

@@ -1,4 +1,5 @@
-"""What a host needs so that its networks reach the outside, as a value, and that value as an nftables table. Pure."""
+"""What a host must configure so that its networks reach the outside, as a value, and the nftables table for that value.
+Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ Claim = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A port of the host and the transit address that it leads to."""
+    """A port of the host and the transit address that nftables translates it to."""
 
     proto: str
     port: int
@@ -33,7 +34,8 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """`versions` of IP that go out, `routes` to networks, `mtu` (bytes) of the smallest network, published ports."""
+    """The IP `versions` that leave the host, the `routes` back to the networks (prefixes), the `mtu` of the smallest network
+    in bytes, and the ports that the host publishes."""
 
     versions: tuple[int, ...] = ()
     routes: tuple[str, ...] = ()
@@ -42,13 +44,13 @@ class Outside:
 
     @property
     def active(self) -> bool:
-        """Whether anything is needed at all."""
+        """Return whether the host needs any of this."""
         return bool(self.versions)
 
 
 def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint]) -> Outside:
-    """What the networks with an active endpoint on this host need. `local_endpoints` are all endpoints of this host: searching those of all
-    hosts would make every change cost what exists."""
+    """Return what the networks with an active endpoint on this host need. `local_endpoints` are all endpoints of this host;
+    searching the endpoints of all hosts would make the cost of each change grow with the whole installation."""
     valid, _ = valid_networks(snapshot)
     active = sorted((e for e in local_endpoints if e.active), key=lambda e: order(snapshot, "endpoint", e.id))
     used = {e.network_id: valid[e.network_id] for e in active if e.network_id in valid and valid[e.network_id].mode != "flat"}
@@ -68,7 +70,7 @@ def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint]) 
 
 
 def _reach(networks: Iterable[Network]) -> tuple[set[int], set[str]]:
-    """The versions of IP that go out, and the routes that lead back."""
+    """Return the IP versions that leave the host, and the prefixes of the routes back to the networks."""
     versions, routes = set[int](), set[str]()
     for network in networks:
         for version, network_range, transit in ((4, network.ip_range, TRANSIT4), (6, network.ipv6_range, TRANSIT6)):
@@ -81,7 +83,8 @@ def _reach(networks: Iterable[Network]) -> tuple[set[int], set[str]]:
 def _published_by_endpoints(
     endpoints: Iterable[Endpoint], used: Mapping[str, Network], gateways: Mapping[str, Gateway], claimed: set[Claim]
 ) -> Iterator[Published]:
-    """Ports that endpoints publish, the endpoint created first before others; adds what they claim to `claimed`."""
+    """Yield the ports that endpoints publish, and add the claims of these endpoints to `claimed`. When two endpoints claim
+    the same port, the one created first gets it."""
     for endpoint in endpoints:
         ports = {claim for claim in claims(endpoint) if claim[0].startswith("published")}
         if endpoint.network_id not in used or claimed & ports:
@@ -104,7 +107,7 @@ def _published_by(endpoint: Endpoint, gateway: Gateway) -> Iterator[Published]:
 def _published_by_services(
     services: Mapping[str, Iterable[Service]], host: str, gateways: Mapping[str, Gateway], claimed: set[Claim]
 ) -> Iterator[Published]:
-    """Ports of services of the networks that are used here; a port that an endpoint publishes is the endpoint's."""
+    """Yield the ports of services of the networks in use on this host, except ports that an endpoint publishes."""
     for network_id, of_network in services.items():
         if (gateway := gateways.get(network_id)) is None:
             continue
@@ -115,13 +118,19 @@ def _published_by_services(
                         yield Published(service.proto, service.host_port, None, transit)
 
 
-def ruleset(wanted: Outside, comment: str) -> str:
-    """nft(8) commands that replace the table in one transaction. The host's own tables and policies are left alone."""
+def ruleset(desired: Outside, comment: str) -> str:
+    """Return nft(8) commands that replace Warren's table in one transaction; they leave the host's own tables and policies
+    alone."""
     lines = [f"add table inet {TABLE}", f"delete table inet {TABLE}", f"table inet {TABLE} {{"]
     lines.append('    comment "' + comment.replace('"', "'") + '"')
-    leads = [f"        {_destination_nat(published)}" for published in wanted.published]
+    translations = [f"        {_destination_nat(published)}" for published in desired.published]
     for hook, priority in (("prerouting", "dstnat"), ("output", "-100")):
-        lines += [f"    chain {hook} {{", f"        type nat hook {hook} priority {priority}; policy accept;", *leads, "    }"]
+        lines += [
+            f"    chain {hook} {{",
+            f"        type nat hook {hook} priority {priority}; policy accept;",
+            *translations,
+            "    }",
+        ]
     lines += ["    chain postrouting {", "        type nat hook postrouting priority srcnat; policy accept;"]
     for family, transit in (("ip", TRANSIT4), ("ip6", TRANSIT6)):
         lines.append(f'        {family} saddr {transit} oifname != "{UPLINK_PORT}" masquerade')
@@ -140,7 +149,7 @@ def _destination_nat(published: Published) -> str:
 
 
 def kept_switches(table: str) -> dict[str, str]:
-    """The values that the forwarding switches had before Warren, by version of IP, from the comment of our table as nft prints it.
-    (nft 1.0.6 leaves the comment out of its JSON.)"""
+    """Return the values that the forwarding sysctls had before Warren changed them, by version of IP, from the comment of
+    Warren's table as nft prints it. (nft 1.0.6 omits the comment from its JSON.)"""
     comment = re.search(r'^\s*comment "(.*)"$', table, re.MULTILINE)
     return json.loads(comment[1].replace("'", '"')) if comment else {}  # type: ignore[no-any-return]
