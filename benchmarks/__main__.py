@@ -33,7 +33,7 @@ PORTS = 500  # of a host with many
 
 
 class Measured:
-    """The rows of the table: what, the figures, and what they are held against."""
+    """The rows of the table: subject, figures, and the figures they are compared with."""
 
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
@@ -55,11 +55,11 @@ class Measured:
         return median
 
     def goal(self, goal: str, held: bool) -> None:
-        """What the last row is held against."""
+        """State the goal of the last row, and whether it is met."""
         self.rows[-1].update(goal=goal, held=held)
 
     def table(self) -> Table:
-        """For people."""
+        """The table for the terminal."""
         table = Table("what", "median", "95 %", "max", "rounds", "goal")
         for column in table.columns[1:5]:
             column.justify = "right"

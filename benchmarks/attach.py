@@ -76,12 +76,12 @@ class Agent(http.client.HTTPConnection):
         self.path = path
 
     def connect(self) -> None:
-        """Over the unix socket."""
+        """Connect to the unix socket."""
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(self.path)
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a POST."""
+        """Send a POST and return the answer."""
         self.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
         answer = self.getresponse()
         data: dict[str, Any] = json.loads(answer.read())

@@ -80,7 +80,7 @@ def _connects(lab: Laboratory, meanwhile: tuple[str, ...]) -> list[float]:
 
 
 def _kept(lab: Laboratory) -> int:
-    """What the switch tracks for the wild network, in its zone."""
+    """The number of connections that the switch tracks in the wild network's zone."""
     found = run.api(lab.plan.hosts[0], "GET", "/networks")["networks"]
     zone = next(network["vxlan_vni"] for network in found if network["name"] == "wild")
     directory = lab.plan.hosts[0].directory

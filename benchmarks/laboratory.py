@@ -39,7 +39,7 @@ class Laboratory:
         self.settle()
 
     def settle(self) -> None:
-        """Until both hosts have applied what is wanted."""
+        """Wait until both hosts have applied the wanted revision."""
         deadline = threading.Event()
         for _ in range(600):
             hosts = run.api(self.plan.hosts[0], "GET", "/status", timeout_s=30)["hosts"]
@@ -50,12 +50,12 @@ class Laboratory:
         raise run.LabError("the hosts do not catch up")
 
     def preallocate(self, number: int) -> None:
-        """Let every host keep so many endpoints ready."""
+        """Let every host preallocate that many endpoints."""
         document = f"{{networks: [{{name: bench, preallocate: {number}}}]}}"
         run.api(self.plan.hosts[0], "POST", "/apply", document=document)
 
     def until_ready(self, number: int) -> None:
-        """Until h1 has them."""
+        """Wait until h1 has them."""
         path = "/endpoints?spares=true&states=true&hostname=h1"
         while sum(e["spare"] and e["state"] == "up" for e in run.api(self.plan.hosts[0], "GET", path)["endpoints"]) < number:
             threading.Event().wait(0.02)

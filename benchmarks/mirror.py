@@ -87,7 +87,7 @@ def _session(laboratory: Laboratory, to: dict[str, Any]) -> Iterator[None]:
 
 @contextmanager
 def _wire(laboratory: Laboratory) -> Iterator[None]:
-    """What h1 sends to h3 and to the collector has left it, and is nobody's work here."""
+    """Drop the copies that h1 sends to h3 and to the collector once they have left h1, so that receiving them costs nothing here."""
     netns, elsewhere = laboratory.plan.netns, f"{laboratory.plan.hosts[2].vtep}, {COLLECTOR}"
     chain = "add chain netdev wire in { type filter hook ingress device u1 priority 0; }"
     drop = f"add rule netdev wire in ip daddr {{ {elsewhere} }} drop"
@@ -126,13 +126,13 @@ def _cpu_s(laboratory: Laboratory) -> float:
 
 
 def _transfer(laboratory: Laboratory, address: str, seconds: float) -> float:
-    """Mbit/s that arrived."""
+    """Throughput at the receiver in Mbit/s."""
     netns = run.netns_of(laboratory.plan, "sender")
     command = run.in_netns(netns, "iperf3", "-J", "-c", address, "-p", str(PORT), "-t", str(seconds), "--connect-timeout", "5000")
     for _ in range(20):
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30)
-        said = json.loads(done.stdout or "{}")
-        if "error" not in said and done.returncode == 0:
-            return float(said["end"]["sum_received"]["bits_per_second"]) / 1e6
+        report = json.loads(done.stdout or "{}")
+        if "error" not in report and done.returncode == 0:
+            return float(report["end"]["sum_received"]["bits_per_second"]) / 1e6
         time.sleep(0.2)  # the server is still at the transfer before this one, or just starts
-    raise run.LabError(f"iperf3: {said.get('error')}")
+    raise run.LabError(f"iperf3: {report.get('error')}")

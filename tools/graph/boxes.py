@@ -1,4 +1,4 @@
-"""The detailed picture: a cluster for each host, its bridge, a box for each endpoint, every tunnel. For what fits on a page. Pure."""
+"""The detailed picture: a cluster for each host, its bridge, a box for each endpoint, every tunnel. For topologies that fit on a page. Pure."""
 
 from __future__ import annotations
 

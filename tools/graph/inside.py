@@ -118,7 +118,7 @@ def _steps(prefix: str, passed_by: bool, steps: list[Mapping[str, Any]]) -> list
 
 
 def _folded(said: str, width: int = 46) -> list[str]:
-    """At commas, to lines of some 46 letters."""
+    """Wraps text at commas into lines of about 46 characters."""
     found: list[str] = []
     line = ""
     for part in said.split(","):

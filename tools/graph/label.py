@@ -9,7 +9,7 @@ MONO = "Courier"
 
 
 def text(value: object, size: float = 10, bold: bool = False, colour: str | None = None, mono: bool = False) -> str:
-    """A piece of text."""
+    """Escaped text with a size, colour and typeface."""
     found = escape(str(value)).replace("]", "&#93;")  # Graphviz 2.43 stumbles over a text of one bracket
     found = f"<b>{found}</b>" if bold and found else found
     attributes = f'point-size="{size:g}"' + (f' color="{colour}"' if colour else "") + (f' face="{MONO}"' if mono else "")

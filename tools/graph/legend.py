@@ -1,4 +1,4 @@
-"""What all pictures have: the colours of the networks, with what each is, and the numbers of everything. Pure."""
+"""The legend of every picture: each network with its colour and figures, and the totals. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RED = "#c62828"
 
 
 def heading(whole: Topology, shades: dict[str, str]) -> str:
-    """A label for the whole picture: the numbers, and the networks as a table."""
+    """The label of the whole picture: the totals, and the networks as a table."""
     columns = [whole.networks[i : i + COLUMN] for i in range(0, len(whole.networks), COLUMN)]
     head = ("network", "VNI", "subnets", "way out", "hosts", "endpoints")
     rows = [row(*(cell(text(word, 8, colour=GREY), align="left") for _ in columns for word in ("", *head, "")))]
@@ -43,7 +43,7 @@ def _network(whole: Topology, shades: dict[str, str], network: Network) -> list[
 
 
 def title(whole: Topology) -> str:
-    """The numbers of everything, in one line."""
+    """The totals in one line."""
     counted = ((len(whole.hosts), "host"), (len(whole.endpoints), "endpoint"), (len(whole.networks), "network"))
     pairs = len(whole.hosts) * (len(whole.hosts) - 1) // 2
     parts = [f"{count} {what}{'s' * (count != 1)}" for count, what in counted]

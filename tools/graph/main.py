@@ -113,7 +113,7 @@ def _online(agent: Client) -> Topology:
 
 
 def _agent(url: str | None, lab: str | None, ask: Callable[[Client], T]) -> T:
-    """What an agent answers. Raises `ValueError` with a line for the user."""
+    """The agent's answer. Raises `ValueError` with one line for the user."""
     from tools.cli.client import Failure, Where, connect, message_of  # only when an agent is asked: httpx takes long to import
     from warren.client import Error
 

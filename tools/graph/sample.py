@@ -18,21 +18,21 @@ def sample(hosts: int, endpoints: int) -> dict[str, Any]:
     for number, name in enumerate(NETWORKS):
         networks.append({"name": name, "vxlan_vni": 100 + number, "ip_range": f"10.{number}.0.0/16"})
     networks[0] |= {"mode": "nat", "gateway": "10.0.0.1/16"}
-    found = []
+    drawn = []
     for i in range(endpoints):
         number = (i * 7 + i // hosts) % len(NETWORKS)
         some = max(2, min(hosts, hosts // 5 + number))  # the hosts that the network lives on, beginning at one of its own
         host = (number * hosts // len(NETWORKS) + (i // len(NETWORKS)) * 3 % some) % hosts + 1
         address = IPv4Address(f"10.{number}.0.2") + i // len(NETWORKS)
         mac = "02:57:" + ":".join(f"{byte:02x}" for byte in address.packed)
-        found.append(
+        drawn.append(
             {"name": f"{ROLES[i % len(ROLES)]}-{i + 1}", "network": NETWORKS[number], "host": f"h{host}", "mac_address": mac,
              "ipv4_address": str(address), "ofport": i // hosts + 1}
         )  # fmt: skip
     return {
         "hosts": [{"name": f"h{n}", "vtep": str(IPv4Address("198.18.0.10") + n)} for n in range(1, hosts + 1)],
         "networks": networks,
-        "endpoints": found,
+        "endpoints": drawn,
     }
 
 

@@ -40,13 +40,13 @@ def tiles(whole: Topology, shades: dict[str, str], counts: bool) -> graphviz.Dig
 
 
 def _length(whole: Topology, host: Host, counts: bool) -> int:
-    """A tile's lines below its head."""
+    """The lines of a tile below its heading."""
     here = whole.at(host.name)
     return max(1, len({e.network for e in here}) if counts else len(here)) + bool(host.notes) + bool(_broken(whole, host))
 
 
 def _broken(whole: Topology, host: Host) -> str:
-    """Its broken tunnels, in a line."""
+    """The host's broken tunnels in one line."""
     ends = [
         (t.other if t.one == host.name else t.one, t.broken) for t in whole.tunnels if t.broken and host.name in (t.one, t.other)
     ]

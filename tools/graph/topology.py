@@ -16,7 +16,7 @@ from specs.model.mirror import COLLECTORS
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host; `notes` say what is wrong with it."""
+    """A host; `notes` lists its problems."""
 
     name: str
     vtep: str
@@ -57,13 +57,13 @@ class Endpoint:
 
     @property
     def key(self) -> str:
-        """NETWORK/NAME: what people call it."""
+        """The key in pictures: NETWORK/NAME."""
         return f"{self.network}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """Two hosts that share networks. `broken` is what either says of the way between them: down, mtu (large packets are lost), or nothing."""
+    """Two hosts that share networks. `broken` is the worse state that either reports for the tunnel: down, mtu (large packets are lost), or empty."""
 
     one: str
     other: str
@@ -82,7 +82,7 @@ class Copies:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All of it, each kind sorted by name."""
+    """The whole topology, each kind sorted by name."""
 
     hosts: tuple[Host, ...]
     networks: tuple[Network, ...]
@@ -101,7 +101,7 @@ def topology(
     reports: Iterable[Mapping[str, Any]] = (),
 ) -> Topology:
     """From a document. `states` are endpoints as the agent lists them (`id`, `state`, `reason`), `reports` hosts as in /status.
-    Raises `KeyError` and `TypeError` for what is no such document."""
+    Raises `KeyError` and `TypeError` if the document is malformed."""
     networks, called = _networks(document.get("networks") or ())
     state_of = {str(s["id"]): s for s in states}
     report_of = {str(r["name"]): r for r in reports}
@@ -259,12 +259,12 @@ def _tunnels(endpoints: Iterable[Endpoint], reports: Mapping[str, Mapping[str, A
 
 
 def _broken(reports: Mapping[str, Mapping[str, Any]], one: str, other: str) -> str:
-    """What the two say of each other; the worse counts."""
-    said = {
-        str(((reports.get(here) or {}).get("tunnels") or {}).get("broken", {}).get(there, ""))
-        for here, there in ((one, other), (other, one))
+    """The worse of the two states that the hosts report for the tunnel between them."""
+    reported = {
+        str(((reports.get(host) or {}).get("tunnels") or {}).get("broken", {}).get(peer, ""))
+        for host, peer in ((one, other), (other, one))
     }
-    return next((state for state in ("down", "mtu") if state in said), "")
+    return next((state for state in ("down", "mtu") if state in reported), "")
 
 
 def _copies(mirror: Mapping[str, Any], called: Mapping[str, str], endpoints: Iterable[Endpoint]) -> Copies:
@@ -287,7 +287,7 @@ def _copies(mirror: Mapping[str, Any], called: Mapping[str, str], endpoints: Ite
 
 
 def _notes(report: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """What is wrong with a host, from what it reports."""
+    """The problems of a host, from its report."""
     if report is None:
         return ()
     notes = [f"{who} dead" for who in ("agent", "controller") if report.get(who) == "dead"]
@@ -300,7 +300,7 @@ def _notes(report: Mapping[str, Any] | None) -> tuple[str, ...]:
 
 
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """h2 before h10."""
+    """Sort key that puts h2 before h10."""
     parts, digits = [], ""
     for letter in [*name, ""]:
         if letter.isdigit():

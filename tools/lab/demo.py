@@ -41,7 +41,7 @@ class Demo:
         self.expect(done.returncode == 0, f"warren {' '.join(words)} failed")
 
     def expect(self, held: bool, what: str) -> bool:
-        """Note what did not hold."""
+        """Record a failure unless `held`; returns `held`."""
         if not held:
             self.failures.append(what)
         return held
@@ -72,7 +72,7 @@ class Demo:
         console.print(table)
 
     def pings(self) -> None:
-        """Everybody within a network, nobody between networks. The subnets are the same, so the address decides nothing:
+        """Containers of one network reach each other, and none of the other network. The subnets are the same, so the address decides nothing:
         a container of the other network that were reachable would answer for its own address."""
         table = Table("from", "to", "hosts", "within", "answer")
         where = {name: (host, network) for name, host, network in CONTAINERS}

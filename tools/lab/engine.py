@@ -80,7 +80,7 @@ class Engine:
             self.wait()
 
     def wait(self) -> None:
-        """Until dockerd answers. Raises `LabError`."""
+        """Wait until dockerd answers. Raises `LabError`."""
         deadline = time.monotonic() + START_S
         while self.try_docker("version").returncode:
             if time.monotonic() > deadline:
@@ -107,35 +107,35 @@ class Engine:
         return [CLIENT, "-H", f"unix://{self.socket}", *words]
 
     def try_docker(self, *words: str, data: bytes | None = None, timeout_s: float = 120) -> subprocess.CompletedProcess[bytes]:
-        """The docker client, whatever comes of it."""
+        """Run the docker client; the exit code is not checked."""
         return subprocess.run(self.command(*words), input=data, capture_output=True, timeout=timeout_s, check=False)
 
     def docker(self, *words: str, data: bytes | None = None) -> str:
-        """The standard output of the docker client. Raises `LabError` with what it said."""
+        """The standard output of the docker client. Raises `LabError` with its standard error."""
         done = self.try_docker(*words, data=data)
         if done.returncode:
             raise run.LabError(f"docker {' '.join(words)}: {done.stderr.decode().strip()}")
         return done.stdout.decode().strip()
 
     def refused(self, *words: str) -> str:
-        """What the client says when the engine refuses. Raises `LabError` when it does not."""
+        """The error message of a refused command. Raises `LabError` if the engine accepts it."""
         done = self.try_docker(*words)
         if not done.returncode:
             raise run.LabError(f"docker {' '.join(words)}: expected a refusal")
         return done.stderr.decode()
 
     def run(self, name: str, network: str, *options: str, command: Sequence[str] = ("sleep", "3600")) -> str:
-        """A container that sleeps; its address."""
+        """Start a container that sleeps; returns its address."""
         self.docker("run", "-d", "--name", name, *options, "--network", network, IMAGE, *command)
         return self.address(name, network)
 
     def inspect(self, *names: str) -> list[dict[str, Any]]:
-        """What `docker inspect` tells."""
-        found: list[dict[str, Any]] = json.loads(self.docker("inspect", *names)) if names else []
-        return found
+        """The answer of `docker inspect`."""
+        objects: list[dict[str, Any]] = json.loads(self.docker("inspect", *names)) if names else []
+        return objects
 
     def address(self, name: str, network: str) -> str:
-        """A container's address in a network, as Docker has it."""
+        """A container's address in a network, according to Docker."""
         return str(self.inspect(name)[0]["NetworkSettings"]["Networks"][network]["IPAddress"])
 
     def reaches(self, name: str, address: str) -> bool:
@@ -148,14 +148,14 @@ class Engine:
         return self.docker("network", "ls", "-q", "--no-trunc", "--filter", f"driver={self.driver}").split()
 
     def clean(self) -> None:
-        """No container and no network of Warren's any more."""
+        """Remove all containers and Warren's networks."""
         if containers := self.docker("ps", "-aq").split():
             self.docker("rm", "-f", *containers)
         if networks := self.networks():
             self.docker("network", "rm", *networks)
 
     def close(self) -> None:
-        """End everything and leave nothing."""
+        """Stop the engine and remove its files."""
         try:
             self.start_daemon()
             self.clean()

@@ -1,4 +1,4 @@
-"""What the machine is like that laboratories run on."""
+"""Properties of the machine that laboratories run on."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _NAME = re.compile(r"[a-z][a-z0-9]{0,5}\Z")
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of a host or of the laboratory: its command, where it runs and what it is told."""
+    """A process of a host or of the laboratory: its command, its network namespace and its environment."""
 
     name: str
     netns: str
@@ -47,31 +47,31 @@ class HostPlan:
 
     @property
     def netns(self) -> str:
-        """The network namespace that is this host."""
+        """The network namespace that stands for this host."""
         return f"{self.lab}-{self.name}"
 
     @property
     def directory(self) -> Path:
-        """Its databases, sockets and logs."""
+        """The directory of the host's databases, sockets and logs."""
         return RUN / self.lab / self.name
 
     @property
     def vtep(self) -> str:
-        """Its address on the underlay."""
+        """The host's address on the underlay."""
         return f"198.18.0.{10 + self.number}"
 
     @property
     def management(self) -> str:
-        """Its address on the management network."""
+        """The host's address on the management network."""
         return f"198.18.1.{10 + self.number}"
 
     @property
     def socket(self) -> Path:
-        """The agent's API."""
+        """The URL of the agent's API."""
         return self.directory / "agent.sock"
 
     def environment(self) -> tuple[tuple[str, str], ...]:
-        """What Warren's processes of this host are told."""
+        """The environment of Warren's processes on this host."""
         directory = str(self.directory)
         return (
             ("WARREN_HOST", self.name),
@@ -95,7 +95,7 @@ class HostPlan:
         )
 
     def process(self, name: str) -> Process:
-        """One of PROCESSES."""
+        """The process with one of the names in PROCESSES."""
         directory = self.directory
         programs = Path(sys.executable).parent
         commands: dict[str, tuple[str, ...]] = {
@@ -125,7 +125,7 @@ class LabPlan:
 
     @property
     def directory(self) -> Path:
-        """Everything that it keeps."""
+        """The directory of everything that the laboratory keeps."""
         return RUN / self.name
 
     @property
@@ -135,7 +135,7 @@ class LabPlan:
 
     @property
     def netns(self) -> str:
-        """The namespace of the two networks and etcd."""
+        """The namespace that holds the underlay, the management network and etcd."""
         return f"{self.name}-net"
 
     def host(self, name: str) -> HostPlan | None:

@@ -27,11 +27,11 @@ Progress = Callable[[str], None]
 
 
 class LabError(Exception):
-    """Something about a laboratory that its user must know: one line."""
+    """A laboratory's error for the user, in one line."""
 
 
 def sh(*command: str, check: bool = True) -> str:
-    """Run a command; its output. Raises `LabError` with what it said."""
+    """Run a command and return its output. Raises `LabError` with its standard error."""
     done = subprocess.run(command, capture_output=True, text=True)
     if check and done.returncode:
         raise LabError(f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}")
@@ -39,7 +39,7 @@ def sh(*command: str, check: bool = True) -> str:
 
 
 def in_netns(netns: str, *command: str) -> tuple[str, ...]:
-    """The command, run in a network namespace (and nothing else changed)."""
+    """The command line that runs `command` in a network namespace and changes nothing else."""
     return ("nsenter", f"--net=/run/netns/{netns}", "--", *command)
 
 
@@ -47,7 +47,7 @@ def in_netns(netns: str, *command: str) -> tuple[str, ...]:
 
 
 def names() -> list[str]:
-    """The laboratories that are up, also half."""
+    """The names of the laboratories that are up, including half-started ones."""
     return sorted(path.parent.name for path in RUN.glob("*/lab.json"))
 
 
@@ -62,7 +62,7 @@ def load(name: str) -> LabPlan:
 
 @contextmanager
 def locked(name: str) -> Iterator[None]:
-    """One change of a laboratory at a time."""
+    """Lock a laboratory against changes by other commands. Raises `LabError` if one has the lock."""
     RUN.mkdir(parents=True, exist_ok=True)
     with (RUN / f".{name}.lock").open("w") as lock:
         try:
@@ -86,7 +86,7 @@ def _started(pid: int) -> str | None:
 
 
 def lives(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not waited for does not."""
+    """Whether a process runs; a zombie does not."""
     return _started(pid) is not None
 
 
@@ -95,7 +95,7 @@ def _record(plan: LabPlan, host: str, process: str) -> Path:
 
 
 def pid_of(plan: LabPlan, host: str, process: str) -> int | None:
-    """The pid of a process that runs."""
+    """The pid of a running process."""
     try:
         pid, started = _record(plan, host, process).read_text().split()
     except (OSError, ValueError):
@@ -137,7 +137,7 @@ def stop_process(plan: LabPlan, host: str, name: str, how: signal.Signals = sign
 
 
 def _reap(pid: int) -> None:
-    """If it is this process's child, so that it does not stay as a zombie."""
+    """Reap the process if it is a child of this one, so that no zombie stays."""
     try:
         os.waitpid(pid, os.WNOHANG)
     except ChildProcessError:
@@ -244,7 +244,7 @@ def underlay(host: HostPlan) -> None:
 
 
 def wait_until_up(plan: LabPlan, timeout_s: float = 60) -> None:
-    """Until every host reports an agent and a connected controller. Raises `LabError`."""
+    """Wait until every host reports an agent and a connected controller. Raises `LabError`."""
 
     def all_up() -> bool:
         status = api(plan.hosts[0], "GET", "/status")
@@ -285,7 +285,7 @@ def _last_lines(log: Path) -> str:
 
 
 def api(host: HostPlan, method: str, path: str, timeout_s: float = 10, **data: object) -> dict:  # type: ignore[type-arg]
-    """A request to a host's agent. Raises `LabError` with its answer when it refuses."""
+    """Send a request to a host's agent. Raises `LabError` with the answer if the agent refuses."""
     transport = httpx.HTTPTransport(uds=str(host.socket))
     with httpx.Client(transport=transport, base_url="http://agent", timeout=timeout_s * PATIENCE) as client:
         answer = client.request(method, path, json=data or None)
@@ -295,7 +295,7 @@ def api(host: HostPlan, method: str, path: str, timeout_s: float = 10, **data: o
 
 
 def container(plan: LabPlan, name: str, host_name: str, network: str, **fields: object) -> dict:  # type: ignore[type-arg]
-    """A namespace that stands for a container, plugged into a network on a host; the endpoint."""
+    """Make a namespace that stands for a container, attach it to a network on a host, and return the endpoint."""
     host = plan.host(host_name)
     if host is None:
         raise LabError(f"laboratory {plan.name!r} has no host {host_name!r}; it has h1 to h{plan.size}")
@@ -369,7 +369,7 @@ def _process(plan: LabPlan, host_name: str, process: str) -> tuple[str, Process]
 
 
 def down(name: str) -> None:
-    """Take a laboratory away: its processes, namespaces and files. Also a half one; nothing to do is no error."""
+    """Take a laboratory away: its processes, namespaces and files. Works for a half-started one, too; an absent one is no error."""
     with locked(name):
         _down(LabPlan(name, 1))
     (RUN / f".{name}.lock").unlink(missing_ok=True)
