@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import ModuleType
 
 from acl.policy import PolicyView
 from controller.compiler.features import acl, arp, classify, conntrack, dhcp, flood, forward, mirror, nat, output, route, spoof
@@ -18,21 +17,40 @@ from mirror.sessions import Session
 from pipeline.flow import Ct, Flow, Goto, Group, Meter, Origin
 from pipeline.tables import OWNER, TABLES, Miss, after
 
-FEATURES: dict[str, ModuleType] = {
-    module.__name__.rpartition(".")[2]: module
-    for module in (classify, spoof, arp, dhcp, conntrack, nat, acl, route, forward, flood, mirror, output)
+Part = Flow | Group | Meter
+
+# The features that compile each kind of unit, under the name by which a table names its owner.
+BASE: dict[str, Callable[[int | None], Iterator[Part]]] = {
+    "classify": classify.base,
+    "spoof": spoof.base,
+    "acl": acl.base,
+    "forward": forward.base,
+    "output": output.base,
 }
-assert set(FEATURES) == {owner for owner in OWNER.values() if owner}, "every owner of a table is a feature"
-
-
-def _having(unit: str) -> tuple[tuple[str, Callable], ...]:  # type: ignore[type-arg]
-    """The features that have flows for a kind of unit."""
-    return tuple((name, getattr(module, unit)) for name, module in FEATURES.items() if hasattr(module, unit))
-
-
-BASE_FEATURES, NETWORK_FEATURES, ENDPOINT_FEATURES, POLICY_FEATURES, SESSION_FEATURES, SERVICE_FEATURES = map(
-    _having, ("base", "network", "endpoint", "policy", "session", "service")
-)
+NETWORK: dict[str, Callable[[NetworkView, int | None], Iterator[Part]]] = {
+    "classify": classify.network,
+    "arp": arp.network,
+    "conntrack": conntrack.network,
+    "nat": nat.network,
+    "route": route.network,
+    "forward": forward.network,
+    "flood": flood.network,
+    "output": output.network,
+}
+ENDPOINT: dict[str, Callable[[EndpointView, int | None], Iterator[Part]]] = {
+    "classify": classify.endpoint,
+    "spoof": spoof.endpoint,
+    "arp": arp.endpoint,
+    "dhcp": dhcp.endpoint,
+    "nat": nat.endpoint,
+    "route": route.endpoint,
+    "forward": forward.endpoint,
+    "mirror": mirror.endpoint,
+    "output": output.endpoint,
+}
+POLICY: dict[str, Callable[[PolicyView], Iterator[Part]]] = {"acl": acl.policy}
+SESSION: dict[str, Callable[[Session, int | None], Iterator[Part]]] = {"classify": classify.session, "mirror": mirror.session}
+SERVICE: dict[str, Callable[[ServiceView, int | None], Iterator[Part]]] = {"nat": nat.service}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,39 +63,39 @@ class Program:
 
 
 def compile_base(tunnel: int | None) -> Program:
-    """The flows of every host: misses, and flows that belong to no spec."""
+    """Return the flows of every host: misses, and flows that belong to no spec."""
     misses = tuple(_misses())
-    rest = _program((name, feature(tunnel)) for name, feature in BASE_FEATURES)
+    rest = _program((name, feature(tunnel)) for name, feature in BASE.items())
     return Program(misses + rest.flows, rest.groups)
 
 
 def compile_network(network: NetworkView, tunnel: int | None) -> Program:
-    """The flows and groups of one network."""
-    return _program((name, feature(network, tunnel)) for name, feature in NETWORK_FEATURES)
+    """Return the flows and groups of one network."""
+    return _program((name, feature(network, tunnel)) for name, feature in NETWORK.items())
 
 
 def compile_endpoint(endpoint: EndpointView, tunnel: int | None) -> Program:
-    """The flows of one endpoint, local or remote."""
-    return _program((name, feature(endpoint, tunnel)) for name, feature in ENDPOINT_FEATURES)
+    """Return the flows of one endpoint, local or remote."""
+    return _program((name, feature(endpoint, tunnel)) for name, feature in ENDPOINT.items())
 
 
 def compile_policy(policy: PolicyView) -> Program:
-    """The flows of one policy."""
-    return _program((name, feature(policy)) for name, feature in POLICY_FEATURES)
+    """Return the flows of one policy."""
+    return _program((name, feature(policy)) for name, feature in POLICY.items())
 
 
 def compile_session(session: Session, tunnel: int | None) -> Program:
-    """The flows and the group of one mirror session."""
-    return _program((name, feature(session, tunnel)) for name, feature in SESSION_FEATURES)
+    """Return the flows and the group of one mirror session."""
+    return _program((name, feature(session, tunnel)) for name, feature in SESSION.items())
 
 
 def compile_service(service: ServiceView, tunnel: int | None) -> Program:
-    """The flows and the groups of one service."""
-    return _program((name, feature(service, tunnel)) for name, feature in SERVICE_FEATURES)
+    """Return the flows and the groups of one service."""
+    return _program((name, feature(service, tunnel)) for name, feature in SERVICE.items())
 
 
 def compile_view(view: View) -> Program:
-    """All flows and groups of a host, sorted: the full recompute."""
+    """Return all flows and groups of a host, sorted: the full recompute."""
     units = [compile_base(view.tunnel_ofport)]
     units += [compile_network(network, view.tunnel_ofport) for network in view.networks]
     units += [compile_endpoint(endpoint, view.tunnel_ofport) for endpoint in view.endpoints]
@@ -95,13 +113,13 @@ def compile_view(view: View) -> Program:
 
 
 def _misses() -> Iterator[Flow]:
-    """A drop needs no flow (OpenFlow 1.4, 5.4), but one with a counter shows what was dropped."""
+    """Return the misses. A drop needs no flow (OpenFlow 1.4, section 5.4), but a flow counts the dropped packets."""
     for spec in TABLES:
         actions = (Goto(after(spec.table)),) if spec.miss is Miss.NEXT else ()
         yield Flow(spec.table, 0, (), actions, Origin("pipeline", "miss"))
 
 
-def _program(parts: Iterator[tuple[str, Iterator[Flow | Group | Meter]]]) -> Program:
+def _program(parts: Iterator[tuple[str, Iterator[Part]]]) -> Program:
     flows: list[Flow] = []
     groups: list[Group] = []
     meters: list[Meter] = []

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import pkgutil
 from hashlib import blake2b
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from controller.compiler import compile as compiler
+from controller.compiler import features
 from controller.compiler.compile import compile_view
 from intent.recompute import view
-from pipeline.tables import Table
+from pipeline.tables import OWNER, Table
 from pipeline.text import flow_text, group_text, meter_text
 from specs.snapshot import snapshot
 from tests.unit import worlds
@@ -77,3 +81,12 @@ def test_a_coprocessor_alone_on_a_network_that_tracks_connections_compiles() -> 
     assert [
         flow.origin.name for flow in program.flows if flow.table is Table.COMMIT and dict(flow.match) == {"reg0": 7, "reg3": 1}
     ] == ["amber"]
+
+
+@pytest.mark.parametrize("unit", ["base", "network", "endpoint", "policy", "session", "service"])
+def test_the_compiler_lists_every_feature_that_compiles_a_unit(unit: str) -> None:
+    modules = {
+        found.name: import_module(f"{features.__name__}.{found.name}") for found in pkgutil.iter_modules(features.__path__)
+    }
+    assert set(OWNER.values()) <= set(modules)
+    assert getattr(compiler, unit.upper()) == {name: getattr(m, unit) for name, m in modules.items() if hasattr(m, unit)}
