@@ -1,1 +1,1 @@
-"""All about ACLs: the language, what a policy resolves to, an evaluator, the compiler to flows, and FAUCET's files."""
+"""ACLs: the language, policies, an evaluator, the compiler to flows, and the reader of FAUCET's files."""

@@ -1,4 +1,4 @@
-"""What a rule of an ACL does: FAUCET's actions, in both forms of `output`, as steps in order. Pure."""
+"""The actions of an ACL rule: FAUCET's actions, with both forms of `output`, as steps in order. Pure."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from warren.errors import Invalid
 
 
 class PopVlan(NamedTuple):
-    """Take the outer VLAN tag off (nothing to do without one)."""
+    """Remove the outer VLAN tag, if there is one."""
 
 
 class PushVlan(NamedTuple):
-    """Put a VLAN tag on: its TPID; its VID is set next."""
+    """Add a VLAN tag with this TPID. The next step sets its VID."""
 
     tpid: int
 
 
 class SetField(NamedTuple):
-    """Write a field; a VLAN id with its present bit."""
+    """Set a field. A VLAN id includes the present bit."""
 
     name: str
     value: int
 
 
 class ToPort(NamedTuple):
-    """Send a copy, as the packet is now, out of a port of this host: an endpoint's name, or an OpenFlow port."""
+    """Send a copy of the packet, as it is at this step, out of a port of this host: an endpoint's name, or an OpenFlow port."""
 
     port: str | int
 
@@ -43,7 +43,7 @@ _REFUSED = {
 
 
 def parse_actions(data: Mapping[str, Any], related: bool, path: str) -> dict[str, Any]:
-    """The fields of a `Rule` that its actions decide. Raises `Invalid`."""
+    """Return the fields of a `Rule` that its actions determine. Raises `Invalid`."""
     if "actions" not in data:
         return {"allow": related, "steps": ()}
     actions = data["actions"]

@@ -1,7 +1,8 @@
-"""A policy as flows of one table. Pure.
+"""Compiles a policy to the flows of one table. Pure.
 
-First match wins: rule by rule the priority falls by one, from FAUCET's 0x5000 on; whatever no rule allows is dropped. A rule
-about many addresses and ports at once becomes a conjunctive match (ovs-fields(7)): 100 x 100 members x 10 ports cost 211 flows.
+The first matching rule decides: each rule has a lower priority than the one before, starting at FAUCET's 0x5000, and a
+packet that no rule allows is dropped. A rule about many addresses and ports becomes a conjunctive match (ovs-fields(7)): 100
+x 100 members x 10 ports need 211 flows.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ Fields = tuple[tuple[str, Value], ...]
 
 
 def compile_policy(policy: PolicyView, table: Table, onward: Table) -> Iterator[Flow]:
-    """The flows of a policy in `table`; what it allows goes on to `onward`."""
+    """Return the flows of a policy in `table`. Packets that it allows go on to `onward`."""
     number, key = policy.key.number, policy.key
     origin = Origin("policy", f"{key.network_id}:{key.direction}:{'+'.join(key.acls)}")
     if policy.closed is not None:
@@ -66,7 +67,7 @@ def compile_policy(policy: PolicyView, table: Table, onward: Table) -> Iterator[
 
 
 def meters(policy: PolicyView) -> Iterator[Meter]:
-    """The meters that its flows pass."""
+    """Return the meters that the flows of a policy use."""
     for meter in policy.meters:
         yield Meter(METER_FIRST + meter.meter_id - 1, meter.rate, meter.burst, meter.packets)
 
@@ -116,7 +117,7 @@ def _matches(base: Fields, choices: list[list[Fields]], actions: Actions, conj_i
 
 
 def _sorted(*parts: Fields) -> Fields:
-    """Prerequisites first."""
+    """Order fields so that prerequisites come first."""
     return tuple(sorted((item for part in parts for item in part), key=lambda item: ORDER.get(item[0], -1)))
 
 

@@ -1,6 +1,6 @@
-"""What a list of rules says of one packet, straight from the rules: nothing here knows flows, tables or priorities. Pure.
+"""Evaluates a list of rules for one packet, straight from the rules, without flows, tables or priorities. Pure.
 
-The compiler (acl/compile.py) is held against this, by property tests and by every `warren acl check`.
+Property tests and every `warren acl check` compare the compiler (acl/compile.py) with it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _ICMP = {"icmpv4_type", "icmpv4_code", "icmpv6_type", "icmpv6_code", "ipv6_nd_ta
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A packet: the fields that it has, as integers; its VLAN tags (tpid, vid, pcp), outermost first; whether it is a fragment
-    (`no`, `first`, `later`); and what connection tracking says of it (None: nobody asked)."""
+    """A packet: its fields as integers; its VLAN tags (tpid, vid, pcp), outermost first; whether it is a fragment (`no`,
+    `first`, `later`); and its state in connection tracking, or None when it was not tracked."""
 
     fields: Mapping[str, int] = field(default_factory=dict)
     tags: tuple[tuple[int, int, int], ...] = ()
@@ -31,7 +31,7 @@ class Packet:
     states: frozenset[str] | None = None
 
     def get(self, name: str) -> int | None:
-        """A field's value; None where the packet does not have it."""
+        """Return the value of a field, or None when the packet does not have it."""
         if name == "vlan_vid":
             return VLAN_PRESENT | self.tags[0][1] if self.tags else 0
         if name == "vlan_pcp":
@@ -48,7 +48,8 @@ class Packet:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a packet. `rule` None: no rule matched. `packet` is what goes on when it is allowed."""
+    """The decision about a packet. `rule` is None when no rule matched. `packet` is the packet that goes on when it is
+    allowed."""
 
     allow: bool
     acl: str | None
@@ -60,7 +61,7 @@ class Verdict:
 
 
 def evaluate(rules: Sequence[tuple[str, int, Rule]], sent: Packet, members: Members) -> Verdict:
-    """The first rule that matches decides; without one the packet is denied."""
+    """Apply the first rule that matches. Without one the packet is denied."""
     for acl, number, rule in rules:
         if matches(rule, sent, members):
             outputs, left = _carried_out(rule, sent)
@@ -69,7 +70,7 @@ def evaluate(rules: Sequence[tuple[str, int, Rule]], sent: Packet, members: Memb
 
 
 def matches(rule: Rule, sent: Packet, members: Members) -> bool:
-    """Whether a rule is about a packet."""
+    """Whether a rule matches a packet."""
     if not any(all(sent.get(name) == value for name, value in variant) for variant in rule.variants):
         return False
     if not all(_field(match, sent) for match in rule.fields):
@@ -125,7 +126,7 @@ def _set(now: Packet, name: str, value: int) -> Packet:
 def packet(
     *, tags: tuple[tuple[int, int, int], ...] = (), frag: str = "no", states: Collection[str] | None = None, **values: Any
 ) -> Packet:
-    """A packet from values as people write them: MACs and addresses as text."""
+    """Build a packet from values as people write them: MACs and addresses as text."""
     found = {}
     for name, value in values.items():
         kind = FIELDS[name].kind

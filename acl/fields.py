@@ -1,6 +1,7 @@
-"""The match fields of ACL rules: FAUCET's names and aliases, widths, masks and prerequisites (OpenFlow 1.4, 7.2.2.7; ovs-fields(7)).
+"""The match fields of ACL rules: FAUCET's names and aliases, widths, masks and prerequisites (OpenFlow 1.4, section 7.2.2.7;
+ovs-fields(7)). Pure.
 
-A value becomes integers here, once: (value, mask), mask None for an exact match. Pure.
+A value is converted to integers once, here: (value, mask), with mask None for an exact match.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ Masked = tuple[int, int | None]
 
 @dataclass(frozen=True, slots=True)
 class FieldSpec:
-    """A field: `kind` says how it is written; `needs` are (field, values) pairs: the rule must match one of the values exactly."""
+    """A field. `kind` is the notation of its values. `needs` are pairs (field, values): the rule must match exactly one of
+    the values."""
 
     name: str
     bits: int
@@ -95,7 +97,7 @@ CT_ALL = 0x3F
 
 
 def field(name: str, path: str) -> FieldSpec:
-    """The field of that name or alias. Raises `Invalid`."""
+    """Return the field with a name or alias. Raises `Invalid`."""
     if name in REFUSED:
         raise Invalid(path, name, REFUSED[name])
     found = FIELDS.get(ALIASES.get(name, name))
@@ -112,7 +114,7 @@ def _near(name: str) -> str:
 
 
 def parse(spec: FieldSpec, value: Any, path: str) -> tuple[Masked, ...]:
-    """The alternatives that a rule's value means: more than one for lists and ranges of ports. Raises `Invalid`."""
+    """Return the alternatives that a rule's value stands for: more than one for lists and ranges of ports. Raises `Invalid`."""
     if spec.kind == "port":
         return _ports(spec, value, path)
     if isinstance(value, bool) or not isinstance(value, (int, str)):
@@ -152,7 +154,7 @@ def _one(spec: FieldSpec, value: int | str, path: str) -> Masked:
 
 
 def _short(text: str, path: str) -> str:
-    """Text that can be a number, an address or a MAC: other scripts' digits are none."""
+    """Return a text that may be a number, an address or a MAC. Digits of other scripts are refused."""
     if len(text) > 100 or not text.isascii() or "%" in text:
         raise Invalid(path, text, "a number or an address in ASCII, without a scope")
     return text
@@ -217,7 +219,7 @@ def _ports(spec: FieldSpec, value: Any, path: str) -> tuple[Masked, ...]:
 
 
 def prefixes(low: int, high: int, bits: int) -> list[Masked]:
-    """The fewest masked values that together are low..high."""
+    """Return the smallest set of masked values that covers low..high."""
     full = (1 << bits) - 1
     found: list[Masked] = []
     while low <= high:
@@ -239,7 +241,7 @@ def matches(alternatives: tuple[Masked, ...], value: int) -> bool:
 
 
 def value_of(name: str, masked: Masked) -> int | str | tuple[int, int] | tuple[str, str]:
-    """A field's integers as flows have them: text for MACs and addresses."""
+    """Return a field's integers in the notation of flows: text for MACs and addresses."""
     value, mask = masked
     kind = FIELDS[name].kind
     if kind not in ("mac", "ipv4", "ipv6"):

@@ -1,5 +1,5 @@
-"""ACL rules in FAUCET's language, and what Warren adds: `from`, `to`, `proto`, port lists and ranges, `state`,
-`allow_related`, `log`. Text in, `Rule` values out; whatever is wrong is told with its path. Pure.
+"""ACL rules in FAUCET's language, with Warren's additions: `from`, `to`, `proto`, port lists and ranges, `state`,
+`allow_related`, `log`. Parses text into `Rule` values; errors name the path. Pure.
 
     - rule:
         dl_type: 0x800
@@ -41,7 +41,7 @@ class FieldMatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """Whom `from` or `to` means; exactly one is set. A label is KEY or KEY=VALUE."""
+    """The endpoints that `from` or `to` selects; exactly one field is set. A label is KEY or KEY=VALUE."""
 
     label: str | None = None
     network: str | None = None
@@ -51,10 +51,11 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule. It matches when one of `variants` and every one of `fields` match, the packet's source is in `source`, its
-    destination in `target`, and its connection is in one of `states` (empty: any).
+    """One rule. It matches when one of `variants` and all of `fields` match, the packet's source is in `source`, its
+    destination is in `target`, and its connection is in one of `states` (empty means any).
 
-    Then: meter, log, mirror, the steps in order; with `allow` the packet, as the steps left it, goes on.
+    Then the switch applies the meter, the log, the mirror and the steps in order. With `allow`, the packet goes on as the
+    steps left it.
     """
 
     variants: tuple[tuple[tuple[str, int], ...], ...] = ((),)
@@ -73,12 +74,12 @@ class Rule:
 
     @property
     def stateful(self) -> bool:
-        """Whether its network must track connections."""
+        """Whether the network must track connections for this rule."""
         return bool(self.states or self.related or any(match.name == "ct_state" for match in self.fields))
 
 
 def canonical(data: Any, path: str) -> tuple[dict[str, Any], ...]:
-    """The rules as they are stored, from FAUCET's three ways to write each. Raises `Invalid`."""
+    """Return the rules in stored form, from any of FAUCET's three notations. Raises `Invalid`."""
     if isinstance(data, Mapping):
         for key in data:
             if key not in ("rules", "exact_match", "dot1x_assigned"):
@@ -108,7 +109,7 @@ def _unwrapped(item: Any, path: str) -> dict[str, Any]:
 
 
 def parse_rule(data: Mapping[str, Any], path: str) -> Rule:
-    """One rule. Raises `Invalid`."""
+    """Parse one rule. Raises `Invalid`."""
     matched: dict[str, FieldMatch] = {}
     said: dict[str, str] = {}
     for key, value in data.items():
@@ -202,7 +203,7 @@ def _variants(
 
 
 def _families(matched: Mapping[str, FieldMatch], source: Who | None, target: Who | None, path: str) -> set[int]:
-    """The address families that the rule can be about."""
+    """Return the address families that the rule can match."""
     families = {IPV4, IPV6}
     for who in (source, target):
         if who is not None and who.cidr is not None:
@@ -219,7 +220,7 @@ def _families(matched: Mapping[str, FieldMatch], source: Who | None, target: Who
 
 
 def _prerequisites(name: str, matched: Mapping[str, FieldMatch], variants: tuple[Any, ...], path: str) -> None:
-    """What a field that is matched or set needs. Raises `Invalid` with `path`."""
+    """Return the prerequisites of a field that is matched or set. Raises `Invalid` with `path`."""
     for needed, values in FIELDS[name].needs:
         if needed == "vlan_vid":
             if not _tagged(matched):
@@ -236,13 +237,14 @@ def _prerequisites(name: str, matched: Mapping[str, FieldMatch], variants: tuple
 
 
 def _tagged(matched: Mapping[str, FieldMatch]) -> bool:
-    """Whether only packets with a VLAN tag match."""
+    """Whether the rule matches only packets with a VLAN tag."""
     want, mask = matched["vlan_vid"].alternatives[0] if "vlan_vid" in matched else (0, None)
     return bool(want & (VLAN_PRESENT if mask is None else VLAN_PRESENT & mask))
 
 
 def _applicable(steps: tuple[Step, ...], matched: Mapping[str, FieldMatch], variants: tuple[Any, ...], path: str) -> None:
-    """A switch takes only actions that suit every packet that matches: it must have the field, and the tag. Raises `Invalid`."""
+    """Check that the actions suit every packet that matches, because a switch refuses others: the packet must have the field
+    and the tag. Raises `Invalid`."""
     tags = int(_tagged(matched))
     for step in steps:
         match step:

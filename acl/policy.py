@@ -1,7 +1,8 @@
-"""Policies: the ACLs that decide over a port, in order, with every name in them resolved. Pure.
+"""Policies: the ACLs of a port in order, with every name in them resolved. Pure.
 
-A policy belongs to a network, because names and addresses have a meaning inside a network only, and to a direction: `in` decides
-over what a port sends (the word is FAUCET's: into the switch), `out` over what it receives. Ports with the same ACLs share a policy.
+A policy belongs to a network, because names and addresses have a meaning only inside a network, and to a direction: `in`
+applies to what a port sends (FAUCET's word: into the switch), `out` to what it receives. Ports with the same ACLs share a
+policy.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ RULES_LIMIT = 20_000  # of one policy: each rule has its own priority (acl/compi
 
 
 class PolicyKey(NamedTuple):
-    """Which policy: the network, the direction and the ACLs in their order."""
+    """The identity of a policy: the network, the direction, and the ACLs in order."""
 
     network_id: str
     direction: str  # "in" or "out"
@@ -29,13 +30,13 @@ class PolicyKey(NamedTuple):
 
     @property
     def number(self) -> int:
-        """The 64 bits that stand for the policy in a register; never 0, which means no policy."""
+        """The policy's 64 bits in a register; never 0, which means no policy."""
         return int.from_bytes(blake2b(repr(tuple(self)).encode(), digest_size=8).digest(), "big") or 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResolvedRule:
-    """A rule with its position (`acl`, `number` from 1) and what its names mean now. `sources` and `targets` are the prefixes of its
+    """A rule with its position (`acl`, `number` from 1) and its names resolved. `sources` and `targets` are the prefixes of
     `from` and `to`; None matches every address."""
 
     acl: str
@@ -49,7 +50,7 @@ class ResolvedRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyView:
-    """A policy as this host enforces it. `closed` is None, or the reason why nothing passes."""
+    """A policy as this host enforces it. `closed` is None, or the reason why every packet is dropped."""
 
     key: PolicyKey
     rules: tuple[ResolvedRule, ...]
@@ -58,16 +59,18 @@ class PolicyView:
 
 
 def network_of(reference: str, networks: Mapping[str, Named]) -> str | None:
-    """The network that a rule names: by its id, else by its name."""
+    """Return the network that a rule names, by id first and then by name."""
     if reference in networks:
         return reference
     return min((n.id for n in networks.values() if n.name == reference), default=None)
 
 
 def acls_of(endpoint: Endpoint, network: Network, host: HasAcls | None, tenant: HasAcls | None) -> tuple[str, ...]:
-    """The ACLs over what an endpoint sends, in order; the first rule that matches decides. The endpoint's own ACLs come first, or if it
-    has none the network's default; then its host's; then its tenant's. A reference NETWORK:ACL counts on that network only; if none of
-    the references counts, the default applies."""
+    """Return the ACLs for what an endpoint sends, in order: its own, or its network's default if it has none; then its
+    host's; then its tenant's. The first rule that matches decides.
+
+    A reference NETWORK:ACL counts on that network only. If none of the references counts, the default applies.
+    """
     of_endpoint: list[str] = []
     for reference in endpoint.acls or ():
         scope, _, name = reference.rpartition(":")
@@ -77,8 +80,8 @@ def acls_of(endpoint: Endpoint, network: Network, host: HasAcls | None, tenant: 
 
 
 class Keys(NamedTuple):
-    """The policies of an endpoint: over what it sends, what it receives, and what enters its network by the gateway. None lets
-    everything pass."""
+    """The policies of an endpoint: for what it sends, what it receives, and what enters its network through the gateway.
+    None means that everything passes."""
 
     sends: PolicyKey | None
     receives: PolicyKey | None
@@ -86,27 +89,27 @@ class Keys(NamedTuple):
 
 
 def keys_of(endpoint: Endpoint, network: Network, host: HasAcls | None, tenant: HasAcls | None) -> Keys:
-    """The policies of an endpoint."""
+    """Return the policies of an endpoint."""
     sends = acls_of(endpoint, network, host, tenant)
     return Keys(PolicyKey(network.id, "in", sends) if sends else None, receives(network), enters(network))
 
 
 def receives(network: Network) -> PolicyKey | None:
-    """The policy over what the ports of a network receive."""
+    """Return the policy for what the ports of a network receive."""
     return PolicyKey(network.id, "out", network.vlan_out_acl) if network.vlan_out_acl else None
 
 
 def enters(network: Network) -> PolicyKey | None:
-    """The policy over what enters a network by its gateway."""
+    """Return the policy for what enters a network through its gateway."""
     return PolicyKey(network.id, "in", network.nat_acl) if network.nat_acl and network.mode != "flat" else None
 
 
 class _DanglingError(Exception):
-    """A name in a rule does not exist, which closes the policy; the message is the reason."""
+    """A name in a rule does not exist, which closes the policy. The message is the reason."""
 
 
 def resolve(key: PolicyKey, names: Names) -> PolicyView:
-    """A policy with all its names looked up; closed if one of them does not exist."""
+    """Resolve all names in a policy. It is closed when one of them does not exist."""
     rules: list[ResolvedRule] = []
     meters: dict[str, Meter] = {}
     try:
@@ -131,7 +134,7 @@ def _closed(key: PolicyKey, reason: str) -> PolicyView:
 
 
 def _resolved(network_id: str, acl: str, number: int, rule: Rule, names: Names, meters: dict[str, Meter]) -> ResolvedRule:
-    """One rule with its names looked up; adds the meter that it uses to `meters`."""
+    """Resolve the names in one rule. Adds the meter that it uses to `meters`."""
     meter_id = None
     if rule.meter:
         meter = names.meters.get(rule.meter)
@@ -157,13 +160,13 @@ def _ofport(network_id: str, port: str | int, names: Names) -> int:
 
 
 def _ports(rule: Rule) -> list[str | int]:
-    """The ports that a rule names: the one that it mirrors to, those that it outputs to."""
+    """Return the ports that a rule names: its mirror port and its output ports."""
     outputs = [step.port for step in rule.steps if isinstance(step, ToPort)]
     return outputs if rule.mirror is None else [rule.mirror, *outputs]
 
 
 def _prefixes(network_id: str, who: Who | None, names: Names) -> tuple[Prefix, ...] | None:
-    """The addresses that a `from` or `to` selects."""
+    """Return the addresses that `from` or `to` selects."""
     if who is None:
         return None
     if who.cidr is not None:

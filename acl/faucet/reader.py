@@ -1,7 +1,8 @@
-"""FAUCET's faucet.yaml as ACLs, meters and where they are used, with a note for each thing that was taken or could not be. Pure.
+"""Reads FAUCET's faucet.yaml: ACLs, meters and their uses, with a note about each object that was imported or could not be.
+Pure.
 
-It checks what FAUCET 1.10 checks of ACLs, meters and their uses, so that a typing error stays an error; and it takes an ACL whole or
-not at all, because without one of its rules it would mean something else.
+It checks what FAUCET 1.10 checks of ACLs, meters and their uses, so that a typing error stays an error. It imports an ACL
+completely or not at all, because without one of its rules it would mean something else.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ U32 = 0xFFFF_FFFF
 
 
 class Acl(NamedTuple):
-    """An ACL with its rules as they are stored."""
+    """An ACL with its rules in stored form."""
 
     name: str
     rules: tuple[dict[str, Any], ...]
@@ -32,7 +33,7 @@ class Acl(NamedTuple):
 
 
 class Meter(NamedTuple):
-    """A meter in kb/s and kb, or packets; `meter_id` is None when FAUCET's is out of Warren's range."""
+    """A meter in kb/s and kb, or in packets. `meter_id` is None when FAUCET's id is outside Warren's range."""
 
     name: str
     meter_id: int | None
@@ -43,7 +44,7 @@ class Meter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Where ACLs are attached: `field` of the endpoint, network or host that has the name or one of the aliases."""
+    """An attachment of ACLs: `field` of the endpoint, network or host with this name or one of the aliases."""
 
     kind: str
     name: str
@@ -57,7 +58,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What became of one thing of a file."""
+    """The outcome of importing one object of a file."""
 
     file: str
     line: int
@@ -68,7 +69,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """What a faucet.yaml has for Warren."""
+    """The content of a faucet.yaml for Warren."""
 
     acls: tuple[Acl, ...] = ()
     meters: tuple[Meter, ...] = ()
@@ -77,12 +78,12 @@ class Import:
 
 
 def read(files: Mapping[str, str], main: str) -> Import:
-    """What `main` and the files that it includes have. Raises `Invalid`, file and line first, for what FAUCET refuses."""
+    """Read `main` and the files that it includes. Raises `Invalid`, starting with file and line, for what FAUCET refuses."""
     return _Configuration(files, main).found()
 
 
 def includes(text: str, file: str) -> tuple[str, ...]:
-    """The paths of the files that a file's text includes. Raises `Invalid`."""
+    """Return the paths of the files that a text includes. Raises `Invalid`."""
     return tuple(path for path, _, _ in _included(_top(Reader(), text, file), file))
 
 
@@ -115,12 +116,12 @@ def _included(data: Map, file: str) -> Iterator[tuple[str, int, bool]]:
 
 
 def _fit(name: Any) -> str:
-    """The nearest name that Warren can have."""
+    """Return the most similar name that is valid in Warren."""
     return re.sub(r"[^A-Za-z0-9_.-]", "-", str(name)).lstrip("_.-")[:63] or "acl"
 
 
 class _Item(NamedTuple):
-    """An object of a section and where it stands."""
+    """An object of a section, and its position."""
 
     data: Any
     file: str
@@ -158,7 +159,7 @@ class _Configuration:
     # ---- files and sections
 
     def _read(self, file: str) -> None:
-        """A file, then what it includes: a later object takes the place of an earlier one of its name."""
+        """Read a file and then the files that it includes. A later object replaces an earlier one with the same name."""
         if file not in self.files:
             raise Invalid(file, MISSING, "an include names it")
         self.read.add(normpath(file))
@@ -189,7 +190,7 @@ class _Configuration:
                 self.notes = [*notes, Note(file, line, "include-optional", False, f"left out: {error}")]
 
     def _names(self, section: str) -> dict[Any, str]:
-        """The names that objects get here; those that fit as they are come first and keep theirs."""
+        """Return the objects' names in Warren. Valid names are assigned first, unchanged."""
         items, names = self.sections[section], dict[Any, str]()
         taken: set[str] = set()
         for key in sorted(items, key=lambda key: _fit(key) != str(key)):
@@ -307,7 +308,7 @@ class _Configuration:
     # ---- uses
 
     def _uses(self) -> Iterator[tuple[Use, tuple[Any, ...]]]:
-        """Every use with FAUCET's names of its ACLs; and a note on all else that DPs and VLANs have."""
+        """Return all uses, with FAUCET's names of the ACLs, and a note on everything else in DPs and VLANs."""
         for key, dp in self.sections["dps"].items():
             check(dp.data, DP, dp.file, dp.path, dp.line)
             whole = self._references(dp, "dp_acls")
@@ -337,7 +338,7 @@ class _Configuration:
             self._rest(vlan, "name", "vid", "acls_in", "acl_in", "acls_out", "acl_out")
 
     def _references(self, item: _Item, *words: str) -> tuple[Any, ...]:
-        """FAUCET's names of the ACLs that an object has under the new or the old word."""
+        """Return FAUCET's names of the ACLs that an object uses, under the new or the old key."""
         told = [word for word in words if item.data.get(word)]
         if not told:
             return ()
@@ -356,7 +357,7 @@ class _Configuration:
         return tuple(names)
 
     def _rest(self, item: _Item, *known: str) -> None:
-        """A note for each key that has no place in Warren."""
+        """Return a note for each key that has no counterpart in Warren."""
         for key in item.data:
             if key not in known:
                 why = _WHY.get(key, _WHY["dot1x"] if key.startswith("dot1x") else "Warren has no such setting")

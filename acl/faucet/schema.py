@@ -1,6 +1,6 @@
 """What FAUCET 1.10 accepts: the keys and types of its objects, and its checks of a rule. Pure.
 
-What it finds only when it makes flows of a rule, such as an address that is none, is left to specs.acl.
+FAUCET finds some errors only when it makes flows of a rule, such as an address that is none; those are left to specs.acl.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ DP = _keys(
 
 
 def check(data: Any, types: Types, file: str, path: str, line: int) -> None:
-    """FAUCET's check of an object: known keys, right types, null for any. Raises `Invalid`."""
+    """Check an object as FAUCET does: known keys, right types, null allowed everywhere. Raises `Invalid`."""
     if not isinstance(data, Map):
         raise Invalid(f"{file}:{line}: {path}", data, "a mapping")
     for key, value in data.items():
@@ -88,7 +88,7 @@ COOKIE_LIMIT = 65_536
 
 
 def inside(rule: Any) -> Any:
-    """A rule's fields and actions, whichever of the three ways it is written."""
+    """Return a rule's fields and actions from any of its three notations."""
     if not isinstance(rule, Map):
         return rule
     inner = rule.get("rule", rule)
@@ -99,7 +99,7 @@ def inside(rule: Any) -> Any:
 
 
 def check_rule(rule: Any, file: str, path: str, line: int) -> None:
-    """FAUCET's checks of a rule. Raises `Invalid`."""
+    """Check a rule as FAUCET does. Raises `Invalid`."""
     check(rule, RULE, file, path, line)
     for key, value in rule.items():
         where = f"{file}:{rule.lines[key]}: {path}.{key}"
@@ -133,7 +133,7 @@ def check_rule(rule: Any, file: str, path: str, line: int) -> None:
 
 
 def words(data: Map) -> Iterator[tuple[str, str]]:
-    """Puts truth values in the place of yes, no, on and off, as FAUCET's older loaders took them; tells which."""
+    """Replace yes, no, on and off by truth values, as FAUCET's older loaders did. Returns the replaced ones."""
     for key in ("allow", "force_port_vlan", "exact_match", "dot1x_assigned"):
         if isinstance(word := data.get(key), str) and word.lower() in _WORDS:
             data[key] = _WORDS[word.lower()]

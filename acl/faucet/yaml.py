@@ -1,4 +1,5 @@
-"""YAML as FAUCET's loader has it, with the line of every key and element: aliases and merge keys, but no bombs. Pure."""
+"""YAML as FAUCET's loader reads it, with the line of every key and element. It resolves aliases and merge keys within a
+limit of size. Pure."""
 
 from __future__ import annotations
 
@@ -16,20 +17,20 @@ NUMBER_LIMIT = 64  # characters
 
 
 class Map(dict[Any, Any]):
-    """A mapping that knows the line of each key."""
+    """A mapping that records the line of each key."""
 
     lines: dict[Any, int]
 
 
 class List(list[Any]):
-    """A list that knows the line of each element."""
+    """A list that records the line of each element."""
 
     lines: list[int]
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML 1.2's types, as FAUCET's loader (ruamel.yaml) has them: 0x800, 0o14, 0b1, 1_000; 0800 is 800; `yes` is a word; a MAC
-    is text and no base-60 number. `<<` merges."""
+    """The types of YAML 1.2 as FAUCET's loader (ruamel.yaml) has them: 0x800, 0o14, 0b1, 1_000; 0800 is 800; `yes` is a
+    string; a MAC is a string and no base-60 number. `<<` merges."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
@@ -46,13 +47,13 @@ for _tag, _pattern, _first in (
 
 
 class Reader:
-    """Reads texts, all of them within one limit of values."""
+    """Reads texts with one limit on the values in all of them."""
 
     def __init__(self) -> None:
         self._count = 0
 
     def data(self, text: str, file: str) -> Any:
-        """The data of a text, in `Map` and `List`. Raises `Invalid` with file and line."""
+        """Parse a text into `Map` and `List`. Raises `Invalid` with file and line."""
         if len(text) > TEXT_LIMIT:
             raise Invalid(
                 f"{file}:1",
@@ -74,7 +75,7 @@ class Reader:
             raise Invalid(f"{file}:1", str(error).splitlines()[0], "YAML text in UTF-8") from None
 
     def _value(self, node: yaml.Node | None, file: str, depth: int) -> Any:
-        """A node's data. An alias is built anew each time, so that its size counts (and its holder may change it)."""
+        """Build a node's data. An alias is built again each time, so that its size counts and its holder may change it."""
         if node is None:
             return None
         self._count += 1
@@ -141,7 +142,7 @@ _PART = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]")
 
 
 def line_of(data: Any, rest: str, line: int) -> int:
-    """The line of the deepest thing on a path below `data`, such as [2].tcp_dst, that there is; `line` when there is none."""
+    """Return the line of the deepest existing item on a path below `data`, such as [2].tcp_dst, or `line` when none exists."""
     for name, index in _PART.findall(rest):
         key = int(index) if index else name
         if isinstance(data, Map) and key not in data and isinstance(data.get("rule"), Map):
@@ -153,7 +154,7 @@ def line_of(data: Any, rest: str, line: int) -> int:
 
 
 def plain(data: Any) -> Any:
-    """The data in dict and list."""
+    """Convert the data to dict and list."""
     if isinstance(data, dict):
         return {key: plain(value) for key, value in data.items()}
     return [plain(item) for item in data] if isinstance(data, list) else data
