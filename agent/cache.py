@@ -17,7 +17,7 @@ from agent.states import State, States
 from agent.worker import Worker
 from intent.history import with_history
 from specs import keys
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 from specs.snapshot import Decoded, Snapshot, put, updated
 from specs.store.etcd import Entry, Event, Store
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fastapi import APIRouter
 
 from agent.worker import Worker
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 
 
 class Feature:

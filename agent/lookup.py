@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from agent.cache import Cache
 from specs import keys
+from specs.model.base import decode_json
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
-from specs.model.records import Endpoint, Network, decode_json
+from specs.model.network import Network
 from specs.store.repository import Repository
 from warren.errors import Conflict, NotFound
 

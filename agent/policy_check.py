@@ -13,7 +13,7 @@ from acl.evaluate import Packet, Verdict, evaluate, packet
 from acl.language import Rule, Who
 from acl.policy import Keys, PolicyKey, Prefix, keys_of
 from intent.views import TENANT, meant
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot
 from warren.errors import Conflict, Invalid, NotFound
 

@@ -11,8 +11,8 @@ from pyroute2 import IPRoute
 
 from agent.worker import Worker
 from specs import keys
+from specs.model.base import decode_json, now
 from specs.model.host import Host, HostFields
-from specs.model.records import decode_json, now
 from specs.store.lease import Lease
 from specs.store.repository import Repository
 from warren import __version__

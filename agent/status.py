@@ -11,8 +11,8 @@ from typing import Any
 from agent.cache import Cache
 from agent.states import SETTLED
 from specs import keys
+from specs.model.base import decode_json
 from specs.model.host import Host
-from specs.model.records import decode_json
 from specs.store.etcd import Entry, Get, Store
 from warren.errors import Invalid
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from controller.compiler.explain import PROTOS, arriving, packet
-from specs.model.records import TUNNEL_OFPORT_REQUEST, Endpoint
+from specs.model.endpoint import TUNNEL_OFPORT_REQUEST, Endpoint
 from warren.errors import Invalid
 
 HostTrace = Callable[[str, str, str], dict[str, Any]]  # host, flow, by which port it enters

@@ -122,7 +122,7 @@ def main() -> None:
     """The child process inside the laboratory: endpoints `port1` ... on a host."""
     from specs import keys
     from specs.model.derived import default_mac
-    from specs.model.records import Endpoint
+    from specs.model.endpoint import Endpoint
     from specs.store.etcd import Operation, Put, Store
     from specs.store.repository import Repository
 

@@ -11,8 +11,9 @@ from ipaddress import ip_address
 
 from specs import keys
 from specs.model.derived import default_mac
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
-from specs.model.records import Endpoint, Network
+from specs.model.network import Network
 from specs.store.etcd import Operation, Put, Store
 from specs.store.pool import Pool
 from specs.store.repository import Repository

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
-from specs.model.records import Network
+from specs.model.network import Network
 
 GATEWAY_MAC = "02:57:00:00:00:01"  # no endpoint's: it would follow from 0.0.0.1
 HOST_MAC = "02:57:00:00:00:02"  # the host's end of the internal port

@@ -32,7 +32,10 @@ from intent.views import (
 )
 from mirror.sessions import Surroundings, sessions
 from specs.checks import joined, order, routers_in_order, routes, served, valid_networks, zones
-from specs.model.records import Acl, Endpoint, Meter, Network
+from specs.model.acl import Acl
+from specs.model.endpoint import Endpoint
+from specs.model.meter import Meter
+from specs.model.network import Network
 from specs.ports import has_unknown_macs, ofports
 from specs.snapshot import Problem, Snapshot
 

@@ -8,7 +8,7 @@ from itertools import islice
 
 from acl.language import Who
 from intent.gateway import Gateway
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 from specs.model.service import Service
 
 MEMBERS_LIMIT = 512  # members that share the load of a service: a group message must fit 64 KiB (pipeline/tables.py)

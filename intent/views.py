@@ -15,9 +15,10 @@ from intent.gateway import GATEWAY_MAC, Gateway, gateway_of
 from intent.services import ServiceView
 from mirror.sessions import Marks, Session
 from specs.checks import order
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.mirror import Mirror
-from specs.model.records import RELATED_BIT, Endpoint, Network
+from specs.model.network import RELATED_BIT, Network
 from specs.model.router import Route
 from specs.ports import has_unknown_macs, port_claims
 from specs.snapshot import Problem, Snapshot

@@ -6,9 +6,10 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from acl.language import Rule, Who
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.mirror import Mirror, Target
-from specs.model.records import RELATED_BIT, Endpoint, Network
+from specs.model.network import RELATED_BIT, Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

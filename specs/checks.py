@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from specs.model.records import Network, decode
+from specs.model.base import decode
+from specs.model.network import Network
 from specs.model.router import Route, Router, RouterItem
 from specs.model.service import Service, ServiceItem
 from specs.snapshot import Snapshot

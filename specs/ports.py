@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 
 
 def is_subport(endpoint: Endpoint) -> bool:

@@ -7,11 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from specs import keys
+from specs.model.acl import Acl
+from specs.model.base import Record, decode_json
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
+from specs.model.meter import Meter
 from specs.model.mirror import Capture, Mirror
-from specs.model.records import Acl, Endpoint, Meter, Network, Record, Tenant, decode_json
+from specs.model.network import Network
 from specs.model.router import Router
 from specs.model.service import Service
+from specs.model.tenant import Tenant
 from warren.errors import MISSING, Invalid
 
 

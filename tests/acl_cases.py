@@ -14,7 +14,9 @@ from typing import Any
 from acl.evaluate import Packet
 from acl.language import Who
 from acl.policy import PolicyKey, PolicyView, resolve
-from specs.model.records import Acl, Endpoint, Meter
+from specs.model.acl import Acl
+from specs.model.endpoint import Endpoint
+from specs.model.meter import Meter
 from tests.differential import generate
 from tests.flowtable import Packet as Asked
 from tests.flowtable import Tag

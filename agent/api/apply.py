@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from specs.documents.difference import Change
+from specs.model.base import Record, decode
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
-from specs.model.records import Endpoint, Record, decode
 from specs.snapshot import Snapshot
 from specs.store.repository import Repository
 from warren.errors import Conflict, NotFound, WarrenError

@@ -8,7 +8,7 @@ from typing import Any
 from agent.api.connect import Elsewhere, Request
 from agent.core import Core
 from agent.linux import netns
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 from warren.errors import Invalid, Unavailable
 
 TIMEOUT_S = 10.0

@@ -12,8 +12,10 @@ from agent.core import Core
 from agent.remote import Forwarded
 from agent.status import parse_json
 from specs import keys
+from specs.model.base import decode_json
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
-from specs.model.records import Endpoint, Network, decode_json
+from specs.model.network import Network
 from specs.store.etcd import Entry, Get
 from warren.errors import Invalid, NotFound
 

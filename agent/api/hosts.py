@@ -10,7 +10,7 @@ from agent import status, trace
 from agent.api.sand import WAIT_LIMIT_S, HostTrace, Trace
 from agent.core import Core
 from agent.remote import Forwarded
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 from warren.errors import NotFound
 
 

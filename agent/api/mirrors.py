@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 
 from agent.core import Core
 from agent.switch import read_snapshot
-from specs.documents.items import MirrorItem
+from specs.model.mirror import MirrorItem
 
 
 def router(core: Core) -> APIRouter:

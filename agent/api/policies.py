@@ -12,7 +12,7 @@ from agent.api.hosts import follow
 from agent.core import Core
 from agent.policy_check import Check, decide
 from agent.switch import read_snapshot
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot
 from specs.store.acls import named_by
 from warren.errors import NotFound, WarrenError

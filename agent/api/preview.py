@@ -15,11 +15,16 @@ from acl.policy import PolicyKey
 from agent.policy_check import between, judge, policies
 from specs.checks import Joined, joined, routers_in_order, valid_networks
 from specs.documents.difference import Change
+from specs.model.acl import Acl
+from specs.model.base import Record, decode
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
+from specs.model.meter import Meter
 from specs.model.mirror import Mirror
-from specs.model.records import Acl, Endpoint, Meter, Network, Record, Tenant, decode
+from specs.model.network import Network
 from specs.model.router import Router
 from specs.model.service import Service
+from specs.model.tenant import Tenant
 from specs.snapshot import Snapshot
 from warren.errors import Invalid
 

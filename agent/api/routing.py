@@ -12,7 +12,7 @@ from agent.core import Core
 from agent.switch import read_snapshot
 from intent.services import service_members
 from intent.views import meant as selects
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 from specs.model.router import RouterItem
 from specs.model.service import Service, ServiceItem
 from specs.snapshot import Snapshot

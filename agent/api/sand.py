@@ -9,10 +9,12 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from specs.model.base import Name
 from specs.model.derived import veth_mac
 from specs.model.dhcp import DhcpFields
+from specs.model.endpoint import Endpoint, EndpointFields
 from specs.model.host import Host
-from specs.model.records import Endpoint, EndpointFields, Name, Network, NetworkFields
+from specs.model.network import Network, NetworkFields
 
 WAIT_LIMIT_S = 50.0
 DEFAULT_RANGE = IPv4Network("10.0.0.0/24")  # SAND's, when a request names no range at all

@@ -26,8 +26,9 @@ from agent.feature import Feature
 from agent.linux.tap import LONGEST, Tap
 from agent.worker import Worker
 from specs import keys
+from specs.model.base import decode
+from specs.model.endpoint import Endpoint
 from specs.model.mirror import Capture, Matches, SnapLength
-from specs.model.records import Endpoint, decode
 from specs.store.lease import Lease
 from warren.errors import Conflict, NotFound, Unavailable, WarrenError
 

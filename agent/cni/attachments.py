@@ -27,7 +27,8 @@ from agent.linux import veth as plug
 from agent.worker import Worker
 from specs import keys
 from specs.model.derived import veth_mac
-from specs.model.records import Endpoint, Network
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
 from warren.errors import Conflict, Exhausted, Invalid, NotFound, Unavailable, WarrenError
 
 log = logging.getLogger("warren.cni")

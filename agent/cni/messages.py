@@ -15,8 +15,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from specs.model.base import AclReferences, IfName, Labels, Mac, Name
 from specs.model.publish import Publish
-from specs.model.records import AclReferences, IfName, Labels, Mac, Name
 from specs.model.validation import invalid
 from warren.errors import MISSING, Invalid
 

@@ -27,7 +27,7 @@ from agent.feature import Feature
 from agent.linux import veth as plug
 from agent.linux.netns import path_of
 from agent.worker import Worker
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 from specs.ports import is_subport
 from specs.store.repository import Repository
 from warren.errors import NotFound, WarrenError

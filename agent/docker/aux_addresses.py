@@ -12,7 +12,8 @@ from typing import Any
 
 from agent.core import Core
 from agent.docker.ledger import Ledger
-from specs.model.records import Endpoint, Network
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
 from warren.errors import NotFound
 
 PREFIX = "docker.aux."  # and Docker's id of the network: a label; its value is the host of the engine

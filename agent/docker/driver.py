@@ -26,8 +26,9 @@ from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, Wa
 from agent.endpoints.filler import ONLY_HOST
 from agent.linux import veth
 from specs import keys
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
 from specs.model.publish import Publish
-from specs.model.records import Endpoint, Network
 from specs.store import bitmap
 from specs.store.endpoints import DEFAULT_VLAN
 from specs.store.pool import Pool

@@ -18,7 +18,8 @@ from agent.docker.aux_addresses import AuxAddresses
 from agent.docker.ledger import LABEL, Ledger, Range
 from agent.docker.options import named_network
 from specs import keys
-from specs.model.records import Endpoint, Network
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
 from specs.store import bitmap
 from specs.store.pool import Pool
 from warren.errors import Conflict, Exhausted, Invalid, WarrenError

@@ -7,7 +7,8 @@ from typing import Any
 
 from agent.docker.engine import Container
 from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, read
-from specs.model.records import Endpoint, Network
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
 
 _ENDPOINT_NAMES = {name for option in ENDPOINT_OPTIONS for name in option.names}
 _MIRROR_NAMES = {name for option in ENDPOINT_OPTIONS for name in option.names if option.field == "mirror"}

@@ -12,7 +12,9 @@ from typing import Any
 from agent.api.sand import EndpointCreate
 from agent.core import Core
 from specs import keys
-from specs.model.records import Endpoint, Network, now
+from specs.model.base import now
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
 from specs.store.etcd import Delete, Get, Operation, Put
 from warren.errors import NotFound
 

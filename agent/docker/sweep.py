@@ -17,7 +17,7 @@ from agent.docker.driver import Driver
 from agent.docker.engine import Engine
 from agent.docker.ledger import LABEL
 from agent.worker import Worker
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 from warren.errors import Invalid, WarrenError
 
 log = logging.getLogger("warren.docker")

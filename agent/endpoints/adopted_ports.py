@@ -22,7 +22,7 @@ from agent.listeners import Listeners
 from agent.worker import Worker
 from ovsdb.client import Ovsdb
 from ovsdb.rows import ObservedPort
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 from specs.model.validation import invalid
 from warren.errors import Invalid, NotFound, WarrenError
 

@@ -24,8 +24,10 @@ from agent.linux import veth
 from agent.listeners import Listeners
 from ovsdb.client import Ovsdb
 from specs import keys
+from specs.model.base import decode, now
 from specs.model.derived import veth_name
-from specs.model.records import Endpoint, Network, decode, now
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
 from specs.ports import is_subport
 from specs.store.repository import Repository
 from warren.errors import MISSING, Conflict, Invalid, NotFound, Unavailable, WarrenError
@@ -288,9 +290,8 @@ class Endpoints:
         with self._exclusive.hold(endpoint.id), contextlib.ExitStack() as stack:
             for leaving in self._leaving:
                 stack.enter_context(leaving(endpoint))
-            self._ovsdb.del_port(
-                endpoint.veth
-            )  # before the record: another endpoint may get the port number as soon as the record is deleted
+            # the port goes before the record: another endpoint may get the port number as soon as the record is deleted
+            self._ovsdb.del_port(endpoint.veth)
             try:
                 self._delete(endpoint.network_id, endpoint.id)
             except WarrenError:
@@ -304,10 +305,9 @@ class Endpoints:
     def veth_vanished(self, name: str) -> set[str]:
         """Return the ids of the endpoints that this process plugged in with a veth of that name (at most one), and forget
         that they are plugged in."""
-        plugged = self._plugging.plugged
-        gone = {e.id for e in list(plugged.values()) if e.veth == name}
+        gone = {e.id for e in list(self._plugging.plugged.values()) if e.veth == name}
         for endpoint_id in gone:
-            plugged.pop(endpoint_id, None)
+            self._plugging.plugged.pop(endpoint_id, None)
         return gone
 
     # ---- reconciling ----------------------------------------------------------------------------------------------

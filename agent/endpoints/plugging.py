@@ -6,7 +6,8 @@ from agent.cache import Cache
 from agent.linux import veth
 from intent.views import endpoint_mtu
 from ovsdb.client import Ovsdb
-from specs.model.records import Endpoint, Network
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
 from warren.errors import Unavailable
 
 

@@ -18,7 +18,7 @@ from ipaddress import IPv4Network, IPv6Network
 from agent.api.sand import EndpointCreate
 from agent.cache import Cache
 from agent.listeners import Listeners
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 
 CALM_S = 0.5  # pause after an attach, so that filling slows down neither that attach nor the next of a series
 OWN = ("ipv4_address", "ipv6_address", "mac_address", "ofport", "id")  # a request that sets one of these needs a new endpoint

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from specs.checks import valid_networks, zones
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot
 
 

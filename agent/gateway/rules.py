@@ -13,7 +13,8 @@ from intent.gateway import TRANSIT4, TRANSIT6, Gateway, gateway_of
 from intent.views import claims, endpoint_mtu
 from ovsdb.rows import UPLINK_PORT
 from specs.checks import order, served, valid_networks, zones
-from specs.model.records import Endpoint, Network
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
 from specs.model.service import Service
 from specs.snapshot import Snapshot
 

@@ -12,7 +12,7 @@ from intent.gateway import GATEWAY_MAC
 from intent.views import View
 from pipeline.flow import Flow, is_ours
 from pipeline.tables import Table
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 
 PROTOS = {"tcp": 6, "udp": 17, "icmp": 1}
 

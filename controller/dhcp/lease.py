@@ -11,7 +11,8 @@ from intent.gateway import GATEWAY_MAC
 from intent.views import endpoint_mtu
 from specs.model.derived import link_local
 from specs.model.dhcp import SERVER4, DhcpRoute
-from specs.model.records import Endpoint, Network
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
 from specs.snapshot import Snapshot
 
 SERVER_MAC = GATEWAY_MAC

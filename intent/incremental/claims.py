@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from intent.views import claims
 from specs.checks import order
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot
 
 Claim = tuple[str, str]

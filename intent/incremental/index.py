@@ -31,7 +31,8 @@ from intent.views import (
 )
 from mirror.sessions import Marks, Session, Surroundings, sessions
 from specs.checks import routes, valid_networks, zones
-from specs.model.records import RELATED_BIT, Endpoint, Network
+from specs.model.endpoint import Endpoint
+from specs.model.network import RELATED_BIT, Network
 from specs.ports import Bindings, has_unknown_macs
 from specs.snapshot import Decoded, Problem, Snapshot, put
 
@@ -374,17 +375,14 @@ class Index:
 
     def problems(self) -> frozenset[Problem]:
         """All problems of the specs."""
-        found = {Problem(key, reason) for key, reason in self.snapshot.malformed.items()}
-        found |= {Problem(f"network/{n}", reason) for n, reason in self._network_problems.items()}
-        found |= {Problem(f"mirror/{name}", reason) for name, reason in self._idle.items()}
-        for kind, reasons in (("router", self.routes.problems), ("service", self.services.problems)):
-            found |= {Problem(f"{kind}/{name}", reason) for name, reason in reasons.items()}
-        found |= {Problem(f"endpoint/{e}", reason) for e, reason in self._claims.problems.items()}
-        found |= {Problem(f"network/{n.id}", NO_RELATED) for n in self.networks.values() if n.zone and not n.related_vni}
-        for endpoint_id in self.local_ids():
-            if (reason := self._closed_here(endpoint_id)) is not None:
-                found.add(Problem(f"endpoint/{endpoint_id}", reason))
-        return frozenset(found)
+        problems = {Problem(key, reason) for key, reason in self.snapshot.malformed.items()}
+        by_kind = {"network": self._network_problems, "mirror": self._idle, "endpoint": self._claims.problems}
+        by_kind |= {"router": self.routes.problems, "service": self.services.problems}
+        problems |= {Problem(f"{kind}/{name}", why) for kind, reasons in by_kind.items() for name, why in reasons.items()}
+        problems |= {Problem(f"network/{n.id}", NO_RELATED) for n in self.networks.values() if n.zone and not n.related_vni}
+        closed = {e: why for e in self.local_ids() if (why := self._closed_here(e)) is not None}
+        problems |= {Problem(f"endpoint/{e}", why) for e, why in closed.items()}
+        return frozenset(problems)
 
     def view(self) -> View:
         """The same value that the full recompute gives."""

@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from acl.language import Who
 from acl.policy import Keys, PolicyKey, PolicyView, network_of, resolve
 from intent.views import words
-from specs.model.records import Acl, Endpoint, Meter
+from specs.model.acl import Acl
+from specs.model.endpoint import Endpoint
+from specs.model.meter import Meter
 from specs.snapshot import Snapshot
 
 Thing = tuple[str, ...]  # what a policy depends on: ("acl", name), ("label", network, word), ("network", reference) ...

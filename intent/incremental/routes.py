@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from specs.checks import Joined, joined, routers_in_order
-from specs.model.records import Network
+from specs.model.network import Network
 from specs.snapshot import Snapshot
 
 

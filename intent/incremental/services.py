@@ -10,7 +10,8 @@ from acl.language import Who
 from intent.services import ServiceView, service_members, service_view
 from intent.views import NetworkView
 from specs.checks import served
-from specs.model.records import Endpoint, Network
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
 from specs.model.service import Service
 from specs.snapshot import Snapshot
 

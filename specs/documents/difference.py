@@ -8,8 +8,9 @@ from typing import Any
 
 from specs.checks import check_routing, planned
 from specs.documents.document import Document
-from specs.documents.items import EndpointItem, NetworkItem
-from specs.model.records import Item, Network, Record
+from specs.model.base import Item, Record
+from specs.model.endpoint import EndpointItem
+from specs.model.network import Network, NetworkItem
 from specs.snapshot import Snapshot
 from warren.errors import Invalid
 

@@ -15,22 +15,31 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from specs.documents.items import (
-    SECTIONS,
-    AclItem,
-    EndpointItem,
-    HostItem,
-    MeterItem,
-    MirrorItem,
-    NetworkItem,
-    TenantItem,
-)
 from specs.documents.yaml import line_of, load
-from specs.model.records import Item
+from specs.model.acl import AclItem
+from specs.model.base import Item
+from specs.model.endpoint import EndpointItem
+from specs.model.host import HostItem
+from specs.model.meter import MeterItem
+from specs.model.mirror import MirrorItem
+from specs.model.network import NetworkItem
 from specs.model.router import RouterItem
 from specs.model.service import ServiceItem
+from specs.model.tenant import TenantItem
 from specs.model.validation import invalid
 from warren.errors import MISSING, Invalid
+
+SECTIONS: dict[str, type[Item]] = {
+    "tenants": TenantItem,
+    "meters": MeterItem,
+    "acls": AclItem,
+    "mirrors": MirrorItem,
+    "hosts": HostItem,
+    "networks": NetworkItem,
+    "endpoints": EndpointItem,
+    "routers": RouterItem,
+    "services": ServiceItem,
+}
 
 
 @dataclass(frozen=True, slots=True)

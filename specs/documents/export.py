@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from specs.documents.items import SECTIONS
-from specs.model.records import Endpoint, Item, Record
+from specs.documents.document import SECTIONS
+from specs.model.base import Item, Record
+from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot
 
 ALWAYS = ("hosts", "networks", "endpoints")  # sections that a document has even if they are empty

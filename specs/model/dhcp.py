@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from specs.model.base import require_text
 from warren.errors import Invalid
 
 SERVER4 = IPv4Address("169.254.67.1")  # of networks without a gateway (link-local, RFC 3927: never routed)
@@ -29,12 +30,6 @@ def _server(value: Any) -> Any:
         return ip_address(value if isinstance(value, str) else "")
     except ValueError:
         raise ValueError("an IPv4 or IPv6 address, such as 192.0.2.53") from None
-
-
-def _text(value: Any) -> Any:
-    if isinstance(value, (int, float)):
-        raise ValueError("text (quote the value)")
-    return value
 
 
 def _domain(value: str) -> str:
@@ -63,8 +58,8 @@ class DhcpRoute(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    to: Annotated[IPv4Network, BeforeValidator(_text)]
-    via: Annotated[IPv4Address, BeforeValidator(_text)]
+    to: Annotated[IPv4Network, BeforeValidator(require_text)]
+    via: Annotated[IPv4Address, BeforeValidator(require_text)]
 
 
 class DhcpFields(BaseModel):

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from specs.model.records import AclNames, Address, Labels, Mac, Mtu, Name, Record
+from specs.model.base import AclNames, Address, Item, Labels, Mac, Mtu, Name, Record
 
 _TARGET = re.compile(r"(tcp|ssl):(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:\d{1,5})?\Z")
 
@@ -54,3 +54,12 @@ class Host(HostFields, Record):
     api: str | None = None
     underlay_mtu: Mtu = 1500
     created_at: str | None = None
+
+
+class HostItem(HostFields, Item):
+    """A host. Agents register their own hosts, so documents seldom need any."""
+
+    name: Name
+    vtep: Address
+    api: str | None = None
+    underlay_mtu: Mtu = 1500

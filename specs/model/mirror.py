@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from acl.language import Rule, Who, parse_rule
-from specs.model.records import IfName, Name, Record, Vlan, Vni
+from specs.model.base import IfName, Item, Name, Record, Vlan, Vni
 
 SnapLength = Annotated[int, Field(ge=14, le=65_535)]
 Matches = dict[str, Any] | tuple[dict[str, Any], ...] | None
@@ -147,3 +147,21 @@ class Capture(Mirror):
 def capture_name(host: str, number: int) -> str:
     """The name of the capture of a host's agent that has this number, from 1; small ones come back, so that counters by name are few."""
     return f"{CAPTURE_PREFIX}{blake2b(host.encode(), digest_size=4).hexdigest()}-{number}"
+
+
+class MirrorItem(Item):
+    """A mirror session; without `vni` one is allocated."""
+
+    name: Name
+    sources: tuple[Source, ...]
+    direction: Literal["in", "out", "both"] = "both"
+    match: Matches = None
+    snap: SnapLength | None = None
+    to: Target
+    vlan: Vlan | None = None
+    active: bool = True
+
+    @model_validator(mode="after")
+    def _valid_as_a_mirror(self) -> MirrorItem:
+        Mirror(**self.model_dump(), vni=1)
+        return self

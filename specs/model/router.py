@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from specs.model.records import Item, Name, Record
+from specs.model.base import Item, Name, Record
 
 NETWORKS_LIMIT = 64  # of one router: each leads to every other
 

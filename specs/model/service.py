@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from acl.language import Who
-from specs.model.records import Item, Name, Record
+from specs.model.base import Item, Name, Record
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
 Proto = Literal["tcp", "udp", "sctp"]

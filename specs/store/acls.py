@@ -5,8 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from specs import keys
+from specs.model.acl import Acl
+from specs.model.base import Record, decode
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
-from specs.model.records import Acl, Endpoint, Network, Record, Tenant, decode
+from specs.model.network import Network
+from specs.model.tenant import Tenant
 from specs.store.etcd import Get
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict

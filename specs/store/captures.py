@@ -4,8 +4,8 @@ killed agent can give it back."""
 from __future__ import annotations
 
 from specs import keys
+from specs.model.base import VNI_FIRST, VNI_LAST
 from specs.model.mirror import capture_name
-from specs.model.records import VNI_FIRST, VNI_LAST
 from specs.store import bitmap
 from specs.store.etcd import Delete, Get, Put, Unchanged
 from specs.store.pool import Pool

@@ -8,9 +8,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any, NamedTuple
 
 from specs import keys
+from specs.model.base import decode, decode_json, now
 from specs.model.derived import default_mac
+from specs.model.endpoint import OFPORT_FIRST, TUNNEL_OFPORT_REQUEST, Endpoint
+from specs.model.network import Network
 from specs.model.publish import Publish
-from specs.model.records import OFPORT_FIRST, TUNNEL_OFPORT_REQUEST, Endpoint, Network, decode, decode_json, now
 from specs.ports import is_subport, port_claims
 from specs.store import bitmap
 from specs.store.etcd import Compare, Delete, Get, Operation, Put, Unchanged

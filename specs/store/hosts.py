@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from specs import keys
+from specs.model.base import now
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
-from specs.model.records import Endpoint, now
 from specs.store.etcd import Compare, Delete, Empty, Get, Operation, Put, Unchanged
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, NotFound

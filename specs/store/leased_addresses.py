@@ -8,7 +8,9 @@ from __future__ import annotations
 from ipaddress import IPv4Interface
 
 from specs import keys
-from specs.model.records import Endpoint, Network, decode_json
+from specs.model.base import decode_json
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
 from specs.store.etcd import Get, Put, Unchanged
 from specs.store.writer import Writer
 from warren.errors import Conflict, NotFound

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from specs import keys
-from specs.model.records import METER_ID_FIRST, METER_ID_LAST, Acl, Meter, decode
+from specs.model.acl import Acl
+from specs.model.base import decode
+from specs.model.meter import METER_ID_FIRST, METER_ID_LAST, Meter
 from specs.store.etcd import Compare, Delete, Entry, Get, Operation, Put, Unchanged
 from specs.store.writer import Writer, dated, decoded
 from warren.errors import Conflict, Exhausted

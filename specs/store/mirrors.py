@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from specs import keys
+from specs.model.base import VNI_FIRST, VNI_LAST, decode
 from specs.model.mirror import CAPTURE_PREFIX, Mirror
-from specs.model.records import VNI_FIRST, VNI_LAST, decode
 from specs.store import bitmap
 from specs.store.etcd import Delete, Get, Put, Unchanged
 from specs.store.pool import Pool

@@ -8,7 +8,8 @@ from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import Any
 
 from specs import keys
-from specs.model.records import VNI_FIRST, VNI_LAST, Network, decode, decode_json, now
+from specs.model.base import VNI_FIRST, VNI_LAST, decode, decode_json, now
+from specs.model.network import Network
 from specs.model.router import Router
 from specs.model.service import Service
 from specs.store import bitmap

@@ -6,7 +6,7 @@ from typing import Any
 
 from specs import keys
 from specs.checks import check_router
-from specs.model.records import decode
+from specs.model.base import decode
 from specs.model.router import Router
 from specs.snapshot import snapshot
 from specs.store.etcd import Compare, Get, Put, Unchanged

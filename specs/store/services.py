@@ -6,7 +6,8 @@ from typing import Any
 
 from specs import keys
 from specs.checks import check_service
-from specs.model.records import Network, decode
+from specs.model.base import decode
+from specs.model.network import Network
 from specs.model.service import Service
 from specs.store import bitmap
 from specs.store.etcd import Compare, Delete, Get, Operation, Put, Unchanged

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from specs import keys
-from specs.model.records import Tenant, decode
+from specs.model.base import decode
+from specs.model.tenant import Tenant
 from specs.store.writer import Writer
 
 

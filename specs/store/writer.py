@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from specs import keys
-from specs.model.records import Record, decode_json, now
+from specs.model.base import Record, decode_json, now
 from specs.store.etcd import Compare, Delete, Entry, Operation, Outcome, Put, Store, Unchanged
 from warren.errors import Invalid, NotFound, Unavailable
 

@@ -16,7 +16,8 @@ import pytest
 from acl.compile import compile_policy
 from acl.policy import PolicyKey, PolicyView, resolve
 from pipeline.tables import Table
-from specs.model.records import Acl, Meter
+from specs.model.acl import Acl
+from specs.model.meter import Meter
 from tests.differential import generate
 from tests.differential.differences import DIFFERENCES, Kind, inserted, spoiled
 from tests.flowtable import Flow, Packet, accepted, interpret, matches, normalised, refusal

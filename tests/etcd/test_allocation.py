@@ -9,8 +9,8 @@ from ipaddress import ip_address, ip_interface
 import pytest
 
 from specs import keys
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
-from specs.model.records import Endpoint
 from specs.store import bitmap
 from specs.store.etcd import Put, Store
 from specs.store.repository import Repository

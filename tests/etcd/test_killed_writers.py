@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from specs import keys
-from specs.model.records import VNI_FIRST
+from specs.model.base import VNI_FIRST
 from specs.store import bitmap
 from specs.store.etcd import Store
 from specs.store.repository import Repository

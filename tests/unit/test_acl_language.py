@@ -9,7 +9,8 @@ import pytest
 from acl.language import canonical, parse_rule
 from specs.documents.document import parse
 from specs.documents.yaml import SIZE_LIMIT
-from specs.model.records import Acl, decode
+from specs.model.acl import Acl
+from specs.model.base import decode
 from warren.errors import Invalid
 
 TCP = {"dl_type": 0x800, "ip_proto": 6}

@@ -14,8 +14,9 @@ from agent.config import load
 from agent.linux.links import deleted
 from agent.main import inherited_socket
 from agent.states import State, States
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
-from specs.model.records import Endpoint, Network
+from specs.model.network import Network
 from tests.waiting import LIMIT_S
 from tools.cli import client as cli_client
 from tools.cli.client import Failure, Where, candidates

@@ -19,8 +19,9 @@ from controller.dhcp.lease import SERVER6, SERVER_MAC, Lease, lease_of
 from controller.dhcp.server import Dhcp
 from controller.telemetry.metrics import Own
 from intent.incremental.index import Index
+from specs.model.base import decode
 from specs.model.derived import link_local
-from specs.model.records import Network, decode
+from specs.model.network import Network
 from specs.snapshot import Snapshot, snapshot
 from tests.depth import examples
 from tests.ryu_packets import dhcp, dhcp6, ethernet, icmpv6, ipv4, ipv6, packet, packet_utils, udp

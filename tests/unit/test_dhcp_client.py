@@ -18,7 +18,9 @@ from intent.recompute import view
 from pipeline.flow import Goto, ToController, UseMeter
 from pipeline.tables import Table
 from specs.documents.export import export
-from specs.model.records import Endpoint, Network, decode
+from specs.model.base import decode
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
 from specs.snapshot import snapshot
 from specs.store.leased_addresses import kept
 from tests.unit import worlds

@@ -16,7 +16,8 @@ from agent.docker.ledger import LABEL
 from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, OWN_CHOICE, named_network, published, read
 from agent.docker.server import answer_to
 from agent.docker.sweep import DockerSweep, lost
-from specs.model.records import Endpoint, Network
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
 from warren.errors import Invalid
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "docker.md"

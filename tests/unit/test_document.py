@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from specs.documents.difference import Change, diff
 from specs.documents.document import parse
 from specs.documents.export import export
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
-from specs.model.records import Endpoint, Network
+from specs.model.network import Network
 from specs.snapshot import Snapshot
 from tests.depth import examples, short_texts
 from warren.errors import Invalid

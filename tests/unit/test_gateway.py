@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.gateway.rules import Outside, outside, ruleset
-from specs.model.records import Endpoint
+from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
 

@@ -10,8 +10,8 @@ from controller.compiler.compile import compile_view
 from intent.recompute import view
 from intent.views import View
 from pipeline.tables import Table
+from specs.model.base import decode
 from specs.model.mirror import Mirror
-from specs.model.records import decode
 from specs.snapshot import snapshot
 from tests.unit import worlds
 from warren.errors import Invalid

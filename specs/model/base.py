@@ -1,0 +1,135 @@
+"""What all kinds of records share: the types of their fields, the base classes of records and document items, decoding. Pure.
+
+A record is a frozen value. Field names are SAND's where SAND has them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from specs.model.validation import invalid
+from warren.errors import Invalid
+
+VNI_FIRST, VNI_LAST = 1, 16_777_215
+ACLS_LIMIT = 16  # in one list
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+_IFNAME = re.compile(r"[^\s/:]{1,15}\Z")
+
+
+def _name(value: str) -> str:
+    if not _NAME.match(value):
+        raise ValueError("a name of letters, digits, '.', '_' or '-', at most 63, beginning with a letter or digit")
+    return value
+
+
+def _mac(value: Any) -> str:
+    text = str(value).lower().replace("-", ":")
+    if not isinstance(value, str) or not _MAC.match(text):
+        raise ValueError("a MAC address such as 02:57:0a:00:00:02")
+    if int(text[:2], 16) & 1 or text == "00:00:00:00:00:00":
+        raise ValueError("a unicast MAC address (the first byte even, not all zero)")
+    return text
+
+
+def _ifname(value: str) -> str:
+    if not _IFNAME.match(value) or value in (".", ".."):
+        raise ValueError("an interface name of 1 to 15 characters without '/', ':' or white space")
+    return value
+
+
+def require_text(value: Any) -> Any:
+    """Refuses a number or a truth value, which YAML makes of an unquoted word: pydantic would take a number as an address."""
+    if isinstance(value, (int, float, bool)):
+        raise ValueError("text (quote the value)")
+    return value
+
+
+def _acl_names(value: Any) -> Any:
+    """One name or a list; In FAUCET's files a name may be a number."""
+    items = [value] if isinstance(value, (str, int)) and not isinstance(value, bool) else value
+    if not isinstance(items, list | tuple) or len(items) > ACLS_LIMIT:
+        raise ValueError(f"the name of an ACL, or a list of at most {ACLS_LIMIT}")
+    return tuple(str(item) if isinstance(item, int) and not isinstance(item, bool) else item for item in items)
+
+
+def _acl_reference(value: str) -> str:
+    network, _, name = value.rpartition(":")
+    for part in (network, name) if network else (name,):
+        _name(part)
+    return value
+
+
+Name = Annotated[str, AfterValidator(_name)]
+Mac = Annotated[str, BeforeValidator(_mac)]
+IfName = Annotated[str, AfterValidator(_ifname)]
+Vni = Annotated[int, Field(ge=VNI_FIRST, le=VNI_LAST)]
+Vlan = Annotated[int, Field(ge=1, le=4094)]
+Mtu = Annotated[int, Field(ge=576, le=65_535)]
+Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(require_text)]
+Labels = dict[str, str]
+AclNames = Annotated[tuple[Name, ...], BeforeValidator(_acl_names)]
+AclReferences = Annotated[tuple[Annotated[str, AfterValidator(_acl_reference)], ...], BeforeValidator(_acl_names)]
+
+
+class Record(BaseModel):
+    """The base of all records: frozen; unknown fields are refused; absent fields are left out of the JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def encode(self) -> str:
+        """The canonical JSON that is stored in etcd."""
+        return json.dumps(self.data(), sort_keys=True, separators=(",", ":"))
+
+    def data(self) -> dict[str, Any]:
+        """Plain data (for JSON and YAML); fields that are not set are left out."""
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class Item(BaseModel):
+    """The base of all document items: some of the fields of a record."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def stated(self) -> dict[str, Any]:
+        """The fields that the document states, as plain data; None for null. Values inside a field are complete, as in a record."""
+        whole = self.model_dump(mode="json")
+        return {field: whole[field] for field in whole if field in self.model_fields_set}
+
+
+def now() -> str:
+    """The time for `created_at`: RFC 3339, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+R = TypeVar("R", bound=Record)
+
+
+def decode(kind: type[R], data: Any, path: str = "") -> R:
+    """Validate plain data as a record. Raises `Invalid` with the path to the first wrong value."""
+    if not isinstance(data, dict):
+        raise Invalid(path or kind.__name__.lower(), data, f"a mapping with the fields of a {kind.__name__.lower()}")
+    try:
+        record = kind.model_validate(data)
+    except ValidationError as error:
+        raise invalid(error, path) from None
+    except Invalid as error:  # from the language of ACLs, whose errors have paths
+        raise error.at(f"{path}.{error.path}".strip(".")) from None
+    record.model_fields_set.clear()  # not used for records; 10 000 sets of names take 5 MB
+    return record
+
+
+def decode_json(kind: type[R], text: str, path: str = "") -> R:
+    """Like `decode`, from the JSON text that etcd holds."""
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise Invalid(path, text, f"JSON ({error})") from None
+    return decode(kind, data, path)

@@ -1,0 +1,99 @@
+"""Endpoints. Pure."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
+
+from specs.model.base import AclReferences, IfName, Item, Labels, Mac, Name, Record, Vlan, require_text
+from specs.model.coprocessor import Coprocessor
+from specs.model.derived import veth_name
+from specs.model.publish import PUBLISHED_LIMIT, Publish
+
+OFPORT_FIRST, OFPORT_LAST = 1, 65_279  # OFPP_MAX is 0xff00 (OpenFlow 1.4, 7.2.1)
+TUNNEL_OFPORT_REQUEST = 65_279
+
+Ofport = Annotated[int, Field(ge=OFPORT_FIRST, le=OFPORT_LAST)]
+Address4 = Annotated[IPv4Address, BeforeValidator(require_text)]
+Address6 = Annotated[IPv6Address, BeforeValidator(require_text)]
+
+
+class EndpointFields(BaseModel):
+    """What is said of an endpoint, in a document, a request and its record alike."""
+
+    mac_address: Mac | None = None
+    ipv4_address: Address4 | None = None
+    ipv6_address: Address6 | None = None
+    ofport: Ofport | None = None
+    interface: IfName | None = None
+    port: IfName | None = None
+    coprocessor: Coprocessor | None = None
+    parent: Name | None = None
+    vlan: Vlan | None = None
+    acls: AclReferences | None = None
+    publish: tuple[Publish, ...] = ()
+    labels: Labels = {}
+
+
+class Endpoint(EndpointFields, Record):
+    """A port on a network for one interface of a container: a network namespace on one host. Until it is `labelled` its labels are not
+    known. `spare` marks a preallocated one. With `leased_prefix` (a length) an external DHCP server leased its IPv4 address
+    (specs/store/leased_addresses.py)."""
+
+    id: Name
+    name: Name | None = None
+    network_id: Name
+    host: Name
+    mac_address: Mac
+    ofport: Ofport
+    netns: str | None = None
+    active: bool = True
+    labelled: bool = True
+    spare: bool = False
+    leased_prefix: Annotated[int, Field(ge=1, le=32)] | None = None
+    created_at: str | None = None
+
+    @field_validator("publish")
+    @classmethod
+    def _published_once(cls, value: tuple[Publish, ...]) -> tuple[Publish, ...]:
+        ports = [(p.proto, port) for p in value for port, _ in p.pairs]
+        if len(ports) > PUBLISHED_LIMIT:
+            raise ValueError(f"at most {PUBLISHED_LIMIT} ports")
+        if len(set(ports)) != len(ports):
+            raise ValueError("each port of the host once")
+        return value
+
+    @model_validator(mode="after")
+    def _subport_is_consistent(self) -> Endpoint:
+        """specs/ports.py explains subports."""
+        if (self.port or self.parent) and (self.netns or self.interface or (self.port and self.parent)):
+            raise ValueError("one of netns (with interface), port and parent")
+        if self.parent and (not self.vlan or self.parent == self.id):
+            raise ValueError("a parent that is another endpoint, and vlan: the tag on its port")
+        if self.vlan and not (self.port or self.parent):
+            raise ValueError("vlan only with port or parent: the tag there")
+        if self.coprocessor and (not self.port or self.vlan):
+            raise ValueError("a coprocessor only with port and without vlan: the interface is its alone")
+        if self.port and (self.ipv4_address or self.ipv6_address or self.publish):
+            raise ValueError("no addresses and nothing published with port: the machines behind an interface are not known")
+        return self
+
+    @property
+    def veth(self) -> str:
+        """The name of the interface on the host, which is also that of the OVS port: a known prefix, at most 15 characters."""
+        return veth_name(self.id)
+
+
+class _Placement(Item):
+    id: Name | None = None
+    name: Name | None = None
+    network: Name
+    host: Name
+    netns: str | None = None
+    active: bool = True
+
+
+class EndpointItem(EndpointFields, _Placement):
+    """An endpoint; `network` is a name or an id. Addresses, MAC and OpenFlow port are allocated unless the document states them."""

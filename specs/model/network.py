@@ -1,0 +1,98 @@
+"""Networks. Pure."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from specs.model.base import AclNames, Item, Labels, Mtu, Name, Record, Vlan, Vni, require_text
+from specs.model.dhcp import DhcpFields, check_dhcp
+from warren.errors import MISSING, Invalid
+
+RELATED_BIT = 1 << 23  # a network's second VNI is its own with this bit flipped (intent/views.py)
+
+
+def _v4_range(value: IPv4Network) -> IPv4Network:
+    if value.prefixlen > 30 or value.network_address.is_multicast or value.network_address.is_loopback:
+        raise ValueError("a unicast IPv4 range of at least four addresses, such as 10.0.0.0/24")
+    return value
+
+
+def _v6_range(value: IPv6Network) -> IPv6Network:
+    if value.prefixlen > 126 or value.network_address.is_multicast or value.network_address.is_link_local:
+        raise ValueError("a unicast IPv6 range of at least four addresses, such as fd00:1::/64")
+    return value
+
+
+Range4 = Annotated[IPv4Network, BeforeValidator(require_text), AfterValidator(_v4_range)]
+Range6 = Annotated[IPv6Network, BeforeValidator(require_text), AfterValidator(_v6_range)]
+Cidr4 = Annotated[IPv4Interface, BeforeValidator(require_text)]
+Cidr6 = Annotated[IPv6Interface, BeforeValidator(require_text)]
+CtLimit = Annotated[int, Field(ge=1, le=3_000_000)]  # the default limit of the userspace datapath for all zones together
+
+
+class NetworkFields(DhcpFields):
+    """What is said of a network, in a document, a request and its record alike."""
+
+    id: Name | None = None
+    name: Name | None = None
+    type: str = "overlay"
+    vxlan_vni: Vni | None = None
+    ip_range: Range4 | None = None
+    gateway: Cidr4 | None = None
+    ipv6_range: Range6 | None = None
+    ipv6_gateway: Cidr6 | None = None
+    mtu: Mtu | None = None
+    vlan: Vlan | None = None
+    vlan_transparent: bool = False
+    mode: Literal["flat", "nat", "routed"] = "flat"
+    default_acl: AclNames = ()
+    vlan_out_acl: AclNames = ()
+    nat_acl: AclNames = ()
+    ct_limit: CtLimit | None = None
+    preallocate: Annotated[int, Field(ge=0, le=256)] = 0
+    labels_required: bool = False
+    labels: Labels = {}
+
+
+class Network(NetworkFields, Record):
+    """An isolated layer 2 network. `gateway` and `ipv6_gateway` are addresses with prefix length, inside the range.
+    `labels_required` closes endpoints until their labels are known."""
+
+    id: Name
+    name: Name
+    type: str = Field(default="overlay", pattern="^overlay$")
+    vxlan_vni: Vni
+    created_at: str | None = None
+
+    @model_validator(mode="after")
+    def _gateways_inside(self) -> Network:
+        _check_gateway("gateway", self.gateway, "ip_range", self.ip_range)
+        _check_gateway("ipv6_gateway", self.ipv6_gateway, "ipv6_range", self.ipv6_range)
+        check_dhcp(self, self.ip_range, self.mode)
+        if (self.mode != "flat" or self.answers) and self.ip_range is None and self.ipv6_range is None:
+            reason = "dhcp" if self.dhcp else f"mode {self.mode}"
+            raise Invalid("ip_range", MISSING, f"{reason} needs ip_range or ipv6_range")
+        return self
+
+
+def _check_gateway(
+    field: str, gateway: IPv4Interface | IPv6Interface | None, range_field: str, network: IPv4Network | IPv6Network | None
+) -> None:
+    if gateway is None:
+        return
+    if network is None:
+        raise Invalid(range_field, MISSING, f"{field} needs one")
+    if gateway.ip not in network or gateway.ip == network.network_address or gateway.network != network:
+        example = f"{network.network_address + 1}/{network.prefixlen}"
+        raise Invalid(field, str(gateway), f"a host address of {network} with its prefix length, such as {example}")
+    if network.version == 4 and gateway.ip == network.broadcast_address:
+        raise Invalid(field, str(gateway), f"not the broadcast address of {network}")
+
+
+class NetworkItem(NetworkFields, Item):
+    """A network; without `vxlan_vni` one is allocated."""
+
+    name: Name
