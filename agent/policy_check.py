@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from acl.evaluate import Packet, Verdict, evaluate, packet
 from acl.language import Rule, Who
 from acl.policy import Keys, PolicyKey, Prefix, keys_of
-from intent.views import TENANT, meant
+from intent.views import TENANT, selects
 from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot
 from warren.errors import Conflict, Invalid, NotFound
@@ -95,7 +95,7 @@ def members(state: Snapshot, network_id: str, who: Who) -> Collection[Prefix]:
     """The addresses that a `from` or `to` of a network's rule means, from the records."""
     if who.cidr is not None:
         return [who.cidr]
-    there = [e for e in state.endpoints.values() if e.active and meant(who, e, network_id, state.networks)]
+    there = [e for e in state.endpoints.values() if e.active and selects(who, e, network_id, state.networks)]
     return [ip_network(a) for e in there for a in (e.ipv4_address, e.ipv6_address) if a is not None]
 
 

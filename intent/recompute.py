@@ -22,12 +22,12 @@ from intent.views import (
     View,
     claims,
     endpoint_view,
-    meant,
     mirrors_in_order,
     misfit,
     network_view,
     related_vni,
     routed_remote_view,
+    selects,
     vtep,
 )
 from mirror.sessions import Surroundings, sessions
@@ -73,7 +73,7 @@ class _Names:
         return self.snapshot.meters
 
     def members(self, network_id: str, who: Who) -> list[Endpoint]:
-        return [e for e in self.valid.values() if meant(who, e, network_id, self.snapshot.networks)]
+        return [e for e in self.valid.values() if selects(who, e, network_id, self.snapshot.networks)]
 
     def ofport(self, network_id: str, port: str | int) -> int | None:
         for e in self.valid.values():

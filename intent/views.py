@@ -213,7 +213,7 @@ def mirrors_in_order(snapshot: Snapshot) -> list[Mirror]:
     ]
 
 
-def meant(who: Who, endpoint: Endpoint, network_id: str, networks: Mapping[str, Network]) -> bool:
+def selects(who: Who, endpoint: Endpoint, network_id: str, networks: Mapping[str, Network]) -> bool:
     """Whether a `from` or `to` of a rule, seen from a network, selects an endpoint."""
     if who.network is not None:
         return endpoint.network_id == network_of(who.network, networks)

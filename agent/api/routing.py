@@ -11,7 +11,7 @@ from acl.policy import network_of
 from agent.core import Core
 from agent.switch import read_snapshot
 from intent.services import service_members
-from intent.views import meant as selects
+from intent.views import selects
 from specs.model.endpoint import Endpoint
 from specs.model.router import RouterItem
 from specs.model.service import Service, ServiceItem

@@ -21,9 +21,7 @@ from agent.cni.sweep import AttachmentSweep
 from agent.core import Core
 from agent.exclusive import Exclusive
 from agent.feature import Feature
-from agent.linux import inspect as far
-from agent.linux import netns
-from agent.linux import veth as plug
+from agent.linux import inspect, netns, veth
 from agent.worker import Worker
 from specs import keys
 from specs.model.derived import veth_mac
@@ -102,7 +100,7 @@ class Attachments(Feature):
         whether this process can see its path or not. Raises `WarrenError`."""
         with self._exclusive.hold(key):
             endpoint = self._core.cache.view.local_endpoints.get(key)
-            if endpoint is None or not self._ours(endpoint) or plug.exists(endpoint.veth):
+            if endpoint is None or not self._ours(endpoint) or veth.exists(endpoint.veth):
                 return
             try:
                 with netns.opened(endpoint.netns or ""):
@@ -241,13 +239,13 @@ class Attachments(Feature):
         }:
             return False
         addresses = [] if network.answers else [address for address, _ in self._addresses(endpoint, network)]
-        seen = plug.inspect(veth=endpoint.veth, netns=asked.netns, mac=endpoint.mac_address, addresses=addresses)
+        seen = veth.inspect(veth=endpoint.veth, netns=asked.netns, mac=endpoint.mac_address, addresses=addresses)
         state = self._core.cache.states.get(endpoint.id)
         return seen.whole and seen.interface == asked.interface and state is not None and state.state == "up"
 
     def _result(self, endpoint: Endpoint, network: Network, asked: Asked) -> dict[str, Any]:
         """The result of an ADD. A container that had a default route before keeps that one."""
-        seen = far.look(asked.netns, asked.interface)
+        seen = inspect.look(asked.netns, asked.interface)
         if seen is None:
             raise Unavailable(f"the namespace {asked.netns}", f"it has no {asked.interface} any more")
         interfaces = (
@@ -281,14 +279,14 @@ class Attachments(Feature):
         elif state.state == "closed":
             found.append(f"it is closed: {state.reason}")
         bridge = self._core.ovsdb.observed().bridge(self._core.config.common.bridge)
-        seen = plug.inspect(
+        seen = veth.inspect(
             veth=endpoint.veth,
             netns=asked.netns,
             mac=endpoint.mac_address,
             offload_off=bridge is not None and bridge.datapath_type == "netdev",
         )
         found += [f"missing: {what}" for what in seen.missing]
-        there = far.look(asked.netns, asked.interface)
+        there = inspect.look(asked.netns, asked.interface)
         if there is None or (seen.interface is not None and seen.interface != asked.interface):
             return [*found, f"there is no interface of that name ({seen.interface or 'none'} is the endpoint's)"]
         if mac is not None and mac != there.mac:

@@ -14,8 +14,8 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.dhcp_client.lease_file import EVERYWHERE, Route
-from agent.linux import netns as namespaces
-from agent.linux import veth as plug
+from agent.linux.netns import enter, in_thread, inside, opened
+from agent.linux.veth import peer_of
 from warren.errors import Unavailable
 
 log = logging.getLogger("warren.leased")
@@ -34,39 +34,39 @@ def put(netns: str, veth: str, mac: str, address: IPv4Interface | None, routes: 
     def work(fd: int) -> None:
         with IPRoute() as host:
             index = _index(veth)
-            namespaces.enter(fd)
-            with IPRoute() as far:
-                peer = plug.peer_of(host, far, index, mac) if index is not None else None
+            enter(fd)
+            with IPRoute() as inner:
+                peer = peer_of(host, inner, index, mac) if index is not None else None
                 if peer is not None:
-                    _put(far, peer["index"], address, tuple(routes))
+                    _put(inner, peer["index"], address, tuple(routes))
 
-    with namespaces.opened(netns) as fd:
+    with opened(netns) as fd:
         try:
-            namespaces.in_thread(lambda: work(fd))
+            in_thread(lambda: work(fd))
         except (NetlinkError, OSError) as error:
             raise Unavailable("the kernel", f"cannot put {address} on {veth}'s far end: {error}") from error
 
 
-def _put(far: Any, index: int, address: IPv4Interface | None, routes: tuple[Route, ...]) -> None:
+def _put(inner: Any, index: int, address: IPv4Interface | None, routes: tuple[Route, ...]) -> None:
     wanted = {(str(address.ip), address.network.prefixlen)} if address is not None else set()
-    for row in list(far.get_routes(family=socket.AF_INET, oif=index)):
+    for row in list(inner.get_routes(family=socket.AF_INET, oif=index)):
         if row["proto"] == DHCP and _route(row) not in routes:
-            _gone(far.route, "del", dst=_route(row)[0], gateway=row.get_attr("RTA_GATEWAY"), oif=index, proto=DHCP)
-    for ip, length in _addresses(far, index) - wanted:
-        _gone(far.addr, "del", index=index, address=ip, prefixlen=length)
-    for ip, length in wanted - _addresses(far, index):  # last: the kernel removes the others of a range with the first one
-        far.addr("add", index=index, address=ip, prefixlen=length)
+            _gone(inner.route, "del", dst=_route(row)[0], gateway=row.get_attr("RTA_GATEWAY"), oif=index, proto=DHCP)
+    for ip, length in _addresses(inner, index) - wanted:
+        _gone(inner.addr, "del", index=index, address=ip, prefixlen=length)
+    for ip, length in wanted - _addresses(inner, index):  # last: the kernel removes the others of a range with the first one
+        inner.addr("add", index=index, address=ip, prefixlen=length)
     for to, via in routes:
         hop: dict[str, Any] = {"gateway": via, "flags": ON_LINK} if via != "0.0.0.0" else {"scope": 253}
         try:
-            far.route("add", dst=to, oif=index, proto=DHCP, **hop)
+            inner.route("add", dst=to, oif=index, proto=DHCP, **hop)
         except NetlinkError as error:
             if error.code != errno.EEXIST:
                 raise
 
 
-def _addresses(far: Any, index: int) -> set[tuple[str, int]]:
-    return {(row.get_attr("IFA_LOCAL"), row["prefixlen"]) for row in far.get_addr(family=socket.AF_INET, index=index)}
+def _addresses(inner: Any, index: int) -> set[tuple[str, int]]:
+    return {(row.get_attr("IFA_LOCAL"), row["prefixlen"]) for row in inner.get_addr(family=socket.AF_INET, index=index)}
 
 
 def _route(row: Any) -> Route:
@@ -87,14 +87,14 @@ def sent(netns: str) -> None:
 
     def work() -> None:
         deadline = time.monotonic() + LEFT_S
-        with IPRoute() as far:
-            while any(row["state"] & ASKED for row in far.get_neighbours(family=socket.AF_INET)):
+        with IPRoute() as inner:
+            while any(row["state"] & ASKED for row in inner.get_neighbours(family=socket.AF_INET)):
                 if time.monotonic() > deadline:
                     return
                 time.sleep(PAUSE_S)
 
     try:
-        namespaces.inside(netns, work)
+        inside(netns, work)
     except (NetlinkError, OSError) as error:
         log.info("leased.not_seen netns=%s reason=%s", netns, error)
 

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from agent.linux import veth as plug
+from agent.linux.veth import change_mac, exists
 from warren.errors import WarrenError
 
 log = logging.getLogger("warren.docker")
@@ -25,9 +25,9 @@ def follow(sandbox: str, veth: str, known: str, wanted: str) -> None:
     """Wait until the interface is up in the namespace `sandbox` (a path) with the MAC that Docker knows, and change it."""
     began = searched = time.monotonic()
     reason = "Docker has not plugged it in"
-    while plug.exists(veth):
+    while exists(veth):
         try:
-            if plug.change_mac(veth, sandbox, known, wanted):
+            if change_mac(veth, sandbox, known, wanted):
                 return
         except WarrenError as error:  # not there yet, or never for an agent in a container, which does not see Docker's mounts
             reason = str(error)
@@ -43,7 +43,7 @@ def follow(sandbox: str, veth: str, known: str, wanted: str) -> None:
 
 def _changed(veth: str, path: str, known: str, wanted: str) -> bool:
     try:
-        return plug.change_mac(veth, path, known, wanted)
+        return change_mac(veth, path, known, wanted)
     except WarrenError:  # its last process has ended
         return False
 

@@ -30,7 +30,7 @@ from controller.framework.runtime import (
     ofp_event,
     set_ev_cls,
 )
-from controller.openflow import messages as wire
+from controller.openflow import messages
 from controller.telemetry import sinks
 from controller.telemetry.counters import Answers, Parts, Reading, Totals
 from controller.telemetry.metrics import Faucet, Gauge
@@ -41,7 +41,7 @@ from warren.settings import gauge_settings, settings
 log = logging.getLogger("warren.gauge")
 
 UNKNOWN = 2**64 - 1  # a counter that the switch does not keep
-PORT_NAMES = {wire.ofp.OFPP_LOCAL: "LOCAL", wire.ofp.OFPP_CONTROLLER: "CONTROLLER"}
+PORT_NAMES = {messages.ofp.OFPP_LOCAL: "LOCAL", messages.ofp.OFPP_CONTROLLER: "CONTROLLER"}
 COUNTED = ("acl", "spoof", "pipeline")  # features whose flows are polled: rules of ACLs, and flows that drop
 INFLUX_TIMEOUT_S = 5.0
 
@@ -49,7 +49,7 @@ INFLUX_TIMEOUT_S = 5.0
 class GaugeApp(RyuApp):  # type: ignore[misc]
     """Polls the switch of this process."""
 
-    OFP_VERSIONS = [wire.VERSION]
+    OFP_VERSIONS = [messages.VERSION]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -98,9 +98,9 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
 
     def _ask(self, datapath: Any) -> None:
         self.asked_before, self.asked_at = self.asked_at, time.monotonic()
-        for request in wire.statistics_requests(datapath):
+        for request in messages.statistics_requests(datapath):
             datapath.send_msg(request)
-        questions: list[Any] = [wire.flow_counts_request(datapath, feature) for feature in COUNTED]
+        questions: list[Any] = [messages.flow_counts_request(datapath, feature) for feature in COUNTED]
         for question in questions:
             datapath.send_msg(question)
         self.flow_answers.ask(question.xid for question in questions)
@@ -110,7 +110,7 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         if event.state == MAIN_DISPATCHER:
             self.parts.clear()
             self.datapath, self.polled.dpid, self.polled.connected = event.datapath, event.datapath.id, True
-            event.datapath.send_msg(wire.description_request(event.datapath))
+            event.datapath.send_msg(messages.description_request(event.datapath))
         elif event.datapath is self.datapath:
             self.datapath, self.polled.connected = None, False
 
@@ -118,7 +118,7 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
 
     def _whole(self, event: Any) -> list[Any] | None:
         """The whole answer, once all of its parts have arrived."""
-        return self.parts.take(event.msg.xid, event.msg.body, bool(event.msg.flags & wire.ofp.OFPMPF_REPLY_MORE))
+        return self.parts.take(event.msg.xid, event.msg.body, bool(event.msg.flags & messages.ofp.OFPMPF_REPLY_MORE))
 
     @set_ev_cls(ofp_event.EventOFPDescStatsReply, MAIN_DISPATCHER)
     def _description(self, event: Any) -> None:
@@ -141,7 +141,7 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
     def _port_states(self, event: Any) -> None:
         if (body := self._whole(event)) is not None:
             before = self.polled.states
-            added = wire.ofp.OFPPR_ADD
+            added = messages.ofp.OFPPR_ADD
             self.polled.states = {
                 port.port_no: _port_state(port, before[port.port_no].reason if port.port_no in before else added) for port in body
             }
@@ -150,7 +150,7 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
     def _port_status(self, event: Any) -> None:
         """A port has come, gone or changed, possibly between two polls."""
         port, reason = event.msg.desc, event.msg.reason
-        if reason == wire.ofp.OFPPR_DELETE:
+        if reason == messages.ofp.OFPPR_DELETE:
             self.polled.states = {n: state for n, state in self.polled.states.items() if n != port.port_no}
         else:
             self.polled.states = {**self.polled.states, port.port_no: _port_state(port, reason)}
@@ -193,7 +193,7 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
     def _flows(self, event: Any) -> None:
         """Takes the answers to our own questions alone, because the overlay asks, too. The last of them completes a poll."""
         message, overlay = event.msg, self._overlay()
-        stats = self.flow_answers.take(message.xid, message.body, bool(message.flags & wire.ofp.OFPMPF_REPLY_MORE))
+        stats = self.flow_answers.take(message.xid, message.body, bool(message.flags & messages.ofp.OFPMPF_REPLY_MORE))
         if stats is None or overlay is None:
             return
         flows = overlay.reconciler.flows
@@ -282,7 +282,7 @@ def _known(value: int) -> int:
 def _port_state(port: Any, reason: int) -> PortState:
     speeds = [(p.curr_speed, p.max_speed) for p in port.properties if hasattr(p, "curr_speed")] or [(0, 0)]
     name = PORT_NAMES.get(port.port_no) or port.name.rstrip(b"\0").decode(errors="replace")
-    up = not port.state & wire.ofp.OFPPS_LINK_DOWN and not port.config & wire.ofp.OFPPC_PORT_DOWN
+    up = not port.state & messages.ofp.OFPPS_LINK_DOWN and not port.config & messages.ofp.OFPPC_PORT_DOWN
     return PortState(name, port.state, *speeds[0], reason, up)
 
 

@@ -42,7 +42,7 @@ from controller.framework.runtime import (
     ofp_event,
     set_ev_cls,
 )
-from controller.openflow import messages as wire
+from controller.openflow import messages
 from controller.openflow.icmp import complaint
 from controller.openflow.packet_log import Limiter, describe
 from controller.openflow.session import Session
@@ -67,13 +67,13 @@ KINDS = {
 class Overlay(RyuApp):
     """Programs the integration bridge of one host from the specs in etcd."""
 
-    OFP_VERSIONS = [wire.VERSION]
+    OFP_VERSIONS = [messages.VERSION]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for handler in logging.getLogger().handlers:  # Ryu's own format has neither time nor level
             handler.setFormatter(logging.Formatter(LOG_FORMAT))
-        wire.read_cookies_only()
+        messages.read_cookies_only()
         self.settings = settings(os.environ)
         self.resync_s = float(os.environ.get("WARREN_RESYNC_S", "30"))
         self.reconciler = Reconciler(self.settings.host)
@@ -249,18 +249,18 @@ class Overlay(RyuApp):
     @set_ev_cls(ofp_event.EventOFPFlowStatsReply, MAIN_DISPATCHER)
     def _flow_stats(self, event: Any) -> None:
         message = event.msg
-        more = bool(message.flags & wire.ofp.OFPMPF_REPLY_MORE)
+        more = bool(message.flags & messages.ofp.OFPMPF_REPLY_MORE)
         message.datapath.warren_session.flow_stats(message.xid, message.body, more)
 
     @set_ev_cls(ofp_event.EventOFPGroupDescStatsReply, MAIN_DISPATCHER)
     def _group_stats(self, event: Any) -> None:
         message = event.msg
-        message.datapath.warren_session.group_stats(message.body, bool(message.flags & wire.ofp.OFPMPF_REPLY_MORE))
+        message.datapath.warren_session.group_stats(message.body, bool(message.flags & messages.ofp.OFPMPF_REPLY_MORE))
 
     @set_ev_cls(ofp_event.EventOFPMeterConfigStatsReply, MAIN_DISPATCHER)
     def _meter_stats(self, event: Any) -> None:
         message = event.msg
-        message.datapath.warren_session.meter_stats(message.body, bool(message.flags & wire.ofp.OFPMPF_REPLY_MORE))
+        message.datapath.warren_session.meter_stats(message.body, bool(message.flags & messages.ofp.OFPMPF_REPLY_MORE))
 
     @set_ev_cls(ofp_event.EventOFPPacketIn, MAIN_DISPATCHER)
     def _packet_in(self, event: Any) -> None:
@@ -300,7 +300,7 @@ class Overlay(RyuApp):
                 Resubmit(Table.MIRROR),
             )  # as for pings in route.py
             if self.session is not None:
-                self.session.datapath.send(wire.packet_out(answer, back, in_port=port))
+                self.session.datapath.send(messages.packet_out(answer, back, in_port=port))
 
     def _hit(self, flow: Flow, event: Any) -> None:
         left_out = self.limiter.allow(flow.origin.name, time.monotonic())
@@ -334,20 +334,20 @@ class Overlay(RyuApp):
 
     def _send_out(self, ofport: int, frame: bytes) -> None:
         if self.session is not None:
-            self.session.datapath.send(wire.packet_out(frame, (Output(ofport),)))
+            self.session.datapath.send(messages.packet_out(frame, (Output(ofport),)))
 
     @set_ev_cls(ofp_event.EventOFPBundleCtrlMsg, MAIN_DISPATCHER)
     def _bundle(self, event: Any) -> None:
         session = event.msg.datapath.warren_session
         session.bundle_reply(event.msg.type)
-        if event.msg.type == wire.ofp.OFPBCT_COMMIT_REPLY and session.bundle_seconds is not None:
+        if event.msg.type == messages.ofp.OFPBCT_COMMIT_REPLY and session.bundle_seconds is not None:
             self.metrics.bundle.labels(*self._labels()).observe(session.bundle_seconds)
 
     @set_ev_cls(ofp_event.EventOFPErrorMsg, [CONFIG_DISPATCHER, MAIN_DISPATCHER])
     def _error(self, event: Any) -> None:
         message = event.msg
         session = getattr(message.datapath, "warren_session", None)
-        if session is not None and message.xid == wire.PROBE_XID:
+        if session is not None and message.xid == messages.PROBE_XID:
             log.info("probe.refused type=%d code=%d", message.type, message.code)  # the bundle in flight did not cause this
         elif session is not None:
             self.metrics.errors.labels(*self._labels()).inc()

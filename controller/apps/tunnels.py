@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.framework.runtime import hub
-from controller.openflow import messages as wire
+from controller.openflow import messages
 from controller.tunnels.probes import Health, Prober
 from pipeline.flow import Output, Set
 from pipeline.tables import PROBE_VNI
@@ -53,7 +53,7 @@ class Tunnels:
                 self._prober.set_targets(used, min((host.underlay_mtu for host in hosts), default=DEFAULT_MTU), now)
             for probe in self._prober.tick(now):
                 way = (Set("tunnel_id", PROBE_VNI), Set("tun_ipv4_dst", probe.vtep), Output(index.tunnel_ofport))
-                session.datapath.send(wire.packet_out(probe.frame, way, wire.PROBE_XID))
+                session.datapath.send(messages.packet_out(probe.frame, way, messages.PROBE_XID))
         words = {host: health.word for host, health in self.health().items()}
         if words != self._words:
             for host, word in words.items():

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from controller.events import AskReadBack, Commit, Committed, DropMeters, Event, ReadBack, Refused
-from controller.openflow import messages as wire
+from controller.openflow import messages
 from pipeline.flow import Meter
 
 log = logging.getLogger("warren.datapath")
@@ -29,16 +29,16 @@ class Session:
         self._commit: Commit | None = None
         self._sent_at = 0.0
         self.bundle_seconds: float | None = None
-        datapath.send(wire.first_fragments_have_ports())
+        datapath.send(messages.first_fragments_have_ports())
 
     # ---- effects ----------------------------------------------------------------------------------------------------
 
     def ask_read_back(self, effect: AskReadBack) -> None:
         """Request all flows and groups; the answers come in parts."""
         self._cookies, self._groups, self._meters, self._flows_read = set(), None, None, False
-        self.datapath.send_msg(wire.meter_config_request(self.datapath))
-        self.datapath.send_msg(wire.group_stats_request(self.datapath))
-        request = wire.flow_stats_request(self.datapath)
+        self.datapath.send_msg(messages.meter_config_request(self.datapath))
+        self.datapath.send_msg(messages.group_stats_request(self.datapath))
+        request = messages.flow_stats_request(self.datapath)
         self.datapath.send_msg(request)
         self._flow_xid = request.xid  # type: ignore[attr-defined]
 
@@ -46,20 +46,20 @@ class Session:
         """Send one bundle."""
         self._commit, self._faults, self._sent_at = effect, [], time.monotonic()
         for meter in effect.meters:
-            self.datapath.send(wire.meter_mod(meter))
+            self.datapath.send(messages.meter_mod(meter))
         for meter in effect.meter_changes:
-            self.datapath.send(wire.meter_mod(meter, change=True))
-        for chunk in wire.bundle(effect.groups, effect.flows, effect.deletes, effect.group_deletes):
+            self.datapath.send(messages.meter_mod(meter, change=True))
+        for chunk in messages.bundle(effect.groups, effect.flows, effect.deletes, effect.group_deletes):
             self.datapath.send(chunk)
 
     def drop_meters(self, effect: DropMeters) -> None:
         """Delete meters."""
         for meter_id in effect.meter_ids:
-            self.datapath.send(wire.delete_meter(meter_id))
+            self.datapath.send(messages.delete_meter(meter_id))
 
     # ---- answers ----------------------------------------------------------------------------------------------------
 
-    def flow_stats(self, xid: int, body: list[wire.FlowStats], more: bool) -> None:
+    def flow_stats(self, xid: int, body: list[messages.FlowStats], more: bool) -> None:
         """One part of flow statistics; the gauge asks for some, too."""
         if xid != self._flow_xid:
             return
@@ -76,7 +76,7 @@ class Session:
 
     def meter_stats(self, body: list[Any], more: bool) -> None:
         """One part of the meters' descriptions."""
-        self._meters = (self._meters or set()) | {wire.meter_of(stats) for stats in body}
+        self._meters = (self._meters or set()) | {messages.meter_of(stats) for stats in body}
         if not more:
             self._read_back_complete()
 
@@ -87,7 +87,7 @@ class Session:
 
     def bundle_reply(self, kind: int) -> None:
         """A bundle was opened, committed or discarded."""
-        if kind != wire.ofp.OFPBCT_COMMIT_REPLY or self._commit is None:
+        if kind != messages.ofp.OFPBCT_COMMIT_REPLY or self._commit is None:
             return
         self.bundle_seconds = time.monotonic() - self._sent_at
         log.info(
@@ -99,9 +99,9 @@ class Session:
 
     def error(self, error_type: int, code: int, data: bytes) -> None:
         """The switch refused a message: of the bundle in flight, or the whole of it."""
-        cookie = wire.cookie_of_error(data)
+        cookie = messages.cookie_of_error(data)
         reason = f"OpenFlow error type {error_type} code {code}"
-        if error_type == wire.ofp.OFPET_METER_MOD_FAILED:  # the flows that use it are refused, and report that
+        if error_type == messages.ofp.OFPET_METER_MOD_FAILED:  # the flows that use it are refused, and report that
             log.warning("meter.refused code=%d", code)
             return
         if cookie is not None:
@@ -113,7 +113,7 @@ class Session:
             return
         self._commit = None
         if self._faults:
-            self.datapath.send(wire.discard_bundle())
+            self.datapath.send(messages.discard_bundle())
             log.warning("bundle.refused flows=%d reason=%s", len(self._faults), self._fault_reason)
             self.post(Refused(self.number, tuple(self._faults), self._fault_reason))
         else:  # no flow is at fault: start over with a new connection and a full read-back
