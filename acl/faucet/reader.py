@@ -14,14 +14,14 @@ from posixpath import dirname, join, normpath
 from typing import Any, NamedTuple
 
 from acl.actions import ToPort
-from acl.faucet.schema import BODY, DP, METER, PORT, SECTIONS, TOP, VLAN, check, check_rule, inside, words
+from acl.faucet.meters import read_limit
+from acl.faucet.schema import BODY, DP, PORT, SECTIONS, TOP, VLAN, check, check_rule, inside, words
 from acl.faucet.yaml import List, Map, Reader, line_of, plain
 from acl.language import Rule, canonical, parse_rule
 from warren.errors import MISSING, Invalid
 
 LISTS_LIMIT = 16  # ACLs of one object
 METER_IDS = range(1, 32_769)
-U32 = 0xFFFF_FFFF
 
 
 class Acl(NamedTuple):
@@ -208,66 +208,26 @@ class _Configuration:
 
     def _meter(self, key: Any) -> Meter | None:
         item = self.sections["meters"][key]
-        check(item.data, METER, item.file, item.path, item.line)
-        number, entry = item.data.get("meter_id"), item.data.get("entry")
-        for what, value in (("meter_id", number), ("entry", entry)):
-            if value is None:
-                raise Invalid(f"{item.file}:{item.line}: {item.path}.{what}", value, "one (FAUCET ends without it)")
-        for what in ("flags", "bands"):
-            if not entry.get(what):
-                raise Invalid(
-                    f"{item.file}:{item.data.lines['entry']}: {item.path}.entry.{what}", entry.get(what), "at least one"
-                )
-        flags = entry["flags"] if isinstance(entry["flags"], List) else [entry["flags"]]
-        bands = entry["bands"]
-        band = bands[0] if isinstance(bands, List) and len(bands) == 1 and isinstance(bands[0], Map) else Map()
-        rate, burst = (band.get(word, 0) for word in ("rate", "burst_size"))
-        why = ""
-        if any(flag not in ("KBPS", "PKTPS", "BURST", "STATS") for flag in flags):
-            why = "its flags are not all of KBPS, PKTPS, BURST, STATS"
-        elif ("KBPS" in flags) == ("PKTPS" in flags):
-            why = "its flags must have one of KBPS and PKTPS (a switch refuses it otherwise)"
-        elif not band:
-            why = "it must have one band: Warren's meters do not have several"
-        elif band.get("type") != "DROP":
-            why = f"its band is {band.get('type')}: Warren's meters only drop"
-        elif not all(isinstance(value, int) and not isinstance(value, bool) for value in (rate, burst)):
-            why = "its rate and its burst_size must be numbers"
-        elif not 1 <= rate <= U32 or not 0 <= burst <= U32:
-            why = f"its rate must be from 1 to {U32}, its burst_size from 0"
-        if why:
-            self._note(item, False, f"left out: {why}")
+        limit = read_limit(item.data, item.file, item.path, item.line)
+        if isinstance(limit, str):
+            self._note(item, False, f"left out: {limit}")
             return None
-        burst = burst if "BURST" in flags else 0  # a switch does not look at it without the flag
-        fits = number in METER_IDS
-        self._note(item, True, f"{rate} {'packets/s' if 'PKTPS' in flags else 'kb/s'}" + "; gets another number" * (not fits))
-        return Meter(self.meters[key], number if fits else None, rate, burst, "PKTPS" in flags)
+        number = item.data["meter_id"]
+        valid = number in METER_IDS
+        self._note(item, True, f"{limit.rate} {'packets/s' if limit.packets else 'kb/s'}" + "; gets another number" * (not valid))
+        return Meter(self.meters[key], number if valid else None, *limit)
 
     # ---- ACLs
 
     def _acl(self, key: Any) -> list[dict[str, Any]] | None:
+        """Return the rules of an ACL as they are stored, or None if one of them cannot be. Raises `Invalid` for what FAUCET refuses."""
         item = self.sections["acls"][key]
-        rules: Any = item.data
-        path = item.path
-        if isinstance(rules, Map):
-            self._words(item, rules, "")
-            check(rules, BODY, item.file, path, item.line)
-            if rules.get("exact_match"):
-                self._note(item, True, "the first rule that matches wins: exact_match says that only one can", ".exact_match")
-            if rules.get("dot1x_assigned"):
-                self._note(item, False, _NO_802_1X, ".dot1x_assigned")
-            rules, path = rules.get("rules"), f"{path}.rules"
-        if not isinstance(rules, List) or not rules:
-            raise Invalid(f"{item.file}:{item.line}: {path}", rules, "a list of at least one rule")
-        for number, rule in enumerate(rules):
-            inner = inside(rule)
-            if isinstance(inner, Map) and isinstance(inner.get("actions"), Map):
-                self._words(item, inner["actions"], f"{path}[{number}].actions"[len(item.path) :])
-            check_rule(inner, item.file, f"{path}[{number}]", rules.lines[number])
+        rules, path = self._rules(item)
         try:
             stored = [plain(rule) or {"actions": {"allow": 0}} for rule in canonical(rules, path)]  # `rule: {}` drops
         except Invalid as error:
-            stored = self._refused(item, error, rules, path)
+            self._refused(item, error, rules, path)
+            stored = []
         parsed = []
         for number, rule in enumerate(stored):
             try:
@@ -285,10 +245,30 @@ class _Configuration:
         self._note(item, True, f"{len(stored)} rule{'s' * (len(stored) > 1)}")
         return stored
 
-    def _refused(self, item: _Item, error: Invalid, rules: List, path: str) -> list[dict[str, Any]]:
+    def _rules(self, item: _Item) -> tuple[List, str]:
+        """Return the rules of an ACL, checked as FAUCET checks them, and their path."""
+        rules: Any = item.data
+        path = item.path
+        if isinstance(rules, Map):
+            self._words(item, rules, "")
+            check(rules, BODY, item.file, path, item.line)
+            if rules.get("exact_match"):
+                self._note(item, True, "the first rule that matches wins: exact_match says that only one can", ".exact_match")
+            if rules.get("dot1x_assigned"):
+                self._note(item, False, _NO_802_1X, ".dot1x_assigned")
+            rules, path = rules.get("rules"), f"{path}.rules"
+        if not isinstance(rules, List) or not rules:
+            raise Invalid(f"{item.file}:{item.line}: {path}", rules, "a list of at least one rule")
+        for number, rule in enumerate(rules):
+            inner = inside(rule)
+            if isinstance(inner, Map) and isinstance(inner.get("actions"), Map):
+                self._words(item, inner["actions"], f"{path}[{number}].actions"[len(item.path) :])
+            check_rule(inner, item.file, f"{path}[{number}]", rules.lines[number])
+        return rules, path
+
+    def _refused(self, item: _Item, error: Invalid, rules: List, path: str) -> None:
         line = line_of(rules, error.path[len(path) :], item.line)
         self._note(item, False, str(error).removeprefix(f"{error.path}: "), error.path[len(item.path) :], line)
-        return []
 
     def _metered(self, item: _Item, rule: Rule, stored: dict[str, Any], line: int) -> bool:
         if rule.meter is None:
