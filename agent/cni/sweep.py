@@ -1,5 +1,5 @@
-"""Removes the endpoints of containers that a runtime has forgotten: it was killed, the host restarted, or it detaches
-and never calls DEL. Runtimes that know GC ask for the same."""
+"""Removes the endpoints of containers for which no DEL will come: the runtime was killed, the host restarted, or the runtime
+detaches without DEL. Runtimes that support GC request the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ INTERVAL_S = 2.0
 
 
 class AttachmentSweep:
-    """`suspects` returns ids of endpoints with which something is wrong; `drop` removes one if its container is gone."""
+    """Removes endpoints whose container is gone. `suspects` returns the ids of endpoints that do not match their record;
+    `drop` removes an endpoint if its container is gone."""
 
     def __init__(self, suspects: Callable[[], Iterable[str]], drop: Callable[[str], None]) -> None:
         self._suspects, self._drop = suspects, drop
@@ -23,7 +24,8 @@ class AttachmentSweep:
         self.worker = Worker("CNI sweep", self._step, interval_s=INTERVAL_S)
 
     def _step(self, items: frozenset[str]) -> None:
-        """Drop what was suspect at the step before, too: a DEL that is under way comes first."""
+        """Drop the endpoints that were suspects in the previous step too, so that a DEL that is under way finishes
+        first."""
         suspects = set(self._suspects())
         for endpoint_id in sorted(suspects & self._before):
             try:

@@ -173,7 +173,7 @@ class DhcpClients(Feature):
 
     def _on_lease(self, endpoint: Endpoint) -> None:
         """Take over what its client has written of its lease, if that is new."""
-        lease_file, netns = self._clients.told(endpoint.id), self._clients.namespace(endpoint.id)
+        lease_file, netns = self._clients.read_lease_file(endpoint.id), self._clients.namespace(endpoint.id)
         if lease_file is None or netns is None or self._handled.get(endpoint.id) == lease_file[0]:
             return
         lease = parse(lease_file[1])

@@ -194,7 +194,7 @@ def test_a_mask_may_be_missing() -> None:
 
 def test_a_host_without_udhcpc_reports_the_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.dhcp_client.udhcpc.PATHS", str(tmp_path))
-    with pytest.raises(Unavailable, match="Debian's package: udhcpc"):
+    with pytest.raises(Unavailable, match="Debian's package udhcpc"):
         Clients(tmp_path / "dhcp").start("e", "/proc/self/ns/net", "eth0", None, None)
 
 
