@@ -217,7 +217,7 @@ class Reconciler:
         for name, session in sessions_touched.items():
             self._replace(("session", name), compile_session(session, tunnel) if session else None)
         for name, service in delta.services.items():
-            self._replace(("service", name), compile_service(service, tunnel) if service else None)
+            self._replace(("service", name), compile_service(service) if service else None)
         local = self.index.local_ids()
         self._to_report |= {e for e in endpoints_touched if e in local or e in self._was_local}
 

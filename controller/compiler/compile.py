@@ -50,7 +50,7 @@ ENDPOINT: dict[str, Callable[[EndpointView, int | None], Iterator[Part]]] = {
 }
 POLICY: dict[str, Callable[[PolicyView], Iterator[Part]]] = {"acl": acl.policy}
 SESSION: dict[str, Callable[[Session, int | None], Iterator[Part]]] = {"classify": classify.session, "mirror": mirror.session}
-SERVICE: dict[str, Callable[[ServiceView, int | None], Iterator[Part]]] = {"nat": nat.service}
+SERVICE: dict[str, Callable[[ServiceView], Iterator[Part]]] = {"nat": nat.service}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,9 @@ def compile_session(session: Session, tunnel: int | None) -> Program:
     return _program((name, feature(session, tunnel)) for name, feature in SESSION.items())
 
 
-def compile_service(service: ServiceView, tunnel: int | None) -> Program:
+def compile_service(service: ServiceView) -> Program:
     """Return the flows and the groups of one service."""
-    return _program((name, feature(service, tunnel)) for name, feature in SERVICE.items())
+    return _program((name, feature(service)) for name, feature in SERVICE.items())
 
 
 def compile_view(view: View) -> Program:
@@ -101,7 +101,7 @@ def compile_view(view: View) -> Program:
     units += [compile_endpoint(endpoint, view.tunnel_ofport) for endpoint in view.endpoints]
     units += [compile_policy(policy) for policy in view.policies]
     units += [compile_session(session, view.tunnel_ofport) for session in view.sessions]
-    units += [compile_service(service, view.tunnel_ofport) for service in view.services]
+    units += [compile_service(service) for service in view.services]
     flows = {flow.cookie: flow for unit in units for flow in unit.flows}
     groups = {group.group_id: group for unit in units for group in unit.groups}
     assert len(flows) == sum(len(unit.flows) for unit in units), "two units compiled the same flow"

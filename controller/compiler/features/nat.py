@@ -71,7 +71,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
                 yield Flow(Table.DNAT, KNOWN, new, (translate,), Origin("endpoint", e.id))
 
 
-def service(s: ServiceView, tunnel: int | None) -> Iterator[Flow | Group]:
+def service(s: ServiceView) -> Iterator[Flow | Group]:
     """A service's port: a member for each new connection. A port that an endpoint publishes itself is that endpoint's."""
     g, origin = s.gateway, Origin("service", s.name)
     for version, eth_type, transit, members in ((4, IPV4, g.transit4, s.members4), (6, IPV6, g.transit6, s.members6)):
