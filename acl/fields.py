@@ -88,7 +88,7 @@ REFUSED = {
     "ipv6_exthdr": "no ipv6_exthdr: Open vSwitch does not have it",
     "ct_zone": "no ct_zone: each network has its own; say state: [established]",
     "ct_mark": "no ct_mark: Warren keeps allow_related in it; say state: [established]",
-    "ct_label": "no ct_label: Warren does not set any; say state: [established]",
+    "ct_label": "no ct_label: Warren uses it itself; match state: [established] instead",
 }
 # numeric ct_state as FAUCET has it (ovs-fields(7)): new, est, rel, rpl, inv, trk
 CT_BITS = {"new": 0x01, "established": 0x02, "related": 0x04, "reply": 0x08, "invalid": 0x10}

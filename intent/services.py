@@ -30,7 +30,7 @@ class ServiceView:
 
 def service_members(service: Service, network_id: str, members: Callable[[str, Who], Iterable[Endpoint]]) -> tuple[Endpoint, ...]:
     """The endpoints that a service names or whose label it has, in an order that all hosts share."""
-    by_id = {e.id: e for who in service.whom for e in members(network_id, who)}
+    by_id = {e.id: e for who in service.selectors for e in members(network_id, who)}
     return tuple(by_id[e] for e in sorted(by_id))
 
 

@@ -1,8 +1,7 @@
 """Mirror sessions as flows and groups. Pure.
 
-A packet passes COPY once for each session of its port, with the session's number and the direction in a register. What
-COPY's group does to the copy does not change the packet. Copies leave the switch directly, and no table sees them again: no
-copy is copied or returns.
+A packet passes COPY once for each session of its port, with the session's number and the direction in a register. COPY's group works on
+the copy and leaves the packet unchanged. Copies leave the switch directly without passing another table, so a copy is never copied.
 """
 
 from __future__ import annotations
@@ -34,41 +33,41 @@ CHOSEN, SENDER = 100, 110
 
 
 def copies(numbers: tuple[int, ...]) -> Actions:
-    """The actions that send a packet through COPY for each session and direction, and leave it as it was."""
-    found: list[Action] = []
+    """The actions that send a packet through COPY once for each session and direction; the packet itself does not change."""
+    actions: list[Action] = []
     for number in numbers:
-        found += [Set(REG_COPY, number), Resubmit(Table.COPY)]
-    return (*found, Set(REG_COPY, 0)) if found else ()
+        actions += [Set(REG_COPY, number), Resubmit(Table.COPY)]
+    return (*actions, Set(REG_COPY, 0)) if actions else ()
 
 
 def session(s: Session, tunnel: int | None) -> Iterator[Flow | Group]:
     """COPY's flows and the group of one session."""
     origin = Origin("mirror", s.name)
-    way = _way(s, tunnel)
-    if way is None:
+    path = _path(s, tunnel)
+    if path is None:
         return
-    group = Group((Bucket(way),), origin)
+    group = Group((Bucket(path),), origin)
     yield group
     for vni, mac in s.senders:
         yield Flow(Table.COPY, SENDER, match(reg4=s.number << 1 | OUT, reg0=vni, eth_src=mac), (), origin)
     for direction in (IN, OUT):
-        for wanted in dict.fromkeys(_matches(s)):
-            yield Flow(Table.COPY, CHOSEN, match(reg4=s.number << 1 | direction) + wanted, (ToGroup(group.group_id),), origin)
+        for fields in dict.fromkeys(_matches(s)):
+            yield Flow(Table.COPY, CHOSEN, match(reg4=s.number << 1 | direction) + fields, (ToGroup(group.group_id),), origin)
 
 
 def arrival(s: Session) -> Actions:
-    """The flows for copies that arrive from other hosts."""
+    """The actions for copies that arrive from other hosts."""
     return (_output(s, s.port),) if s.port is not None else ()
 
 
-def _way(s: Session, tunnel: int | None) -> Actions | None:
+def _path(s: Session, tunnel: int | None) -> Actions | None:
     tag: Actions = (PushVlan(0x8100), Set("vlan_vid", s.vlan | VLAN_PRESENT)) if s.vlan else ()
     if s.port is not None:
         return (*tag, _output(s, s.port))
     if s.vtep is not None and tunnel is not None:
-        whence = Set("in_port_nxm", 0)  # else a packet from the tunnel port could not leave by the tunnel port
+        clear_in_port = Set("in_port_nxm", 0)  # otherwise a packet from the tunnel port could not leave by the tunnel port
         # the receiving host cuts it: Open vSwitch (3.1, userspace) loses packets that are cut before a tunnel
-        return (*tag, Set("tunnel_id", s.vni), Set("tun_ipv4_dst", s.vtep), whence, Output(tunnel))
+        return (*tag, Set("tunnel_id", s.vni), Set("tun_ipv4_dst", s.vtep), clear_in_port, Output(tunnel))
     return None
 
 

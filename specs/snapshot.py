@@ -1,4 +1,4 @@
-"""The declared state of the whole system, decoded from the store. A bad record is absent, with a visible problem."""
+"""The declared state of the whole system, decoded from the store. A malformed record is left out, and listed in `malformed`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from warren.errors import MISSING, Invalid
 
 
 class Problem(NamedTuple):
-    """Something in the specs that closes what it concerns: `about` is kind/name, `reason` one line."""
+    """Something in the specs that cannot be carried out: `about` is KIND/NAME, `reason` one line."""
 
     about: str
     reason: str
@@ -29,9 +29,9 @@ class Problem(NamedTuple):
 
 @dataclass(slots=True)
 class Snapshot:
-    """All valid records. `born` holds etcd's create revision per key: the record created first wins a conflict, on every host.
+    """All valid records. `born` holds etcd's create revision by KIND/ID: the record created first wins a conflict, on every host.
 
-    `put` changes a snapshot in place; `updated` returns a new one. `rivals` is the bookkeeping of these two, and of nobody else.
+    `put` changes a snapshot in place; `updated` returns a new one. `rivals` is internal to these two.
     """
 
     hosts: dict[str, Host] = field(default_factory=dict)
@@ -50,11 +50,11 @@ class Snapshot:
 
     @property
     def copied(self) -> dict[str, Mirror]:
-        """All mirror sessions, temporary ones too."""
+        """All mirror sessions, with the temporary ones."""
         return {**self.captures, **self.mirrors}
 
 
-# kinds whose last readable record stays in force when an unreadable one takes its place: closing what works would help nobody
+# kinds whose last valid record stays in force when a malformed one replaces it: without it working ports would be closed
 STANDING = (keys.ACLS, keys.METERS, keys.TENANTS)
 
 KINDS: tuple[tuple[str, type[Record], str], ...] = (
@@ -72,7 +72,7 @@ KINDS: tuple[tuple[str, type[Record], str], ...] = (
 
 
 class Decoded(NamedTuple):
-    """A key under `spec/`: the kind of object, its id (a host's is its name), the record or None, why it is none."""
+    """An entry below `spec/`: the kind of object, its id (or name, if the kind has no ids), the record or None, what is wrong with it."""
 
     kind: str
     id: str
@@ -81,7 +81,7 @@ class Decoded(NamedTuple):
 
 
 def decode_entry(key: str, value: str | None) -> Decoded | None:
-    """Decode one entry; value None is a deletion; None for a key that is no spec. The key must name what the record says."""
+    """Decodes one entry; value None is a deletion. None for a key that is not a spec. Key and record must have the same name or id."""
     for prefix, record_type, kind in KINDS:
         if not key.startswith(prefix):
             continue
@@ -90,24 +90,24 @@ def decode_entry(key: str, value: str | None) -> Decoded | None:
             return Decoded(kind, name, None, None)
         try:
             record = decode_json(record_type, value, key)
-            _agree(key, record)
+            _check_key(key, record)
         except Invalid as error:
             return Decoded(kind, name, None, str(error))
         return Decoded(kind, name, record, None)
     return None
 
 
-def _agree(key: str, record: Record) -> None:
+def _check_key(key: str, record: Record) -> None:
     if isinstance(record, Host):
-        right = keys.host(record.name)
+        expected = keys.host(record.name)
     elif isinstance(record, Network):
-        right = keys.network(record.id)
+        expected = keys.network(record.id)
     elif isinstance(record, Endpoint):
-        right = keys.endpoint(record.network_id, record.id)
+        expected = keys.endpoint(record.network_id, record.id)
     else:
-        right = next(prefix for prefix, kind, _ in KINDS if isinstance(record, kind)) + getattr(record, "name")  # noqa: B009
-    if key != right:
-        raise Invalid(key, MISSING, right, problem=f"its record belongs at {right}")
+        expected = next(prefix for prefix, kind, _ in KINDS if isinstance(record, kind)) + getattr(record, "name")  # noqa: B009
+    if key != expected:
+        raise Invalid(key, MISSING, expected, problem=f"its record belongs at {expected}")
 
 
 def snapshot(entries: Iterable[tuple[str, str, int]]) -> Snapshot:
@@ -119,8 +119,8 @@ def snapshot(entries: Iterable[tuple[str, str, int]]) -> Snapshot:
 
 
 def updated(before: Snapshot, changes: Iterable[tuple[str, str | None, int]]) -> tuple[Snapshot, list[Decoded]]:
-    """A snapshot with (key, value or None, create revision) taken in, and what the keys were. `before` does not change, so that other
-    threads may go on reading it; only the mappings that change are copied."""
+    """A new snapshot with the changes, each (key, value or None, create revision), and the decoded entries. `before` does not change, so
+    other threads may go on reading it; only the mappings that change are copied."""
     after, copied = replace(before, born=dict(before.born), malformed=dict(before.malformed)), set[str]()
     decoded_changes: list[Decoded] = []
     for key, value, born in changes:
@@ -136,9 +136,9 @@ def updated(before: Snapshot, changes: Iterable[tuple[str, str | None, int]]) ->
 
 
 def put(state: Snapshot, key: str, value: str | None, born: int) -> Decoded | None:
-    """Take one entry (None: deleted) into the snapshot, in place; says what it was.
+    """Puts one entry (value None: deleted) into the snapshot, in place; returns it decoded.
 
-    One id under two keys (an endpoint put by hand under a second network): the first created counts.
+    If two keys have one id (somebody put an endpoint under a second network by hand), the key created first counts.
     """
     decoded = decode_entry(key, value)
     return _take(state, key, decoded, born) if decoded is not None else None
@@ -156,7 +156,7 @@ def _take(state: Snapshot, key: str, decoded: Decoded, born: int) -> Decoded:
         state.malformed[key] = decoded.error
         if before is not None and key.startswith(STANDING):
             rivals[key] = before
-            state.malformed[key] += "; what it said before stays in force"
+            state.malformed[key] += "; its last valid value stays in force"
             return decoded._replace(record=before[1])
     if not rivals:
         del state.rivals[identity]

@@ -1,7 +1,7 @@
 """A coprocessor: a machine behind an interface (a network function, say) that sends frames out of ports of its choice.
 
-FAUCET's strategy `vlan_vid`: a frame with the VLAN id `vlan_vid_base` + N leaves by OpenFlow port N, without that tag. What has no tag is
-forwarded like any other. Nothing reaches a coprocessor but what rules of ACLs send to it, and answers to what it has sent.
+FAUCET's strategy `vlan_vid`: a frame with the VLAN id `vlan_vid_base` + N leaves by OpenFlow port N, without that tag. Untagged frames
+are forwarded like any others. A coprocessor receives only frames that rules of ACLs send to it, and answers to its own frames.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class _Vid(BaseModel):
     vlan_vid_base: Annotated[int, Field(ge=1, le=4093)] = VLAN_VID_BASE
 
 
-def _told(value: Any) -> Any:
-    """`true` is FAUCET's strategy with its default."""
+def _default(value: Any) -> Any:
+    """`true` stands for FAUCET's strategy with its default base."""
     return {} if value is True else value
 
 
-Coprocessor = Annotated[_Vid, BeforeValidator(_told)]
+Coprocessor = Annotated[_Vid, BeforeValidator(_default)]

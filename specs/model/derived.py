@@ -1,4 +1,4 @@
-"""What follows from an endpoint's record and is stored nowhere: names of interfaces and MAC addresses. Pure."""
+"""Names of interfaces and MAC addresses that are computed from an endpoint's record and not stored. Pure."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ VETH_PREFIX = "wv"
 
 
 def veth_name(endpoint_id: str) -> str:
-    """The host side interface of an endpoint: a pure function of its id."""
+    """The name of the interface of an endpoint on the host."""
     return VETH_PREFIX + hashlib.sha256(endpoint_id.encode()).hexdigest()[:12]
 
 
 def veth_mac(veth: str) -> str:
-    """The MAC of the host side interface: never seen in the network, the same each time that it is made."""
+    """The MAC of the interface on the host. It never appears in the network, and is the same each time that the interface is created."""
     return ":".join(f"{byte:02x}" for byte in b"\xfe" + hashlib.sha256(veth.encode()).digest()[:5])
 
 
 def default_mac(endpoint_id: str, v4: IPv4Address | None, v6: IPv6Address | None) -> str:
-    """A locally administered MAC that is unique in the network because the address is; neighbours' caches survive
-    a container that comes back with the same address."""
+    """The MAC of an endpoint that states none: locally administered, and unique in the network because the address is. A container that
+    comes back with the same address has the same MAC, so the neighbour caches of others stay valid."""
     if v4 is not None:
         prefix, tail = 0x0257, v4.packed
     elif v6 is not None:

@@ -1,6 +1,6 @@
-"""What a network's endpoints are told by DHCP and router advertisements. Pure.
+"""The DHCP settings of a network. Pure.
 
-`server4` and the gateway's link-local address are the server's: the same on every host, as the gateway's are.
+The server has the address SERVER4, or that of the gateway, and the gateway's link-local address: the same on every host.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def _domain(value: str) -> str:
 
 
 def _listed(value: Any) -> Any:
-    """One or a list."""
+    """One value or a list."""
     return [value] if isinstance(value, (str, dict)) else value
 
 
-def _whose(value: Any) -> Any:
+def _answering(value: Any) -> Any:
     if not isinstance(value, bool) and value != EXTERNAL:
         raise ValueError(f"true, false or {EXTERNAL}")
     return value
@@ -54,7 +54,7 @@ Server = Annotated[IPv4Address | IPv6Address, BeforeValidator(_server)]
 
 
 class DhcpRoute(BaseModel):
-    """A route that DHCPv4 tells (option 121, RFC 3442): to a range by a next hop on the network."""
+    """A route that DHCPv4 announces (option 121, RFC 3442): to a range by a next hop on the network."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -63,11 +63,10 @@ class DhcpRoute(BaseModel):
 
 
 class DhcpFields(BaseModel):
-    """What is said of a network's DHCP: whether the controller answers, or (`external`) a server behind an interface of the network
-    gives the addresses. `dhcp_lease_s` is in seconds; a lease of the controller's is never longer than its endpoint exists, and
-    what it gives is the endpoint's own address: a client that comes late gets the same."""
+    """The DHCP fields of a network. With `dhcp` the controller answers: it leases each endpoint its own address, for `dhcp_lease_s` seconds,
+    so a client that renews late gets the same address. With `external` a server behind an interface of the network answers."""
 
-    dhcp: Annotated[bool | Literal["external"], BeforeValidator(_whose)] = False
+    dhcp: Annotated[bool | Literal["external"], BeforeValidator(_answering)] = False
     dns: Annotated[tuple[Server, ...], BeforeValidator(_listed), Field(max_length=DNS_LIMIT)] = ()
     domain: Annotated[str, AfterValidator(_domain)] | None = None
     dhcp_routes: Annotated[tuple[DhcpRoute, ...], BeforeValidator(_listed), Field(max_length=ROUTES_LIMIT)] = ()
@@ -80,20 +79,20 @@ class DhcpFields(BaseModel):
 
     @property
     def external(self) -> bool:
-        """Whether IPv4 addresses are leased from a server that is not Warren's."""
+        """Whether an external server leases the IPv4 addresses."""
         return self.dhcp == EXTERNAL
 
 
 def check_dhcp(network: DhcpFields, ip_range: IPv4Network | None, mode: str) -> None:
-    """Raises `Invalid` for what cannot be told to anybody, and for what only the server outside can tell."""
+    """Raises `Invalid` for settings that DHCP cannot announce, and for settings that belong to an external server."""
     if network.external:
         if mode != "flat":
-            raise Invalid("mode", mode, "flat, with dhcp: external (the router is the one that the server outside tells)")
+            raise Invalid("mode", mode, "flat, with dhcp: external (the external server announces the router)")
         if ip_range is not None:
-            raise Invalid("ip_range", str(ip_range), "nothing, with dhcp: external: the server outside gives the addresses")
+            raise Invalid("ip_range", str(ip_range), "nothing, with dhcp: external: the external server leases the addresses")
         for name in ("dns", "domain", "dhcp_routes"):
             if value := network.model_dump(mode="json", include={name})[name]:
-                raise Invalid(name, value, "nothing, with dhcp: external: the server outside tells it")
+                raise Invalid(name, value, "nothing, with dhcp: external: the external server announces it")
     for i, route in enumerate(network.dhcp_routes):
         if ip_range is None or route.via not in ip_range:
             raise Invalid(

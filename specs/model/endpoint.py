@@ -21,7 +21,7 @@ Address6 = Annotated[IPv6Address, BeforeValidator(require_text)]
 
 
 class EndpointFields(BaseModel):
-    """What is said of an endpoint, in a document, a request and its record alike."""
+    """The fields that a document, a request and the record of an endpoint share."""
 
     mac_address: Mac | None = None
     ipv4_address: Address4 | None = None

@@ -1,4 +1,4 @@
-"""Hosts, and what an administrator may say of the bridge that the controller makes there."""
+"""Hosts, and the settings of their bridges. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TARGET = re.compile(r"(tcp|ssl):(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:\d{1,5})?\Z")
 
 
 def _datapath_id(value: Any) -> str:
-    """64 bits, in hexadecimal; a number, as YAML reads 0x1, is one, too."""
+    """64 bits in hexadecimal. A number is accepted too: YAML reads 0x1 as one."""
     text = f"{value:x}" if isinstance(value, int) and not isinstance(value, bool) else str(value).lower().removeprefix("0x")
     if not re.fullmatch(r"[0-9a-f]{1,16}", text) or not int(text, 16):
         raise ValueError("a datapath id: 1 to 16 hexadecimal digits, not all zero")
@@ -27,8 +27,8 @@ def _target(value: str) -> str:
 
 
 class BridgeSettings(BaseModel):
-    """What differs from what the controller would choose: the datapath id and MAC of the bridge, its datapath (the kernel's or userspace),
-    and further OpenFlow controllers, which may add flows of their own and change none of Warren's by mistake (cookies)."""
+    """Overrides of the bridge that the controller creates: its datapath id, MAC and datapath (kernel or userspace), and further OpenFlow
+    controllers. These may add their own flows; Warren recognises its flows by their cookies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,7 +39,7 @@ class BridgeSettings(BaseModel):
 
 
 class HostFields(BaseModel):
-    """What the administrator says of a host; all else its agent knows."""
+    """The fields of a host that an administrator sets; its agent fills in the others."""
 
     acls: AclNames = ()
     labels: Labels = {}

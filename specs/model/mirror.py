@@ -24,14 +24,14 @@ from specs.model.base import IfName, Item, Name, Record, Vlan, Vni
 SnapLength = Annotated[int, Field(ge=14, le=65_535)]
 Matches = dict[str, Any] | tuple[dict[str, Any], ...] | None
 SOURCES_LIMIT = 256
-ERSPAN_SESSIONS = 1023  # 10 bits; 0 is nobody's
+ERSPAN_SESSIONS = 1023  # 10 bits; 0 is not used
 MATCHES_LIMIT = 16
 CAPTURE_PREFIX = "capture-"
 _NOT_IN_A_MATCH = ("actions", "from", "to", "state", "allow_related", "log", "cookie", "description", "rule")
 
 
 class Source(Record):
-    """Whose packets: those of one endpoint, of all with a label (KEY or KEY=VALUE), or of the whole network."""
+    """The endpoints whose packets are copied: one, all with a label (KEY or KEY=VALUE), or all of the network."""
 
     network: Name
     endpoint: Name | None = None
@@ -45,7 +45,7 @@ class Source(Record):
 
     @property
     def who(self) -> Who:
-        """As rules of ACLs say it."""
+        """The source as a selector of ACL rules."""
         if self.endpoint is not None:
             return Who(endpoint=self.endpoint)
         return Who(label=self.label) if self.label is not None else Who(network=self.network)
@@ -70,23 +70,23 @@ class Target(Record):
 
     @model_validator(mode="after")
     def _one(self) -> Target:
-        said = {name for name in ("network", "endpoint", "host", "interface", *COLLECTORS) if getattr(self, name) is not None}
-        if said not in ({"network", "endpoint"}, {"host", "interface"}, {"gre"}, {"erspan"}, {"vxlan"}):
+        stated = {name for name in ("network", "endpoint", "host", "interface", *COLLECTORS) if getattr(self, name) is not None}
+        if stated not in ({"network", "endpoint"}, {"host", "interface"}, {"gre"}, {"erspan"}, {"vxlan"}):
             raise ValueError("one of {network, endpoint}, {host, interface}, {gre}, {erspan}, {vxlan}")
-        if (self.version is not None and "erspan" not in said) or (self.key is not None and not said & {"erspan", "vxlan"}):
+        if (self.version is not None and "erspan" not in stated) or (self.key is not None and not stated & {"erspan", "vxlan"}):
             raise ValueError("version only with erspan, key only with erspan and vxlan")
-        if "erspan" in said and self.key is not None and self.key > ERSPAN_SESSIONS:
+        if "erspan" in stated and self.key is not None and self.key > ERSPAN_SESSIONS:
             raise ValueError(f"key: a session of ERSPAN is 1 to {ERSPAN_SESSIONS}")
         return self
 
     @property
     def collector(self) -> tuple[str, IPv4Address] | None:
-        """How a collector is reached, and where; None for the other kinds."""
-        return next(((kind, there) for kind in COLLECTORS if (there := getattr(self, kind)) is not None), None)
+        """The protocol and the address of a collector; None for other targets."""
+        return next(((kind, address) for kind in COLLECTORS if (address := getattr(self, kind)) is not None), None)
 
 
 class Mirror(Record):
-    """A mirror session. `vni` carries copies between hosts; `vlan` is put on them; `snap` cuts them (bytes)."""
+    """A mirror session. Copies cross between hosts with `vni`, get the tag `vlan`, and are cut to `snap` bytes."""
 
     name: Name
     sources: tuple[Source, ...] = Field(min_length=1, max_length=SOURCES_LIMIT)
@@ -103,7 +103,7 @@ class Mirror(Record):
     @model_validator(mode="after")
     def _no_cut_in_a_tunnel(self) -> Mirror:
         if self.snap is not None and self.to.collector is not None:
-            raise ValueError("snap: not together with a collector (Open vSwitch loses what is cut before a tunnel)")
+            raise ValueError("snap: not together with a collector (Open vSwitch loses packets that are cut before a tunnel)")
         return self
 
     @field_validator("match")
@@ -114,11 +114,11 @@ class Mirror(Record):
         for match in value if isinstance(value, tuple) else (value,):
             for word in match or ():
                 if word in _NOT_IN_A_MATCH:
-                    raise ValueError(f"{word}: a match has fields of packets, proto and ports alone")
+                    raise ValueError(f"{word}: a match has only fields of packets, proto and ports")
         return value
 
     def model_post_init(self, context: Any) -> None:
-        """Read the filter; a wrong one is `Invalid`."""
+        """Parses the filter. Raises `Invalid`."""
         if isinstance(self.match, tuple):
             self._rules = tuple(_read(match, f"match[{i}]") for i, match in enumerate(self.match))
         elif self.match:
@@ -126,12 +126,12 @@ class Mirror(Record):
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """The filter as rules: what any of them meets is copied, once."""
+        """The filter as rules: a packet that matches any of them is copied once."""
         return self._rules
 
     @property
     def number(self) -> int:
-        """What packets carry for the session while they are copied: 31 bits, never 0."""
+        """The number of the session in a register while packets are copied: 31 bits, never 0."""
         return int.from_bytes(blake2b(self.name.encode(), digest_size=4).digest(), "big") >> 1 or 1
 
 
@@ -140,12 +140,12 @@ def _read(match: dict[str, Any], path: str) -> Rule:
 
 
 class Capture(Mirror):
-    """A temporary session: `warren capture` looks at one endpoint for a while. It stands under a lease, so that it goes with
-    the agent that serves it; no document has it."""
+    """A temporary session, made by `warren capture` for one endpoint. Its key has a lease, so it disappears with the agent that serves it.
+    Documents do not contain captures."""
 
 
 def capture_name(host: str, number: int) -> str:
-    """The name of the capture of a host's agent that has this number, from 1; small ones come back, so that counters by name are few."""
+    """The name of a capture of a host's agent; `number` begins at 1. Numbers are used again, which keeps the number of metrics small."""
     return f"{CAPTURE_PREFIX}{blake2b(host.encode(), digest_size=4).hexdigest()}-{number}"
 
 

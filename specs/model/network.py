@@ -34,7 +34,7 @@ CtLimit = Annotated[int, Field(ge=1, le=3_000_000)]  # the default limit of the 
 
 
 class NetworkFields(DhcpFields):
-    """What is said of a network, in a document, a request and its record alike."""
+    """The fields that a document, a request and the record of a network share."""
 
     id: Name | None = None
     name: Name | None = None

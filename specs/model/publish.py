@@ -1,4 +1,4 @@
-"""Ports of a host that lead to an endpoint. Pure."""
+"""Published ports: ports of a host that lead to an endpoint. Pure."""
 
 from __future__ import annotations
 
@@ -48,5 +48,5 @@ class Publish(BaseModel):
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """Each port of the host with the endpoint's."""
+        """Pairs of a port of the host and the port of the endpoint."""
         return list(zip(_range(self.host_port), _range(self.port), strict=True))

@@ -12,7 +12,7 @@ from pydantic import AfterValidator
 
 from specs.model.base import Item, Name, Record
 
-NETWORKS_LIMIT = 64  # of one router: each leads to every other
+NETWORKS_LIMIT = 64  # of one router: every network is routed to every other
 
 
 def _joins(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -41,9 +41,9 @@ class RouterItem(Item):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a router leads from a network: to another one (`vni`) for what goes to its `ranges`; its `gateways` answer pings.
-    `zone` is its conntrack zone where its connections are tracked on this host; 0: they are not. `mtu` is the other's, in bytes, where
-    packets may be too large for it; 0: none is."""
+    """A route from one network to another with the VNI `vni`: for packets to its `ranges`; its `gateways` answer pings. `zone` is the
+    conntrack zone of the other network if this host tracks its connections, else 0. `mtu` is the MTU (bytes) of the other network if it
+    is smaller than that of the first, else 0."""
 
     router: str
     vni: int

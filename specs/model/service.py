@@ -1,4 +1,4 @@
-"""Services: one port of the hosts that leads to several endpoints of a network. Pure.
+"""Services: a port of all hosts that leads to several endpoints of a network. Pure.
 
 services: [{name: shop, network: amber, host_port: 8080, port: 80, label: role=web}]
 """
@@ -18,7 +18,7 @@ Label = Annotated[str, Field(min_length=1, max_length=300)]
 
 
 class ServiceFields(BaseModel):
-    """What is said of a service, in a document, a request and its record alike."""
+    """The fields that a document, a request and the record of a service share."""
 
     name: Name
     network: Name
@@ -36,20 +36,20 @@ class ServiceFields(BaseModel):
 
 
 class Service(ServiceFields, Record):
-    """`host_port` of every host with endpoints of the network (name or id) leads to `port` of one of those that are meant: by name
-    (or id), or by a label (KEY or KEY=VALUE)."""
+    """`host_port` of every host that has endpoints of the network (name or id) leads to `port` of one of the members. Members are listed by
+    name or id, or selected by a label (KEY or KEY=VALUE)."""
 
     created_at: str | None = None
 
     @property
-    def whom(self) -> tuple[Who, ...]:
-        """As rules of ACLs say it."""
+    def selectors(self) -> tuple[Who, ...]:
+        """The members as selectors of ACL rules."""
         return (Who(label=self.label),) if self.label is not None else tuple(Who(endpoint=name) for name in self.endpoints)
 
 
 class ServiceItem(ServiceFields, Item):
-    """A service in a document. It says who is meant in one of two ways, which takes the other away."""
+    """A service in a document. Its members are stated in one of two ways; stating one removes the other."""
 
     def stated(self) -> dict[str, Any]:
-        """As every item's."""
+        """The stated fields; the way of naming members that is not used is stated as empty."""
         return {"endpoints": [], "label": None} | super().stated()

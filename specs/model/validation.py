@@ -1,4 +1,4 @@
-"""What a person is told of a value that pydantic refuses: where it is, and what would be right. Pure."""
+"""Turns pydantic's errors into `Invalid`: the path of the wrong value, and what is expected there. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WORDS = {
 
 
 def expectation(kind: str, message: str) -> str:
-    """What would have been right, from a pydantic error's type and message."""
+    """The expected value in words, from the type and message of a pydantic error."""
     if kind == "value_error":
         return message.removeprefix("Value error, ")
     if kind in _EXPECTED:

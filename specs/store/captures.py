@@ -1,5 +1,5 @@
-"""Writing captures: a temporary session stands under a lease; the VNI that it has is claimed for good, so that whoever comes after a
-killed agent can give it back."""
+"""Writes captures. The session has a lease; the claim of its VNI has none, so that after an agent is killed the next one can give the
+VNI back."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from specs.store.pool import Pool
 from specs.store.writer import Writer
 from warren.errors import Conflict, Exhausted
 
-CAPTURES_LIMIT = 16  # at one time, of one agent
+CAPTURES_LIMIT = 16  # of one agent at one time
 
 
 class Captures(Writer):
     """The captures of a store."""
 
     def take_capture(self, host: str) -> tuple[str, int]:
-        """A name that no capture of this host has, and the VNI that goes with it. Raises `Conflict`, `Exhausted`."""
+        """Claims a name that no capture of this host has, and a VNI for it. Raises `Conflict`, `Exhausted`."""
 
         def attempt() -> tuple[str, int] | None:
             prefix = keys.claim_captures(host)
@@ -41,7 +41,7 @@ class Captures(Writer):
         return self.retry(attempt)  # type: ignore[no-any-return]
 
     def give_back_capture(self, host: str, name: str) -> int:
-        """End a capture if it is still there, and free what it has. Returns the revision."""
+        """Deletes a capture if it still exists, and frees its name and VNI. Returns the revision."""
 
         def attempt() -> int | None:
             claim = f"{keys.claim_captures(host)}{name}"
@@ -56,6 +56,6 @@ class Captures(Writer):
         return self.retry(attempt)  # type: ignore[no-any-return]
 
     def captures_of(self, host: str) -> list[str]:
-        """The names of the captures that this host's agents have begun and not given back."""
+        """The names of the captures that this host's agents have taken and not given back."""
         prefix = keys.claim_captures(host)
         return [entry.key.removeprefix(prefix) for entry in self.store.list(prefix)[1]]

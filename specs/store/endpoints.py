@@ -144,50 +144,50 @@ class Endpoints(Writer):
             data["mac_address"] = default_mac(endpoint.id, None, None)
 
     def _address(
-        self, network: Network, pool: Pool, network_range: IpRange | None, gateway: Any, wanted: Any, field_name: str
+        self, network: Network, pool: Pool, network_range: IpRange | None, gateway: Any, requested: Any, field_name: str
     ) -> IPv4Address | IPv6Address | None:
         """The requested address, or the lowest free one; marked in the pool. None if the network has no range of that version."""
         if network_range is None:
-            if wanted is not None:
-                raise Invalid(f"endpoint.{field_name}", str(wanted), f"none: network {network.name} has no such range")
+            if requested is not None:
+                raise Invalid(f"endpoint.{field_name}", str(requested), f"none: network {network.name} has no such range")
             return None
         base = int(network_range.network_address)
         last = int(network_range.broadcast_address) - base - (1 if network_range.version == 4 else 0)
         reserved = {int(gateway.ip) - base} if gateway else set()
-        if wanted is None:
+        if requested is None:
             number = bitmap.lowest_free(pool.blocks, 1, last, reserved)
             if number is None:
                 raise Exhausted(f"network {network.name}: no free address is left in {network_range}")
         else:
-            number = int(wanted) - base
-            if wanted not in network_range or not 1 <= number <= last:
-                raise Invalid(f"endpoint.{field_name}", str(wanted), f"a host address of {network_range}")
+            number = int(requested) - base
+            if requested not in network_range or not 1 <= number <= last:
+                raise Invalid(f"endpoint.{field_name}", str(requested), f"a host address of {network_range}")
             if number in reserved:
-                raise Conflict(f"{wanted} is the gateway of network {network.name}", field=field_name)
+                raise Conflict(f"{requested} is the gateway of network {network.name}", field=field_name)
             if bitmap.taken(pool.blocks, number):
-                holder = self._holder_of(network.id, field_name, wanted)
-                raise Conflict(f"{wanted} is taken by {holder}", field=field_name, holder=holder)
+                holder = self._holder_of(network.id, field_name, requested)
+                raise Conflict(f"{requested} is taken by {holder}", field=field_name, holder=holder)
         pool.take(number)
         return network_range[number]
 
-    def _published(self, host: str, gone: tuple[Publish, ...], endpoint: Endpoint | None) -> list[Pool]:
-        """The pools of a host's published ports after `gone` are given back and those of `endpoint` taken. Raises `Conflict`."""
-        found: list[Pool] = []
-        come = endpoint.publish if endpoint is not None else ()
-        for proto in sorted({p.proto for p in (*gone, *come)}):
+    def _published(self, host: str, removed: tuple[Publish, ...], endpoint: Endpoint | None) -> list[Pool]:
+        """The pools of a host's published ports after `removed` are given back and those of `endpoint` taken. Raises `Conflict`."""
+        pools: list[Pool] = []
+        added = endpoint.publish if endpoint is not None else ()
+        for proto in sorted({p.proto for p in (*removed, *added)}):
             pool = Pool.read(keys.pool_published(host, proto), self.store.list(keys.pool_published(host, proto))[1])
-            for port in (port for p in gone if p.proto == proto for port, _ in p.pairs):
+            for port in (port for p in removed if p.proto == proto for port, _ in p.pairs):
                 pool.give_back(port)
-            services = Pool.read(keys.pool_services(proto), self.store.list(keys.pool_services(proto))[1]) if come else Pool("")
-            for port in (port for p in come if p.proto == proto for port, _ in p.pairs):
+            services = Pool.read(keys.pool_services(proto), self.store.list(keys.pool_services(proto))[1]) if added else Pool("")
+            for port in (port for p in added if p.proto == proto for port, _ in p.pairs):
                 if bitmap.taken(services.blocks, port):
                     raise Conflict(f"{proto} port {port} of all hosts is a service's (warren service list)", field="publish")
                 if bitmap.taken(pool.blocks, port):
                     holder = self._publisher(host, proto, port)
                     raise Conflict(f"{proto} port {port} of host {host} is published by {holder}", field="publish", holder=holder)
                 pool.take(port)
-            found.append(pool)
-        return found
+            pools.append(pool)
+        return pools
 
     def _publisher(self, host: str, proto: str, port: int) -> str:
         for other in self.endpoints():
@@ -238,7 +238,7 @@ class Endpoints(Writer):
 
     def _moved(self, old: Endpoint, new: Endpoint) -> list[Pool]:
         """The pools of the addresses that change, with the change. Raises `Conflict`, `Invalid`."""
-        found: list[Pool] = []
+        pools: list[Pool] = []
         families = (
             ("ipv4_address", "ip_range", "gateway", keys.pool_v4),
             ("ipv6_address", "ipv6_range", "ipv6_gateway", keys.pool_v6),
@@ -255,8 +255,8 @@ class Endpoints(Writer):
             _give_back(pool, network_range, before)
             if after is not None:
                 self._address(network, pool, network_range, getattr(network, gateway_name), after, field_name)
-            found.append(pool)
-        return found
+            pools.append(pool)
+        return pools
 
     def relabel_endpoint(self, network_id: str, endpoint_id: str, label: str, value: str | None) -> bool:
         """Set a label of an endpoint, or remove it (None); others may change it at the same moment. False: the endpoint does not exist."""
@@ -304,8 +304,8 @@ class Endpoints(Writer):
     def endpoints(self, network_id: str | None = None) -> list[Endpoint]:
         """All endpoints, or those of a network; malformed records are left out."""
         prefix = keys.ENDPOINTS if network_id is None else keys.endpoints_of(network_id)
-        found = (decoded(Endpoint, entry) for entry in self.store.list(prefix)[1])
-        return [endpoint for endpoint in found if endpoint is not None]
+        endpoints = (decoded(Endpoint, entry) for entry in self.store.list(prefix)[1])
+        return [endpoint for endpoint in endpoints if endpoint is not None]
 
 
 def _claims(endpoint: Endpoint) -> list[str]:

@@ -1,4 +1,4 @@
-"""Writing hosts: the VTEP address is claimed in the same transaction."""
+"""Writes hosts: the VTEP address is claimed in the same transaction."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Hosts(Writer):
     """The hosts of a store."""
 
     def put_host(self, host: Host) -> int:
-        """Register or change a host; its VTEP address is its own. Raises `Conflict`. Returns the revision."""
+        """Registers or changes a host. Raises `Conflict` if another host has the VTEP address. Returns the revision."""
 
         def attempt() -> int | None:
             key, claim = keys.host(host.name), keys.claim_host_vtep(str(host.vtep))
@@ -41,7 +41,7 @@ class Hosts(Writer):
         return self.retry(attempt)  # type: ignore[no-any-return]
 
     def delete_host(self, name: str) -> int:
-        """Forget a host and the reports about it. Raises `NotFound`, and `Conflict` while it has endpoints."""
+        """Deletes a host and the reports about it. Raises `NotFound`, and `Conflict` while it has endpoints."""
 
         def attempt() -> int | None:
             ports = keys.pool_ofport(name)
@@ -54,7 +54,7 @@ class Hosts(Writer):
             if count:
                 raise Conflict(f"host {name} has {count} endpoint{'s' if count > 1 else ''}")
             host = decoded(Host, entry)
-            # an endpoint that comes in between takes a port of the pool, and this transaction loses
+            # a concurrent new endpoint takes a port of the pool, so this transaction fails and is tried again
             compares: list[Compare] = [Unchanged(each.key, each.mod_revision) for each in (entry, *blocks)]
             if not blocks:
                 compares.append(Empty(ports))
@@ -69,5 +69,5 @@ class Hosts(Writer):
 
     def hosts(self) -> list[Host]:
         """All hosts; malformed records are left out."""
-        found = (decoded(Host, entry) for entry in self.store.list(keys.HOSTS)[1])
-        return [host for host in found if host is not None]
+        hosts = (decoded(Host, entry) for entry in self.store.list(keys.HOSTS)[1])
+        return [host for host in hosts if host is not None]

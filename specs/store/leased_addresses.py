@@ -1,6 +1,6 @@
-"""Leased addresses: what a DHCP server that is not Warren's gave an endpoint stands in its record, written by the agent of its host.
+"""Writes the addresses that an external DHCP server leased: the agent of an endpoint's host puts them into its record.
 
-No pool is asked: whose the address is says the server. `leased_prefix` marks it, so that nothing else is taken for a lease.
+Such an address comes from no pool, because the server assigns it. `leased_prefix` marks it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from warren.errors import Conflict, NotFound
 
 
 class LeasedAddresses(Writer):
-    """The leases of a store."""
+    """The leased addresses of a store."""
 
     def lease(self, network_id: str, endpoint_id: str, address: IPv4Interface | None) -> tuple[Endpoint, int]:
-        """An endpoint has leased this address; None: it has lost the one that it had. Returns its record with the revision.
+        """Records the address that an endpoint has leased (None: it has lost its lease). Returns its record with the revision.
 
-        Raises `NotFound`, and `Conflict` when its network leases none."""
+        Raises `NotFound`, and `Conflict` if its network does not have dhcp: external."""
 
         def attempt() -> tuple[Endpoint, int] | None:
             key = keys.endpoint(network_id, endpoint_id)
@@ -35,8 +35,8 @@ class LeasedAddresses(Writer):
                 raise Conflict(f"endpoint {old.name or old.id}: its network has no dhcp: external (any more)")
             if address is None and old.leased_prefix is None:
                 return old, entries[0].mod_revision
-            found = {"ipv4_address": address.ip, "leased_prefix": address.network.prefixlen} if address is not None else NONE
-            endpoint = old.model_copy(update=found)
+            fields = {"ipv4_address": address.ip, "leased_prefix": address.network.prefixlen} if address is not None else NONE
+            endpoint = old.model_copy(update=fields)
             if endpoint == old:
                 return old, entries[0].mod_revision
             compares = [Unchanged(key, entries[0].mod_revision)]
@@ -51,7 +51,7 @@ NONE = {"ipv4_address": None, "leased_prefix": None}
 
 
 def kept(old: Endpoint, new: Endpoint) -> Endpoint:
-    """A new record with the lease of the old one: a lease has one writer, and others may know an older one."""
+    """The new record with the lease of the old one. Only `lease` changes a lease; other writers may have read an older one."""
     if old.leased_prefix is None and new.leased_prefix is None:
         return new
     lease = {"ipv4_address": old.ipv4_address, "leased_prefix": old.leased_prefix} if old.leased_prefix is not None else NONE

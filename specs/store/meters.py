@@ -23,15 +23,15 @@ class Meters(Writer):
     def put_meter(self, draft: dict[str, Any]) -> tuple[Meter, int]:
         """Create or change a meter; without `meter_id` it keeps its own or gets the lowest free one. Returns it with the revision.
         Raises `Invalid`, `Conflict` (the id is another's), `Exhausted`."""
-        wanted = draft.get("meter_id")
-        name = decode(Meter, {**draft, "meter_id": METER_ID_FIRST if wanted is None else wanted}, "meter").name
+        requested = draft.get("meter_id")
+        name = decode(Meter, {**draft, "meter_id": METER_ID_FIRST if requested is None else requested}, "meter").name
 
         def attempt() -> tuple[Meter, int] | None:
             read = self.store.txn((), (Get(keys.meter(name)), Get(keys.claim_meter_id_prefix(), prefix=True)))
             entry = read.found[0][0] if read.found[0] else None
             old = decoded(Meter, entry) if entry else None
             claims = {int(claim.key.rpartition("/")[2]): claim for claim in read.found[1]}
-            number = wanted if wanted is not None else old.meter_id if old else _free(claims)
+            number = requested if requested is not None else old.meter_id if old else _free(claims)
             if number in claims and claims[number].value != name:
                 raise Conflict(f"meter id {number} belongs to meter {claims[number].value}")
             new = dated(decode(Meter, {**draft, "meter_id": number}, "meter"), old)

@@ -1,4 +1,4 @@
-"""Writing networks: name, VNI and gateways are claimed in the same transaction."""
+"""Writes networks: name, VNI and gateways are claimed in the same transaction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IpRange = IPv4Network | IPv6Network
 
 
 class HasEndpoints(Conflict):
-    """A network that shall go is in use."""
+    """A network that has endpoints cannot be deleted."""
 
 
 class Networks(Writer):
@@ -44,8 +44,8 @@ class Networks(Writer):
         data.setdefault("id", str(uuid.uuid4()))
         data.setdefault("name", f"net-sc-{data['id']}")
         data.setdefault("created_at", now())
-        wanted = data.get("vxlan_vni")
-        checked = decode(Network, {**data, "vxlan_vni": 1 if wanted is None else wanted}, "network")
+        requested = data.get("vxlan_vni")
+        checked = decode(Network, {**data, "vxlan_vni": 1 if requested is None else requested}, "network")
         data = {**data, **_default_gateways(checked)}
 
         def attempt() -> tuple[Network, int] | None:
@@ -57,7 +57,7 @@ class Networks(Writer):
                 holder = read.found[1][0].value
                 raise Conflict(f"the name {checked.name} belongs to network {holder}", field="name", holder=holder)
             pool = Pool.read(keys.pool_vni(), read.found[2])
-            vni = wanted if wanted is not None else bitmap.lowest_free(pool.blocks, VNI_FIRST, VNI_LAST)
+            vni = requested if requested is not None else bitmap.lowest_free(pool.blocks, VNI_FIRST, VNI_LAST)
             if vni is None:
                 raise Exhausted(f"no VNI is left in {VNI_FIRST}..{VNI_LAST}")
             if bitmap.taken(pool.blocks, vni):
@@ -81,7 +81,7 @@ class Networks(Writer):
         return "(deleted this moment)"
 
     def update_network(self, network: Network) -> int:
-        """Change labels, MTU or gateways; returns the revision. What is allocated by (VNI, ranges, name) stays: `Conflict`."""
+        """Changes labels, MTU, gateways and the like; returns the revision. Raises `Conflict` for a new name, VNI or range."""
 
         def attempt() -> int | None:
             prefixes = (keys.pool_v4(network.id), keys.pool_v6(network.id))
@@ -104,7 +104,9 @@ class Networks(Writer):
                 pool, number = Pool.read(prefixes[i], read.found[1 + i]), int(gateway.ip) - int(network_range.network_address)
                 if bitmap.taken(pool.blocks, number):
                     raise Conflict(f"network {old.name}: {name} {gateway.ip} belongs to an endpoint", field=name)
-                pool.give_back(number)  # changes nothing; an endpoint that takes it meanwhile makes this transaction lose
+                pool.give_back(
+                    number
+                )  # changes no bit, but compares the block: if an endpoint takes the address meanwhile, this transaction fails
                 compares += pool.compares()
             done = self.commit(compares, [Put(entry.key, network.encode())])
             return done.revision if done.succeeded else None
@@ -146,12 +148,12 @@ class Networks(Writer):
 
     def networks(self) -> list[Network]:
         """All networks; malformed records are left out."""
-        found = (decoded(Network, entry) for entry in self.store.list(keys.NETWORKS)[1])
-        return [network for network in found if network is not None]
+        networks = (decoded(Network, entry) for entry in self.store.list(keys.NETWORKS)[1])
+        return [network for network in networks if network is not None]
 
 
 def _unnamed(network: Network, routers: Iterable[Entry], services: Iterable[Entry]) -> None:
-    """Raises `Conflict`: a network that takes the name later would be joined to others unasked."""
+    """Raises `Conflict` if a router or service names the network: a later network with the same name would be joined by accident."""
     for router in (decoded(Router, entry) for entry in routers):
         if router is not None and {network.id, network.name} & set(router.networks):
             raise Conflict(f"network {network.name} is joined by router {router.name}")
@@ -161,13 +163,13 @@ def _unnamed(network: Network, routers: Iterable[Entry], services: Iterable[Entr
 
 
 def _default_gateways(network: Network) -> dict[str, str]:
-    """The first host address of a range is its gateway, unless the spec says otherwise."""
-    found: dict[str, str] = {}
+    """The gateways that the spec does not state: the first host address of each range."""
+    gateways: dict[str, str] = {}
     ranges: tuple[tuple[str, Any, IpRange | None], ...] = (
         ("gateway", network.gateway, network.ip_range),
         ("ipv6_gateway", network.ipv6_gateway, network.ipv6_range),
     )
     for name, gateway, network_range in ranges:
         if gateway is None and network_range is not None:
-            found[name] = str(ip_interface(f"{network_range.network_address + 1}/{network_range.prefixlen}"))
-    return found
+            gateways[name] = str(ip_interface(f"{network_range.network_address + 1}/{network_range.prefixlen}"))
+    return gateways

@@ -1,4 +1,4 @@
-"""Typed, allocating access to the specs of a store: every change with all that it allocates is one etcd transaction."""
+"""Reads and writes all specs of a store. Every change, with all that it allocates, is one etcd transaction."""
 
 from __future__ import annotations
 
@@ -22,20 +22,23 @@ class Repository(Hosts, Networks, Endpoints, LeasedAddresses, Acls, Meters, Tena
     """All kinds of specs."""
 
     def delete_network(self, network_id: str) -> int:
-        """Raises `NotFound`, and `Conflict` while it has endpoints, preallocated ones apart, or is named. Returns the revision."""
+        """Deletes a network and its preallocated endpoints. Raises `NotFound`, and `Conflict` while it has other endpoints or a router or
+        service names it. Returns the revision."""
         try:
             return super().delete_network(network_id)
         except HasEndpoints:
             if any(not endpoint.spare for endpoint in self.endpoints(network_id)):
                 raise
-        self._delete_spares(network_id)
+        self._delete_preallocated(network_id)
         return super().delete_network(network_id)
 
-    def _delete_spares(self, network_id: str) -> None:
-        """No more are made, and those that are there go; their hosts clean up when they see it."""
+    def _delete_preallocated(self, network_id: str) -> None:
+        """Stops preallocation and deletes the preallocated endpoints; their hosts remove the veths when they notice."""
         network = self.network(network_id)
         self.update_network(network.model_copy(update={"preallocate": 0}))
-        while found := [endpoint for endpoint in self.endpoints(network_id) if endpoint.spare]:  # a host may not have seen it yet
-            for endpoint in found:
+        while spares := [
+            endpoint for endpoint in self.endpoints(network_id) if endpoint.spare
+        ]:  # a host that has not noticed yet may add some
+            for endpoint in spares:
                 with contextlib.suppress(NotFound):
                     self.delete_endpoint(network_id, endpoint.id)

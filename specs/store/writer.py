@@ -1,4 +1,4 @@
-"""What all writers of specs share: one transaction per change, planned again when another writer was faster.
+"""The base class of all writers of specs: one transaction per change, tried again if another writer was faster.
 
 Two writers never get the same number, and a writer that dies half-way has written nothing.
 """

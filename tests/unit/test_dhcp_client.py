@@ -46,10 +46,10 @@ def test_endpoint_records_without_lease_fields_are_read() -> None:
     [
         ({"dhcp": "outside"}, "dhcp", "true, false or external"),
         ({"dhcp": 1}, "dhcp", "true, false or external"),
-        ({"dhcp": "external", "ip_range": "10.0.0.0/24"}, "ip_range", "the server outside gives the addresses"),
+        ({"dhcp": "external", "ip_range": "10.0.0.0/24"}, "ip_range", "the external server leases the addresses"),
         ({"dhcp": "external", "mode": "nat"}, "mode", "flat, with dhcp: external"),
-        ({"dhcp": "external", "dns": ["192.0.2.53"]}, "dns", "the server outside tells it"),
-        ({"dhcp": "external", "domain": "example.org"}, "domain", "the server outside tells it"),
+        ({"dhcp": "external", "dns": ["192.0.2.53"]}, "dns", "the external server announces it"),
+        ({"dhcp": "external", "domain": "example.org"}, "domain", "the external server announces it"),
     ],
 )
 def test_network_settings_that_contradict_external_dhcp_are_refused(fields: dict[str, Any], path: str, expected: str) -> None:
