@@ -1,7 +1,8 @@
-"""The etcd feed: a child process, because grpc blocks a process whose threads Ryu has patched.
+"""The etcd feed: a child process of the controller, because grpc blocks a process whose threads Ryu has patched.
 
-Run as `python -m controller.feed FD`: JSON lines over the socket FD. Out: the specs, first whole and then every change.
-In: reports, written to `status/`. The child ends when its parent closes the socket.
+Run as `python -m controller.feed FD`; it exchanges JSON lines with the parent over the socket FD. It sends the specs: first
+all of them, then every change. It receives reports and writes them to `status/`. The child ends when its parent closes the
+socket.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ log = logging.getLogger("warren.feed")
 
 
 class Feed:
-    """Both directions between etcd and the controller of `host`."""
+    """Passes specs from etcd to the controller of `host`, and the controller's reports to etcd."""
 
     def __init__(self, store: Store, host: str, channel: socket.socket) -> None:
         self.store, self.host, self.channel = store, host, channel
@@ -68,7 +69,7 @@ class Feed:
         )
 
     def _changed(self, revision: int, events: list[Event]) -> None:
-        at = time.monotonic()  # the same clock in all processes of a machine
+        at = time.monotonic()  # the clock is the same in all processes of a host
         entries = [(e.key, e.value, e.create_revision, e.mod_revision) for e in events]
         self._send({"type": "changed", "revision": revision, "at": at, "entries": entries})
 
@@ -80,15 +81,15 @@ class Feed:
             for line in lines:
                 self.reports.put(json.loads(line))
         self.stop.set()
-        threading.Timer(2.0, os._exit, (0,)).start()  # etcd may be away: then the lease runs out by itself
+        threading.Timer(2.0, os._exit, (0,)).start()  # if etcd is unavailable, end without closing the lease; it expires
         try:
             self.lease.close()
         except WarrenError as error:
             log.info("feed.lease_left reason=%s", error)
-        os._exit(0)  # the watch thread may be blocked in grpc
+        os._exit(0)  # not sys.exit, because the watch thread may be blocked in grpc
 
     def _write(self) -> None:
-        """Write reports in order. While etcd is away the newest state of each key waits here."""
+        """Write reports in order. While etcd is unavailable, keep the newest value of each key."""
         lease = self.lease
         pending: dict[str, str | None] = {}
         while True:
@@ -116,7 +117,7 @@ class Feed:
         pending[keys.status_controller(self.host)] = json.dumps(message, sort_keys=True)
 
     def _flush(self, lease: Lease, pending: dict[str, str | None]) -> bool:
-        for key, value in sorted(pending.items(), reverse=True):  # states of endpoints need no lease, so they come first
+        for key, value in sorted(pending.items(), reverse=True):  # states of endpoints first, because they need no lease
             try:
                 if value is None:
                     if key in self.written:
@@ -136,15 +137,15 @@ class Feed:
 
 
 def main() -> None:
-    """Entry of the child process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides
+    """Run the child process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C signals the whole process group; the child ends when its parent does
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
     config = settings(os.environ)
     store = Store(list(config.etcd), config.prefix, cert=config.etcd_cert, key=config.etcd_key, ca=config.etcd_ca)
     channel = socket.socket(fileno=int(sys.argv[1]))
-    channel.setblocking(True)  # the patched parent makes all its sockets non-blocking
+    channel.setblocking(True)  # the parent, patched by Ryu, makes its sockets non-blocking
     Feed(store, config.host, channel).run()
-    time.sleep(3)  # `_receive` ends the lease and then the process: etcd may be away, and a thread may be blocked in grpc
+    time.sleep(3)  # `_receive` closes the lease and ends the process; end it here if etcd or grpc keeps that thread waiting
     os._exit(0)
 
 

@@ -30,7 +30,7 @@ class Plugging:
             addresses=_addresses(endpoint, network) if set_addresses else (),
             mtu=endpoint_mtu(list(self._cache.view.snapshot.hosts.values()), network),
             offload_off=self.checksum_offload_off(),
-            asks=network.answers and endpoint.ipv6_address is not None,
+            enable_ipv6=network.answers and endpoint.ipv6_address is not None,
             gateways=_gateways(network) if set_addresses else (),
         )
         self.add_port(endpoint)

@@ -1,6 +1,7 @@
-"""Hears when one of Warren's veths vanishes (its namespace ended with the container): ovs-vswitchd does not say so.
+"""Reports deleted veths of Warren (the kernel deletes a veth with the container's namespace), which ovs-vswitchd does not
+report.
 
-Reads rtnetlink's broadcasts raw: most are of interfaces that come, and not worth parsing.
+Searches rtnetlink's broadcasts without parsing them completely, because most of them announce new interfaces.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ log = logging.getLogger("warren.links")
 
 RTMGRP_LINK = 1
 RTM_DELLINK = 17
-LISTEN_S = 1.0  # so long a step waits for a message: then it sees whether the agent ends
+LISTEN_S = 1.0  # how long a step waits for a message before the worker checks whether it must stop
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port (netlink(7))
 _VETH = re.compile(rb"wv[0-9a-f]{12}(?=\0)")
 
 
 class Links:
-    """Calls `on_vanished` with the name of each of our veths that is deleted, and `on_missed` when messages may have been missed."""
+    """Calls `on_vanished` with the name of each of Warren's veths that is deleted, and `on_missed` when messages may have
+    been lost."""
 
     def __init__(self, on_vanished: Callable[[str], None], on_missed: Callable[[], None]) -> None:
         self._on_vanished, self._on_missed = on_vanished, on_missed
@@ -37,7 +39,7 @@ class Links:
             data = self._socket.recv(1 << 16)
         except TimeoutError:
             return
-        except OSError as error:  # ENOBUFS: the kernel was faster than we
+        except OSError as error:  # ENOBUFS: messages were lost because the socket's buffer was full
             log.info("links.missed reason=%s", error)
             self._on_missed()
             return
@@ -46,11 +48,11 @@ class Links:
 
 
 def deleted(data: bytes) -> list[str]:
-    """Our veths that the netlink messages in `data` say are deleted."""
-    found: list[str] = []
+    """Return the names of Warren's veths that the netlink messages in `data` report as deleted."""
+    names: list[str] = []
     while len(data) >= _HEADER.size:
         length, kind, *_ = _HEADER.unpack_from(data)
-        if kind == RTM_DELLINK and (name := _VETH.search(data, _HEADER.size, length)):
-            found.append(name[0].decode())
+        if kind == RTM_DELLINK and (match := _VETH.search(data, _HEADER.size, length)):
+            names.append(match[0].decode())
         data = data[max(_HEADER.size, (length + 3) & ~3) :]
-    return found
+    return names

@@ -1,4 +1,5 @@
-"""The interface of the host that the controller's port to the host ends in: its MAC, addresses, neighbours and routes (rtnetlink(7))."""
+"""The host's interface to the gateways, an internal port of the bridge: its MAC, addresses, neighbours and routes
+(rtnetlink(7))."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ _AF_INET, _AF_INET6 = 2, 10
 
 
 def up(versions: Collection[int], routes: Collection[str], mtu: int) -> None:
-    """Give the interface its addresses for these versions of IP, and exactly these routes with this MTU (bytes). Raises `Unavailable`."""
+    """Give the interface its addresses for these versions of IP, and exactly these routes with this MTU (bytes). Raises
+    `Unavailable`."""
     try:
         with IPRoute() as netlink:
             index = _link_up(netlink)
@@ -30,7 +32,7 @@ def up(versions: Collection[int], routes: Collection[str], mtu: int) -> None:
 
 
 def down() -> None:
-    """Take addresses, and so routes, from the interface. Raises `Unavailable`."""
+    """Remove the interface's addresses and set it down, which also removes its routes. Raises `Unavailable`."""
     try:
         with IPRoute() as netlink:
             for index in netlink.link_lookup(ifname=UPLINK_PORT):
@@ -44,7 +46,7 @@ def down() -> None:
 def _link_up(netlink: Any) -> int:
     links = list(netlink.link("get", ifname=UPLINK_PORT)) if netlink.link_lookup(ifname=UPLINK_PORT) else []
     if not links:
-        raise Unavailable(f"interface {UPLINK_PORT}", "the controller has not made it (yet)")
+        raise Unavailable(f"interface {UPLINK_PORT}", "the controller has not created it (yet)")
     link, index = links[0], int(links[0]["index"])
     if link.get_attr("IFLA_ADDRESS") != HOST_MAC:
         netlink.link("set", index=index, address=HOST_MAC)
@@ -80,9 +82,9 @@ def _set_routes(netlink: Any, index: int, routes: Collection[str], mtu: int) -> 
         netlink.route("del", dst=prefix, oif=index)
 
 
-def _unless_present(call: Callable[..., Any], *words: str, **arguments: Any) -> None:
+def _unless_present(call: Callable[..., Any], *command: str, **arguments: Any) -> None:
     try:
-        call(*words, **arguments)
+        call(*command, **arguments)
     except NetlinkError as error:
         if error.code != errno.EEXIST:
             raise

@@ -1,7 +1,8 @@
-"""The cable of an endpoint: a veth pair between the host and a network namespace. The only module that speaks rtnetlink.
+"""The veth pair of an endpoint: the host's end is a port of the bridge, the far end is the container's interface.
 
-The pair is made in one request, the far end directly inside the namespace with its name, MAC and MTU: a crash leaves all of it or
-nothing. Everything after that request can be done again, so `plug` completes what it finds. Our interfaces are known by the name.
+One rtnetlink(7) request creates the pair, with the far end inside the namespace and its name, MAC and MTU set; after a crash
+the pair exists completely or not at all. Everything after that request is idempotent, so `plug` completes what exists.
+Warren recognises its own veths by their names.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ _reserving = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What there is of an endpoint's cable. `whole` means that `plug` would change nothing; else `missing` says what lacks.
-    `interface` is the name inside the namespace, if the far end was found there."""
+    """The state of an endpoint's veth pair. `whole` means that `plug` would change nothing; otherwise `missing` names what
+    is missing. `interface` is the name of the far end, if it is inside the namespace."""
 
     exists: bool
     interface: str | None
@@ -48,12 +49,12 @@ class Seen:
 
     @property
     def whole(self) -> bool:
-        """Nothing is missing."""
+        """Return whether nothing is missing."""
         return self.exists and not self.missing
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Desired:
     veth: str
     interface: str | None
     mac: str
@@ -61,7 +62,7 @@ class _Wanted:
     mtu: int
     routes: tuple[tuple[str, str | None], ...]
     offload_off: bool
-    asks: bool
+    enable_ipv6: bool
 
 
 def plug(
@@ -75,27 +76,29 @@ def plug(
     offload_off: bool,
     gateways: Iterable[str] = (),
     routes: Iterable[tuple[str, str | None]] = (),
-    asks: bool = False,
+    enable_ipv6: bool = False,
 ) -> str:
-    """Make the pair, or complete or remake what there is of it; returns the name of the far end.
+    """Create the pair, or complete or recreate an existing one; return the name of the far end.
 
-    `netns` None leaves the far end in the host's namespace (for an engine that moves it itself). `interface` None takes the next
-    free ethN. `addresses` have prefix lengths. `gateways` become default routes unless there is one; `routes` are (destination,
-    next hop or None). `asks` allows IPv6 on an interface that will ask for its address. `offload_off` makes the far end finish its checksums itself, which the userspace datapath needs.
+    `netns` None leaves the far end in the host's namespace (for an engine that moves it itself). `interface` None takes the
+    next free ethN. `addresses` have prefix lengths. `gateways` become default routes unless one exists; `routes` are
+    (destination, next hop or None). `mtu` is in bytes. `enable_ipv6` enables IPv6 on an interface that obtains its IPv6
+    address by itself. `offload_off` makes the far end compute its checksums in software, which the userspace datapath needs.
+
     Raises `Invalid` for an unusable namespace, `Conflict` if the name is taken there, `Unavailable` if the kernel refuses.
     """
     defaults = tuple(("default6" if ":" in gateway else "default4", gateway) for gateway in gateways)
     parsed = tuple(ip_interface(address) for address in addresses)
-    wanted = _Wanted(veth, interface, mac.lower(), parsed, mtu, (*routes, *defaults), offload_off, asks)
+    desired = _Desired(veth, interface, mac.lower(), parsed, mtu, (*routes, *defaults), offload_off, enable_ipv6)
     with _namespace(netns) as fd:
         try:
-            return namespaces.in_thread(lambda: _plug(wanted, fd, netns))
+            return namespaces.in_thread(lambda: _plug(desired, fd, netns))
         except (NetlinkError, OSError) as error:
             raise Unavailable("the kernel", f"cannot plug {veth} into {netns or 'the host'}: {_reason(error)}") from error
 
 
 def unplug(veth: str) -> None:
-    """Remove the pair, both ends; nothing if it is not there. Raises `Unavailable` if the kernel refuses."""
+    """Remove both ends of the pair, if it exists. Raises `Unavailable` if the kernel refuses."""
 
     def work() -> None:
         with IPRoute() as host:
@@ -107,19 +110,19 @@ def unplug(veth: str) -> None:
         raise Unavailable("the kernel", f"cannot remove {veth}: {_reason(error)}") from error
 
 
-def change_mac(veth: str, netns: str, known: str, wanted: str) -> bool:
-    """Give the far end in a namespace another MAC, once it is up there; whether that was so. Raises `Invalid` while there is no such
-    namespace, `Unavailable` if the kernel refuses."""
+def change_mac(veth: str, netns: str, current: str, desired: str) -> bool:
+    """Change the MAC of the far end if it is in the namespace and up; return whether it was. `current` is its MAC before.
+    Raises `Invalid` if the namespace does not exist, `Unavailable` if the kernel refuses."""
 
     def work(fd: int) -> bool:
         with IPRoute() as host:
             index = _index(veth)
             namespaces.enter(fd)
-            with IPRoute() as far:
-                peer = peer_of(host, far, index, known) if index is not None else None
+            with IPRoute() as inside:
+                peer = peer_of(host, inside, index, current) if index is not None else None
                 if peer is None or not peer["flags"] & 1:
                     return False
-                far.link("set", index=peer["index"], address=wanted)
+                inside.link("set", index=peer["index"], address=desired)
                 return True
 
     with namespaces.opened(netns) as fd:
@@ -130,7 +133,7 @@ def change_mac(veth: str, netns: str, known: str, wanted: str) -> bool:
 
 
 def move(interface: str, netns: str, name: str) -> None:
-    """Move an interface of the host into a namespace under another name, in one request. Raises `Invalid` for an unusable
+    """Move an interface of the host into a namespace and rename it, in one request. Raises `Invalid` for an unusable
     namespace, `Conflict` if the name is taken there, `Unavailable` if the kernel refuses."""
 
     def work(fd: int) -> None:
@@ -147,15 +150,15 @@ def move(interface: str, netns: str, name: str) -> None:
 
 
 def exists(veth: str) -> bool:
-    """The host's end is there. (It goes with the namespace of the other end.)"""
+    """Return whether the host's end exists. (The kernel deletes it together with the namespace of the far end.)"""
     return _index(veth) is not None
 
 
 def up(interface: str) -> None:
-    """Set an interface of the host up. Raises `Unavailable` if it is not there."""
+    """Set an interface of the host up. Raises `Unavailable` if it does not exist or the kernel refuses."""
     with IPRoute() as host:
         if (index := _index(interface)) is None:
-            raise Unavailable(f"interface {interface}", "there is none of that name; it is looked for again and again")
+            raise Unavailable(f"interface {interface}", "it does not exist (yet)")
         try:
             if not _one(host, index=index)["flags"] & 1:
                 host.link("set", index=index, state="up")
@@ -164,20 +167,20 @@ def up(interface: str) -> None:
 
 
 def veths(prefix: str = VETH_PREFIX) -> list[str]:
-    """The host's ends of all endpoints, for the sweep: names of our form only."""
+    """Return the names of the host's ends of all endpoints, without interfaces that only share the prefix."""
     names = namespaces.interfaces()
     return sorted(name for name in names if name.startswith(prefix) and (prefix != VETH_PREFIX or _VETH.match(name)))
 
 
 def peer_name(endpoint_id: str) -> str:
-    """The name of a far end that stays in the host's namespace: not of the form that the sweep removes."""
+    """Return the name of a far end that stays in the host's namespace; the sweep leaves interfaces of that form alone."""
     return "wp" + hashlib.sha256(endpoint_id.encode()).hexdigest()[:12]
 
 
 def inspect(
     *, veth: str, netns: str | None, mac: str, addresses: Iterable[str] = (), mtu: int | None = None, offload_off: bool = False
 ) -> Seen:
-    """What there is of the pair; changes nothing. Raises `Invalid` for an unusable namespace."""
+    """Return the state of the pair; change nothing. Raises `Invalid` for an unusable namespace."""
     parsed = tuple(ip_interface(address) for address in addresses)
     with _namespace(netns) as fd:
         return namespaces.in_thread(lambda: _inspect(veth, fd, mac.lower(), parsed, mtu, offload_off))
@@ -185,81 +188,83 @@ def inspect(
 
 @contextlib.contextmanager
 def reserve(netns: str | None, interface: str | None) -> Iterator[str]:
-    """Choose the interface's name in the namespace (the next free ethN if `interface` is None) and keep other attaches in this
-    process from it meanwhile. Raises `Invalid` for an unusable namespace, `Conflict` if the name is taken."""
+    """Choose the interface's name in the namespace (the next free ethN if `interface` is None) and meanwhile keep other
+    attaches of this process from choosing it. Raises `Invalid` for an unusable namespace, `Conflict` if the name is taken."""
     if netns is None:
         raise Invalid("netns", MISSING, f"an endpoint needs {namespaces.EXPECTED}")
     names = namespaces.inside(netns, namespaces.interfaces)
-    place = _place(netns)
+    namespace = _identity(netns)
     with _reserving:
-        taken = set(names) | {name for device, inode, name in _reserved if (device, inode) == place}
+        taken = set(names) | {name for device, inode, name in _reserved if (device, inode) == namespace}
         if interface is not None and interface in taken:
             raise Conflict(f"interface {interface!r} already exists in {netns}")
         chosen = interface or _free(taken)
-        _reserved.add((*place, chosen))
+        _reserved.add((*namespace, chosen))
     try:
         yield chosen
     finally:
         with _reserving:
-            _reserved.discard((*place, chosen))
+            _reserved.discard((*namespace, chosen))
 
 
-# ---- in the thread -----------------------------------------------------------------------------------------------------
+# ---- in a thread that enters the namespace ------------------------------------------------------------------------------
 
 
-def _plug(wanted: _Wanted, fd: int | None, netns: str | None) -> str:
-    """The host's socket is opened before the thread moves, and stays there."""
+def _plug(desired: _Desired, fd: int | None, netns: str | None) -> str:
+    """Create or complete the pair. Opens the host's netlink socket first, because that socket stays in the host's namespace
+    when the thread enters the container's."""
     with IPRoute() as host:
-        index = _index(wanted.veth)
+        index = _index(desired.veth)
         if fd is not None:
             namespaces.enter(fd)
-        with IPRoute() if fd is not None else contextlib.nullcontext(host) as far:  # another socket takes milliseconds
-            peer = peer_of(host, far, index, wanted.mac) if index is not None else None
+        # without a namespace the host's socket serves for both ends: opening another takes milliseconds
+        with IPRoute() if fd is not None else contextlib.nullcontext(host) as inside:
+            peer = peer_of(host, inside, index, desired.mac) if index is not None else None
             if index is not None and peer is None:
-                log.info("plug.remade veth=%s netns=%s", wanted.veth, netns)
+                log.info("plug.remade veth=%s netns=%s", desired.veth, netns)
                 host.link("del", index=index)
                 index = None
             if index is None:
-                peer = _create(host, far, wanted, fd, netns)
-                index = _one(host, ifname=wanted.veth)["index"]
+                peer = _create(host, inside, desired, fd, netns)
+                index = _one(host, ifname=desired.veth)["index"]
             assert peer is not None
-            name = _configure(far, peer, wanted)
-        _configure_host(host, index, wanted.mtu)
+            name = _configure(inside, peer, desired)
+        _configure_host(host, index, desired.mtu)
         return name
 
 
-def _create(host: Any, far: Any, wanted: _Wanted, fd: int | None, netns: str | None) -> Any:
+def _create(host: Any, inside: Any, desired: _Desired, fd: int | None, netns: str | None) -> Any:
     for _ in range(_TRIES):
-        name = wanted.interface or _free(namespaces.interfaces())
-        peer = {"ifname": name, "address": wanted.mac, "mtu": wanted.mtu}
+        name = desired.interface or _free(namespaces.interfaces())
+        peer = {"ifname": name, "address": desired.mac, "mtu": desired.mtu}
         if fd is not None:
             peer["net_ns_fd"] = fd
         try:
-            host.link("add", ifname=wanted.veth, kind="veth", address=veth_mac(wanted.veth), mtu=wanted.mtu, peer=peer)
+            host.link("add", ifname=desired.veth, kind="veth", address=veth_mac(desired.veth), mtu=desired.mtu, peer=peer)
         except NetlinkError as error:
             if error.code != errno.EEXIST:
                 raise
-            if wanted.interface is not None:
-                raise Conflict(f"interface {wanted.interface!r} already exists in {netns or 'the host'}") from None
-            continue  # somebody else took the name between our look and our request
-        return _one(far, ifname=name)
+            if desired.interface is not None:
+                raise Conflict(f"interface {desired.interface!r} already exists in {netns or 'the host'}") from None
+            continue  # another process has taken the name meanwhile
+        return _one(inside, ifname=name)
     raise Conflict(f"no free interface name in {netns or 'the host'}")
 
 
-def _configure(far: Any, peer: Any, wanted: _Wanted) -> str:
+def _configure(inside: Any, peer: Any, desired: _Desired) -> str:
     name, index = peer.get_attr("IFLA_IFNAME"), peer["index"]
-    if wanted.offload_off:
+    if desired.offload_off:
         namespaces.tx_checksum(name, False)
-    if wanted.asks:
+    if desired.enable_ipv6:
         namespaces.allow_ipv6(name)
-    for address in wanted.addresses:
-        _add_address(far, index, name, address)
-    if peer.get_attr("IFLA_MTU") != wanted.mtu:
-        far.link("set", index=index, mtu=wanted.mtu)
+    for address in desired.addresses:
+        _add_address(inside, index, name, address)
+    if peer.get_attr("IFLA_MTU") != desired.mtu:
+        inside.link("set", index=index, mtu=desired.mtu)
     if not peer["flags"] & 1:
-        far.link("set", index=index, state="up")
-    for destination, gateway in wanted.routes:
-        _add_route(far, index, destination, gateway)
+        inside.link("set", index=index, state="up")
+    for destination, gateway in desired.routes:
+        _add_route(inside, index, destination, gateway)
     return str(name)
 
 
@@ -268,16 +273,17 @@ def _configure_host(host: Any, index: int, mtu: int) -> None:
     if link.get_attr("IFLA_MTU") != mtu:
         host.link("set", index=index, mtu=mtu)
     if not link["flags"] & 1:
-        # The bridge's port needs no address; without this the kernel would send router solicitations into the network.
+        # A port of the bridge needs no address; with one the kernel would send router solicitations into the network.
         host.link("set", index=index, IFLA_AF_SPEC=NO_ADDRESS_OF_ITS_OWN)
         host.link("set", index=index, state="up")
 
 
-def _add_address(far: Any, index: int, name: str, address: Any) -> None:
-    more = {"flags": _IFA_F_NODAD} if address.version == 6 else {}  # the spec already says that it is unique
+def _add_address(inside: Any, index: int, name: str, address: Any) -> None:
+    # Warren gives each address to one endpoint only: duplicate address detection would only delay its use
+    flags = {"flags": _IFA_F_NODAD} if address.version == 6 else {}
     for attempt in (1, 2):
         try:
-            far.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **more)
+            inside.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags)
             return
         except NetlinkError as error:
             if error.code == errno.EEXIST:
@@ -287,25 +293,26 @@ def _add_address(far: Any, index: int, name: str, address: Any) -> None:
             namespaces.allow_ipv6(name)
 
 
-def _add_route(far: Any, index: int, destination: str, gateway: str | None) -> None:
+def _add_route(inside: Any, index: int, destination: str, gateway: str | None) -> None:
     family = socket.AF_INET6 if ":" in destination or destination == "default6" else socket.AF_INET
     via = {"gateway": gateway} if gateway is not None else {}
     to = "default" if destination.startswith("default") else destination
     try:
-        far.route("add", dst=to, oif=index, family=family, **via)
+        inside.route("add", dst=to, oif=index, family=family, **via)
     except NetlinkError as error:
-        if error.code != errno.EEXIST:  # ours, or that of the first endpoint in this namespace: it stays
+        if error.code != errno.EEXIST:  # keep the route that exists: this endpoint's, or another endpoint's in the same namespace
             raise
 
 
-def peer_of(host: Any, far: Any, index: int, mac: str) -> Any | None:
-    """The other end if it is in this thread's namespace; the two name each other by index, and the MAC tells coincidences."""
+def peer_of(host: Any, inside: Any, index: int, mac: str) -> Any | None:
+    """Return the far end if it is in this thread's namespace, otherwise None. Each end refers to the other by index; because
+    indexes repeat between namespaces, the MAC must match too."""
     link = _one(host, index=index)
     peer_index = link.get_attr("IFLA_LINK")
     if peer_index is None:
         return None
     try:
-        peer = _one(far, index=peer_index)
+        peer = _one(inside, index=peer_index)
     except NetlinkError as error:
         if error.code == errno.ENODEV:
             return None
@@ -322,8 +329,8 @@ def _inspect(veth: str, fd: int | None, mac: str, addresses: tuple[Any, ...], mt
             return Seen(False, None, (veth,))
         if fd is not None:
             namespaces.enter(fd)
-        with IPRoute() as far:
-            peer = peer_of(host, far, index, mac)
+        with IPRoute() as inside:
+            peer = peer_of(host, inside, index, mac)
             if peer is None:
                 return Seen(True, None, ("far end",))
             name = peer.get_attr("IFLA_IFNAME")
@@ -333,8 +340,8 @@ def _inspect(veth: str, fd: int | None, mac: str, addresses: tuple[Any, ...], mt
                     missing.append(f"{side} up")
                 if mtu is not None and link.get_attr("IFLA_MTU") != mtu:
                     missing.append(f"{side} mtu")
-            there = {(row.get_attr("IFA_ADDRESS"), row["prefixlen"]) for row in far.get_addr(index=peer["index"])}
-            missing += [str(a) for a in addresses if (str(a.ip), a.network.prefixlen) not in there]
+            present = {(row.get_attr("IFA_ADDRESS"), row["prefixlen"]) for row in inside.get_addr(index=peer["index"])}
+            missing += [str(a) for a in addresses if (str(a.ip), a.network.prefixlen) not in present]
             if offload_off and namespaces.tx_checksum(name):
                 missing.append("offload off")
             return Seen(True, name, tuple(missing))
@@ -352,7 +359,7 @@ def _namespace(netns: str | None) -> Iterator[int | None]:
         yield fd
 
 
-def _place(netns: str) -> tuple[int, int]:
+def _identity(netns: str) -> tuple[int, int]:
     with namespaces.opened(netns) as fd:
         stat = os.fstat(fd)
         return stat.st_dev, stat.st_ino
@@ -371,7 +378,7 @@ def _delete(host: Any, veth: str) -> None:
     try:
         host.link("del", index=index)
     except NetlinkError as error:
-        if error.code != errno.ENODEV:  # it went with its namespace meanwhile
+        if error.code != errno.ENODEV:  # the kernel has deleted it with its namespace meanwhile
             raise
 
 
