@@ -6,8 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from controller.compiler.explain import PROTOS, arriving, packet
+from pipeline.tables import Table
 from specs.model.endpoint import TUNNEL_OFPORT_REQUEST, Endpoint
 from warren.errors import Invalid
+
+TABLE_COLUMN = max(len(table.name) for table in Table)
 
 HostTrace = Callable[[str, str, str], dict[str, Any]]  # host, flow, by which port it enters
 
@@ -46,10 +49,10 @@ def _text(
     lines = [f"{what}: {_called(source)} -> {_called(target)}"]
     for hop in hops:
         lines += ["", f"on {hop['host']}: {hop['packet']}"]
-        width = max((len(step["matched"]) for step in hop["steps"]), default=0)
+        matched = min(max((len(step["matched"]) for step in hop["steps"]), default=0), 90)
         for step in hop["steps"]:
-            lines.append(f"  {step['table']:<10} {step['matched']:<{min(width, 90)}}  {step['origin']}")
-            lines += [f"  {'':<10}     {action}" for action in step["actions"]]
+            lines.append(f"  {step['table']:<{TABLE_COLUMN}} {step['matched']:<{matched}}  {step['origin']}")
+            lines += [f"  {'':<{TABLE_COLUMN}}     {action}" for action in step["actions"]]
         if hop["to_tunnel"]:
             lines.append(f"  -> tunnel to {hop['vtep']}")
         elif hop["delivered_to"]:

@@ -14,6 +14,8 @@ from agent.config import load
 from agent.linux.links import deleted
 from agent.main import inherited_socket
 from agent.states import State, States
+from agent.trace import follow
+from pipeline.tables import Table
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
@@ -162,3 +164,18 @@ def test_a_socket_that_systemd_opened_is_found_by_its_name() -> None:
     assert inherited_socket({}, 7, "docker") is None
     assert inherited_socket(environ, 7, "other") is None
     assert inherited_socket({"LISTEN_PID": "7"}, 7, "docker") is None
+
+
+def test_the_columns_of_a_trace_are_aligned_whatever_the_table() -> None:
+    def trace(host: str, flow: str, enters: str) -> dict[str, object]:
+        steps = [{"table": table.name, "matched": "any", "origin": "pipeline/miss", "actions": ["drop"]} for table in Table]
+        return {"host": host, "packet": flow, "steps": steps, "to_tunnel": False, "vtep": "", "vni": 1, "delivered_to": ["db"]}
+
+    web, db = (
+        Endpoint(id=name, network_id="n", host="h1", mac_address=f"02:00:00:00:00:0{n}", ipv4_address=f"10.0.0.{n}", ofport=n)
+        for n, name in ((1, "web"), (2, "db"))
+    )
+    text = follow(web, db, "tcp", 80, "192.0.2.1", trace)["text"]
+    columns = {line.index("any") for line in text.splitlines() if "pipeline/miss" in line}
+    actions = {line.index("drop") for line in text.splitlines() if line.strip() == "drop"}
+    assert (len(columns), len(actions)) == (1, 1)
