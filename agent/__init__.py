@@ -1,1 +1,1 @@
-"""One agent per host: serves the HTTP API, plugs endpoints in, reports their states."""
+"""One agent runs on each host: it serves the HTTP API, plugs endpoints in, and reports their states."""

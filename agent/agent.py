@@ -1,4 +1,4 @@
-"""The agent: its core, its features, and its life."""
+"""The agent: its core, its features, and how they start and stop."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ log = logging.getLogger("warren.agent")
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """One host's agent. agent/composition.py builds it."""
+    """The agent of one host. agent/composition.py builds it."""
 
     core: Core
     registration: Registration
     features: Sequence[Feature]
 
     def workers(self) -> list[Worker]:
-        """All loops of this agent."""
+        """Return the workers of all features, of the cache and of the registration."""
         of_features = [worker for feature in self.features for worker in feature.workers()]
         return [*of_features, *self.core.cache.workers(), self.registration.worker]
 
     def start(self) -> None:
-        """Start all workers; none of them needs etcd or OVSDB to be there."""
+        """Start all workers; they wait for etcd and OVSDB if these are unavailable."""
         self.core.ovsdb.connect()
         for worker in self.workers():
             worker.start()
         self.registration.publish()
 
     def ending(self) -> None:
-        """The agent is about to stop: requests that wait come to their end. Does not wait."""
+        """Announce that the agent is about to stop, so that waiting requests finish. Does not wait for them."""
         for feature in self.features:
             feature.ending()
-        self.core.cache.stop()  # wakes the attaches that wait: they undo what they have done, and answer
+        self.core.cache.stop()  # waiting attaches undo their steps and answer with an error
 
     def stop(self) -> None:
-        """Stop everything, quickly."""
+        """Stop all workers, and close all features and connections."""
         for worker in self.workers():
             worker.stop()
         for feature in self.features:
@@ -53,6 +53,6 @@ class Agent:
 
 
 def problems(features: Sequence[Feature], workers: Sequence[Worker]) -> list[str]:
-    """What `warren status` shows of features and workers, a line each."""
+    """Return the problems of features and workers for `warren status`, a line each."""
     of_features = [line for feature in features for line in feature.problems()]
     return of_features + [line for worker in workers for line in worker.problems]

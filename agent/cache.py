@@ -1,6 +1,6 @@
-"""The agent's cache of the store: all specs, and the states of its own endpoints, kept up to date by two feeds.
+"""The agent's cache of the store: all specs, and the states of this host's endpoints, kept current by two feeds.
 
-Reads for clients go to etcd. The cache is for what must be quick, or must go on while etcd is away.
+API requests read from etcd. The cache serves what must be fast or must work while etcd is unavailable.
 """
 
 from __future__ import annotations
@@ -26,16 +26,17 @@ log = logging.getLogger("warren.cache")
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The specs at one moment. Nobody changes a view; a change makes another one. Take it once per step: `view = cache.view`."""
+    """The specs at one moment, immutable: a change creates a new view. Take the view once per step: `view = cache.view`."""
 
     snapshot: Snapshot = field(default_factory=Snapshot)
-    local_endpoints: Mapping[str, Endpoint] = field(default_factory=dict)  # those of this host, by id
+    local_endpoints: Mapping[str, Endpoint] = field(default_factory=dict)  # endpoints of this host, by id
 
 
 class Cache:
-    """The newest `view`. `synced` is set after the first full read: nothing may be removed from the host before that.
+    """Holds the newest `view`. `synced` is set after the first full read: nothing may be removed from the host before that.
 
-    `changed` tells the ids of local endpoints whose record or interface has come, changed or gone; `reread` tells of a full read.
+    `changed` is called with the ids of local endpoints whose record or interface was added, changed or removed; `reread` is
+    called after each full read.
     """
 
     def __init__(self, store: Store, host: str) -> None:
@@ -46,23 +47,25 @@ class Cache:
         self.changed: Listeners[[set[str]]] = Listeners()
         self.reread: Listeners[[]] = Listeners()
         self._store = store
-        self._lock = threading.Lock()  # held by writers; readers need none
-        self._ahead: dict[str, tuple[int, str | None]] = {}  # own writes that the feed has not shown yet
+        self._lock = threading.Lock()  # writers hold it; readers need no lock
+        self._ahead: dict[
+            str, tuple[int, str | None]
+        ] = {}  # key -> revision and value of this agent's writes that the feed has not delivered yet
         self._specs_feed = Worker("feed of specs", self._feed_specs, interval_s=0)
         self._states_feed = Worker("feed of states", self._feed_states, interval_s=0)
 
     def workers(self) -> Sequence[Worker]:
-        """The two feeds."""
+        """Return the workers of the two feeds."""
         return (self._specs_feed, self._states_feed)
 
     def stop(self) -> None:
-        """End the feeds and wake all waiting attaches."""
+        """Stop the feeds and wake all waiting attaches."""
         for worker in self.workers():
             worker.stop()
         self.states.stop()
 
     def applied(self, written: Sequence[tuple[str, str | None]], revision: int) -> None:
-        """Take what this agent has just written (None: deleted), before the feed shows it."""
+        """Apply what this agent has just written (None: deleted), before the feed delivers it."""
         with self._lock:
             self._ahead.update({key: (revision, value) for key, value in written})
             self.revision = max(self.revision, revision)
@@ -70,7 +73,8 @@ class Cache:
         self.changed(touched)
 
     def _take(self, changes: Iterable[tuple[str, str | None, int]]) -> set[str]:
-        """Replace the view by one with the changes. Returns the ids of local endpoints that they touch. The lock is held."""
+        """Replace the view by one with the changes; return the ids of the local endpoints that they affect. The caller holds
+        the lock."""
         snapshot, decoded_changes = updated(self.view.snapshot, changes)
         endpoints = [decoded for decoded in decoded_changes if decoded.kind == "endpoint"]
         local, touched = self.view.local_endpoints, set[str]()
@@ -81,7 +85,7 @@ class Cache:
         return touched
 
     def _update(self, local: dict[str, Endpoint], decoded: Decoded) -> bool:
-        """Keep the local endpoints; returns whether this was or is one."""
+        """Update `local` with one endpoint; return whether the endpoint is or was a local one."""
         if isinstance(decoded.record, Endpoint) and decoded.record.host == self.host:
             local[decoded.id] = decoded.record
             return True
@@ -109,7 +113,7 @@ class Cache:
         self.down = None
         log.info("specs.read revision=%d keys=%d", revision, len(entries))
         gc.collect()
-        gc.freeze()  # so that the garbage collector does not walk 10 000 records in the middle of an attach
+        gc.freeze()  # keeps the garbage collector from scanning 10 000 records during an attach
         self.synced.set()
         self.changed(touched)
         self.reread()
@@ -146,7 +150,7 @@ class Cache:
         ids = {event.key.rpartition("/")[2] for event in events}
         local = self.view.local_endpoints
         behind_interfaces = {i for i in ids if (record := local.get(i)) is not None and record.port is not None}
-        if behind_interfaces:  # the interface has come or gone
+        if behind_interfaces:  # the interface has appeared or disappeared
             self.changed(behind_interfaces)
 
     def _feed_down(self, reason: str) -> None:
@@ -155,7 +159,7 @@ class Cache:
 
 
 def parse_state(text: str) -> State | None:
-    """A state from the store; None for text that is none."""
+    """Parse a state from the store; return None if the text is not a valid state."""
     try:
         data = json.loads(text)
         return State(str(data["state"]), str(data.get("reason") or ""), int(data["revision"]))

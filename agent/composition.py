@@ -1,4 +1,4 @@
-"""Builds the agent from its settings: the only place that knows all of its parts."""
+"""Builds the agent from its settings. Only this module knows all parts of the agent."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from specs.store.etcd import Store
 from specs.store.repository import Repository
 from warren.errors import MISSING, Invalid
 
-PEER_TIMEOUT_S = 10.0  # for an answer of another agent, beyond what an attach there may take
+PEER_TIMEOUT_S = 10.0  # timeout for another agent's answer, in addition to the time that an attach there may take
 
 
 def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
-    """The agent, and its Docker driver where that is wanted; nothing is connected or started yet. Raises `Invalid`."""
+    """Return the agent, and its Docker driver if `with_docker`; connect and start nothing. Raises `Invalid`."""
     if config.vtep is None:
         raise Invalid("WARREN_VTEP", MISSING, "set it to this host's address on the underlay, such as 192.0.2.1")
     common = config.common
@@ -45,7 +45,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     repository = Repository(store, on_write=cache.applied)
     ovsdb_changed: Listeners[[set[str]]] = Listeners()
     ovsdb = Ovsdb(common.ovsdb, on_change=ovsdb_changed)
-    news: Listeners[[]] = Listeners()  # the problems of some part have changed
+    news: Listeners[[]] = Listeners()  # called when the problems of a feature or worker may have changed
 
     dhcp_clients = DhcpClients(config.run / "dhcp", repository, cache, news)
     pool = PreallocatedPool(cache)

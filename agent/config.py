@@ -1,4 +1,4 @@
-"""The agent's settings, read once from the environment: Warren's names first, SAND's as fallbacks."""
+"""The agent's settings, read once from the environment. Warren's variables take precedence over SAND's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from warren.settings import Settings, settings
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Files: a certificate, its key, and the authority that signs the peers' certificates."""
+    """Paths of a certificate, its key, and the certificate of the authority that signs the peers' certificates."""
 
     cert: str
     key: str
@@ -22,7 +22,7 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The settings of the agent. `attach_timeout_s` is in seconds, `underlay_mtu` in bytes."""
+    """The settings of the agent. `attach_timeout_s` and `docker_sweep_s` are in seconds, `underlay_mtu` in bytes."""
 
     common: Settings
     vtep: IPv4Address | IPv6Address | None
@@ -40,7 +40,7 @@ class Config:
 
     @property
     def host(self) -> str:
-        """The name of the host that this agent serves."""
+        """Return the name of the host that this agent serves."""
         return self.common.host
 
 
@@ -48,7 +48,7 @@ SETTINGS = """\
   WARREN_HOST              this host's name [hostname]                              PUBLIC_HOSTNAME
   WARREN_VTEP              its address on the underlay, for VXLAN (required)        PUBLIC_IP
   WARREN_ETCD              etcd's URLs, with commas [http://127.0.0.1:2379]         ETCD_HOSTS
-  WARREN_PREFIX            where Warren lives in etcd [/warren]                     ETCD_PREFIX
+  WARREN_PREFIX            prefix of all keys in etcd [/warren]                     ETCD_PREFIX
   WARREN_ETCD_CERT, _KEY, _CA    client certificate for etcd                        ETCD_TLS_CERT, ETCD_TLS_KEY, ETCD_CACERT
   WARREN_OVSDB             OVS's database [unix:/var/run/openvswitch/db.sock]
   WARREN_SOCKET            unix socket to listen on; '' is none [/run/warren/agent.sock]
@@ -57,18 +57,18 @@ SETTINGS = """\
   WARREN_API               URL at which other agents reach this one [from WARREN_HTTP]
   WARREN_UNDERLAY_MTU      MTU of the underlay in bytes [that of WARREN_VTEP's interface]
   WARREN_DOCKER_SOCKET     unix socket of the Docker driver, /run/docker/plugins/warren.sock; unset is no driver
-  WARREN_DOCKER_ENGINE     socket of the engine, asked for names and labels [/var/run/docker.sock]
-  WARREN_DOCKER_SWEEP_S    how often endpoints of gone containers are looked for, seconds [30]
+  WARREN_DOCKER_ENGINE     socket of the engine, for names and labels of containers [/var/run/docker.sock]
+  WARREN_DOCKER_SWEEP_S    seconds between searches for endpoints of removed containers [30]
   WARREN_DOCKER_MIRROR     interface for copies of mirrored containers; unset: sessions say    MIRROR_BRIDGE_OUT (dovesnap's)
   WARREN_ATTACH_TIMEOUT_S  how many seconds an attach waits for the controller [5]
-  WARREN_RUN               directory of what outlives the agent, DHCP clients [that of WARREN_SOCKET, else /run/warren]
+  WARREN_RUN               directory for files of DHCP clients, which outlive the agent [that of WARREN_SOCKET, else /run/warren]
   WARREN_LOG               DEBUG, INFO or WARNING [INFO]
   OVS_RUNDIR               where ovs-ofctl finds the switch [/var/run/openvswitch]
 """
 
 
 def load(env: Mapping[str, str]) -> Config:
-    """Read the settings. Raises `Invalid` with the variable's name."""
+    """Read the settings from the environment. Raises `Invalid` with the variable's name."""
 
     def get(*names: str, default: str = "") -> str:
         return next((env[name] for name in names if env.get(name)), default)
@@ -111,7 +111,7 @@ def _http(env: Mapping[str, str]) -> tuple[str, int] | None:
 
 
 def _api(http: tuple[str, int] | None, tls: bool, vtep: str) -> str | None:
-    """The agent's URL for other agents; None when it listens only where this host alone can reach it."""
+    """Return the agent's URL for other agents; None when only this host can reach it."""
     if http is None:
         return None
     host, port = http

@@ -1,4 +1,4 @@
-"""Core: what every feature and every HTTP route of the agent may use."""
+"""Core: the parts of the agent that every feature and every HTTP route may use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from specs.store.repository import Repository
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Core:
-    """The parts of one host's agent that others stand on."""
+    """The shared parts of one host's agent."""
 
     config: Config
     host: Host
@@ -34,5 +34,5 @@ class Core:
 
     @property
     def store(self) -> Store:
-        """etcd, for reads; specs are written by `repository`."""
+        """Return the connection to etcd for reads; `repository` writes specs."""
         return self.repository.store

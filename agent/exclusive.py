@@ -1,4 +1,4 @@
-"""Exclusive: one thread at a time for each key."""
+"""Exclusive: locks by key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 
 class Exclusive:
-    """Locks by key, made when they are needed. Thread-safe; not reentrant."""
+    """Locks by key: one thread at a time holds a key. Locks exist only while they are held. Thread-safe; not reentrant."""
 
     def __init__(self) -> None:
         self._held: set[str] = set()
@@ -16,7 +16,7 @@ class Exclusive:
 
     @contextlib.contextmanager
     def hold(self, key: str, wait: bool = True) -> Iterator[bool]:
-        """Hold a key. Without `wait` it yields False when another thread holds it."""
+        """Hold a key during the context. Without `wait`, yield False if another thread holds it."""
         with self._released:
             while wait and key in self._held:
                 self._released.wait()

@@ -1,4 +1,4 @@
-"""Feature: what every part of the agent may contribute to it. A part overrides what it has."""
+"""Feature: the base class of the agent's parts. A subclass overrides the methods that it needs."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ class Feature:
     """A part of the agent. The agent starts and stops its workers, serves its routes, and reports its problems."""
 
     def workers(self) -> Sequence[Worker]:
-        """Its loops."""
+        """Return the feature's workers."""
         return ()
 
     def router(self) -> APIRouter | None:
-        """Its HTTP routes."""
+        """Return the feature's HTTP routes."""
         return None
 
     def problems(self) -> list[str]:
-        """What `warren status` shows of it, a line each; the problems of its workers come by themselves."""
+        """Return the feature's problems for `warren status`, a line each, without those of its workers."""
         return []
 
     def leaving(self, endpoint: Endpoint) -> contextlib.AbstractContextManager[None]:
-        """A context around the end of an endpoint: what has to happen while its packets still flow. If that end fails, so does the context."""
+        """Return a context that encloses the removal of an endpoint: what it does on entry happens while packets still flow.
+        When the removal fails, the context sees the exception."""
         return contextlib.nullcontext()
 
     def ending(self) -> None:
-        """The agent is about to stop: let requests under way come to their end. Does not wait."""
+        """Let requests under way finish, because the agent is about to stop. Must not wait for them."""
 
     def close(self) -> None:
-        """Release what it holds. Called after its workers have stopped."""
+        """Release resources. Called after the feature's workers have been told to stop."""

@@ -1,4 +1,4 @@
-"""Listeners: functions that want to hear of something, added by those who listen, called by whoever tells."""
+"""Listeners: callbacks for an event. Subscribers add functions; the source of the event calls all of them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ Arguments = ParamSpec("Arguments")
 
 
 class Listeners(Generic[Arguments]):
-    """Calls every function that was added, in order."""
+    """Functions that are called, in the order in which they were added, when an event occurs."""
 
     def __init__(self) -> None:
         self._functions: list[Callable[Arguments, object]] = []
 
     def add(self, function: Callable[Arguments, object]) -> None:
-        """From now on this function is called, too."""
+        """Call this function at every event from now on."""
         self._functions.append(function)
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        """Tell all of them."""
+        """Call all functions with these arguments."""
         for function in self._functions:
             function(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Finds records by id or by name, as etcd has them now."""
+"""Finds records by id or by name, and reads them from etcd rather than from the cache."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from warren.errors import Conflict, NotFound
 
 
 class Lookup:
-    """Networks, endpoints and hosts by what people call them."""
+    """Finds networks, endpoints and hosts by the ids or names that users write."""
 
     def __init__(self, repository: Repository, cache: Cache) -> None:
         self._repository, self._cache = repository, cache
 
     def network(self, reference: str) -> Network:
-        """A network by id or name. Raises `NotFound`."""
+        """Return a network by id or name. Raises `NotFound`."""
         store = self._repository.store
         entry = store.get(keys.network(reference))
         if entry is None and (claim := store.get(keys.claim_network_name(reference))) is not None:
@@ -29,7 +29,8 @@ class Lookup:
         return decode_json(Network, entry.value, entry.key)
 
     def endpoint(self, reference: str) -> Endpoint:
-        """An endpoint by id, name or NETWORK/NAME. Raises `NotFound`, and `Conflict` for a name that several have."""
+        """Return an endpoint by id, name or NETWORK/NAME. Raises `NotFound`, and `Conflict` if several endpoints have the
+        name."""
         cached = self._cache.view.snapshot.endpoints.get(reference)
         if cached is not None:
             entry = self._repository.store.get(keys.endpoint(cached.network_id, cached.id))
@@ -40,13 +41,13 @@ class Lookup:
         endpoints = self._repository.endpoints(network.id if network else None)
         for matches in ([e for e in endpoints if e.id == name], [e for e in endpoints if e.name == name]):
             if len(matches) > 1:
-                raise Conflict(f"{len(matches)} endpoints are called {reference!r}: say NETWORK/{reference} or an id")
+                raise Conflict(f"{len(matches)} endpoints are called {reference!r}: use NETWORK/{reference} or an id")
             if matches:
                 return matches[0]
         raise NotFound("endpoint", reference)
 
     def host(self, name: str) -> Host:
-        """A host by name. Raises `NotFound`."""
+        """Return a host by name. Raises `NotFound`."""
         entry = self._repository.store.get(keys.host(name))
         if entry is None:
             raise NotFound("host", name)

@@ -1,4 +1,5 @@
-"""The process `warren-agent`: settings from the environment, one server on a unix socket and on TCP, an orderly quick end."""
+"""The process `warren-agent`: reads settings from the environment, serves on a unix socket and on TCP, and shuts down
+cleanly."""
 
 from __future__ import annotations
 
@@ -34,8 +35,8 @@ from warren.settings import LOG_FORMAT
 log = logging.getLogger("warren.agent")
 
 SHUTDOWN_S = 2
-THREADS = 128  # attaches wait in threads; OVS and the kernel do not mind
-_OPTIONS: dict[str, Any] = {  # of both servers
+THREADS = 128  # each attach waits in a thread
+_OPTIONS: dict[str, Any] = {  # options of both servers
     "lifespan": "off",
     "loop": "asyncio",
     "log_config": None,
@@ -54,7 +55,7 @@ Settings are environment variables (default in brackets; at the right SAND's nam
 
 
 def main() -> None:
-    """The console script. Exits with 2 and one line on standard error when it cannot start."""
+    """Run the agent. Exit with status 2 and one line on standard error if it cannot start."""
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("warren-agent", description=HELP + SETTINGS, formatter_class=style)
     parser.add_argument("--version", action="version", version=__version__)
@@ -66,7 +67,7 @@ def main() -> None:
     )
     logging.getLogger("pyroute2").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    faulthandler.register(signal.SIGUSR1)  # what all threads are at, on standard error
+    faulthandler.register(signal.SIGUSR1)  # SIGUSR1 prints the stacks of all threads to standard error
     try:
         config = load(os.environ)
         inherited = inherited_socket(os.environ, os.getpid(), "docker")
@@ -80,24 +81,25 @@ def main() -> None:
         sys.exit(2)
     asyncio.run(serve(agent, listeners, docker, inherited))
     log.info("agent.ended host=%s", config.host)
-    # grpc's and the pool's threads may sit in calls that nobody waits for any more: everything of ours is closed
+    # _exit, because threads of grpc and of the pool may be blocked in calls; everything else has been closed
     logging.shutdown()
     os._exit(0)
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: there are two servers in this process, and one SIGTERM."""
+    """uvicorn without its signal handlers, because two servers in this process share one SIGTERM."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
+        """Install no signal handlers."""
         yield
 
 
 async def serve(
     agent: Agent, listeners: list[tuple[socket.socket, Tls | None]], docker: Docker | None, inherited: socket.socket | None
 ) -> None:
-    """Serve on the sockets until SIGTERM or SIGINT, then end everything. `inherited` is the Docker driver's socket if systemd has opened it."""
+    """Serve on the sockets until SIGTERM or SIGINT, then stop the agent. `inherited` is the Docker driver's socket if
+    systemd has opened it."""
     config, name = agent.core.config, agent.core.host.name
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS, "dial"))
@@ -127,7 +129,7 @@ async def serve(
 
 
 def _more_threads() -> None:
-    """Handlers that wait for the controller must not keep others from being served."""
+    """Allow more threads, so that handlers that wait for the controller do not block others."""
     import anyio.to_thread
 
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
@@ -141,25 +143,28 @@ def _server(app: Any, dial: Dialer, tls: Tls | None) -> Server:
 
 
 def _listen(config: Config) -> list[tuple[socket.socket, Tls | None]]:
-    """The sockets; in main, so that an address in use is a clear error. Raises `Invalid`."""
-    found: list[tuple[socket.socket, Tls | None]] = []
+    """Open the sockets. `main` calls this before it starts the servers, so that an address in use is reported clearly.
+    Raises `Invalid`."""
+    listeners: list[tuple[socket.socket, Tls | None]] = []
     if config.socket:
-        found.append((_unix(config.socket), None))
+        listeners.append((_unix(config.socket), None))
     if config.http:
-        found.append((_tcp(*config.http), config.http_tls))
-    if not found:
-        raise Invalid("WARREN_SOCKET", MISSING, "the agent must listen there (a path) or on WARREN_HTTP (host:port)")
-    return found
+        listeners.append((_tcp(*config.http), config.http_tls))
+    if not listeners:
+        raise Invalid(
+            "WARREN_SOCKET", MISSING, "set it to a path, or WARREN_HTTP to host:port: the agent must listen on one of them"
+        )
+    return listeners
 
 
 def inherited_socket(environ: Mapping[str, str], pid: int, name: str) -> socket.socket | None:
-    """The socket of that name that systemd has opened for this process (sd_listen_fds(3)), if it has."""
+    """Return the socket of that name that systemd has opened for this process (sd_listen_fds(3)), otherwise None."""
     if environ.get("LISTEN_PID") != str(pid):
         return None
     names = environ.get("LISTEN_FDNAMES", "").split(":")
     fds = range(3, 3 + int(environ.get("LISTEN_FDS") or 0))
-    found = next((fd for fd, called in zip(fds, names, strict=False) if called == name), None)
-    return socket.socket(fileno=found) if found is not None else None
+    descriptor = next((fd for fd, fd_name in zip(fds, names, strict=False) if fd_name == name), None)
+    return socket.socket(fileno=descriptor) if descriptor is not None else None
 
 
 def _unix(path: str, variable: str = "WARREN_SOCKET") -> socket.socket:
@@ -169,10 +174,10 @@ def _unix(path: str, variable: str = "WARREN_SOCKET") -> socket.socket:
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(path) == 0:
                 raise Invalid(variable, path, "a socket that no other agent serves")
-        _unlink(path)  # left by a process that was killed
+        _unlink(path)  # a process that was killed leaves its socket
         mask = os.umask(0o117)
         try:
-            listener.bind(path)  # rw for user and group: whoever may connect is administrator of the networks
+            listener.bind(path)  # read and write for user and group: every process that can connect may administer the networks
         finally:
             os.umask(mask)
         listener.listen(1024)

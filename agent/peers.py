@@ -1,4 +1,4 @@
-"""Requests about another host go to that host's agent: its URL is in the host's record."""
+"""Forwards requests about another host to that host's agent, at the URL in the host's record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from warren.errors import Unavailable, WarrenError
 
 
 class PeerError(WarrenError):
-    """What another agent answered, passed on."""
+    """An error that another agent answered with, to be passed on with its HTTP status."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -24,7 +24,7 @@ class PeerError(WarrenError):
 
 
 class Peers:
-    """Connections to the other agents, kept open. Thread-safe."""
+    """Persistent connections to the other agents. Thread-safe."""
 
     def __init__(self, tls: Tls | None, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -33,7 +33,8 @@ class Peers:
         self.tls = client_context(tls)
 
     def request(self, host: Host, method: str, path: str, **kwargs: Any) -> httpx.Response:
-        """Ask the agent of `host`. Raises `Unavailable` when it does not answer, `PeerError` for its own errors."""
+        """Send a request to the agent of `host`. Raises `Unavailable` if it does not answer, `PeerError` if it answers with
+        an error."""
         if not host.api:
             raise Unavailable(f"the agent of {host.name}", "its record has no URL (set WARREN_HTTP or WARREN_API there)")
         try:
@@ -67,7 +68,8 @@ class Peers:
 
 
 def client_context(tls: Tls | None) -> ssl.SSLContext | None:
-    """What this agent shows to others and by what it knows them; None without certificates."""
+    """Return the TLS context for connections to other agents: this agent's certificate, and the authority that must have
+    signed theirs. None without certificates."""
     if tls is None:
         return None
     context = ssl.create_default_context(cafile=tls.ca)

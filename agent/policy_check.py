@@ -1,5 +1,5 @@
-"""What decides over a packet between two endpoints, found twice: from the specs by acl/evaluate.py, which shares nothing with
-the compiler, and by ofproto/trace on the hosts."""
+"""Finds which rules decide about a packet between two endpoints, in two independent ways: acl/evaluate.py evaluates the
+specs (it shares no code with the compiler), and ofproto/trace follows the packet through the hosts' flows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1}
 
 
 class Check(BaseModel):
-    """POST /acls/{name}/check: a packet between two endpoints (name or id)."""
+    """Body of POST /acls/{name}/check: a packet between two endpoints (name or id)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,16 +34,17 @@ class Check(BaseModel):
 def decide(
     state: Snapshot, name: str, source: Endpoint, target: Endpoint, body: Check, trace: Callable[..., dict[str, Any]]
 ) -> dict[str, Any]:
-    """The answer to a check. Raises `NotFound`, `Invalid`, and `Conflict` when the ACL decides nothing there."""
+    """Return the response to a check. Raises `NotFound`, `Invalid`, and `Conflict` if the ACL does not apply to such
+    packets."""
     if name not in state.acls:
         raise NotFound("acl", name)
     if body.proto not in PROTOCOLS:
         raise Invalid("proto", body.proto, f"one of {', '.join(PROTOCOLS)}")
     sends, receives = policies(state, source)[0], policies(state, target)[1]
-    asked = [acl for key in (sends, receives) if key is not None for acl in key.acls]
-    if name not in asked:
-        theirs = f"they are {', '.join(asked)}" if asked else "there is none: everything passes"
-        raise Conflict(f"ACL {name} is not asked between {source.name or source.id} and {target.name or target.id}; {theirs}")
+    applied = [acl for key in (sends, receives) if key is not None for acl in key.acls]
+    if name not in applied:
+        others = f"the ACLs that apply are {', '.join(applied)}" if applied else "no ACL applies, so everything passes"
+        raise Conflict(f"ACL {name} does not apply between {source.name or source.id} and {target.name or target.id}; {others}")
     sent = between(source, target, body.proto, body.port)
     spec = judge(state, sends, receives, sent)
     traced = trace(source, target, body.proto, body.port)
@@ -55,7 +56,7 @@ def decide(
 
 
 def policies(state: Snapshot, endpoint: Endpoint) -> Keys:
-    """The policies over what an endpoint sends and receives."""
+    """Return the policies for packets that an endpoint sends and for those that it receives."""
     network = state.networks.get(endpoint.network_id)
     if network is None:
         raise NotFound("network", endpoint.network_id)
@@ -63,7 +64,7 @@ def policies(state: Snapshot, endpoint: Endpoint) -> Keys:
 
 
 def judge(state: Snapshot, sends: PolicyKey | None, receives: PolicyKey | None, sent: Packet) -> dict[str, Any]:
-    """Whether a packet passes both policies, and the rules that decide: ACL#NUMBER; none where the implicit deny does."""
+    """Return whether a packet passes both policies, and the rules that decide (ACL#NUMBER); the implicit deny has no rule."""
     rules: list[str] = []
     current = sent
     for key in (sends, receives):
@@ -82,7 +83,7 @@ def judge(state: Snapshot, sends: PolicyKey | None, receives: PolicyKey | None, 
 
 
 def under(state: Snapshot, key: PolicyKey, sent: Packet) -> Verdict | None:
-    """What a policy says of a packet; None when one of its ACLs does not exist."""
+    """Return the verdict of a policy on a packet; None if one of the policy's ACLs does not exist."""
     rules: list[tuple[str, int, Rule]] = []
     for name in key.acls:
         if name not in state.acls:
@@ -92,15 +93,15 @@ def under(state: Snapshot, key: PolicyKey, sent: Packet) -> Verdict | None:
 
 
 def members(state: Snapshot, network_id: str, who: Who) -> Collection[Prefix]:
-    """The addresses that a `from` or `to` of a network's rule means, from the records."""
+    """Return the addresses that `from` or `to` of a rule stands for in a network, computed from the records."""
     if who.cidr is not None:
         return [who.cidr]
-    there = [e for e in state.endpoints.values() if e.active and selects(who, e, network_id, state.networks)]
-    return [ip_network(a) for e in there for a in (e.ipv4_address, e.ipv6_address) if a is not None]
+    selected = [e for e in state.endpoints.values() if e.active and selects(who, e, network_id, state.networks)]
+    return [ip_network(a) for e in selected for a in (e.ipv4_address, e.ipv6_address) if a is not None]
 
 
 def between(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> Packet:
-    """The first packet of a connection: IPv4 where both have it, else IPv6."""
+    """Return the first packet of a connection: IPv4 if both endpoints have an IPv4 address, otherwise IPv6."""
     fields: dict[str, Any] = {"eth_src": source.mac_address, "eth_dst": target.mac_address}
     if source.ipv4_address and target.ipv4_address:
         fields |= {"eth_type": 0x0800, "ipv4_src": str(source.ipv4_address), "ipv4_dst": str(target.ipv4_address)}

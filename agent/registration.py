@@ -1,4 +1,4 @@
-"""Registers this host: its own record, and its status under a lease, by which others see that the agent lives."""
+"""Registers this host in etcd: its record, and its status under a lease, which shows other hosts that the agent is alive."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ PROBLEMS_SHOWN = 100
 
 
 class Registration:
-    """Writes the host's record once etcd answers, and its status whenever `publish` is called. `problems` says what the status shows."""
+    """Writes the host's record once etcd answers, and its status whenever `publish` is called. `problems` returns the
+    problems in the status."""
 
     def __init__(self, host: Host, repository: Repository, problems: Callable[[], Sequence[str]]) -> None:
         self._host, self._repository, self._problems_of_others = host, repository, problems
@@ -38,15 +39,15 @@ class Registration:
         self.worker = Worker("registration", self._step, on_change=self.publish)
 
     def problems(self) -> list[str]:
-        """What `warren status` shows of this agent, a line each."""
+        """Return the problems of this agent for `warren status`, a line each."""
         return [*self._problems_of_others(), *self.worker.problems]
 
     def publish(self) -> None:
-        """The problems may have changed."""
+        """Write the status soon, because the problems may have changed."""
         self.worker.wake()
 
     def close(self) -> None:
-        """End the lease: everybody sees at once that this agent has gone."""
+        """Revoke the lease, so that other hosts see at once that this agent has stopped."""
         if self._lease is not None:
             try:
                 self._lease.close()
@@ -56,7 +57,7 @@ class Registration:
     def _step(self, items: frozenset[str]) -> float | None:
         try:
             if not self._registered:
-                revision = self._repository.put_host(self._as_administered())
+                revision = self._repository.put_host(self._own_record())
                 log.info("host.registered name=%s vtep=%s revision=%d", self._host.name, self._host.vtep, revision)
                 self._registered, self.refused = True, None
             if not self.worker.stopping.is_set():
@@ -68,8 +69,8 @@ class Registration:
             self.refused = str(error)
             return RETRY_S
 
-    def _as_administered(self) -> Host:
-        """This host's record: `HostFields` are the administrator's (`warren apply`), the agent says the others."""
+    def _own_record(self) -> Host:
+        """Return this host's record: the administrator sets `HostFields` (`warren apply`), the agent sets the other fields."""
         entry = self._repository.store.get(keys.host(self._host.name))
         try:
             before = decode_json(Host, entry.value, entry.key) if entry else self._host
@@ -85,7 +86,7 @@ class Registration:
 
 
 def underlay_mtu(vtep: IPv4Address | IPv6Address) -> int:
-    """The MTU in bytes of the interface that has the VTEP's address; 1500 when there is none."""
+    """Return the MTU in bytes of the interface that has the VTEP's address; 1500 if there is none."""
     with IPRoute() as netlink:
         for address in netlink.get_addr():
             if address.get("local", address.get("address")) == str(vtep) or address.get("address") == str(vtep):

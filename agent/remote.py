@@ -11,18 +11,19 @@ from agent.peers import Peers
 from specs.model.host import Host
 from warren.errors import Unavailable
 
-# set by an agent that passes a request on: it is passed on once
+# an agent that forwards a request sets this header, so that the request is forwarded only once
 Forwarded = Annotated[str | None, Header(alias="X-Warren-Forwarded", include_in_schema=False)]
 
 
 class Remote:
-    """The other hosts, as the routes of this host's agent see them."""
+    """Decides which agent answers a request, and sends requests to the agents of other hosts."""
 
     def __init__(self, host: Host, lookup: Lookup, peers: Peers) -> None:
         self.host, self._lookup, self._peers = host, lookup, peers
 
     def is_local(self, name: str, forwarded: str | None = None) -> bool:
-        """Whether a request about host `name` is this agent's to answer. Raises `Unavailable` for one that was passed on to the wrong agent."""
+        """Return whether this agent must answer a request about host `name`. Raises `Unavailable` for a forwarded request
+        about another host."""
         if name == self.host.name:
             return True
         if forwarded:
@@ -30,9 +31,10 @@ class Remote:
         return False
 
     def request(self, name: str, method: str, path: str, **arguments: Any) -> Any:
-        """Ask the agent of host `name`; its response. Raises `NotFound`, `Unavailable`, and what that agent answers."""
+        """Send a request to the agent of host `name`; return its response. Raises `NotFound`, `Unavailable`, and that
+        agent's errors."""
         return self._peers.request(self._lookup.host(name), method, path, **arguments)
 
     def ask(self, name: str, method: str, path: str, **arguments: Any) -> Any:
-        """Ask for something below `/hosts/NAME`; the JSON of the answer. Raises as `request`."""
+        """Send a request for a path below `/hosts/NAME`; return the JSON of the response. Raises the same as `request`."""
         return self.request(name, method, f"/hosts/{name}{path}", **arguments).json()

@@ -1,4 +1,4 @@
-"""What the controller of this host says of its endpoints, and attaches that wait for it."""
+"""The states that this host's controller reports for its endpoints. Attaches wait for them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-SETTLED = ("up", "closed")  # other states are on their way to one of these
+SETTLED = ("up", "closed")  # final states; an endpoint in another state soon reaches one of them
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """An endpoint's state as its host's controller reports it: applied from the record of `revision`."""
+    """The state of an endpoint as its host's controller reports it. The controller has applied the endpoint's record of
+    `revision`."""
 
     state: str
     reason: str
@@ -20,16 +21,17 @@ class State:
 
 
 class States:
-    """The states, by endpoint id, fed from the store. A waiter is woken by its own endpoint alone. Thread-safe."""
+    """The states by endpoint id; the cache feeds them from the store. A report wakes only waiters for that endpoint.
+    Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._states: dict[str, State] = {}
         self._waiters: dict[str, list[threading.Event]] = {}
-        self._stopped = False  # the process ends
+        self._stopped = False  # the agent is stopping
 
     def put(self, endpoint_id: str, state: State | None) -> None:
-        """Take a report; None: there is none (any more)."""
+        """Store a report; None: the endpoint has no report (any more)."""
         with self._lock:
             if state is None:
                 self._states.pop(endpoint_id, None)
@@ -39,18 +41,18 @@ class States:
                 event.set()
 
     def replace(self, states: Mapping[str, State]) -> None:
-        """Take a full read."""
+        """Replace all reports after a full read."""
         for endpoint_id in set(self._states) - set(states):
             self.put(endpoint_id, None)
         for endpoint_id, state in states.items():
             self.put(endpoint_id, state)
 
     def get(self, endpoint_id: str) -> State | None:
-        """The last report."""
+        """Return the newest report."""
         return self._states.get(endpoint_id)
 
     def wait(self, endpoint_id: str, revision: int, timeout_s: float) -> State | None:
-        """The first report that covers `revision` of the endpoint's record; None when none comes in time."""
+        """Return the first report that covers `revision` of the endpoint's record; None if none comes in time."""
         deadline = time.monotonic() + timeout_s
         event = threading.Event()
         with self._lock:
@@ -73,11 +75,11 @@ class States:
 
     @property
     def stopped(self) -> bool:
-        """The process ends: nothing more will come."""
+        """Return whether the agent is stopping, so that no more reports come."""
         return self._stopped
 
     def stop(self) -> None:
-        """Wake all waiters for good: the process ends."""
+        """Wake all waiters for good, because the agent is stopping."""
         with self._lock:
             self._stopped = True
             for events in self._waiters.values():

@@ -1,4 +1,4 @@
-"""How all hosts are: what agents and controllers report, against what the specs want."""
+"""The status of all hosts: what agents and controllers report, compared with the specs."""
 
 from __future__ import annotations
 
@@ -23,61 +23,63 @@ TUNNEL_PROBLEMS = {
 
 
 def overview(store: Store, cache: Cache, counts: bool = True) -> dict[str, Any]:
-    """All hosts, from one read of etcd. `revision` is the newest revision of the specs."""
+    """Return the status of all hosts from one read of etcd. `revision` is the newest revision of the specs."""
     prefixes = [keys.HOSTS, keys.STATUS_AGENTS, keys.STATUS_CONTROLLERS] + ([keys.STATUS_ENDPOINTS] if counts else [])
-    found = store.txn((), [Get(prefix, prefix=True) for prefix in prefixes]).found
-    agents, controllers = (_reports(entries) for entries in found[1:3])
+    results = store.txn((), [Get(prefix, prefix=True) for prefix in prefixes]).found
+    agents, controllers = (_reports(entries) for entries in results[1:3])
     states: dict[str, Counter[str]] = defaultdict(Counter)
-    for entry in found[3] if counts else ():
+    for entry in results[3] if counts else ():
         states[entry.key.split("/")[-2]][str(parse_json(entry).get("state", "unknown"))] += 1
     records = Counter(e.host for e in cache.view.snapshot.endpoints.values() if e.active) if counts else Counter()
-    wanted = cache.revision
+    revision = cache.revision
     hosts = []
-    for entry in found[0]:
+    for entry in results[0]:
         try:
             host = decode_json(Host, entry.value, entry.key)
         except Invalid:
             continue
-        hosts.append(_host(host, agents.get(host.name), controllers.get(host.name), wanted))
+        hosts.append(_host(host, agents.get(host.name), controllers.get(host.name), revision))
         if counts:
             reported = states[host.name]
             missing = max(0, records[host.name] - sum(reported.values()))
             hosts[-1]["endpoints"] = dict(sorted(reported.items())) | ({"unreported": missing} if missing else {})
-    return {"revision": wanted, "hosts": hosts}
+    return {"revision": revision, "hosts": hosts}
 
 
 def wait(
     store: Store, cache: Cache, timeout_s: float, endpoints: Iterable[str] = (), hosts: Container[str] | None = None
 ) -> list[str]:
-    """Return when every controller that lives has applied the specs of now and these endpoints are up or closed, or after
-    the time; says what is late. With `hosts` only these count."""
-    wanted = cache.revision
+    """Wait until every live controller has applied the current specs and these endpoints are up or closed, at most
+    `timeout_s` seconds; return the keys (below `status/`) that are late. With `hosts`, consider only their controllers."""
+    revision = cache.revision
     records = [record for i in endpoints if (record := cache.view.snapshot.endpoints.get(i)) is not None]
     plugged = [keys.status_endpoint(e.host, e.id) for e in records if e.netns and e.active]
     reports: dict[str, Mapping[str, Any]] = {}
     done, stop = threading.Event(), threading.Event()
 
     def late() -> list[str]:
-        found = [key for key, r in list(reports.items()) if key.startswith(keys.STATUS_CONTROLLERS) and not current(r, wanted)]
-        found = [key for key in found if hosts is None or key.rpartition("/")[2] in hosts]
-        return found + [key for key in plugged if reports.get(key, {}).get("state") not in SETTLED]
+        late_keys = [
+            key for key, r in list(reports.items()) if key.startswith(keys.STATUS_CONTROLLERS) and not current(r, revision)
+        ]
+        late_keys = [key for key in late_keys if hosts is None or key.rpartition("/")[2] in hosts]
+        return late_keys + [key for key in plugged if reports.get(key, {}).get("state") not in SETTLED]
 
-    def look() -> None:
+    def check() -> None:
         if not late():
             done.set()
 
     def read(_revision: int, entries: list[Entry]) -> None:
         reports.clear()
         reports.update({entry.key: parse_json(entry) for entry in entries})
-        look()
+        check()
 
     def changed(_revision: int, events: Any) -> None:
         for event in events:
             if event.value is None:
-                reports.pop(event.key, None)  # it has died: nobody waits for it
+                reports.pop(event.key, None)  # the controller has died; do not wait for it
             else:
                 reports[event.key] = parse_json(event)
-        look()
+        check()
 
     prefix = keys.STATUS if plugged else keys.STATUS_CONTROLLERS
     arguments = (prefix, read, changed, lambda reason: None, stop)
@@ -87,12 +89,12 @@ def wait(
     return [key.removeprefix(keys.STATUS) for key in late()]
 
 
-def current(report: Mapping[str, Any], wanted: int) -> bool:
-    """A controller has applied this revision."""
-    return bool(report.get("connected")) and int(report.get("revision") or 0) >= wanted
+def current(report: Mapping[str, Any], revision: int) -> bool:
+    """Return whether a controller is connected and has applied this revision."""
+    return bool(report.get("connected")) and int(report.get("revision") or 0) >= revision
 
 
-def _host(host: Host, agent: Mapping[str, Any] | None, controller: Mapping[str, Any] | None, wanted: int) -> dict[str, Any]:
+def _host(host: Host, agent: Mapping[str, Any] | None, controller: Mapping[str, Any] | None, revision: int) -> dict[str, Any]:
     problems = [str(problem) for problem in (agent or {}).get("problems", ())]
     problems += [": ".join(map(str, p)) if isinstance(p, list) else str(p) for p in (controller or {}).get("problems", ())]
     tunnels = (controller or {}).get("tunnels") or {}
@@ -109,7 +111,7 @@ def _host(host: Host, agent: Mapping[str, Any] | None, controller: Mapping[str, 
         "controller": "alive" if controller is not None else "dead",
         "connected": bool((controller or {}).get("connected")),
         "revision": (controller or {}).get("revision"),
-        "current": controller is not None and current(controller, wanted),
+        "current": controller is not None and current(controller, revision),
         "flows": (controller or {}).get("flows"),
         "tunnels": {"known": int(tunnels.get("known", 0)), "broken": dict(tunnels.get("broken", {}))},
         "problems": problems,
@@ -121,7 +123,7 @@ def _reports(entries: tuple[Entry, ...]) -> dict[str, dict[str, Any]]:
 
 
 def parse_json(entry: Any) -> dict[str, Any]:
-    """The object that a report is; an empty one for what is none."""
+    """Return the object in a report; an empty one if the report is not a JSON object."""
     try:
         data = json.loads(entry.value)
     except ValueError:

@@ -1,4 +1,5 @@
-"""What the switch of this host does and why: flow dumps, traces, and whether its flows are those that the specs call for."""
+"""Inspects the switch of this host: flow dumps, packet traces, and a comparison of its flows with those that the specs
+require."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ CHECKS, CHECK_PAUSE_S = 3, 0.2
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What this host's switch should hold, computed in full from etcd and OVSDB, and the names of things for people."""
+    """What this host's switch should contain, computed in full from etcd and OVSDB, and names for display."""
 
     program: Program
     flows: Mapping[int, Flow]
@@ -43,78 +44,80 @@ class Desired:
 
 
 class Switch:
-    """The integration bridge of this host, through OVS's own tools."""
+    """The integration bridge of this host, inspected with Open vSwitch's command line tools."""
 
     def __init__(self, host: str, bridge: str, store: Store, ovsdb: Ovsdb) -> None:
         self._host, self._bridge, self._store, self._ovsdb = host, bridge, store, ovsdb
 
     def desired(self) -> Desired:
-        """The full recompute."""
+        """Return what the switch should contain, by a full recompute."""
         ports, tunnel = self._ovsdb.ports_of_endpoints(), self._ovsdb.ofport(TUNNEL_PORT)
         state = read_snapshot(self._store)
-        wanted = interface_ports(requested_interfaces(state.endpoints.values(), self._host))
-        targets = self._ovsdb.ofports((*wanted, *mirror_ports(state.copied.values(), self._host)))
+        interfaces = interface_ports(requested_interfaces(state.endpoints.values(), self._host))
+        targets = self._ovsdb.ofports((*interfaces, *mirror_ports(state.copied.values(), self._host)))
         program = compile_view(view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT), targets))
         return Desired(program, {flow.cookie: flow for flow in program.flows}, names(state), tunnel, ports)
 
     def flows(self) -> list[dict[str, object]]:
-        """All flows with table names and origins."""
-        wanted = self.desired()
-        return parse_dump(self._ofctl("dump-flows"), wanted.flows, wanted.names)
+        """Return all flows with table names and origins."""
+        desired = self.desired()
+        return parse_dump(self._ofctl("dump-flows"), desired.flows, desired.names)
 
     def hits(self) -> dict[str, int]:
-        """Packets per ACL rule, as ACL#NUMBER, since its flows were installed. Clauses of a conjunctive match count nothing."""
-        found: Counter[str] = Counter()
+        """Return the number of packets per ACL rule (ACL#NUMBER) since its flows were installed. Clauses of a conjunctive
+        match are not counted."""
+        packets: Counter[str] = Counter()
         for row in self.flows():
             kind, _, name = str(row["origin"]).partition("/")
             if kind == "acl" and "conjunction(" not in str(row["actions"]):
-                found[name] += int(str(row["packets"]))
-        return dict(found)
+                packets[name] += int(str(row["packets"]))
+        return dict(packets)
 
     def copies(self, number: int) -> bool:
-        """Whether this switch has the flows of a mirror session (`Mirror.number`)."""
-        wanted = f"table={int(Table.COPY)},{REG_COPY}={number << 1}"
-        return any("cookie=" in line for line in self._ofctl("dump-flows", wanted))
+        """Return whether this switch has the flows of a mirror session (`Mirror.number`)."""
+        match = f"table={int(Table.COPY)},{REG_COPY}={number << 1}"
+        return any("cookie=" in line for line in self._ofctl("dump-flows", match))
 
     def check(self) -> dict[str, Any]:
-        """Compare flows and groups with the full recompute: what is missing, what of ours is unexpected.
-        A difference counts when it lasts: the controller may be at work on it."""
+        """Compare flows and groups with a full recompute; return those that are missing, and those of Warren that are
+        unexpected. Repeats a comparison that differs, because the controller may be changing flows."""
         for _ in range(CHECKS):
-            found = self._check()
-            if not found["missing"] and not found["unexpected"]:
+            difference = self._check()
+            if not difference["missing"] and not difference["unexpected"]:
                 break
             time.sleep(CHECK_PAUSE_S)
-        return found
+        return difference
 
     def _check(self) -> dict[str, Any]:
-        wanted = self.desired()
-        there: dict[int, str] = {}
+        desired = self.desired()
+        flows: dict[int, str] = {}
         for line in self._ofctl("dump-flows"):
-            if found := re.search(r"cookie=(0x[0-9a-f]+)", line):
-                there[int(found[1], 16)] = re.sub(r"(duration|n_packets|n_bytes|idle_age|hard_age)=[^,]*, ", "", line.strip())
+            if match := re.search(r"cookie=(0x[0-9a-f]+)", line):
+                flows[int(match[1], 16)] = re.sub(r"(duration|n_packets|n_bytes|idle_age|hard_age)=[^,]*, ", "", line.strip())
         groups = {
-            int(found[1]): line.strip() for line in self._ofctl("dump-groups") if (found := re.search(r"group_id=(\d+)", line))
+            int(match[1]): line.strip() for line in self._ofctl("dump-groups") if (match := re.search(r"group_id=(\d+)", line))
         }
-        missing = [f"{f.origin} {f.table.name} {f.match}" for f in wanted.program.flows if f.cookie not in there]
-        missing += [f"{g.origin} group {g.group_id}" for g in wanted.program.groups if g.group_id not in groups]
-        unexpected = [line for cookie, line in there.items() if is_ours(cookie) and cookie not in wanted.flows]
-        known = {group.group_id for group in wanted.program.groups}
-        unexpected += [line for number, line in groups.items() if is_our_group(number) and number not in known]
-        return {"host": self._host, "flows": len(wanted.flows), "missing": missing, "unexpected": unexpected}
+        missing = [f"{f.origin} {f.table.name} {f.match}" for f in desired.program.flows if f.cookie not in flows]
+        missing += [f"{g.origin} group {g.group_id}" for g in desired.program.groups if g.group_id not in groups]
+        unexpected = [line for cookie, line in flows.items() if is_ours(cookie) and cookie not in desired.flows]
+        expected_groups = {group.group_id for group in desired.program.groups}
+        unexpected += [line for number, line in groups.items() if is_our_group(number) and number not in expected_groups]
+        return {"host": self._host, "flows": len(desired.flows), "missing": missing, "unexpected": unexpected}
 
     def trace(self, flow: str, enters: str | None) -> dict[str, Any]:
-        """Follow a packet: `flow` in ovs-fields(7) syntax; `enters` is the endpoint (or `tunnel`) whose port it comes in by."""
-        wanted = self.desired()
+        """Follow a packet through the switch. `flow` is in ovs-fields(7) syntax; `enters` is the endpoint (or `tunnel`) on
+        whose port the packet arrives, or None for the port in `flow`."""
+        desired = self.desired()
         if enters is not None:
-            port = wanted.tunnel if enters == "tunnel" else wanted.ports.get(enters)
+            port = desired.tunnel if enters == "tunnel" else desired.ports.get(enters)
             if port is None:
-                what = "tunnel port" if enters == "tunnel" else f"port for endpoint {wanted.names.get(enters, enters)}"
+                what = "tunnel port" if enters == "tunnel" else f"port for endpoint {desired.names.get(enters, enters)}"
                 raise Unavailable(f"the switch of {self._host}", f"it has no {what}")
             flow = re.sub(r"^in_port=\d+", f"in_port={port}", flow)
         text = appctl("ofproto/trace", self._bridge, flow)
-        trace = parse_trace(text, wanted.flows, wanted.names, wanted.tunnel)
-        owner = {port: endpoint_id for endpoint_id, port in wanted.ports.items()}
-        return trace_out(self._host, flow, trace, wanted) | {
+        trace = parse_trace(text, desired.flows, desired.names, desired.tunnel)
+        owner = {port: endpoint_id for endpoint_id, port in desired.ports.items()}
+        return trace_out(self._host, flow, trace, desired) | {
             "delivered_to": [owner[port] for port in trace.outputs if port in owner],
             "text": text,
         }
@@ -124,19 +127,19 @@ class Switch:
 
 
 def appctl(*words: str) -> str:
-    """A command of ovs-vswitchd (ovs-appctl(8)); what it says. Raises `Unavailable`."""
+    """Run a command of ovs-vswitchd (ovs-appctl(8)); return its output. Raises `Unavailable`."""
     return _run("ovs-appctl", "-t", _control(), *words)
 
 
 def datapath(ovsdb: Ovsdb, bridge: str) -> str:
-    """The name of the datapath that a bridge is part of, as dpctl commands take it."""
-    found = ovsdb.observed().bridge(bridge)
-    kind = (found.datapath_type if found is not None else "") or "system"
+    """Return the name of a bridge's datapath in the form that dpctl commands take."""
+    row = ovsdb.observed().bridge(bridge)
+    kind = (row.datapath_type if row is not None else "") or "system"
     return f"{kind}@ovs-{kind}"
 
 
 def _control() -> str:
-    """The control socket of ovs-vswitchd: named by its pid file, or by whoever started it."""
+    """Return the path of ovs-vswitchd's control socket: the one that its pid file names, otherwise one that exists."""
     directory = Path(os.environ.get("OVS_RUNDIR") or "/var/run/openvswitch")
     try:
         pid = int((directory / "ovs-vswitchd.pid").read_text())
@@ -158,25 +161,25 @@ def _run(*command: str) -> str:
 
 
 def read_snapshot(store: Store) -> Snapshot:
-    """All specs, as etcd has them now."""
+    """Read all specs from etcd."""
     entries = with_history(store.list(keys.SPEC)[1], store)
     return snapshot((entry.key, entry.value, entry.create_revision) for entry in entries)
 
 
 def names(state: Snapshot) -> dict[str, str]:
-    """Ids to names, for people."""
-    found = {network.id: network.name for network in state.networks.values()}
-    return found | {e.id: e.name for e in state.endpoints.values() if e.name}
+    """Return the names of networks and endpoints by id, for display."""
+    networks = {network.id: network.name for network in state.networks.values()}
+    return networks | {e.id: e.name for e in state.endpoints.values() if e.name}
 
 
-def trace_out(host: str, flow: str, trace: Trace, wanted: Desired) -> dict[str, Any]:
-    """A trace as plain data."""
+def trace_out(host: str, flow: str, trace: Trace, desired: Desired) -> dict[str, Any]:
+    """Return a trace as plain data."""
     return {
         "host": host,
         "packet": flow,
         "steps": [{"table": s.table, "matched": s.matched, "origin": s.origin, "actions": list(s.actions)} for s in trace.steps],
         "outputs": list(trace.outputs),
-        "to_tunnel": wanted.tunnel is not None and wanted.tunnel in trace.outputs,
+        "to_tunnel": desired.tunnel is not None and desired.tunnel in trace.outputs,
         "vtep": trace.tunnel,
         "vni": trace.tunnel_id,
         "answered": trace.answered,

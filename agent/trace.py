@@ -1,4 +1,4 @@
-"""A packet between two endpoints, followed through the switches of both hosts."""
+"""Follows a packet between two endpoints through the switches of both hosts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from warren.errors import Invalid
 
 TABLE_COLUMN = max(len(table.name) for table in Table)
 
-HostTrace = Callable[[str, str, str], dict[str, Any]]  # host, flow, by which port it enters
+HostTrace = Callable[[str, str, str], dict[str, Any]]  # arguments: host, flow, the port on which the packet arrives
 
 
 def follow(source: Endpoint, target: Endpoint, proto: str, port: int | None, vtep: str, trace: HostTrace) -> dict[str, Any]:
-    """The traces on the source's host and, if the packet takes the tunnel to `vtep`, on the target's; and the verdict."""
+    """Return the traces on the source's host and, if the packet takes the tunnel to `vtep`, on the target's host; and the
+    verdict."""
     if proto not in PROTOS:
         raise Invalid("proto", proto, f"one of {', '.join(PROTOS)}")
     if port is not None and not 0 < port < 65_536:
@@ -25,8 +26,8 @@ def follow(source: Endpoint, target: Endpoint, proto: str, port: int | None, vte
         raise Invalid("dst", target.name or target.id, "another endpoint than src")
     hops = [trace(source.host, packet(source, target, proto, port), source.id)]
     if hops[0]["to_tunnel"] and hops[0]["vtep"] == vtep:
-        enters = arriving(hops[0]["vni"], TUNNEL_OFPORT_REQUEST, source, target, proto, port)
-        hops.append(trace(target.host, enters, "tunnel"))
+        flow = arriving(hops[0]["vni"], TUNNEL_OFPORT_REQUEST, source, target, proto, port)
+        hops.append(trace(target.host, flow, "tunnel"))
     delivered = target.id in hops[-1]["delivered_to"]
     verdict = "delivered" if delivered else "dropped"
     last = hops[-1]["steps"][-1] if hops[-1]["steps"] else {"table": "?", "origin": "?"}
@@ -46,7 +47,7 @@ def _text(
     source: Endpoint, target: Endpoint, proto: str, port: int | None, hops: list[dict[str, Any]], verdict: str, reason: str
 ) -> str:
     what = f"{proto} {port}" if port else proto
-    lines = [f"{what}: {_called(source)} -> {_called(target)}"]
+    lines = [f"{what}: {_display_name(source)} -> {_display_name(target)}"]
     for hop in hops:
         lines += ["", f"on {hop['host']}: {hop['packet']}"]
         matched = min(max((len(step["matched"]) for step in hop["steps"]), default=0), 90)
@@ -61,6 +62,6 @@ def _text(
     return "\n".join(lines)
 
 
-def _called(endpoint: Endpoint) -> str:
+def _display_name(endpoint: Endpoint) -> str:
     address = endpoint.ipv4_address or endpoint.ipv6_address or endpoint.mac_address
     return f"{endpoint.name or endpoint.id} ({address} on {endpoint.host})"

@@ -1,4 +1,4 @@
-"""Worker: the one kind of loop that the agent has. It survives any exception, and `warren status` shows what went wrong."""
+"""Worker: the class for all loops of the agent. It survives any exception and reports it in `warren status`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ from warren.errors import WarrenError
 
 log = logging.getLogger("warren.worker")
 
-BACKOFF_S = (1.0, 30.0)  # the first and the longest pause after a step with an unexpected exception
-RETRY_S = 2.0  # the pause after a step that could not be done now (`WarrenError`)
+BACKOFF_S = (1.0, 30.0)  # the first and the longest pause after an unexpected exception
+RETRY_S = 2.0  # the pause after a `WarrenError`: the step is not possible now
 Step = Callable[[frozenset[str]], float | None]
 
 
 def _nobody() -> None:
-    """The default listener."""
+    """The default for `on_change`: does nothing."""
 
 
 class Worker:
-    """A thread that runs `step` whenever somebody calls `wake`, and every `interval_s` seconds (None: only when woken).
+    """A thread that runs `step` after each `wake`, and every `interval_s` seconds (None: only after `wake`).
 
-    `step` gets the items that `wake` was called with since its last success, and may return after how many seconds it wants to run
-    again. An exception does not end the thread: it is logged, reported by `problems`, and the step runs again after 1 to 30 seconds, with
-    the same items. `on_change` is called when `problems` has changed. Other threads see `stopping` set as soon as `stop` is called.
+    `step` receives the items that were passed to `wake` since its last success, and may return the number of seconds until
+    it must run again. An exception does not end the thread: it is logged and reported by `problems`, and after 1 to 30
+    seconds the step runs again with the same items. `on_change` is called when `problems` has changed. `stop` sets
+    `stopping` at once, so that a running step can see it.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Worker:
         self._items: set[str] = set()
         self._woken = False
         self._problem: str | None = None
-        self._failed = False  # the last step
+        self._failed = False  # whether the last step failed
         self._failures = 0  # steps with unexpected exceptions since the last success
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
@@ -54,7 +55,7 @@ class Worker:
             self._thread.join(timeout_s)
 
     def wake(self, *items: str) -> None:
-        """Run the step soon, with these items among others."""
+        """Run the step soon, with these items in addition to those that are waiting."""
         with self._condition:
             self._items.update(items)
             self._woken = True
@@ -62,16 +63,16 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread runs."""
+        """Return whether the thread runs."""
         return self._thread.is_alive()
 
     @property
     def problems(self) -> list[str]:
-        """What went wrong in the last step; empty when nothing did."""
+        """Return the error of the last step; empty if it succeeded."""
         return [] if self._problem is None else [f"{self.name}: {self._problem}"]
 
     def run_once(self, items: frozenset[str] = frozenset()) -> float | None:
-        """One step; returns after how many seconds the next one is due (None: only when woken)."""
+        """Run one step; return the seconds until the next one (None: only after `wake`)."""
         try:
             again_s = self._step(items)
         except WarrenError as error:
@@ -107,11 +108,11 @@ class Worker:
             if self._failed:
                 with self._condition:
                     self._items |= items
-                self.stopping.wait(wait_s)  # whoever wakes it meanwhile waits, too: a failing step must not spin
+                self.stopping.wait(wait_s)  # `wake` does not shorten this pause, so that a failing step does not spin
                 wait_s = 0.0
 
     def _next_items(self, wait_s: float | None) -> frozenset[str]:
-        """Wait until somebody wakes the worker, or for `wait_s` seconds."""
+        """Wait until `wake` is called, or for `wait_s` seconds; return the items to handle."""
         with self._condition:
             self._condition.wait_for(lambda: self._woken or self.stopping.is_set(), wait_s)
             items, self._items, self._woken = frozenset(self._items), set(), False
