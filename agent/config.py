@@ -59,7 +59,7 @@ SETTINGS = """\
   WARREN_DOCKER_SOCKET     unix socket of the Docker driver, /run/docker/plugins/warren.sock; unset is no driver
   WARREN_DOCKER_ENGINE     socket of the engine, for names and labels of containers [/var/run/docker.sock]
   WARREN_DOCKER_SWEEP_S    seconds between searches for endpoints of removed containers [30]
-  WARREN_DOCKER_MIRROR     interface for copies of mirrored containers; unset: sessions say    MIRROR_BRIDGE_OUT (dovesnap's)
+  WARREN_DOCKER_MIRROR     interface for copies of mirrored containers [that of the session]   MIRROR_BRIDGE_OUT (dovesnap's)
   WARREN_ATTACH_TIMEOUT_S  how many seconds an attach waits for the controller [5]
   WARREN_RUN               directory for files of DHCP clients, which outlive the agent [that of WARREN_SOCKET, else /run/warren]
   WARREN_LOG               DEBUG, INFO or WARNING [INFO]

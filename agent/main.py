@@ -45,12 +45,12 @@ _OPTIONS: dict[str, Any] = {  # options of both servers
     "timeout_graceful_shutdown": SHUTDOWN_S,
 }
 HELP = """Warren's agent: one on each host. It plugs containers (network namespaces) into networks, speaks SAND's HTTP API
-and more (see http://.../docs), registers its host in etcd, and keeps the host as the specs say after a restart.
+and more (see http://.../docs), registers its host in etcd, and restores the host from the specs after a restart.
 
   WARREN_VTEP=192.0.2.1 WARREN_ETCD=http://192.0.2.9:2379 warren-agent
   curl --unix-socket /run/warren/agent.sock http://agent/networks
 
-Settings are environment variables (default in brackets; at the right SAND's names, which are taken as well):
+Settings are environment variables (defaults in brackets; SAND's names on the right work as well):
 """
 
 

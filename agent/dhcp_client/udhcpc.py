@@ -144,8 +144,8 @@ class Clients:
         with contextlib.suppress(OSError):
             held = os.pidfd_open(pid)
             arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            ours = os.stat("/proc/self/ns/pid").st_ino == os.stat(f"/proc/{pid}/ns/pid").st_ino
-            if ours and str(self.pids / endpoint_id).encode() in arguments:
+            same_pid_namespace = os.stat("/proc/self/ns/pid").st_ino == os.stat(f"/proc/{pid}/ns/pid").st_ino
+            if same_pid_namespace and str(self.pids / endpoint_id).encode() in arguments:
                 self._held[endpoint_id] = pid, held
                 log.info("client.found endpoint=%s pid=%d", endpoint_id, pid)
             else:
