@@ -94,7 +94,7 @@ def _rule(number: int, position: int, resolved: ResolvedRule, table: Table, onwa
             bits = [CT_TRACKED | STATE_BITS[state] for state in rule.states]
             choices.append([(("ct_state", (bit, bit)),) for bit in bits])
         if not all(choices):
-            continue  # a group without members: nobody
+            continue  # a label without endpoints selects none
         base: Fields = ((POLICY, number), *fixed)
         conj_id = 2 * position + index + 1  # unique in the policy, and every clause names the policy
         for fields, act in _matches(base, choices, actions, conj_id):
@@ -155,7 +155,7 @@ def _steps(rule: Rule, ports: dict[str | int, int]) -> Iterator[Action]:
         if rule.allow
         else max((i + 1 for i, s in enumerate(rule.steps) if isinstance(s, language.ToPort)), default=0)
     )
-    for step in rule.steps[:last]:  # what follows the last copy of a packet that ends here is for nobody
+    for step in rule.steps[:last]:  # steps after the last output of a dropped packet have no effect
         match step:
             case language.PopVlan():
                 yield PopVlan()

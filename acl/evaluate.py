@@ -40,7 +40,7 @@ class Packet:
             return 0 if self.states is None else CT_TRACKED | sum(CT_BITS[state] for state in self.states)
         if self.frag == "later" and name in self.fields:
             if self.fields["eth_type"] == IPV6 and name in PORTS | _ICMP | {"ip_proto"}:
-                return FRAGMENT if name == "ip_proto" else None  # the protocol stands in the first one only (ovs-fields(7))
+                return FRAGMENT if name == "ip_proto" else None  # only the first fragment has the protocol (ovs-fields(7))
             if name in PORTS | _ICMP:
                 return 0  # only the first fragment carries what comes after the IP header
         return self.fields.get(name)

@@ -76,7 +76,7 @@ PURE = (
     "controller/reconcile.py",
 )
 NOT_PURE = ("controller/dhcp/server.py",)
-# imports that still point upward: each goes with the code that it belongs to
+# imports that still point upward; remove an entry with its import
 UPWARD = {
     ("agent/peers.py", "agent.api.connect"),
     ("agent/dhcp_client/clients.py", "agent.docker.mac"),

@@ -96,7 +96,7 @@ def _ports(
         values = [(labels[number], n[position]) for number, n in ports.items() if number in labels]
         yield _one(f"of_port_{name}", f"{way} {UNITS[what]} of a port, as the switch counts them", P, values)
     for name, text in (
-        ("reason", "Why the switch told of a port last: 0 added, 1 deleted, 2 modified"),
+        ("reason", "Reason of the switch's last port status message: 0 added, 1 deleted, 2 modified"),
         ("state", "State bits of a port (OFPPS_*): 1 link down, 2 blocked, 4 live"),
         ("curr_speed", "Speed of a port in kb/s"),
         ("max_speed", "Highest speed of a port in kb/s"),

@@ -96,7 +96,7 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("api-2", "green", "h2", 2, 1, v6=False),
         worlds.router("core", "amber", "green"),
     ],
-    # the packets of green are smaller than amber's and teal's: what is too large for it is told of; teal tracks connections
+    # green has a smaller MTU than amber and teal, so the gateway reports packets that are too large; teal tracks connections
     "narrow": [
         *HOSTS,
         worlds.acl("ask", [{"proto": "tcp", "tcp_dst": 80, "allow_related": True}]),

@@ -213,7 +213,7 @@ RESULTS = st.fixed_dictionaries(
 
 
 def told(**config: Any) -> int:
-    """The code of what is told of a configuration; 0 when it is read."""
+    """The error code for a configuration; 0 when it is valid."""
     command = config.pop("command")
     try:
         asked = read(call(command, **config))

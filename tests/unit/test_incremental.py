@@ -27,7 +27,7 @@ BEGINNING: tuple[Change, ...] = (
     worlds.endpoint("e2", "amber", "h1", 4, 3, acls=("blue:web", "amber:base")),
     worlds.mirror("all", [{"network": "blue"}, {"network": "amber", "label": "web"}], {"network": "amber", "endpoint": "e2"}),
     worlds.endpoint("e4", "blue", "h2", 6, 5, labels={"role": "db"}),
-    # amber to green to teal: whether teal tracks connections towards green hangs on amber's ACLs
+    # amber to green to teal: amber's ACLs decide whether teal tracks connections to green
     worlds.network("amber", 7, mode="nat"),
     worlds.network("green", 9, mode="routed"),
     worlds.network("teal", 10, mode="nat"),

@@ -292,7 +292,7 @@ BEGINNING = (
     endpoint("e0", "amber", "h1", 2, 1, acls=("web",)),
     *(endpoint(f"e{i}", NETWORKS[i // 2 % 2], HOSTS[i % 3], i + 2, i + 1) for i in range(1, 4)),
 )
-# the second loses to the first and would win against the third: who wins hangs on all three
+# the second loses to the first and would win against the third: the winner depends on all three
 quarrels = st.permutations(ENDPOINTS).map(
     lambda names: [
         endpoint(names[0], "amber", "h1", 2, 1),
