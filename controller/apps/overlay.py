@@ -48,7 +48,7 @@ from controller.openflow.packet_log import Limiter, describe
 from controller.openflow.session import Session
 from controller.reconcile import Phase, Reconciler
 from controller.telemetry.metrics import Own
-from pipeline.flow import Flow, Origin, Output, Resubmit, Set
+from pipeline.flow import Action, Flow, Origin, Output, Resubmit, Set
 from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
 from warren.settings import LOG_FORMAT, settings
 
@@ -83,7 +83,7 @@ class Overlay(RyuApp):
         self.feed_out: Any = None
         self.last_status: dict[str, Any] = {}
         self.limiter, self.tellers = Limiter(), Limiter()
-        self.tunnels = Tunnels(self)
+        self.tunnels = Tunnels(self.reconciler.index, lambda: self.connected, self._send_probe, self._status_changed)
         self.advertise_s = float(os.environ.get("WARREN_ADVERTISE_S", "600"))
         self.asked: Any = hub.Queue(ASKED_LIMIT)
         self.metrics = Own(self._figures)
@@ -106,7 +106,7 @@ class Overlay(RyuApp):
     def start(self) -> None:
         """Called by ryu-manager once the application is instantiated."""
         super().start()
-        self.bridge = IntegrationBridge(self, f"tcp:127.0.0.1:{_listen_port()}")
+        self.bridge = IntegrationBridge(self.settings, f"tcp:127.0.0.1:{_listen_port()}", self.reconciler, self._post)
         for loop in (
             self._consume, self._feed, self.bridge.run, self._audit, self._answer, self._advertise, self.tunnels.run
         ):  # fmt: skip
@@ -120,7 +120,7 @@ class Overlay(RyuApp):
             for effect in self.reconciler.step(event):
                 self._carry_out(effect)
             if isinstance(event, StoreRead | StoreChanged):
-                self.bridge.look(anew=isinstance(event, StoreRead))
+                self.bridge.wake(full_read=isinstance(event, StoreRead))
             if isinstance(event, (StoreChanged, Committed)):
                 self._clock(self.reconciler.applied, isinstance(event, Committed))
             if isinstance(event, (Connected, Disconnected, PortsRead, Committed)):  # problems may have changed
@@ -168,8 +168,8 @@ class Overlay(RyuApp):
         """Whether the switch is connected."""
         return self.reconciler.phase is not Phase.DOWN
 
-    def status_changed(self) -> None:
-        """A part of the status that is not the reconciler's has changed."""
+    def _status_changed(self) -> None:
+        """Publish the status: a part of it that is not the reconciler's has changed."""
         self._tell(self.reconciler.applied, ())
 
     def _post(self, event: Event) -> None:
@@ -273,7 +273,7 @@ class Overlay(RyuApp):
             kind = self._kind(flow)
             self.metrics.packet_kinds.labels(*labels, kind).inc()
             if kind == "probe":
-                self.tunnels.heard(bytes(event.msg.data))
+                self.tunnels.on_answer(bytes(event.msg.data))
             elif flow is not None and kind == "acl":
                 self._hit(flow, event)
             elif flow is not None and kind in ("ttl", "large"):
@@ -335,6 +335,10 @@ class Overlay(RyuApp):
     def _send_out(self, ofport: int, frame: bytes) -> None:
         if self.session is not None:
             self.session.datapath.send(messages.packet_out(frame, (Output(ofport),)))
+
+    def _send_probe(self, frame: bytes, actions: tuple[Action, ...]) -> None:
+        if self.session is not None:
+            self.session.datapath.send(messages.packet_out(frame, actions, messages.PROBE_XID))
 
     @set_ev_cls(ofp_event.EventOFPBundleCtrlMsg, MAIN_DISPATCHER)
     def _bundle(self, event: Any) -> None:
