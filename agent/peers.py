@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from agent.api.connect import HOP
 from agent.config import Tls
 from specs.model.host import Host
 from warren.errors import Unavailable, WarrenError
+
+HOP = "X-Warren-Forwarded"  # set on requests between agents, which are not forwarded again
 
 
 class PeerError(WarrenError):

@@ -76,17 +76,6 @@ PURE = (
     "controller/reconcile.py",
 )
 NOT_PURE = ("controller/dhcp/server.py",)
-# imports that still point upward; remove an entry with its import
-UPWARD = {
-    ("agent/peers.py", "agent.api.connect"),
-    ("agent/dhcp_client/clients.py", "agent.docker.mac"),
-    ("agent/endpoints/adopted_ports.py", "agent.api.sand"),
-    ("agent/endpoints/endpoints.py", "agent.api.sand"),
-    ("agent/endpoints/preallocated.py", "agent.api.sand"),
-    ("agent/docker/driver.py", "agent.api.sand"),
-    ("agent/docker/ledger.py", "agent.api.sand"),
-    ("agent/cni/attachments.py", "agent.api.sand"),
-}
 MODULES = sorted(path for room in ALLOWED for path in (ROOT / room).rglob("*.py"))
 
 
@@ -127,8 +116,6 @@ def test_floors(path: Path) -> None:
     room, place = room_and_place(".".join(path.relative_to(ROOT).with_suffix("").parts))
     for module in imports(path):
         top, inside = room_and_place(module)
-        if (name(path), module) in UPWARD:
-            continue
         if top in ALLOWED and top != room:
             assert top in ALLOWED[room], f"{name(path)} imports {module}"
             if room == "agent" and top == "controller":
@@ -148,11 +135,6 @@ def test_the_public_client_imports_nothing_else_of_warren(path: Path) -> None:
     for module in imports(path):
         ours = module == "warren.client" or module.startswith("warren.client.")
         assert ours or module.partition(".")[0] in {"httpx", *sys.stdlib_module_names}, f"{name(path)} imports {module}"
-
-
-def test_no_exception_outlives_its_import() -> None:
-    for path, module in UPWARD:
-        assert module in imports(ROOT / path), f"{path} imports {module} no more: take it off the list"
 
 
 def files_of(module: str) -> list[str]:
@@ -197,8 +179,7 @@ def test_no_folder_imports_itself_through_others() -> None:
     graph: dict[str, set[str]] = {}
     for path in MODULES:
         for module in imports(path):
-            if (name(path), module) not in UPWARD:
-                graph.setdefault(folder(name(path)), set()).update(map(folder, files_of(module)))
+            graph.setdefault(folder(name(path)), set()).update(map(folder, files_of(module)))
     assert circle({node: targets - {node} for node, targets in graph.items()}) is None
 
 

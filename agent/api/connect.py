@@ -20,6 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from agent.peers import HOP
 from warren.errors import MISSING, Invalid, NotFound, Unavailable, WarrenError
 
 log = logging.getLogger("warren.connect")
@@ -27,7 +28,6 @@ log = logging.getLogger("warren.connect")
 METHOD = b"CONNECT "
 HEAD_LIMIT = 16_384  # bytes of request line and headers
 CHUNK = 65_536
-HOP = "X-Warren-Forwarded"  # set on requests between agents: they are not forwarded again
 
 
 @dataclass(frozen=True, slots=True)

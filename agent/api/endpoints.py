@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 
-from agent.api.sand import EndpointCreate, endpoint_out
+from agent.api.sand import endpoint_out
 from agent.core import Core
+from agent.endpoints.request import EndpointCreate
 from agent.remote import Forwarded
 from agent.status import parse_json
 from specs import keys

@@ -7,12 +7,12 @@ from ipaddress import IPv4Network, IPv6Network, ip_interface
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
-from specs.model.base import Name
+from agent.endpoints.request import Body, cidr
 from specs.model.derived import veth_mac
 from specs.model.dhcp import DhcpFields
-from specs.model.endpoint import Endpoint, EndpointFields
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network, NetworkFields
 
@@ -20,17 +20,7 @@ WAIT_LIMIT_S = 50.0
 DEFAULT_RANGE = IPv4Network("10.0.0.0/24")  # SAND's, when a request names no range at all
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _unset(cls, data: Any) -> Any:
-        """An empty string counts as not set: SAND's client is written in Go."""
-        return {k: v for k, v in data.items() if v != ""} if isinstance(data, dict) else data
-
-
-class NetworkCreate(NetworkFields, _Body):
+class NetworkCreate(NetworkFields, Body):
     """POST /networks: SAND's fields, and Warren's: VNI, IPv6, MTU, labels. `ip_range: null` makes a network without IPv4."""
 
     def values(self, network_id: str) -> dict[str, Any]:
@@ -52,34 +42,7 @@ def first_address(network: IPv4Network | IPv6Network | None) -> Any:
     return None if network is None else ip_interface(f"{network.network_address + 1}/{network.prefixlen}")
 
 
-class ActivateParams(_Body):
-    """SAND's fields: the namespace's path; `set_addr` puts the addresses on the interface; `move_veth` moves it into the
-    namespace (otherwise it stays in the host's, for a runtime that moves it itself)."""
-
-    ns_handle_path: str | None = None
-    set_addr: bool = True
-    move_veth: bool = True
-
-
-class EndpointCreate(EndpointFields, _Body):
-    """POST /endpoints: SAND's fields, and Warren's: name, labels, interface, ipv6_address, ofport, hostname."""
-
-    network_id: Name
-    activate: bool = True
-    activate_params: ActivateParams | None = None
-    ns_handle_path: str | None = None
-    id: Name | None = None
-    name: Name | None = None
-    hostname: Name | None = None
-
-    @property
-    def netns(self) -> str | None:
-        """The namespace's path, wherever the request has it."""
-        nested = self.activate_params.ns_handle_path if self.activate_params else None
-        return nested or self.ns_handle_path
-
-
-class Apply(_Body):
+class Apply(Body):
     """POST /apply: a YAML document; `prune` deletes what its sections do not list, `dry_run` changes nothing, `wait_s` is
     how many seconds to wait at most until the hosts have caught up."""
 
@@ -89,7 +52,7 @@ class Apply(_Body):
     wait_s: float = Field(default=0.0, ge=0, le=WAIT_LIMIT_S)
 
 
-class Trace(_Body):
+class Trace(Body):
     """POST /trace: a packet between two endpoints (name or id)."""
 
     src: str
@@ -98,7 +61,7 @@ class Trace(_Body):
     port: int | None = None
 
 
-class HostTrace(_Body):
+class HostTrace(Body):
     """POST /hosts/{name}/trace: `flow` as ofproto/trace takes it, such as `in_port=3,icmp,...`. With `enters` (an endpoint's
     id, or `tunnel`), the in_port is replaced by that port."""
 
@@ -181,13 +144,6 @@ def _ipv4(endpoint: Endpoint, network: Network | None) -> str:
 def host_out(host: Host) -> dict[str, Any]:
     """A host as Warren's own routes show it."""
     return {"id": host.name, **host.data()}
-
-
-def cidr(address: Any, network: IPv4Network | IPv6Network | None) -> str:
-    """An address with its network's prefix length; empty without an address."""
-    if address is None:
-        return ""
-    return f"{address}/{network.prefixlen if network is not None else address.max_prefixlen}"
 
 
 def api_hostname(host: Host | None) -> str | None:

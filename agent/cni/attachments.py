@@ -15,10 +15,10 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from agent import status
-from agent.api.sand import ActivateParams, EndpointCreate, cidr
 from agent.cni.messages import CONTAINER, INTERFACE, NETWORK, Asked, Call, endpoint_id, expected, read, result
 from agent.cni.sweep import AttachmentSweep
 from agent.core import Core
+from agent.endpoints.request import ActivateParams, EndpointCreate, cidr
 from agent.exclusive import Exclusive
 from agent.feature import Feature
 from agent.linux import inspect, netns, veth

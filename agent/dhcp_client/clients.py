@@ -22,10 +22,9 @@ from agent.cache import Cache, View
 from agent.dhcp_client import addresses as leased
 from agent.dhcp_client.lease_file import parse
 from agent.dhcp_client.udhcpc import Clients
-from agent.docker.mac import namespaces
 from agent.feature import Feature
 from agent.linux import veth as plug
-from agent.linux.netns import path_of
+from agent.linux.netns import of_processes, path_of
 from agent.worker import Worker
 from specs.model.endpoint import Endpoint
 from specs.ports import is_subport
@@ -150,7 +149,7 @@ class DhcpClients(Feature):
         if endpoint.netns is not None or (path is not None and os.path.exists(path)):
             return (path,) if path is not None else ()
         self._again[endpoint.id] = now + RETRY_S
-        return namespaces()
+        return of_processes()
 
     def _place(self, endpoint: Endpoint) -> str | None:
         return path_of(endpoint.netns) if endpoint.netns is not None else self._moved.get(endpoint.id)

@@ -13,7 +13,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agent.api.sand import EndpointCreate
 from agent.core import Core
 from agent.dhcp_client.clients import DhcpClients
 from agent.docker.aux_addresses import AuxAddresses, addresses_of
@@ -24,6 +23,7 @@ from agent.docker.ledger import LABEL, Ledger
 from agent.docker.mac import follow
 from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, Wanted, named_network, published, read
 from agent.endpoints.filler import ONLY_HOST
+from agent.endpoints.request import EndpointCreate
 from agent.linux import veth
 from specs import keys
 from specs.model.endpoint import Endpoint

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
-from agent.api.sand import EndpointCreate
 from agent.core import Core
+from agent.endpoints.request import EndpointCreate
 from specs import keys
 from specs.model.base import now
 from specs.model.endpoint import Endpoint

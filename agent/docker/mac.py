@@ -7,12 +7,10 @@ container's process runs.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import time
-from collections.abc import Iterator
 
+from agent.linux.netns import of_processes
 from agent.linux.veth import change_mac, exists
 from warren.errors import WarrenError
 
@@ -32,7 +30,7 @@ def follow(sandbox: str, veth: str, known: str, wanted: str) -> None:
         except WarrenError as error:  # not there yet, or never for an agent in a container, which does not see Docker's mounts
             reason = str(error)
             if time.monotonic() - searched > SEARCH_S:
-                if any(_changed(veth, path, known, wanted) for path in namespaces()):
+                if any(_changed(veth, path, known, wanted) for path in of_processes()):
                     return
                 searched = time.monotonic()
         if time.monotonic() - began > LIMIT_S:
@@ -46,16 +44,3 @@ def _changed(veth: str, path: str, known: str, wanted: str) -> bool:
         return change_mac(veth, path, known, wanted)
     except WarrenError:  # its last process has ended
         return False
-
-
-def namespaces() -> Iterator[str]:
-    """Return the network namespaces of all processes. With the host's pid namespace, an agent in a container sees those of
-    other containers."""
-    seen = {os.stat("/proc/self/ns/net").st_ino}
-    for entry in os.scandir("/proc"):
-        path = f"/proc/{entry.name}/ns/net"
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):  # it has ended, or is none of ours
-                if (inode := os.stat(path).st_ino) not in seen:
-                    seen.add(inode)
-                    yield path

@@ -14,9 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from acl.policy import network_of
-from agent.api.sand import EndpointCreate
 from agent.cache import Cache, View
 from agent.endpoints.endpoints import Endpoints
+from agent.endpoints.request import EndpointCreate
 from agent.feature import Feature
 from agent.listeners import Listeners
 from agent.worker import Worker

@@ -14,10 +14,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from agent.api.sand import EndpointCreate
 from agent.cache import Cache
 from agent.endpoints.plugging import Plugging, veth_spec
 from agent.endpoints.preallocated import PreallocatedPool
+from agent.endpoints.request import EndpointCreate
 from agent.endpoints.saga import Saga, Step
 from agent.exclusive import Exclusive
 from agent.linux import veth

@@ -15,8 +15,8 @@ import time
 from collections.abc import Collection, Iterator
 from ipaddress import IPv4Network, IPv6Network
 
-from agent.api.sand import EndpointCreate
 from agent.cache import Cache
+from agent.endpoints.request import EndpointCreate
 from agent.listeners import Listeners
 from specs.model.endpoint import Endpoint
 

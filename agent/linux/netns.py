@@ -120,3 +120,16 @@ def allow_ipv6(interface: str) -> None:
     """Allow IPv6 on an interface of the namespace that this thread is in: container engines forbid it at first."""
     with open(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", "w") as setting:
         setting.write("0")
+
+
+def of_processes() -> Iterator[str]:
+    """Return the paths of the network namespaces of all processes, except this one's. With the host's pid namespace, an agent in a container sees those of
+    other containers."""
+    seen = {os.stat("/proc/self/ns/net").st_ino}
+    for entry in os.scandir("/proc"):
+        path = f"/proc/{entry.name}/ns/net"
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended, or is none of ours
+                if (inode := os.stat(path).st_ino) not in seen:
+                    seen.add(inode)
+                    yield path

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from agent.api.connect import parse
-from agent.api.sand import EndpointCreate, NetworkCreate, endpoint_out, network_out
+from agent.api.sand import NetworkCreate, endpoint_out, network_out
 from agent.config import load
+from agent.endpoints.request import EndpointCreate
 from agent.linux.links import deleted
 from agent.main import inherited_socket
 from agent.states import State, States

@@ -18,11 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tools.cni.plugin as plugin
-from agent.api.sand import EndpointCreate
 from agent.cache import View
 from agent.cni import messages
 from agent.cni.attachments import Attachments, code_of
 from agent.cni.messages import Call, endpoint_id, expected, read, result
+from agent.endpoints.request import EndpointCreate
 from tests.depth import short_texts
 from tests.waiting import LIMIT_S
 from warren.errors import Invalid, NotFound

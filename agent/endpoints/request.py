@@ -1,0 +1,57 @@
+"""A request for an endpoint, as SAND's HTTP API, Docker's driver and the CNI plugin make it. Pure."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from specs.model.base import Name
+from specs.model.endpoint import EndpointFields
+
+
+class Body(BaseModel):
+    """The body of a request to the agent: unknown fields are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unset(cls, data: Any) -> Any:
+        """An empty string counts as not set: SAND's client is written in Go."""
+        return {k: v for k, v in data.items() if v != ""} if isinstance(data, dict) else data
+
+
+class ActivateParams(Body):
+    """SAND's fields: the namespace's path; `set_addr` puts the addresses on the interface; `move_veth` moves it into the
+    namespace (otherwise it stays in the host's, for a runtime that moves it itself)."""
+
+    ns_handle_path: str | None = None
+    set_addr: bool = True
+    move_veth: bool = True
+
+
+class EndpointCreate(EndpointFields, Body):
+    """POST /endpoints: SAND's fields, and Warren's: name, labels, interface, ipv6_address, ofport, hostname."""
+
+    network_id: Name
+    activate: bool = True
+    activate_params: ActivateParams | None = None
+    ns_handle_path: str | None = None
+    id: Name | None = None
+    name: Name | None = None
+    hostname: Name | None = None
+
+    @property
+    def netns(self) -> str | None:
+        """The namespace's path, wherever the request has it."""
+        nested = self.activate_params.ns_handle_path if self.activate_params else None
+        return nested or self.ns_handle_path
+
+
+def cidr(address: Any, network: IPv4Network | IPv6Network | None) -> str:
+    """An address with its network's prefix length; empty without an address."""
+    if address is None:
+        return ""
+    return f"{address}/{network.prefixlen if network is not None else address.max_prefixlen}"
