@@ -349,7 +349,7 @@ def test_interfaces_tags_and_port_numbers_in_use_are_refused(ports: Ports) -> No
         ({"network": "yard", "parent": "gate", "vlan": 9}, "endpoint.parent"),
         ({"network": "blue", "parent": "nobody", "vlan": 9}, "nobody"),
         ({"network": "blue", "port": "eno5", "ipv4_address": "10.0.0.77"}, "no addresses"),
-        ({"network": "blue", "parent": "box1", "vlan": 7, "coprocessor": True}, "a coprocessor behind a port"),
+        ({"network": "blue", "parent": "box1", "vlan": 7, "coprocessor": True}, "a coprocessor only with port and without vlan"),
         ({"network": "blue", "port": "eno5", "coprocessor": {"vlan_vid_base": 5000}}, "coprocessor.vlan_vid_base"),
         ({"network": "blue", "port": "eno5", "ofport": 77}, "OpenFlow port 77 of host h1 is taken"),
     ):
