@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from acl import fields
 from acl.fields import FIELDS, VLAN_PRESENT
+from pipeline.protocols import DOT1Q, TPIDS
 from warren.errors import Invalid
 
 
@@ -128,12 +129,12 @@ def _step(key: Any, value: Any, path: str) -> list[Step]:
 
 
 def _push(value: Any, path: str) -> list[Step]:
-    tpid = 0x8100
+    tpid = DOT1Q
     if isinstance(value, Mapping):
         if set(value) - {"vid", "eth_type"} or "vid" not in value:
             raise Invalid(path, value, "{vid: 100, eth_type: 0x88a8}")
         tpid, value = value.get("eth_type", tpid), value["vid"]
-        if tpid not in (0x8100, 0x88A8):
+        if tpid not in TPIDS:
             raise Invalid(f"{path}.eth_type", tpid, "0x8100 or 0x88a8")
     return [PushVlan(tpid), SetField("vlan_vid", _vid(value, path) | VLAN_PRESENT)]
 

@@ -12,7 +12,7 @@ from itertools import product
 from math import prod
 
 from acl import actions as language
-from acl.fields import IPV4, IPV6, ORDER, value_of
+from acl.fields import ORDER, value_of
 from acl.language import Rule
 from acl.policy import RULES_LIMIT, PolicyView, Prefix, ResolvedRule
 from pipeline.flow import (
@@ -31,6 +31,7 @@ from pipeline.flow import (
     UseMeter,
     Value,
 )
+from pipeline.protocols import IPV4, IPV6
 from pipeline.tables import (
     CT_ESTABLISHED,
     CT_INVALID,

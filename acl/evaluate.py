@@ -11,8 +11,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Any
 
 from acl.actions import PopVlan, PushVlan, SetField, ToPort
-from acl.fields import CT_BITS, CT_TRACKED, FIELDS, IPV6, VLAN_PRESENT
+from acl.fields import CT_BITS, CT_TRACKED, FIELDS, VLAN_PRESENT
 from acl.language import FieldMatch, Rule, Who
+from pipeline.protocols import DOT1Q, IPV6
 
 Members = Callable[[Who], Collection[IPv4Network | IPv6Network]]
 FRAGMENT = 44  # IPv6's fragment header (RFC 8200, 4.5)
@@ -114,7 +115,7 @@ def _carried_out(rule: Rule, sent: Packet) -> tuple[tuple[tuple[str | int, Packe
 def _set(now: Packet, name: str, value: int) -> Packet:
     if name in ("vlan_vid", "vlan_pcp"):
         if not now.tags:
-            return now if name == "vlan_pcp" else replace(now, tags=((0x8100, value & 0xFFF, 0),))
+            return now if name == "vlan_pcp" else replace(now, tags=((DOT1Q, value & 0xFFF, 0),))
         tpid, vid, pcp = now.tags[0]
         outer = (tpid, value & 0xFFF, pcp) if name == "vlan_vid" else (tpid, vid, value)
         return replace(now, tags=(outer, *now.tags[1:]))

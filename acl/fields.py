@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+from pipeline.protocols import ARP, ICMP, ICMPV6, IPV4, IPV6, MPLS, MPLS_MULTICAST, SCTP, TCP, UDP, mac_text
 from warren.errors import Invalid
 
-ARP, IPV4, IPV6, MPLS = 0x0806, 0x0800, 0x86DD, (0x8847, 0x8848)
-TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
 VLAN_PRESENT = 0x1000
 
 Masked = tuple[int, int | None]
@@ -33,7 +32,7 @@ class FieldSpec:
 
 _IP = (("eth_type", (IPV4, IPV6)),)
 _V4, _V6, _ARP = (("eth_type", (IPV4,)),), (("eth_type", (IPV6,)),), (("eth_type", (ARP,)),)
-_MPLS = (("eth_type", MPLS),)
+_MPLS = (("eth_type", (MPLS, MPLS_MULTICAST)),)
 _ICMPV4, _ICMPV6 = (*_V4, ("ip_proto", (ICMP,))), (*_V6, ("ip_proto", (ICMPV6,)))
 _SPECS = (
     FieldSpec("in_port", 32, "int"),
@@ -251,5 +250,5 @@ def value_of(name: str, masked: Masked) -> int | str | tuple[int, int] | tuple[s
 
 def _text(kind: str, value: int) -> str:
     if kind == "mac":
-        return ":".join(f"{byte:02x}" for byte in value.to_bytes(6, "big"))
+        return mac_text(value.to_bytes(6, "big"))
     return str(IPv4Address(value) if kind == "ipv4" else IPv6Address(value))

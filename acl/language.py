@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from acl import fields
 from acl.actions import PopVlan, PushVlan, SetField, Step, parse_actions
-from acl.fields import FIELDS, IPV4, IPV6, ORDER, VLAN_PRESENT, Masked
+from acl.fields import FIELDS, ORDER, VLAN_PRESENT, Masked
+from pipeline.protocols import IPV4, IPV6
 from warren.errors import MISSING, Invalid
 
 RULES_LIMIT = 4096  # of one ACL

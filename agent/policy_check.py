@@ -13,11 +13,12 @@ from acl.evaluate import Packet, Verdict, evaluate, packet
 from acl.language import Rule, Who
 from acl.policy import Keys, PolicyKey, Prefix, keys_of
 from intent.views import TENANT, selects
+from pipeline.protocols import ECHO, ICMP, ICMPV6, IPV4, IPV6, WITH_PORTS
 from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot
 from warren.errors import Conflict, Invalid, NotFound
 
-PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1}
+PROTOCOLS = {**WITH_PORTS, "icmp": ICMP}
 
 
 class Check(BaseModel):
@@ -104,11 +105,11 @@ def between(source: Endpoint, target: Endpoint, proto: str, port: int | None) ->
     """Return the first packet of a connection: IPv4 if both endpoints have an IPv4 address, otherwise IPv6."""
     fields: dict[str, Any] = {"eth_src": source.mac_address, "eth_dst": target.mac_address}
     if source.ipv4_address and target.ipv4_address:
-        fields |= {"eth_type": 0x0800, "ipv4_src": str(source.ipv4_address), "ipv4_dst": str(target.ipv4_address)}
-        fields |= {"ip_proto": PROTOCOLS[proto], **({"icmpv4_type": 8, "icmpv4_code": 0} if proto == "icmp" else {})}
+        fields |= {"eth_type": IPV4, "ipv4_src": str(source.ipv4_address), "ipv4_dst": str(target.ipv4_address)}
+        fields |= {"ip_proto": PROTOCOLS[proto], **({"icmpv4_type": ECHO, "icmpv4_code": 0} if proto == "icmp" else {})}
     elif source.ipv6_address and target.ipv6_address:
-        fields |= {"eth_type": 0x86DD, "ipv6_src": str(source.ipv6_address), "ipv6_dst": str(target.ipv6_address)}
-        fields |= {"ip_proto": 58 if proto == "icmp" else PROTOCOLS[proto]}
+        fields |= {"eth_type": IPV6, "ipv6_src": str(source.ipv6_address), "ipv6_dst": str(target.ipv6_address)}
+        fields |= {"ip_proto": ICMPV6 if proto == "icmp" else PROTOCOLS[proto]}
         fields |= {"icmpv6_type": 128, "icmpv6_code": 0} if proto == "icmp" else {}
     if proto != "icmp" and "ip_proto" in fields:
         fields |= {f"{proto}_src": 0, f"{proto}_dst": port or 80}

@@ -27,6 +27,7 @@ from pipeline.flow import (
     ToGroup,
     match,
 )
+from pipeline.protocols import DOT1Q
 from pipeline.tables import REG_COPY, Table
 
 CHOSEN, SENDER = 100, 110
@@ -61,7 +62,7 @@ def arrival(s: Session) -> Actions:
 
 
 def _path(s: Session, tunnel: int | None) -> Actions | None:
-    tag: Actions = (PushVlan(0x8100), Set("vlan_vid", s.vlan | VLAN_PRESENT)) if s.vlan else ()
+    tag: Actions = (PushVlan(DOT1Q), Set("vlan_vid", s.vlan | VLAN_PRESENT)) if s.vlan else ()
     if s.port is not None:
         return (*tag, _output(s, s.port))
     if s.vtep is not None and tunnel is not None:

@@ -35,10 +35,11 @@ from pipeline.flow import (
     UseMeter,
     Value,
 )
+from pipeline.protocols import ARP, ICMP, ICMPV6, IPV4, IPV6, MPLS, MPLS_MULTICAST, SCTP, TCP, UDP
 
-ETH_TYPES = {0x0806: "arp", 0x0800: "ip", 0x86DD: "ipv6", 0x8847: "mpls", 0x8848: "mplsm"}
-IP_PROTOS = {(0x0800, 1): "icmp", (0x0800, 6): "tcp", (0x0800, 17): "udp", (0x0800, 132): "sctp",
-             (0x86DD, 58): "icmp6", (0x86DD, 6): "tcp6", (0x86DD, 17): "udp6", (0x86DD, 132): "sctp6"}  # fmt: skip
+ETH_TYPES = {ARP: "arp", IPV4: "ip", IPV6: "ipv6", MPLS: "mpls", MPLS_MULTICAST: "mplsm"}
+IP_PROTOS = {(IPV4, ICMP): "icmp", (IPV4, TCP): "tcp", (IPV4, UDP): "udp", (IPV4, SCTP): "sctp",
+             (IPV6, ICMPV6): "icmp6", (IPV6, TCP): "tcp6", (IPV6, UDP): "udp6", (IPV6, SCTP): "sctp6"}  # fmt: skip
 
 # the names that ovs-ofctl prints, in its order; those in BEFORE come before the protocol's name
 NAMES = {

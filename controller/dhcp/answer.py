@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from controller.dhcp import router, v4, v6
-from controller.dhcp.frames import ICMPV6, UDP, Answer, Ignored, read
+from controller.dhcp.frames import Answer, Ignored, read
 from controller.dhcp.lease import Lease
+from pipeline.protocols import ICMPV6, UDP
 
 
 def answer(frame: bytes, lease: Lease) -> Answer:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from controller.dhcp.lease import SERVER_MAC
+from pipeline.protocols import ICMPV6, IPV4, IPV6, UDP, checksum, mac_bytes
 
-IPV4, IPV6, UDP, ICMPV6 = 0x0800, 0x86DD, 17, 58
 LONGEST = 4096  # bytes of a frame; no client sends nearly as many
 BROADCAST_MAC, BROADCAST = "ff:ff:ff:ff:ff:ff", IPv4Address("255.255.255.255")
 
@@ -126,21 +126,8 @@ def pseudo6(source: IPv6Address, target: IPv6Address, protocol: int, length: int
     return source.packed + target.packed + struct.pack("!IHBB", length, 0, 0, protocol)
 
 
-def checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071)."""
-    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total ^ 0xFFFF
-
-
-def raw(mac: str) -> bytes:
-    """The six bytes of a MAC."""
-    return bytes.fromhex(mac.replace(":", ""))
-
-
 def _ethernet(target: str, eth_type: int) -> bytes:
-    return raw(target) + raw(SERVER_MAC) + struct.pack("!H", eth_type)
+    return mac_bytes(target) + mac_bytes(SERVER_MAC) + struct.pack("!H", eth_type)
 
 
 def _header6(source: IPv6Address, target: IPv6Address, protocol: int, hops: int, body: bytes) -> bytes:

@@ -6,10 +6,10 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv6Address
 
-from controller.dhcp.frames import ICMPV6, Answer, Ignored, Packet, checksum, cut, icmp6, pseudo6, raw
+from controller.dhcp.frames import Answer, Ignored, Packet, cut, icmp6, pseudo6
 from controller.dhcp.lease import SERVER6, SERVER_MAC, Lease
+from pipeline.protocols import ICMPV6, ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION, checksum, mac_bytes
 
-SOLICITATION, ADVERTISEMENT = 133, 134
 ASKED, TOLD = "router-solicitation", "router-advertisement"
 ALL_NODES, ALL_NODES_MAC = IPv6Address("ff02::1"), "33:33:00:00:00:01"
 LIFETIME_S = 9000  # the longest of RFC 4861, 6.2.1: a controller may be away for so long
@@ -39,7 +39,7 @@ def _check(source: IPv6Address, target: IPv6Address, hops: int, message: bytes) 
     """The checks of RFC 4861, 6.1.1."""
     kind, code = cut(message, 0, 8)[:2]
     whole = checksum(pseudo6(source, target, ICMPV6, len(message)) + message) == 0
-    if (kind, code, hops) != (SOLICITATION, 0, 255) or not whole:
+    if (kind, code, hops) != (ROUTER_SOLICITATION, 0, 255) or not whole:
         raise Ignored("malformed")
     at = 8
     while at < len(message):
@@ -54,8 +54,8 @@ def _message(lease: Lease) -> bytes:
     if lease.ipv6 is None:
         raise Ignored("no-address", ASKED)
     lifetime_s = LIFETIME_S if lease.router6 else 0
-    found = struct.pack("!BBHBBHII", ADVERTISEMENT, 0, 0, 64, MANAGED_AND_OTHER, lifetime_s, 0, 0)
-    found += struct.pack("!BB6s", SOURCE_MAC, 1, raw(SERVER_MAC))
+    found = struct.pack("!BBHBBHII", ROUTER_ADVERTISEMENT, 0, 0, 64, MANAGED_AND_OTHER, lifetime_s, 0, 0)
+    found += struct.pack("!BB6s", SOURCE_MAC, 1, mac_bytes(SERVER_MAC))
     if lease.mtu >= LEAST_MTU:
         found += struct.pack("!BBHI", MTU, 1, 0, lease.mtu)
     prefix = lease.ipv6.network

@@ -7,8 +7,9 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from controller.dhcp.frames import BROADCAST, BROADCAST_MAC, Answer, Ignored, Packet, cut, raw, udp4
+from controller.dhcp.frames import BROADCAST, BROADCAST_MAC, Answer, Ignored, Packet, cut, udp4
 from controller.dhcp.lease import Lease
+from pipeline.protocols import mac_bytes
 from specs.model.dhcp import SERVER4
 
 SERVER, CLIENT = 67, 68
@@ -80,7 +81,20 @@ def _reply(message: Message, lease: Lease, kind: int, own: IPv4Address) -> bytes
     given = UNSET if kind == NAK or inform else own
     flags = 0x8000 if kind == NAK else message.flags & 0x8000
     fixed = _FIXED.pack(
-        2, 1, 6, 0, message.xid, 0, flags, client.packed, given.packed, bytes(4), bytes(4), raw(lease.mac), bytes(64), bytes(128)
+        2,
+        1,
+        6,
+        0,
+        message.xid,
+        0,
+        flags,
+        client.packed,
+        given.packed,
+        bytes(4),
+        bytes(4),
+        mac_bytes(lease.mac),
+        bytes(64),
+        bytes(128),
     )
     room = min(max(_number(message.options.get(LARGEST, b"")), _LEAST_ROOM), max(lease.mtu, _LEAST_ROOM)) - 28
     payload = (fixed + COOKIE + _options(message, lease, kind, room - len(fixed) - len(COOKIE))).ljust(_SMALLEST, b"\0")
@@ -152,7 +166,7 @@ def _read(data: bytes, mac: str) -> Message:
         raise Ignored("malformed")
     if giaddr != bytes(4):
         raise Ignored("relayed")
-    if chaddr[:6] != raw(mac):
+    if chaddr[:6] != mac_bytes(mac):
         raise Ignored("not-its-mac")
     options: dict[int, bytes] = {}
     _collect(data[_FIXED.size + 4 :], options)

@@ -6,8 +6,9 @@ import struct
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 
-from controller.dhcp.frames import Answer, Ignored, Packet, cut, raw, udp6
+from controller.dhcp.frames import Answer, Ignored, Packet, cut, udp6
 from controller.dhcp.lease import SERVER6, SERVER_MAC, Lease
+from pipeline.protocols import mac_bytes
 
 SERVER, CLIENT = 547, 546
 ALL_SERVERS = IPv6Address("ff02::1:2")
@@ -22,7 +23,7 @@ NAMES_SERVER = {SOLICIT: False, REQUEST: True, CONFIRM: False, RENEW: True, REBI
 CLIENT_ID, SERVER_ID, IA_NA, IA_TA, IA_ADDRESS, ASKED_FOR, PREFERENCE, STATUS, RAPID_COMMIT = 1, 2, 3, 4, 5, 6, 7, 13, 14
 DNS, SEARCH, IA_PD = 23, 24, 25
 SUCCESS, NO_ADDRESS, NOT_ON_LINK, NO_PREFIX = 0, 2, 4, 6
-DUID = struct.pack("!HH", 3, 1) + raw(SERVER_MAC)  # of the link-layer address: the same on every host
+DUID = struct.pack("!HH", 3, 1) + mac_bytes(SERVER_MAC)  # of the link-layer address: the same on every host
 DUID_LONGEST = 130
 ASSOCIATIONS_LIMIT = 8  # the most that one message gets an answer to
 Options = list[tuple[int, bytes]]

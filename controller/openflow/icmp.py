@@ -8,12 +8,10 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from intent.gateway import Gateway
+from pipeline.protocols import ICMP, ICMPV6, TIME_EXCEEDED, TIME_EXCEEDED6, TOO_BIG6, UNREACHABLE
 from specs.model.router import Route
 
-TIME_EXCEEDED, TIME_EXCEEDED6 = 11, 3  # RFC 792; RFC 4443, 3.3
-UNREACHABLE, FRAGMENTATION_NEEDED = 3, 4  # type and code, RFC 1191, 4
-TOO_BIG6 = 2  # RFC 4443, 3.2
-ICMP, ICMPV6 = 1, 58
+FRAGMENTATION_NEEDED = 4  # code of UNREACHABLE (RFC 1191, section 4)
 ERRORS = {3, 4, 5, 11, 12}  # ICMP types to which no error is sent (RFC 1812, 4.3.2.7)
 INFORMATION6 = 128  # ICMPv6 types below are errors (RFC 4443, 2.1)
 SHOWN, SHOWN6 = 548, 1232  # bytes of the quoted packet: an IPv4 error has at most 576 (RFC 1812), an IPv6 one 1280 (RFC 4443)

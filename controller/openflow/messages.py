@@ -44,6 +44,7 @@ from pipeline.flow import (
     UseMeter,
     Value,
 )
+from pipeline.protocols import mac_bytes
 from pipeline.tables import COOKIE_MAGIC, FEATURES
 
 VERSION = ofp.OFP_VERSION
@@ -76,7 +77,7 @@ def _raw(value: int | str, size: int) -> bytes:
     if isinstance(value, int):
         return value.to_bytes(size, "big")
     if size == 6:
-        return bytes.fromhex(value.replace(":", ""))
+        return mac_bytes(value)
     return ipaddress.ip_address(value).packed
 
 

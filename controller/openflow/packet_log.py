@@ -11,10 +11,10 @@ import struct
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 
+from pipeline.protocols import ARP, IPV4, IPV6, NAMES, TPIDS, mac_text
+
 RATE = 10.0  # lines per second and rule
 BURST = 20.0
-PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6", 132: "sctp"}
-TAGS = (0x8100, 0x88A8)
 
 
 @dataclass(slots=True)
@@ -42,7 +42,7 @@ def describe(frame: bytes) -> str:
         return f"{len(frame)} bytes"
     eth_type, at = int.from_bytes(frame[12:14], "big"), 14
     tags = ""
-    while eth_type in TAGS and len(frame) >= at + 4:
+    while eth_type in TPIDS and len(frame) >= at + 4:
         tags += f"vlan {int.from_bytes(frame[at : at + 2], 'big') & 0xFFF} "
         eth_type, at = int.from_bytes(frame[at + 2 : at + 4], "big"), at + 4
     try:
@@ -52,22 +52,22 @@ def describe(frame: bytes) -> str:
 
 
 def _layer3(eth_type: int, packet: bytes, frame: bytes) -> str:
-    if eth_type == 0x0800:
+    if eth_type == IPV4:
         source, target = (str(IPv4Address(packet[i : i + 4])) for i in (12, 16))
         fragment = int.from_bytes(packet[6:8], "big") & 0x1FFF
         return _layer4(packet[9], source, target, b"" if fragment else packet[(packet[0] & 15) * 4 :])
-    if eth_type == 0x86DD:
+    if eth_type == IPV6:
         source, target = (f"[{IPv6Address(packet[i : i + 16])}]" for i in (8, 24))
         return _layer4(packet[6], source, target, packet[40:])
-    if eth_type == 0x0806:
+    if eth_type == ARP:
         sender, asked = (IPv4Address(packet[i : i + 4]) for i in (14, 24))
         return f"arp {sender} > {asked}"
-    macs = [":".join(f"{byte:02x}" for byte in frame[i : i + 6]) for i in (6, 0)]
+    macs = [mac_text(frame[i : i + 6]) for i in (6, 0)]
     return f"{eth_type:#06x} {macs[0]} > {macs[1]}"
 
 
 def _layer4(protocol: int, source: str, target: str, rest: bytes) -> str:
-    name = PROTOCOLS.get(protocol, f"protocol {protocol}")
+    name = NAMES.get(protocol, f"protocol {protocol}")
     if name in ("tcp", "udp", "sctp") and len(rest) >= 4:
         ports = struct.unpack("!HH", rest[:4])
         return f"{name} {source}:{ports[0]} > {target}:{ports[1]}"

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from pipeline.protocols import mac_bytes
 from pipeline.tables import PROBE_MAC
 
 EVERY_S = 1.0  # between two probes of a peer; longer where there are many peers
@@ -102,7 +103,7 @@ class Prober:
         return found
 
     def _frame(self, number: int, size: int) -> bytes:
-        mac = bytes.fromhex(PROBE_MAC.replace(":", ""))
+        mac = mac_bytes(PROBE_MAC)
         return _HEAD.pack(mac, mac, _ETH_TYPE, self._run, number).ljust(size, b"\0")
 
     def heard(self, frame: bytes, now: float) -> bool:

@@ -16,6 +16,7 @@ import pytest
 
 from controller.dhcp import frames, v4, v6
 from intent.gateway import GATEWAY_MAC
+from pipeline.protocols import mac_bytes
 from pipeline.tables import PORT_METER_FIRST
 from specs.model.derived import link_local
 from tests.e2e.conftest import World
@@ -321,7 +322,7 @@ def test_a_rogue_dhcp_server_or_router_in_a_container_is_not_heard(world: World,
             "33:33:00:00:00:01", own6, nodes, ports, f"six-{ports[0]}-{ports[1]}.".encode()
         )
     ears = ready(world.background(victim, *program("hear_until_last", *said)))
-    world.inside(rogue, *program("send_frames", *((f[:6] + frames.raw(mac) + f[12:]).hex() for f in said.values())))
+    world.inside(rogue, *program("send_frames", *((f[:6] + mac_bytes(mac) + f[12:]).hex() for f in said.values())))
     assert ears.communicate(timeout=LIMIT_S)[0].split() == ["four-1000-1001.", "six-1000-1001."]
 
 
@@ -334,7 +335,7 @@ def test_an_endpoint_on_a_trunk_is_answered_under_its_tag(world: World, leases: 
     try:
         mac = made["target_veth_mac"]
         asked = question(v4.DISCOVER, mac=mac)
-        tagged = asked[:6] + frames.raw(mac) + b"\x81\0\0\x1e" + asked[12:]
+        tagged = asked[:6] + mac_bytes(mac) + b"\x81\0\0\x1e" + asked[12:]
         told = world.inside("l1", *program("dhcp_offer_under_tag", tagged.hex()))
         assert told.stdout.split() == ["30", made["target_veth_ip"].split("/")[0]], told
     finally:
@@ -346,7 +347,7 @@ def broken(leases: Leases, name: str) -> list[str]:
     mac, here = leases.mac[name], link_local(leases.mac[name])
 
     def of_its_own(frame: bytes) -> str:
-        return (b"\xff" * 6 + frames.raw(mac) + frame[12:]).hex()
+        return (b"\xff" * 6 + mac_bytes(mac) + frame[12:]).hex()
 
     unset, everybody = v4.UNSET, frames.BROADCAST
     bodies = [b"", b"\x01", b"\x01\x01\x06" + bytes(233) + v4.COOKIE, b"\xff" * 1200, bytes(236) + v4.COOKIE + b"\x34\xff\x03"]

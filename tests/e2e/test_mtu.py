@@ -11,6 +11,7 @@ import pytest
 
 from controller.dhcp import frames
 from intent.gateway import GATEWAY_MAC
+from pipeline.protocols import mac_bytes
 from tests.e2e.conftest import World
 from tests.programs import program, ready
 from tests.waiting import LIMIT_S, eventually
@@ -126,7 +127,7 @@ def test_an_endpoint_on_a_trunk_is_answered_under_its_tag(joined: Joined, size: 
         own, target = IPv4Address(made["target_veth_ip"].split("/")[0]), IPv4Address(joined.address["n2", 4])
         sent = frames.udp4(GATEWAY_MAC, own, target, (1, 9), bytes(size - HEADERS[4]))
         sent = sent[:22] + bytes([ttl]) + sent[23:]  # Open vSwitch asks no IPv4 header for its checksum
-        tagged = sent[:6] + frames.raw(made["target_veth_mac"]) + b"\x81\0\0\x1e" + sent[12:]
+        tagged = sent[:6] + mac_bytes(made["target_veth_mac"]) + b"\x81\0\0\x1e" + sent[12:]
         assert joined.world.inside("vm", *program("icmp_error_under_tag", tagged.hex())).stdout.strip() == told
     finally:
         for endpoint in (made, vm):

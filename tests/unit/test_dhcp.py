@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controller.dhcp import frames, router, v4, v6
+from controller.dhcp import router, v4, v6
 from controller.dhcp.answer import answer
 from controller.dhcp.frames import Answer
 from controller.dhcp.lease import SERVER6, SERVER_MAC, Lease, lease_of
 from controller.dhcp.server import Dhcp
 from controller.telemetry.metrics import Own
 from intent.incremental.index import Index
+from pipeline.protocols import mac_bytes
 from specs.model.base import decode
 from specs.model.derived import link_local
 from specs.model.network import Network
@@ -67,7 +68,7 @@ def question(
     """A client's frame."""
     fixed = struct.pack(
         "!BBBBIHH4s4s4s4s16s64s128s", op, 1, 6, 0, 0xABCD, 0, flags, IPv4Address(ciaddr).packed, bytes(4), bytes(4),
-        IPv4Address(giaddr).packed, frames.raw(mac), sname, file,
+        IPv4Address(giaddr).packed, mac_bytes(mac), sname, file,
     )  # fmt: skip
     said = b"".join(bytes((code, len(value))) + value for code, value in ((53, bytes((kind,))), *options))
     payload = fixed + b"\x63\x82\x53\x63" + said + b"\xff"
@@ -81,7 +82,7 @@ def sent(payload: bytes, version: int, port: int) -> bytes:
         head = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(datagram), 0, 0, 64, 17, 0, bytes(4), b"\xff" * 4)
     else:
         head = struct.pack("!IHBB", 6 << 28, len(datagram), 17, 1) + HERE.packed + v6.ALL_SERVERS.packed
-    return b"\xff" * 6 + frames.raw(MAC) + (b"\x08\0" if version == 4 else b"\x86\xdd") + head + datagram
+    return b"\xff" * 6 + mac_bytes(MAC) + (b"\x08\0" if version == 4 else b"\x86\xdd") + head + datagram
 
 
 def reply(asked: bytes, lease: Lease = LEASE) -> tuple[Answer, Any, dict[int, bytes]]:
@@ -330,7 +331,7 @@ def solicitation(
     right = packet_utils.checksum(source.packed + target.packed + struct.pack("!IHBB", len(message), 0, 0, 58) + message)
     message = message[:2] + struct.pack("!H", right if summed is None else summed) + message[4:]
     head = struct.pack("!IHBB", 6 << 28, len(message), 58, hops) + source.packed + target.packed
-    return b"\x33\x33\0\0\0\2" + frames.raw(MAC) + b"\x86\xdd" + head + message
+    return b"\x33\x33\0\0\0\2" + mac_bytes(MAC) + b"\x86\xdd" + head + message
 
 
 def advertised(frame: bytes | None) -> tuple[Any, Any, dict[int, bytes]]:
@@ -348,12 +349,12 @@ def advertised(frame: bytes | None) -> tuple[Any, Any, dict[int, bytes]]:
 
 
 def test_a_solicitation_is_answered_to_its_sender() -> None:
-    found = answer(solicitation(options=b"\1\1" + frames.raw(MAC)), LEASE)
+    found = answer(solicitation(options=b"\1\1" + mac_bytes(MAC)), LEASE)
     ip, message, options = advertised(found.frame)
     assert (found.asked, found.told) == ("router-solicitation", "router-advertisement")
     assert (ip.dst, message.rou_l, message.res, message.ch_l) == (str(HERE), 9000, 0b11, 64)  # managed, other
     assert options == {
-        1: frames.raw(SERVER_MAC),
+        1: mac_bytes(SERVER_MAC),
         3: struct.pack("!BBIII", 64, 0x80, 0xFFFF_FFFF, 0xFFFF_FFFF, 0)
         + IPv6Address("fd00::").packed,  # on the link, not autonomous
         5: struct.pack("!HI", 0, 1446),
@@ -401,7 +402,7 @@ def test_an_endpoint_without_an_address_is_not_answered() -> None:
 GOOD = [
     question(v4.DISCOVER, (55, bytes((1, 3, 6))), (57, b"\x05\xdc"), (61, b"\x01abc")), question(v4.REQUEST, OURS, (52, b"\x03")),
     question6(1, ME, association("fd00::2"), (6, b"\0\x17")), question6(5, ME, THEM, association("fd00::2", "fd00::5")),
-    question6(4, ME, association("fd00::2")), solicitation(options=b"\1\1" + frames.raw(MAC)),
+    question6(4, ME, association("fd00::2")), solicitation(options=b"\1\1" + mac_bytes(MAC)),
 ]  # fmt: skip
 REASONS = {"truncated", "malformed", "oversized", "fragment", "relayed", "not-its-mac", "not-ours", "no-address"}
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
-from controller.compiler.features.spoof import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
 from intent.gateway import GATEWAY_MAC
 from intent.views import EndpointView, NetworkView
 from pipeline.flow import Action, Flow, Goto, Match, Move, Origin, Set, Value, match
+from pipeline.protocols import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
 from pipeline.tables import ORIGIN_ANSWER, ORIGIN_LOCAL, REG_NETWORK, REG_ORIGIN, Table
 from specs.model.derived import link_local
 from specs.model.dhcp import SERVER4

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_network
 
-from controller.compiler.features.spoof import IPV4, IPV6
 from intent.views import EndpointView, NetworkView
 from mirror.compile import arrival, copies
 from mirror.sessions import Session
 from pipeline.flow import Actions, Flow, Goto, InPort, Move, Origin, PopVlan, Set, ToController, Value, match
+from pipeline.protocols import IPV4, IPV6
 from pipeline.tables import (
     ANSWER_MAC,
     ORIGIN_CHOSEN,

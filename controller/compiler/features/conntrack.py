@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.compiler.features import nat
-from controller.compiler.features.spoof import ANY_TAG, ICMPV6, IPV4, IPV6
+from controller.compiler.features.spoof import ANY_TAG
 from intent.views import NetworkView
 from pipeline.flow import Ct, Flow, Goto, Origin, Set, Value, match
+from pipeline.protocols import ICMPV6, IPV4, IPV6
 from pipeline.tables import (
     CT_ESTABLISHED,
     CT_INVALID,

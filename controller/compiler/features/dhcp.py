@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.compiler.features.spoof import CLIENT_TO_SERVER, ICMPV6, IPV4, IPV6, ROUTER_SOLICITATION, UDP, asks_outside
+from controller.compiler.features.spoof import CLIENT_TO_SERVER, asks_outside
 from intent.views import EndpointView
 from pipeline.flow import WHOLE, Flow, Goto, Meter, Origin, ToController, UseMeter, Value, match
+from pipeline.protocols import ICMPV6, IPV4, IPV6, ROUTER_SOLICITATION, UDP
 from pipeline.tables import PORT_METER_FIRST, Table
 
 ASKED = 100

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from controller.compiler.features.spoof import IPV4, IPV6
 from intent.gateway import GATEWAY_MAC, HOST_MAC, Gateway
 from intent.services import ServiceView
 from intent.views import EndpointView, NetworkView
 from pipeline.flow import Bucket, Ct, Flow, Goto, Group, MoveBits, Nat, Origin, Set, ToGroup, Value, match
+from pipeline.protocols import IPV4, IPV6, WITH_PORTS
 from pipeline.tables import (
     CT_INVALID,
     CT_NEW,
@@ -34,7 +34,6 @@ from pipeline.tables import (
     after,
 )
 
-PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132}
 SHARED, KNOWN, RELATED, CROSSING = 90, 100, 110, 112
 NEW = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_INVALID)
 
@@ -65,7 +64,11 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     for proto, outside, inside in e.published:
         for version, eth_type, transit, address in ((4, IPV4, g.transit4, e.ipv4), (6, IPV6, g.transit6, e.ipv6)):
             if transit is not None and address is not None:
-                fields: dict[str, Value] = {"eth_type": eth_type, "ip_proto": PROTOCOLS[proto], f"ipv{version}_dst": str(transit)}
+                fields: dict[str, Value] = {
+                    "eth_type": eth_type,
+                    "ip_proto": WITH_PORTS[proto],
+                    f"ipv{version}_dst": str(transit),
+                }
                 new = match(ct_state=NEW, reg0=e.vni, reg1=ORIGIN_GATEWAY, **fields, **{f"{proto}_dst": outside})
                 translate = Ct(g.zone, table=after(Table.DNAT), commit=True, nat=Nat("dst", str(address), inside))
                 yield Flow(Table.DNAT, KNOWN, new, (translate,), Origin("endpoint", e.id))
@@ -85,7 +88,7 @@ def service(s: ServiceView) -> Iterator[Flow | Group]:
             select=True,
         )
         yield one
-        fields: dict[str, Value] = {"eth_type": eth_type, "ip_proto": PROTOCOLS[s.proto], f"ipv{version}_dst": str(transit)}
+        fields: dict[str, Value] = {"eth_type": eth_type, "ip_proto": WITH_PORTS[s.proto], f"ipv{version}_dst": str(transit)}
         new = match(ct_state=NEW, reg0=s.vni, reg1=ORIGIN_GATEWAY, **fields, **{f"{s.proto}_dst": s.host_port})
         yield Flow(Table.DNAT, SHARED, new, (ToGroup(one.group_id),), origin)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controller.compiler.features.classify import VLAN_PRESENT
-from controller.compiler.features.spoof import IPV4, IPV6
 from intent.gateway import GATEWAY_MAC
 from intent.views import EndpointView, NetworkView
 from pipeline.flow import Flow, InPort, Origin, OutputReg, PushVlan, Set, Value, match
+from pipeline.protocols import DOT1Q, IPV4, IPV6
 from pipeline.tables import ORIGIN_ANSWER, REG_OUTPUT, Table
 
 ANSWER = 130  # made in the ARP or the ROUTE table: back to the port that asked
@@ -32,7 +32,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     if e.ofport is None:
         return
     origin = Origin("endpoint", e.id)
-    tag = (PushVlan(0x8100), Set("vlan_vid", e.tag | VLAN_PRESENT)) if e.tag else ()
+    tag = (PushVlan(DOT1Q), Set("vlan_vid", e.tag | VLAN_PRESENT)) if e.tag else ()
     if e.routed and not e.unknown_macs:
         round_ = match(reg0=e.vni, reg2=e.ofport, in_port=e.ofport, eth_src=GATEWAY_MAC)
         yield Flow(Table.OUTPUT, ROUND, round_, (*tag, InPort()), origin)

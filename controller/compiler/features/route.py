@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from controller.compiler.features import conntrack
-from controller.compiler.features.spoof import ICMPV6, IPV4, IPV6
 from intent.gateway import GATEWAY_MAC, HOST_MAC, Gateway
 from intent.views import EndpointView, NetworkView
 from pipeline.flow import (
@@ -36,6 +35,7 @@ from pipeline.flow import (
     Value,
     match,
 )
+from pipeline.protocols import ECHO, ECHO6, ECHO6_REPLY, ECHO_REPLY, ICMP, ICMPV6, IPV4, IPV6
 from pipeline.tables import (
     CT_ESTABLISHED,
     CT_INVALID,
@@ -58,8 +58,6 @@ from pipeline.tables import (
 from specs.model.derived import link_local
 from specs.model.router import Route
 
-ICMP, ECHO, ECHO_REPLY = 1, 8, 0  # RFC 792
-ECHO6, ECHO6_REPLY = 128, 129  # RFC 4443
 CHOSEN, PING, RETURN, REFUSE, EXPIRED, LARGE, ACROSS, DELIVER, LEAVE = 130, 120, 112, 110, 108, 108, 105, 100, 90
 SHOWN = {IPV4: 576, IPV6: 1280}  # the largest ICMP error, bytes (RFC 1812, 4.3.2.3; RFC 4443, 2.4)
 ETHERNET = 14

@@ -8,18 +8,29 @@ from ipaddress import IPv4Address, IPv6Address
 
 from intent.views import EndpointView
 from pipeline.flow import Flow, Goto, Match, Origin, Value, match
+from pipeline.protocols import (
+    ADVERTISEMENT,
+    ARP,
+    ICMPV6,
+    IPV4,
+    IPV6,
+    MLD2_REPORT,
+    REDIRECT,
+    ROUTER_ADVERTISEMENT,
+    ROUTER_SOLICITATION,
+    SOLICITATION,
+    TPIDS,
+    UDP,
+)
 from pipeline.tables import Table, after
 from specs.model.derived import link_local
 
-ARP, IPV4, IPV6, ICMPV6, UDP = 0x0806, 0x0800, 0x86DD, 58, 17
-ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT, MLD2_REPORT = 133, 134, 135, 136, 137, 143
 CLIENT_TO_SERVER = {IPV4: 67, IPV6: 547}  # UDP ports of DHCP servers (RFC 2131, RFC 8415)
 SERVER_TO_CLIENT = {IPV4: 68, IPV6: 546}
 ABSENT = "00:00:00:00:00:00"  # how OVS shows a link-layer option that a message does not have
 LINK_PROTOCOLS = ("01:80:c2:00:00:00", "ff:ff:ff:ff:ff:f0")  # IEEE 802.1D: bridges never forward these
 
 ANY_TAG = (0x1000, 0x1000)
-TPIDS = (0x8100, 0x88A8)  # IEEE 802.1Q and 802.1ad
 
 OWN = 100  # the endpoint's own addresses
 REFUSE = 90  # ARP, IPv4, IPv6: other senders are refused

@@ -1,0 +1,45 @@
+"""The numbers of protocols, and MAC addresses as text and as bytes. Pure.
+
+Sources: IEEE 802.1Q and 802.1ad (TPIDs), and IANA's registries of EtherTypes, IP protocols and ICMP types.
+"""
+
+from __future__ import annotations
+
+import struct
+
+# EtherTypes
+IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
+MPLS, MPLS_MULTICAST = 0x8847, 0x8848
+
+# TPIDs of VLAN tags
+DOT1Q, DOT1AD = 0x8100, 0x88A8
+TPIDS = (DOT1Q, DOT1AD)
+
+# IP protocols
+ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
+WITH_PORTS = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
+NAMES = {ICMP: "icmp", TCP: "tcp", UDP: "udp", ICMPV6: "icmp6", SCTP: "sctp"}
+
+# ICMP types (RFC 792)
+ECHO_REPLY, UNREACHABLE, ECHO, TIME_EXCEEDED = 0, 3, 8, 11
+# ICMPv6 types (RFC 4443, RFC 4861, RFC 3810)
+TOO_BIG6, TIME_EXCEEDED6, ECHO6, ECHO6_REPLY = 2, 3, 128, 129
+ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT, MLD2_REPORT = 133, 134, 135, 136, 137, 143
+
+
+def mac_bytes(mac: str) -> bytes:
+    """Return the six bytes of a MAC."""
+    return bytes.fromhex(mac.replace(":", ""))
+
+
+def mac_text(mac: bytes) -> str:
+    """Return a MAC as text, such as 02:57:0a:00:00:02."""
+    return ":".join(f"{byte:02x}" for byte in mac)
+
+
+def checksum(data: bytes) -> int:
+    """Return the Internet checksum (RFC 1071)."""
+    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total ^ 0xFFFF
