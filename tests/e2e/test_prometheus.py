@@ -53,7 +53,7 @@ class Prometheus:
     def ask(self, query: str) -> list[dict[str, object]]:
         """An instant query's result."""
         said = self.world.inside(
-            "h1", "curl", "-s", "-m", "5", "-G", "http://127.0.0.1:9090/api/v1/query", "--data-urlencode", f"query={query}"
+            "h1", "curl", "-sf", "-m", "5", "-G", "http://127.0.0.1:9090/api/v1/query", "--data-urlencode", f"query={query}"
         ).stdout
         answer = json.loads(said or '{"status": "silent"}')
         assert answer["status"] != "error", answer

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import pytest
 import typer
 
 from tests.programs import program
+from tools.cli import capture
 from tools.cli.client import Failure
 from tools.cli.main import app
 from tools.cli.publish import parse
@@ -74,3 +76,19 @@ def test_objects_are_printed_without_the_marks_of_python() -> None:
     assert cell({"known": 1, "broken": {}}) == "known=1"
     assert cell([{"network": "amber", "endpoint": "web"}, {"network": "blue"}]) == "network=amber endpoint=web; network=blue"
     assert (cell(None), cell(None, "none"), cell(True), cell(("a", "b"))) == ("", "none", "yes", "a; b")
+
+
+def test_a_capture_ends_without_a_traceback_when_its_client_is_closed_first() -> None:
+    class Silent:
+        ended = False
+
+        def counts(self) -> None:
+            raise RuntimeError("Cannot send a request, as the client has been closed.")
+
+        def cut(self) -> None:
+            self.ended = True
+
+    over, packets = threading.Event(), Silent()
+    over.set()
+    capture._finish(packets, over)  # type: ignore[arg-type]
+    assert packets.ended

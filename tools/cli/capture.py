@@ -17,6 +17,7 @@ from tools.cli.client import Failure
 from tools.cli.context import client
 from warren.client import Capture, Error
 
+FINISH_S = 5.0  # at the end of a capture, the agent has so long to answer how many packets it copied
 EMPTY = bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000")  # a pcap file of no frames, Ethernet
 EPILOG = (
     "Examples: warren capture web-1; warren capture amber/db-1 -w db.pcap tcp port 5432; warren capture web-1 -w - | wireshark -k -i -; "
@@ -75,7 +76,8 @@ def capture(
         # Ctrl-C raises no exception in the middle of a packet: the agent is first asked how many packets there were
         before = signal.signal(signal.SIGINT, lambda _number, _frame: over.set())
         threading.Thread(target=_end_with, args=(dump, packets), daemon=True).start()
-        threading.Thread(target=_finish, args=(packets, over), daemon=True).start()
+        finisher = threading.Thread(target=_finish, args=(packets, over), daemon=True)
+        finisher.start()
         try:
             _carry(packets, dump, over)
         finally:
@@ -84,6 +86,7 @@ def capture(
                 dump.stdin.close()  # type: ignore[union-attr]
             dump.wait()
             errors.join(1)
+            finisher.join(FINISH_S)  # it uses the agent's client, which is closed next
             signal.signal(signal.SIGINT, before)
     if dump.returncode not in (0, -13):
         raise typer.Exit(dump.returncode if dump.returncode > 0 else 1)
@@ -159,7 +162,7 @@ def _end_with(dump: subprocess.Popen[bytes], packets: Capture) -> None:
 def _finish(packets: Capture, over: threading.Event) -> None:
     """When the command ends, print how many packets there were, and end the capture."""
     over.wait()
-    with contextlib.suppress(Error):
+    with contextlib.suppress(Error, RuntimeError):  # RuntimeError: the agent was silent until the command closed its client
         counts = packets.counts()
         lost = f", {counts.dropped} dropped because they came too fast" if counts.dropped else ""
         print(f"{counts.packets} packets copied{lost}", file=sys.stderr)
