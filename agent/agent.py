@@ -10,6 +10,7 @@ from agent.core import Core
 from agent.feature import Feature
 from agent.registration import Registration
 from agent.worker import Worker
+from warren.errors import WarrenError
 
 log = logging.getLogger("warren.agent")
 
@@ -50,6 +51,17 @@ class Agent:
         self.registration.close()
         self.core.peers.close()
         self.core.ovsdb.close()
+
+
+def differences(features: Sequence[Feature]) -> list[str]:
+    """Return how this host differs from what the specs call for, a line each; a part that cannot be read is a line, too."""
+    lines: list[str] = []
+    for feature in features:
+        try:
+            lines += feature.differences()
+        except (WarrenError, OSError) as error:
+            lines.append(f"{type(feature).__name__}: cannot be compared: {error}")
+    return lines
 
 
 def problems(features: Sequence[Feature], workers: Sequence[Worker]) -> list[str]:

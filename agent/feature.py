@@ -26,6 +26,11 @@ class Feature:
         """Return the feature's problems for `warren status`, a line each, without those of its workers."""
         return []
 
+    def differences(self) -> list[str]:
+        """Read this host, and return how it differs from what the specs call for, a line each: `subject: what is wrong`.
+        `warren check HOST` shows them beside those of the switch. Changes nothing."""
+        return []
+
     def leaving(self, endpoint: Endpoint) -> contextlib.AbstractContextManager[None]:
         """Return a context that encloses the removal of an endpoint: what it does on entry happens while packets still flow.
         When the removal fails, the context sees the exception."""

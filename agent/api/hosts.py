@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -14,8 +15,8 @@ from specs.model.endpoint import Endpoint
 from warren.errors import NotFound
 
 
-def router(core: Core) -> APIRouter:
-    """The routes of hosts."""
+def router(core: Core, differences: Callable[[], list[str]]) -> APIRouter:
+    """The routes of hosts. `differences` compares this host, but for its switch, with the specs."""
     router = APIRouter(tags=["Warren"])
     remote, switch = core.remote, core.switch
 
@@ -48,8 +49,10 @@ def router(core: Core) -> APIRouter:
 
     @router.get("/hosts/{name}/check")
     def check(name: str, forwarded: Forwarded = None) -> Any:
-        """Compare the host's flows with a full recompute from etcd."""
-        return switch.check() if remote.is_local(name, forwarded) else remote.ask(name, "GET", "/check")
+        """Compare the host's flows, and everything else that Warren makes on it, with a full recompute from etcd."""
+        if remote.is_local(name, forwarded):
+            return {**switch.check(), "differences": differences()}
+        return remote.ask(name, "GET", "/check")
 
     @router.post("/hosts/{name}/trace")
     def host_trace(name: str, body: HostTrace, forwarded: Forwarded = None) -> Any:

@@ -104,6 +104,7 @@ def test_check_reports_unexpected_flows_of_warren_only(host: Host) -> None:
     for text in (flow, stranger):
         host.switch.run("ovs-ofctl", "-O", "OpenFlow14", "add-flow", "br-warren", text)
     found = warren(host, "check", "h1", "--json", code=1)
+    assert found["differences"] == []
     assert len(found["unexpected"]) == 1
     assert "in_port=4000" in found["unexpected"][0]
     origins = {f["origin"] for f in warren(host, "flows", "h1", "--json")}

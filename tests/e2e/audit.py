@@ -125,7 +125,11 @@ def _host(world: World, host: str, mine: list[dict[str, Any]], store: dict[str, 
     found += _differ("port", ports.values(), cabled)
     found += _differ("veth", veths, ports)
     check = run.api(plan, "GET", f"/hosts/{host}/check")
-    return found + [f"flow or group missing: {x}" for x in check["missing"]] + [f"unexpected: {x}" for x in check["unexpected"]]
+    return (
+        found
+        + [f"flow or group missing: {x}" for x in check["missing"]]
+        + [f"unexpected: {x}" for x in (*check["unexpected"], *check["differences"])]
+    )
 
 
 def _engine(engine: Engine, endpoints: list[dict[str, Any]], store: dict[str, str]) -> list[str]:

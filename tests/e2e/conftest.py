@@ -98,6 +98,7 @@ def world() -> Iterator[World]:
             found = run.api(host, "GET", f"/hosts/{host.name}/check")
             assert not found["missing"], found
             assert not found["unexpected"], found
+            assert not found["differences"], found
         complaints = [line for host in plan.hosts for line in complaints_of(host.directory)]
     finally:
         run.down(plan.name)

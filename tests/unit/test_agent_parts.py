@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from agent.agent import differences
 from agent.api.connect import parse
 from agent.api.sand import NetworkCreate, endpoint_out, network_out
 from agent.config import load
 from agent.endpoints.request import EndpointCreate
+from agent.feature import Feature
 from agent.linux.links import deleted
 from agent.main import inherited_socket
 from agent.states import State, States
@@ -23,7 +25,7 @@ from specs.model.network import Network
 from tests.waiting import LIMIT_S
 from tools.cli import client as cli_client
 from tools.cli.client import Failure, Where, candidates
-from warren.errors import Invalid, NotFound
+from warren.errors import Invalid, NotFound, Unavailable
 
 # ---- settings -----------------------------------------------------------------------------------------------------
 
@@ -180,3 +182,18 @@ def test_the_columns_of_a_trace_are_aligned_whatever_the_table() -> None:
     columns = {line.index("any") for line in text.splitlines() if "pipeline/miss" in line}
     actions = {line.index("drop") for line in text.splitlines() if line.strip() == "drop"}
     assert (len(columns), len(actions)) == (1, 1)
+
+
+def test_differences_name_the_part_that_cannot_be_compared() -> None:
+    class Readable(Feature):
+        def differences(self) -> list[str]:
+            return ["port wv1: down"]
+
+    class Unreadable(Feature):
+        def differences(self) -> list[str]:
+            raise Unavailable("nftables", "nft does not run")
+
+    assert differences([Feature(), Readable(), Unreadable()]) == [
+        "port wv1: down",
+        "Unreadable: cannot be compared: nftables is unavailable: nft does not run",
+    ]

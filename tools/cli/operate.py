@@ -127,16 +127,18 @@ def flows(context: typer.Context, host: Host, json: Json = False) -> None:
 
 
 def check(context: typer.Context, host: Host, json: Json = False) -> None:
-    """Compare a host's flows with what the specs call for; exit code 1 when they differ."""
+    """Compare a host with what the specs call for: flows, ports, routes, namespaces. Exit code 1 when they differ."""
     checked = client(context).check(host)
     if json:
         show.as_json(checked.raw)
     else:
-        print(f"{host}: {checked.flows} flows, {len(checked.missing)} missing, {len(checked.unexpected)} unexpected")
-        for kind, lines in (("missing", checked.missing), ("unexpected", checked.unexpected)):
+        print(
+            f"{host}: {checked.flows} flows, {len(checked.missing)} missing, {len(checked.unexpected)} unexpected, {len(checked.differences)} other differences"
+        )
+        for kind, lines in (("missing", checked.missing), ("unexpected", checked.unexpected), ("different", checked.differences)):
             for line in lines:
                 print(f"    {kind}: {line}")
-    if checked.missing or checked.unexpected:
+    if checked.missing or checked.unexpected or checked.differences:
         raise typer.Exit(1)
 
 

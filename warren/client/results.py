@@ -325,6 +325,7 @@ class FlowCheck(Result):
     flows: int = 0
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
+    differences: tuple[str, ...] = ()  # everything else on the host that is not as the specs call for
 
 
 @dataclass(frozen=True, kw_only=True)
