@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from acl.language import Who
 from intent.gateway import Gateway
+from intent.identity import identity
 from specs.model.endpoint import Endpoint
 from specs.model.service import Service
 
 MEMBERS_LIMIT = 512  # members that share the load of a service: a group message must fit 64 KiB (pipeline/tables.py)
+
+
+class MemberView(NamedTuple):
+    """A member of a service: one of its addresses, and its identity (intent/identity.py)."""
+
+    address: str
+    identity: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,8 +33,8 @@ class ServiceView:
     host_port: int
     port: int
     gateway: Gateway
-    members4: tuple[str, ...]
-    members6: tuple[str, ...]
+    members4: tuple[MemberView, ...]
+    members6: tuple[MemberView, ...]
 
 
 def service_members(service: Service, network_id: str, members: Callable[[str, Who], Iterable[Endpoint]]) -> tuple[Endpoint, ...]:
@@ -44,6 +53,6 @@ def service_view(service: Service, vni: int, gateway: Gateway, reachable: Iterab
         host_port=service.host_port,
         port=service.port,
         gateway=gateway,
-        members4=tuple(str(e.ipv4_address) for e in members if e.ipv4_address is not None),
-        members6=tuple(str(e.ipv6_address) for e in members if e.ipv6_address is not None),
+        members4=tuple(MemberView(str(e.ipv4_address), identity(e)) for e in members if e.ipv4_address is not None),
+        members6=tuple(MemberView(str(e.ipv6_address), identity(e)) for e in members if e.ipv6_address is not None),
     )

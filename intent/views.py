@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from acl.language import Who
 from acl.policy import Keys, PolicyKey, PolicyView, enters, network_of, receives
 from intent.gateway import GATEWAY_MAC, Gateway, gateway_of
+from intent.identity import identity
 from intent.services import ServiceView
 from mirror.sessions import Marks, Session
 from specs.checks import order
@@ -35,6 +36,7 @@ class EndpointView:
     """An endpoint that gets flows. Local: `ofport` is set. Remote: `vtep` is set."""
 
     id: str
+    identity: int  # intent/identity.py
     vni: int
     mac: str
     ipv4: IPv4Address | None
@@ -263,6 +265,7 @@ def endpoint_view(
     published = tuple((p.proto, host_port, port) for p in endpoint.publish for host_port, port in p.pairs)
     return EndpointView(
         id=endpoint.id,
+        identity=identity(endpoint),
         vni=network.vxlan_vni,
         mac=endpoint.mac_address,
         ipv4=endpoint.ipv4_address,

@@ -95,6 +95,8 @@ REG_OUTPUT = "reg2"  # the OpenFlow port by which the packet leaves; 0 = none
 REG_RELATED = "reg3"  # 1: replies to this packet's connection come back whatever the ACLs say
 REG_COPY = "reg4"  # in COPY: the mirror session and the direction; 0 = none
 REG_LARGE = "reg5"  # 1: the packet is too large for the network that a router leads it to
+REG_SOURCE = "reg8"  # the identity of the endpoint that sent the packet (intent/identity.py); 0 = not known
+REG_TARGET = "reg9"  # the identity of the endpoint that it goes to; 0 = not known, or several
 POLICY = "metadata"  # the policy that decides next: what a port may send, later what it may receive; 0 = none
 
 ORIGIN_LOCAL = 0
@@ -124,6 +126,8 @@ PORT_METER_LAST = 0x1_FFFF
 MARK_RELATED = 1
 # The label of a connection that came in by another host's port: that host's VTEP, and above it how it came (ORIGIN_TUNNEL).
 LABEL_VTEP, LABEL_ORIGIN = 0, 32  # first bits of 32
+# Above them the identities of the endpoints at both ends, so that the connections of one that is gone are told from those of its address's next holder.
+LABEL_SOURCE, LABEL_TARGET = 64, 96
 CT_NEW, CT_ESTABLISHED, CT_RELATED, CT_REPLY, CT_INVALID, CT_TRACKED = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 
 # Cookies: magic 8 bits, feature 8 bits, digest 48 bits.

@@ -36,7 +36,7 @@ def test_all_members_share_a_service_on_every_host_of_the_network(whom: dict[str
     shop = worlds.service("shop", "amber", 8080, **whom)
     for host in ("h1", "h2"):
         (found,) = seen(host, shop).services
-        assert (found.members4, found.members6) == (("10.0.0.2", "10.0.0.3"), ())
+        assert ([m.address for m in found.members4], found.members6) == (["10.0.0.2", "10.0.0.3"], ())
     assert seen("h3", shop).services == frozenset()
     assert seen("h1", shop, uplink=None).services == frozenset()
 
@@ -45,7 +45,7 @@ def test_members_without_a_port_get_no_connections() -> None:
     late = worlds.endpoint("late", "amber", "h1", 9, 9, v6=False, labels={"role": "web"})
     asleep = worlds.endpoint("asleep", "amber", "h2", 8, 8, v6=False, labels={"role": "web"}, active=False)
     (found,) = seen("h1", worlds.service("shop", "amber", 80, label="role"), late, asleep).services
-    assert found.members4 == ("10.0.0.2", "10.0.0.3")
+    assert [m.address for m in found.members4] == ["10.0.0.2", "10.0.0.3"]
 
 
 def test_conflicting_services_are_a_problem_and_the_first_created_has_the_port() -> None:

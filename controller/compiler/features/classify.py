@@ -23,6 +23,7 @@ from pipeline.tables import (
     REG_ORIGIN,
     REG_OUTPUT,
     REG_RELATED,
+    REG_SOURCE,
     Table,
 )
 
@@ -53,7 +54,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         fields = match(in_port=e.ofport)
     policy = (Set(POLICY, e.policy_in),) if e.policy_in else ()
     untag = (PopVlan(),) if e.tag else ()
-    enter = (*untag, *copies(e.copies_in), Set(REG_NETWORK, e.vni), *policy, Goto(Table.SPOOF_GUARD))
+    enter = (*untag, *copies(e.copies_in), Set(REG_NETWORK, e.vni), Set(REG_SOURCE, e.identity), *policy, Goto(Table.SPOOF_GUARD))
     yield Flow(Table.CLASSIFY, priority, fields, enter, Origin("endpoint", e.id))
 
 

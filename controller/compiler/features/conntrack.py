@@ -80,8 +80,8 @@ def kept(zone: int) -> Iterator[tuple[dict[str, Value], int, Ct]]:
     """The packets whose connection a zone commits: their state there, whether their replies are related, and the commit."""
     new = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_INVALID)
     begun = (CT_TRACKED | CT_ESTABLISHED, CT_TRACKED | CT_ESTABLISHED | CT_REPLY | CT_INVALID)
-    related = Ct(zone, commit=True, mark=MARK_RELATED)
+    related = Ct(zone, commit=True, mark=MARK_RELATED, label=nat.ENDS)
     yield {"ct_state": new}, 1, related
-    yield {"ct_state": new}, 0, Ct(zone, commit=True)
+    yield {"ct_state": new}, 0, Ct(zone, commit=True, label=nat.ENDS)
     # the connection began under another rule; from now on its replies are related
     yield {"ct_state": begun, "ct_mark": 0}, 1, related

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from intent.views import EndpointView, NetworkView
 from pipeline.flow import Bucket, Flow, Goto, Group, Origin, Resubmit, Set, ToGroup, match
-from pipeline.tables import GROUP_BUCKETS, ORIGIN_GATEWAY, ORIGIN_LOCAL, ORIGIN_TUNNEL, POLICY, REG_OUTPUT, Table
+from pipeline.tables import GROUP_BUCKETS, ORIGIN_GATEWAY, ORIGIN_LOCAL, ORIGIN_TUNNEL, POLICY, REG_OUTPUT, REG_TARGET, Table
 
 KNOWN, UNKNOWN = 100, 50
 _DELIVER = Goto(Table.ACL_OUT)
@@ -33,11 +33,12 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             Table.FORWARD,
             KNOWN,
             match(reg0=e.vni, eth_dst=e.mac),
-            (*receives(e.policy_out), Set(REG_OUTPUT, e.ofport), _DELIVER),
+            (*receives(e.policy_out), Set(REG_TARGET, e.identity), Set(REG_OUTPUT, e.ofport), _DELIVER),
             origin,
         )
     elif tunnel is not None and e.vtep is not None:
-        away = (Set("tunnel_id", e.vni), Set("tun_ipv4_dst", e.vtep), Set(REG_OUTPUT, tunnel), _DELIVER)
+        to_host = (Set("tunnel_id", e.vni), Set("tun_ipv4_dst", e.vtep), Set(REG_OUTPUT, tunnel))
+        away = (Set(REG_TARGET, e.identity), *to_host, _DELIVER)
         yield Flow(
             Table.FORWARD,
             KNOWN,

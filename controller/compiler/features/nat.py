@@ -16,13 +16,15 @@ from collections.abc import Iterator
 from intent.gateway import GATEWAY_MAC, HOST_MAC, Gateway
 from intent.services import ServiceView
 from intent.views import EndpointView, NetworkView
-from pipeline.flow import Bucket, Ct, Flow, Goto, Group, MoveBits, Nat, Origin, Set, ToGroup, Value, match
+from pipeline.flow import Actions, Bucket, Ct, Flow, Goto, Group, MoveBits, Nat, Origin, Set, ToGroup, Value, match
 from pipeline.protocols import IPV4, IPV6, WITH_PORTS
 from pipeline.tables import (
     CT_INVALID,
     CT_NEW,
     CT_TRACKED,
     LABEL_ORIGIN,
+    LABEL_SOURCE,
+    LABEL_TARGET,
     LABEL_VTEP,
     MARK_RELATED,
     ORIGIN_GATEWAY,
@@ -30,11 +32,15 @@ from pipeline.tables import (
     ORIGIN_TUNNEL,
     REG_ORIGIN,
     REG_OUTPUT,
+    REG_SOURCE,
+    REG_TARGET,
     Table,
     after,
 )
 
 SHARED, KNOWN, RELATED, CROSSING = 90, 100, 110, 112
+# every connection that is committed keeps whose it is
+ENDS = (MoveBits(REG_SOURCE, 0, "ct_label", LABEL_SOURCE, 32), MoveBits(REG_TARGET, 0, "ct_label", LABEL_TARGET, 32))
 NEW = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_INVALID)
 
 
@@ -52,7 +58,7 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         leaving = match(reg0=n.vni, reg1=ORIGIN_LOCAL)
         for priority, related, mark in ((RELATED, 1, MARK_RELATED), (KNOWN, 0, None)):
             packet = leaving + match(reg2=g.uplink, reg3=related, eth_type=eth_type)
-            translate = Ct(g.zone, table=Table.OUTPUT, commit=True, mark=mark, nat=there)
+            translate = Ct(g.zone, table=Table.OUTPUT, commit=True, mark=mark, nat=there, label=ENDS)
             yield Flow(Table.SNAT, priority, packet, (translate,), origin)
 
 
@@ -70,8 +76,8 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
                     f"ipv{version}_dst": str(transit),
                 }
                 new = match(ct_state=NEW, reg0=e.vni, reg1=ORIGIN_GATEWAY, **fields, **{f"{proto}_dst": outside})
-                translate = Ct(g.zone, table=after(Table.DNAT), commit=True, nat=Nat("dst", str(address), inside))
-                yield Flow(Table.DNAT, KNOWN, new, (translate,), Origin("endpoint", e.id))
+                translate = _to_member(g.zone, str(address), e.identity, inside)
+                yield Flow(Table.DNAT, KNOWN, new, translate, Origin("endpoint", e.id))
 
 
 def service(s: ServiceView) -> Iterator[Flow | Group]:
@@ -80,17 +86,18 @@ def service(s: ServiceView) -> Iterator[Flow | Group]:
     for version, eth_type, transit, members in ((4, IPV4, g.transit4, s.members4), (6, IPV6, g.transit6, s.members6)):
         if transit is None or not members:
             continue
-        one = Group(
-            tuple(
-                Bucket((Ct(g.zone, table=after(Table.DNAT), commit=True, nat=Nat("dst", member, s.port)),)) for member in members
-            ),
-            origin,
-            select=True,
-        )
+        buckets = (Bucket(_to_member(g.zone, member.address, member.identity, s.port)) for member in members)
+        one = Group(tuple(buckets), origin, select=True)
         yield one
         fields: dict[str, Value] = {"eth_type": eth_type, "ip_proto": WITH_PORTS[s.proto], f"ipv{version}_dst": str(transit)}
         new = match(ct_state=NEW, reg0=s.vni, reg1=ORIGIN_GATEWAY, **fields, **{f"{s.proto}_dst": s.host_port})
         yield Flow(Table.DNAT, SHARED, new, (ToGroup(one.group_id),), origin)
+
+
+def _to_member(zone: int, address: str, identity: int, port: int) -> Actions:
+    """Commits a connection that the gateway leads to an endpoint, and goes on."""
+    translate = Ct(zone, table=after(Table.DNAT), commit=True, nat=Nat("dst", address, port), label=ENDS)
+    return Set(REG_TARGET, identity), translate
 
 
 def crosses(n: NetworkView, g: Gateway) -> Iterator[Flow]:
