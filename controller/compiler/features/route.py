@@ -83,27 +83,36 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         yield from _returns(n, tunnel, origin)
     for route in n.routes:
         yield from _routed(n, route)
-    for eth_type, address in ((IPV4, n.gateway.ipv4), (IPV6, n.gateway.ipv6)):
-        if address is not None:  # the controller tells the sender (controller/openflow/icmp.py)
-            expired = _leaving(n, eth_type) + match(nw_ttl=1)
-            yield Flow(Table.ROUTE, EXPIRED, expired, (ToController(SHOWN[eth_type]),), origin)
-    if n.gateway.uplink is None:
+    for eth_type in _families(n.gateway):
+        expired = _leaving(n, eth_type) + match(nw_ttl=1)  # the controller tells the sender (controller/openflow/icmp.py)
+        yield Flow(Table.ROUTE, EXPIRED, expired, (ToController(SHOWN[eth_type]),), origin)
+    yield from _leaves(n, n.gateway)
+
+
+def _leaves(n: NetworkView, gateway: Gateway) -> Iterator[Flow]:
+    """The way out by the host, but not to neighbours and addresses of the link."""
+    if gateway.uplink is None:
         return
+    origin = Origin("network", n.id)
     for prefix in map(ip_network, n.ranges):
         yield from _refusals(n, prefix, origin)
-    onward = Goto(Table.SNAT if n.gateway.nat else Table.COMMIT)
-    for eth_type, there in ((IPV4, n.gateway.ipv4), (IPV6, n.gateway.ipv6)):
-        if there is None:
-            continue
+    out: tuple[Action, ...] = (
+        DecTtl(),
+        Set("eth_src", GATEWAY_MAC),
+        Set("eth_dst", HOST_MAC),
+        Set(REG_OUTPUT, gateway.uplink),
+        Goto(Table.SNAT if gateway.nat else Table.COMMIT),
+    )
+    for eth_type in _families(gateway):
         for local in LINK_ONLY[eth_type]:
             yield Flow(Table.ROUTE, REFUSE, _leaving(n, eth_type, "dst", local), (), origin)
-        out: tuple[Action, ...] = (
-            DecTtl(),
-            Set("eth_src", GATEWAY_MAC),
-            Set("eth_dst", HOST_MAC),
-            Set(REG_OUTPUT, n.gateway.uplink),
-        )
-        yield Flow(Table.ROUTE, LEAVE, _leaving(n, eth_type), (*out, onward), origin)
+        yield Flow(Table.ROUTE, LEAVE, _leaving(n, eth_type), out, origin)
+
+
+def _families(gateway: Gateway) -> tuple[int, ...]:
+    """The Ethernet types that the gateway has an address for."""
+    both = ((IPV4, gateway.ipv4), (IPV6, gateway.ipv6))
+    return tuple(eth_type for eth_type, address in both if address is not None)
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:

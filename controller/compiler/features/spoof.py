@@ -40,8 +40,6 @@ NEVER = 110  # refused from any sender
 OPEN = 115  # behind an interface there may be routers and any machine: its ACL decides
 BRIDGES = 120  # refused there, too
 
-_NEXT = (Goto(after(Table.SPOOF_GUARD)),)
-
 
 def base(tunnel: int | None) -> Iterator[Flow]:
     """Refused on every port: router advertisements, redirects, replies of DHCP servers, bridge protocols. Clients check the
@@ -62,50 +60,69 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     """The senders that one endpoint may be. In a network without ranges only its MAC is checked."""
     if e.ofport is None:
         return
-    origin = Origin("endpoint", e.id)
     if e.unknown_macs:
         # past the ARP table: machines change their cards, and the endpoint that they ask learns the new MAC from the request
-        yield Flow(Table.SPOOF_GUARD, OPEN, match(reg0=e.vni, in_port=e.ofport), (Goto(Table.CONNTRACK),), origin)
+        fields = match(reg0=e.vni, in_port=e.ofport)
+        yield Flow(Table.SPOOF_GUARD, OPEN, fields, (Goto(Table.CONNTRACK),), Origin("endpoint", e.id))
         return
+    yield _allow(e, OTHER)
+    yield from _tags(e)
+    if e.bound:
+        for eth_type in (ARP, IPV4, IPV6):
+            yield _refuse(e, REFUSE, eth_type=eth_type)
+        yield from _senders4(e)
+        yield from _senders6(e)
 
-    def own(priority: int, **fields: Value) -> Flow:
-        return Flow(Table.SPOOF_GUARD, priority, _from(e, **fields), _NEXT, origin)
 
-    yield own(OTHER)
-    if e.tag and not e.transparent:  # a second tag under the one that was removed
-        yield Flow(Table.SPOOF_GUARD, TAGGED, _from(e, vlan_vid=ANY_TAG), (), origin)
+def _tags(e: EndpointView) -> Iterator[Flow]:
+    """Packets inside a tag, or inside a second one under the tag that was removed."""
+    if e.transparent:  # they have addresses of their own: the ARP table does not answer them
+        fields = _from(e, vlan_vid=ANY_TAG)
+        yield Flow(Table.SPOOF_GUARD, TAGGED, fields, (Goto(Table.CONNTRACK),), Origin("endpoint", e.id))
+    elif e.tag:
+        yield _refuse(e, TAGGED, vlan_vid=ANY_TAG)
         for tpid in TPIDS:  # beyond `vlan-limit` (1 by default, ovs-vswitchd.conf.db(5)) OVS reads a tag as a type
-            yield Flow(Table.SPOOF_GUARD, TAGGED, _from(e, eth_type=tpid), (), origin)
-    if e.transparent:  # packets inside a tag have addresses of their own: the ARP table does not answer them
-        yield Flow(Table.SPOOF_GUARD, TAGGED, _from(e, vlan_vid=ANY_TAG), (Goto(Table.CONNTRACK),), origin)
-    if not e.bound:
-        return
-    for eth_type in (ARP, IPV4, IPV6):
-        yield Flow(Table.SPOOF_GUARD, REFUSE, _from(e, eth_type=eth_type), (), origin)
+            yield _refuse(e, TAGGED, eth_type=tpid)
+
+
+def _senders4(e: EndpointView) -> Iterator[Flow]:
+    """The senders in IPv4 and ARP: the endpoint's address, and none while it asks a DHCP server for one."""
     if e.ipv4 is not None:
-        yield from (own(OWN, **fields) for fields in _ipv4(e.mac, e.ipv4))
+        yield from (_allow(e, OWN, **fields) for fields in _ipv4(e.mac, e.ipv4))
         if e.dhcp:  # it has no address yet
-            yield own(OWN, eth_type=IPV4, ip_proto=UDP, ipv4_src="0.0.0.0", udp_dst=CLIENT_TO_SERVER[IPV4])
+            yield _allow(e, OWN, eth_type=IPV4, ip_proto=UDP, ipv4_src="0.0.0.0", udp_dst=CLIENT_TO_SERVER[IPV4])
     if e.leases:  # it has no address, or is about to lose the one that it has
-        yield own(OWN, **asks_outside("0.0.0.0"))
+        yield _allow(e, OWN, **asks_outside("0.0.0.0"))
         if e.ipv4 is None:  # a probe of what it was offered (RFC 5227)
-            yield own(OWN, eth_type=ARP, arp_spa="0.0.0.0", arp_sha=e.mac)
-    if e.ipv6 is not None:
-        both = (e.ipv6, link_local(e.mac))
-        for address in both:
-            yield from (own(OWN, **fields) for fields in _ipv6(e.mac, address, both))
-            yield Flow(Table.SPOOF_GUARD, OWN - 2, _from(e, eth_type=IPV6, ipv6_src=str(address)), _NEXT, origin)
-        for icmp_type in (SOLICITATION, ADVERTISEMENT):
-            fields = _from(e, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
-            yield Flow(Table.SPOOF_GUARD, OWN - 1, fields, (), origin)
-        for icmp_type in (ROUTER_SOLICITATION, MLD2_REPORT) if e.dhcp else (MLD2_REPORT,):
-            yield own(OWN, eth_type=IPV6, ip_proto=ICMPV6, ipv6_src="::", icmpv6_type=icmp_type)
+            yield _allow(e, OWN, eth_type=ARP, arp_spa="0.0.0.0", arp_sha=e.mac)
+
+
+def _senders6(e: EndpointView) -> Iterator[Flow]:
+    """The senders in IPv6: the endpoint's address and its link-local one, and none while it looks for routers and duplicates."""
+    if e.ipv6 is None:
+        return
+    both = (e.ipv6, link_local(e.mac))
+    for address in both:
+        yield from (_allow(e, OWN, **fields) for fields in _ipv6(e.mac, address, both))
+        yield _allow(e, OWN - 2, eth_type=IPV6, ipv6_src=str(address))
+    for icmp_type in (SOLICITATION, ADVERTISEMENT):
+        yield _refuse(e, OWN - 1, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
+    for icmp_type in (ROUTER_SOLICITATION, MLD2_REPORT) if e.dhcp else (MLD2_REPORT,):
+        yield _allow(e, OWN, eth_type=IPV6, ip_proto=ICMPV6, ipv6_src="::", icmpv6_type=icmp_type)
 
 
 def asks_outside(sender: str) -> dict[str, Value]:
     """The questions of an endpoint to a DHCP server outside."""
     ports = {"udp_src": SERVER_TO_CLIENT[IPV4], "udp_dst": CLIENT_TO_SERVER[IPV4]}
     return {"eth_type": IPV4, "ip_proto": UDP, "ipv4_src": sender, **ports}
+
+
+def _allow(e: EndpointView, priority: int, **fields: Value) -> Flow:
+    return Flow(Table.SPOOF_GUARD, priority, _from(e, **fields), (Goto(after(Table.SPOOF_GUARD)),), Origin("endpoint", e.id))
+
+
+def _refuse(e: EndpointView, priority: int, **fields: Value) -> Flow:
+    return Flow(Table.SPOOF_GUARD, priority, _from(e, **fields), (), Origin("endpoint", e.id))
 
 
 def _from(e: EndpointView, **fields: Value) -> Match:
