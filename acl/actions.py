@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from acl import fields
@@ -76,56 +76,66 @@ _OUTPUT_REFUSED = {
 
 
 def _steps(data: Any, path: str) -> tuple[Step, ...]:
-    steps: list[Step] = []
     if isinstance(data, list):
-        for number, item in enumerate(data):
-            where = f"{path}[{number}]"
-            if not isinstance(item, Mapping) or len(item) != 1:
-                raise Invalid(where, item, "one action in each element of the list")
-            ((key, value),) = item.items()
-            steps += _step(key, value, f"{where}.{key}")
-        return tuple(steps)
+        return tuple(step for number, item in enumerate(data) for step in _element(item, f"{path}[{number}]"))
     if not isinstance(data, Mapping):
         raise Invalid(path, data, "a mapping or a list, such as {port: NAME}")
+    return tuple(step for key in _in_order(data, path) for step in _step(key, data[key], f"{path}.{key}"))
+
+
+def _element(item: Any, path: str) -> list[Step]:
+    if not isinstance(item, Mapping) or len(item) != 1:
+        raise Invalid(path, item, "one action in each element of the list")
+    ((key, value),) = item.items()
+    return _step(key, value, f"{path}.{key}")
+
+
+def _in_order(data: Mapping[str, Any], path: str) -> list[str]:
+    """The keys of an `output` that is a mapping, in FAUCET's order. Of vlan_vid, swap_vid and vlan_vids FAUCET takes the first."""
     for one, other in (("vlan_vid", "vlan_vids"), ("port", "ports")):
         if one in data and other in data:
             raise Invalid(f"{path}.{other}", data[other], f"one of {one} and {other}")
     for key in data:
         if key not in _DICT_ORDER:
-            _step(key, data[key], f"{path}.{key}")
-    told = [key for key in _DICT_ORDER if key in data]
-    if "vlan_vid" in told:
-        told = [key for key in told if key not in ("swap_vid", "vlan_vids")]
-    elif "swap_vid" in told:
-        told = [key for key in told if key != "vlan_vids"]
-    for key in told:
-        steps += _step(key, data[key], f"{path}.{key}")
-    return tuple(steps)
+            raise _unknown(key, data[key], f"{path}.{key}")
+    tags = [key for key in ("vlan_vid", "swap_vid", "vlan_vids") if key in data]
+    return [key for key in _DICT_ORDER if key in data and key not in tags[1:]]
 
 
 def _step(key: Any, value: Any, path: str) -> list[Step]:
-    match key:
-        case "pop_vlans":
-            if not isinstance(value, int) or not 0 <= value <= 2:
-                raise Invalid(path, value, "how many tags to take off: 0 to 2")
-            return [PopVlan()] * int(value)
-        case "vlan_vid":
-            return _push(value, path)
-        case "vlan_vids":
-            if not isinstance(value, list) or not 1 <= len(value) <= 2:
-                raise Invalid(path, value, "a list of one or two VLAN ids")
-            return [step for i, item in enumerate(value) for step in _push(item, f"{path}[{i}]")]
-        case "swap_vid":
-            return [SetField("vlan_vid", _vid(value, path) | VLAN_PRESENT)]
-        case "set_fields":
-            return _set_fields(value, path)
-        case "port":
-            return [ToPort(_port(value, path))]
-        case "ports":
-            if not isinstance(value, list) or not value:
-                raise Invalid(path, value, "a list of ports")
-            return [ToPort(_port(item, f"{path}[{i}]")) for i, item in enumerate(value)]
-    raise Invalid(path, value, _OUTPUT_REFUSED.get(key, f"one of {', '.join(_DICT_ORDER)}"))
+    if key not in _DICT_ORDER:
+        raise _unknown(key, value, path)
+    return _READERS[key](value, path)
+
+
+def _unknown(key: Any, value: Any, path: str) -> Invalid:
+    return Invalid(path, value, _OUTPUT_REFUSED.get(key, f"one of {', '.join(_DICT_ORDER)}"))
+
+
+def _pop(value: Any, path: str) -> list[Step]:
+    if not isinstance(value, int) or not 0 <= value <= 2:
+        raise Invalid(path, value, "how many tags to take off: 0 to 2")
+    return [PopVlan()] * int(value)
+
+
+def _pushes(value: Any, path: str) -> list[Step]:
+    if not isinstance(value, list) or not 1 <= len(value) <= 2:
+        raise Invalid(path, value, "a list of one or two VLAN ids")
+    return [step for i, item in enumerate(value) for step in _push(item, f"{path}[{i}]")]
+
+
+def _swap(value: Any, path: str) -> list[Step]:
+    return [SetField("vlan_vid", _vid(value, path) | VLAN_PRESENT)]
+
+
+def _to_port(value: Any, path: str) -> list[Step]:
+    return [ToPort(_port(value, path))]
+
+
+def _to_ports(value: Any, path: str) -> list[Step]:
+    if not isinstance(value, list) or not value:
+        raise Invalid(path, value, "a list of ports")
+    return [ToPort(_port(item, f"{path}[{i}]")) for i, item in enumerate(value)]
 
 
 def _push(value: Any, path: str) -> list[Step]:
@@ -170,3 +180,14 @@ def _port(value: Any, path: str) -> str | int:
     if isinstance(value, bool) or not isinstance(value, (int, str)) or value == "" or (isinstance(value, int) and value < 1):
         raise Invalid(path, value, "the name of an endpoint on the same host, or its OpenFlow port")
     return value
+
+
+_READERS: dict[str, Callable[[Any, str], list[Step]]] = {
+    "pop_vlans": _pop,
+    "vlan_vid": _push,
+    "swap_vid": _swap,
+    "vlan_vids": _pushes,
+    "set_fields": _set_fields,
+    "port": _to_port,
+    "ports": _to_ports,
+}

@@ -117,6 +117,10 @@ class Commit:
     meter_changes: tuple[Meter, ...] = ()
     meter_deletes: tuple[int, ...] = ()  # not sent with this: `DropMeters` follows once the flows are gone
 
+    def __bool__(self) -> bool:
+        meters = self.meters or self.meter_changes or self.meter_deletes
+        return bool(self.groups or self.flows or self.deletes or self.group_deletes or meters)
+
 
 @dataclass(frozen=True, slots=True)
 class DropMeters:

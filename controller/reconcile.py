@@ -10,9 +10,10 @@ One bundle is in flight at a time; events and answers carry the session of the s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar
 
 from controller.compiler.compile import (
     Program,
@@ -59,6 +60,7 @@ class Phase(Enum):
 
 BASE = ("base", "")
 Unit = tuple[str, str | int]
+Value = TypeVar("Value")
 
 
 @dataclass(slots=True)
@@ -247,18 +249,25 @@ class Reconciler:
         self._changed_groups |= {g.group_id for g in old.groups} ^ {g.group_id for g in new.groups}
 
     def _plan(self) -> Commit | None:
-        flows = [self.flows[c] for c in self._changed if c in self.flows and c not in self.installed]
-        flows = [flow for flow in flows if flow.cookie not in self.refused]
-        deletes = [c for c in self._changed if c not in self.flows and c in self.installed]
-        groups = [self.groups[g] for g in self._changed_groups if g in self.groups and g not in self.installed_groups]
-        group_deletes = [g for g in self._changed_groups if g not in self.groups and g in self.installed_groups]
-        wanted = [self.meters[m] for m in sorted(self._changed_meters) if m in self.meters]
-        meters = [meter for meter in wanted if meter.meter_id not in self.installed_meters]
-        changes = [meter for meter in wanted if self.installed_meters.get(meter.meter_id, meter) != meter]
-        meter_deletes = [m for m in sorted(self._changed_meters) if m in self.installed_meters and m not in self.meters]
+        flows, deletes = _difference(self._changed, self.flows, self.installed)
+        groups, group_deletes = _difference(self._changed_groups, self.groups, self.installed_groups)
+        meters, meter_deletes = _difference(sorted(self._changed_meters), self.meters, self.installed_meters)
+        plan = Commit(
+            session=self.session,
+            groups=groups,
+            flows=tuple(flow for flow in flows if flow.cookie not in self.refused),
+            deletes=deletes,
+            group_deletes=group_deletes,
+            meters=meters,
+            meter_changes=self._meter_changes(),
+            meter_deletes=meter_deletes,
+        )
         self._changed, self._changed_groups, self._changed_meters = set(), set(), set()
-        parts = (groups, flows, deletes, group_deletes, meters, changes, meter_deletes)
-        return Commit(self.session, *map(tuple, parts)) if any(parts) else None  # type: ignore[arg-type]
+        return plan or None
+
+    def _meter_changes(self) -> tuple[Meter, ...]:
+        both = [m for m in sorted(self._changed_meters) if m in self.meters and m in self.installed_meters]
+        return tuple(self.meters[m] for m in both if self.meters[m] != self.installed_meters[m])
 
     def _committed(self) -> list[Effect]:
         plan = self._in_flight
@@ -320,3 +329,11 @@ class Reconciler:
             if cookie in self.flows:
                 found.add(Problem(str(self.flows[cookie].origin), f"the switch refuses its flow: {reason}"))
         return tuple(sorted(found))
+
+
+def _difference(
+    changed: Iterable[int], desired: Mapping[int, Value], installed: Collection[int]
+) -> tuple[tuple[Value, ...], tuple[int, ...]]:
+    """What to add, and the ids of what to delete, among the ids that changed."""
+    adds = tuple(desired[key] for key in changed if key in desired and key not in installed)
+    return adds, tuple(key for key in changed if key not in desired and key in installed)

@@ -39,43 +39,33 @@ def _operation(op: Op, tag: str, port_uuids: Mapping[str, str], bridge_uuids: Ma
     match op:
         case CreateBridge(bridge):
             return _create_bridge(bridge, tag)
-        case UpdateBridge(name, columns, external_ids, other_config):
-            changes: list[Json] = []
-            if columns:
-                changes.append(_update("Bridge", name, dict(columns)))
-            for column, values in (("external_ids", external_ids), ("other_config", other_config)):
-                if values:
-                    removal = [column, "delete", ["set", sorted(values)]]
-                    changes.append(_mutate("Bridge", name, [removal, [column, "insert", _map(values)]]))
-            return changes
+        case UpdateBridge():
+            return _update_bridge(op)
         case SetControllers(bridge_name, targets):
             return [*_controllers(targets, tag), _update("Bridge", bridge_name, {"controller": _all_named(targets, tag)})]
         case DeleteBridge(name):
-            return (
-                [
-                    {
-                        "op": "mutate",
-                        "table": "Open_vSwitch",
-                        "where": [],
-                        "mutations": [["bridges", "delete", ["uuid", bridge_uuids[name]]]],
-                    }
-                ]
-                if name in bridge_uuids
-                else []
-            )
+            return _delete_bridge(bridge_uuids[name]) if name in bridge_uuids else []
         case CreatePort(bridge_name, port):
             return [*_insert_port(port, tag), _mutate("Bridge", bridge_name, [["ports", "insert", _named(tag + "p")]])]
         case UpdatePort(port):
-            return [
-                _update(
-                    "Interface",
-                    port.name,
-                    {"type": port.type, "options": _map(port.options), "ofport_request": _optional(port.ofport_request)},
-                )
-            ]
+            columns = {"type": port.type, "options": _map(port.options), "ofport_request": _optional(port.ofport_request)}
+            return [_update("Interface", port.name, columns)]
         case DeletePort(name):
             return delete_port(port_uuids[name]) if name in port_uuids else []
     raise AssertionError(op)
+
+
+def _update_bridge(op: UpdateBridge) -> list[Json]:
+    changes = [_update("Bridge", op.name, dict(op.columns))] if op.columns else []
+    for column, values in (("external_ids", op.external_ids), ("other_config", op.other_config)):
+        if values:
+            removal = [column, "delete", ["set", sorted(values)]]
+            changes.append(_mutate("Bridge", op.name, [removal, [column, "insert", _map(values)]]))
+    return changes
+
+
+def _delete_bridge(uuid: str) -> list[Json]:
+    return [{"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": [["bridges", "delete", ["uuid", uuid]]]}]
 
 
 def delete_port(uuid: str) -> list[Json]:

@@ -167,27 +167,33 @@ class _Configuration:
         if data.get("version", 2) != 2:
             raise Invalid(f"{file}:{data.lines['version']}: version", data["version"], "2")
         for section in SECTIONS:
-            items = data.get(section, Map())
-            if not isinstance(items, Map):
-                raise Invalid(f"{file}:{data.lines[section]}: {section}", items, "a mapping of names")
-            for key, value in items.items():
-                if (old := self.sections[section].get(key)) is not None:
-                    self._note(old, False, f"the one in {file} takes its place")
-                self.sections[section][key] = _Item(value, file, items.lines[key], f"{section}.{key}")
+            self._section(section, data, file)
         for path, line, required in _included(data, file):
-            where = f"{file}:{line}: include"
-            if path in self.read:
-                raise Invalid(where, path, "each file once (FAUCET calls it an include loop)")
-            before, notes = {section: dict(items) for section, items in self.sections.items()}, list(self.notes)
-            try:
-                if path not in self.files:
-                    raise Invalid(where, path, "a file that there is")
-                self._read(path)
-            except Invalid as error:
-                if required:
-                    raise
-                self.sections = before
-                self.notes = [*notes, Note(file, line, "include-optional", False, f"left out: {error}")]
+            self._include(path, f"{file}:{line}: include", None if required else _Item(None, file, line, "include-optional"))
+
+    def _section(self, section: str, data: Map, file: str) -> None:
+        items = data.get(section, Map())
+        if not isinstance(items, Map):
+            raise Invalid(f"{file}:{data.lines[section]}: {section}", items, "a mapping of names")
+        for key, value in items.items():
+            if (old := self.sections[section].get(key)) is not None:
+                self._note(old, False, f"the one in {file} takes its place")
+            self.sections[section][key] = _Item(value, file, items.lines[key], f"{section}.{key}")
+
+    def _include(self, path: str, where: str, optional: _Item | None) -> None:
+        """Read an included file. One that may be left out leaves nothing behind when it cannot be read."""
+        if path in self.read:
+            raise Invalid(where, path, "each file once (FAUCET calls it an include loop)")
+        before, notes = {section: dict(items) for section, items in self.sections.items()}, list(self.notes)
+        try:
+            if path not in self.files:
+                raise Invalid(where, path, "a file that there is")
+            self._read(path)
+        except Invalid as error:
+            if optional is None:
+                raise
+            self.sections, self.notes = before, notes
+            self._note(optional, False, f"left out: {error}")
 
     def _names(self, section: str) -> dict[Any, str]:
         """Return the objects' names in Warren. Valid names are assigned first, unchanged."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from acl import fields
-from acl.faucet.yaml import List, Map, plain
+from acl.faucet.yaml import Map, plain
 from warren.errors import Invalid
 
 SECTIONS = ("acls", "dps", "meters", "routers", "vlans")
@@ -102,34 +102,42 @@ def check_rule(rule: Any, file: str, path: str, line: int) -> None:
     """Check a rule as FAUCET does. Raises `Invalid`."""
     check(rule, RULE, file, path, line)
     for key, value in rule.items():
-        where = f"{file}:{rule.lines[key]}: {path}.{key}"
-        if value is None and key != "description":
-            raise Invalid(where, value, "a value")
-        if isinstance(value, str) and "-" in value and key in fields.FIELDS and fields.FIELDS[key].kind == "port":
-            raise Invalid(where, value, "one port, or a port and a mask such as 1024/0xfc00 (FAUCET has no ranges)")
-        if key == "cookie" and not 0 <= value <= COOKIE_LIMIT:
-            raise Invalid(where, value, f"a number from 0 to {COOKIE_LIMIT}")
-    if "actions" not in rule:
-        return
-    actions, path = rule["actions"], f"{path}.actions"
+        _check_field(key, value, f"{file}:{rule.lines[key]}: {path}.{key}")
+    if "actions" in rule:
+        _check_actions(rule["actions"], file, f"{path}.actions", line, rule.lines["actions"])
+
+
+def _check_field(key: str, value: Any, where: str) -> None:
+    if value is None and key != "description":
+        raise Invalid(where, value, "a value")
+    if isinstance(value, str) and "-" in value and key in fields.FIELDS and fields.FIELDS[key].kind == "port":
+        raise Invalid(where, value, "one port, or a port and a mask such as 1024/0xfc00 (FAUCET has no ranges)")
+    if key == "cookie" and not 0 <= value <= COOKIE_LIMIT:
+        raise Invalid(where, value, f"a number from 0 to {COOKIE_LIMIT}")
+
+
+def _check_actions(actions: Any, file: str, path: str, rule_line: int, line: int) -> None:
     if not actions:
-        raise Invalid(
-            f"{file}:{rule.lines['actions']}: {path}", plain(actions), "at least one action (a rule without actions drops)"
-        )
-    check(actions, _ACTIONS, file, path, line)
+        raise Invalid(f"{file}:{line}: {path}", plain(actions), "at least one action (a rule without actions drops)")
+    check(actions, _ACTIONS, file, path, rule_line)
     for key in ("meter", "mirror", "output", "ct"):
         if key in actions and actions[key] is None:
             raise Invalid(f"{file}:{actions.lines[key]}: {path}.{key}", None, "a value")
     if "ct" in actions:
         check(actions["ct"], _CT, file, f"{path}.ct", actions.lines["ct"])
-    output = actions.get("output")
-    for number, part in enumerate(output if isinstance(output, List) else []):
-        where = f"{path}.output[{number}]"
-        check(part, _OUTPUT, file, where, output.lines[number])
-        if len(part) > 1:
-            raise Invalid(f"{file}:{output.lines[number]}: {where}", plain(part), "one action in each element of the list")
+    if "output" in actions:
+        _check_output(actions["output"], file, f"{path}.output", actions.lines["output"])
+
+
+def _check_output(output: Any, file: str, path: str, line: int) -> None:
     if isinstance(output, Map):
-        check(output, _OUTPUT, file, f"{path}.output", actions.lines["output"])
+        check(output, _OUTPUT, file, path, line)
+        return
+    for number, part in enumerate(output):
+        check(part, _OUTPUT, file, f"{path}[{number}]", output.lines[number])
+        if len(part) > 1:
+            where = f"{file}:{output.lines[number]}: {path}[{number}]"
+            raise Invalid(where, plain(part), "one action in each element of the list")
 
 
 def words(data: Map) -> Iterator[tuple[str, str]]:

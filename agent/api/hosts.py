@@ -18,8 +18,13 @@ from warren.errors import NotFound
 def router(core: Core, differences: Callable[[], list[str]]) -> APIRouter:
     """The routes of hosts. `differences` compares this host, but for its switch, with the specs."""
     router = APIRouter(tags=["Warren"])
-    remote, switch = core.remote, core.switch
+    _status_routes(router, core)
+    _switch_routes(router, core, differences)
+    _trace_routes(router, core)
+    return router
 
+
+def _status_routes(router: APIRouter, core: Core) -> None:
     @router.get("/hosts")
     def hosts() -> dict[str, Any]:
         """All hosts, and whether their agents and controllers are alive."""
@@ -42,6 +47,10 @@ def router(core: Core, differences: Callable[[], list[str]]) -> APIRouter:
             status.wait(core.store, core.cache, wait_s)
         return status.overview(core.store, core.cache)
 
+
+def _switch_routes(router: APIRouter, core: Core, differences: Callable[[], list[str]]) -> None:
+    remote, switch = core.remote, core.switch
+
     @router.get("/hosts/{name}/flows")
     def flows(name: str, forwarded: Forwarded = None) -> Any:
         """The host's flows, with the tables' names and what each exists for."""
@@ -54,19 +63,19 @@ def router(core: Core, differences: Callable[[], list[str]]) -> APIRouter:
             return {**switch.check(), "differences": differences()}
         return remote.ask(name, "GET", "/check")
 
+
+def _trace_routes(router: APIRouter, core: Core) -> None:
     @router.post("/hosts/{name}/trace")
     def host_trace(name: str, body: HostTrace, forwarded: Forwarded = None) -> Any:
         """ofproto/trace on one host, annotated."""
-        if remote.is_local(name, forwarded):
-            return switch.trace(body.flow, body.enters)
-        return remote.ask(name, "POST", "/trace", json=body.model_dump())
+        if core.remote.is_local(name, forwarded):
+            return core.switch.trace(body.flow, body.enters)
+        return core.remote.ask(name, "POST", "/trace", json=body.model_dump())
 
     @router.post("/trace")
     def whole_trace(body: Trace) -> dict[str, Any]:
         """Follow a packet between two endpoints, through the tunnel too."""
         return follow(core, core.lookup.endpoint(body.src), core.lookup.endpoint(body.dst), body.proto, body.port)
-
-    return router
 
 
 def follow(core: Core, source: Endpoint, target: Endpoint, proto: str, port: int | None) -> dict[str, Any]:

@@ -22,7 +22,12 @@ from warren.errors import NotFound
 def router(core: Core) -> APIRouter:
     """The routes of routers and services."""
     router = APIRouter(tags=["Warren"])
+    _router_routes(router, core)
+    _service_routes(router, core)
+    return router
 
+
+def _router_routes(router: APIRouter, core: Core) -> None:
     @router.get("/routers")
     def routers() -> dict[str, Any]:
         """All routers."""
@@ -51,6 +56,8 @@ def router(core: Core) -> APIRouter:
         core.repository.delete_router(name)
         return Response(status_code=204)
 
+
+def _service_routes(router: APIRouter, core: Core) -> None:
     @router.get("/services")
     def services() -> dict[str, Any]:
         """All services, with their members."""
@@ -76,8 +83,6 @@ def router(core: Core) -> APIRouter:
         """Delete a service: its port leads nowhere."""
         core.repository.delete_service(name)
         return Response(status_code=204)
-
-    return router
 
 
 def _service_out(service: Service, snapshot: Snapshot) -> dict[str, Any]:

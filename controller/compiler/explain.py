@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv6Address
+from itertools import pairwise
 
 from controller.compiler.compile import compile_view
 from intent.gateway import GATEWAY_MAC
@@ -100,52 +101,63 @@ _BRIDGE = re.compile(r'^\s*bridge\("(.+)"\)$')
 _OUTPUT = re.compile(r"-> output port is (\d+)|^\s+output:(\d+)$")
 _TUNNEL = re.compile(r"set_field:(\S+)->tun_dst")
 _TUNNEL_ID = re.compile(r"set_field:(\S+)->tun_id")
+_SKIPPED = "skipping output to input port"
 _SUMMARY = "Final flow:"  # and the lines after it, until a packet continues after ct
 
 
 def parse_trace(text: str, known: Mapping[int, Flow], names: Mapping[str, str], tunnel: int | None) -> Trace:
     """Parse the output of `ovs-appctl ofproto/trace`; it leaves out what other bridges do with the tunnel's packet."""
+    lines = tuple(_first_bridge(text))
+    outputs, vtep, vni = _sent(lines, tunnel)
+    answered = any(line.strip() == "IN_PORT" for line in lines)
+    return Trace(_steps(lines, known, names), outputs, vtep, vni, answered)
+
+
+def _first_bridge(text: str) -> Iterator[str]:
+    """The lines about the bridge that the packet enters, without summaries."""
+    first, elsewhere = "", False
+    for line in text.splitlines():
+        if bridge := _BRIDGE.match(line):
+            first = first or bridge[1]
+            elsewhere = bridge[1] != first
+            continue
+        elsewhere = elsewhere or line.startswith(_SUMMARY)
+        if not elsewhere:
+            yield line
+
+
+def _steps(lines: Iterable[str], known: Mapping[int, Flow], names: Mapping[str, str]) -> tuple[Step, ...]:
     steps: list[Step] = []
-    outputs: list[int] = []
-    vtep: str | None = None
-    toward: str | None = None
-    answered = False
-    skipped = "skipping output to input port"
-    lines = text.splitlines()
-    bridge: str | None = None
-    vni: int | None = None
-    elsewhere = False
-    for number, line in enumerate(lines):
-        if found := _BRIDGE.match(line):
-            bridge = bridge or found[1]
-            elsewhere = found[1] != bridge
-            continue
-        if line.startswith(_SUMMARY):
-            elsewhere = True
-        if elsewhere:
-            continue
-        if found := _STEP.match(line):
-            table, matched, priority, cookie = found.groups()
+    for line in lines:
+        if step := _STEP.match(line):
+            table, matched, priority, cookie = step.groups()
             origin = origin_text(int(cookie, 16) if cookie else 0, known, names)
             steps.append(Step(table_name(int(table)), f"{matched or 'any'} (priority {priority})", origin, ()))
-        elif found := _MISS.match(line):
-            steps.append(Step(table_name(int(found[1])), "no match", "pipeline/miss", ()))
+        elif miss := _MISS.match(line):
+            steps.append(Step(table_name(int(miss[1])), "no match", "pipeline/miss", ()))
         elif steps and line.startswith(" ") and line.strip():
-            step = steps[-1]
-            steps[-1] = Step(step.table, step.matched, step.origin, (*step.actions, line.strip()))
-        if found := _TUNNEL.search(line):
-            toward = found[1]
-        if found := _TUNNEL_ID.search(line):
-            vni = int(found[1], 0)
-        if line.strip() == "IN_PORT":
-            answered = True
-        if found := _OUTPUT.search(line):
-            if number + 1 < len(lines) and skipped in lines[number + 1]:
-                continue
-            outputs.append(int(found[1] or found[2]))
-            if tunnel is not None and outputs[-1] == tunnel:
-                vtep = toward
-    return Trace(tuple(steps), tuple(outputs), vtep, vni if vtep else None, answered)
+            steps[-1] = replace(steps[-1], actions=(*steps[-1].actions, line.strip()))
+    return tuple(steps)
+
+
+def _sent(lines: tuple[str, ...], tunnel: int | None) -> tuple[tuple[int, ...], str | None, int | None]:
+    """The ports by which the packet leaves, and the VTEP and the VNI of the copy that goes into the tunnel."""
+    outputs: list[int] = []
+    destination: str | None = None
+    vtep: str | None = None
+    vni: int | None = None
+    for line, following in pairwise((*lines, "")):
+        if address := _TUNNEL.search(line):
+            destination = address[1]
+        if number := _TUNNEL_ID.search(line):
+            vni = int(number[1], 0)
+        output = _OUTPUT.search(line)
+        if output is None or _SKIPPED in following:
+            continue
+        outputs.append(int(output[1] or output[2]))
+        if outputs[-1] == tunnel:
+            vtep = destination
+    return tuple(outputs), vtep, vni if vtep else None
 
 
 _DUMP = re.compile(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -103,46 +103,43 @@ _BITS = {"ipv4_src": 32, "ipv4_dst": 32, "eth_src": 48, "eth_dst": 48, "arp_spa"
 
 
 def _ryu_action(action: Action) -> object:
-    match action:
-        case Output(port):
-            return parser.OFPActionOutput(port, 0)
-        case InPort():
-            return parser.OFPActionOutput(ofp.OFPP_IN_PORT, 0)
-        case OutputReg(register):
-            return parser.NXActionOutputReg(ofs_nbits=ALL_BITS, src=register, max_len=0)
-        case ToGroup(group_id):
-            return parser.OFPActionGroup(group_id)
-        case Resubmit(table):
-            return parser.NXActionResubmitTable(in_port=0xFFF8, table_id=int(table))
-        case PushVlan(tpid):
-            return parser.OFPActionPushVlan(tpid)
-        case PopVlan():
-            return parser.OFPActionPopVlan()
-        case Conjunction(conj_id, clause, clauses):
-            return parser.NXActionConjunction(clause=clause - 1, n_clauses=clauses, id_=conj_id)
-        case ToController(max_len):
-            return parser.OFPActionOutput(ofp.OFPP_CONTROLLER, max_len)
-        case DecTtl():
-            return parser.OFPActionDecNwTtl()
-        case Ct(zone, table, commit, mark, nat, label):
-            inside: list[object] = [] if nat is None else [_nat(nat)]
-            inside += [] if mark is None else [parser.NXActionRegLoad2(dst="ct_mark", value=mark)]
-            inside += map(_ryu_action, label)
-            onward = NO_RECIRCULATION if table is None else int(table)
-            return parser.NXActionCT(
-                flags=int(commit), zone_src="", zone_ofs_nbits=zone, recirc_table=onward, alg=0, actions=inside
-            )
-        case CtClear():
-            return parser.NXActionCTClear()
-        case MoveBits(source, start, target, at, bits):
-            return parser.NXActionRegMove(src_field=source, dst_field=target, n_bits=bits, src_ofs=start, dst_ofs=at)
-        case Move(source, target):
-            bits = _BITS[source]
-            return parser.NXActionRegMove(src_field=source, dst_field=target, n_bits=bits)
-    raise AssertionError(action)
+    return _RYU_ACTIONS[type(action)](action)
 
 
+def _ct(ct: Ct) -> object:
+    inside: list[object] = [] if ct.nat is None else [_nat(ct.nat)]
+    inside += [] if ct.mark is None else [parser.NXActionRegLoad2(dst="ct_mark", value=ct.mark)]
+    inside += map(_ryu_action, ct.label)
+    onward = NO_RECIRCULATION if ct.table is None else int(ct.table)
+    return parser.NXActionCT(
+        flags=int(ct.commit), zone_src="", zone_ofs_nbits=ct.zone, recirc_table=onward, alg=0, actions=inside
+    )
+
+
+def _move(source: str, target: str, bits: int, start: int = 0, at: int = 0) -> object:
+    return parser.NXActionRegMove(src_field=source, dst_field=target, n_bits=bits, src_ofs=start, dst_ofs=at)
+
+
+_RYU_ACTIONS: dict[type, Callable[[Any], object]] = {
+    Output: lambda action: parser.OFPActionOutput(action.port, 0),
+    InPort: lambda action: parser.OFPActionOutput(ofp.OFPP_IN_PORT, 0),
+    OutputReg: lambda action: parser.NXActionOutputReg(ofs_nbits=ALL_BITS, src=action.register, max_len=0),
+    ToGroup: lambda action: parser.OFPActionGroup(action.group_id),
+    ToController: lambda action: parser.OFPActionOutput(ofp.OFPP_CONTROLLER, action.max_len),
+    Resubmit: lambda action: parser.NXActionResubmitTable(in_port=OFPP_IN_PORT_16, table_id=int(action.table)),
+    PushVlan: lambda action: parser.OFPActionPushVlan(action.tpid),
+    PopVlan: lambda action: parser.OFPActionPopVlan(),
+    Conjunction: lambda action: parser.NXActionConjunction(
+        clause=action.clause - 1, n_clauses=action.clauses, id_=action.conj_id
+    ),
+    DecTtl: lambda action: parser.OFPActionDecNwTtl(),
+    Ct: _ct,
+    CtClear: lambda action: parser.NXActionCTClear(),
+    Move: lambda action: _move(action.source, action.target, _BITS[action.source]),
+    MoveBits: lambda action: _move(action.source, action.target, action.bits, action.start, action.at),
+}
 NO_RECIRCULATION = 0xFF
+OFPP_IN_PORT_16 = 0xFFF8  # the input port in OpenFlow 1.0's 16 bits, as resubmit takes it
 ALL_BITS = 31  # of a register, as Nicira actions encode them: first bit << 6 | number of bits - 1
 NX_VENDOR, NXAST_OUTPUT_TRUNC, NXAST_CHECK_PKT_LARGER = 0x2320, 39, 49  # nicira-ext.h; Ryu does not have them
 NAT_SRC, NAT_DST = 1, 2  # nx_nat_flags, nicira-ext.h
