@@ -11,11 +11,11 @@ from pipeline.protocols import DOT1Q, TPIDS
 from warren.errors import Invalid
 
 
-class PopVlan(NamedTuple):
+class PopTag(NamedTuple):
     """Remove the outer VLAN tag, if there is one."""
 
 
-class PushVlan(NamedTuple):
+class PushTag(NamedTuple):
     """Add a VLAN tag with this TPID. The next step sets its VID."""
 
     tpid: int
@@ -34,7 +34,7 @@ class ToPort(NamedTuple):
     port: str | int
 
 
-Step = PopVlan | PushVlan | SetField | ToPort
+ActionStep = PopTag | PushTag | SetField | ToPort
 
 
 _ACTIONS = ("allow", "force_port_vlan", "meter", "mirror", "output")
@@ -75,7 +75,7 @@ _OUTPUT_REFUSED = {
 }
 
 
-def _steps(data: Any, path: str) -> tuple[Step, ...]:
+def _steps(data: Any, path: str) -> tuple[ActionStep, ...]:
     if isinstance(data, list):
         return tuple(step for number, item in enumerate(data) for step in _element(item, f"{path}[{number}]"))
     if not isinstance(data, Mapping):
@@ -83,7 +83,7 @@ def _steps(data: Any, path: str) -> tuple[Step, ...]:
     return tuple(step for key in _in_order(data, path) for step in _step(key, data[key], f"{path}.{key}"))
 
 
-def _element(item: Any, path: str) -> list[Step]:
+def _element(item: Any, path: str) -> list[ActionStep]:
     if not isinstance(item, Mapping) or len(item) != 1:
         raise Invalid(path, item, "one action in each element of the list")
     ((key, value),) = item.items()
@@ -102,7 +102,7 @@ def _in_order(data: Mapping[str, Any], path: str) -> list[str]:
     return [key for key in _DICT_ORDER if key in data and key not in tags[1:]]
 
 
-def _step(key: Any, value: Any, path: str) -> list[Step]:
+def _step(key: Any, value: Any, path: str) -> list[ActionStep]:
     if key not in _DICT_ORDER:
         raise _unknown(key, value, path)
     return _READERS[key](value, path)
@@ -112,33 +112,33 @@ def _unknown(key: Any, value: Any, path: str) -> Invalid:
     return Invalid(path, value, _OUTPUT_REFUSED.get(key, f"one of {', '.join(_DICT_ORDER)}"))
 
 
-def _pop(value: Any, path: str) -> list[Step]:
+def _pop(value: Any, path: str) -> list[ActionStep]:
     if not isinstance(value, int) or not 0 <= value <= 2:
         raise Invalid(path, value, "how many tags to take off: 0 to 2")
-    return [PopVlan()] * int(value)
+    return [PopTag()] * int(value)
 
 
-def _pushes(value: Any, path: str) -> list[Step]:
+def _pushes(value: Any, path: str) -> list[ActionStep]:
     if not isinstance(value, list) or not 1 <= len(value) <= 2:
         raise Invalid(path, value, "a list of one or two VLAN ids")
     return [step for i, item in enumerate(value) for step in _push(item, f"{path}[{i}]")]
 
 
-def _swap(value: Any, path: str) -> list[Step]:
+def _swap(value: Any, path: str) -> list[ActionStep]:
     return [SetField("vlan_vid", _vid(value, path) | VLAN_PRESENT)]
 
 
-def _to_port(value: Any, path: str) -> list[Step]:
+def _to_port(value: Any, path: str) -> list[ActionStep]:
     return [ToPort(_port(value, path))]
 
 
-def _to_ports(value: Any, path: str) -> list[Step]:
+def _to_ports(value: Any, path: str) -> list[ActionStep]:
     if not isinstance(value, list) or not value:
         raise Invalid(path, value, "a list of ports")
     return [ToPort(_port(item, f"{path}[{i}]")) for i, item in enumerate(value)]
 
 
-def _push(value: Any, path: str) -> list[Step]:
+def _push(value: Any, path: str) -> list[ActionStep]:
     tpid = DOT1Q
     if isinstance(value, Mapping):
         if set(value) - {"vid", "eth_type"} or "vid" not in value:
@@ -146,7 +146,7 @@ def _push(value: Any, path: str) -> list[Step]:
         tpid, value = value.get("eth_type", tpid), value["vid"]
         if tpid not in TPIDS:
             raise Invalid(f"{path}.eth_type", tpid, "0x8100 or 0x88a8")
-    return [PushVlan(tpid), SetField("vlan_vid", _vid(value, path) | VLAN_PRESENT)]
+    return [PushTag(tpid), SetField("vlan_vid", _vid(value, path) | VLAN_PRESENT)]
 
 
 def _vid(value: Any, path: str) -> int:
@@ -155,10 +155,10 @@ def _vid(value: Any, path: str) -> int:
     return value
 
 
-def _set_fields(data: Any, path: str) -> list[Step]:
+def _set_fields(data: Any, path: str) -> list[ActionStep]:
     if not isinstance(data, list) or not data:
         raise Invalid(path, data, "a list of mappings with one field each, such as [{eth_dst: '02:57:0a:00:00:02'}]")
-    steps: list[Step] = []
+    steps: list[ActionStep] = []
     for number, item in enumerate(data):
         where = f"{path}[{number}]"
         if not isinstance(item, Mapping) or len(item) != 1:
@@ -182,7 +182,7 @@ def _port(value: Any, path: str) -> str | int:
     return value
 
 
-_READERS: dict[str, Callable[[Any, str], list[Step]]] = {
+_READERS: dict[str, Callable[[Any, str], list[ActionStep]]] = {
     "pop_vlans": _pop,
     "vlan_vid": _push,
     "swap_vid": _swap,

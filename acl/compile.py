@@ -21,12 +21,12 @@ from pipeline.flow import (
     Conjunction,
     Flow,
     Goto,
-    Meter,
     Origin,
     Output,
     PopVlan,
     PushVlan,
     Set,
+    SwitchMeter,
     ToController,
     UseMeter,
     Value,
@@ -67,10 +67,10 @@ def compile_policy(policy: PolicyView, table: Table, onward: Table) -> Iterator[
     yield Flow(table, IMPLICIT, ((POLICY, number),), (), origin)
 
 
-def meters(policy: PolicyView) -> Iterator[Meter]:
+def meters(policy: PolicyView) -> Iterator[SwitchMeter]:
     """Return the meters that the flows of a policy use."""
     for meter in policy.meters:
-        yield Meter(METER_FIRST + meter.meter_id - 1, meter.rate, meter.burst, meter.packets)
+        yield SwitchMeter(METER_FIRST + meter.meter_id - 1, meter.rate, meter.burst, meter.packets)
 
 
 def _rule(number: int, position: int, resolved: ResolvedRule, table: Table, onward: Table) -> Iterator[Flow]:
@@ -158,9 +158,9 @@ def _steps(rule: Rule, ports: dict[str | int, int]) -> Iterator[Action]:
     )
     for step in rule.steps[:last]:  # steps after the last output of a dropped packet have no effect
         match step:
-            case language.PopVlan():
+            case language.PopTag():
                 yield PopVlan()
-            case language.PushVlan(tpid):
+            case language.PushTag(tpid):
                 yield PushVlan(tpid)
             case language.SetField(name, value):
                 text = value_of(name, (value, None))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any
 
-from acl.actions import PopVlan, PushVlan, SetField, ToPort
+from acl.actions import PopTag, PushTag, SetField, ToPort
 from acl.fields import CT_BITS, CT_TRACKED, FIELDS, VLAN_PRESENT
 from acl.language import FieldMatch, Rule, Who
 from pipeline.protocols import DOT1Q, IPV6
@@ -22,7 +22,7 @@ _ICMP = {"icmpv4_type", "icmpv4_code", "icmpv6_type", "icmpv6_code", "ipv6_nd_ta
 
 
 @dataclass(frozen=True, slots=True)
-class Packet:
+class PacketFields:
     """A packet: its fields as integers; its VLAN tags (tpid, vid, pcp), outermost first; whether it is a fragment (`no`,
     `first`, `later`); and its state in connection tracking, or None when it was not tracked."""
 
@@ -57,11 +57,11 @@ class Verdict:
     rule: int | None
     related: bool
     meter: str | None
-    outputs: tuple[tuple[str | int, Packet], ...]
-    packet: Packet
+    outputs: tuple[tuple[str | int, PacketFields], ...]
+    packet: PacketFields
 
 
-def evaluate(rules: Sequence[tuple[str, int, Rule]], sent: Packet, members: Members) -> Verdict:
+def evaluate(rules: Sequence[tuple[str, int, Rule]], sent: PacketFields, members: Members) -> Verdict:
     """Apply the first rule that matches. Without one the packet is denied."""
     for acl, number, rule in rules:
         if matches(rule, sent, members):
@@ -70,7 +70,7 @@ def evaluate(rules: Sequence[tuple[str, int, Rule]], sent: Packet, members: Memb
     return Verdict(False, None, None, False, None, (), sent)
 
 
-def matches(rule: Rule, sent: Packet, members: Members) -> bool:
+def matches(rule: Rule, sent: PacketFields, members: Members) -> bool:
     """Whether a rule matches a packet."""
     if not any(all(sent.get(name) == value for name, value in variant) for variant in rule.variants):
         return False
@@ -82,37 +82,37 @@ def matches(rule: Rule, sent: Packet, members: Members) -> bool:
     return all(who is None or _among(sent, end, members(who)) for who, end in ends)
 
 
-def _field(match: FieldMatch, sent: Packet) -> bool:
+def _field(match: FieldMatch, sent: PacketFields) -> bool:
     value = sent.get(match.name)
     if value is None:
         return False
     return any(value == want if mask is None else value & mask == want for want, mask in match.alternatives)
 
 
-def _among(sent: Packet, end: str, prefixes: Collection[IPv4Network | IPv6Network]) -> bool:
+def _among(sent: PacketFields, end: str, prefixes: Collection[IPv4Network | IPv6Network]) -> bool:
     v4, v6 = sent.get(f"ipv4_{end}"), sent.get(f"ipv6_{end}")
     if v4 is not None:
         return any(IPv4Address(v4) in prefix for prefix in prefixes if prefix.version == 4)
     return v6 is not None and any(IPv6Address(v6) in prefix for prefix in prefixes if prefix.version == 6)
 
 
-def _carried_out(rule: Rule, sent: Packet) -> tuple[tuple[tuple[str | int, Packet], ...], Packet]:
-    outputs: list[tuple[str | int, Packet]] = [] if rule.mirror is None else [(rule.mirror, sent)]
+def _carried_out(rule: Rule, sent: PacketFields) -> tuple[tuple[tuple[str | int, PacketFields], ...], PacketFields]:
+    outputs: list[tuple[str | int, PacketFields]] = [] if rule.mirror is None else [(rule.mirror, sent)]
     now = sent
     for step in rule.steps:
         match step:
             case ToPort(port):
                 outputs.append((port, now))
-            case PopVlan():
+            case PopTag():
                 now = replace(now, tags=now.tags[1:])
-            case PushVlan(tpid):
+            case PushTag(tpid):
                 now = replace(now, tags=((tpid, 0, 0), *now.tags))  # not a copy, as OpenFlow has it: ovs-actions(7)
             case SetField(name, value):
                 now = _set(now, name, value)
     return tuple(outputs), now
 
 
-def _set(now: Packet, name: str, value: int) -> Packet:
+def _set(now: PacketFields, name: str, value: int) -> PacketFields:
     if name in ("vlan_vid", "vlan_pcp"):
         if not now.tags:
             return now if name == "vlan_pcp" else replace(now, tags=((DOT1Q, value & 0xFFF, 0),))
@@ -126,7 +126,7 @@ def _set(now: Packet, name: str, value: int) -> Packet:
 
 def packet(
     *, tags: tuple[tuple[int, int, int], ...] = (), frag: str = "no", states: Collection[str] | None = None, **values: Any
-) -> Packet:
+) -> PacketFields:
     """Build a packet from values as people write them: MACs and addresses as text."""
     found = {}
     for name, value in values.items():
@@ -134,4 +134,4 @@ def packet(
         if isinstance(value, str):
             value = int(value.replace(":", ""), 16) if kind == "mac" else int(ip_address(value))
         found[name] = value
-    return Packet(found, tags, frag, None if states is None else frozenset(states))
+    return PacketFields(found, tags, frag, None if states is None else frozenset(states))

@@ -17,7 +17,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, NamedTuple
 
 from acl import fields
-from acl.actions import PopVlan, PushVlan, SetField, Step, parse_actions
+from acl.actions import ActionStep, PopTag, PushTag, SetField, parse_actions
 from acl.fields import FIELDS, ORDER, VLAN_PRESENT, Masked
 from pipeline.protocols import IPV4, IPV6
 from warren.errors import MISSING, Invalid
@@ -69,7 +69,7 @@ class Rule:
     log: bool = False
     meter: str | None = None
     mirror: str | int | None = None
-    steps: tuple[Step, ...] = ()
+    steps: tuple[ActionStep, ...] = ()
     cookie: int | None = None
     description: str = ""
 
@@ -243,19 +243,19 @@ def _tagged(matched: Mapping[str, FieldMatch]) -> bool:
     return bool(want & (VLAN_PRESENT if mask is None else VLAN_PRESENT & mask))
 
 
-def _applicable(steps: tuple[Step, ...], matched: Mapping[str, FieldMatch], variants: tuple[Any, ...], path: str) -> None:
+def _applicable(steps: tuple[ActionStep, ...], matched: Mapping[str, FieldMatch], variants: tuple[Any, ...], path: str) -> None:
     """Check that the actions suit every packet that matches, because a switch refuses others: the packet must have the field
     and the tag. Raises `Invalid`."""
     tags = int(_tagged(matched))
     for step in steps:
         match step:
-            case PushVlan():
+            case PushTag():
                 tags += 1
                 if tags > 2:
                     raise Invalid(
                         path, MISSING, "at most two VLAN tags", problem="a third VLAN tag: Open vSwitch keeps at most two"
                     )
-            case PopVlan():
+            case PopTag():
                 if not tags:
                     expected = f"a match of vlan_vid for each tag that it removes ({_ANY_TAG})"
                     raise Invalid(path, MISSING, expected, problem=f"pop_vlans needs {expected}")

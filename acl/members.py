@@ -10,7 +10,7 @@ from typing import Protocol
 from acl.language import Rule, Who
 
 
-class Acl(Protocol):
+class PolicyAcl(Protocol):
     """A list of rules."""
 
     @property
@@ -18,7 +18,7 @@ class Acl(Protocol):
         """The rules as values."""
 
 
-class Meter(Protocol):
+class PolicyMeter(Protocol):
     """A rate limit."""
 
     @property
@@ -66,7 +66,7 @@ class Named(Protocol):
         """Its name."""
 
 
-class Network(Named, Protocol):
+class PolicyNetwork(Named, Protocol):
     """A network with its ACLs."""
 
     @property
@@ -86,7 +86,7 @@ class Network(Named, Protocol):
         """The ACLs over packets that enter by the gateway."""
 
 
-class Endpoint(Protocol):
+class PolicyEndpoint(Protocol):
     """An endpoint with its own ACLs."""
 
     @property
@@ -106,11 +106,11 @@ class Names(Protocol):
     """What the names in rules mean on one host."""
 
     @property
-    def acls(self) -> Mapping[str, Acl]:
+    def acls(self) -> Mapping[str, PolicyAcl]:
         """All ACLs."""
 
     @property
-    def meters(self) -> Mapping[str, Meter]:
+    def meters(self) -> Mapping[str, PolicyMeter]:
         """All meters."""
 
     def members(self, network_id: str, who: Who) -> Iterable[Member]:

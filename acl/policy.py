@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from acl.actions import ToPort
 from acl.language import Rule, Who
-from acl.members import Endpoint, HasAcls, Meter, Named, Names, Network
+from acl.members import HasAcls, Named, Names, PolicyEndpoint, PolicyMeter, PolicyNetwork
 
 Prefix = IPv4Network | IPv6Network
 RULES_LIMIT = 20_000  # of one policy: each rule has its own priority (acl/compile.py)
@@ -55,7 +55,7 @@ class PolicyView:
     key: PolicyKey
     rules: tuple[ResolvedRule, ...]
     closed: str | None
-    meters: tuple[Meter, ...] = ()  # those that the rules use
+    meters: tuple[PolicyMeter, ...] = ()  # those that the rules use
 
 
 def network_of(reference: str, networks: Mapping[str, Named]) -> str | None:
@@ -65,7 +65,7 @@ def network_of(reference: str, networks: Mapping[str, Named]) -> str | None:
     return min((n.id for n in networks.values() if n.name == reference), default=None)
 
 
-def acls_of(endpoint: Endpoint, network: Network, host: HasAcls | None, tenant: HasAcls | None) -> tuple[str, ...]:
+def acls_of(endpoint: PolicyEndpoint, network: PolicyNetwork, host: HasAcls | None, tenant: HasAcls | None) -> tuple[str, ...]:
     """Return the ACLs for what an endpoint sends, in order: its own, or its network's default if it has none; then its
     host's; then its tenant's. The first rule that matches decides.
 
@@ -88,18 +88,18 @@ class Keys(NamedTuple):
     enters: PolicyKey | None
 
 
-def keys_of(endpoint: Endpoint, network: Network, host: HasAcls | None, tenant: HasAcls | None) -> Keys:
+def keys_of(endpoint: PolicyEndpoint, network: PolicyNetwork, host: HasAcls | None, tenant: HasAcls | None) -> Keys:
     """Return the policies of an endpoint."""
     sends = acls_of(endpoint, network, host, tenant)
     return Keys(PolicyKey(network.id, "in", sends) if sends else None, receives(network), enters(network))
 
 
-def receives(network: Network) -> PolicyKey | None:
+def receives(network: PolicyNetwork) -> PolicyKey | None:
     """Return the policy for what the ports of a network receive."""
     return PolicyKey(network.id, "out", network.vlan_out_acl) if network.vlan_out_acl else None
 
 
-def enters(network: Network) -> PolicyKey | None:
+def enters(network: PolicyNetwork) -> PolicyKey | None:
     """Return the policy for what enters a network through its gateway."""
     return PolicyKey(network.id, "in", network.nat_acl) if network.nat_acl and network.mode != "flat" else None
 
@@ -111,7 +111,7 @@ class _DanglingError(Exception):
 def resolve(key: PolicyKey, names: Names) -> PolicyView:
     """Resolve all names in a policy. It is closed when one of them does not exist."""
     rules: list[ResolvedRule] = []
-    meters: dict[str, Meter] = {}
+    meters: dict[str, PolicyMeter] = {}
     try:
         for name in key.acls:
             acl = names.acls.get(name)
@@ -133,7 +133,7 @@ def _closed(key: PolicyKey, reason: str) -> PolicyView:
     return PolicyView(key=key, rules=(), closed=reason)
 
 
-def _resolved(network_id: str, acl: str, number: int, rule: Rule, names: Names, meters: dict[str, Meter]) -> ResolvedRule:
+def _resolved(network_id: str, acl: str, number: int, rule: Rule, names: Names, meters: dict[str, PolicyMeter]) -> ResolvedRule:
     """Resolve the names in one rule. Adds the meter that it uses to `meters`."""
     meter_id = None
     if rule.meter:

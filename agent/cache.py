@@ -19,7 +19,7 @@ from intent.history import with_history
 from specs import keys
 from specs.model.endpoint import Endpoint
 from specs.snapshot import Decoded, Snapshot, put, updated
-from specs.store.etcd import Entry, Event, Store
+from specs.store.etcd import Entry, Store, WatchEvent
 
 log = logging.getLogger("warren.cache")
 
@@ -118,7 +118,7 @@ class Cache:
         self.changed(touched)
         self.reread()
 
-    def _specs_changed(self, revision: int, events: list[Event]) -> None:
+    def _specs_changed(self, revision: int, events: list[WatchEvent]) -> None:
         self.down = None
         with self._lock:
             changes: list[tuple[str, str | None, int]] = []
@@ -144,7 +144,7 @@ class Cache:
         states = {entry.key.rpartition("/")[2]: parse_state(entry.value) for entry in entries}
         self.states.replace({endpoint_id: state for endpoint_id, state in states.items() if state is not None})
 
-    def _states_changed(self, revision: int, events: list[Event]) -> None:
+    def _states_changed(self, revision: int, events: list[WatchEvent]) -> None:
         for event in events:
             self.states.put(event.key.rpartition("/")[2], parse_state(event.value) if event.value is not None else None)
         ids = {event.key.rpartition("/")[2] for event in events}

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from acl.evaluate import Packet, Verdict, evaluate, packet
+from acl.evaluate import PacketFields, Verdict, evaluate, packet
 from acl.language import Rule, Who
 from acl.policy import Keys, PolicyKey, Prefix, keys_of
 from intent.views import TENANT, selects
@@ -64,7 +64,7 @@ def policies(state: Snapshot, endpoint: Endpoint) -> Keys:
     return keys_of(endpoint, network, state.hosts.get(endpoint.host), state.tenants.get(TENANT))
 
 
-def judge(state: Snapshot, sends: PolicyKey | None, receives: PolicyKey | None, sent: Packet) -> dict[str, Any]:
+def judge(state: Snapshot, sends: PolicyKey | None, receives: PolicyKey | None, sent: PacketFields) -> dict[str, Any]:
     """Return whether a packet passes both policies, and the rules that decide (ACL#NUMBER); the implicit deny has no rule."""
     rules: list[str] = []
     current = sent
@@ -83,7 +83,7 @@ def judge(state: Snapshot, sends: PolicyKey | None, receives: PolicyKey | None, 
     return {"allow": True, "rules": rules, "reason": ""}
 
 
-def under(state: Snapshot, key: PolicyKey, sent: Packet) -> Verdict | None:
+def under(state: Snapshot, key: PolicyKey, sent: PacketFields) -> Verdict | None:
     """Return the verdict of a policy on a packet; None if one of the policy's ACLs does not exist."""
     rules: list[tuple[str, int, Rule]] = []
     for name in key.acls:
@@ -101,7 +101,7 @@ def members(state: Snapshot, network_id: str, who: Who) -> Collection[Prefix]:
     return [ip_network(a) for e in selected for a in (e.ipv4_address, e.ipv6_address) if a is not None]
 
 
-def between(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> Packet:
+def between(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> PacketFields:
     """Return the first packet of a connection: IPv4 if both endpoints have an IPv4 address, otherwise IPv6."""
     fields: dict[str, Any] = {"eth_src": source.mac_address, "eth_dst": target.mac_address}
     if source.ipv4_address and target.ipv4_address:

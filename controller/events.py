@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pipeline.flow import Flow, Group, Meter
+from pipeline.flow import Flow, Group, SwitchMeter
 
 # ---- events ---------------------------------------------------------------------------------------------------------
 
 
-class Entry(NamedTuple):
+class KeyState(NamedTuple):
     """A key of the store; value None: deleted."""
 
     key: str
@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 class StoreRead:
     """A full read of `spec/` at a revision, and the endpoints that this host has reported on before."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[KeyState, ...]
     revision: int
     reported: tuple[str, ...] = ()
 
@@ -33,7 +33,7 @@ class StoreRead:
 class StoreChanged:
     """Changes of `spec/`, up to a revision."""
 
-    entries: tuple[Entry, ...]
+    entries: tuple[KeyState, ...]
     revision: int
 
 
@@ -68,7 +68,7 @@ class ReadBack:
     session: int
     cookies: frozenset[int]
     groups: frozenset[int]
-    meters: frozenset[Meter] = frozenset()
+    meters: frozenset[SwitchMeter] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class BundleRefused:
     """The switch refused the bundle in flight as a whole; `cookies` are the flows at fault, which are left out from now on."""
 
     session: int
@@ -92,7 +92,7 @@ class Audit:
     """Time to compare with the switch again."""
 
 
-Event = StoreRead | StoreChanged | PortsRead | Connected | Disconnected | ReadBack | Committed | Refused | Audit
+Event = StoreRead | StoreChanged | PortsRead | Connected | Disconnected | ReadBack | Committed | BundleRefused | Audit
 
 # ---- effects --------------------------------------------------------------------------------------------------------
 
@@ -113,8 +113,8 @@ class Commit:
     flows: tuple[Flow, ...]
     deletes: tuple[int, ...]
     group_deletes: tuple[int, ...]
-    meters: tuple[Meter, ...] = ()  # new ones
-    meter_changes: tuple[Meter, ...] = ()
+    meters: tuple[SwitchMeter, ...] = ()  # new ones
+    meter_changes: tuple[SwitchMeter, ...] = ()
     meter_deletes: tuple[int, ...] = ()  # not sent with this: `DropMeters` follows once the flows are gone
 
     def __bool__(self) -> bool:

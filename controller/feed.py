@@ -20,7 +20,7 @@ from typing import Any
 
 from intent.history import with_history
 from specs import keys
-from specs.store.etcd import Entry, Event, Store
+from specs.store.etcd import Entry, Store, WatchEvent
 from specs.store.lease import Lease
 from warren.errors import WarrenError
 from warren.settings import LOG_FORMAT, settings
@@ -68,7 +68,7 @@ class Feed:
             }
         )
 
-    def _changed(self, revision: int, events: list[Event]) -> None:
+    def _changed(self, revision: int, events: list[WatchEvent]) -> None:
         at = time.monotonic()  # the clock is the same in all processes of a host
         entries = [(e.key, e.value, e.create_revision, e.mod_revision) for e in events]
         self._send({"type": "changed", "revision": revision, "at": at, "entries": entries})

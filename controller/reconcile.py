@@ -27,6 +27,7 @@ from controller.compiler.compile import (
 from controller.events import (
     AskReadBack,
     Audit,
+    BundleRefused,
     Commit,
     Committed,
     Connected,
@@ -34,17 +35,16 @@ from controller.events import (
     DropMeters,
     Effect,
     EndpointState,
-    Entry,
     Event,
+    KeyState,
     PortsRead,
     ReadBack,
-    Refused,
     Report,
     StoreChanged,
     StoreRead,
 )
 from intent.incremental.index import Index
-from pipeline.flow import Flow, Group, Meter, is_our_group, is_our_meter, is_ours
+from pipeline.flow import Flow, Group, SwitchMeter, is_our_group, is_our_meter, is_ours
 from specs import keys
 from specs.snapshot import Problem
 
@@ -80,10 +80,10 @@ class Reconciler:
     refused: dict[int, str] = field(default_factory=dict)
     flows: dict[int, Flow] = field(default_factory=dict)  # desired, by cookie
     groups: dict[int, Group] = field(default_factory=dict)
-    meters: dict[int, Meter] = field(default_factory=dict)
+    meters: dict[int, SwitchMeter] = field(default_factory=dict)
     installed: set[int] = field(default_factory=set)
     installed_groups: set[int] = field(default_factory=set)
-    installed_meters: dict[int, Meter] = field(default_factory=dict)
+    installed_meters: dict[int, SwitchMeter] = field(default_factory=dict)
     _metered: dict[int, set[Unit]] = field(default_factory=dict)  # meter -> units that use it
     _changed_meters: set[int] = field(default_factory=set)
     _units: dict[Unit, Program] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class Reconciler:
             case StoreRead(entries, revision, reported):
                 gone = set(self._modified) - {entry.key for entry in entries}
                 self._take(entries)
-                self._take(Entry(key, None, 0, 0) for key in gone)
+                self._take(KeyState(key, None, 0, 0) for key in gone)
                 self._was_local |= set(reported)
                 self._to_report |= set(reported)
                 self.revision, self.store_read = revision, True
@@ -132,7 +132,7 @@ class Reconciler:
                 self._take_read_back(cookies, groups, meters)
             case Committed(session) if session == self.session and self._in_flight is not None:
                 return self._committed() + self._advance()
-            case Refused(session, cookies, reason) if session == self.session and self._in_flight is not None:
+            case BundleRefused(session, cookies, reason) if session == self.session and self._in_flight is not None:
                 return self._take_refusal(cookies, reason)
             case Audit() if self.phase is Phase.READY:
                 self.phase, self._audit_due = Phase.READING, True
@@ -141,7 +141,7 @@ class Reconciler:
 
     # ---- what comes in ----------------------------------------------------------------------------------------------
 
-    def _take(self, entries: Iterable[Entry]) -> None:
+    def _take(self, entries: Iterable[KeyState]) -> None:
         for entry in entries:
             if entry.value is None:
                 self._modified.pop(entry.key, None)
@@ -155,7 +155,7 @@ class Reconciler:
         self.index.set_endpoint_ports(ports)
         self.ports_read = True
 
-    def _take_read_back(self, cookies: frozenset[int], groups: frozenset[int], meters: frozenset[Meter]) -> None:
+    def _take_read_back(self, cookies: frozenset[int], groups: frozenset[int], meters: frozenset[SwitchMeter]) -> None:
         self.installed = {cookie for cookie in cookies if is_ours(cookie)}
         self.installed_groups = {group_id for group_id in groups if is_our_group(group_id)}
         self._changed = set(self.flows.keys() ^ self.installed)
@@ -265,7 +265,7 @@ class Reconciler:
         self._changed, self._changed_groups, self._changed_meters = set(), set(), set()
         return plan or None
 
-    def _meter_changes(self) -> tuple[Meter, ...]:
+    def _meter_changes(self) -> tuple[SwitchMeter, ...]:
         both = [m for m in sorted(self._changed_meters) if m in self.meters and m in self.installed_meters]
         return tuple(self.meters[m] for m in both if self.meters[m] != self.installed_meters[m])
 

@@ -14,7 +14,7 @@ from acl.policy import Keys, PolicyKey, PolicyView, enters, network_of, receives
 from intent.gateway import GATEWAY_MAC, Gateway, gateway_of
 from intent.identity import identity
 from intent.services import ServiceView
-from mirror.sessions import Marks, Session
+from mirror.sessions import Marks, MirrorSession
 from specs.checks import order
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
@@ -104,7 +104,7 @@ class View:
     networks: frozenset[NetworkView]
     endpoints: frozenset[EndpointView]
     policies: frozenset[PolicyView]
-    sessions: frozenset[Session]
+    sessions: frozenset[MirrorSession]
     services: frozenset[ServiceView]
     problems: frozenset[Problem]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from acl.fields import ORDER, VLAN_PRESENT, value_of
-from mirror.sessions import IN, OUT, Session
+from mirror.sessions import IN, OUT, MirrorSession
 from pipeline.flow import (
     Action,
     Actions,
@@ -41,7 +41,7 @@ def copies(numbers: tuple[int, ...]) -> Actions:
     return (*actions, Set(REG_COPY, 0)) if actions else ()
 
 
-def session(s: Session, tunnel: int | None) -> Iterator[Flow | Group]:
+def session(s: MirrorSession, tunnel: int | None) -> Iterator[Flow | Group]:
     """COPY's flows and the group of one session."""
     origin = Origin("mirror", s.name)
     path = _path(s, tunnel)
@@ -56,12 +56,12 @@ def session(s: Session, tunnel: int | None) -> Iterator[Flow | Group]:
             yield Flow(Table.COPY, CHOSEN, match(reg4=s.number << 1 | direction) + fields, (ToGroup(group.group_id),), origin)
 
 
-def arrival(s: Session) -> Actions:
+def arrival(s: MirrorSession) -> Actions:
     """The actions for copies that arrive from other hosts."""
     return (_output(s, s.port),) if s.port is not None else ()
 
 
-def _path(s: Session, tunnel: int | None) -> Actions | None:
+def _path(s: MirrorSession, tunnel: int | None) -> Actions | None:
     tag: Actions = (PushVlan(DOT1Q), Set("vlan_vid", s.vlan | VLAN_PRESENT)) if s.vlan else ()
     if s.port is not None:
         return (*tag, _output(s, s.port))
@@ -72,11 +72,11 @@ def _path(s: Session, tunnel: int | None) -> Actions | None:
     return None
 
 
-def _output(s: Session, port: int) -> Action:
+def _output(s: MirrorSession, port: int) -> Action:
     return Output(port) if s.snap is None else OutputTrunc(port, s.snap)
 
 
-def _matches(s: Session) -> Iterator[Match]:
+def _matches(s: MirrorSession) -> Iterator[Match]:
     for rule in s.rules:
         choices = [[(m.name, value_of(m.name, alternative)) for alternative in m.alternatives] for m in rule.fields]
         for variant in rule.variants:

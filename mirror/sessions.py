@@ -13,7 +13,7 @@ from specs.model.network import RELATED_BIT, Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class MirrorSession:
     """A session on one host. Copies leave by `port`, or for `vtep` with `vni`. Where the target is on this host (`arrive`), copies
     that other hosts send with `vni` leave by `port`, too. `senders` are the sources as (VNI, MAC), with direction `both` only: a
     packet of theirs is copied when they send it, and not again when another source receives it."""
@@ -58,11 +58,11 @@ class Surroundings:
 
 def sessions(
     mirrors: Iterable[Mirror], surroundings: Surroundings
-) -> tuple[dict[str, Session], dict[str, Marks], dict[str, str]]:
+) -> tuple[dict[str, MirrorSession], dict[str, Marks], dict[str, str]]:
     """The sessions of this host, by name; the marks of its endpoints, by id; why some sessions do nothing, by name.
 
     `mirrors` come in the order in which conflicts are resolved: of two with one VNI the first has it."""
-    sessions_here: dict[str, Session] = {}
+    sessions_here: dict[str, MirrorSession] = {}
     marks: dict[str, tuple[set[int], set[int]]] = {}
     problems: dict[str, str] = {}
     networks = surroundings.networks
@@ -104,9 +104,9 @@ def _sources(mirror: Mirror, ids: Mapping[str, str], surroundings: Surroundings,
     return list(sources.values())
 
 
-def _session(mirror: Mirror, target: _Target, sources: Iterable[Endpoint], networks: Mapping[str, Network]) -> Session:
+def _session(mirror: Mirror, target: _Target, sources: Iterable[Endpoint], networks: Mapping[str, Network]) -> MirrorSession:
     senders = sorted((networks[e.network_id].vxlan_vni, e.mac_address) for e in sources) if mirror.direction == "both" else ()
-    return Session(
+    return MirrorSession(
         name=mirror.name,
         number=mirror.number,
         vni=mirror.vni,
@@ -122,7 +122,7 @@ def _session(mirror: Mirror, target: _Target, sources: Iterable[Endpoint], netwo
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """How copies leave this host, as in `Session`; `endpoint` is the id of a target that is an endpoint."""
+    """How copies leave this host, as in `MirrorSession`; `endpoint` is the id of a target that is an endpoint."""
 
     port: int | None = None
     vtep: str | None = None

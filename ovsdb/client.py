@@ -20,7 +20,7 @@ from typing import Any
 from ovsdb.idl import Idl
 from ovsdb.poll import left
 from ovsdb.replica import Replica
-from ovsdb.request import Request
+from ovsdb.request import PendingTransaction
 from ovsdb.rows import (
     AS_CHOSEN,
     CreatePort,
@@ -57,7 +57,7 @@ class Ovsdb:
         self._remote = remote
         self._on_change = on_change
         self._replica = Replica()
-        self._queue: collections.deque[Request] = collections.deque()
+        self._queue: collections.deque[PendingTransaction] = collections.deque()
         self._watches: list[tuple[Callable[[], bool], threading.Event]] = []
         self._connected = False
         self._session_read: int | None = None
@@ -264,7 +264,7 @@ class Ovsdb:
             raise Unavailable("ovsdb", f"no connection to {self._remote}")
 
     def _transact(self, ops: list[Json], deadline: float) -> list[Json]:
-        request = Request(ops)
+        request = PendingTransaction(ops)
         self._queue.append(request)
         self._wake()
         if not request.done.wait(max(0.0, left(deadline))):

@@ -18,7 +18,7 @@ import ovs.poller
 
 from ovsdb import jsonstream
 from ovsdb.poll import Poll
-from ovsdb.request import Request
+from ovsdb.request import PendingTransaction
 from ovsdb.schema import DATABASE, TABLES, schema
 
 BACKOFF_MS = (100, 1000)  # an attach may be waiting
@@ -70,7 +70,7 @@ class Idl(ovs.db.idl.Idl):  # type: ignore[misc]  # the package has no types
         self.wait(poller)
         poller.block()
 
-    def transact(self, request: Request) -> None:
+    def transact(self, request: PendingTransaction) -> None:
         """Send a transaction. The session completes the request when the reply arrives."""
         message = ovs.jsonrpc.Message.create_request("transact", [DATABASE, *request.ops])
         if self._session.send(message):

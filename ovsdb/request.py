@@ -8,7 +8,7 @@ from typing import Any
 from ovsdb.transact import Json
 
 
-class Request:
+class PendingTransaction:
     """A transaction on its way. `Idl` calls the methods whose names begin with an underscore."""
 
     def __init__(self, ops: list[Json]) -> None:

@@ -215,7 +215,7 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True)
-class Meter:
+class SwitchMeter:
     """A rate limit with one drop band. `rate` and `burst` are in kb/s and kb, or in packets/s and packets."""
 
     meter_id: int

@@ -19,7 +19,6 @@ from pipeline.flow import (
     Goto,
     Group,
     InPort,
-    Meter,
     Move,
     MoveBits,
     Nat,
@@ -30,6 +29,7 @@ from pipeline.flow import (
     PushVlan,
     Resubmit,
     Set,
+    SwitchMeter,
     ToController,
     ToGroup,
     UseMeter,
@@ -92,7 +92,7 @@ def group_text(group: Group) -> str:
     return f"group_id={group.group_id},type={'select' if group.select else 'all'}{buckets}"
 
 
-def meter_text(meter: Meter) -> str:
+def meter_text(meter: SwitchMeter) -> str:
     """A meter as one line, as `ovs-ofctl add-meter` takes it."""
     unit, burst = "pktps" if meter.packets else "kbps", f",burst_size={meter.burst}" if meter.burst else ""
     return f"meter={meter.meter_id},{unit},stats{',burst' if meter.burst else ''},band=type=drop,rate={meter.rate}{burst}"

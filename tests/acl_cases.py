@@ -11,7 +11,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from random import Random
 from typing import Any
 
-from acl.evaluate import Packet
+from acl.evaluate import PacketFields
 from acl.language import Who
 from acl.policy import PolicyKey, PolicyView, resolve
 from specs.model.acl import Acl
@@ -148,9 +148,9 @@ class Sent:
     frag: str = "no"  # no, first, later
     states: frozenset[str] | None = field(default=None)
 
-    def evaluated(self) -> Packet:
+    def evaluated(self) -> PacketFields:
         """The packet for acl/evaluate.py."""
-        return Packet(self.fields, tuple((t.tpid, t.vid, t.pcp) for t in self.tags), self.frag, self.states)
+        return PacketFields(self.fields, tuple((t.tpid, t.vid, t.pcp) for t in self.tags), self.frag, self.states)
 
     def asked(self) -> Asked:
         """For the flow table: what Open vSwitch extracts (ovs-fields(7): a later fragment's ports, type and code are 0;

@@ -24,7 +24,7 @@ LISTS_LIMIT = 16  # ACLs of one object
 METER_IDS = range(1, 32_769)
 
 
-class Acl(NamedTuple):
+class FaucetAcl(NamedTuple):
     """An ACL with its rules in stored form."""
 
     name: str
@@ -32,7 +32,7 @@ class Acl(NamedTuple):
     line: int
 
 
-class Meter(NamedTuple):
+class FaucetMeter(NamedTuple):
     """A meter in kb/s and kb, or in packets. `meter_id` is None when FAUCET's id is outside Warren's range."""
 
     name: str
@@ -71,8 +71,8 @@ class Note:
 class Import:
     """The content of a faucet.yaml for Warren."""
 
-    acls: tuple[Acl, ...] = ()
-    meters: tuple[Meter, ...] = ()
+    acls: tuple[FaucetAcl, ...] = ()
+    meters: tuple[FaucetMeter, ...] = ()
     uses: tuple[Use, ...] = ()
     notes: tuple[Note, ...] = ()
 
@@ -146,7 +146,7 @@ class _Configuration:
         self.meters = {key: name for key, name in self.meters.items() if key in meters}
         names = self._names("acls")
         self.acls = {key: (name, rules) for key, name in names.items() if (rules := self._acl(key)) is not None}
-        acls = tuple(Acl(name, tuple(rules), self.sections["acls"][key].line) for key, (name, rules) in self.acls.items())
+        acls = tuple(FaucetAcl(name, tuple(rules), self.sections["acls"][key].line) for key, (name, rules) in self.acls.items())
         taken = tuple(use for raw, keys in uses if (use := self._taken(raw, keys)) is not None)
         for item in self.sections["routers"].values():
             self._note(item, False, _WHY["routers"])
@@ -212,7 +212,7 @@ class _Configuration:
 
     # ---- meters
 
-    def _meter(self, key: Any) -> Meter | None:
+    def _meter(self, key: Any) -> FaucetMeter | None:
         item = self.sections["meters"][key]
         limit = read_limit(item.data, item.file, item.path, item.line)
         if isinstance(limit, str):
@@ -221,7 +221,7 @@ class _Configuration:
         number = item.data["meter_id"]
         valid = number in METER_IDS
         self._note(item, True, f"{limit.rate} {'packets/s' if limit.packets else 'kb/s'}" + "; gets another number" * (not valid))
-        return Meter(self.meters[key], number if valid else None, *limit)
+        return FaucetMeter(self.meters[key], number if valid else None, *limit)
 
     # ---- ACLs
 

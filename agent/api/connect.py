@@ -31,7 +31,7 @@ CHUNK = 65_536
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ConnectRequest:
     """A CONNECT request: to `ip`:`port` inside `network_id`."""
 
     network_id: str
@@ -50,7 +50,7 @@ class Elsewhere:
 
 
 # Blocking: returns a connected socket, or which agent can connect; raises WarrenError.
-Dial = Callable[[Request], "socket.socket | Elsewhere"]
+Dial = Callable[[ConnectRequest], "socket.socket | Elsewhere"]
 
 
 def protocol(dial: Dial) -> type[H11Protocol]:
@@ -126,7 +126,7 @@ async def _serve(head: str, reader: asyncio.StreamReader, writer: asyncio.Stream
         end.close()
 
 
-async def _reach(target: Elsewhere, request: Request) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _reach(target: Elsewhere, request: ConnectRequest) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Ask another agent for the same, and relay its answer and all that follows to the client."""
     url = urlsplit(target.api)
     try:
@@ -155,7 +155,7 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         sink.transport.abort()
 
 
-def parse(head: str) -> Request:
+def parse(head: str) -> ConnectRequest:
     """Parse the request line and headers. Raises `Invalid` or `NotFound`."""
     line, *headers = head.split("\r\n")
     target = line.split(" ")[1] if line.count(" ") >= 2 else ""
@@ -175,7 +175,7 @@ def parse(head: str) -> Request:
     if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
         raise Invalid("port", port, "a TCP port, 1 to 65535")
     forwarded = any(header.lower().startswith(HOP.lower() + ":") for header in headers)
-    return Request(unquote(path[1]), ip, int(port), forwarded)
+    return ConnectRequest(unquote(path[1]), ip, int(port), forwarded)
 
 
 def _answer(status: int, error: str, detail: dict[str, Any] | None = None) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from agent.api.connect import Elsewhere, Request
+from agent.api.connect import ConnectRequest, Elsewhere
 from agent.core import Core
 from agent.linux import netns
 from specs.model.endpoint import Endpoint
@@ -20,7 +20,7 @@ class Dialer:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def __call__(self, request: Request) -> Any:
+    def __call__(self, request: ConnectRequest) -> Any:
         """A socket connected to an address inside a network, or the agent that can connect. Raises `Invalid`, `Unavailable`."""
         network = self._core.lookup.network(request.network_id)
         local = next((e for e in self._core.cache.view.local_endpoints.values() if _enterable(e, network.id)), None)

@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse
 from agent import status
 from agent.api.apply import apply
 from agent.api.preview import differences, preview
-from agent.api.sand import Apply
+from agent.api.sand import ApplyBody
 from agent.core import Core
 from agent.switch import read_snapshot
 from specs.documents.difference import diff
@@ -24,7 +24,7 @@ def router(core: Core) -> APIRouter:
     router = APIRouter(tags=["Warren"])
 
     @router.post("/apply")
-    def apply_document(body: Apply) -> dict[str, Any]:
+    def apply_document(body: ApplyBody) -> dict[str, Any]:
         """Make the specs say what a YAML document says; the answer lists the changes."""
         document, current = parse(body.document), read_snapshot(core.store)
         changes = diff(document, current, body.prune)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from agent import status, trace
-from agent.api.sand import WAIT_LIMIT_S, HostTrace, Trace
+from agent.api.sand import WAIT_LIMIT_S, HostTraceBody, TraceBody
 from agent.core import Core
 from agent.remote import Forwarded
 from specs.model.endpoint import Endpoint
@@ -66,14 +66,14 @@ def _switch_routes(router: APIRouter, core: Core, differences: Callable[[], list
 
 def _trace_routes(router: APIRouter, core: Core) -> None:
     @router.post("/hosts/{name}/trace")
-    def host_trace(name: str, body: HostTrace, forwarded: Forwarded = None) -> Any:
+    def host_trace(name: str, body: HostTraceBody, forwarded: Forwarded = None) -> Any:
         """ofproto/trace on one host, annotated."""
         if core.remote.is_local(name, forwarded):
             return core.switch.trace(body.flow, body.enters)
         return core.remote.ask(name, "POST", "/trace", json=body.model_dump())
 
     @router.post("/trace")
-    def whole_trace(body: Trace) -> dict[str, Any]:
+    def whole_trace(body: TraceBody) -> dict[str, Any]:
         """Follow a packet between two endpoints, through the tunnel too."""
         return follow(core, core.lookup.endpoint(body.src), core.lookup.endpoint(body.dst), body.proto, body.port)
 

@@ -42,7 +42,7 @@ def first_address(network: IPv4Network | IPv6Network | None) -> Any:
     return None if network is None else ip_interface(f"{network.network_address + 1}/{network.prefixlen}")
 
 
-class Apply(Body):
+class ApplyBody(Body):
     """POST /apply: a YAML document; `prune` deletes what its sections do not list, `dry_run` changes nothing, `wait_s` is
     how many seconds to wait at most until the hosts have caught up."""
 
@@ -52,7 +52,7 @@ class Apply(Body):
     wait_s: float = Field(default=0.0, ge=0, le=WAIT_LIMIT_S)
 
 
-class Trace(Body):
+class TraceBody(Body):
     """POST /trace: a packet between two endpoints (name or id)."""
 
     src: str
@@ -61,7 +61,7 @@ class Trace(Body):
     port: int | None = None
 
 
-class HostTrace(Body):
+class HostTraceBody(Body):
     """POST /hosts/{name}/trace: `flow` as ofproto/trace takes it, such as `in_port=3,icmp,...`. With `enters` (an endpoint's
     id, or `tunnel`), the in_port is replaced by that port."""
 

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from agent import status
-from agent.cni.messages import CONTAINER, INTERFACE, NETWORK, Asked, Call, endpoint_id, expected, read, result
+from agent.cni.messages import CONTAINER, INTERFACE, NETWORK, Asked, CniCall, endpoint_id, expected, read, result
 from agent.cni.sweep import AttachmentSweep
 from agent.core import Core
 from agent.endpoints.request import ActivateParams, EndpointCreate, cidr
@@ -85,7 +85,7 @@ class Attachments(Feature):
         router = APIRouter(tags=["Warren"])
 
         @router.post("/cni")
-        def cni(body: Call) -> Any:
+        def cni(body: CniCall) -> Any:
             """A call of a container runtime, from the CNI plugin: the answer is what the plugin prints. An error also has CNI's `code`."""
             try:
                 answer = self.do(read(body))

@@ -97,7 +97,7 @@ class RuntimeConfig(_Lenient):
     ips: Annotated[tuple[Address, ...], BeforeValidator(_nothing)] = ()
 
 
-class Label(_Lenient):
+class CniLabel(_Lenient):
     """One of `args.cni.labels`."""
 
     key: str
@@ -107,7 +107,7 @@ class Label(_Lenient):
 class CniArgs(_Lenient):
     """`args.cni`."""
 
-    labels: Annotated[tuple[Label, ...], BeforeValidator(_nothing)] = ()
+    labels: Annotated[tuple[CniLabel, ...], BeforeValidator(_nothing)] = ()
     ips: Annotated[tuple[Address, ...], BeforeValidator(_nothing)] = ()
 
 
@@ -117,7 +117,7 @@ class Args(_Lenient):
     cni: CniArgs = CniArgs()
 
 
-class Config(_Lenient):
+class CniConfig(_Lenient):
     """A network configuration, as far as ADD reads it."""
 
     name: Word
@@ -128,20 +128,20 @@ class Config(_Lenient):
     runtime_config: RuntimeConfig = Field(default=RuntimeConfig(), alias="runtimeConfig")
 
 
-class Attachment(_Lenient):
+class ValidAttachment(_Lenient):
     """One of the attachments that GC keeps."""
 
     container: str = Field(alias="containerID")
     interface: str = Field(alias="ifname")
 
 
-class Attachments(_Lenient):
+class ValidAttachments(_Lenient):
     """The attachments that GC keeps."""
 
-    valid: tuple[Attachment, ...]
+    valid: tuple[ValidAttachment, ...]
 
 
-class Call(BaseModel):
+class CniCall(BaseModel):
     """POST /cni: a runtime's call of the plugin. `environment` has CNI_COMMAND and the others, `config` is the standard
     input."""
 
@@ -169,7 +169,7 @@ class Asked:
     valid: tuple[tuple[str, str], ...]
 
 
-def read(call: Call) -> Asked:
+def read(call: CniCall) -> Asked:
     """Parse a call. Raises `Invalid`; its path is `cniVersion`, a variable of the environment, or leads into the
     configuration."""
     command = call.environment.get("CNI_COMMAND", "")
@@ -182,8 +182,8 @@ def read(call: Call) -> Asked:
         )
     version = _version(config, command)
     environment = {name: _said(call.environment, name) for name in NEEDED[command]}
-    whole = _model(Config, config) if command == "ADD" else None
-    name = whole.name if whole else _model(Config, {"name": config.get("name", "")}).name
+    whole = _model(CniConfig, config) if command == "ADD" else None
+    name = whole.name if whole else _model(CniConfig, {"name": config.get("name", "")}).name
     said_in = "network" if config.get("network") else "name"
     network = whole.network if whole else config.get("network")
     arguments = _arguments(call.environment.get("CNI_ARGS", ""))
@@ -306,7 +306,7 @@ def _arguments(text: str) -> dict[str, str]:
     return {name: value for name, _, value in (pair.partition("=") for pair in text.split(";")) if name and value}
 
 
-def _fields(config: Config, arguments: Mapping[str, str]) -> dict[str, Any]:
+def _fields(config: CniConfig, arguments: Mapping[str, str]) -> dict[str, Any]:
     """The fields of the endpoint, as POST /endpoints takes them. If several places give an address, the one nearest to the
     runtime wins."""
     try:
@@ -368,7 +368,7 @@ def _valid(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     if key is None:
         raise Invalid(ATTACHMENTS[0], MISSING, 'say which attachments stay: a list of {"containerID": ID, "ifname": NAME}')
     try:
-        found = _model(Attachments, {"valid": config[key] or ()}).valid
+        found = _model(ValidAttachments, {"valid": config[key] or ()}).valid
     except Invalid as error:
         raise error.at(error.path.replace("valid", key, 1)) from None
     return tuple((one.container, one.interface) for one in found)

@@ -25,8 +25,8 @@ from controller.events import (
     Disconnected,
     DropMeters,
     Effect,
-    Entry,
     Event,
+    KeyState,
     PortsRead,
     Report,
     StoreChanged,
@@ -45,7 +45,7 @@ from controller.framework.runtime import (
 from controller.openflow import messages
 from controller.openflow.icmp import complaint
 from controller.openflow.packet_log import Limiter, describe
-from controller.openflow.session import Session
+from controller.openflow.session import SwitchSession
 from controller.reconcile import Phase, Reconciler
 from controller.telemetry.metrics import Own
 from pipeline.flow import Action, Flow, Origin, Output, Resubmit, Set
@@ -77,7 +77,7 @@ class Overlay(RyuApp):
         self.settings = settings(os.environ)
         self.resync_s = float(os.environ.get("WARREN_RESYNC_S", "30"))
         self.reconciler = Reconciler(self.settings.host)
-        self.session: Session | None = None
+        self.session: SwitchSession | None = None
         self.sessions = 0
         self.inbox: Any = hub.Queue()
         self.feed_out: Any = None
@@ -221,7 +221,7 @@ class Overlay(RyuApp):
         if message["type"] == "down":
             log.info("etcd.down reason=%s", message["reason"])
             return
-        entries = tuple(Entry(*entry) for entry in message["entries"])
+        entries = tuple(KeyState(*entry) for entry in message["entries"])
         if message["type"] == "read":
             log.info("etcd.read revision=%d entries=%d", message["revision"], len(entries))
             self._post(StoreRead(entries, message["revision"], tuple(message["reported"])))
@@ -236,7 +236,7 @@ class Overlay(RyuApp):
         datapath = event.datapath
         if event.state == MAIN_DISPATCHER:
             self.sessions += 1
-            self.session = Session(self.sessions, datapath, self._post)
+            self.session = SwitchSession(self.sessions, datapath, self._post)
             datapath.warren_session = self.session
             self.metrics.connections.labels(*self._labels()).inc()
             log.info("datapath.connected dpid=%016x session=%d", datapath.id, self.sessions)

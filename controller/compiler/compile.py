@@ -13,11 +13,11 @@ from acl.policy import PolicyView
 from controller.compiler.features import acl, arp, classify, conntrack, dhcp, flood, forward, mirror, nat, output, route, spoof
 from intent.services import ServiceView
 from intent.views import EndpointView, NetworkView, View
-from mirror.sessions import Session
-from pipeline.flow import Ct, Flow, Goto, Group, Meter, Origin
+from mirror.sessions import MirrorSession
+from pipeline.flow import Ct, Flow, Goto, Group, Origin, SwitchMeter
 from pipeline.tables import OWNER, TABLES, Miss, after
 
-Part = Flow | Group | Meter
+Part = Flow | Group | SwitchMeter
 
 # The features that compile each kind of unit, under the name by which a table names its owner.
 BASE: dict[str, Callable[[int | None], Iterator[Part]]] = {
@@ -49,7 +49,10 @@ ENDPOINT: dict[str, Callable[[EndpointView, int | None], Iterator[Part]]] = {
     "output": output.endpoint,
 }
 POLICY: dict[str, Callable[[PolicyView], Iterator[Part]]] = {"acl": acl.policy}
-SESSION: dict[str, Callable[[Session, int | None], Iterator[Part]]] = {"classify": classify.session, "mirror": mirror.session}
+SESSION: dict[str, Callable[[MirrorSession, int | None], Iterator[Part]]] = {
+    "classify": classify.session,
+    "mirror": mirror.session,
+}
 SERVICE: dict[str, Callable[[ServiceView], Iterator[Part]]] = {"nat": nat.service}
 
 
@@ -59,7 +62,7 @@ class Program:
 
     flows: tuple[Flow, ...] = ()
     groups: tuple[Group, ...] = ()
-    meters: tuple[Meter, ...] = ()
+    meters: tuple[SwitchMeter, ...] = ()
 
 
 def compile_base(tunnel: int | None) -> Program:
@@ -84,7 +87,7 @@ def compile_policy(policy: PolicyView) -> Program:
     return _program((name, feature(policy)) for name, feature in POLICY.items())
 
 
-def compile_session(session: Session, tunnel: int | None) -> Program:
+def compile_session(session: MirrorSession, tunnel: int | None) -> Program:
     """Return the flows and the group of one mirror session."""
     return _program((name, feature(session, tunnel)) for name, feature in SESSION.items())
 
@@ -122,13 +125,13 @@ def _misses() -> Iterator[Flow]:
 def _program(parts: Iterator[tuple[str, Iterator[Part]]]) -> Program:
     flows: list[Flow] = []
     groups: list[Group] = []
-    meters: list[Meter] = []
+    meters: list[SwitchMeter] = []
     for name, items in parts:
         for item in items:
             if isinstance(item, Group):
                 groups.append(item)
                 continue
-            if isinstance(item, Meter):
+            if isinstance(item, SwitchMeter):
                 meters.append(item)
                 continue
             assert OWNER[item.table] == name, f"{name} put a flow into {item.table.name}: {item}"

@@ -35,7 +35,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Packet:
+class Datagram:
     """What a frame has inside; `port` is UDP's destination port, 0 for ICMPv6."""
 
     source: IPv4Address | IPv6Address
@@ -46,7 +46,7 @@ class Packet:
     payload: bytes
 
 
-def read(frame: bytes) -> Packet:
+def read(frame: bytes) -> Datagram:
     """Read a frame. Raises `Ignored`."""
     if len(frame) > LONGEST:
         raise Ignored("oversized")
@@ -66,7 +66,7 @@ def cut(data: bytes, at: int, length: int) -> bytes:
     return found
 
 
-def _ipv4(packet: bytes) -> Packet:
+def _ipv4(packet: bytes) -> Datagram:
     fixed = cut(packet, 0, 20)
     header, total = (fixed[0] & 15) * 4, int.from_bytes(fixed[2:4], "big")
     if fixed[0] >> 4 != 4 or header < 20 or total < header:
@@ -77,7 +77,7 @@ def _ipv4(packet: bytes) -> Packet:
     return _inside(source, target, fixed[9], fixed[8], cut(packet, header, total - header))
 
 
-def _ipv6(packet: bytes) -> Packet:
+def _ipv6(packet: bytes) -> Datagram:
     """Extension headers are not parsed: clients send none."""
     fixed = cut(packet, 0, 40)
     if fixed[0] >> 4 != 6:
@@ -88,15 +88,15 @@ def _ipv6(packet: bytes) -> Packet:
 
 def _inside(
     source: IPv4Address | IPv6Address, target: IPv4Address | IPv6Address, protocol: int, hops: int, body: bytes
-) -> Packet:
+) -> Datagram:
     if protocol == ICMPV6 and source.version == 6:
-        return Packet(source, target, protocol, hops, 0, body)
+        return Datagram(source, target, protocol, hops, 0, body)
     if protocol != UDP:
         raise Ignored("malformed")
     _, port, length, _ = struct.unpack("!HHHH", cut(body, 0, 8))
     if length < 8:
         raise Ignored("malformed")
-    return Packet(source, target, protocol, hops, port, cut(body, 8, length - 8))
+    return Datagram(source, target, protocol, hops, port, cut(body, 8, length - 8))
 
 
 # ---- out --------------------------------------------------------------------------------------------------------------

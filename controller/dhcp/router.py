@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv6Address
 
-from controller.dhcp.frames import Answer, Ignored, Packet, cut, icmp6, pseudo6
+from controller.dhcp.frames import Answer, Datagram, Ignored, cut, icmp6, pseudo6
 from controller.dhcp.lease import SERVER6, SERVER_MAC, Lease
 from pipeline.protocols import ICMPV6, ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION, checksum, mac_bytes
 
@@ -19,7 +19,7 @@ FOREVER = 0xFFFF_FFFF
 LEAST_MTU = 1280  # of IPv6; a smaller MTU cannot be advertised
 
 
-def answer(packet: Packet, lease: Lease) -> Answer:
+def answer(packet: Datagram, lease: Lease) -> Answer:
     """The answer to a router solicitation, to its sender alone. Raises `Ignored`."""
     source, target = packet.source, packet.target
     assert isinstance(source, IPv6Address)

@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from controller.dhcp.frames import BROADCAST, BROADCAST_MAC, Answer, Ignored, Packet, cut, udp4
+from controller.dhcp.frames import BROADCAST, BROADCAST_MAC, Answer, Datagram, Ignored, cut, udp4
 from controller.dhcp.lease import Lease
 from pipeline.protocols import mac_bytes
 from specs.model.dhcp import SERVER4
@@ -46,7 +46,7 @@ class Message:
         return bool(self.flags & 0x8000)
 
 
-def answer(packet: Packet, lease: Lease) -> Answer:
+def answer(packet: Datagram, lease: Lease) -> Answer:
     """The answer to a datagram to port 67. Raises `Ignored`."""
     message = _read(packet.payload, lease.mac)
     asked = NAMES[message.kind]

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 
-from controller.dhcp.frames import Answer, Ignored, Packet, cut, udp6
+from controller.dhcp.frames import Answer, Datagram, Ignored, cut, udp6
 from controller.dhcp.lease import SERVER6, SERVER_MAC, Lease
 from pipeline.protocols import mac_bytes
 
@@ -29,7 +29,7 @@ ASSOCIATIONS_LIMIT = 8  # the most that one message gets an answer to
 Options = list[tuple[int, bytes]]
 
 
-def answer(packet: Packet, lease: Lease) -> Answer:
+def answer(packet: Datagram, lease: Lease) -> Answer:
     """The answer to a datagram to port 547. Raises `Ignored`."""
     source, data = packet.source, packet.payload
     assert isinstance(source, IPv6Address)

@@ -28,7 +28,6 @@ from pipeline.flow import (
     Group,
     InPort,
     Match,
-    Meter,
     Move,
     MoveBits,
     Nat,
@@ -39,6 +38,7 @@ from pipeline.flow import (
     PushVlan,
     Resubmit,
     Set,
+    SwitchMeter,
     ToController,
     ToGroup,
     UseMeter,
@@ -254,7 +254,7 @@ def packet_out(frame: bytes, actions: Actions, xid: int = 0, in_port: int = ofp.
     return _PACKET_OUT.pack(*head) + did + frame
 
 
-def meter_mod(meter: Meter, change: bool = False, xid: int = BUNDLE_XID) -> bytes:
+def meter_mod(meter: SwitchMeter, change: bool = False, xid: int = BUNDLE_XID) -> bytes:
     """OFPT_METER_MOD add or modify, with one drop band."""
     command = ofp.OFPMC_MODIFY if change else ofp.OFPMC_ADD
     flags = ofp.OFPMF_PKTPS if meter.packets else ofp.OFPMF_KBPS
@@ -268,12 +268,12 @@ def delete_meter(meter_id: int, xid: int = BUNDLE_XID) -> bytes:
     return _METER_MOD.pack(VERSION, ofp.OFPT_METER_MOD, 16, xid, ofp.OFPMC_DELETE, 0, meter_id)
 
 
-def meter_of(stats: Any) -> Meter:
+def meter_of(stats: Any) -> SwitchMeter:
     """A meter as the switch describes it; one that we did not make differs from every one that we did."""
     bands = [band for band in stats.bands if band.type == ofp.OFPMBT_DROP]
     rate = bands[0].rate if len(bands) == len(stats.bands) == 1 else -1
     burst = bands[0].burst_size if stats.flags & ofp.OFPMF_BURST and bands else 0
-    return Meter(stats.meter_id, rate, burst, bool(stats.flags & ofp.OFPMF_PKTPS))
+    return SwitchMeter(stats.meter_id, rate, burst, bool(stats.flags & ofp.OFPMF_PKTPS))
 
 
 def meter_config_request(datapath: object) -> object:

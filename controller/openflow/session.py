@@ -7,21 +7,21 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from controller.events import AskReadBack, Commit, Committed, DropMeters, Event, ReadBack, Refused
+from controller.events import AskReadBack, BundleRefused, Commit, Committed, DropMeters, Event, ReadBack
 from controller.openflow import messages
-from pipeline.flow import Meter
+from pipeline.flow import SwitchMeter
 
 log = logging.getLogger("warren.datapath")
 
 
-class Session:
+class SwitchSession:
     """The OpenFlow connection of one datapath. `post` takes the events; one consumer calls all methods."""
 
     def __init__(self, number: int, datapath: Any, post: Callable[[Event], None]) -> None:
         self.number, self.datapath, self.post = number, datapath, post
         self._cookies: set[int] = set()
         self._groups: set[int] | None = None
-        self._meters: set[Meter] | None = None
+        self._meters: set[SwitchMeter] | None = None
         self._flows_read = False
         self._flow_xid = 0
         self._faults: list[int] = []
@@ -115,7 +115,7 @@ class Session:
         if self._faults:
             self.datapath.send(messages.discard_bundle())
             log.warning("bundle.refused flows=%d reason=%s", len(self._faults), self._fault_reason)
-            self.post(Refused(self.number, tuple(self._faults), self._fault_reason))
+            self.post(BundleRefused(self.number, tuple(self._faults), self._fault_reason))
         else:  # no flow is at fault: start over with a new connection and a full read-back
             log.warning("bundle.failed type=%d code=%d; reconnecting", error_type, code)
             self.datapath.close()

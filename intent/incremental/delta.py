@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from acl.policy import PolicyKey, PolicyView
 from intent.services import ServiceView
 from intent.views import EndpointView, NetworkView
-from mirror.sessions import Session
+from mirror.sessions import MirrorSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +17,6 @@ class Delta:
     endpoints: dict[str, EndpointView | None]
     networks: dict[str, NetworkView | None]
     policies: dict[PolicyKey, PolicyView | None]
-    sessions: dict[str, Session | None]
+    sessions: dict[str, MirrorSession | None]
     services: dict[str, ServiceView | None]
     tunnel: bool = False  # the tunnel port has changed: everything is touched

@@ -29,7 +29,7 @@ from intent.views import (
     routed_remote_view,
     vtep,
 )
-from mirror.sessions import Marks, Session, Surroundings, sessions
+from mirror.sessions import Marks, MirrorSession, Surroundings, sessions
 from specs.checks import routes, valid_networks, zones
 from specs.model.endpoint import Endpoint
 from specs.model.network import RELATED_BIT, Network
@@ -68,7 +68,7 @@ class Index:
     _tunnel_moved: bool = False
     routes: Routes = field(default_factory=Routes)
     services: Services = field(default_factory=Services)
-    sessions: dict[str, Session] = field(default_factory=dict)
+    sessions: dict[str, MirrorSession] = field(default_factory=dict)
     _marks: dict[str, Marks] = field(default_factory=dict)
     _idle: dict[str, str] = field(default_factory=dict)  # mirror sessions without effect, and why
 
@@ -220,7 +220,7 @@ class Index:
         self._dirty, self._dirty_networks, self._tunnel_moved = set(), set(), False
         return delta
 
-    def _recompute_sessions(self) -> tuple[dict[str, Session | None], set[str]]:
+    def _recompute_sessions(self) -> tuple[dict[str, MirrorSession | None], set[str]]:
         """Recompute the mirror sessions. Returns those that differ, and the endpoints whose sessions differ. Costs what
         sessions name."""
         if not self.snapshot.copied and not self.sessions and not self._idle:

@@ -51,7 +51,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class WatchEvent:
     """A change of a key; value None means deleted."""
 
     key: str
@@ -120,7 +120,7 @@ class Compacted(Unavailable):
 
 # names for types: inside Store, `list` is the method
 Entries = list[Entry]
-Events = list[Event]
+Events = list[WatchEvent]
 
 
 def _end(prefix: bytes) -> bytes:
@@ -359,10 +359,10 @@ class Store:
             if call is not None:
                 call.cancel()
 
-    def _event(self, event: Any) -> Event:
+    def _event(self, event: Any) -> WatchEvent:
         entry = self._entry(event.kv)
         deleted = event.type == 1  # mvccpb Event.DELETE
-        return Event(entry.key, None if deleted else entry.value, entry.create_revision, entry.mod_revision)
+        return WatchEvent(entry.key, None if deleted else entry.value, entry.create_revision, entry.mod_revision)
 
     # ---- leases -----------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from etcd3 import etcdrpc
 
-from specs.store.etcd import Entry, Event, Put, Store, Unchanged
+from specs.store.etcd import Entry, Put, Store, Unchanged, WatchEvent
 from specs.store.lease import Lease
 from tests.etcd.conftest import Etcd
 from tests.waiting import LIMIT_S, eventually
@@ -48,7 +48,7 @@ class Follower:
         self.state = {entry.key: entry.value for entry in entries}
         self.news.put(("read", revision))
 
-    def changed(self, revision: int, events: list[Event]) -> None:
+    def changed(self, revision: int, events: list[WatchEvent]) -> None:
         for event in events:
             if event.value is None:
                 self.state.pop(event.key, None)

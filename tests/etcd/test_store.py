@@ -15,7 +15,7 @@ import pytest
 from etcd3 import etcdrpc
 
 from intent.history import with_history
-from specs.store.etcd import Delete, Empty, Entry, Event, Get, Put, Store, Unchanged
+from specs.store.etcd import Delete, Empty, Entry, Get, Put, Store, Unchanged, WatchEvent
 from specs.store.lease import Lease
 from tests.etcd.conftest import Etcd, free_port
 from tests.waiting import LIMIT_S, eventually
@@ -51,7 +51,7 @@ class Follower:
         self.store = store
         self.copy: dict[str, str] = {}
         self.snapshots: list[int] = []
-        self.batches: list[tuple[int, list[Event]]] = []
+        self.batches: list[tuple[int, list[WatchEvent]]] = []
         self.downs: list[str] = []
         self.first: Callable[[], None] = lambda: None
         self.stop = threading.Event()
@@ -72,7 +72,7 @@ class Follower:
             self.first()
         self.snapshots.append(revision)
 
-    def _events(self, revision: int, events: list[Event]) -> None:
+    def _events(self, revision: int, events: list[WatchEvent]) -> None:
         for event in events:
             if event.value is None:
                 self.copy.pop(event.key, None)
@@ -288,7 +288,7 @@ def test_events_that_the_reader_refused_are_delivered_again(store: Store) -> Non
     told: list[str] = []
     stop = threading.Event()
 
-    def take(_: int, events: list[Event]) -> None:
+    def take(_: int, events: list[WatchEvent]) -> None:
         told.extend(event.key for event in events)
         if len(told) == 1:
             raise Unavailable("etcd", "the callback asked etcd and got no answer")

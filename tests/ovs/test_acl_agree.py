@@ -12,7 +12,7 @@ from random import Random
 import pytest
 from ovs.unixctl.client import UnixctlClient
 
-from acl.actions import PopVlan, PushVlan
+from acl.actions import PopTag, PushTag
 from acl.compile import compile_policy, meters
 from acl.evaluate import Verdict, evaluate
 from acl.fields import FIELDS
@@ -116,8 +116,8 @@ ACTIONS = {
     "allow",
     "meter",
     "mirror",
-    "PopVlan",
-    "PushVlan",
+    "PopTag",
+    "PushTag",
     "SetField",
     "ToPort",
     "from",
@@ -134,7 +134,7 @@ def most_tags(world: acl_cases.World, verdict: Verdict, tags: int) -> int:
     assert verdict.rule is not None
     counts = [tags]
     for step in world.acls[verdict.acl].parsed[verdict.rule - 1].steps:
-        counts.append(counts[-1] + isinstance(step, PushVlan) - isinstance(step, PopVlan))
+        counts.append(counts[-1] + isinstance(step, PushTag) - isinstance(step, PopTag))
     return max(counts)
 
 

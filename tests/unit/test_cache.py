@@ -14,7 +14,7 @@ from agent.config import load
 from agent.gateway.conntrack_limits import Limits
 from agent.gateway.reconciler import GatewayReconciler
 from agent.gateway.rules import outside
-from specs.store.etcd import Entry, Event
+from specs.store.etcd import Entry, WatchEvent
 from tests.unit import worlds
 
 
@@ -43,16 +43,16 @@ def delete_and_create(filled: Cache, stop: threading.Event) -> None:
     while not stop.is_set():
         for key, value in NETWORKS:
             revision += 1
-            filled._specs_changed(revision, [Event(key, None, revision, revision)])
+            filled._specs_changed(revision, [WatchEvent(key, None, revision, revision)])
             revision += 1
-            filled._specs_changed(revision, [Event(key, value, revision, revision)])
+            filled._specs_changed(revision, [WatchEvent(key, value, revision, revision)])
 
 
 def test_a_view_that_a_reader_holds_does_not_change_under_it() -> None:
     filled = cache(*WORLD)
     view = filled.view
     before = (set(view.snapshot.networks), set(view.snapshot.endpoints), set(view.local_endpoints), dict(view.snapshot.born))
-    filled._specs_changed(100, [Event(key, None, 100, 100) for key, _ in (*NETWORKS, *ENDPOINTS)])
+    filled._specs_changed(100, [WatchEvent(key, None, 100, 100) for key, _ in (*NETWORKS, *ENDPOINTS)])
     assert (
         set(view.snapshot.networks),
         set(view.snapshot.endpoints),
@@ -91,9 +91,9 @@ def test_an_older_event_does_not_undo_an_own_write() -> None:
     filled = cache(*WORLD)
     key, value = ENDPOINTS[0]
     filled.applied([(key, None)], 500)
-    filled._specs_changed(450, [Event(key, value, 2, 450)])
+    filled._specs_changed(450, [WatchEvent(key, value, 2, 450)])
     assert key.rpartition("/")[2] not in filled.view.local_endpoints
-    filled._specs_changed(600, [Event(key, value, 600, 600)])
+    filled._specs_changed(600, [WatchEvent(key, value, 600, 600)])
     assert key.rpartition("/")[2] in filled.view.local_endpoints
 
 
@@ -101,9 +101,9 @@ def test_listeners_hear_of_local_endpoints_alone() -> None:
     filled, heard = cache(*WORLD), list[set[str]]()
     filled.changed.add(heard.append)
     elsewhere = worlds.endpoint("far", "n1", "h2", 9, 90)
-    filled._specs_changed(100, [Event(elsewhere[0], elsewhere[1], 100, 100)])
+    filled._specs_changed(100, [WatchEvent(elsewhere[0], elsewhere[1], 100, 100)])
     assert heard == []
-    filled._specs_changed(101, [Event(ENDPOINTS[0][0], None, 101, 101)])
+    filled._specs_changed(101, [WatchEvent(ENDPOINTS[0][0], None, 101, 101)])
     assert heard == [{ENDPOINTS[0][0].rpartition("/")[2]}]
 
 

@@ -21,7 +21,7 @@ import tools.cni.plugin as plugin
 from agent.cache import View
 from agent.cni import messages
 from agent.cni.attachments import Attachments, code_of
-from agent.cni.messages import Call, endpoint_id, expected, read, result
+from agent.cni.messages import CniCall, endpoint_id, expected, read, result
 from agent.endpoints.request import EndpointCreate
 from tests.depth import short_texts
 from tests.waiting import LIMIT_S
@@ -40,8 +40,8 @@ PREVIOUS = {
 }
 
 
-def call(command: str = "ADD", environment: dict[str, str] | None = None, **config: Any) -> Call:
-    return Call(environment={"CNI_COMMAND": command, **ENVIRONMENT, **(environment or {})}, config={**CONFIG, **config})
+def call(command: str = "ADD", environment: dict[str, str] | None = None, **config: Any) -> CniCall:
+    return CniCall(environment={"CNI_COMMAND": command, **ENVIRONMENT, **(environment or {})}, config={**CONFIG, **config})
 
 
 def shown(version: str, **more: Any) -> dict[str, Any]:
@@ -171,11 +171,11 @@ def test_an_endpoints_name_follows_the_container() -> None:
         (call("CHECK"), 7, "prevResult is missing: the result of ADD"),
         (call("GC"), 7, "cni.dev/valid-attachments is missing: say which attachments stay"),
         (call("GC", **{"cni.dev/valid-attachments": [{"ifname": "eth0"}]}), 7, "cni.dev/valid-attachments.0.containerID"),
-        (Call(environment={"CNI_COMMAND": "ADD", **ENVIRONMENT}, config=[]), 7, "network configuration: []: expected a JSON object"),
+        (CniCall(environment={"CNI_COMMAND": "ADD", **ENVIRONMENT}, config=[]), 7, "network configuration: []: expected a JSON object"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_wrong_configurations_are_refused_with_their_path(wrong: Call, code: int, told: str) -> None:
+def test_wrong_configurations_are_refused_with_their_path(wrong: CniCall, code: int, told: str) -> None:
     with pytest.raises(Invalid) as caught:
         read(wrong)
     assert (code_of(caught.value), told in str(caught.value)) == (code, True), str(caught.value)

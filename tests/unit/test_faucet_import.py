@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from acl.faucet.reader import Acl, Import, Meter, Note, read
+from acl.faucet.reader import FaucetAcl, FaucetMeter, Import, Note, read
 from acl.language import parse_rule
 from specs.documents.document import parse
 from tools.cli.acl_import import document, load
@@ -134,7 +134,7 @@ def test_a_complete_faucet_file_is_imported() -> None:
         ),
     }
     assert [acl.line for acl in result.acls] == [12, 21, 28]
-    assert result.meters == (Meter("slow", 1, 1000, 100, False), Meter("packets", None, 50, 0, True))
+    assert result.meters == (FaucetMeter("slow", 1, 1000, 100, False), FaucetMeter("packets", None, 50, 0, True))
     assert [(use.kind, use.name, use.aliases, use.field, use.acls, use.line) for use in result.uses] == [
         ("endpoint", "h1", ("1", "host1 container"), "acls", ("access-port-protect", "guest-out"), 61),
         ("host", "sw2", (), "acls", ("access-port-protect",), 66),
@@ -188,7 +188,7 @@ def test_a_mac_of_digits_is_no_base_60_number(mac: str) -> None:
 @pytest.mark.parametrize(("word", "value"), [("yes", True), ("On", True), ("no", False), ("off", False)])
 def test_older_truth_values(word: str, value: bool) -> None:
     result = acls(f"  no: [{{actions: {{allow: {word}}}}}]")
-    assert result.acls == (Acl("no", ({"actions": {"allow": value}},), 2),)
+    assert result.acls == (FaucetAcl("no", ({"actions": {"allow": value}},), 2),)
     assert notes(result, taken=True)["acls.no[0].actions.allow"].text == f"{word} is read as {str(value).lower()}"
 
 
@@ -519,7 +519,7 @@ def test_files_are_found_beside_the_one_that_includes_them(tmp_path: Path) -> No
     (tmp_path / "faucet.yaml").write_text("include: [acls.d/a.yaml]\ninclude-optional: [none.yaml]")
     (tmp_path / "acls.d" / "a.yaml").write_text("include: [b.yaml]")
     (tmp_path / "acls.d" / "b.yaml").write_text("acls: {a: [{cookie: 1}]}")
-    assert load(tmp_path / "faucet.yaml").acls == (Acl("a", ({"cookie": 1},), 1),)
+    assert load(tmp_path / "faucet.yaml").acls == (FaucetAcl("a", ({"cookie": 1},), 1),)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from intent.incremental.index import Index
 from intent.recompute import view
 from intent.services import ServiceView
 from intent.views import EndpointView, NetworkView, View
-from mirror.sessions import Session
+from mirror.sessions import MirrorSession
 from specs.snapshot import snapshot
 from tests.depth import examples
 from tests.unit import worlds
@@ -89,7 +89,7 @@ def follow(sequence: Sequence) -> None:
     index.set_tunnel(TUNNEL)
     uplink: int | None = None
     interfaces: dict[str, int] = {}
-    sessions: dict[str, Session] = {}
+    sessions: dict[str, MirrorSession] = {}
     services: dict[str, ServiceView] = {}
     for step in (list(BEGINNING), PLUGGED, *sequence):
         if isinstance(step, dict):

@@ -11,17 +11,17 @@ from controller.compiler.compile import compile_view
 from controller.events import (
     AskReadBack,
     Audit,
+    BundleRefused,
     Commit,
     Committed,
     Connected,
     Disconnected,
     DropMeters,
     Effect,
-    Entry,
     Event,
+    KeyState,
     PortsRead,
     ReadBack,
-    Refused,
     Report,
     StoreChanged,
     StoreRead,
@@ -29,7 +29,7 @@ from controller.events import (
 from controller.reconcile import Reconciler
 from intent.history import standing
 from intent.recompute import view
-from pipeline.flow import Flow, Group, Meter, UseMeter
+from pipeline.flow import Flow, Group, SwitchMeter, UseMeter
 from specs.snapshot import snapshot
 from specs.store.etcd import Entry as StoreEntry
 from tests.depth import examples
@@ -44,7 +44,7 @@ class Switch:
     def __init__(self) -> None:
         self.flows: dict[tuple[object, ...], tuple[Flow, int]] = {}
         self.groups: dict[int, Group] = {}
-        self.meters: dict[int, Meter] = {}
+        self.meters: dict[int, SwitchMeter] = {}
         self.writes = 0
 
     def commit(self, plan: Commit) -> None:
@@ -106,7 +106,7 @@ class World(RuleBasedStateMachine):
         self.reconciler = Reconciler("h1")
         self.up = False
         self.watching = False  # what changes is told at once
-        self.answers: list[ReadBack | Committed | Refused] = []
+        self.answers: list[ReadBack | Committed | BundleRefused] = []
         self.orders: list[Effect] = []
 
     def post(self, event: Event) -> None:
@@ -147,16 +147,16 @@ class World(RuleBasedStateMachine):
             case "tamper":
                 self.tamper()
 
-    def write(self, entry: tuple[str, str | None]) -> Entry:
+    def write(self, entry: tuple[str, str | None]) -> KeyState:
         key, value = entry
         self.revision += 1
         if value is None:
             self.store.pop(key, None)
-            return Entry(key, None, 0, self.revision)
+            return KeyState(key, None, 0, self.revision)
         self.past.append((key, value))
         created = self.store[key][0].create_revision if key in self.store else self.revision
         self.store.setdefault(key, []).append(StoreEntry(key, value, created, self.revision))
-        return Entry(key, value, created, self.revision)
+        return KeyState(key, value, created, self.revision)
 
     @rule(entries=st.one_of(st.lists(worlds.writes, min_size=1, max_size=4), worlds.quarrels))
     def change(self, entries: list[tuple[str, str | None]]) -> None:
@@ -196,7 +196,7 @@ class World(RuleBasedStateMachine):
             return next((e for e in reversed(self.store[entry.key]) if e.mod_revision < entry.mod_revision), None)
 
         there = standing((past[-1] for past in self.store.values()), before)
-        entries = tuple(Entry(e.key, e.value, e.create_revision, e.mod_revision) for e in there)
+        entries = tuple(KeyState(e.key, e.value, e.create_revision, e.mod_revision) for e in there)
         self.watching = True
         self.post(StoreRead(entries, self.revision, tuple(self.reported)))
 
@@ -231,7 +231,7 @@ class World(RuleBasedStateMachine):
             for meter_id in order.meter_ids:
                 self.switch.drop(meter_id)
         elif fails and isinstance(order, Commit) and order.flows:
-            self.answers.append(Refused(order.session, (order.flows[0].cookie,), "refused by the test"))
+            self.answers.append(BundleRefused(order.session, (order.flows[0].cookie,), "refused by the test"))
         elif isinstance(order, Commit):
             self.switch.commit(order)
             self.answers.append(Committed(order.session))
@@ -313,7 +313,7 @@ TestReconciler = World.TestCase
 def test_a_late_answer_of_an_old_session_does_not_hide_a_refusal() -> None:
     """The first connection's "committed" comes late, while the second one's bundle is under way, which is then refused."""
     reconciler = Reconciler("h1")
-    entries = tuple(Entry(key, value, n, n) for n, (key, value) in enumerate(worlds.BEGINNING, 1) if value)
+    entries = tuple(KeyState(key, value, n, n) for n, (key, value) in enumerate(worlds.BEGINNING, 1) if value)
     reconciler.step(StoreRead(entries, 20))
     reconciler.step(PortsRead({"e0": 1}, 9))
     for session in (1, 2):
@@ -321,12 +321,12 @@ def test_a_late_answer_of_an_old_session_does_not_hide_a_refusal() -> None:
         (commit,) = reconciler.step(ReadBack(session, frozenset(), frozenset()))
         assert isinstance(commit, Commit)
     assert reconciler.step(Committed(1)) == []
-    assert reconciler.step(Refused(2, (commit.flows[0].cookie,), "refused by the test")) == [AskReadBack(2)]
+    assert reconciler.step(BundleRefused(2, (commit.flows[0].cookie,), "refused by the test")) == [AskReadBack(2)]
 
 
 def test_keys_deleted_while_the_feed_was_down_go_with_the_next_full_read() -> None:
     reconciler = Reconciler("h1")
-    entries = tuple(Entry(key, value, n, n) for n, (key, value) in enumerate(worlds.BEGINNING, 1) if value)
+    entries = tuple(KeyState(key, value, n, n) for n, (key, value) in enumerate(worlds.BEGINNING, 1) if value)
     reconciler.step(StoreRead(entries, 20))
     reconciler.step(PortsRead({"e0": 1, "e3": 2}, 9))
     assert {"e0", "e3"} <= reconciler.index.endpoints.keys()
@@ -341,7 +341,7 @@ def test_keys_deleted_while_the_feed_was_down_go_with_the_next_full_read() -> No
 def test_reports_in_flight_when_the_switch_disconnects_are_sent_after_the_next_connection() -> None:
     """The first bundle landed, but its answer was lost with the connection: the endpoint's state must be reported all the same."""
     reconciler = Reconciler("h1")
-    entries = tuple(Entry(key, value, n, n) for n, (key, value) in enumerate(worlds.BEGINNING, 1) if value)
+    entries = tuple(KeyState(key, value, n, n) for n, (key, value) in enumerate(worlds.BEGINNING, 1) if value)
     reconciler.step(StoreRead(entries, 20))
     reconciler.step(PortsRead({"e0": 1}, 9))
     reconciler.step(Connected(1))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from acl.compile import REPLIES, compile_policy, meters
 from acl.policy import PolicyView
-from pipeline.flow import Flow, Goto, Meter, Origin, match
+from pipeline.flow import Flow, Goto, Origin, SwitchMeter, match
 from pipeline.tables import CT_ESTABLISHED, CT_INVALID, CT_RELATED, CT_REPLY, CT_TRACKED, MARK_RELATED, Table, after
 
 WHERE = {"in": Table.ACL_IN, "out": Table.ACL_OUT}
@@ -25,7 +25,7 @@ def base(tunnel: int | None) -> Iterator[Flow]:
             yield Flow(table, REPLIES, state, (Goto(after(table)),), Origin("pipeline", "related"))
 
 
-def policy(p: PolicyView) -> Iterator[Flow | Meter]:
+def policy(p: PolicyView) -> Iterator[Flow | SwitchMeter]:
     """The rules of one policy, and the meters that they name."""
     table = WHERE[p.key.direction]
     yield from meters(p)

@@ -7,7 +7,7 @@ from ipaddress import ip_network
 
 from intent.views import EndpointView, NetworkView
 from mirror.compile import arrival, copies
-from mirror.sessions import Session
+from mirror.sessions import MirrorSession
 from pipeline.flow import Actions, Flow, Goto, InPort, Move, Origin, PopVlan, Set, ToController, Value, match
 from pipeline.protocols import IPV4, IPV6
 from pipeline.tables import (
@@ -58,7 +58,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     yield Flow(Table.CLASSIFY, priority, fields, enter, Origin("endpoint", e.id))
 
 
-def session(s: Session, tunnel: int | None) -> Iterator[Flow]:
+def session(s: MirrorSession, tunnel: int | None) -> Iterator[Flow]:
     """Copies from other hosts for a target here. They are not packets of a network."""
     if s.arrive and tunnel is not None:
         yield Flow(Table.CLASSIFY, 100, match(tunnel_id=s.vni, in_port=tunnel), arrival(s), Origin("mirror", s.name))

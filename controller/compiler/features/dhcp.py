@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from controller.compiler.features.spoof import CLIENT_TO_SERVER, asks_outside
 from intent.views import EndpointView
-from pipeline.flow import WHOLE, Flow, Goto, Meter, Origin, ToController, UseMeter, Value, match
+from pipeline.flow import WHOLE, Flow, Goto, Origin, SwitchMeter, ToController, UseMeter, Value, match
 from pipeline.protocols import ICMPV6, IPV4, IPV6, ROUTER_SOLICITATION, UDP
 from pipeline.tables import PORT_METER_FIRST, Table
 
@@ -19,11 +19,11 @@ ASKED = 100
 RATE, BURST = 10, 30  # packets per second; a starting client sends about ten at once
 
 
-def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow | Meter]:
+def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow | SwitchMeter]:
     """The questions of one endpoint. SPOOF_GUARD has checked their senders."""
     if e.ofport is None or not (e.dhcp or e.leases):
         return
-    meter, origin = Meter(PORT_METER_FIRST + e.ofport, RATE, BURST, packets=True), Origin("endpoint", e.id)
+    meter, origin = SwitchMeter(PORT_METER_FIRST + e.ofport, RATE, BURST, packets=True), Origin("endpoint", e.id)
     if e.leases:
         yield meter
         onward = (UseMeter(meter.meter_id), Goto(Table.FORWARD))

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from intent.views import EndpointView
 from mirror.compile import copies
 from mirror.compile import session as compile_session
-from mirror.sessions import IN, OUT, Session
+from mirror.sessions import IN, OUT, MirrorSession
 from pipeline.flow import Flow, Goto, Group, Origin, match
 from pipeline.tables import ORIGIN_ANSWER, Table
 
 RECEIVED, ANSWER = 100, 110
 
 
-def session(s: Session, tunnel: int | None) -> Iterator[Flow | Group]:
+def session(s: MirrorSession, tunnel: int | None) -> Iterator[Flow | Group]:
     """One session."""
     yield from compile_session(s, tunnel)
 
