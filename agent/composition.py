@@ -19,6 +19,7 @@ from agent.endpoints.reconciler import EndpointReconciler
 from agent.feature import Feature
 from agent.gateway.conntrack_limits import Limits
 from agent.gateway.reconciler import GatewayReconciler
+from agent.gateway.switches import Switches
 from agent.listeners import Listeners
 from agent.lookup import Lookup
 from agent.peers import Peers
@@ -79,7 +80,13 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         reconciler,
         PreallocatedFiller(cache, pool, endpoints),
         AdoptedPorts(bridge, cache=cache, ovsdb=ovsdb, ovsdb_changed=ovsdb_changed, endpoints=endpoints, on_change=news),
-        GatewayReconciler(cache, Limits(lambda: datapath(ovsdb, bridge), appctl), news),
+        GatewayReconciler(
+            cache,
+            Limits(lambda: datapath(ovsdb, bridge), appctl),
+            Switches(config.run / "forwarding.json"),
+            news,
+            forwards_for_others=config.forwards_for_others,
+        ),
         dhcp_clients,
         Captures(core),
         Attachments(core, suspects=lambda: set(reconciler.reasons)),

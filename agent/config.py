@@ -37,6 +37,7 @@ class Config:
     docker_mirror: str | None
     attach_timeout_s: float
     run: Path
+    forwards_for_others: bool
 
     @property
     def host(self) -> str:
@@ -62,6 +63,7 @@ SETTINGS = """\
   WARREN_DOCKER_MIRROR     interface for copies of mirrored containers [that of the session]   MIRROR_BRIDGE_OUT (dovesnap's)
   WARREN_ATTACH_TIMEOUT_S  how many seconds an attach waits for the controller [5]
   WARREN_RUN               directory for files of DHCP clients, which outlive the agent [that of WARREN_SOCKET, else /run/warren]
+  WARREN_FORWARD           warren: a host that was no router forwards for Warren's networks alone; all: for everybody [warren]
   WARREN_LOG               DEBUG, INFO or WARNING [INFO]
   OVS_RUNDIR               where ovs-ofctl finds the switch [/var/run/openvswitch]
 """
@@ -91,7 +93,15 @@ def load(env: Mapping[str, str]) -> Config:
         docker_mirror=get("WARREN_DOCKER_MIRROR", "MIRROR_BRIDGE_OUT") or None,
         attach_timeout_s=_number("WARREN_ATTACH_TIMEOUT_S", get("WARREN_ATTACH_TIMEOUT_S", default="5"), 0),
         run=Path(get("WARREN_RUN") or Path(env.get("WARREN_SOCKET") or "/run/warren/agent.sock").parent),
+        forwards_for_others=_choice("WARREN_FORWARD", get("WARREN_FORWARD"), "warren", "all") == "all",
     )
+
+
+def _choice(name: str, text: str, *choices: str) -> str:
+    """Return the text, or the first choice if it is empty."""
+    if text and text not in choices:
+        raise Invalid(name, text, " or ".join(choices))
+    return text or choices[0]
 
 
 def _http(env: Mapping[str, str]) -> tuple[str, int] | None:

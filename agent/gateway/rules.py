@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from agent.gateway.filters import Forwarding, chains
 from intent.gateway import TRANSIT4, TRANSIT6, Gateway, gateway_of
 from intent.views import claims, endpoint_mtu
 from ovsdb.rows import UPLINK_PORT
@@ -35,11 +36,12 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """The IP `versions` that leave the host, the `routes` back to the networks (prefixes), the `mtu` of the smallest network
-    in bytes, and the ports that the host publishes."""
+    """The IP `versions` that leave the host, the `routes` back to the networks (prefixes), those of them that lead to `routed`
+    networks, the `mtu` of the smallest network in bytes, and the ports that the host publishes."""
 
     versions: tuple[int, ...] = ()
     routes: tuple[str, ...] = ()
+    routed: tuple[str, ...] = ()
     mtu: int = 0
     published: tuple[Published, ...] = ()
 
@@ -58,6 +60,7 @@ def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint]) 
     zone = zones(snapshot, valid)
     gateways = {i: gateway for i, n in used.items() if (gateway := gateway_of(n, zone[i], None, 0)) is not None}
     versions, routes = _reach(used.values())
+    _, routed = _reach(network for network in used.values() if network.mode == "routed")
     hosts = list(snapshot.hosts.values())
     claimed: set[Claim] = set()
     published = [*_published_by_endpoints(active, used, gateways, claimed)]
@@ -65,6 +68,7 @@ def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint]) 
     return Outside(
         versions=tuple(sorted(versions)),
         routes=tuple(sorted(routes)),
+        routed=tuple(sorted(routed)),
         mtu=min((endpoint_mtu(hosts, network) for network in used.values()), default=0),
         published=tuple(sorted(published, key=repr)),
     )
@@ -119,23 +123,27 @@ def _published_by_services(
                         yield Published(service.proto, service.host_port, None, transit)
 
 
-def ruleset(desired: Outside, comment: str) -> str:
+def ruleset(desired: Outside, forwarding: Forwarding, comment: str) -> str:
     """Return nft(8) commands that replace Warren's table in one transaction; they leave the host's own tables and policies
     alone."""
     lines = [f"add table inet {TABLE}", f"delete table inet {TABLE}", f"table inet {TABLE} {{"]
     lines.append('    comment "' + comment.replace('"', "'") + '"')
-    translations = [f"        {_destination_nat(published)}" for published in desired.published]
     for hook, priority in (("prerouting", "dstnat"), ("output", "-100")):
         lines += [
             f"    chain {hook} {{",
             f"        type nat hook {hook} priority {priority}; policy accept;",
-            *translations,
+            *(f"        {_destination_nat(p)}" for p in desired.published if hook == "output" or not _on_loopback(p)),
             "    }",
         ]
     lines += ["    chain postrouting {", "        type nat hook postrouting priority srcnat; policy accept;"]
     for family, transit in (("ip", TRANSIT4), ("ip6", TRANSIT6)):
         lines.append(f'        {family} saddr {transit} oifname != "{UPLINK_PORT}" masquerade')
-    return "\n".join([*lines, "    }", "}", ""])
+    return "\n".join([*lines, "    }", *chains(desired.routed, forwarding), "}", ""])
+
+
+def _on_loopback(published: Published) -> bool:
+    """Return whether a port is for the host alone. Packets from others pass the hook before the kernel refuses them."""
+    return published.host_ip is not None and published.host_ip.is_loopback
 
 
 def _destination_nat(published: Published) -> str:

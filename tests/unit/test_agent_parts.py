@@ -48,12 +48,13 @@ def test_warrens_variables_win() -> None:
     assert load({}).http == ("127.0.0.1", 9999)
     assert load({}).api is None  # nobody else could reach it
     assert load({"WARREN_HTTP": "", "WARREN_SOCKET": ""}).http is None
+    assert [load({"WARREN_FORWARD": text}).forwards_for_others for text in ("", "warren", "all")] == [False, False, True]
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [("WARREN_VTEP", "x"), ("WARREN_HTTP", "9999"), ("HTTP_PORT", "99999"), ("WARREN_ATTACH_TIMEOUT_S", "soon"),
-     ("WARREN_UNDERLAY_MTU", "100"), ("WARREN_TLS_CERT", "only-one")],
+     ("WARREN_UNDERLAY_MTU", "100"), ("WARREN_TLS_CERT", "only-one"), ("WARREN_FORWARD", "on")],
 )  # fmt: skip
 def test_a_wrong_setting_is_named(name: str, value: str) -> None:
     with pytest.raises(Invalid) as error:

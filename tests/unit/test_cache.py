@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from agent.config import load
 from agent.gateway.conntrack_limits import Limits
 from agent.gateway.reconciler import GatewayReconciler
 from agent.gateway.rules import outside
+from agent.gateway.switches import Switches
 from specs.store.etcd import Entry, WatchEvent
 from tests.unit import worlds
 
@@ -139,9 +141,12 @@ def raising(items: frozenset[str]) -> None:
     raise ZeroDivisionError
 
 
-def test_the_gateway_goes_on_after_a_network_was_deleted_at_the_wrong_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_gateway_goes_on_after_a_network_was_deleted_at_the_wrong_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     filled = cache(*WORLD)
-    gateway = GatewayReconciler(filled, Limits(lambda: "netdev@ovs-netdev", lambda *words: ""), lambda: None)
+    limits, switches = Limits(lambda: "netdev@ovs-netdev", lambda *words: ""), Switches(tmp_path / "forwarding.json")
+    gateway = GatewayReconciler(filled, limits, switches, lambda: None, forwards_for_others=False)
     (worker,) = gateway.workers()
     seen: list[View] = []
 

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from agent.gateway import switches
+from agent.gateway.filters import Forwarding, chains
 from agent.gateway.rules import Outside, outside, ruleset
+from agent.gateway.switches import Switches
+from agent.linux.bridges import Bridges
 from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
@@ -40,7 +48,7 @@ def test_published_ports_lead_to_the_transit_address_of_their_network() -> None:
     found = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB)))
     assert found.routes == ("100.127.0.0/16", "fd57:7272:656e:1::/112")
     assert found.mtu == 1446
-    text = ruleset(found, "x")
+    text = ruleset(found, Forwarding(), "x")
     assert "meta nfproto ipv4 fib daddr type local tcp dport 81 dnat ip to 100.127.0.7:81" in text
     assert "meta nfproto ipv6 fib daddr type local tcp dport 80 dnat ip6 to [fd57:7272:656e:1::7]:80" in text
     assert "ip daddr 192.0.2.1 udp dport 53 dnat ip to 100.127.0.7:53" in text
@@ -65,5 +73,96 @@ def test_a_services_port_leads_there_on_every_host_of_its_network_but_not_over_a
 
 def test_routed_networks_are_routes() -> None:
     found = needs(state(worlds.network("amber", 7, mode="routed"), endpoint("e1", "amber", 2, WEB)))
-    assert found.routes == ("10.0.0.0/24", "fd00::/64")
+    assert found.routes == found.routed == ("10.0.0.0/24", "fd00::/64")
     assert found.published == ()
+
+
+def test_a_port_bound_to_a_loopback_address_is_for_the_host_alone() -> None:
+    for loopback in ("127.0.0.1", "127.9.9.9", "::1"):
+        port = {"host_port": 8080, "port": 80, "host_ip": loopback}
+        found = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, [port])))
+        incoming, outgoing = ruleset(found, Forwarding(), "x").split("chain output")
+        assert "dnat" not in incoming.partition("chain prerouting")[2]
+        assert f"daddr {loopback} tcp dport 8080 dnat" in outgoing
+
+
+# ---- what the host forwards ---------------------------------------------------------------------------------------
+
+
+def forwards(*, routed: tuple[str, ...] = (), guarded: tuple[int, ...] = (4, 6), **bridges: tuple[str, ...]) -> list[str]:
+    """The rules of the chain forward."""
+    lines = chains(routed, Forwarding(guarded=guarded, bridges=Bridges(**bridges)))
+    start = next(i for i, line in enumerate(lines) if "chain forward" in line)
+    return [line.strip() for line in lines[start + 2 : lines.index("    }", start)]]
+
+
+def test_only_replies_published_ports_and_routed_networks_lead_to_the_containers() -> None:
+    rules = forwards(routed=("10.9.0.0/24", "10.9.0.128/25", "fd09::/64"))
+    to_containers = [rule for rule in rules if rule.startswith('oifname "warren-gw"')]
+    assert to_containers == [
+        'oifname "warren-gw" ct status dnat accept',
+        'oifname "warren-gw" ip daddr { 10.9.0.0/24 } accept',  # nft refuses overlapping elements
+        'oifname "warren-gw" ip6 daddr { fd09::/64 } accept',
+        'oifname "warren-gw" counter drop',
+    ]
+    assert rules[0] == "ct state established,related accept"
+
+
+def test_a_host_that_was_no_router_forwards_only_for_its_bridges_and_for_translated_packets() -> None:
+    rules = forwards(internal=("docker0", "br-1*"), external=("br0",))
+    assert rules[-4:] == [
+        "ct status dnat accept",
+        'iifname { "docker0", "br-1\\*" } accept',
+        'iifname . oifname { "br0" . "br0" } accept',
+        "meta nfproto { ipv4, ipv6 } counter drop",
+    ]
+    assert forwards(guarded=(6,))[-1] == "meta nfproto { ipv6 } counter drop"
+
+
+def test_a_host_that_was_a_router_stays_one() -> None:
+    assert forwards(guarded=())[-1] == 'oifname "warren-gw" counter drop'
+
+
+# ---- the switches of forwarding -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sysctls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[int, Path]:
+    """Files in place of the two sysctls, with the value 0."""
+    paths = {4: tmp_path / "ip_forward", 6: tmp_path / "forwarding"}
+    for path in paths.values():
+        path.write_text("0\n")
+    monkeypatch.setattr(switches, "FORWARDING", paths)
+    return paths
+
+
+def values(sysctls: dict[int, Path]) -> list[str]:
+    return [path.read_text().strip() for path in sysctls.values()]
+
+
+def test_forwarding_has_its_earlier_value_after_another_process_restored_it(tmp_path: Path, sysctls: dict[int, Path]) -> None:
+    path = tmp_path / "run" / "forwarding.json"
+    assert Switches(path).before(None) == {"4": "0", "6": "0"}
+    Switches(path).on((4,))
+    assert values(sysctls) == ["1", "0"]
+    assert Switches(path).before(None) == {"4": "0", "6": "0"}, "with the table flushed, too"
+    Switches(path).restore(None)
+    assert values(sysctls) == ["0", "0"]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"boot": "another", "values": {"4": "1", "6": "1"}}'])
+def test_a_file_of_another_boot_or_a_torn_one_counts_as_none(tmp_path: Path, sysctls: dict[int, Path], content: str) -> None:
+    path = tmp_path / "forwarding.json"
+    path.write_text(content)
+    sysctls[4].write_text("1")
+    table = 'table inet warren {\n\tcomment "' + json.dumps({"4": "0", "6": "0"}).replace('"', "'") + '"\n}'
+    assert Switches(path).before(table) == {"4": "0", "6": "0"}, "as an earlier Warren kept them"
+    path.write_text(content)
+    assert Switches(path).before(None) == {"4": "1", "6": "0"}
+
+
+def test_nothing_is_restored_where_nothing_was_changed(tmp_path: Path, sysctls: dict[int, Path]) -> None:
+    sysctls[4].write_text("1")
+    Switches(tmp_path / "forwarding.json").restore(None)
+    assert values(sysctls) == ["1", "0"]

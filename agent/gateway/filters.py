@@ -1,0 +1,87 @@
+"""The nftables chains that decide what the host forwards and what reaches its own addresses. Pure.
+
+Warren switches IP forwarding on for its networks, and the kernel then forwards every packet. These chains keep the host from
+becoming a router for others, and let only replies, published ports and routed networks in. They only drop: what they accept,
+other tables of the host may still refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import collapse_addresses, ip_network
+
+from agent.linux.bridges import Bridges
+from intent.gateway import HOST4, HOST6
+from ovsdb.rows import UPLINK_PORT
+
+FAMILY = {4: "ip", 6: "ip6"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forwarding:
+    """What the host forwards besides the packets of Warren's networks. `guarded` are the versions of IP that it did not
+    forward before Warren: of these, only what its `bridges` need passes."""
+
+    guarded: tuple[int, ...] = ()
+    bridges: Bridges = Bridges()
+
+
+def chains(routed: Iterable[str], forwarding: Forwarding) -> list[str]:
+    """Return the lines of the chains. `routed` are the prefixes of networks that the outside reaches directly."""
+    return [
+        *_chain("forward", _forward(routed, forwarding), "type filter hook forward priority filter; policy accept;"),
+        *_chain("input", _input(), "type filter hook input priority filter; policy accept;"),
+    ]
+
+
+def _chain(name: str, rules: Iterable[str], hook: str = "") -> list[str]:
+    lines = [hook, *rules] if hook else [*rules]
+    return [f"    chain {name} {{", *(f"        {line}" for line in lines), "    }"]
+
+
+def _forward(routed: Iterable[str], forwarding: Forwarding) -> Iterator[str]:
+    yield "ct state established,related accept"
+    yield f'iifname "{UPLINK_PORT}" oifname != "{UPLINK_PORT}" accept'
+    # to the containers: a translated destination, which a published port has, or an address of a routed network
+    yield f'oifname "{UPLINK_PORT}" ct status dnat accept'
+    for version, prefixes in _by_version(routed):
+        yield f'oifname "{UPLINK_PORT}" {FAMILY[version]} daddr {_set(prefixes)} accept'
+    yield f'oifname "{UPLINK_PORT}" counter drop'
+    yield from _between_others(forwarding)
+
+
+def _between_others(forwarding: Forwarding) -> Iterator[str]:
+    """Yield the rules for packets between other interfaces of the host."""
+    if not forwarding.guarded:
+        return
+    yield "ct status dnat accept"  # somebody's rule leads them there
+    if forwarding.bridges.internal:
+        yield f"iifname {_set(map(_quoted, forwarding.bridges.internal))} accept"
+    if forwarding.bridges.external:  # with br_netfilter this hook sees the frames within a bridge, too
+        within = (f"{_quoted(name)} . {_quoted(name)}" for name in forwarding.bridges.external)
+        yield f"iifname . oifname {_set(within)} accept"
+    yield f"meta nfproto {_set(f'ipv{version}' for version in forwarding.guarded)} counter drop"
+
+
+def _input() -> Iterator[str]:
+    """Yield the rules for the host's own addresses: those of its end of the gateways are for its containers alone."""
+    for version, address in ((4, HOST4), (6, HOST6)):
+        yield f'iifname != {{ "lo", "{UPLINK_PORT}" }} {FAMILY[version]} daddr {address.ip} counter drop'
+
+
+def _by_version(prefixes: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield each version of IP with its prefixes, which do not overlap: nft refuses a set whose ranges do."""
+    parsed = [ip_network(prefix) for prefix in prefixes]
+    for version in (4, 6):
+        if of_version := [network for network in parsed if network.version == version]:
+            yield version, [str(network) for network in collapse_addresses(of_version)]  # type: ignore[type-var]
+
+
+def _set(elements: Iterable[str]) -> str:
+    return f"{{ {', '.join(elements)} }}"
+
+
+def _quoted(name: str) -> str:
+    """Return an interface's name for nft, which reads a `*` at the end of a name as a wildcard."""
+    return '"' + (f"{name[:-1]}\\*" if name.endswith("*") else name) + '"'

@@ -1,0 +1,177 @@
+"""What a host forwards and lets in, with a stranger on the underlay who sends his packets by way of h1."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.conftest import World
+from tests.programs import program, ready
+from tests.waiting import LIMIT_S, eventually
+from tools.lab import run
+from tools.lab.machine import kernel_datapath
+
+STRANGER4, STRANGER6 = "198.18.0.99", "fd99::99"
+UNDERLAY6, MANAGEMENT6 = "fd99::{}", "fd98::{}"  # of h1 and h2
+TRANSIT4, TRANSIT6 = "100.127.0.0/16", "fd57:7272:656e:1::/112"
+SWITCHES = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+ROUTED = "10.72.0.0/24"
+
+
+class Host:
+    """h1, a stranger on its underlay, and a machine behind a Linux bridge of h1."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.h1, self.h2 = world, world.plan.hosts[0], world.plan.hosts[1]
+        self.stranger = f"{world.plan.name}-odd"
+        self.guest = f"{world.plan.name}-vm"
+
+    def at(self, netns: str, *command: str) -> str:
+        """The output of a command in one of the namespaces."""
+        return subprocess.run(
+            run.in_netns(netns, *command), capture_output=True, text=True, timeout=LIMIT_S, check=False
+        ).stdout.strip()
+
+    def ask(self, netns: str, kind: str, address: str, port: int) -> str:
+        """The address by which a server sees the asker; "error ..." without an answer."""
+        return self.at(netns, *program("ask", kind, address, port))
+
+    def pings(self, netns: str, address: str) -> bool:
+        """Whether somebody's pings are answered."""
+        return "bytes from" in self.at(netns, "ping", "-c", "2", "-i", "0.2", "-W", "1", address)
+
+    def switches(self) -> list[str]:
+        """The values of h1's forwarding switches."""
+        return self.at(self.h1.netns, "sysctl", "-n", *SWITCHES).split()
+
+    def transit(self, version: int) -> str:
+        """The address to which nftables translates port 8080."""
+        rules = self.at(self.h1.netns, "nft", "list", "chain", "inet", "warren", "prerouting").splitlines()
+        (to,) = {
+            line.rpartition(" to ")[2] for line in rules if "dport 8080 " in line and f"ip{version == 6 and 6 or ''} to" in line
+        }
+        return to.rpartition(":")[0].strip("[]")
+
+
+@pytest.fixture(scope="module")
+def host(world: World) -> Iterator[Host]:
+    found = Host(world)
+    before = found.switches()
+    run.sh(*run.in_netns(found.h1.netns, "sysctl", "-qw", *(f"{name}=0" for name in SWITCHES)))
+    underlay = "eth0" if kernel_datapath() else "br-phy"
+    for number, plan in enumerate((found.h1, found.h2), 1):
+        run.sh(*run.in_netns(plan.netns, "sysctl", "-q", "-e", "-w", f"net.ipv6.conf.{underlay}.disable_ipv6=0"))
+        run.sh("ip", "-n", plan.netns, "addr", "add", f"{UNDERLAY6.format(number)}/64", "dev", underlay, "nodad")
+        run.sh("ip", "-n", plan.netns, "addr", "add", f"{MANAGEMENT6.format(number)}/64", "dev", "mgmt0", "nodad")
+    for line in (
+        f"netns add {found.stranger}",
+        f"-n {world.plan.netns} link add odd type veth peer name eth0 netns {found.stranger}",
+        f"-n {world.plan.netns} link set odd master under up",
+        f"-n {found.stranger} link set eth0 up",
+        f"-n {found.stranger} addr add {STRANGER4}/24 dev eth0",
+        f"-n {found.stranger} addr add {STRANGER6}/64 dev eth0 nodad",
+        *(f"-n {found.stranger} route add {to} via {found.h1.vtep}" for to in ("198.18.1.0/24", "100.126.0.0/15", ROUTED, "172.31.0.0/24")),
+        *(f"-n {found.stranger} -6 route add {to} via {UNDERLAY6.format(1)}" for to in ("fd98::/64", "fd57:7272:656e::/47")),
+        f"netns add {found.guest}",
+        f"-n {found.h1.netns} link add name virbr0 type bridge forward_delay 0",
+        f"-n {found.h1.netns} link add vnet0 type veth peer name eth0 netns {found.guest}",
+        f"-n {found.h1.netns} link set vnet0 master virbr0 up",
+        f"-n {found.h1.netns} addr add 172.31.0.1/24 dev virbr0",
+        f"-n {found.h1.netns} link set virbr0 up",
+        f"-n {found.guest} addr add 172.31.0.2/24 dev eth0",
+        f"-n {found.guest} link set eth0 up",
+        f"-n {found.guest} route add default via 172.31.0.1",
+        f"-n {found.stranger} route add 172.31.0.2 via {found.h1.vtep}",
+    ):  # fmt: skip
+        run.sh("ip", *line.split())
+    run.sh(*run.in_netns(found.stranger, "ethtool", "-K", "eth0", "tx", "off"))  # the userspace datapath completes no checksums
+    world.apply(networks=[
+        {"name": "vault", "ip_range": "10.71.0.0/24", "ipv6_range": "fd71::/64", "mode": "nat"},
+        {"name": "square", "ip_range": ROUTED, "mode": "routed"},
+    ])  # fmt: skip
+    publish = [{"host_port": 8080, "port": 80, "host_ip": found.h1.management}, {"host_port": 8080, "port": 80, "proto": "udp"}]
+    run.container(world.plan, "v1", "h1", "vault", publish=publish)
+    run.container(world.plan, "q1", "h1", "square")
+    servers = [
+        world.background("v1", *program("serve", "{client}", 80, 8080)),
+        world.background("q1", *program("serve", "{client}", 80)),
+        world.background("h1", *program("serve", "h1 {client}", 7777)),
+        world.background("h2", *program("serve", "h2 {client}", 7777)),
+    ]
+    for server in servers:
+        ready(server)
+    eventually(lambda: found.switches() == ["1", "1"])
+    yield found
+    for server in servers:
+        server.kill()
+        server.wait()
+    for name in ("v1", "q1"):
+        run.api(found.h1, "DELETE", f"/endpoints/{run.api(found.h1, 'GET', f'/endpoints/{name}')['endpoint']['id']}")
+    eventually(lambda: found.switches() == ["0", "0"])
+    eventually(lambda: found.at(found.h1.netns, "nft", "list", "tables") == "")
+    for line in (f"netns del {found.stranger}", f"netns del {found.guest}", f"-n {found.h1.netns} link del virbr0"):
+        run.sh("ip", *line.split())
+    for number, plan in enumerate((found.h1, found.h2), 1):
+        run.sh("ip", "-n", plan.netns, "addr", "del", f"{UNDERLAY6.format(number)}/64", "dev", underlay)
+        run.sh("ip", "-n", plan.netns, "addr", "del", f"{MANAGEMENT6.format(number)}/64", "dev", "mgmt0")
+    run.sh(
+        *run.in_netns(found.h1.netns, "sysctl", "-qw", *(f"{name}={value}" for name, value in zip(SWITCHES, before, strict=True)))
+    )
+
+
+def test_a_stranger_does_not_reach_the_management_network_by_way_of_a_host(host: Host) -> None:
+    assert host.ask(host.stranger, "tcp", host.h1.vtep, 7777) == f"h1 {STRANGER4}", "the host's own services are its own affair"
+    for address in (host.h2.management, MANAGEMENT6.format(2)):
+        assert not host.pings(host.stranger, address)
+        assert "error" in host.ask(host.stranger, "tcp", address, 7777)
+        assert "error" in host.ask(host.stranger, "udp", address, 7777)
+
+
+def test_a_port_bound_to_one_address_is_not_reached_past_the_binding(host: Host) -> None:
+    transit4, transit6 = host.transit(4), host.transit(6)
+    assert host.ask(host.stranger, "tcp", host.h1.management, 8080) == STRANGER4
+    assert "error" in host.ask(host.stranger, "tcp", host.h1.vtep, 8080)
+    assert "error" in host.ask(host.stranger, "tcp", "100.126.0.1", 8080)
+    for address in (transit4, transit6):
+        for port in (80, 8080):
+            assert "error" in host.ask(host.stranger, "tcp", address, port)
+            assert "error" in host.ask(host.stranger, "udp", address, port)
+        assert not host.pings(host.stranger, address)
+
+
+def test_a_port_bound_to_no_address_is_reached_at_each(host: Host) -> None:
+    for address, client in (
+        (host.h1.management, STRANGER4), (host.h1.vtep, STRANGER4), (UNDERLAY6.format(1), STRANGER6), (MANAGEMENT6.format(1), STRANGER6),
+    ):  # fmt: skip
+        assert host.ask(host.stranger, "udp", address, 8080) == client
+
+
+def test_the_hosts_end_of_the_gateways_is_for_containers_and_the_host(host: Host) -> None:
+    for address in ("100.126.0.1", "fd57:7272:656e::1"):
+        assert "error" in host.ask(host.stranger, "tcp", address, 7777)
+        assert not host.pings(host.stranger, address)
+        assert host.ask(host.h1.netns, "tcp", address, 7777) == f"h1 {address}"
+
+
+def test_routed_networks_are_reached_directly(host: Host) -> None:
+    (address,) = {e["target_veth_ip"].split("/")[0] for e in [run.api(host.h1, "GET", "/endpoints/q1")["endpoint"]]}
+    assert host.ask(host.stranger, "tcp", address, 80) == STRANGER4
+    assert host.pings(host.stranger, address)
+
+
+def test_containers_and_machines_behind_a_bridge_of_the_host_reach_others_and_get_replies(host: Host) -> None:
+    """As those of Docker's own networks and of libvirt do; a stranger begins nothing towards them."""
+    eventually(lambda: host.pings(host.guest, STRANGER4))
+    assert not host.pings(host.stranger, "172.31.0.2")
+
+
+def test_the_guard_and_the_earlier_switches_survive_a_flushed_ruleset_and_a_restart(host: Host) -> None:
+    run.stop(host.world.plan, "h1", "agent")
+    host.at(host.h1.netns, "nft", "flush", "ruleset")
+    assert host.pings(host.stranger, host.h2.management), "nothing but the table keeps strangers out"
+    run.start(host.world.plan, "h1", "agent")
+    run.wait_until_up(host.world.plan)
+    eventually(lambda: not host.pings(host.stranger, host.h2.management))
+    assert host.ask(host.stranger, "tcp", host.h1.management, 8080) == STRANGER4
