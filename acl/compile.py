@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from itertools import product
 from math import prod
 
-from acl import actions as language
+from acl.actions import PopTag, PushTag, SetField, ToPort
 from acl.fields import ORDER, value_of
 from acl.language import Rule
 from acl.policy import RULES_LIMIT, PolicyView, Prefix, ResolvedRule
@@ -151,20 +151,16 @@ def _actions(resolved: ResolvedRule, onward: Table) -> Actions:
 
 
 def _steps(rule: Rule, ports: dict[str | int, int]) -> Iterator[Action]:
-    last = (
-        len(rule.steps)
-        if rule.allow
-        else max((i + 1 for i, s in enumerate(rule.steps) if isinstance(s, language.ToPort)), default=0)
-    )
+    last = len(rule.steps) if rule.allow else max((i + 1 for i, s in enumerate(rule.steps) if isinstance(s, ToPort)), default=0)
     for step in rule.steps[:last]:  # steps after the last output of a dropped packet have no effect
         match step:
-            case language.PopTag():
+            case PopTag():
                 yield PopVlan()
-            case language.PushTag(tpid):
+            case PushTag(tpid):
                 yield PushVlan(tpid)
-            case language.SetField(name, value):
+            case SetField(name, value):
                 text = value_of(name, (value, None))
                 assert not isinstance(text, tuple)
                 yield Set(name, text)
-            case language.ToPort(port):
+            case ToPort(port):
                 yield Output(ports[port])

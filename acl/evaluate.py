@@ -15,7 +15,7 @@ from acl.fields import CT_BITS, CT_TRACKED, FIELDS, VLAN_PRESENT
 from acl.language import FieldMatch, Rule, Who
 from pipeline.protocols import DOT1Q, IPV6
 
-Members = Callable[[Who], Collection[IPv4Network | IPv6Network]]
+MemberAddresses = Callable[[Who], Collection[IPv4Network | IPv6Network]]
 FRAGMENT = 44  # IPv6's fragment header (RFC 8200, 4.5)
 PORTS = frozenset({"tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst"})
 _ICMP = {"icmpv4_type", "icmpv4_code", "icmpv6_type", "icmpv6_code", "ipv6_nd_target", "ipv6_nd_sll", "ipv6_nd_tll"}
@@ -61,7 +61,7 @@ class Verdict:
     packet: PacketFields
 
 
-def evaluate(rules: Sequence[tuple[str, int, Rule]], sent: PacketFields, members: Members) -> Verdict:
+def evaluate(rules: Sequence[tuple[str, int, Rule]], sent: PacketFields, members: MemberAddresses) -> Verdict:
     """Apply the first rule that matches. Without one the packet is denied."""
     for acl, number, rule in rules:
         if matches(rule, sent, members):
@@ -70,7 +70,7 @@ def evaluate(rules: Sequence[tuple[str, int, Rule]], sent: PacketFields, members
     return Verdict(False, None, None, False, None, (), sent)
 
 
-def matches(rule: Rule, sent: PacketFields, members: Members) -> bool:
+def matches(rule: Rule, sent: PacketFields, members: MemberAddresses) -> bool:
     """Whether a rule matches a packet."""
     if not any(all(sent.get(name) == value for name, value in variant) for variant in rule.variants):
         return False

@@ -79,7 +79,7 @@ def acls_of(endpoint: PolicyEndpoint, network: PolicyNetwork, host: HasAcls | No
     return (*(of_endpoint or network.default_acl), *(host.acls if host else ()), *(tenant.acls if tenant else ()))
 
 
-class Keys(NamedTuple):
+class PolicyKeys(NamedTuple):
     """The policies of an endpoint: for what it sends, what it receives, and what enters its network through the gateway.
     None means that everything passes."""
 
@@ -88,10 +88,10 @@ class Keys(NamedTuple):
     enters: PolicyKey | None
 
 
-def keys_of(endpoint: PolicyEndpoint, network: PolicyNetwork, host: HasAcls | None, tenant: HasAcls | None) -> Keys:
+def keys_of(endpoint: PolicyEndpoint, network: PolicyNetwork, host: HasAcls | None, tenant: HasAcls | None) -> PolicyKeys:
     """Return the policies of an endpoint."""
     sends = acls_of(endpoint, network, host, tenant)
-    return Keys(PolicyKey(network.id, "in", sends) if sends else None, receives(network), enters(network))
+    return PolicyKeys(PolicyKey(network.id, "in", sends) if sends else None, receives(network), enters(network))
 
 
 def receives(network: PolicyNetwork) -> PolicyKey | None:

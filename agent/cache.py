@@ -25,7 +25,7 @@ log = logging.getLogger("warren.cache")
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class CacheView:
     """The specs at one moment, immutable: a change creates a new view. Take the view once per step: `view = cache.view`."""
 
     snapshot: Snapshot = field(default_factory=Snapshot)
@@ -40,7 +40,7 @@ class Cache:
     """
 
     def __init__(self, store: Store, host: str) -> None:
-        self.host, self.view, self.states = host, View(), States()
+        self.host, self.view, self.states = host, CacheView(), States()
         self.synced = threading.Event()
         self.down: str | None = "not read yet"  # why the feed of the specs is down
         self.revision = 0  # the newest revision that touched a spec
@@ -81,7 +81,7 @@ class Cache:
         if endpoints:
             local = dict(local)
             touched = {decoded.id for decoded in endpoints if self._update(local, decoded)}
-        self.view = View(snapshot, local)
+        self.view = CacheView(snapshot, local)
         return touched
 
     def _update(self, local: dict[str, Endpoint], decoded: Decoded) -> bool:
@@ -107,7 +107,7 @@ class Cache:
                 put(snapshot, key, value, at)
             before = self.view.local_endpoints
             local = {endpoint.id: endpoint for endpoint in snapshot.endpoints.values() if endpoint.host == self.host}
-            self.view = View(snapshot, local)
+            self.view = CacheView(snapshot, local)
             self.revision = max(self.revision, *(entry.mod_revision for entry in entries), 0)
             touched = set(before) | set(local)
         self.down = None

@@ -86,7 +86,7 @@ def main() -> None:
     os._exit(0)
 
 
-class Server(uvicorn.Server):
+class ApiServer(uvicorn.Server):
     """uvicorn without its signal handlers, because two servers in this process share one SIGTERM."""
 
     @contextlib.contextmanager
@@ -109,7 +109,7 @@ async def serve(
     if docker is not None:
         listener = inherited or _unix(config.docker_socket or "", "WARREN_DOCKER_SOCKET")
         listeners = [*listeners, (listener, None)]
-        servers.append(Server(uvicorn.Config(application(docker.driver), **_OPTIONS)))
+        servers.append(ApiServer(uvicorn.Config(application(docker.driver), **_OPTIONS)))
 
     def end() -> None:
         log.info("agent.ending host=%s", name)
@@ -135,11 +135,11 @@ def _more_threads() -> None:
     anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
 
 
-def _server(app: Any, dial: Dialer, tls: Tls | None) -> Server:
+def _server(app: Any, dial: Dialer, tls: Tls | None) -> ApiServer:
     options: dict[str, Any] = {}
     if tls is not None:
         options = {"ssl_certfile": tls.cert, "ssl_keyfile": tls.key, "ssl_ca_certs": tls.ca, "ssl_cert_reqs": ssl.CERT_REQUIRED}
-    return Server(uvicorn.Config(app, http=protocol(dial), ws="none", server_header=False, **_OPTIONS, **options))
+    return ApiServer(uvicorn.Config(app, http=protocol(dial), ws="none", server_header=False, **_OPTIONS, **options))
 
 
 def _listen(config: Config) -> list[tuple[socket.socket, Tls | None]]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from acl.evaluate import PacketFields, Verdict, evaluate, packet
 from acl.language import Rule, Who
-from acl.policy import Keys, PolicyKey, Prefix, keys_of
+from acl.policy import PolicyKey, PolicyKeys, Prefix, keys_of
 from intent.views import TENANT, selects
 from pipeline.protocols import ECHO, ICMP, ICMPV6, IPV4, IPV6, WITH_PORTS
 from specs.model.endpoint import Endpoint
@@ -56,7 +56,7 @@ def decide(
     return {"allow": spec["allow"], "rules": spec["rules"], "by_specs": spec, "by_switch": by_switch, "agree": same}
 
 
-def policies(state: Snapshot, endpoint: Endpoint) -> Keys:
+def policies(state: Snapshot, endpoint: Endpoint) -> PolicyKeys:
     """Return the policies for packets that an endpoint sends and for those that it receives."""
     network = state.networks.get(endpoint.network_id)
     if network is None:

@@ -13,7 +13,7 @@ from agent.worker import Worker
 from specs import keys
 from specs.model.base import decode_json, now
 from specs.model.host import Host, HostFields
-from specs.store.lease import Lease
+from specs.store.lease import EtcdLease
 from specs.store.repository import Repository
 from warren import __version__
 from warren.errors import Invalid, WarrenError
@@ -33,7 +33,7 @@ class Registration:
     def __init__(self, host: Host, repository: Repository, problems: Callable[[], Sequence[str]]) -> None:
         self._host, self._repository, self._problems_of_others = host, repository, problems
         self._started_at = now()
-        self._lease: Lease | None = None
+        self._lease: EtcdLease | None = None
         self._registered = False
         self.refused: str | None = None  # why the record cannot be written
         self.worker = Worker("registration", self._step, on_change=self.publish)
@@ -80,7 +80,7 @@ class Registration:
 
     def _report(self) -> None:
         if self._lease is None:
-            self._lease = Lease(self._repository.store, ttl_s=LEASE_S)
+            self._lease = EtcdLease(self._repository.store, ttl_s=LEASE_S)
         status = {"version": __version__, "started_at": self._started_at, "problems": self.problems()[:PROBLEMS_SHOWN]}
         self._lease.put(keys.status_agent(self._host.name), json.dumps(status, sort_keys=True))
 

@@ -25,7 +25,7 @@ def attach(
     """Milliseconds of every round. Each endpoint is deleted again; `between` is called before each."""
     found: dict[str, list[float]] = {"answer": [], "ping": []}
     host = laboratory.plan.hosts[0]
-    agent = Agent(str(host.socket))
+    agent = AgentConnection(str(host.socket))
     for number in range(rounds):
         netns = container_netns(laboratory.plan.name, f"one{number}")
         run.sh("ip", "netns", "add", netns)
@@ -68,7 +68,7 @@ def cables(laboratory: Laboratory, rounds: int) -> dict[str, list[float]]:
     return found
 
 
-class Agent(http.client.HTTPConnection):
+class AgentConnection(http.client.HTTPConnection):
     """One kept connection to an agent's socket: a client library would take longer than the agent."""
 
     def __init__(self, path: str) -> None:

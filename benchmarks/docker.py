@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from benchmarks.laboratory import Laboratory
-from tools.lab.engine import IMAGE, Engine, engines
+from tools.lab.engine import IMAGE, LabEngine, engines
 
 KINDS = ("none", "bridge", "warren", "warren, preallocated")
 READY = 2
@@ -36,7 +36,7 @@ def starts(laboratory: Laboratory, rounds: int) -> dict[str, list[float]]:
     return found
 
 
-def _start(engine: Engine, network: str) -> tuple[float, float]:
+def _start(engine: LabEngine, network: str) -> tuple[float, float]:
     began = time.monotonic()
     engine.docker("run", "-d", "--name", "one", "--network", network, IMAGE, "sleep", "3600")
     started = time.monotonic()

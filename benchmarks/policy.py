@@ -123,12 +123,12 @@ def main() -> None:
     from specs import keys
     from specs.model.derived import default_mac
     from specs.model.endpoint import Endpoint
-    from specs.store.etcd import Operation, Put, Store
+    from specs.store.etcd import Put, Store, TxnOperation
     from specs.store.repository import Repository
 
     url, network_id, host, ports = sys.argv[1:]
     specs = Repository(Store([url]))
-    puts: list[Operation] = []
+    puts: list[TxnOperation] = []
     for number in range(1, int(ports) + 1):
         address = ip_address((10 << 24) + (64 << 16) + 256 + number)
         mac = default_mac("", address, None)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from specs.model.derived import default_mac
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
-from specs.store.etcd import Operation, Put, Store
+from specs.store.etcd import Put, Store, TxnOperation
 from specs.store.pool import Pool
 from specs.store.repository import Repository
 
@@ -29,7 +29,7 @@ def seed(specs: Repository, network: Network, first: int, last: int) -> None:
     for number in range(1, HOSTS + 1):
         specs.put_host(Host(name=f"ghost{number}", vtep=ip_address(f"198.18.3.{number}")))
     pool, pool6 = (Pool.read(p, specs.store.list(p)[1]) for p in (keys.pool_v4(network.id), keys.pool_v6(network.id)))
-    puts: list[Operation] = []
+    puts: list[TxnOperation] = []
     for endpoint in ghosts(network, first, last):
         assert endpoint.ipv4_address is not None
         pool.take(int(endpoint.ipv4_address) - int(network.ip_range.network_address))

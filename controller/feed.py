@@ -21,7 +21,7 @@ from typing import Any
 from intent.history import with_history
 from specs import keys
 from specs.store.etcd import Entry, Store, WatchEvent
-from specs.store.lease import Lease
+from specs.store.lease import EtcdLease
 from warren.errors import WarrenError
 from warren.settings import LOG_FORMAT, settings
 
@@ -37,7 +37,7 @@ class Feed:
         self.reports: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.written: dict[str, str] = {}
         self.send_lock = threading.Lock()
-        self.lease = Lease(store, ttl_s=10)
+        self.lease = EtcdLease(store, ttl_s=10)
 
     def run(self) -> None:
         """Run until the parent closes the socket."""
@@ -116,7 +116,7 @@ class Feed:
             pending[key] = None if state is None else json.dumps(value, sort_keys=True)
         pending[keys.status_controller(self.host)] = json.dumps(message, sort_keys=True)
 
-    def _flush(self, lease: Lease, pending: dict[str, str | None]) -> bool:
+    def _flush(self, lease: EtcdLease, pending: dict[str, str | None]) -> bool:
         for key, value in sorted(pending.items(), reverse=True):  # states of endpoints first, because they need no lease
             try:
                 if value is None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from acl.language import Who
-from acl.policy import Keys, PolicyKey, PolicyView, enters, network_of, receives
+from acl.policy import PolicyKey, PolicyKeys, PolicyView, enters, network_of, receives
 from intent.gateway import GATEWAY_MAC, Gateway, gateway_of
 from intent.identity import identity
 from intent.services import ServiceView
@@ -27,6 +27,7 @@ from specs.snapshot import Problem, Snapshot
 VXLAN_OVER_IPV4 = 20 + 8 + 8 + 14  # IPv4, UDP, VXLAN (RFC 7348), inner Ethernet: bytes
 VXLAN_OVER_IPV6 = 40 + 8 + 8 + 14
 TENANT = "default"
+Claim = tuple[str, str]
 NO_RELATED = "its VNI with the highest bit turned is another network's: allow_related does not reach other hosts"
 INNER_TAG = 4  # room for one VLAN tag inside
 
@@ -126,7 +127,7 @@ def _inner_mtu(host: Host) -> int:
 
 def network_view(
     network: Network,
-    local: Collection[tuple[Endpoint, int, Keys]],
+    local: Collection[tuple[Endpoint, int, PolicyKeys]],
     *,
     vteps: Iterable[str],
     unknown_macs_vteps: Iterable[str],
@@ -197,7 +198,7 @@ def misfit(endpoint: Endpoint, network: Network | None, host: Host | None) -> st
     return None
 
 
-def claims(endpoint: Endpoint) -> tuple[tuple[str, str], ...]:
+def claims(endpoint: Endpoint) -> tuple[Claim, ...]:
     """The values that only one endpoint can have, as (scope, value)."""
     scope = endpoint.network_id
     found = [(scope, endpoint.mac_address), (f"ofport on {endpoint.host}", str(endpoint.ofport))]
@@ -246,7 +247,7 @@ def number(key: PolicyKey | None) -> int:
     return key.number if key is not None else 0
 
 
-NO_POLICIES = Keys(None, None, None)
+NO_POLICIES = PolicyKeys(None, None, None)
 
 
 def endpoint_view(
@@ -257,7 +258,7 @@ def endpoint_view(
     served: bool,
     ofport: int | None = None,
     vtep: str | None = None,
-    keys: Keys = NO_POLICIES,
+    keys: PolicyKeys = NO_POLICIES,
     marks: Marks = UNMARKED,
 ) -> EndpointView:
     """One endpoint as the compiler sees it: a local one with its `ofport`, policies and mirror sessions, a remote one with its `vtep`."""

@@ -33,10 +33,10 @@ CONTROLLER: Mapping[str, str | int] = MappingProxyType(
 )  # max_backoff in ms, packets per second, packets waiting
 AS_CHOSEN = BridgeSettings()
 
-Map = Mapping[str, str]
+StringMap = Mapping[str, str]
 
 
-def _frozen(values: Map) -> Map:
+def _frozen(values: StringMap) -> StringMap:
     return MappingProxyType(dict(values))
 
 
@@ -46,9 +46,9 @@ class Port:
 
     name: str
     type: str = ""
-    options: Map = field(default_factory=dict)
+    options: StringMap = field(default_factory=dict)
     ofport_request: int | None = None
-    external_ids: Map = field(default_factory=lambda: dict([OWNER]))
+    external_ids: StringMap = field(default_factory=lambda: dict([OWNER]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class Bridge:
     datapath_type: str
     controllers: tuple[str, ...]  # targets, sorted
     fail_mode: str = "secure"
-    external_ids: Map = field(default_factory=lambda: dict([OWNER]))
-    other_config: Map = field(default_factory=dict)
+    external_ids: StringMap = field(default_factory=lambda: dict([OWNER]))
+    other_config: StringMap = field(default_factory=dict)
     ports: tuple[Port, ...] = ()
 
 
@@ -70,10 +70,10 @@ class ObservedPort:
 
     name: str
     type: str = ""
-    options: Map = field(default_factory=dict)
+    options: StringMap = field(default_factory=dict)
     ofport: int | None = None
     ofport_request: int | None = None
-    external_ids: Map = field(default_factory=dict)
+    external_ids: StringMap = field(default_factory=dict)
     error: str | None = None
 
     @property
@@ -106,8 +106,8 @@ class ObservedBridge:
     fail_mode: str | None = None
     controllers: tuple[str, ...] = ()
     controllers_as_ours: bool = True  # their rows have the columns of CONTROLLER
-    external_ids: Map = field(default_factory=dict)
-    other_config: Map = field(default_factory=dict)
+    external_ids: StringMap = field(default_factory=dict)
+    other_config: StringMap = field(default_factory=dict)
     local: ObservedPort | None = None
 
     @property
@@ -152,9 +152,9 @@ class UpdateBridge:
     """Set columns, and keys in maps. Everything else stays."""
 
     name: str
-    columns: Map = field(default_factory=dict)
-    external_ids: Map = field(default_factory=dict)
-    other_config: Map = field(default_factory=dict)
+    columns: StringMap = field(default_factory=dict)
+    external_ids: StringMap = field(default_factory=dict)
+    other_config: StringMap = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,5 +336,5 @@ def _port_ops(bridge: str, port: Port, found: ObservedPort | None) -> list[Op]:
     return [] if same else [UpdatePort(port)]
 
 
-def _missing(wanted: Map, found: Map) -> dict[str, str]:
+def _missing(wanted: StringMap, found: StringMap) -> dict[str, str]:
     return {key: value for key, value in wanted.items() if found.get(key) != value}

@@ -42,8 +42,8 @@ KINDS: dict[str, type[Record]] = {
     "service": Service,
 }
 
-Probe = tuple[str, int | None]
-Keys = tuple[PolicyKey | None, PolicyKey | None]
+ProtoPort = tuple[str, int | None]
+PairPolicies = tuple[PolicyKey | None, PolicyKey | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,12 @@ def _ways(state: Snapshot) -> Joined:
 
 
 def _compare(
-    states: tuple[Snapshot, Snapshot], open_: list[bool], source: str, target: str, keys: list[Keys], tries: list[Probe]
+    states: tuple[Snapshot, Snapshot],
+    open_: list[bool],
+    source: str,
+    target: str,
+    keys: list[PairPolicies],
+    tries: list[ProtoPort],
 ) -> Pair:
     allowed: list[str] = []
     denied: list[str] = []
@@ -132,7 +137,7 @@ def _called(proto: str, port: int | None) -> str:
     return proto if port is None else f"{proto} {'(others)' if port == UNNAMED_PORT else port}"
 
 
-def probes(*states: Snapshot) -> list[Probe]:
+def probes(*states: Snapshot) -> list[ProtoPort]:
     """The packets to try."""
     found: set[tuple[str, int]] = {("tcp", UNNAMED_PORT), ("udp", UNNAMED_PORT)}
     for state in states:
@@ -153,7 +158,7 @@ def _pairs(before: Snapshot, after: Snapshot) -> Iterator[tuple[Endpoint, Endpoi
                 yield source, target
 
 
-def _keys(state: Snapshot, source: str, target: str) -> Keys:
+def _keys(state: Snapshot, source: str, target: str) -> PairPolicies:
     return policies(state, state.endpoints[source])[0], policies(state, state.endpoints[target])[1]
 
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from agent.endpoints.request import Body, cidr
+from agent.endpoints.request import RequestBody, cidr
 from specs.model.derived import veth_mac
 from specs.model.dhcp import DhcpFields
 from specs.model.endpoint import Endpoint
@@ -20,7 +20,7 @@ WAIT_LIMIT_S = 50.0
 DEFAULT_RANGE = IPv4Network("10.0.0.0/24")  # SAND's, when a request names no range at all
 
 
-class NetworkCreate(NetworkFields, Body):
+class NetworkCreate(NetworkFields, RequestBody):
     """POST /networks: SAND's fields, and Warren's: VNI, IPv6, MTU, labels. `ip_range: null` makes a network without IPv4."""
 
     def values(self, network_id: str) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def first_address(network: IPv4Network | IPv6Network | None) -> Any:
     return None if network is None else ip_interface(f"{network.network_address + 1}/{network.prefixlen}")
 
 
-class ApplyBody(Body):
+class ApplyBody(RequestBody):
     """POST /apply: a YAML document; `prune` deletes what its sections do not list, `dry_run` changes nothing, `wait_s` is
     how many seconds to wait at most until the hosts have caught up."""
 
@@ -52,7 +52,7 @@ class ApplyBody(Body):
     wait_s: float = Field(default=0.0, ge=0, le=WAIT_LIMIT_S)
 
 
-class TraceBody(Body):
+class TraceBody(RequestBody):
     """POST /trace: a packet between two endpoints (name or id)."""
 
     src: str
@@ -61,7 +61,7 @@ class TraceBody(Body):
     port: int | None = None
 
 
-class HostTraceBody(Body):
+class HostTraceBody(RequestBody):
     """POST /hosts/{name}/trace: `flow` as ofproto/trace takes it, such as `in_port=3,icmp,...`. With `enters` (an endpoint's
     id, or `tunnel`), the in_port is replaced by that port."""
 

@@ -29,7 +29,7 @@ from specs import keys
 from specs.model.base import decode
 from specs.model.endpoint import Endpoint
 from specs.model.mirror import Capture, Matches, SnapLength
-from specs.store.lease import Lease
+from specs.store.lease import EtcdLease
 from warren.errors import Conflict, NotFound, Unavailable, WarrenError
 
 log = logging.getLogger("warren.captures")
@@ -64,7 +64,7 @@ class Running:
     name: str
     endpoint: Endpoint
     tap: Tap
-    lease: Lease
+    lease: EtcdLease
     snap: int
     heard_at: float
     packets: int = 0
@@ -141,7 +141,7 @@ class Captures(Feature):
             session = decode(Capture, {**draft, "to": {"host": host, "interface": interface}}, "capture")
             tap = Tap(interface)
             undo.append(tap.close)
-            lease = Lease(repository.store, ttl_s=LEASE_S)
+            lease = EtcdLease(repository.store, ttl_s=LEASE_S)
             undo.append(lease.close)
             running = Running(name, endpoint, tap, lease, body.snap or LONGEST, time.monotonic())
             with self._lock:

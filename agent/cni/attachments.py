@@ -38,7 +38,7 @@ READ_S = 5.0  # how long a call waits for the agent's first read of etcd
 APPLIED_S = 5.0  # and STATUS for the controller to catch up
 
 
-class Refused(WarrenError):
+class CniError(WarrenError):
     """An error with a CNI code of its own."""
 
     http_status = 409
@@ -51,7 +51,7 @@ class Refused(WarrenError):
 def code_of(error: WarrenError) -> int:
     """The CNI code of an error."""
     match error:
-        case Refused():
+        case CniError():
             return error.code
         case Invalid(path="cniVersion"):
             return VERSION
@@ -144,10 +144,10 @@ class Attachments(Feature):
     def _check(self, asked: Asked) -> None:
         endpoint = self._core.cache.view.local_endpoints.get(self._id(asked))
         if endpoint is None:
-            raise Refused(UNKNOWN_CONTAINER, f"{asked.interface} of container {asked.container} is not on network {asked.name}")
+            raise CniError(UNKNOWN_CONTAINER, f"{asked.interface} of container {asked.container} is not on network {asked.name}")
         self._namespace(asked)
         if found := self._wrong(endpoint, asked):
-            raise Refused(NOT_AS_IT_SHOULD, f"{asked.interface} of container {asked.container}: {'; '.join(found)}")
+            raise CniError(NOT_AS_IT_SHOULD, f"{asked.interface} of container {asked.container}: {'; '.join(found)}")
 
     def _gc(self, asked: Asked) -> None:
         stay = {endpoint_id(self._core.host.name, asked.name, container, interface) for container, interface in asked.valid}
@@ -173,16 +173,18 @@ class Attachments(Feature):
             self._network(asked)
             entry = core.store.get(keys.status_controller(host))
         except WarrenError as error:
-            raise Refused(NOT_READY, str(error)) from None
+            raise CniError(NOT_READY, str(error)) from None
         report = status.parse_json(entry) if entry is not None else None
         if report is None:
-            raise Refused(NOT_READY, f"the controller of {host} does not run")
+            raise CniError(NOT_READY, f"the controller of {host} does not run")
         if not report.get("connected"):
-            raise Refused(LIMITED, f"the controller of {host} has no connection to the switch: containers may be without network")
+            raise CniError(
+                LIMITED, f"the controller of {host} has no connection to the switch: containers may be without network"
+            )
         if not core.ovsdb.connected:
-            raise Refused(NOT_READY, f"ovsdb-server of {host} does not answer")
+            raise CniError(NOT_READY, f"ovsdb-server of {host} does not answer")
         if status.wait(core.store, core.cache, APPLIED_S, hosts={host}):
-            raise Refused(NOT_READY, f"the controller of {host} has not applied the newest specs within {APPLIED_S:g} s")
+            raise CniError(NOT_READY, f"the controller of {host} has not applied the newest specs within {APPLIED_S:g} s")
 
     # ---- small things -------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from specs.model.base import AclReferences, IfName, Labels, Mac, Name
 from specs.model.publish import Publish
+from specs.model.service import PortNumber
 from specs.model.validation import invalid
 from warren.errors import MISSING, Invalid
 
@@ -71,9 +72,8 @@ def _host_ip(value: Any) -> Any:
     return None if found.is_unspecified else found
 
 
-Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
+CniAddress = Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
 Word = Annotated[str, AfterValidator(_word)]
-Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class _Lenient(BaseModel):
@@ -83,8 +83,8 @@ class _Lenient(BaseModel):
 class PortMapping(_Lenient):
     """One entry of the capability `portMappings`."""
 
-    host_port: Port = Field(alias="hostPort")
-    container_port: Port = Field(alias="containerPort")
+    host_port: PortNumber = Field(alias="hostPort")
+    container_port: PortNumber = Field(alias="containerPort")
     protocol: Annotated[str, AfterValidator(str.lower), Field(pattern="^(?i:tcp|udp|sctp)$")] = "tcp"
     host_ip: Annotated[IPv4Address | IPv6Address | None, BeforeValidator(_host_ip)] = Field(default=None, alias="hostIP")
 
@@ -94,7 +94,7 @@ class RuntimeConfig(_Lenient):
 
     port_mappings: Annotated[tuple[PortMapping, ...], BeforeValidator(_nothing)] = Field(default=(), alias="portMappings")
     mac: Annotated[Mac | None, BeforeValidator(lambda value: value or None)] = None
-    ips: Annotated[tuple[Address, ...], BeforeValidator(_nothing)] = ()
+    ips: Annotated[tuple[CniAddress, ...], BeforeValidator(_nothing)] = ()
 
 
 class CniLabel(_Lenient):
@@ -108,7 +108,7 @@ class CniArgs(_Lenient):
     """`args.cni`."""
 
     labels: Annotated[tuple[CniLabel, ...], BeforeValidator(_nothing)] = ()
-    ips: Annotated[tuple[Address, ...], BeforeValidator(_nothing)] = ()
+    ips: Annotated[tuple[CniAddress, ...], BeforeValidator(_nothing)] = ()
 
 
 class Args(_Lenient):
@@ -290,7 +290,7 @@ class _Interface(_Lenient):
 
 
 class _Addresses(_Lenient):
-    ips: tuple[Address, ...] = ()
+    ips: tuple[CniAddress, ...] = ()
     mac: Mac | None = None
 
 

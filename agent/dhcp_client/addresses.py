@@ -13,7 +13,7 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from agent.dhcp_client.lease_file import EVERYWHERE, Route
+from agent.dhcp_client.lease_file import EVERYWHERE, LeaseRoute
 from agent.linux.netns import enter, in_thread, inside, opened
 from agent.linux.veth import peer_of
 from warren.errors import Unavailable
@@ -26,7 +26,7 @@ ASKED = 0x01  # the state of a neighbour whose MAC is still unknown (NUD_INCOMPL
 LEFT_S, PAUSE_S = 1.0, 0.01
 
 
-def put(netns: str, veth: str, mac: str, address: IPv4Interface | None, routes: Iterable[Route]) -> None:
+def put(netns: str, veth: str, mac: str, address: IPv4Interface | None, routes: Iterable[LeaseRoute]) -> None:
     """Give the container's end of a veth this IPv4 address and these routes, and remove earlier leased ones. Addresses and
     routes that somebody else made stay. Does nothing if the interface is not there. Raises `Invalid` for an unusable
     namespace, `Unavailable` if the kernel refuses."""
@@ -47,7 +47,7 @@ def put(netns: str, veth: str, mac: str, address: IPv4Interface | None, routes: 
             raise Unavailable("the kernel", f"cannot put {address} on {veth}'s far end: {error}") from error
 
 
-def _put(inner: Any, index: int, address: IPv4Interface | None, routes: tuple[Route, ...]) -> None:
+def _put(inner: Any, index: int, address: IPv4Interface | None, routes: tuple[LeaseRoute, ...]) -> None:
     wanted = {(str(address.ip), address.network.prefixlen)} if address is not None else set()
     for row in list(inner.get_routes(family=socket.AF_INET, oif=index)):
         if row["proto"] == DHCP and _route(row) not in routes:
@@ -69,7 +69,7 @@ def _addresses(inner: Any, index: int) -> set[tuple[str, int]]:
     return {(row.get_attr("IFA_LOCAL"), row["prefixlen"]) for row in inner.get_addr(family=socket.AF_INET, index=index)}
 
 
-def _route(row: Any) -> Route:
+def _route(row: Any) -> LeaseRoute:
     to = row.get_attr("RTA_DST")
     return (f"{to}/{row['dst_len']}" if to else EVERYWHERE, row.get_attr("RTA_GATEWAY") or "0.0.0.0")
 

@@ -18,12 +18,12 @@ from functools import partial
 from ipaddress import IPv4Interface
 from pathlib import Path
 
-from agent.cache import Cache, View
-from agent.dhcp_client import addresses as leased
+from agent.cache import Cache, CacheView
+from agent.dhcp_client import addresses
 from agent.dhcp_client.lease_file import parse
 from agent.dhcp_client.udhcpc import Clients
 from agent.feature import Feature
-from agent.linux import veth as plug
+from agent.linux import veth
 from agent.linux.netns import of_processes, path_of
 from agent.worker import Worker
 from specs.model.endpoint import Endpoint
@@ -98,7 +98,7 @@ class DhcpClients(Feature):
         if self._reasons != before:
             self._on_change()
 
-    def _reconcile(self, view: View) -> None:
+    def _reconcile(self, view: CacheView) -> None:
         local = view.local_endpoints
         external = {n.id for n in view.snapshot.networks.values() if n.external}
         need = {e.id for e in local.values() if e.network_id in external and e.active and not e.spare and not is_subport(e)}
@@ -134,7 +134,7 @@ class DhcpClients(Feature):
             return
         for netns in self._places(endpoint, now):
             try:
-                seen = plug.inspect(veth=endpoint.veth, netns=netns, mac=endpoint.mac_address)
+                seen = veth.inspect(veth=endpoint.veth, netns=netns, mac=endpoint.mac_address)
             except WarrenError:  # the namespace has ended, or does not exist yet
                 continue
             if seen.interface is not None and "far end up" not in seen.missing:
@@ -177,10 +177,10 @@ class DhcpClients(Feature):
             return
         lease = parse(lease_file[1])
         if lease.address is None:
-            leased.put(netns, endpoint.veth, endpoint.mac_address, None, ())
+            addresses.put(netns, endpoint.veth, endpoint.mac_address, None, ())
         changed = self._write(endpoint, lease.address)
         if lease.address is not None:
-            leased.put(netns, endpoint.veth, endpoint.mac_address, lease.address, lease.routes)
+            addresses.put(netns, endpoint.veth, endpoint.mac_address, lease.address, lease.routes)
             if self._reasons.pop(endpoint.id, None) or changed:
                 log.info("lease.held endpoint=%s address=%s lease_s=%d", endpoint.id, lease.address, lease.lease_s)
         else:
@@ -213,4 +213,4 @@ def _remove_address(endpoint: Endpoint | None, netns: str) -> None:
     """Take the leased address from the interface of an endpoint that needs no client any more, because its network has
     changed."""
     if endpoint is not None:
-        leased.put(netns, endpoint.veth, endpoint.mac_address, None, ())
+        addresses.put(netns, endpoint.veth, endpoint.mac_address, None, ())

@@ -15,7 +15,7 @@ LOST = {
 }
 EVERYWHERE = "default"
 
-Route = tuple[str, str]  # (destination range or EVERYWHERE, next hop)
+LeaseRoute = tuple[str, str]  # (destination range or EVERYWHERE, next hop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Told:
     """A lease. `address` is None when there is no lease (any more); `reason` says why. `lease_s` is its duration in seconds."""
 
     address: IPv4Interface | None
-    routes: tuple[Route, ...] = ()
+    routes: tuple[LeaseRoute, ...] = ()
     lease_s: int = 0
     reason: str = ""
 
@@ -53,13 +53,13 @@ def _usable(address: IPv4Address) -> bool:
     )
 
 
-def _routes(said: dict[str, str], address: IPv4Interface) -> tuple[Route, ...]:
+def _routes(said: dict[str, str], address: IPv4Interface) -> tuple[LeaseRoute, ...]:
     """Option 121 replaces the router option (RFC 3442); a next hop 0.0.0.0 means on-link."""
     words = said.get("staticroutes", "").split()
     if not words:
         routers = said.get("router", "").split()
         return ((EVERYWHERE, str(IPv4Address(routers[0]))),) if routers else ()
-    found: list[Route] = []
+    found: list[LeaseRoute] = []
     for to, via in zip(words[::2], words[1::2], strict=True):
         network, next_hop = ip_network(to, strict=False), ip_address(via)
         if network == address.network or next_hop == address.ip:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from agent.dhcp_client import addresses as leased
+from agent.dhcp_client import addresses
 from agent.linux import netns
 from warren.errors import Unavailable, WarrenError
 
@@ -117,7 +117,7 @@ class Clients:
             with contextlib.suppress(OSError, WarrenError), netns.opened(f"/proc/{pid}/ns/net") as kept:
                 signal.pidfd_send_signal(held, signal.SIGTERM)
                 if _ends(held, END_S):
-                    leased.sent(f"/proc/self/fd/{kept}")
+                    addresses.sent(f"/proc/self/fd/{kept}")
                 else:
                     signal.pidfd_send_signal(held, signal.SIGKILL)
                     _ends(held, END_S)

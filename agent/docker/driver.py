@@ -17,7 +17,7 @@ from agent.core import Core
 from agent.dhcp_client.clients import DhcpClients
 from agent.docker.aux_addresses import AuxAddresses, addresses_of
 from agent.docker.engine import Engine
-from agent.docker.ipam import Ipam, range_of, subnet_of
+from agent.docker.ipam import EngineBody, Ipam, range_of, subnet_of
 from agent.docker.labels import as_record, described, prefixed
 from agent.docker.ledger import LABEL, Ledger
 from agent.docker.mac import follow
@@ -38,7 +38,6 @@ log = logging.getLogger("warren.docker")
 
 CHOICES = 20
 ADDED = "docker.added"  # label of an interface that a Docker network added; its value is Docker's id of the network
-Body = Mapping[str, Any]
 
 
 class Driver:
@@ -49,7 +48,7 @@ class Driver:
         self.ledger = Ledger(core)
         self._aux = AuxAddresses(core, self.ledger)
         ipam = Ipam(core, self.ledger, self._aux)
-        self.calls: dict[str, Callable[[Body], dict[str, Any]]] = {
+        self.calls: dict[str, Callable[[EngineBody], dict[str, Any]]] = {
             "Plugin.Activate": lambda body: {"Implements": ["NetworkDriver", "IpamDriver"]},
             "NetworkDriver.GetCapabilities": lambda body: {
                 "Scope": "local",
@@ -81,7 +80,7 @@ class Driver:
 
     # ---- networks -----------------------------------------------------------------------------------------------------
 
-    def create_network(self, body: Body) -> dict[str, Any]:
+    def create_network(self, body: EngineBody) -> dict[str, Any]:
         """Connect a Docker network to the Warren network that its options name, or to a new one that they describe.
 
         The ledger remembers the Docker network before anything is made for it, so that the sweep can remove what a crash
@@ -125,7 +124,7 @@ class Driver:
             raise
         return {}
 
-    def delete_network(self, body: Body) -> dict[str, Any]:
+    def delete_network(self, body: EngineBody) -> dict[str, Any]:
         """Forget a Docker network. Deletes the Warren network too when Docker made it."""
         docker_id = str(body["NetworkID"])
         found = self.ledger.networks().get(docker_id)
@@ -148,7 +147,7 @@ class Driver:
 
     # ---- endpoints ----------------------------------------------------------------------------------------------------
 
-    def create_endpoint(self, body: Body) -> dict[str, Any]:
+    def create_endpoint(self, body: EngineBody) -> dict[str, Any]:
         """Write the record of an endpoint.
 
         This call does no more, because the engine starts the containers of a network one after the other here. `join` plugs
@@ -196,7 +195,7 @@ class Driver:
         with self.ledger.cleared(network, list(addresses.values())):
             return self.ledger.create({"network_id": network.id, **fields, **addresses})[0]
 
-    def join(self, body: Body) -> dict[str, Any]:
+    def join(self, body: EngineBody) -> dict[str, Any]:
         """Plug an endpoint in. Returns when packets can flow.
 
         The engine has a short time to tell the container's name and labels; `tell_labels` asks again later.
@@ -251,7 +250,7 @@ class Driver:
         log.info("endpoint.labelled id=%s container=%s", endpoint.id, container.name)
         return True
 
-    def publish(self, body: Body) -> dict[str, Any]:
+    def publish(self, body: EngineBody) -> dict[str, Any]:
         """Publish the ports of a container. Raises `Conflict` when one is taken."""
         endpoint, network = self._endpoint(body), self._network(body)
         requests = self._port_requests(body, network)
@@ -266,7 +265,7 @@ class Driver:
                     raise  # another agent may have taken a free port since; then choose again
         return {}
 
-    def leave(self, body: Body) -> dict[str, Any]:
+    def leave(self, body: EngineBody) -> dict[str, Any]:
         """Give back the address that a DHCP server leased, while the interface is still in the container, and withdraw
         published ports."""
         endpoint = self.ledger.endpoint(str(body["EndpointID"]))
@@ -274,14 +273,14 @@ class Driver:
             self._dhcp_clients.leave(endpoint.id)
         return self.unpublish(body)
 
-    def unpublish(self, body: Body) -> dict[str, Any]:
+    def unpublish(self, body: EngineBody) -> dict[str, Any]:
         """Withdraw published ports."""
         endpoint = self.ledger.endpoint(str(body["EndpointID"]))
         if endpoint is not None and endpoint.publish:
             self.ledger.update(endpoint.model_copy(update={"publish": ()}))
         return {}
 
-    def delete_endpoint(self, body: Body) -> dict[str, Any]:
+    def delete_endpoint(self, body: EngineBody) -> dict[str, Any]:
         """Unplug an endpoint and delete its record."""
         endpoint = self.ledger.endpoint(str(body["EndpointID"]))
         if endpoint is not None:
@@ -290,19 +289,19 @@ class Driver:
 
     # ---- small things -------------------------------------------------------------------------------------------------
 
-    def _endpoint(self, body: Body) -> Endpoint:
+    def _endpoint(self, body: EngineBody) -> Endpoint:
         found = self.ledger.endpoint(str(body["EndpointID"]))
         if found is None:
             raise NotFound("endpoint", str(body["EndpointID"]))
         return found
 
-    def _network(self, body: Body) -> Network:
+    def _network(self, body: EngineBody) -> Network:
         found = self.ledger.network(str(body["NetworkID"]))
         if found is None:
             raise NotFound("network", str(body["NetworkID"]))
         return found
 
-    def _port_requests(self, body: Body, network: Network) -> list[Wanted]:
+    def _port_requests(self, body: EngineBody, network: Network) -> list[Wanted]:
         requests = published(body.get("Options") or {})
         if requests and network.mode != "nat":
             problem = f"network {network.name} is in mode {network.mode}, and published ports need mode nat (-o warren.mode=nat)"

@@ -26,7 +26,7 @@ from warren.errors import Conflict, Exhausted, Invalid, WarrenError
 
 POOLS = ip_network("10.99.0.0/16")  # for networks that Docker makes without a subnet: a /24 each
 GATEWAY = "com.docker.network.gateway"
-Body = Mapping[str, Any]
+EngineBody = Mapping[str, Any]
 CHOICES = 20  # attempts to take a free address, because other agents may be faster
 
 
@@ -39,7 +39,7 @@ class Ipam:
             str, str
         ] = {}  # by network: the endpoint that holds an IPv4 address, while Docker is about to request IPv6
 
-    def request_pool(self, body: Body) -> dict[str, Any]:
+    def request_pool(self, body: EngineBody) -> dict[str, Any]:
         """Return a pool: the range of a Warren network that an option names, or of one that CreateNetwork is going to make."""
         v6, pool = bool(body.get("V6")), body.get("Pool") or ""
         named = named_network(body.get("Options") or {})
@@ -60,12 +60,12 @@ class Ipam:
         self._ledger.keep_pool(pool_id, pool)
         return {"PoolID": pool_id + part, "Pool": pool, "Data": {}}
 
-    def release_pool(self, body: Body) -> dict[str, Any]:
+    def release_pool(self, body: EngineBody) -> dict[str, Any]:
         """Forget a pool."""
         self._ledger.forget(_pool(body)[0])
         return {}
 
-    def request_address(self, body: Body) -> dict[str, Any]:
+    def request_address(self, body: EngineBody) -> dict[str, Any]:
         """Return an address for an endpoint that does not exist yet, or the gateway's address."""
         (pool_id, within), requested = _pool(body), str(body.get("Address") or "")
         network = self._ledger.network_of_pool(pool_id)
@@ -85,7 +85,7 @@ class Ipam:
         held = self._hold_ipv6(network, requested, within) if v6 else self._hold_ipv4(network, requested, within)
         return {"Address": f"{held.ipv6_address if v6 else held.ipv4_address}/{whole.prefixlen}", "Data": {}}
 
-    def release_address(self, body: Body) -> dict[str, Any]:
+    def release_address(self, body: EngineBody) -> dict[str, Any]:
         """Give back an address that no container took. Deleting an endpoint gives its own address back."""
         address = str(body.get("Address", "")).partition("/")[0]
         network = self._ledger.network_of_pool(_pool(body)[0])
@@ -193,7 +193,7 @@ def _gateway(network: Network, v6: bool, requested: str) -> str:
     return str(found)
 
 
-def _pool(body: Body) -> tuple[str, Range | None]:
+def _pool(body: EngineBody) -> tuple[str, Range | None]:
     """Split the id of a pool into the id in the ledger and the part that the engine takes addresses from."""
     pool_id, _, part = str(body["PoolID"]).partition("/")
     return pool_id, ip_network(part) if part else None

@@ -15,7 +15,7 @@ from specs import keys
 from specs.model.base import now
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
-from specs.store.etcd import Delete, Get, Operation, Put
+from specs.store.etcd import Delete, Get, Put, TxnOperation
 from warren.errors import NotFound
 
 Range = IPv4Network | IPv6Network
@@ -83,7 +83,7 @@ class Ledger:
 
     def forget(self, docker_id: str) -> None:
         """Delete the record of a network or a pool."""
-        both: list[Operation] = [
+        both: list[TxnOperation] = [
             Delete(keys.docker_network(self._host, docker_id)),
             Delete(keys.docker_pools(self._host) + docker_id),
         ]

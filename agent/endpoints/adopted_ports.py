@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from acl.policy import network_of
-from agent.cache import Cache, View
+from agent.cache import Cache, CacheView
 from agent.endpoints.endpoints import Endpoints
 from agent.endpoints.request import EndpointCreate
 from agent.feature import Feature
@@ -65,7 +65,7 @@ class AdoptedPorts(Feature):
             self._reconcile(self._cache.view)
         return RETRY_S if self._reasons else None
 
-    def _reconcile(self, view: View) -> None:
+    def _reconcile(self, view: CacheView) -> None:
         marked = {name: port for name, port in self._ovsdb.observed().ports.items() if port.lent}
         adopted = {e.port: e for e in view.local_endpoints.values() if e.port is not None and ADOPTED in e.labels}
         if not marked and not adopted and not self._reasons:
@@ -84,7 +84,7 @@ class AdoptedPorts(Feature):
             self._reasons = reasons
             self._on_change()
 
-    def _reconcile_port(self, view: View, port: ObservedPort | None, endpoint: Endpoint | None) -> None:
+    def _reconcile_port(self, view: CacheView, port: ObservedPort | None, endpoint: Endpoint | None) -> None:
         draft = _draft(view, port) if port is not None else None
         if endpoint is not None and draft is not None and _fields(endpoint) == draft:
             return
@@ -100,13 +100,13 @@ class AdoptedPorts(Feature):
         log.info("port.adopted interface=%s network=%s endpoint=%s", port.name, network.name, made.id)
 
 
-def _declared(view: View, draft: dict[str, Any]) -> bool:
+def _declared(view: CacheView, draft: dict[str, Any]) -> bool:
     """Return whether a spec already puts the interface on that network."""
     declared = {(e.port, e.network_id) for e in view.local_endpoints.values() if ADOPTED not in e.labels}
     return (draft["port"], draft["network_id"]) in declared
 
 
-def _draft(view: View, port: ObservedPort) -> dict[str, Any]:
+def _draft(view: CacheView, port: ObservedPort) -> dict[str, Any]:
     """Return the endpoint that the row describes. Raises `NotFound` for a network that does not exist, `Invalid` for a bad
     VLAN id."""
     network_id = network_of(str(port.lent), view.snapshot.networks)

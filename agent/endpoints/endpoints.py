@@ -18,7 +18,7 @@ from agent.cache import Cache
 from agent.endpoints.plugging import Plugging, veth_spec
 from agent.endpoints.preallocated import PreallocatedPool
 from agent.endpoints.request import EndpointCreate
-from agent.endpoints.saga import Saga, Step
+from agent.endpoints.saga import Saga, SagaStep
 from agent.exclusive import Exclusive
 from agent.linux import veth
 from agent.listeners import Listeners
@@ -119,9 +119,9 @@ class Endpoints:
 
         return self._run(
             attach,
-            Step("record", record, lambda: self._forget(attach), atomic=True),
-            Step("plug", plug, lambda: self._unplug(attach)),
-            Step("up", lambda: self._wait_until_up(attach.endpoint, attach.revision)),
+            SagaStep("record", record, lambda: self._forget(attach), atomic=True),
+            SagaStep("plug", plug, lambda: self._unplug(attach)),
+            SagaStep("up", lambda: self._wait_until_up(attach.endpoint, attach.revision)),
         )
 
     def _attach_preallocated(
@@ -150,9 +150,9 @@ class Endpoints:
 
         return self._run(
             attach,
-            Step("record", record, lambda: self._forget(attach), atomic=True),
-            Step("plug", plug, lambda: self._unplug(attach)),
-            Step("up", wait),
+            SagaStep("record", record, lambda: self._forget(attach), atomic=True),
+            SagaStep("plug", plug, lambda: self._unplug(attach)),
+            SagaStep("up", wait),
         )
 
     def preallocate(self, network_id: str) -> None:
@@ -170,9 +170,9 @@ class Endpoints:
         with self._exclusive.hold(endpoint_id):
             self._run(
                 attach,
-                Step("record", record, lambda: self._forget(attach), atomic=True),
-                Step("plug", plug, lambda: self._unplug(attach)),
-                Step("up", lambda: self._wait_until_up(attach.endpoint, attach.revision)),
+                SagaStep("record", record, lambda: self._forget(attach), atomic=True),
+                SagaStep("plug", plug, lambda: self._unplug(attach)),
+                SagaStep("up", lambda: self._wait_until_up(attach.endpoint, attach.revision)),
             )
 
     def attach_inactive(self, endpoint: Endpoint, wait: bool = True) -> None:
@@ -202,9 +202,9 @@ class Endpoints:
         with self._exclusive.hold(endpoint.id):
             saga = Saga(abandoned=lambda error: self.failed(endpoint.id))
             saga.run((
-                Step("record", record, make_inactive, atomic=True),
-                Step("plug", plug, lambda: self._unplug(attach)),
-                Step("up", wait_until_up),
+                SagaStep("record", record, make_inactive, atomic=True),
+                SagaStep("plug", plug, lambda: self._unplug(attach)),
+                SagaStep("up", wait_until_up),
             ))  # fmt: skip
         log.info("endpoint.attached id=%s network=%s %s", endpoint.id, attach.network.name, saga.timings())
 
@@ -220,7 +220,7 @@ class Endpoints:
         log.info("endpoint.created id=%s network=%s state=%s", endpoint.id, network.name, state.state if state else "waiting")
         return endpoint, network
 
-    def _run(self, attach: _Attach, *steps: Step) -> tuple[_Attach, Saga]:
+    def _run(self, attach: _Attach, *steps: SagaStep) -> tuple[_Attach, Saga]:
         def abandoned(error: WarrenError) -> None:
             log.info("endpoint.undo_waits id=%s reason=%s", attach.endpoint.id, error)
             self.orphaned[attach.endpoint.id] = attach.endpoint.network_id

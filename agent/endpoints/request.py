@@ -11,7 +11,7 @@ from specs.model.base import Name
 from specs.model.endpoint import EndpointFields
 
 
-class Body(BaseModel):
+class RequestBody(BaseModel):
     """The body of a request to the agent: unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,7 +23,7 @@ class Body(BaseModel):
         return {k: v for k, v in data.items() if v != ""} if isinstance(data, dict) else data
 
 
-class ActivateParams(Body):
+class ActivateParams(RequestBody):
     """SAND's fields: the namespace's path; `set_addr` puts the addresses on the interface; `move_veth` moves it into the
     namespace (otherwise it stays in the host's, for a runtime that moves it itself)."""
 
@@ -32,7 +32,7 @@ class ActivateParams(Body):
     move_veth: bool = True
 
 
-class EndpointCreate(EndpointFields, Body):
+class EndpointCreate(EndpointFields, RequestBody):
     """POST /endpoints: SAND's fields, and Warren's: name, labels, interface, ipv6_address, ofport, hostname."""
 
     network_id: Name

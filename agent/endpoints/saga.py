@@ -17,7 +17,7 @@ def _nothing() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class SagaStep:
     """One step: its name in the log, its action, and the undo of its action. `undo` must also work after a half-done action.
     An `atomic` action changes nothing when it fails, so it needs no undo then."""
 
@@ -35,9 +35,9 @@ class Saga:
     abandoned: Callable[[WarrenError], None]
     durations_s: dict[str, float] = field(default_factory=dict)  # step name -> duration
 
-    def run(self, steps: Iterable[Step]) -> None:
+    def run(self, steps: Iterable[SagaStep]) -> None:
         """Run all steps. Raises the exception of the step that failed."""
-        done: list[Step] = []
+        done: list[SagaStep] = []
         for step in steps:
             start = time.monotonic()
             try:
@@ -48,7 +48,7 @@ class Saga:
             done.append(step)
             self.durations_s[step.name] = time.monotonic() - start
 
-    def _undo(self, steps: list[Step]) -> None:
+    def _undo(self, steps: list[SagaStep]) -> None:
         for step in reversed(steps):
             try:
                 step.undo()

@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from agent.cache import Cache, View
+from agent.cache import Cache, CacheView
 from agent.feature import Feature
 from agent.gateway.conntrack_limits import Limits
 from agent.gateway.filters import Forwarding
@@ -73,7 +73,7 @@ class GatewayReconciler(Feature):
             log.info("gateway.reconciled problem=%s", problem or "none")
             self._on_change()
 
-    def _attempt(self, reconcile: Callable[[View], None], view: View) -> str | None:
+    def _attempt(self, reconcile: Callable[[CacheView], None], view: CacheView) -> str | None:
         try:
             reconcile(view)
         except WarrenError as error:
@@ -82,10 +82,10 @@ class GatewayReconciler(Feature):
             return f"the gateway of this host: {error.strerror or error}"
         return None
 
-    def _reconcile_limits(self, view: View) -> None:
+    def _reconcile_limits(self, view: CacheView) -> None:
         self._limits.reconcile(view.snapshot, view.local_endpoints.values())
 
-    def _reconcile(self, view: View) -> None:
+    def _reconcile(self, view: CacheView) -> None:
         desired = outside(view.snapshot, self._cache.host, view.local_endpoints.values())
         table = nft.table(TABLE)
         if not desired.active:

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from agent.gateway.filters import Forwarding, chains
 from intent.gateway import TRANSIT4, TRANSIT6, Gateway, gateway_of
-from intent.views import claims, endpoint_mtu
+from intent.views import Claim, claims, endpoint_mtu
 from ovsdb.rows import UPLINK_PORT
 from specs.checks import order, served, valid_networks, zones
 from specs.model.endpoint import Endpoint
@@ -20,8 +20,7 @@ from specs.model.service import Service
 from specs.snapshot import Snapshot
 
 TABLE = "warren"
-Address = IPv4Address | IPv6Address
-Claim = tuple[str, str]
+IpAddress = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +29,8 @@ class Published:
 
     proto: str
     port: int
-    host_ip: Address | None
-    transit: Address
+    host_ip: IpAddress | None
+    transit: IpAddress
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ PROTOS = {"tcp": 6, "udp": 17, "icmp": 1}
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TraceStep:
     """One table that a packet passed: its name, the flow's text, the spec object that the flow is for, and its actions."""
 
     table: str
@@ -32,7 +32,7 @@ class Step:
 class Trace:
     """What one host does with a packet: the OpenFlow ports by which it leaves, and the VTEP that it is sent to."""
 
-    steps: tuple[Step, ...]
+    steps: tuple[TraceStep, ...]
     outputs: tuple[int, ...]
     tunnel: str | None
     tunnel_id: int | None  # the VNI with which it is sent
@@ -126,15 +126,15 @@ def _first_bridge(text: str) -> Iterator[str]:
             yield line
 
 
-def _steps(lines: Iterable[str], known: Mapping[int, Flow], names: Mapping[str, str]) -> tuple[Step, ...]:
-    steps: list[Step] = []
+def _steps(lines: Iterable[str], known: Mapping[int, Flow], names: Mapping[str, str]) -> tuple[TraceStep, ...]:
+    steps: list[TraceStep] = []
     for line in lines:
         if step := _STEP.match(line):
             table, matched, priority, cookie = step.groups()
             origin = origin_text(int(cookie, 16) if cookie else 0, known, names)
-            steps.append(Step(table_name(int(table)), f"{matched or 'any'} (priority {priority})", origin, ()))
+            steps.append(TraceStep(table_name(int(table)), f"{matched or 'any'} (priority {priority})", origin, ()))
         elif miss := _MISS.match(line):
-            steps.append(Step(table_name(int(miss[1])), "no match", "pipeline/miss", ()))
+            steps.append(TraceStep(table_name(int(miss[1])), "no match", "pipeline/miss", ()))
         elif steps and line.startswith(" ") and line.strip():
             steps[-1] = replace(steps[-1], actions=(*steps[-1].actions, line.strip()))
     return tuple(steps)

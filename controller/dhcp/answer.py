@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from controller.dhcp import router, v4, v6
 from controller.dhcp.frames import Answer, Ignored, read
-from controller.dhcp.lease import Lease
+from controller.dhcp.lease import DhcpLease
 from pipeline.protocols import ICMPV6, UDP
 
 
-def answer(frame: bytes, lease: Lease) -> Answer:
+def answer(frame: bytes, lease: DhcpLease) -> Answer:
     """The frame to send back out of the port, if any. Never raises: `frame` may be anything at all."""
     try:
         packet = read(frame)

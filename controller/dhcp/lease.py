@@ -20,7 +20,7 @@ SERVER6 = link_local(SERVER_MAC)
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class DhcpLease:
     """Addresses have the prefix length of their range. `server4` is the server's identity; `router4` and `router6` say
     whether there is a way out; `mtu` is in bytes, `lease_s` in seconds."""
 
@@ -39,7 +39,7 @@ class Lease:
     routes: tuple[DhcpRoute, ...] = ()
 
 
-def lease_of(snapshot: Snapshot, endpoint_id: str) -> Lease | None:
+def lease_of(snapshot: Snapshot, endpoint_id: str) -> DhcpLease | None:
     """The lease of an endpoint; None where its network has no DHCP."""
     endpoint = snapshot.endpoints.get(endpoint_id)
     network = snapshot.networks.get(endpoint.network_id) if endpoint is not None else None
@@ -48,11 +48,11 @@ def lease_of(snapshot: Snapshot, endpoint_id: str) -> Lease | None:
     return lease(endpoint, network, endpoint_mtu(snapshot.hosts.values(), network))
 
 
-def lease(endpoint: Endpoint, network: Network, mtu: int) -> Lease:
+def lease(endpoint: Endpoint, network: Network, mtu: int) -> DhcpLease:
     """The lease of an endpoint of a network whose MTU is `mtu` bytes."""
     gated = network.mode != "flat"
     router4 = network.gateway.ip if gated and network.gateway is not None else None
-    return Lease(
+    return DhcpLease(
         mac=endpoint.mac_address,
         ipv4=_in_range(endpoint.ipv4_address, network.ip_range),
         ipv6=_in_range(endpoint.ipv6_address, network.ipv6_range),

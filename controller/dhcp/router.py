@@ -7,7 +7,7 @@ import struct
 from ipaddress import IPv6Address
 
 from controller.dhcp.frames import Answer, Datagram, Ignored, cut, icmp6, pseudo6
-from controller.dhcp.lease import SERVER6, SERVER_MAC, Lease
+from controller.dhcp.lease import SERVER6, SERVER_MAC, DhcpLease
 from pipeline.protocols import ICMPV6, ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION, checksum, mac_bytes
 
 ASKED, TOLD = "router-solicitation", "router-advertisement"
@@ -19,7 +19,7 @@ FOREVER = 0xFFFF_FFFF
 LEAST_MTU = 1280  # of IPv6; a smaller MTU cannot be advertised
 
 
-def answer(packet: Datagram, lease: Lease) -> Answer:
+def answer(packet: Datagram, lease: DhcpLease) -> Answer:
     """The answer to a router solicitation, to its sender alone. Raises `Ignored`."""
     source, target = packet.source, packet.target
     assert isinstance(source, IPv6Address)
@@ -30,7 +30,7 @@ def answer(packet: Datagram, lease: Lease) -> Answer:
     return Answer(ASKED, TOLD, icmp6(lease.mac, SERVER6, source, _message(lease)))
 
 
-def advertisement(lease: Lease) -> bytes:
+def advertisement(lease: DhcpLease) -> bytes:
     """The unsolicited advertisement, which renews an earlier one. Raises `Ignored` for a lease without IPv6."""
     return icmp6(ALL_NODES_MAC, SERVER6, ALL_NODES, _message(lease))
 
@@ -50,7 +50,7 @@ def _check(source: IPv6Address, target: IPv6Address, hops: int, message: bytes) 
         at += 8 * length
 
 
-def _message(lease: Lease) -> bytes:
+def _message(lease: DhcpLease) -> bytes:
     if lease.ipv6 is None:
         raise Ignored("no-address", ASKED)
     lifetime_s = LIFETIME_S if lease.router6 else 0

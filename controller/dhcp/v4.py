@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from controller.dhcp.frames import BROADCAST, BROADCAST_MAC, Answer, Datagram, Ignored, cut, udp4
-from controller.dhcp.lease import Lease
+from controller.dhcp.lease import DhcpLease
 from pipeline.protocols import mac_bytes
 from specs.model.dhcp import SERVER4
 
@@ -46,7 +46,7 @@ class Message:
         return bool(self.flags & 0x8000)
 
 
-def answer(packet: Datagram, lease: Lease) -> Answer:
+def answer(packet: Datagram, lease: DhcpLease) -> Answer:
     """The answer to a datagram to port 67. Raises `Ignored`."""
     message = _read(packet.payload, lease.mac)
     asked = NAMES[message.kind]
@@ -60,7 +60,7 @@ def answer(packet: Datagram, lease: Lease) -> Answer:
     return Answer(asked, NAMES[kind], _reply(message, lease, kind, lease.ipv4.ip))
 
 
-def _verdict(message: Message, lease: Lease, own: IPv4Address) -> int | None:
+def _verdict(message: Message, lease: DhcpLease, own: IPv4Address) -> int | None:
     """The kind of answer (RFC 2131, 4.3); None: the client speaks to another server."""
     server, requested = (_address(message.options, code) for code in (SERVER_ID, REQUESTED))
     if message.kind == DISCOVER:
@@ -75,7 +75,7 @@ def _verdict(message: Message, lease: Lease, own: IPv4Address) -> int | None:
     return ACK if wanted == own else NAK
 
 
-def _reply(message: Message, lease: Lease, kind: int, own: IPv4Address) -> bytes:
+def _reply(message: Message, lease: DhcpLease, kind: int, own: IPv4Address) -> bytes:
     inform = message.kind == INFORM
     client = own if kind == ACK and message.ciaddr == own else UNSET
     given = UNSET if kind == NAK or inform else own
@@ -105,7 +105,7 @@ def _reply(message: Message, lease: Lease, kind: int, own: IPv4Address) -> bytes
     return udp4(mac, lease.server4, target, (SERVER, CLIENT), payload)
 
 
-def _options(message: Message, lease: Lease, kind: int, room: int) -> bytes:
+def _options(message: Message, lease: DhcpLease, kind: int, room: int) -> bytes:
     """The options in order: required ones, then those that the client asks for, then the others, as far as there is room."""
     said = [_option(TYPE, bytes((kind,))), _option(SERVER_ID, lease.server4.packed)]
     if CLIENT_ID in message.options:
@@ -124,7 +124,7 @@ def _options(message: Message, lease: Lease, kind: int, room: int) -> bytes:
     return found + bytes((END,))
 
 
-def _told(lease: Lease) -> list[tuple[int, bytes]]:
+def _told(lease: DhcpLease) -> list[tuple[int, bytes]]:
     """All options that are known, the most important first; the mask comes before the router (RFC 2132, 3.3)."""
     assert lease.ipv4 is not None
     return [
@@ -138,7 +138,7 @@ def _told(lease: Lease) -> list[tuple[int, bytes]]:
     ]
 
 
-def _routes(lease: Lease) -> bytes:
+def _routes(lease: DhcpLease) -> bytes:
     """Classless routes (RFC 3442). A client that gets them ignores the router option, so the default route is among them.
     Without a gateway the server is on-link (next hop 0.0.0.0), so that a client can renew with it."""
     routes = [(route.to, route.via) for route in lease.routes]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ipaddress import IPv6Address
 
 from controller.dhcp.frames import Answer, Datagram, Ignored, cut, udp6
-from controller.dhcp.lease import SERVER6, SERVER_MAC, Lease
+from controller.dhcp.lease import SERVER6, SERVER_MAC, DhcpLease
 from pipeline.protocols import mac_bytes
 
 SERVER, CLIENT = 547, 546
@@ -29,7 +29,7 @@ ASSOCIATIONS_LIMIT = 8  # the most that one message gets an answer to
 Options = list[tuple[int, bytes]]
 
 
-def answer(packet: Datagram, lease: Lease) -> Answer:
+def answer(packet: Datagram, lease: DhcpLease) -> Answer:
     """The answer to a datagram to port 547. Raises `Ignored`."""
     source, data = packet.source, packet.payload
     assert isinstance(source, IPv6Address)
@@ -67,7 +67,7 @@ def _check(kind: int, client: bytes | None, server: bytes | None) -> None:
         raise Ignored("not-ours", asked)
 
 
-def _told(kind: int, options: Options, lease: Lease, own: IPv6Address) -> Options:
+def _told(kind: int, options: Options, lease: DhcpLease, own: IPv6Address) -> Options:
     """The options of the answer, besides the identifiers of client and server."""
     wanted = {code for _, value in _of(options, ASKED_FOR) for code in _numbers(value)}
     known = [(DNS, b"".join(server.packed for server in lease.dns6)), (SEARCH, _domain(lease.domain))]
@@ -90,7 +90,7 @@ def _told(kind: int, options: Options, lease: Lease, own: IPv6Address) -> Option
     return found + extra
 
 
-def _association(code: int, value: bytes, lease: Lease, own: IPv6Address, first: bool, renewed: bool) -> bytes:
+def _association(code: int, value: bytes, lease: DhcpLease, own: IPv6Address, first: bool, renewed: bool) -> bytes:
     """The first association gets the address; others are told that there is none. Other addresses that a client renews have
     ended."""
     identity = cut(value, 0, 4)

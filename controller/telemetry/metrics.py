@@ -20,7 +20,7 @@ P = (*D, "port", "port_description")
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 FAUCET_SECONDS = (0.0001, 0.001, 0.01, 0.1, 1.0)
 UNITS = {"packets": "packets", "bytes": "bytes", "dropped": "packets dropped", "errors": "errors"}
-Totals = Mapping[tuple[str, ...], tuple[int, ...]]
+LabelledTotals = Mapping[tuple[str, ...], tuple[int, ...]]
 Places = Callable[[], Mapping[int, Place]]
 
 
@@ -52,13 +52,13 @@ class Gauge:
         yield _one("warren_dhcp_limited_packets", text, (*D, "network", "endpoint"), limited)
         counts_of = [((*dp, table), count) for table, count in p.tables.items()]
         yield _one("warren_table_flows", "Flows in a table", (*D, "table"), counts_of)
-        rules: Totals = {tuple(rule.rpartition("#")[::2]): counts for rule, counts in p.rules.items()}
+        rules: LabelledTotals = {tuple(rule.rpartition("#")[::2]): counts for rule, counts in p.rules.items()}
         yield from _totals("warren_acl_rule", "that met a rule", dp, ("acl", "rule"), rules)
-        drops: Totals = {(table,): counts for table, counts in p.drops.items()}
+        drops: LabelledTotals = {(table,): counts for table, counts in p.drops.items()}
         yield from _totals("warren_dropped", "dropped by a flow of a table", dp, ("table",), drops)
-        groups: Totals = {tuple(origin.split("/", 1)): counts for origin, counts in p.groups.items()}
+        groups: LabelledTotals = {tuple(origin.split("/", 1)): counts for origin, counts in p.groups.items()}
         yield from _totals("warren_group", "copied by groups: floods of networks, mirror sessions", dp, ("kind", "name"), groups)
-        networks: Totals = {(network,): counts for network, counts in p.networks.items()}
+        networks: LabelledTotals = {(network,): counts for network, counts in p.networks.items()}
         sides = ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes")
         yield from _totals(
             "warren_network", "of a network's endpoints here: rx is what they sent", dp, ("network",), networks, sides
@@ -122,7 +122,7 @@ def _one(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[t
 
 
 def _totals(
-    name: str, text: str, dp: tuple[str, str], labels: tuple[str, ...], totals: Totals,
+    name: str, text: str, dp: tuple[str, str], labels: tuple[str, ...], totals: LabelledTotals,
     what: tuple[str, ...] = ("packets", "bytes"),
 ) -> Iterator[Metric]:  # fmt: skip
     for position, counted in enumerate(what):

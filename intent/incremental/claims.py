@@ -10,12 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from intent.views import claims
+from intent.views import Claim, claims
 from specs.checks import order
 from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot
-
-Claim = tuple[str, str]
 
 
 @dataclass(slots=True)

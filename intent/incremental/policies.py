@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from acl.language import Who
-from acl.policy import Keys, PolicyKey, PolicyView, network_of, resolve
+from acl.policy import PolicyKey, PolicyKeys, PolicyView, network_of, resolve
 from intent.views import words
 from specs.model.acl import Acl
 from specs.model.endpoint import Endpoint
@@ -19,7 +19,7 @@ from specs.model.meter import Meter
 from specs.snapshot import Snapshot
 
 Thing = tuple[str, ...]  # what a policy depends on: ("acl", name), ("label", network, word), ("network", reference) ...
-NONE = Keys(None, None, None)
+NONE = PolicyKeys(None, None, None)
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Policies:
     snapshot: Snapshot
     ports: Mapping[str, int]
     views: dict[PolicyKey, PolicyView] = field(default_factory=dict)
-    keys: dict[str, Keys] = field(default_factory=dict)  # of all members, wherever they are
+    keys: dict[str, PolicyKeys] = field(default_factory=dict)  # of all members, wherever they are
     _members: dict[str, Endpoint] = field(default_factory=dict)
     _users: dict[PolicyKey, set[str]] = field(default_factory=lambda: defaultdict(set))  # local endpoints with a port
     _who: dict[Thing, set[str]] = field(default_factory=lambda: defaultdict(set))  # thing -> members
@@ -49,7 +49,7 @@ class Policies:
         """The networks in which an ACL is in use, on any host."""
         return self._networks_of.get(acl, set())
 
-    def set_member(self, endpoint_id: str, member: Endpoint | None, keys: Keys, local: bool) -> None:
+    def set_member(self, endpoint_id: str, member: Endpoint | None, keys: PolicyKeys, local: bool) -> None:
         """Set the policies of a member; no endpoint: it is a member no more. `local`: it has a port here."""
         old, old_keys = self._members.pop(endpoint_id, None), self.keys.pop(endpoint_id, NONE)
         if old is not None:
@@ -81,7 +81,7 @@ class Policies:
         for word in words(endpoint):
             yield "label", network, word
 
-    def _update_membership(self, network_id: str, keys: Keys, by: int) -> None:
+    def _update_membership(self, network_id: str, keys: PolicyKeys, by: int) -> None:
         used = self._used[network_id]
         for name in {name for key in keys if key is not None for name in key.acls}:
             used[name] += by

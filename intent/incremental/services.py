@@ -15,7 +15,7 @@ from specs.model.network import Network
 from specs.model.service import Service
 from specs.snapshot import Snapshot
 
-Members = Callable[[str, Who], Iterable[Endpoint]]
+ServiceMembers = Callable[[str, Who], Iterable[Endpoint]]
 
 
 @dataclass(slots=True)
@@ -36,7 +36,11 @@ class Services:
         return {n for n in {*before, *self.of} if before.get(n) != self.of.get(n)}
 
     def update(
-        self, touched: Iterable[str], networks: Mapping[str, NetworkView], members: Members, reachable: Callable[[Endpoint], bool]
+        self,
+        touched: Iterable[str],
+        networks: Mapping[str, NetworkView],
+        members: ServiceMembers,
+        reachable: Callable[[Endpoint], bool],
     ) -> tuple[dict[str, ServiceView | None], set[str]]:
         """Update the services of touched networks. Returns the views that differ (None: no longer here), and the endpoints
         that became members or ceased to be. Costs what the members are."""

@@ -50,7 +50,7 @@ def _answering(value: Any) -> Any:
     return value
 
 
-Server = Annotated[IPv4Address | IPv6Address, BeforeValidator(_server)]
+ServerAddress = Annotated[IPv4Address | IPv6Address, BeforeValidator(_server)]
 
 
 class DhcpRoute(BaseModel):
@@ -67,7 +67,7 @@ class DhcpFields(BaseModel):
     so a client that renews late gets the same address. With `external` a server behind an interface of the network answers."""
 
     dhcp: Annotated[bool | Literal["external"], BeforeValidator(_answering)] = False
-    dns: Annotated[tuple[Server, ...], BeforeValidator(_listed), Field(max_length=DNS_LIMIT)] = ()
+    dns: Annotated[tuple[ServerAddress, ...], BeforeValidator(_listed), Field(max_length=DNS_LIMIT)] = ()
     domain: Annotated[str, AfterValidator(_domain)] | None = None
     dhcp_routes: Annotated[tuple[DhcpRoute, ...], BeforeValidator(_listed), Field(max_length=ROUTES_LIMIT)] = ()
     dhcp_lease_s: Annotated[int, Field(ge=LEASE_FIRST_S, le=LEASE_LAST_S)] = 3600

@@ -22,7 +22,7 @@ def _ports(value: Any) -> Any:
     raise ValueError("a port from 1 to 65535, or a range such as 8000-8010")
 
 
-Ports = Annotated[int | str, BeforeValidator(_ports)]
+PublishedPorts = Annotated[int | str, BeforeValidator(_ports)]
 
 
 def _range(ports: int | str) -> range:
@@ -35,8 +35,8 @@ class Publish(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host_port: Ports
-    port: Ports
+    host_port: PublishedPorts
+    port: PublishedPorts
     proto: Literal["tcp", "udp", "sctp"] = "tcp"
     host_ip: IPv4Address | IPv6Address | None = None
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, model_validator
 from acl.language import Who
 from specs.model.base import Item, Name, Record
 
-Port = Annotated[int, Field(ge=1, le=65_535)]
+PortNumber = Annotated[int, Field(ge=1, le=65_535)]
 Proto = Literal["tcp", "udp", "sctp"]
 Label = Annotated[str, Field(min_length=1, max_length=300)]
 
@@ -22,8 +22,8 @@ class ServiceFields(BaseModel):
 
     name: Name
     network: Name
-    host_port: Port
-    port: Port
+    host_port: PortNumber
+    port: PortNumber
     proto: Proto = "tcp"
     endpoints: tuple[Name, ...] = ()
     label: Label | None = None

@@ -16,7 +16,7 @@ from specs.store.writer import Writer, decoded
 from warren.errors import Conflict
 
 
-class Acls(Writer):
+class AclWriter(Writer):
     """The ACLs of a store."""
 
     def acls(self) -> list[Acl]:

@@ -15,7 +15,7 @@ from warren.errors import Conflict, Exhausted
 CAPTURES_LIMIT = 16  # of one agent at one time
 
 
-class Captures(Writer):
+class CaptureWriter(Writer):
     """The captures of a store."""
 
     def take_capture(self, host: str) -> tuple[str, int]:

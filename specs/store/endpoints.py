@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
 from specs import keys
@@ -15,16 +15,14 @@ from specs.model.network import Network
 from specs.model.publish import Publish
 from specs.ports import is_subport, port_claims
 from specs.store import bitmap
-from specs.store.etcd import Compare, Delete, Get, Operation, Put, Unchanged
+from specs.store.etcd import Compare, Delete, Get, Put, TxnOperation, Unchanged
 from specs.store.leased_addresses import kept
-from specs.store.pool import Pool, transaction
+from specs.store.pool import IpRange, Pool, transaction
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, Exhausted, Invalid, NotFound
 
 OFPORT_LAST_ENDPOINT = TUNNEL_OFPORT_REQUEST - 2  # the number between is that of the port to the host (ovsdb/rows.py)
 DEFAULT_VLAN = 100  # of subports on a network without `vlan`; the default of FAUCET and dovesnap
-
-IpRange = IPv4Network | IPv6Network
 
 
 class _Read(NamedTuple):
@@ -37,7 +35,7 @@ class _Read(NamedTuple):
     ofports: Pool
 
 
-class Endpoints(Writer):
+class EndpointWriter(Writer):
     """The endpoints of a store."""
 
     def create_endpoint(self, draft: dict[str, Any], versions: Collection[int] = (4, 6)) -> tuple[Endpoint, Network, int]:
@@ -218,7 +216,7 @@ class Endpoints(Writer):
             if old == new:
                 return entry.mod_revision
             compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
-            puts: list[Operation] = [Put(entry.key, new.encode())]
+            puts: list[TxnOperation] = [Put(entry.key, new.encode())]
             for held in set(_claims(endpoint)) - set(_claims(old)):
                 if (holder := self.store.get(held)) is not None:
                     named = held.startswith(keys.CLAIM_ENDPOINT_NAME)

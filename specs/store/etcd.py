@@ -102,7 +102,7 @@ class Get:
 
 
 Compare = Unchanged | Empty
-Operation = Put | Delete | Get
+TxnOperation = Put | Delete | Get
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +235,7 @@ class Store:
         request = etcdrpc.DeleteRangeRequest(key=self._bytes(key))
         return int(self._call(etcdrpc.KVStub, "DeleteRange", request).header.revision)
 
-    def txn(self, compares: Sequence[Compare], success: Sequence[Operation], failure: Sequence[Operation] = ()) -> Outcome:
+    def txn(self, compares: Sequence[Compare], success: Sequence[TxnOperation], failure: Sequence[TxnOperation] = ()) -> Outcome:
         """Perform all of `success` if every compare holds, otherwise all of `failure`, atomically."""
         request = etcdrpc.TxnRequest(
             compare=[self._compare(c) for c in compares],
@@ -263,7 +263,7 @@ class Store:
             mod_revision=compare.mod_revision,
         )
 
-    def _operation(self, operation: Operation) -> Any:
+    def _operation(self, operation: TxnOperation) -> Any:
         key = self._bytes(operation.key)
         if isinstance(operation, Put):
             put = etcdrpc.PutRequest(key=key, value=operation.value.encode(), lease=operation.lease)

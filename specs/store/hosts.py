@@ -6,12 +6,12 @@ from specs import keys
 from specs.model.base import now
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
-from specs.store.etcd import Compare, Delete, Empty, Get, Operation, Put, Unchanged
+from specs.store.etcd import Compare, Delete, Empty, Get, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, NotFound
 
 
-class Hosts(Writer):
+class HostWriter(Writer):
     """The hosts of a store."""
 
     def put_host(self, host: Host) -> int:
@@ -32,7 +32,7 @@ class Hosts(Writer):
                 Unchanged(key, entry.mod_revision if entry else 0),
                 Unchanged(claim, read.found[1][0].mod_revision if read.found[1] else 0),
             ]
-            changes: list[Operation] = [Put(key, new.encode()), Put(claim, host.name)]
+            changes: list[TxnOperation] = [Put(key, new.encode()), Put(claim, host.name)]
             if old is not None and old.vtep != new.vtep:
                 changes.append(Delete(keys.claim_host_vtep(str(old.vtep))))
             outcome = self.commit(compares, changes)
@@ -58,7 +58,7 @@ class Hosts(Writer):
             compares: list[Compare] = [Unchanged(each.key, each.mod_revision) for each in (entry, *blocks)]
             if not blocks:
                 compares.append(Empty(ports))
-            changes: list[Operation] = [Delete(entry.key), Delete(keys.status_endpoints_of(name), prefix=True)]
+            changes: list[TxnOperation] = [Delete(entry.key), Delete(keys.status_endpoints_of(name), prefix=True)]
             changes.append(Delete(ports, prefix=True))
             if host is not None:
                 changes.append(Delete(keys.claim_host_vtep(str(host.vtep))))

@@ -11,7 +11,7 @@ from warren.errors import LeaseExpired, Unavailable
 log = logging.getLogger("warren.lease")
 
 
-class Lease:
+class EtcdLease:
     """Keys that exist as long as this process and its connection do, and for `ttl_s` seconds longer."""
 
     def __init__(self, store: Store, ttl_s: int = 10) -> None:

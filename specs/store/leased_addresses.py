@@ -16,7 +16,7 @@ from specs.store.writer import Writer
 from warren.errors import Conflict, NotFound
 
 
-class LeasedAddresses(Writer):
+class LeasedAddressWriter(Writer):
     """The leased addresses of a store."""
 
     def lease(self, network_id: str, endpoint_id: str, address: IPv4Interface | None) -> tuple[Endpoint, int]:

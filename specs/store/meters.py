@@ -8,12 +8,12 @@ from specs import keys
 from specs.model.acl import Acl
 from specs.model.base import decode
 from specs.model.meter import METER_ID_FIRST, METER_ID_LAST, Meter
-from specs.store.etcd import Compare, Delete, Entry, Get, Operation, Put, Unchanged
+from specs.store.etcd import Compare, Delete, Entry, Get, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, dated, decoded
 from warren.errors import Conflict, Exhausted
 
 
-class Meters(Writer):
+class MeterWriter(Writer):
     """The meters of a store."""
 
     def meters(self) -> list[Meter]:
@@ -40,7 +40,7 @@ class Meters(Writer):
             claim = keys.claim_meter_id(number)
             compares: list[Compare] = [Unchanged(keys.meter(name), entry.mod_revision if entry else 0)]
             compares.append(Unchanged(claim, claims[number].mod_revision if number in claims else 0))
-            changes: list[Operation] = [Put(keys.meter(name), new.encode()), Put(claim, name)]
+            changes: list[TxnOperation] = [Put(keys.meter(name), new.encode()), Put(claim, name)]
             if old is not None and old.meter_id != number:
                 changes.append(Delete(keys.claim_meter_id(old.meter_id)))
             outcome = self.commit(compares, changes)

@@ -14,7 +14,7 @@ from specs.store.writer import Writer, dated, decoded
 from warren.errors import Exhausted, Invalid, NotFound
 
 
-class Mirrors(Writer):
+class MirrorWriter(Writer):
     """The mirror sessions of a store."""
 
     def put_mirror(self, draft: dict[str, Any]) -> tuple[Mirror, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_interface
+from ipaddress import ip_interface
 from typing import Any
 
 from specs import keys
@@ -13,19 +13,17 @@ from specs.model.network import Network
 from specs.model.router import Router
 from specs.model.service import Service
 from specs.store import bitmap
-from specs.store.etcd import Compare, Delete, Empty, Entry, Get, Operation, Put, Unchanged
-from specs.store.pool import Pool
+from specs.store.etcd import Compare, Delete, Empty, Entry, Get, Put, TxnOperation, Unchanged
+from specs.store.pool import IpRange, Pool
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, Exhausted, NotFound
-
-IpRange = IPv4Network | IPv6Network
 
 
 class HasEndpoints(Conflict):
     """A network that has endpoints cannot be deleted."""
 
 
-class Networks(Writer):
+class NetworkWriter(Writer):
     """The networks of a store."""
 
     def network(self, network_id: str) -> Network:
@@ -130,7 +128,7 @@ class Networks(Writer):
             endpoints, claim = keys.endpoints_of(network_id), read.found[4]
             compares = [Unchanged(key, entry.mod_revision), Empty(endpoints), *pool.compares()]
             compares.append(Unchanged(keys.claim_routing(), claim[0].mod_revision if claim else 0))
-            deletes: list[Operation] = [
+            deletes: list[TxnOperation] = [
                 Delete(key),
                 Delete(keys.claim_network_name(network.name)),
                 Delete(keys.pool_v4(network_id), prefix=True),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network
 
 from specs.store import bitmap
-from specs.store.etcd import Compare, Entry, Operation, Put, Unchanged
+from specs.store.etcd import Compare, Entry, Put, TxnOperation, Unchanged
+
+IpRange = IPv4Network | IPv6Network
 
 
 @dataclass(slots=True)
@@ -43,12 +46,12 @@ class Pool:
         """The compares: changed blocks must still be as read."""
         return [Unchanged(f"{self.prefix}{b}", self.revisions.get(b, 0)) for b in sorted(self.changed)]
 
-    def puts(self) -> list[Operation]:
+    def puts(self) -> list[TxnOperation]:
         """The writes of the changed blocks."""
         return [Put(f"{self.prefix}{b}", bitmap.format_block(self.blocks[b])) for b in sorted(self.changed)]
 
 
-def transaction(pools: Iterable[Pool]) -> tuple[list[Compare], list[Operation]]:
+def transaction(pools: Iterable[Pool]) -> tuple[list[Compare], list[TxnOperation]]:
     """The compares and the puts of several pools."""
     pools = list(pools)
     return [compare for pool in pools for compare in pool.compares()], [put for pool in pools for put in pool.puts()]

@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import contextlib
 
-from specs.store.acls import Acls
-from specs.store.captures import Captures
-from specs.store.endpoints import Endpoints
-from specs.store.hosts import Hosts
-from specs.store.leased_addresses import LeasedAddresses
-from specs.store.meters import Meters
-from specs.store.mirrors import Mirrors
-from specs.store.networks import HasEndpoints, Networks
-from specs.store.routers import Routers
-from specs.store.services import Services
-from specs.store.tenants import Tenants
+from specs.store.acls import AclWriter
+from specs.store.captures import CaptureWriter
+from specs.store.endpoints import EndpointWriter
+from specs.store.hosts import HostWriter
+from specs.store.leased_addresses import LeasedAddressWriter
+from specs.store.meters import MeterWriter
+from specs.store.mirrors import MirrorWriter
+from specs.store.networks import HasEndpoints, NetworkWriter
+from specs.store.routers import RouterWriter
+from specs.store.services import ServiceWriter
+from specs.store.tenants import TenantWriter
 from warren.errors import NotFound
 
 
-class Repository(Hosts, Networks, Endpoints, LeasedAddresses, Acls, Meters, Tenants, Mirrors, Captures, Routers, Services):
+class Repository(
+    HostWriter,
+    NetworkWriter,
+    EndpointWriter,
+    LeasedAddressWriter,
+    AclWriter,
+    MeterWriter,
+    TenantWriter,
+    MirrorWriter,
+    CaptureWriter,
+    RouterWriter,
+    ServiceWriter,
+):
     """All kinds of specs."""
 
     def delete_network(self, network_id: str) -> int:

@@ -13,7 +13,7 @@ from specs.store.etcd import Compare, Get, Put, Unchanged
 from specs.store.writer import Writer, dated, decoded
 
 
-class Routers(Writer):
+class RouterWriter(Writer):
     """The routers of a store."""
 
     def put_router(self, draft: dict[str, Any]) -> tuple[Router, int]:

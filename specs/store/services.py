@@ -10,13 +10,13 @@ from specs.model.base import decode
 from specs.model.network import Network
 from specs.model.service import Service
 from specs.store import bitmap
-from specs.store.etcd import Compare, Delete, Get, Operation, Put, Unchanged
+from specs.store.etcd import Compare, Delete, Get, Put, TxnOperation, Unchanged
 from specs.store.pool import Pool
 from specs.store.writer import Writer, dated, decoded
 from warren.errors import Conflict, NotFound
 
 
-class Services(Writer):
+class ServiceWriter(Writer):
     """The services of a store."""
 
     def put_service(self, draft: dict[str, Any]) -> tuple[Service, int]:
@@ -43,7 +43,7 @@ class Services(Writer):
             protos[service.proto].take(service.host_port)
             compares: list[Compare] = [Unchanged(key, entry.mod_revision if entry else 0)]
             compares.append(Unchanged(keys.claim_routing(), claim[0].mod_revision if claim else 0))
-            puts: list[Operation] = [Put(key, new.encode()), Put(keys.claim_routing(), new.name)]
+            puts: list[TxnOperation] = [Put(key, new.encode()), Put(keys.claim_routing(), new.name)]
             for pool in protos.values():
                 compares += pool.compares()
                 puts += pool.puts()
@@ -80,7 +80,7 @@ class Services(Writer):
                 raise NotFound("service", name)
             old = decoded(Service, entry)
             compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
-            changes: list[Operation] = [Delete(entry.key)]
+            changes: list[TxnOperation] = [Delete(entry.key)]
             if old is not None:
                 pool = self._service_ports(old.proto)
                 pool.give_back(old.host_port)

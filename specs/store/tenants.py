@@ -10,7 +10,7 @@ from specs.model.tenant import Tenant
 from specs.store.writer import Writer
 
 
-class Tenants(Writer):
+class TenantWriter(Writer):
     """The tenants of a store."""
 
     def put_tenant(self, draft: dict[str, Any]) -> tuple[Tenant, int]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from specs import keys
 from specs.model.base import Record, decode_json, now
-from specs.store.etcd import Compare, Delete, Entry, Operation, Outcome, Put, Store, Unchanged
+from specs.store.etcd import Compare, Delete, Entry, Outcome, Put, Store, TxnOperation, Unchanged
 from warren.errors import Invalid, NotFound, Unavailable
 
 TRIES = 60
@@ -34,7 +34,9 @@ class Writer:
         self._locks: dict[str, threading.Lock] = {}
         self._locks_lock = threading.Lock()
 
-    def commit(self, compares: Sequence[Compare], operations: Sequence[Operation], failure: Sequence[Operation] = ()) -> Outcome:
+    def commit(
+        self, compares: Sequence[Compare], operations: Sequence[TxnOperation], failure: Sequence[TxnOperation] = ()
+    ) -> Outcome:
         """One transaction; tells the observer what it wrote. All writes of specs come through here."""
         outcome = self.store.txn(compares, operations, failure)
         if outcome.succeeded:
@@ -82,7 +84,7 @@ class Writer:
             entry = self.store.get(key)
             if entry is None:
                 raise NotFound(kind, name)
-            changes: list[Operation] = [Delete(each) for each in (key, claim) if each]
+            changes: list[TxnOperation] = [Delete(each) for each in (key, claim) if each]
             outcome = self.commit([Unchanged(key, entry.mod_revision)], changes)
             return outcome.revision if outcome.succeeded else None
 

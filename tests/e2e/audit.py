@@ -14,7 +14,7 @@ from typing import Any
 from tests.e2e.conftest import World
 from tests.waiting import eventually
 from tools.lab import run
-from tools.lab.engine import Engine
+from tools.lab.engine import LabEngine
 
 BLOCK_BITS = 4096
 
@@ -28,7 +28,7 @@ def stored(world: World) -> dict[str, str]:
     return {key.removeprefix("/warren/"): value for key, value in text}
 
 
-def audit(world: World, engines: Sequence[Engine] = ()) -> list[str]:
+def audit(world: World, engines: Sequence[LabEngine] = ()) -> list[str]:
     """One line for each thing without an owner and each missing thing; empty when all is well."""
     store = stored(world)
     endpoints = [json.loads(v) for k, v in store.items() if k.startswith("spec/endpoints/")]
@@ -46,7 +46,7 @@ def audit(world: World, engines: Sequence[Engine] = ()) -> list[str]:
     return found
 
 
-def settled(world: World, engines: Sequence[Engine] = (), timeout_s: float = 60) -> None:
+def settled(world: World, engines: Sequence[LabEngine] = (), timeout_s: float = 60) -> None:
     """Wait until `audit` finds nothing."""
 
     def well() -> bool:
@@ -132,7 +132,7 @@ def _host(world: World, host: str, mine: list[dict[str, Any]], store: dict[str, 
     )
 
 
-def _engine(engine: Engine, endpoints: list[dict[str, Any]], store: dict[str, str]) -> list[str]:
+def _engine(engine: LabEngine, endpoints: list[dict[str, Any]], store: dict[str, str]) -> list[str]:
     networks = engine.networks()
     kept = [k.rpartition("/")[2] for k in store if k.startswith(f"docker/{engine.host}/networks/")]
     found = _differ("Docker network", kept, networks)

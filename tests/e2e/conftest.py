@@ -109,7 +109,7 @@ def world() -> Iterator[World]:
 
 
 @pytest.fixture(scope="session")
-def engines(world: World) -> Iterator[list[engine.Engine]]:
+def engines(world: World) -> Iterator[list[engine.LabEngine]]:
     """A Docker engine on h1, whose containers outlive it, and one on h2, whose containers do not."""
     if not engine.available():
         pytest.skip("needs docker.io and busybox-static")

@@ -15,7 +15,7 @@ from tests.e2e.audit import settled
 from tests.e2e.conftest import World
 from tests.waiting import eventually
 from tools.lab import run
-from tools.lab.engine import Engine
+from tools.lab.engine import LabEngine
 
 
 def docked(world: World) -> list[str]:
@@ -24,7 +24,7 @@ def docked(world: World) -> list[str]:
     return [e["id"] for e in found if "docker.endpoint" in e["labels"]]
 
 
-def test_one_network_by_name_on_two_hosts(world: World, engines: list[Engine]) -> None:
+def test_one_network_by_name_on_two_hosts(world: World, engines: list[LabEngine]) -> None:
     """SAND's way: both engines name the same Warren network, and share its addresses."""
     run.api(world.plan.hosts[0], "POST", "/networks", name="shared", ip_range="10.31.0.0/24")
     for engine in engines:
@@ -43,7 +43,7 @@ def test_one_network_by_name_on_two_hosts(world: World, engines: list[Engine]) -
     assert engines[0].reaches("one", other)
 
 
-def test_a_network_that_docker_describes(world: World, engines: list[Engine]) -> None:
+def test_a_network_that_docker_describes(world: World, engines: list[LabEngine]) -> None:
     """dovesnap's way, on one host: mode nat, the gateway, a published port, an ACL by option."""
     engine = engines[0]
     world.apply(acls={"mute": [{"dl_type": 0x806, "actions": {"allow": 1}}]})
@@ -63,7 +63,7 @@ def test_a_network_that_docker_describes(world: World, engines: list[Engine]) ->
     assert "expected" in engine.refused("network", "create", "-d", engine.driver, "-o", "warren.colour=red", "bad")
 
 
-def test_connect_disconnect_and_kill(world: World, engines: list[Engine]) -> None:
+def test_connect_disconnect_and_kill(world: World, engines: list[LabEngine]) -> None:
     engine = engines[0]
     before = set(docked(world))
     engine.run("two", "net")
@@ -78,7 +78,7 @@ def test_connect_disconnect_and_kill(world: World, engines: list[Engine]) -> Non
     engine.docker("rm", "-f", "two")
 
 
-def test_an_agent_and_an_engine_that_start_again(world: World, engines: list[Engine]) -> None:
+def test_an_agent_and_an_engine_that_start_again(world: World, engines: list[LabEngine]) -> None:
     engine, other = engines
     before = set(docked(world))
     run.restart(world.plan, "h1", "agent", signal.SIGKILL)
@@ -107,7 +107,7 @@ class Deaf(http.server.BaseHTTPRequestHandler):
 
 
 def test_endpoints_that_docker_removes_while_the_agent_is_away_are_removed_later(
-    world: World, engines: list[Engine], tmp_path: Path
+    world: World, engines: list[LabEngine], tmp_path: Path
 ) -> None:
     """A container and a network. The engine told somebody else (nobody at all would make it wait for a minute)."""
     engine = engines[0]
@@ -132,7 +132,7 @@ def test_endpoints_that_docker_removes_while_the_agent_is_away_are_removed_later
     assert engine.reaches("one", engines[1].address("other", "net"))
 
 
-def test_docker_leaves_no_endpoint_network_or_port_behind(world: World, engines: list[Engine]) -> None:
+def test_docker_leaves_no_endpoint_network_or_port_behind(world: World, engines: list[LabEngine]) -> None:
     for engine in engines:
         engine.docker("rm", "-f", *engine.docker("ps", "-aq").split())
     eventually(lambda: docked(world) == [])

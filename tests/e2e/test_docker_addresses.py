@@ -10,10 +10,10 @@ from tests.e2e.conftest import World
 from tests.e2e.test_docker_options import clean, shown  # noqa: F401
 from tests.waiting import eventually
 from tools.lab import run
-from tools.lab.engine import Engine
+from tools.lab.engine import LabEngine
 
 
-def address6(engine: Engine, name: str, network: str) -> str:
+def address6(engine: LabEngine, name: str, network: str) -> str:
     """A container's IPv6 address, as Docker has it."""
     return str(engine.inspect(name)[0]["NetworkSettings"]["Networks"][network]["GlobalIPv6Address"])
 
@@ -27,7 +27,7 @@ def ready(world: World, network: str) -> dict[str, str]:
     return {v4.split("/")[0]: (v6 or "").split("/")[0] for v4, v6 in pairs}
 
 
-def test_each_engine_hands_out_its_own_ip_range_of_one_network(world: World, engines: list[Engine]) -> None:
+def test_each_engine_hands_out_its_own_ip_range_of_one_network(world: World, engines: list[LabEngine]) -> None:
     """--ip-range for both families; --ip may be outside; the part may be used up."""
     first = world.plan.hosts[0]
     run.api(first, "POST", "/networks", name="parted", ip_range="10.81.0.0/24", ipv6_range="fd81::/64")
@@ -54,13 +54,13 @@ def test_each_engine_hands_out_its_own_ip_range_of_one_network(world: World, eng
     run.api(first, "DELETE", "/networks/parted")
 
 
-def test_an_ip_range_outside_the_subnet_is_refused(engines: list[Engine]) -> None:
+def test_an_ip_range_outside_the_subnet_is_refused(engines: list[LabEngine]) -> None:
     engine = engines[0]
     create = ("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--subnet", "10.82.0.0/24")
     assert "host bits" in engine.refused(*create, "--ip-range", "10.82.0.70/28", "bad")
 
 
-def test_aux_addresses_are_given_to_no_container(world: World, engines: list[Engine]) -> None:
+def test_aux_addresses_are_given_to_no_container(world: World, engines: list[LabEngine]) -> None:
     """--aux-address, the same at both engines: nobody gets them, until the last of the networks has gone."""
     first = world.plan.hosts[0]
     run.api(first, "POST", "/networks", name="kept", ip_range="10.83.0.0/24", ipv6_range="fd83::/64")
@@ -81,7 +81,7 @@ def test_aux_addresses_are_given_to_no_container(world: World, engines: list[Eng
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_ip_ranges_and_aux_addresses_of_a_network_created_by_docker(world: World, engines: list[Engine], own: bool) -> None:
+def test_ip_ranges_and_aux_addresses_of_a_network_created_by_docker(world: World, engines: list[LabEngine], own: bool) -> None:
     """By Warren's IPAM and by Docker's own; a port that is ready does not sit on an address that is kept."""
     engine = engines[0]
     ipam = ("--ipam-driver", engine.driver) if own else ()
@@ -100,7 +100,9 @@ def test_ip_ranges_and_aux_addresses_of_a_network_created_by_docker(world: World
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_preallocated_endpoint_is_taken_when_both_addresses_are_its_own(world: World, engines: list[Engine], own: bool) -> None:
+def test_a_preallocated_endpoint_is_taken_when_both_addresses_are_its_own(
+    world: World, engines: list[LabEngine], own: bool
+) -> None:
     """Docker's own IPAM chooses without asking; here both are told to take the IPv4 address of one and the IPv6 address of another."""
     engine = engines[0]
     ipam = ("--ipam-driver", engine.driver) if own else ()

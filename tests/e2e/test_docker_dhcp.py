@@ -14,13 +14,13 @@ from tests.e2e.test_dhcp_client import FAR, RANGE, ROUTER, Lan, clients
 from tests.e2e.test_docker_options import heard
 from tests.waiting import eventually
 from tools.lab import run
-from tools.lab.engine import Engine
+from tools.lab.engine import LabEngine
 
 ACLS = {"pingonly": [{"dl_type": 0x806, "actions": {"allow": 1}}, {"dl_type": 0x800, "nw_proto": 1, "actions": {"allow": 1}}]}
 
 
 @pytest.fixture
-def docked(world: World, engines: list[Engine], tmp_path: Path) -> Iterator[Lan]:
+def docked(world: World, engines: list[LabEngine], tmp_path: Path) -> Iterator[Lan]:
     """The server, eno7 of h1 not yet on any network, and a mirror interface there."""
     found, there = Lan(world, tmp_path), world.plan.hosts[0].netns
     found.wire()
@@ -40,7 +40,7 @@ def docked(world: World, engines: list[Engine], tmp_path: Path) -> Iterator[Lan]
     settled(world, engines)
 
 
-def test_dovesnaps_dhcp(world: World, engines: list[Engine], docked: Lan) -> None:
+def test_dovesnaps_dhcp(world: World, engines: list[LabEngine], docked: Lan) -> None:
     """Its test's own commands but for the driver's name, with its labels: an address within 30 seconds, and again after a restart."""
     engine = engines[0]
     options = ("-o", "ovs.bridge.dpid=0x1", "-o", "ovs.bridge.controller=tcp:127.0.0.1:6653", "-o", "ovs.bridge.add_ports=eno7/101",

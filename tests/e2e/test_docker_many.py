@@ -13,14 +13,14 @@ from tests.e2e.audit import settled
 from tests.e2e.conftest import World
 from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
-from tools.lab.engine import IMAGE, Engine
+from tools.lab.engine import IMAGE, LabEngine
 
 MANY = int(os.environ.get("WARREN_TEST_CONTAINERS", "25"))  # on each of two hosts
 FIRST_WORDS = "ping -c 3 -W 2 {target} >/dev/null || exit 1; exec sleep 3600"
 
 
 @pytest.fixture
-def shared(world: World, engines: list[Engine]) -> Iterator[str]:
+def shared(world: World, engines: list[LabEngine]) -> Iterator[str]:
     """A network of both engines."""
     run.api(world.plan.hosts[0], "POST", "/networks", name="crowd", ip_range="10.33.0.0/24")
     for engine in engines:
@@ -32,13 +32,13 @@ def shared(world: World, engines: list[Engine]) -> Iterator[str]:
     run.api(world.plan.hosts[0], "DELETE", "/networks/crowd")
 
 
-def doing(engine: Engine, names: list[str]) -> set[str]:
+def doing(engine: LabEngine, names: list[str]) -> set[str]:
     """What the containers' first processes are at; "" for one that has ended."""
     pids = [container["State"]["Pid"] for container in engine.inspect(*names)]
     return {Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0] if pid else "" for pid in pids}
 
 
-def test_many_start_at_once_and_are_killed_at_once(world: World, engines: list[Engine], shared: str) -> None:
+def test_many_start_at_once_and_are_killed_at_once(world: World, engines: list[LabEngine], shared: str) -> None:
     """Each has an address of its own and reaches the other host in its first words; killed, they leave nothing."""
     targets = [engine.run("target", shared) for engine in engines]
     settled(world, engines)

@@ -22,7 +22,7 @@ from tests.e2e.test_packets import udp
 from tests.programs import program, ready
 from tests.waiting import LIMIT_S, eventually, listening, quiet
 from tools.lab import run
-from tools.lab.engine import Engine
+from tools.lab.engine import LabEngine
 from tools.lab.plan import container_netns
 
 PUBLIC = "4.2.2.2"  # as dovesnap's quick start has it; in the tests' own namespace
@@ -46,7 +46,7 @@ def internet(world: World) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def clean(world: World, engines: list[Engine]) -> Iterator[None]:
+def clean(world: World, engines: list[LabEngine]) -> Iterator[None]:
     """Every test leaves nothing."""
     yield
     for engine in engines:
@@ -75,7 +75,7 @@ def heard(world: World, host: str, interface: str, work: Any) -> str:
         return output.read()
 
 
-def test_dovesnaps_quick_start(world: World, engines: list[Engine], internet: str) -> None:
+def test_dovesnaps_quick_start(world: World, engines: list[LabEngine], internet: str) -> None:
     """Word for word but for the driver's name. -p too: Docker does not call for ports of an internal network."""
     engine = engines[0]
     engine.docker("network", "create", "mynet", "-d", engine.driver, "--internal", "-o", "ovs.bridge.mode=nat", "-o", "ovs.bridge.dpid=0x1",
@@ -92,7 +92,7 @@ def test_dovesnaps_quick_start(world: World, engines: list[Engine], internet: st
     assert subprocess.run(seen, capture_output=True).returncode != 0
 
 
-def test_dovesnaps_acl_label_and_mac_prefix(world: World, engines: list[Engine]) -> None:
+def test_dovesnaps_acl_label_and_mac_prefix(world: World, engines: list[LabEngine]) -> None:
     """The labels of its README, also for one network among several, and as options of `docker network connect`."""
     engine = engines[0]
     document = {"acls": {"denyall": [{"actions": {"allow": 0}}], "allowall": [{"actions": {"allow": 1}}]}}
@@ -125,7 +125,7 @@ def test_dovesnaps_acl_label_and_mac_prefix(world: World, engines: list[Engine])
         run.api(world.plan.hosts[0], "DELETE", f"/acls/{name}")
 
 
-def test_dovesnaps_mirror_label(world: World, engines: list[Engine]) -> None:
+def test_dovesnaps_mirror_label(world: World, engines: list[LabEngine]) -> None:
     """Both directions of the labelled container, with the network's VLAN, at the host's mirror interface; nobody else's."""
     engine, host = engines[0], f"{world.plan.name}-h1"
     run.sh("ip", "-n", host, "link", "add", "mirror0", "type", "veth", "peer", "name", "mirror1")
@@ -146,7 +146,7 @@ def test_dovesnaps_mirror_label(world: World, engines: list[Engine]) -> None:
     run.sh("ip", "-n", host, "link", "del", "mirror0")
 
 
-def test_sands_quick_start(world: World, engines: list[Engine]) -> None:
+def test_sands_quick_start(world: World, engines: list[LabEngine]) -> None:
     """The network by SAND's API and its id in both options, on every host."""
     network = run.api(world.plan.hosts[0], "POST", "/networks", name="mysand", ip_range="10.37.0.0/24")["network"]
     for engine in engines:
@@ -160,7 +160,7 @@ def test_sands_quick_start(world: World, engines: list[Engine]) -> None:
     run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")
 
 
-def test_sands_compose_file(world: World, engines: list[Engine], tmp_path: Path) -> None:
+def test_sands_compose_file(world: World, engines: list[LabEngine], tmp_path: Path) -> None:
     """Compose file version 2 with SAND's id among the driver's and the IPAM driver's options."""
     if not shutil.which("docker-compose"):
         pytest.skip("needs docker-compose")
@@ -182,7 +182,7 @@ def test_sands_compose_file(world: World, engines: list[Engine], tmp_path: Path)
     run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")
 
 
-def test_ipv6_of_a_warren_network(world: World, engines: list[Engine]) -> None:
+def test_ipv6_of_a_warren_network(world: World, engines: list[LabEngine]) -> None:
     """Both families on two hosts, from one allocation; --ip6 too."""
     run.api(world.plan.hosts[0], "POST", "/networks", name="both", ip_range="10.38.0.0/24", ipv6_range="fd38::/64")
     for engine in engines:
@@ -202,7 +202,7 @@ def test_ipv6_of_a_warren_network(world: World, engines: list[Engine]) -> None:
     run.api(world.plan.hosts[0], "DELETE", "/networks/both")
 
 
-def test_ipv6_of_a_network_that_docker_describes(world: World, engines: list[Engine]) -> None:
+def test_ipv6_of_a_network_that_docker_describes(world: World, engines: list[LabEngine]) -> None:
     """With Docker's own IPAM and with Warren's; the gateway answers in mode nat."""
     engine = engines[0]
     for name, ipam in (("sixth", ()), ("seventh", ("--ipam-driver", engine.driver))):
@@ -216,7 +216,7 @@ def test_ipv6_of_a_network_that_docker_describes(world: World, engines: list[Eng
         engine.clean()
 
 
-def test_ports_that_the_driver_chooses(world: World, engines: list[Engine]) -> None:
+def test_ports_that_the_driver_chooses(world: World, engines: list[LabEngine]) -> None:
     """-P and a range: free ports of the host, each once, told by the agent."""
     engine = engines[0]
     engine.docker("network", "create", "-d", engine.driver, "-o", "warren.mode=nat", "ports")
@@ -236,7 +236,7 @@ def test_ports_that_the_driver_chooses(world: World, engines: list[Engine]) -> N
 
 
 @contextlib.contextmanager
-def silent(engine: Engine) -> Iterator[None]:
+def silent(engine: LabEngine) -> Iterator[None]:
     """The engine cannot be asked by the agent: its socket is elsewhere."""
     known = engine.socket
     engine.socket = known.with_name("elsewhere.sock")
@@ -249,7 +249,7 @@ def silent(engine: Engine) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("required", [True, False])
-def test_labels_are_read_from_the_engine_after_the_join(world: World, engines: list[Engine], required: bool) -> None:
+def test_labels_are_read_from_the_engine_after_the_join(world: World, engines: list[LabEngine], required: bool) -> None:
     """The engine does not tell: the port is closed where labels are required, and open without them where they are not."""
     engine = engines[0]
     engine.docker("network", "create", "-d", engine.driver, *(("-o", "warren.labels=required") if required else ()), "strict")
@@ -267,7 +267,7 @@ def test_labels_are_read_from_the_engine_after_the_join(world: World, engines: l
     eventually(lambda: engine.reaches("late", target))
 
 
-def test_dovesnaps_added_ports_and_preallocated_ports(world: World, engines: list[Engine]) -> None:
+def test_dovesnaps_added_ports_and_preallocated_ports(world: World, engines: list[LabEngine]) -> None:
     """An interface of the host that comes along with the network, and containers that find their port ready."""
     engine, first = engines[0], world.plan.hosts[0]
     machine, host = f"{world.plan.name}-c-lan", world.plan.hosts[0].netns
@@ -311,7 +311,7 @@ def test_dovesnaps_added_ports_and_preallocated_ports(world: World, engines: lis
         run.sh("ip", "netns", "del", machine)
 
 
-def test_dovesnaps_coprocessor(world: World, engines: list[Engine]) -> None:
+def test_dovesnaps_coprocessor(world: World, engines: list[LabEngine]) -> None:
     """What a network function sends with VLAN id 1000 + N leaves by port N, without the tag; its ACL is asked."""
     engine, first = engines[0], world.plan.hosts[0]
     machine, host = container_netns(world.plan.name, "nfv"), world.plan.hosts[0].netns

@@ -19,7 +19,7 @@ from tests.e2e.audit import settled
 from tests.e2e.conftest import World
 from tests.waiting import eventually
 from tools.lab import run
-from tools.lab.engine import IMAGE, Engine
+from tools.lab.engine import IMAGE, LabEngine
 from tools.lab.plan import HostPlan
 
 ROUNDS = int(os.environ.get("WARREN_TEST_ROUNDS", "3"))
@@ -29,7 +29,7 @@ NETWORKS = ("storm", "gale")
 
 
 @pytest.fixture(scope="module")
-def storm(world: World, engines: list[Engine]) -> Iterator[list[Engine]]:
+def storm(world: World, engines: list[LabEngine]) -> Iterator[list[LabEngine]]:
     """Two networks of both engines: one that Warren has, one that Docker describes."""
     run.api(world.plan.hosts[0], "POST", "/networks", name="storm", ip_range="10.35.0.0/24")
     for engine in engines:
@@ -46,7 +46,7 @@ def storm(world: World, engines: list[Engine]) -> Iterator[list[Engine]]:
 
 
 @pytest.mark.parametrize("seed", range(SEED, SEED + ROUNDS))
-def test_a_round_of_kills(world: World, storm: list[Engine], seed: int) -> None:
+def test_a_round_of_kills(world: World, storm: list[LabEngine], seed: int) -> None:
     """What was killed comes back; then Docker and Warren agree, all containers have their connection, and all goes away."""
     chance = random.Random(seed)
     with ThreadPoolExecutor(32) as pool:
@@ -72,7 +72,7 @@ def test_a_round_of_kills(world: World, storm: list[Engine], seed: int) -> None:
     settled(world, storm)
 
 
-def test_a_host_that_starts_again(world: World, storm: list[Engine]) -> None:
+def test_a_host_that_starts_again(world: World, storm: list[LabEngine]) -> None:
     """Everything on h2 dies at once, cables and switch too. Containers that Docker starts again have their connection, others leave nothing."""
     engine, host = storm[1], world.plan.hosts[1]
     engine.run("mortal", "storm")
@@ -105,7 +105,7 @@ def _plan(chance: random.Random) -> list[tuple[str, str, float, float]]:
     return found
 
 
-def _kill(world: World, engines: list[Engine], host: str, process: str, at: float, away: float) -> None:
+def _kill(world: World, engines: list[LabEngine], host: str, process: str, at: float, away: float) -> None:
     time.sleep(at)  # the time is the test's input
     if process == "dockerd":
         engine = next(engine for engine in engines if engine.host == host)
@@ -118,7 +118,7 @@ def _kill(world: World, engines: list[Engine], host: str, process: str, at: floa
         run.start(world.plan, host, process)
 
 
-def _containers(engine: Engine, seed: int) -> None:
+def _containers(engine: LabEngine, seed: int) -> None:
     """Starts, stops, kills, connects and removes containers in parallel; whether that works is not asked."""
     chance = random.Random(seed)
     with ThreadPoolExecutor(OPERATIONS + 1) as pool:
@@ -127,7 +127,7 @@ def _containers(engine: Engine, seed: int) -> None:
         pool.submit(_network, engine, [chance.random() for _ in range(2)])
 
 
-def _network(engine: Engine, dice: list[float]) -> None:
+def _network(engine: LabEngine, dice: list[float]) -> None:
     """A network that comes and goes."""
     time.sleep(dice[0])
     engine.try_docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "-o", "warren.mode=nat", "breeze")
@@ -135,7 +135,7 @@ def _network(engine: Engine, dice: list[float]) -> None:
     engine.try_docker("network", "rm", "breeze")
 
 
-def _life(engine: Engine, name: str, network: str, dice: list[float]) -> None:
+def _life(engine: LabEngine, name: str, network: str, dice: list[float]) -> None:
     time.sleep(dice[0])
     restart = ("--restart", "always") if dice[1] < 0.3 else ()
     port = ("-p", f"{19000 + int(name[1:])}:80") if network == "gale" and dice[1] > 0.5 else ()

@@ -10,7 +10,7 @@ from tests.e2e.conftest import World
 from tests.e2e.test_docker_options import clean, shown  # noqa: F401
 from tests.waiting import eventually
 from tools.lab import run
-from tools.lab.engine import Engine
+from tools.lab.engine import LabEngine
 
 SERVE = "mkdir -p /tmp/w; echo hello > /tmp/w/index.html; httpd -p 80 -h /tmp/w; httpd -p 81 -h /tmp/w"
 
@@ -20,14 +20,14 @@ def network(world: World, name: str) -> dict[str, object]:
     return run.api(world.plan.hosts[0], "GET", f"/networks/{name}")["network"]  # type: ignore[no-any-return]
 
 
-def fetches(engine: Engine, name: str, address: str, port: int) -> bool:
+def fetches(engine: LabEngine, name: str, address: str, port: int) -> bool:
     """Whether a container gets a page."""
     ask = f"printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} {port}"
     return b"hello" in engine.try_docker("exec", name, "sh", "-c", ask).stdout
 
 
 @pytest.mark.parametrize("names", [("ovs.bridge.mtu", "warren.name"), ("com.docker.network.driver.mtu", "ovs.bridge.name")])
-def test_mtu_and_name_options_of_a_docker_network(world: World, engines: list[Engine], names: tuple[str, str]) -> None:
+def test_mtu_and_name_options_of_a_docker_network(world: World, engines: list[LabEngine], names: tuple[str, str]) -> None:
     engine = engines[0]
     options = [f"{name}={1300 if name.endswith('mtu') else 'called'}" for name in names]
     engine.docker("network", "create", "-d", engine.driver, *(word for option in options for word in ("-o", option)), "small")
@@ -39,7 +39,7 @@ def test_mtu_and_name_options_of_a_docker_network(world: World, engines: list[En
     assert network(world, "called")["mtu"] == 1300
 
 
-def test_acl_options_of_a_docker_network(world: World, engines: list[Engine]) -> None:
+def test_acl_options_of_a_docker_network(world: World, engines: list[LabEngine]) -> None:
     """What its containers send, what they receive, and what comes in by the gateway, where they say nothing themselves."""
     engine, first = engines[0], world.plan.hosts[0]
     rules = {
@@ -65,7 +65,7 @@ def test_acl_options_of_a_docker_network(world: World, engines: list[Engine]) ->
         run.api(first, "DELETE", f"/acls/{name}")
 
 
-def test_options_that_only_dovesnap_needs_are_accepted(world: World, engines: list[Engine]) -> None:
+def test_options_that_only_dovesnap_needs_are_accepted(world: World, engines: list[LabEngine]) -> None:
     """Taken, and nothing comes of it; a wrong value of what is not taken is told at once."""
     engine = engines[0]
     options = ("ovs.bridge.userspace=true", "ovs.bridge.ovs_local_mac=0e:01:00:00:00:23", "ovs.bridge.mirror_tunnel_vid=333",
@@ -78,7 +78,7 @@ def test_options_that_only_dovesnap_needs_are_accepted(world: World, engines: li
     assert "ovs.bridge.dhcp: 'perhaps': expected" in told
 
 
-def test_warrens_own_container_labels(world: World, engines: list[Engine]) -> None:
+def test_warrens_own_container_labels(world: World, engines: list[LabEngine]) -> None:
     """warren.mirror and warren.mac_prefix as labels, warren.acl as an option, beside dovesnap's names in the other tests."""
     engine, first = engines[0], world.plan.hosts[0]
     run.api(first, "POST", "/apply", timeout_s=40, document='{"acls": {"silent": [{"actions": {"allow": 0}}]}}', wait_s=20)

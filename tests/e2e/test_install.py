@@ -15,7 +15,7 @@ from tests.e2e.audit import settled
 from tests.e2e.conftest import World
 from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
-from tools.lab.engine import Engine
+from tools.lab.engine import LabEngine
 
 ROOT = Path(__file__).parent.parent.parent
 VENV = Path(sys.executable).parent.parent
@@ -46,7 +46,7 @@ def test_install_system_installs_working_units_and_uninstall_removes_them(tmp_pa
     assert install(tmp_path, "reinstall").returncode == 2
 
 
-def test_the_drivers_socket_is_systemds(world: World, engines: list[Engine], tmp_path: Path) -> None:
+def test_the_drivers_socket_is_systemds(world: World, engines: list[LabEngine], tmp_path: Path) -> None:
     """The socket is there before the agent: Docker's first call starts it, and waits for its answer."""
     if not shutil.which("systemd-socket-activate"):
         pytest.skip("needs systemd-socket-activate")

@@ -16,7 +16,7 @@ import pytest
 from etcd3 import etcdrpc
 
 from specs.store.etcd import Entry, Put, Store, Unchanged, WatchEvent
-from specs.store.lease import Lease
+from specs.store.lease import EtcdLease
 from tests.etcd.conftest import Etcd
 from tests.waiting import LIMIT_S, eventually
 from warren.errors import Unavailable
@@ -162,7 +162,7 @@ def test_a_compare_that_fails_writes_nothing(store: Store) -> None:
 
 
 def test_a_lease_ends_with_its_writer_and_comes_back_after_it_ran_out(store: Store) -> None:
-    lease = Lease(store, ttl_s=2)
+    lease = EtcdLease(store, ttl_s=2)
     lease.put("status/agents/h1", "alive")
     store.revoke(lease.id)  # as if it had run out during an outage
     eventually(lambda: store.get("status/agents/h1"))

@@ -16,7 +16,7 @@ from etcd3 import etcdrpc
 
 from intent.history import with_history
 from specs.store.etcd import Delete, Empty, Entry, Get, Put, Store, Unchanged, WatchEvent
-from specs.store.lease import Lease
+from specs.store.lease import EtcdLease
 from tests.etcd.conftest import Etcd, free_port
 from tests.waiting import LIMIT_S, eventually
 from warren.errors import Unavailable
@@ -330,7 +330,7 @@ def lapsed(store: Store, key: str) -> None:
 
 
 def test_a_leased_key_lives_as_long_as_its_lease(store: Store) -> None:
-    lease = Lease(store, ttl_s=1)
+    lease = EtcdLease(store, ttl_s=1)
     lease.put("status/a", "1")
     lapsed(store, "status/unkept")
     eventually(lambda: value(store, "status/a") == "1")
@@ -342,7 +342,7 @@ def test_a_leased_key_lives_as_long_as_its_lease(store: Store) -> None:
 
 
 def test_a_lost_lease_is_made_again_with_all_its_keys(store: Store) -> None:
-    lease = Lease(store, ttl_s=2)
+    lease = EtcdLease(store, ttl_s=2)
     lease.put("status/a", "1")
     lease.put("status/b", "2")
     store.revoke(lease.id)
@@ -375,7 +375,7 @@ def test_the_last_readable_acl_is_read_from_etcds_history(store: Store) -> None:
 
 def test_leased_values_refused_during_an_outage_are_written_after_it(own: Etcd) -> None:
     store = Store([own.url], timeout_s=0.5)
-    never, half = Lease(store, ttl_s=2), Lease(store, ttl_s=2)
+    never, half = EtcdLease(store, ttl_s=2), EtcdLease(store, ttl_s=2)
     half.put("status/half", "1")
     own.stop()
     for lease, key in ((never, "status/never"), (half, "status/half")):

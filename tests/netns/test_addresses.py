@@ -7,15 +7,15 @@ from ipaddress import IPv4Interface
 
 import pytest
 
-from agent.dhcp_client import addresses as leased
-from agent.dhcp_client.lease_file import Route
+from agent.dhcp_client import addresses
+from agent.dhcp_client.lease_file import LeaseRoute
 from specs.model.derived import veth_name
 from tests.netns.test_veth import Cables, cables, container, ip
 
 __all__ = ["cables", "container"]
 MAC = Cables.fields("e", None, 2)["mac"]
 FIRST, SECOND = IPv4Interface("100.64.0.10/24"), IPv4Interface("100.64.0.11/24")
-ROUTER: Route = ("default", "100.64.0.1")
+ROUTER: LeaseRoute = ("default", "100.64.0.1")
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def put(cables: Cables, container: Callable[[], str]) -> Callable[..., tuple[str
     name = container()
     cables.plug("e", name, 2, addresses=[])
 
-    def do(address: IPv4Interface | None, *routes: Route) -> tuple[str, str]:
-        cables.on_host(lambda: leased.put(name, veth_name("e"), MAC, address, routes))
+    def do(address: IPv4Interface | None, *routes: LeaseRoute) -> tuple[str, str]:
+        cables.on_host(lambda: addresses.put(name, veth_name("e"), MAC, address, routes))
         return ip("-n", name, "-4", "-o", "addr", "show", "dev", "eth0"), ip("-n", name, "-4", "route")
 
     do.name = name  # type: ignore[attr-defined]
@@ -35,12 +35,12 @@ def put(cables: Cables, container: Callable[[], str]) -> Callable[..., tuple[str
 def test_an_address_of_the_same_range_replaces_the_earlier_one(put: Callable[..., tuple[str, str]]) -> None:
     """The kernel takes others of a range away with the first of it."""
     for _ in range(2):
-        addresses, routes = put(FIRST, ROUTER)
-        assert f"inet {FIRST} " in addresses
+        lines, routes = put(FIRST, ROUTER)
+        assert f"inet {FIRST} " in lines
         assert "default via 100.64.0.1 dev eth0 proto dhcp onlink" in routes
-    addresses, routes = put(SECOND, ROUTER)
-    assert addresses.count("inet ") == 1
-    assert f"inet {SECOND} " in addresses
+    lines, routes = put(SECOND, ROUTER)
+    assert lines.count("inet ") == 1
+    assert f"inet {SECOND} " in lines
     assert routes.count("default") == 1
     assert put(None) == ("", "")
 
@@ -71,5 +71,5 @@ def test_a_router_outside_the_range_and_a_default_route_of_another_network(put: 
 
 
 def test_removing_what_does_not_exist_is_no_error(put: Callable[..., tuple[str, str]], cables: Cables) -> None:
-    cables.on_host(lambda: leased.put(put.name, veth_name("nobody"), MAC, FIRST, ()))  # type: ignore[attr-defined]
-    cables.on_host(lambda: leased.sent(put.name))  # type: ignore[attr-defined]
+    cables.on_host(lambda: addresses.put(put.name, veth_name("nobody"), MAC, FIRST, ()))  # type: ignore[attr-defined]
+    cables.on_host(lambda: addresses.sent(put.name))  # type: ignore[attr-defined]

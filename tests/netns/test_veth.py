@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.linux import netns
-from agent.linux import veth as plug
+from agent.linux import netns, veth
 from ovsdb.client import Ovsdb
 from specs.model.derived import veth_name
 from tests.ovs.conftest import Switch
@@ -51,11 +50,11 @@ class Cables:
         return netns.inside(self.host, work)
 
     def plug(self, endpoint: str, container: str | None, number: int, **more: Any) -> str:
-        return self.on_host(lambda: plug.plug(**{**self.fields(endpoint, container, number), **more}))
+        return self.on_host(lambda: veth.plug(**{**self.fields(endpoint, container, number), **more}))
 
-    def seen(self, endpoint: str, container: str, number: int) -> plug.Seen:
+    def seen(self, endpoint: str, container: str, number: int) -> veth.Seen:
         fields = self.fields(endpoint, container, number)
-        return self.on_host(lambda: plug.inspect(**{k: v for k, v in fields.items() if k != "interface"}))
+        return self.on_host(lambda: veth.inspect(**{k: v for k, v in fields.items() if k != "interface"}))
 
     @staticmethod
     def fields(endpoint: str, container: str | None, number: int) -> dict[str, Any]:
@@ -119,7 +118,7 @@ def test_a_veth_recreated_under_its_port_works(switch: Switch, cables: Cables, c
         assert (put("a", one, 1), put("b", two, 2)) == (1, 2)
         ping(one, "10.0.0.2")
         for _ in range(3):
-            cables.on_host(lambda: plug.unplug(veth_name("b")))
+            cables.on_host(lambda: veth.unplug(veth_name("b")))
             assert put("b", two, 2) == 2
             ping(one, "10.0.0.2", count=5)  # the first may meet a flow of the old port
         sequence = switch.vsctl("get", "open_vswitch", ".", "next_cfg")
@@ -133,7 +132,7 @@ def test_a_created_veth_is_complete(cables: Cables, container: Callable[[], str]
     one = container()
     before = os.readlink("/proc/thread-self/ns/net")
     assert cables.plug("a", one, 1) == "eth0"
-    assert cables.seen("a", one, 1) == plug.Seen(True, "eth0", ())
+    assert cables.seen("a", one, 1) == veth.Seen(True, "eth0", ())
     assert os.readlink("/proc/thread-self/ns/net") == before
     far = ip("-n", one, "-d", "link", "show", "eth0")
     assert "02:57:0a:00:00:01" in far
@@ -169,13 +168,13 @@ def test_attaching_again_changes_nothing(cables: Cables, container: Callable[[],
 
 
 def test_a_half_plugged_endpoint_is_completed(cables: Cables, container: Callable[[], str]) -> None:
-    one, veth = container(), veth_name("a")
+    one, name = container(), veth_name("a")
     ip(
         "-n",
         cables.host,
         "link",
         "add",
-        veth,
+        name,
         "type",
         "veth",
         "peer",
@@ -199,7 +198,7 @@ def test_a_half_plugged_endpoint_is_completed(cables: Cables, container: Callabl
 def test_a_veth_into_another_namespace_is_recreated(cables: Cables, container: Callable[[], str]) -> None:
     one, two = container(), container()
     cables.plug("a", one, 1)
-    assert cables.seen("a", two, 1) == plug.Seen(True, None, ("far end",))
+    assert cables.seen("a", two, 1) == veth.Seen(True, None, ("far end",))
     assert cables.plug("a", two, 1) == "eth0"
     assert "eth0" not in ip("-n", one, "link")
     assert cables.seen("a", two, 1).whole
@@ -209,7 +208,7 @@ def test_a_deleted_namespace_removes_its_veth(cables: Cables, container: Callabl
     one, two = container(), container()
     cables.plug("a", one, 1)
     ip("netns", "del", one)
-    eventually(lambda: not cables.on_host(lambda: plug.exists(veth_name("a"))))
+    eventually(lambda: not cables.on_host(lambda: veth.exists(veth_name("a"))))
     assert not cables.seen("a", two, 1).exists
 
 
@@ -217,16 +216,16 @@ def test_unplug_is_idempotent_and_takes_both_ends(cables: Cables, container: Cal
     one = container()
     cables.plug("a", one, 1)
     cables.plug("b", one, 2)
-    assert cables.on_host(plug.veths) == sorted([veth_name("a"), veth_name("b")])
-    cables.on_host(lambda: plug.unplug(veth_name("a")))
-    cables.on_host(lambda: plug.unplug(veth_name("a")))
-    assert cables.on_host(plug.veths) == [veth_name("b")]
+    assert cables.on_host(veth.veths) == sorted([veth_name("a"), veth_name("b")])
+    cables.on_host(lambda: veth.unplug(veth_name("a")))
+    cables.on_host(lambda: veth.unplug(veth_name("a")))
+    assert cables.on_host(veth.veths) == [veth_name("b")]
     assert "eth0" not in ip("-n", one, "link")
 
 
 def test_foreign_interfaces_with_warrens_prefix_are_not_warrens(cables: Cables) -> None:
     ip("-n", cables.host, "link", "add", "wvx", "type", "veth", "peer", "name", "wvlan0")
-    assert cables.on_host(plug.veths) == []
+    assert cables.on_host(veth.veths) == []
 
 
 @pytest.mark.parametrize(
@@ -238,7 +237,7 @@ def test_an_unusable_namespace_is_an_error_that_names_it(cables: Cables, wrong: 
     assert error.value.path == "netns"
     assert error.value.value == wrong
     assert "/run/netns/" in str(error.value)
-    assert cables.on_host(plug.veths) == []
+    assert cables.on_host(veth.veths) == []
 
 
 def test_an_interface_name_in_use_is_an_error_that_names_it(cables: Cables, container: Callable[[], str]) -> None:
@@ -246,7 +245,7 @@ def test_an_interface_name_in_use_is_an_error_that_names_it(cables: Cables, cont
     cables.plug("a", one, 1, interface="eth0")
     with pytest.raises(Conflict, match="eth0"):
         cables.plug("b", one, 2, interface="eth0")
-    assert cables.on_host(plug.veths) == [veth_name("a")]
+    assert cables.on_host(veth.veths) == [veth_name("a")]
     assert cables.plug("b", one, 2) == "eth1"
 
 
@@ -271,13 +270,13 @@ def test_many_at_once_into_one_namespace(cables: Cables, container: Callable[[],
 
 def test_reserved_interface_names_do_not_collide(container: Callable[[], str]) -> None:
     one = container()
-    with plug.reserve(one, None) as first, plug.reserve(one, None) as second:
+    with veth.reserve(one, None) as first, veth.reserve(one, None) as second:
         assert (first, second) == ("eth0", "eth1")
-        with pytest.raises(Conflict), plug.reserve(one, "eth1"):
+        with pytest.raises(Conflict), veth.reserve(one, "eth1"):
             pass
-    with plug.reserve(one, "eth1") as again:
+    with veth.reserve(one, "eth1") as again:
         assert again == "eth1"
-    with pytest.raises(Invalid), plug.reserve(None, None):
+    with pytest.raises(Invalid), veth.reserve(None, None):
         pass
 
 
@@ -314,7 +313,7 @@ def test_routes_and_the_first_default_route_stay(cables: Cables, container: Call
 
 
 def test_an_endpoint_without_a_namespace_stays_on_the_host(cables: Cables) -> None:
-    name = plug.peer_name("a")
+    name = veth.peer_name("a")
     assert cables.plug("a", None, 1, interface=name, addresses=[]) == name
-    assert cables.on_host(plug.veths) == [veth_name("a")]
+    assert cables.on_host(veth.veths) == [veth_name("a")]
     assert name in ip("-n", cables.host, "link")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.cache import Cache, View
+from agent.cache import Cache, CacheView
 from agent.composition import build
 from agent.config import load
 from agent.gateway.conntrack_limits import Limits
@@ -148,9 +148,9 @@ def test_the_gateway_goes_on_after_a_network_was_deleted_at_the_wrong_moment(
     limits, switches = Limits(lambda: "netdev@ovs-netdev", lambda *words: ""), Switches(tmp_path / "forwarding.json")
     gateway = GatewayReconciler(filled, limits, switches, lambda: None, forwards_for_others=False)
     (worker,) = gateway.workers()
-    seen: list[View] = []
+    seen: list[CacheView] = []
 
-    def failing(view: View) -> None:
+    def failing(view: CacheView) -> None:
         seen.append(view)
         raise KeyError("n1")
 

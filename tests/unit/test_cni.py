@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tools.cni.plugin as plugin
-from agent.cache import View
+from agent.cache import CacheView
 from agent.cni import messages
 from agent.cni.attachments import Attachments, code_of
 from agent.cni.messages import CniCall, endpoint_id, expected, read, result
@@ -248,7 +248,7 @@ def test_a_del_waits_for_the_running_add_of_the_same_attachment() -> None:
 
     read_all = threading.Event()
     read_all.set()
-    cache = SimpleNamespace(synced=read_all, view=View())
+    cache = SimpleNamespace(synced=read_all, view=CacheView())
     core = SimpleNamespace(host=SimpleNamespace(name="h1"), cache=cache, lookup=SimpleNamespace(network=network))
     attachments = Attachments(core, suspects=set)  # type: ignore[arg-type]
     with ThreadPoolExecutor() as pool:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from controller.dhcp import router, v4, v6
 from controller.dhcp.answer import answer
 from controller.dhcp.frames import Answer
-from controller.dhcp.lease import SERVER6, SERVER_MAC, Lease, lease_of
+from controller.dhcp.lease import SERVER6, SERVER_MAC, DhcpLease, lease_of
 from controller.dhcp.server import Dhcp
 from controller.telemetry.metrics import Own
 from intent.incremental.index import Index
@@ -49,7 +49,7 @@ def world(**network: Any) -> Snapshot:
     return snapshot((k, v, i) for i, (k, v) in enumerate(entries, 1))
 
 
-def told(**network: Any) -> Lease:
+def told(**network: Any) -> DhcpLease:
     found = lease_of(world(**network), "web")
     assert found is not None
     return found
@@ -85,7 +85,7 @@ def sent(payload: bytes, version: int, port: int) -> bytes:
     return b"\xff" * 6 + mac_bytes(MAC) + (b"\x08\0" if version == 4 else b"\x86\xdd") + head + datagram
 
 
-def reply(asked: bytes, lease: Lease = LEASE) -> tuple[Answer, Any, dict[int, bytes]]:
+def reply(asked: bytes, lease: DhcpLease = LEASE) -> tuple[Answer, Any, dict[int, bytes]]:
     """The answer as Ryu reads it, its checksums looked at, and its options."""
     found = answer(asked, lease)
     assert found.frame is not None, found
@@ -230,7 +230,7 @@ def association(*held: str, identity: bytes = b"eth0") -> tuple[int, bytes]:
     return 3, identity + bytes(8) + inside
 
 
-def reply6(asked: bytes, lease: Lease = LEASE) -> tuple[Answer, dict[int, list[bytes]]]:
+def reply6(asked: bytes, lease: DhcpLease = LEASE) -> tuple[Answer, dict[int, list[bytes]]]:
     """The answer, its checksum looked at, and its options as Ryu reads them."""
     found = answer(asked, lease)
     assert found.frame is not None, found
@@ -437,7 +437,7 @@ def wrapped(draw: st.DrawFn) -> bytes:
 
 @given(st.binary(max_size=400) | damaged() | wrapped(), st.sampled_from((LEASE, FLAT, replace(LEASE, ipv4=None, ipv6=None))))
 @settings(max_examples=examples(1500))
-def test_anything_is_answered_or_ignored_with_a_reason(frame: bytes, lease: Lease) -> None:
+def test_anything_is_answered_or_ignored_with_a_reason(frame: bytes, lease: DhcpLease) -> None:
     found = answer(frame, lease)
     assert found == answer(frame, lease)
     assert (found.frame is not None) == bool(found.told)

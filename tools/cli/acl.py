@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tools.cli import show
-from tools.cli.context import Json, Tcp, Timeout, Udp, Wait, await_hosts, client, probe
+from tools.cli.context import JsonOption, Tcp, Timeout, Udp, Wait, await_hosts, client, probe
 from warren.client import AclCheck
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ WRITE = "declare them in a document: warren apply -f FILE"
 
 
 @app.command("list", epilog="Example: warren acl list")
-def list_(context: typer.Context, as_json: Json = False) -> None:
+def list_(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the ACLs and where they are used."""
     listed = client(context).acls()
     if as_json:
@@ -34,7 +34,7 @@ def list_(context: typer.Context, as_json: Json = False) -> None:
 
 
 @app.command("show", epilog="Example: warren acl show web")
-def show_(context: typer.Context, acl: AclName, as_json: Json = False) -> None:
+def show_(context: typer.Context, acl: AclName, as_json: JsonOption = False) -> None:
     """Show an ACL: its rules, where it is used, how many packets each rule has matched on all hosts."""
     one = client(context).acl(acl)
     if as_json:
@@ -56,7 +56,7 @@ def check(
     target: Annotated[str, typer.Option("--to", help="Endpoint that should receive.")],
     tcp: Tcp = None,
     udp: Udp = None,
-    as_json: Json = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Decide about a packet between two endpoints twice, by the specs and by the switches, and name the rules.
 
@@ -103,7 +103,7 @@ def delete(context: typer.Context, acl: AclName) -> None:
 
 
 @meters.command("list", epilog="Example: warren meter list")
-def list_meters(context: typer.Context, as_json: Json = False) -> None:
+def list_meters(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the meters."""
     listed = client(context).meters()
     if as_json:

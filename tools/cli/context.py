@@ -11,7 +11,9 @@ from tools.cli.client import Failure, Where, connect
 from warren.client import Client
 from warren.client.results import Result
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+EndpointRef = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Name, NETWORK/NAME or id.")]
+NetworkRef = Annotated[str, typer.Argument(metavar="NETWORK", help="Name or id.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Wait = Annotated[bool, typer.Option("--wait", help="Return when every host with a live controller has applied the change.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0, max=50, help="Give --wait up after so many seconds.")]
 Tcp = Annotated[int | None, typer.Option(metavar="PORT", help="A TCP SYN to this port.")]

@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from tools.cli import show
-from tools.cli.context import Json, client, labels, print_one
+from tools.cli.context import EndpointRef, JsonOption, client, labels, print_one
 
 app = typer.Typer(help="Ports on networks, one for each interface of a container.", no_args_is_help=True)
-EndpointRef = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Name, NETWORK/NAME or id.")]
 
 
 @app.command(epilog="Example: warren endpoint create amber --netns /run/netns/web-1 --name web-1 --host h1")
@@ -30,7 +29,7 @@ def create(
     vlan: Annotated[int | None, typer.Option(help="Tag on the parent's port (default: the network's, else 100).")] = None,
     acl: Annotated[list[str], typer.Option(help="ACL for what it sends; may be repeated, the first match wins.")] = [],  # noqa: B006
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Plug a namespace into a network; returns when packets can flow.
 
@@ -50,7 +49,7 @@ def list_(
     context: typer.Context,
     network: Annotated[str | None, typer.Option(help="Only endpoints of this network (name or id).")] = None,
     host: Annotated[str | None, typer.Option(help="Only endpoints of this host.")] = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """List the endpoints."""
     endpoints = client(context).endpoints(network, host, states=True)
@@ -63,7 +62,7 @@ def list_(
 
 
 @app.command("show", epilog="Example: warren endpoint show amber/web-1")
-def show_(context: typer.Context, endpoint: EndpointRef, json: Json = False) -> None:
+def show_(context: typer.Context, endpoint: EndpointRef, json: JsonOption = False) -> None:
     """Show one endpoint and its state."""
     print_one(client(context).endpoint(endpoint), json)
 

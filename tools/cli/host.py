@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from tools.cli import show
-from tools.cli.context import Json, client, print_one
+from tools.cli.context import JsonOption, client, print_one
 
 app = typer.Typer(help="Machines; each runs Open vSwitch, a controller and an agent.", no_args_is_help=True)
 
 
 @app.command("list", epilog="Example: warren host list --json")
-def list_(context: typer.Context, json: Json = False) -> None:
+def list_(context: typer.Context, json: JsonOption = False) -> None:
     """List the hosts."""
     hosts = client(context).hosts()
     if json:
@@ -24,6 +24,8 @@ def list_(context: typer.Context, json: Json = False) -> None:
 
 
 @app.command("show", epilog="Example: warren host show h1")
-def show_(context: typer.Context, host: Annotated[str, typer.Argument(help="Name of the host.")], json: Json = False) -> None:
+def show_(
+    context: typer.Context, host: Annotated[str, typer.Argument(help="Name of the host.")], json: JsonOption = False
+) -> None:
     """Show one host and what its agent and controller report."""
     print_one(client(context).host(host), json)

@@ -20,7 +20,7 @@ app = typer.Typer(
     "  warren lab container web --host h1 --network amber; warren lab exec web -- ip addr",
 )
 
-HostName = Annotated[str, typer.Argument(help="The host, such as h1.")]
+LabHost = Annotated[str, typer.Argument(help="The host, such as h1.")]
 ProcessName = Annotated[str, typer.Argument(help="controller, agent, ovs, ovsdb or etcd.")]
 LabName = Annotated[
     str,
@@ -95,7 +95,7 @@ def exec_(
 
 
 @app.command()
-def restart(host: HostName, process: ProcessName, signal_name: SignalName = "TERM",
+def restart(host: LabHost, process: ProcessName, signal_name: SignalName = "TERM",
             lab: LabName = DEFAULT) -> None:  # fmt: skip
     """Stop and start a process: controller, agent, ovs, ovsdb, etcd.  Example: warren lab restart h1 controller --signal KILL"""
     with Refusal():
@@ -103,7 +103,7 @@ def restart(host: HostName, process: ProcessName, signal_name: SignalName = "TER
 
 
 @app.command()
-def stop(host: HostName, process: ProcessName, signal_name: SignalName = "TERM",
+def stop(host: LabHost, process: ProcessName, signal_name: SignalName = "TERM",
          lab: LabName = DEFAULT) -> None:  # fmt: skip
     """Stop a process.  Example: warren lab stop h1 etcd"""
     with Refusal():
@@ -111,7 +111,7 @@ def stop(host: HostName, process: ProcessName, signal_name: SignalName = "TERM",
 
 
 @app.command()
-def start(host: HostName, process: ProcessName, lab: LabName = DEFAULT) -> None:
+def start(host: LabHost, process: ProcessName, lab: LabName = DEFAULT) -> None:
     """Start a process that is stopped.  Example: warren lab start h1 etcd"""
     with Refusal():
         run.start(run.load(lab), host, process)

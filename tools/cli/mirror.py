@@ -10,7 +10,7 @@ import typer
 
 from tools.cli import show
 from tools.cli.client import Failure
-from tools.cli.context import Json, Timeout, Wait, await_hosts, client, print_one, probe
+from tools.cli.context import JsonOption, Timeout, Wait, await_hosts, client, print_one, probe
 
 app = typer.Typer(help="Mirror sessions: copies of packets of endpoints, for an analyser.", no_args_is_help=True)
 _COLLECTOR = re.compile(r"(?P<kind>gre|erspan|vxlan)(?P<version>2)?://(?P<address>[^/]+)(/(?P<key>\d+))?")
@@ -31,7 +31,7 @@ def create(
     snap: Annotated[int | None, typer.Option(help="Cut the copies to so many bytes.")] = None,
     wait: Wait = False,
     timeout: Timeout = 30.0,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Copy packets of endpoints to an endpoint, an interface of a host, or a collector. Documents have more options: warren apply."""
     agent = client(context)
@@ -46,7 +46,7 @@ def create(
 
 
 @app.command("list", epilog="Example: warren mirror list")
-def list_(context: typer.Context, json: Json = False) -> None:
+def list_(context: typer.Context, json: JsonOption = False) -> None:
     """List the sessions."""
     mirrors = client(context).mirrors()
     if json:

@@ -7,10 +7,9 @@ from typing import Annotated
 import typer
 
 from tools.cli import show
-from tools.cli.context import Json, Timeout, Wait, await_hosts, client, labels, print_one
+from tools.cli.context import JsonOption, NetworkRef, Timeout, Wait, await_hosts, client, labels, print_one
 
 app = typer.Typer(help="Isolated layer 2 networks. Two networks may use the same addresses.", no_args_is_help=True)
-NetworkRef = Annotated[str, typer.Argument(metavar="NETWORK", help="Name or id.")]
 HIDDEN = ("ns_handle_path",)  # always empty: SAND has a namespace per network
 
 
@@ -55,7 +54,7 @@ def create(
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
     wait: Wait = False,
     timeout: Timeout = 30.0,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Create a network."""
     if dhcp and dhcp_external:
@@ -74,7 +73,7 @@ def create(
 
 
 @app.command("list", epilog="Example: warren network list --json | jq -r '.[].name'")
-def list_(context: typer.Context, json: Json = False) -> None:
+def list_(context: typer.Context, json: JsonOption = False) -> None:
     """List the networks."""
     networks = client(context).networks()
     if json:
@@ -85,7 +84,7 @@ def list_(context: typer.Context, json: Json = False) -> None:
 
 
 @app.command("show", epilog="Example: warren network show amber")
-def show_(context: typer.Context, network: NetworkRef, json: Json = False) -> None:
+def show_(context: typer.Context, network: NetworkRef, json: JsonOption = False) -> None:
     """Show one network."""
     print_one(client(context).network(network), json, without=HIDDEN)
 

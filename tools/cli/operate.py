@@ -11,11 +11,11 @@ import typer
 
 from tools.cli import show
 from tools.cli.client import Failure
-from tools.cli.context import Json, Tcp, Timeout, Udp, Wait, await_hosts, client, probe
+from tools.cli.context import JsonOption, Tcp, Timeout, Udp, Wait, await_hosts, client, probe
 from warren.client import Applied, Invalid, Tunnels
 
 SIZE_LIMIT = 8_388_608  # bytes of a document, as in specs/documents/yaml.py, which would take long to import
-Host = Annotated[str, typer.Argument(help="Name of the host.")]
+HostName = Annotated[str, typer.Argument(help="Name of the host.")]
 
 
 def apply(
@@ -25,7 +25,7 @@ def apply(
     dry_run: Annotated[bool, typer.Option(help="Print what would change, and change nothing.")] = False,
     wait: Wait = False,
     timeout: Timeout = 30.0,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Make the specs equal a YAML document."""
     agent = client(context)
@@ -63,7 +63,7 @@ def _print_pairs(applied: Applied) -> None:
         print(f"{applied.pairs_not_compared} pairs of endpoints were not compared: there are too many")
 
 
-def export(context: typer.Context, json: Json = False) -> None:
+def export(context: typer.Context, json: JsonOption = False) -> None:
     """Print all specs as a document that `apply` takes."""
     text = client(context).export()
     if not json:
@@ -74,7 +74,7 @@ def export(context: typer.Context, json: Json = False) -> None:
     show.as_json(yaml.safe_load(text))
 
 
-def status(context: typer.Context, wait: Wait = False, timeout: Timeout = 30.0, json: Json = False) -> None:
+def status(context: typer.Context, wait: Wait = False, timeout: Timeout = 30.0, json: JsonOption = False) -> None:
     """Show every host: agent and controller, revision of the specs, endpoints, tunnels, problems.
 
     WANTED is the newest revision of the specs, APPLIED the revision that the host's flows are made from.
@@ -104,7 +104,7 @@ def trace(
     tcp: Tcp = None,
     udp: Udp = None,
     icmp: Annotated[bool, typer.Option("--icmp", help="An ICMP echo request (the default).")] = False,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Follow a packet through the tables of both hosts, without sending it. Exit code 1 when it is dropped."""
     traced = client(context).trace(src, dst, *probe(tcp, udp, icmp))
@@ -116,7 +116,7 @@ def trace(
         raise typer.Exit(1)
 
 
-def flows(context: typer.Context, host: Host, json: Json = False) -> None:
+def flows(context: typer.Context, host: HostName, json: JsonOption = False) -> None:
     """Dump a host's flows with the tables' names and what each flow exists for."""
     flows = client(context).flows(host)
     if json:
@@ -126,7 +126,7 @@ def flows(context: typer.Context, host: Host, json: Json = False) -> None:
     show.table(("TABLE", "PRIORITY", "PACKETS", "FOR", "MATCH", "ACTIONS"), rows, f"{host} has no flows")
 
 
-def check(context: typer.Context, host: Host, json: Json = False) -> None:
+def check(context: typer.Context, host: HostName, json: JsonOption = False) -> None:
     """Compare a host with what the specs call for: flows, ports, routes, namespaces. Exit code 1 when they differ."""
     checked = client(context).check(host)
     if json:

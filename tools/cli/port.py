@@ -8,22 +8,21 @@ import typer
 
 from tools.cli import show
 from tools.cli.client import Failure
-from tools.cli.context import Json, client, print_one
+from tools.cli.context import JsonOption, NetworkRef, client, print_one
 from warren.client import Endpoint, Invalid, NotFound
 
 app = typer.Typer(help="Interfaces of hosts on networks: a physical port, a bond, a tap. Machines behind them are on the network.",
                   no_args_is_help=True)  # fmt: skip
 Interface = Annotated[str, typer.Argument(help="Name of the interface on the host, such as eno1.")]
-Network = Annotated[str, typer.Argument(help="Name or id of the network.")]
-Host = Annotated[str | None, typer.Option(help="Host of the interface.")]
+HostOption = Annotated[str | None, typer.Option(help="Host of the interface.")]
 
 
 @app.command(epilog="Example: warren port add eno1 amber --host h1; a trunk: the same again with another network and --vlan 20")
 def add(
     context: typer.Context,
     interface: Interface,
-    network: Network,
-    host: Host = None,
+    network: NetworkRef,
+    host: HostOption = None,
     vlan: Annotated[int | None, typer.Option(help="Tag of the network's frames on this interface (default: untagged).")] = None,
     acl: Annotated[list[str], typer.Option(help="ACL for what comes in; may be repeated, the first match wins.")] = [],  # noqa: B006
     ofport: Annotated[int | None, typer.Option(help="OpenFlow port number (default: a free one).")] = None,
@@ -36,7 +35,7 @@ def add(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Unique in the network (default: HOST.INTERFACE).")] = None,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Put an interface of a host on a network: the agent's own host, unless --host. The interface may appear later."""
     agent = client(context)
@@ -54,7 +53,7 @@ def add(
 
 
 @app.command("list", epilog="Example: warren port list --host h1")
-def list_(context: typer.Context, host: Host = None, json: Json = False) -> None:
+def list_(context: typer.Context, host: HostOption = None, json: JsonOption = False) -> None:
     """List the interfaces that are on networks."""
     ports = client(context).ports(host)
     if json:
@@ -76,7 +75,7 @@ def _vlan(endpoint: Endpoint) -> str:
 
 
 @app.command(epilog="Example: warren port remove eno1 amber --host h1")
-def remove(context: typer.Context, interface: Interface, network: Network, host: Host = None) -> None:
+def remove(context: typer.Context, interface: Interface, network: NetworkRef, host: HostOption = None) -> None:
     """Take an interface of a host off a network. With its last network the interface leaves the bridge."""
     try:
         client(context).remove_port(interface, network, host=host)

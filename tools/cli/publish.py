@@ -9,30 +9,29 @@ import typer
 
 from tools.cli import show
 from tools.cli.client import Failure
-from tools.cli.context import Json, client
+from tools.cli.context import EndpointRef, JsonOption, client
 from warren.client import PublishedPort
 
 app = typer.Typer(help="Ports of a host that lead to an endpoint on it. Its network is in mode nat.", no_args_is_help=True)
-EndpointRef = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Name, NETWORK/NAME or id.")]
 EXPECTED = "HOST_PORT:PORT, with HOST_IP: before and /udp or /sctp behind, such as 8080:80 or 192.0.2.1:8000-8010:8000-8010/udp"
-Ports = Annotated[str, typer.Argument(metavar="HOST_PORT:PORT", help=EXPECTED)]
+PortsArgument = Annotated[str, typer.Argument(metavar="HOST_PORT:PORT", help=EXPECTED)]
 _PORTS = re.compile(r"(?:(?P<host_ip>\[[^\]]+\]|[^:\[\]]+):)?(?P<host_port>[\d-]+):(?P<port>[\d-]+)(?:/(?P<proto>\w+))?")
 
 
 @app.command(epilog="Example: warren publish add web-1 8080:80")
-def add(context: typer.Context, endpoint: EndpointRef, ports: Ports) -> None:
+def add(context: typer.Context, endpoint: EndpointRef, ports: PortsArgument) -> None:
     """Make a port of the endpoint's host, or a range of ports, lead to the endpoint."""
     client(context).publish(endpoint, parse(ports))
 
 
 @app.command(epilog="Example: warren publish remove web-1 8080:80")
-def remove(context: typer.Context, endpoint: EndpointRef, ports: Ports) -> None:
+def remove(context: typer.Context, endpoint: EndpointRef, ports: PortsArgument) -> None:
     """Take a published port back. Connections through other published ports go on."""
     client(context).unpublish(endpoint, parse(ports))
 
 
 @app.command("list", epilog="Example: warren publish list --json")
-def list_(context: typer.Context, json: Json = False) -> None:
+def list_(context: typer.Context, json: JsonOption = False) -> None:
     """List the published ports of all hosts."""
     pairs = [(endpoint, port) for endpoint in client(context).endpoints() for port in endpoint.published]
     if json:

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from tools.cli import show as shown
-from tools.cli.context import Json, Timeout, Wait, await_hosts, client, print_one
+from tools.cli import show
+from tools.cli.context import JsonOption, Timeout, Wait, await_hosts, client, print_one
 
 app = typer.Typer(help="Routers: the endpoints of their networks reach each other through the gateways.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(help="Name of the router.")]
+RouterName = Annotated[str, typer.Argument(help="Name of the router.")]
 
 
 @app.command(epilog="Example: warren router add core amber blue")
@@ -22,7 +22,7 @@ def add(
     ],
     wait: Wait = False,
     timeout: Timeout = 30.0,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Route between networks. ACLs still apply: those of the sender, and vlan_out_acl of the receiving network."""
     agent = client(context)
@@ -33,28 +33,28 @@ def add(
 
 
 @app.command("list", epilog="Example: warren router list")
-def list_(context: typer.Context, json: Json = False) -> None:
+def list_(context: typer.Context, json: JsonOption = False) -> None:
     """List the routers."""
     routers = client(context).routers()
     if json:
-        shown.as_json([router.raw for router in routers])
+        show.as_json([router.raw for router in routers])
         return
     rows = [(router.name, ", ".join(router.networks)) for router in routers]
-    shown.table(("NAME", "NETWORKS"), rows, "no routers (warren router add NAME NETWORK NETWORK)")
+    show.table(("NAME", "NETWORKS"), rows, "no routers (warren router add NAME NETWORK NETWORK)")
 
 
-@app.command(epilog="Example: warren router show core --json")
-def show(context: typer.Context, name: Name, json: Json = False) -> None:
+@app.command("show", epilog="Example: warren router show core --json")
+def show_router(context: typer.Context, name: RouterName, json: JsonOption = False) -> None:
     """Show one router and the ranges of its networks."""
     router = client(context).router(name)
     if json:
-        shown.as_json(router.raw)
+        show.as_json(router.raw)
         return
     ranges = ((f"  {network}", ", ".join(ranges)) for network, ranges in router.ranges.items())
-    shown.fields([*((field, value) for field, value in router.raw.items() if field != "ranges"), *ranges])
+    show.fields([*((field, value) for field, value in router.raw.items() if field != "ranges"), *ranges])
 
 
 @app.command(epilog="Example: warren router delete core")
-def delete(context: typer.Context, name: Name) -> None:
+def delete(context: typer.Context, name: RouterName) -> None:
     """Delete a router: its networks no longer reach each other."""
     client(context).delete_router(name)

@@ -6,15 +6,14 @@ from typing import Annotated
 
 import typer
 
-from tools.cli import publish
-from tools.cli import show as shown
+from tools.cli import publish, show
 from tools.cli.client import Failure
-from tools.cli.context import Json, Timeout, Wait, await_hosts, client, print_one
+from tools.cli.context import JsonOption, Timeout, Wait, await_hosts, client, print_one
 
 app = typer.Typer(
     help="Ports of the hosts that lead to several endpoints; new connections are spread over them.", no_args_is_help=True
 )
-Name = Annotated[str, typer.Argument(help="Name of the service.")]
+ServiceName = Annotated[str, typer.Argument(help="Name of the service.")]
 EXPECTED = "HOST_PORT:PORT, with /udp or /sctp behind, such as 8080:80"
 
 
@@ -28,7 +27,7 @@ def add(
     endpoint: Annotated[list[str] | None, typer.Option(help="An endpoint (name or id); may be repeated.")] = None,
     wait: Wait = False,
     timeout: Timeout = 30.0,
-    json: Json = False,
+    json: JsonOption = False,
 ) -> None:
     """Make a port of every host that has endpoints of the network lead to several endpoints, on any host."""
     parsed = publish.parse(ports)
@@ -44,26 +43,26 @@ def add(
 
 
 @app.command("list", epilog="Example: warren service list")
-def list_(context: typer.Context, json: Json = False) -> None:
+def list_(context: typer.Context, json: JsonOption = False) -> None:
     """List the services."""
     services = client(context).services()
     if json:
-        shown.as_json([service.raw for service in services])
+        show.as_json([service.raw for service in services])
         return
     rows = [
         (s.name, s.network, s.host_port, s.proto, s.port, s.label or ", ".join(s.endpoints), list(s.members)) for s in services
     ]
     columns = ("NAME", "NETWORK", "HOST PORT", "PROTOCOL", "PORT", "FOR", "MEMBERS")
-    shown.table(columns, rows, "no services (warren service add NAME NETWORK 8080:80 --label KEY=VALUE)")
+    show.table(columns, rows, "no services (warren service add NAME NETWORK 8080:80 --label KEY=VALUE)")
 
 
-@app.command(epilog="Example: warren service show shop --json")
-def show(context: typer.Context, name: Name, json: Json = False) -> None:
+@app.command("show", epilog="Example: warren service show shop --json")
+def show_service(context: typer.Context, name: ServiceName, json: JsonOption = False) -> None:
     """Show one service and its members."""
     print_one(client(context).service(name), json)
 
 
 @app.command(epilog="Example: warren service delete shop")
-def delete(context: typer.Context, name: Name) -> None:
+def delete(context: typer.Context, name: ServiceName) -> None:
     """Delete a service; its port leads nowhere."""
     client(context).delete_service(name)

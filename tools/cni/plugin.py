@@ -36,7 +36,7 @@ Answers and errors are JSON on standard output, as the CNI specification has the
 """
 
 
-class Refused(Exception):
+class PluginError(Exception):
     """An error for the runtime: one line, and a code of the CNI specification or, from 100 on, one of Warren's."""
 
     def __init__(self, code: int, message: str, details: str = "") -> None:
@@ -57,7 +57,7 @@ def main() -> int:
             answer = json.dumps({"cniVersion": version, "supportedVersions": VERSIONS})
         else:
             answer = _ask(config)
-    except Refused as error:
+    except PluginError as error:
         error_object = {"cniVersion": version, "code": error.code, "msg": str(error)}
         print(json.dumps(error_object | ({"details": error.details} if error.details else {})))
         return 1
@@ -67,17 +67,17 @@ def main() -> int:
 
 
 def _config() -> object:
-    """The network configuration on standard input. Raises `Refused`."""
+    """The network configuration on standard input. Raises `PluginError`."""
     try:
         text = sys.stdin.buffer.read()
     except OSError as error:
-        raise Refused(IO_FAILURE, f"standard input cannot be read: {error.strerror}") from None
+        raise PluginError(IO_FAILURE, f"standard input cannot be read: {error.strerror}") from None
     if not text.strip() and os.environ["CNI_COMMAND"] == "VERSION":
         return {}
     try:
         return json.loads(text)
     except ValueError as error:
-        raise Refused(NOT_DECODED, f"the network configuration on standard input is not JSON: {error}") from None
+        raise PluginError(NOT_DECODED, f"the network configuration on standard input is not JSON: {error}") from None
 
 
 def _version(config: object, default: str) -> str:
@@ -86,10 +86,10 @@ def _version(config: object, default: str) -> str:
 
 
 def _ask(config: object) -> str:
-    """Ask the agent; returns its result as text, empty for commands without one. Raises `Refused` with the agent's error."""
+    """Ask the agent; returns its result as text, empty for commands without one. Raises `PluginError` with the agent's error."""
     path = config.get("socket") if isinstance(config, dict) else None
     if path is not None and (not isinstance(path, str) or not path.startswith("/")):
-        raise Refused(WRONG_CONFIG, f"socket: {path!r}: expected the path of the agent's unix socket, such as {SOCKET}")
+        raise PluginError(WRONG_CONFIG, f"socket: {path!r}: expected the path of the agent's unix socket, such as {SOCKET}")
     path = path or os.environ.get("WARREN_SOCKET") or SOCKET
     body = json.dumps({"environment": {name: os.environ.get(name, "") for name in ENVIRONMENT}, "config": config}).encode()
     status, answer = _post(path, "/cni", body)
@@ -97,13 +97,15 @@ def _ask(config: object) -> str:
         return answer.decode()
     try:
         refusal = json.loads(answer)
-        raise Refused(int(refusal.get("code", OURS)), str(refusal["error"]), str(refusal.get("details", "")))
+        raise PluginError(int(refusal.get("code", OURS)), str(refusal["error"]), str(refusal.get("details", "")))
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise Refused(OURS, f"the agent at {path} answers with {status} and no JSON: does another program serve it?") from None
+        raise PluginError(
+            OURS, f"the agent at {path} answers with {status} and no JSON: does another program serve it?"
+        ) from None
 
 
 def _post(path: str, resource: str, body: bytes) -> tuple[int, bytes]:
-    """Status and body of the answer to a POST over a unix socket. Raises `Refused`.
+    """Status and body of the answer to a POST over a unix socket. Raises `PluginError`.
 
     HTTP/1.0, so the body ends with the connection (RFC 9112, 6.3). The standard library's client would take longer to import than all the
     rest of this program."""
@@ -116,7 +118,7 @@ def _post(path: str, resource: str, body: bytes) -> tuple[int, bytes]:
             agent.connect(path)
         except OSError as error:
             reason = f"the agent of this host does not listen on {path}: {error.strerror or error}"
-            raise Refused(
+            raise PluginError(
                 unreachable, reason, "start warren-agent, or name its socket in the configuration's key `socket`"
             ) from None
         try:
@@ -124,13 +126,13 @@ def _post(path: str, resource: str, body: bytes) -> tuple[int, bytes]:
             while piece := agent.recv(65536):
                 answer += piece
         except TimeoutError:
-            raise Refused(unreachable, f"the agent at {path} has not answered within {ANSWER_S:g} s") from None
+            raise PluginError(unreachable, f"the agent at {path} has not answered within {ANSWER_S:g} s") from None
         except OSError as error:
-            raise Refused(unreachable, f"the agent at {path} went away: {error.strerror or error}") from None
+            raise PluginError(unreachable, f"the agent at {path} went away: {error.strerror or error}") from None
     status, _, rest = answer.partition(b"\r\n")
     words = status.split()
     if len(words) < 2 or not words[1].isdigit():
-        raise Refused(unreachable, f"the agent at {path} went away before it had answered")
+        raise PluginError(unreachable, f"the agent at {path} went away before it had answered")
     return int(words[1]), rest.partition(b"\r\n\r\n")[2]
 
 

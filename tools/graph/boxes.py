@@ -8,7 +8,7 @@ import graphviz
 
 from tools.graph.label import FONT, cell, lines, node, row, table, text
 from tools.graph.legend import GREY, RED, heading
-from tools.graph.topology import Copies, Endpoint, Host, Topology, Tunnel
+from tools.graph.topology import Copies, EndpointNode, HostNode, Topology, Tunnel
 
 TUNNEL = "#3b6ea5"
 COPY = "#8e44ad"
@@ -42,7 +42,7 @@ def page(whole: Topology, shades: dict[str, str]) -> graphviz.Digraph:
     return dot
 
 
-def _host(dot: graphviz.Digraph, whole: Topology, host: Host, shades: dict[str, str]) -> None:
+def _host(dot: graphviz.Digraph, whole: Topology, host: HostNode, shades: dict[str, str]) -> None:
     with dot.subgraph(name=f"cluster_{host.name}") as cluster:
         notes = text(", ".join(host.notes), 9, colour=RED)
         cluster.attr(label=lines(text(host.name, 13, bold=True), notes), style="rounded,filled", fillcolor="#f4f6f8",
@@ -79,7 +79,7 @@ def _host(dot: graphviz.Digraph, whole: Topology, host: Host, shades: dict[str, 
             cluster.edge(node("bridge", host.name), node("target", target))
 
 
-def _box(endpoint: Endpoint) -> str:
+def _box(endpoint: EndpointNode) -> str:
     closed = text(f"closed: {endpoint.reason}", 8, colour=RED) if endpoint.reason else ""
     acls = text(f"acl {', '.join(endpoint.acls)}", 8.5, colour="#26374a") if endpoint.acls else ""
     published = [text(p.replace(">", " → "), 8.5) for p in endpoint.published]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tools.graph.label import cell, row, table, text
-from tools.graph.topology import Network, Topology
+from tools.graph.topology import NetworkNode, Topology
 
 COLUMN = 8  # networks in one column of the legend
 GREY = "#667080"
@@ -30,7 +30,7 @@ def heading(whole: Topology, shades: dict[str, str]) -> str:
     return table(*told)
 
 
-def _network(whole: Topology, shades: dict[str, str], network: Network) -> list[str]:
+def _network(whole: Topology, shades: dict[str, str], network: NetworkNode) -> list[str]:
     members = [e for e in whole.endpoints if e.network == network.name]
     way_out = f"{network.mode} via {network.gateway}" if network.gateway else network.mode if network.mode != "flat" else "none"
     told = (network.name, network.vni, ", ".join(network.ranges), way_out, len({e.host for e in members}), len(members))

@@ -10,7 +10,7 @@ import graphviz
 from tools.graph.boxes import page
 from tools.graph.label import cell, node, row, table, text
 from tools.graph.legend import GREY, RED
-from tools.graph.topology import Endpoint, Host, Topology
+from tools.graph.topology import EndpointNode, HostNode, Topology
 
 NAMES = 4  # hosts that a tile names as its peers; more are a number
 SQUEEZE = 1.5  # the picture's width to its height
@@ -39,13 +39,13 @@ def tiles(whole: Topology, shades: dict[str, str], counts: bool) -> graphviz.Dig
     return dot
 
 
-def _length(whole: Topology, host: Host, counts: bool) -> int:
+def _length(whole: Topology, host: HostNode, counts: bool) -> int:
     """The lines of a tile below its heading."""
     here = whole.at(host.name)
     return max(1, len({e.network for e in here}) if counts else len(here)) + bool(host.notes) + bool(_broken(whole, host))
 
 
-def _broken(whole: Topology, host: Host) -> str:
+def _broken(whole: Topology, host: HostNode) -> str:
     """The host's broken tunnels in one line."""
     ends = [
         (t.other if t.one == host.name else t.one, t.broken) for t in whole.tunnels if t.broken and host.name in (t.one, t.other)
@@ -54,7 +54,7 @@ def _broken(whole: Topology, host: Host) -> str:
     return f"broken to {', '.join(told)}" if told else ""
 
 
-def _tile(whole: Topology, host: Host, shades: dict[str, str], counts: bool, longest: int) -> str:
+def _tile(whole: Topology, host: HostNode, shades: dict[str, str], counts: bool, longest: int) -> str:
     endpoints = whole.at(host.name)
     span = 2 if counts else 5
     peers = [other for t in whole.tunnels if host.name in (t.one, t.other) for other in (t.one, t.other) if other != host.name]
@@ -82,7 +82,7 @@ def _tile(whole: Topology, host: Host, shades: dict[str, str], counts: bool, lon
     return table(*rows, border=1, color=RED if host.notes else "#7d8794", style="rounded", cellspacing=1, cellpadding=2)
 
 
-def _counted(endpoints: tuple[Endpoint, ...], shades: dict[str, str]) -> list[str]:
+def _counted(endpoints: tuple[EndpointNode, ...], shades: dict[str, str]) -> list[str]:
     found = []
     for network in sorted({e.network for e in endpoints}):
         here = [e for e in endpoints if e.network == network]
@@ -92,7 +92,7 @@ def _counted(endpoints: tuple[Endpoint, ...], shades: dict[str, str]) -> list[st
     return found
 
 
-def _listed(endpoint: Endpoint, shades: dict[str, str]) -> str:
+def _listed(endpoint: EndpointNode, shades: dict[str, str]) -> str:
     port = "" if endpoint.ofport is None else endpoint.ofport
     address = endpoint.ipv4 or endpoint.ipv6 or ""
     more = ", ".join([*endpoint.acls, *(p.replace(">", " → ") for p in endpoint.published)])

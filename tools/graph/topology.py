@@ -15,7 +15,7 @@ from specs.model.mirror import COLLECTORS
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class HostNode:
     """A host; `notes` lists its problems."""
 
     name: str
@@ -24,7 +24,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class NetworkNode:
     """A network; `ranges` are its subnets, `gateway` its way out where it has one (mode nat or routed)."""
 
     name: str
@@ -35,7 +35,7 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class EndpointNode:
     """An endpoint; `reason` says why it is closed. `published` are PROTO HOSTPORT>PORT. `seat` says what it is behind when it has no
     cable of its own: an interface of the host (`physical`: its MAC means nothing), or another endpoint."""
 
@@ -84,13 +84,13 @@ class Copies:
 class Topology:
     """The whole topology, each kind sorted by name."""
 
-    hosts: tuple[Host, ...]
-    networks: tuple[Network, ...]
-    endpoints: tuple[Endpoint, ...]
+    hosts: tuple[HostNode, ...]
+    networks: tuple[NetworkNode, ...]
+    endpoints: tuple[EndpointNode, ...]
     tunnels: tuple[Tunnel, ...]
     copies: tuple[Copies, ...] = ()
 
-    def at(self, host: str) -> tuple[Endpoint, ...]:
+    def at(self, host: str) -> tuple[EndpointNode, ...]:
         """The endpoints of one host."""
         return tuple(e for e in self.endpoints if e.host == host)
 
@@ -111,10 +111,10 @@ def topology(
     known = {str(h["name"]): str(h.get("vtep", "?")) for h in document.get("hosts") or ()}
     names = known | {e.host: "?" for e in endpoints if e.host not in known}
     hosts = tuple(
-        Host(name, vtep, _notes(report_of.get(name))) for name, vtep in sorted(names.items(), key=lambda h: _natural(h[0]))
+        HostNode(name, vtep, _notes(report_of.get(name))) for name, vtep in sorted(names.items(), key=lambda h: _natural(h[0]))
     )
     here = {network.name for network in networks}
-    extra = tuple(Network(n, None, (), "flat", None) for n in sorted({e.network for e in endpoints} - here))
+    extra = tuple(NetworkNode(n, None, (), "flat", None) for n in sorted({e.network for e in endpoints} - here))
     copies = tuple(_copies(m, called, endpoints) for m in document.get("mirrors") or () if m.get("active", True))
     return Topology(
         hosts, networks + extra, endpoints, _tunnels(endpoints, report_of), tuple(sorted(copies, key=lambda c: c.name))
@@ -164,7 +164,7 @@ def _of_network(whole: Topology, network: str) -> Topology:
     )
 
 
-def _copies_from(endpoints: Iterable[Endpoint], copies: Iterable[Copies]) -> tuple[Copies, ...]:
+def _copies_from(endpoints: Iterable[EndpointNode], copies: Iterable[Copies]) -> tuple[Copies, ...]:
     """The sessions that copy from these endpoints, with these as their only sources."""
     keys = {endpoint.key for endpoint in endpoints}
     fewer = (replace(c, sources=tuple(source for source in c.sources if source in keys)) for c in copies)
@@ -204,8 +204,8 @@ def colours(whole: Topology) -> dict[str, str]:
     return {name: first[i] if i < len(first) else shade for i, (name, shade) in enumerate(zip(names, more, strict=True))}
 
 
-def _networks(found: Iterable[Mapping[str, Any]]) -> tuple[tuple[Network, ...], dict[str, str]]:
-    networks: list[Network] = []
+def _networks(found: Iterable[Mapping[str, Any]]) -> tuple[tuple[NetworkNode, ...], dict[str, str]]:
+    networks: list[NetworkNode] = []
     called: dict[str, str] = {}
     for n in found:
         name = str(n["name"])
@@ -213,19 +213,19 @@ def _networks(found: Iterable[Mapping[str, Any]]) -> tuple[tuple[Network, ...], 
         ranges = tuple(str(n[field]) for field in ("ip_range", "ipv6_range") if n.get(field))
         mode = str(n.get("mode", "flat"))
         gateway = str(n["gateway"]).split("/")[0] if n.get("gateway") and mode != "flat" else None
-        networks.append(Network(name, n.get("vxlan_vni"), ranges, mode, gateway))
+        networks.append(NetworkNode(name, n.get("vxlan_vni"), ranges, mode, gateway))
     return tuple(sorted(networks, key=lambda n: _natural(n.name))), called
 
 
 def _endpoint(
     e: Mapping[str, Any], called: Mapping[str, str], states: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]
-) -> Endpoint:
+) -> EndpointNode:
     network = str(e.get("network") or e["network_id"])
     endpoint_id = str(e.get("id") or e.get("name"))
     state = states.get(endpoint_id, {})
     acls = e.get("acls") or ()
     labels = tuple(f"{key}={value}" if value else str(key) for key, value in sorted((e.get("labels") or {}).items()))
-    return Endpoint(
+    return EndpointNode(
         endpoint_id, str(e.get("name") or endpoint_id), called.get(network, network), str(e["host"]),
         e.get("ipv4_address"), e.get("ipv6_address"), None if e.get("port") else e.get("mac_address"), None if e.get("parent") else e.get("ofport"),
         tuple(map(str, [acls] if isinstance(acls, (str, int)) else acls)), tuple(map(_published, e.get("publish") or ())), labels,
@@ -246,7 +246,7 @@ def _published(p: Mapping[str, Any] | str) -> str:
     return f"{p.get('proto', 'tcp')} {p.get('host_port', '?')}>{p.get('port', '?')}"
 
 
-def _tunnels(endpoints: Iterable[Endpoint], reports: Mapping[str, Mapping[str, Any]]) -> tuple[Tunnel, ...]:
+def _tunnels(endpoints: Iterable[EndpointNode], reports: Mapping[str, Mapping[str, Any]]) -> tuple[Tunnel, ...]:
     members: dict[str, set[str]] = defaultdict(set)
     for e in endpoints:
         members[e.network].add(e.host)
@@ -267,8 +267,8 @@ def _broken(reports: Mapping[str, Mapping[str, Any]], one: str, other: str) -> s
     return next((state for state in ("down", "mtu") if state in reported), "")
 
 
-def _copies(mirror: Mapping[str, Any], called: Mapping[str, str], endpoints: Iterable[Endpoint]) -> Copies:
-    def meant(source: Mapping[str, Any], e: Endpoint) -> bool:
+def _copies(mirror: Mapping[str, Any], called: Mapping[str, str], endpoints: Iterable[EndpointNode]) -> Copies:
+    def meant(source: Mapping[str, Any], e: EndpointNode) -> bool:
         if called.get(source["network"], source["network"]) != e.network:
             return False
         if source.get("endpoint") is not None:

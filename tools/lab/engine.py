@@ -47,7 +47,7 @@ def image() -> bytes:
     return buffer.getvalue()
 
 
-class Engine:
+class LabEngine:
     """dockerd in a host's namespace. `driver` is the name of its host's plugin; with `live_restore` containers outlive the engine."""
 
     def __init__(self, plan: LabPlan, host: str, live_restore: bool = True) -> None:
@@ -181,12 +181,12 @@ class Engine:
 
 
 @contextmanager
-def engines(plan: LabPlan, hosts: Sequence[str], live_restore: Sequence[str] = ()) -> Iterator[list[Engine]]:
+def engines(plan: LabPlan, hosts: Sequence[str], live_restore: Sequence[str] = ()) -> Iterator[list[LabEngine]]:
     """An engine on each host, gone at the end. On the hosts of `live_restore` containers outlive it."""
-    found: list[Engine] = []
+    found: list[LabEngine] = []
     try:
         for host in hosts:
-            found.append(Engine(plan, host, host in live_restore))
+            found.append(LabEngine(plan, host, host in live_restore))
         yield found
     finally:
         for engine in found:
