@@ -54,6 +54,7 @@ DOORS = {
     "prometheus_client": ("controller/apps/", "controller/telemetry/"),
     "fastapi": ("agent/",),
     "typer": ("tools/",),
+    "yaml": ("warren/yaml.py", "specs/documents/export.py", "tools/graph/sample.py"),  # the one loader; the others only dump
     "networkx": ("tools/graph/",),
     "graphviz": ("tools/graph/",),
 }

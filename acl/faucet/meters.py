@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from acl.faucet.schema import METER, check
-from acl.faucet.yaml import List, Map
 from warren.errors import Invalid
+from warren.yaml import List, Map
 
 U32 = 0xFFFF_FFFF
 

@@ -14,11 +14,12 @@ from posixpath import dirname, join, normpath
 from typing import Any, NamedTuple
 
 from acl.actions import ToPort
+from acl.faucet.dialect import FAUCET
 from acl.faucet.meters import read_limit
 from acl.faucet.schema import BODY, DP, PORT, SECTIONS, TOP, VLAN, check, check_rule, inside, words
-from acl.faucet.yaml import List, Map, Reader, line_of, plain
 from acl.language import Rule, canonical, parse_rule
 from warren.errors import MISSING, Invalid
+from warren.yaml import List, Map, Reader, line_of, plain
 
 LISTS_LIMIT = 16  # ACLs of one object
 METER_IDS = range(1, 32_769)
@@ -84,7 +85,7 @@ def read(files: Mapping[str, str], main: str) -> Import:
 
 def includes(text: str, file: str) -> tuple[str, ...]:
     """Return the paths of the files that a text includes. Raises `Invalid`."""
-    return tuple(path for path, _, _ in _included(_top(Reader(), text, file), file))
+    return tuple(path for path, _, _ in _included(_top(Reader(FAUCET), text, file), file))
 
 
 _NO_802_1X = "Warren has no 802.1X: give the ACL to an endpoint"
@@ -131,7 +132,7 @@ class _Item(NamedTuple):
 
 class _Configuration:
     def __init__(self, files: Mapping[str, str], main: str) -> None:
-        self.files, self.main, self.reader, self.notes = files, main, Reader(), list[Note]()
+        self.files, self.main, self.reader, self.notes = files, main, Reader(FAUCET), list[Note]()
         self.sections: dict[str, dict[Any, _Item]] = {section: {} for section in SECTIONS}
         self.read: set[str] = set()
         self._read(main)
@@ -273,7 +274,7 @@ class _Configuration:
         return rules, path
 
     def _refused(self, item: _Item, error: Invalid, rules: List, path: str) -> None:
-        line = line_of(rules, error.path[len(path) :], item.line)
+        line = line_of(rules, error.path[len(path) :]) or item.line
         self._note(item, False, str(error).removeprefix(f"{error.path}: "), error.path[len(item.path) :], line)
 
     def _metered(self, item: _Item, rule: Rule, stored: dict[str, Any], line: int) -> bool:

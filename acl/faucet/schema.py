@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from acl import fields
-from acl.faucet.yaml import Map, plain
 from warren.errors import Invalid
+from warren.yaml import Map, plain
 
 SECTIONS = ("acls", "dps", "meters", "routers", "vlans")
 TOP = (*SECTIONS, "include", "include-optional", "version")

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from specs.documents.yaml import line_of, load
+from specs.documents.text import line_of, load
 from specs.model.acl import AclItem
 from specs.model.base import Item
 from specs.model.endpoint import EndpointItem

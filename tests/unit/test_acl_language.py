@@ -8,7 +8,7 @@ import pytest
 
 from acl.language import canonical, parse_rule
 from specs.documents.document import parse
-from specs.documents.yaml import SIZE_LIMIT
+from specs.documents.text import SIZE_LIMIT
 from specs.model.acl import Acl
 from specs.model.base import decode
 from warren.errors import Invalid

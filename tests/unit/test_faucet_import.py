@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 
+from acl.faucet.dialect import FAUCET
 from acl.faucet.reader import FaucetAcl, FaucetMeter, Import, Note, read
 from acl.language import parse_rule
 from specs.documents.document import parse
@@ -413,8 +415,8 @@ LAUGHS = "\n".join(["version: &v0 [a, b]", *(f"k{i}: &v{i} [{', '.join([f'*v{i -
     ("text", "line"),
     [
         (LAUGHS, 1),
-        ("acls:\n a: &a\n  - *a", 2),
-        ("acls: &m\n  x: 1\n  <<: *m", 2),
+        ("acls:\n a: &a\n  - *a", 3),
+        ("acls: &m\n  x: 1\n  <<: *m", 3),
         ("[" * 100_000, 1),
         ("acls: " + "{a: " * 70, 1),
         ("acls: [" + "a, " * 300_000 + "a]", 1),
@@ -446,7 +448,7 @@ def test_yaml_that_is_refused(text: str, line: int) -> None:
 
 
 def test_the_limit_is_one_for_all_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("acl.faucet.yaml.NODES_LIMIT", 100_000)
+    monkeypatch.setattr("acl.faucet.reader.FAUCET", replace(FAUCET, values_limit=100_000))
     many = "vlans:\n" + "".join(f"  v{i}: {{vid: 1, max_hosts: 1, unicast_flood: true, name: v{i}}}\n" for i in range(9_000))
     assert found(many).notes
     assert "at most" in refused("include: [b.yaml, c.yaml]\n" + many, b=many, c=many)

@@ -7,8 +7,8 @@ from os.path import isfile, normpath
 from pathlib import Path
 from typing import Any
 
+from acl.faucet.dialect import TEXT_LIMIT
 from acl.faucet.reader import Import, Note, Use, includes, read
-from acl.faucet.yaml import TEXT_LIMIT
 from tools.cli.client import Failure
 from warren.errors import Invalid
 

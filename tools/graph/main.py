@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import graphviz
 import networkx as nx
 import typer
-import yaml
 
+from specs.documents.text import load
 from tools.graph.boxes import boxes
 from tools.graph.inside import journey, pipeline
 from tools.graph.mermaid import mermaid
 from tools.graph.tiles import tiles
 from tools.graph.topology import Topology, colours, graph, restricted, topology
+from warren.errors import Invalid
 
 if TYPE_CHECKING:
     from warren.client import Client
@@ -74,7 +75,7 @@ def overlay(
                 _write(output, ending, lambda: picture(whole, detail), nx.node_link_data(graph(whole), edges="edges"))
     except graphviz.ExecutableNotFound:
         _fail("Graphviz' program `dot` is not there (Debian: apt install graphviz)")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, graphviz.CalledProcessError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, Invalid, graphviz.CalledProcessError) as error:
         _fail(f"{error!r} is missing" if isinstance(error, KeyError) else " ".join(str(error).split()))
 
 
@@ -100,14 +101,14 @@ def _write(output: Path, ending: str, draw: Callable[[], graphviz.Digraph], data
 
 
 def _offline(source: Path) -> Topology:
-    document = yaml.safe_load(sys.stdin.read() if str(source) == "-" else source.read_text()) or {}
+    document = load(sys.stdin.read() if str(source) == "-" else source.read_text()) or {}
     if not isinstance(document, dict):
         raise ValueError(f"{source}: expected a document with hosts, networks, endpoints")
     return topology(document)
 
 
 def _online(agent: Client) -> Topology:
-    document = yaml.safe_load(agent.export()) or {}
+    document = load(agent.export(), size_limit=sys.maxsize) or {}
     endpoints = [dict(endpoint.raw) for endpoint in agent.endpoints(states=True)]
     return topology(document, endpoints, [dict(host.raw) for host in agent.status().hosts])
 
