@@ -13,7 +13,7 @@ from typing import Any
 from acl.actions import PopTag, PushTag, SetField, ToPort
 from acl.fields import CT_BITS, CT_TRACKED, FIELDS, VLAN_PRESENT
 from acl.language import FieldMatch, Rule, Who
-from pipeline.protocols import DOT1Q, IPV6
+from pipeline.protocols import DOT1Q, IPV6, mac_bytes
 
 MemberAddresses = Callable[[Who], Collection[IPv4Network | IPv6Network]]
 FRAGMENT = 44  # IPv6's fragment header (RFC 8200, 4.5)
@@ -132,6 +132,6 @@ def packet(
     for name, value in values.items():
         kind = FIELDS[name].kind
         if isinstance(value, str):
-            value = int(value.replace(":", ""), 16) if kind == "mac" else int(ip_address(value))
+            value = int.from_bytes(mac_bytes(value)) if kind == "mac" else int(ip_address(value))
         found[name] = value
     return PacketFields(found, tags, frag, None if states is None else frozenset(states))

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from controller.compiler.explain import PROTOS, arriving, packet
-from pipeline.tables import Table
-from specs.model.endpoint import TUNNEL_OFPORT_REQUEST, Endpoint
+from pipeline.tables import TUNNEL_OFPORT, Table
+from specs.model.endpoint import Endpoint
 from warren.errors import Invalid
 
 TABLE_COLUMN = max(len(table.name) for table in Table)
@@ -26,7 +26,7 @@ def follow(source: Endpoint, target: Endpoint, proto: str, port: int | None, vte
         raise Invalid("dst", target.name or target.id, "another endpoint than src")
     hops = [trace(source.host, packet(source, target, proto, port), source.id)]
     if hops[0]["to_tunnel"] and hops[0]["vtep"] == vtep:
-        flow = arriving(hops[0]["vni"], TUNNEL_OFPORT_REQUEST, source, target, proto, port)
+        flow = arriving(hops[0]["vni"], TUNNEL_OFPORT, source, target, proto, port)
         hops.append(trace(target.host, flow, "tunnel"))
     delivered = target.id in hops[-1]["delivered_to"]
     verdict = "delivered" if delivered else "dropped"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from mirror.sessions import collector_port
+from pipeline.tables import TUNNEL_OFPORT, UPLINK_OFPORT
 from specs.model.host import BridgeSettings
 from specs.model.mirror import ERSPAN_SESSIONS, Mirror
 from warren.errors import Conflict
@@ -22,9 +23,7 @@ NETWORK_KEY = "warren-network"  # external_ids of an interface that somebody els
 IFINDEX_KEY = "warren-ifindex"  # the interface's number when it was put on the bridge: tells one made anew under the same name
 BRIDGE = "br-warren"
 TUNNEL_PORT = "vxlan-warren"
-TUNNEL_OFPORT = 65_279  # requested; OVS may assign another number, so read it back
 UPLINK_PORT = "warren-gw"  # the host's end is a network interface of that name
-UPLINK_OFPORT = 65_278
 VXLAN_UDP_PORT = 4789
 # The columns of a Controller row that are Warren's. Open vSwitch's own pause of 8 s would be the outage after a restart of the controller;
 # without a limit, which the ports share fairly, one port's flood is all that the controller sees.

@@ -122,6 +122,11 @@ METERS = METER_LAST - METER_FIRST + 1
 PORT_METER_FIRST = 0x1_0000  # the meter of a port's questions to the controller: PORT_METER_FIRST + ofport
 PORT_METER_LAST = 0x1_FFFF
 
+# OpenFlow ports: those of endpoints, and two of the bridge itself. They are requested; OVS may assign others, so read them back.
+OFPORT_FIRST, OFPORT_LAST = 1, 65_279  # OFPP_MAX is 0xff00 (OpenFlow 1.4, 7.2.1)
+TUNNEL_OFPORT, UPLINK_OFPORT = OFPORT_LAST, OFPORT_LAST - 1  # the port to other hosts, and the one to this host
+ENDPOINT_OFPORT_LAST = UPLINK_OFPORT - 1  # of those that Warren allocates
+
 # Connection tracking: a zone per network (see intent/views.py), and one mark.
 MARK_RELATED = 1
 # The label of a connection that came in by another host's port: that host's VTEP, and above it how it came (ORIGIN_TUNNEL).

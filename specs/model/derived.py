@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
+from pipeline.protocols import mac_bytes, mac_text
+
 VETH_PREFIX = "wv"
 
 
@@ -15,7 +17,7 @@ def veth_name(endpoint_id: str) -> str:
 
 def veth_mac(veth: str) -> str:
     """The MAC of the interface on the host. It never appears in the network, and is the same each time that the interface is created."""
-    return ":".join(f"{byte:02x}" for byte in b"\xfe" + hashlib.sha256(veth.encode()).digest()[:5])
+    return mac_text(b"\xfe" + hashlib.sha256(veth.encode()).digest()[:5])
 
 
 def default_mac(endpoint_id: str, v4: IPv4Address | None, v6: IPv6Address | None) -> str:
@@ -27,10 +29,10 @@ def default_mac(endpoint_id: str, v4: IPv4Address | None, v6: IPv6Address | None
         prefix, tail = 0x0258, v6.packed[-4:]
     else:
         prefix, tail = 0x0259, hashlib.sha256(endpoint_id.encode()).digest()[:4]
-    return ":".join(f"{byte:02x}" for byte in prefix.to_bytes(2, "big") + tail)
+    return mac_text(prefix.to_bytes(2, "big") + tail)
 
 
 def link_local(mac: str) -> IPv6Address:
     """The link-local address that the kernel derives from a MAC (modified EUI-64, RFC 4291 appendix A)."""
-    raw = bytes.fromhex(mac.replace(":", ""))
+    raw = mac_bytes(mac)
     return ip_address(b"\xfe\x80" + bytes(6) + bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:])  # type: ignore[return-value]

@@ -7,13 +7,11 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
+from pipeline.tables import OFPORT_FIRST, OFPORT_LAST
 from specs.model.base import AclReferences, IfName, Item, Labels, Mac, Name, Record, Vlan, require_text
 from specs.model.coprocessor import Coprocessor
 from specs.model.derived import veth_name
 from specs.model.publish import PUBLISHED_LIMIT, Publish
-
-OFPORT_FIRST, OFPORT_LAST = 1, 65_279  # OFPP_MAX is 0xff00 (OpenFlow 1.4, 7.2.1)
-TUNNEL_OFPORT_REQUEST = 65_279
 
 Ofport = Annotated[int, Field(ge=OFPORT_FIRST, le=OFPORT_LAST)]
 Address4 = Annotated[IPv4Address, BeforeValidator(require_text)]

@@ -7,10 +7,11 @@ from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
+from pipeline.tables import ENDPOINT_OFPORT_LAST, OFPORT_FIRST
 from specs import keys
 from specs.model.base import decode, decode_json, now
 from specs.model.derived import default_mac
-from specs.model.endpoint import OFPORT_FIRST, TUNNEL_OFPORT_REQUEST, Endpoint
+from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from specs.model.publish import Publish
 from specs.ports import is_subport, port_claims
@@ -21,7 +22,6 @@ from specs.store.pool import IpRange, Pool, transaction
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, Exhausted, Invalid, NotFound
 
-OFPORT_LAST_ENDPOINT = TUNNEL_OFPORT_REQUEST - 2  # the number between is that of the port to the host (ovsdb/rows.py)
 DEFAULT_VLAN = 100  # of subports on a network without `vlan`; the default of FAUCET and dovesnap
 
 
@@ -314,7 +314,7 @@ def _claims(endpoint: Endpoint) -> list[str]:
 
 def _take_ofport(pool: Pool, host: str, requested: int | None) -> int:
     """The requested OpenFlow port, or the lowest free one; marked in the pool."""
-    ofport = requested or bitmap.lowest_free(pool.blocks, OFPORT_FIRST, OFPORT_LAST_ENDPOINT)
+    ofport = requested or bitmap.lowest_free(pool.blocks, OFPORT_FIRST, ENDPOINT_OFPORT_LAST)
     if ofport is None:
         raise Exhausted(f"host {host}: no OpenFlow port is left")
     if bitmap.taken(pool.blocks, ofport):

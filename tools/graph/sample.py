@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from specs.model.derived import default_mac
+
 NETWORKS = ("shop", "billing", "search", "mail", "build", "metrics", "staging", "guests", "backup", "voice", "archive", "lab")
 ROLES = ("web", "api", "db", "cache", "queue", "batch")
 
@@ -24,9 +26,8 @@ def sample(hosts: int, endpoints: int) -> dict[str, Any]:
         some = max(2, min(hosts, hosts // 5 + number))  # the hosts that the network lives on, beginning at one of its own
         host = (number * hosts // len(NETWORKS) + (i // len(NETWORKS)) * 3 % some) % hosts + 1
         address = IPv4Address(f"10.{number}.0.2") + i // len(NETWORKS)
-        mac = "02:57:" + ":".join(f"{byte:02x}" for byte in address.packed)
         drawn.append(
-            {"name": f"{ROLES[i % len(ROLES)]}-{i + 1}", "network": NETWORKS[number], "host": f"h{host}", "mac_address": mac,
+            {"name": f"{ROLES[i % len(ROLES)]}-{i + 1}", "network": NETWORKS[number], "host": f"h{host}", "mac_address": default_mac("", address, None),
              "ipv4_address": str(address), "ofport": i // hosts + 1}
         )  # fmt: skip
     return {
