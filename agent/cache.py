@@ -30,6 +30,7 @@ class CacheView:
 
     snapshot: Snapshot = field(default_factory=Snapshot)
     local_endpoints: Mapping[str, Endpoint] = field(default_factory=dict)  # endpoints of this host, by id
+    publishers: Mapping[str, Endpoint] = field(default_factory=dict)  # endpoints of all hosts that publish ports, by id
 
 
 class Cache:
@@ -81,7 +82,7 @@ class Cache:
         if endpoints:
             local = dict(local)
             touched = {decoded.id for decoded in endpoints if self._update(local, decoded)}
-        self.view = CacheView(snapshot, local)
+        self.view = CacheView(snapshot, local, _publishers(self.view.publishers, endpoints))
         return touched
 
     def _update(self, local: dict[str, Endpoint], decoded: Decoded) -> bool:
@@ -107,7 +108,8 @@ class Cache:
                 put(snapshot, key, value, at)
             before = self.view.local_endpoints
             local = {endpoint.id: endpoint for endpoint in snapshot.endpoints.values() if endpoint.host == self.host}
-            self.view = CacheView(snapshot, local)
+            publishers = {e.id: e for e in snapshot.endpoints.values() if e.active and e.publish}
+            self.view = CacheView(snapshot, local, publishers)
             self.revision = max(self.revision, *(entry.mod_revision for entry in entries), 0)
             touched = set(before) | set(local)
         self.down = None
@@ -129,8 +131,10 @@ class Cache:
                     continue
                 self._ahead.pop(event.key, None)
                 changes.append((event.key, event.value, event.create_revision))
+            publishers = self.view.publishers
             touched = self._take(changes)
-        if touched or any(event.key.startswith(keys.NETWORKS) for event in events):
+            publishers_changed = self.view.publishers is not publishers
+        if touched or publishers_changed or any(event.key.startswith(keys.NETWORKS) for event in events):
             self.changed(touched)
 
     # ---- the feed of states ---------------------------------------------------------------------------------------
@@ -156,6 +160,20 @@ class Cache:
     def _feed_down(self, reason: str) -> None:
         self.down = reason
         log.info("feed.down reason=%s", reason)
+
+
+def _publishers(before: Mapping[str, Endpoint], changed: Iterable[Decoded]) -> Mapping[str, Endpoint]:
+    """Return the endpoints that publish ports after these endpoints have changed: the same mapping if no such endpoint did."""
+    changed = [
+        decoded
+        for decoded in changed
+        if decoded.id in before or (isinstance(decoded.record, Endpoint) and decoded.record.publish)
+    ]
+    if not changed:
+        return before
+    after = {i: endpoint for i, endpoint in before.items() if i not in {decoded.id for decoded in changed}}
+    records = (decoded.record for decoded in changed)
+    return after | {e.id: e for e in records if isinstance(e, Endpoint) and e.active and e.publish}
 
 
 def parse_state(text: str) -> State | None:

@@ -86,6 +86,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
             Switches(config.run / "forwarding.json"),
             news,
             forwards_for_others=config.forwards_for_others,
+            etcd=common.etcd,
         ),
         dhcp_clients,
         Captures(core),

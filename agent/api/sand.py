@@ -91,6 +91,7 @@ def network_out(network: Network) -> dict[str, Any]:
         "vlan_out_acl": list(network.vlan_out_acl),
         "nat_acl": list(network.nat_acl),
         "ct_limit": network.ct_limit,
+        "host_access": network.host_access,
         "preallocate": network.preallocate,
         **{name: data.get(name) for name in DhcpFields.model_fields},
         "labels_required": network.labels_required,

@@ -37,10 +37,15 @@ def _number(name: str, value: str) -> int:
     return int(value)
 
 
-def _mode(name: str, value: str) -> str:
-    if value.lower() not in ("flat", "nat", "routed"):
-        raise Invalid(name, value, "flat, nat or routed")
-    return value.lower()
+def _choice(*choices: str) -> Callable[[str, str], str]:
+    """Return a parser that accepts these words, in upper case as well."""
+
+    def read(name: str, value: str) -> str:
+        if value.lower() not in choices:
+            raise Invalid(name, value, f"{', '.join(choices[:-1])} or {choices[-1]}")
+        return value.lower()
+
+    return read
 
 
 def _acls(name: str, value: str) -> list[str]:
@@ -105,7 +110,7 @@ NETWORK_OPTIONS = (
         _text,
         "the name of the new Warren network (default: `docker-` and the id of Docker's)",
     ),
-    Option(("warren.mode", "ovs.bridge.mode"), "mode", _mode, "flat, nat or routed"),
+    Option(("warren.mode", "ovs.bridge.mode"), "mode", _choice("flat", "nat", "routed"), "flat, nat or routed"),
     Option(("warren.vlan", "ovs.bridge.vlan"), "vlan", _number, "the VLAN of the network on physical ports"),
     Option(
         ("warren.mtu", "ovs.bridge.mtu", "com.docker.network.driver.mtu"),
@@ -116,6 +121,12 @@ NETWORK_OPTIONS = (
     Option(("warren.default_acl", "ovs.bridge.default_acl"), "default_acl", _acls, "ACLs of containers that name none"),
     Option(("warren.vlan_out_acl", "ovs.bridge.vlan_out_acl"), "vlan_out_acl", _acls, "ACLs for traffic to the containers"),
     Option(("warren.nat_acl", "ovs.bridge.nat_acl"), "nat_acl", _acls, "ACLs for traffic that comes in through the gateway"),
+    Option(
+        ("warren.host_access",),
+        "host_access",
+        _choice("none", "dns", "all"),
+        "what containers reach of the hosts and etcd besides published ports: none (default), dns or all",
+    ),
     Option(
         ("warren.labels",),
         "labels_required",

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import collapse_addresses, ip_network
+from ipaddress import collapse_addresses, ip_address, ip_network
 
+from agent.gateway.host_access import HostAccess
 from agent.linux.bridges import Bridges
 from intent.gateway import HOST4, HOST6
 from ovsdb.rows import UPLINK_PORT
 
 FAMILY = {4: "ip", 6: "ip6"}
+REPLIES = "ct state established,related accept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +29,11 @@ class Forwarding:
     bridges: Bridges = Bridges()
 
 
-def chains(routed: Iterable[str], forwarding: Forwarding) -> list[str]:
+def chains(routed: Iterable[str], access: HostAccess, forwarding: Forwarding) -> list[str]:
     """Return the lines of the chains. `routed` are the prefixes of networks that the outside reaches directly."""
     return [
+        *_chain("from_containers", _from_containers(access)),
+        *_chain("to_machines", _to_machines(access)),
         *_chain("forward", _forward(routed, forwarding), "type filter hook forward priority filter; policy accept;"),
         *_chain("input", _input(), "type filter hook input priority filter; policy accept;"),
     ]
@@ -41,7 +45,8 @@ def _chain(name: str, rules: Iterable[str], hook: str = "") -> list[str]:
 
 
 def _forward(routed: Iterable[str], forwarding: Forwarding) -> Iterator[str]:
-    yield "ct state established,related accept"
+    yield REPLIES
+    yield f'iifname "{UPLINK_PORT}" jump to_machines'
     yield f'iifname "{UPLINK_PORT}" oifname != "{UPLINK_PORT}" accept'
     # to the containers: a translated destination, which a published port has, or an address of a routed network
     yield f'oifname "{UPLINK_PORT}" ct status dnat accept'
@@ -66,8 +71,34 @@ def _between_others(forwarding: Forwarding) -> Iterator[str]:
 
 def _input() -> Iterator[str]:
     """Yield the rules for the host's own addresses: those of its end of the gateways are for its containers alone."""
+    yield REPLIES
+    yield f'iifname "{UPLINK_PORT}" goto from_containers'
     for version, address in ((4, HOST4), (6, HOST6)):
-        yield f'iifname != {{ "lo", "{UPLINK_PORT}" }} {FAMILY[version]} daddr {address.ip} counter drop'
+        yield f'iifname != "lo" {FAMILY[version]} daddr {address.ip} counter drop'
+
+
+def _from_containers(access: HostAccess) -> Iterator[str]:
+    """Yield the rules for what containers send to the cluster's machines, after published ports: refused, unless the
+    `host_access` of their network allows it."""
+    for prefixes, ports in ((access.unlimited, ""), (access.dns, " meta l4proto { tcp, udp } th dport 53")):
+        for version, sources in _by_version(prefixes):
+            yield f"{FAMILY[version]} saddr {_set(sources)}{ports} accept"
+    yield "counter reject with icmpx admin-prohibited"
+
+
+def _to_machines(access: HostAccess) -> Iterator[str]:
+    """Yield the rules for what containers send to other hosts and to etcd; other destinations return."""
+    for version, hosts in _by_version(access.hosts):
+        family = FAMILY[version]
+        if access.services:
+            services = _set(f"{proto} . {port}" for proto, port in access.services)
+            yield f"{family} daddr {_set(hosts)} meta l4proto . th dport {services} return"
+        published = [entry for entry in access.published if ip_address(entry[0]).version == version]
+        if published:
+            elements = (f"{address} . {proto} . {port}" for address, proto, port in published)
+            yield f"{family} daddr . meta l4proto . th dport {_set(elements)} return"
+    for version, machines in _by_version(access.machines):
+        yield f"{FAMILY[version]} daddr {_set(machines)} goto from_containers"
 
 
 def _by_version(prefixes: Iterable[str]) -> Iterator[tuple[int, list[str]]]:

@@ -16,6 +16,8 @@ from agent.cache import Cache, CacheView
 from agent.feature import Feature
 from agent.gateway.conntrack_limits import Limits
 from agent.gateway.filters import Forwarding
+from agent.gateway.host_access import Machines
+from agent.gateway.names import Names, hostname
 from agent.gateway.rules import TABLE, Outside, outside, ruleset
 from agent.gateway.switches import FORWARDING, Switches
 from agent.linux import nft, uplink
@@ -30,13 +32,21 @@ INTERVAL_S = 2.0  # the longest time until a change of routes or rules by others
 
 class GatewayReconciler(Feature):
     """Reconciles every two seconds and whenever the specs change. `on_change` is called when `problems` have changed. With
-    `forwards_for_others`, the host also forwards packets that have nothing to do with Warren."""
+    `forwards_for_others`, the host also forwards packets that have nothing to do with Warren. `etcd` are its URLs."""
 
     def __init__(
-        self, cache: Cache, limits: Limits, switches: Switches, on_change: Callable[[], None], *, forwards_for_others: bool
+        self,
+        cache: Cache,
+        limits: Limits,
+        switches: Switches,
+        on_change: Callable[[], None],
+        *,
+        forwards_for_others: bool,
+        etcd: Sequence[str],
     ) -> None:
         self._cache, self._limits, self._switches, self._on_change = cache, limits, switches, on_change
         self._problem: str | None = None
+        self._names, self._etcd = Names(), tuple(name for url in etcd if (name := hostname(url)) is not None)
         self._forwards_for_others, self._bridges = forwards_for_others, BridgeReader()
         # what the table was generated from, and how nft printed it afterwards
         self._applied: tuple[Outside, Forwarding, str | None] | None = None
@@ -44,8 +54,8 @@ class GatewayReconciler(Feature):
         cache.changed.add(lambda ids: self._worker.wake())
 
     def workers(self) -> Sequence[Worker]:
-        """Return the reconciling worker."""
-        return (self._worker,)
+        """Return the reconciling worker, and the one that resolves names."""
+        return (self._worker, self._names.worker)
 
     def problems(self) -> list[str]:
         """Return why the gateway does not match the specs, if so."""
@@ -54,7 +64,7 @@ class GatewayReconciler(Feature):
     def differences(self) -> list[str]:
         """Read Warren's nftables table, and return how it differs from the specs."""
         view = self._cache.view
-        desired = outside(view.snapshot, self._cache.host, view.local_endpoints.values())
+        desired = self._desired(view)
         table = nft.table(TABLE)
         if (table is not None) != desired.active:
             return [f"nftables table inet {TABLE}: {'is missing' if desired.active else 'belongs to no network of this host'}"]
@@ -86,7 +96,7 @@ class GatewayReconciler(Feature):
         self._limits.reconcile(view.snapshot, view.local_endpoints.values())
 
     def _reconcile(self, view: CacheView) -> None:
-        desired = outside(view.snapshot, self._cache.host, view.local_endpoints.values())
+        desired = self._desired(view)
         table = nft.table(TABLE)
         if not desired.active:
             self._switches.restore(table)
@@ -102,6 +112,12 @@ class GatewayReconciler(Feature):
             nft.run(commands=ruleset(desired, forwarding, json.dumps(before)))
             self._applied = (desired, forwarding, nft.table(TABLE))
         self._switches.on(desired.versions)  # after the table, which keeps strangers out
+
+    def _desired(self, view: CacheView) -> Outside:
+        apis = (hostname(host.api) for host in view.snapshot.hosts.values() if host.api is not None)
+        self._names.want(name for name in (*apis, *self._etcd) if name is not None)
+        machines = Machines(etcd=self._etcd, addresses=self._names.addresses, publishers=tuple(view.publishers.values()))
+        return outside(view.snapshot, self._cache.host, view.local_endpoints.values(), machines)
 
     def _forwarding(self, before: Mapping[str, str]) -> Forwarding:
         """Return what this host forwards besides Warren's packets; `before` are the switches' values before Warren."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from agent.gateway.filters import Forwarding, chains
+from agent.gateway.host_access import HostAccess, Machines, host_access
 from intent.gateway import TRANSIT4, TRANSIT6, Gateway, gateway_of
 from intent.views import Claim, claims, endpoint_mtu
 from ovsdb.rows import UPLINK_PORT
@@ -36,13 +37,15 @@ class Published:
 @dataclass(frozen=True, slots=True)
 class Outside:
     """The IP `versions` that leave the host, the `routes` back to the networks (prefixes), those of them that lead to `routed`
-    networks, the `mtu` of the smallest network in bytes, and the ports that the host publishes."""
+    networks, the `mtu` of the smallest network in bytes, the ports that the host publishes, and what containers reach of the
+    cluster's machines."""
 
     versions: tuple[int, ...] = ()
     routes: tuple[str, ...] = ()
     routed: tuple[str, ...] = ()
     mtu: int = 0
     published: tuple[Published, ...] = ()
+    access: HostAccess = HostAccess()
 
     @property
     def active(self) -> bool:
@@ -50,7 +53,7 @@ class Outside:
         return bool(self.versions)
 
 
-def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint]) -> Outside:
+def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint], machines: Machines) -> Outside:
     """Return what the networks with an active endpoint on this host need. `local_endpoints` are all endpoints of this host;
     searching the endpoints of all hosts would make the cost of each change grow with the whole installation."""
     valid, _ = valid_networks(snapshot)
@@ -70,6 +73,7 @@ def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint]) 
         routed=tuple(sorted(routed)),
         mtu=min((endpoint_mtu(hosts, network) for network in used.values()), default=0),
         published=tuple(sorted(published, key=repr)),
+        access=host_access(snapshot, used, gateways, machines) if used else HostAccess(),
     )
 
 
@@ -137,7 +141,7 @@ def ruleset(desired: Outside, forwarding: Forwarding, comment: str) -> str:
     lines += ["    chain postrouting {", "        type nat hook postrouting priority srcnat; policy accept;"]
     for family, transit in (("ip", TRANSIT4), ("ip6", TRANSIT6)):
         lines.append(f'        {family} saddr {transit} oifname != "{UPLINK_PORT}" masquerade')
-    return "\n".join([*lines, "    }", *chains(desired.routed, forwarding), "}", ""])
+    return "\n".join([*lines, "    }", *chains(desired.routed, desired.access, forwarding), "}", ""])
 
 
 def _on_loopback(published: Published) -> bool:

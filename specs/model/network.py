@@ -30,6 +30,7 @@ Range4 = Annotated[IPv4Network, BeforeValidator(require_text), AfterValidator(_v
 Range6 = Annotated[IPv6Network, BeforeValidator(require_text), AfterValidator(_v6_range)]
 Cidr4 = Annotated[IPv4Interface, BeforeValidator(require_text)]
 Cidr6 = Annotated[IPv6Interface, BeforeValidator(require_text)]
+HostAccessLevel = Literal["none", "dns", "all"]
 CtLimit = Annotated[int, Field(ge=1, le=3_000_000)]  # the default limit of the userspace datapath for all zones together
 
 
@@ -52,13 +53,15 @@ class NetworkFields(DhcpFields):
     vlan_out_acl: AclNames = ()
     nat_acl: AclNames = ()
     ct_limit: CtLimit | None = None
+    host_access: HostAccessLevel = "none"
     preallocate: Annotated[int, Field(ge=0, le=256)] = 0
     labels_required: bool = False
     labels: Labels = {}
 
 
 class Network(NetworkFields, Record):
-    """An isolated layer 2 network. `gateway` and `ipv6_gateway` are addresses with prefix length, inside the range.
+    """An isolated layer 2 network. `host_access` is what its endpoints reach of the cluster's machines by the gateway, besides
+    published ports: nothing, name servers, or everything. `gateway` and `ipv6_gateway` are addresses with prefix length, inside the range.
     `labels_required` closes endpoints until their labels are known."""
 
     id: Name

@@ -219,7 +219,9 @@ def test_ipv6_of_a_network_that_docker_describes(world: World, engines: list[Lab
 def test_ports_that_the_driver_chooses(world: World, engines: list[LabEngine]) -> None:
     """-P and a range: free ports of the host, each once, told by the agent."""
     engine = engines[0]
-    engine.docker("network", "create", "-d", engine.driver, "-o", "warren.mode=nat", "ports")
+    engine.docker("network", "create", "-d", engine.driver, "-o", "warren.mode=nat", "-o", "warren.host_access=dns", "ports")
+    (network,) = [n for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"] if n["host_access"] == "dns"]
+    assert network["mode"] == "nat"
     serve = ("httpd", "-f", "-p", "80", "-h", "/etc")
     for name in ("p1", "p2"):
         engine.run(name, "ports", "-P", "--expose", "80", "--expose", "53/udp", "-p", "18200-18201:80", command=serve)

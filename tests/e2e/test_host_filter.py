@@ -18,6 +18,12 @@ UNDERLAY6, MANAGEMENT6 = "fd99::{}", "fd98::{}"  # of h1 and h2
 TRANSIT4, TRANSIT6 = "100.127.0.0/16", "fd57:7272:656e:1::/112"
 SWITCHES = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
 ROUTED = "10.72.0.0/24"
+RANGES = "10.72.0.0/14"  # of all networks but vault
+ETCD = "198.18.1.1"
+PLACES = (
+    ("v1", "h1", "vault"), ("q1", "h1", "square"), ("n1", "h1", "names"), ("t1", "h1", "trusted"), ("p1", "h1", "plaza"), ("v2", "h2", "vault"),
+)  # fmt: skip
+PUBLISHED = {"v2": [{"host_port": 8090, "port": 80}]}
 
 
 class Host:
@@ -72,8 +78,9 @@ def host(world: World) -> Iterator[Host]:
         f"-n {found.stranger} link set eth0 up",
         f"-n {found.stranger} addr add {STRANGER4}/24 dev eth0",
         f"-n {found.stranger} addr add {STRANGER6}/64 dev eth0 nodad",
-        *(f"-n {found.stranger} route add {to} via {found.h1.vtep}" for to in ("198.18.1.0/24", "100.126.0.0/15", ROUTED, "172.31.0.0/24")),
+        *(f"-n {found.stranger} route add {to} via {found.h1.vtep}" for to in ("198.18.1.0/24", "100.126.0.0/15", RANGES, "172.31.0.0/24")),
         *(f"-n {found.stranger} -6 route add {to} via {UNDERLAY6.format(1)}" for to in ("fd98::/64", "fd57:7272:656e::/47")),
+        *(f"-n {netns} route add {RANGES} via {found.h1.management}" for netns in (found.h2.netns, world.plan.netns)),
         f"netns add {found.guest}",
         f"-n {found.h1.netns} link add name virbr0 type bridge forward_delay 0",
         f"-n {found.h1.netns} link add vnet0 type veth peer name eth0 netns {found.guest}",
@@ -90,15 +97,22 @@ def host(world: World) -> Iterator[Host]:
     world.apply(networks=[
         {"name": "vault", "ip_range": "10.71.0.0/24", "ipv6_range": "fd71::/64", "mode": "nat"},
         {"name": "square", "ip_range": ROUTED, "mode": "routed"},
+        {"name": "names", "ip_range": "10.73.0.0/24", "ipv6_range": "fd73::/64", "mode": "nat", "host_access": "dns"},
+        {"name": "trusted", "ip_range": "10.74.0.0/24", "ipv6_range": "fd74::/64", "mode": "nat", "host_access": "all"},
+        {"name": "plaza", "ip_range": "10.75.0.0/24", "mode": "routed", "host_access": "all"},
     ])  # fmt: skip
     publish = [{"host_port": 8080, "port": 80, "host_ip": found.h1.management}, {"host_port": 8080, "port": 80, "proto": "udp"}]
-    run.container(world.plan, "v1", "h1", "vault", publish=publish)
-    run.container(world.plan, "q1", "h1", "square")
+    for name, at, network in PLACES:
+        run.container(world.plan, name, at, network, publish=publish if name == "v1" else PUBLISHED.get(name, []))
     servers = [
         world.background("v1", *program("serve", "{client}", 80, 8080)),
         world.background("q1", *program("serve", "{client}", 80)),
-        world.background("h1", *program("serve", "h1 {client}", 7777)),
-        world.background("h2", *program("serve", "h2 {client}", 7777)),
+        world.background("v2", *program("serve", "v2 {client}", 80)),
+        world.background("h1", *program("serve", "h1 {client}", 53, 7777)),
+        world.background("h2", *program("serve", "h2 {client}", 53, 7777)),
+        subprocess.Popen(
+            run.in_netns(world.plan.netns, *program("serve", "etcd {client}", 53, 7777)), stdout=subprocess.PIPE, text=True
+        ),
     ]
     for server in servers:
         ready(server)
@@ -107,11 +121,12 @@ def host(world: World) -> Iterator[Host]:
     for server in servers:
         server.kill()
         server.wait()
-    for name in ("v1", "q1"):
-        run.api(found.h1, "DELETE", f"/endpoints/{run.api(found.h1, 'GET', f'/endpoints/{name}')['endpoint']['id']}")
+    for name, at, _ in PLACES:
+        run.api(world.plan.host(at), "DELETE", f"/endpoints/{run.api(found.h1, 'GET', f'/endpoints/{name}')['endpoint']['id']}")
     eventually(lambda: found.switches() == ["0", "0"])
     eventually(lambda: found.at(found.h1.netns, "nft", "list", "tables") == "")
-    for line in (f"netns del {found.stranger}", f"netns del {found.guest}", f"-n {found.h1.netns} link del virbr0"):
+    routes = (f"-n {netns} route del {RANGES}" for netns in (found.h2.netns, world.plan.netns))
+    for line in (*routes, f"netns del {found.stranger}", f"netns del {found.guest}", f"-n {found.h1.netns} link del virbr0"):
         run.sh("ip", *line.split())
     for number, plan in enumerate((found.h1, found.h2), 1):
         run.sh("ip", "-n", plan.netns, "addr", "del", f"{UNDERLAY6.format(number)}/64", "dev", underlay)
@@ -175,3 +190,58 @@ def test_the_guard_and_the_earlier_switches_survive_a_flushed_ruleset_and_a_rest
     run.wait_until_up(host.world.plan)
     eventually(lambda: not host.pings(host.stranger, host.h2.management))
     assert host.ask(host.stranger, "tcp", host.h1.management, 8080) == STRANGER4
+
+
+# ---- host_access --------------------------------------------------------------------------------------------------
+
+
+def machines(host: Host) -> list[str]:
+    """The addresses of h1, h2 and etcd's machine: of the tunnels, of management, and the host's end of the gateways."""
+    return ["100.126.0.1", *(address for plan in (host.h1, host.h2) for address in (plan.vtep, plan.management)), ETCD]
+
+
+@pytest.mark.parametrize(("name", "dns", "rest"), [
+    ("v1", False, False), ("q1", False, False), ("n1", True, False), ("t1", True, True), ("p1", True, True),
+])  # fmt: skip
+def test_containers_reach_of_the_clusters_machines_what_host_access_allows(host: Host, name: str, dns: bool, rest: bool) -> None:
+    netns = run.netns_of(host.world.plan, name)
+    for address in machines(host):
+        for kind in ("tcp", "udp"):
+            for port, allowed in ((53, dns), (7777, rest)):
+                assert ("error" not in host.ask(netns, kind, address, port)) == allowed, (kind, address, port)
+        assert host.pings(netns, address) == rest
+    assert ("Connection refused" in host.ask(netns, "tcp", host.h1.management, 1)) == rest
+    assert host.pings(netns, STRANGER4), "who is no machine of the cluster is the outside"
+
+
+@pytest.mark.parametrize(("name", "dns", "rest"), [("v1", False, False), ("n1", True, False), ("t1", True, True)])
+def test_host_access_holds_for_ipv6(host: Host, name: str, dns: bool, rest: bool) -> None:
+    netns = run.netns_of(host.world.plan, name)
+    for address in (MANAGEMENT6.format(1), UNDERLAY6.format(1), "fd57:7272:656e::1"):
+        for port, allowed in ((53, dns), (7777, rest)):
+            assert ("error" not in host.ask(netns, "tcp", address, port)) == allowed, (address, port)
+    assert host.pings(netns, STRANGER6)
+
+
+@pytest.mark.parametrize("name", ["v1", "q1", "n1"])
+def test_published_ports_are_reached_without_host_access(host: Host, name: str) -> None:
+    """Those of the own host, and those of another host."""
+    netns = run.netns_of(host.world.plan, name)
+    assert "error" not in host.ask(netns, "tcp", host.h1.management, 8080)
+    assert "error" in host.ask(netns, "tcp", host.h1.vtep, 8080), "it is bound to one address"
+    for address in (host.h2.management, host.h2.vtep):
+        eventually(lambda address=address: host.ask(netns, "tcp", address, 8090).startswith("v2 "))  # type: ignore[misc]
+        assert "error" in host.ask(netns, "udp", address, 8090), "TCP is published"
+
+
+def test_a_host_reaches_its_containers_whatever_they_may_reach(host: Host) -> None:
+    assert host.ask(host.h1.netns, "tcp", host.h1.management, 8080) == host.h1.management
+    assert host.ask(host.h2.netns, "tcp", host.h1.management, 8080) == host.h2.management
+    assert host.ask(host.h2.netns, "tcp", host.h2.management, 8090).startswith("v2 ")
+
+
+def test_host_access_changes_at_once_for_containers_that_run(host: Host) -> None:
+    netns = run.netns_of(host.world.plan, "v1")
+    for level, reached in (("all", True), ("none", False)):
+        host.world.apply(networks=[{"name": "vault", "host_access": level}])
+        eventually(lambda reached=reached: host.pings(netns, host.h2.vtep) == reached)  # type: ignore[misc]

@@ -1,5 +1,5 @@
 """serve GREETING PORT...: TCP and UDP servers (80, or 80/tcp, 53/udp). TCP greets and echoes, UDP answers each datagram with the greeting,
-in which {client} stands for the client's address."""
+in which {client} stands for the client's address, from the address that was asked."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ def tcp(server: socket.socket) -> None:
 
 def udp(server: socket.socket) -> None:
     while True:
-        client = server.recvfrom(100)[1]
-        server.sendto(greet(client[0]), client)
+        _, controls, _, client = server.recvmsg(100, socket.CMSG_SPACE(20))
+        asked = [data[:16] + bytes(4) for _, kind, data in controls if kind == socket.IPV6_PKTINFO]  # without the interface
+        replies = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, address) for address in asked]
+        server.sendmsg([greet(client[0])], replies, 0, client)
 
 
 for port, _, proto in (each.partition("/") for each in ports):
@@ -40,6 +42,7 @@ for port, _, proto in (each.partition("/") for each in ports):
     if proto in ("", "udp"):
         datagrams = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
         datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
         datagrams.bind(("::", int(port)))
         threading.Thread(target=udp, args=(datagrams,)).start()
 print("ready", flush=True)

@@ -13,6 +13,7 @@ from agent.cache import Cache, CacheView
 from agent.composition import build
 from agent.config import load
 from agent.gateway.conntrack_limits import Limits
+from agent.gateway.host_access import Machines
 from agent.gateway.reconciler import GatewayReconciler
 from agent.gateway.rules import outside
 from agent.gateway.switches import Switches
@@ -72,7 +73,7 @@ def test_readers_and_the_feed_at_once() -> None:
     try:
         for _ in range(150):
             view = filled.view
-            outside(view.snapshot, "h1", view.local_endpoints.values())
+            outside(view.snapshot, "h1", view.local_endpoints.values(), Machines(addresses={}))
             assert all(network.ip_range is not None for network in view.snapshot.networks.values())
     finally:
         stop.set()
@@ -146,8 +147,8 @@ def test_the_gateway_goes_on_after_a_network_was_deleted_at_the_wrong_moment(
 ) -> None:
     filled = cache(*WORLD)
     limits, switches = Limits(lambda: "netdev@ovs-netdev", lambda *words: ""), Switches(tmp_path / "forwarding.json")
-    gateway = GatewayReconciler(filled, limits, switches, lambda: None, forwards_for_others=False)
-    (worker,) = gateway.workers()
+    gateway = GatewayReconciler(filled, limits, switches, lambda: None, forwards_for_others=False, etcd=())
+    worker = gateway.workers()[0]
     seen: list[CacheView] = []
 
     def failing(view: CacheView) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from agent.gateway import switches
 from agent.gateway.filters import Forwarding, chains
+from agent.gateway.host_access import HostAccess, Machines
 from agent.gateway.rules import Outside, outside, ruleset
 from agent.gateway.switches import Switches
 from agent.linux.bridges import Bridges
@@ -17,6 +19,8 @@ from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
 
+ETCD = ("127.0.0.1", "198.18.1.1", "etcd.example", "unknown.example")
+NAMES = {"etcd.example": (IPv4Address("198.18.1.2"), IPv6Address("fd98::2")), "h2.example": (IPv4Address("198.18.1.12"),)}
 WEB = [{"host_port": "80-81", "port": "8080-8081"}, {"host_port": 53, "port": 53, "proto": "udp", "host_ip": "192.0.2.1"}]
 
 
@@ -29,7 +33,9 @@ def endpoint(name: str, net: str, number: int, publish: Any = None, on: str = "h
 
 
 def needs(found: Snapshot, host: str = "h1") -> Outside:
-    return outside(found, host, mine(found, host))
+    publishers = [e for e in found.endpoints.values() if e.publish and e.active]
+    machines = Machines(etcd=ETCD, addresses=NAMES, publishers=publishers)
+    return outside(found, host, mine(found, host), machines)
 
 
 def mine(found: Snapshot, host: str) -> list[Endpoint]:
@@ -91,9 +97,14 @@ def test_a_port_bound_to_a_loopback_address_is_for_the_host_alone() -> None:
 
 def forwards(*, routed: tuple[str, ...] = (), guarded: tuple[int, ...] = (4, 6), **bridges: tuple[str, ...]) -> list[str]:
     """The rules of the chain forward."""
-    lines = chains(routed, Forwarding(guarded=guarded, bridges=Bridges(**bridges)))
-    start = next(i for i, line in enumerate(lines) if "chain forward" in line)
-    return [line.strip() for line in lines[start + 2 : lines.index("    }", start)]]
+    return rules_of("forward", HostAccess(), Forwarding(guarded=guarded, bridges=Bridges(**bridges)), routed)
+
+
+def rules_of(chain: str, access: HostAccess, forwarding: Forwarding = Forwarding(), routed: tuple[str, ...] = ()) -> list[str]:
+    """The rules of a chain, without its hook."""
+    lines = chains(routed, access, forwarding)
+    start = lines.index(f"    chain {chain} {{")
+    return [line.strip() for line in lines[start + 1 : lines.index("    }", start)] if "hook" not in line]
 
 
 def test_only_replies_published_ports_and_routed_networks_lead_to_the_containers() -> None:
@@ -121,6 +132,70 @@ def test_a_host_that_was_no_router_forwards_only_for_its_bridges_and_for_transla
 
 def test_a_host_that_was_a_router_stays_one() -> None:
     assert forwards(guarded=())[-1] == 'oifname "warren-gw" counter drop'
+
+
+# ---- what containers reach of the cluster's machines --------------------------------------------------------------
+
+
+def access(*levels: str, mode: str = "nat", **more: Any) -> HostAccess:
+    """The access of networks with these levels; each has an endpoint on h1, and is of both versions of IP."""
+    entries = [worlds.network(name, 7 + i, mode=mode) for i, name in enumerate(("amber", "blue", "green")[: len(levels)])]
+    entries = [
+        (key, json.dumps(json.loads(value) | {"host_access": level})) for (key, value), level in zip(entries, levels, strict=True)
+    ]
+    entries += [endpoint(f"e{i}", name, i + 2) for i, name in enumerate(("amber", "blue", "green")[: len(levels)])]
+    return needs(state(*entries, *more.get("entries", ()))).access
+
+
+def test_a_network_is_known_by_its_transit_addresses_or_by_its_ranges() -> None:
+    found = access("all", "dns", "none")
+    assert found.unlimited == ("100.127.0.7", "fd57:7272:656e:1::7")
+    assert found.dns == ("100.127.0.8", "fd57:7272:656e:1::8")
+    assert access("dns", mode="routed").dns == ("10.0.0.0/24", "fd00::/64")
+
+
+def test_without_a_word_a_network_reaches_nothing_of_the_clusters_machines() -> None:
+    found = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2))).access
+    assert (found.unlimited, found.dns) == ((), ())
+    assert rules_of("from_containers", found) == ["counter reject with icmpx admin-prohibited"]
+
+
+def test_the_machines_are_the_hosts_by_tunnel_and_api_address_and_etcd() -> None:
+    def other(api: str) -> tuple[str, str]:
+        key, value = worlds.host("h2", "198.18.0.12")
+        return key, json.dumps(json.loads(value) | {"api": api})
+
+    for api, addresses in (
+        ("https://198.18.1.12:9999", {"198.18.1.12"}), ("http://[fd98::12]:9999", {"fd98::12"}), ("http://h2.example:9999", {"198.18.1.12"}),
+        ("http://127.0.0.1:9999", set()), ("http://other.example:1", set()),
+    ):  # fmt: skip
+        found = access("none", entries=[other(api)])
+        assert set(found.hosts) == {"198.18.0.11", "198.18.0.12"} | addresses
+        assert set(found.machines) == set(found.hosts) | {"198.18.1.1", "198.18.1.2", "fd98::2"}
+
+
+def test_published_ports_of_other_hosts_are_reached_at_their_addresses_only() -> None:
+    entries = [
+        worlds.host("h2", "198.18.0.12"),
+        endpoint("far", "amber", 9, WEB, on="h2"),
+        worlds.service("shop", "amber", 443, label="web"),
+    ]
+    found = access("none", entries=entries)
+    assert found.published == (("192.0.2.1", "udp", 53), ("198.18.0.12", "tcp", 80), ("198.18.0.12", "tcp", 81))
+    first, *others = rules_of("to_machines", found)
+    assert first == "ip daddr { 198.18.0.11/32, 198.18.0.12/32 } meta l4proto . th dport { tcp . 443 } return"
+    assert others[0].startswith("ip daddr . meta l4proto . th dport { 192.0.2.1 . udp . 53, 198.18.0.12 . tcp . 80,")
+    assert [rule.rpartition("} ")[2] for rule in others[1:]] == ["goto from_containers"] * 2
+
+
+def test_an_allowed_port_is_that_of_name_servers() -> None:
+    allowed = rules_of("from_containers", HostAccess(unlimited=("100.127.0.7",), dns=("10.0.0.0/24", "fd00::/64")))
+    assert allowed == [
+        "ip saddr { 100.127.0.7/32 } accept",
+        "ip saddr { 10.0.0.0/24 } meta l4proto { tcp, udp } th dport 53 accept",
+        "ip6 saddr { fd00::/64 } meta l4proto { tcp, udp } th dport 53 accept",
+        "counter reject with icmpx admin-prohibited",
+    ]
 
 
 # ---- the switches of forwarding -----------------------------------------------------------------------------------

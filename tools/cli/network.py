@@ -35,6 +35,9 @@ def create(
         int | None, typer.Option(help="How many endpoints each host keeps ready, for faster attaches.")
     ] = None,
     ct_limit: Annotated[int | None, typer.Option(help="How many connections a host tracks at once (default: no limit).")] = None,
+    host_access: Annotated[
+        str | None, typer.Option(help="What containers reach of hosts and etcd: none (default; but published ports), dns or all.")
+    ] = None,
     dhcp: Annotated[
         bool,
         typer.Option(
@@ -63,7 +66,7 @@ def create(
     network = agent.create_network(
         name, ip_range=ip_range, gateway=gateway, ipv6_range=ipv6_range, ipv6_gateway=ipv6_gateway, vxlan_vni=vni, mtu=mtu,
         vlan=vlan, vlan_transparent=vlan_transparent or None, labels=labels(label), default_acl=default_acl or None,
-        vlan_out_acl=vlan_out_acl or None, mode=mode, nat_acl=nat_acl or None, ct_limit=ct_limit, preallocate=preallocate,
+        vlan_out_acl=vlan_out_acl or None, mode=mode, nat_acl=nat_acl or None, ct_limit=ct_limit, host_access=host_access, preallocate=preallocate,
         dhcp="external" if dhcp_external else dhcp or None, dns=dns or None, domain=domain, dhcp_lease_s=dhcp_lease_s,
         dhcp_routes=[dict(zip(("to", "via"), route.partition("=")[::2], strict=True)) for route in dhcp_route] or None,
     )  # fmt: skip

@@ -75,6 +75,7 @@ class Network(Result):
     vlan_out_acl: tuple[str, ...] = ()
     nat_acl: tuple[str, ...] = ()
     ct_limit: int | None = None
+    host_access: str = "none"
     preallocate: int | None = None
     dhcp: bool | str = False
     dns: tuple[str, ...] = ()

@@ -1,0 +1,88 @@
+"""What the containers of each network may reach of the cluster's machines: its hosts and etcd. Pure.
+
+A network's `host_access` is none, dns or all. Published ports and ports of services are reached in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from agent.gateway.names import Address, hostname, literal
+from intent.gateway import Gateway
+from specs.model.endpoint import Endpoint
+from specs.model.host import Host
+from specs.model.network import Network
+from specs.snapshot import Snapshot
+
+Port = tuple[str, int]  # protocol, number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machines:
+    """The cluster's machines besides what the specs say: the names or addresses of `etcd`, the `addresses` of names, and
+    the endpoints of all hosts that publish ports (`publishers`)."""
+
+    etcd: tuple[str, ...] = ()
+    addresses: Mapping[str, Collection[Address]]
+    publishers: Collection[Endpoint] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostAccess:
+    """Prefixes from which containers reach everything (`unlimited`) or name servers (`dns`) of the cluster's machines, the
+    addresses of its `hosts` and of all its `machines`, and the ports that every network reaches: those that hosts have
+    `published`, and those of `services` on all hosts."""
+
+    unlimited: tuple[str, ...] = ()
+    dns: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
+    published: tuple[tuple[str, str, int], ...] = ()
+    services: tuple[Port, ...] = ()
+
+
+def host_access(
+    snapshot: Snapshot, networks: Mapping[str, Network], gateways: Mapping[str, Gateway], machines: Machines
+) -> HostAccess:
+    """Return the access of these networks, which have a gateway on this host."""
+    sources = [(network.host_access, prefix) for i, network in networks.items() for prefix in _sources(network, gateways.get(i))]
+    by_host = {host.name: set(_addresses(host, machines)) for host in snapshot.hosts.values()}
+    hosts = {address for addresses in by_host.values() for address in addresses}
+    etcd = {address for name in machines.etcd for address in _resolved(name, machines)}
+    published = {
+        (str(address), publish.proto, port)
+        for endpoint in machines.publishers
+        for publish in endpoint.publish
+        for address in ((publish.host_ip,) if publish.host_ip is not None else by_host.get(endpoint.host, ()))
+        for port, _ in publish.pairs
+    }
+    return HostAccess(
+        unlimited=tuple(sorted(prefix for level, prefix in sources if level == "all")),
+        dns=tuple(sorted(prefix for level, prefix in sources if level == "dns")),
+        hosts=tuple(sorted(map(str, hosts))),
+        machines=tuple(sorted(map(str, hosts | etcd))),
+        published=tuple(sorted(published)),
+        services=tuple(sorted({(service.proto, service.host_port) for service in snapshot.services.values()})),
+    )
+
+
+def _sources(network: Network, gateway: Gateway | None) -> Iterator[str]:
+    """Yield the addresses from which the host sees a network's packets come."""
+    if gateway is None:
+        return
+    addresses = (gateway.transit4, gateway.transit6) if gateway.nat else (network.ip_range, network.ipv6_range)
+    yield from (str(address) for address in addresses if address is not None)
+
+
+def _addresses(host: Host, machines: Machines) -> Iterator[Address]:
+    yield host.vtep
+    if host.api is not None and (name := hostname(host.api)) is not None:
+        yield from _resolved(name, machines)
+
+
+def _resolved(name: str, machines: Machines) -> Iterable[Address]:
+    """Return the addresses of a machine, but no loopback address, which means this host."""
+    address = literal(name)
+    found = machines.addresses.get(name, ()) if address is None else (address,)
+    return (address for address in found if not address.is_loopback)

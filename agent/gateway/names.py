@@ -1,0 +1,56 @@
+"""Resolves the names of the cluster's machines: hosts' APIs and etcd, whose URLs may hold names instead of addresses."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import urlsplit
+
+from agent.worker import Worker
+
+INTERVAL_S = 60.0
+Address = IPv4Address | IPv6Address
+
+
+def hostname(url: str) -> str | None:
+    """Return the name or address in a URL; None if there is none."""
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None
+
+
+def literal(name: str) -> Address | None:
+    """Return the address that `name` is; None for a name."""
+    try:
+        return ip_address(name)
+    except ValueError:
+        return None
+
+
+class Names:
+    """Holds the addresses of the names that it was asked for. A name that cannot be resolved keeps its last addresses."""
+
+    def __init__(self) -> None:
+        self._wanted: frozenset[str] = frozenset()
+        self.addresses: Mapping[str, tuple[Address, ...]] = {}
+        self.worker = Worker("names", self._step, interval_s=INTERVAL_S)  # resolving may wait for name servers for long
+
+    def want(self, names: Iterable[str]) -> None:
+        """Resolve these names from now on; addresses among them need no resolving."""
+        wanted = frozenset(name for name in names if literal(name) is None)
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self.worker.wake()
+
+    def _step(self, items: frozenset[str]) -> None:
+        self.addresses = {name: _resolve(name) or self.addresses.get(name, ()) for name in self._wanted}
+
+
+def _resolve(name: str) -> tuple[Address, ...]:
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return ()
+    return tuple(sorted({ip_address(str(entry[4][0]).partition("%")[0]) for entry in found}, key=str))
