@@ -82,6 +82,8 @@ def packet(rng: Random) -> Packet:
     made, optional = KINDS[rng.choice(PACKETS)]
     names = ["eth_src", "eth_dst", "ct_state", *(["nw_ttl"] if "ip_proto" in made else []), *optional]
     fields = {name: number(rng.choice(pool(name))) for name in names}
+    if "ipv6_nd_target" in optional:  # neighbour discovery has no other code (RFC 4861, 4.3 and 4.4)
+        fields["icmpv6_code"] = 0
     tags = (Tag(0x8100, rng.choice(VIDS), rng.choice(SMALL["vlan_pcp"])),) if rng.random() < 0.5 else ()
     return Packet({**fields, **made}, tags)
 
