@@ -9,6 +9,7 @@ import re
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,19 @@ class World:
         self.address[name], self.mac[name] = endpoint["target_veth_ip"].split("/")[0], endpoint["target_veth_mac"]
         shown = self.inside(name, "ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "global").stdout
         self.ipv6[name] = re.search(r"inet6 (\S+)/", shown)[1]  # type: ignore[index]
+
+    @contextmanager
+    def temporary(self, name: str, host: str, network: str, **fields: Any) -> Iterator[dict[str, Any]]:
+        """A container's endpoint on a network, for a while: files share the laboratory, and may run in any order."""
+        netns = run.container_netns(self.plan.name, name)
+        fresh = not Path(f"/run/netns/{netns}").exists()
+        endpoint = run.container(self.plan, name, host, network, **fields)
+        try:
+            yield endpoint
+        finally:
+            run.api(self.plan.host(host), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
+            if fresh:
+                run.sh("ip", "netns", "del", netns)
 
     def command(self, name: str, *command: str) -> tuple[str, ...]:
         """The words that run a command in a container or on a host."""

@@ -82,14 +82,12 @@ def test_the_controllers_own_metrics_follow_its_work(world: World) -> None:
 
     eventually(lambda: applied() > 0)
     before, changes = applied(), of(scraped(world, 9302), "warren_change_seconds_count")
-    run.container(world.plan, "counted", "h2", "amber")  # a neighbour for h1
-    eventually(lambda: of(scraped(world, 9302), "warren_change_seconds_count") > changes)
-    found = scraped(world, 9302)
+    with world.temporary("counted", "h2", "amber"):  # a neighbour for h1
+        eventually(lambda: of(scraped(world, 9302), "warren_change_seconds_count") > changes)
+        found = scraped(world, 9302)
     assert of(found, "warren_revision_applied") > before
     assert of(found, "warren_endpoints", state="up") >= 3
     assert of(found, "warren_flows") > 50
-    endpoint = run.api(world.plan.hosts[0], "GET", "/endpoints/counted")["endpoint"]
-    run.api(world.plan.hosts[1], "DELETE", f"/endpoints/{endpoint['id']}")
 
 
 ROWS = re.compile(r"^\| `(\w+)` \| (\w+) \| (\d+) \| (.*?) \| (.+) \|$", re.MULTILINE)
@@ -130,19 +128,19 @@ def test_rules_meters_and_packet_ins_are_counted(world: World) -> None:
         return of(scraped(world, 9303), "warren_acl_rule_packets_total", acl="counted", rule=str(rule))
 
     apply(7)
-    made = run.container(world.plan, "judged", "h1", "amber", acls=["counted"])
-    eventually(lambda: hits(1) >= 0)
-    before = hits(1)
-    asked = of(scraped(world, 9302), "warren_packet_ins_total", kind="acl")
-    assert world.reaches("judged", world.address["app"], 10)
-    eventually(lambda: hits(1) >= before + 10)
-    assert of(scraped(world, 9302), "warren_packet_ins_total", kind="acl") >= max(asked, 0) + 10
-    metered = {s: v for s, v in scraped(world, 9303).items() if s.startswith("of_meter_packet_in_count{")}
-    assert max(metered.values()) >= 10
-    counted = hits(1)
-    apply(8)  # another rule of the same ACL
-    eventually(lambda: of(scraped(world, 9303), "warren_acl_rule_packets_total", acl="counted", rule="2") >= 0)
-    assert world.reaches("judged", world.address["app"], 5)
-    eventually(lambda: hits(1) >= counted + 5)  # has not begun anew
-    run.api(h1, "DELETE", f"/endpoints/{made['id']}")
+    with world.temporary("judged", "h1", "amber", acls=["counted"]):
+        eventually(lambda: hits(1) >= 0)
+        before = hits(1)
+        asked = of(scraped(world, 9302), "warren_packet_ins_total", kind="acl")
+        assert world.reaches("judged", world.address["app"], 10)
+        eventually(lambda: hits(1) >= before + 10)
+        assert of(scraped(world, 9302), "warren_packet_ins_total", kind="acl") >= max(asked, 0) + 10
+        metered = {s: v for s, v in scraped(world, 9303).items() if s.startswith("of_meter_packet_in_count{")}
+        assert max(metered.values()) >= 10
+        counted = hits(1)
+        apply(8)  # another rule of the same ACL
+        eventually(lambda: of(scraped(world, 9303), "warren_acl_rule_packets_total", acl="counted", rule="2") >= 0)
+        assert world.reaches("judged", world.address["app"], 5)
+        eventually(lambda: hits(1) >= counted + 5)  # has not begun anew
     eventually(lambda: hits(1) == -1)  # its series end with its flows
+    run.api(h1, "DELETE", "/acls/counted")

@@ -34,11 +34,10 @@ def test_an_endpoint_appears_and_goes(world: World, browser: Browser) -> None:
     browser.wait(f"{end('amber/web')} !== null")
     assert browser.run(f"{end('amber/late')} === null")
     loaded = browser.run("performance.timeOrigin")
-    made = run.container(world.plan, "late", "h3", "amber")
-    browser.wait(f"{end('amber/late')} !== null")
-    assert browser.run(f"{end('amber/late')}.closest('[data-host]').dataset.host") == "h3"
-    browser.wait("document.querySelector('[data-tunnel=\"h1 h3\"]') !== null")
-    run.api(world.plan.hosts[2], "DELETE", f"/endpoints/{made['id']}")
+    with world.temporary("late", "h3", "amber"):
+        browser.wait(f"{end('amber/late')} !== null")
+        assert browser.run(f"{end('amber/late')}.closest('[data-host]').dataset.host") == "h3"
+        browser.wait("document.querySelector('[data-tunnel=\"h1 h3\"]') !== null")
     browser.wait(f"{end('amber/late')} === null")
     assert browser.run("performance.timeOrigin") == loaded  # the same page all the time
     assert browser.complaints == []

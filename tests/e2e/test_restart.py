@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -43,16 +44,18 @@ def test_without_etcd_forwarding_goes_on_and_attaches_fail_with_the_reason(world
         run.start(world.plan, "h1", "etcd")
     run.wait_until_up(world.plan)
 
-    def attaches() -> bool:
-        try:
-            world.container("late", "h1", "amber")
-        except run.LabError:
-            return False
-        return True
+    with ExitStack() as stack:
 
-    eventually(attaches)
-    # "ready" speaks for the endpoint's own host; the others hear of it when their own feed is back, at most 1.2 s later
-    eventually(lambda: world.reaches("late", world.address["db"]))
+        def attaches() -> bool:
+            try:
+                stack.enter_context(world.temporary("late", "h1", "amber"))
+            except run.LabError:
+                return False
+            return True
+
+        eventually(attaches)
+        # "ready" speaks for the endpoint's own host; the others hear of it when their own feed is back, at most 1.2 s later
+        eventually(lambda: world.reaches("late", world.address["db"]))
 
 
 def test_a_new_switch_process_gets_all_flows_back(world: World) -> None:
