@@ -18,16 +18,19 @@ from agent.endpoints.preallocated import PreallocatedPool
 from agent.endpoints.reconciler import EndpointReconciler
 from agent.feature import Feature
 from agent.gateway.conntrack_limits import Limits
+from agent.gateway.held_ports import HeldPorts
 from agent.gateway.reconciler import GatewayReconciler
 from agent.gateway.switches import Switches
 from agent.listeners import Listeners
 from agent.lookup import Lookup
 from agent.peers import Peers
+from agent.port_check import PortCheck
 from agent.registration import Registration, underlay_mtu
 from agent.remote import Remote
 from agent.switch import Switch, appctl, datapath
 from ovsdb.client import Ovsdb
 from specs.model.host import Host
+from specs.model.publish import Publish
 from specs.store.etcd import Store
 from specs.store.repository import Repository
 from warren.errors import MISSING, Invalid
@@ -43,7 +46,8 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     name, bridge = common.host, common.bridge
     store = Store(common.etcd, common.prefix, cert=common.etcd_cert, key=common.etcd_key, ca=common.etcd_ca)
     cache = Cache(store, name)
-    repository = Repository(store, on_write=cache.applied)
+    check_ports: Listeners[[str | None, str, tuple[Publish, ...]]] = Listeners()
+    repository = Repository(store, on_write=cache.applied, check_ports=check_ports)
     ovsdb_changed: Listeners[[set[str]]] = Listeners()
     ovsdb = Ovsdb(common.ovsdb, on_change=ovsdb_changed)
     news: Listeners[[]] = Listeners()  # called when the problems of a feature or worker may have changed
@@ -76,14 +80,19 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     )
     reconciler = EndpointReconciler(cache, endpoints, ovsdb_changed, news)
     docker = Docker(core, dhcp_clients) if with_docker else None
+    held_ports = HeldPorts(name)
+    port_check = PortCheck(cache, held_ports, core.remote)
+    check_ports.add(port_check.check)
     features: list[Feature] = [
         reconciler,
+        port_check,
         PreallocatedFiller(cache, pool, endpoints),
         AdoptedPorts(bridge, cache=cache, ovsdb=ovsdb, ovsdb_changed=ovsdb_changed, endpoints=endpoints, on_change=news),
         GatewayReconciler(
             cache,
             Limits(lambda: datapath(ovsdb, bridge), appctl),
             Switches(config.run / "forwarding.json"),
+            held_ports,
             news,
             forwards_for_others=config.forwards_for_others,
             etcd=common.etcd,

@@ -9,6 +9,7 @@ import contextlib
 import faulthandler
 import logging
 import os
+import resource
 import signal
 import socket
 import ssl
@@ -67,6 +68,8 @@ def main() -> None:
     )
     logging.getLogger("pyroute2").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor for each published port
     faulthandler.register(signal.SIGUSR1)  # SIGUSR1 prints the stacks of all threads to standard error
     try:
         config = load(os.environ)

@@ -25,6 +25,7 @@ from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, Wa
 from agent.endpoints.filler import ONLY_HOST
 from agent.endpoints.request import EndpointCreate
 from agent.linux import veth
+from agent.linux.host_ports import listeners
 from specs import keys
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
@@ -318,6 +319,7 @@ class Driver:
             mine = {p.host_port for p in found if p.proto == request["proto"]}
             host_port: int | None = candidates[0]
             if len(candidates) > 1:
+                mine |= {listener.port for listener in listeners(request["proto"])}
                 host_port = bitmap.lowest_free(pool.blocks, candidates[0], candidates[-1], mine)  # type: ignore[arg-type]
             if host_port is None:
                 raise Exhausted(

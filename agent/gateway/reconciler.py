@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from agent.cache import Cache, CacheView
 from agent.feature import Feature
 from agent.gateway.conntrack_limits import Limits
 from agent.gateway.filters import Forwarding
+from agent.gateway.held_ports import HeldPorts
 from agent.gateway.host_access import Machines
 from agent.gateway.names import Names, hostname
 from agent.gateway.rules import TABLE, Outside, outside, ruleset
@@ -39,12 +41,14 @@ class GatewayReconciler(Feature):
         cache: Cache,
         limits: Limits,
         switches: Switches,
+        held_ports: HeldPorts,
         on_change: Callable[[], None],
         *,
         forwards_for_others: bool,
         etcd: Sequence[str],
     ) -> None:
-        self._cache, self._limits, self._switches, self._on_change = cache, limits, switches, on_change
+        self._cache, self._limits, self._switches, self._held_ports = cache, limits, switches, held_ports
+        self._on_change = on_change
         self._problem: str | None = None
         self._names, self._etcd = Names(), tuple(name for url in etcd if (name := hostname(url)) is not None)
         self._forwards_for_others, self._bridges = forwards_for_others, BridgeReader()
@@ -59,12 +63,16 @@ class GatewayReconciler(Feature):
 
     def problems(self) -> list[str]:
         """Return why the gateway does not match the specs, if so."""
-        return [self._problem] if self._problem else []
+        return [*([self._problem] if self._problem else []), *self._held_ports.problems]
+
+    def close(self) -> None:
+        """Hold no port any more."""
+        self._held_ports.close()
 
     def differences(self) -> list[str]:
         """Read Warren's nftables table, and return how it differs from the specs."""
         view = self._cache.view
-        desired = self._desired(view)
+        desired = self._possible(view)
         table = nft.table(TABLE)
         if (table is not None) != desired.active:
             return [f"nftables table inet {TABLE}: {'is missing' if desired.active else 'belongs to no network of this host'}"]
@@ -77,10 +85,10 @@ class GatewayReconciler(Feature):
         if not self._cache.synced.is_set():
             return
         view = self._cache.view
-        problem = self._attempt(self._reconcile, view) or self._attempt(self._reconcile_limits, view)
-        if problem != self._problem:
-            self._problem = problem
-            log.info("gateway.reconciled problem=%s", problem or "none")
+        before = self.problems()
+        self._problem = self._attempt(self._reconcile, view) or self._attempt(self._reconcile_limits, view)
+        if before != self.problems():
+            log.info("gateway.reconciled problems=%s", "; ".join(self.problems()) or "none")
             self._on_change()
 
     def _attempt(self, reconcile: Callable[[CacheView], None], view: CacheView) -> str | None:
@@ -96,7 +104,8 @@ class GatewayReconciler(Feature):
         self._limits.reconcile(view.snapshot, view.local_endpoints.values())
 
     def _reconcile(self, view: CacheView) -> None:
-        desired = self._desired(view)
+        self._held_ports.reconcile({published.host_port for published in self._needed(view).published})
+        desired = self._possible(view)
         table = nft.table(TABLE)
         if not desired.active:
             self._switches.restore(table)
@@ -113,7 +122,12 @@ class GatewayReconciler(Feature):
             self._applied = (desired, forwarding, nft.table(TABLE))
         self._switches.on(desired.versions)  # after the table, which keeps strangers out
 
-    def _desired(self, view: CacheView) -> Outside:
+    def _possible(self, view: CacheView) -> Outside:
+        """Return what the host needs, without the published ports that a process of the host has."""
+        needed = self._needed(view)
+        return replace(needed, published=tuple(p for p in needed.published if p.host_port not in self._held_ports.taken))
+
+    def _needed(self, view: CacheView) -> Outside:
         apis = (hostname(host.api) for host in view.snapshot.hosts.values() if host.api is not None)
         self._names.want(name for name in (*apis, *self._etcd) if name is not None)
         machines = Machines(etcd=self._etcd, addresses=self._names.addresses, publishers=tuple(view.publishers.values()))

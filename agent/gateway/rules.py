@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from agent.gateway.filters import Forwarding, chains
 from agent.gateway.host_access import HostAccess, Machines, host_access
+from agent.linux.host_ports import WILDCARDS, HostPort
 from intent.gateway import TRANSIT4, TRANSIT6, Gateway, gateway_of
 from intent.views import Claim, claims, endpoint_mtu
 from ovsdb.rows import UPLINK_PORT
@@ -32,6 +33,11 @@ class Published:
     port: int
     host_ip: IpAddress | None
     transit: IpAddress
+
+    @property
+    def host_port(self) -> HostPort:
+        """The port as a socket of the host would have it."""
+        return HostPort(self.proto, self.host_ip or WILDCARDS[self.transit.version], self.port)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,8 @@ class EndpointWriter(Writer):
         if data.get("parent") is not None or data.get("port") is not None:
             self._bind(data)
         probe = decode(Endpoint, {"mac_address": "02:59:00:00:00:01", "ofport": 1, **data}, "endpoint")
+        if probe.publish:
+            self.check_ports(probe.host, probe.network_id, probe.publish)
 
         def attempt() -> tuple[Endpoint, Network, int] | None:
             return self._try_create(probe, data, versions)
@@ -202,6 +204,7 @@ class EndpointWriter(Writer):
     def update_endpoint(self, endpoint: Endpoint) -> int:
         """Changes labels, activity, namespace, interface and published ports; the name of an endpoint without one; the name, MAC and
         addresses of an inactive endpoint. Returns the revision. Raises `Conflict` for other changes and for values that are taken."""
+        self._check_added_ports(endpoint)
 
         def attempt() -> int | None:
             entry = self.store.get(keys.endpoint(endpoint.network_id, endpoint.id))
@@ -233,6 +236,13 @@ class EndpointWriter(Writer):
             return done.revision if done.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def _check_added_ports(self, endpoint: Endpoint) -> None:
+        entry = self.store.get(keys.endpoint(endpoint.network_id, endpoint.id)) if endpoint.publish else None
+        before = decoded(Endpoint, entry) if entry else None
+        added = tuple(p for p in endpoint.publish if before is None or p not in before.publish)
+        if added:
+            self.check_ports(endpoint.host, endpoint.network_id, added)
 
     def _moved(self, old: Endpoint, new: Endpoint) -> list[Pool]:
         """The pools of the addresses that change, with the change. Raises `Conflict`, `Invalid`."""

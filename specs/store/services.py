@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from specs import keys
-from specs.checks import check_service
+from specs.checks import called, check_service
 from specs.model.base import decode
 from specs.model.network import Network
+from specs.model.publish import Publish
 from specs.model.service import Service
 from specs.store import bitmap
 from specs.store.etcd import Compare, Delete, Get, Put, TxnOperation, Unchanged
@@ -40,6 +42,7 @@ class ServiceWriter(Writer):
             if old is not None:
                 protos.setdefault(old.proto, self._service_ports(old.proto)).give_back(old.host_port)
             self._check_port(service, protos[service.proto])
+            self._check_hosts(service, old, networks)
             protos[service.proto].take(service.host_port)
             compares: list[Compare] = [Unchanged(key, entry.mod_revision if entry else 0)]
             compares.append(Unchanged(keys.claim_routing(), claim[0].mod_revision if claim else 0))
@@ -52,6 +55,12 @@ class ServiceWriter(Writer):
 
         with self.one_at_a_time("routing"):
             return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def _check_hosts(self, service: Service, old: Service | None, networks: Mapping[str, Network]) -> None:
+        """Raises `Conflict` if a process of a host with endpoints of the network listens on the port."""
+        if old is None or (old.proto, old.host_port, old.network) != (service.proto, service.host_port, service.network):
+            publish = Publish(host_port=service.host_port, port=service.port, proto=service.proto)
+            self.check_ports(None, called(networks)[service.network].id, (publish,))
 
     def _service_ports(self, proto: str) -> Pool:
         return Pool.read(keys.pool_services(proto), self.store.list(keys.pool_services(proto))[1])

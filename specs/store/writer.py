@@ -13,6 +13,7 @@ from typing import Any
 
 from specs import keys
 from specs.model.base import Record, decode_json, now
+from specs.model.publish import Publish
 from specs.store.etcd import Compare, Delete, Entry, Outcome, Put, Store, TxnOperation, Unchanged
 from warren.errors import Invalid, NotFound, Unavailable
 
@@ -20,16 +21,23 @@ TRIES = 60
 Written = Sequence[tuple[str, str | None]]  # keys below spec/ and their new values; None: deleted
 OnWrite = Callable[[Written, int], None]  # what a transaction wrote, and its revision
 
+CheckPorts = Callable[[str | None, str, tuple[Publish, ...]], None]  # host (None: those of the network), id of a network, ports
+
+
+def _unchecked(host: str | None, network_id: str, publish: tuple[Publish, ...]) -> None:
+    """The default check."""
+
 
 def _unobserved(written: Written, revision: int) -> None:
     """The default observer."""
 
 
 class Writer:
-    """Writes to a store. `on_write` is called with what each successful transaction wrote below `spec/`, before the writer returns."""
+    """Writes to a store. `on_write` is called with what each successful transaction wrote below `spec/`, before the writer returns.
+    `check_ports` is called before ports of hosts are published, and raises `Conflict` for those in use."""
 
-    def __init__(self, store: Store, on_write: OnWrite = _unobserved) -> None:
-        self.store = store
+    def __init__(self, store: Store, on_write: OnWrite = _unobserved, check_ports: CheckPorts = _unchecked) -> None:
+        self.store, self.check_ports = store, check_ports
         self._on_write = on_write
         self._locks: dict[str, threading.Lock] = {}
         self._locks_lock = threading.Lock()

@@ -233,6 +233,16 @@ def test_ports_that_the_driver_chooses(world: World, engines: list[LabEngine]) -
     for port in chosen:
         url = f"http://{world.plan.hosts[0].vtep}:{port}/hostname"
         eventually(lambda url=url: world.inside("h1", "curl", "-s", "-m", "2", url).returncode == 0)
+    server = ready(world.background("h1", *program("serve", "the host's", "18300/tcp")))
+    try:
+        assert "port 18300/tcp is in use on h1" in engine.refused(
+            "run", "--network", "ports", "-p", "18300:80", "busybox", "sleep", "1"
+        )
+        engine.run("p3", "ports", "-p", "18300-18301:80", command=serve)
+        assert [way["host_port"] for way in shown(world, "p3")["publish"]] == [18301]
+    finally:
+        server.kill()
+        server.wait()
     assert "is left in 18200-18201" in engine.refused(
         "run", "--network", "ports", "-p", "18200-18201:80", "busybox", "sleep", "1"
     )

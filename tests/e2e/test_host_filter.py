@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -61,6 +63,11 @@ class Host:
         return to.rpartition(":")[0].strip("[]")
 
 
+def published_by_v1(host: Host) -> list[dict[str, object]]:
+    """A port that is bound to the address of management, and one that is bound to none."""
+    return [{"host_port": 8080, "port": 80, "host_ip": host.h1.management}, {"host_port": 8080, "port": 80, "proto": "udp"}]
+
+
 @pytest.fixture(scope="module")
 def host(world: World) -> Iterator[Host]:
     found = Host(world)
@@ -101,9 +108,8 @@ def host(world: World) -> Iterator[Host]:
         {"name": "trusted", "ip_range": "10.74.0.0/24", "ipv6_range": "fd74::/64", "mode": "nat", "host_access": "all"},
         {"name": "plaza", "ip_range": "10.75.0.0/24", "mode": "routed", "host_access": "all"},
     ])  # fmt: skip
-    publish = [{"host_port": 8080, "port": 80, "host_ip": found.h1.management}, {"host_port": 8080, "port": 80, "proto": "udp"}]
     for name, at, network in PLACES:
-        run.container(world.plan, name, at, network, publish=publish if name == "v1" else PUBLISHED.get(name, []))
+        run.container(world.plan, name, at, network, publish=published_by_v1(found) if name == "v1" else PUBLISHED.get(name, []))
     servers = [
         world.background("v1", *program("serve", "{client}", 80, 8080)),
         world.background("q1", *program("serve", "{client}", 80)),
@@ -245,3 +251,72 @@ def test_host_access_changes_at_once_for_containers_that_run(host: Host) -> None
     for level, reached in (("all", True), ("none", False)):
         host.world.apply(networks=[{"name": "vault", "host_access": level}])
         eventually(lambda reached=reached: host.pings(netns, host.h2.vtep) == reached)  # type: ignore[misc]
+
+
+# ---- ports that the host uses itself --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sshd(host: Host) -> Iterator[str]:
+    """A server of h1 on TCP port 2222; the way in which its port is refused."""
+    server = ready(host.world.background("h1", *program("serve", "sshd", "2222/tcp")))
+    yield r"port 2222/tcp is in use on h1 \(all addresses\)"
+    server.kill()
+    server.wait()
+
+
+PORT = {"host_port": 2222, "port": 80}
+
+
+def test_a_port_on_which_a_process_of_the_host_listens_is_refused_wherever_it_is_asked_for(host: Host, sshd: str) -> None:
+    for number in (0, 1):  # h1's own agent, and one that asks h1's
+        with pytest.raises(run.LabError, match=sshd):
+            document = {"endpoints": [{"name": "v1", "network": "vault", "host": "h1", "publish": [PORT]}]}
+            run.api(host.world.plan.hosts[number], "POST", "/apply", timeout_s=40, document=json.dumps(document))
+        with pytest.raises(run.LabError, match=sshd):
+            run.api(host.world.plan.hosts[number], "POST", "/services", name="ssh", network="vault", label="role", **PORT)
+        bound = {**PORT, "host_ip": host.h1.management}
+        with pytest.raises(run.LabError, match=sshd):
+            document = {"endpoints": [{"name": "v3", "network": "vault", "host": "h1", "publish": [bound]}]}
+            run.api(host.world.plan.hosts[number], "POST", "/apply", timeout_s=40, document=json.dumps(document))
+    with pytest.raises(run.LabError, match=sshd):
+        run.container(host.world.plan, "v3", "h1", "vault", publish=[{"host_port": "2220-2223", "port": "80-83"}])
+    assert "sshd" in host.ask(host.stranger, "tcp", host.h1.management, 2222)
+    assert [w["host_port"] for w in run.api(host.h1, "GET", "/endpoints/v1")["endpoint"]["publish"]] == [8080, 8080]
+
+
+def test_the_same_port_of_another_protocol_or_host_is_free(host: Host, sshd: str) -> None:
+    for fields in ({"name": "v1", "host": "h1", "publish": [published_by_v1(host)[0], {**PORT, "proto": "udp"}]},
+                   {"name": "v2", "host": "h2", "publish": [PORT]}):  # fmt: skip
+        host.world.apply(endpoints=[{"network": "vault", **fields}])
+    eventually(lambda: host.ask(host.stranger, "tcp", host.h2.vtep, 2222).startswith("v2 "))
+    for name, at, publish in (("v1", "h1", published_by_v1(host)), ("v2", "h2", PUBLISHED["v2"])):
+        host.world.apply(endpoints=[{"network": "vault", "name": name, "host": at, "publish": publish}])
+
+
+def test_a_published_port_is_held(host: Host) -> None:
+    for _ in range(2):
+        eventually(lambda: "Address already in use" in host.at(host.h1.netns, *program("bind", "tcp", host.h1.management, 8080)))
+        assert "Address already in use" in host.at(host.h1.netns, *program("bind", "udp", "0.0.0.0", 8080))
+        assert host.at(host.h1.netns, *program("bind", "tcp", host.h1.vtep, 8080)) == "bound", "the binding is to another address"
+        run.restart(host.world.plan, "h1", "agent", signal.SIGKILL)
+        run.wait_until_up(host.world.plan)
+
+
+def test_a_port_that_a_process_took_while_no_agent_ran_is_told_and_stays_the_processs(host: Host) -> None:
+    run.stop(host.world.plan, "h1", "agent")
+    server = ready(host.world.background("h1", *program("serve", "mine", "8080/tcp")))
+    run.start(host.world.plan, "h1", "agent")
+    run.wait_until_up(host.world.plan)
+
+    def problems() -> str:
+        (found,) = [h["problems"] for h in run.api(host.h1, "GET", "/status")["hosts"] if h["name"] == "h1"]
+        return "\n".join(found)
+
+    eventually(lambda: "published port 8080/tcp: a process of this host listens on it (all addresses)" in problems())
+    eventually(lambda: host.ask(host.stranger, "tcp", host.h1.management, 8080) == "mine")
+    assert host.ask(host.stranger, "udp", host.h1.management, 8080) == STRANGER4, "the other port is led in as before"
+    server.kill()
+    server.wait()
+    eventually(lambda: host.ask(host.stranger, "tcp", host.h1.management, 8080) == STRANGER4)
+    eventually(lambda: problems() == "")
