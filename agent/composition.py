@@ -19,7 +19,9 @@ from agent.endpoints.reconciler import EndpointReconciler
 from agent.feature import Feature
 from agent.gateway.conntrack_limits import Limits
 from agent.gateway.held_ports import HeldPorts
+from agent.gateway.host_network import HostNetworkWatcher
 from agent.gateway.reconciler import GatewayReconciler
+from agent.gateway.routes import GatewayRoutes
 from agent.gateway.switches import Switches
 from agent.listeners import Listeners
 from agent.lookup import Lookup
@@ -83,16 +85,19 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     held_ports = HeldPorts(name)
     port_check = PortCheck(cache, held_ports, core.remote)
     check_ports.add(port_check.check)
+    host_network = HostNetworkWatcher(cache, repository, common.etcd, news)
     features: list[Feature] = [
         reconciler,
         port_check,
         PreallocatedFiller(cache, pool, endpoints),
         AdoptedPorts(bridge, cache=cache, ovsdb=ovsdb, ovsdb_changed=ovsdb_changed, endpoints=endpoints, on_change=news),
+        host_network,
         GatewayReconciler(
             cache,
             Limits(lambda: datapath(ovsdb, bridge), appctl),
             Switches(config.run / "forwarding.json"),
             held_ports,
+            GatewayRoutes(host_network.read),
             news,
             forwards_for_others=config.forwards_for_others,
             etcd=common.etcd,

@@ -132,7 +132,7 @@ class _Recompute:
         winners: list[Endpoint] = []
         for endpoint_id in sorted(self.snapshot.endpoints, key=lambda e: order(self.snapshot, "endpoint", e)):
             endpoint = self.snapshot.endpoints[endpoint_id]
-            reason = misfit(endpoint, self.networks.get(endpoint.network_id), self.snapshot.hosts.get(endpoint.host))
+            reason = misfit(endpoint, self.networks.get(endpoint.network_id), self.snapshot)
             if reason is None and endpoint.active:
                 claimed = claims(endpoint)
                 taken = next((claim for claim in claimed if claim in holders), None)

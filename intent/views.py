@@ -21,6 +21,7 @@ from specs.model.host import Host
 from specs.model.mirror import Mirror
 from specs.model.network import RELATED_BIT, Network
 from specs.model.router import Route
+from specs.obstacles import obstacle
 from specs.ports import has_unknown_macs, port_claims
 from specs.snapshot import Problem, Snapshot
 
@@ -175,8 +176,9 @@ def routed_remote_view(network: Network, *, stateful: bool, vnis: Container[int]
     return NetworkView(id=network.id, vni=network.vxlan_vni, ports=(), vteps=(), related_vni=related, routed=True)
 
 
-def misfit(endpoint: Endpoint, network: Network | None, host: Host | None) -> str | None:
-    """Why an endpoint's record alone cannot be carried out; None when it can."""
+def misfit(endpoint: Endpoint, network: Network | None, snapshot: Snapshot) -> str | None:
+    """Why an endpoint's record cannot be carried out on its host; None when it can."""
+    host = snapshot.hosts.get(endpoint.host)
     if network is None:
         return f"network {endpoint.network_id} does not exist"
     if host is None:
@@ -185,6 +187,8 @@ def misfit(endpoint: Endpoint, network: Network | None, host: Host | None) -> st
         return "its labels are not known yet"
     if (network.mode != "flat" or network.answers) and endpoint.mac_address == GATEWAY_MAC:
         return f"MAC {GATEWAY_MAC} is the gateway's"
+    if network.mode == "routed" and (found := obstacle(network, host, snapshot.hostnets.get(endpoint.host))) is not None:
+        return f"network {network.name} has no way out of this host: its {found}"
     for address, network_range, gateway in (
         (endpoint.ipv4_address, network.ip_range, network.gateway),
         (endpoint.ipv6_address, network.ipv6_range, network.ipv6_gateway),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SPEC = "spec/"
 HOSTS = "spec/hosts/"
+HOSTNETS = "spec/hostnets/"
 NETWORKS = "spec/networks/"
 ENDPOINTS = "spec/endpoints/"
 ACLS = "spec/acls/"
@@ -24,6 +25,11 @@ STATUS_ENDPOINTS = "status/endpoints/"
 def host(name: str) -> str:
     """Key of a host's spec."""
     return f"{HOSTS}{name}"
+
+
+def hostnet(name: str) -> str:
+    """Key of what a host's agent has published about the host's own network."""
+    return f"{HOSTNETS}{name}"
 
 
 def network(network_id: str) -> str:

@@ -11,6 +11,7 @@ from specs.model.acl import Acl
 from specs.model.base import Record, decode_json
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
+from specs.model.hostnet import HostNetwork
 from specs.model.meter import Meter
 from specs.model.mirror import Capture, Mirror
 from specs.model.network import Network
@@ -35,6 +36,7 @@ class Snapshot:
     """
 
     hosts: dict[str, Host] = field(default_factory=dict)
+    hostnets: dict[str, HostNetwork] = field(default_factory=dict)  # by host
     networks: dict[str, Network] = field(default_factory=dict)
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
     acls: dict[str, Acl] = field(default_factory=dict)
@@ -59,6 +61,7 @@ STANDING = (keys.ACLS, keys.METERS, keys.TENANTS)
 
 KINDS: tuple[tuple[str, type[Record], str], ...] = (
     (keys.HOSTS, Host, "host"),
+    (keys.HOSTNETS, HostNetwork, "hostnet"),
     (keys.NETWORKS, Network, "network"),
     (keys.ENDPOINTS, Endpoint, "endpoint"),
     (keys.ACLS, Acl, "acl"),

@@ -161,8 +161,10 @@ class Ipam:
         return Pool.read(prefix, self._core.repository.store.list(prefix)[1]).blocks
 
     def _free_pool(self) -> str:
-        taken: list[Any] = [n.ip_range for n in self._core.cache.view.snapshot.networks.values() if n.ip_range is not None]
+        snapshot = self._core.cache.view.snapshot
+        taken: list[Any] = [n.ip_range for n in snapshot.networks.values() if n.ip_range is not None]
         taken += [ip_network(entry["pool"]) for entry in self._ledger.pools().values()]
+        taken += [used.prefix for host in snapshot.hostnets.values() for used in host.prefixes if used.kind != "route"]
         for candidate in POOLS.subnets(new_prefix=24):
             if not any(candidate.overlaps(other) for other in taken if other.version == 4):
                 return str(candidate)

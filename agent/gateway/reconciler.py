@@ -20,6 +20,7 @@ from agent.gateway.filters import Forwarding
 from agent.gateway.held_ports import HeldPorts
 from agent.gateway.host_access import Machines
 from agent.gateway.names import Names, hostname
+from agent.gateway.routes import GatewayRoutes
 from agent.gateway.rules import TABLE, Outside, outside, ruleset
 from agent.gateway.switches import FORWARDING, Switches
 from agent.linux import nft, uplink
@@ -42,6 +43,7 @@ class GatewayReconciler(Feature):
         limits: Limits,
         switches: Switches,
         held_ports: HeldPorts,
+        routes: GatewayRoutes,
         on_change: Callable[[], None],
         *,
         forwards_for_others: bool,
@@ -49,6 +51,7 @@ class GatewayReconciler(Feature):
     ) -> None:
         self._cache, self._limits, self._switches, self._held_ports = cache, limits, switches, held_ports
         self._on_change = on_change
+        self._routes = routes
         self._problem: str | None = None
         self._names, self._etcd = Names(), tuple(name for url in etcd if (name := hostname(url)) is not None)
         self._forwards_for_others, self._bridges = forwards_for_others, BridgeReader()
@@ -70,9 +73,11 @@ class GatewayReconciler(Feature):
         self._held_ports.close()
 
     def differences(self) -> list[str]:
-        """Read Warren's nftables table, and return how it differs from the specs."""
-        view = self._cache.view
-        desired = self._possible(view)
+        """Read Warren's routes and its nftables table, and return how they differ from the specs."""
+        desired = self._possible(self._cache.view)
+        return [*self._routes.differences(desired), *self._table_differences(desired)]
+
+    def _table_differences(self, desired: Outside) -> list[str]:
         table = nft.table(TABLE)
         if (table is not None) != desired.active:
             return [f"nftables table inet {TABLE}: {'is missing' if desired.active else 'belongs to no network of this host'}"]
@@ -115,7 +120,8 @@ class GatewayReconciler(Feature):
             self._applied = None
             return
         before = self._switches.before(table)
-        uplink.up(desired.versions, desired.routes, desired.mtu)
+        uplink.up(desired.versions)
+        self._routes.reconcile(desired)
         forwarding = self._forwarding(before)
         if self._applied is None or self._applied != (desired, forwarding, table):
             nft.run(commands=ruleset(desired, forwarding, json.dumps(before)))

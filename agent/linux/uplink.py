@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
-from collections.abc import Callable, Collection
-from ipaddress import ip_network
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -15,32 +17,54 @@ from intent.gateway import GATEWAY_MAC, HOST4, HOST6, HOST_MAC, NEXT_HOP4, NEXT_
 from ovsdb.rows import UPLINK_PORT
 from warren.errors import Unavailable
 
+ROUTE_PROTOCOL = 0x57  # rtm_protocol of Warren's routes: the mark by which it knows them (87 in ip-route(8))
+_EARLIER_PROTOCOL = 4  # static: that of routes before there was a mark
 _NODAD, _PERMANENT = 0x02, 0x80  # IFA_F_NODAD, NUD_PERMANENT
 _AF_INET, _AF_INET6 = 2, 10
 
 
-def up(versions: Collection[int], routes: Collection[str], mtu: int) -> None:
-    """Give the interface its addresses for these versions of IP, and exactly these routes with this MTU (bytes). Raises
-    `Unavailable`."""
-    try:
-        with IPRoute() as netlink:
-            index = _link_up(netlink)
-            _add_addresses(netlink, index, versions)
-            _set_routes(netlink, index, routes, mtu)
-    except NetlinkError as error:
-        raise Unavailable(f"interface {UPLINK_PORT}", error.args[1] if len(error.args) > 1 else str(error)) from None
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayRoute:
+    """A route to the gateways, with its MTU in bytes."""
+
+    prefix: IPv4Network | IPv6Network
+    gateway: IPv4Address | IPv6Address
+    mtu: int
+
+
+def up(versions: Collection[int]) -> None:
+    """Give the interface its addresses for these versions of IP, and the neighbours that routes lead to. Raises `Unavailable`."""
+    with _netlink() as netlink:
+        _add_addresses(netlink, _link_up(netlink), versions)
+
+
+def routes() -> set[GatewayRoute]:
+    """Return Warren's routes. Raises `Unavailable`."""
+    with _netlink() as netlink:
+        return {_route(row) for row in _rows(netlink) if row["proto"] == ROUTE_PROTOCOL}
+
+
+def change_routes(remove: Collection[GatewayRoute], add: Collection[GatewayRoute]) -> list[GatewayRoute]:
+    """Remove routes of Warren, then add some. Returns those that are refused because the host has a route to the same prefix.
+    Raises `Unavailable`."""
+    with _netlink() as netlink:
+        index = _link_up(netlink)
+        prefixes = {route.prefix for route in add}
+        for row in _rows(netlink):
+            if row["proto"] == _EARLIER_PROTOCOL and _route(row).prefix in prefixes:
+                _delete(netlink, index, _route(row), _EARLIER_PROTOCOL)  # an earlier version of Warren made it, without the mark
+        for route in remove:
+            _delete(netlink, index, route, ROUTE_PROTOCOL)
+        return [route for route in add if not _added(netlink, index, route)]
 
 
 def down() -> None:
     """Remove the interface's addresses and set it down, which also removes its routes. Raises `Unavailable`."""
-    try:
-        with IPRoute() as netlink:
-            for index in netlink.link_lookup(ifname=UPLINK_PORT):
-                for address in netlink.get_addr(index=index):
-                    netlink.addr("del", index=index, address=address.get_attr("IFA_ADDRESS"), prefixlen=address["prefixlen"])
-                netlink.link("set", index=index, state="down")
-    except NetlinkError as error:
-        raise Unavailable(f"interface {UPLINK_PORT}", error.args[1] if len(error.args) > 1 else str(error)) from None
+    with _netlink() as netlink:
+        for index in netlink.link_lookup(ifname=UPLINK_PORT):
+            for address in netlink.get_addr(index=index):
+                netlink.addr("del", index=index, address=address.get_attr("IFA_ADDRESS"), prefixlen=address["prefixlen"])
+            netlink.link("set", index=index, state="down")
 
 
 def _link_up(netlink: Any) -> int:
@@ -68,23 +92,53 @@ def _add_addresses(netlink: Any, index: int, versions: Collection[int]) -> None:
         netlink.neigh("replace", dst=str(next_hop), lladdr=GATEWAY_MAC, ifindex=index, state=_PERMANENT)
 
 
-def _set_routes(netlink: Any, index: int, routes: Collection[str], mtu: int) -> None:
-    present = {
-        route.get_attr("RTA_DST") and f"{route.get_attr('RTA_DST')}/{route['dst_len']}"
-        for family in (_AF_INET, _AF_INET6)
-        for route in netlink.get_routes(family=family, oif=index)
-        if route.get_attr("RTA_GATEWAY")
-    }
-    for prefix in routes:
-        next_hop = NEXT_HOP4 if ip_network(prefix).version == 4 else NEXT_HOP6
-        netlink.route("replace", dst=prefix, gateway=str(next_hop), oif=index, metrics={"mtu": mtu})
-    for prefix in present - {None} - set(routes):
-        netlink.route("del", dst=prefix, oif=index)
+def _rows(netlink: Any) -> Iterator[Any]:
+    """Yield the routes by the interface to the gateways' addresses."""
+    for index in netlink.link_lookup(ifname=UPLINK_PORT):
+        for family in (_AF_INET, _AF_INET6):
+            for row in netlink.get_routes(family=family, oif=index):
+                if row.get_attr("RTA_GATEWAY") in (str(NEXT_HOP4), str(NEXT_HOP6)) and row.get_attr("RTA_DST"):
+                    yield row
 
 
-def _unless_present(call: Callable[..., Any], *command: str, **arguments: Any) -> None:
+def _route(row: Any) -> GatewayRoute:
+    metrics = row.get_attr("RTA_METRICS")
+    return GatewayRoute(
+        prefix=ip_network(f"{row.get_attr('RTA_DST')}/{row['dst_len']}"),
+        gateway=ip_address(row.get_attr("RTA_GATEWAY")),
+        mtu=int((metrics and metrics.get_attr("RTAX_MTU")) or 0),
+    )
+
+
+def _added(netlink: Any, index: int, route: GatewayRoute) -> bool:
+    """Add a route; return whether the host had none to the same prefix. Never replaces a route (NLM_F_EXCL)."""
+    arguments = {"gateway": str(route.gateway), "oif": index, "metrics": {"mtu": route.mtu}, "proto": ROUTE_PROTOCOL}
+    return _unless_present(netlink.route, "add", dst=str(route.prefix), **arguments)
+
+
+def _delete(netlink: Any, index: int, route: GatewayRoute, protocol: int) -> None:
+    try:
+        netlink.route("del", dst=str(route.prefix), gateway=str(route.gateway), oif=index, proto=protocol)
+    except NetlinkError as error:
+        if error.code != errno.ESRCH:  # somebody else has removed it
+            raise
+
+
+def _unless_present(call: Callable[..., Any], *command: str, **arguments: Any) -> bool:
+    """Call rtnetlink; return False if what it should add exists already."""
     try:
         call(*command, **arguments)
     except NetlinkError as error:
         if error.code != errno.EEXIST:
             raise
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _netlink() -> Iterator[Any]:
+    try:
+        with IPRoute() as netlink:
+            yield netlink
+    except NetlinkError as error:
+        raise Unavailable(f"interface {UPLINK_PORT}", error.args[1] if len(error.args) > 1 else str(error)) from None

@@ -123,11 +123,10 @@ class Index:
     def _apply(self, decoded: Decoded) -> None:
         if decoded.kind == "endpoint":
             self._dirty.add(decoded.id)
-        elif decoded.kind == "host":
-            self._dirty |= self._of_host.get(decoded.id, set())
-            self._dirty_networks |= {self._records[e].network_id for e in self._of_host.get(decoded.id, ())}
-            if decoded.id == self.host:
-                self._dirty |= set(self.snapshot.endpoints)
+        elif decoded.kind in ("host", "hostnet"):
+            of_host = self._of_host.get(decoded.id, set())
+            self._dirty |= set(self.snapshot.endpoints) if (decoded.kind, decoded.id) == ("host", self.host) else of_host
+            self._dirty_networks |= {self._records[e].network_id for e in of_host}
         elif decoded.kind == "network":
             self._recompute_networks(decoded.id)
         elif decoded.kind == "router":
@@ -260,7 +259,7 @@ class Index:
             self._index_record(endpoint_id, new)
             if new is None:
                 continue
-            reason = misfit(new, self._valid_networks.get(new.network_id), self.snapshot.hosts.get(new.host))
+            reason = misfit(new, self._valid_networks.get(new.network_id), self.snapshot)
             if reason is not None:
                 self._claims.problems[endpoint_id] = reason
             elif new.active:

@@ -6,6 +6,7 @@ from specs import keys
 from specs.model.base import now
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
+from specs.model.hostnet import HostNetwork
 from specs.store.etcd import Compare, Delete, Empty, Get, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, NotFound
@@ -40,6 +41,20 @@ class HostWriter(Writer):
 
         return self.retry(attempt)  # type: ignore[no-any-return]
 
+    def put_hostnet(self, hostnet: HostNetwork) -> None:
+        """Publishes the network of a host, which only its agent does."""
+
+        def attempt() -> int | None:
+            key = keys.hostnet(hostnet.name)
+            entry = self.store.get(key)
+            text = hostnet.encode()
+            if entry is not None and entry.value == text:
+                return entry.mod_revision
+            outcome = self.commit([Unchanged(key, entry.mod_revision if entry else 0)], [Put(key, text)])
+            return outcome.revision if outcome.succeeded else None
+
+        self.retry(attempt)
+
     def delete_host(self, name: str) -> int:
         """Deletes a host and the reports about it. Raises `NotFound`, and `Conflict` while it has endpoints."""
 
@@ -58,7 +73,11 @@ class HostWriter(Writer):
             compares: list[Compare] = [Unchanged(each.key, each.mod_revision) for each in (entry, *blocks)]
             if not blocks:
                 compares.append(Empty(ports))
-            changes: list[TxnOperation] = [Delete(entry.key), Delete(keys.status_endpoints_of(name), prefix=True)]
+            changes: list[TxnOperation] = [
+                Delete(entry.key),
+                Delete(keys.hostnet(name)),
+                Delete(keys.status_endpoints_of(name), prefix=True),
+            ]
             changes.append(Delete(ports, prefix=True))
             if host is not None:
                 changes.append(Delete(keys.claim_host_vtep(str(host.vtep))))

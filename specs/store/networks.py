@@ -9,9 +9,12 @@ from typing import Any
 
 from specs import keys
 from specs.model.base import VNI_FIRST, VNI_LAST, decode, decode_json, now
+from specs.model.host import Host
+from specs.model.hostnet import HostNetwork
 from specs.model.network import Network
 from specs.model.router import Router
 from specs.model.service import Service
+from specs.obstacles import check_hosts
 from specs.store import bitmap
 from specs.store.etcd import Compare, Delete, Empty, Entry, Get, Put, TxnOperation, Unchanged
 from specs.store.pool import IpRange, Pool
@@ -45,6 +48,7 @@ class NetworkWriter(Writer):
         requested = data.get("vxlan_vni")
         checked = decode(Network, {**data, "vxlan_vni": 1 if requested is None else requested}, "network")
         data = {**data, **_default_gateways(checked)}
+        self._check_hosts(checked)
 
         def attempt() -> tuple[Network, int] | None:
             key, claim = keys.network(checked.id), keys.claim_network_name(checked.name)
@@ -71,6 +75,15 @@ class NetworkWriter(Writer):
         with self.one_at_a_time("vni"):
             return self.retry(attempt)  # type: ignore[no-any-return]
 
+    def _check_hosts(self, network: Network) -> None:
+        """Raises `Conflict` if a range of the network is in the way on a host, as far as the hosts have published it."""
+        if network.mode == "flat":
+            return
+        read = self.store.txn((), (Get(keys.HOSTS, prefix=True), Get(keys.HOSTNETS, prefix=True))).found
+        hosts = {host.name: host for entry in read[0] if (host := decoded(Host, entry)) is not None}
+        hostnets = {each.name: each for entry in read[1] if (each := decoded(HostNetwork, entry)) is not None}
+        check_hosts(network, hosts, hostnets)
+
     def _holder_of_vni(self, vni: int) -> str:
         for entry in self.store.list(keys.NETWORKS)[1]:
             network = decoded(Network, entry)
@@ -94,6 +107,8 @@ class NetworkWriter(Writer):
                     raise Conflict(f"network {old.name}: {problem}", field=name)
             if old == network:
                 return entry.mod_revision
+            if old.mode != network.mode:
+                self._check_hosts(network)
             compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
             for i, name in enumerate(("gateway", "ipv6_gateway")):
                 gateway, network_range = getattr(network, name), (network.ip_range, network.ipv6_range)[i]

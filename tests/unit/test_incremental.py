@@ -45,7 +45,7 @@ written = st.one_of(
     worlds.subports,
     worlds.acls,
     worlds.networks,
-    worlds.hosts,
+    worlds.hosts | worlds.hostnets,
     worlds.meters | worlds.tenants,
     worlds.malformed,
     worlds.mirrors,

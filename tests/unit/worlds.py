@@ -21,6 +21,11 @@ def host(name: str, vtep: str, acls: tuple[str, ...] = ()) -> tuple[str, str]:
     return keys.host(name), json.dumps({"name": name, "vtep": vtep, "acls": acls})
 
 
+def hostnet(name: str, *prefixes: tuple[str, str]) -> tuple[str, str]:
+    """A store entry: what a host has (prefix, kind)."""
+    return keys.hostnet(name), json.dumps({"name": name, "prefixes": [{"prefix": p, "kind": k, "via": "x"} for p, k in prefixes]})
+
+
 def acl(name: str, rules: list[Any]) -> tuple[str, str]:
     """A store entry."""
     return keys.acl(name), json.dumps({"name": name, "rules": rules})
@@ -225,6 +230,10 @@ captures = st.builds(
     st.sampled_from((4000, 4001, 7)),
 )
 hosts = st.builds(host, st.sampled_from(HOSTS), st.sampled_from(("198.18.0.11", "198.18.0.12", "198.18.0.13")), lists)
+_taken = st.sampled_from(
+    (("10.0.0.0/25", "interface"), ("10.1.0.64/26", "route"), ("10.0.0.0/8", "route"), ("fd00:2::53/128", "dns"))
+)
+hostnets = st.builds(lambda name, taken: hostnet(name, *taken), st.sampled_from(HOSTS), st.lists(_taken, max_size=2))
 networks = st.builds(
     network,
     st.sampled_from(NETWORKS),

@@ -1,0 +1,80 @@
+"""Watches the network of this host: publishes what Warren must leave alone, so that every agent refuses networks with such ranges, and tells which
+networks with endpoints here collide with it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from agent.cache import Cache, CacheView
+from agent.feature import Feature
+from agent.gateway.host_prefixes import prefixes
+from agent.gateway.names import Address, Names, hostname, literal
+from agent.linux import host_routes
+from agent.worker import Worker
+from specs.model.hostnet import HostNetwork, HostPrefix
+from specs.obstacles import obstacle
+from specs.store.repository import Repository
+from warren.errors import WarrenError
+
+log = logging.getLogger("warren.host_network")
+
+INTERVAL_S = 2.0
+
+
+class HostNetworkWatcher(Feature):
+    """Reads the host's network every two seconds. `on_change` is called when `problems` have changed."""
+
+    def __init__(self, cache: Cache, repository: Repository, etcd: Iterable[str], on_change: Callable[[], None]) -> None:
+        self._cache, self._repository, self._on_change = cache, repository, on_change
+        self._names, self._etcd = Names(), [name for url in etcd if (name := hostname(url)) is not None]
+        self._problems: list[str] = []
+        self._worker = Worker("host network", self._step, interval_s=INTERVAL_S, on_change=on_change)
+
+    def workers(self) -> Sequence[Worker]:
+        """Return the watching worker, and the one that resolves names."""
+        return (self._worker, self._names.worker)
+
+    def problems(self) -> list[str]:
+        """Return the networks with endpoints here that the host's own network is in the way of, and failures."""
+        return list(self._problems)
+
+    def read(self) -> tuple[HostPrefix, ...]:
+        """Return what Warren must leave alone on this host now. Raises `Unavailable`."""
+        addresses, routes = host_routes.read()
+        return prefixes(addresses, routes, etcd=self._etcd_addresses(), dns=host_routes.resolvers())
+
+    def _etcd_addresses(self) -> set[Address]:
+        self._names.want(self._etcd)
+        addresses = [(literal(name),) if literal(name) else self._names.addresses.get(name, ()) for name in self._etcd]
+        return {address for each in addresses for address in each if address is not None}
+
+    def _step(self, items: frozenset[str]) -> None:
+        if not self._cache.synced.is_set():
+            return
+        view = self._cache.view
+        try:
+            hostnet = HostNetwork(name=self._cache.host, prefixes=self.read())
+            if view.snapshot.hostnets.get(hostnet.name) != hostnet:
+                self._repository.put_hostnet(hostnet)
+                log.info("host_network.published prefixes=%d", len(hostnet.prefixes))
+            lines = collisions(view, hostnet)
+        except WarrenError as error:
+            lines = [str(error)]
+        if lines != self._problems:
+            self._problems = lines
+            self._on_change()
+
+
+def collisions(view: CacheView, hostnet: HostNetwork) -> list[str]:
+    """Return a line for each network with an active endpoint here that collides with the host's network."""
+    used = {endpoint.network_id for endpoint in view.local_endpoints.values() if endpoint.active}
+    networks = sorted((view.snapshot.networks[i] for i in used & view.snapshot.networks.keys()), key=lambda n: n.name)
+    host = view.snapshot.hosts.get(hostnet.name)
+    return [
+        f"network {network.name}: {found}: "
+        + ("its endpoints here are closed" if network.mode == "routed" else "its containers here do not reach these addresses")
+        + "; create it anew with a range that no host uses"
+        for network in networks
+        if (found := obstacle(network, host, hostnet)) is not None
+    ]

@@ -1,0 +1,42 @@
+"""What Warren must leave alone on this host, from its addresses and routes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
+
+from agent.linux.host_routes import Address, HostAddress, HostRoute, Prefix
+from specs.model.hostnet import PREFIXES_LIMIT, HostPrefix
+
+
+def prefixes(
+    addresses: Iterable[HostAddress], routes: Iterable[HostRoute], *, etcd: Iterable[Address], dns: Iterable[Address]
+) -> tuple[HostPrefix, ...]:
+    """Return what the host has, reaches and needs, sorted, the widest first; at most PREFIXES_LIMIT."""
+    found = {*_of_addresses(addresses), *_of_routes(routes)}
+    found |= {HostPrefix(prefix=ip_network(address), kind="etcd") for address in etcd}
+    found |= {HostPrefix(prefix=ip_network(address), kind="dns") for address in dns}
+    usable = (each for each in found if _matters(each.prefix))
+    return tuple(sorted(usable, key=lambda p: (p.prefix.prefixlen, str(p.prefix), p.kind, p.via))[:PREFIXES_LIMIT])
+
+
+def _of_addresses(addresses: Iterable[HostAddress]) -> Iterator[HostPrefix]:
+    for each in addresses:
+        yield HostPrefix(prefix=each.peer.network, kind="interface", via=each.device)
+        if each.address.ip not in each.peer.network:
+            yield HostPrefix(prefix=ip_network(each.address.ip), kind="interface", via=each.device)
+
+
+def _of_routes(routes: Iterable[HostRoute]) -> Iterator[HostPrefix]:
+    for route in routes:
+        if route.device and not route.gateway:
+            yield HostPrefix(prefix=route.prefix, kind="interface", via=route.device)
+        else:
+            via = f"a route via {route.gateway}" if route.gateway else "a route that drops packets"
+            yield HostPrefix(prefix=route.prefix, kind="route", via=via)
+
+
+def _matters(prefix: Prefix) -> bool:
+    """Whether a network could have addresses of this prefix at all (specs/model/ranges.py), and the prefix is not half of a default route."""
+    address = prefix.network_address
+    return prefix.prefixlen > 1 and not (address.is_loopback or address.is_link_local or address.is_multicast)

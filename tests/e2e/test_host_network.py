@@ -1,0 +1,127 @@
+"""The hosts' own networks: ranges in use are refused, routes of others stay, and what collides later is closed and told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import World
+from tests.waiting import eventually
+from tools.lab import run
+
+MANAGEMENT, UNDERLAY = "198.18.1.0/24", "198.18.0.0/24"
+
+
+def routes(world: World, host: str) -> list[str]:
+    """The host's routes, without those of Warren's own interface."""
+    lines = [world.inside(host, "ip", version, "route", "show", "table", "all").stdout.splitlines() for version in ("-4", "-6")]
+    return sorted(line.strip() for version in lines for line in version if "warren-gw" not in line)
+
+
+def route_to(world: World, host: str, prefix: str) -> str:
+    """The host's routes to exactly this prefix."""
+    return world.inside(host, "ip", "route", "show", "exact", prefix).stdout.strip()
+
+
+def problems(world: World, host: str) -> str:
+    """The host's problems in `warren status`."""
+    return "\n".join(run.api(world.plan.hosts[0], "GET", f"/hosts/{host}")["host"]["problems"])
+
+
+def state(world: World, name: str) -> tuple[str, str]:
+    """State and reason of an endpoint."""
+    endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
+    return endpoint["state"], endpoint["reason"]
+
+
+@pytest.fixture
+def routed(world: World) -> Iterator[None]:
+    """A routed network with a container on h1 and one on h2."""
+    before = {host: routes(world, host) for host in ("h1", "h2")}
+    world.apply(networks=[{"name": "yard", "ip_range": "10.77.0.0/24", "mode": "routed"}])
+    for name, host in (("y1", "h1"), ("y2", "h2")):
+        run.container(world.plan, name, host, "yard")
+    for host in before:
+        eventually(lambda host=host: "proto 87" in route_to(world, host, "10.77.0.0/24"))
+    yield
+    for name in ("y1", "y2"):
+        endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
+        run.api(world.plan.host(endpoint["hostname"]), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
+    world.inside("h1", "true")
+    network = next(n for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"] if n["name"] == "yard")
+    run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")
+    for host, table in before.items():
+        eventually(lambda host=host: "warren-gw" not in world.inside(host, "ip", "route").stdout)
+        assert routes(world, host) == table
+
+
+def docker(world: World, call: str, **body: Any) -> dict[str, Any]:
+    """A call of a Docker engine to the driver on h1."""
+    socket = f"{world.plan.hosts[0].directory}/docker-plugin.sock"
+    command = ["curl", "-s", "--unix-socket", socket, f"http://d/{call}", "-d", json.dumps(body)]
+    answer: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return answer
+
+
+@pytest.mark.parametrize("mode", ["nat", "routed"])
+@pytest.mark.parametrize("network_range", [MANAGEMENT, "198.18.0.0/16", UNDERLAY, "198.18.1.8/29"])
+def test_a_range_that_a_host_uses_is_refused(world: World, mode: str, network_range: str) -> None:
+    before = routes(world, "h1")
+    with pytest.raises(run.LabError, match=r"network clash: ip_range .* overlaps .* of host h\d"):
+        run.api(world.plan.hosts[0], "POST", "/networks", name="clash", ip_range=network_range, mode=mode)
+    with pytest.raises(run.LabError, match="overlaps"):
+        world.apply(networks=[{"name": "clash", "ip_range": network_range, "mode": mode}])
+    assert routes(world, "h1") == before
+
+
+def test_dockers_networks_are_refused_alike_and_flat_networks_are_not(world: World) -> None:
+    body = {"NetworkID": "c1a5" * 16, "IPv4Data": [{"Pool": MANAGEMENT, "Gateway": "198.18.1.254/24"}]}
+    options = {"com.docker.network.generic": {"warren.mode": "nat"}}
+    assert "overlaps" in docker(world, "NetworkDriver.CreateNetwork", **body, Options=options)["Err"]
+    network = run.api(world.plan.hosts[0], "POST", "/networks", name="clash", ip_range=MANAGEMENT)["network"]
+    with pytest.raises(run.LabError, match="overlaps"):
+        world.apply(networks=[{"name": "clash", "mode": "routed"}])  # a mode that comes later is checked, too
+    run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")
+
+
+def test_an_interface_that_appears_later_keeps_its_network(world: World, routed: None) -> None:
+    for words in ("link add late0 type veth peer name late1", "addr add 10.77.0.1/25 dev late0", "link set late0 up"):
+        assert world.inside("h2", "ip", *words.split()).returncode == 0
+    try:
+        eventually(lambda: state(world, "y2")[0] == "closed")
+        eventually(lambda: route_to(world, "h2", "10.77.0.0/24") == "")
+        assert "overlaps 10.77.0.0/25 on interface late0 of host h2" in state(world, "y2")[1]
+        eventually(lambda: "network yard: ip_range 10.77.0.0/24 overlaps" in problems(world, "h2"))
+        assert state(world, "y1")[0] == "up"
+        assert "network yard: ip_range" not in problems(world, "h1")
+        differences = run.api(world.plan.host("h2"), "GET", "/hosts/h2/check")["differences"]  # type: ignore[arg-type]
+        assert any("10.77.0.0/24: not made" in line for line in differences)
+        with pytest.raises(run.LabError, match="closed: network yard has no way out"):
+            run.container(world.plan, "y3", "h2", "yard")
+    finally:
+        run.sh("ip", "netns", "del", f"{world.plan.name}-c-y3", check=False)
+        world.inside("h2", "ip", "link", "del", "late0")
+    eventually(lambda: state(world, "y2")[0] == "up")
+    eventually(lambda: "proto 87" in route_to(world, "h2", "10.77.0.0/24"))
+    eventually(lambda: "yard" not in problems(world, "h2"))
+
+
+def test_a_route_that_an_operator_sets_instead_of_warrens_stays(world: World, routed: None) -> None:
+    world.inside("h1", "ip", "route", "replace", "10.77.0.0/24", "via", "198.18.0.12")
+    try:
+        eventually(lambda: "a route via 198.18.0.12" in problems(world, "h1"))
+        eventually(lambda: state(world, "y1")[0] == "closed")
+        assert "via 198.18.0.12" in route_to(world, "h1", "10.77.0.0/24")
+    finally:
+        world.inside("h1", "ip", "route", "del", "10.77.0.0/24", "via", "198.18.0.12")
+    eventually(lambda: "proto 87" in route_to(world, "h1", "10.77.0.0/24"))
+    eventually(lambda: state(world, "y1")[0] == "up")
+
+
+def test_a_route_of_warren_that_somebody_removes_comes_back(world: World, routed: None) -> None:
+    world.inside("h1", "ip", "route", "del", "10.77.0.0/24")
+    eventually(lambda: "proto 87" in route_to(world, "h1", "10.77.0.0/24"))
