@@ -48,7 +48,7 @@ class NetworkWriter(Writer):
         requested = data.get("vxlan_vni")
         checked = decode(Network, {**data, "vxlan_vni": 1 if requested is None else requested}, "network")
         data = {**data, **_default_gateways(checked)}
-        self._check_hosts(checked)
+        self._check_host_networks(checked)
 
         def attempt() -> tuple[Network, int] | None:
             key, claim = keys.network(checked.id), keys.claim_network_name(checked.name)
@@ -75,7 +75,7 @@ class NetworkWriter(Writer):
         with self.one_at_a_time("vni"):
             return self.retry(attempt)  # type: ignore[no-any-return]
 
-    def _check_hosts(self, network: Network) -> None:
+    def _check_host_networks(self, network: Network) -> None:
         """Raises `Conflict` if a range of the network is in the way on a host, as far as the hosts have published it."""
         if network.mode == "flat":
             return
@@ -108,7 +108,7 @@ class NetworkWriter(Writer):
             if old == network:
                 return entry.mod_revision
             if old.mode != network.mode:
-                self._check_hosts(network)
+                self._check_host_networks(network)
             compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
             for i, name in enumerate(("gateway", "ipv6_gateway")):
                 gateway, network_range = getattr(network, name), (network.ip_range, network.ipv6_range)[i]
