@@ -20,6 +20,7 @@ from agent.docker.options import named_network
 from specs import keys
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
+from specs.model.ranges import check_range
 from specs.store import bitmap
 from specs.store.pool import Pool
 from warren.errors import Conflict, Exhausted, Invalid, WarrenError
@@ -55,6 +56,8 @@ class Ipam:
                 raise Invalid("--subnet", pool, f"{whole}, as network {network.name} has it, or nothing")
             part = _part(body.get("SubPool"), whole)
             return {"PoolID": f"network{'6' if v6 else ''}-{network.id}{part}", "Pool": str(whole), "Data": {}}
+        if pool:
+            check_range(ip_network(_subnet(pool, v6)), "--subnet")
         pool = _subnet(pool, v6) if pool else _ula() if v6 else self._free_pool()
         pool_id, part = f"pool{'6' if v6 else ''}-{uuid.uuid4()}", _part(body.get("SubPool"), ip_network(pool))
         self._ledger.keep_pool(pool_id, pool)

@@ -11,6 +11,7 @@ from specs.documents.document import Document
 from specs.model.base import Item, Record
 from specs.model.endpoint import EndpointItem
 from specs.model.network import Network, NetworkItem
+from specs.model.ranges import check_ranges
 from specs.snapshot import Snapshot
 from warren.errors import Invalid
 
@@ -149,7 +150,9 @@ class _Difference:
 def _check_network(item: NetworkItem, old: Network | None, change: Change | None, path: str) -> None:
     """Raises `Invalid` where the fields do not fit together. A changed range is not checked: the repository refuses it as such."""
     if old is None or change is None or change.fields.keys().isdisjoint(("ip_range", "ipv6_range")):
-        planned(old, item.stated(), path)
+        network = planned(old, item.stated(), path)
+        if old is None:
+            check_ranges(network, path)
 
 
 def _name(thing: Item | Record) -> str:

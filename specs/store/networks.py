@@ -12,6 +12,7 @@ from specs.model.base import VNI_FIRST, VNI_LAST, decode, decode_json, now
 from specs.model.host import Host
 from specs.model.hostnet import HostNetwork
 from specs.model.network import Network
+from specs.model.ranges import check_ranges
 from specs.model.router import Router
 from specs.model.service import Service
 from specs.obstacles import check_hosts
@@ -47,6 +48,7 @@ class NetworkWriter(Writer):
         data.setdefault("created_at", now())
         requested = data.get("vxlan_vni")
         checked = decode(Network, {**data, "vxlan_vni": 1 if requested is None else requested}, "network")
+        check_ranges(checked, "network")
         data = {**data, **_default_gateways(checked)}
         self._check_host_networks(checked)
 
