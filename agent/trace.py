@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from controller.compiler.explain import PROTOS, arriving, packet
@@ -15,9 +15,11 @@ TABLE_COLUMN = max(len(table.name) for table in Table)
 HostTrace = Callable[[str, str, str], dict[str, Any]]  # arguments: host, flow, the port on which the packet arrives
 
 
-def follow(source: Endpoint, target: Endpoint, proto: str, port: int | None, vtep: str, trace: HostTrace) -> dict[str, Any]:
-    """Return the traces on the source's host and, if the packet takes the tunnel to `vtep`, on the target's host; and the
-    verdict."""
+def follow(
+    source: Endpoint, target: Endpoint, proto: str, port: int | None, vteps: Mapping[str, str], trace: HostTrace
+) -> dict[str, Any]:
+    """Return the traces on the source's host and, if the packet takes the tunnel there, on the target's host; and the verdict.
+    `vteps` are those of the two hosts, by name."""
     if proto not in PROTOS:
         raise Invalid("proto", proto, f"one of {', '.join(PROTOS)}")
     if port is not None and not 0 < port < 65_536:
@@ -25,8 +27,8 @@ def follow(source: Endpoint, target: Endpoint, proto: str, port: int | None, vte
     if source.id == target.id:
         raise Invalid("dst", target.name or target.id, "another endpoint than src")
     hops = [trace(source.host, packet(source, target, proto, port), source.id)]
-    if hops[0]["to_tunnel"] and hops[0]["vtep"] == vtep:
-        flow = arriving(hops[0]["vni"], TUNNEL_OFPORT, source, target, proto, port)
+    if hops[0]["to_tunnel"] and hops[0]["vtep"] == vteps[target.host]:
+        flow = arriving(hops[0]["vni"], TUNNEL_OFPORT, vteps[source.host], source, target, proto, port)
         hops.append(trace(target.host, flow, "tunnel"))
     delivered = target.id in hops[-1]["delivered_to"]
     verdict = "delivered" if delivered else "dropped"

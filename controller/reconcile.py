@@ -11,7 +11,7 @@ One bundle is in flight at a time; events and answers carry the session of the s
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
 
@@ -20,6 +20,7 @@ from controller.compiler.compile import (
     compile_base,
     compile_endpoint,
     compile_network,
+    compile_peer,
     compile_policy,
     compile_service,
     compile_session,
@@ -43,6 +44,7 @@ from controller.events import (
     StoreChanged,
     StoreRead,
 )
+from intent.incremental.delta import Delta
 from intent.incremental.index import Index
 from pipeline.flow import Flow, Group, SwitchMeter, is_our_group, is_our_meter, is_ours
 from specs import keys
@@ -200,28 +202,37 @@ class Reconciler:
         return [plan]
 
     def _recompile(self) -> None:
-        delta = self.index.flush()
-        tunnel = self.index.tunnel_ofport
-        if delta.tunnel or BASE not in self._units:
+        delta, tunnel = self._touched(), self.index.tunnel_ofport
+        if delta.tunnel:
             self._replace(BASE, compile_base(tunnel))
-            networks, endpoints = dict(self.index.networks), dict(self.index.endpoints)
-            networks_touched = {**delta.networks, **networks}
-            endpoints_touched = {**delta.endpoints, **endpoints}
-        else:
-            networks_touched, endpoints_touched = delta.networks, delta.endpoints  # type: ignore[assignment]
-        for network_id, network in networks_touched.items():
+        for vtep, peer in delta.peers.items():
+            self._replace(("peer", vtep), compile_peer(vtep, tunnel) if peer else None)
+        for network_id, network in delta.networks.items():
             self._replace(("network", network_id), compile_network(network, tunnel) if network else None)
-        for endpoint_id, endpoint in endpoints_touched.items():
+        for endpoint_id, endpoint in delta.endpoints.items():
             self._replace(("endpoint", endpoint_id), compile_endpoint(endpoint, tunnel) if endpoint else None)
         for key, policy in delta.policies.items():
             self._replace(("policy", key.number), compile_policy(policy) if policy else None)
-        sessions_touched = {**delta.sessions, **self.index.sessions} if delta.tunnel else delta.sessions
-        for name, session in sessions_touched.items():
+        for name, session in delta.sessions.items():
             self._replace(("session", name), compile_session(session, tunnel) if session else None)
         for name, service in delta.services.items():
             self._replace(("service", name), compile_service(service) if service else None)
         local = self.index.local_ids()
-        self._to_report |= {e for e in endpoints_touched if e in local or e in self._was_local}
+        self._to_report |= {e for e in delta.endpoints if e in local or e in self._was_local}
+
+    def _touched(self) -> Delta:
+        """What has changed since the last time; at the beginning and when the tunnel's port has changed, all that depends on it."""
+        delta, index = self.index.flush(), self.index
+        if not delta.tunnel and BASE in self._units:
+            return delta
+        return replace(
+            delta,
+            tunnel=True,
+            peers={**delta.peers, **{vtep: vtep for vtep in index.hosts.peers}},
+            networks={**delta.networks, **index.networks},
+            endpoints={**delta.endpoints, **index.endpoints},
+            sessions={**delta.sessions, **index.sessions},
+        )
 
     def _replace(self, unit: Unit, program: Program | None) -> None:
         old = self._units.pop(unit, Program())

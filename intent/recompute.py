@@ -20,6 +20,7 @@ from intent.views import (
     EndpointView,
     NetworkView,
     View,
+    Vteps,
     claims,
     endpoint_view,
     mirrors_in_order,
@@ -185,7 +186,7 @@ class _Recompute:
         for endpoint in self.endpoints:
             members[endpoint.network_id].append(endpoint)
         for network in self.networks.values():
-            found = self._network(network, members[network.id])
+            found = self._network(network, members)
             if found is None:
                 continue
             served_ids = self._services(network, found, services)
@@ -196,6 +197,7 @@ class _Recompute:
         return View(
             host=self.host,
             tunnel_ofport=tunnel_ofport,
+            peers=frozenset(vtep(other, self.host_record) for name, other in self.snapshot.hosts.items() if name != self.host),
             networks=frozenset(networks),
             endpoints=frozenset(endpoints),
             policies=frozenset(policy for policy in self.policies.values() if policy.closed is None),
@@ -204,22 +206,26 @@ class _Recompute:
             problems=frozenset(self.problems),
         )
 
-    def _network(self, network: Network, members: list[Endpoint]) -> NetworkView | None:
-        """The view of a network; None for one that nothing here leads to."""
+    def _network(self, network: Network, members: Mapping[str, list[Endpoint]]) -> NetworkView | None:
+        """The view of a network; None for one that nothing here leads to. `members` are the endpoints of each network."""
         routed_to, stateful = self.routed_to.get(network.id, {}), network.id in self.stateful
         routed = not self.present.isdisjoint(routed_to)
-        local = [(e, self.ports[e.id], self.keys[e.id]) for e in members if e.id in self.local]
+        local = [(e, self.ports[e.id], self.keys[e.id]) for e in members[network.id] if e.id in self.local]
         if not local:
             return routed_remote_view(network, stateful=stateful, vnis=self.vnis) if routed else None
         if stateful and not related_vni(network, self.vnis):
             self.problems.add(Problem(f"network/{network.id}", NO_RELATED))
-        remote = [e for e in members if e.host != self.host]
+        remote = [e for e in members[network.id] if e.host != self.host]
         tracked_here = self.stateful & self.present
         return network_view(
             network,
             local,
-            vteps={self._vtep(e) for e in remote},
-            unknown_macs_vteps={self._vtep(e) for e in remote if has_unknown_macs(e)},
+            vteps=Vteps(
+                members={self._vtep(e) for e in remote},
+                interfaces={self._vtep(e) for e in remote if e.port is not None},
+                behind={self._vtep(e) for e in remote if has_unknown_macs(e)},
+                routing={self._vtep(e) for n in routed_to for e in members[n] if e.host != self.host},
+            ),
             zone=self.zone[network.id],
             stateful=stateful,
             vnis=self.vnis,

@@ -82,6 +82,9 @@ class NetworkView:
     served: bool = False  # there are services in it
     unknown_macs_ports: tuple[int, ...] = ()  # those of `ports` behind which unknown destinations may be
     unknown_macs_vteps: tuple[str, ...] = ()  # those of `vteps` whose hosts have such ports
+    interface_vteps: tuple[str, ...] = ()  # of hosts with interfaces on it, coprocessors too: any MAC may come from them
+    gateway_vteps: tuple[str, ...] = ()  # of hosts whose switches send into it as the gateway, and as the host
+    host_vteps: tuple[str, ...] = ()
     dhcp: bool = False
     closed6: bool = False  # it has an IPv6 range, and all neighbours in it are known: no host has an interface on it
     coprocessors: tuple[tuple[int, int, int], ...] = ()  # (port, VLAN id that means port 0, policy of what it sends)
@@ -103,6 +106,7 @@ class View:
 
     host: str
     tunnel_ofport: int | None
+    peers: frozenset[str]  # VTEPs of all other hosts
     networks: frozenset[NetworkView]
     endpoints: frozenset[EndpointView]
     policies: frozenset[PolicyView]
@@ -126,12 +130,22 @@ def _inner_mtu(host: Host) -> int:
     return host.underlay_mtu - (VXLAN_OVER_IPV4 if host.vtep.version == 4 else VXLAN_OVER_IPV6) - INNER_TAG
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vteps:
+    """The VTEPs of other hosts that send into a network: those with members of it, those of them with interfaces on it (`behind`:
+    machines behind these), and those with endpoints in networks that are routed to it, which route at the sender's host."""
+
+    members: Collection[str]
+    interfaces: Collection[str]
+    behind: Collection[str]
+    routing: Collection[str]
+
+
 def network_view(
     network: Network,
     local: Collection[tuple[Endpoint, int, PolicyKeys]],
     *,
-    vteps: Iterable[str],
-    unknown_macs_vteps: Iterable[str],
+    vteps: Vteps,
     zone: int,
     stateful: bool,
     vnis: Container[int],
@@ -142,9 +156,10 @@ def network_view(
 ) -> NetworkView:
     """One network as the compiler sees it. `local` are its endpoints here, with their ports and policies. `zone` is its conntrack zone; `stateful`
     says whether it tracks connections: because of an ACL in use, there or in a network that it is routed to, or of a service. `vnis` are those
-    of all networks, `uplink` is the port to the host, `unknown_macs_vteps` are hosts with interfaces on the network."""
+    of all networks, `uplink` is the port to the host."""
     gateway = gateway_of(network, zone, uplink, number(enters(network)))
-    unknown_macs_vteps = tuple(sorted(unknown_macs_vteps))
+    members, interfaces, unknown_macs_vteps = (tuple(sorted(group)) for group in (vteps.members, vteps.interfaces, vteps.behind))
+    entered = gateway is not None and (served or not gateway.nat)  # what comes in by any of its hosts goes on from the gateway
     unknown_macs_ports = tuple(sorted(port for endpoint, port, _ in local if has_unknown_macs(endpoint)))
     ranges = tuple(str(r) for r in (network.ip_range, network.ipv6_range) if r is not None)
     coprocessors = sorted((port, e.coprocessor.vlan_vid_base, number(keys.sends)) for e, port, keys in local if e.coprocessor)
@@ -152,7 +167,7 @@ def network_view(
         id=network.id,
         vni=network.vxlan_vni,
         ports=tuple(sorted(port for endpoint, port, _ in local if endpoint.coprocessor is None)),
-        vteps=tuple(sorted(vteps)),
+        vteps=members,
         zone=zone if stateful else 0,
         related_vni=related_vni(network, vnis) if stateful else 0,
         policy_out=number(receives(network)),
@@ -164,6 +179,9 @@ def network_view(
         served=served,
         unknown_macs_ports=unknown_macs_ports,
         unknown_macs_vteps=unknown_macs_vteps,
+        interface_vteps=interfaces,
+        gateway_vteps=tuple(sorted({*vteps.routing, *(members if entered else ())})),
+        host_vteps=members if gateway is not None and served else (),
         dhcp=network.answers,
         closed6=network.ipv6_range is not None and not (unknown_macs_ports or unknown_macs_vteps),
         coprocessors=tuple(coprocessors),

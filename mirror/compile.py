@@ -29,6 +29,7 @@ from pipeline.flow import (
 )
 from pipeline.protocols import DOT1Q
 from pipeline.tables import REG_COPY, Table
+from pipeline.tunnels import to_vtep
 
 CHOSEN, SENDER = 100, 110
 
@@ -68,7 +69,7 @@ def _path(s: MirrorSession, tunnel: int | None) -> Actions | None:
     if s.vtep is not None and tunnel is not None:
         clear_in_port = Set("in_port_nxm", 0)  # otherwise a packet from the tunnel port could not leave by the tunnel port
         # the receiving host cuts it: Open vSwitch (3.1, userspace) loses packets that are cut before a tunnel
-        return (*tag, Set("tunnel_id", s.vni), Set("tun_ipv4_dst", s.vtep), clear_in_port, Output(tunnel))
+        return (*tag, Set("tunnel_id", s.vni), to_vtep(s.vtep), clear_in_port, Output(tunnel))
     return None
 
 

@@ -16,7 +16,8 @@ from specs.model.network import RELATED_BIT, Network
 class MirrorSession:
     """A session on one host. Copies leave by `port`, or for `vtep` with `vni`. Where the target is on this host (`arrive`), copies
     that other hosts send with `vni` leave by `port`, too. `senders` are the sources as (VNI, MAC), with direction `both` only: a
-    packet of theirs is copied when they send it, and not again when another source receives it."""
+    packet of theirs is copied when they send it, and not again when another source receives it. `copiers` are the VTEPs of the hosts
+    that send copies here."""
 
     name: str
     number: int
@@ -28,6 +29,7 @@ class MirrorSession:
     vlan: int | None
     snap: int | None
     senders: tuple[tuple[int, str], ...]
+    copiers: tuple[str, ...] = ()
 
 
 # for the port of an endpoint: the sessions that copy what it sends, and those that copy what it receives, as number << 1 | direction
@@ -77,7 +79,7 @@ def sessions(
         sources = _sources(mirror, ids, surroundings, but=target.endpoint)
         copied_here = [e for e in sources if e.id in surroundings.local]
         if copied_here or target.arrive:
-            sessions_here[mirror.name] = _session(mirror, target, sources, networks)
+            sessions_here[mirror.name] = _session(mirror, target, sources, surroundings)
         for endpoint in copied_here:
             sends, receives = marks.setdefault(endpoint.id, (set(), set()))
             if mirror.direction != "out":
@@ -104,7 +106,9 @@ def _sources(mirror: Mirror, ids: Mapping[str, str], surroundings: Surroundings,
     return list(sources.values())
 
 
-def _session(mirror: Mirror, target: _Target, sources: Iterable[Endpoint], networks: Mapping[str, Network]) -> MirrorSession:
+def _session(mirror: Mirror, target: _Target, sources: Iterable[Endpoint], surroundings: Surroundings) -> MirrorSession:
+    networks, hosts = surroundings.networks, surroundings.hosts
+    copiers = {surroundings.vtep(hosts[e.host]) for e in sources if e.host != surroundings.host} if target.arrive else ()
     senders = sorted((networks[e.network_id].vxlan_vni, e.mac_address) for e in sources) if mirror.direction == "both" else ()
     return MirrorSession(
         name=mirror.name,
@@ -117,6 +121,7 @@ def _session(mirror: Mirror, target: _Target, sources: Iterable[Endpoint], netwo
         vlan=mirror.vlan,
         snap=mirror.snap,
         senders=tuple(senders),
+        copiers=tuple(sorted(copiers)),
     )
 
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from mirror.sessions import collector_port
 from pipeline.tables import TUNNEL_OFPORT, UPLINK_OFPORT
+from pipeline.tunnels import VXLAN_UDP_PORT
 from specs.model.host import BridgeSettings
 from specs.model.mirror import ERSPAN_SESSIONS, Mirror
 from warren.errors import Conflict
@@ -24,7 +25,6 @@ IFINDEX_KEY = "warren-ifindex"  # the interface's number when it was put on the 
 BRIDGE = "br-warren"
 TUNNEL_PORT = "vxlan-warren"
 UPLINK_PORT = "warren-gw"  # the host's end is a network interface of that name
-VXLAN_UDP_PORT = 4789
 # The columns of a Controller row that are Warren's. Open vSwitch's own pause of 8 s would be the outage after a restart of the controller;
 # without a limit, which the ports share fairly, one port's flood is all that the controller sees.
 CONTROLLER: Mapping[str, str | int] = MappingProxyType(

@@ -17,8 +17,8 @@ from pipeline.tables import (
     METER_FIRST,
     METER_LAST,
     OWNER,
+    PEER_METER_LAST,
     PORT_METER_FIRST,
-    PORT_METER_LAST,
     Table,
 )
 
@@ -257,7 +257,7 @@ def is_ours(cookie: int) -> bool:
 
 def is_our_meter(meter_id: int) -> bool:
     """Whether a meter id read from a switch is Warren's."""
-    return METER_FIRST <= meter_id <= METER_LAST or PORT_METER_FIRST <= meter_id <= PORT_METER_LAST
+    return METER_FIRST <= meter_id <= METER_LAST or PORT_METER_FIRST <= meter_id <= PEER_METER_LAST
 
 
 def is_our_group(group_id: int) -> bool:

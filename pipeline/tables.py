@@ -17,6 +17,7 @@ class Table(IntEnum):
     """OpenFlow table ids; packets only move to a higher one."""
 
     CLASSIFY = 0
+    TUNNEL_GUARD = 2
     SPOOF_GUARD = 4
     ARP = 8
     DHCP = 12
@@ -60,6 +61,7 @@ class TableSpec:
 
 TABLES: tuple[TableSpec, ...] = (
     TableSpec(Table.CLASSIFY, "classify", Miss.DROP),
+    TableSpec(Table.TUNNEL_GUARD, "guard", Miss.DROP, subroutine=True),
     TableSpec(Table.SPOOF_GUARD, "spoof", Miss.DROP),
     TableSpec(Table.ARP, "arp", Miss.NEXT),
     TableSpec(Table.DHCP, "dhcp", Miss.NEXT),
@@ -121,6 +123,8 @@ METER_LAST = 0xFFFF
 METERS = METER_LAST - METER_FIRST + 1
 PORT_METER_FIRST = 0x1_0000  # the meter of a port's questions to the controller: PORT_METER_FIRST + ofport
 PORT_METER_LAST = 0x1_FFFF
+PEER_METER_FIRST = 0x2_0000  # the meter of another host's probes: PEER_METER_FIRST + the last 16 bits of its VTEP
+PEER_METER_LAST = 0x2_FFFF
 
 # OpenFlow ports: those of endpoints, and two of the bridge itself. They are requested; OVS may assign others, so read them back.
 OFPORT_FIRST, OFPORT_LAST = 1, 65_279  # OFPP_MAX is 0xff00 (OpenFlow 1.4, 7.2.1)
@@ -150,5 +154,6 @@ FEATURES: dict[str, int] = {
     "route": 10,
     "nat": 11,
     "mirror": 12,
+    "guard": 14,
     "dhcp": 20,
 }

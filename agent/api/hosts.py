@@ -87,4 +87,5 @@ def follow(core: Core, source: Endpoint, target: Endpoint, proto: str, port: int
         answer: dict[str, Any] = core.remote.ask(host, "POST", "/trace", json={"flow": flow, "enters": enters})
         return answer
 
-    return trace.follow(source, target, proto, port, str(core.lookup.host(target.host).vtep), trace_at)
+    vteps = {name: str(core.lookup.host(name).vtep) for name in (source.host, target.host)}
+    return trace.follow(source, target, proto, port, vteps, trace_at)

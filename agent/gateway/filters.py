@@ -15,6 +15,7 @@ from agent.gateway.host_access import HostAccess
 from agent.linux.bridges import Bridges
 from intent.gateway import HOST4, HOST6
 from ovsdb.rows import UPLINK_PORT
+from pipeline.tunnels import UDP_PORTS
 
 FAMILY = {4: "ip", 6: "ip6"}
 REPLIES = "ct state established,related accept"
@@ -34,6 +35,7 @@ def chains(routed: Iterable[str], access: HostAccess, forwarding: Forwarding) ->
     return [
         *_chain("from_containers", _from_containers(access)),
         *_chain("to_machines", _to_machines(access)),
+        *_chain("no_tunnels", _no_tunnels(), "type filter hook prerouting priority filter; policy accept;"),
         *_chain("forward", _forward(routed, forwarding), "type filter hook forward priority filter; policy accept;"),
         *_chain("input", _input(), "type filter hook input priority filter; policy accept;"),
     ]
@@ -42,6 +44,12 @@ def chains(routed: Iterable[str], access: HostAccess, forwarding: Forwarding) ->
 def _chain(name: str, rules: Iterable[str], hook: str = "") -> list[str]:
     lines = [hook, *rules] if hook else [*rules]
     return [f"    chain {name} {{", *(f"        {line}" for line in lines), "    }"]
+
+
+def _no_tunnels() -> Iterator[str]:
+    """Yield the rule that keeps containers from the tunnel's port of every host, this one too. ROUTE has dropped these packets; here their
+    fragments are together again."""
+    yield f'iifname "{UPLINK_PORT}" udp dport {_set(map(str, UDP_PORTS))} counter drop'
 
 
 def _forward(routed: Iterable[str], forwarding: Forwarding) -> Iterator[str]:

@@ -48,7 +48,7 @@ from controller.openflow.packet_log import Limiter, describe
 from controller.openflow.session import SwitchSession
 from controller.reconcile import Phase, Reconciler
 from controller.telemetry.metrics import Own
-from pipeline.flow import Action, Flow, Origin, Output, Resubmit, Set
+from pipeline.flow import Action, Flow, Output, Resubmit, Set
 from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
 from warren.settings import LOG_FORMAT, settings
 
@@ -56,7 +56,6 @@ log = logging.getLogger("warren.overlay")
 
 ASKED_LIMIT = 512  # DHCP packets that may wait for an answer at once
 ADVERTISED_AT_ONCE = 50  # ports in a row, before other green threads get their turn
-PROBE = Origin("pipeline", "probe")  # the flow that sends answers to probes to the controller
 KINDS = {
     Table.ROUTE: "ttl",
     Table.MTU_CHECK: "large",
@@ -284,7 +283,7 @@ class Overlay(RyuApp):
     def _kind(self, flow: Flow | None) -> str:
         if flow is None:
             return "other"
-        return "probe" if flow.origin == PROBE else "acl" if flow.origin.kind == "acl" else KINDS.get(flow.table, "other")
+        return flow.origin.kind if flow.origin.kind in ("probe", "acl") else KINDS.get(flow.table, "other")
 
     def _stranded(self, flow: Flow, message: Any) -> None:
         """A packet's TTL has expired at a gateway, or it is too large for the network that it goes to: tell its sender, at

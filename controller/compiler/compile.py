@@ -1,7 +1,7 @@
 """Compiles intent to flows: a pure function of a host's view, as a whole or unit by unit.
 
-A unit is a part that can change alone: the base, one network, one endpoint, one policy, one mirror session, one service. The
-flows of a view are the union of its units' flows.
+A unit is a part that can change alone: the base, one other host, one network, one endpoint, one policy, one mirror session, one
+service. The flows of a view are the union of its units' flows.
 """
 
 from __future__ import annotations
@@ -10,7 +10,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from acl.policy import PolicyView
-from controller.compiler.features import acl, arp, classify, conntrack, dhcp, flood, forward, mirror, nat, output, route, spoof
+from controller.compiler.features import (
+    acl,
+    arp,
+    classify,
+    conntrack,
+    dhcp,
+    flood,
+    forward,
+    guard,
+    mirror,
+    nat,
+    output,
+    route,
+    spoof,
+)
 from intent.services import ServiceView
 from intent.views import EndpointView, NetworkView, View
 from mirror.sessions import MirrorSession
@@ -21,14 +35,15 @@ Part = Flow | Group | SwitchMeter
 
 # The features that compile each kind of unit, under the name by which a table names its owner.
 BASE: dict[str, Callable[[int | None], Iterator[Part]]] = {
-    "classify": classify.base,
     "spoof": spoof.base,
+    "conntrack": conntrack.base,
     "acl": acl.base,
     "forward": forward.base,
     "output": output.base,
 }
 NETWORK: dict[str, Callable[[NetworkView, int | None], Iterator[Part]]] = {
     "classify": classify.network,
+    "guard": guard.network,
     "arp": arp.network,
     "conntrack": conntrack.network,
     "nat": nat.network,
@@ -39,6 +54,7 @@ NETWORK: dict[str, Callable[[NetworkView, int | None], Iterator[Part]]] = {
 }
 ENDPOINT: dict[str, Callable[[EndpointView, int | None], Iterator[Part]]] = {
     "classify": classify.endpoint,
+    "guard": guard.endpoint,
     "spoof": spoof.endpoint,
     "arp": arp.endpoint,
     "dhcp": dhcp.endpoint,
@@ -53,6 +69,7 @@ SESSION: dict[str, Callable[[MirrorSession, int | None], Iterator[Part]]] = {
     "classify": classify.session,
     "mirror": mirror.session,
 }
+PEER: dict[str, Callable[[str, int | None], Iterator[Part]]] = {"classify": classify.peer}
 SERVICE: dict[str, Callable[[ServiceView], Iterator[Part]]] = {"nat": nat.service}
 
 
@@ -70,6 +87,11 @@ def compile_base(tunnel: int | None) -> Program:
     misses = tuple(_misses())
     rest = _program((name, feature(tunnel)) for name, feature in BASE.items())
     return Program(misses + rest.flows, rest.groups)
+
+
+def compile_peer(vtep: str, tunnel: int | None) -> Program:
+    """Return the flows and the meter for another host."""
+    return _program((name, feature(vtep, tunnel)) for name, feature in PEER.items())
 
 
 def compile_network(network: NetworkView, tunnel: int | None) -> Program:
@@ -100,6 +122,7 @@ def compile_service(service: ServiceView) -> Program:
 def compile_view(view: View) -> Program:
     """Return all flows and groups of a host, sorted: the full recompute."""
     units = [compile_base(view.tunnel_ofport)]
+    units += [compile_peer(vtep, view.tunnel_ofport) for vtep in view.peers]
     units += [compile_network(network, view.tunnel_ofport) for network in view.networks]
     units += [compile_endpoint(endpoint, view.tunnel_ofport) for endpoint in view.endpoints]
     units += [compile_policy(policy) for policy in view.policies]

@@ -73,10 +73,11 @@ def packet(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> 
     return f"{ethernet}{_layer3(source, target, proto, port)}"
 
 
-def arriving(vni: int, tunnel: int, source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
-    """The same packet as it comes out of the tunnel on the target's host."""
+def arriving(vni: int, tunnel: int, vtep: str, source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
+    """The same packet as it comes out of the tunnel on the target's host; `vtep` is that of the source's."""
     sender = source.mac_address if source.network_id == target.network_id else GATEWAY_MAC
-    ethernet = f"in_port={tunnel},tun_id={vni},dl_src={sender},dl_dst={target.mac_address}"
+    sent_by = f"tun_ipv6_src={vtep}" if ":" in vtep else f"tun_src={vtep}"
+    ethernet = f"in_port={tunnel},tun_id={vni},{sent_by},dl_src={sender},dl_dst={target.mac_address}"
     return f"{ethernet}{_layer3(source, target, proto, port)}"
 
 

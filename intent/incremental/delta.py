@@ -14,6 +14,7 @@ from mirror.sessions import MirrorSession
 class Delta:
     """The touched objects: their new views, or None where there is none any more."""
 
+    peers: dict[str, str | None]  # VTEPs of other hosts
     endpoints: dict[str, EndpointView | None]
     networks: dict[str, NetworkView | None]
     policies: dict[PolicyKey, PolicyView | None]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from acl.policy import keys_of
 from intent.incremental.claims import Claims
 from intent.incremental.delta import Delta
+from intent.incremental.hosts import Hosts
 from intent.incremental.policies import NONE, Policies
 from intent.incremental.routes import Routes
 from intent.incremental.services import Services
@@ -27,13 +28,12 @@ from intent.views import (
     misfit,
     network_view,
     routed_remote_view,
-    vtep,
 )
 from mirror.sessions import Marks, MirrorSession, Surroundings, sessions
 from specs.checks import routes, valid_networks, zones
 from specs.model.endpoint import Endpoint
 from specs.model.network import RELATED_BIT, Network
-from specs.ports import Bindings, has_unknown_macs
+from specs.ports import Bindings
 from specs.snapshot import Decoded, Problem, Snapshot, put
 
 
@@ -50,6 +50,7 @@ class Index:
     networks: dict[str, NetworkView] = field(default_factory=dict)
     policies: Policies = field(init=False)
     bindings: Bindings = field(init=False)
+    hosts: Hosts = field(init=False)
     _claims: Claims = field(init=False)
     _valid_networks: dict[str, Network] = field(default_factory=dict)
     _zones: dict[str, int] = field(default_factory=dict)
@@ -59,9 +60,7 @@ class Index:
     _of_network: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> all records
     _of_host: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _local: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> winners with a port here
-    _remote: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))  # network -> host -> winners
     _counted: dict[str, tuple[str, str]] = field(default_factory=dict)  # winner -> (network, host) as counted
-    _unknown_macs: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> winners behind interfaces
     _records: dict[str, Endpoint] = field(default_factory=dict)
     _dirty: set[str] = field(default_factory=set)
     _dirty_networks: set[str] = field(default_factory=set)
@@ -76,6 +75,7 @@ class Index:
         self.policies = Policies(self.snapshot, self.ports)
         self.bindings = Bindings(self.host, self.snapshot.endpoints)
         self._claims = Claims(self.snapshot)
+        self.hosts = Hosts(self.host, self.snapshot)
 
     # ---- changes --------------------------------------------------------------------------------------------------
 
@@ -124,9 +124,10 @@ class Index:
         if decoded.kind == "endpoint":
             self._dirty.add(decoded.id)
         elif decoded.kind in ("host", "hostnet"):
+            self.hosts.change()
             of_host = self._of_host.get(decoded.id, set())
             self._dirty |= set(self.snapshot.endpoints) if (decoded.kind, decoded.id) == ("host", self.host) else of_host
-            self._dirty_networks |= {self._records[e].network_id for e in of_host}
+            self._dirty_networks |= self._with_routed({self._records[e].network_id for e in of_host})
         elif decoded.kind == "network":
             self._recompute_networks(decoded.id)
         elif decoded.kind == "router":
@@ -166,7 +167,7 @@ class Index:
         self._dirty_networks |= (
             self.routes.recompute(self.snapshot, valid) | self.services.recompute(self.snapshot, valid) | other
         )
-        self._dirty_networks |= {n for each in other for n in self.routes.to.get(each, ())}
+        self._dirty_networks |= self._with_routed(other)
 
     # ---- the delta ------------------------------------------------------------------------------------------------
 
@@ -209,6 +210,7 @@ class Index:
             else:
                 self.endpoints[endpoint_id] = found
         delta = Delta(
+            peers=self.hosts.recompute(),
             endpoints=endpoints,
             networks=changed,
             policies=policies,
@@ -224,7 +226,6 @@ class Index:
         sessions name."""
         if not self.snapshot.copied and not self.sessions and not self._idle:
             return {}, set()
-        here = self.snapshot.hosts.get(self.host)
         local = {endpoint_id for there in self._local.values() for endpoint_id in there}
         surroundings = Surroundings(
             networks=self._valid_networks,
@@ -234,7 +235,7 @@ class Index:
             ports=self.ports,
             interfaces=self.bindings.interfaces,
             members=self.policies.members,
-            vtep=lambda other: vtep(other, here),
+            vtep=lambda other: self.hosts.vtep(other.name),
         )
         found, marks, self._idle = sessions(mirrors_in_order(self.snapshot), surroundings)
         names = {name for name in {*found, *self.sessions} if found.get(name) != self.sessions.get(name)}
@@ -286,24 +287,18 @@ class Index:
             network_id, host = before
             networks.add(network_id)
             self._members[network_id].discard(endpoint_id)
-            self._unknown_macs[network_id].discard(endpoint_id)
             self._local[network_id].discard(endpoint_id)
-            if host != self.host:
-                self._remote[network_id][host] -= 1
-                if not self._remote[network_id][host]:
-                    del self._remote[network_id][host]
+            if self.hosts.remove(endpoint_id, network_id, host):
+                networks |= self._with_routed({network_id})
         if endpoint_id in self._claims.winners:
             endpoint = self._claims.endpoints[endpoint_id]
             network_id = endpoint.network_id
             networks.add(network_id)
             self._counted[endpoint_id] = (network_id, endpoint.host)
             self._members[network_id].add(endpoint_id)
-            if has_unknown_macs(endpoint):
-                self._unknown_macs[network_id].add(endpoint_id)
-            if endpoint.host != self.host:
-                hosts = self._remote[network_id]
-                hosts[endpoint.host] = hosts.get(endpoint.host, 0) + 1
-            elif endpoint_id in self.ports and self.policies.closed(endpoint_id) is None:
+            if self.hosts.add(endpoint):
+                networks |= self._with_routed({network_id})
+            if endpoint.host == self.host and endpoint_id in self.ports and self.policies.closed(endpoint_id) is None:
                 self._local[network_id].add(endpoint_id)
         return networks
 
@@ -312,16 +307,11 @@ class Index:
         routed, stateful = any(self._local.get(n) for n in to), self._tracked(network_id)
         if not local:
             return routed_remote_view(self._valid_networks[network_id], stateful=stateful, vnis=self._vnis) if routed else None
-        here = self.snapshot.hosts.get(self.host)
-        vteps = {vtep(self.snapshot.hosts[host], here) for host in self._remote.get(network_id, ())}
         network = self._valid_networks[network_id]
-        away = {self._claims.endpoints[e].host for e in self._unknown_macs[network_id] - local} - {self.host}
-        open_there = {vtep(self.snapshot.hosts[host], here) for host in away}
         return network_view(
             network,
             [(self._claims.endpoints[e], self.ports[e], self.policies.keys[e]) for e in local],
-            vteps=vteps,
-            unknown_macs_vteps=open_there,
+            vteps=self.hosts.vteps(network_id, to),
             zone=self._zones[network_id],
             stateful=stateful,
             vnis=self._vnis,
@@ -332,6 +322,10 @@ class Index:
             routed=routed,
             served=network_id in self.services.of,
         )
+
+    def _with_routed(self, networks: set[str]) -> set[str]:
+        """Networks, and those that they are routed to."""
+        return networks.union(*(self.routes.to.get(n, ()) for n in networks))
 
     def _tracked(self, network_id: str) -> bool:
         to = self.routes.to.get(network_id, ())
@@ -356,8 +350,7 @@ class Index:
                 return None
             keys, marks = self.policies.keys[endpoint_id], self._marks.get(endpoint_id, UNMARKED)
             return endpoint_view(endpoint, network, there, ofport=ofport, served=served, keys=keys, marks=marks)
-        address = vtep(self.snapshot.hosts[endpoint.host], self.snapshot.hosts.get(self.host))
-        return endpoint_view(endpoint, network, there, vtep=address, served=served)
+        return endpoint_view(endpoint, network, there, vtep=self.hosts.vtep(endpoint.host), served=served)
 
     # ---- what is known --------------------------------------------------------------------------------------------
 
@@ -388,6 +381,7 @@ class Index:
         return View(
             host=self.host,
             tunnel_ofport=self.tunnel_ofport,
+            peers=frozenset(self.hosts.peers),
             networks=frozenset(self.networks.values()),
             endpoints=frozenset(self.endpoints.values()),
             policies=frozenset(self.policies.in_force()),

@@ -126,6 +126,7 @@ def test_a_bundle_installs_the_compiled_flows_and_removes_them(bridge: Switch, s
 SOLICIT = (
     "ipv6_dst=ff02::1:ff00:3,nw_ttl=255,icmpv6_type=135,icmpv6_code=0,nd_target=fd00::3,dl_dst=33:33:ff:00:00:03"
 )  # fmt: skip
+FROM2 = f"in_port={TUNNEL},tun_src=198.18.0.12"
 OWN4 = f"in_port=1,dl_src={MAC1},dl_dst={MAC2},icmp,nw_src=10.0.0.2,nw_dst=10.0.0.3"
 VERDICTS = {
     "own IPv4 goes to the other host's VTEP": (OWN4, (TUNNEL,), "198.18.0.12", False),
@@ -160,14 +161,27 @@ VERDICTS = {
         f"in_port=1,udp,dl_src={MAC1},dl_dst=ff:ff:ff:ff:ff:ff,nw_src=10.0.0.2,nw_dst=255.255.255.255", (TUNNEL,), "198.18.0.12", False,
     ),
     "from the tunnel to a local port": (
-        f"in_port={TUNNEL},tun_id=7,icmp,dl_src={MAC2},dl_dst={MAC1},nw_src=10.0.0.3,nw_dst=10.0.0.2", (1,), None, False,
+        f"{FROM2},tun_id=7,icmp,dl_src={MAC2},dl_dst={MAC1},nw_src=10.0.0.3,nw_dst=10.0.0.2", (1,), None, False,
     ),
     "from the tunnel never back into one": (
-        f"in_port={TUNNEL},tun_id=7,icmp,dl_src={MAC1},dl_dst={MAC2},nw_src=10.0.0.2,nw_dst=10.0.0.3", (), None, False,
+        f"{FROM2},tun_id=7,icmp,dl_src={MAC1},dl_dst={MAC2},nw_src=10.0.0.2,nw_dst=10.0.0.3", (), None, False,
     ),
     "a broadcast from the tunnel stays here": (
-        f"in_port={TUNNEL},tun_id=7,udp,dl_src={MAC2},dl_dst=ff:ff:ff:ff:ff:ff,nw_src=10.0.0.3,nw_dst=255.255.255.255",
+        f"{FROM2},tun_id=7,udp,dl_src={MAC2},dl_dst=ff:ff:ff:ff:ff:ff,nw_src=10.0.0.3,nw_dst=255.255.255.255",
         (1,), None, False,
+    ),
+    "another endpoint's MAC from the tunnel": (
+        f"{FROM2},tun_id=7,icmp,dl_src=02:57:0a:00:00:09,dl_dst={MAC1},nw_src=10.0.0.3,nw_dst=10.0.0.2", (), None, False,
+    ),
+    "an endpoint's MAC from another host": (
+        f"in_port={TUNNEL},tun_src=198.18.0.13,tun_id=7,icmp,dl_src={MAC2},dl_dst={MAC1},nw_src=10.0.0.3,nw_dst=10.0.0.2", (), None, False,
+    ),
+    "an endpoint's MAC from an IPv6 address": (
+        f"in_port={TUNNEL},tun_ipv6_src=::ffff:198.18.0.12,tun_id=7,icmp,dl_src={MAC2},dl_dst={MAC1},nw_src=10.0.0.3,nw_dst=10.0.0.2",
+        (), None, False,
+    ),
+    "the gateway's MAC from the tunnel where no host sends it": (
+        f"{FROM2},tun_id=7,icmp,dl_src=02:57:00:00:00:01,dl_dst={MAC1},nw_src=10.0.0.3,nw_dst=10.0.0.2", (), None, False,
     ),
     "a DHCP server": (
         f"in_port=1,udp,dl_src={MAC1},dl_dst={MAC2},nw_src=10.0.0.2,nw_dst=10.0.0.3,udp_src=67,udp_dst=1000", (), None, False,

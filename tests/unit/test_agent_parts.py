@@ -179,7 +179,7 @@ def test_the_columns_of_a_trace_are_aligned_whatever_the_table() -> None:
         Endpoint(id=name, network_id="n", host="h1", mac_address=f"02:00:00:00:00:0{n}", ipv4_address=f"10.0.0.{n}", ofport=n)
         for n, name in ((1, "web"), (2, "db"))
     )
-    text = follow(web, db, "tcp", 80, "192.0.2.1", trace)["text"]
+    text = follow(web, db, "tcp", 80, {"h1": "192.0.2.1"}, trace)["text"]
     columns = {line.index("any") for line in text.splitlines() if "pipeline/miss" in line}
     actions = {line.index("drop") for line in text.splitlines() if line.strip() == "drop"}
     assert (len(columns), len(actions)) == (1, 1)

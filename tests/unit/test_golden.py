@@ -66,7 +66,7 @@ def test_the_loser_of_a_conflict_has_no_flow_anywhere() -> None:
 
 
 def test_a_host_without_members_has_the_base_only() -> None:
-    assert {flow.origin.kind for flow in compile_view(view_of("dual-stack", "h3")).flows} == {"pipeline"}
+    assert {flow.origin.kind for flow in compile_view(view_of("dual-stack", "h3")).flows} == {"pipeline", "probe"}
 
 
 def test_a_coprocessor_alone_on_a_network_that_tracks_connections_compiles() -> None:

@@ -59,11 +59,16 @@ leased = st.lists(st.lists(written | deleted, min_size=1, max_size=3) | worlds.l
 
 
 @settings(max_examples=examples(1500))
-@example([[worlds.network("green", 11, mode="routed")]])  # its neighbours' routes have its VNI
+@example(
+    [[(worlds.endpoint("e5", "green", "h3", 7, 6)[0], None)], [worlds.network("green", 11, mode="routed")]]
+)  # its neighbours' routes have its VNI
 @example([[worlds.inside("e7", "green", "h1", 9, 5, "e0", 10)], {"e0": 9}])  # a cable moves, and who is on it
 @example(
     [[worlds.behind("e7", "amber", "h2", 6, "tap0")], [worlds.endpoint("e7", "amber", "h2", 9, 7)]]
 )  # nobody unknown there any more
+# amber and teal get what green's endpoints send from h3, by its new address
+@example([[worlds.endpoint("e9", "green", "h3", 9, 9)], [worlds.host("h3", "198.18.0.14")]])
+@example([[worlds.endpoint("e9", "green", "h2", 9, 9)]])  # another host routes from green to them
 # green, with nobody here, is routed to one less: teal looks again whether green tracks connections
 @example([[worlds.behind("e3", "blue", "h1", 1, "tap0", 10, 10)], [worlds.network("amber", 7)]])
 @given(changes)
@@ -91,6 +96,7 @@ def follow(sequence: Sequence) -> None:
     interfaces: dict[str, int] = {}
     sessions: dict[str, MirrorSession] = {}
     services: dict[str, ServiceView] = {}
+    peers: dict[str, str] = {}
     for step in (list(BEGINNING), PLUGGED, *sequence):
         if isinstance(step, dict):
             index.set_endpoint_ports(step)
@@ -115,12 +121,14 @@ def follow(sequence: Sequence) -> None:
             (policies, delta.policies),
             (sessions, delta.sessions),
             (services, delta.services),
+            (peers, delta.peers),
         ):
             mine.update(news)  # type: ignore[arg-type]
         told = [(key, value, born) for key, past in store.items() for value, born in past]
         full = view(snapshot(told), "h1", ports, TUNNEL, uplink, interfaces)
         assert index.view() == full
         kept = {"networks": networks, "endpoints": endpoints, "policies": policies, "sessions": sessions, "services": services}
+        kept["peers"] = peers
         followed = {name: frozenset(v for v in views.values() if v is not None) for name, views in kept.items()}
         summed = View(host="h1", tunnel_ofport=TUNNEL, problems=full.problems, **followed)
         assert summed == full, "the deltas do not add up"

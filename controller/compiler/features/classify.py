@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 from intent.views import EndpointView, NetworkView
 from mirror.compile import arrival, copies
 from mirror.sessions import MirrorSession
-from pipeline.flow import Actions, Flow, Goto, InPort, Move, Origin, PopVlan, Set, ToController, Value, match
+from pipeline.flow import Actions, Flow, Goto, InPort, Origin, PopVlan, Set, SwitchMeter, ToController, UseMeter, Value, match
 from pipeline.protocols import IPV4, IPV6
 from pipeline.tables import (
     ANSWER_MAC,
     ORIGIN_CHOSEN,
     ORIGIN_GATEWAY,
     ORIGIN_TUNNEL,
+    PEER_METER_FIRST,
+    PEER_METER_LAST,
     POLICY,
     PROBE_BYTES,
     PROBE_MAC,
@@ -26,22 +28,30 @@ from pipeline.tables import (
     REG_SOURCE,
     Table,
 )
+from pipeline.tunnels import from_vtep, to_vtep
 
 UNTAGGED, VLAN_PRESENT = 0x0000, 0x1000
 # a tag that belongs to another endpoint on the same port is neither a transparent network's nor a coprocessor's choice
 SHARED, CHOSEN, OWN = 105, 103, 100
 LAST_VID = 4094
+PROBE = "probe"  # kind of the origin of flows for probes; its name is the VTEP
+RATE, BURST = 20, 40  # packets per second of one host: probes and answers are some four
 
 
-def base(tunnel: int | None) -> Iterator[Flow]:
-    """Tunnel probes: the switch returns those of other hosts, and sends answers to ours to the controller."""
+def peer(vtep: str, tunnel: int | None) -> Iterator[Flow | SwitchMeter]:
+    """Tunnel probes of another host: the switch returns its probes, and sends its answers to the controller. A meter for each
+    host drops a flood, so that it costs neither the controller nor the probes of other hosts anything."""
     if tunnel is None:
         return
-    back: Actions = (Move("tun_ipv4_src", "tun_ipv4_dst"), Set("eth_dst", ANSWER_MAC), InPort())
+    meter = SwitchMeter(
+        PEER_METER_FIRST + int(ip_address(vtep)) % (PEER_METER_LAST - PEER_METER_FIRST + 1), RATE, BURST, packets=True
+    )
+    yield meter
+    back: Actions = (to_vtep(vtep), Set("eth_dst", ANSWER_MAC), InPort())
     show: Actions = (ToController(PROBE_BYTES),)
-    origin = Origin("pipeline", "probe")
     for mac, actions in ((PROBE_MAC, back), (ANSWER_MAC, show)):
-        yield Flow(Table.CLASSIFY, 100, match(tunnel_id=PROBE_VNI, in_port=tunnel, eth_dst=mac), actions, origin)
+        probe = match(tunnel_id=PROBE_VNI, **from_vtep(vtep), in_port=tunnel, eth_dst=mac)
+        yield Flow(Table.CLASSIFY, 100, probe, (UseMeter(meter.meter_id), *actions), Origin(PROBE, vtep))
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
@@ -61,7 +71,9 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
 def session(s: MirrorSession, tunnel: int | None) -> Iterator[Flow]:
     """Copies from other hosts for a target here. They are not packets of a network."""
     if s.arrive and tunnel is not None:
-        yield Flow(Table.CLASSIFY, 100, match(tunnel_id=s.vni, in_port=tunnel), arrival(s), Origin("mirror", s.name))
+        for vtep in s.copiers:
+            copy = match(tunnel_id=s.vni, **from_vtep(vtep), in_port=tunnel)
+            yield Flow(Table.CLASSIFY, 100, copy, arrival(s), Origin("mirror", s.name))
 
 
 def _enters(n: NetworkView) -> Iterator[Flow]:
@@ -94,14 +106,13 @@ def _chosen(n: NetworkView) -> Iterator[Flow]:
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """Packets from other hosts, which their own host has checked: they go straight to FORWARD, or to CONNTRACK where
-    connections are tracked."""
+    """Packets from other hosts: TUNNEL_GUARD checks who has sent them."""
     yield from _enters(n)
     yield from _chosen(n)
     if tunnel is None or not n.ports:
         return
     origin, entered = Origin("network", n.id), (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_TUNNEL))
-    onward = Goto(Table.CONNTRACK if n.zone else Table.FORWARD)
+    onward = Goto(Table.TUNNEL_GUARD)
     yield Flow(Table.CLASSIFY, 100, match(tunnel_id=n.vni, in_port=tunnel), (*entered, onward), origin)
     if n.related_vni:
         related = match(tunnel_id=n.related_vni, in_port=tunnel)

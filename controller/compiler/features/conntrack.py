@@ -29,7 +29,13 @@ from pipeline.tables import (
 
 UNTRACKED = 110  # neighbour discovery is not tracked
 TRACKED = 100
+UNTOUCHED = 50
 NEIGHBOUR_DISCOVERY = range(133, 138)  # RFC 4861
+
+
+def base(tunnel: int | None) -> Iterator[Flow]:
+    """Packets from other hosts of networks that track no connections: their own host has checked them."""
+    yield Flow(Table.CONNTRACK, UNTOUCHED, match(reg1=ORIGIN_TUNNEL), (Goto(Table.FORWARD),), Origin("pipeline", "conntrack"))
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:

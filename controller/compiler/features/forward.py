@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from intent.views import EndpointView, NetworkView
 from pipeline.flow import Bucket, Flow, Goto, Group, Origin, Resubmit, Set, ToGroup, match
 from pipeline.tables import GROUP_BUCKETS, ORIGIN_GATEWAY, ORIGIN_LOCAL, ORIGIN_TUNNEL, POLICY, REG_OUTPUT, REG_TARGET, Table
+from pipeline.tunnels import to_vtep
 
 KNOWN, UNKNOWN = 100, 50
 _DELIVER = Goto(Table.ACL_OUT)
@@ -37,7 +38,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             origin,
         )
     elif tunnel is not None and e.vtep is not None:
-        to_host = (Set("tunnel_id", e.vni), Set("tun_ipv4_dst", e.vtep), Set(REG_OUTPUT, tunnel))
+        to_host = (Set("tunnel_id", e.vni), to_vtep(e.vtep), Set(REG_OUTPUT, tunnel))
         away = (Set(REG_TARGET, e.identity), *to_host, _DELIVER)
         yield Flow(
             Table.FORWARD,
@@ -70,7 +71,7 @@ def replicate(n: NetworkView, ports: Iterable[int], vteps: Iterable[str], tunnel
     if tunnel is None:
         return local, []
     away = (Set("tunnel_id", n.vni), Set(REG_OUTPUT, tunnel))
-    return local, list(_groups((Bucket((Set("tun_ipv4_dst", v), *away, deliver)) for v in vteps), origin))
+    return local, list(_groups((Bucket((to_vtep(v), *away, deliver)) for v in vteps), origin))
 
 
 def _groups(buckets: Iterable[Bucket], origin: Origin) -> Iterator[Group]:

@@ -35,7 +35,7 @@ from pipeline.flow import (
     Value,
     match,
 )
-from pipeline.protocols import ECHO, ECHO6, ECHO6_REPLY, ECHO_REPLY, ICMP, ICMPV6, IPV4, IPV6
+from pipeline.protocols import ECHO, ECHO6, ECHO6_REPLY, ECHO_REPLY, ICMP, ICMPV6, IPV4, IPV6, UDP
 from pipeline.tables import (
     CT_ESTABLISHED,
     CT_INVALID,
@@ -55,10 +55,11 @@ from pipeline.tables import (
     REG_OUTPUT,
     Table,
 )
+from pipeline.tunnels import UDP_PORTS
 from specs.model.derived import link_local
 from specs.model.router import Route
 
-CHOSEN, PING, RETURN, REFUSE, EXPIRED, LARGE, ACROSS, DELIVER, LEAVE = 130, 120, 112, 110, 108, 108, 105, 100, 90
+CHOSEN, PING, RETURN, REFUSE, EXPIRED, LARGE, ACROSS, DELIVER, TUNNEL, LEAVE = 130, 120, 112, 110, 108, 108, 105, 100, 95, 90
 SHOWN = {IPV4: 576, IPV6: 1280}  # the largest ICMP error, bytes (RFC 1812, 4.3.2.3; RFC 4443, 2.4)
 ETHERNET = 14
 UNTAGGED = 0
@@ -106,6 +107,8 @@ def _leaves(n: NetworkView, gateway: Gateway) -> Iterator[Flow]:
     for eth_type in _families(gateway):
         for local in LINK_ONLY[eth_type]:
             yield Flow(Table.ROUTE, REFUSE, _leaving(n, eth_type, "dst", local), (), origin)
+        for packet in _encapsulated(n, eth_type):
+            yield Flow(Table.ROUTE, TUNNEL, packet, (), origin)
         yield Flow(Table.ROUTE, LEAVE, _leaving(n, eth_type), out, origin)
 
 
@@ -148,10 +151,20 @@ def _returns(n: NetworkView, tunnel: int, origin: Origin) -> Iterator[Flow]:
         Set(REG_OUTPUT, tunnel),
         Goto(Table.OUTPUT),
     )
-    for wanted in (CT_TRACKED | CT_ESTABLISHED | CT_REPLY, CT_TRACKED | CT_RELATED):
-        state = match(ct_state=(wanted, wanted | CT_INVALID), ct_label=came)
-        for eth_type in (IPV4, IPV6):
+    reply, error = CT_TRACKED | CT_ESTABLISHED | CT_REPLY, CT_TRACKED | CT_RELATED
+    for eth_type in (IPV4, IPV6):
+        for packet in _encapsulated(n, eth_type):  # a client may ask from a tunnel's port, with a host's address
+            yield Flow(Table.ROUTE, RETURN + 1, match(ct_state=(reply, reply | CT_INVALID), ct_label=came) + packet, (), origin)
+        for wanted in (reply, error):
+            state = match(ct_state=(wanted, wanted | CT_INVALID), ct_label=came)
             yield Flow(Table.ROUTE, RETURN, state + _leaving(n, eth_type), back, origin)
+
+
+def _encapsulated(n: NetworkView, eth_type: int) -> Iterator[Match]:
+    """Datagrams to a tunnel's port. Outside, a host would take them for packets of another host: they would be in any network. Of a
+    fragmented datagram only the first fragment matches, and without it the others are nothing."""
+    for port in UDP_PORTS:
+        yield _leaving(n, eth_type) + match(ip_proto=UDP, udp_dst=port)
 
 
 def _routed(n: NetworkView, route: Route) -> Iterator[Flow]:

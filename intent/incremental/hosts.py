@@ -1,0 +1,74 @@
+"""The other hosts, updated change by change; part of intent/incremental/index.py: their VTEPs, and the networks that they have
+endpoints of."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from intent.views import Vteps, vtep
+from specs.model.endpoint import Endpoint
+from specs.ports import has_unknown_macs
+from specs.snapshot import Snapshot
+
+
+@dataclass(slots=True)
+class Hosts:
+    """What is known of the hosts other than `host`."""
+
+    host: str
+    snapshot: Snapshot
+    peers: set[str] = field(default_factory=set)  # their VTEPs
+    _members: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))  # network -> host -> endpoints
+    _behind: dict[str, dict[str, Endpoint]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )  # network -> those behind interfaces
+    _changed: bool = False
+
+    def change(self) -> None:
+        """Take note that a host's record has changed."""
+        self._changed = True
+
+    def recompute(self) -> dict[str, str | None]:
+        """Recompute the VTEPs after a change of records, which is rare. Returns those that have come (as themselves) or gone (None)."""
+        if not self._changed:
+            return {}
+        before, self.peers = self.peers, {self.vtep(name) for name in self.snapshot.hosts if name != self.host}
+        self._changed = False
+        return {address: address if address in self.peers else None for address in before ^ self.peers}
+
+    def vtep(self, name: str) -> str:
+        """The address by which this host reaches another."""
+        return vtep(self.snapshot.hosts[name], self.snapshot.hosts.get(self.host))
+
+    def vteps(self, network_id: str, routed_to: Iterable[str]) -> Vteps:
+        """The hosts that send into a network; `routed_to` are the networks that it is routed to."""
+        behind = self._behind.get(network_id, {}).values()
+        return Vteps(
+            members={self.vtep(name) for name in self._members.get(network_id, ())},
+            interfaces={self.vtep(e.host) for e in behind},
+            behind={self.vtep(e.host) for e in behind if has_unknown_macs(e)},
+            routing={self.vtep(name) for other in routed_to for name in self._members.get(other, ())},
+        )
+
+    def add(self, endpoint: Endpoint) -> bool:
+        """Count an endpoint. Returns whether it is the first of its network on another host."""
+        if endpoint.host == self.host:
+            return False
+        if endpoint.port is not None:
+            self._behind[endpoint.network_id][endpoint.id] = endpoint
+        hosts = self._members[endpoint.network_id]
+        hosts[endpoint.host] = hosts.get(endpoint.host, 0) + 1
+        return hosts[endpoint.host] == 1
+
+    def remove(self, endpoint_id: str, network_id: str, name: str) -> bool:
+        """No longer count an endpoint of host `name`. Returns whether it was the last of its network there."""
+        if name == self.host:
+            return False
+        self._behind[network_id].pop(endpoint_id, None)
+        hosts = self._members[network_id]
+        hosts[name] -= 1
+        if not hosts[name]:
+            del hosts[name]
+        return name not in hosts
