@@ -27,7 +27,7 @@ class HostNetworkWatcher(Feature):
 
     def __init__(self, cache: Cache, repository: Repository, etcd: Iterable[str], on_change: Callable[[], None]) -> None:
         self._cache, self._repository, self._on_change = cache, repository, on_change
-        self._names, self._etcd = Names(), [name for url in etcd if (name := hostname(url)) is not None]
+        self._names, self._etcd = Names("etcd"), [name for url in etcd if (name := hostname(url)) is not None]
         self._problems: list[str] = []
         self._worker = Worker("host network", self._step, interval_s=INTERVAL_S, on_change=on_change)
 

@@ -32,10 +32,12 @@ def literal(name: str) -> Address | None:
 class Names:
     """Holds the addresses of the names that it was asked for. A name that cannot be resolved keeps its last addresses."""
 
-    def __init__(self) -> None:
+    def __init__(self, purpose: str) -> None:
         self._wanted: frozenset[str] = frozenset()
         self.addresses: Mapping[str, tuple[Address, ...]] = {}
-        self.worker = Worker("names", self._step, interval_s=INTERVAL_S)  # resolving may wait for name servers for long
+        self.worker = Worker(
+            f"names of {purpose}", self._step, interval_s=INTERVAL_S
+        )  # resolving may wait for name servers for long
 
     def want(self, names: Iterable[str]) -> None:
         """Resolve these names from now on; addresses among them need no resolving."""

@@ -53,7 +53,7 @@ class GatewayReconciler(Feature):
         self._on_change = on_change
         self._routes = routes
         self._problem: str | None = None
-        self._names, self._etcd = Names(), tuple(name for url in etcd if (name := hostname(url)) is not None)
+        self._names, self._etcd = Names("machines"), tuple(name for url in etcd if (name := hostname(url)) is not None)
         self._forwards_for_others, self._bridges = forwards_for_others, BridgeReader()
         # what the table was generated from, and how nft printed it afterwards
         self._applied: tuple[Outside, Forwarding, str | None] | None = None
@@ -73,9 +73,10 @@ class GatewayReconciler(Feature):
         self._held_ports.close()
 
     def differences(self) -> list[str]:
-        """Read Warren's routes and its nftables table, and return how they differ from the specs."""
+        """Read Warren's routes, sysctls and nftables table, and return how they differ from the specs."""
         desired = self._possible(self._cache.view)
-        return [*self._routes.differences(desired), *self._table_differences(desired)]
+        switches = self._switches.differences(desired.versions)
+        return [*self._routes.differences(desired), *switches, *self._table_differences(desired)]
 
     def _table_differences(self, desired: Outside) -> list[str]:
         table = nft.table(TABLE)

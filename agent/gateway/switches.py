@@ -1,6 +1,7 @@
-"""The sysctls that switch IP forwarding on, and the values that they had before Warren.
+"""The sysctls that switch IP forwarding on, and the values that they had before Warren; with IPv6 also those by which the host goes on to learn
+its routes (agent/gateway/router_advertisements.py).
 
-These values stand in a file below `WARREN_RUN` and in the comment of Warren's nftables table, because each of the two can be
+The values of the first stand in a file below `WARREN_RUN` and in the comment of Warren's nftables table, because each of the two can be
 lost: the table by `nft flush ruleset`, the file with a container that the agent runs in.
 """
 
@@ -8,9 +9,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from agent.gateway import router_advertisements
 from agent.gateway.rules import kept_switches
 
 FORWARDING = {4: Path("/proc/sys/net/ipv4/ip_forward"), 6: Path("/proc/sys/net/ipv6/conf/all/forwarding")}
@@ -32,8 +34,11 @@ class Switches:
             self._keep(values)
         return values
 
-    def on(self, versions: Iterable[int]) -> None:
-        """Switch forwarding on for these versions of IP."""
+    def on(self, versions: Collection[int]) -> None:
+        """Switch forwarding on for these versions of IP. A host that did not forward IPv6 before keeps the routes that it learns from router
+        advertisements."""
+        if 6 in versions and self._learns():
+            router_advertisements.accept()
         for version in versions:
             _set(FORWARDING[version], "1")
 
@@ -45,19 +50,42 @@ class Switches:
         for version, path in FORWARDING.items():
             if str(version) in before:
                 _set(path, before[str(version)])
+        if self._learns():
+            router_advertisements.give_back((self._read() or {}).get("accept_ra") or {})
         self._path.unlink(missing_ok=True)
 
+    def differences(self, versions: Iterable[int]) -> list[str]:
+        """Return a line for each sysctl that is not as these versions of IP need it."""
+        off = [FORWARDING[version] for version in versions if FORWARDING[version].read_text().strip() != "1"]
+        lines = [f"{path}: off, though networks of this host need forwarding" for path in off]
+        deaf = router_advertisements.to_accept(router_advertisements.current()) if 6 in versions and self._learns() else []
+        return lines + [
+            f"interface {name}: accept_ra is 1, so the host does not learn its routes while it forwards" for name in deaf
+        ]
+
+    def _learns(self) -> bool:
+        """Return whether the host did not forward IPv6 before Warren, so that it learns routes from router advertisements."""
+        return (self._kept() or {}).get("6") == "0"
+
     def _kept(self) -> Mapping[str, str] | None:
+        data = self._read()
+        return data["values"] if data is not None else None
+
+    def _read(self) -> dict[str, dict[str, str]] | None:
+        """Return the file's content; None if it is of another boot, or torn."""
         try:
             data = json.loads(self._path.read_text())
-            return dict(data["values"]) if data["boot"] == BOOT_ID.read_text().strip() else None
+            if data["boot"] != BOOT_ID.read_text().strip():
+                return None
+            return {"values": dict(data["values"]), "accept_ra": dict(data.get("accept_ra") or {})}
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
     def _keep(self, values: Mapping[str, str]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         partial = self._path.with_suffix(".new")
-        partial.write_text(json.dumps({"boot": BOOT_ID.read_text().strip(), "values": values}))
+        accept_ra = router_advertisements.to_keep(router_advertisements.current())
+        partial.write_text(json.dumps({"boot": BOOT_ID.read_text().strip(), "values": values, "accept_ra": accept_ra}))
         os.replace(partial, self._path)
 
 

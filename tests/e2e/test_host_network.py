@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import World
+from tests.programs import program, ready
 from tests.waiting import eventually
 from tools.lab import run
 
@@ -125,3 +126,62 @@ def test_a_route_that_an_operator_sets_instead_of_warrens_stays(world: World, ro
 def test_a_route_of_warren_that_somebody_removes_comes_back(world: World, routed: None) -> None:
     world.inside("h1", "ip", "route", "del", "10.77.0.0/24")
     eventually(lambda: "proto 87" in route_to(world, "h1", "10.77.0.0/24"))
+
+
+@pytest.fixture
+def advertised(world: World) -> Iterator[None]:
+    """A router beside h3, which h3 learns its default route from."""
+    router = f"{world.plan.name}-ra"
+    run.sh("ip", "netns", "add", router)
+    run.sh("ip", "-n", f"{world.plan.name}-h3", "link", "add", "ra0", "type", "veth", "peer", "name", "ra0", "netns", router)
+    advertise = None
+    try:
+        world.inside("h3", "sysctl", "-qw", "net.ipv6.conf.ra0.accept_ra=1", "net.ipv6.conf.default.accept_ra=1")
+        run.sh("ip", "-n", router, "link", "set", "ra0", "up")
+        world.inside("h3", "ip", "link", "set", "ra0", "up")
+        command = run.in_netns(router, *program("advertise_router", "ra0", 1800))
+        advertise = ready(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        eventually(lambda: learnt(world))
+        yield
+    finally:
+        if advertise is not None:
+            advertise.kill()
+            advertise.wait()
+        run.sh("ip", "netns", "del", router)
+
+
+def learnt(world: World) -> bool:
+    """Whether h3 has a default route from a router advertisement."""
+    return "proto ra" in world.inside("h3", "ip", "-6", "route", "show", "default").stdout
+
+
+def accept_ra(world: World, *names: str) -> list[str]:
+    """These values of h3."""
+    return world.inside("h3", "cat", *(f"/proc/sys/net/ipv6/conf/{name}/accept_ra" for name in names)).stdout.split()
+
+
+def test_a_host_keeps_the_default_route_that_it_has_learnt_from_router_advertisements(world: World, advertised: None) -> None:
+    forwarding = "/proc/sys/net/ipv6/conf/all/forwarding"
+    assert world.inside("h3", "cat", forwarding).stdout.strip() == "0"
+    assert accept_ra(world, "ra0", "default") == ["1", "1"]
+    world.apply(networks=[{"name": "yard6", "ipv6_range": "fd77::/64", "mode": "nat"}])
+    endpoint = run.container(world.plan, "y6", "h3", "yard6")
+    try:
+        eventually(lambda: world.inside("h3", "cat", forwarding).stdout.strip() == "1")
+        assert learnt(world), "forwarding=1 has removed it"
+        assert accept_ra(world, "ra0", "default") == ["2", "2"]
+        world.inside("h3", "ip", "-6", "route", "flush", "default")
+        eventually(lambda: learnt(world))  # it learns on
+        world.inside("h3", "ip", "link", "add", "ra1", "type", "veth", "peer", "name", "ra2")
+        assert accept_ra(world, "ra1") == ["2"], "an interface that appears later"
+        world.inside("h3", "sysctl", "-qw", "net.ipv6.conf.ra0.accept_ra=1")
+        eventually(lambda: accept_ra(world, "ra0") == ["2"])
+        run.restart(world.plan, "h3", "agent")
+    finally:
+        run.api(world.plan.host("h3"), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
+    eventually(lambda: world.inside("h3", "cat", forwarding).stdout.strip() == "0")
+    eventually(lambda: accept_ra(world, "ra0", "ra1", "default") == ["1", "1", "1"])
+    eventually(lambda: learnt(world))
+    world.inside("h3", "ip", "link", "del", "ra1")
+    network = next(n for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"] if n["name"] == "yard6")
+    run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from agent.gateway import switches
+from agent.gateway import router_advertisements, switches
 from agent.gateway.filters import Forwarding, chains
 from agent.gateway.host_access import HostAccess, Machines
 from agent.gateway.rules import Outside, outside, ruleset
@@ -208,7 +208,15 @@ def sysctls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[int, Path]:
     for path in paths.values():
         path.write_text("0\n")
     monkeypatch.setattr(switches, "FORWARDING", paths)
+    monkeypatch.setattr(router_advertisements, "CONF", tmp_path / "conf")
+    for name, value in (("all", 1), ("default", 1), ("lo", 1), ("eth0", 1), ("eth1", 2), ("eth2", 0), ("wv0123456789ab", 1)):
+        (tmp_path / "conf" / name).mkdir(parents=True)
+        (tmp_path / "conf" / name / "accept_ra").write_text(f"{value}\n")
     return paths
+
+
+def accept_ra(tmp_path: Path) -> dict[str, str]:
+    return {path.parent.name: path.read_text().strip() for path in (tmp_path / "conf").glob("*/accept_ra")}
 
 
 def values(sysctls: dict[int, Path]) -> list[str]:
@@ -224,6 +232,34 @@ def test_forwarding_has_its_earlier_value_after_another_process_restored_it(tmp_
     Switches(path).restore(None)
     assert values(sysctls) == ["0", "0"]
     assert not path.exists()
+
+
+def test_interfaces_that_learn_routes_go_on_to_while_the_host_forwards(tmp_path: Path, sysctls: dict[int, Path]) -> None:
+    path, before = tmp_path / "forwarding.json", accept_ra(tmp_path)
+    Switches(path).before(None)
+    Switches(path).on((4,))
+    assert accept_ra(tmp_path) == before, "forwarding of IPv4 concerns no router advertisement"
+    Switches(path).on((4, 6))
+    assert accept_ra(tmp_path) == {**before, "default": "2", "eth0": "2"}
+    assert Switches(path).differences((4, 6)) == []
+    for name, value in (("eth3", "2"), ("eth4", "0")):  # they appear; the first has the value of `default`
+        (tmp_path / "conf" / name).mkdir()
+        (tmp_path / "conf" / name / "accept_ra").write_text(value)
+    (tmp_path / "conf" / "eth0" / "accept_ra").write_text("1")
+    assert [line.split(":")[0] for line in Switches(path).differences((4, 6))] == ["interface eth0"]
+    Switches(path).on((4, 6))
+    Switches(path).restore(None)
+    assert accept_ra(tmp_path) == {**before, "eth3": "1", "eth4": "0"}
+
+
+def test_a_host_that_forwarded_before_warren_keeps_its_values(tmp_path: Path, sysctls: dict[int, Path]) -> None:
+    sysctls[6].write_text("1")
+    path, before = tmp_path / "forwarding.json", accept_ra(tmp_path)
+    Switches(path).before(None)
+    Switches(path).on((6,))
+    assert accept_ra(tmp_path) == before
+    Switches(path).restore(None)
+    assert accept_ra(tmp_path) == before
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"boot": "another", "values": {"4": "1", "6": "1"}}'])
