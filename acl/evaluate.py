@@ -70,6 +70,19 @@ def evaluate(rules: Sequence[tuple[str, int, Rule]], sent: PacketFields, members
     return Verdict(False, None, None, False, None, (), sent)
 
 
+def possible(
+    rules: Sequence[tuple[str, int, Rule]], sent: PacketFields, members: MemberAddresses, unknown: Collection[str]
+) -> Verdict:
+    """Apply the rules to a packet of which some fields are unknown, in favour of the packet: a rule that names an unknown field
+    and matches otherwise decides if it allows, and is passed over if it denies."""
+    for acl, number, rule in rules:
+        known = tuple(match for match in rule.fields if match.name not in unknown)
+        uncertain = len(known) < len(rule.fields)
+        if (rule.allow or not uncertain) and matches(replace(rule, fields=known), sent, members):
+            return Verdict(rule.allow, acl, number, rule.allow and rule.related, rule.meter, (), _carried_out(rule, sent)[1])
+    return Verdict(False, None, None, False, None, (), sent)
+
+
 def matches(rule: Rule, sent: PacketFields, members: MemberAddresses) -> bool:
     """Whether a rule matches a packet."""
     if not any(all(sent.get(name) == value for name, value in variant) for variant in rule.variants):

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from agent.listeners import Listeners
 from agent.states import State, States
@@ -33,11 +34,20 @@ class CacheView:
     publishers: Mapping[str, Endpoint] = field(default_factory=dict)  # endpoints of all hosts that publish ports, by id
 
 
+class _News(NamedTuple):
+    """A change of the view: both snapshots, the decoded changes, and the ids of the local endpoints that they affect."""
+
+    before: Snapshot
+    after: Snapshot
+    changes: Sequence[Decoded]
+    touched: set[str]
+
+
 class Cache:
     """Holds the newest `view`. `synced` is set after the first full read: nothing may be removed from the host before that.
 
-    `changed` is called with the ids of local endpoints whose record or interface was added, changed or removed; `reread` is
-    called after each full read.
+    `changed` is called with the ids of local endpoints whose record or interface was added, changed or removed; `updated` with
+    the snapshots before and after each change, and the decoded changes; `reread` after each full read.
     """
 
     def __init__(self, store: Store, host: str) -> None:
@@ -46,6 +56,7 @@ class Cache:
         self.down: str | None = "not read yet"  # why the feed of the specs is down
         self.revision = 0  # the newest revision that touched a spec
         self.changed: Listeners[[set[str]]] = Listeners()
+        self.updated: Listeners[[Snapshot, Snapshot, Sequence[Decoded]]] = Listeners()
         self.reread: Listeners[[]] = Listeners()
         self._store = store
         self._lock = threading.Lock()  # writers hold it; readers need no lock
@@ -70,20 +81,21 @@ class Cache:
         with self._lock:
             self._ahead.update({key: (revision, value) for key, value in written})
             self.revision = max(self.revision, revision)
-            touched = self._take([(key, value, revision) for key, value in written])
-        self.changed(touched)
+            news = self._take([(key, value, revision) for key, value in written])
+        self.updated(news.before, news.after, news.changes)
+        self.changed(news.touched)
 
-    def _take(self, changes: Iterable[tuple[str, str | None, int]]) -> set[str]:
-        """Replace the view by one with the changes; return the ids of the local endpoints that they affect. The caller holds
-        the lock."""
-        snapshot, decoded_changes = updated(self.view.snapshot, changes)
+    def _take(self, changes: Iterable[tuple[str, str | None, int]]) -> _News:
+        """Replace the view by one with the changes. The caller holds the lock."""
+        before = self.view.snapshot
+        snapshot, decoded_changes = updated(before, changes)
         endpoints = [decoded for decoded in decoded_changes if decoded.kind == "endpoint"]
         local, touched = self.view.local_endpoints, set[str]()
         if endpoints:
             local = dict(local)
             touched = {decoded.id for decoded in endpoints if self._update(local, decoded)}
         self.view = CacheView(snapshot, local, _publishers(self.view.publishers, endpoints))
-        return touched
+        return _News(before, snapshot, decoded_changes, touched)
 
     def _update(self, local: dict[str, Endpoint], decoded: Decoded) -> bool:
         """Update `local` with one endpoint; return whether the endpoint is or was a local one."""
@@ -132,10 +144,11 @@ class Cache:
                 self._ahead.pop(event.key, None)
                 changes.append((event.key, event.value, event.create_revision))
             publishers = self.view.publishers
-            touched = self._take(changes)
+            news = self._take(changes)
             publishers_changed = self.view.publishers is not publishers
-        if touched or publishers_changed or any(event.key.startswith(keys.NETWORKS) for event in events):
-            self.changed(touched)
+        self.updated(news.before, news.after, news.changes)
+        if news.touched or publishers_changed or any(event.key.startswith(keys.NETWORKS) for event in events):
+            self.changed(news.touched)
 
     # ---- the feed of states ---------------------------------------------------------------------------------------
 

@@ -7,6 +7,8 @@ from agent.cache import Cache
 from agent.capture.captures import Captures
 from agent.cni.attachments import Attachments
 from agent.config import Config
+from agent.connections.datapath import Datapath
+from agent.connections.reconciler import ConnectionReconciler
 from agent.core import Core
 from agent.dhcp_client.clients import DhcpClients
 from agent.docker.feature import Docker
@@ -18,7 +20,6 @@ from agent.endpoints.preallocated import PreallocatedPool
 from agent.endpoints.reconciler import EndpointReconciler
 from agent.feature import Feature
 from agent.gateway.conntrack_limits import Limits
-from agent.gateway.firewalls import Firewalls
 from agent.gateway.held_ports import HeldPorts
 from agent.gateway.host_network import HostNetworkWatcher
 from agent.gateway.reconciler import GatewayReconciler
@@ -30,8 +31,9 @@ from agent.peers import Peers
 from agent.port_check import PortCheck
 from agent.registration import Registration, underlay_mtu
 from agent.remote import Remote
-from agent.switch import Switch, appctl, datapath
+from agent.switch import Switch, datapath
 from ovsdb.client import Ovsdb
+from ovsdb.control import appctl
 from specs.model.host import Host
 from specs.model.publish import Publish
 from specs.store.etcd import Store
@@ -87,24 +89,23 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     port_check = PortCheck(cache, held_ports, core.remote)
     check_ports.add(port_check.check)
     host_network = HostNetworkWatcher(cache, repository, common.etcd, news)
-    gateway = GatewayReconciler(
-        cache,
-        Limits(lambda: datapath(ovsdb, bridge), appctl),
-        Switches(config.run / "forwarding.json"),
-        held_ports,
-        GatewayRoutes(host_network.read),
-        news,
-        forwards_for_others=config.forwards_for_others,
-        etcd=common.etcd,
-    )
     features: list[Feature] = [
         reconciler,
         port_check,
         PreallocatedFiller(cache, pool, endpoints),
         AdoptedPorts(bridge, cache=cache, ovsdb=ovsdb, ovsdb_changed=ovsdb_changed, endpoints=endpoints, on_change=news),
         host_network,
-        gateway,
-        Firewalls(gateway.needed, docker_user=config.docker_user, on_change=news),
+        GatewayReconciler(
+            cache,
+            Limits(lambda: datapath(ovsdb, bridge), appctl),
+            Switches(config.run / "forwarding.json"),
+            held_ports,
+            GatewayRoutes(host_network.read),
+            news,
+            forwards_for_others=config.forwards_for_others,
+            etcd=common.etcd,
+        ),
+        ConnectionReconciler(cache, Datapath(lambda: datapath(ovsdb, bridge), appctl, core.switch.ofctl)),
         dhcp_clients,
         Captures(core),
         Attachments(core, suspects=lambda: set(reconciler.reasons)),

@@ -3,14 +3,12 @@ require."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from controller.compiler.compile import Program, compile_view
@@ -18,6 +16,7 @@ from controller.compiler.explain import Trace, parse_dump, parse_trace
 from intent.history import with_history
 from intent.recompute import view
 from ovsdb.client import Ovsdb
+from ovsdb.control import appctl
 from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, interface_ports, mirror_ports
 from pipeline.flow import Flow, is_our_group, is_ours
 from pipeline.tables import REG_COPY, Table
@@ -61,7 +60,7 @@ class Switch:
     def flows(self) -> list[dict[str, object]]:
         """Return all flows with table names and origins."""
         desired = self.desired()
-        return parse_dump(self._ofctl("dump-flows"), desired.flows, desired.names)
+        return parse_dump(self.ofctl("dump-flows"), desired.flows, desired.names)
 
     def hits(self) -> dict[str, int]:
         """Return the number of packets per ACL rule (ACL#NUMBER) since its flows were installed. Clauses of a conjunctive
@@ -76,7 +75,7 @@ class Switch:
     def copies(self, number: int) -> bool:
         """Return whether this switch has the flows of a mirror session (`Mirror.number`)."""
         match = f"table={int(Table.COPY)},{REG_COPY}={number << 1}"
-        return any("cookie=" in line for line in self._ofctl("dump-flows", match))
+        return any("cookie=" in line for line in self.ofctl("dump-flows", match))
 
     def check(self) -> dict[str, Any]:
         """Compare flows and groups with a full recompute; return those that are missing, and those of Warren that are
@@ -91,11 +90,11 @@ class Switch:
     def _check(self) -> dict[str, Any]:
         desired = self.desired()
         flows: dict[int, str] = {}
-        for line in self._ofctl("dump-flows"):
+        for line in self.ofctl("dump-flows"):
             if match := re.search(r"cookie=(0x[0-9a-f]+)", line):
                 flows[int(match[1], 16)] = re.sub(r"(duration|n_packets|n_bytes|idle_age|hard_age)=[^,]*, ", "", line.strip())
         groups = {
-            int(match[1]): line.strip() for line in self._ofctl("dump-groups") if (match := re.search(r"group_id=(\d+)", line))
+            int(match[1]): line.strip() for line in self.ofctl("dump-groups") if (match := re.search(r"group_id=(\d+)", line))
         }
         missing = [f"{f.origin} {f.table.name} {f.match}" for f in desired.program.flows if f.cookie not in flows]
         missing += [f"{g.origin} group {g.group_id}" for g in desired.program.groups if g.group_id not in groups]
@@ -122,13 +121,9 @@ class Switch:
             "text": text,
         }
 
-    def _ofctl(self, command: str, *more: str) -> list[str]:
+    def ofctl(self, command: str, *more: str) -> list[str]:
+        """Run a command of ovs-ofctl(8) on the bridge; return the lines of its output. Raises `Unavailable`."""
         return _run("ovs-ofctl", "-O", VERSION, command, self._bridge, *more).splitlines()
-
-
-def appctl(*words: str) -> str:
-    """Run a command of ovs-vswitchd (ovs-appctl(8)); return its output. Raises `Unavailable`."""
-    return _run("ovs-appctl", "-t", _control(), *words)
 
 
 def datapath(ovsdb: Ovsdb, bridge: str) -> str:
@@ -136,17 +131,6 @@ def datapath(ovsdb: Ovsdb, bridge: str) -> str:
     row = ovsdb.observed().bridge(bridge)
     kind = (row.datapath_type if row is not None else "") or "system"
     return f"{kind}@ovs-{kind}"
-
-
-def _control() -> str:
-    """Return the path of ovs-vswitchd's control socket: the one that its pid file names, otherwise one that exists."""
-    directory = Path(os.environ.get("OVS_RUNDIR") or "/var/run/openvswitch")
-    try:
-        pid = int((directory / "ovs-vswitchd.pid").read_text())
-        sockets = [directory / f"ovs-vswitchd.{pid}.ctl", directory / "ovs-vswitchd.ctl"]
-    except (OSError, ValueError):
-        sockets = [*sorted(directory.glob("ovs-vswitchd.*.ctl"), reverse=True), directory / "ovs-vswitchd.ctl"]
-    return str(next((path for path in sockets if path.exists()), "ovs-vswitchd"))
 
 
 def _run(*command: str) -> str:

@@ -20,6 +20,7 @@ from agent.gateway.filters import Forwarding
 from agent.gateway.held_ports import HeldPorts
 from agent.gateway.host_access import Machines
 from agent.gateway.names import Names, hostname
+from agent.gateway.published_connections import PublishedConnections
 from agent.gateway.routes import GatewayRoutes
 from agent.gateway.rules import TABLE, Outside, outside, ruleset
 from agent.gateway.switches import FORWARDING, Switches
@@ -51,7 +52,7 @@ class GatewayReconciler(Feature):
     ) -> None:
         self._cache, self._limits, self._switches, self._held_ports = cache, limits, switches, held_ports
         self._on_change = on_change
-        self._routes = routes
+        self._routes, self._connections = routes, PublishedConnections()
         self._problem: str | None = None
         self._names, self._etcd = Names("machines"), tuple(name for url in etcd if (name := hostname(url)) is not None)
         self._forwards_for_others, self._bridges = forwards_for_others, BridgeReader()
@@ -119,6 +120,7 @@ class GatewayReconciler(Feature):
                 nft.run("delete", "table", "inet", TABLE)
             uplink.down()
             self._applied = None
+            self._connections.follow(())
             return
         before = self._switches.before(table)
         uplink.up(desired.versions)
@@ -127,11 +129,8 @@ class GatewayReconciler(Feature):
         if self._applied is None or self._applied != (desired, forwarding, table):
             nft.run(commands=ruleset(desired, forwarding, json.dumps(before)))
             self._applied = (desired, forwarding, nft.table(TABLE))
+        self._connections.follow(desired.published)
         self._switches.on(desired.versions)  # after the table, which keeps strangers out
-
-    def needed(self) -> Outside | None:
-        """Return what the host needs; None before the specs have been read."""
-        return self._needed(self._cache.view) if self._cache.synced.is_set() else None
 
     def _possible(self, view: CacheView) -> Outside:
         """Return what the host needs, without the published ports that a process of the host has."""

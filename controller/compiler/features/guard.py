@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from intent.gateway import GATEWAY_MAC, HOST_MAC
 from intent.views import EndpointView, NetworkView
-from pipeline.flow import Flow, Goto, Origin, Value, match
-from pipeline.tables import Table
+from pipeline.flow import Action, Flow, Goto, Origin, Set, Value, match
+from pipeline.tables import REG_SOURCE, Table
 from pipeline.tunnels import from_vtep
 
 KNOWN, ANY, NOBODY = 100, 50, 1
@@ -22,7 +22,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     """Frames of an endpoint of another host, from that host."""
     if tunnel is None or e.vtep is None or e.routed_remote or e.unknown_macs:
         return
-    yield _accept(KNOWN, e.vni, e.vtep, Origin("endpoint", e.id), eth_src=e.mac)
+    yield _accept(KNOWN, e.vni, e.vtep, Origin("endpoint", e.id), Set(REG_SOURCE, e.identity), eth_src=e.mac)
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
@@ -38,5 +38,6 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     yield Flow(Table.TUNNEL_GUARD, NOBODY, match(reg0=n.vni), (), origin)  # the miss, counted for each network
 
 
-def _accept(priority: int, vni: int, vtep: str, origin: Origin, **fields: Value) -> Flow:
-    return Flow(Table.TUNNEL_GUARD, priority, match(reg0=vni, **from_vtep(vtep), **fields), (Goto(Table.CONNTRACK),), origin)
+def _accept(priority: int, vni: int, vtep: str, origin: Origin, *actions: Action, **fields: Value) -> Flow:
+    sent = match(reg0=vni, **from_vtep(vtep), **fields)
+    return Flow(Table.TUNNEL_GUARD, priority, sent, (*actions, Goto(Table.CONNTRACK)), origin)

@@ -1,0 +1,41 @@
+"""The connections that the datapath of this host tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+
+from agent.connections import dump
+from intent.connections import Address, Connection
+
+
+class Datapath:
+    """Reads and ends connections. `name` returns the datapath's name; `appctl` runs a command of ovs-vswitchd, and `ofctl` one
+    of ovs-ofctl on the bridge. Methods raise `Unavailable`."""
+
+    def __init__(self, name: Callable[[], str], appctl: Callable[..., str], ofctl: Callable[..., object]) -> None:
+        self._name, self._appctl, self._ofctl = name, appctl, ofctl
+
+    def read(self, zones: Collection[int]) -> list[Connection]:
+        """Return the connections of these zones, from one dump."""
+        only = [f"zone={zone}" for zone in zones] if len(zones) == 1 else []
+        return [c for c in dump.parse(self._appctl("dpctl/dump-conntrack", self._name(), *only)) if c.zone in zones]
+
+    def end(self, connections: Iterable[Connection]) -> None:
+        """End these connections."""
+        flush = self._flush()
+        for connection in connections:
+            flush(f"zone={connection.zone}", dump.tuple_of(connection))
+
+    def end_of(self, zone: int, address: Address) -> None:
+        """End all connections of an address: those that it began, and those that it answers."""
+        flush = self._flush()
+        flush(f"zone={zone}", dump.sender(address))
+        flush(f"zone={zone}", "", dump.sender(address))
+
+    def _flush(self) -> Callable[..., object]:
+        """Return what ends connections. Open vSwitch 3.1 takes no tuple after a datapath's name, so where there are several
+        datapaths the bridge says which, at the price of a process for each call."""
+        if len(self._appctl("dpctl/dump-dps").split()) == 1:
+            return partial(self._appctl, "dpctl/flush-conntrack")
+        return partial(self._ofctl, "ct-flush")

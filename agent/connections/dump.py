@@ -1,0 +1,70 @@
+"""Reads and writes connections as ovs-vswitchd prints them (ovs-dpctl(8), dump-conntrack and flush-conntrack). Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from intent.connections import Address, Connection
+from pipeline.protocols import ICMP, ICMPV6, WITH_PORTS
+from pipeline.tables import LABEL_ORIGIN, LABEL_SOURCE, LABEL_TARGET
+
+_PROTOCOLS = {
+    **WITH_PORTS,
+    "icmp": ICMP,
+    "icmpv6": ICMPV6,
+    "igmp": 2,
+    "dccp": 33,
+    "gre": 47,
+    "udplite": 136,
+}  # as they are printed
+_ENTRY = re.compile(
+    rf"^(?P<proto>{'|'.join(_PROTOCOLS)}|\d+),orig=\((?P<orig>[^)]*)\),reply=\((?P<reply>[^)]*)\)(?P<rest>.*)$", re.MULTILINE
+)
+_PAIR = re.compile(r"(\w+)=([^,()]+)")
+WORD = 0xFFFF_FFFF
+
+
+def parse(text: str) -> Iterator[Connection]:
+    """Yield the connections in the output of dump-conntrack; lines of another form are left out."""
+    for entry in _ENTRY.finditer(text):
+        proto = _PROTOCOLS.get(entry["proto"]) or int(entry["proto"])
+        first, reply, rest = (dict(_PAIR.findall(entry[part])) for part in ("orig", "reply", "rest"))
+        label = int(rest.get("labels", "0"), 0)
+        yield Connection(
+            zone=int(rest.get("zone", "0")),
+            proto=int(proto),
+            source=ip_address(first["src"]),
+            target=ip_address(first["dst"]),
+            replier=ip_address(reply["src"]),
+            source_port=int(first.get("sport", "0")),
+            target_port=int(first.get("dport", "0")),
+            replier_port=int(reply.get("sport", "0")),
+            icmp=(int(first["type"]), int(first["code"])) if "type" in first else None,
+            icmp_id=int(first.get("id", "0")),
+            mark=int(rest.get("mark", "0"), 0),
+            ends=(label >> LABEL_SOURCE & WORD, label >> LABEL_TARGET & WORD),
+            origin=label >> LABEL_ORIGIN & WORD,
+        )
+
+
+def tuple_of(connection: Connection) -> str:
+    """Return the connection's first packet as flush-conntrack takes it."""
+    fields = [f"{_name('src', connection.source)}={connection.source}", f"{_name('dst', connection.target)}={connection.target}"]
+    fields.append(f"ct_nw_proto={connection.proto}")
+    if connection.icmp is not None and connection.proto in (ICMP, ICMPV6):
+        icmp_type, code = connection.icmp
+        fields += [f"icmp_type={icmp_type}", f"icmp_code={code}", f"icmp_id={connection.icmp_id}"]
+    elif connection.source_port or connection.target_port:
+        fields += [f"ct_tp_src={connection.source_port}", f"ct_tp_dst={connection.target_port}"]
+    return ",".join(fields)
+
+
+def sender(address: Address) -> str:
+    """Return what matches all packets from an address, as flush-conntrack takes it."""
+    return f"{_name('src', address)}={address}"
+
+
+def _name(end: str, address: Address) -> str:
+    return f"ct_nw_{end}" if address.version == 4 else f"ct_ipv6_{end}"

@@ -1,0 +1,62 @@
+"""The connections that the host's netfilter tracks for published ports. One that began before its port was published goes to
+another process of the host, or to nothing, for as long as its client keeps sending; one whose port is published no more
+still reaches the network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator
+
+from agent.gateway.rules import Published
+from agent.linux import conntrack
+from agent.linux.addresses import own_addresses
+from agent.linux.conntrack import Address, Entry
+from intent.gateway import TRANSIT4, TRANSIT6
+from pipeline.protocols import WITH_PORTS
+
+log = logging.getLogger("warren.gateway")
+
+
+def contradicts(entry: Entry, published: Iterable[Published], own: Collection[Address]) -> bool:
+    """Whether a connection to one of the host's `own` addresses goes elsewhere than its published port leads, or to a network
+    by a port that is not published. Pure."""
+    leads = [p for p in published if _matches(p, entry, own)]
+    translated = entry.replier in (TRANSIT4 if entry.replier.version == 4 else TRANSIT6)
+    if not leads:
+        return translated and entry.target != entry.replier
+    return not any((p.transit, p.port) == (entry.replier, entry.replier_port) for p in leads)
+
+
+def _matches(published: Published, entry: Entry, own: Collection[Address]) -> bool:
+    there = entry.target in own if published.host_ip is None else entry.target == published.host_ip
+    port = (WITH_PORTS[published.proto], published.port) == (entry.proto, entry.target_port)
+    return there and port and published.transit.version == entry.target.version
+
+
+class PublishedConnections:
+    """Ends the connections that contradict the published ports."""
+
+    def __init__(self) -> None:
+        self._followed: frozenset[Published] | None = None  # None: an earlier process may have published others
+
+    def follow(self, published: Iterable[Published]) -> None:
+        """End what contradicts these ports, once they are in force. Reads the connections of the ports that differ from the last
+        call's only. Raises `Unavailable`."""
+        after = frozenset(published)
+        if after == self._followed:
+            return
+        own = own_addresses()
+        refused = [entry for entry in _concerned(self._followed, after) if contradicts(entry, after, own)]
+        for entry in refused:
+            conntrack.end(entry)
+        self._followed = after
+        if refused:
+            log.info("connections.ended count=%d reason=published ports have changed", len(refused))
+
+
+def _concerned(before: frozenset[Published] | None, after: frozenset[Published]) -> Iterator[Entry]:
+    if before is None:
+        yield from (entry for version in (4, 6) for entry in conntrack.read(version) if entry.target_port)
+        return
+    for version, proto, port in sorted({(p.transit.version, p.proto, p.port) for p in before ^ after}):
+        yield from conntrack.read(version, WITH_PORTS[proto], port)

@@ -1,0 +1,269 @@
+"""Which connections of a host today's specs allow. Pure.
+
+A connection (an entry of connection tracking) may stay if the endpoints at its ends are those that it began between, if the
+port that it came in by is still published, and if the policies of both ends would let it begin today. What its entry does not
+tell, such as the DSCP of its first packet, is decided in its favour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import Any
+
+from acl.evaluate import PacketFields, Verdict, packet, possible
+from acl.language import Rule, Who
+from acl.policy import PolicyKey, PolicyKeys, Prefix, enters, keys_of
+from intent.gateway import gateway_of
+from intent.identity import identity
+from intent.services import service_members
+from intent.views import TENANT, selects
+from pipeline.protocols import ICMP, ICMPV6, IPV4, IPV6, SCTP, TCP, UDP
+from pipeline.tables import MARK_RELATED, ORIGIN_TUNNEL
+from specs.checks import joined, routers_in_order, served, valid_networks, zones
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
+from specs.ports import has_unknown_macs
+from specs.snapshot import Snapshot
+
+Address = IPv4Address | IPv6Address
+PORTS = {TCP: "tcp", UDP: "udp", SCTP: "sctp"}
+UNKNOWN = frozenset({"in_port", "ip_dscp", "ip_ecn", "nw_ttl", "ipv6_flabel"})  # fields of the first packet that no entry keeps
+MACS = frozenset({"eth_src", "eth_dst"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """An entry of connection tracking in the datapath. `source` sent the first packet, to `target` as it came in; `replier`
+    sends the replies: `target`, or the address that it was translated to. Ports are 0 for protocols without ports, and for
+    ICMP `icmp` is the first packet's type and code. `ends` are the identities of the endpoints at both ends (0: not known)."""
+
+    zone: int
+    proto: int
+    source: Address
+    target: Address
+    replier: Address
+    source_port: int = 0
+    target_port: int = 0
+    replier_port: int = 0
+    icmp: tuple[int, int] | None = None
+    icmp_id: int = 0
+    mark: int = 0
+    ends: tuple[int, int] = (0, 0)
+    origin: int = 0  # ORIGIN_TUNNEL: it came in by a service's port of another host
+
+    def __str__(self) -> str:
+        def end(address: Address, port: int) -> str:
+            return f"{address} port {port}" if port else str(address)
+
+        name = PORTS.get(self.proto, {ICMP: "icmp", ICMPV6: "icmpv6"}.get(self.proto, f"protocol {self.proto}"))
+        return f"{name} {end(self.source, self.source_port)} -> {end(self.target, self.target_port)}"
+
+
+Rules = list[tuple[str, int, Rule]]
+
+
+@dataclass
+class Allowed:
+    """What the specs of one moment allow. Holds what it has derived, so make a new one for another snapshot."""
+
+    snapshot: Snapshot
+    _rules: dict[PolicyKey, Rules | None] = field(default_factory=dict)
+    _source_ports: dict[PolicyKey, bool] = field(default_factory=dict)
+    _members: dict[tuple[str, Who], list[Prefix]] = field(default_factory=dict)
+    _verdicts: dict[tuple[object, ...], tuple[str | None, bool]] = field(default_factory=dict)
+
+    @cached_property
+    def networks(self) -> dict[str, Network]:
+        """The valid networks by id."""
+        return valid_networks(self.snapshot)[0]
+
+    @cached_property
+    def zones(self) -> dict[str, int]:
+        """The conntrack zone of each valid network."""
+        return zones(self.snapshot, self.networks)
+
+    @cached_property
+    def _networks_of_zones(self) -> dict[int, Network]:
+        return {zone: self.networks[network_id] for network_id, zone in self.zones.items()}
+
+    @cached_property
+    def routed_to(self) -> Mapping[str, Mapping[str, str]]:
+        """The networks that a router joins with each network."""
+        return joined(routers_in_order(self.snapshot), self.networks)[0]
+
+    @cached_property
+    def _holders(self) -> dict[tuple[str, Address], Endpoint]:
+        """The active endpoint with each address of each network."""
+        return {
+            (e.network_id, address): e
+            for e in self.snapshot.endpoints.values()
+            if e.active
+            for address in (e.ipv4_address, e.ipv6_address)
+            if address is not None
+        }
+
+    @cached_property
+    def _unbound(self) -> set[str]:
+        """Networks where addresses may be unknown machines': those with interfaces, and those without ranges of their own."""
+        behind = {e.network_id for e in self.snapshot.endpoints.values() if has_unknown_macs(e)}
+        return behind | {n.id for n in self.networks.values() if n.external or not (n.ip_range or n.ipv6_range)}
+
+    def objection(self, connection: Connection) -> str | None:
+        """Why a connection must end; None if it may stay. Zones of no network are somebody else's."""
+        network = self._networks_of_zones.get(connection.zone)
+        if network is None:
+            return None
+        sender, receiver = self._holder(network, connection.source), self._holder(network, connection.replier)
+        ends = ((connection.source, sender), (connection.replier, receiver))
+        for (address, holder), number in zip(ends, connection.ends, strict=True):
+            if holder is None and self._must_be_held(network, address):
+                return f"no endpoint of network {network.name} has {address}"
+            if holder is not None and number not in (0, identity(holder)):
+                return f"{address} belonged to another endpoint than {holder.name or holder.id}"
+        return self._unpublished(network, connection, receiver) or self._refused(network, connection, sender, receiver)
+
+    def _holder(self, network: Network, address: Address) -> Endpoint | None:
+        for network_id in (network.id, *self.routed_to.get(network.id, ())):
+            if (holder := self._holders.get((network_id, address))) is not None:
+                return holder
+        return None
+
+    def _must_be_held(self, network: Network, address: Address) -> bool:
+        """Whether an address can only be an endpoint's: it is in the network's range, and no gateway's and no group's."""
+        network_range, gateway = (
+            (network.ip_range, network.gateway) if address.version == 4 else (network.ipv6_range, network.ipv6_gateway)
+        )
+        if network_range is None or network.id in self._unbound or address not in network_range or address.is_multicast:
+            return False
+        return address != network_range.broadcast_address and (gateway is None or address != gateway.ip)
+
+    def _unpublished(self, network: Network, connection: Connection, receiver: Endpoint | None) -> str | None:
+        """Why the port by which a connection came in leads there no more."""
+        inside = (PORTS.get(connection.proto), connection.replier_port)
+        if connection.origin == ORIGIN_TUNNEL:
+            leads = any((proto, port) == inside and receiver in members for proto, _, port, members in self._services(network))
+            return None if leads else f"no service of network {network.name} leads to {connection.replier}"
+        gateway = gateway_of(network, connection.zone, None, 0)
+        if gateway is None or connection.target not in (gateway.transit4, gateway.transit6):
+            return None
+        outside = connection.target_port
+        if receiver is not None and any(
+            (p.proto, host_port, port) == (inside[0], outside, inside[1]) for p in receiver.publish for host_port, port in p.pairs
+        ):
+            return None
+        if any(
+            (proto, port) == inside and host_port == outside and receiver in members
+            for proto, host_port, port, members in self._services(network)
+        ):
+            return None
+        return f"port {outside} is not published to {connection.replier} port {connection.replier_port}"
+
+    @cached_property
+    def _served(self) -> dict[str, list[tuple[str, int, int, tuple[Endpoint, ...]]]]:
+        return {
+            network_id: [(s.proto, s.host_port, s.port, service_members(s, network_id, self._selected)) for s in services]
+            for network_id, services in served(self.snapshot, self.networks)[0].items()
+        }
+
+    def _services(self, network: Network) -> list[tuple[str, int, int, tuple[Endpoint, ...]]]:
+        return self._served.get(network.id, [])
+
+    # ---- policies -------------------------------------------------------------------------------------------------
+
+    def _refused(
+        self, network: Network, connection: Connection, sender: Endpoint | None, receiver: Endpoint | None
+    ) -> str | None:
+        """Why policy would not let a connection begin, or would not let its replies come back unasked."""
+        if sender is None and network.id in self._unbound:
+            return None  # the ACL of the interface, or of the endpoint without an address, has decided
+        policies = (self._sends(network, sender), self._of(receiver).receives if receiver is not None else None)
+        unknown = UNKNOWN if self._one_network(sender, receiver) else UNKNOWN | MACS
+        source_port = connection.source_port if any(key and self._by_source_port(key) for key in policies) else 0
+        ports = (source_port, connection.replier_port)
+        known = (policies, unknown, connection.source, connection.replier, connection.proto, ports, connection.icmp)
+        if known not in self._verdicts:
+            self._verdicts[known] = self._judge(policies, _first_packet(connection, sender, receiver), unknown)
+        reason, related = self._verdicts[known]
+        if reason is None and connection.mark == MARK_RELATED and not related:
+            return "no rule with allow_related allows it any more"
+        return reason
+
+    def _one_network(self, sender: Endpoint | None, receiver: Endpoint | None) -> bool:
+        return sender is not None and receiver is not None and sender.network_id == receiver.network_id
+
+    def _of(self, endpoint: Endpoint) -> PolicyKeys:
+        network = self.networks[endpoint.network_id]
+        return keys_of(endpoint, network, self.snapshot.hosts.get(endpoint.host), self.snapshot.tenants.get(TENANT))
+
+    def _sends(self, network: Network, sender: Endpoint | None) -> PolicyKey | None:
+        return self._of(sender).sends if sender is not None else enters(network)
+
+    def _judge(
+        self, policies: Iterable[PolicyKey | None], sent: PacketFields, unknown: frozenset[str]
+    ) -> tuple[str | None, bool]:
+        """Why the policies refuse a packet, and whether a rule lets its replies come back."""
+        related = False
+        for key in policies:
+            if key is None:
+                continue
+            rules = self._rules_of(key)
+            if rules is None:
+                return f"an ACL of {', '.join(key.acls)} does not exist", False
+            verdict = possible(rules, sent, partial(self._prefixes, key.network_id), unknown)
+            if not verdict.allow:
+                return _refusal(key, verdict), False
+            related |= verdict.related
+            sent = verdict.packet
+        return None, related
+
+    def _rules_of(self, key: PolicyKey) -> Rules | None:
+        if key not in self._rules:
+            acls = self.snapshot.acls
+            known = all(name in acls for name in key.acls)
+            self._rules[key] = [(n, i, r) for n in key.acls for i, r in enumerate(acls[n].parsed, 1)] if known else None
+        return self._rules[key]
+
+    def _by_source_port(self, key: PolicyKey) -> bool:
+        """Whether a rule of a policy names source ports. Where none does, one verdict holds for all source ports."""
+        if key not in self._source_ports:
+            names = {match.name for _, _, rule in self._rules_of(key) or () for match in rule.fields}
+            self._source_ports[key] = any(name.endswith("p_src") and not name.startswith("ip") for name in names)
+        return self._source_ports[key]
+
+    def _selected(self, network_id: str, who: Who) -> list[Endpoint]:
+        networks = self.snapshot.networks
+        return [e for e in self.snapshot.endpoints.values() if e.active and selects(who, e, network_id, networks)]
+
+    def _prefixes(self, network_id: str, who: Who) -> list[Prefix]:
+        """The addresses that `from` or `to` of a rule stands for."""
+        if who.cidr is not None:
+            return [who.cidr]
+        if (network_id, who) not in self._members:
+            selected = self._selected(network_id, who)
+            addresses = [a for e in selected for a in (e.ipv4_address, e.ipv6_address) if a is not None]
+            self._members[network_id, who] = [ip_network(address) for address in addresses]
+        return self._members[network_id, who]
+
+
+def _refusal(key: PolicyKey, verdict: Verdict) -> str:
+    return (
+        f"refused by {verdict.acl}#{verdict.rule}" if verdict.rule is not None else f"no rule of {', '.join(key.acls)} allows it"
+    )
+
+
+def _first_packet(connection: Connection, sender: Endpoint | None, receiver: Endpoint | None) -> PacketFields:
+    """The packet that began a connection, as the ACLs saw it: published ports are translated by then, senders are not yet."""
+    version = connection.source.version
+    fields: dict[str, Any] = {"eth_type": IPV4 if version == 4 else IPV6, "ip_proto": connection.proto}
+    fields |= {f"ipv{version}_src": str(connection.source), f"ipv{version}_dst": str(connection.replier)}
+    if (name := PORTS.get(connection.proto)) is not None:
+        fields |= {f"{name}_src": connection.source_port, f"{name}_dst": connection.replier_port}
+    if connection.icmp is not None:
+        fields |= {f"icmpv{version}_type": connection.icmp[0], f"icmpv{version}_code": connection.icmp[1]}
+    for end, endpoint in (("eth_src", sender), ("eth_dst", receiver)):
+        if endpoint is not None:
+            fields[end] = endpoint.mac_address
+    return packet(**fields, states={"new"})

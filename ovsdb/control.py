@@ -1,0 +1,54 @@
+"""Runs commands of ovs-vswitchd (ovs-appctl(8)) over its control socket, without a process for each."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import socket
+from pathlib import Path
+
+from ovsdb.jsonstream import Parser
+from warren.errors import Unavailable
+
+DAEMON = "ovs-vswitchd"
+TIMEOUT_S = 10.0
+CHUNK = 1 << 18  # bytes
+
+
+def appctl(command: str, *arguments: str) -> str:
+    """Run a command; return its output. Raises `Unavailable`."""
+    request = json.dumps({"id": 0, "method": command, "params": list(arguments)}).encode()
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(TIMEOUT_S)
+            connection.connect(_path())
+            connection.sendall(request)
+            reply = _read(connection)
+    except OSError as error:
+        raise Unavailable(DAEMON, f"its control socket does not answer ({error.strerror or error})") from None
+    if not isinstance(reply, dict) or reply.get("error") is not None:
+        text = str(reply.get("error") if isinstance(reply, dict) else reply).strip()
+        raise Unavailable(DAEMON, (text.splitlines() or ["no answer"])[0])
+    return str(reply.get("result") or "")
+
+
+def _read(connection: socket.socket) -> object:
+    parser, decoder = Parser(), codecs.getincrementaldecoder("utf-8")("replace")
+    while not parser.is_done():
+        data = connection.recv(CHUNK)
+        if not data:
+            return "it closed the connection"
+        parser.feed(decoder.decode(data))
+    return parser.finish()
+
+
+def _path() -> str:
+    """Return the path of the control socket: the one that the daemon's pid file names, otherwise one that exists."""
+    directory = Path(os.environ.get("OVS_RUNDIR") or "/var/run/openvswitch")
+    try:
+        pid = int((directory / f"{DAEMON}.pid").read_text())
+        sockets = [directory / f"{DAEMON}.{pid}.ctl", directory / f"{DAEMON}.ctl"]
+    except (OSError, ValueError):
+        sockets = [*sorted(directory.glob(f"{DAEMON}.*.ctl"), reverse=True), directory / f"{DAEMON}.ctl"]
+    return str(next((path for path in sockets if path.exists()), sockets[-1]))

@@ -1,0 +1,186 @@
+"""Connections end with what allowed them: a packet arrives if and only if today's specs allow its connection's beginning."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import World
+from tests.programs import program, ready
+from tests.waiting import eventually
+from tools.lab import run
+
+GRACE_S = 8.0  # after which a connection that nothing allows any more has ended (docs/acl.md)
+CLIENT, SERVER = 45002, 7000
+
+
+class Station:
+    """A UDP socket in a container (tests/programs/station.py)."""
+
+    def __init__(self, world: World, name: str, port: int) -> None:
+        command = world.command(name, *program("station", port))
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        ready(self.process)
+
+    def tell(self, *words: object) -> None:
+        assert self.process.stdin is not None
+        print(*words, file=self.process.stdin, flush=True)
+
+    def heard(self) -> dict[str, list[int]]:
+        """Datagrams since the last question by sender ("ADDRESS PORT"): how many, and how many numbers are missing between them."""
+        assert self.process.stdout is not None
+        self.tell("heard")
+        found: dict[str, list[int]] = json.loads(self.process.stdout.readline())
+        return found
+
+    def hears(self, sender: str) -> bool:
+        """Whether a datagram of this sender comes, now or within a second."""
+        self.heard()
+        limit = time.monotonic() + 1
+        while time.monotonic() < limit:
+            if sender in self.heard():
+                return True
+            time.sleep(0.05)
+        return False
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+class Guarded:
+    """A network whose ACL lets UDP to port 7000 and its replies pass, and nothing else."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.plan = world, world.plan
+        self.stations: list[Station] = []
+        self.containers: set[str] = set()
+
+    def station(self, name: str, port: int) -> Station:
+        self.stations.append(Station(self.world, name, port))
+        return self.stations[-1]
+
+    def container(self, name: str, host: str, network: str = "guarded", **fields: Any) -> str:
+        """Create a container; its address."""
+        self.containers.add(name)
+        address: str = run.container(self.plan, name, host, network, **fields)["target_veth_ip"]
+        return address.split("/")[0]
+
+    def delete(self, name: str, **query: Any) -> None:
+        endpoint = run.api(self.plan.hosts[1], "GET", f"/endpoints/{name}")["endpoint"]
+        run.api(self.plan.host(endpoint["hostname"]), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
+        self.containers.discard(name)
+
+    def clean(self) -> None:
+        for station in self.stations:
+            station.end()
+        self.stations.clear()
+        for name in sorted(self.containers):
+            self.delete(name)
+
+
+REQUESTS = [{"proto": "udp", "udp_dst": SERVER, "allow_related": True}]
+
+
+@pytest.fixture
+def guarded(world: World) -> Iterator[Guarded]:
+    world.apply(
+        acls={"requests": REQUESTS, "all": [{"actions": {"allow": 1}}]},
+        networks=[{"name": "guarded", "ip_range": "10.19.0.0/24", "default_acl": "requests"}],
+    )
+    found = Guarded(world)
+    yield found
+    found.clean()
+    run.api(world.plan.hosts[0], "DELETE", "/networks/guarded")
+    for acl in ("requests", "all"):
+        run.api(world.plan.hosts[0], "DELETE", f"/acls/{acl}")
+
+
+@pytest.mark.parametrize(("server_host", "restarted"), [("h1", ""), ("h2", ""), ("h2", "agent"), ("h2", "controller")])
+def test_the_next_holder_of_an_address_inherits_no_connection(guarded: Guarded, server_host: str, restarted: str) -> None:
+    client_ip = guarded.container("client", "h1")
+    server_ip = guarded.container("server", server_host)
+    client, server = guarded.station("client", CLIENT), guarded.station("server", SERVER)
+    client.tell("echo", "off")
+    client.tell("to", server_ip, SERVER)
+    eventually(lambda: client.hears(f"{server_ip} {SERVER}"))
+    client.tell("quiet")
+    server.end()
+    if restarted:
+        run.stop(guarded.plan, "h1", restarted, signal.SIGKILL)
+    guarded.delete("server")
+    assert guarded.container("other", server_host, ipv4_address=server_ip) == server_ip
+    other = guarded.station("other", SERVER)
+    client.heard()
+    if restarted:
+        run.start(guarded.plan, "h1", restarted)
+        run.wait_until_up(guarded.plan)
+        time.sleep(GRACE_S)
+    other.tell("to", client_ip, CLIENT)
+    assert not client.hears(f"{server_ip} {SERVER}")
+    client.tell("to", server_ip, SERVER)  # what the ACL allows goes on
+    eventually(lambda: other.hears(f"{client_ip} {CLIENT}"))
+
+
+def test_a_rule_taken_back_ends_its_connections_in_both_directions_and_no_others(guarded: Guarded) -> None:
+    guarded.container("client", "h1")
+    near, far = guarded.container("near", "h1"), guarded.container("far", "h2")
+    other = [{"proto": "udp", "udp_dst": 7001, "allow_related": True}]
+    guarded.world.apply(acls={"requests": REQUESTS + other})
+    client = guarded.station("client", CLIENT)
+    stays = guarded.station("client", CLIENT + 1)
+    servers = {address: guarded.station(name, SERVER) for name, address in (("near", near), ("far", far))}
+    guarded.station("far", 7001)
+    for station, ports in ((client, {near: SERVER, far: SERVER}), (stays, {far: 7001})):
+        station.tell("echo", "off")
+        for address, port in ports.items():
+            station.tell("to", address, port)
+            eventually(lambda s=station, a=address, p=port: s.hears(f"{a} {p}"))
+    client.tell("quiet")
+    client_ip = next(iter(servers[near].heard())).split()[0]
+    for address, server in servers.items():
+        server.tell("to", client_ip, CLIENT)
+        eventually(lambda a=address: client.hears(f"{a} {SERVER}"))
+    stays.heard()
+    guarded.world.apply(acls={"requests": other})
+    time.sleep(GRACE_S)
+    client.heard()
+    assert not client.hears(f"{near} {SERVER}")
+    assert not client.hears(f"{far} {SERVER}")
+    count, missing = stays.heard()[f"{far} 7001"]
+    assert count > GRACE_S / 0.01 / 2
+    assert missing == 0
+
+
+def test_clients_that_sent_before_a_port_was_published_reach_it_and_those_of_a_replaced_endpoint_its_successor(
+    guarded: Guarded,
+) -> None:
+    world = guarded.world
+    world.apply(networks=[{"name": "shop", "ip_range": "10.18.0.0/24", "mode": "nat"}])
+    try:
+        guarded.container("first", "h1", "shop")
+        vtep = str(guarded.plan.host("h1").vtep)  # type: ignore[union-attr]
+        outside = guarded.station("h2", 45003)
+        outside.tell("to", vtep, 8053)
+        guarded.station("first", 53)
+        assert not outside.hears(f"{vtep} 8053")
+        publish = [{"proto": "udp", "host_port": 8053, "port": 53}]
+        world.apply(endpoints=[{"name": "first", "network": "shop", "host": "h1", "publish": publish}])
+        eventually(lambda: outside.hears(f"{vtep} 8053"))
+        guarded.delete("first")
+        guarded.container("second", "h1", "shop", ipv4_address="10.18.0.77")
+        guarded.station("second", 53)
+        world.apply(endpoints=[{"name": "second", "network": "shop", "host": "h1", "publish": publish}])
+        eventually(lambda: outside.hears(f"{vtep} 8053"))
+        world.apply(endpoints=[{"name": "second", "network": "shop", "host": "h1", "publish": []}])
+        time.sleep(GRACE_S)
+        assert not outside.hears(f"{vtep} 8053")
+    finally:
+        guarded.clean()
+        eventually(lambda: run.api(guarded.plan.hosts[0], "DELETE", "/networks/shop") is not None)
