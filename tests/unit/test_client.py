@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -421,3 +422,13 @@ def test_the_client_imports_nothing_else_of_warren() -> None:
 
 def test_exceptions_have_one_base() -> None:
     assert all(issubclass(kind, Error) for kind in (AgentUnreachable, NoAnswer, Exhausted, LeaseExpired))
+
+
+def test_the_blocking_client_imports_no_asyncio() -> None:
+    """The command line starts with this import; `AsyncClient` is there at its first use."""
+    code = (
+        "import sys; from warren.client import Client; assert 'asyncio' not in sys.modules;"
+        " from warren.client import AsyncClient; assert 'asyncio' in sys.modules; import warren.client;"
+        " print(AsyncClient.__name__, hasattr(warren.client, 'Nothing'))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "AsyncClient False\n"

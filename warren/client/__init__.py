@@ -10,8 +10,9 @@ It imports nothing else of Warren. Against an agent of SAND 1.0.3 the calls abou
 others raise `NotFound`.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from warren.client.agents import DEFAULT_URL, tls_context
-from warren.client.asynchronous import AsyncCapture, AsyncClient
 from warren.client.errors import (
     AgentUnreachable,
     Conflict,
@@ -51,9 +52,21 @@ from warren.client.results import (
 )
 from warren.client.sync import Capture, Client
 
+if TYPE_CHECKING:
+    from warren.client.asynchronous import AsyncCapture, AsyncClient
+
 __all__ = [
     "DEFAULT_URL", "Acl", "AclCheck", "AclList", "AclRule", "AclSummary", "AgentUnreachable", "Applied", "AsyncCapture", "AsyncClient",
     "Capture", "CaptureCounts", "Change", "Client", "Conflict", "Decision", "Endpoint", "Error", "Exhausted", "Flow", "FlowCheck", "Host",
     "Invalid", "LeaseExpired", "Meter", "Mirror", "Network", "NoAnswer", "NotFound", "PairChange", "PublishedPort", "Refused", "Router",
     "Service", "Status", "Trace", "Tunnels", "Unavailable", "tls_context",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import the asyncio client at its first use: the command line starts faster without it."""
+    if name in ("AsyncCapture", "AsyncClient"):
+        from warren.client import asynchronous
+
+        return getattr(asynchronous, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
