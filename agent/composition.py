@@ -20,6 +20,7 @@ from agent.endpoints.preallocated import PreallocatedPool
 from agent.endpoints.reconciler import EndpointReconciler
 from agent.feature import Feature
 from agent.gateway.conntrack_limits import Limits
+from agent.gateway.firewalls import Firewalls
 from agent.gateway.held_ports import HeldPorts
 from agent.gateway.host_network import HostNetworkWatcher
 from agent.gateway.reconciler import GatewayReconciler
@@ -89,22 +90,24 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     port_check = PortCheck(cache, held_ports, core.remote)
     check_ports.add(port_check.check)
     host_network = HostNetworkWatcher(cache, repository, common.etcd, news)
+    gateway = GatewayReconciler(
+        cache,
+        Limits(lambda: datapath(ovsdb, bridge), appctl),
+        Switches(config.run / "forwarding.json"),
+        held_ports,
+        GatewayRoutes(host_network.read),
+        news,
+        forwards_for_others=config.forwards_for_others,
+        etcd=common.etcd,
+    )
     features: list[Feature] = [
         reconciler,
         port_check,
         PreallocatedFiller(cache, pool, endpoints),
         AdoptedPorts(bridge, cache=cache, ovsdb=ovsdb, ovsdb_changed=ovsdb_changed, endpoints=endpoints, on_change=news),
         host_network,
-        GatewayReconciler(
-            cache,
-            Limits(lambda: datapath(ovsdb, bridge), appctl),
-            Switches(config.run / "forwarding.json"),
-            held_ports,
-            GatewayRoutes(host_network.read),
-            news,
-            forwards_for_others=config.forwards_for_others,
-            etcd=common.etcd,
-        ),
+        gateway,
+        Firewalls(gateway.needed, docker_user=config.docker_user, on_change=news),
         ConnectionReconciler(cache, Datapath(lambda: datapath(ovsdb, bridge), appctl, core.switch.ofctl)),
         dhcp_clients,
         Captures(core),

@@ -38,6 +38,7 @@ class Config:
     attach_timeout_s: float
     run: Path
     forwards_for_others: bool
+    docker_user: bool
 
     @property
     def host(self) -> str:
@@ -64,6 +65,7 @@ SETTINGS = """\
   WARREN_ATTACH_TIMEOUT_S  how many seconds an attach waits for the controller [5]
   WARREN_RUN               directory for files of DHCP clients, which outlive the agent [that of WARREN_SOCKET, else /run/warren]
   WARREN_FORWARD           warren: a host that was no router forwards for Warren's networks alone; all: for everybody [warren]
+  WARREN_DOCKER_USER       on: let Warren's networks pass in Docker's chain DOCKER-USER; off: leave it alone [on]
   WARREN_LOG               DEBUG, INFO or WARNING [INFO]
   OVS_RUNDIR               where ovs-ofctl finds the switch [/var/run/openvswitch]
 """
@@ -94,6 +96,7 @@ def load(env: Mapping[str, str]) -> Config:
         attach_timeout_s=_number("WARREN_ATTACH_TIMEOUT_S", get("WARREN_ATTACH_TIMEOUT_S", default="5"), 0),
         run=Path(get("WARREN_RUN") or Path(env.get("WARREN_SOCKET") or "/run/warren/agent.sock").parent),
         forwards_for_others=_choice("WARREN_FORWARD", get("WARREN_FORWARD"), "warren", "all") == "all",
+        docker_user=_choice("WARREN_DOCKER_USER", get("WARREN_DOCKER_USER"), "on", "off") == "on",
     )
 
 

@@ -132,6 +132,10 @@ class GatewayReconciler(Feature):
         self._connections.follow(desired.published)
         self._switches.on(desired.versions)  # after the table, which keeps strangers out
 
+    def needed(self) -> Outside | None:
+        """Return what the host needs; None before the specs have been read."""
+        return self._needed(self._cache.view) if self._cache.synced.is_set() else None
+
     def _possible(self, view: CacheView) -> Outside:
         """Return what the host needs, without the published ports that a process of the host has."""
         needed = self._needed(view)

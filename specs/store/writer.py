@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pipeline.tunnels import UDP_PORTS
 from specs import keys
 from specs.model.base import Record, decode_json, now
 from specs.model.publish import Publish
 from specs.store.etcd import Compare, Delete, Entry, Outcome, Put, Store, TxnOperation, Unchanged
-from warren.errors import Invalid, NotFound, Unavailable
+from warren.errors import Conflict, Invalid, NotFound, Unavailable
 
 TRIES = 60
 Written = Sequence[tuple[str, str | None]]  # keys below spec/ and their new values; None: deleted
@@ -37,10 +38,17 @@ class Writer:
     `check_ports` is called before ports of hosts are published, and raises `Conflict` for those in use."""
 
     def __init__(self, store: Store, on_write: OnWrite = _unobserved, check_ports: CheckPorts = _unchecked) -> None:
-        self.store, self.check_ports = store, check_ports
+        self.store, self._check_ports = store, check_ports
         self._on_write = on_write
         self._locks: dict[str, threading.Lock] = {}
         self._locks_lock = threading.Lock()
+
+    def check_ports(self, host: str | None, network_id: str, publish: tuple[Publish, ...]) -> None:
+        """Raises `Conflict` for ports in use on the host (None: on those of the network), and for the tunnel's on every host."""
+        for proto, port in ((p.proto, port) for p in publish for port, _ in p.pairs):
+            if proto == "udp" and port in UDP_PORTS:
+                raise Conflict(f"udp port {port} of all hosts is the tunnel's", field="publish")
+        self._check_ports(host, network_id, publish)
 
     def commit(
         self, compares: Sequence[Compare], operations: Sequence[TxnOperation], failure: Sequence[TxnOperation] = ()

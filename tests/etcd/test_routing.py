@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from specs.model.host import Host
+from specs.model.publish import Publish
 from specs.store.etcd import Store
 from specs.store.repository import Repository
 from warren.errors import Conflict, Invalid, NotFound
@@ -87,6 +88,22 @@ def test_a_published_port_has_one_holder_and_is_free_after_deletion(specs: Repos
     specs.put_service(web | {"host_port": 8000})
     with pytest.raises(Invalid, match="service.network: 'nowhere': expected a network in mode nat"):
         specs.put_service(web | {"network": "nowhere"})
+
+
+@pytest.mark.parametrize("ports", ["4789", "4700-4800"])
+def test_the_ports_of_the_tunnel_cannot_be_published(specs: Repository, ports: str) -> None:
+    """The host would lead what other hosts send it into a container."""
+    specs.put_host(Host(name="h1", vtep="192.0.2.1"))
+    amber = next(n for n in specs.networks() if n.name == "amber")
+    where = {"network_id": amber.id, "host": "h1"}
+    published = [{"host_port": ports, "port": ports, "proto": "udp"}]
+    with pytest.raises(Conflict, match="udp port 4789 of all hosts is the tunnel's"):
+        specs.create_endpoint({**where, "publish": published})
+    endpoint, _, _ = specs.create_endpoint({**where, "publish": [{**published[0], "proto": "tcp"}]})
+    with pytest.raises(Conflict, match="udp port 4789 of all hosts is the tunnel's"):
+        specs.update_endpoint(endpoint.model_copy(update={"publish": (Publish(**published[0]),)}))
+    with pytest.raises(Conflict, match="udp port 4789 of all hosts is the tunnel's"):
+        specs.put_service({"name": "web", "network": "amber", "host_port": 4789, "port": 1, "proto": "udp", "label": "web"})
 
 
 @pytest.mark.parametrize("whom", [{}, {"label": "a", "endpoints": ["b"]}])

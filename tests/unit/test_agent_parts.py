@@ -54,7 +54,7 @@ def test_warrens_variables_win() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("WARREN_VTEP", "x"), ("WARREN_HTTP", "9999"), ("HTTP_PORT", "99999"), ("WARREN_ATTACH_TIMEOUT_S", "soon"),
-     ("WARREN_UNDERLAY_MTU", "100"), ("WARREN_TLS_CERT", "only-one"), ("WARREN_FORWARD", "on")],
+     ("WARREN_UNDERLAY_MTU", "100"), ("WARREN_TLS_CERT", "only-one"), ("WARREN_FORWARD", "on"), ("WARREN_DOCKER_USER", "yes")],
 )  # fmt: skip
 def test_a_wrong_setting_is_named(name: str, value: str) -> None:
     with pytest.raises(Invalid) as error:
