@@ -216,6 +216,7 @@ class Driver:
             wanted = wanted.model_copy(update={"publish": tuple(self._choose_ports(requests))})
         if network.external:
             self._dhcp_clients.joins(endpoint.id, str(body["SandboxKey"]))
+        self._core.endpoints.namespaces.join(str(body["SandboxKey"]), endpoint.id, network)
         # the port of an endpoint without its required labels stays closed; Docker goes on meanwhile
         self._plug_in(endpoint, wanted, wait=wanted.labelled or not network.labels_required)
         if wanted.mac_address != endpoint.mac_address:

@@ -15,12 +15,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agent.cache import Cache
+from agent.endpoints.namespace_ranges import NamespaceRanges
 from agent.endpoints.plugging import Plugging, veth_spec
 from agent.endpoints.preallocated import PreallocatedPool
 from agent.endpoints.request import EndpointCreate
 from agent.endpoints.saga import Saga, SagaStep
 from agent.exclusive import Exclusive
 from agent.linux import veth
+from agent.linux.netns import EXPECTED
 from agent.listeners import Listeners
 from ovsdb.client import Ovsdb
 from specs import keys
@@ -63,7 +65,7 @@ class Endpoints:
         leaving: Sequence[Leaving],
         attach_timeout_s: float,
     ) -> None:
-        self.host, self.cache, self.preallocated = host, cache, preallocated
+        self.host, self.cache, self.preallocated, self.namespaces = host, cache, preallocated, NamespaceRanges(cache)
         self._repository, self._ovsdb, self._plugging, self._leaving = repository, ovsdb, plugging, leaving
         self._attach_timeout_s = attach_timeout_s
         self.orphaned: dict[str, str] = {}  # endpoint id -> network id, for failed attaches whose record etcd may still hold
@@ -78,15 +80,12 @@ class Endpoints:
         draft = request.model_dump(mode="json", include=_FIELDS)
         draft |= {"host": self.host, "netns": request.netns, "active": request.activate, "id": request.id or str(uuid.uuid4())}
         if request.port is not None or request.parent is not None:
-            return self._attach_to_port(
-                draft | {"name": request.name or (f"{self.host}.{request.port}" if request.port else None)}
-            )
+            name = request.name or (f"{self.host}.{request.port}" if request.port else None)
+            return self._attach_to_port(draft | {"name": name})
         if not request.activate:
             return self._create(draft | {"interface": request.interface})[:2]
         if request.netns is None:
-            raise Invalid(
-                "activate_params.ns_handle_path", MISSING, "say the path of a network namespace, such as /run/netns/web-1"
-            )
+            raise Invalid("activate_params.ns_handle_path", MISSING, f"say {EXPECTED}")
         self._require_bridge()
         params = request.activate_params
         set_addresses, move = (params.set_addr, params.move_veth) if params else (True, True)
@@ -96,6 +95,8 @@ class Endpoints:
         with self._exclusive.hold(draft["id"]), contextlib.ExitStack() as reserved:
             if ready is not None:
                 reserved.callback(self.preallocated.release, ready.id)
+            if set_addresses and move:
+                reserved.enter_context(self.namespaces.checked(request.netns, request.network_id))
             if move:
                 draft["interface"] = reserved.enter_context(veth.reserve(request.netns, request.interface))
             else:
@@ -180,11 +181,9 @@ class Endpoints:
         `endpoint` is the record to write. Returns when packets can flow, or at once without `wait`. Raises `WarrenError`
         after the endpoint has been made inactive again."""
         self._require_bridge()
-        attach = _Attach()
+        attach, network_id = _Attach(), endpoint.network_id
         attach.endpoint = endpoint
-        attach.network = self.cache.view.snapshot.networks.get(endpoint.network_id) or self._repository.network(
-            endpoint.network_id
-        )
+        attach.network = self.cache.view.snapshot.networks.get(network_id) or self._repository.network(network_id)
 
         def record() -> None:
             attach.revision = self._repository.update_endpoint(endpoint)

@@ -1,9 +1,11 @@
-"""Inspects an interface inside a container's network namespace."""
+"""Inspects interfaces inside a container's network namespace."""
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -50,3 +52,45 @@ def look(netns: str, interface: str) -> Far | None:
         return namespaces.inside(netns, work)
     except (NetlinkError, OSError) as error:
         raise Unavailable("the kernel", f"cannot look at {interface} in {netns}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceAddress:
+    """An address of an interface, with the length of its prefix."""
+
+    interface: str
+    mac: str
+    address: IPv4Interface | IPv6Interface
+
+
+def identity(netns: str) -> tuple[int, int]:
+    """Return device and inode of a namespace, which may have several paths. Raises `Invalid` if there is none under that name."""
+    with namespaces.opened(netns) as fd:
+        status = os.fstat(fd)
+        return status.st_dev, status.st_ino
+
+
+def addresses(netns: str) -> list[NamespaceAddress]:
+    """Return the addresses of a namespace, without loopback and link-local ones. Raises `Invalid` for an unusable namespace, `Unavailable` if
+    the kernel refuses."""
+
+    def work() -> list[NamespaceAddress]:
+        if len(namespaces.interfaces()) < 2:
+            return []  # a new namespace: netlink would take some milliseconds
+        with IPRoute() as inside:
+            links = {link["index"]: link for link in inside.get_links()}
+            rows = [(row, links[row["index"]]) for row in inside.get_addr() if row["index"] in links]
+            found = [
+                NamespaceAddress(
+                    interface=str(link.get_attr("IFLA_IFNAME")),
+                    mac=str(link.get_attr("IFLA_ADDRESS") or ""),
+                    address=ip_interface(f"{row.get_attr('IFA_LOCAL') or row.get_attr('IFA_ADDRESS')}/{row['prefixlen']}"),
+                )
+                for row, link in rows
+            ]
+            return [each for each in found if not (each.address.ip.is_loopback or each.address.ip.is_link_local)]
+
+    try:
+        return namespaces.inside(netns, work)
+    except (NetlinkError, OSError) as error:
+        raise Unavailable("the kernel", f"cannot read the addresses of {netns}: {error}") from error

@@ -126,6 +126,25 @@ def test_containers_on_two_hosts(world: World, runtime: Runtime, box: Box) -> No
     settled(world)
 
 
+def test_a_second_network_with_common_addresses_is_refused(world: World, runtime: Runtime, box: Box) -> None:
+    """With another network of Warren, and with an interface that somebody else has put there."""
+    run.api(world.plan.hosts[0], "POST", "/networks", name="cni-common", ip_range="10.60.0.0/16")
+    flat, common = (conflist(name, world.plan.hosts[0].socket) for name in ("cni-flat", "cni-common"))
+    one = box("one")
+    runtime.add(flat, "c1", one)
+    assert "network cni-common (10.60.0.0/16) overlaps network cni-flat (10.60.0.0/24)" in str(
+        refused(runtime.add, common, "c1", one, "eth1")
+    )
+    runtime.delete(flat, "c1", one)
+    for words in ("link add other0 type veth peer name other1", "addr add 10.60.7.1/24 dev other0", "link set other0 up"):
+        assert world.inside("one", "ip", *words.split()).returncode == 0
+    assert "overlaps interface other0 (10.60.7.1/24)" in str(refused(runtime.add, common, "c1", one))
+    runtime.add(flat, "c1", one)
+    runtime.delete(flat, "c1", one)
+    settled(world)
+    run.api(world.plan.hosts[0], "DELETE", "/networks/cni-common")
+
+
 def test_add_and_del_are_idempotent(world: World, runtime: Runtime, box: Box) -> None:
     """ADD twice gives the same; an ADD into another namespace moves it; a DEL after the namespace has gone takes the rest away."""
     network = conflist("cni-flat", world.plan.hosts[0].socket)

@@ -78,6 +78,24 @@ def test_connect_disconnect_and_kill(world: World, engines: list[LabEngine]) -> 
     engine.docker("rm", "-f", "two")
 
 
+def test_a_container_does_not_join_two_networks_with_common_addresses(world: World, engines: list[LabEngine]) -> None:
+    """Neither while it runs nor at its start, when the engine has not made its namespace yet."""
+    engine = engines[0]
+    create = ("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver)
+    engine.docker(*create, "--subnet", "10.32.0.128/25", "common")
+    refusal = engine.refused("network", "connect", "common", "client")
+    assert "(10.32.0.128/25) overlaps network docker-" in refusal
+    assert engine.reaches("client", engine.address("server", "made"))
+    engine.docker("create", "--name", "both", "--network", "made", "busybox", "sleep", "600")
+    engine.docker("network", "connect", "common", "both")
+    assert "overlaps network docker-" in engine.refused("start", "both")
+    engine.docker("network", "disconnect", "common", "both")
+    engine.docker("start", "both")
+    assert engine.reaches("both", engine.address("server", "made"))
+    engine.docker("rm", "-f", "both")
+    engine.docker("network", "rm", "common")
+
+
 def test_an_agent_and_an_engine_that_start_again(world: World, engines: list[LabEngine]) -> None:
     engine, other = engines
     before = set(docked(world))

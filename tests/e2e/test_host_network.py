@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -185,3 +186,30 @@ def test_a_host_keeps_the_default_route_that_it_has_learnt_from_router_advertise
     world.inside("h3", "ip", "link", "del", "ra1")
     network = next(n for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"] if n["name"] == "yard6")
     run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")
+
+
+def test_of_two_networks_with_common_addresses_one_goes_into_a_namespace(world: World) -> None:
+    """Also when both are attached at the same moment."""
+    with pytest.raises(
+        run.LabError, match=r"network blue \(10.0.0.0/24 and fd00::/64\) overlaps network amber .* in /run/netns/"
+    ):
+        run.container(world.plan, "web", "h1", "blue")
+    assert world.reaches("web", world.address["db"])
+    netns = f"{world.plan.name}-c-pair"
+    run.sh("ip", "netns", "add", netns)
+    outcomes: list[str] = []
+
+    def attach(network: str) -> None:
+        try:
+            outcomes.append(run.container(world.plan, "pair", "h1", network)["id"])
+        except run.LabError as error:
+            outcomes.append(str(error))
+
+    threads = [threading.Thread(target=attach, args=(network,)) for network in ("amber", "blue")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    (endpoint,) = [outcome for outcome in outcomes if "overlaps" not in outcome]
+    run.api(world.plan.hosts[0], "DELETE", f"/endpoints/{endpoint}")
+    run.sh("ip", "netns", "del", netns)

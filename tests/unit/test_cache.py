@@ -16,6 +16,7 @@ from agent.gateway.conntrack_limits import Limits
 from agent.gateway.held_ports import HeldPorts
 from agent.gateway.host_access import Machines
 from agent.gateway.reconciler import GatewayReconciler
+from agent.gateway.routes import GatewayRoutes
 from agent.gateway.rules import outside
 from agent.gateway.switches import Switches
 from specs.store.etcd import Entry, WatchEvent
@@ -148,7 +149,9 @@ def test_the_gateway_goes_on_after_a_network_was_deleted_at_the_wrong_moment(
 ) -> None:
     filled = cache(*WORLD)
     limits, switches = Limits(lambda: "netdev@ovs-netdev", lambda *words: ""), Switches(tmp_path / "forwarding.json")
-    gateway = GatewayReconciler(filled, limits, switches, HeldPorts("h1"), lambda: None, forwards_for_others=False, etcd=())
+    gateway = GatewayReconciler(
+        filled, limits, switches, HeldPorts("h1"), GatewayRoutes(tuple), lambda: None, forwards_for_others=False, etcd=()
+    )
     worker = gateway.workers()[0]
     seen: list[CacheView] = []
 
