@@ -11,9 +11,10 @@ from pydantic import BaseModel
 from agent.cache import Cache
 from agent.feature import Feature
 from agent.gateway.held_ports import HeldPorts, ports_of
-from agent.linux.host_ports import Address, HostPort
+from agent.linux.host_ports import HostPort
 from agent.peers import PeerError
 from agent.remote import Forwarded, Remote
+from pipeline.protocols import IpAddress
 from specs.model.publish import Publish
 from specs.model.service import Proto
 from warren.errors import Conflict, NotFound, Unavailable
@@ -25,7 +26,7 @@ class PortBody(BaseModel):
     """A port at an address of a host; 0.0.0.0 and :: are all of its version of IP."""
 
     proto: Proto
-    address: Address
+    address: IpAddress
     port: int
 
 

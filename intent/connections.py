@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import ip_network
 from typing import Any
 
 from acl.evaluate import PacketFields, Verdict, packet, possible
@@ -20,7 +20,7 @@ from intent.gateway import gateway_of
 from intent.identity import identity
 from intent.services import service_members
 from intent.views import TENANT, selects
-from pipeline.protocols import ICMP, ICMPV6, IPV4, IPV6, SCTP, TCP, UDP
+from pipeline.protocols import ICMP, ICMPV6, IPV4, IPV6, SCTP, TCP, UDP, IpAddress
 from pipeline.tables import MARK_RELATED, ORIGIN_TUNNEL
 from specs.checks import joined, routers_in_order, served, valid_networks, zones
 from specs.model.endpoint import Endpoint
@@ -28,7 +28,6 @@ from specs.model.network import Network
 from specs.ports import has_unknown_macs
 from specs.snapshot import Snapshot
 
-Address = IPv4Address | IPv6Address
 PORTS = {TCP: "tcp", UDP: "udp", SCTP: "sctp"}
 UNKNOWN = frozenset({"in_port", "ip_dscp", "ip_ecn", "nw_ttl", "ipv6_flabel"})  # fields of the first packet that no entry keeps
 MACS = frozenset({"eth_src", "eth_dst"})
@@ -42,9 +41,9 @@ class Connection:
 
     zone: int
     proto: int
-    source: Address
-    target: Address
-    replier: Address
+    source: IpAddress
+    target: IpAddress
+    replier: IpAddress
     source_port: int = 0
     target_port: int = 0
     replier_port: int = 0
@@ -55,7 +54,7 @@ class Connection:
     origin: int = 0  # ORIGIN_TUNNEL: it came in by a service's port of another host
 
     def __str__(self) -> str:
-        def end(address: Address, port: int) -> str:
+        def end(address: IpAddress, port: int) -> str:
             return f"{address} port {port}" if port else str(address)
 
         name = PORTS.get(self.proto, {ICMP: "icmp", ICMPV6: "icmpv6"}.get(self.proto, f"protocol {self.proto}"))
@@ -95,7 +94,7 @@ class Allowed:
         return joined(routers_in_order(self.snapshot), self.networks)[0]
 
     @cached_property
-    def _holders(self) -> dict[tuple[str, Address], Endpoint]:
+    def _holders(self) -> dict[tuple[str, IpAddress], Endpoint]:
         """The active endpoint with each address of each network."""
         return {
             (e.network_id, address): e
@@ -125,13 +124,13 @@ class Allowed:
                 return f"{address} belonged to another endpoint than {holder.name or holder.id}"
         return self._unpublished(network, connection, receiver) or self._refused(network, connection, sender, receiver)
 
-    def _holder(self, network: Network, address: Address) -> Endpoint | None:
+    def _holder(self, network: Network, address: IpAddress) -> Endpoint | None:
         for network_id in (network.id, *self.routed_to.get(network.id, ())):
             if (holder := self._holders.get((network_id, address))) is not None:
                 return holder
         return None
 
-    def _must_be_held(self, network: Network, address: Address) -> bool:
+    def _must_be_held(self, network: Network, address: IpAddress) -> bool:
         """Whether an address can only be an endpoint's: it is in the network's range, and no gateway's and no group's."""
         network_range, gateway = (
             (network.ip_range, network.gateway) if address.version == 4 else (network.ipv6_range, network.ipv6_gateway)

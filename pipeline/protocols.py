@@ -1,4 +1,4 @@
-"""The numbers of protocols, and MAC addresses as text and as bytes. Pure.
+"""The numbers of protocols, the type of IP addresses, and MAC addresses as text and as bytes. Pure.
 
 Sources: IEEE 802.1Q and 802.1ad (TPIDs), and IANA's registries of EtherTypes, IP protocols and ICMP types.
 """
@@ -6,6 +6,9 @@ Sources: IEEE 802.1Q and 802.1ad (TPIDs), and IANA's registries of EtherTypes, I
 from __future__ import annotations
 
 import struct
+from ipaddress import IPv4Address, IPv6Address
+
+IpAddress = IPv4Address | IPv6Address
 
 # EtherTypes
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD

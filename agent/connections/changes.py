@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from intent.connections import Address
 from intent.identity import identity
+from pipeline.protocols import IpAddress
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from specs.snapshot import Decoded, Snapshot
@@ -19,7 +19,7 @@ class GivenUp(NamedTuple):
     """An address of a network that the endpoint on `host` had, and has there no more."""
 
     network_id: str
-    address: Address
+    address: IpAddress
     host: str
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 
 from agent.connections import dump
-from intent.connections import Address, Connection
+from intent.connections import Connection
+from pipeline.protocols import IpAddress
 
 
 class Datapath:
@@ -27,7 +28,7 @@ class Datapath:
         for connection in connections:
             flush(f"zone={connection.zone}", dump.tuple_of(connection))
 
-    def end_of(self, zone: int, address: Address) -> None:
+    def end_of(self, zone: int, address: IpAddress) -> None:
         """End all connections of an address: those that it began, and those that it answers."""
         flush = self._flush()
         flush(f"zone={zone}", dump.sender(address))

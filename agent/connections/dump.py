@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from intent.connections import Address, Connection
-from pipeline.protocols import ICMP, ICMPV6, WITH_PORTS
+from intent.connections import Connection
+from pipeline.protocols import ICMP, ICMPV6, WITH_PORTS, IpAddress
 from pipeline.tables import LABEL_ORIGIN, LABEL_SOURCE, LABEL_TARGET
 
 _PROTOCOLS = {
@@ -61,10 +61,10 @@ def tuple_of(connection: Connection) -> str:
     return ",".join(fields)
 
 
-def sender(address: Address) -> str:
+def sender(address: IpAddress) -> str:
     """Return what matches all packets from an address, as flush-conntrack takes it."""
     return f"{_name('src', address)}={address}"
 
 
-def _name(end: str, address: Address) -> str:
+def _name(end: str, address: IpAddress) -> str:
     return f"ct_nw_{end}" if address.version == 4 else f"ct_ipv6_{end}"

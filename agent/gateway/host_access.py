@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from agent.gateway.names import Address, hostname, literal
+from agent.gateway.names import hostname, literal
 from intent.gateway import Gateway
+from pipeline.protocols import IpAddress
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
@@ -24,7 +25,7 @@ class Machines:
     the endpoints of all hosts that publish ports (`publishers`)."""
 
     etcd: tuple[str, ...] = ()
-    addresses: Mapping[str, Collection[Address]]
+    addresses: Mapping[str, Collection[IpAddress]]
     publishers: Collection[Endpoint] = ()
 
 
@@ -75,13 +76,13 @@ def _sources(network: Network, gateway: Gateway | None) -> Iterator[str]:
     yield from (str(address) for address in addresses if address is not None)
 
 
-def _addresses(host: Host, machines: Machines) -> Iterator[Address]:
+def _addresses(host: Host, machines: Machines) -> Iterator[IpAddress]:
     yield host.vtep
     if host.api is not None and (name := hostname(host.api)) is not None:
         yield from _resolved(name, machines)
 
 
-def _resolved(name: str, machines: Machines) -> Iterable[Address]:
+def _resolved(name: str, machines: Machines) -> Iterable[IpAddress]:
     """Return the addresses of a machine, but no loopback address, which means this host."""
     address = literal(name)
     found = machines.addresses.get(name, ()) if address is None else (address,)

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from agent.cache import Cache, CacheView
 from agent.feature import Feature
 from agent.gateway.host_prefixes import prefixes
-from agent.gateway.names import Address, Names, hostname, literal
+from agent.gateway.names import Names, hostname, literal
 from agent.linux import host_routes
 from agent.worker import Worker
+from pipeline.protocols import IpAddress
 from specs.model.hostnet import HostNetwork, HostPrefix
 from specs.obstacles import obstacle
 from specs.store.repository import Repository
@@ -44,7 +45,7 @@ class HostNetworkWatcher(Feature):
         addresses, routes = host_routes.read()
         return prefixes(addresses, routes, etcd=self._etcd_addresses(), dns=host_routes.resolvers())
 
-    def _etcd_addresses(self) -> set[Address]:
+    def _etcd_addresses(self) -> set[IpAddress]:
         self._names.want(self._etcd)
         addresses = [(literal(name),) if literal(name) else self._names.addresses.get(name, ()) for name in self._etcd]
         return {address for each in addresses for address in each if address is not None}

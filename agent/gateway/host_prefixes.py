@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 
-from agent.linux.host_routes import Address, HostAddress, HostRoute, Prefix
+from agent.linux.host_routes import HostAddress, HostRoute, Prefix
+from pipeline.protocols import IpAddress
 from specs.model.hostnet import PREFIXES_LIMIT, HostPrefix
 
 
 def prefixes(
-    addresses: Iterable[HostAddress], routes: Iterable[HostRoute], *, etcd: Iterable[Address], dns: Iterable[Address]
+    addresses: Iterable[HostAddress], routes: Iterable[HostRoute], *, etcd: Iterable[IpAddress], dns: Iterable[IpAddress]
 ) -> tuple[HostPrefix, ...]:
     """Return what the host has, reaches and needs, sorted, the widest first; at most PREFIXES_LIMIT."""
     found = {*_of_addresses(addresses), *_of_routes(routes)}

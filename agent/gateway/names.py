@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from agent.worker import Worker
+from pipeline.protocols import IpAddress
 
 INTERVAL_S = 60.0
-Address = IPv4Address | IPv6Address
 
 
 def hostname(url: str) -> str | None:
@@ -21,7 +21,7 @@ def hostname(url: str) -> str | None:
         return None
 
 
-def literal(name: str) -> Address | None:
+def literal(name: str) -> IpAddress | None:
     """Return the address that `name` is; None for a name."""
     try:
         return ip_address(name)
@@ -34,7 +34,7 @@ class Names:
 
     def __init__(self, purpose: str) -> None:
         self._wanted: frozenset[str] = frozenset()
-        self.addresses: Mapping[str, tuple[Address, ...]] = {}
+        self.addresses: Mapping[str, tuple[IpAddress, ...]] = {}
         self.worker = Worker(
             f"names of {purpose}", self._step, interval_s=INTERVAL_S
         )  # resolving may wait for name servers for long
@@ -50,7 +50,7 @@ class Names:
         self.addresses = {name: _resolve(name) or self.addresses.get(name, ()) for name in self._wanted}
 
 
-def _resolve(name: str) -> tuple[Address, ...]:
+def _resolve(name: str) -> tuple[IpAddress, ...]:
     try:
         found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except OSError:

@@ -10,14 +10,14 @@ from collections.abc import Collection, Iterable, Iterator
 from agent.gateway.rules import Published
 from agent.linux import conntrack
 from agent.linux.addresses import own_addresses
-from agent.linux.conntrack import Address, Entry
+from agent.linux.conntrack import HostConnection
 from intent.gateway import TRANSIT4, TRANSIT6
-from pipeline.protocols import WITH_PORTS
+from pipeline.protocols import WITH_PORTS, IpAddress
 
 log = logging.getLogger("warren.gateway")
 
 
-def contradicts(entry: Entry, published: Iterable[Published], own: Collection[Address]) -> bool:
+def contradicts(entry: HostConnection, published: Iterable[Published], own: Collection[IpAddress]) -> bool:
     """Whether a connection to one of the host's `own` addresses goes elsewhere than its published port leads, or to a network
     by a port that is not published. Pure."""
     leads = [p for p in published if _matches(p, entry, own)]
@@ -27,7 +27,7 @@ def contradicts(entry: Entry, published: Iterable[Published], own: Collection[Ad
     return not any((p.transit, p.port) == (entry.replier, entry.replier_port) for p in leads)
 
 
-def _matches(published: Published, entry: Entry, own: Collection[Address]) -> bool:
+def _matches(published: Published, entry: HostConnection, own: Collection[IpAddress]) -> bool:
     there = entry.target in own if published.host_ip is None else entry.target == published.host_ip
     port = (WITH_PORTS[published.proto], published.port) == (entry.proto, entry.target_port)
     return there and port and published.transit.version == entry.target.version
@@ -54,7 +54,7 @@ class PublishedConnections:
             log.info("connections.ended count=%d reason=published ports have changed", len(refused))
 
 
-def _concerned(before: frozenset[Published] | None, after: frozenset[Published]) -> Iterator[Entry]:
+def _concerned(before: frozenset[Published] | None, after: frozenset[Published]) -> Iterator[HostConnection]:
     if before is None:
         yield from (entry for version in (4, 6) for entry in conntrack.read(version) if entry.target_port)
         return

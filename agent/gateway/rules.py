@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 
 from agent.gateway.filters import Forwarding, chains
 from agent.gateway.host_access import HostAccess, Machines, host_access
@@ -15,6 +14,7 @@ from agent.linux.host_ports import WILDCARDS, HostPort
 from intent.gateway import TRANSIT4, TRANSIT6, Gateway, gateway_of
 from intent.views import Claim, claims, endpoint_mtu
 from ovsdb.rows import UPLINK_PORT
+from pipeline.protocols import IpAddress
 from specs.checks import order, served, valid_networks, zones
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
@@ -22,7 +22,6 @@ from specs.model.service import Service
 from specs.snapshot import Snapshot
 
 TABLE = "warren"
-IpAddress = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True)

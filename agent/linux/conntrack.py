@@ -5,32 +5,32 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import ip_address
 from typing import Any
 
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple, NFCTSocket
 
+from pipeline.protocols import IpAddress
 from warren.errors import Unavailable
 
-Address = IPv4Address | IPv6Address
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class HostConnection:
     """A connection: its first packet as it came in, and the address and port that reply."""
 
     proto: int
-    source: Address
+    source: IpAddress
     source_port: int
-    target: Address
+    target: IpAddress
     target_port: int
-    replier: Address
+    replier: IpAddress
     replier_port: int
 
 
-def read(version: int, proto: int | None = None, port: int | None = None) -> Iterator[Entry]:
+def read(version: int, proto: int | None = None, port: int | None = None) -> Iterator[HostConnection]:
     """Yield the connections of one version of IP; with `proto` and `port`, those that were sent to this port. Raises
     `Unavailable`."""
     wanted = NFCTAttrTuple(proto=proto, dport=port) if proto is not None else None
@@ -43,13 +43,13 @@ def read(version: int, proto: int | None = None, port: int | None = None) -> Ite
         first, reply = (_tuple(message, name) for name in ("CTA_TUPLE_ORIG", "CTA_TUPLE_REPLY"))
         # a kernel before 5.8 does not filter
         if proto in (None, first[0]) and port in (None, first[4]):
-            yield Entry(
+            yield HostConnection(
                 proto=first[0], source=first[1], target=first[2], source_port=first[3], target_port=first[4],
                 replier=reply[1], replier_port=reply[3],
             )  # fmt: skip
 
 
-def end(entry: Entry) -> None:
+def end(entry: HostConnection) -> None:
     """End a connection; one that has ended meanwhile is none. Raises `Unavailable`."""
     family = FAMILIES[entry.source.version]
     addresses = {"saddr": str(entry.source), "daddr": str(entry.target), "family": family}
@@ -62,7 +62,7 @@ def end(entry: Entry) -> None:
             raise Unavailable("netfilter", f"a connection cannot be ended ({error})") from None
 
 
-def _tuple(message: Any, name: str) -> tuple[int, Address, Address, int, int]:
+def _tuple(message: Any, name: str) -> tuple[int, IpAddress, IpAddress, int, int]:
     """Return protocol, source, target and both ports (0 for protocols without ports) of one direction."""
     content = message.get_attr(name)
     ip, proto = content.get_attr("CTA_TUPLE_IP"), content.get_attr("CTA_TUPLE_PROTO")

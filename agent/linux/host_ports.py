@@ -15,8 +15,9 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import NamedTuple
 
-Address = IPv4Address | IPv6Address
-WILDCARDS: dict[int, Address] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}
+from pipeline.protocols import IpAddress
+
+WILDCARDS: dict[int, IpAddress] = {4: IPv4Address("0.0.0.0"), 6: IPv6Address("::")}
 TABLES = Path("/proc/net")
 _TYPES = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
@@ -32,7 +33,7 @@ class HostPort(NamedTuple):
     """A port of the host at one of its addresses, or at all of one version of IP (0.0.0.0, ::)."""
 
     proto: str
-    address: Address
+    address: IpAddress
     port: int
 
     def __str__(self) -> str:
@@ -42,7 +43,7 @@ class HostPort(NamedTuple):
 class Listener(NamedTuple):
     """A socket of a process that waits for anybody's packets; `inode` is its number."""
 
-    address: Address
+    address: IpAddress
     port: int
     inode: int
 
@@ -115,7 +116,7 @@ def _lines(name: str) -> list[str]:
     return []
 
 
-def _address(version: int, text: str) -> Address:
+def _address(version: int, text: str) -> IpAddress:
     """Parse an address as /proc/net prints it: words of 32 bits in the order of this machine's bytes."""
     words = b"".join(int(text[i : i + 8], 16).to_bytes(4, sys.byteorder) for i in range(0, len(text), 8))
     address = IPv4Address(words) if version == 4 else IPv6Address(words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_interface
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ovsdb.rows import UPLINK_PORT
+from pipeline.protocols import IpAddress
 from warren.errors import Unavailable
 
 RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))  # the second has what 127.0.0.53 asks
@@ -21,7 +22,6 @@ _LOCAL_TABLE = 255
 _TYPES = (1, 6, 7, 8)  # unicast, blackhole, unreachable, prohibit: routes that decide where a packet goes
 
 Prefix = IPv4Network | IPv6Network
-Address = IPv4Address | IPv6Address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +84,9 @@ def _route(row: Any, names: dict[int, str]) -> Iterator[HostRoute]:
     )
 
 
-def resolvers() -> set[Address]:
+def resolvers() -> set[IpAddress]:
     """Return the addresses of the host's DNS servers."""
-    found = set[Address]()
+    found = set[IpAddress]()
     for path in RESOLVERS:
         try:
             lines = path.read_text().splitlines()
@@ -96,7 +96,7 @@ def resolvers() -> set[Address]:
     return found
 
 
-def _nameserver(line: str) -> Address | None:
+def _nameserver(line: str) -> IpAddress | None:
     words = line.split()
     try:
         return ip_address(words[1].partition("%")[0]) if len(words) > 1 and words[0] == "nameserver" else None

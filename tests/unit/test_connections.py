@@ -11,7 +11,7 @@ from agent.connections import dump
 from agent.connections.changes import concerned
 from agent.gateway.published_connections import contradicts
 from agent.gateway.rules import Published
-from agent.linux.conntrack import Entry
+from agent.linux.conntrack import HostConnection
 from intent.connections import Allowed, Connection
 from intent.identity import identity
 from specs.snapshot import Snapshot, snapshot, updated
@@ -147,7 +147,7 @@ DNS = Published("udp", 53, None, ip_address("100.127.0.7"))
 def test_connections_of_the_host_follow_published_ports(
     target: str, replier: str, published: tuple[Published, ...], ends: bool
 ) -> None:
-    entry = Entry(
+    entry = HostConnection(
         proto=17, source=ip_address("192.0.2.9"), source_port=4000, target=ip_address(target), target_port=53,
         replier=ip_address(replier), replier_port=53,
     )  # fmt: skip
