@@ -14,6 +14,7 @@ from controller.tunnels.probes import Health, Prober
 from intent.incremental.index import Index
 from pipeline.flow import Action, Output, Set
 from pipeline.tables import PROBE_VNI
+from pipeline.tunnels import to_vtep
 
 log = logging.getLogger("warren.tunnels")
 
@@ -54,12 +55,11 @@ class Tunnels:
                 self._targets_set_at = now
                 used = {vtep for network in index.networks.values() for vtep in network.vteps}
                 used |= {session.vtep for session in index.sessions.values() if session.vtep is not None}
-                used = {vtep for vtep in used if ":" not in vtep}  # the flows, too, use tunnels over IPv4 only
                 hosts = index.snapshot.hosts.values()
                 self._hosts = {str(host.vtep): host.name for host in hosts}
                 self._prober.set_targets(used, min((host.underlay_mtu for host in hosts), default=DEFAULT_MTU), now)
             for probe in self._prober.tick(now):
-                actions = (Set("tunnel_id", PROBE_VNI), Set("tun_ipv4_dst", probe.vtep), Output(index.tunnel_ofport))
+                actions = (Set("tunnel_id", PROBE_VNI), to_vtep(probe.vtep), Output(index.tunnel_ofport))
                 self._send(probe.frame, actions)
         words = {host: health.word for host, health in self.health().items()}
         if words != self._words:

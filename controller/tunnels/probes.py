@@ -19,6 +19,7 @@ BUDGET = 100.0  # probes a second at most, of all peers
 MISSED = 3  # after so many probes in a row without an answer, the tunnel is broken
 STALL_S = 0.7  # when this process was stopped for so long, missing answers say nothing about the tunnel
 OUTSIDE = 20 + 8 + 8  # bytes of IPv4, UDP and VXLAN round the probe's own Ethernet frame
+LONGER = 20  # bytes by which the header of IPv6 is longer
 SMALL, FULL = 0, 1  # kinds of probes
 
 _HEAD = struct.Struct("!6s6sH8sQ")
@@ -65,11 +66,11 @@ class Prober:
         self._number = 0
         self._waiting: dict[int, tuple[str, int, float]] = {}  # number -> VTEP, kind, time of sending
         self._now: float | None = None
-        self._sizes = (SMALLEST, SMALLEST)
+        self._largest = SMALLEST  # over IPv4
 
     def set_targets(self, vteps: Collection[str], underlay_mtu: int, now: float) -> None:
         """Probe these VTEPs from now on, and no others. `underlay_mtu` (bytes) is what full-size packets must fit."""
-        self._sizes = (SMALLEST, max(SMALLEST, underlay_mtu - OUTSIDE))
+        self._largest = underlay_mtu - OUTSIDE
         self._peers = {vtep: self._peers.get(vtep) or _Peer(now) for vtep in sorted(vteps)}
         self._waiting = {number: waiting for number, waiting in self._waiting.items() if waiting[0] in self._peers}
 
@@ -99,8 +100,11 @@ class Prober:
                 self._number += 1
                 self._waiting[self._number] = (vtep, kind, now)
                 peer.waiting[kind].append(self._number)
-                found.append(Probe(vtep, self._frame(self._number, self._sizes[kind])))
+                found.append(Probe(vtep, self._frame(self._number, self._size(kind, vtep))))
         return found
+
+    def _size(self, kind: int, vtep: str) -> int:
+        return SMALLEST if kind == SMALL else max(SMALLEST, self._largest - (LONGER if ":" in vtep else 0))
 
     def _frame(self, number: int, size: int) -> bytes:
         mac = mac_bytes(PROBE_MAC)

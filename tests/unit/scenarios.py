@@ -31,6 +31,14 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("web-1", "amber", "h1", 2, 1),
         worlds.endpoint("web-2", "amber", "h2", 3, 1),
     ],
+    # the underlay is IPv6
+    "ipv6-underlay": [
+        *(worlds.host(f"h{i}", f"fd98::{i}") for i in (1, 2, 3)),
+        worlds.network("amber", 7, v6=False),
+        worlds.endpoint("web-1", "amber", "h1", 2, 1, v6=False),
+        worlds.endpoint("web-2", "amber", "h2", 3, 1, v6=False),
+        worlds.mirror("all", [{"network": "amber", "endpoint": "web-2"}], {"network": "amber", "endpoint": "web-1"}),
+    ],
     "no-range": [
         *HOSTS,
         worlds.network("wire", 9, v4=False, v6=False),

@@ -48,6 +48,13 @@ def test_small_and_full_probes_are_sent_and_the_first_answers_make_a_tunnel_up()
     assert all(probe.frame[:6].hex(":") == PROBE_MAC for _, probe in way.sent)
 
 
+def test_a_full_probe_over_ipv6_is_as_large_as_over_ipv4_on_the_underlay() -> None:
+    way = Way("192.0.2.2", "2001:db8::2")
+    way.go(2 * STEP_S)
+    sizes = [(probe.vtep, len(probe.frame)) for _, probe in way.sent]
+    assert sizes == [("192.0.2.2", SMALL), ("192.0.2.2", FULL), ("2001:db8::2", SMALL), ("2001:db8::2", FULL - 20)]
+
+
 def test_a_broken_tunnel_becomes_down_and_up_again() -> None:
     way = Way()
     way.go(5)

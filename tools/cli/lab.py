@@ -43,10 +43,14 @@ class Refusal:
 
 
 @app.command()
-def up(hosts: Annotated[int, typer.Option(help="How many hosts.")] = 3, lab: LabName = DEFAULT) -> None:
+def up(
+    hosts: Annotated[int, typer.Option(help="How many hosts.")] = 3,
+    lab: LabName = DEFAULT,
+    ipv6: Annotated[bool, typer.Option("--ipv6", help="The underlay between the hosts is IPv6.")] = False,
+) -> None:
     """Start a laboratory and wait until every host is up.  Example: warren lab up --hosts 3"""
     with Refusal():
-        plan = LabPlan(lab, hosts)
+        plan = LabPlan(lab, hosts, ipv6)
         with console.status("starting") as status:
             run.up(plan, lambda step: status.update(f"laboratory {lab}: {step}"))
     typer.echo(f"laboratory {lab} is up: {', '.join(host.name for host in plan.hosts)}; `warren status` shows it")

@@ -9,6 +9,7 @@ Nothing is in the machine's own namespace, so several laboratories use the same 
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ class HostPlan:
 
     lab: str
     number: int
+    ipv6: bool = False  # the underlay is IPv6
 
     @property
     def name(self) -> str:
@@ -58,7 +60,12 @@ class HostPlan:
     @property
     def vtep(self) -> str:
         """The host's address on the underlay."""
-        return f"198.18.0.{10 + self.number}"
+        return f"fd98::{10 + self.number}" if self.ipv6 else f"198.18.0.{10 + self.number}"
+
+    @property
+    def underlay(self) -> str:
+        """The same with its prefix length."""
+        return f"{self.vtep}/{64 if self.ipv6 else 24}"
 
     @property
     def management(self) -> str:
@@ -116,12 +123,24 @@ class LabPlan:
 
     name: str
     size: int
+    ipv6: bool = False  # the underlay is IPv6
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
             raise ValueError("a laboratory's name is a letter and up to five letters or digits")
         if not 1 <= self.size <= 99:
             raise ValueError("a laboratory has 1 to 99 hosts")
+
+    @staticmethod
+    def parse(name: str, text: str) -> LabPlan:
+        """The plan of a laboratory whose state is `text`."""
+        state = json.loads(text)
+        return LabPlan(name, state["size"], state.get("ipv6", False))
+
+    @property
+    def text(self) -> str:
+        """What the laboratory keeps of its plan."""
+        return json.dumps({"size": self.size, "ipv6": self.ipv6})
 
     @property
     def directory(self) -> Path:
@@ -131,7 +150,7 @@ class LabPlan:
     @property
     def hosts(self) -> tuple[HostPlan, ...]:
         """h1 ... hN."""
-        return tuple(HostPlan(self.name, number) for number in range(1, self.size + 1))
+        return tuple(HostPlan(self.name, number, self.ipv6) for number in range(1, self.size + 1))
 
     @property
     def netns(self) -> str:

@@ -6,7 +6,6 @@ that got an old pid is ever ended)."""
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -57,7 +56,7 @@ def load(name: str) -> LabPlan:
     if not path.exists():
         there = ", ".join(names()) or "none"
         raise LabError(f"laboratory {name!r} is not up (up are: {there}); start it with: warren lab up --lab {name}")
-    return LabPlan(name, json.loads(path.read_text())["size"])
+    return LabPlan.parse(name, path.read_text())
 
 
 @contextmanager
@@ -163,7 +162,7 @@ def up(plan: LabPlan, progress: Progress = lambda _: None, processes: tuple[str,
 
 def _up(plan: LabPlan, progress: Progress, processes: tuple[str, ...]) -> None:
     plan.directory.mkdir(parents=True)
-    (plan.directory / "lab.json").write_text(json.dumps({"size": plan.size, "hosts": [h.name for h in plan.hosts]}))
+    (plan.directory / "lab.json").write_text(plan.text)
     progress("networks")
     _networks(plan)
     start_process(plan, "", plan.etcd())
@@ -208,12 +207,13 @@ def _networks(plan: LabPlan) -> None:
     filters = [f"net.bridge.bridge-nf-call-{family}=0" for family in ("iptables", "ip6tables", "arptables")]
     sh(*in_netns(net, "sysctl", "-q", "-e", "-w", *filters), check=False)
     for host in plan.hosts:
-        sh(*in_netns(host.netns, "sysctl", "-q", "-e", "net.ipv6.conf.eth0.disable_ipv6=1"), check=False)
+        if not (plan.ipv6 and kernel_datapath()):
+            sh(*in_netns(host.netns, "sysctl", "-q", "-e", "net.ipv6.conf.eth0.disable_ipv6=1"), check=False)
         if not kernel_datapath():
             sh(*in_netns(host.netns, "sysctl", "-q", "net.ipv4.conf.eth0.arp_ignore=8"))
             sh(*in_netns(host.netns, "ethtool", "-K", "eth0", "tx", "off"))
-        addresses = [f"addr add {host.management}/24 dev mgmt0"]
-        _ip_batch(host.netns, ["link set lo up", "link set eth0 up", "link set mgmt0 up", *addresses])
+        links = [f"link set {name} up" for name in ("lo", "eth0", "mgmt0")]
+        _ip_batch(host.netns, [*links, f"addr add {host.management}/24 dev mgmt0"])
 
 
 def _ip_batch(netns: str, lines: list[str]) -> None:
@@ -240,7 +240,7 @@ def underlay(host: HostPlan) -> None:
     """Give a host its address on the underlay: eth0's, which the kernel's tunnels need no more than, or that of the bridge that userspace tunnels
     leave by (which is gone with ovs-vswitchd)."""
     interface = "eth0" if kernel_datapath() else "br-phy"
-    _ip_batch(host.netns, [f"addr replace {host.vtep}/24 dev {interface}", f"link set {interface} up"])
+    _ip_batch(host.netns, [f"addr replace {host.underlay} dev {interface} nodad", f"link set {interface} up"])
 
 
 def wait_until_up(plan: LabPlan, timeout_s: float = 60) -> None:
