@@ -8,6 +8,7 @@ from agent.capture.captures import Captures
 from agent.cni.attachments import Attachments
 from agent.config import Config
 from agent.connections.datapath import Datapath
+from agent.connections.limits import ConnectionLimits
 from agent.connections.reconciler import ConnectionReconciler
 from agent.core import Core
 from agent.dhcp_client.clients import DhcpClients
@@ -19,7 +20,6 @@ from agent.endpoints.plugging import Plugging
 from agent.endpoints.preallocated import PreallocatedPool
 from agent.endpoints.reconciler import EndpointReconciler
 from agent.feature import Feature
-from agent.gateway.conntrack_limits import Limits
 from agent.gateway.firewalls import Firewalls
 from agent.gateway.held_ports import HeldPorts
 from agent.gateway.host_network import HostNetworkWatcher
@@ -32,9 +32,9 @@ from agent.peers import Peers
 from agent.port_check import PortCheck
 from agent.registration import Registration, underlay_mtu
 from agent.remote import Remote
-from agent.switch import Switch, datapath
+from agent.switch import Switch
 from ovsdb.client import Ovsdb
-from ovsdb.control import appctl
+from ovsdb.control import appctl, datapath
 from specs.model.host import Host
 from specs.model.publish import Publish
 from specs.store.etcd import Store
@@ -92,7 +92,6 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     host_network = HostNetworkWatcher(cache, repository, common.etcd, news)
     gateway = GatewayReconciler(
         cache,
-        Limits(lambda: datapath(ovsdb, bridge), appctl),
         Switches(config.run / "forwarding.json"),
         held_ports,
         GatewayRoutes(host_network.read),
@@ -108,6 +107,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         host_network,
         gateway,
         Firewalls(gateway.needed, docker_user=config.docker_user, on_change=news),
+        ConnectionLimits(cache, lambda: datapath(ovsdb, bridge), appctl, config.ct_limit, news),
         ConnectionReconciler(cache, Datapath(lambda: datapath(ovsdb, bridge), appctl, core.switch.ofctl)),
         dhcp_clients,
         Captures(core),

@@ -39,6 +39,7 @@ class Config:
     run: Path
     forwards_for_others: bool
     docker_user: bool
+    ct_limit: int
 
     @property
     def host(self) -> str:
@@ -66,6 +67,7 @@ SETTINGS = """\
   WARREN_RUN               directory for files of DHCP clients, which outlive the agent [that of WARREN_SOCKET, else /run/warren]
   WARREN_FORWARD           warren: a host that was no router forwards for Warren's networks alone; all: for everybody [warren]
   WARREN_DOCKER_USER       on: let Warren's networks pass in Docker's chain DOCKER-USER; off: leave it alone [on]
+  WARREN_CT_LIMIT          connections that this host tracks of each network without ct_limit; 0 is no limit [16384]
   WARREN_LOG               DEBUG, INFO or WARNING [INFO]
   OVS_RUNDIR               where ovs-ofctl finds the switch [/var/run/openvswitch]
 """
@@ -97,6 +99,7 @@ def load(env: Mapping[str, str]) -> Config:
         run=Path(get("WARREN_RUN") or Path(env.get("WARREN_SOCKET") or "/run/warren/agent.sock").parent),
         forwards_for_others=_choice("WARREN_FORWARD", get("WARREN_FORWARD"), "warren", "all") == "all",
         docker_user=_choice("WARREN_DOCKER_USER", get("WARREN_DOCKER_USER"), "on", "off") == "on",
+        ct_limit=int(_number("WARREN_CT_LIMIT", get("WARREN_CT_LIMIT", default="16384"), 0)),
     )
 
 

@@ -126,13 +126,6 @@ class Switch:
         return _run("ovs-ofctl", "-O", VERSION, command, self._bridge, *more).splitlines()
 
 
-def datapath(ovsdb: Ovsdb, bridge: str) -> str:
-    """Return the name of a bridge's datapath in the form that dpctl commands take."""
-    row = ovsdb.observed().bridge(bridge)
-    kind = (row.datapath_type if row is not None else "") or "system"
-    return f"{kind}@ovs-{kind}"
-
-
 def _run(*command: str) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import re
 import socket
 from pathlib import Path
+from typing import NamedTuple
 
+from ovsdb.client import Ovsdb
 from ovsdb.jsonstream import Parser
 from warren.errors import Unavailable
 
@@ -31,6 +34,26 @@ def appctl(command: str, *arguments: str) -> str:
         text = str(reply.get("error") if isinstance(reply, dict) else reply).strip()
         raise Unavailable(DAEMON, (text.splitlines() or ["no answer"])[0])
     return str(reply.get("result") or "")
+
+
+def datapath(ovsdb: Ovsdb, bridge: str) -> str:
+    """Return the name of a bridge's datapath in the form that dpctl commands take."""
+    row = ovsdb.observed().bridge(bridge)
+    kind = (row.datapath_type if row is not None else "") or "system"
+    return f"{kind}@ovs-{kind}"
+
+
+class ZoneLimit(NamedTuple):
+    """How many connections a conntrack zone may have, and how many it has."""
+
+    limit: int
+    connections: int
+
+
+def zone_limits(text: str) -> dict[int, ZoneLimit]:
+    """Return the zones with a limit of their own from the output of dpctl/ct-get-limits."""
+    rows = re.findall(r"^zone=(\d+),limit=(\d+),count=(\d+)$", text, re.MULTILINE)
+    return {int(zone): ZoneLimit(int(limit), int(count)) for zone, limit, count in rows}
 
 
 def _read(connection: socket.socket) -> object:

@@ -1,5 +1,5 @@
-"""Reconciles the host's side of gateways: the interface to the host, its routes, IP forwarding, one nftables table, and
-conntrack limits.
+"""Reconciles the host's side of gateways: the interface to the host, its routes, IP forwarding, and one
+nftables table.
 
 Networks in mode nat appear on the host as addresses of the transit range (intent/gateway.py). The nftables table masquerades
 traffic from these addresses that leaves the host, and translates published ports to them. The reconciler derives this
@@ -15,7 +15,6 @@ from dataclasses import replace
 
 from agent.cache import Cache, CacheView
 from agent.feature import Feature
-from agent.gateway.conntrack_limits import Limits
 from agent.gateway.filters import Forwarding
 from agent.gateway.held_ports import HeldPorts
 from agent.gateway.host_access import Machines
@@ -41,7 +40,6 @@ class GatewayReconciler(Feature):
     def __init__(
         self,
         cache: Cache,
-        limits: Limits,
         switches: Switches,
         held_ports: HeldPorts,
         routes: GatewayRoutes,
@@ -50,7 +48,7 @@ class GatewayReconciler(Feature):
         forwards_for_others: bool,
         etcd: Sequence[str],
     ) -> None:
-        self._cache, self._limits, self._switches, self._held_ports = cache, limits, switches, held_ports
+        self._cache, self._switches, self._held_ports = cache, switches, held_ports
         self._on_change = on_change
         self._routes, self._connections = routes, PublishedConnections()
         self._problem: str | None = None
@@ -93,7 +91,7 @@ class GatewayReconciler(Feature):
             return
         view = self._cache.view
         before = self.problems()
-        self._problem = self._attempt(self._reconcile, view) or self._attempt(self._reconcile_limits, view)
+        self._problem = self._attempt(self._reconcile, view)
         if before != self.problems():
             log.info("gateway.reconciled problems=%s", "; ".join(self.problems()) or "none")
             self._on_change()
@@ -106,9 +104,6 @@ class GatewayReconciler(Feature):
         except OSError as error:
             return f"the gateway of this host: {error.strerror or error}"
         return None
-
-    def _reconcile_limits(self, view: CacheView) -> None:
-        self._limits.reconcile(view.snapshot, view.local_endpoints.values())
 
     def _reconcile(self, view: CacheView) -> None:
         self._held_ports.reconcile({published.host_port for published in self._needed(view).published})

@@ -10,6 +10,7 @@ from controller.events import PortsRead
 from controller.framework.runtime import hub
 from controller.reconcile import Reconciler
 from ovsdb.client import Ovsdb
+from ovsdb.control import ZoneLimit, appctl, datapath, zone_limits
 from ovsdb.rows import AS_CHOSEN, TUNNEL_PORT, UPLINK_PORT, Port, interface_ports, mirror_ports, present
 from warren.errors import WarrenError
 from warren.settings import Settings
@@ -45,6 +46,18 @@ class IntegrationBridge:
                     reported = str(error)
                     log.error("ovsdb.refused reason=%s", error)
             self._changed.wait(timeout=INTERVAL_S)
+
+    def connections(self) -> dict[str, ZoneLimit]:
+        """Return the connections that the datapath tracks, by network name; nothing if the switch is another machine's."""
+        try:
+            zones = zone_limits(appctl("dpctl/ct-get-limits", datapath(self._ovsdb, self._name)))
+        except WarrenError:
+            return {}
+        index = self._reconciler.index
+        networks = [
+            (index.snapshot.networks[n.id].name, n.zone or (n.gateway.zone if n.gateway else 0)) for n in index.networks.values()
+        ]
+        return {name: zones[zone] for name, zone in networks if zone in zones}
 
     def wake(self, full_read: bool) -> None:
         """Reconcile soon if the wanted ports have changed, or after a full read of the specs."""

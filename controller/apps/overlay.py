@@ -99,7 +99,7 @@ class Overlay(RyuApp):
             "dpid": self.session.datapath.id if self.session else 0, "name": self.settings.host,
             "connected": self.connected, "seen": r.revision, "applied": r.applied, "flows": len(r.flows),
             "refused": len(r.refused), "drift": r.drift, "strays": r.strays, "problems": len(r.problems()), "endpoints": r.states(),
-            "tunnels": self.tunnels.health(),
+            "tunnels": self.tunnels.health(), "connections": self.bridge.connections(),
         }  # fmt: skip
 
     def start(self) -> None:

@@ -199,4 +199,10 @@ class Own:
         ):
             came = [((*dp, peer), float(health[at])) for peer, health in state["tunnels"].items() if health[at] is not None]
             yield _one(f"warren_tunnel_{name}", text, (*D, "peer"), came)
+        tracked = state["connections"]
+        for name, text, position in (
+            ("warren_connections", "Tracked connections of a network on this host", 1),
+            ("warren_connections_limit", "How many it may have", 0),
+        ):
+            yield _one(name, text, (*D, "network"), [((*dp, network), limit[position]) for network, limit in tracked.items()])
         yield _one("warren_endpoints", "Endpoints of this host by state", (*D, "state"), endpoints)

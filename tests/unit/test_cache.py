@@ -12,7 +12,6 @@ import pytest
 from agent.cache import Cache, CacheView
 from agent.composition import build
 from agent.config import load
-from agent.gateway.conntrack_limits import Limits
 from agent.gateway.held_ports import HeldPorts
 from agent.gateway.host_access import Machines
 from agent.gateway.reconciler import GatewayReconciler
@@ -148,9 +147,9 @@ def test_the_gateway_goes_on_after_a_network_was_deleted_at_the_wrong_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled = cache(*WORLD)
-    limits, switches = Limits(lambda: "netdev@ovs-netdev", lambda *words: ""), Switches(tmp_path / "forwarding.json")
+    switches = Switches(tmp_path / "forwarding.json")
     gateway = GatewayReconciler(
-        filled, limits, switches, HeldPorts("h1"), GatewayRoutes(tuple), lambda: None, forwards_for_others=False, etcd=()
+        filled, switches, HeldPorts("h1"), GatewayRoutes(tuple), lambda: None, forwards_for_others=False, etcd=()
     )
     worker = gateway.workers()[0]
     seen: list[CacheView] = []
@@ -163,7 +162,6 @@ def test_the_gateway_goes_on_after_a_network_was_deleted_at_the_wrong_moment(
     worker.run_once()
     assert worker.problems == ["gateway: internal error: KeyError"]
     monkeypatch.setattr(gateway, "_reconcile", seen.append)
-    monkeypatch.setattr(gateway, "_reconcile_limits", seen.append)
     worker.run_once()
     assert worker.problems == []
     assert len(seen) == 3

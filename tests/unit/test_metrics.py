@@ -18,7 +18,7 @@ from controller.tunnels.probes import Health
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
 STATE: dict[str, Any] = {
     "dpid": 0xABC, "name": "h1", "connected": True, "seen": 9, "applied": 8, "flows": 7, "refused": 0, "drift": 3, "strays": 1, "problems": 1,
-    "endpoints": {"up": 3, "closed": 1}, "tunnels": {"h2": Health(True, False, 0.002), "h3": Health(False, False, None)},
+    "endpoints": {"up": 3, "closed": 1}, "connections": {"amber": (100, 3)}, "tunnels": {"h2": Health(True, False, 0.002), "h3": Health(False, False, None)},
 }  # fmt: skip
 
 

@@ -34,7 +34,12 @@ def create(
     preallocate: Annotated[
         int | None, typer.Option(help="How many endpoints each host keeps ready, for faster attaches.")
     ] = None,
-    ct_limit: Annotated[int | None, typer.Option(help="How many connections a host tracks at once (default: no limit).")] = None,
+    ct_limit: Annotated[
+        int | None,
+        typer.Option(
+            help="How many connections a host tracks at once (default: 16384, or what WARREN_CT_LIMIT of its agent says)."
+        ),
+    ] = None,
     host_access: Annotated[
         str | None, typer.Option(help="What containers reach of hosts and etcd: none (default; but published ports), dns or all.")
     ] = None,

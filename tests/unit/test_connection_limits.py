@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from agent.gateway.conntrack_limits import Limits, limits
+from agent.cache import Cache, CacheView
+from agent.connections.limits import ConnectionLimits, limits
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
 from tests.unit.test_gateway import mine
@@ -38,30 +39,57 @@ class Datapath:
         return "default limit=0\n" + "".join(f"zone={zone},limit={limit},count=3\n" for zone, limit in self.limits.items())
 
 
-def limits_of(datapath: Datapath) -> Limits:
-    return Limits(lambda: "netdev@ovs-netdev", datapath.appctl)
+def limits_of(datapath: Datapath, told: list[None] | None = None, default: int = 0) -> ConnectionLimits:
+    cache = Cache(None, "h1")  # type: ignore[arg-type]
+    on_change = (told if told is not None else []).append
+    return ConnectionLimits(cache, lambda: "netdev@ovs-netdev", datapath.appctl, default, lambda: on_change(None))
+
+
+def view(**ct_limits: int | None) -> CacheView:
+    return CacheView(state(**ct_limits), {e.id: e for e in mine(state(**ct_limits), "h1")})
 
 
 def test_limits_are_those_of_networks_with_an_endpoint_here() -> None:
-    assert limits(state(amber=100, green=50), mine(state(amber=100, green=50), "h1")) == ({7: 100}, {7, 8, 9})
-    assert limits(state(amber=100, green=50), mine(state(amber=100, green=50), "h2")) == ({9: 50}, {7, 8, 9})
+    some = state(amber=100, green=50)
+    assert limits(some, mine(some, "h1"), 0).by_zone == {7: 100}
+    assert limits(some, mine(some, "h2"), 0).by_zone == {9: 50}
+    assert limits(some, mine(some, "h1"), 16_384).by_zone == {7: 100, 8: 16_384}
+    assert set(limits(some, mine(some, "h1"), 0).networks) == {7, 8, 9}
 
 
 def test_wrong_limits_are_corrected_and_foreign_zones_stay() -> None:
     datapath = Datapath(z7=1, z8=2, z500=3)  # a former life's, and another bridge's
     found = limits_of(datapath)
-    found.reconcile(state(amber=100), mine(state(amber=100), "h1"))
+    found.reconcile(view(amber=100))
     assert datapath.limits == {7: 100, 500: 3}
     datapath.limits = {}  # the switch was made anew
-    found.reconcile(state(amber=100, blue=7), mine(state(amber=100, blue=7), "h1"))
+    found.reconcile(view(amber=100, blue=7))
     assert datapath.limits == {7: 100, 8: 7}
-    found.reconcile(state(), mine(state(), "h1"))
+    found.reconcile(view())
     assert datapath.limits == {}
 
 
-def test_without_limits_open_vswitch_is_queried_once() -> None:
+def test_a_network_without_a_limit_of_its_own_has_the_hosts() -> None:
     datapath = Datapath()
+    limits_of(datapath, default=1000).reconcile(view(amber=100))
+    assert datapath.limits == {7: 100, 8: 1000}
+
+
+def test_a_network_that_has_reached_its_limit_is_named_until_it_has_not() -> None:
+    datapath, told = Datapath(), list[None]()
+    found = limits_of(datapath, told)
+    for limit, reached in ((4, False), (3, True), (2, True), (100, False)):
+        found.reconcile(view(amber=limit))
+        found.reconcile(view(amber=limit))  # the datapath has 3 connections, and has the limit by now
+        assert bool(found.problems()) is reached, limit
+        assert all(line.startswith(f"network amber has reached its limit of {limit} connections") for line in found.problems())
+    assert len(told) == 3
+
+
+def test_a_limit_that_somebody_changed_is_a_difference() -> None:
+    datapath = Datapath(z7=1)
     found = limits_of(datapath)
-    for _ in range(5):
-        found.reconcile(state(), mine(state(), "h1"))
-    assert datapath.asked == 1
+    found._cache.view = view(amber=100)
+    assert found.differences() == ["connections of network amber: their limit is 1 instead of 100"]
+    found.reconcile(found._cache.view)
+    assert found.differences() == []

@@ -1,0 +1,124 @@
+"""Limits the number of connections of each network on this host: a limit of its conntrack zone in the datapath
+(ovs-dpctl(8), ct-set-limits). So one network cannot fill the tables that all share, the datapath's and the host's.
+
+Open vSwitch keeps limits in the datapath only, so this module compares them with the specs each time and sets those that
+differ. It leaves zones that belong to no network alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from agent.cache import Cache, CacheView
+from agent.feature import Feature
+from agent.worker import Worker
+from ovsdb.control import ZoneLimit, zone_limits
+from specs.checks import valid_networks, zones
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
+from specs.snapshot import Snapshot
+from warren.errors import Unavailable
+
+INTERVAL_S = 2.0  # the longest time until a limit that somebody changed is restored
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of one host: conntrack zone -> connections. `networks` has the network of every zone, also of those without an
+    endpoint here."""
+
+    by_zone: dict[int, int]
+    networks: dict[int, Network]
+
+
+def limits(snapshot: Snapshot, local_endpoints: Iterable[Endpoint], default: int) -> Limits:
+    """Return the limits of the networks with an active local endpoint. `default` is for networks without `ct_limit`; 0 is no limit.
+    Pure."""
+    valid, _ = valid_networks(snapshot)
+    networks = {zone: valid[network_id] for network_id, zone in zones(snapshot, valid).items()}
+    used = {endpoint.network_id for endpoint in local_endpoints if endpoint.active}
+    wanted = {zone: network.ct_limit or default for zone, network in networks.items() if network.id in used}
+    return Limits({zone: limit for zone, limit in wanted.items() if limit}, networks)
+
+
+class ConnectionLimits(Feature):
+    """Reconciles the limits of one datapath. `datapath` returns its name; `appctl` runs a command of ovs-vswitchd and returns
+    its output; `on_change` is called when `problems` have changed."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        datapath: Callable[[], str],
+        appctl: Callable[..., str],
+        default: int,
+        on_change: Callable[[], None],
+    ) -> None:
+        self._cache, self._datapath, self._appctl, self._default = cache, datapath, appctl, default
+        self._on_change = on_change
+        self._applied: dict[int, int] = {}
+        self._reached: list[str] = []
+        self._worker = Worker("connection limits", self._step, interval_s=INTERVAL_S, on_change=on_change)
+
+    def workers(self) -> Sequence[Worker]:
+        """Return the reconciling worker."""
+        return (self._worker,)
+
+    def problems(self) -> list[str]:
+        """Return the networks that have reached their limit."""
+        return self._reached
+
+    def differences(self) -> list[str]:
+        """Return the zones whose limit is another than the specs say."""
+        wanted = self._wanted(self._cache.view)
+        current = self._current()
+        return [
+            f"connections of network {wanted.networks[zone].name}: their limit is {_limit(current.get(zone))} instead of {limit}"
+            for zone, limit in wanted.by_zone.items()
+            if _limit(current.get(zone)) != limit
+        ]
+
+    def reconcile(self, view: CacheView) -> None:
+        """Set and remove limits until they match the specs. Raises `Unavailable` when Open vSwitch refuses."""
+        wanted, current = self._wanted(view), self._current()
+        wrong = {zone: limit for zone, limit in wanted.by_zone.items() if _limit(current.get(zone)) != limit}
+        superfluous = sorted(current.keys() & (wanted.networks.keys() | self._applied.keys()) - wanted.by_zone.keys())
+        if wrong:
+            settings = (f"zone={zone},limit={wrong[zone]}" for zone in sorted(wrong))
+            self._appctl("dpctl/ct-set-limits", self._datapath(), *settings)
+        if superfluous:
+            self._appctl("dpctl/ct-del-limits", self._datapath(), f"zone={','.join(map(str, superfluous))}")
+        self._applied = wanted.by_zone
+        self._tell(wanted, current)
+
+    def _step(self, items: frozenset[str]) -> None:
+        if self._cache.synced.is_set() and self._has_bridge():
+            self.reconcile(self._cache.view)
+
+    def _has_bridge(self) -> bool:
+        """Return whether the datapath exists. The controller creates the bridge, and tells so if it cannot."""
+        try:
+            return bool(self._appctl("dpctl/dump-dps").split())
+        except Unavailable:
+            return False
+
+    def _wanted(self, view: CacheView) -> Limits:
+        return limits(view.snapshot, view.local_endpoints.values(), self._default)
+
+    def _current(self) -> dict[int, ZoneLimit]:
+        return zone_limits(self._appctl("dpctl/ct-get-limits", self._datapath()))
+
+    def _tell(self, wanted: Limits, current: dict[int, ZoneLimit]) -> None:
+        reached = [
+            f"network {wanted.networks[zone].name} has reached its limit of {limit} connections on this host, so new ones are dropped: "
+            f"look for what opens them, or raise ct_limit"
+            for zone, limit in sorted(wanted.by_zone.items())
+            if (zone_limit := current.get(zone)) is not None and zone_limit.connections >= limit
+        ]
+        if reached != self._reached:
+            self._reached = reached
+            self._on_change()
+
+
+def _limit(zone_limit: ZoneLimit | None) -> int | None:
+    return zone_limit.limit if zone_limit is not None else None
