@@ -145,7 +145,7 @@ class Allowed:
         if connection.origin == ORIGIN_TUNNEL:
             leads = any((proto, port) == inside and receiver in members for proto, _, port, members in self._services(network))
             return None if leads else f"no service of network {network.name} leads to {connection.replier}"
-        gateway = gateway_of(network, connection.zone, None, 0)
+        gateway = gateway_of(network, connection.zone, None, 0, self.snapshot.cluster.transit)
         if gateway is None or connection.target not in (gateway.transit4, gateway.transit6):
             return None
         outside = connection.target_port

@@ -9,15 +9,13 @@ host has; so networks with one subnet reach the outside at the same time. The ho
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 
+from specs.model.cluster import Transit
 from specs.model.network import Network
 
 GATEWAY_MAC = "02:57:00:00:00:01"  # no endpoint's: it would follow from 0.0.0.1
 HOST_MAC = "02:57:00:00:00:02"  # the host's end of the internal port
-HOST4, NEXT_HOP4 = IPv4Interface("100.126.0.1/30"), IPv4Address("100.126.0.2")  # shared address space, RFC 6598
-HOST6, NEXT_HOP6 = IPv6Interface("fd57:7272:656e::1/64"), IPv6Address("fd57:7272:656e::2")  # a unique local prefix, RFC 4193
-TRANSIT4, TRANSIT6 = IPv4Network("100.127.0.0/16"), IPv6Network("fd57:7272:656e:1::/112")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +38,13 @@ class Gateway:
         return self.transit4 is not None or self.transit6 is not None
 
 
-def gateway_of(network: Network, zone: int, uplink: int | None, policy: int) -> Gateway | None:
+def gateway_of(network: Network, zone: int, uplink: int | None, policy: int, transit: Transit) -> Gateway | None:
     """The gateway of a network; None in mode `flat`."""
     if network.mode == "flat":
         return None
     nat = network.mode == "nat"
-    transit4 = TRANSIT4[zone] if nat and network.gateway else None
-    transit6 = TRANSIT6[zone] if nat and network.ipv6_gateway else None
+    transit4 = transit.zones4[zone] if nat and network.gateway else None
+    transit6 = transit.zones6[zone] if nat and network.ipv6_gateway else None
     return Gateway(
         ipv4=network.gateway,
         ipv6=network.ipv6_gateway,

@@ -233,6 +233,7 @@ class _Recompute:
             routes=routes(network, routed_to, self.networks, lambda n: self.zone[n] if n in tracked_here else 0),
             routed=routed,
             served=network.id in self.services,
+            transit=self.snapshot.cluster.transit,
         )
 
     def _services(self, network: Network, found: NetworkView, views: set[ServiceView]) -> set[str]:

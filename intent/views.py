@@ -16,6 +16,7 @@ from intent.identity import identity
 from intent.services import ServiceView
 from mirror.sessions import Marks, MirrorSession
 from specs.checks import order
+from specs.model.cluster import Transit
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.mirror import Mirror
@@ -153,11 +154,12 @@ def network_view(
     routes: tuple[Route, ...],
     routed: bool,
     served: bool,
+    transit: Transit,
 ) -> NetworkView:
     """One network as the compiler sees it. `local` are its endpoints here, with their ports and policies. `zone` is its conntrack zone; `stateful`
     says whether it tracks connections: because of an ACL in use, there or in a network that it is routed to, or of a service. `vnis` are those
     of all networks, `uplink` is the port to the host."""
-    gateway = gateway_of(network, zone, uplink, number(enters(network)))
+    gateway = gateway_of(network, zone, uplink, number(enters(network)), transit)
     members, interfaces, unknown_macs_vteps = (tuple(sorted(group)) for group in (vteps.members, vteps.interfaces, vteps.behind))
     entered = gateway is not None and (served or not gateway.nat)  # what comes in by any of its hosts goes on from the gateway
     unknown_macs_ports = tuple(sorted(port for endpoint, port, _ in local if has_unknown_macs(endpoint)))

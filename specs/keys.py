@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SPEC = "spec/"
 HOSTS = "spec/hosts/"
+CLUSTERS = "spec/clusters/"
 HOSTNETS = "spec/hostnets/"
 NETWORKS = "spec/networks/"
 ENDPOINTS = "spec/endpoints/"
@@ -25,6 +26,11 @@ STATUS_ENDPOINTS = "status/endpoints/"
 def host(name: str) -> str:
     """Key of a host's spec."""
     return f"{HOSTS}{name}"
+
+
+def cluster(name: str) -> str:
+    """Key of the settings of the cluster."""
+    return f"{CLUSTERS}{name}"
 
 
 def hostnet(name: str) -> str:

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from specs.model.cluster import Cluster
 from specs.model.host import Host
 from specs.model.hostnet import HostNetwork, HostPrefix
 from specs.model.network import Network
@@ -81,3 +82,32 @@ def check_hosts(network: Network, hosts: Mapping[str, Host], hostnets: Mapping[s
         if found is not None:
             remedy = "choose a range that no host uses, or mode flat"
             raise Conflict(f"network {network.name}: {found}: {remedy}", field=found.field, holder=name)
+
+
+def check_transit(new: Cluster, old: Cluster, hosts: Mapping[str, Host], hostnets: Mapping[str, HostNetwork]) -> None:
+    """Raises `Conflict` if a transit range that changes overlaps anything that a host has, reaches or needs, also by a wider route: packets with
+    these addresses would go both ways."""
+    for field, value in set(new.ranges) - set(old.ranges):
+        for name in sorted(hosts):
+            found = transit_obstacle(field, value, hosts[name], hostnets.get(name))
+            if found is not None:
+                raise Conflict(f"cluster: {found}: choose a range that no host uses", field=field, holder=name)
+
+
+def transit_obstacle(field: str, value: Range, host: Host | None, hostnet: HostNetwork | None) -> Obstacle | None:
+    """The first thing of a host that overlaps a transit range."""
+    for candidate in of_host(host, hostnet):
+        if candidate.prefix.version == value.version and candidate.prefix.overlaps(value):
+            return Obstacle(field, value, candidate, host.name if host is not None else "")
+    return None
+
+
+def check_transit_networks(cluster: Cluster, networks: Iterable[Network]) -> None:
+    """Raises `Conflict` if a range of a network overlaps a transit range. A flat network may get another mode later, so this holds for
+    every mode."""
+    for network in networks:
+        for field, value in ranges(network):
+            for name, transit_range in cluster.ranges:
+                if transit_range.version == value.version and transit_range.overlaps(value):
+                    reason = f"{field} {value} overlaps {name} {transit_range}, by which hosts reach networks in mode nat (warren cluster show)"
+                    raise Conflict(f"network {network.name}: {reason}", field=field, holder=name)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from specs import keys
 from specs.model.acl import Acl
 from specs.model.base import Record, decode_json
+from specs.model.cluster import CLUSTER, Cluster
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.hostnet import HostNetwork
@@ -35,6 +36,7 @@ class Snapshot:
     `put` changes a snapshot in place; `updated` returns a new one. `rivals` is internal to these two.
     """
 
+    clusters: dict[str, Cluster] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
     hostnets: dict[str, HostNetwork] = field(default_factory=dict)  # by host
     networks: dict[str, Network] = field(default_factory=dict)
@@ -51,16 +53,22 @@ class Snapshot:
     rivals: dict[str, dict[str, tuple[int, Record]]] = field(default_factory=dict)  # kind/id -> key -> (born, record)
 
     @property
+    def cluster(self) -> Cluster:
+        """The settings of the cluster."""
+        return self.clusters.get(CLUSTER) or Cluster()
+
+    @property
     def copied(self) -> dict[str, Mirror]:
         """All mirror sessions, with the temporary ones."""
         return {**self.captures, **self.mirrors}
 
 
 # kinds whose last valid record stays in force when a malformed one replaces it: without it working ports would be closed
-STANDING = (keys.ACLS, keys.METERS, keys.TENANTS)
+STANDING = (keys.ACLS, keys.METERS, keys.TENANTS, keys.CLUSTERS)
 
 KINDS: tuple[tuple[str, type[Record], str], ...] = (
     (keys.HOSTS, Host, "host"),
+    (keys.CLUSTERS, Cluster, "cluster"),
     (keys.HOSTNETS, HostNetwork, "hostnet"),
     (keys.NETWORKS, Network, "network"),
     (keys.ENDPOINTS, Endpoint, "endpoint"),

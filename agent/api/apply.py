@@ -73,8 +73,9 @@ class _Work:
     acl_create = acl_update = meter_create = meter_update = tenant_create = tenant_update = mirror_create = mirror_update = (
         named_put
     )
+    cluster_create = cluster_update = named_put
     router_create = router_update = service_create = service_update = named_put
-    acl_delete = meter_delete = tenant_delete = mirror_delete = router_delete = service_delete = named_delete
+    cluster_delete = acl_delete = meter_delete = tenant_delete = mirror_delete = router_delete = service_delete = named_delete
 
     def network_create(self, change: Change) -> None:
         network, _ = self._repository.create_network(_without_nulls(change.stated))

@@ -17,6 +17,7 @@ from specs.checks import Joined, joined, routers_in_order, valid_networks
 from specs.documents.difference import Change
 from specs.model.acl import Acl
 from specs.model.base import Record, decode
+from specs.model.cluster import Cluster
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.meter import Meter
@@ -31,6 +32,7 @@ from warren.errors import Invalid
 TRIES_LIMIT = 60_000  # some seconds
 UNNAMED_PORT = 65_000
 KINDS: dict[str, type[Record]] = {
+    "cluster": Cluster,
     "acl": Acl,
     "meter": Meter,
     "mirror": Mirror,

@@ -13,9 +13,9 @@ from ipaddress import collapse_addresses, ip_address, ip_network
 
 from agent.gateway.host_access import HostAccess
 from agent.linux.bridges import Bridges
-from intent.gateway import HOST4, HOST6
 from ovsdb.rows import UPLINK_PORT
 from pipeline.tunnels import UDP_PORTS
+from specs.model.cluster import Transit
 
 FAMILY = {4: "ip", 6: "ip6"}
 REPLIES = "ct state established,related accept"
@@ -30,14 +30,14 @@ class Forwarding:
     bridges: Bridges = Bridges()
 
 
-def chains(routed: Iterable[str], access: HostAccess, forwarding: Forwarding) -> list[str]:
+def chains(routed: Iterable[str], access: HostAccess, forwarding: Forwarding, transit: Transit) -> list[str]:
     """Return the lines of the chains. `routed` are the prefixes of networks that the outside reaches directly."""
     return [
         *_chain("from_containers", _from_containers(access)),
         *_chain("to_machines", _to_machines(access)),
         *_chain("no_tunnels", _no_tunnels(), "type filter hook prerouting priority filter; policy accept;"),
         *_chain("forward", _forward(routed, forwarding), "type filter hook forward priority filter; policy accept;"),
-        *_chain("input", _input(), "type filter hook input priority filter; policy accept;"),
+        *_chain("input", _input(transit), "type filter hook input priority filter; policy accept;"),
     ]
 
 
@@ -77,11 +77,11 @@ def _between_others(forwarding: Forwarding) -> Iterator[str]:
     yield f"meta nfproto {_set(f'ipv{version}' for version in forwarding.guarded)} counter drop"
 
 
-def _input() -> Iterator[str]:
+def _input(transit: Transit) -> Iterator[str]:
     """Yield the rules for the host's own addresses: those of its end of the gateways are for its containers alone."""
     yield REPLIES
     yield f'iifname "{UPLINK_PORT}" goto from_containers'
-    for version, address in ((4, HOST4), (6, HOST6)):
+    for version, address in ((4, transit.host4), (6, transit.host6)):
         yield f'iifname != "lo" {FAMILY[version]} daddr {address.ip} counter drop'
 
 

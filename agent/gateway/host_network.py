@@ -14,7 +14,7 @@ from agent.linux import host_routes
 from agent.worker import Worker
 from pipeline.protocols import IpAddress
 from specs.model.hostnet import HostNetwork, HostPrefix
-from specs.obstacles import obstacle
+from specs.obstacles import obstacle, transit_obstacle
 from specs.store.repository import Repository
 from warren.errors import WarrenError
 
@@ -68,11 +68,18 @@ class HostNetworkWatcher(Feature):
 
 
 def collisions(view: CacheView, hostnet: HostNetwork) -> list[str]:
-    """Return a line for each network with an active endpoint here that collides with the host's network."""
+    """Return a line for each transit range and for each network with an active endpoint here that collides with the host's
+    network."""
     used = {endpoint.network_id for endpoint in view.local_endpoints.values() if endpoint.active}
     networks = sorted((view.snapshot.networks[i] for i in used & view.snapshot.networks.keys()), key=lambda n: n.name)
     host = view.snapshot.hosts.get(hostnet.name)
-    return [
+    lines = [
+        f"cluster: {found}: networks in mode nat reach the outside badly or not at all; choose a free range: warren cluster set --{field} RANGE"
+        for field, value in view.snapshot.cluster.ranges
+        if any(network.mode == "nat" for network in view.snapshot.networks.values())
+        and (found := transit_obstacle(field, value, host, hostnet)) is not None
+    ]
+    return lines + [
         f"network {network.name}: {found}: "
         + ("its endpoints here are closed" if network.mode == "routed" else "its containers here do not reach these addresses")
         + "; create it anew with a range that no host uses"

@@ -11,17 +11,17 @@ from agent.gateway.rules import Published
 from agent.linux import conntrack
 from agent.linux.addresses import own_addresses
 from agent.linux.conntrack import HostConnection
-from intent.gateway import TRANSIT4, TRANSIT6
 from pipeline.protocols import WITH_PORTS, IpAddress
+from specs.model.cluster import Transit
 
 log = logging.getLogger("warren.gateway")
 
 
-def contradicts(entry: HostConnection, published: Iterable[Published], own: Collection[IpAddress]) -> bool:
+def contradicts(entry: HostConnection, published: Iterable[Published], own: Collection[IpAddress], transit: Transit) -> bool:
     """Whether a connection to one of the host's `own` addresses goes elsewhere than its published port leads, or to a network
     by a port that is not published. Pure."""
     leads = [p for p in published if _matches(p, entry, own)]
-    translated = entry.replier in (TRANSIT4 if entry.replier.version == 4 else TRANSIT6)
+    translated = entry.replier in (transit.zones4 if entry.replier.version == 4 else transit.zones6)
     if not leads:
         return translated and entry.target != entry.replier
     return not any((p.transit, p.port) == (entry.replier, entry.replier_port) for p in leads)
@@ -39,14 +39,14 @@ class PublishedConnections:
     def __init__(self) -> None:
         self._followed: frozenset[Published] | None = None  # None: an earlier process may have published others
 
-    def follow(self, published: Iterable[Published]) -> None:
+    def follow(self, published: Iterable[Published], transit: Transit) -> None:
         """End what contradicts these ports, once they are in force. Reads the connections of the ports that differ from the last
         call's only. Raises `Unavailable`."""
         after = frozenset(published)
         if after == self._followed:
             return
         own = own_addresses()
-        refused = [entry for entry in _concerned(self._followed, after) if contradicts(entry, after, own)]
+        refused = [entry for entry in _concerned(self._followed, after) if contradicts(entry, after, own, transit)]
         for entry in refused:
             conntrack.end(entry)
         self._followed = after

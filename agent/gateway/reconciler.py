@@ -115,16 +115,16 @@ class GatewayReconciler(Feature):
                 nft.run("delete", "table", "inet", TABLE)
             uplink.down()
             self._applied = None
-            self._connections.follow(())
+            self._connections.follow((), desired.transit)
             return
         before = self._switches.before(table)
-        uplink.up(desired.versions)
+        uplink.up(desired.versions, desired.transit)
         self._routes.reconcile(desired)
         forwarding = self._forwarding(before)
         if self._applied is None or self._applied != (desired, forwarding, table):
             nft.run(commands=ruleset(desired, forwarding, json.dumps(before)))
             self._applied = (desired, forwarding, nft.table(TABLE))
-        self._connections.follow(desired.published)
+        self._connections.follow(desired.published, desired.transit)
         self._switches.on(desired.versions)  # after the table, which keeps strangers out
 
     def needed(self) -> Outside | None:

@@ -13,7 +13,6 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from agent.gateway.rules import Outside
 from agent.linux import uplink
 from agent.linux.uplink import GatewayRoute
-from intent.gateway import NEXT_HOP4, NEXT_HOP6
 from specs.model.hostnet import HostPrefix
 from specs.obstacles import in_the_way
 
@@ -43,7 +42,11 @@ def plan(wanted: Iterable[GatewayRoute], ours: Iterable[GatewayRoute], prefixes:
 def wanted_routes(desired: Outside) -> list[GatewayRoute]:
     """Return the routes that the host should have."""
     return [
-        GatewayRoute(prefix=prefix, gateway=NEXT_HOP4 if prefix.version == 4 else NEXT_HOP6, mtu=desired.mtu)
+        GatewayRoute(
+            prefix=prefix,
+            gateway=desired.transit.next_hop4 if prefix.version == 4 else desired.transit.next_hop6,
+            mtu=desired.mtu,
+        )
         for prefix in map(ip_network, desired.routes)
     ]
 

@@ -6,16 +6,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.gateway.filters import Forwarding, chains
 from agent.gateway.host_access import HostAccess, Machines, host_access
 from agent.linux.host_ports import WILDCARDS, HostPort
-from intent.gateway import TRANSIT4, TRANSIT6, Gateway, gateway_of
+from intent.gateway import Gateway, gateway_of
 from intent.views import Claim, claims, endpoint_mtu
 from ovsdb.rows import UPLINK_PORT
 from pipeline.protocols import IpAddress
 from specs.checks import order, served, valid_networks, zones
+from specs.model.cluster import Transit
+from specs.model.cluster import transit as default_transit
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from specs.model.service import Service
@@ -42,8 +44,8 @@ class Published:
 @dataclass(frozen=True, slots=True)
 class Outside:
     """The IP `versions` that leave the host, the `routes` back to the networks (prefixes), those of them that lead to `routed`
-    networks, the `mtu` of the smallest network in bytes, the ports that the host publishes, and what containers reach of the
-    cluster's machines."""
+    networks, the `mtu` of the smallest network in bytes, the ports that the host publishes, what containers reach of the cluster's
+    machines, and the `transit` ranges."""
 
     versions: tuple[int, ...] = ()
     routes: tuple[str, ...] = ()
@@ -51,6 +53,7 @@ class Outside:
     mtu: int = 0
     published: tuple[Published, ...] = ()
     access: HostAccess = HostAccess()
+    transit: Transit = field(default_factory=default_transit)
 
     @property
     def active(self) -> bool:
@@ -61,13 +64,13 @@ class Outside:
 def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint], machines: Machines) -> Outside:
     """Return what the networks with an active endpoint on this host need. `local_endpoints` are all endpoints of this host;
     searching the endpoints of all hosts would make the cost of each change grow with the whole installation."""
-    valid, _ = valid_networks(snapshot)
+    valid, transit = valid_networks(snapshot)[0], snapshot.cluster.transit
     active = sorted((e for e in local_endpoints if e.active), key=lambda e: order(snapshot, "endpoint", e.id))
     used = {e.network_id: valid[e.network_id] for e in active if e.network_id in valid and valid[e.network_id].mode != "flat"}
     zone = zones(snapshot, valid)
-    gateways = {i: gateway for i, n in used.items() if (gateway := gateway_of(n, zone[i], None, 0)) is not None}
-    versions, routes = _reach(used.values())
-    _, routed = _reach(network for network in used.values() if network.mode == "routed")
+    gateways = {i: gateway for i, n in used.items() if (gateway := gateway_of(n, zone[i], None, 0, transit)) is not None}
+    versions, routes = _reach(used.values(), transit)
+    _, routed = _reach((network for network in used.values() if network.mode == "routed"), transit)
     hosts = list(snapshot.hosts.values())
     claimed: set[Claim] = set()
     published = [*_published_by_endpoints(active, used, gateways, claimed)]
@@ -78,18 +81,19 @@ def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint], 
         routed=tuple(sorted(routed)),
         mtu=min((endpoint_mtu(hosts, network) for network in used.values()), default=0),
         published=tuple(sorted(published, key=repr)),
+        transit=transit,
         access=host_access(snapshot, used, gateways, machines) if used else HostAccess(),
     )
 
 
-def _reach(networks: Iterable[Network]) -> tuple[set[int], set[str]]:
+def _reach(networks: Iterable[Network], transit: Transit) -> tuple[set[int], set[str]]:
     """Return the IP versions that leave the host, and the prefixes of the routes back to the networks."""
     versions, routes = set[int](), set[str]()
     for network in networks:
-        for version, network_range, transit in ((4, network.ip_range, TRANSIT4), (6, network.ipv6_range, TRANSIT6)):
+        for version, network_range, of_zones in ((4, network.ip_range, transit.zones4), (6, network.ipv6_range, transit.zones6)):
             if network_range is not None:
                 versions.add(version)
-                routes.add(str(transit if network.mode == "nat" else network_range))
+                routes.add(str(of_zones if network.mode == "nat" else network_range))
     return versions, routes
 
 
@@ -144,9 +148,9 @@ def ruleset(desired: Outside, forwarding: Forwarding, comment: str) -> str:
             "    }",
         ]
     lines += ["    chain postrouting {", "        type nat hook postrouting priority srcnat; policy accept;"]
-    for family, transit in (("ip", TRANSIT4), ("ip6", TRANSIT6)):
+    for family, transit in (("ip", desired.transit.zones4), ("ip6", desired.transit.zones6)):
         lines.append(f'        {family} saddr {transit} oifname != "{UPLINK_PORT}" masquerade')
-    return "\n".join([*lines, "    }", *chains(desired.routed, desired.access, forwarding), "}", ""])
+    return "\n".join([*lines, "    }", *chains(desired.routed, desired.access, forwarding, desired.transit), "}", ""])
 
 
 def _on_loopback(published: Published) -> bool:

@@ -7,20 +7,21 @@ import contextlib
 import errno
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from intent.gateway import GATEWAY_MAC, HOST4, HOST6, HOST_MAC, NEXT_HOP4, NEXT_HOP6
+from intent.gateway import GATEWAY_MAC, HOST_MAC
 from ovsdb.rows import UPLINK_PORT
+from specs.model.cluster import Transit
 from warren.errors import Unavailable
 
 ROUTE_PROTOCOL = 0x57  # rtm_protocol of Warren's routes: the mark by which it knows them (87 in ip-route(8))
 _EARLIER_PROTOCOL = 4  # static: that of routes before there was a mark
 _NODAD, _PERMANENT = 0x02, 0x80  # IFA_F_NODAD, NUD_PERMANENT
-_AF_INET, _AF_INET6 = 2, 10
+_AF_INET, _AF_INET6, _SCOPE_LINK = 2, 10, 253
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,10 +33,10 @@ class GatewayRoute:
     mtu: int
 
 
-def up(versions: Collection[int]) -> None:
-    """Give the interface its addresses for these versions of IP, and the neighbours that routes lead to. Raises `Unavailable`."""
+def up(versions: Collection[int], transit: Transit) -> None:
+    """Give the interface its addresses for these versions of IP, no others, and the neighbours that routes lead to. Raises `Unavailable`."""
     with _netlink() as netlink:
-        _add_addresses(netlink, _link_up(netlink), versions)
+        _set_addresses(netlink, _link_up(netlink), versions, transit)
 
 
 def routes() -> set[GatewayRoute]:
@@ -79,13 +80,18 @@ def _link_up(netlink: Any) -> int:
     return index
 
 
-def _add_addresses(netlink: Any, index: int, versions: Collection[int]) -> None:
-    present = {(a.get_attr("IFA_ADDRESS"), a["prefixlen"]) for a in netlink.get_addr(index=index)}
-    for version, address, next_hop in ((4, HOST4, NEXT_HOP4), (6, HOST6, NEXT_HOP6)):
-        if version not in versions:
-            continue
+def _set_addresses(netlink: Any, index: int, versions: Collection[int], transit: Transit) -> None:
+    present = {(a.get_attr("IFA_ADDRESS"), a["prefixlen"]) for a in netlink.get_addr(index=index) if a["scope"] != _SCOPE_LINK}
+    wanted: list[tuple[IPv4Interface | IPv6Interface, IPv4Address | IPv6Address]] = []
+    if 4 in versions:
+        wanted.append((transit.host4, transit.next_hop4))
+    if 6 in versions:
+        wanted.append((transit.host6, transit.next_hop6))
+    for address, length in present - {(str(address.ip), address.network.prefixlen) for address, _ in wanted}:
+        netlink.addr("del", index=index, address=address, prefixlen=length)  # of an earlier transit range
+    for address, next_hop in wanted:
         if (str(address.ip), address.network.prefixlen) not in present:
-            flags = {"flags": _NODAD} if version == 6 else {}
+            flags = {"flags": _NODAD} if address.version == 6 else {}
             _unless_present(
                 netlink.addr, "add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags
             )
@@ -93,11 +99,11 @@ def _add_addresses(netlink: Any, index: int, versions: Collection[int]) -> None:
 
 
 def _rows(netlink: Any) -> Iterator[Any]:
-    """Yield the routes by the interface to the gateways' addresses."""
+    """Yield the routes by the interface through a gateway."""
     for index in netlink.link_lookup(ifname=UPLINK_PORT):
         for family in (_AF_INET, _AF_INET6):
             for row in netlink.get_routes(family=family, oif=index):
-                if row.get_attr("RTA_GATEWAY") in (str(NEXT_HOP4), str(NEXT_HOP6)) and row.get_attr("RTA_DST"):
+                if row.get_attr("RTA_GATEWAY") and row.get_attr("RTA_DST"):
                     yield row
 
 

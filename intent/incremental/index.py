@@ -136,8 +136,9 @@ class Index:
             self._dirty_networks |= self.services.recompute(self.snapshot, self._valid_networks)
         elif decoded.kind in ("mirror", "capture"):
             pass  # sessions are looked at whenever there are any
-        elif decoded.kind == "tenant":
+        elif decoded.kind in ("tenant", "cluster"):
             self._dirty |= set(self.snapshot.endpoints)
+            self._dirty_networks |= set(self._valid_networks)
         else:
             self.policies.touch((decoded.kind, decoded.id))
             if decoded.kind == "acl":
@@ -321,6 +322,7 @@ class Index:
             ),
             routed=routed,
             served=network_id in self.services.of,
+            transit=self.snapshot.cluster.transit,
         )
 
     def _with_routed(self, networks: set[str]) -> set[str]:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from specs.documents.text import line_of, load
 from specs.model.acl import AclItem
 from specs.model.base import Item
+from specs.model.cluster import ClusterItem
 from specs.model.endpoint import EndpointItem
 from specs.model.host import HostItem
 from specs.model.meter import MeterItem
@@ -30,6 +31,7 @@ from specs.model.validation import invalid
 from warren.errors import MISSING, Invalid
 
 SECTIONS: dict[str, type[Item]] = {
+    "clusters": ClusterItem,
     "tenants": TenantItem,
     "meters": MeterItem,
     "acls": AclItem,
@@ -46,6 +48,7 @@ SECTIONS: dict[str, type[Item]] = {
 class Document:
     """A parsed document. A section is None if the document does not have it."""
 
+    clusters: tuple[ClusterItem, ...] | None = None
     hosts: tuple[HostItem, ...] | None = None
     networks: tuple[NetworkItem, ...] | None = None
     endpoints: tuple[EndpointItem, ...] | None = None

@@ -9,13 +9,12 @@ from typing import Any
 
 from specs import keys
 from specs.model.base import VNI_FIRST, VNI_LAST, decode, decode_json, now
-from specs.model.host import Host
-from specs.model.hostnet import HostNetwork
 from specs.model.network import Network
 from specs.model.ranges import check_ranges
 from specs.model.router import Router
 from specs.model.service import Service
-from specs.obstacles import check_hosts
+from specs.obstacles import check_hosts, check_transit_networks
+from specs.snapshot import snapshot
 from specs.store import bitmap
 from specs.store.etcd import Compare, Delete, Empty, Entry, Get, Put, TxnOperation, Unchanged
 from specs.store.pool import IpRange, Pool
@@ -78,13 +77,12 @@ class NetworkWriter(Writer):
             return self.retry(attempt)  # type: ignore[no-any-return]
 
     def _check_host_networks(self, network: Network) -> None:
-        """Raises `Conflict` if a range of the network is in the way on a host, as far as the hosts have published it."""
-        if network.mode == "flat":
-            return
-        read = self.store.txn((), (Get(keys.HOSTS, prefix=True), Get(keys.HOSTNETS, prefix=True))).found
-        hosts = {host.name: host for entry in read[0] if (host := decoded(Host, entry)) is not None}
-        hostnets = {each.name: each for entry in read[1] if (each := decoded(HostNetwork, entry)) is not None}
-        check_hosts(network, hosts, hostnets)
+        """Raises `Conflict` if a range of the network is a transit range, or in the way on a host, as far as the hosts have published it."""
+        gets = (keys.CLUSTERS, keys.HOSTS, keys.HOSTNETS)
+        read = self.store.txn((), [Get(prefix, prefix=True) for prefix in gets]).found
+        state = snapshot((e.key, e.value, e.create_revision) for entries in read for e in entries)
+        check_transit_networks(state.cluster, [network])
+        check_hosts(network, state.hosts, state.hostnets)
 
     def _holder_of_vni(self, vni: int) -> str:
         for entry in self.store.list(keys.NETWORKS)[1]:

@@ -6,6 +6,7 @@ import contextlib
 
 from specs.store.acls import AclWriter
 from specs.store.captures import CaptureWriter
+from specs.store.clusters import ClusterWriter
 from specs.store.endpoints import EndpointWriter
 from specs.store.hosts import HostWriter
 from specs.store.leased_addresses import LeasedAddressWriter
@@ -19,6 +20,7 @@ from warren.errors import NotFound
 
 
 class Repository(
+    ClusterWriter,
     HostWriter,
     NetworkWriter,
     EndpointWriter,

@@ -213,3 +213,88 @@ def test_of_two_networks_with_common_addresses_one_goes_into_a_namespace(world: 
     (endpoint,) = [outcome for outcome in outcomes if "overlaps" not in outcome]
     run.api(world.plan.hosts[0], "DELETE", f"/endpoints/{endpoint}")
     run.sh("ip", "netns", "del", netns)
+
+
+@pytest.fixture
+def outside(world: World) -> Iterator[str]:
+    """A machine beside h3, at the address that is returned."""
+    netns, host = f"{world.plan.name}-far", f"{world.plan.name}-h3"
+    run.sh("ip", "netns", "add", netns)
+    for words in (
+        f"-n {host} link add far0 type veth peer name far0 netns {netns}", f"-n {host} addr add 203.0.113.1/24 dev far0",
+        f"-n {host} link set far0 up", f"-n {netns} addr add 203.0.113.9/24 dev far0", f"-n {netns} link set far0 up",
+    ):  # fmt: skip
+        run.sh("ip", *words.split())
+    yield "203.0.113.9"
+    run.sh("ip", "netns", "del", netns)
+
+
+def cluster(world: World, **fields: Any) -> dict[str, str]:
+    """The cluster's settings, after these have changed."""
+    if not fields:
+        return run.api(world.plan.hosts[0], "GET", "/cluster")["cluster"]  # type: ignore[no-any-return]
+    return run.api(world.plan.hosts[0], "POST", "/cluster", **fields)["cluster"]  # type: ignore[no-any-return]
+
+
+def test_the_transit_range_is_a_setting_of_the_cluster(world: World, outside: str) -> None:
+    defaults = cluster(world)
+    assert defaults == {"transit4": "100.126.0.0/15", "transit6": "fd57:7272:656e::/63"}
+    world.apply(networks=[{"name": "yard4", "ip_range": "10.78.0.0/24", "mode": "nat"}])
+    endpoint = run.container(world.plan, "y4", "h3", "yard4")
+    try:
+        eventually(lambda: world.reaches("y4", outside))
+        with pytest.raises(run.LabError, match=r"transit4 198.18.0.0/15 overlaps 198.18.* of host h\d"):
+            cluster(world, transit4="198.18.0.0/15")
+        with pytest.raises(run.LabError, match="too small"):
+            cluster(world, transit4="172.30.0.0/16")
+        with pytest.raises(run.LabError, match="203.0.113.0/24 on interface far0 of host h3"):
+            eventually(lambda: "far0" in problems_of_transit(world))
+            cluster(world, transit4="203.0.0.0/8", force=True)
+        with pytest.raises(run.LabError, match="network yard4 .* has 1 active endpoint"):
+            cluster(world, transit4="172.30.0.0/15")
+        assert cluster(world) == defaults
+        assert cluster(world, transit4="172.30.0.0/15", force=True)["transit4"] == "172.30.0.0/15"
+        eventually(lambda: "172.30.0.1/30" in world.inside("h3", "ip", "addr", "show", "warren-gw").stdout)
+        eventually(lambda: "proto 87" in route_to(world, "h3", "172.31.0.0/16"))
+        eventually(lambda: world.reaches("y4", outside))
+        everything = world.inside("h3", "sh", "-c", "ip addr; ip route show table all; nft list table inet warren").stdout
+        assert "100.12" not in everything
+        with pytest.raises(run.LabError, match="overlaps transit4 172.30.0.0/15"):
+            run.api(world.plan.hosts[0], "POST", "/networks", name="clash", ip_range="172.31.0.0/24")
+    finally:
+        cluster(world, **defaults, force=True)
+    eventually(lambda: world.reaches("y4", outside))
+    run.api(world.plan.host("h3"), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
+    network = next(n for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"] if n["name"] == "yard4")
+    run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")
+
+
+def problems_of_transit(world: World) -> str:
+    """Why 203.0.0.0/8 is refused: until h3 has published its new interface, it is not."""
+    try:
+        run.api(world.plan.hosts[0], "POST", "/networks", name="probe", ip_range="203.0.113.0/24", mode="nat")
+    except run.LabError as error:
+        return str(error)
+    network = next(n for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"] if n["name"] == "probe")
+    run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")
+    return ""
+
+
+@pytest.mark.parametrize("table", ["main", "52"])
+def test_a_host_whose_routes_use_the_transit_range_says_so_with_the_remedy(world: World, table: str) -> None:
+    """In its main table, and in one that a rule looks up before, as Tailscale does."""
+    world.apply(networks=[{"name": "yard4", "ip_range": "10.78.0.0/24", "mode": "nat"}])
+    for words in (
+        "link add tailscale0 type veth peer name tailscale1", "addr add 10.79.0.1/32 dev tailscale0", "link set tailscale0 up",
+        f"rule add pref 5270 lookup {table}", f"route add 100.64.0.0/10 dev tailscale0 table {table}",
+    ):  # fmt: skip
+        assert world.inside("h2", "ip", *words.split()).returncode == 0
+    try:
+        eventually(lambda: "100.64.0.0/10 on interface tailscale0 of host h2" in problems(world, "h2"))
+        assert "warren cluster set --transit4 RANGE" in problems(world, "h2")
+    finally:
+        world.inside("h2", "ip", "link", "del", "tailscale0")
+        world.inside("h2", "ip", "rule", "del", "pref", "5270")
+    eventually(lambda: "tailscale0" not in problems(world, "h2"))
+    network = next(n for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"] if n["name"] == "yard4")
+    run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")

@@ -14,6 +14,7 @@ from agent.gateway.rules import Published
 from agent.linux.conntrack import HostConnection
 from intent.connections import Allowed, Connection
 from intent.identity import identity
+from specs.model.cluster import transit
 from specs.snapshot import Snapshot, snapshot, updated
 from tests.unit import worlds
 
@@ -151,4 +152,4 @@ def test_connections_of_the_host_follow_published_ports(
         proto=17, source=ip_address("192.0.2.9"), source_port=4000, target=ip_address(target), target_port=53,
         replier=ip_address(replier), replier_port=53,
     )  # fmt: skip
-    assert contradicts(entry, published, OWN) is ends
+    assert contradicts(entry, published, OWN, transit()) is ends

@@ -12,12 +12,16 @@ import pytest
 from agent.gateway import router_advertisements, switches
 from agent.gateway.filters import Forwarding, chains
 from agent.gateway.host_access import HostAccess, Machines
+from agent.gateway.routes import wanted_routes
 from agent.gateway.rules import Outside, outside, ruleset
 from agent.gateway.switches import Switches
 from agent.linux.bridges import Bridges
+from specs.model.base import decode
+from specs.model.cluster import Cluster, transit
 from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
+from warren.errors import Invalid
 
 ETCD = ("127.0.0.1", "198.18.1.1", "etcd.example", "unknown.example")
 NAMES = {"etcd.example": (IPv4Address("198.18.1.2"), IPv6Address("fd98::2")), "h2.example": (IPv4Address("198.18.1.12"),)}
@@ -102,7 +106,7 @@ def forwards(*, routed: tuple[str, ...] = (), guarded: tuple[int, ...] = (4, 6),
 
 def rules_of(chain: str, access: HostAccess, forwarding: Forwarding = Forwarding(), routed: tuple[str, ...] = ()) -> list[str]:
     """The rules of a chain, without its hook."""
-    lines = chains(routed, access, forwarding)
+    lines = chains(routed, access, forwarding, transit())
     start = lines.index(f"    chain {chain} {{")
     return [line.strip() for line in lines[start + 1 : lines.index("    }", start)] if "hook" not in line]
 
@@ -277,3 +281,40 @@ def test_nothing_is_restored_where_nothing_was_changed(tmp_path: Path, sysctls: 
     sysctls[4].write_text("1")
     Switches(tmp_path / "forwarding.json").restore(None)
     assert values(sysctls) == ["1", "0"]
+
+
+# ---- the transit ranges -------------------------------------------------------------------------------------------
+
+
+def test_the_default_transit_ranges_are_those_of_earlier_versions() -> None:
+    found = transit()
+    assert (str(found.host4), str(found.next_hop4), str(found.zones4)) == ("100.126.0.1/30", "100.126.0.2", "100.127.0.0/16")
+    assert (str(found.host6), str(found.next_hop6)) == ("fd57:7272:656e::1/64", "fd57:7272:656e::2")
+    assert str(found.zones6) == "fd57:7272:656e:1::/112"
+
+
+def test_other_transit_ranges_reach_the_table_and_the_routes() -> None:
+    cluster = worlds.cluster("172.30.0.0/15", "fd12::/111")
+    found = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB), cluster))
+    assert found.routes == ("172.31.0.0/16", "fd12::1:0/112")
+    assert {(str(r.prefix), str(r.gateway)) for r in wanted_routes(found)} == {
+        ("172.31.0.0/16", "172.30.0.2"), ("fd12::1:0/112", "fd12::2"),
+    }  # fmt: skip
+    text = ruleset(found, Forwarding(), "x")
+    assert "dnat ip to 172.31.0.7:81" in text
+    assert "ip saddr 172.31.0.0/16" in text
+    assert "ip daddr 172.30.0.1 " in text
+    assert "100.12" not in text
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [("transit4", "10.0.0.0/16", "too small"), ("transit4", "10.0.0.0/30", "too small"), ("transit6", "fd12::/112", "too small"),
+     ("transit4", "240.0.0.0/8", "reserved"), ("transit4", "126.0.0.0/7", "loopback"), ("transit6", "fe80::/63", "link-local"),
+     ("transit4", "fd12::/64", "IPv4"), ("transit4", "10.0.0.1/15", "host bits")],
+)  # fmt: skip
+def test_transit_ranges_that_cannot_work(field: str, value: str, reason: str) -> None:
+    with pytest.raises(Invalid) as error:
+        decode(Cluster, {"name": "default", field: value}, "cluster")
+    assert error.value.path == f"cluster.{field}"
+    assert reason in str(error.value)

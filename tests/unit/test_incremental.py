@@ -45,7 +45,7 @@ written = st.one_of(
     worlds.subports,
     worlds.acls,
     worlds.networks,
-    worlds.hosts | worlds.hostnets,
+    worlds.hosts | worlds.hostnets | worlds.clusters,
     worlds.meters | worlds.tenants,
     worlds.malformed,
     worlds.mirrors,

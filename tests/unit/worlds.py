@@ -26,6 +26,11 @@ def hostnet(name: str, *prefixes: tuple[str, str]) -> tuple[str, str]:
     return keys.hostnet(name), json.dumps({"name": name, "prefixes": [{"prefix": p, "kind": k, "via": "x"} for p, k in prefixes]})
 
 
+def cluster(transit4: str, transit6: str = "fd57:7272:656e::/63") -> tuple[str, str]:
+    """A store entry."""
+    return keys.cluster("default"), json.dumps({"name": "default", "transit4": transit4, "transit6": transit6})
+
+
 def acl(name: str, rules: list[Any]) -> tuple[str, str]:
     """A store entry."""
     return keys.acl(name), json.dumps({"name": name, "rules": rules})
@@ -233,6 +238,7 @@ hosts = st.builds(host, st.sampled_from(HOSTS), st.sampled_from(("198.18.0.11", 
 _taken = st.sampled_from(
     (("10.0.0.0/25", "interface"), ("10.1.0.64/26", "route"), ("10.0.0.0/8", "route"), ("fd00:2::53/128", "dns"))
 )
+clusters = st.builds(cluster, st.sampled_from(("100.126.0.0/15", "198.18.0.0/15", "172.16.0.0/12")))
 hostnets = st.builds(lambda name, taken: hostnet(name, *taken), st.sampled_from(HOSTS), st.lists(_taken, max_size=2))
 networks = st.builds(
     network,

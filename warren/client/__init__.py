@@ -34,6 +34,7 @@ from warren.client.results import (
     Applied,
     CaptureCounts,
     Change,
+    Cluster,
     Decision,
     Endpoint,
     Flow,
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_URL", "Acl", "AclCheck", "AclList", "AclRule", "AclSummary", "AgentUnreachable", "Applied", "AsyncCapture", "AsyncClient",
-    "Capture", "CaptureCounts", "Change", "Client", "Conflict", "Decision", "Endpoint", "Error", "Exhausted", "Flow", "FlowCheck", "Host",
+    "Capture", "CaptureCounts", "Change", "Client", "Cluster", "Conflict", "Decision", "Endpoint", "Error", "Exhausted", "Flow", "FlowCheck", "Host",
     "Invalid", "LeaseExpired", "Meter", "Mirror", "Network", "NoAnswer", "NotFound", "PairChange", "PublishedPort", "Refused", "Router",
     "Service", "Status", "Trace", "Tunnels", "Unavailable", "tls_context",
 ]  # fmt: skip

@@ -97,6 +97,8 @@ class AsyncClient:
     mirrors = _AsyncMethod(operations.mirrors)
     put_mirror = _AsyncMethod(operations.put_mirror)
     delete_mirror = _AsyncMethod(operations.delete_mirror)
+    cluster = _AsyncMethod(operations.cluster)
+    put_cluster = _AsyncMethod(operations.put_cluster)
     routers = _AsyncMethod(operations.routers)
     router = _AsyncMethod(operations.router)
     put_router = _AsyncMethod(operations.put_router)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from warren.client.calls import Call, Operation, get, path, post, stated
 from warren.client.results import (
     Applied,
+    Cluster,
     Flow,
     FlowCheck,
     Host,
@@ -59,3 +60,14 @@ def check(host: str) -> Operation[FlowCheck]:
 def trace(src: str, dst: str, proto: str = "icmp", port: int | None = None) -> Operation[Trace]:
     """Follow a packet between two endpoints through the tables of both hosts, without sending it."""
     return Trace.of((yield post("/trace", {"src": src, "dst": dst, "proto": proto, "port": port})))
+
+
+def cluster() -> Operation[Cluster]:
+    """The settings of the whole cluster."""
+    return Cluster.of((yield get("/cluster")).get("cluster"))
+
+
+def put_cluster(*, transit4: str | None = None, transit6: str | None = None, force: bool = False) -> Operation[Cluster]:
+    """Change settings of the cluster; what is None stays. `force` changes transit ranges although connections to the outside break."""
+    body = stated(transit4=transit4, transit6=transit6, force=force or None)
+    return Cluster.of((yield post("/cluster", body)).get("cluster"))

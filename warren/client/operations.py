@@ -11,7 +11,7 @@ from warren.client.endpoints import (
     remove_port,
     unpublish,
 )
-from warren.client.hosts import apply, check, export, flows, host, hosts, status, trace, version
+from warren.client.hosts import apply, check, cluster, export, flows, host, hosts, put_cluster, status, trace, version
 from warren.client.networks import create_network, delete_network, network, networks
 from warren.client.policies import acl, acls, check_acl, delete_acl, delete_mirror, meters, mirrors, put_mirror
 from warren.client.routing import (
@@ -32,6 +32,7 @@ __all__ = [
     "apply",
     "check",
     "check_acl",
+    "cluster",
     "create_endpoint",
     "create_network",
     "delete_acl",
@@ -52,6 +53,7 @@ __all__ = [
     "networks",
     "ports",
     "publish",
+    "put_cluster",
     "put_mirror",
     "put_router",
     "put_service",

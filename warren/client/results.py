@@ -284,6 +284,14 @@ class Mirror(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Cluster(Result):
+    """Settings of the whole cluster: the ranges by which hosts and networks in mode nat reach each other."""
+
+    transit4: str = ""
+    transit6: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Router(Result):
     """Networks that reach each other. `ranges` has the ranges of each network, only where one router was asked for."""
 

@@ -98,6 +98,8 @@ class Client:
     mirrors = _Method(operations.mirrors)
     put_mirror = _Method(operations.put_mirror)
     delete_mirror = _Method(operations.delete_mirror)
+    cluster = _Method(operations.cluster)
+    put_cluster = _Method(operations.put_cluster)
     routers = _Method(operations.routers)
     router = _Method(operations.router)
     put_router = _Method(operations.put_router)
