@@ -141,6 +141,19 @@ def test_a_host_without_endpoints_in_a_network_sends_nothing_into_it(underlay: U
     assert underlay.arrive("s1", ("h3", told), ("stranger", told), ("h2", told)) == [2]
 
 
+def test_an_endpoint_that_comes_back_on_another_host_is_that_hosts(underlay: Underlay) -> None:
+    plan, own = underlay.world.plan, {"ipv4_address": "10.40.0.77"}
+    told = vxlan(underlay.vni["shelf"], underlay.frame("02:57:0a:28:00:4d", "s1", own["ipv4_address"]))
+    for number, (host, other) in enumerate((("h2", "h3"), ("h3", "h2"))):
+        endpoint = run.container(plan, f"moves{number}", host, "shelf", **own)
+        try:
+            assert endpoint["target_veth_mac"] == "02:57:0a:28:00:4d"
+            assert underlay.world.reaches(f"moves{number}", underlay.v4["s1"])  # h1 knows it
+            assert underlay.arrive("s1", (other, told), (host, told)) == [1]
+        finally:
+            run.api(plan.host(host), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
+
+
 def test_the_gateway_speaks_where_hosts_route_and_the_host_where_a_service_is(underlay: Underlay) -> None:
     def told(network: str, eth_src: str, target: str) -> bytes:
         return vxlan(underlay.vni[network], underlay.frame(eth_src, target, "192.0.2.7"))
@@ -186,6 +199,8 @@ def test_a_container_cannot_send_tunnel_packets(underlay: Underlay) -> None:
     """As a host it would be known: its source is masqueraded to that of its host."""
     told = vxlan(underlay.vni["vault"], underlay.frame(underlay.mac["v1"], "v2", underlay.v4["v1"]))
     assert underlay.arrive("v2", ("a1", told), ("b1", told), ("h1", told), at="h2") == [2]
+    home = vxlan(underlay.vni["vault"], underlay.frame(underlay.mac["v2"], "v1", underlay.v4["v2"]))
+    assert underlay.arrive("v1", ("a1", home), ("b1", home), ("h2", home), at="h1") == [2]  # nor to its own host
 
 
 @pytest.mark.parametrize(("name", "address"), [("a1", STRANGER4), ("a1", STRANGER6), ("b1", STRANGER4)])
