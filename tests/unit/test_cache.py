@@ -164,4 +164,4 @@ def test_the_gateway_goes_on_after_a_network_was_deleted_at_the_wrong_moment(
     monkeypatch.setattr(gateway, "_reconcile", seen.append)
     worker.run_once()
     assert worker.problems == []
-    assert len(seen) == 3
+    assert len(seen) == 2
