@@ -4,6 +4,7 @@ networks with endpoints here collide with it."""
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from agent.cache import Cache, CacheView
@@ -21,6 +22,7 @@ from warren.errors import WarrenError
 log = logging.getLogger("warren.host_network")
 
 INTERVAL_S = 2.0
+FRESH_S = 1.0  # the gateways' reconciler reads as often as this feature
 
 
 class HostNetworkWatcher(Feature):
@@ -29,6 +31,7 @@ class HostNetworkWatcher(Feature):
     def __init__(self, cache: Cache, repository: Repository, etcd: Iterable[str], on_change: Callable[[], None]) -> None:
         self._cache, self._repository, self._on_change = cache, repository, on_change
         self._names, self._etcd = Names("etcd"), [name for url in etcd if (name := hostname(url)) is not None]
+        self._newest: tuple[float, tuple[HostPrefix, ...]] = (-FRESH_S, ())  # when the host was read, and what it has
         self._problems: list[str] = []
         self._worker = Worker("host network", self._step, interval_s=INTERVAL_S, on_change=on_change)
 
@@ -41,9 +44,13 @@ class HostNetworkWatcher(Feature):
         return list(self._problems)
 
     def read(self) -> tuple[HostPrefix, ...]:
-        """Return what Warren must leave alone on this host now. Raises `Unavailable`."""
-        addresses, routes = host_routes.read()
-        return prefixes(addresses, routes, etcd=self._etcd_addresses(), dns=host_routes.resolvers())
+        """Return what Warren must leave alone on this host, as it was at most a second ago. Raises `Unavailable`."""
+        read_at, value = self._newest
+        if time.monotonic() - read_at > FRESH_S:
+            addresses, routes = host_routes.read()
+            value = prefixes(addresses, routes, etcd=self._etcd_addresses(), dns=host_routes.resolvers())
+            self._newest = time.monotonic(), value
+        return value
 
     def _etcd_addresses(self) -> set[IpAddress]:
         self._names.want(self._etcd)

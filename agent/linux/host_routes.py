@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_interface
 from pathlib import Path
-from typing import Any
 
-from pyroute2 import IPRoute
-from pyroute2.netlink.exceptions import NetlinkError
-
+from agent.linux.netlink_dump import ADDRESSES, ROUTES, RULES, attributes, dump, number
 from ovsdb.rows import UPLINK_PORT
 from pipeline.protocols import IpAddress
 from warren.errors import Unavailable
 
 RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))  # the second has what 127.0.0.53 asks
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
-_LOCAL_TABLE = 255
+_LOCAL_TABLE, _SCOPE_LINK = 255, 253
+_LINK_LOCAL = bytes.fromhex("fe80")
+_IFA_ADDRESS, _IFA_LOCAL, _FRA_TABLE = 1, 2, 15
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA, _RTA_NH_ID = 1, 4, 5, 9, 15, 18, 30
 _TYPES = (1, 6, 7, 8)  # unicast, blackhole, unreachable, prohibit: routes that decide where a packet goes
 
 Prefix = IPv4Network | IPv6Network
@@ -44,44 +45,62 @@ class HostAddress:
 
 
 def read() -> tuple[list[HostAddress], list[HostRoute]]:
-    """Return the addresses, and the routes in the tables that the host's rules look up. Raises `Unavailable`."""
+    """Return the addresses but link-local ones, and the routes but default ones in the tables that the host's rules look up. Raises
+    `Unavailable`."""
     try:
-        with IPRoute() as netlink:
-            names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in netlink.get_links()}
-            addresses = [_address(row, names) for row in netlink.get_addr()]
-            tables = {
-                rule.get_attr("FRA_TABLE") for family in _FAMILIES for rule in netlink.get_rules(family=family)
-            } - {_LOCAL_TABLE}  # fmt: skip
-            routes = [route for family in _FAMILIES for row in netlink.get_routes(family=family) for route in _route(row, names)]
-    except (NetlinkError, OSError) as error:
+        addresses = [address for family in _FAMILIES for address in _addresses(family)]
+        routes = [route for family in _FAMILIES for route in _routes(family, _tables(family))]
+    except OSError as error:
         raise Unavailable("the kernel", f"addresses and routes of this host cannot be read ({error})") from None
     return (
         [address for address in addresses if address.device != UPLINK_PORT],
-        [route for route in routes if route.device != UPLINK_PORT and route.table in tables],
+        [route for route in routes if route.device != UPLINK_PORT],
     )
 
 
-def _address(row: Any, names: dict[int, str]) -> HostAddress:
-    peer = str(row.get_attr("IFA_ADDRESS"))
-    return HostAddress(
-        address=ip_interface(f"{row.get_attr('IFA_LOCAL') or peer}/{row['prefixlen']}"),
-        peer=ip_interface(f"{peer}/{row['prefixlen']}"),
-        device=names.get(row["index"], ""),
-    )
+def _addresses(family: int) -> Iterator[HostAddress]:
+    for fixed, rest in dump(ADDRESSES, family):
+        _, length, _, scope, index = struct.unpack("=BBBBI", fixed)
+        if scope == _SCOPE_LINK:
+            continue
+        values = attributes(rest)
+        peer = values[_IFA_ADDRESS]
+        yield HostAddress(
+            address=ip_interface((values.get(_IFA_LOCAL, peer), length)), peer=ip_interface((peer, length)), device=_name(index)
+        )
 
 
-def _route(row: Any, names: dict[int, str]) -> Iterator[HostRoute]:
-    destination = row.get_attr("RTA_DST")
-    if row["type"] not in _TYPES or destination is None:
-        return  # multicast and the like; the default route
-    via = row.get_attr("RTA_VIA") or {}
-    several = row.get_attr("RTA_MULTIPATH") or row.get_attr("RTA_NH_ID")
-    yield HostRoute(
-        prefix=ip_interface(f"{destination}/{row['dst_len']}").network,
-        device=names.get(row.get_attr("RTA_OIF") or 0, ""),
-        gateway=str(row.get_attr("RTA_GATEWAY") or via.get("addr") or ("several gateways" if several else "")),
-        table=int(row.get_attr("RTA_TABLE") or row["table"]),
-    )
+def _tables(family: int) -> set[int]:
+    """Return the tables that rules look up, without that of local addresses."""
+    found = {number(attributes(rest).get(_FRA_TABLE)) or fixed[4] for fixed, rest in dump(RULES, family)}
+    return found - {_LOCAL_TABLE}
+
+
+def _routes(family: int, tables: set[int]) -> Iterator[HostRoute]:
+    for fixed, rest in dump(ROUTES, family):
+        _, length, _, _, small_table, _, _, kind = fixed[:8]
+        if length == 0 or kind not in _TYPES or small_table == _LOCAL_TABLE:
+            continue
+        values = attributes(rest)
+        destination, table = values[_RTA_DST], number(values.get(_RTA_TABLE)) or small_table
+        if table not in tables or (family == socket.AF_INET6 and destination.startswith(_LINK_LOCAL)):
+            continue  # every interface has a link-local route
+        prefix = ip_interface((destination, length)).network
+        index, several = number(values.get(_RTA_OIF)), _RTA_MULTIPATH in values or _RTA_NH_ID in values
+        gateway = values.get(_RTA_GATEWAY) or values.get(_RTA_VIA, b"")[2:]  # struct rtvia: family, address
+        yield HostRoute(
+            prefix=prefix,
+            device=_name(index) if index else "",
+            gateway=str(ip_address(gateway)) if gateway else "several gateways" if several else "",
+            table=table,
+        )
+
+
+def _name(index: int) -> str:
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return f"interface {index}"  # it has just been removed
 
 
 def resolvers() -> set[IpAddress]:

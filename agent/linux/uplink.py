@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import socket
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_address, ip_network
@@ -13,6 +14,7 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from agent.linux.netlink_dump import ROUTES, attributes, dump, number
 from intent.gateway import GATEWAY_MAC, HOST_MAC
 from ovsdb.rows import UPLINK_PORT
 from specs.model.cluster import Transit
@@ -22,6 +24,7 @@ ROUTE_PROTOCOL = 0x57  # rtm_protocol of Warren's routes: the mark by which it k
 _EARLIER_PROTOCOL = 4  # static: that of routes before there was a mark
 _NODAD, _PERMANENT = 0x02, 0x80  # IFA_F_NODAD, NUD_PERMANENT
 _AF_INET, _AF_INET6, _SCOPE_LINK = 2, 10, 253
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTAX_MTU = 1, 4, 5, 8, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +44,27 @@ def up(versions: Collection[int], transit: Transit) -> None:
 
 def routes() -> set[GatewayRoute]:
     """Return Warren's routes. Raises `Unavailable`."""
-    with _netlink() as netlink:
-        return {_route(row) for row in _rows(netlink) if row["proto"] == ROUTE_PROTOCOL}
+    try:
+        index = socket.if_nametoindex(UPLINK_PORT)
+    except OSError:
+        return set()  # without the interface there are none
+    try:
+        return {route for family in (_AF_INET, _AF_INET6) for route in _own_routes(family, index)}
+    except OSError as error:
+        raise Unavailable("the kernel", f"routes cannot be read ({error})") from None
+
+
+def _own_routes(family: int, index: int) -> Iterator[GatewayRoute]:
+    for fixed, rest in dump(ROUTES, family):
+        if fixed[5] != ROUTE_PROTOCOL:
+            continue
+        values = attributes(rest)
+        if _RTA_DST in values and _RTA_GATEWAY in values and number(values.get(_RTA_OIF)) == index:
+            yield GatewayRoute(
+                prefix=ip_network((values[_RTA_DST], fixed[1])),
+                gateway=ip_address(values[_RTA_GATEWAY]),
+                mtu=number(attributes(values.get(_RTA_METRICS, b"")).get(_RTAX_MTU)),
+            )
 
 
 def change_routes(remove: Collection[GatewayRoute], add: Collection[GatewayRoute]) -> list[GatewayRoute]:
