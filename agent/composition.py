@@ -19,6 +19,7 @@ from agent.endpoints.filler import PreallocatedFiller
 from agent.endpoints.plugging import Plugging
 from agent.endpoints.preallocated import PreallocatedPool
 from agent.endpoints.reconciler import EndpointReconciler
+from agent.exposed_api import ExposedApi
 from agent.feature import Feature
 from agent.gateway.firewalls import Firewalls
 from agent.gateway.held_ports import HeldPorts
@@ -102,6 +103,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     features: list[Feature] = [
         reconciler,
         port_check,
+        ExposedApi(config),
         PreallocatedFiller(cache, pool, endpoints),
         AdoptedPorts(bridge, cache=cache, ovsdb=ovsdb, ovsdb_changed=ovsdb_changed, endpoints=endpoints, on_change=news),
         host_network,

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from warren.errors import Invalid
-from warren.settings import Settings, settings
+from warren.settings import Settings, choice, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ SETTINGS = """\
   WARREN_FORWARD           warren: a host that was no router forwards for Warren's networks alone; all: for everybody [warren]
   WARREN_DOCKER_USER       on: let Warren's networks pass in Docker's chain DOCKER-USER; off: leave it alone [on]
   WARREN_CT_LIMIT          connections that this host tracks of each network without ct_limit; 0 is no limit [16384]
+  WARREN_TRUSTED_NETWORK   on: listeners beyond this host without TLS are no problem in `warren status` [off]
   WARREN_LOG               DEBUG, INFO or WARNING [INFO]
   OVS_RUNDIR               where ovs-ofctl finds the switch [/var/run/openvswitch]
 """
@@ -97,17 +98,10 @@ def load(env: Mapping[str, str]) -> Config:
         docker_mirror=get("WARREN_DOCKER_MIRROR", "MIRROR_BRIDGE_OUT") or None,
         attach_timeout_s=_number("WARREN_ATTACH_TIMEOUT_S", get("WARREN_ATTACH_TIMEOUT_S", default="5"), 0),
         run=Path(get("WARREN_RUN") or Path(env.get("WARREN_SOCKET") or "/run/warren/agent.sock").parent),
-        forwards_for_others=_choice("WARREN_FORWARD", get("WARREN_FORWARD"), "warren", "all") == "all",
-        docker_user=_choice("WARREN_DOCKER_USER", get("WARREN_DOCKER_USER"), "on", "off") == "on",
+        forwards_for_others=choice("WARREN_FORWARD", get("WARREN_FORWARD"), "warren", "all") == "all",
+        docker_user=choice("WARREN_DOCKER_USER", get("WARREN_DOCKER_USER"), "on", "off") == "on",
         ct_limit=int(_number("WARREN_CT_LIMIT", get("WARREN_CT_LIMIT", default="16384"), 0)),
     )
-
-
-def _choice(name: str, text: str, *choices: str) -> str:
-    """Return the text, or the first choice if it is empty."""
-    if text and text not in choices:
-        raise Invalid(name, text, " or ".join(choices))
-    return text or choices[0]
 
 
 def _http(env: Mapping[str, str]) -> tuple[str, int] | None:

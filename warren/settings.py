@@ -23,6 +23,7 @@ class Settings:
     etcd_ca: str | None
     ovsdb: str
     bridge: str
+    trusted_network: bool
 
 
 def settings(environ: Mapping[str, str]) -> Settings:
@@ -41,7 +42,15 @@ def settings(environ: Mapping[str, str]) -> Settings:
         etcd_ca=first("WARREN_ETCD_CA", "ETCD_CACERT"),
         ovsdb=first("WARREN_OVSDB", default="unix:/var/run/openvswitch/db.sock") or "",
         bridge=first("WARREN_BRIDGE", default="br-warren") or "",
+        trusted_network=choice("WARREN_TRUSTED_NETWORK", environ.get("WARREN_TRUSTED_NETWORK", ""), "off", "on") == "on",
     )
+
+
+def choice(name: str, text: str, *choices: str) -> str:
+    """Return the text, or the first choice if it is empty. Raises `Invalid`."""
+    if text and text not in choices:
+        raise Invalid(name, text, " or ".join(choices))
+    return text or choices[0]
 
 
 @dataclass(frozen=True, slots=True)

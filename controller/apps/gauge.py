@@ -36,6 +36,7 @@ from controller.telemetry.counters import Answers, Parts, Reading, Totals
 from controller.telemetry.metrics import Faucet, Gauge
 from controller.telemetry.switch_stats import Description, MeterNumbers, Numbers, Place, Polled, PortState
 from pipeline.tables import Table
+from warren.exposure import exposure, told
 from warren.settings import gauge_settings, settings
 
 log = logging.getLogger("warren.gauge")
@@ -86,6 +87,10 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         except (OSError, ValueError) as error:
             log.error("metrics.refused %s=%s reason=%s", variable, where, error)
             return
+        line = exposure(variable, "whoever reaches it reads all figures: metrics are", host.strip("[]"), "listen on 127.0.0.1")
+        exposed = told(log, line, trusted=settings(os.environ).trusted_network)
+        if exposed and (overlay := self._overlay()) is not None:
+            overlay.exposed += exposed
         eventlet.wsgi.server(listener, make_wsgi_app(registry), log_output=False)
 
     # ---- asking ---------------------------------------------------------------------------------------------------------

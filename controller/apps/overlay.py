@@ -39,6 +39,7 @@ from controller.framework.runtime import (
     RyuApp,
     cfg,
     hub,
+    listen_on_loopback,
     ofp_event,
     set_ev_cls,
 )
@@ -50,9 +51,11 @@ from controller.reconcile import Phase, Reconciler
 from controller.telemetry.metrics import Own
 from pipeline.flow import Action, Flow, Output, Resubmit, Set
 from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
+from warren.exposure import exposure, told
 from warren.settings import LOG_FORMAT, settings
 
 log = logging.getLogger("warren.overlay")
+listen_on_loopback()  # ryu-manager loads this module before it opens the listener
 
 ASKED_LIMIT = 512  # DHCP packets that may wait for an answer at once
 ADVERTISED_AT_ONCE = 50  # ports in a row, before other green threads get their turn
@@ -85,6 +88,9 @@ class Overlay(RyuApp):
         self.tunnels = Tunnels(self.reconciler.index, lambda: self.connected, self._send_probe, self._status_changed)
         self.advertise_s = float(os.environ.get("WARREN_ADVERTISE_S", "600"))
         self.asked: Any = hub.Queue(ASKED_LIMIT)
+        openflow = "whoever reaches it can play a switch: OpenFlow is"
+        line = exposure("--ofp-listen-host", openflow, cfg.CONF.ofp_listen_host, "leave the option out")
+        self.exposed = told(log, line, trusted=self.settings.trusted_network)
         self.metrics = Own(self._figures)
         self.dhcp = Dhcp(self.reconciler.index, self.metrics, self._labels, self._send_out)
         self.arrived: deque[tuple[int, float]] = deque()  # revisions on their way to the switch, and when they came from etcd
@@ -154,7 +160,7 @@ class Overlay(RyuApp):
             "flows": len(state.flows),
             "drift": state.drift,
             "tunnels": self.tunnels.report(),
-            "problems": [list(problem) for problem in state.problems()[:100]],
+            "problems": [*self.exposed, *(list(problem) for problem in state.problems()[:100])],
         }
         if not endpoints and status == self.last_status:
             return

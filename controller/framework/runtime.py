@@ -16,6 +16,15 @@ else:
     from os_ken.controller.handler import CONFIG_DISPATCHER, DEAD_DISPATCHER, MAIN_DISPATCHER, set_ev_cls
     from os_ken.lib import hub
 
+
+def listen_on_loopback() -> None:
+    """Let OpenFlow, and HTTP of other applications, listen on loopback unless an option says otherwise: the frameworks' own default
+    is every address, without authentication. To be called before the listeners start."""
+    for option in ("ofp_listen_host", "wsapi_host"):
+        if option in cfg.CONF:
+            cfg.CONF.set_default(option, "127.0.0.1")
+
+
 __all__ = [
     "CONFIG_DISPATCHER",
     "DEAD_DISPATCHER",
@@ -23,6 +32,7 @@ __all__ = [
     "RyuApp",
     "cfg",
     "hub",
+    "listen_on_loopback",
     "lookup_service_brick",
     "ofp_event",
     "set_ev_cls",

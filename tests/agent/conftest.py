@@ -49,7 +49,7 @@ class Host:
         programs = Path(sys.executable).parent
         command = {
             "etcd": ["etcd", "--data-dir", f"{self.dir}/etcd", "--listen-client-urls", ETCD, "--advertise-client-urls", ETCD],
-            "controller": [str(programs / "ryu-manager"), "--ofp-listen-host", "127.0.0.1", "controller.apps.overlay"],
+            "controller": [str(programs / "ryu-manager"), "controller.apps.overlay"],
             "agent": [sys.executable, "-m", "agent.main"],
         }[name]
         with (self.dir / f"{name}.log").open("ab") as log:

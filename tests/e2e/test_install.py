@@ -3,6 +3,7 @@ stack and the managed plugin are tested by scripts/test-image."""
 
 from __future__ import annotations
 
+import configparser
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
+from tests.programs import PROGRAMS, program, ready
 from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 from tools.lab.engine import LabEngine
@@ -97,3 +99,39 @@ def _fails(*command: str) -> bool:
         return subprocess.run(command, capture_output=True, check=False).returncode != 0
     except OSError:
         return True
+
+
+def test_the_agent_works_in_the_sandbox_of_its_unit(world: World) -> None:
+    """Its capabilities and file system; systemd alone can restrict address families. A container in mode nat, and a port below 1024."""
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[method-assign,assignment]
+    unit.read(ROOT / "etc/systemd/warren-agent.service")
+    capabilities = unit["Service"]["CapabilityBoundingSet"].lower().replace("cap_", "+").replace(" ", ",")
+    host = world.plan.hosts[2]
+    run.stop(world.plan, host.name, "agent")
+    command = ("env", *(f"{name}={value}" for name, value in host.environment()), str(PROGRAMS / "sandbox.sh"), f"-all,{capabilities}",
+               unit["Service"]["ReadWritePaths"], *host.process("agent").command)  # fmt: skip
+    with (host.directory / "agent.log").open("ab") as log:
+        agent = subprocess.Popen(run.in_netns(host.netns, *command), stdout=log, stderr=log)
+    try:
+        eventually(lambda: (host.directory / "agent.sock").exists())
+        assert "CapBnd:\t0000000000" in Path(f"/proc/{agent.pid}/status").read_text()
+        world.apply(networks=[{"name": "boxed", "ip_range": "10.78.0.0/24", "mode": "nat", "host_access": "all"}])
+        run.container(world.plan, "boxed-1", "h3", "boxed", publish=[{"host_port": 443, "port": 80}])
+        server = ready(world.background("boxed-1", *program("serve", "{client}", 80)))
+        try:
+            ask = program("ask", "tcp", host.management, 443)
+            eventually(lambda: world.inside("h2", *ask).stdout.strip() == world.plan.hosts[1].management)
+            assert "in use" in world.inside("h3", *program("bind", "tcp", "0.0.0.0", 443)).stdout
+            assert world.reaches("boxed-1", world.plan.hosts[1].management)
+        finally:
+            server.kill()
+            server.wait()
+        endpoint = run.api(host, "GET", "/endpoints/boxed-1")["endpoint"]
+        run.api(host, "DELETE", f"/endpoints/{endpoint['id']}")
+        eventually(lambda: world.inside("h3", "nft", "list", "tables").stdout == "")
+    finally:
+        agent.terminate()
+        agent.wait(timeout=LIMIT_S)
+        run.start(world.plan, host.name, "agent")
+    run.wait_until_up(world.plan)

@@ -88,6 +88,7 @@ class HostPlan:
             ("WARREN_SOCKET", str(self.socket)),
             ("WARREN_HTTP", f"{self.management}:9999"),
             ("WARREN_API", f"http://{self.management}:9999"),
+            ("WARREN_TRUSTED_NETWORK", "on"),
             ("WARREN_UNDERLAY_MTU", str(UNDERLAY_MTU)),
             ("WARREN_RESYNC_S", "10"),
             ("WARREN_GAUGE_S", "2"),
@@ -110,7 +111,7 @@ class HostPlan:
                       f"--pidfile={directory}/ovsdb-server.pid", "--no-chdir", "-vconsole:warn", f"{directory}/conf.db"),
             "ovs": ("ovs-vswitchd", f"--pidfile={directory}/ovs-vswitchd.pid", f"--unixctl={directory}/ovs-vswitchd.ctl",
                     "--no-chdir", "-vconsole:warn", f"unix:{directory}/db.sock"),
-            "controller": (str(programs / "ryu-manager"), "--ofp-listen-host", "127.0.0.1", "--ofp-tcp-listen-port", "6653",
+            "controller": (str(programs / "ryu-manager"), "--ofp-tcp-listen-port", "6653",
                            "controller.apps.overlay", "controller.apps.gauge"),
             "agent": (str(programs / "warren-agent"),),
         }  # fmt: skip
