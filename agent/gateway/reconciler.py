@@ -79,10 +79,10 @@ class GatewayReconciler(Feature):
 
     def _table_differences(self, desired: Outside) -> list[str]:
         table = nft.table(TABLE)
-        if (table is not None) != desired.active:
+        if (table is not None) != (desired.active or self._others_need_forwarding(table)):
             return [f"nftables table inet {TABLE}: {'is missing' if desired.active else 'belongs to no network of this host'}"]
         applied = self._applied
-        if desired.active and (applied is None or (applied[0], applied[2]) != (desired, table)):
+        if table is not None and (applied is None or (applied[0], applied[2]) != (desired, table)):
             return [f"nftables table inet {TABLE}: differs from the specs, or was changed by others"]
         return []
 
@@ -110,22 +110,32 @@ class GatewayReconciler(Feature):
         desired = self._possible(view)
         table = nft.table(TABLE)
         if not desired.active:
-            self._switches.restore(table)
-            if table is not None:
-                nft.run("delete", "table", "inet", TABLE)
             uplink.down()
-            self._applied = None
-            self._connections.follow((), desired.transit)
-            return
+            if not self._others_need_forwarding(table):
+                self._switches.restore(table)
+                if table is not None:
+                    nft.run("delete", "table", "inet", TABLE)
+                self._applied = None
+                self._connections.follow((), desired.transit)
+                return
         before = self._switches.before(table)
-        uplink.up(desired.versions, desired.transit)
-        self._routes.reconcile(desired)
+        if desired.active:
+            self._up(desired)
         forwarding = self._forwarding(before)
         if self._applied is None or self._applied != (desired, forwarding, table):
             nft.run(commands=ruleset(desired, forwarding, json.dumps(before)))
             self._applied = (desired, forwarding, nft.table(TABLE))
         self._connections.follow(desired.published, desired.transit)
         self._switches.on(desired.versions)  # after the table, which keeps strangers out
+
+    def _up(self, desired: Outside) -> None:
+        uplink.up(desired.versions, desired.transit)
+        self._routes.reconcile(desired)
+
+    def _others_need_forwarding(self, table: str | None) -> bool:
+        """Return whether containers or virtual machines on bridges of others may rely on the forwarding that Warren has switched
+        on: Docker switches it on itself unless it is on when Docker starts. Then it stays on, and guarded."""
+        return table is not None and bool(self._forwarding(self._switches.before(table)).bridges.internal)
 
     def needed(self) -> Outside | None:
         """Return what the host needs; None before the specs have been read."""
