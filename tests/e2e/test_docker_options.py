@@ -221,7 +221,11 @@ def test_ports_that_the_driver_chooses(world: World, engines: list[LabEngine]) -
     """-P and a range: free ports of the host, each once, told by the agent."""
     engine = engines[0]
     engine.docker("network", "create", "-d", engine.driver, "-o", "warren.mode=nat", "-o", "warren.host_access=dns", "ports")
-    (network,) = [n for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"] if n["host_access"] == "dns"]
+    (network,) = [
+        n
+        for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"]
+        if n["name"].startswith("docker-") and n["host_access"] == "dns"
+    ]
     assert network["mode"] == "nat"
     serve = ("httpd", "-f", "-p", "80", "-h", "/etc")
     for name in ("p1", "p2"):

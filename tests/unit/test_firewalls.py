@@ -10,10 +10,11 @@ from agent.gateway.firewall_rules import parse_iptables, parse_nft
 from agent.gateway.firewalls import Filter, accepting, changes, problem
 from agent.gateway.rules import Outside, Published
 from agent.gateway.verdicts import Chains, Packet, verdict
-from intent.gateway import TRANSIT4, TRANSIT6
+from specs.model.cluster import transit
 
-NAT = Outside(versions=(4, 6), routes=(str(TRANSIT4), str(TRANSIT6)))
-WITH_PORT = Outside(versions=(4,), routes=(str(TRANSIT4),), published=(Published("tcp", 80, None, TRANSIT4[7]),))
+ZONES4, ZONES6 = transit().zones4, transit().zones6
+NAT = Outside(versions=(4, 6), routes=(str(ZONES4), str(ZONES6)))
+WITH_PORT = Outside(versions=(4,), routes=(str(ZONES4),), published=(Published("tcp", 80, None, ZONES4[7]),))
 ROUTED = Outside(versions=(4,), routes=("10.9.0.0/24",), routed=("10.9.0.0/24",))
 REPLIES = "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n"
 DROP = "-P INPUT ACCEPT\n-P FORWARD DROP\n-P OUTPUT ACCEPT\n"
