@@ -16,6 +16,7 @@ from rich.table import Table
 
 from benchmarks.attach import attach, cables, change
 from benchmarks.coldstart import cold_start
+from benchmarks.connections import connections
 from benchmarks.docker import KINDS, starts
 from benchmarks.flood import CONNECTIONS, LIMIT, flood
 from benchmarks.laboratory import Laboratory, laboratory
@@ -29,6 +30,7 @@ RESULTS = Path(__file__).with_name("results.json")
 SAND_MS = 63.0  # SAND's answer to POST /endpoints at 10 endpoints, on a machine of the same kind
 MIB = 1 << 20
 READY = 4  # preallocated endpoints a host
+TRACKED = 10_000  # connections of one endpoint
 PORTS = 500  # of a host with many
 
 
@@ -232,6 +234,18 @@ def floods(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
     measured.add("a connection of another network, nobody else there", calm, "ms")
 
 
+def tracked(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+    """Endpoints with many tracked connections."""
+    del sizes
+    with console.status(f"endpoints with {TRACKED} connections"), laboratory(1) as lab:
+        figures = connections(lab, TRACKED, max(3, rounds // 10))
+    idle = measured.add("delete an endpoint without connections", figures["delete idle"], "ms")
+    busy = measured.add(f"delete an endpoint with {TRACKED} connections", figures["delete busy"], "ms")
+    measured.add("delete: with connections against without", [busy / idle], "x")
+    measured.add(f"from the deletion until its {TRACKED} connections are gone", figures["gone"], "ms")
+    measured.add(f"from a change of the ACL until {TRACKED} connections that it forbids are gone", figures["rule"], "ms")
+
+
 SUITES: dict[str, Callable[[Measured, int, tuple[int, ...]], None]] = {
     "overlay": overlay,
     "policy": policy,
@@ -240,6 +254,7 @@ SUITES: dict[str, Callable[[Measured, int, tuple[int, ...]], None]] = {
     "docker": docker,
     "preallocate": preallocated,
     "flood": floods,
+    "connections": tracked,
 }
 
 

@@ -9,6 +9,9 @@ from agent.connections import dump
 from intent.connections import Connection
 from pipeline.protocols import IpAddress
 
+# One flush that matches many connections leaves some: Open vSwitch 3.1 removes them from the table that it walks over. Of 10 000, four in ten are left.
+TRIES = 20
+
 
 class Datapath:
     """Reads and ends connections. `name` returns the datapath's name; `appctl` runs a command of ovs-vswitchd, and `ofctl` one
@@ -22,17 +25,20 @@ class Datapath:
         only = [f"zone={zone}" for zone in zones] if len(zones) == 1 else []
         return [c for c in dump.parse(self._appctl("dpctl/dump-conntrack", self._name(), *only)) if c.zone in zones]
 
-    def end(self, connections: Iterable[Connection]) -> None:
-        """End these connections."""
+    def end(self, ending: Iterable[Connection], staying: Iterable[Connection]) -> None:
+        """End some connections of one `read`; `staying` are its others. Some may be left: read again."""
         flush = self._flush()
-        for connection in connections:
-            flush(f"zone={connection.zone}", dump.tuple_of(connection))
+        for arguments in dump.batches(ending, staying):
+            flush(*arguments)
 
     def end_of(self, zone: int, address: IpAddress) -> None:
         """End all connections of an address: those that it began, and those that it answers."""
         flush = self._flush()
-        flush(f"zone={zone}", dump.sender(address))
-        flush(f"zone={zone}", "", dump.sender(address))
+        for _ in range(TRIES):
+            flush(f"zone={zone}", dump.sender(address))
+            flush(f"zone={zone}", "", dump.sender(address))
+            if f"(src={address}," not in self._appctl("dpctl/dump-conntrack", self._name(), f"zone={zone}"):
+                break
 
     def _flush(self) -> Callable[..., object]:
         """Return what ends connections. Open vSwitch 3.1 takes no tuple after a datapath's name, so where there are several

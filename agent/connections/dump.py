@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
 from intent.connections import Connection
@@ -59,6 +60,41 @@ def tuple_of(connection: Connection) -> str:
     elif connection.source_port or connection.target_port:
         fields += [f"ct_tp_src={connection.source_port}", f"ct_tp_dst={connection.target_port}"]
     return ",".join(fields)
+
+
+def batches(ending: Iterable[Connection], staying: Iterable[Connection]) -> Iterator[tuple[str, ...]]:
+    """Yield arguments of flush-conntrack that end some connections of a dump and none of the others: one for all connections to a
+    port of an address, or from an address, where none of these stays; otherwise one for each connection."""
+    rest = list(ending)
+    others = list(staying)
+    for key, flush in ((_answered_by, _to_replier), (_begun_by, _from_source)):
+        groups: dict[tuple[object, ...], list[Connection]] = defaultdict(list)
+        for connection in rest:
+            groups[key(connection)].append(connection)
+        kept = {key(connection) for connection in others}
+        whole = {group for group, members in groups.items() if group not in kept and len(members) > 1}
+        for group in whole:
+            yield flush(groups[group][0])
+        rest = [connection for connection in rest if key(connection) not in whole]
+    for connection in rest:
+        yield f"zone={connection.zone}", tuple_of(connection)
+
+
+def _answered_by(connection: Connection) -> tuple[object, ...]:
+    return connection.zone, connection.proto, connection.replier, connection.replier_port
+
+
+def _to_replier(connection: Connection) -> tuple[str, ...]:
+    port = f",ct_tp_src={connection.replier_port}" if connection.replier_port else ""
+    return f"zone={connection.zone}", "", f"{sender(connection.replier)},ct_nw_proto={connection.proto}{port}"
+
+
+def _begun_by(connection: Connection) -> tuple[object, ...]:
+    return connection.zone, connection.source
+
+
+def _from_source(connection: Connection) -> tuple[str, ...]:
+    return f"zone={connection.zone}", sender(connection.source)
 
 
 def sender(address: IpAddress) -> str:

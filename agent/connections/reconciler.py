@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from agent.cache import Cache
 from agent.connections.changes import GivenUp, concerned
-from agent.connections.datapath import Datapath
+from agent.connections.datapath import TRIES, Datapath
 from agent.feature import Feature
 from agent.worker import Worker
 from intent.connections import Allowed, Connection
@@ -51,7 +51,7 @@ class ConnectionReconciler(Feature):
     def differences(self) -> list[str]:
         """Return the connections that should have ended."""
         allowed = self._allowed()
-        refused = self._refused(allowed, set(allowed.zones.values()))
+        refused = objections(allowed, self._datapath.read(set(allowed.zones.values())))
         return [f"connection {connection}: {reason}" for connection, reason in refused.items()][:SHOWN]
 
     # ---- what has changed -----------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ class ConnectionReconciler(Feature):
         self._end_given_up(allowed, zones, now)
         everything = EVERYTHING in items or now >= self._resync_at
         if everything:  # also in networks that have no endpoint here any more
-            self._end(self._refused(allowed, set(allowed.zones.values())))
+            self._judge(allowed, set(allowed.zones.values()))
             self._resync_at = now + RESYNC_S
         for zone in zones.values() if EVERYTHING in items else {zones[n] for n in items if n in zones}:
             self._schedule(zone, now, PASSES_S)
@@ -102,22 +102,22 @@ class ConnectionReconciler(Feature):
 
     def _judge_due(self, allowed: Allowed, now: float) -> None:
         due = [zone for zone, times in self._due.items() if min(times) <= now]
-        self._end(self._refused(allowed, due))
+        self._judge(allowed, due)
         for zone in due:
             self._due[zone] = [at for at in self._due[zone] if at > now]
             if not self._due[zone]:
                 del self._due[zone]
 
-    def _refused(self, allowed: Allowed, zones: Collection[int]) -> dict[Connection, str]:
-        """Return the connections of these zones that must end, and why."""
-        connections = self._datapath.read(zones) if zones else []
-        return {c: reason for c in connections if (reason := allowed.objection(c)) is not None}
-
-    def _end(self, refused: Mapping[Connection, str]) -> None:
-        if refused:
+    def _judge(self, allowed: Allowed, zones: Collection[int]) -> None:
+        """End the connections of these zones that may not stay."""
+        for _ in range(TRIES):
+            connections = self._datapath.read(zones) if zones else []
+            refused = objections(allowed, connections)
+            if not refused:
+                return
             example, reason = next(iter(refused.items()))
             log.info("connections.ended count=%d one=%s reason=%s", len(refused), example, reason)
-            self._datapath.end(refused)
+            self._datapath.end(refused, (connection for connection in connections if connection not in refused))
 
     def _allowed(self) -> Allowed:
         return Allowed(self._cache.view.snapshot)
@@ -126,3 +126,8 @@ class ConnectionReconciler(Feature):
         """Return the conntrack zones of the networks that have an endpoint here."""
         here = {endpoint.network_id for endpoint in self._cache.view.local_endpoints.values()}
         return {network_id: allowed.zones[network_id] for network_id in here if network_id in allowed.zones}
+
+
+def objections(allowed: Allowed, connections: Iterable[Connection]) -> dict[Connection, str]:
+    """Return the connections that must end, and why. Pure."""
+    return {c: reason for c in connections if (reason := allowed.objection(c)) is not None}

@@ -58,6 +58,17 @@ def test_a_dump_is_read_and_written() -> None:
     assert dump.tuple_of(tcp) == "ct_ipv6_src=fd00::2,ct_ipv6_dst=fd00::3,ct_nw_proto=6,ct_tp_src=1,ct_tp_dst=2"
 
 
+def test_one_flush_ends_many_connections_but_none_that_stays() -> None:
+    many = [connection(source_port=port) for port in range(1000, 1100)]
+    assert list(dump.batches(many, [])) == [("zone=7", "", "ct_nw_src=10.0.0.3,ct_nw_proto=17,ct_tp_src=7000")]
+    other = connection(source="10.0.0.4", source_port=5)
+    assert list(dump.batches(many, [other])) == [("zone=7", "ct_nw_src=10.0.0.2")]
+    assert list(dump.batches([many[0]], [])) == [("zone=7", dump.tuple_of(many[0]))]
+    assert len(list(dump.batches(many, [other, connection(source_port=7, target="10.0.0.9")]))) == 100
+    elsewhere = connection(zone=8)
+    assert list(dump.batches(many, [elsewhere])) == [("zone=7", "", "ct_nw_src=10.0.0.3,ct_nw_proto=17,ct_tp_src=7000")]
+
+
 def test_what_the_specs_allow_stays() -> None:
     allowed = Allowed(state())
     ends = tuple(identity(allowed.snapshot.endpoints[name]) for name in ("web", "db"))
