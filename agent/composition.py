@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from agent.agent import Agent, problems
 from agent.cache import Cache
 from agent.capture.captures import Captures
@@ -19,6 +21,8 @@ from agent.endpoints.filler import PreallocatedFiller
 from agent.endpoints.plugging import Plugging
 from agent.endpoints.preallocated import PreallocatedPool
 from agent.endpoints.reconciler import EndpointReconciler
+from agent.endpoints.repairs import Repairs
+from agent.exclusive import Exclusive
 from agent.exposed_api import ExposedApi
 from agent.feature import Feature
 from agent.gateway.firewalls import Firewalls
@@ -31,7 +35,7 @@ from agent.listeners import Listeners
 from agent.lookup import Lookup
 from agent.peers import Peers
 from agent.port_check import PortCheck
-from agent.registration import Registration, underlay_mtu
+from agent.registration import DEFAULT_MTU, Registration, underlay_mtu
 from agent.remote import Remote
 from agent.switch import Switch
 from ovsdb.client import Ovsdb
@@ -56,22 +60,35 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     check_ports: Listeners[[str | None, str, tuple[Publish, ...]]] = Listeners()
     repository = Repository(store, on_write=cache.applied, check_ports=check_ports)
     ovsdb_changed: Listeners[[set[str]]] = Listeners()
-    ovsdb = Ovsdb(common.ovsdb, on_change=ovsdb_changed)
+    ports_changed: Listeners[[set[str]]] = Listeners()
+    ovsdb = Ovsdb(common.ovsdb, on_change=ovsdb_changed, on_endpoints=ports_changed)
     news: Listeners[[]] = Listeners()  # called when the problems of a feature or worker may have changed
 
     dhcp_clients = DhcpClients(config.run / "dhcp", repository, cache, news)
     pool = PreallocatedPool(cache)
+    exclusive = Exclusive()
+    plugging = Plugging(name, bridge, ovsdb, cache)
     endpoints = Endpoints(
         name,
         repository=repository,
         ovsdb=ovsdb,
         cache=cache,
-        plugging=Plugging(name, bridge, ovsdb, cache),
+        plugging=plugging,
         preallocated=pool,
         leaving=(dhcp_clients.leaving,),
+        exclusive=exclusive,
         attach_timeout_s=config.attach_timeout_s,
     )
-    host = Host(name=name, vtep=config.vtep, api=config.api, underlay_mtu=config.underlay_mtu or underlay_mtu(config.vtep))
+    repairs = Repairs(
+        repository=repository,
+        ovsdb=ovsdb,
+        cache=cache,
+        plugging=plugging,
+        exclusive=exclusive,
+        orphaned=endpoints.orphaned,
+    )
+    measure_mtu = partial(underlay_mtu, config.vtep, config.underlay_mtu)
+    host = Host(name=name, vtep=config.vtep, api=config.api, underlay_mtu=measure_mtu() or DEFAULT_MTU)
     lookup, peers = Lookup(repository, cache), Peers(config.http_tls, timeout_s=config.attach_timeout_s + PEER_TIMEOUT_S)
     core = Core(
         config=config,
@@ -85,7 +102,9 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         peers=peers,
         remote=Remote(host, lookup, peers),
     )
-    reconciler = EndpointReconciler(cache, endpoints, ovsdb_changed, news)
+    reconciler = EndpointReconciler(
+        cache, repairs, failed=endpoints.failed, ovsdb_changed=ovsdb_changed, ports_changed=ports_changed, on_change=news
+    )
     docker = Docker(core, dhcp_clients) if with_docker else None
     held_ports = HeldPorts(name)
     port_check = PortCheck(cache, held_ports, core.remote)
@@ -113,10 +132,10 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         ConnectionReconciler(cache, Datapath(lambda: datapath(ovsdb, bridge), appctl, core.switch.ofctl)),
         dhcp_clients,
         Captures(core),
-        Attachments(core, suspects=lambda: set(reconciler.reasons)),
+        Attachments(core, suspects=lambda: set(reconciler.reasons), differences=repairs.differences),
         *((docker,) if docker is not None else ()),
     ]
     workers = [worker for feature in features for worker in feature.workers()] + list(cache.workers())
-    registration = Registration(host, repository, lambda: problems(features, workers))
+    registration = Registration(host, repository, lambda: problems(features, workers), measure_mtu)
     news.add(registration.publish)
     return Agent(core, registration, features), docker

@@ -58,7 +58,7 @@ SETTINGS = """\
   WARREN_HTTP              host:port to listen on; '' is none [127.0.0.1:9999]      HTTP_PORT (on all addresses)
   WARREN_TLS_CERT, _KEY, _CA     all three: HTTPS, client certificates required     HTTP_TLS_CERT, HTTP_TLS_KEY, HTTP_TLS_CA
   WARREN_API               URL at which other agents reach this one [from WARREN_HTTP]
-  WARREN_UNDERLAY_MTU      MTU of the underlay in bytes [that of WARREN_VTEP's interface]
+  WARREN_UNDERLAY_MTU      MTU of the underlay in bytes, if it is smaller than that of WARREN_VTEP's interface [that]
   WARREN_DOCKER_SOCKET     unix socket of the Docker driver, /run/docker/plugins/warren.sock; unset is no driver
   WARREN_DOCKER_ENGINE     socket of the engine, for names and labels of containers [/var/run/docker.sock]
   WARREN_DOCKER_SWEEP_S    seconds between searches for endpoints of removed containers [30]

@@ -14,6 +14,11 @@ class Exclusive:
         self._held: set[str] = set()
         self._released = threading.Condition()
 
+    def held(self, key: str) -> bool:
+        """Return whether a thread holds the key now."""
+        with self._released:
+            return key in self._held
+
     @contextlib.contextmanager
     def hold(self, key: str, wait: bool = True) -> Iterator[bool]:
         """Hold a key during the context. Without `wait`, yield False if another thread holds it."""

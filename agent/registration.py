@@ -22,21 +22,29 @@ log = logging.getLogger("warren.registration")
 
 LEASE_S = 10
 RETRY_S = 1.0
+MTU_S = 5.0  # the longest time until a change of the underlay's MTU is seen
 DEFAULT_MTU = 1500
 PROBLEMS_SHOWN = 100
 
 
 class Registration:
     """Writes the host's record once etcd answers, and its status whenever `publish` is called. `problems` returns the
-    problems in the status."""
+    problems in the status. `measure_mtu` returns the underlay's MTU, which the record follows."""
 
-    def __init__(self, host: Host, repository: Repository, problems: Callable[[], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        repository: Repository,
+        problems: Callable[[], Sequence[str]],
+        measure_mtu: Callable[[], int | None],
+    ) -> None:
+        self._measure_mtu = measure_mtu
         self._host, self._repository, self._problems_of_others = host, repository, problems
         self._started_at = now()
         self._lease: EtcdLease | None = None
         self._registered = False
         self.refused: str | None = None  # why the record cannot be written
-        self.worker = Worker("registration", self._step, on_change=self.publish)
+        self.worker = Worker("registration", self._step, interval_s=MTU_S, on_change=self.publish)
 
     def problems(self) -> list[str]:
         """Return the problems of this agent for `warren status`, a line each."""
@@ -56,6 +64,7 @@ class Registration:
 
     def _step(self, items: frozenset[str]) -> float | None:
         try:
+            self._follow_mtu()
             if not self._registered:
                 revision = self._repository.put_host(self._own_record())
                 log.info("host.registered name=%s vtep=%s revision=%d", self._host.name, self._host.vtep, revision)
@@ -68,6 +77,12 @@ class Registration:
                 log.info("host.not_registered reason=%s", error)
             self.refused = str(error)
             return RETRY_S
+
+    def _follow_mtu(self) -> None:
+        mtu = self._measure_mtu()
+        if mtu is not None and mtu != self._host.underlay_mtu:
+            log.info("host.mtu_changed before=%d now=%d", self._host.underlay_mtu, mtu)
+            self._host, self._registered = self._host.model_copy(update={"underlay_mtu": mtu}), False
 
     def _own_record(self) -> Host:
         """Return this host's record: the administrator sets `HostFields` (`warren apply`), the agent sets the other fields."""
@@ -85,11 +100,18 @@ class Registration:
         self._lease.put(keys.status_agent(self._host.name), json.dumps(status, sort_keys=True))
 
 
-def underlay_mtu(vtep: IPv4Address | IPv6Address) -> int:
-    """Return the MTU in bytes of the interface that has the VTEP's address; 1500 if there is none."""
+def underlay_mtu(vtep: IPv4Address | IPv6Address, setting: int | None) -> int | None:
+    """Return the MTU in bytes of the interface that has the VTEP's address, or the setting if that is smaller; None if neither
+    is known."""
+    known = [mtu for mtu in (setting, _interface_mtu(vtep)) if mtu is not None]
+    return min(known, default=None)
+
+
+def _interface_mtu(vtep: IPv4Address | IPv6Address) -> int | None:
+    """Return the MTU of the interface that has an address; None if there is none."""
     with IPRoute() as netlink:
         for address in netlink.get_addr():
             if address.get("local", address.get("address")) == str(vtep) or address.get("address") == str(vtep):
                 link = netlink.get_links(address["index"])[0]
                 return min(int(link.get("mtu", DEFAULT_MTU)), 65_535)  # lo has 65536
-    return DEFAULT_MTU
+    return None

@@ -78,6 +78,7 @@ class Reconciler:
     revision: int = 0  # the newest revision of the store that was read
     applied: int = 0  # the newest revision of the store that is committed
     drift: int = 0  # flows and groups that audits repaired
+    _drifted: int = 0  # flows and groups that the last audit found missing or superfluous, until they are repaired
     strays: int = 0  # those of them that were superfluous; the others were missing
     refused: dict[int, str] = field(default_factory=dict)
     flows: dict[int, Flow] = field(default_factory=dict)  # desired, by cookie
@@ -167,6 +168,7 @@ class Reconciler:
         if self._audit_due:
             self.drift += len(self._changed - self.refused.keys()) + len(self._changed_groups)
             self.strays += len(self.installed - self.flows.keys()) + len(self.installed_groups - self.groups.keys())
+            self._drifted = len(self._changed - self.refused.keys()) + len(self._changed_groups)
             self._audit_due = False
         else:
             self._to_report |= self._concerned(self.refused)
@@ -292,7 +294,7 @@ class Reconciler:
         for meter_id in plan.meter_deletes:
             del self.installed_meters[meter_id]
         reports, self._in_flight_reports = self._in_flight_reports, set()
-        self._in_flight, self.phase = None, Phase.READY
+        self._in_flight, self.phase, self._drifted = None, Phase.READY, 0
         return drop + self._report(reports, self._in_flight_revision)
 
     def _take_reports(self) -> set[str]:
@@ -339,6 +341,10 @@ class Reconciler:
         for cookie, reason in self.refused.items():
             if cookie in self.flows:
                 found.add(Problem(str(self.flows[cookie].origin), f"the switch refuses its flow: {reason}"))
+        if self._drifted:
+            found.add(
+                Problem("switch", f"{self._drifted} flows or groups were changed by somebody else; they are being repaired")
+            )
         return tuple(sorted(found))
 
 

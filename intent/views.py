@@ -123,11 +123,12 @@ def vtep(there: Host, here: Host | None) -> str:
 
 def endpoint_mtu(hosts: Iterable[Host], network: Network) -> int:
     """The largest MTU (bytes) of an endpoint that fits every host's underlay; a network may ask for less."""
-    fits = min((_inner_mtu(host) for host in hosts), default=1500 - VXLAN_OVER_IPV4 - INNER_TAG)
+    fits = min((inner_mtu(host) for host in hosts), default=1500 - VXLAN_OVER_IPV4 - INNER_TAG)
     return min(fits, network.mtu) if network.mtu else fits
 
 
-def _inner_mtu(host: Host) -> int:
+def inner_mtu(host: Host) -> int:
+    """Return the MTU (bytes) that a host's underlay leaves to its endpoints."""
     return host.underlay_mtu - (VXLAN_OVER_IPV4 if host.vtep.version == 4 else VXLAN_OVER_IPV6) - INNER_TAG
 
 

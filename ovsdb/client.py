@@ -23,18 +23,22 @@ from ovsdb.replica import Replica
 from ovsdb.request import PendingTransaction
 from ovsdb.rows import (
     AS_CHOSEN,
+    OWNER,
     CreatePort,
     DeletePort,
     Observed,
     ObservedPort,
     Op,
     Port,
+    UpdatePort,
     diff,
     endpoint_port,
     integration_bridge,
     is_stale,
+    port_differences,
 )
 from ovsdb.transact import Json, bump_next_cfg, member, operations, results
+from specs.model.derived import veth_name
 from specs.model.host import BridgeSettings
 from warren.errors import Conflict, Unavailable, WarrenError
 
@@ -50,12 +54,13 @@ class Ovsdb:
     """A connection to ovsdb-server that reconnects by itself.
 
     `on_change` is called in the connection's thread with what changed: "ports" (the OpenFlow port of an endpoint or of the
-    tunnel), "bridge" (anything else that the controller owns), "connection".
+    tunnel), "bridge" (anything else that the controller owns), "connection". `on_endpoints` is called with the ids of the
+    endpoints whose ports were added, changed or deleted while it was connected.
     """
 
-    def __init__(self, remote: str, on_change: Changed | None = None) -> None:
+    def __init__(self, remote: str, on_change: Changed | None = None, on_endpoints: Changed | None = None) -> None:
         self._remote = remote
-        self._on_change = on_change
+        self._on_change, self._on_endpoints = on_change, on_endpoints
         self._replica = Replica()
         self._queue: collections.deque[PendingTransaction] = collections.deque()
         self._watches: list[tuple[Callable[[], bool], threading.Event]] = []
@@ -193,24 +198,19 @@ class Ovsdb:
         """Put an endpoint's interface on the bridge and wait until it has an OpenFlow port. Returns the port's number; OVS
         assigns another one when `ofport` is taken.
 
-        An existing port is left alone unless its interface was replaced. Raises `Conflict` when the name belongs to another
+        An existing port is left alone where it is as wanted; it is made again if its interface was replaced. Raises `Conflict` when the name belongs to another
         owner, and `Unavailable` when ovs-vswitchd cannot open the interface (the port is then removed again) or does not
         answer.
         """
         deadline = time.monotonic() + timeout_s
-        wanted = endpoint_port(veth, ofport, endpoint_id, _ifindex(veth))
+        wanted = self.wanted_port(veth, ofport, endpoint_id)
         while True:
             self._need_connection(deadline)
             found = self.port(veth)
             if found is not None and found.endpoint != endpoint_id:
-                raise Conflict(f"OVSDB has a port {veth!r} which is not that of endpoint {endpoint_id}")
+                self._require_ours(bridge, found, endpoint_id)
             try:
-                if found is not None and is_stale(found, wanted):
-                    # In one transaction ovs-vswitchd would keep the interface that it has open under that name.
-                    self._apply_and_settle([DeletePort(veth)], deadline)
-                    found = None
-                if found is None:
-                    self.apply([CreatePort(bridge, wanted)], left(deadline))
+                self._make_as_wanted(bridge, found, wanted, deadline)
             except Unavailable:
                 if self._connected or time.monotonic() >= deadline:
                     raise
@@ -226,6 +226,30 @@ class Ovsdb:
                 self.apply([DeletePort(veth)])
             raise Unavailable("ovs-vswitchd", port.error or f"could not add {veth} to {bridge}")
         return port.ofport
+
+    def _make_as_wanted(self, bridge: str, found: ObservedPort | None, wanted: Port, deadline: float) -> None:
+        if found is not None and is_stale(found, wanted):
+            # In one transaction ovs-vswitchd would keep the interface that it has open under that name.
+            self._apply_and_settle([DeletePort(wanted.name)], deadline)
+            found = None
+        if found is None:
+            self.apply([CreatePort(bridge, wanted)], left(deadline))
+        elif port_differences(found, wanted):
+            self.apply([UpdatePort(wanted)], left(deadline))
+
+    @staticmethod
+    def wanted_port(veth: str, ofport: int, endpoint_id: str) -> Port:
+        """Return the port that `add_port` makes for an endpoint's interface, which bears the interface's index."""
+        return endpoint_port(veth, ofport, endpoint_id, _ifindex(veth))
+
+    def _require_ours(self, bridge: str, port: ObservedPort, endpoint_id: str) -> None:
+        """Raise `Conflict` unless a port with another mark or none may be taken for an endpoint: its name, the digest of the
+        endpoint's id, is that of the endpoint's interface, and nobody has put it on another bridge."""
+        unmarked = port.external_ids.get(OWNER[0]) is None and port.lent is None
+        named = port.name == veth_name(endpoint_id)
+        if not (named and (port.ours or unmarked) and self.on_bridge(bridge, [port.name])):
+            remedy = f"remove it: ovs-vsctl del-port {port.name}"
+            raise Conflict(f"OVSDB has a port {port.name!r} which is not that of endpoint {endpoint_id}; {remedy}")
 
     def del_port(self, veth: str, timeout_s: float = TIMEOUT_S) -> None:
         """Take an endpoint's port off its bridge. Does nothing when there is none. Raises `Conflict` when the port is not
@@ -347,6 +371,9 @@ class Ovsdb:
         reported = changed - {"config"}
         if reported and self._on_change is not None:
             self._on_change(reported)
+        endpoints = self._replica.take_endpoints_changed()
+        if endpoints and self._on_endpoints is not None:
+            self._on_endpoints(endpoints)
 
 
 def _ifindex(name: str) -> int | None:

@@ -21,6 +21,7 @@ class Replica:
         self.bridge_uuids: dict[str, str] = {}
         self.cur_cfg = -1
         self.changed: set[str] = set()
+        self.endpoints_changed: set[str] = set()  # endpoints whose port was added, changed or deleted
         self._others: dict[str, ObservedPort] = {}  # interfaces that are not of endpoints
         self._bridges: dict[str, ObservedBridge] = {}
         self._bridge_rows: dict[Any, Any] = {}
@@ -63,6 +64,11 @@ class Replica:
         changed, self.changed = self.changed, set()
         return changed
 
+    def take_endpoints_changed(self) -> set[str]:
+        """Return the endpoints whose ports have changed since the last call."""
+        changed, self.endpoints_changed = self.endpoints_changed, set()
+        return changed
+
     def observed(self, endpoints: bool) -> Observed:
         """Return an immutable view."""
         ports = dict(self.interfaces) if endpoints else dict(self._others)
@@ -91,6 +97,8 @@ class Replica:
         self.changed.add("ports")
         if port.endpoint is None:
             self.changed.add("bridge")
+        else:
+            self.endpoints_changed.add(port.endpoint)
 
     def _uuid(self, uuids: dict[str, str], deleted: bool, table: str, row: Any) -> None:
         self._forget(uuids, table, row)
@@ -125,6 +133,7 @@ def _port(row: Any) -> ObservedPort:
         ofport_request=next(iter(row.ofport_request), None),
         external_ids=MappingProxyType(row.external_ids),
         error=next(iter(row.error), None),
+        mtu_request=next(iter(row.mtu_request), None),
     )
 
 
@@ -133,6 +142,9 @@ def _bridge(row: Any) -> ObservedBridge:
         name=row.name,
         datapath_type=row.datapath_type,
         fail_mode=next(iter(row.fail_mode), None),
+        protocols=tuple(sorted(row.protocols)),
+        stp_enable=row.stp_enable,
+        rstp_enable=row.rstp_enable,
         controllers=tuple(sorted(controller.target for controller in row.controller)),
         controllers_as_ours=all(
             list(getattr(controller, column)) == [value] for controller in row.controller for column, value in CONTROLLER.items()

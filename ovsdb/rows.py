@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Any
 
 from mirror.sessions import collector_port
 from pipeline.tables import TUNNEL_OFPORT, UPLINK_OFPORT
@@ -30,6 +31,7 @@ UPLINK_PORT = "warren-gw"  # the host's end is a network interface of that name
 CONTROLLER: Mapping[str, str | int] = MappingProxyType(
     {"connection_mode": "out-of-band", "max_backoff": 1000, "controller_rate_limit": 1000, "controller_burst_limit": 250}
 )  # max_backoff in ms, packets per second, packets waiting
+OPENFLOW = "OpenFlow14"  # the version that the controller speaks
 AS_CHOSEN = BridgeSettings()
 
 StringMap = Mapping[str, str]
@@ -48,6 +50,7 @@ class Port:
     options: StringMap = field(default_factory=dict)
     ofport_request: int | None = None
     external_ids: StringMap = field(default_factory=lambda: dict([OWNER]))
+    mtu_request: int | None = None  # set, it would make ovs-vswitchd change the MTU that the agent sets
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class ObservedPort:
     ofport_request: int | None = None
     external_ids: StringMap = field(default_factory=dict)
     error: str | None = None
+    mtu_request: int | None = None
 
     @property
     def ours(self) -> bool:
@@ -108,6 +112,9 @@ class ObservedBridge:
     external_ids: StringMap = field(default_factory=dict)
     other_config: StringMap = field(default_factory=dict)
     local: ObservedPort | None = None
+    protocols: tuple[str, ...] = ()
+    stp_enable: bool = False
+    rstp_enable: bool = False
 
     @property
     def ours(self) -> bool:
@@ -151,7 +158,7 @@ class UpdateBridge:
     """Set columns, and keys in maps. Everything else stays."""
 
     name: str
-    columns: StringMap = field(default_factory=dict)
+    columns: Mapping[str, Any] = field(default_factory=dict)
     external_ids: StringMap = field(default_factory=dict)
     other_config: StringMap = field(default_factory=dict)
 
@@ -182,7 +189,8 @@ class CreatePort:
 
 @dataclass(frozen=True, slots=True)
 class UpdatePort:
-    """Replace the type, the options and the requested number of a port's interface."""
+    """Replace the type, the options and the requests of a port's interface, and set Warren's keys in the external_ids of both
+    rows."""
 
     port: Port
 
@@ -256,14 +264,29 @@ def endpoint_port(veth: str, ofport: int, endpoint_id: str, ifindex: int | None 
 
 
 def is_stale(found: ObservedPort, wanted: Port) -> bool:
-    """Whether a port must be removed and added again: it failed, another number was requested, or its interface was
+    """Whether a port must be removed and added again: it failed, another number or type was set, or its interface was
     replaced.
 
     ovs-vswitchd (3.1, userspace) does not notice a replaced interface: the port keeps its number and forwards nothing.
     """
     failed = bool(found.error) or found.ofport == -1
-    another = found.external_ids.get(IFINDEX_KEY) != wanted.external_ids.get(IFINDEX_KEY)
-    return failed or another or found.ofport_request != wanted.ofport_request
+    index = found.external_ids.get(IFINDEX_KEY)
+    another = index is not None and index != wanted.external_ids.get(IFINDEX_KEY)
+    return failed or another or (found.type, found.ofport_request) != (wanted.type, wanted.ofport_request)
+
+
+def port_differences(found: ObservedPort | None, wanted: Port) -> tuple[str, ...]:
+    """Return how the port of an endpoint differs from the wanted one, a phrase each."""
+    if found is None:
+        return (f"port {wanted.name} is not in OVSDB",)
+    differences = [f"port {found.name} failed: {found.error}"] if found.error else []
+    for column in ("type", "ofport_request", "mtu_request"):
+        is_set, right = getattr(found, column), getattr(wanted, column)
+        if is_set != right:
+            differences.append(f"port {found.name} has {column} {is_set!r} instead of {right!r}")
+    for key, value in sorted(_missing(wanted.external_ids, found.external_ids).items()):
+        differences.append(f"port {found.name} lacks external_ids:{key}={value}")
+    return tuple(differences)
 
 
 def integration_bridge(
@@ -309,14 +332,13 @@ def _bridge_ops(bridge: Bridge, observed: Observed) -> list[Op]:
         if holders:
             raise Conflict(f"OVSDB already has a port named {holders[0]!r}, which bridge {bridge.name!r} needs")
         return [CreateBridge(bridge)]
-    if not found.ours:
+    if not found.ours and found.other_config.get("datapath-id") != bridge.other_config["datapath-id"]:
         raise Conflict(f"bridge {bridge.name!r} exists and is not Warren's (no external_ids:owner=warren)")
     ops: list[Op] = []
-    wanted = {"datapath_type": bridge.datapath_type, "fail_mode": bridge.fail_mode}
-    columns = {name: value for name, value in wanted.items() if getattr(found, name) != value}
+    columns = _bridge_columns(bridge, found)
     ids, other = _missing(bridge.external_ids, found.external_ids), _missing(bridge.other_config, found.other_config)
     if columns or ids or other:
-        ops.append(UpdateBridge(bridge.name, _frozen(columns), _frozen(ids), _frozen(other)))
+        ops.append(UpdateBridge(bridge.name, MappingProxyType(columns), _frozen(ids), _frozen(other)))
     if found.controllers != bridge.controllers or not found.controllers_as_ours:
         ops.append(SetControllers(bridge.name, bridge.controllers))
     for port in sorted(bridge.ports, key=lambda row: row.name):
@@ -324,14 +346,26 @@ def _bridge_ops(bridge: Bridge, observed: Observed) -> list[Op]:
     return ops
 
 
+def _bridge_columns(bridge: Bridge, found: ObservedBridge) -> dict[str, Any]:
+    """Return the columns to set. A spanning tree would block ports. Further versions of OpenFlow are the administrator's."""
+    wanted = {"datapath_type": bridge.datapath_type, "fail_mode": bridge.fail_mode, "stp_enable": False, "rstp_enable": False}
+    columns = {name: value for name, value in wanted.items() if getattr(found, name) != value}
+    if found.protocols and OPENFLOW not in found.protocols:
+        columns["protocols"] = ["set", sorted({*found.protocols, OPENFLOW})]
+    return columns
+
+
 def _port_ops(bridge: str, port: Port, found: ObservedPort | None) -> list[Op]:
     if found is None:
         return [CreatePort(bridge, port)]
-    if not found.ours or found.endpoint is not None:
-        raise Conflict(f"port {port.name!r} exists and is not the controller's")
-    if found.external_ids.get(IFINDEX_KEY) != port.external_ids.get(IFINDEX_KEY):
-        return [DeletePort(port.name)]  # made anew under its name: see `is_stale`; it is put in again once it is out
     same = (found.type, dict(found.options), found.ofport_request) == (port.type, dict(port.options), port.ofport_request)
+    unmarked = same and port.type != "" and found.external_ids.get(OWNER[0]) is None and found.lent is None
+    if found.endpoint is not None or not (found.ours or unmarked):
+        raise Conflict(f"port {port.name!r} exists and is not the controller's")
+    index = found.external_ids.get(IFINDEX_KEY)
+    if index is not None and index != port.external_ids.get(IFINDEX_KEY):
+        return [DeletePort(port.name)]  # made anew under its name: see `is_stale`; it is put in again once it is out
+    same = same and found.mtu_request == port.mtu_request and not _missing(port.external_ids, found.external_ids)
     return [] if same else [UpdatePort(port)]
 
 

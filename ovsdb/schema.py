@@ -13,6 +13,8 @@ _TEXT = {"type": "string"}
 _INTEGER = {"type": "integer"}
 _OPTIONAL_TEXT = {"type": {"key": "string", "min": 0, "max": 1}}
 _OPTIONAL_INTEGER = {"type": {"key": "integer", "min": 0, "max": 1}}
+_BOOLEAN = {"type": "boolean"}
+_TEXTS = {"type": {"key": "string", "min": 0, "max": "unlimited"}}
 _MAP = {"type": {"key": "string", "value": "string", "min": 0, "max": "unlimited"}}
 _CONTROLLERS = {"type": {"key": {"type": "uuid", "refTable": "Controller"}, "min": 0, "max": "unlimited"}}
 
@@ -22,6 +24,9 @@ TABLES: dict[str, dict[str, Any]] = {
         "name": _TEXT,
         "datapath_type": _TEXT,
         "fail_mode": _OPTIONAL_TEXT,
+        "protocols": _TEXTS,
+        "stp_enable": _BOOLEAN,
+        "rstp_enable": _BOOLEAN,
         "controller": _CONTROLLERS,
         "external_ids": _MAP,
         "other_config": _MAP,
@@ -42,6 +47,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "ofport_request": _OPTIONAL_INTEGER,
         "external_ids": _MAP,
         "error": _OPTIONAL_TEXT,
+        "mtu_request": _OPTIONAL_INTEGER,
     },
 }
 

@@ -48,8 +48,7 @@ def _operation(op: Op, tag: str, port_uuids: Mapping[str, str], bridge_uuids: Ma
         case CreatePort(bridge_name, port):
             return [*_insert_port(port, tag), _mutate("Bridge", bridge_name, [["ports", "insert", _named(tag + "p")]])]
         case UpdatePort(port):
-            columns = {"type": port.type, "options": _map(port.options), "ofport_request": _optional(port.ofport_request)}
-            return [_update("Interface", port.name, columns)]
+            return _update_port(port)
         case DeletePort(name):
             return delete_port(port_uuids[name]) if name in port_uuids else []
     raise AssertionError(op)
@@ -57,11 +56,15 @@ def _operation(op: Op, tag: str, port_uuids: Mapping[str, str], bridge_uuids: Ma
 
 def _update_bridge(op: UpdateBridge) -> list[Json]:
     changes = [_update("Bridge", op.name, dict(op.columns))] if op.columns else []
-    for column, values in (("external_ids", op.external_ids), ("other_config", op.other_config)):
-        if values:
-            removal = [column, "delete", ["set", sorted(values)]]
-            changes.append(_mutate("Bridge", op.name, [removal, [column, "insert", _map(values)]]))
-    return changes
+    maps = (("external_ids", op.external_ids), ("other_config", op.other_config))
+    return changes + [_put("Bridge", op.name, column, values) for column, values in maps if values]
+
+
+def _update_port(port: Port) -> list[Json]:
+    requests = {name: _optional(getattr(port, name)) for name in ("ofport_request", "mtu_request")}
+    row = {"type": port.type, "options": _map(port.options), **requests}
+    marks = [_put(table, port.name, "external_ids", port.external_ids) for table in ("Interface", "Port")]
+    return [_update("Interface", port.name, row), *marks]
 
 
 def _delete_bridge(uuid: str) -> list[Json]:
@@ -139,6 +142,11 @@ def _update(table: str, name: str, row: Json) -> Json:
 
 def _mutate(table: str, name: str, mutations: list[Any]) -> Json:
     return {"op": "mutate", "table": table, "where": [["name", "==", name]], "mutations": mutations}
+
+
+def _put(table: str, name: str, column: str, values: Mapping[str, str]) -> Json:
+    """Set keys of a map; other keys stay."""
+    return _mutate(table, name, [[column, "delete", ["set", sorted(values)]], [column, "insert", _map(values)]])
 
 
 def _named(tag: str) -> list[str]:

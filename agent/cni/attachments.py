@@ -67,10 +67,11 @@ def code_of(error: WarrenError) -> int:
 
 
 class Attachments(Feature):
-    """The attachments of one host. `suspects` returns ids of endpoints with which something is wrong. Thread-safe."""
+    """The attachments of one host. `suspects` returns ids of endpoints with which something is wrong; `differences` compares an
+    endpoint with this host. Thread-safe."""
 
-    def __init__(self, core: Core, suspects: Callable[[], Iterable[str]]) -> None:
-        self._core = core
+    def __init__(self, core: Core, suspects: Callable[[], Iterable[str]], differences: Callable[[str], Sequence[str]]) -> None:
+        self._core, self._differences = core, differences
         # one call for an attachment at a time: a DEL after an ADD that the runtime has given up waits for that ADD's end
         self._exclusive = Exclusive()
         self._sweep = AttachmentSweep(suspects, self.drop)
@@ -240,10 +241,9 @@ class Attachments(Feature):
             k: _plain(v) for k, v in wanted.items()
         }:
             return False
-        addresses = [] if network.answers else [address for address, _ in self._addresses(endpoint, network)]
-        seen = veth.inspect(veth=endpoint.veth, netns=asked.netns, mac=endpoint.mac_address, addresses=addresses)
         state = self._core.cache.states.get(endpoint.id)
-        return seen.whole and seen.interface == asked.interface and state is not None and state.state == "up"
+        in_place = (endpoint.netns, endpoint.interface) == (asked.netns, asked.interface)
+        return in_place and not self._differences(endpoint.id) and state is not None and state.state == "up"
 
     def _result(self, endpoint: Endpoint, network: Network, asked: Asked) -> dict[str, Any]:
         """The result of an ADD. A container that had a default route before keeps that one."""
@@ -280,17 +280,10 @@ class Attachments(Feature):
             found.append("the controller does not say that it is up")
         elif state.state == "closed":
             found.append(f"it is closed: {state.reason}")
-        bridge = self._core.ovsdb.observed().bridge(self._core.config.common.bridge)
-        seen = veth.inspect(
-            veth=endpoint.veth,
-            netns=asked.netns,
-            mac=endpoint.mac_address,
-            offload_off=bridge is not None and bridge.datapath_type == "netdev",
-        )
-        found += [f"missing: {what}" for what in seen.missing]
+        found += self._differences(endpoint.id)
         there = inspect.look(asked.netns, asked.interface)
-        if there is None or (seen.interface is not None and seen.interface != asked.interface):
-            return [*found, f"there is no interface of that name ({seen.interface or 'none'} is the endpoint's)"]
+        if there is None or endpoint.interface != asked.interface:
+            return [*found, f"there is no interface of that name ({endpoint.interface} is the endpoint's)"]
         if mac is not None and mac != there.mac:
             found.append(f"its MAC is {there.mac}, not {mac}")
         found += [f"address {address} is missing" for address in addresses if address not in there.addresses]

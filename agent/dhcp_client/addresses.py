@@ -15,7 +15,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.dhcp_client.lease_file import EVERYWHERE, LeaseRoute
 from agent.linux.netns import enter, in_thread, inside, opened
-from agent.linux.veth import peer_of
+from agent.linux.reading import pair_of
 from warren.errors import Unavailable
 
 log = logging.getLogger("warren.leased")
@@ -26,19 +26,18 @@ ASKED = 0x01  # the state of a neighbour whose MAC is still unknown (NUD_INCOMPL
 LEFT_S, PAUSE_S = 1.0, 0.01
 
 
-def put(netns: str, veth: str, mac: str, address: IPv4Interface | None, routes: Iterable[LeaseRoute]) -> None:
+def put(netns: str, veth: str, address: IPv4Interface | None, routes: Iterable[LeaseRoute]) -> None:
     """Give the container's end of a veth this IPv4 address and these routes, and remove earlier leased ones. Addresses and
     routes that somebody else made stay. Does nothing if the interface is not there. Raises `Invalid` for an unusable
     namespace, `Unavailable` if the kernel refuses."""
 
     def work(fd: int) -> None:
         with IPRoute() as host:
-            index = _index(veth)
+            far = pair_of(host, veth, fd)[1]
+        if far is not None:
             enter(fd)
             with IPRoute() as inner:
-                peer = peer_of(host, inner, index, mac) if index is not None else None
-                if peer is not None:
-                    _put(inner, peer["index"], address, tuple(routes))
+                _put(inner, far.index, address, tuple(routes))
 
     with opened(netns) as fd:
         try:
@@ -97,10 +96,3 @@ def sent(netns: str) -> None:
         inside(netns, work)
     except (NetlinkError, OSError) as error:
         log.info("leased.not_seen netns=%s reason=%s", netns, error)
-
-
-def _index(name: str) -> int | None:
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return None

@@ -23,8 +23,8 @@ from agent.dhcp_client import addresses
 from agent.dhcp_client.lease_file import parse
 from agent.dhcp_client.udhcpc import Clients
 from agent.feature import Feature
-from agent.linux import veth
 from agent.linux.netns import of_processes, path_of
+from agent.linux.reading import far_end_of
 from agent.worker import Worker
 from specs.model.endpoint import Endpoint
 from specs.ports import is_subport
@@ -134,12 +134,12 @@ class DhcpClients(Feature):
             return
         for netns in self._places(endpoint, now):
             try:
-                seen = veth.inspect(veth=endpoint.veth, netns=netns, mac=endpoint.mac_address)
+                interface = far_end_of(endpoint.veth, netns)
             except WarrenError:  # the namespace has ended, or does not exist yet
                 continue
-            if seen.interface is not None and "far end up" not in seen.missing:
+            if interface is not None and interface.up:
                 self._begun[endpoint.id] = now
-                self._clients.start(endpoint.id, netns, seen.interface, endpoint.name, endpoint.ipv4_address)
+                self._clients.start(endpoint.id, netns, interface.name, endpoint.name, endpoint.ipv4_address)
                 return
 
     def _places(self, endpoint: Endpoint, now: float) -> Iterable[str]:
@@ -177,10 +177,10 @@ class DhcpClients(Feature):
             return
         lease = parse(lease_file[1])
         if lease.address is None:
-            addresses.put(netns, endpoint.veth, endpoint.mac_address, None, ())
+            addresses.put(netns, endpoint.veth, None, ())
         changed = self._write(endpoint, lease.address)
         if lease.address is not None:
-            addresses.put(netns, endpoint.veth, endpoint.mac_address, lease.address, lease.routes)
+            addresses.put(netns, endpoint.veth, lease.address, lease.routes)
             if self._reasons.pop(endpoint.id, None) or changed:
                 log.info("lease.held endpoint=%s address=%s lease_s=%d", endpoint.id, lease.address, lease.lease_s)
         else:
@@ -213,4 +213,4 @@ def _remove_address(endpoint: Endpoint | None, netns: str) -> None:
     """Take the leased address from the interface of an endpoint that needs no client any more, because its network has
     changed."""
     if endpoint is not None:
-        addresses.put(netns, endpoint.veth, endpoint.mac_address, None, ())
+        addresses.put(netns, endpoint.veth, None, ())

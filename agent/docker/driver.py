@@ -24,7 +24,7 @@ from agent.docker.mac import follow
 from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, Wanted, named_network, published, read
 from agent.endpoints.filler import ONLY_HOST
 from agent.endpoints.request import EndpointCreate
-from agent.linux import veth
+from agent.linux import names
 from agent.linux.host_ports import listeners
 from specs import keys
 from specs.model.endpoint import Endpoint
@@ -203,7 +203,7 @@ class Driver:
         """
         endpoint, network = self._endpoint(body), self._network(body)
         container = self._engine.container(str(body["NetworkID"]), str(body["EndpointID"]))
-        peer = veth.peer_name(endpoint.id)
+        peer = names.peer_name(endpoint.id)
         wanted = endpoint.model_copy(update={"active": True, "interface": peer, "labelled": False})
         if container is not None:
             wanted = described(wanted, network, container, self._core.host.name)

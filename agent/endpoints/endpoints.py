@@ -1,8 +1,8 @@
-"""Attaches and detaches endpoints of this host, and reconciles them with their records after restarts and changes by others.
+"""Attaches and detaches endpoints of this host.
 
 An attach is a saga of three steps: record (one etcd transaction), plug (veth pair and OVS port), up (wait until the
 controller reports the endpoint up). When a step fails, the saga undoes the steps before it. A crash in between leaves a
-record; `reconcile` then completes the endpoint from the record and the state of the host.
+record; the reconciler then completes the endpoint from the record and the state of the host.
 """
 
 from __future__ import annotations
@@ -16,21 +16,19 @@ from typing import Any
 
 from agent.cache import Cache
 from agent.endpoints.namespace_ranges import NamespaceRanges
-from agent.endpoints.plugging import Plugging, veth_spec
+from agent.endpoints.plugging import Plugging
 from agent.endpoints.preallocated import PreallocatedPool
 from agent.endpoints.request import EndpointCreate
 from agent.endpoints.saga import Saga, SagaStep
 from agent.exclusive import Exclusive
-from agent.linux import veth
+from agent.linux import names, veth
 from agent.linux.netns import EXPECTED
 from agent.listeners import Listeners
 from ovsdb.client import Ovsdb
 from specs import keys
 from specs.model.base import decode, now
-from specs.model.derived import veth_name
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
-from specs.ports import is_subport
 from specs.store.repository import Repository
 from warren.errors import MISSING, Conflict, Invalid, NotFound, Unavailable, WarrenError
 
@@ -63,6 +61,7 @@ class Endpoints:
         plugging: Plugging,
         preallocated: PreallocatedPool,
         leaving: Sequence[Leaving],
+        exclusive: Exclusive,
         attach_timeout_s: float,
     ) -> None:
         self.host, self.cache, self.preallocated, self.namespaces = host, cache, preallocated, NamespaceRanges(cache)
@@ -70,7 +69,7 @@ class Endpoints:
         self._attach_timeout_s = attach_timeout_s
         self.orphaned: dict[str, str] = {}  # endpoint id -> network id, for failed attaches whose record etcd may still hold
         self.failed: Listeners[[str]] = Listeners()
-        self._exclusive = Exclusive()  # one operation at a time on an endpoint
+        self._exclusive = exclusive  # one operation at a time on an endpoint
 
     # ---- attach ---------------------------------------------------------------------------------------------------
 
@@ -88,34 +87,35 @@ class Endpoints:
             raise Invalid("activate_params.ns_handle_path", MISSING, f"say {EXPECTED}")
         self._require_bridge()
         params = request.activate_params
-        set_addresses, move = (params.set_addr, params.move_veth) if params else (True, True)
+        draft["set_addresses"] = params.set_addr if params else True
+        move = params.move_veth if params else True
         ready = self.preallocated.take(request) if move else None
         if ready is not None:
             draft["id"] = ready.id
         with self._exclusive.hold(draft["id"]), contextlib.ExitStack() as reserved:
             if ready is not None:
                 reserved.callback(self.preallocated.release, ready.id)
-            if set_addresses and move:
+            if draft["set_addresses"] and move:
                 reserved.enter_context(self.namespaces.checked(request.netns, request.network_id))
             if move:
-                draft["interface"] = reserved.enter_context(veth.reserve(request.netns, request.interface))
+                draft["interface"] = reserved.enter_context(names.reserve(request.netns, request.interface))
             else:
-                draft |= {"netns": None, "interface": request.interface or veth.peer_name(draft["id"])}
+                draft |= {"netns": None, "interface": request.interface or names.peer_name(draft["id"])}
             if ready is None:
-                attach, saga = self._attach_new(draft, set_addresses, reserved)
+                attach, saga = self._attach_new(draft, reserved)
             else:
-                attach, saga = self._attach_preallocated(ready, draft, request.netns, set_addresses, reserved)
+                attach, saga = self._attach_preallocated(ready, draft, request.netns, reserved)
         log.info("endpoint.attached id=%s network=%s %s", attach.endpoint.id, attach.network.name, saga.timings())
         return attach.endpoint, attach.network
 
-    def _attach_new(self, draft: dict[str, Any], set_addresses: bool, reserved: contextlib.ExitStack) -> tuple[_Attach, Saga]:
+    def _attach_new(self, draft: dict[str, Any], reserved: contextlib.ExitStack) -> tuple[_Attach, Saga]:
         attach = _Attach()
 
         def record() -> None:
             attach.endpoint, attach.network, attach.revision = self._create(draft)
 
         def plug() -> None:
-            self._plugging.plug(attach.endpoint, attach.network, set_addresses)
+            self._plugging.plug(attach.endpoint, attach.network)
             reserved.close()  # the interface exists now, so its name needs no reservation
 
         return self._run(
@@ -126,7 +126,7 @@ class Endpoints:
         )
 
     def _attach_preallocated(
-        self, ready: Endpoint, draft: dict[str, Any], netns: str, set_addresses: bool, reserved: contextlib.ExitStack
+        self, ready: Endpoint, draft: dict[str, Any], netns: str, reserved: contextlib.ExitStack
     ) -> tuple[_Attach, Saga]:
         """Change the record of a preallocated endpoint to the draft, and move its interface into the namespace."""
         attach = _Attach()
@@ -140,8 +140,8 @@ class Endpoints:
             attach.endpoint, attach.network = endpoint, self.cache.view.snapshot.networks[ready.network_id]
 
         def plug() -> None:
-            veth.move(veth.peer_name(ready.id), netns, draft["interface"])
-            self._plugging.plug(attach.endpoint, attach.network, set_addresses)
+            veth.move(names.peer_name(ready.id), netns, draft["interface"])
+            self._plugging.plug(attach.endpoint, attach.network)
             reserved.close()
 
         def wait() -> None:
@@ -163,10 +163,10 @@ class Endpoints:
         draft = {"id": endpoint_id, "network_id": network_id, "host": self.host, "spare": True}
 
         def record() -> None:
-            attach.endpoint, attach.network, attach.revision = self._create(draft | {"interface": veth.peer_name(endpoint_id)})
+            attach.endpoint, attach.network, attach.revision = self._create(draft | {"interface": names.peer_name(endpoint_id)})
 
         def plug() -> None:
-            self._plugging.plug(attach.endpoint, attach.network, set_addresses=False)
+            self._plugging.plug(attach.endpoint, attach.network)
 
         with self._exclusive.hold(endpoint_id):
             self._run(
@@ -192,7 +192,7 @@ class Endpoints:
             self._repository.update_endpoint(endpoint.model_copy(update={"active": False}))
 
         def plug() -> None:
-            self._plugging.plug(endpoint, attach.network, set_addresses=False)
+            self._plugging.plug(endpoint, attach.network)
 
         def wait_until_up() -> None:
             if wait:
@@ -300,100 +300,3 @@ class Endpoints:
             veth.unplug(endpoint.veth)
             self._plugging.plugged.pop(endpoint.id, None)
         log.info("endpoint.detached id=%s", endpoint.id)
-
-    def veth_vanished(self, name: str) -> set[str]:
-        """Return the ids of the endpoints that this process plugged in with a veth of that name (at most one), and forget
-        that they are plugged in."""
-        gone = {e.id for e in list(self._plugging.plugged.values()) if e.veth == name}
-        for endpoint_id in gone:
-            self._plugging.plugged.pop(endpoint_id, None)
-        return gone
-
-    # ---- reconciling ----------------------------------------------------------------------------------------------
-
-    def reconcile(self, endpoint_id: str) -> str | None:
-        """Make this host match the record of one endpoint; return the reason if that is not possible now, otherwise None."""
-        with self._exclusive.hold(endpoint_id, wait=False) as free:
-            if not free:
-                return None  # the thread that holds this endpoint makes it match its record, or calls `failed`
-            try:
-                return self._reconcile(endpoint_id)
-            except WarrenError as error:
-                self._close(veth_name(endpoint_id))
-                return str(error)
-            except Exception as error:  # one bad endpoint must not keep the others from being reconciled
-                log.exception("endpoint.reconcile_failed id=%s", endpoint_id)
-                return f"internal error: {type(error).__name__}"
-
-    def _reconcile(self, endpoint_id: str) -> str | None:
-        if endpoint_id in self.orphaned:
-            self._plugging.unplug(veth_name(endpoint_id))
-            self._delete(self.orphaned[endpoint_id], endpoint_id)
-            self.orphaned.pop(endpoint_id, None)
-            return None
-        record = self.cache.view.local_endpoints.get(endpoint_id)
-        if record is None or not record.active:
-            self._plugging.plugged.pop(endpoint_id, None)
-            self._plugging.unplug(veth_name(endpoint_id))
-            return None
-        if record.port is not None:
-            veth.up(record.port)
-        if is_subport(record) or self._unchanged(record):
-            return None
-        network = self.cache.view.snapshot.networks.get(record.network_id)
-        if network is None:
-            return f"network {record.network_id} does not exist"
-        self._plug_as_recorded(record, network)
-        return None
-
-    def _unchanged(self, record: Endpoint) -> bool:
-        """Return whether the endpoint is plugged in as its record says; unplug a veth pair that was made from other values."""
-        before = self._plugging.plugged.get(record.id)
-        if before == record and self._ovsdb.ofport(record.veth) is not None:
-            return True
-        if before is not None and veth_spec(before) != veth_spec(record):
-            self._plugging.plugged.pop(record.id, None)
-            self._plugging.unplug(record.veth)
-        return False
-
-    def _plug_as_recorded(self, record: Endpoint, network: Network) -> None:
-        """Plug the endpoint in, or complete what exists. For an endpoint without a namespace, which an engine plugs in, add
-        only the port."""
-        if record.spare:
-            self._plugging.plug(record, network, set_addresses=False)
-            return
-        if record.netns is None:
-            if veth.exists(record.veth):
-                self._plugging.add_port(record)
-            return
-        name = self._plugging.plug(record, network)
-        if record.interface not in (None, name):  # the record's interface name changed while no agent ran
-            self._plugging.unplug(record.veth)
-            name = self._plugging.plug(record, network)
-        if record.interface is None:
-            record = record.model_copy(update={"interface": name})
-            self._repository.update_endpoint(record)
-            self._plugging.plugged[record.id] = record
-        log.info("endpoint.reconciled id=%s netns=%s", record.id, record.netns)
-
-    def sweep(self) -> set[str]:
-        """Remove Warren's veth pairs and OVS ports on this host that belong to no record; return the ids of all endpoints to
-        reconcile. Must not run before the first full read of the store."""
-        assert self.cache.synced.is_set()
-        ports = {port.name: endpoint_id for endpoint_id, port in self._ovsdb.endpoint_ports().items()}
-        veths = set(veth.veths())
-        local = self.cache.view.local_endpoints  # read last, because attaches continue meanwhile
-        recorded = {endpoint.veth for endpoint in local.values() if endpoint.active}
-        for name in sorted((veths | set(ports)) - recorded):
-            log.info("endpoint.swept veth=%s endpoint=%s", name, ports.get(name, ""))
-            try:
-                self._plugging.unplug(name)
-            except WarrenError as error:
-                log.warning("endpoint.sweep_failed veth=%s reason=%s", name, error)
-        return set(local) | set(self.orphaned)
-
-    def _close(self, name: str) -> None:
-        """Remove the port of a veth that no longer exists, so that the controller reports the endpoint as closed."""
-        if not veth.exists(name):
-            with contextlib.suppress(WarrenError):
-                self._ovsdb.del_port(name)

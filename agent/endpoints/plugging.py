@@ -1,50 +1,79 @@
-"""Plugs endpoints in: creates the veth pair in the container's network namespace, and the port in Open vSwitch."""
+"""Plugs endpoints in: creates the veth pair in the container's network namespace, and the port in Open vSwitch; compares both
+with what is wanted."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_interface
+
 from agent.cache import Cache
 from agent.linux import veth
-from intent.views import endpoint_mtu
+from agent.linux.interface import Desired, IPInterface, differences
+from agent.linux.reading import read
+from intent.views import endpoint_mtu, inner_mtu
 from ovsdb.client import Ovsdb
+from ovsdb.rows import port_differences
 from specs.model.endpoint import Endpoint
+from specs.model.host import Host
 from specs.model.network import Network
+from specs.snapshot import Decoded, Snapshot
 from warren.errors import Unavailable
 
 
+@dataclass(frozen=True, slots=True)
+class Plugged:
+    """What this process has plugged in: the record, and what was wanted of the veth pair."""
+
+    record: Endpoint
+    desired: Desired
+
+
 class Plugging:
-    """Plugs endpoints of one host into its bridge, and remembers the record that each was plugged in from. Thread-safe for
-    different endpoints."""
+    """Plugs endpoints of one host into its bridge, and remembers what each was plugged in from. Thread-safe for different
+    endpoints."""
 
     def __init__(self, host: str, bridge: str, ovsdb: Ovsdb, cache: Cache) -> None:
         self._host, self._bridge, self._ovsdb, self._cache = host, bridge, ovsdb, cache
-        self.plugged: dict[str, Endpoint] = {}  # endpoint id -> the record that this process plugged in or adopted
+        self.plugged: dict[str, Plugged] = {}  # by endpoint id
 
-    def plug(self, endpoint: Endpoint, network: Network, set_addresses: bool = True) -> str:
-        """Create or complete veth pair and port; return the interface's name in the container. Raises `WarrenError`."""
-        set_addresses = set_addresses and not network.answers  # otherwise a DHCP client in the container sets them
-        name = veth.plug(
-            veth=endpoint.veth,
-            netns=endpoint.netns,
-            interface=endpoint.interface,
-            mac=endpoint.mac_address,
-            addresses=_addresses(endpoint, network) if set_addresses else (),
-            mtu=endpoint_mtu(list(self._cache.view.snapshot.hosts.values()), network),
-            offload_off=self.checksum_offload_off(),
-            enable_ipv6=network.answers and endpoint.ipv6_address is not None,
-            gateways=_gateways(network) if set_addresses else (),
-        )
+    def desired(self, endpoint: Endpoint, network: Network) -> Desired:
+        """Return what is wanted of the endpoint's veth pair now. Raises `Unavailable` without a bridge."""
+        return desired(endpoint, network, self._cache.view.snapshot.hosts.values(), self.checksum_offload_off())
+
+    def plug(self, endpoint: Endpoint, network: Network) -> str:
+        """Create, complete or repair veth pair and port; return the interface's name in the container. Raises `WarrenError`."""
+        pair = self.desired(endpoint, network)
+        name = veth.plug(pair)
         self.add_port(endpoint)
-        self.plugged[endpoint.id] = endpoint
+        self.plugged[endpoint.id] = Plugged(endpoint, pair)
         return name
 
+    def complete_moved(self, endpoint: Endpoint, network: Network) -> None:
+        """Complete or repair veth pair and port of an endpoint whose far end an engine moves. Raises `WarrenError`."""
+        pair = self.desired(endpoint, network)
+        veth.complete_moved(pair)
+        self.add_port(endpoint)
+        self.plugged[endpoint.id] = Plugged(endpoint, pair)
+
     def add_port(self, endpoint: Endpoint) -> None:
-        """Create the port of an endpoint whose veth pair exists. Raises `WarrenError`."""
+        """Create or repair the port of an endpoint whose veth pair exists. Raises `WarrenError`."""
         self._ovsdb.add_port(self._bridge, endpoint.veth, endpoint.ofport, endpoint.id)
 
     def unplug(self, name: str) -> None:
         """Remove the port and the veth pair of that name. Raises `WarrenError`."""
         self._ovsdb.del_port(name)
         veth.unplug(name)
+
+    def differences(self, endpoint: Endpoint, network: Network) -> list[str]:
+        """Read veth pair and port of the endpoint, and return how they differ from what is wanted. Raises `WarrenError`."""
+        pair = self.desired(endpoint, network)
+        return [*self.row_differences(endpoint), *differences(pair, read(pair))]
+
+    def row_differences(self, endpoint: Endpoint) -> tuple[str, ...]:
+        """Return how the endpoint's port differs from what is wanted. Asks no server: the replica of OVSDB is current."""
+        wanted = self._ovsdb.wanted_port(endpoint.veth, endpoint.ofport, endpoint.id)
+        return port_differences(self._ovsdb.port(endpoint.veth), wanted)
 
     def checksum_offload_off(self) -> bool:
         """Return whether veths must compute checksums themselves. The userspace datapath does not compute them, so TCP would
@@ -56,6 +85,39 @@ class Plugging:
         return bridge.datapath_type == "netdev"
 
 
+def desired(endpoint: Endpoint, network: Network, hosts: Iterable[Host], offload_off: bool) -> Desired:
+    """Return what is wanted of an endpoint's veth pair. Pure.
+
+    Warren sets addresses only where it knows the namespace, and where no DHCP client sets them: otherwise an engine does.
+    """
+    sets_addresses = endpoint.set_addresses and endpoint.netns is not None and not endpoint.spare and not network.answers
+    return Desired(
+        veth=endpoint.veth,
+        netns=endpoint.netns,
+        interface=endpoint.interface,
+        mac=endpoint.mac_address.lower(),
+        mtu=endpoint_mtu(hosts, network),
+        addresses=_addresses(endpoint, network) if sets_addresses else (),
+        gateways=_gateways(network) if sets_addresses else (),
+        offload_off=offload_off,
+        enable_ipv6=network.answers and endpoint.ipv6_address is not None,
+    )
+
+
+def with_other_settings(before: Snapshot, after: Snapshot, changes: Iterable[Decoded], endpoints: Iterable[Endpoint]) -> set[str]:
+    """Return the endpoints whose interface may have to change with their network, or with the underlay's MTU of a host. Pure."""
+    kinds = {(decoded.kind, decoded.id) for decoded in changes if decoded.kind in ("network", "host")}
+    if not kinds:
+        return set()
+    hosts_changed = any(kind == "host" for kind, _ in kinds)
+    everywhere = hosts_changed and _least_mtu(before) != _least_mtu(after)
+    return {endpoint.id for endpoint in endpoints if everywhere or ("network", endpoint.network_id) in kinds}
+
+
+def _least_mtu(snapshot: Snapshot) -> int | None:
+    return min((inner_mtu(host) for host in snapshot.hosts.values()), default=None)
+
+
 def veth_spec(endpoint: Endpoint) -> tuple[object, ...]:
     """Return the fields that a veth pair is made from: when one changes, the pair must be made again. A leased address is
     left out, because the DHCP client adds and removes it."""
@@ -63,12 +125,12 @@ def veth_spec(endpoint: Endpoint) -> tuple[object, ...]:
     return endpoint.netns, endpoint.interface, endpoint.mac_address, ipv4, endpoint.ipv6_address
 
 
-def _addresses(endpoint: Endpoint, network: Network) -> list[str]:
+def _addresses(endpoint: Endpoint, network: Network) -> tuple[IPInterface, ...]:
     pairs = ((endpoint.ipv4_address, network.ip_range), (endpoint.ipv6_address, network.ipv6_range))
-    return [f"{address}/{network_range.prefixlen}" for address, network_range in pairs if address and network_range]
+    return tuple(ip_interface(f"{address}/{reach.prefixlen}") for address, reach in pairs if address and reach)
 
 
-def _gateways(network: Network) -> list[str]:
+def _gateways(network: Network) -> tuple[str, ...]:
     if network.mode == "flat":
-        return []
-    return [str(gateway.ip) for gateway in (network.gateway, network.ipv6_gateway) if gateway is not None]
+        return ()
+    return tuple(str(gateway.ip) for gateway in (network.gateway, network.ipv6_gateway) if gateway is not None)

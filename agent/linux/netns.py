@@ -24,6 +24,7 @@ EXPECTED = "the path of a network namespace, such as /run/netns/web-1 or /proc/1
 _CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703
 _SIOCETHTOOL = 0x8946
+_DISABLE_IPV6 = "/proc/sys/net/ipv6/conf/{}/disable_ipv6"
 _ETHTOOL_GTXCSUM, _ETHTOOL_STXCSUM = 0x16, 0x17
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -49,6 +50,16 @@ def opened(netns: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+@contextlib.contextmanager
+def opened_or_none(netns: str | None) -> Iterator[int | None]:
+    """As `opened`; None for no namespace."""
+    if netns is None:
+        yield None
+        return
+    with opened(netns) as fd:
+        yield fd
 
 
 def _is_network_namespace(fd: int) -> bool:
@@ -118,8 +129,17 @@ def _ethtool(interface: str, command: int, value: int) -> int:
 
 def allow_ipv6(interface: str) -> None:
     """Allow IPv6 on an interface of the namespace that this thread is in: container engines forbid it at first."""
-    with open(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", "w") as setting:
+    with open(_DISABLE_IPV6.format(interface), "w") as setting:
         setting.write("0")
+
+
+def ipv6_off(interface: str) -> bool:
+    """Return whether IPv6 is forbidden on an interface of the namespace that this thread is in."""
+    try:
+        with open(_DISABLE_IPV6.format(interface)) as setting:
+            return setting.read().strip() != "0"
+    except OSError:
+        return False  # the kernel has no IPv6
 
 
 def of_processes() -> Iterator[str]:

@@ -14,13 +14,13 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from agent.linux.interface import ROUTE_PROTOCOL
 from agent.linux.netlink_dump import ROUTES, attributes, dump, number
 from intent.gateway import GATEWAY_MAC, HOST_MAC
 from ovsdb.rows import UPLINK_PORT
 from specs.model.cluster import Transit
 from warren.errors import Unavailable
 
-ROUTE_PROTOCOL = 0x57  # rtm_protocol of Warren's routes: the mark by which it knows them (87 in ip-route(8))
 _EARLIER_PROTOCOL = 4  # static: that of routes before there was a mark
 _NODAD, _PERMANENT = 0x02, 0x80  # IFA_F_NODAD, NUD_PERMANENT
 _AF_INET, _AF_INET6, _SCOPE_LINK = 2, 10, 253

@@ -1,100 +1,67 @@
 """The veth pair of an endpoint: the host's end is a port of the bridge, the far end is the container's interface.
 
 One rtnetlink(7) request creates the pair, with the far end inside the namespace and its name, MAC and MTU set; after a crash
-the pair exists completely or not at all. Everything after that request is idempotent, so `plug` completes what exists.
-Warren recognises its own veths by their names.
+the pair exists completely or not at all. Everything after that request is idempotent, so `plug` completes and repairs what
+exists. Warren recognises its own veths by their names.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import logging
-import os
-import re
 import socket
-import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from ipaddress import ip_interface
 from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from agent.linux import names
 from agent.linux import netns as namespaces
-from specs.model.derived import VETH_PREFIX, veth_mac
-from warren.errors import MISSING, Conflict, Invalid, Unavailable
+from agent.linux.interface import ROUTE_PROTOCOL, Desired, IPInterface, Link, mtu_fits, stale_routes, waits_for_its_engine
+from agent.linux.kernel import index_of, reason
+from agent.linux.reading import link_of, pair_of, read_inside, to_link
+from specs.model.derived import veth_mac
+from warren.errors import Conflict, Unavailable
 
 log = logging.getLogger("warren.plug")
 
-_VETH = re.compile(re.escape(VETH_PREFIX) + r"[0-9a-f]{12}\Z")
 NO_ADDRESS_OF_ITS_OWN = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", 1]]}]]}
 _IFA_F_NODAD = 0x02
 _TRIES = 16
 
-_reserved: set[tuple[int, int, str]] = set()  # device and inode of the namespace, interface name
-_reserving = threading.Lock()
 
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The state of an endpoint's veth pair. `whole` means that `plug` would change nothing; otherwise `missing` names what
-    is missing. `interface` is the name of the far end, if it is inside the namespace."""
-
-    exists: bool
-    interface: str | None
-    missing: tuple[str, ...]
-
-    @property
-    def whole(self) -> bool:
-        """Return whether nothing is missing."""
-        return self.exists and not self.missing
-
-
-@dataclass(frozen=True, slots=True)
-class _Desired:
-    veth: str
-    interface: str | None
-    mac: str
-    addresses: tuple[Any, ...]
-    mtu: int
-    routes: tuple[tuple[str, str | None], ...]
-    offload_off: bool
-    enable_ipv6: bool
-
-
-def plug(
-    *,
-    veth: str,
-    netns: str | None,
-    interface: str | None,
-    mac: str,
-    addresses: Iterable[str],
-    mtu: int,
-    offload_off: bool,
-    gateways: Iterable[str] = (),
-    routes: Iterable[tuple[str, str | None]] = (),
-    enable_ipv6: bool = False,
-) -> str:
+def plug(desired: Desired) -> str:
     """Create the pair, or complete or recreate an existing one; return the name of the far end.
-
-    `netns` None leaves the far end in the host's namespace (for an engine that moves it itself). `interface` None takes the
-    next free ethN. `addresses` have prefix lengths. `gateways` become default routes unless one exists; `routes` are
-    (destination, next hop or None). `mtu` is in bytes. `enable_ipv6` enables IPv6 on an interface that obtains its IPv6
-    address by itself. `offload_off` makes the far end compute its checksums in software, which the userspace datapath needs.
 
     Raises `Invalid` for an unusable namespace, `Conflict` if the name is taken there, `Unavailable` if the kernel refuses.
     """
-    defaults = tuple(("default6" if ":" in gateway else "default4", gateway) for gateway in gateways)
-    parsed = tuple(ip_interface(address) for address in addresses)
-    desired = _Desired(veth, interface, mac.lower(), parsed, mtu, (*routes, *defaults), offload_off, enable_ipv6)
-    with _namespace(netns) as fd:
+    with namespaces.opened_or_none(desired.netns) as fd:
         try:
-            return namespaces.in_thread(lambda: _plug(desired, fd, netns))
+            return namespaces.in_thread(lambda: _plug(desired, fd))
         except (NetlinkError, OSError) as error:
-            raise Unavailable("the kernel", f"cannot plug {veth} into {netns or 'the host'}: {_reason(error)}") from error
+            where = desired.netns or "the host"
+            raise Unavailable("the kernel", f"cannot plug {desired.veth} into {where}: {reason(error)}") from error
+
+
+def complete_moved(desired: Desired) -> None:
+    """Set link state and MTU of both ends of a pair whose far end an engine has moved, wherever that is. Raises `Unavailable`
+    if the pair does not exist or the kernel refuses."""
+
+    def work() -> None:
+        with IPRoute() as host:
+            near, far = pair_of(host, desired.veth, None)
+            if near is None:
+                raise Unavailable(f"interface {desired.veth}", "it does not exist; its engine must attach the container again")
+            if far is not None:
+                where = {"if_netnsid": near.peer_nsid} if near.peer_nsid is not None else {}
+                _complete_link(host, desired, near, far, **where)
+            _configure_host(host, near, desired.mtu)
+
+    try:
+        namespaces.in_thread(work)
+    except (NetlinkError, OSError) as error:
+        raise Unavailable("the kernel", f"cannot complete {desired.veth}: {reason(error)}") from error
 
 
 def unplug(veth: str) -> None:
@@ -107,29 +74,28 @@ def unplug(veth: str) -> None:
     try:
         namespaces.in_thread(work)
     except (NetlinkError, OSError) as error:
-        raise Unavailable("the kernel", f"cannot remove {veth}: {_reason(error)}") from error
+        raise Unavailable("the kernel", f"cannot remove {veth}: {reason(error)}") from error
 
 
 def change_mac(veth: str, netns: str, current: str, desired: str) -> bool:
-    """Change the MAC of the far end if it is in the namespace and up; return whether it was. `current` is its MAC before.
-    Raises `Invalid` if the namespace does not exist, `Unavailable` if the kernel refuses."""
+    """Change the MAC of the far end if it is in the namespace, up, and has the MAC `current`; return whether it was. Raises
+    `Invalid` if the namespace does not exist, `Unavailable` if the kernel refuses."""
 
     def work(fd: int) -> bool:
         with IPRoute() as host:
-            index = _index(veth)
+            far = pair_of(host, veth, fd)[1]
+            if far is None or far.mac != current or not far.up:
+                return False
             namespaces.enter(fd)
             with IPRoute() as inside:
-                peer = peer_of(host, inside, index, current) if index is not None else None
-                if peer is None or not peer["flags"] & 1:
-                    return False
-                inside.link("set", index=peer["index"], address=desired)
-                return True
+                inside.link("set", index=far.index, address=desired)
+            return True
 
     with namespaces.opened(netns) as fd:
         try:
             return namespaces.in_thread(lambda: work(fd))
         except (NetlinkError, OSError) as error:
-            raise Unavailable("the kernel", f"cannot change the MAC of {veth} in {netns}: {_reason(error)}") from error
+            raise Unavailable("the kernel", f"cannot change the MAC of {veth} in {netns}: {reason(error)}") from error
 
 
 def move(interface: str, netns: str, name: str) -> None:
@@ -146,96 +112,57 @@ def move(interface: str, netns: str, name: str) -> None:
         except (NetlinkError, OSError) as error:
             if getattr(error, "code", None) == errno.EEXIST:
                 raise Conflict(f"interface {name!r} already exists in {netns}") from None
-            raise Unavailable("the kernel", f"cannot move {interface} into {netns}: {_reason(error)}") from error
+            raise Unavailable("the kernel", f"cannot move {interface} into {netns}: {reason(error)}") from error
 
 
 def exists(veth: str) -> bool:
     """Return whether the host's end exists. (The kernel deletes it together with the namespace of the far end.)"""
-    return _index(veth) is not None
+    return index_of(veth) is not None
 
 
 def up(interface: str) -> None:
     """Set an interface of the host up. Raises `Unavailable` if it does not exist or the kernel refuses."""
     with IPRoute() as host:
-        if (index := _index(interface)) is None:
+        index = index_of(interface)
+        link = link_of(host, index) if index is not None else None
+        if link is None:
             raise Unavailable(f"interface {interface}", "it does not exist (yet)")
         try:
-            if not _one(host, index=index)["flags"] & 1:
-                host.link("set", index=index, state="up")
+            if not link.up:
+                host.link("set", index=link.index, state="up")
         except NetlinkError as error:
-            raise Unavailable("the kernel", f"cannot set {interface} up: {_reason(error)}") from error
-
-
-def veths(prefix: str = VETH_PREFIX) -> list[str]:
-    """Return the names of the host's ends of all endpoints, without interfaces that only share the prefix."""
-    names = namespaces.interfaces()
-    return sorted(name for name in names if name.startswith(prefix) and (prefix != VETH_PREFIX or _VETH.match(name)))
-
-
-def peer_name(endpoint_id: str) -> str:
-    """Return the name of a far end that stays in the host's namespace; the sweep leaves interfaces of that form alone."""
-    return "wp" + hashlib.sha256(endpoint_id.encode()).hexdigest()[:12]
-
-
-def inspect(
-    *, veth: str, netns: str | None, mac: str, addresses: Iterable[str] = (), mtu: int | None = None, offload_off: bool = False
-) -> Seen:
-    """Return the state of the pair; change nothing. Raises `Invalid` for an unusable namespace."""
-    parsed = tuple(ip_interface(address) for address in addresses)
-    with _namespace(netns) as fd:
-        return namespaces.in_thread(lambda: _inspect(veth, fd, mac.lower(), parsed, mtu, offload_off))
-
-
-@contextlib.contextmanager
-def reserve(netns: str | None, interface: str | None) -> Iterator[str]:
-    """Choose the interface's name in the namespace (the next free ethN if `interface` is None) and meanwhile keep other
-    attaches of this process from choosing it. Raises `Invalid` for an unusable namespace, `Conflict` if the name is taken."""
-    if netns is None:
-        raise Invalid("netns", MISSING, f"an endpoint needs {namespaces.EXPECTED}")
-    names = namespaces.inside(netns, namespaces.interfaces)
-    namespace = _identity(netns)
-    with _reserving:
-        taken = set(names) | {name for device, inode, name in _reserved if (device, inode) == namespace}
-        if interface is not None and interface in taken:
-            raise Conflict(f"interface {interface!r} already exists in {netns}")
-        chosen = interface or _free(taken)
-        _reserved.add((*namespace, chosen))
-    try:
-        yield chosen
-    finally:
-        with _reserving:
-            _reserved.discard((*namespace, chosen))
+            raise Unavailable("the kernel", f"cannot set {interface} up: {reason(error)}") from error
 
 
 # ---- in a thread that enters the namespace ------------------------------------------------------------------------------
 
 
-def _plug(desired: _Desired, fd: int | None, netns: str | None) -> str:
+def _plug(desired: Desired, fd: int | None) -> str:
     """Create or complete the pair. Opens the host's netlink socket first, because that socket stays in the host's namespace
     when the thread enters the container's."""
     with IPRoute() as host:
-        index = _index(desired.veth)
+        near, far = pair_of(host, desired.veth, fd)
+        if near is not None and (far is None or (fd is None and near.peer_nsid is not None)):
+            log.info("plug.remade veth=%s netns=%s", desired.veth, desired.netns)
+            host.link("del", index=near.index)
+            near = far = None
         if fd is not None:
             namespaces.enter(fd)
         # without a namespace the host's socket serves for both ends: opening another takes milliseconds
         with IPRoute() if fd is not None else contextlib.nullcontext(host) as inside:
-            peer = peer_of(host, inside, index, desired.mac) if index is not None else None
-            if index is not None and peer is None:
-                log.info("plug.remade veth=%s netns=%s", desired.veth, netns)
-                host.link("del", index=index)
-                index = None
-            if index is None:
-                peer = _create(host, inside, desired, fd, netns)
-                index = _one(host, ifname=desired.veth)["index"]
-            assert peer is not None
-            name = _configure(inside, peer, desired)
-        _configure_host(host, index, desired.mtu)
+            if near is None or far is None:
+                far = _create(host, inside, desired, fd)
+                near = _link(host, ifname=desired.veth)
+            else:
+                _delete_stale_routes(inside, desired, far)
+            name = _configure(inside, desired, near, far)
+        _configure_host(host, near, desired.mtu)
         return name
 
 
-def _create(host: Any, inside: Any, desired: _Desired, fd: int | None, netns: str | None) -> Any:
+def _create(host: Any, inside: Any, desired: Desired, fd: int | None) -> Link:
     for _ in range(_TRIES):
-        name = desired.interface or _free(namespaces.interfaces())
+        name = desired.interface or names.free(namespaces.interfaces())
         peer = {"ifname": name, "address": desired.mac, "mtu": desired.mtu}
         if fd is not None:
             peer["net_ns_fd"] = fd
@@ -244,156 +171,118 @@ def _create(host: Any, inside: Any, desired: _Desired, fd: int | None, netns: st
         except NetlinkError as error:
             if error.code != errno.EEXIST:
                 raise
-            if desired.interface is not None:
-                raise Conflict(f"interface {desired.interface!r} already exists in {netns or 'the host'}") from None
-            continue  # another process has taken the name meanwhile
-        return _one(inside, ifname=name)
-    raise Conflict(f"no free interface name in {netns or 'the host'}")
+            if desired.interface is None or _delete_remains(inside, desired):
+                continue  # another process has taken the name meanwhile, or it is free now
+            raise Conflict(f"interface {desired.interface!r} already exists in {desired.netns or 'the host'}") from None
+        return _link(inside, ifname=name)
+    raise Conflict(f"no free interface name in {desired.netns or 'the host'}")
 
 
-def _configure(inside: Any, peer: Any, desired: _Desired) -> str:
-    name, index = peer.get_attr("IFLA_IFNAME"), peer["index"]
+def _delete_remains(inside: Any, desired: Desired) -> bool:
+    """Delete a far end whose other end was renamed or moved away, so that the pair can be made again; return whether there
+    was one. Its name, its kind and the endpoint's MAC together are the mark of Warren's."""
+    row = next(iter(inside.link("get", ifname=desired.interface)), None)
+    kind = (row.get_attr("IFLA_LINKINFO") or {}).get("kind") if row is not None else None
+    if row is None or kind != "veth" or row.get_attr("IFLA_ADDRESS") != desired.mac:
+        return False
+    log.info("plug.remains_deleted veth=%s interface=%s", desired.veth, desired.interface)
+    inside.link("del", index=row["index"])
+    return True
+
+
+def _configure(inside: Any, desired: Desired, near: Link, far: Link) -> str:
+    name = far.name
+    if desired.netns is not None and desired.interface not in (None, name):
+        name = str(desired.interface)
+        _rename(inside, far, name)
+    if far.mac != desired.mac:
+        inside.link("set", index=far.index, address=desired.mac)
     if desired.offload_off:
         namespaces.tx_checksum(name, False)
-    if desired.enable_ipv6:
+    _complete_link(inside, desired, near, far)
+    if desired.ipv6 and namespaces.ipv6_off(name):
         namespaces.allow_ipv6(name)
     for address in desired.addresses:
-        _add_address(inside, index, name, address)
-    if peer.get_attr("IFLA_MTU") != desired.mtu:
-        inside.link("set", index=index, mtu=desired.mtu)
-    if not peer["flags"] & 1:
-        inside.link("set", index=index, state="up")
+        _add_address(inside, far.index, address)
     for destination, gateway in desired.routes:
-        _add_route(inside, index, destination, gateway)
-    return str(name)
+        _add_route(inside, far.index, destination, gateway)
+    for gateway in desired.gateways:
+        _add_route(inside, far.index, "default", gateway)
+    return name
 
 
-def _configure_host(host: Any, index: int, mtu: int) -> None:
-    link = _one(host, index=index)
-    if link.get_attr("IFLA_MTU") != mtu:
-        host.link("set", index=index, mtu=mtu)
-    if not link["flags"] & 1:
+def _delete_stale_routes(inside: Any, desired: Desired, far: Link) -> None:
+    for route in stale_routes(desired, read_inside(inside, desired, far)):
+        family = socket.AF_INET6 if route.version == 6 else socket.AF_INET
+        inside.route("del", dst="default", gateway=route.gateway, oif=far.index, family=family, proto=ROUTE_PROTOCOL)
+
+
+def _rename(inside: Any, far: Link, name: str) -> None:
+    """Give the far end its name again. Kernels before 6.2 rename no interface that is up; `_complete_link` sets it up again."""
+    try:
+        inside.link("set", index=far.index, ifname=name)
+    except NetlinkError as error:
+        if error.code == errno.EEXIST:
+            raise Conflict(f"interface {name!r} already exists beside {far.name!r}, which is the endpoint's") from None
+        if error.code != errno.EBUSY:
+            raise
+        inside.link("set", index=far.index, state="down")
+        inside.link("set", index=far.index, ifname=name)
+        inside.link("set", index=far.index, state="up")
+
+
+def _complete_link(socket_of_far_end: Any, desired: Desired, near: Link, far: Link, **where: Any) -> None:
+    """Set MTU and state of the far end. The host's end follows: until then its MTU is the one that Warren set last."""
+    if not mtu_fits(desired, near.mtu, far.mtu):
+        socket_of_far_end.link("set", index=far.index, mtu=desired.mtu, **where)
+    if not far.up and not (where and waits_for_its_engine(desired, far)):
+        socket_of_far_end.link("set", index=far.index, state="up", **where)
+
+
+def _configure_host(host: Any, near: Link, mtu: int) -> None:
+    if near.mtu != mtu:
+        host.link("set", index=near.index, mtu=mtu)
+    if not near.up:
         # A port of the bridge needs no address; with one the kernel would send router solicitations into the network.
-        host.link("set", index=index, IFLA_AF_SPEC=NO_ADDRESS_OF_ITS_OWN)
-        host.link("set", index=index, state="up")
+        host.link("set", index=near.index, IFLA_AF_SPEC=NO_ADDRESS_OF_ITS_OWN)
+        host.link("set", index=near.index, state="up")
 
 
-def _add_address(inside: Any, index: int, name: str, address: Any) -> None:
+def _add_address(inside: Any, index: int, address: IPInterface) -> None:
     # Warren gives each address to one endpoint only: duplicate address detection would only delay its use
     flags = {"flags": _IFA_F_NODAD} if address.version == 6 else {}
-    for attempt in (1, 2):
-        try:
-            inside.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags)
-            return
-        except NetlinkError as error:
-            if error.code == errno.EEXIST:
-                return
-            if attempt == 2 or address.version == 4 or error.code not in (errno.EACCES, errno.EPERM):
-                raise
-            namespaces.allow_ipv6(name)
+    try:
+        inside.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags)
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
 
 
 def _add_route(inside: Any, index: int, destination: str, gateway: str | None) -> None:
-    family = socket.AF_INET6 if ":" in destination or destination == "default6" else socket.AF_INET
+    family = socket.AF_INET6 if ":" in f"{destination}{gateway or ''}" else socket.AF_INET
     via = {"gateway": gateway} if gateway is not None else {}
-    to = "default" if destination.startswith("default") else destination
     try:
-        inside.route("add", dst=to, oif=index, family=family, **via)
+        inside.route("add", dst=destination, oif=index, family=family, proto=ROUTE_PROTOCOL, **via)
     except NetlinkError as error:
         if error.code != errno.EEXIST:  # keep the route that exists: this endpoint's, or another endpoint's in the same namespace
             raise
 
 
-def peer_of(host: Any, inside: Any, index: int, mac: str) -> Any | None:
-    """Return the far end if it is in this thread's namespace, otherwise None. Each end refers to the other by index; because
-    indexes repeat between namespaces, the MAC must match too."""
-    link = _one(host, index=index)
-    peer_index = link.get_attr("IFLA_LINK")
-    if peer_index is None:
-        return None
-    try:
-        peer = _one(inside, index=peer_index)
-    except NetlinkError as error:
-        if error.code == errno.ENODEV:
-            return None
-        raise
-    kind = (peer.get_attr("IFLA_LINKINFO") or {}).get("kind")
-    same = kind == "veth" and peer.get_attr("IFLA_LINK") == index and peer.get_attr("IFLA_ADDRESS") == mac
-    return peer if same else None
-
-
-def _inspect(veth: str, fd: int | None, mac: str, addresses: tuple[Any, ...], mtu: int | None, offload_off: bool) -> Seen:
-    with IPRoute() as host:
-        index = _index(veth)
-        if index is None:
-            return Seen(False, None, (veth,))
-        if fd is not None:
-            namespaces.enter(fd)
-        with IPRoute() as inside:
-            peer = peer_of(host, inside, index, mac)
-            if peer is None:
-                return Seen(True, None, ("far end",))
-            name = peer.get_attr("IFLA_IFNAME")
-            missing: list[str] = []
-            for side, link in (("host side", _one(host, index=index)), ("far end", peer)):
-                if not link["flags"] & 1:
-                    missing.append(f"{side} up")
-                if mtu is not None and link.get_attr("IFLA_MTU") != mtu:
-                    missing.append(f"{side} mtu")
-            present = {(row.get_attr("IFA_ADDRESS"), row["prefixlen"]) for row in inside.get_addr(index=peer["index"])}
-            missing += [str(a) for a in addresses if (str(a.ip), a.network.prefixlen) not in present]
-            if offload_off and namespaces.tx_checksum(name):
-                missing.append("offload off")
-            return Seen(True, name, tuple(missing))
-
-
 # ---- small things ------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _namespace(netns: str | None) -> Iterator[int | None]:
-    if netns is None:
-        yield None
-        return
-    with namespaces.opened(netns) as fd:
-        yield fd
-
-
-def _identity(netns: str) -> tuple[int, int]:
-    with namespaces.opened(netns) as fd:
-        stat = os.fstat(fd)
-        return stat.st_dev, stat.st_ino
-
-
-def _one(route: Any, **what: Any) -> Any:
-    links = list(route.link("get", **what))
-    if not links:
+def _link(route: Any, ifname: str) -> Link:
+    row = next(iter(route.link("get", ifname=ifname)), None)
+    if row is None:
         raise NetlinkError(errno.ENODEV)
-    return links[0]
+    return to_link(row)
 
 
 def _delete(host: Any, veth: str) -> None:
-    if (index := _index(veth)) is None:
+    if (index := index_of(veth)) is None:
         return
     try:
         host.link("del", index=index)
     except NetlinkError as error:
         if error.code != errno.ENODEV:  # the kernel has deleted it with its namespace meanwhile
             raise
-
-
-def _index(name: str) -> int | None:
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return None
-
-
-def _free(taken: Iterable[str]) -> str:
-    names = set(taken)
-    return next(name for name in (f"eth{number}" for number in range(len(names) + 1)) if name not in names)
-
-
-def _reason(error: Exception) -> str:
-    code = getattr(error, "code", None) or getattr(error, "errno", None)
-    return f"{errno.errorcode.get(code, code)}: {error}" if isinstance(code, int) else str(error)

@@ -22,9 +22,18 @@ INTERVAL_S = 2.0  # OVSDB sends no notification when an interface appears or van
 
 class IntegrationBridge:
     """Reconciles the bridge in a green thread. `reconciler` holds the specs, which name the wanted ports; `post` gets the
-    ports that exist. `controller` is the address for the switch to connect to."""
+    ports that exist; `on_change` is called when `problem` has changed. `controller` is the address for the switch to connect to."""
 
-    def __init__(self, settings: Settings, controller: str, reconciler: Reconciler, post: Callable[[PortsRead], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        controller: str,
+        reconciler: Reconciler,
+        post: Callable[[PortsRead], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.problem: str | None = None  # why the bridge is not as wanted
+        self._on_problem = on_change
         self._controller, self._reconciler, self._post = controller, reconciler, post
         self._name, self._host = settings.bridge, settings.host
         self._changed = hub.Event()
@@ -35,16 +44,13 @@ class IntegrationBridge:
     def run(self) -> None:
         """Reconcile until the process ends."""
         self._ovsdb.connect()
-        reported = ""
         while True:
             self._changed.clear()
             try:
                 self._reconcile()
-                reported = ""
+                self._report(None)
             except WarrenError as error:
-                if str(error) != reported:
-                    reported = str(error)
-                    log.error("ovsdb.refused reason=%s", error)
+                self._report(str(error))
             self._changed.wait(timeout=INTERVAL_S)
 
     def connections(self) -> dict[str, ZoneLimit]:
@@ -58,6 +64,17 @@ class IntegrationBridge:
             (index.snapshot.networks[n.id].name, n.zone or (n.gateway.zone if n.gateway else 0)) for n in index.networks.values()
         ]
         return {name: zones[zone] for name, zone in networks if zone in zones}
+
+    def problems(self) -> list[list[str]]:
+        """Return why the bridge is not as wanted, for `warren status`."""
+        return [] if self.problem is None else [["bridge", self.problem]]
+
+    def _report(self, problem: str | None) -> None:
+        if problem != self.problem:
+            if problem is not None:
+                log.error("ovsdb.refused reason=%s", problem)
+            self.problem = problem
+            self._on_problem()
 
     def wake(self, full_read: bool) -> None:
         """Reconcile soon if the wanted ports have changed, or after a full read of the specs."""

@@ -28,6 +28,7 @@ from controller.events import (
     Event,
     KeyState,
     PortsRead,
+    ReadBack,
     Report,
     StoreChanged,
     StoreRead,
@@ -111,7 +112,9 @@ class Overlay(RyuApp):
     def start(self) -> None:
         """Called by ryu-manager once the application is instantiated."""
         super().start()
-        self.bridge = IntegrationBridge(self.settings, f"tcp:127.0.0.1:{_listen_port()}", self.reconciler, self._post)
+        self.bridge = IntegrationBridge(
+            self.settings, f"tcp:127.0.0.1:{_listen_port()}", self.reconciler, self._post, self._status_changed
+        )
         for loop in (
             self._consume, self._feed, self.bridge.run, self._audit, self._answer, self._advertise, self.tunnels.run
         ):  # fmt: skip
@@ -128,7 +131,7 @@ class Overlay(RyuApp):
                 self.bridge.wake(full_read=isinstance(event, StoreRead))
             if isinstance(event, (StoreChanged, Committed)):
                 self._clock(self.reconciler.applied, isinstance(event, Committed))
-            if isinstance(event, (Connected, Disconnected, PortsRead, Committed)):  # problems may have changed
+            if isinstance(event, (Connected, Disconnected, PortsRead, ReadBack, Committed)):  # problems may have changed
                 self._tell(self.reconciler.applied, ())
 
     def _carry_out(self, effect: Effect) -> None:
@@ -160,7 +163,7 @@ class Overlay(RyuApp):
             "flows": len(state.flows),
             "drift": state.drift,
             "tunnels": self.tunnels.report(),
-            "problems": [*self.exposed, *(list(problem) for problem in state.problems()[:100])],
+            "problems": [*self.exposed, *self.bridge.problems(), *(list(problem) for problem in state.problems()[:100])],
         }
         if not endpoints and status == self.last_status:
             return

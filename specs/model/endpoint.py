@@ -37,7 +37,7 @@ class EndpointFields(BaseModel):
 
 class Endpoint(EndpointFields, Record):
     """A port on a network for one interface of a container: a network namespace on one host. Until it is `labelled` its labels are not
-    known. `spare` marks a preallocated one. With `leased_prefix` (a length) an external DHCP server leased its IPv4 address
+    known. `spare` marks a preallocated one. Without `set_addresses` somebody else puts the addresses on the interface. With `leased_prefix` (a length) an external DHCP server leased its IPv4 address
     (specs/store/leased_addresses.py)."""
 
     id: Name
@@ -50,6 +50,7 @@ class Endpoint(EndpointFields, Record):
     active: bool = True
     labelled: bool = True
     spare: bool = False
+    set_addresses: bool = True
     leased_prefix: Annotated[int, Field(ge=1, le=32)] | None = None
     created_at: str | None = None
 

@@ -13,7 +13,6 @@ from specs.model.derived import veth_name
 from tests.netns.test_veth import Cables, cables, container, ip
 
 __all__ = ["cables", "container"]
-MAC = Cables.fields("e", None, 2)["mac"]
 FIRST, SECOND = IPv4Interface("100.64.0.10/24"), IPv4Interface("100.64.0.11/24")
 ROUTER: LeaseRoute = ("default", "100.64.0.1")
 
@@ -25,7 +24,7 @@ def put(cables: Cables, container: Callable[[], str]) -> Callable[..., tuple[str
     cables.plug("e", name, 2, addresses=[])
 
     def do(address: IPv4Interface | None, *routes: LeaseRoute) -> tuple[str, str]:
-        cables.on_host(lambda: addresses.put(name, veth_name("e"), MAC, address, routes))
+        cables.on_host(lambda: addresses.put(name, veth_name("e"), address, routes))
         return ip("-n", name, "-4", "-o", "addr", "show", "dev", "eth0"), ip("-n", name, "-4", "route")
 
     do.name = name  # type: ignore[attr-defined]
@@ -71,5 +70,5 @@ def test_a_router_outside_the_range_and_a_default_route_of_another_network(put: 
 
 
 def test_removing_what_does_not_exist_is_no_error(put: Callable[..., tuple[str, str]], cables: Cables) -> None:
-    cables.on_host(lambda: addresses.put(put.name, veth_name("nobody"), MAC, FIRST, ()))  # type: ignore[attr-defined]
+    cables.on_host(lambda: addresses.put(put.name, veth_name("nobody"), FIRST, ()))  # type: ignore[attr-defined]
     cables.on_host(lambda: addresses.sent(put.name))  # type: ignore[attr-defined]

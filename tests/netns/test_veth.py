@@ -7,11 +7,14 @@ import subprocess
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from ipaddress import ip_interface
 from typing import Any
 
 import pytest
 
-from agent.linux import netns, veth
+from agent.linux import names, netns, veth
+from agent.linux.interface import Desired, differences
+from agent.linux.reading import read
 from ovsdb.client import Ovsdb
 from specs.model.derived import veth_name
 from tests.ovs.conftest import Switch
@@ -50,23 +53,25 @@ class Cables:
         return netns.inside(self.host, work)
 
     def plug(self, endpoint: str, container: str | None, number: int, **more: Any) -> str:
-        return self.on_host(lambda: veth.plug(**{**self.fields(endpoint, container, number), **more}))
+        desired = self.desired(endpoint, container, number, **more)
+        return self.on_host(lambda: veth.plug(desired))
 
-    def seen(self, endpoint: str, container: str, number: int) -> veth.Seen:
-        fields = self.fields(endpoint, container, number)
-        return self.on_host(lambda: veth.inspect(**{k: v for k, v in fields.items() if k != "interface"}))
+    def differences(self, endpoint: str, container: str, number: int, **more: Any) -> tuple[str, ...]:
+        desired = self.desired(endpoint, container, number, **more)
+        return self.on_host(lambda: differences(desired, read(desired)))
 
     @staticmethod
-    def fields(endpoint: str, container: str | None, number: int) -> dict[str, Any]:
-        return {
+    def desired(endpoint: str, container: str | None, number: int, **more: Any) -> Desired:
+        addresses = more.pop("addresses", [f"10.0.0.{number}/24", f"fd00::{number:x}/64"])
+        fields: dict[str, Any] = {
             "veth": veth_name(endpoint),
             "netns": container,
-            "interface": None,
             "mac": f"02:57:0a:00:00:{number:02x}",
-            "addresses": [f"10.0.0.{number}/24", f"fd00::{number:x}/64"],
+            "addresses": tuple(ip_interface(address) for address in addresses),
             "mtu": 1446,
             "offload_off": True,
         }
+        return Desired(**{**fields, **more})
 
 
 @pytest.fixture
@@ -132,7 +137,7 @@ def test_a_created_veth_is_complete(cables: Cables, container: Callable[[], str]
     one = container()
     before = os.readlink("/proc/thread-self/ns/net")
     assert cables.plug("a", one, 1) == "eth0"
-    assert cables.seen("a", one, 1) == veth.Seen(True, "eth0", ())
+    assert cables.differences("a", one, 1) == ()
     assert os.readlink("/proc/thread-self/ns/net") == before
     far = ip("-n", one, "-d", "link", "show", "eth0")
     assert "02:57:0a:00:00:01" in far
@@ -185,23 +190,26 @@ def test_a_half_plugged_endpoint_is_completed(cables: Cables, container: Callabl
         "netns",
         one,
     )
-    seen = cables.seen("a", one, 1)
-    assert seen.exists
-    assert not seen.whole
-    assert {"host side up", "far end up", "host side mtu", "10.0.0.1/24", "offload off"} <= set(seen.missing)
+    assert {
+        f"interface {name} is down",
+        "interface eth0 in the container is down",
+        f"interface {name} has MTU 1500 instead of 1446",
+        "address 10.0.0.1/24 is missing on eth0",
+        "checksum offload of eth0 is on",
+    } <= set(cables.differences("a", one, 1))
     index = ip("-n", one, "-o", "link", "show", "eth0").split()[0]
     assert cables.plug("a", one, 1) == "eth0"
-    assert cables.seen("a", one, 1).whole
+    assert cables.differences("a", one, 1) == ()
     assert ip("-n", one, "-o", "link", "show", "eth0").split()[0] == index, "completed, not made anew"
 
 
 def test_a_veth_into_another_namespace_is_recreated(cables: Cables, container: Callable[[], str]) -> None:
     one, two = container(), container()
     cables.plug("a", one, 1)
-    assert cables.seen("a", two, 1) == veth.Seen(True, None, ("far end",))
+    assert cables.differences("a", two, 1) == (f"the far end of {veth_name('a')} is not in {two}",)
     assert cables.plug("a", two, 1) == "eth0"
     assert "eth0" not in ip("-n", one, "link")
-    assert cables.seen("a", two, 1).whole
+    assert cables.differences("a", two, 1) == ()
 
 
 def test_a_deleted_namespace_removes_its_veth(cables: Cables, container: Callable[[], str]) -> None:
@@ -209,23 +217,23 @@ def test_a_deleted_namespace_removes_its_veth(cables: Cables, container: Callabl
     cables.plug("a", one, 1)
     ip("netns", "del", one)
     eventually(lambda: not cables.on_host(lambda: veth.exists(veth_name("a"))))
-    assert not cables.seen("a", two, 1).exists
+    assert cables.differences("a", two, 1) == (f"interface {veth_name('a')} does not exist",)
 
 
 def test_unplug_is_idempotent_and_takes_both_ends(cables: Cables, container: Callable[[], str]) -> None:
     one = container()
     cables.plug("a", one, 1)
     cables.plug("b", one, 2)
-    assert cables.on_host(veth.veths) == sorted([veth_name("a"), veth_name("b")])
+    assert cables.on_host(names.veths) == sorted([veth_name("a"), veth_name("b")])
     cables.on_host(lambda: veth.unplug(veth_name("a")))
     cables.on_host(lambda: veth.unplug(veth_name("a")))
-    assert cables.on_host(veth.veths) == [veth_name("b")]
+    assert cables.on_host(names.veths) == [veth_name("b")]
     assert "eth0" not in ip("-n", one, "link")
 
 
 def test_foreign_interfaces_with_warrens_prefix_are_not_warrens(cables: Cables) -> None:
     ip("-n", cables.host, "link", "add", "wvx", "type", "veth", "peer", "name", "wvlan0")
-    assert cables.on_host(veth.veths) == []
+    assert cables.on_host(names.veths) == []
 
 
 @pytest.mark.parametrize(
@@ -237,7 +245,7 @@ def test_an_unusable_namespace_is_an_error_that_names_it(cables: Cables, wrong: 
     assert error.value.path == "netns"
     assert error.value.value == wrong
     assert "/run/netns/" in str(error.value)
-    assert cables.on_host(veth.veths) == []
+    assert cables.on_host(names.veths) == []
 
 
 def test_an_interface_name_in_use_is_an_error_that_names_it(cables: Cables, container: Callable[[], str]) -> None:
@@ -245,7 +253,7 @@ def test_an_interface_name_in_use_is_an_error_that_names_it(cables: Cables, cont
     cables.plug("a", one, 1, interface="eth0")
     with pytest.raises(Conflict, match="eth0"):
         cables.plug("b", one, 2, interface="eth0")
-    assert cables.on_host(veth.veths) == [veth_name("a")]
+    assert cables.on_host(names.veths) == [veth_name("a")]
     assert cables.plug("b", one, 2) == "eth1"
 
 
@@ -270,13 +278,13 @@ def test_many_at_once_into_one_namespace(cables: Cables, container: Callable[[],
 
 def test_reserved_interface_names_do_not_collide(container: Callable[[], str]) -> None:
     one = container()
-    with veth.reserve(one, None) as first, veth.reserve(one, None) as second:
+    with names.reserve(one, None) as first, names.reserve(one, None) as second:
         assert (first, second) == ("eth0", "eth1")
-        with pytest.raises(Conflict), veth.reserve(one, "eth1"):
+        with pytest.raises(Conflict), names.reserve(one, "eth1"):
             pass
-    with veth.reserve(one, "eth1") as again:
+    with names.reserve(one, "eth1") as again:
         assert again == "eth1"
-    with pytest.raises(Invalid), veth.reserve(None, None):
+    with pytest.raises(Invalid), names.reserve(None, None):
         pass
 
 
@@ -302,8 +310,8 @@ def test_routes_and_the_first_default_route_stay(cables: Cables, container: Call
     one = container()
     routes = [("192.0.2.0/24", "10.0.0.9"), ("2001:db8::/32", None)]
     for _ in range(2):
-        cables.plug("a", one, 1, gateways=["10.0.0.254", "fd00::fe"], routes=routes)
-    cables.plug("b", one, 2, addresses=["10.9.0.2/24"], gateways=["10.9.0.1"])
+        cables.plug("a", one, 1, gateways=("10.0.0.254", "fd00::fe"), routes=tuple(routes))
+    cables.plug("b", one, 2, addresses=["10.9.0.2/24"], gateways=("10.9.0.1",))
     four, six = ip("-n", one, "route"), ip("-n", one, "-6", "route")
     assert "default via 10.0.0.254 dev eth0" in four
     assert "10.9.0.1" not in four
@@ -313,7 +321,7 @@ def test_routes_and_the_first_default_route_stay(cables: Cables, container: Call
 
 
 def test_an_endpoint_without_a_namespace_stays_on_the_host(cables: Cables) -> None:
-    name = veth.peer_name("a")
+    name = names.peer_name("a")
     assert cables.plug("a", None, 1, interface=name, addresses=[]) == name
-    assert cables.on_host(veth.veths) == [veth_name("a")]
+    assert cables.on_host(names.veths) == [veth_name("a")]
     assert name in ip("-n", cables.host, "link")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from agent.api.sand import NetworkCreate, endpoint_out, network_out
 from agent.config import load
 from agent.endpoints.request import EndpointCreate
 from agent.feature import Feature
-from agent.linux.links import deleted
 from agent.main import inherited_socket
 from agent.states import State, States
 from agent.trace import follow
@@ -124,17 +122,6 @@ def test_stopping_wakes_all_waiters() -> None:
 
 
 # ---- netlink, CONNECT, the CLI's search -----------------------------------------------------------------------------
-
-
-def test_the_netlink_monitor_reports_only_deleted_veths_of_warren() -> None:
-    def message(kind: int, name: bytes) -> bytes:
-        body = bytes(16) + struct.pack("=HH", 5 + len(name), 3) + name + b"\0"
-        body += bytes(-len(body) % 4)
-        return struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
-
-    ours, other = b"wv0123456789ab", b"wvguest"
-    assert deleted(message(16, ours) + message(17, other) + message(17, ours)) == [ours.decode()]
-    assert deleted(b"") == deleted(bytes(40)) == []
 
 
 def test_the_head_of_connect() -> None:

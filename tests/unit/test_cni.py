@@ -250,7 +250,7 @@ def test_a_del_waits_for_the_running_add_of_the_same_attachment() -> None:
     read_all.set()
     cache = SimpleNamespace(synced=read_all, view=CacheView())
     core = SimpleNamespace(host=SimpleNamespace(name="h1"), cache=cache, lookup=SimpleNamespace(network=network))
-    attachments = Attachments(core, suspects=set)  # type: ignore[arg-type]
+    attachments = Attachments(core, suspects=set, differences=lambda endpoint_id: ())  # type: ignore[arg-type]
     with ThreadPoolExecutor() as pool:
         adding = pool.submit(attachments.do, read(call()))
         assert asked.wait(timeout=LIMIT_S)

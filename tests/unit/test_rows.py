@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,6 +30,7 @@ from ovsdb.rows import (
     diff,
     endpoint_port,
     integration_bridge,
+    port_differences,
 )
 from ovsdb.transact import operations, results
 from tests.depth import texts
@@ -103,6 +105,65 @@ def test_a_changed_or_missing_tunnel_is_mended() -> None:
     assert diff((WANTED,), with_port(world(), replace(port, options={}))) == (UpdatePort(WANTED.ports[0]),)
     without = replace(world(), ports={})
     assert diff((WANTED,), without) == tuple(CreatePort(BRIDGE, port) for port in sorted(WANTED.ports, key=lambda p: p.name))
+
+
+@pytest.mark.parametrize(
+    ("damage", "columns"),
+    [
+        ({"protocols": ("OpenFlow10",)}, {"protocols": ["set", ["OpenFlow10", "OpenFlow14"]]}),
+        ({"stp_enable": True}, {"stp_enable": False}),
+        ({"rstp_enable": True}, {"rstp_enable": False}),
+        ({"datapath_type": "system"}, {"datapath_type": "netdev"}),
+        ({"fail_mode": None}, {"fail_mode": "secure"}),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_each_column_that_cuts_packets_off_is_repaired(damage: dict[str, Any], columns: dict[str, Any]) -> None:
+    found = world().bridge(BRIDGE)
+    assert found is not None
+    assert diff((WANTED,), with_bridge(world(), replace(found, **damage))) == (UpdateBridge(BRIDGE, columns),)
+
+
+def test_further_versions_of_openflow_are_the_administrators() -> None:
+    found = world().bridge(BRIDGE)
+    assert found is not None
+    assert diff((WANTED,), with_bridge(world(), replace(found, protocols=("OpenFlow10", "OpenFlow14")))) == ()
+
+
+def test_an_unmarked_bridge_with_warrens_datapath_id_is_marked_again() -> None:
+    found = world().bridge(BRIDGE)
+    assert found is not None
+    assert diff((WANTED,), with_bridge(world(), replace(found, external_ids={}))) == (UpdateBridge(BRIDGE, {}, MINE),)
+    with pytest.raises(Conflict):
+        diff((WANTED,), with_bridge(world(), replace(found, external_ids={}, other_config={})))
+
+
+def test_an_unmarked_port_that_is_as_wanted_is_marked_again() -> None:
+    port = world().port(TUNNEL_PORT)
+    assert port is not None
+    assert diff((WANTED,), with_port(world(), replace(port, external_ids={}))) == (UpdatePort(WANTED.ports[0]),)
+    for foreign in ({"external_ids": {"owner": "neutron"}}, {"external_ids": {}, "type": "gre"}):
+        with pytest.raises(Conflict):
+            diff((WANTED,), with_port(world(), replace(port, **foreign)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("damage", "difference"),
+    [
+        ({"external_ids": MINE}, "lacks external_ids:warren-endpoint=e"),
+        ({"external_ids": {}}, "lacks external_ids:owner=warren"),
+        ({"ofport_request": 9}, "has ofport_request 9 instead of 5"),
+        ({"type": "internal"}, "has type 'internal' instead of ''"),
+        ({"mtu_request": 900}, "has mtu_request 900 instead of None"),
+        ({"error": "no such device"}, "failed: no such device"),
+    ],
+)
+def test_each_difference_of_an_endpoints_port_is_named(damage: dict[str, Any], difference: str) -> None:
+    wanted = endpoint_port("wv0", 5, "e", 7)
+    whole = ObservedPort("wv0", ofport=5, ofport_request=5, external_ids=wanted.external_ids)
+    assert port_differences(whole, wanted) == ()
+    assert any(difference in line for line in port_differences(replace(whole, **damage), wanted))
+    assert port_differences(None, wanted) == ("port wv0 is not in OVSDB",)
 
 
 def test_stray_ports_of_warren_are_removed_and_foreign_ones_stay() -> None:

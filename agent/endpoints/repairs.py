@@ -1,0 +1,165 @@
+"""Makes this host match the records of its endpoints: after restarts, after changes of the specs, and after damage by
+others."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable
+
+from agent.cache import Cache
+from agent.endpoints.plugging import Plugging, veth_spec
+from agent.exclusive import Exclusive
+from agent.linux import names, veth
+from ovsdb.client import Ovsdb
+from specs.model.derived import veth_name
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
+from specs.ports import is_subport
+from specs.store.repository import Repository
+from warren.errors import NotFound, WarrenError
+
+log = logging.getLogger("warren.endpoints")
+
+
+class Repairs:
+    """The comparison of endpoints with this host, and the repair. Holds no schedule (agent/endpoints/reconciler.py). `orphaned`
+    maps the ids of failed attaches whose record etcd may still hold to their networks."""
+
+    def __init__(
+        self,
+        *,
+        repository: Repository,
+        ovsdb: Ovsdb,
+        cache: Cache,
+        plugging: Plugging,
+        exclusive: Exclusive,
+        orphaned: dict[str, str],
+    ) -> None:
+        self.orphaned = orphaned
+        self._repository, self._ovsdb, self._cache, self._plugging = repository, ovsdb, cache, plugging
+        self._exclusive = exclusive
+
+    # ---- comparing ------------------------------------------------------------------------------------------------
+
+    def differences(self, endpoint_id: str) -> list[str]:
+        """Read an endpoint's port and interfaces, and return how they differ from its record; empty while another thread
+        changes it."""
+        record = self._cache.view.local_endpoints.get(endpoint_id)
+        if record is None or not record.active or is_subport(record) or _awaits_engine(record):
+            return []
+        network = self._cache.view.snapshot.networks.get(record.network_id)
+        if network is None:
+            return []  # the controller reports it
+        if self._exclusive.held(endpoint_id):
+            return []
+        try:
+            lines = self._plugging.differences(record, network)
+        except WarrenError as error:
+            lines = [str(error)]
+        return lines if not self._exclusive.held(endpoint_id) else []
+
+    def with_other_rows(self, endpoint_ids: Iterable[str]) -> set[str]:
+        """Return those of these endpoints whose port in OVSDB is no longer as this process made it."""
+        plugged = self._plugging.plugged
+        records = [known.record for i in endpoint_ids if (known := plugged.get(i)) is not None]
+        return {record.id for record in records if self._plugging.row_differences(record)}
+
+    def with_veth(self, name: str) -> set[str]:
+        """Return the ids of the endpoints that this process plugged in with a veth of that name (at most one)."""
+        return {known.record.id for known in list(self._plugging.plugged.values()) if known.record.veth == name}
+
+    def strays(self) -> dict[str, str]:
+        """Return the names of Warren's veth pairs and ports on this host that belong to no record, with the endpoint's id if
+        it is known. Must not run before the first full read of the store."""
+        assert self._cache.synced.is_set()
+        ports = {port.name: endpoint_id for endpoint_id, port in self._ovsdb.endpoint_ports().items()}
+        veths = set(names.veths())
+        local = self._cache.view.local_endpoints  # read last, because attaches continue meanwhile
+        recorded = {endpoint.veth for endpoint in local.values() if endpoint.active}
+        return {name: ports.get(name, "") for name in sorted((veths | set(ports)) - recorded)}
+
+    # ---- repairing ------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> set[str]:
+        """Remove strays; return the ids of all endpoints to reconcile."""
+        for name, endpoint_id in self.strays().items():
+            log.info("endpoint.swept veth=%s endpoint=%s", name, endpoint_id)
+            try:
+                self._plugging.unplug(name)
+            except WarrenError as error:
+                log.warning("endpoint.sweep_failed veth=%s reason=%s", name, error)
+        return set(self._cache.view.local_endpoints) | set(self.orphaned)
+
+    def reconcile(self, endpoint_id: str, repair: bool = False) -> str | None:
+        """Make this host match the record of one endpoint; return the reason if that is not possible now, otherwise None.
+        Without `repair` an endpoint that this process plugged in from the same record is not read again."""
+        with self._exclusive.hold(endpoint_id, wait=False) as free:
+            if not free:
+                return None  # the thread that holds this endpoint makes it match its record, or calls `failed`
+            try:
+                return self._reconcile(endpoint_id, repair)
+            except WarrenError as error:
+                self._close(veth_name(endpoint_id))
+                return str(error)
+            except Exception as error:  # one bad endpoint must not keep the others from being reconciled
+                log.exception("endpoint.reconcile_failed id=%s", endpoint_id)
+                return f"internal error: {type(error).__name__}"
+
+    def _reconcile(self, endpoint_id: str, repair: bool) -> str | None:
+        if endpoint_id in self.orphaned:
+            self._plugging.unplug(veth_name(endpoint_id))
+            with contextlib.suppress(NotFound):
+                self._repository.delete_endpoint(self.orphaned[endpoint_id], endpoint_id)
+            self.orphaned.pop(endpoint_id, None)
+            return None
+        record = self._cache.view.local_endpoints.get(endpoint_id)
+        if record is None or not record.active:
+            self._plugging.plugged.pop(endpoint_id, None)
+            self._plugging.unplug(veth_name(endpoint_id))
+            return None
+        if record.port is not None:
+            veth.up(record.port)
+        if is_subport(record):
+            return None
+        network = self._cache.view.snapshot.networks.get(record.network_id)
+        if network is None:
+            return f"network {record.network_id} does not exist"
+        if repair or not self._unchanged(record, network):
+            self._plug_as_recorded(record, network)
+        return None
+
+    def _unchanged(self, record: Endpoint, network: Network) -> bool:
+        """Return whether the endpoint is plugged in as its record says; unplug a veth pair that was made from other values."""
+        before = self._plugging.plugged.get(record.id)
+        if before is None:
+            return False
+        if before.record == record and before.desired == self._plugging.desired(record, network):
+            return not self._plugging.row_differences(record)
+        if veth_spec(before.record) != veth_spec(record):
+            self._plugging.plugged.pop(record.id, None)
+            self._plugging.unplug(record.veth)
+        return False
+
+    def _plug_as_recorded(self, record: Endpoint, network: Network) -> None:
+        """Plug the endpoint in, or complete and repair what exists."""
+        if _awaits_engine(record):
+            return
+        if record.netns is None and not record.spare:
+            self._plugging.complete_moved(record, network)
+            return
+        name = self._plugging.plug(record, network)
+        if record.interface is None:
+            self._repository.update_endpoint(record.model_copy(update={"interface": name}))
+        log.info("endpoint.reconciled id=%s netns=%s", record.id, record.netns)
+
+    def _close(self, name: str) -> None:
+        """Remove the port of a veth that no longer exists, so that the controller reports the endpoint as closed."""
+        if not veth.exists(name):
+            with contextlib.suppress(WarrenError):
+                self._ovsdb.del_port(name)
+
+
+def _awaits_engine(record: Endpoint) -> bool:
+    """Return whether an endpoint is declared and nothing has plugged it in yet: it has neither namespace nor interface."""
+    return record.netns is None and record.interface is None and not veth.exists(record.veth)
