@@ -365,6 +365,8 @@ def _port_ops(bridge: str, port: Port, found: ObservedPort | None) -> list[Op]:
     index = found.external_ids.get(IFINDEX_KEY)
     if index is not None and index != port.external_ids.get(IFINDEX_KEY):
         return [DeletePort(port.name)]  # made anew under its name: see `is_stale`; it is put in again once it is out
+    if same and port.type != "" and (found.error or found.ofport == -1):
+        return [DeletePort(port.name)]  # ovs-vswitchd does not try again when a row that it refused is right again
     same = same and found.mtu_request == port.mtu_request and not _missing(port.external_ids, found.external_ids)
     return [] if same else [UpdatePort(port)]
 

@@ -147,6 +147,14 @@ def test_an_unmarked_port_that_is_as_wanted_is_marked_again() -> None:
             diff((WANTED,), with_port(world(), replace(port, **foreign)))  # type: ignore[arg-type]
 
 
+def test_a_tunnel_that_failed_although_its_row_is_right_is_made_anew() -> None:
+    port = world().port(TUNNEL_PORT)
+    assert port is not None
+    failed = replace(port, ofport=-1, error="vxlan type requires valid 'remote_ip' argument")
+    assert diff((WANTED,), with_port(world(), failed)) == (DeletePort(TUNNEL_PORT),)
+    assert diff((WANTED,), with_port(world(), replace(failed, options={}))) == (UpdatePort(WANTED.ports[0]),)
+
+
 @pytest.mark.parametrize(
     ("damage", "difference"),
     [
