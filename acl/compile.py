@@ -14,7 +14,7 @@ from math import prod
 from acl.actions import PopTag, PushTag, SetField, ToPort
 from acl.fields import ORDER, value_of
 from acl.language import Rule
-from acl.policy import RULES_LIMIT, PolicyView, Prefix, ResolvedRule
+from acl.policy import RULES_LIMIT, PolicyView, ResolvedRule
 from pipeline.flow import (
     Action,
     Actions,
@@ -31,7 +31,7 @@ from pipeline.flow import (
     UseMeter,
     Value,
 )
-from pipeline.protocols import IPV4, IPV6
+from pipeline.protocols import IPV4, IPV6, IpNetwork
 from pipeline.tables import (
     CT_ESTABLISHED,
     CT_INVALID,
@@ -122,7 +122,7 @@ def _sorted(*parts: Fields) -> Fields:
     return tuple(sorted((item for part in parts for item in part), key=lambda item: ORDER.get(item[0], -1)))
 
 
-def _addresses(end: str, prefixes: Iterable[Prefix], eth_type: int | None) -> list[Fields]:
+def _addresses(end: str, prefixes: Iterable[IpNetwork], eth_type: int | None) -> list[Fields]:
     found: list[Fields] = []
     for prefix in prefixes:
         if eth_type == (IPV4 if prefix.version == 4 else IPV6):

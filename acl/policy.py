@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from typing import NamedTuple
 
 from acl.actions import ToPort
 from acl.language import Rule, Who
 from acl.members import HasAcls, Named, Names, PolicyEndpoint, PolicyMeter, PolicyNetwork
+from pipeline.protocols import IpNetwork
 
-Prefix = IPv4Network | IPv6Network
 RULES_LIMIT = 20_000  # of one policy: each rule has its own priority (acl/compile.py)
 
 
@@ -42,8 +42,8 @@ class ResolvedRule:
     acl: str
     number: int
     rule: Rule
-    sources: tuple[Prefix, ...] | None
-    targets: tuple[Prefix, ...] | None
+    sources: tuple[IpNetwork, ...] | None
+    targets: tuple[IpNetwork, ...] | None
     meter_id: int | None
     ports: tuple[tuple[str | int, int], ...]  # (the port as the rule names it, its OpenFlow port on this host)
 
@@ -165,7 +165,7 @@ def _ports(rule: Rule) -> list[str | int]:
     return outputs if rule.mirror is None else [rule.mirror, *outputs]
 
 
-def _prefixes(network_id: str, who: Who | None, names: Names) -> tuple[Prefix, ...] | None:
+def _prefixes(network_id: str, who: Who | None, names: Names) -> tuple[IpNetwork, ...] | None:
     """Return the addresses that `from` or `to` selects."""
     if who is None:
         return None

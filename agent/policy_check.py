@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict
 
 from acl.evaluate import PacketFields, Verdict, evaluate, packet
 from acl.language import Rule, Who
-from acl.policy import PolicyKey, PolicyKeys, Prefix, keys_of
+from acl.policy import PolicyKey, PolicyKeys, keys_of
 from intent.views import TENANT, selects
-from pipeline.protocols import ECHO, ICMP, ICMPV6, IPV4, IPV6, WITH_PORTS
+from pipeline.protocols import ECHO, ICMP, ICMPV6, IPV4, IPV6, WITH_PORTS, IpNetwork
 from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot
 from warren.errors import Conflict, Invalid, NotFound
@@ -93,7 +93,7 @@ def under(state: Snapshot, key: PolicyKey, sent: PacketFields) -> Verdict | None
     return evaluate(rules, sent, lambda who: members(state, key.network_id, who))
 
 
-def members(state: Snapshot, network_id: str, who: Who) -> Collection[Prefix]:
+def members(state: Snapshot, network_id: str, who: Who) -> Collection[IpNetwork]:
     """Return the addresses that `from` or `to` of a rule stands for in a network, computed from the records."""
     if who.cidr is not None:
         return [who.cidr]

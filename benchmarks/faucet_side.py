@@ -22,7 +22,7 @@ from faucet.valve_of import NullRyuDatapath, is_flowmod, ofp
 from prometheus_client import CollectorRegistry
 
 
-class Listener:
+class EventSocket:
     """Stands for FAUCET's event socket; keeps how the last reload was done."""
 
     restart = "none"
@@ -55,7 +55,7 @@ def told(begun: float, parsed: float, messages: list[Any]) -> dict[str, Any]:
     }
 
 
-def start(path: str, listener: Listener) -> tuple[dict[str, Any], list[Any]]:
+def start(path: str, listener: EventSocket) -> tuple[dict[str, Any], list[Any]]:
     """From nothing to all messages; the figures and the Valves."""
     metrics = faucet_metrics.FaucetMetrics(reg=CollectorRegistry())
     begun = time.perf_counter()
@@ -68,7 +68,7 @@ def start(path: str, listener: Listener) -> tuple[dict[str, Any], list[Any]]:
     return told(begun, parsed, messages), valves
 
 
-def reload(path: str, valves: list[Any], listener: Listener) -> dict[str, Any]:
+def reload(path: str, valves: list[Any], listener: EventSocket) -> dict[str, Any]:
     """From a changed file to the messages for running switches."""
     begun = time.perf_counter()
     _, _, dps, _ = dp_parser(path, "faucet")
@@ -87,7 +87,7 @@ def reload(path: str, valves: list[Any], listener: Listener) -> dict[str, Any]:
 def main() -> None:
     """Measure one file, and a reload with the other."""
     logging.disable(logging.CRITICAL)
-    listener = Listener()
+    listener = EventSocket()
     figures, valves = start(sys.argv[1], listener)
     print(json.dumps(figures))
     if len(sys.argv) > 2:

@@ -15,12 +15,12 @@ from typing import Any
 
 from acl.evaluate import PacketFields, Verdict, packet, possible
 from acl.language import Rule, Who
-from acl.policy import PolicyKey, PolicyKeys, Prefix, enters, keys_of
+from acl.policy import PolicyKey, PolicyKeys, enters, keys_of
 from intent.gateway import gateway_of
 from intent.identity import identity
 from intent.services import service_members
 from intent.views import TENANT, selects
-from pipeline.protocols import ICMP, ICMPV6, IPV4, IPV6, SCTP, TCP, UDP, IpAddress
+from pipeline.protocols import ICMP, ICMPV6, IPV4, IPV6, SCTP, TCP, UDP, IpAddress, IpNetwork
 from pipeline.tables import MARK_RELATED, ORIGIN_TUNNEL
 from specs.checks import joined, routers_in_order, served, valid_networks, zones
 from specs.model.endpoint import Endpoint
@@ -71,7 +71,7 @@ class Allowed:
     snapshot: Snapshot
     _rules: dict[PolicyKey, Rules | None] = field(default_factory=dict)
     _source_ports: dict[PolicyKey, bool] = field(default_factory=dict)
-    _members: dict[tuple[str, Who], list[Prefix]] = field(default_factory=dict)
+    _members: dict[tuple[str, Who], list[IpNetwork]] = field(default_factory=dict)
     _verdicts: dict[tuple[object, ...], tuple[str | None, bool]] = field(default_factory=dict)
 
     @cached_property
@@ -236,7 +236,7 @@ class Allowed:
         networks = self.snapshot.networks
         return [e for e in self.snapshot.endpoints.values() if e.active and selects(who, e, network_id, networks)]
 
-    def _prefixes(self, network_id: str, who: Who) -> list[Prefix]:
+    def _prefixes(self, network_id: str, who: Who) -> list[IpNetwork]:
         """The addresses that `from` or `to` of a rule stands for."""
         if who.cidr is not None:
             return [who.cidr]

@@ -6,9 +6,10 @@ Sources: IEEE 802.1Q and 802.1ad (TPIDs), and IANA's registries of EtherTypes, I
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 IpAddress = IPv4Address | IPv6Address
+IpNetwork = IPv4Network | IPv6Network
 
 # EtherTypes
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD

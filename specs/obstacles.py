@@ -8,24 +8,23 @@ Such a network is refused when it is created. Flat networks have nothing to do w
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from pipeline.protocols import IpNetwork
 from specs.model.cluster import Cluster
 from specs.model.host import Host
 from specs.model.hostnet import HostNetwork, HostPrefix
 from specs.model.network import Network
 from warren.errors import Conflict
 
-Range = IPv4Network | IPv6Network
-
 
 class Obstacle(NamedTuple):
     """A range of a network (`field` of its record), and what it overlaps on a host."""
 
     field: str
-    range: Range
+    range: IpNetwork
     prefix: HostPrefix
     host: str
 
@@ -33,7 +32,7 @@ class Obstacle(NamedTuple):
         return f"{self.field} {self.range} overlaps {self.prefix.on(self.host)}"
 
 
-def ranges(network: Network) -> Iterator[tuple[str, Range]]:
+def ranges(network: Network) -> Iterator[tuple[str, IpNetwork]]:
     """The ranges of a network, by field."""
     if network.ip_range is not None:
         yield "ip_range", network.ip_range
@@ -41,7 +40,7 @@ def ranges(network: Network) -> Iterator[tuple[str, Range]]:
         yield "ipv6_range", network.ipv6_range
 
 
-def in_the_way(wanted: Range, prefixes: Iterable[HostPrefix], *, routes: bool) -> HostPrefix | None:
+def in_the_way(wanted: IpNetwork, prefixes: Iterable[HostPrefix], *, routes: bool) -> HostPrefix | None:
     """The first prefix that a network with this range would take from its host. With `routes`, also routes through a gateway that lie within
     the range. A wider route is no obstacle: the range is an exception to it, as with any longer prefix."""
     for candidate in prefixes:
@@ -94,7 +93,7 @@ def check_transit(new: Cluster, old: Cluster, hosts: Mapping[str, Host], hostnet
                 raise Conflict(f"cluster: {found}: choose a range that no host uses", field=field, holder=name)
 
 
-def transit_obstacle(field: str, value: Range, host: Host | None, hostnet: HostNetwork | None) -> Obstacle | None:
+def transit_obstacle(field: str, value: IpNetwork, host: Host | None, hostnet: HostNetwork | None) -> Obstacle | None:
     """The first thing of a host that overlaps a transit range."""
     for candidate in of_host(host, hostnet):
         if candidate.prefix.version == value.version and candidate.prefix.overlaps(value):

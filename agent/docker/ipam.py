@@ -15,8 +15,9 @@ from typing import Any
 
 from agent.core import Core
 from agent.docker.aux_addresses import AuxAddresses
-from agent.docker.ledger import LABEL, Ledger, Range
+from agent.docker.ledger import LABEL, Ledger
 from agent.docker.options import named_network
+from pipeline.protocols import IpNetwork
 from specs import keys
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
@@ -97,14 +98,14 @@ class Ipam:
             self._core.endpoints.detach(held)
         return {}
 
-    def _hold_ipv4(self, network: Network, requested: str, within: Range | None) -> Endpoint:
+    def _hold_ipv4(self, network: Network, requested: str, within: IpNetwork | None) -> Endpoint:
         held = self._ledger.take_preallocated(network, (requested,) if requested else (), within) or self._held(
             network, False, requested, within
         )
         self._half[network.id] = held.id
         return held
 
-    def _hold_ipv6(self, network: Network, requested: str, within: Range | None) -> Endpoint:
+    def _hold_ipv6(self, network: Network, requested: str, within: IpNetwork | None) -> Endpoint:
         held = self._core.cache.view.local_endpoints.get(self._half.pop(network.id, ""))
         if held is None or held.labels.get(LABEL) != "":
             return self._held(network, True, requested, within)
@@ -123,7 +124,7 @@ class Ipam:
             self._core.endpoints.detach(held)  # Docker gives up without releasing the IPv4 address
             raise
 
-    def _held(self, network: Network, v6: bool, requested: str, within: Range | None) -> Endpoint:
+    def _held(self, network: Network, v6: bool, requested: str, within: IpNetwork | None) -> Endpoint:
         """Return a new endpoint that holds an address: the one requested, or one from the part of the network that the
         engine takes addresses from."""
         draft, field = {"network_id": network.id, "labels": {LABEL: ""}}, "ipv6_address" if v6 else "ipv4_address"
@@ -132,7 +133,7 @@ class Ipam:
         return self._take(network, v6, requested, within, lambda a: self._ledger.create({**draft, field: a})[0])
 
     def _take(
-        self, network: Network, v6: bool, requested: str, within: Range | None, take: Callable[[str], Endpoint]
+        self, network: Network, v6: bool, requested: str, within: IpNetwork | None, take: Callable[[str], Endpoint]
     ) -> Endpoint:
         """Allocate an address. Raises `Conflict` when the engine asked for it; when the choice is ours and another agent was
         faster, tries the next one."""
@@ -146,7 +147,7 @@ class Ipam:
                     raise
         raise AssertionError("unreachable")
 
-    def _free(self, network: Network, v6: bool, within: Range | None) -> str:
+    def _free(self, network: Network, v6: bool, within: IpNetwork | None) -> str:
         """Return the lowest free address of a part of a network at this moment."""
         whole = range_of(network, v6)
         assert whole is not None
@@ -174,7 +175,7 @@ class Ipam:
         raise Exhausted(f"no free subnet is left in {POOLS}: say --subnet")
 
 
-def range_of(network: Network, v6: bool) -> Range | None:
+def range_of(network: Network, v6: bool) -> IpNetwork | None:
     """Return a network's range of a family."""
     return network.ipv6_range if v6 else network.ip_range
 
@@ -198,13 +199,13 @@ def _gateway(network: Network, v6: bool, requested: str) -> str:
     return str(found)
 
 
-def _pool(body: EngineBody) -> tuple[str, Range | None]:
+def _pool(body: EngineBody) -> tuple[str, IpNetwork | None]:
     """Split the id of a pool into the id in the ledger and the part that the engine takes addresses from."""
     pool_id, _, part = str(body["PoolID"]).partition("/")
     return pool_id, ip_network(part) if part else None
 
 
-def _part(sub: Any, pool: Range) -> str:
+def _part(sub: Any, pool: IpNetwork) -> str:
     """Return what `--ip-range` adds to the id of a pool."""
     if not sub:
         return ""

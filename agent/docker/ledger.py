@@ -11,6 +11,7 @@ from typing import Any
 
 from agent.core import Core
 from agent.endpoints.request import EndpointCreate
+from pipeline.protocols import IpNetwork
 from specs import keys
 from specs.model.base import now
 from specs.model.endpoint import Endpoint
@@ -18,7 +19,6 @@ from specs.model.network import Network
 from specs.store.etcd import Delete, Get, Put, TxnOperation
 from warren.errors import NotFound
 
-Range = IPv4Network | IPv6Network
 LABEL = "docker.endpoint"  # of an endpoint: Docker's id of it, "" while it only holds an address
 
 
@@ -119,7 +119,7 @@ class Ledger:
             yield
 
     def take_preallocated(
-        self, network: Network, addresses: Collection[str] = (), within: Range | None = None
+        self, network: Network, addresses: Collection[str] = (), within: IpNetwork | None = None
     ) -> Endpoint | None:
         """Take a preallocated endpoint, if there is one, to hold its addresses for Docker. It is plugged in already.
 

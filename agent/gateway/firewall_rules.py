@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from agent.gateway.verdicts import Chain, Chains, Match, Rule
+from agent.gateway.verdicts import Chain, Chains, Condition, FilterRule
 
 _OPTIONS = {"-i": "iif", "-o": "oif", "-s": "saddr", "-d": "daddr", "--ctstate": "state", "--state": "state"}
 _MODULES = frozenset(("comment", "conntrack", "state"))  # matches that `_OPTIONS` and the rules below read completely
@@ -18,7 +18,7 @@ _META = {"iifname": "iif", "oifname": "oif", "iif": "iif", "oif": "oif"}
 
 def parse_iptables(text: str) -> Chains:
     """Return the chains of a table from `iptables -S`."""
-    rules: dict[str, list[Rule]] = {}
+    rules: dict[str, list[FilterRule]] = {}
     policies: dict[str, str] = {}
     for line in filter(None, text.splitlines()):
         command, name, *words = shlex.split(line)
@@ -30,9 +30,9 @@ def parse_iptables(text: str) -> Chains:
     return {name: Chain(tuple(of_chain), policies.get(name)) for name, of_chain in rules.items()}
 
 
-def _iptables_rule(words: Sequence[str]) -> Rule | None:
+def _iptables_rule(words: Sequence[str]) -> FilterRule | None:
     """Parse the words of a rule; None if it has no verdict."""
-    matches: list[Match] = []
+    matches: list[Condition] = []
     verdict, negated = None, False
     rest = list(words)
     while rest:
@@ -42,19 +42,21 @@ def _iptables_rule(words: Sequence[str]) -> Rule | None:
             continue
         value = rest.pop(0) if rest and not rest[0].startswith("-") and rest[0] != "!" else ""
         if option in _OPTIONS:
-            matches.append(Match(_OPTIONS[option], tuple(value.lower().split(",") if "state" in option else (value,)), negated))
+            matches.append(
+                Condition(_OPTIONS[option], tuple(value.lower().split(",") if "state" in option else (value,)), negated)
+            )
         elif option in ("-j", "-g"):
             verdict = _TARGETS.get(value) or f"{'jump' if option == '-j' else 'goto'} {value}"
             break  # what follows are options of the target
         elif not (option == "--comment" or (option == "-m" and value in _MODULES)):
-            matches.append(Match("other"))
+            matches.append(Condition("other"))
         negated = False
-    return Rule(tuple(matches), verdict) if verdict is not None else None
+    return FilterRule(tuple(matches), verdict) if verdict is not None else None
 
 
 def parse_nft(objects: Iterable[Mapping[str, Any]]) -> Chains:
     """Return the chains of one table from the objects that `nft -j list table` prints."""
-    rules: dict[str, list[Rule]] = {}
+    rules: dict[str, list[FilterRule]] = {}
     policies: dict[str, str | None] = {}
     for item in objects:
         if (chain := item.get("chain")) is not None:
@@ -64,9 +66,9 @@ def parse_nft(objects: Iterable[Mapping[str, Any]]) -> Chains:
     return {name: Chain(tuple(rules.get(name, ())), policy) for name, policy in policies.items()}
 
 
-def _nft_rules(statements: Iterable[Mapping[str, Any]]) -> Iterator[Rule]:
+def _nft_rules(statements: Iterable[Mapping[str, Any]]) -> Iterator[FilterRule]:
     """Yield the rules that the statements of one rule mean: one, or one for each element of its verdict map."""
-    matches: list[Match] = []
+    matches: list[Condition] = []
     for statement in statements:
         kind, body = next(iter(statement.items()))
         if kind == "match":
@@ -74,13 +76,13 @@ def _nft_rules(statements: Iterable[Mapping[str, Any]]) -> Iterator[Rule]:
         elif kind == "vmap":
             for value, end in _elements(body["data"]):
                 if (verdict := _nft_verdict(end)) is not None:
-                    yield Rule((*matches, _nft_match(body["key"], value, False)), verdict)
+                    yield FilterRule((*matches, _nft_match(body["key"], value, False)), verdict)
             return
         elif (verdict := _nft_verdict(statement)) is not None:
-            yield Rule(tuple(matches), verdict)
+            yield FilterRule(tuple(matches), verdict)
             return
         elif kind not in _IGNORED:
-            matches.append(Match("other"))
+            matches.append(Condition("other"))
 
 
 def _elements(data: Any) -> Iterable[Any]:
@@ -95,9 +97,9 @@ def _nft_verdict(statement: Mapping[str, Any]) -> str | None:
     return _ENDS.get(kind)
 
 
-def _nft_match(left: Any, right: Any, negated: bool) -> Match:
+def _nft_match(left: Any, right: Any, negated: bool) -> Condition:
     field, values = _nft_field(left), _nft_values(right)
-    return Match(field, values, negated) if field is not None and values is not None else Match("other")
+    return Condition(field, values, negated) if field is not None and values is not None else Condition("other")
 
 
 def _nft_field(left: Any) -> str | None:

@@ -16,7 +16,7 @@ from specs.model.host import Host
 from specs.model.network import Network
 from specs.snapshot import Snapshot
 
-Port = tuple[str, int]  # protocol, number
+ServicePort = tuple[str, int]  # protocol, number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class HostAccess:
     hosts: tuple[str, ...] = ()
     machines: tuple[str, ...] = ()
     published: tuple[tuple[str, str, int], ...] = ()
-    services: tuple[Port, ...] = ()
+    services: tuple[ServicePort, ...] = ()
 
 
 def host_access(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from agent.cache import Cache, CacheView
 from agent.feature import Feature
 from agent.gateway.host_prefixes import prefixes
-from agent.gateway.names import Names, hostname, literal
+from agent.gateway.names import Resolver, hostname, literal
 from agent.linux import host_routes
 from agent.worker import Worker
 from pipeline.protocols import IpAddress
@@ -30,7 +30,7 @@ class HostNetworkWatcher(Feature):
 
     def __init__(self, cache: Cache, repository: Repository, etcd: Iterable[str], on_change: Callable[[], None]) -> None:
         self._cache, self._repository, self._on_change = cache, repository, on_change
-        self._names, self._etcd = Names("etcd"), [name for url in etcd if (name := hostname(url)) is not None]
+        self._names, self._etcd = Resolver("etcd"), [name for url in etcd if (name := hostname(url)) is not None]
         self._newest: tuple[float, tuple[HostPrefix, ...]] = (-FRESH_S, ())  # when the host was read, and what it has
         self._problems: list[str] = []
         self._worker = Worker("host network", self._step, interval_s=INTERVAL_S, on_change=on_change)

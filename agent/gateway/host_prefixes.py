@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 
-from agent.linux.host_routes import HostAddress, HostRoute, Prefix
-from pipeline.protocols import IpAddress
+from agent.linux.host_routes import HostAddress, HostRoute
+from pipeline.protocols import IpAddress, IpNetwork
 from specs.model.hostnet import PREFIXES_LIMIT, HostPrefix
 
 
@@ -37,7 +37,7 @@ def _of_routes(routes: Iterable[HostRoute]) -> Iterator[HostPrefix]:
             yield HostPrefix(prefix=route.prefix, kind="route", via=via)
 
 
-def _matters(prefix: Prefix) -> bool:
+def _matters(prefix: IpNetwork) -> bool:
     """Whether a network could have addresses of this prefix at all (specs/model/ranges.py), and the prefix is not half of a default route."""
     address = prefix.network_address
     return prefix.prefixlen > 1 and not (address.is_loopback or address.is_link_local or address.is_multicast)

@@ -29,7 +29,7 @@ def literal(name: str) -> IpAddress | None:
         return None
 
 
-class Names:
+class Resolver:
     """Holds the addresses of the names that it was asked for. A name that cannot be resolved keeps its last addresses."""
 
     def __init__(self, purpose: str) -> None:

@@ -18,7 +18,7 @@ from agent.feature import Feature
 from agent.gateway.filters import Forwarding
 from agent.gateway.held_ports import HeldPorts
 from agent.gateway.host_access import Machines
-from agent.gateway.names import Names, hostname
+from agent.gateway.names import Resolver, hostname
 from agent.gateway.published_connections import PublishedConnections
 from agent.gateway.routes import GatewayRoutes
 from agent.gateway.rules import TABLE, Outside, outside, ruleset
@@ -52,7 +52,7 @@ class GatewayReconciler(Feature):
         self._on_change = on_change
         self._routes, self._connections = routes, PublishedConnections()
         self._problem: str | None = None
-        self._names, self._etcd = Names("machines"), tuple(name for url in etcd if (name := hostname(url)) is not None)
+        self._names, self._etcd = Resolver("machines"), tuple(name for url in etcd if (name := hostname(url)) is not None)
         self._forwards_for_others, self._bridges = forwards_for_others, BridgeReader()
         # what the table was generated from, and how nft printed it afterwards
         self._applied: tuple[Outside, Forwarding, str | None] | None = None

@@ -36,7 +36,7 @@ def reverse(packet: Packet) -> Packet:
 
 
 @dataclass(frozen=True, slots=True)
-class Match:
+class Condition:
     """A condition: a field has one of the values, or none of them. The field `other` is unknown."""
 
     field: str
@@ -52,10 +52,10 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class FilterRule:
     """A rule: its verdict, if all its matches hold."""
 
-    matches: tuple[Match, ...]
+    matches: tuple[Condition, ...]
     verdict: Verdict
 
 
@@ -63,7 +63,7 @@ class Rule:
 class Chain:
     """A chain; only base chains have a `policy`."""
 
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[FilterRule, ...] = ()
     policy: Verdict | None = None
 
 

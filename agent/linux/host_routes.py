@@ -6,12 +6,12 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_address, ip_interface
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from pathlib import Path
 
 from agent.linux.netlink_dump import ADDRESSES, ROUTES, RULES, attributes, dump, number
 from ovsdb.rows import UPLINK_PORT
-from pipeline.protocols import IpAddress
+from pipeline.protocols import IpAddress, IpNetwork
 from warren.errors import Unavailable
 
 RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))  # the second has what 127.0.0.53 asks
@@ -22,14 +22,12 @@ _IFA_ADDRESS, _IFA_LOCAL, _FRA_TABLE = 1, 2, 15
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA, _RTA_NH_ID = 1, 4, 5, 9, 15, 18, 30
 _TYPES = (1, 6, 7, 8)  # unicast, blackhole, unreachable, prohibit: routes that decide where a packet goes
 
-Prefix = IPv4Network | IPv6Network
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostRoute:
     """A route of the host. Without `gateway`, the destinations are on the link of `device`; without both, packets are dropped."""
 
-    prefix: Prefix
+    prefix: IpNetwork
     device: str
     gateway: str
     table: int

@@ -6,12 +6,12 @@ of RFC 6890 that hosts and routers treat apart from other unicast addresses; doc
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 
+from pipeline.protocols import IpNetwork
 from specs.model.network import Network
 from warren.errors import Invalid
 
-IpRange = IPv4Network | IPv6Network
 WIDEST = {4: 8, 6: 16}  # the shortest prefix length of a range
 _EXAMPLES = {4: "10.0.0.0/24", 6: "fd00:1::/64"}
 _BLOCKS: tuple[tuple[str, str], ...] = (
@@ -25,10 +25,10 @@ _BLOCKS: tuple[tuple[str, str], ...] = (
     ("fe80::/10", "is link-local: every interface has such addresses, and nothing routes them (RFC 4291)"),
     ("ff00::/8", "is multicast (RFC 4291)"),
 )
-UNUSABLE: tuple[tuple[IpRange, str], ...] = tuple((ip_network(block), reason) for block, reason in _BLOCKS)
+UNUSABLE: tuple[tuple[IpNetwork, str], ...] = tuple((ip_network(block), reason) for block, reason in _BLOCKS)
 
 
-def unusable(value: IpRange) -> str | None:
+def unusable(value: IpNetwork) -> str | None:
     """Why no network can have this range; None if one can."""
     for block, reason in UNUSABLE:
         if block.version == value.version and block.overlaps(value):
@@ -38,7 +38,7 @@ def unusable(value: IpRange) -> str | None:
     return None
 
 
-def check_range(value: IpRange, path: str) -> None:
+def check_range(value: IpNetwork, path: str) -> None:
     """Raises `Invalid` if no network can have this range."""
     if (reason := unusable(value)) is not None:
         raise Invalid(path, str(value), f"a range such as {_EXAMPLES[value.version]}, which containers can use: {reason}")

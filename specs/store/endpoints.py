@@ -7,6 +7,7 @@ from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, NamedTuple
 
+from pipeline.protocols import IpNetwork
 from pipeline.tables import ENDPOINT_OFPORT_LAST, OFPORT_FIRST
 from specs import keys
 from specs.model.base import decode, decode_json, now
@@ -18,7 +19,7 @@ from specs.ports import is_subport, port_claims
 from specs.store import bitmap
 from specs.store.etcd import Compare, Delete, Get, Put, TxnOperation, Unchanged
 from specs.store.leased_addresses import kept
-from specs.store.pool import IpRange, Pool, transaction
+from specs.store.pool import Pool, transaction
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, Exhausted, Invalid, NotFound
 
@@ -144,7 +145,7 @@ class EndpointWriter(Writer):
             data["mac_address"] = default_mac(endpoint.id, None, None)
 
     def _address(
-        self, network: Network, pool: Pool, network_range: IpRange | None, gateway: Any, requested: Any, field_name: str
+        self, network: Network, pool: Pool, network_range: IpNetwork | None, gateway: Any, requested: Any, field_name: str
     ) -> IPv4Address | IPv6Address | None:
         """The requested address, or the lowest free one; marked in the pool. None if the network has no range of that version."""
         if network_range is None:
@@ -333,6 +334,6 @@ def _take_ofport(pool: Pool, host: str, requested: int | None) -> int:
     return ofport
 
 
-def _give_back(pool: Pool, network_range: IpRange | None, address: IPv4Address | IPv6Address | None) -> None:
+def _give_back(pool: Pool, network_range: IpNetwork | None, address: IPv4Address | IPv6Address | None) -> None:
     if network_range is not None and address is not None and address in network_range:
         pool.give_back(int(address) - int(network_range.network_address))

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from ipaddress import ip_interface
 from typing import Any
 
+from pipeline.protocols import IpNetwork
 from specs import keys
 from specs.model.base import VNI_FIRST, VNI_LAST, decode, decode_json, now
 from specs.model.network import Network
@@ -17,7 +18,7 @@ from specs.obstacles import check_hosts, check_transit_networks
 from specs.snapshot import snapshot
 from specs.store import bitmap
 from specs.store.etcd import Compare, Delete, Empty, Entry, Get, Put, TxnOperation, Unchanged
-from specs.store.pool import IpRange, Pool
+from specs.store.pool import Pool
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, Exhausted, NotFound
 
@@ -178,7 +179,7 @@ def _unnamed(network: Network, routers: Iterable[Entry], services: Iterable[Entr
 def _default_gateways(network: Network) -> dict[str, str]:
     """The gateways that the spec does not state: the first host address of each range."""
     gateways: dict[str, str] = {}
-    ranges: tuple[tuple[str, Any, IpRange | None], ...] = (
+    ranges: tuple[tuple[str, Any, IpNetwork | None], ...] = (
         ("gateway", network.gateway, network.ip_range),
         ("ipv6_gateway", network.ipv6_gateway, network.ipv6_range),
     )

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network, IPv6Network
 
 from specs.store import bitmap
 from specs.store.etcd import Compare, Entry, Put, TxnOperation, Unchanged
-
-IpRange = IPv4Network | IPv6Network
 
 
 @dataclass(slots=True)
