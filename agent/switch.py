@@ -32,7 +32,7 @@ CHECKS, CHECK_PAUSE_S = 3, 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Desired:
+class DesiredSwitch:
     """What this host's switch should contain, computed in full from etcd and OVSDB, and names for display."""
 
     program: Program
@@ -48,14 +48,14 @@ class Switch:
     def __init__(self, host: str, bridge: str, store: Store, ovsdb: Ovsdb) -> None:
         self._host, self._bridge, self._store, self._ovsdb = host, bridge, store, ovsdb
 
-    def desired(self) -> Desired:
+    def desired(self) -> DesiredSwitch:
         """Return what the switch should contain, by a full recompute."""
         ports, tunnel = self._ovsdb.ports_of_endpoints(), self._ovsdb.ofport(TUNNEL_PORT)
         state = read_snapshot(self._store)
         interfaces = interface_ports(requested_interfaces(state.endpoints.values(), self._host))
         targets = self._ovsdb.ofports((*interfaces, *mirror_ports(state.copied.values(), self._host)))
         program = compile_view(view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT), targets))
-        return Desired(program, {flow.cookie: flow for flow in program.flows}, names(state), tunnel, ports)
+        return DesiredSwitch(program, {flow.cookie: flow for flow in program.flows}, names(state), tunnel, ports)
 
     def flows(self) -> list[dict[str, object]]:
         """Return all flows with table names and origins."""
@@ -149,7 +149,7 @@ def names(state: Snapshot) -> dict[str, str]:
     return networks | {e.id: e.name for e in state.endpoints.values() if e.name}
 
 
-def trace_out(host: str, flow: str, trace: Trace, desired: Desired) -> dict[str, Any]:
+def trace_out(host: str, flow: str, trace: Trace, desired: DesiredSwitch) -> dict[str, Any]:
     """Return a trace as plain data."""
     return {
         "host": host,

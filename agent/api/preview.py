@@ -49,7 +49,7 @@ PairPolicies = tuple[PolicyKey | None, PolicyKey | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PairChange:
     """Two endpoints, and the packets (such as `tcp 443`) that the change newly lets pass, or no longer."""
 
     src: str
@@ -80,12 +80,12 @@ def preview(current: Snapshot, changes: Iterable[Change]) -> Snapshot:
     return after
 
 
-def differences(before: Snapshot, after: Snapshot) -> tuple[list[Pair], int]:
+def differences(before: Snapshot, after: Snapshot) -> tuple[list[PairChange], int]:
     """The pairs that differ, within one network or between two that a router joins; and how many pairs were not compared
     because there are too many."""
     tries = probes(before, after)
     touched = _touched(before, after)
-    found: list[Pair] = []
+    found: list[PairChange] = []
     left = TRIES_LIMIT
     skipped = 0
     ways = [_ways(state) for state in (before, after)]
@@ -121,7 +121,7 @@ def _compare(
     target: str,
     keys: list[PairPolicies],
     tries: list[ProtoPort],
-) -> Pair:
+) -> PairChange:
     allowed: list[str] = []
     denied: list[str] = []
     for proto, port in tries:
@@ -132,7 +132,7 @@ def _compare(
         if was != is_:
             (allowed if is_ else denied).append(_called(proto, port))
     names = [states[0].endpoints[e].name or e for e in (source, target)]
-    return Pair(names[0], names[1], tuple(allowed), tuple(denied))
+    return PairChange(names[0], names[1], tuple(allowed), tuple(denied))
 
 
 def _called(proto: str, port: int | None) -> str:

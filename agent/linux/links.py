@@ -58,7 +58,7 @@ FILTER = b"".join((
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class LinkEvent:
     """What a message says of an interface. `nsid` is the id of its namespace, None for the host's. `gone` is true for an
     interface that was deleted; `lost` for an address or a default route that was removed."""
 
@@ -74,7 +74,7 @@ class Event:
     lost: bool = False
 
 
-def parse(data: bytes, nsid: int | None) -> Iterator[Event]:
+def parse(data: bytes, nsid: int | None) -> Iterator[LinkEvent]:
     """Yield the events in netlink messages."""
     while len(data) >= _HEADER.size:
         length, kind, *_ = _HEADER.unpack_from(data)
@@ -82,13 +82,13 @@ def parse(data: bytes, nsid: int | None) -> Iterator[Event]:
         if kind in (RTM_NEWLINK, RTM_DELLINK) and len(body) >= _LINK.size:
             yield _of_link(body, nsid, kind == RTM_DELLINK)
         elif kind == RTM_DELADDR and len(body) >= 8:
-            yield Event(nsid, int(struct.unpack_from("=I", body, 4)[0]), lost=True)
+            yield LinkEvent(nsid, int(struct.unpack_from("=I", body, 4)[0]), lost=True)
         elif kind == RTM_DELROUTE:
-            yield Event(nsid, 0, lost=True)  # of any interface there: the kernel names none for a multipath route
+            yield LinkEvent(nsid, 0, lost=True)  # of any interface there: the kernel names none for a multipath route
         data = data[max(_HEADER.size, (length + 3) & ~3) :]
 
 
-def _of_link(body: bytes, nsid: int | None, gone: bool) -> Event:
+def _of_link(body: bytes, nsid: int | None, gone: bool) -> LinkEvent:
     _, _, index, flags, _ = _LINK.unpack_from(body)
     values: dict[int, bytes] = {}
     position = _LINK.size
@@ -100,7 +100,7 @@ def _of_link(body: bytes, nsid: int | None, gone: bool) -> Event:
             values[kind] = body[position + _ATTRIBUTE.size : position + length]
         position += (length + 3) & ~3
     number = {kind: int.from_bytes(value, sys.byteorder) for kind, value in values.items() if len(value) == 4}
-    return Event(
+    return LinkEvent(
         nsid,
         index,
         name=values.get(_IFNAME, b"").rstrip(b"\0").decode(errors="replace"),
@@ -120,14 +120,14 @@ class FarEnds:
     _veths: dict[tuple[int | None, int], str] = field(default_factory=dict)  # namespace and index of the far end -> veth
     _places: dict[str, tuple[int | None, int]] = field(default_factory=dict)
 
-    def learn(self, event: Event) -> None:
+    def learn(self, event: LinkEvent) -> None:
         """Take an event of a host's end."""
         self._veths.pop(self._places.pop(event.name, (None, 0)), None)
         if event.peer is not None and not event.gone:
             place = (event.peer_nsid, event.peer)
             self._veths[place], self._places[event.name] = event.name, place
 
-    def veths(self, event: Event) -> list[str]:
+    def veths(self, event: LinkEvent) -> list[str]:
         """Return the veths whose far ends an event concerns. An event with index 0 concerns all in its namespace."""
         if event.index:
             return [veth] if (veth := self._veths.get((event.nsid, event.index))) is not None else []
@@ -168,10 +168,10 @@ class Links:
         self._seen.clear()
         for link in links():
             if _VETH.match(link.name):
-                event = Event(None, link.index, link.name, link.mac, link.mtu, link.up, link.peer, link.peer_nsid)
+                event = LinkEvent(None, link.index, link.name, link.mac, link.mtu, link.up, link.peer, link.peer_nsid)
                 self._far_ends.learn(event)
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: LinkEvent) -> None:
         ours = event.nsid is None and _VETH.match(event.name) is not None
         if ours:
             self._far_ends.learn(event)
@@ -179,7 +179,7 @@ class Links:
             if event.gone or event.lost or self._suspicious(event):
                 self._on_damage(name)
 
-    def _suspicious(self, event: Event) -> bool:
+    def _suspicious(self, event: LinkEvent) -> bool:
         """Return whether the interface is down, or has another name, MAC or MTU than in the event before."""
         key, state = (event.nsid, event.index), (event.name, event.mac, event.mtu)
         before = self._seen.get(key)

@@ -12,7 +12,7 @@ import pytest
 from agent.endpoints.inspections import AT_ONCE, CALM_S, CYCLE_S, FREE_REPAIRS, SETTLE_S, Inspections
 from agent.endpoints.plugging import desired, with_other_settings
 from agent.linux.interface import DefaultRoute, Desired, Inside, Link, Pair, differences
-from agent.linux.links import RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_NEWLINK, Event, FarEnds, parse
+from agent.linux.links import RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_NEWLINK, FarEnds, LinkEvent, parse
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
@@ -202,24 +202,24 @@ def test_events_of_interfaces_are_parsed() -> None:
         RTM_DELLINK, link(7, b"x", 1, False, 2, None)
     )
     first, second = parse(data, None)
-    assert first == Event(None, 7, "wv0123456789ab", MAC, 1446, True, 2, 0)
+    assert first == LinkEvent(None, 7, "wv0123456789ab", MAC, 1446, True, 2, 0)
     assert second.gone
     assert not second.up
-    assert list(parse(message(RTM_DELADDR, struct.pack("=BBBBI", 2, 24, 0, 0, 9)), 3)) == [Event(3, 9, lost=True)]
-    assert list(parse(message(RTM_DELROUTE, bytes(12)), 3)) == [Event(3, 0, lost=True)]
+    assert list(parse(message(RTM_DELADDR, struct.pack("=BBBBI", 2, 24, 0, 0, 9)), 3)) == [LinkEvent(3, 9, lost=True)]
+    assert list(parse(message(RTM_DELROUTE, bytes(12)), 3)) == [LinkEvent(3, 0, lost=True)]
     assert list(parse(b"", None)) == list(parse(bytes(40), None)) == []
 
 
 def test_far_ends_are_known_by_their_namespace_and_index() -> None:
     far_ends = FarEnds()
     for number, (veth, nsid, peer) in enumerate((("wva", 0, 2), ("wvb", 0, 3), ("wvc", 1, 2)), 7):
-        far_ends.learn(Event(None, number, veth, peer=peer, peer_nsid=nsid))
-    assert far_ends.veths(Event(0, 2)) == ["wva"]
-    assert far_ends.veths(Event(1, 2)) == ["wvc"]
-    assert far_ends.veths(Event(1, 9)) == []
-    assert far_ends.veths(Event(0, 0, lost=True)) == ["wva", "wvb"]
-    far_ends.learn(Event(None, 7, "wva", peer=2, peer_nsid=5))  # moved to another namespace
-    assert far_ends.veths(Event(0, 2)) == []
-    assert far_ends.veths(Event(5, 2)) == ["wva"]
-    far_ends.learn(Event(None, 7, "wva", gone=True))
-    assert far_ends.veths(Event(5, 2)) == []
+        far_ends.learn(LinkEvent(None, number, veth, peer=peer, peer_nsid=nsid))
+    assert far_ends.veths(LinkEvent(0, 2)) == ["wva"]
+    assert far_ends.veths(LinkEvent(1, 2)) == ["wvc"]
+    assert far_ends.veths(LinkEvent(1, 9)) == []
+    assert far_ends.veths(LinkEvent(0, 0, lost=True)) == ["wva", "wvb"]
+    far_ends.learn(LinkEvent(None, 7, "wva", peer=2, peer_nsid=5))  # moved to another namespace
+    assert far_ends.veths(LinkEvent(0, 2)) == []
+    assert far_ends.veths(LinkEvent(5, 2)) == ["wva"]
+    far_ends.learn(LinkEvent(None, 7, "wva", gone=True))
+    assert far_ends.veths(LinkEvent(5, 2)) == []
