@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from agent.core import Core
 from agent.feature import Feature
-from agent.registration import Registration
+from agent.identity.registration import Registration
 from agent.worker import Worker
 from warren.errors import WarrenError
 

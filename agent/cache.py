@@ -9,20 +9,26 @@ import gc
 import json
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from agent.listeners import Listeners
+from agent.offered import OfferedStore
 from agent.states import State, States
 from agent.worker import Worker
 from intent.history import with_history
 from specs import keys
+from specs.lineage import continues
 from specs.model.endpoint import Endpoint
 from specs.snapshot import Decoded, Snapshot, put, updated
+from specs.store.continuity import Continuity
 from specs.store.etcd import Entry, Store, WatchEvent
+from warren.errors import Unavailable
 
 log = logging.getLogger("warren.cache")
+
+UNREGISTERED = "this machine has not registered yet"  # the reason why an agent that has just started does not act
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +50,24 @@ class _News(NamedTuple):
 
 
 class Cache:
-    """Holds the newest `view`. `synced` is set after the first full read: nothing may be removed from the host before that.
+    """Holds the newest `view`. `synced` is set while the agent may act on it: after the first full read, unless the store must
+    not be acted on (`held`) or this machine is not accepted as the host (`refused`). Nothing may be removed from the host
+    without it.
 
     `changed` is called with the ids of local endpoints whose record or interface was added, changed or removed; `updated` with
-    the snapshots before and after each change, and the decoded changes; `reread` after each full read.
+    the snapshots before and after each change, and the decoded changes; `reread` after each full read. `host_changed` is
+    called when this host's record may have changed, or etcd's history has. `veths` returns the veths of endpoints that exist
+    on this host.
     """
 
-    def __init__(self, store: Store, host: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        host: str,
+        continuity: Continuity | None = None,
+        veths: Callable[[], Collection[str]] = tuple,
+        refused: str | None = None,
+    ) -> None:
         self.host, self.view, self.states = host, CacheView(), States()
         self.synced = threading.Event()
         self.down: str | None = "not read yet"  # why the feed of the specs is down
@@ -58,6 +75,13 @@ class Cache:
         self.changed: Listeners[[set[str]]] = Listeners()
         self.updated: Listeners[[Snapshot, Snapshot, Sequence[Decoded]]] = Listeners()
         self.reread: Listeners[[]] = Listeners()
+        self.host_changed: Listeners[[]] = Listeners()
+        self.held: str | None = None  # why a store that was read is not acted on
+        self.refused = refused  # why this machine is not this host
+        self._continuity, self._veths = continuity, veths
+        self._offered: OfferedStore | None = None  # a full read that is not taken yet
+        self._taken = False  # whether a full read was taken
+        self._offering = threading.Lock()
         self._store = store
         self._lock = threading.Lock()  # writers hold it; readers need no lock
         self._ahead: dict[
@@ -114,6 +138,56 @@ class Cache:
         snapshot = Snapshot()
         for entry in with_history(entries, self._store):
             put(snapshot, entry.key, entry.value, entry.create_revision)
+        self.down = None
+        log.info("specs.read revision=%d keys=%d", revision, len(entries))
+        if self._continuity is None:
+            self._take_snapshot(snapshot, revision, max((entry.mod_revision for entry in entries), default=0))
+            return
+        with self._offering:
+            self._offered = OfferedStore(self._continuity.origin(revision, entries), snapshot, entries)
+        self.consider()
+        self.host_changed()
+
+    def consider(self) -> None:
+        """Take the store that is offered, unless this host must hold."""
+        with self._offering:
+            offered, continuity = self._offered, self._continuity
+            if offered is None or continuity is None:
+                return
+            before = self.view.snapshot if self._taken else None
+            held = offered.hold(self.host, continuity.known, before, self._veths() if before is None else ())
+            if held != self.held:
+                log.info("specs.held reason=%s", held or "none")
+                self.held = held
+                self._permit()
+            if held is not None:
+                return
+            if self._taken and not continues(continuity.known, offered.origin):
+                self._ahead, self.revision = {}, 0  # another history
+            self._offered = None
+            continuity.remember(offered.origin)
+            self._take_snapshot(offered.snapshot, offered.origin.revision, offered.newest)
+
+    def require_permission(self) -> None:
+        """Raise `Unavailable` if the agent has been refused as this host, or holds."""
+        reason = self.held or (self.refused if self.refused != UNREGISTERED else None)
+        if reason is not None:
+            raise Unavailable(f"the agent of {self.host}", reason)
+
+    def permit(self, refused: str | None) -> None:
+        """Say that this machine is this host, or why it is not."""
+        if refused != self.refused:
+            self.refused = refused
+            if self._permit() and refused is None:
+                self.changed(set(self.view.local_endpoints))
+                self.reread()
+
+    def _permit(self) -> bool:
+        permitted = self._taken and self.held is None and self.refused is None
+        self.synced.set() if permitted else self.synced.clear()
+        return permitted
+
+    def _take_snapshot(self, snapshot: Snapshot, revision: int, newest: int) -> None:
         with self._lock:
             self._ahead = {key: ahead for key, ahead in self._ahead.items() if ahead[0] > revision}
             for key, (at, value) in self._ahead.items():
@@ -122,18 +196,19 @@ class Cache:
             local = {endpoint.id: endpoint for endpoint in snapshot.endpoints.values() if endpoint.host == self.host}
             publishers = {e.id: e for e in snapshot.endpoints.values() if e.active and e.publish}
             self.view = CacheView(snapshot, local, publishers)
-            self.revision = max(self.revision, *(entry.mod_revision for entry in entries), 0)
+            self.revision = max(self.revision, newest)
             touched = set(before) | set(local)
-        self.down = None
-        log.info("specs.read revision=%d keys=%d", revision, len(entries))
+        self._taken = True
         gc.collect()
         gc.freeze()  # keeps the garbage collector from scanning 10 000 records during an attach
-        self.synced.set()
-        self.changed(touched)
-        self.reread()
+        if self._permit():
+            self.changed(touched)
+            self.reread()
 
     def _specs_changed(self, revision: int, events: list[WatchEvent]) -> None:
         self.down = None
+        if self._continuity is not None and self._offer_changes(self._continuity, revision, events):
+            return
         with self._lock:
             changes: list[tuple[str, str | None, int]] = []
             for event in events:
@@ -149,6 +224,20 @@ class Cache:
         self.updated(news.before, news.after, news.changes)
         if news.touched or publishers_changed or any(event.key.startswith(keys.NETWORKS) for event in events):
             self.changed(news.touched)
+        if any(event.key == keys.host(self.host) for event in events):
+            self.host_changed()
+
+    def _offer_changes(self, continuity: Continuity, revision: int, events: list[WatchEvent]) -> bool:
+        """Add changes to the store that is offered, if one is. Raises `Reread` if another process has seen etcd go back."""
+        with self._offering:
+            offered = self._offered
+            if offered is not None:
+                offered.add(events, revision)
+            elif continuity.known is not None:
+                continuity.follow(revision, events)
+                return False
+        self.consider()
+        return offered is not None
 
     # ---- the feed of states ---------------------------------------------------------------------------------------
 

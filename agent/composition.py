@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from agent.agent import Agent, problems
-from agent.cache import Cache
+from agent.cache import UNREGISTERED, Cache
 from agent.capture.captures import Captures
 from agent.cni.attachments import Attachments
 from agent.config import Config
@@ -31,17 +31,21 @@ from agent.gateway.host_network import HostNetworkWatcher
 from agent.gateway.reconciler import GatewayReconciler
 from agent.gateway.routes import GatewayRoutes
 from agent.gateway.switches import Switches
+from agent.identity.feature import HostIdentity
+from agent.identity.registration import DEFAULT_MTU, Registration, underlay_mtu
+from agent.linux import names
 from agent.listeners import Listeners
 from agent.lookup import Lookup
 from agent.peers import Peers
 from agent.port_check import PortCheck
-from agent.registration import DEFAULT_MTU, Registration, underlay_mtu
 from agent.remote import Remote
 from agent.switch import Switch
 from ovsdb.client import Ovsdb
 from ovsdb.control import appctl, datapath
+from specs.identity import Machine
 from specs.model.host import Host
 from specs.model.publish import Publish
+from specs.store.continuity import Continuity
 from specs.store.etcd import Store
 from specs.store.repository import Repository
 from warren.errors import MISSING, Invalid
@@ -56,7 +60,8 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     common = config.common
     name, bridge = common.host, common.bridge
     store = Store(common.etcd, common.prefix, cert=common.etcd_cert, key=common.etcd_key, ca=common.etcd_ca)
-    cache = Cache(store, name)
+    continuity = Continuity(store, config.run / "agent-etcd.json")
+    cache = Cache(store, name, continuity, names.veths, refused=UNREGISTERED)
     check_ports: Listeners[[str | None, str, tuple[Publish, ...]]] = Listeners()
     repository = Repository(store, on_write=cache.applied, check_ports=check_ports)
     ovsdb_changed: Listeners[[set[str]]] = Listeners()
@@ -119,7 +124,10 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         forwards_for_others=config.forwards_for_others,
         etcd=common.etcd,
     )
+    machine = Machine(id=config.machine[0], boot=config.machine[1], vtep=str(config.vtep))
+    registration = Registration(host, machine, Repository(store), lambda: problems(features, workers), cache.permit, measure_mtu)
     features: list[Feature] = [
+        HostIdentity(cache, registration),
         reconciler,
         port_check,
         ExposedApi(config),
@@ -136,6 +144,6 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         *((docker,) if docker is not None else ()),
     ]
     workers = [worker for feature in features for worker in feature.workers()] + list(cache.workers())
-    registration = Registration(host, repository, lambda: problems(features, workers), measure_mtu)
     news.add(registration.publish)
+    cache.host_changed.add(registration.check)
     return Agent(core, registration, features), docker

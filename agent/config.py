@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from warren.errors import Invalid
-from warren.settings import Settings, choice, settings
+from warren.settings import Settings, choice, machine_ids, run_directory, settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Config:
     docker_mirror: str | None
     attach_timeout_s: float
     run: Path
+    machine: tuple[str, str]
     forwards_for_others: bool
     docker_user: bool
     ct_limit: int
@@ -49,6 +50,7 @@ class Config:
 
 SETTINGS = """\
   WARREN_HOST              this host's name [hostname]                              PUBLIC_HOSTNAME
+  WARREN_MACHINE_ID        this machine's id, or the path of a file that holds it [/etc/machine-id]
   WARREN_VTEP              its address on the underlay, for VXLAN (required)        PUBLIC_IP
   WARREN_ETCD              etcd's URLs, with commas [http://127.0.0.1:2379]         ETCD_HOSTS
   WARREN_PREFIX            prefix of all keys in etcd [/warren]                     ETCD_PREFIX
@@ -97,7 +99,8 @@ def load(env: Mapping[str, str]) -> Config:
         docker_sweep_s=_number("WARREN_DOCKER_SWEEP_S", get("WARREN_DOCKER_SWEEP_S", default="30"), 1),
         docker_mirror=get("WARREN_DOCKER_MIRROR", "MIRROR_BRIDGE_OUT") or None,
         attach_timeout_s=_number("WARREN_ATTACH_TIMEOUT_S", get("WARREN_ATTACH_TIMEOUT_S", default="5"), 0),
-        run=Path(get("WARREN_RUN") or Path(env.get("WARREN_SOCKET") or "/run/warren/agent.sock").parent),
+        run=run_directory(env),
+        machine=machine_ids(env),
         forwards_for_others=choice("WARREN_FORWARD", get("WARREN_FORWARD"), "warren", "all") == "all",
         docker_user=choice("WARREN_DOCKER_USER", get("WARREN_DOCKER_USER"), "on", "off") == "on",
         ct_limit=int(_number("WARREN_CT_LIMIT", get("WARREN_CT_LIMIT", default="16384"), 0)),

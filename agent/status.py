@@ -24,11 +24,15 @@ TUNNEL_PROBLEMS = {
 
 def overview(store: Store, cache: Cache, counts: bool = True) -> dict[str, Any]:
     """Return the status of all hosts from one read of etcd. `revision` is the newest revision of the specs."""
-    prefixes = [keys.HOSTS, keys.STATUS_AGENTS, keys.STATUS_CONTROLLERS] + ([keys.STATUS_ENDPOINTS] if counts else [])
+    prefixes = [keys.HOSTS, keys.STATUS_AGENTS, keys.STATUS_CONTROLLERS, keys.STATUS_CLAIMANTS]
+    prefixes += [keys.STATUS_ENDPOINTS] if counts else []
     results = store.txn((), [Get(prefix, prefix=True) for prefix in prefixes]).found
     agents, controllers = (_reports(entries) for entries in results[1:3])
+    claimants: dict[str, list[str]] = defaultdict(list)
+    for entry in results[3]:
+        claimants[entry.key.split("/")[-2]].append(str(parse_json(entry).get("problem", "another machine wants to be this host")))
     states: dict[str, Counter[str]] = defaultdict(Counter)
-    for entry in results[3] if counts else ():
+    for entry in results[4] if counts else ():
         states[entry.key.split("/")[-2]][str(parse_json(entry).get("state", "unknown"))] += 1
     records = Counter(e.host for e in cache.view.snapshot.endpoints.values() if e.active) if counts else Counter()
     revision = cache.revision
@@ -39,6 +43,7 @@ def overview(store: Store, cache: Cache, counts: bool = True) -> dict[str, Any]:
         except Invalid:
             continue
         hosts.append(_host(host, agents.get(host.name), controllers.get(host.name), revision))
+        hosts[-1]["problems"] += claimants.get(host.name, [])
         if counts:
             reported = states[host.name]
             missing = max(0, records[host.name] - sum(reported.values()))

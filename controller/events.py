@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pipeline.flow import Flow, Group, SwitchMeter
+from specs.lineage import StoreOrigin
 
 # ---- events ---------------------------------------------------------------------------------------------------------
 
@@ -22,11 +23,14 @@ class KeyState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoreRead:
-    """A full read of `spec/` at a revision, and the endpoints that this host has reported on before."""
+    """A full read of `spec/` at a revision, and the endpoints that this host has reported on before. `origin` says where it comes from,
+    `known` what the process acted on before; without an origin the read is taken as it is."""
 
     entries: tuple[KeyState, ...]
     revision: int
     reported: tuple[str, ...] = ()
+    origin: StoreOrigin | None = None
+    known: StoreOrigin | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ socket.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import logging
 import os
@@ -20,10 +22,14 @@ from typing import Any
 
 from intent.history import with_history
 from specs import keys
-from specs.store.etcd import Entry, Store, WatchEvent
+from specs.identity import Machine
+from specs.lineage import StoreOrigin, restored
+from specs.store.admission import Admission
+from specs.store.continuity import Continuity
+from specs.store.etcd import Entry, Reread, Store, WatchEvent
 from specs.store.lease import EtcdLease
-from warren.errors import WarrenError
-from warren.settings import LOG_FORMAT, settings
+from warren.errors import Conflict, Unavailable, WarrenError
+from warren.settings import LOG_FORMAT, machine_ids, run_directory, settings
 
 log = logging.getLogger("warren.feed")
 
@@ -31,19 +37,49 @@ log = logging.getLogger("warren.feed")
 class Feed:
     """Passes specs from etcd to the controller of `host`, and the controller's reports to etcd."""
 
-    def __init__(self, store: Store, host: str, channel: socket.socket) -> None:
+    def __init__(self, store: Store, host: str, channel: socket.socket, continuity: Continuity, machine: Machine) -> None:
         self.store, self.host, self.channel = store, host, channel
         self.stop = threading.Event()
         self.reports: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.written: dict[str, str] = {}
         self.send_lock = threading.Lock()
-        self.lease = EtcdLease(store, ttl_s=10)
+        self.continuity, self.lineage = continuity, ""
+        self.admission = Admission(store, host, machine, "controller", keys.status_controller(host))
+        self.machine = machine
+        self.lease = EtcdLease(store, ttl_s=10, admit=self._still_admitted)
 
     def run(self) -> None:
         """Run until the parent closes the socket."""
-        threading.Thread(target=self._receive, daemon=True).start()
+        self._await_admission()
         threading.Thread(target=self._write, daemon=True).start()
         self.store.feed(keys.SPEC, self._read, self._changed, self._down, self.stop)
+
+    def _await_admission(self) -> None:
+        """Wait until no controller of another machine is this host. Until then the parent gets no specs, so it changes nothing."""
+        threading.Thread(target=self._receive, daemon=True).start()
+        refused = ""
+        while not self.stop.is_set():
+            try:
+                self.admission.check()
+                self.admission.admitted()
+                return
+            except Conflict as error:
+                if str(error) != refused:
+                    refused = str(error)
+                    self._send({"type": "refused", "reason": refused})
+                with contextlib.suppress(Unavailable):
+                    self.admission.refused(error)
+            except Unavailable as error:
+                self._down(str(error))
+            self.stop.wait(1.0)
+
+    def _still_admitted(self) -> None:
+        """Raise `Conflict`, and end this process, if another machine has become this host while the lease was lost."""
+        try:
+            self.admission.check()
+        except Conflict:
+            self.stop.set()
+            raise
 
     def _send(self, message: dict[str, Any]) -> None:
         data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
@@ -54,6 +90,11 @@ class Feed:
             self.stop.set()
 
     def _read(self, revision: int, entries: list[Entry]) -> None:
+        known, origin = self.continuity.known, self.continuity.origin(revision, entries)
+        self.lineage = origin.lineage
+        if restored(known, origin) is not None:  # what was written is not there any more
+            self.written = {}
+            self.lease.anew()
         own = keys.status_endpoints_of(self.host)
         _, reported = self.store.list(own)
         self.written = {entry.key: entry.value for entry in reported} | {
@@ -64,11 +105,15 @@ class Feed:
                 "type": "read",
                 "revision": revision,
                 "entries": [(e.key, e.value, e.create_revision, e.mod_revision) for e in with_history(entries, self.store)],
+                "origin": dataclasses.asdict(origin),
+                "known": dataclasses.asdict(known) if known is not None else None,
                 "reported": [entry.key.rpartition("/")[2] for entry in reported],
             }
         )
 
     def _changed(self, revision: int, events: list[WatchEvent]) -> None:
+        if any(event.key == keys.lineage() and event.value != self.lineage for event in events):
+            raise Reread("the lineage was replaced")
         at = time.monotonic()  # the clock is the same in all processes of a host
         entries = [(e.key, e.value, e.create_revision, e.mod_revision) for e in events]
         self._send({"type": "changed", "revision": revision, "at": at, "entries": entries})
@@ -114,6 +159,9 @@ class Feed:
             key = keys.status_endpoint(self.host, endpoint_id)
             value = {"state": state, "reason": reason, "revision": revision}
             pending[key] = None if state is None else json.dumps(value, sort_keys=True)
+        if (origin := message.pop("origin", None)) is not None:
+            self.continuity.remember(StoreOrigin(**{**origin, "revision": max(origin["revision"], message["revision"])}))
+        message["machine"] = self.machine.data()
         pending[keys.status_controller(self.host)] = json.dumps(message, sort_keys=True)
 
     def _flush(self, lease: EtcdLease, pending: dict[str, str | None]) -> bool:
@@ -144,7 +192,9 @@ def main() -> None:
     store = Store(list(config.etcd), config.prefix, cert=config.etcd_cert, key=config.etcd_key, ca=config.etcd_ca)
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.setblocking(True)  # the parent, patched by Ryu, makes its sockets non-blocking
-    Feed(store, config.host, channel).run()
+    machine_id, boot = machine_ids(os.environ)
+    machine = Machine(id=machine_id, boot=boot, vtep=os.environ.get("WARREN_VTEP") or os.environ.get("PUBLIC_IP") or "")
+    Feed(store, config.host, channel, Continuity(store, run_directory(os.environ) / "controller-etcd.json"), machine).run()
     time.sleep(3)  # `_receive` closes the lease and ends the process; end it here if etcd or grpc keeps that thread waiting
     os._exit(0)
 

@@ -44,10 +44,12 @@ from controller.events import (
     StoreChanged,
     StoreRead,
 )
+from controller.offered import Offered
 from intent.incremental.delta import Delta
 from intent.incremental.index import Index
 from pipeline.flow import Flow, Group, SwitchMeter, is_our_group, is_our_meter, is_ours
 from specs import keys
+from specs.lineage import StoreOrigin, continues
 from specs.snapshot import Problem
 
 
@@ -75,6 +77,8 @@ class Reconciler:
     session: int = 0
     store_read: bool = False
     ports_read: bool = False
+    origin: StoreOrigin | None = None  # where the store that is in the index comes from
+    held: str | None = None  # why a store that was read is not taken
     revision: int = 0  # the newest revision of the store that was read
     applied: int = 0  # the newest revision of the store that is committed
     drift: int = 0  # flows and groups that audits repaired
@@ -100,6 +104,8 @@ class Reconciler:
     _in_flight_reports: set[str] = field(default_factory=set)
     _reported: int = -1
     _audit_due: bool = False
+    _offered: Offered | None = None  # a full read of the store that is not taken yet
+    _plugged: frozenset[str] = frozenset()  # endpoints with a port on the switch
 
     def __post_init__(self) -> None:
         self.index = Index(self.host)
@@ -107,16 +113,8 @@ class Reconciler:
     def step(self, event: Event) -> list[Effect]:
         """Take one event. Returns what is to be done now."""
         match event:
-            case StoreRead(entries, revision, reported):
-                gone = set(self._modified) - {entry.key for entry in entries}
-                self._take(entries)
-                self._take(KeyState(key, None, 0, 0) for key in gone)
-                self._was_local |= set(reported)
-                self._to_report |= set(reported)
-                self.revision, self.store_read = revision, True
-            case StoreChanged(entries, revision):
-                self._take(entries)
-                self.revision = revision
+            case StoreRead() | StoreChanged():
+                self._take_store(event)
             case PortsRead(ports, tunnel, uplink, interfaces):
                 self._take_ports(ports)
                 self.index.set_tunnel(tunnel)
@@ -140,9 +138,38 @@ class Reconciler:
             case Audit() if self.phase is Phase.READY:
                 self.phase, self._audit_due = Phase.READING, True
                 return [AskReadBack(self.session)]
+        self._consider()
         return self._advance()
 
     # ---- what comes in ----------------------------------------------------------------------------------------------
+
+    def _take_store(self, event: StoreRead | StoreChanged) -> None:
+        if isinstance(event, StoreRead):
+            self._offered = Offered(event)
+        elif self._offered is not None:
+            self._offered.add(event.entries, event.revision)
+        else:
+            self._take(event.entries)
+            self.revision = event.revision
+
+    def _consider(self) -> None:
+        """Take the store that is offered, unless the host must hold. After a start this needs the ports that the switch has."""
+        offered = self._offered
+        if offered is None or not (self.store_read or self.ports_read or offered.origin is None):
+            return
+        self.held = offered.hold(self.host, self.index.snapshot if self.store_read else None, self._plugged)
+        if self.held is not None:
+            return
+        origin = offered.taken_from()
+        gone = set(self._modified) - offered.keys()
+        if origin is not None and not continues(self.origin, origin):  # another history has other values under the same revisions
+            self._to_report |= set(self.index.local_ids())
+            self._reported, self._modified = -1, {}
+        self._take(offered.entries)
+        self._take(KeyState(key, None, 0, 0) for key in gone)
+        self._was_local |= set(offered.reported)
+        self._to_report |= set(offered.reported)
+        self.revision, self.origin, self.store_read, self._offered = offered.revision, origin, True, None
 
     def _take(self, entries: Iterable[KeyState]) -> None:
         for entry in entries:
@@ -156,7 +183,7 @@ class Reconciler:
 
     def _take_ports(self, ports: dict[str, int]) -> None:
         self.index.set_endpoint_ports(ports)
-        self.ports_read = True
+        self._plugged, self.ports_read = frozenset(ports), True
 
     def _take_read_back(self, cookies: frozenset[int], groups: frozenset[int], meters: frozenset[SwitchMeter]) -> None:
         self.installed = {cookie for cookie in cookies if is_ours(cookie)}
@@ -338,6 +365,8 @@ class Reconciler:
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong in the specs, or was refused by the switch, sorted."""
         found = set(self.index.problems())
+        if self.held is not None:
+            found.add(Problem("etcd", self.held))
         for cookie, reason in self.refused.items():
             if cookie in self.flows:
                 found.add(Problem(str(self.flows[cookie].origin), f"the switch refuses its flow: {reason}"))

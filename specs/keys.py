@@ -14,6 +14,7 @@ MIRRORS = "spec/mirrors/"
 ROUTERS = "spec/routers/"
 SERVICES = "spec/services/"
 CAPTURES = "spec/captures/"
+STORE = "spec/store/"
 CLAIM_ENDPOINT_NAME = "claim/endpoint-name/"
 TENANTS = "spec/tenants/"
 POOL_PUBLISHED = "pool/published/"
@@ -21,6 +22,7 @@ STATUS = "status/"
 STATUS_AGENTS = "status/agents/"
 STATUS_CONTROLLERS = "status/controllers/"
 STATUS_ENDPOINTS = "status/endpoints/"
+STATUS_CLAIMANTS = "status/claimants/"
 
 
 def host(name: str) -> str:
@@ -36,6 +38,16 @@ def cluster(name: str) -> str:
 def hostnet(name: str) -> str:
     """Key of what a host's agent has published about the host's own network."""
     return f"{HOSTNETS}{name}"
+
+
+def lineage() -> str:
+    """Holds a random id of this etcd's history (specs/lineage.py)."""
+    return f"{STORE}lineage"
+
+
+def accepted() -> str:
+    """Holds the lineage that an administrator has accepted: hosts act on what it lacks."""
+    return f"{STORE}accepted"
 
 
 def network(network_id: str) -> str:
@@ -158,6 +170,11 @@ def pool_services(proto: str) -> str:
     return f"pool/services/{proto}/"
 
 
+def docker(host_name: str) -> str:
+    """Prefix of what a host's engine has asked for."""
+    return f"docker/{host_name}/"
+
+
 def docker_network(host_name: str, docker_id: str) -> str:
     """Which Warren network a Docker network of a host is."""
     return f"docker/{host_name}/networks/{docker_id}"
@@ -186,3 +203,13 @@ def status_endpoints_of(host_name: str) -> str:
 def status_endpoint(host_name: str, endpoint_id: str) -> str:
     """Written by the host's controller: up or closed, and why."""
     return f"{STATUS_ENDPOINTS}{host_name}/{endpoint_id}"
+
+
+def status_claimants_of(host_name: str) -> str:
+    """Prefix of the reports of machines that were refused as a host."""
+    return f"{STATUS_CLAIMANTS}{host_name}/"
+
+
+def status_claimant(host_name: str, process: str) -> str:
+    """Written under its lease by a process that was refused as this host, or that used to be it."""
+    return f"{STATUS_CLAIMANTS}{host_name}/{process}"

@@ -29,11 +29,12 @@ ALLOWED: dict[str, set[str]] = {
 # Within a room, from the ground up: a place (a folder, or a file beside the folders) imports only places above its line. A place that is
 # not named, such as agent/main.py, may import all; that no two places import each other holds for it, too.
 FLOORS: dict[str, tuple[str, ...]] = {
-    "specs": ("model keys", "ports", "snapshot", "checks obstacles", "store documents"),
+    "specs": ("model keys identity", "ports", "snapshot", "checks obstacles lineage", "store documents"),
     "controller": ("framework compiler events telemetry tunnels", "openflow dhcp reconcile feed", "apps"),
     "agent": (
-        "worker states config exclusive listeners",
-        "linux feature cache registration",
+        "worker states config exclusive listeners offered",
+        "linux feature cache",
+        "identity",
         "peers lookup status switch",
         "remote",
         "endpoints gateway dhcp_client",
@@ -50,7 +51,7 @@ DOORS = {
     "ovs": ("ovsdb/idl.py",),
     "etcd3": ("specs/store/etcd.py",),
     "grpc": ("specs/store/etcd.py",),
-    "pyroute2": ("agent/linux/", "agent/dhcp_client/addresses.py", "agent/registration.py"),
+    "pyroute2": ("agent/linux/", "agent/dhcp_client/addresses.py", "agent/identity/registration.py"),
     "eventlet": ("controller/apps/",),
     "prometheus_client": ("controller/apps/", "controller/telemetry/"),
     "fastapi": ("agent/",),

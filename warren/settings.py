@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from warren.errors import Invalid
 
@@ -51,6 +52,25 @@ def choice(name: str, text: str, *choices: str) -> str:
     if text and text not in choices:
         raise Invalid(name, text, " or ".join(choices))
     return text or choices[0]
+
+
+def run_directory(environ: Mapping[str, str]) -> Path:
+    """Return the directory of files that outlive the process."""
+    return Path(environ.get("WARREN_RUN") or Path(environ.get("WARREN_SOCKET") or "/run/warren/agent.sock").parent)
+
+
+def machine_ids(environ: Mapping[str, str]) -> tuple[str, str]:
+    """Return the machine's id and the id of its boot; empty text for what is not known. WARREN_MACHINE_ID is the id itself, or the path of
+    a file that holds it."""
+    named = environ.get("WARREN_MACHINE_ID") or "/etc/machine-id"
+    return (_text(Path(named)) if named.startswith("/") else named), _text(Path("/proc/sys/kernel/random/boot_id"))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

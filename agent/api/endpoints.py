@@ -18,7 +18,8 @@ from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
 from specs.store.etcd import Entry, Get
-from warren.errors import Invalid, NotFound
+from specs.store.removal import delete_endpoint_of_dead_host
+from warren.errors import Invalid, NotFound, Unavailable
 
 
 def router(core: Core) -> APIRouter:
@@ -64,17 +65,29 @@ def router(core: Core) -> APIRouter:
     def delete_endpoint(
         ref: str,
         hostname: Annotated[str, Query(description="Its host: then the request goes to that host's agent.")] = "",
+        force: Annotated[bool, Query(description="Also if its host is dead: only the record goes.")] = False,
         forwarded: Forwarded = None,
     ) -> Response:
         """Unplug and forget an endpoint of this host (of another one: say `hostname`)."""
         endpoint = core.lookup.endpoint(ref)
-        if endpoint.host == hostname and not core.remote.is_local(hostname, forwarded):
+        if force and endpoint.host != core.host.name and core.store.get(keys.status_agent(endpoint.host)) is None:
+            delete_endpoint_of_dead_host(core.repository, endpoint)
+        elif endpoint.host == hostname and not core.remote.is_local(hostname, forwarded):
+            _require_living(core, endpoint)
             core.remote.request(hostname, "DELETE", f"/endpoints/{endpoint.id}")
         else:
             core.endpoints.detach(endpoint)
         return Response(status_code=204)
 
     return router
+
+
+def _require_living(core: Core, endpoint: Endpoint) -> None:
+    """Raise `Unavailable`, with the ways out, if the agent of an endpoint's host is dead."""
+    if core.store.get(keys.status_agent(endpoint.host)) is None:
+        name = endpoint.name or endpoint.id
+        way = f"warren endpoint delete --force {name}, or, if the host is gone for good: warren host remove {endpoint.host}"
+        raise Unavailable(f"the agent of {endpoint.host}", f"it is dead; start it, or delete the record alone: {way}")
 
 
 def _endpoints_out(core: Core, endpoints: list[Endpoint], states: bool) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from agent.api.sand import WAIT_LIMIT_S, HostTraceBody, TraceBody
 from agent.core import Core
 from agent.remote import Forwarded
 from specs.model.endpoint import Endpoint
+from specs.store.removal import remove_host
 from warren.errors import NotFound
 
 
@@ -19,6 +20,7 @@ def router(core: Core, differences: Callable[[], list[str]]) -> APIRouter:
     """The routes of hosts. `differences` compares this host, but for its switch, with the specs."""
     router = APIRouter(tags=["Warren"])
     _status_routes(router, core)
+    _removal_routes(router, core)
     _switch_routes(router, core, differences)
     _trace_routes(router, core)
     return router
@@ -46,6 +48,20 @@ def _status_routes(router: APIRouter, core: Core) -> None:
         if wait_s:
             status.wait(core.store, core.cache, wait_s)
         return status.overview(core.store, core.cache)
+
+
+def _removal_routes(router: APIRouter, core: Core) -> None:
+    @router.delete("/hosts/{name}")
+    def remove(
+        name: str, dry_run: Annotated[bool, Query(description="Only tell what would go.")] = False
+    ) -> dict[str, list[str]]:
+        """Remove a host that is gone for good, with its endpoints. Refused while its agent or controller lives."""
+        return {"removed": remove_host(core.repository, name, dry_run=dry_run)}
+
+    @router.post("/etcd/accept")
+    def accept() -> dict[str, str]:
+        """Accept what etcd holds after it was restored or emptied: hosts that hold go on, and remove what it lacks."""
+        return {"lineage": core.repository.accept_store()}
 
 
 def _switch_routes(router: APIRouter, core: Core, differences: Callable[[], list[str]]) -> None:

@@ -253,6 +253,7 @@ class Endpoints:
 
     def _require_bridge(self) -> None:
         """Raise `Unavailable`, with the likely cause, if no endpoint can be plugged in now."""
+        self.cache.require_permission()
         try:
             self._plugging.checksum_offload_off()
         except Unavailable as error:

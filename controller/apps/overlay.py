@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import deque
+from dataclasses import asdict
 from typing import Any
 
 from controller.apps.bridge import IntegrationBridge
@@ -52,6 +53,7 @@ from controller.reconcile import Phase, Reconciler
 from controller.telemetry.metrics import Own
 from pipeline.flow import Action, Flow, Output, Resubmit, Set
 from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
+from specs.lineage import StoreOrigin
 from warren.exposure import exposure, told
 from warren.settings import LOG_FORMAT, settings
 
@@ -129,6 +131,8 @@ class Overlay(RyuApp):
                 self._carry_out(effect)
             if isinstance(event, StoreRead | StoreChanged):
                 self.bridge.wake(full_read=isinstance(event, StoreRead))
+                if isinstance(event, StoreRead) or self.reconciler.held is not None:
+                    self._tell(self.reconciler.applied, ())
             if isinstance(event, (StoreChanged, Committed)):
                 self._clock(self.reconciler.applied, isinstance(event, Committed))
             if isinstance(event, (Connected, Disconnected, PortsRead, ReadBack, Committed)):  # problems may have changed
@@ -168,6 +172,8 @@ class Overlay(RyuApp):
         if not endpoints and status == self.last_status:
             return
         self.last_status = status
+        if state.origin is not None and state.held is None:
+            status = {**status, "origin": asdict(state.origin)}
         if self.feed_out is not None:
             self.feed_out({**status, "endpoints": [list(state) for state in endpoints]})
 
@@ -229,10 +235,13 @@ class Overlay(RyuApp):
         if message["type"] == "down":
             log.info("etcd.down reason=%s", message["reason"])
             return
+        if message["type"] == "refused":
+            log.info("controller.refused reason=%s", message["reason"])
+            return
         entries = tuple(KeyState(*entry) for entry in message["entries"])
         if message["type"] == "read":
             log.info("etcd.read revision=%d entries=%d", message["revision"], len(entries))
-            self._post(StoreRead(entries, message["revision"], tuple(message["reported"])))
+            self._post(StoreRead(entries, message["revision"], tuple(message["reported"]), *_origins(message)))
         else:
             self.arrived.append((message["revision"], message["at"]))
             self._post(StoreChanged(entries, message["revision"]))
@@ -364,6 +373,11 @@ class Overlay(RyuApp):
         elif session is not None:
             self.metrics.errors.labels(*self._labels()).inc()
             session.error(message.type, message.code, bytes(message.data or b""))
+
+
+def _origins(message: dict[str, Any]) -> tuple[StoreOrigin, StoreOrigin | None]:
+    """Where a full read comes from, and what the process acted on before."""
+    return StoreOrigin(**message["origin"]), StoreOrigin(**message["known"]) if message["known"] else None
 
 
 def _listen_port() -> int:

@@ -47,12 +47,13 @@ class HostFields(BaseModel):
 
 
 class Host(HostFields, Record):
-    """A machine with an Open vSwitch; `vtep` is its address on the underlay, `underlay_mtu` is in bytes."""
+    """A machine with an Open vSwitch; `vtep` is its address on the underlay, `underlay_mtu` is in bytes, `machine` is its machine id."""
 
     name: Name
     vtep: Address
     api: str | None = None
     underlay_mtu: Mtu = 1500
+    machine: str | None = None
     created_at: str | None = None
 
 

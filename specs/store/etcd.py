@@ -6,13 +6,13 @@ It uses only the protocol part of the `etcd3` package, whose watcher does not re
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +20,18 @@ from urllib.parse import urlsplit
 import grpc
 from etcd3 import etcdrpc
 
+from specs.store.values import Compacted as Compacted
+from specs.store.values import Compare as Compare
+from specs.store.values import Delete as Delete
+from specs.store.values import Empty as Empty
+from specs.store.values import Entry as Entry
+from specs.store.values import Get as Get
+from specs.store.values import Outcome as Outcome
+from specs.store.values import Put as Put
+from specs.store.values import Reread as Reread
+from specs.store.values import TxnOperation as TxnOperation
+from specs.store.values import Unchanged as Unchanged
+from specs.store.values import WatchEvent as WatchEvent
 from warren.errors import LeaseExpired, Unavailable
 
 log = logging.getLogger("warren.store")
@@ -38,84 +50,6 @@ CHANNEL_OPTIONS = [
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.max_receive_message_length", 256 << 20),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A key with its value and etcd's revisions."""
-
-    key: str
-    value: str
-    create_revision: int
-    mod_revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
-    """A change of a key; value None means deleted."""
-
-    key: str
-    value: str | None
-    create_revision: int
-    mod_revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Unchanged:
-    """Compare: the key's last change was at this revision; 0 means the key does not exist."""
-
-    key: str
-    mod_revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Empty:
-    """Compare: no key begins with the prefix."""
-
-    prefix: str
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """Write a key."""
-
-    key: str
-    value: str
-    lease: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """Delete a key, or all keys below a prefix."""
-
-    key: str
-    prefix: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Get:
-    """Read a key, or all keys below a prefix, now or as of a revision."""
-
-    key: str
-    prefix: bool = False
-    revision: int = 0
-
-
-Compare = Unchanged | Empty
-TxnOperation = Put | Delete | Get
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """The outcome of a transaction: whether the compares held, what each Get read (in order), and etcd's revision."""
-
-    succeeded: bool
-    found: tuple[tuple[Entry, ...], ...]
-    revision: int
-
-
-class Compacted(Unavailable):
-    """etcd has compacted the requested revision away."""
 
 
 # names for types: inside Store, `list` is the method
@@ -142,6 +76,7 @@ class Store:
         self.endpoints, self.timeout_s = list(endpoints), timeout_s
         self.prefix = prefix.rstrip("/") + "/"
         self.calls = 0  # round trips so far
+        self.cluster = 0  # id of the cluster that answered last
         self._credentials = None
         if ca:
             self._credentials = grpc.ssl_channel_credentials(
@@ -188,7 +123,9 @@ class Store:
             try:
                 self.calls += 1
                 # wait_for_ready rides over a reconnect: an etcd that came back a moment ago is not away
-                return getattr(stub(channel), method)(request, timeout=left, wait_for_ready=True)
+                answer = getattr(stub(channel), method)(request, timeout=left, wait_for_ready=True)
+                self.cluster = answer.header.cluster_id
+                return answer
             except grpc.RpcError as error:
                 reason = _reason(error, self.endpoints, self.timeout_s)
                 if error.code() is grpc.StatusCode.OUT_OF_RANGE:
@@ -285,33 +222,37 @@ class Store:
     ) -> None:
         """Pass on everything below a prefix: first the whole content, then every change, until `stop`. Blocks.
 
-        Resumes a lost stream after the last revision seen. After a compaction it reads everything again (`on_snapshot`).
-        Calls `on_down` once per outage, within some 4 s. When a callback raises `Unavailable`, it is called again with the
-        same data; any other exception ends the feed.
+        Resumes a lost stream after the last revision seen. Reads everything again (`on_snapshot`) after a compaction, when
+        etcd's revision has gone back or its cluster id has changed (a restored backup, another cluster), and when a callback
+        raises `Reread`. Calls `on_down` once per outage, within some 4 s. When a callback raises `Unavailable`, it is called
+        again with the same data; any other exception ends the feed.
         """
         revision: int | None = None
+        cluster, witness = 0, None
         down = False
         backoff = 0.1
         while not stop.is_set():
             try:
+                if revision is not None:
+                    self._check_same(cluster, revision, witness)
                 if revision is None:
                     read, entries = self.list(prefix)
+                    cluster, witness = self.cluster, max(entries, key=lambda entry: entry.mod_revision, default=None)
                     on_snapshot(read, entries)
                     revision = read
                     down, backoff = False, 0.1
                 for response in self._watch(prefix, revision + 1, stop):
                     down, backoff = False, 0.1
-                    if response.compact_revision:
-                        log.info("feed.compacted prefix=%s revision=%d", prefix, response.compact_revision)
-                        revision = None
-                        break
-                    if response.canceled:
-                        raise Unavailable("etcd", response.cancel_reason or "the watch was cancelled")
+                    _check(response)
                     if response.events:
                         # not the header's revision: while it catches up, etcd sends 1000 revisions at a time under its newest
                         told = max(event.kv.mod_revision for event in response.events)
                         on_events(told, [self._event(event) for event in response.events])
+                        witness = next((self._entry(e.kv) for e in reversed(response.events) if e.type == 0), witness)
                         revision = told
+            except Reread as reason:
+                log.info("feed.reread prefix=%s reason=%s", prefix, reason)
+                revision = None
             except Unavailable as error:
                 if stop.is_set():
                     return
@@ -321,25 +262,38 @@ class Store:
                 stop.wait(backoff * random.uniform(0.8, 1.2))
                 backoff = min(backoff * 2, 1.0)
 
+    def _check_same(self, cluster: int, revision: int, witness: Entry | None) -> None:
+        """Raise `Reread` if etcd is not the one that had this revision: a watch would wait for a future that never comes. The
+        revision may have grown past it since a restore, so the newest value that was seen must stand in its history, too."""
+        header = self._call(etcdrpc.KVStub, "Range", self._range(Get("alive"))).header
+        if _another(header, cluster, revision):
+            raise Reread(f"etcd is at revision {header.revision} of cluster {header.cluster_id:x}")
+        with contextlib.suppress(Compacted):
+            if witness is not None and self.get(witness.key, witness.mod_revision) != witness:
+                raise Reread(f"etcd's history has no {witness.key} of revision {witness.mod_revision}")
+
     def _watch(self, prefix: str, start: int, stop: threading.Event) -> Iterator[Any]:
         key = self._bytes(prefix)
         create = etcdrpc.WatchCreateRequest(key=key, range_end=_end(key), start_revision=start)
         requests: queue.Queue[Any] = queue.Queue()
         requests.put(etcdrpc.WatchRequest(create_request=create))
-        channel = self._connect()
+        channel, cluster = self._connect(), self.cluster
         ended = threading.Event()
         silent: dict[str, str] = {}
         call: Any = None
 
         def watch_over() -> None:
-            """End the stream on `stop`, and when etcd is silent, which a stream alone does not show."""
+            """End the stream on `stop`, and when etcd is silent or another one, which a stream alone does not show."""
             asked = time.monotonic()
             while not stop.wait(0.2) and not ended.is_set():
                 if time.monotonic() - asked > SILENCE_S:
                     try:  # on the stream's own connection, because another endpoint's answer proves nothing about this one
-                        etcdrpc.KVStub(channel).Range(self._range(Get("alive")), timeout=ANSWER_S)
+                        answer = etcdrpc.KVStub(channel).Range(self._range(Get("alive")), timeout=ANSWER_S)
                     except (grpc.RpcError, ValueError) as error:
                         silent["reason"] = _reason(error, self.endpoints, ANSWER_S)
+                        break
+                    if _another(answer.header, cluster, start - 1):
+                        silent["reason"] = "its cluster has changed or its revision has gone back"
                         break
                     asked = time.monotonic()
             call.cancel()
@@ -385,6 +339,17 @@ class Store:
     def revoke(self, lease: int) -> None:
         """End a lease and delete its keys."""
         self._call(etcdrpc.LeaseStub, "LeaseRevoke", etcdrpc.LeaseRevokeRequest(ID=lease))
+
+
+def _check(response: Any) -> None:
+    if response.compact_revision:
+        raise Reread(f"etcd has compacted revision {response.compact_revision}")
+    if response.canceled:
+        raise Unavailable("etcd", response.cancel_reason or "the watch was cancelled")
+
+
+def _another(header: Any, cluster: int, revision: int) -> bool:
+    return bool(header.cluster_id != cluster or header.revision < revision)
 
 
 def _reason(error: Exception, endpoints: Sequence[str], timeout_s: float) -> str:

@@ -22,8 +22,11 @@ class HostWriter(Writer):
             key, claim = keys.host(host.name), keys.claim_host_vtep(str(host.vtep))
             read = self.store.txn((), (Get(key), Get(claim)))
             if read.found[1] and read.found[1][0].value != host.name:
-                holder = read.found[1][0].value
-                raise Conflict(f"VTEP {host.vtep} belongs to host {holder}", field="vtep", holder=holder)
+                name = read.found[1][0].value
+                remedy = (
+                    f"set WARREN_HOST={name} if this machine is {name}; if {name} is gone for good: warren host remove {name}"
+                )
+                raise Conflict(f"VTEP {host.vtep} belongs to host {name}: {remedy}", field="vtep", holder=name)
             entry = read.found[0][0] if read.found[0] else None
             old = decoded(Host, entry) if entry else None
             new = host.model_copy(update={"created_at": (old and old.created_at) or host.created_at or now()})
@@ -35,7 +38,11 @@ class HostWriter(Writer):
             ]
             changes: list[TxnOperation] = [Put(key, new.encode()), Put(claim, host.name)]
             if old is not None and old.vtep != new.vtep:
-                changes.append(Delete(keys.claim_host_vtep(str(old.vtep))))
+                before = keys.claim_host_vtep(str(old.vtep))
+                holder = self.store.get(before)
+                if holder is not None and holder.value == host.name:  # a wrong record may name the VTEP of another host
+                    compares.append(Unchanged(before, holder.mod_revision))
+                    changes.append(Delete(before))
             outcome = self.commit(compares, changes)
             return outcome.revision if outcome.succeeded else None
 
@@ -83,6 +90,19 @@ class HostWriter(Writer):
                 changes.append(Delete(keys.claim_host_vtep(str(host.vtep))))
             outcome = self.commit(compares, changes)
             return outcome.revision if outcome.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def accept_store(self) -> str:
+        """Accept what etcd holds, though hosts know more: they remove what it lacks. Returns the accepted lineage. Raises `NotFound` if no
+        host has read this etcd yet."""
+
+        def attempt() -> str | None:
+            lineage = self.store.get(keys.lineage())
+            if lineage is None:
+                raise NotFound("lineage", keys.lineage())
+            outcome = self.commit([Unchanged(lineage.key, lineage.mod_revision)], [Put(keys.accepted(), lineage.value)])
+            return lineage.value if outcome.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
 

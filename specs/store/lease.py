@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from specs.store.etcd import Store
-from warren.errors import LeaseExpired, Unavailable
+from warren.errors import LeaseExpired, Unavailable, WarrenError
 
 log = logging.getLogger("warren.lease")
 
 
 class EtcdLease:
-    """Keys that exist as long as this process and its connection do, and for `ttl_s` seconds longer."""
+    """Keys that exist as long as this process and its connection do, and for `ttl_s` seconds longer. `admit` raises `WarrenError`
+    if the keys may not be written under a new lease: another process may have taken them over meanwhile."""
 
-    def __init__(self, store: Store, ttl_s: int = 10) -> None:
-        self.store, self.ttl_s = store, ttl_s
+    def __init__(self, store: Store, ttl_s: int = 10, admit: Callable[[], None] = lambda: None) -> None:
+        self.store, self.ttl_s, self._admit = store, ttl_s, admit
         self.id = 0
         self._values: dict[str, str] = {}
         self._written: dict[str, str] = {}  # under the lease `id`
@@ -30,11 +32,18 @@ class EtcdLease:
             self._values[key] = value
             self._settle()
 
+    def anew(self) -> None:
+        """Write everything again under a new lease, because etcd was restored. Raises `Unavailable`."""
+        with self._lock:
+            self.id = 0
+            self._settle()
+
     def _settle(self) -> None:
         """Write what is not written yet, under a new lease when there is none. The caller holds the lock."""
         for again in (True, False):
             try:
                 if not self.id and self._values and not self._stop.is_set():
+                    self._admit()
                     self.id, self._written = self.store.grant(self.ttl_s), {}
                 for key, value in self._values.items():
                     if self.id and self._written.get(key) != value:
@@ -56,7 +65,7 @@ class EtcdLease:
                         log.info("lease.expired id=%x", lease)
                         self.id = 0
                     self._settle()
-            except Unavailable as error:
+            except WarrenError as error:
                 log.info("lease.waits reason=%s", error)
 
     def close(self) -> None:

@@ -43,7 +43,7 @@ MUTANTS = (
     Mutant("controller/reconcile.py", "if not (self.store_read and self.ports_read):", "if not self.ports_read:"),
     Mutant("controller/reconcile.py", "case Committed(session) if session == self.session and", "case Committed(session) if"),
     Mutant("controller/reconcile.py", "self.installed -= set(plan.deletes)", "pass"),
-    Mutant("controller/reconcile.py", "gone = set(self._modified) - {entry.key for entry in entries}", "gone = set[str]()"),
+    Mutant("controller/reconcile.py", "gone = set(self._modified) - offered.keys()", "gone = set[str]()"),
     Mutant("controller/reconcile.py", "self.installed = {cookie for cookie in cookies if is_ours(cookie)}", "self.installed = set(cookies)"),
     Mutant("intent/incremental/index.py", "self._dirty |= self._of_network.get(network_id, set())", "pass"),
     Mutant("intent/incremental/index.py", "whole |= self._members.get(network_id, set())", "pass", INDEX),

@@ -68,6 +68,10 @@ def show_(context: typer.Context, endpoint: EndpointRef, json: JsonOption = Fals
 
 
 @app.command(epilog="Example: warren endpoint delete web-1")
-def delete(context: typer.Context, endpoint: EndpointRef) -> None:
+def delete(
+    context: typer.Context,
+    endpoint: EndpointRef,
+    force: Annotated[bool, typer.Option(help="Delete the record although its host is dead.")] = False,
+) -> None:
     """Unplug and forget an endpoint, whichever host it is on."""
-    client(context).delete_endpoint(endpoint)
+    client(context).delete_endpoint(endpoint, force=force)

@@ -29,3 +29,14 @@ def show_(
 ) -> None:
     """Show one host and what its agent and controller report."""
     print_one(client(context).host(host), json)
+
+
+@app.command(epilog="Example: warren host remove h2 --dry-run")
+def remove(
+    context: typer.Context,
+    host: Annotated[str, typer.Argument(help="Name of the host.")],
+    dry_run: Annotated[bool, typer.Option(help="Print what would go, and remove nothing.")] = False,
+) -> None:
+    """Remove a host that is gone for good, with its endpoints. Refused while its agent or controller lives."""
+    for line in client(context).remove_host(host, dry_run=dry_run):
+        print(f"{'would remove' if dry_run else 'removed'} {line}")

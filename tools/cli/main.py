@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tools.cli import acl, capture, cluster, endpoint, host, lab, mirror, network, operate, port, publish, router, service
+from tools.cli import acl, capture, cluster, endpoint, etcd, host, lab, mirror, network, operate, port, publish, router, service
 from tools.cli.client import Failure, Where, message_of
 from warren import __version__
 from warren.client import Error
@@ -28,6 +28,7 @@ app.add_typer(network.app, name="network")
 app.add_typer(endpoint.app, name="endpoint")
 app.add_typer(host.app, name="host")
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(etcd.app, name="etcd")
 app.add_typer(port.app, name="port")
 app.add_typer(publish.app, name="publish")
 app.add_typer(service.app, name="service")

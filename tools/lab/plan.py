@@ -82,6 +82,7 @@ class HostPlan:
         directory = str(self.directory)
         return (
             ("WARREN_HOST", self.name),
+            ("WARREN_MACHINE_ID", f"{self.lab}-{self.name}"),
             ("WARREN_VTEP", self.vtep),
             ("WARREN_ETCD", "http://198.18.1.1:2379"),
             ("WARREN_OVSDB", f"unix:{directory}/db.sock"),

@@ -85,6 +85,8 @@ class AsyncClient:
     export = _AsyncMethod(operations.export)
     hosts = _AsyncMethod(operations.hosts)
     host = _AsyncMethod(operations.host)
+    remove_host = _AsyncMethod(operations.remove_host)
+    accept_etcd = _AsyncMethod(operations.accept_etcd)
     status = _AsyncMethod(operations.status)
     flows = _AsyncMethod(operations.flows)
     check = _AsyncMethod(operations.check)

@@ -78,13 +78,13 @@ def create_endpoint(
     return Endpoint.of((yield post("/endpoints", body)).get("endpoint"))
 
 
-def delete_endpoint(ref: str) -> Operation[None]:
-    """Unplug and forget an endpoint, on whichever host it is."""
-    yield from _delete_endpoint((yield from _find_endpoint(ref)))
+def delete_endpoint(ref: str, *, force: bool = False) -> Operation[None]:
+    """Unplug and forget an endpoint, on whichever host it is. `force` deletes the record of an endpoint whose host is dead."""
+    yield from _delete_endpoint((yield from _find_endpoint(ref)), force)
 
 
-def _delete_endpoint(endpoint: Endpoint) -> Operation[None]:
-    yield delete(endpoint_path(endpoint.id), hostname=endpoint.host or None)
+def _delete_endpoint(endpoint: Endpoint, force: bool = False) -> Operation[None]:
+    yield delete(endpoint_path(endpoint.id), hostname=endpoint.host or None, force=force or None)
 
 
 def ports(host: str | None = None) -> Operation[tuple[Endpoint, ...]]:

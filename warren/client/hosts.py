@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from warren.client.calls import Call, Operation, get, path, post, stated
+from warren.client.calls import Call, Operation, delete, get, path, post, stated
 from warren.client.results import (
     Applied,
     Cluster,
@@ -40,6 +40,16 @@ def hosts() -> Operation[tuple[Host, ...]]:
 def host(name: str) -> Operation[Host]:
     """One host and what its agent and controller report."""
     return Host.of((yield get(path("hosts", name))).get("host"))
+
+
+def remove_host(name: str, *, dry_run: bool = False) -> Operation[tuple[str, ...]]:
+    """Remove a host that is gone for good, with its endpoints; return what went, a line each. `dry_run` only tells."""
+    return tuple(map(str, (yield delete(path("hosts", name), dry_run=dry_run or None)).get("removed", ())))
+
+
+def accept_etcd() -> Operation[None]:
+    """Accept what etcd holds after it was restored or emptied: hosts that hold go on, and remove what it lacks."""
+    yield post("/etcd/accept", {})
 
 
 def status(wait_s: float = 0.0) -> Operation[Status]:

@@ -11,7 +11,21 @@ from warren.client.endpoints import (
     remove_port,
     unpublish,
 )
-from warren.client.hosts import apply, check, cluster, export, flows, host, hosts, put_cluster, status, trace, version
+from warren.client.hosts import (
+    accept_etcd,
+    apply,
+    check,
+    cluster,
+    export,
+    flows,
+    host,
+    hosts,
+    put_cluster,
+    remove_host,
+    status,
+    trace,
+    version,
+)
 from warren.client.networks import create_network, delete_network, network, networks
 from warren.client.policies import acl, acls, check_acl, delete_acl, delete_mirror, meters, mirrors, put_mirror
 from warren.client.routing import (
@@ -26,6 +40,7 @@ from warren.client.routing import (
 )
 
 __all__ = [
+    "accept_etcd",
     "acl",
     "acls",
     "add_port",
@@ -57,6 +72,7 @@ __all__ = [
     "put_mirror",
     "put_router",
     "put_service",
+    "remove_host",
     "remove_port",
     "router",
     "routers",

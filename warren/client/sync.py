@@ -86,6 +86,8 @@ class Client:
     export = _Method(operations.export)
     hosts = _Method(operations.hosts)
     host = _Method(operations.host)
+    remove_host = _Method(operations.remove_host)
+    accept_etcd = _Method(operations.accept_etcd)
     status = _Method(operations.status)
     flows = _Method(operations.flows)
     check = _Method(operations.check)

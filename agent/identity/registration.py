@@ -1,0 +1,187 @@
+"""Registers this host in etcd: its record, and its status under a lease, which shows other hosts that the agent is alive."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address, IPv6Address
+
+from pyroute2 import IPRoute
+
+from agent.identity.notes import Notes
+from agent.worker import Worker
+from specs import keys
+from specs.identity import Machine
+from specs.model.base import decode_json, now
+from specs.model.host import Host, HostFields
+from specs.store.admission import Admission
+from specs.store.etcd import Entry
+from specs.store.lease import EtcdLease
+from specs.store.repository import Repository
+from warren import __version__
+from warren.errors import Conflict, Invalid, WarrenError
+
+log = logging.getLogger("warren.registration")
+
+LEASE_S = 10
+RETRY_S = 1.0
+CHECK_S = 5.0  # the longest time until a change of the record or of the underlay's MTU is seen
+RECORD = "record"
+DEFAULT_MTU = 1500
+PROBLEMS_SHOWN = 100
+
+
+class Registration:
+    """Writes the host's record once etcd answers and no other living machine is this host, puts the record right when somebody
+    changes it, and writes the host's status whenever `publish` is called. `permit` is told whether this machine is the host.
+    `problems` returns the problems in the status. `measure_mtu` returns the underlay's MTU, which the record follows."""
+
+    def __init__(
+        self,
+        host: Host,
+        machine: Machine,
+        repository: Repository,
+        problems: Callable[[], Sequence[str]],
+        permit: Callable[[str | None], None],
+        measure_mtu: Callable[[], int | None],
+    ) -> None:
+        self._measure_mtu = measure_mtu
+        self._host, self._machine = host.model_copy(update={"machine": machine.id or None}), machine
+        self._repository, self._problems_of_others, self._permit = repository, problems, permit
+        self._admission = Admission(repository.store, host.name, machine, "agent", keys.status_agent(host.name))
+        self._started_at = now()
+        self._lease: EtcdLease | None = None
+        self._registered = False
+        self._notes = Notes()
+        self.refused: str | None = None  # why the record cannot be written
+        self.worker = Worker("registration", self._step, interval_s=CHECK_S, on_change=self.publish)
+
+    def problems(self) -> list[str]:
+        """Return the problems of this agent for `warren status`, a line each."""
+        return [*self._problems_of_others(), *self._notes.lines(), *self.worker.problems]
+
+    def differences(self) -> list[str]:
+        """Return how this host's record differs from what this agent registers, a line each."""
+        entry = self._repository.store.get(keys.host(self._host.name))
+        if entry is None:
+            return [f"host {self._host.name}: it has no record"]
+        wrong = _wrong(_decoded(entry), self._host)
+        return [f"host {self._host.name}: its record has {text}" for text in wrong]
+
+    def publish(self) -> None:
+        """Write the status soon, because the problems may have changed."""
+        self.worker.wake()
+
+    def check(self) -> None:
+        """Compare the record soon, because somebody may have changed it."""
+        self.worker.wake(RECORD)
+
+    def close(self) -> None:
+        """Revoke the lease, so that other hosts see at once that this agent has stopped."""
+        try:
+            if self._lease is not None:
+                self._lease.close()
+            self._admission.admitted()
+        except WarrenError as error:
+            log.info("lease.left reason=%s", error)
+
+    def _step(self, items: frozenset[str]) -> float | None:
+        try:
+            self._follow_mtu()
+            self._admission.check()
+            self._register()
+            self._admission.admitted()
+            self._registered, self.refused = True, None
+            self._permit(None)
+            if not self.worker.stopping.is_set():
+                self._report()
+            return None
+        except Conflict as error:
+            self._refuse(error)
+        except WarrenError as error:
+            self._say(error)
+        return RETRY_S
+
+    def _follow_mtu(self) -> None:
+        mtu = self._measure_mtu()
+        if mtu is not None and mtu != self._host.underlay_mtu:
+            log.info("host.mtu_changed before=%d now=%d", self._host.underlay_mtu, mtu)
+            self._host, self._registered = self._host.model_copy(update={"underlay_mtu": mtu}), False
+
+    def _refuse(self, error: Conflict) -> None:
+        """Stop acting as this host, and say so where the host that keeps the name or address can see it."""
+        self._say(error)
+        self._registered = False
+        self._permit(str(error))
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.close()
+        try:
+            self._admission.refused(error)
+        except WarrenError as reason:
+            log.info("host.refusal_not_told reason=%s", reason)
+
+    def _say(self, error: WarrenError) -> None:
+        if str(error) != self.refused:
+            log.info("host.not_registered reason=%s", error)
+        self.refused = str(error)
+
+    def _register(self) -> None:
+        """Write the record unless it is right: the administrator sets `HostFields` (`warren apply`), the agent sets the other fields."""
+        entry = self._repository.store.get(keys.host(self._host.name))
+        before = _decoded(entry) if entry is not None else None
+        kept = before or self._host
+        record = self._host.model_copy(update={name: getattr(kept, name) for name in HostFields.model_fields})
+        wrong = _wrong(before, self._host) if entry is not None else ["no record"]
+        revision = self._repository.put_host(record)
+        if not self._registered:
+            log.info("host.registered name=%s vtep=%s revision=%d", record.name, record.vtep, revision)
+            if before is not None and before.machine not in (None, record.machine):
+                self._notes.add(f"{self._machine} has taken this host's name over from machine {before.machine}, which was gone")
+        elif wrong:
+            self._notes.add(f"somebody changed this host's record in etcd ({', '.join(wrong)}): it was put right")
+
+    def _report(self) -> None:
+        if self._lease is None:
+            self._lease = EtcdLease(self._repository.store, ttl_s=LEASE_S, admit=self._admission.check)
+        status = {
+            "version": __version__,
+            "started_at": self._started_at,
+            "machine": self._machine.data(),
+            "problems": self.problems()[:PROBLEMS_SHOWN],
+        }
+        self._lease.put(keys.status_agent(self._host.name), json.dumps(status, sort_keys=True))
+
+
+def _decoded(entry: Entry) -> Host | None:
+    try:
+        return decode_json(Host, entry.value, entry.key)
+    except Invalid:
+        return None
+
+
+def _wrong(record: Host | None, expected: Host) -> list[str]:
+    """Return the fields that the agent sets and that have other values in the record, as text."""
+    if record is None:
+        return ["an unreadable value"]
+    fields = sorted(Host.model_fields.keys() - HostFields.model_fields.keys() - {"created_at"})
+    pairs = [(name, getattr(record, name), getattr(expected, name)) for name in fields]
+    return [f"{name} {value} instead of {right}" for name, value, right in pairs if value != right]
+
+
+def underlay_mtu(vtep: IPv4Address | IPv6Address, setting: int | None) -> int | None:
+    """Return the MTU in bytes of the interface that has the VTEP's address, or the setting if that is smaller; None if neither
+    is known."""
+    known = [mtu for mtu in (setting, _interface_mtu(vtep)) if mtu is not None]
+    return min(known, default=None)
+
+
+def _interface_mtu(vtep: IPv4Address | IPv6Address) -> int | None:
+    """Return the MTU of the interface that has an address; None if there is none."""
+    with IPRoute() as netlink:
+        for address in netlink.get_addr():
+            if address.get("local", address.get("address")) == str(vtep) or address.get("address") == str(vtep):
+                link = netlink.get_links(address["index"])[0]
+                return min(int(link.get("mtu", DEFAULT_MTU)), 65_535)  # lo has 65536
+    return None

@@ -1,0 +1,65 @@
+"""A full read of the store that the reconciler has not taken yet: it first decides whether it may act on it (specs/lineage.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from controller.events import KeyState, StoreRead
+from specs import keys
+from specs.lineage import Offer, StoreOrigin, former_hosts, hold, lost
+from specs.snapshot import Snapshot, put
+
+
+class Offered:
+    """The read, and what has changed since. `origin` is None for a read that is taken as it is."""
+
+    def __init__(self, read: StoreRead) -> None:
+        self.entries = list(read.entries)
+        self.revision, self.reported, self.origin, self.known = read.revision, read.reported, read.origin, read.known
+
+    def add(self, entries: Iterable[KeyState], revision: int) -> None:
+        """Add changes that came after the read."""
+        self.entries += entries
+        self.revision = revision
+
+    def keys(self) -> set[str]:
+        """Return the keys that are offered."""
+        return {key for key, value in self._values().items() if value is not None}
+
+    def _values(self) -> dict[str, str | None]:
+        return {entry.key: entry.value for entry in self.entries}
+
+    def hold(self, host: str, before: Snapshot | None, plugged: Collection[str]) -> str | None:
+        """Return why the host must not act on this, or None. `before` is what it acts on now; None: it has just started, and all that it
+        knows are the endpoints that are plugged into its switch."""
+        if self.origin is None:
+            return None
+        offered = self.keys()
+        former: tuple[str, ...] = ()
+        if before is not None:
+            missing = lost(before, offered)
+        else:
+            records = self._endpoints()
+            missing = tuple(sorted(f"endpoint {i}" for i in plugged if i not in records))
+            former = former_hosts(host, [records.get(i) for i in plugged])
+        offer = Offer(
+            origin=self.origin,
+            accepted=self._values().get(keys.accepted()),
+            networks=sum(key.startswith(keys.NETWORKS) for key in offered),
+            lost=missing,
+            former=former,
+        )
+        return hold(host, self.known, offer)
+
+    def taken_from(self) -> StoreOrigin | None:
+        """Return the origin of all that is offered."""
+        origin = self.origin
+        return origin and StoreOrigin(cluster=origin.cluster, lineage=origin.lineage, revision=self.revision)
+
+    def _endpoints(self) -> dict[str, str]:
+        """Return the host of each endpoint."""
+        snapshot = Snapshot()
+        for entry in self.entries:
+            if entry.key.startswith(keys.ENDPOINTS):
+                put(snapshot, entry.key, entry.value, entry.created)
+        return {endpoint.id: endpoint.host for endpoint in snapshot.endpoints.values()}

@@ -1,0 +1,89 @@
+"""What a store reads and writes, as values: entries, events, the parts of a transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from warren.errors import Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key with its value and etcd's revisions."""
+
+    key: str
+    value: str
+    create_revision: int
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """A change of a key; value None means deleted."""
+
+    key: str
+    value: str | None
+    create_revision: int
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """Compare: the key's last change was at this revision; 0 means the key does not exist."""
+
+    key: str
+    mod_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """Compare: no key begins with the prefix."""
+
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a key."""
+
+    key: str
+    value: str
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete a key, or all keys below a prefix."""
+
+    key: str
+    prefix: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """Read a key, or all keys below a prefix, now or as of a revision."""
+
+    key: str
+    prefix: bool = False
+    revision: int = 0
+
+
+Compare = Unchanged | Empty
+TxnOperation = Put | Delete | Get
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The outcome of a transaction: whether the compares held, what each Get read (in order), and etcd's revision."""
+
+    succeeded: bool
+    found: tuple[tuple[Entry, ...], ...]
+    revision: int
+
+
+class Compacted(Unavailable):
+    """etcd has compacted the requested revision away."""
+
+
+class Reread(Exception):
+    """Raised by a callback of `Store.feed` that wants everything once more."""
