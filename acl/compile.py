@@ -8,12 +8,14 @@ x 100 members x 10 ports need 211 flows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import product
 from math import prod
 
+from acl import fragments
 from acl.actions import PopTag, PushTag, SetField, ToPort
 from acl.fields import ORDER, value_of
-from acl.language import Rule
+from acl.language import FieldMatch, Rule
 from acl.policy import RULES_LIMIT, PolicyView, ResolvedRule
 from pipeline.flow import (
     Action,
@@ -50,6 +52,7 @@ REPLIES = 65_100
 IMPLICIT = 1
 assert FIRST - RULES_LIMIT > IMPLICIT
 LOG_BYTES = 128
+LATER_IDS = 2 * RULES_LIMIT  # what a rule means for later fragments has conj_ids above all others
 
 STATE_BITS = {"new": CT_NEW, "established": CT_ESTABLISHED, "related": CT_RELATED, "invalid": CT_INVALID}
 Fields = tuple[tuple[str, Value], ...]
@@ -75,34 +78,38 @@ def meters(policy: PolicyView) -> Iterator[SwitchMeter]:
 
 def _rule(number: int, position: int, resolved: ResolvedRule, table: Table, onward: Table) -> Iterator[Flow]:
     rule, priority = resolved.rule, FIRST - position
-    actions = _actions(resolved, onward)
     origin = Origin("acl", f"{resolved.acl}#{resolved.number}")
     for index, variant in enumerate(rule.variants):
-        known = dict(variant)
-        fixed: list[tuple[str, Value]] = list(variant)
-        choices: list[list[Fields]] = []
-        for match in rule.fields:
-            alternatives = [((match.name, value_of(match.name, alternative)),) for alternative in match.alternatives]
-            if len(alternatives) == 1:
-                fixed += alternatives[0]
-                known[match.name] = match.alternatives[0][0]
-            else:
-                choices.append(list(alternatives))
-        for end, prefixes in (("src", resolved.sources), ("dst", resolved.targets)):
-            if prefixes is not None:
-                choices.append(_addresses(end, prefixes, known.get("eth_type")))
-        if rule.states:
-            bits = [CT_TRACKED | STATE_BITS[state] for state in rule.states]
-            choices.append([(("ct_state", (bit, bit)),) for bit in bits])
-        if not all(choices):
-            continue  # a label without endpoints selects none
-        base: Fields = ((POLICY, number), *fixed)
+        fixed = (*(FieldMatch(name, ((value, None),)) for name, value in variant), *rule.fields)
+        exact = {match.name: match.alternatives[0][0] for match in fixed if len(match.alternatives) == 1}
         conj_id = 2 * position + index + 1  # unique in the policy, and every clause names the policy
-        for fields, act in _matches(base, choices, actions, conj_id):
-            yield Flow(table, priority, fields, act, origin)
+        one = replace(rule, fields=fixed)
+        for meant, ids in ((fragments.whole(one, exact), conj_id), (fragments.later(one, exact), conj_id + LATER_IDS)):
+            if meant is not None:
+                as_meant = replace(resolved, rule=meant)
+                actions = _actions(as_meant, onward)
+                for fields, act in _matches(((POLICY, number),), _choices(as_meant, exact.get("eth_type")), actions, ids):
+                    yield Flow(table, priority, fields, act, origin)
+
+
+def _choices(resolved: ResolvedRule, eth_type: int | None) -> list[list[Fields]]:
+    """Return the alternatives of everything that a rule matches."""
+    choices: list[list[Fields]] = [
+        [((match.name, value_of(match.name, alternative)),) for alternative in match.alternatives]
+        for match in resolved.rule.fields
+    ]
+    for end, prefixes in (("src", resolved.sources), ("dst", resolved.targets)):
+        if prefixes is not None:
+            choices.append(_addresses(end, prefixes, eth_type))
+    if resolved.rule.states:
+        bits = [CT_TRACKED | STATE_BITS[state] for state in resolved.rule.states]
+        choices.append([(("ct_state", (bit, bit)),) for bit in bits])
+    return choices
 
 
 def _matches(base: Fields, choices: list[list[Fields]], actions: Actions, conj_id: int) -> Iterator[tuple[Fields, Actions]]:
+    if not all(choices):
+        return  # a label without endpoints selects none
     many = [choice for choice in choices if len(choice) > 1]
     for choice in choices:
         if len(choice) == 1:

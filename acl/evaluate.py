@@ -13,12 +13,11 @@ from typing import Any
 from acl.actions import PopTag, PushTag, SetField, ToPort
 from acl.fields import CT_BITS, CT_TRACKED, FIELDS, VLAN_PRESENT
 from acl.language import FieldMatch, Rule, Who
-from pipeline.protocols import DOT1Q, IPV6, mac_bytes
+from pipeline.protocols import DOT1Q, FRAGMENT, IPV6, NEIGHBOUR_DISCOVERY, TCP, mac_bytes
 
 MemberAddresses = Callable[[Who], Collection[IPv4Network | IPv6Network]]
-FRAGMENT = 44  # IPv6's fragment header (RFC 8200, 4.5)
 PORTS = frozenset({"tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst"})
-_ICMP = {"icmpv4_type", "icmpv4_code", "icmpv6_type", "icmpv6_code", "ipv6_nd_target", "ipv6_nd_sll", "ipv6_nd_tll"}
+LAYER4 = PORTS | {"icmpv4_type", "icmpv4_code", "icmpv6_type", "icmpv6_code", "ipv6_nd_target", "ipv6_nd_sll", "ipv6_nd_tll"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +38,10 @@ class PacketFields:
             return self.tags[0][2] if self.tags else None
         if name == "ct_state":
             return 0 if self.states is None else CT_TRACKED | sum(CT_BITS[state] for state in self.states)
-        if self.frag == "later" and name in self.fields:
-            if self.fields["eth_type"] == IPV6 and name in PORTS | _ICMP | {"ip_proto"}:
-                return FRAGMENT if name == "ip_proto" else None  # only the first fragment has the protocol (ovs-fields(7))
-            if name in PORTS | _ICMP:
-                return 0  # only the first fragment carries what comes after the IP header
+        if self.frag == "later" and name in LAYER4:
+            return None  # only the first fragment carries what comes after the IP header
+        if self.frag == "later" and name == "ip_proto" and self.fields.get("eth_type") == IPV6:
+            return FRAGMENT  # only the first fragment has the protocol (ovs-fields(7))
         return self.fields.get(name)
 
 
@@ -85,14 +83,36 @@ def possible(
 
 def matches(rule: Rule, sent: PacketFields, members: MemberAddresses) -> bool:
     """Whether a rule matches a packet."""
-    if not any(all(sent.get(name) == value for name, value in variant) for variant in rule.variants):
-        return False
-    if not all(_field(match, sent) for match in rule.fields):
+    if not any(_fields(rule, dict(variant), sent) for variant in rule.variants):
         return False
     if rule.states and (sent.states is None or not sent.states & set(rule.states)):
         return False
     ends = ((rule.source, "src"), (rule.target, "dst"))
     return all(who is None or _among(sent, end, members(who)) for who, end in ends)
+
+
+def _fields(rule: Rule, variant: dict[str, int], sent: PacketFields) -> bool:
+    exact = variant | {match.name: match.alternatives[0][0] for match in rule.fields if len(match.alternatives) == 1}
+    ignored = _ignored(rule.allow, exact) if sent.frag == "later" else frozenset()
+    tracks = rule.states or any(match.name == "ct_state" for match in rule.fields)
+    if _asks(rule, exact, ignored) and not tracks and "invalid" in (sent.states or ()):
+        return False  # it is no part of a packet that is there as a whole
+    return all(sent.get(name) == value for name, value in variant.items() if name not in ignored) and all(
+        _field(match, sent) for match in rule.fields if match.name not in ignored
+    )
+
+
+def _asks(rule: Rule, exact: Mapping[str, int], ignored: frozenset[str]) -> bool:
+    """Whether a rule asks anything that is ignored."""
+    return bool(ignored & (exact.keys() | {match.name for match in rule.fields}))
+
+
+def _ignored(allow: bool, exact: Mapping[str, int]) -> frozenset[str]:
+    """Return the fields that a rule does not ask of a later fragment: a rule that allows some packets of a protocol lets their later
+    fragments pass, which are worth nothing without the first one. Not for TCP and neighbour discovery, which make no fragments."""
+    if not allow or exact.get("ip_proto") in (None, TCP, FRAGMENT) or exact.get("icmpv6_type") in NEIGHBOUR_DISCOVERY:
+        return frozenset()
+    return LAYER4 | {"ip_proto"} if exact.get("eth_type") == IPV6 else LAYER4
 
 
 def _field(match: FieldMatch, sent: PacketFields) -> bool:
@@ -132,7 +152,7 @@ def _set(now: PacketFields, name: str, value: int) -> PacketFields:
         tpid, vid, pcp = now.tags[0]
         outer = (tpid, value & 0xFFF, pcp) if name == "vlan_vid" else (tpid, vid, value)
         return replace(now, tags=(outer, *now.tags[1:]))
-    if name not in now.fields or (now.frag == "later" and name in PORTS | _ICMP):
+    if name not in now.fields or (now.frag == "later" and name in LAYER4):
         return now  # a packet without the field stays as it is
     return replace(now, fields={**now.fields, name: value})
 

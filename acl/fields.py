@@ -75,6 +75,7 @@ _SPECS = (
 )
 FIELDS: dict[str, FieldSpec] = {spec.name: spec for spec in _SPECS}
 ORDER: dict[str, int] = {spec.name: position for position, spec in enumerate(_SPECS)}  # prerequisites first
+ORDER["ip_frag"] = len(ORDER)  # not for rules: acl/fragments.py
 ALIASES = {
     "dl_src": "eth_src", "dl_dst": "eth_dst", "dl_type": "eth_type", "dl_vlan": "vlan_vid", "nw_proto": "ip_proto",
     "nw_src": "ipv4_src", "nw_dst": "ipv4_dst", "eth_type_nxm": "eth_type", "ip_proto_nxm": "ip_proto",
@@ -242,7 +243,7 @@ def matches(alternatives: tuple[Masked, ...], value: int) -> bool:
 def value_of(name: str, masked: Masked) -> int | str | tuple[int, int] | tuple[str, str]:
     """Return a field's integers in the notation of flows: text for MACs and addresses."""
     value, mask = masked
-    kind = FIELDS[name].kind
+    kind = FIELDS[name].kind if name in FIELDS else "int"
     if kind not in ("mac", "ipv4", "ipv6"):
         return value if mask is None else (value, mask)
     return _text(kind, value) if mask is None else (_text(kind, value), _text(kind, mask))

@@ -189,6 +189,10 @@ def match(**fields: Value) -> Match:
     return tuple(fields.items())
 
 
+# Values of ip_frag (ovs-fields(7)): of a fragmented packet, the first fragment has the ports.
+FRAG_FIRST, FRAG_LATER = 1, 3
+FRAG_ANY, FRAG_NOT_LATER = (1, 1), (0, 2)
+
 # A match of these says icmpv6_code=0 as well, which such messages always have (RFC 4861, 4.3 and 4.4): where type and code are not both exact,
 # ovs-vswitchd (Debian 12's, for one) leaves these fields out of what it tells the kernel, and one honest advertisement would let all others
 # pass (as in CVE-2023-5366).

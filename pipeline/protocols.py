@@ -22,6 +22,7 @@ TPIDS = (DOT1Q, DOT1AD)
 # IP protocols
 ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
 WITH_PORTS = {"tcp": TCP, "udp": UDP, "sctp": SCTP}
+FRAGMENT, NO_NEXT_HEADER = 44, 59  # IPv6's fragment header, and what stands where no header follows (RFC 8200)
 NAMES = {ICMP: "icmp", TCP: "tcp", UDP: "udp", ICMPV6: "icmp6", SCTP: "sctp"}
 
 # ICMP types (RFC 792)
@@ -29,6 +30,7 @@ ECHO_REPLY, UNREACHABLE, ECHO, TIME_EXCEEDED = 0, 3, 8, 11
 # ICMPv6 types (RFC 4443, RFC 4861, RFC 3810)
 TOO_BIG6, TIME_EXCEEDED6, ECHO6, ECHO6_REPLY = 2, 3, 128, 129
 ROUTER_SOLICITATION, ROUTER_ADVERTISEMENT, SOLICITATION, ADVERTISEMENT, REDIRECT, MLD2_REPORT = 133, 134, 135, 136, 137, 143
+NEIGHBOUR_DISCOVERY = range(133, 138)  # RFC 4861
 
 
 def mac_bytes(mac: str) -> bytes:

@@ -96,7 +96,7 @@ REG_OUTPUT = "reg2"  # the OpenFlow port by which the packet leaves; 0 = none
 
 REG_RELATED = "reg3"  # 1: replies to this packet's connection come back whatever the ACLs say
 REG_COPY = "reg4"  # in COPY: the mirror session and the direction; 0 = none
-REG_LARGE = "reg5"  # 1: the packet is too large for the network that a router leads it to
+REG_LARGE = "reg5"  # 1: the packet is too large for the network that a router leads it to, or for neighbour discovery
 REG_SOURCE = "reg8"  # the identity of the endpoint that sent the packet (intent/identity.py); 0 = not known
 REG_TARGET = "reg9"  # the identity of the endpoint that it goes to; 0 = not known, or several
 POLICY = "metadata"  # the policy that decides next: what a port may send, later what it may receive; 0 = none

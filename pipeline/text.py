@@ -8,6 +8,10 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 from pipeline.flow import (
+    FRAG_ANY,
+    FRAG_FIRST,
+    FRAG_LATER,
+    FRAG_NOT_LATER,
     Action,
     Actions,
     CheckLarger,
@@ -49,7 +53,7 @@ NAMES = {
     "ipv4_src": "nw_src", "ipv4_dst": "nw_dst", "ipv6_src": "ipv6_src", "ipv6_dst": "ipv6_dst", "ipv6_flabel": "ipv6_label", "arp_spa": "arp_spa",
     "arp_tpa": "arp_tpa", "ip_proto": "nw_proto", "arp_op": "arp_op", "arp_sha": "arp_sha", "arp_tha": "arp_tha",
     "ip_dscp": "nw_tos", "ip_ecn": "nw_ecn", "nw_ttl": "nw_ttl", "mpls_label": "mpls_label", "mpls_tc": "mpls_tc",
-    "mpls_bos": "mpls_bos", "tcp_src": "tp_src", "tcp_dst": "tp_dst", "udp_src": "tp_src", "udp_dst": "tp_dst",
+    "mpls_bos": "mpls_bos", "ip_frag": "nw_frag", "tcp_src": "tp_src", "tcp_dst": "tp_dst", "udp_src": "tp_src", "udp_dst": "tp_dst",
     "sctp_src": "tp_src", "sctp_dst": "tp_dst", "icmpv4_type": "icmp_type", "icmpv4_code": "icmp_code",
     "icmpv6_type": "icmp_type", "icmpv6_code": "icmp_code", "ipv6_nd_target": "nd_target", "ipv6_nd_sll": "nd_sll",
     "ipv6_nd_tll": "nd_tll",
@@ -59,6 +63,8 @@ ORDER = {name: position for position, name in enumerate(NAMES)}
 HEX = {"tunnel_id", "reg0", "reg1", "reg2", "reg3", "reg4", "reg5", "reg8", "reg9", "metadata", "ct_mark", "ipv6_flabel"}
 MASKED_HEX = {"ct_label", "tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst"}
 CT_STATES = {0x01: "new", 0x02: "est", 0x04: "rel", 0x08: "rpl", 0x10: "inv", 0x20: "trk"}
+
+FRAGMENTS: dict[Value, str] = {FRAG_FIRST: "first", FRAG_LATER: "later", FRAG_ANY: "yes", FRAG_NOT_LATER: "not_later"}
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 SET_NAMES = {
@@ -126,6 +132,8 @@ def _field(name: str, value: Value) -> str:
         return _vlan(value)
     if name == "ct_state":
         return f"ct_state={_ct_state(value)}"
+    if name == "ip_frag":
+        return f"nw_frag={FRAGMENTS[value]}"
     if name == "eth_type":
         return f"dl_type={value:#06x}"
     if name == "ipv6_flabel":

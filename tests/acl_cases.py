@@ -160,6 +160,8 @@ class Sent:
             **self.fields,
             "ct_state": sum({b for s in self.states or () for b in (bits[s] & 0x1F,)}) | (0x20 if self.states else 0),
         }
+        if "ip_proto" in found:
+            found["ip_frag"] = {"no": 0, "first": 1, LATER: 3}[self.frag]
         if self.frag == LATER:
             if found["eth_type"] == 0x86DD:
                 found = {name: value for name, value in found.items() if name not in L4} | {"ip_proto": 44}

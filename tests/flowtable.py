@@ -26,7 +26,7 @@ IP = (("eth_type", (0x0800, 0x86DD)),)
 V4, V6, ARP, MPLS = ((("eth_type", types),) for types in ((0x0800,), (0x86DD,), (0x0806,), (0x8847, 0x8848)))
 NEIGHBOR = (*V6, ("ip_proto", (58,)), ("icmpv6_type", (135, 136)))
 NEEDS: dict[str, tuple[tuple[str, tuple[int, ...]], ...]] = {  # OpenFlow 1.3, table 12; nw_ttl: ovs-fields(7)
-    **dict.fromkeys(("ip_dscp", "ip_ecn", "ip_proto", "nw_ttl"), IP),
+    **dict.fromkeys(("ip_dscp", "ip_ecn", "ip_proto", "nw_ttl", "ip_frag"), IP),
     **dict.fromkeys(("ipv4_src", "ipv4_dst"), V4),
     **dict.fromkeys(("ipv6_src", "ipv6_dst", "ipv6_flabel"), V6),
     **dict.fromkeys(("arp_op", "arp_spa", "arp_tpa", "arp_sha", "arp_tha"), ARP),
@@ -62,6 +62,8 @@ class Packet:
             return self.tags[0].vid | PRESENT if self.tags else 0
         if name == "vlan_pcp":
             return self.tags[0].pcp if self.tags else None
+        if name == "ip_frag" and "ip_proto" in self.fields:
+            return self.fields.get(name, 0)
         return self.fields.get(name)
 
     def written(self, name: str, value: int) -> Packet:

@@ -36,6 +36,7 @@ Part = Flow | Group | SwitchMeter
 # The features that compile each kind of unit, under the name by which a table names its owner.
 BASE: dict[str, Callable[[int | None], Iterator[Part]]] = {
     "spoof": spoof.base,
+    "arp": arp.base,
     "conntrack": conntrack.base,
     "acl": acl.base,
     "forward": forward.base,

@@ -56,6 +56,7 @@ BUNDLE_XID = 0x5741_0001  # every message of a bundle carries this xid; errors a
 
 ofproto_v1_4.oxm_types += [
     oxm_fields.NiciraExtended0("in_port_nxm", 0, type_desc.Int2),
+    oxm_fields.NiciraExtended1("ip_frag", 26, type_desc.Int1),
 ]
 oxm_fields.generate(ofproto_v1_4.__name__)
 

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from acl.compile import REPLIES, compile_policy, meters
+from acl.compile import CLOSED, REPLIES, compile_policy, meters
+from acl.fragments import headless
 from acl.policy import PolicyView
 from pipeline.flow import Flow, Goto, Origin, SwitchMeter, match
 from pipeline.tables import CT_ESTABLISHED, CT_INVALID, CT_RELATED, CT_REPLY, CT_TRACKED, MARK_RELATED, Table, after
 
+HEADLESS = CLOSED + 100
 WHERE = {"in": Table.ACL_IN, "out": Table.ACL_OUT}
 
 
 def base(tunnel: int | None) -> Iterator[Flow]:
-    """Replies and errors of marked connections."""
+    """First fragments that do not show what rules ask for, which no policy decides over; replies and errors of marked connections."""
+    for fields in headless():
+        yield Flow(Table.ACL_IN, HEADLESS, fields, (), Origin("pipeline", "fragments"))
     for table in WHERE.values():
         for wanted in (CT_TRACKED | CT_ESTABLISHED | CT_REPLY, CT_TRACKED | CT_RELATED):
             state = match(ct_state=(wanted, wanted | CT_INVALID), ct_mark=MARK_RELATED)

@@ -16,14 +16,22 @@ from intent.gateway import GATEWAY_MAC
 from intent.views import EndpointView, NetworkView
 from pipeline.flow import Action, Flow, Goto, Match, Move, Origin, Set, Value, match
 from pipeline.protocols import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
-from pipeline.tables import ORIGIN_ANSWER, ORIGIN_LOCAL, REG_NETWORK, REG_ORIGIN, Table
+from pipeline.tables import ORIGIN_ANSWER, ORIGIN_LOCAL, REG_LARGE, REG_NETWORK, REG_ORIGIN, Table
 from specs.model.derived import link_local
 from specs.model.dhcp import SERVER4
 
 REQUEST, REPLY = 1, 2
+LONG = 120
 SELF = 110  # an endpoint that asks for its own address looks for a duplicate: it gets no answer
 KNOWN = 100
 UNICAST = ("00:00:00:00:00:00", "01:00:00:00:00:00")
+
+
+def base(tunnel: int | None) -> Iterator[Flow]:
+    """Neighbour discovery that SPOOF_GUARD has measured and found too long."""
+    for icmp_type in (SOLICITATION, ADVERTISEMENT):
+        long = match(eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type, **{REG_LARGE: 1})
+        yield Flow(Table.ARP, LONG, long, (), Origin("pipeline", "neighbours"))
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:

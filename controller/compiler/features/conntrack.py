@@ -13,7 +13,7 @@ from controller.compiler.features import nat
 from controller.compiler.features.spoof import ANY_TAG
 from intent.views import NetworkView
 from pipeline.flow import Ct, Flow, Goto, Origin, Set, Value, match
-from pipeline.protocols import ICMPV6, IPV4, IPV6
+from pipeline.protocols import ICMPV6, IPV4, IPV6, NEIGHBOUR_DISCOVERY
 from pipeline.tables import (
     CT_ESTABLISHED,
     CT_INVALID,
@@ -30,7 +30,6 @@ from pipeline.tables import (
 UNTRACKED = 110  # neighbour discovery is not tracked
 TRACKED = 100
 UNTOUCHED = 50
-NEIGHBOUR_DISCOVERY = range(133, 138)  # RFC 4861
 
 
 def base(tunnel: int | None) -> Iterator[Flow]:

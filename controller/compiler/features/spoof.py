@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
+from acl.fragments import headless
 from intent.views import EndpointView
-from pipeline.flow import Flow, Goto, Match, Origin, Value, match
+from pipeline.flow import FRAG_ANY, CheckLarger, Flow, Goto, Match, Origin, Value, match
 from pipeline.protocols import (
     ADVERTISEMENT,
     ARP,
@@ -15,6 +16,7 @@ from pipeline.protocols import (
     IPV4,
     IPV6,
     MLD2_REPORT,
+    NEIGHBOUR_DISCOVERY,
     REDIRECT,
     ROUTER_ADVERTISEMENT,
     ROUTER_SOLICITATION,
@@ -22,7 +24,7 @@ from pipeline.protocols import (
     TPIDS,
     UDP,
 )
-from pipeline.tables import Table, after
+from pipeline.tables import REG_LARGE, Table, after
 from specs.model.derived import link_local
 
 CLIENT_TO_SERVER = {IPV4: 67, IPV6: 547}  # UDP ports of DHCP servers (RFC 2131, RFC 8415)
@@ -38,11 +40,16 @@ OTHER = 80  # anything else with the right MAC
 TAGGED = 105
 NEVER = 110  # refused from any sender
 OPEN = 115  # behind an interface there may be routers and any machine: its ACL decides
-BRIDGES = 120  # refused there, too
+BRIDGES = 120  # refused there, too: bridge protocols, hidden headers
+
+# Open vSwitch shows a message with two options of one kind as one without, and ignores those of another length. No message with
+# more than one option is longer (RFC 4861, 4.3 and 4.4, with one option of 8 bytes): ARP drops what is.
+LONGEST_ND = 14 + 40 + 24 + 8
+_MEASURED = (CheckLarger(LONGEST_ND, REG_LARGE), Goto(after(Table.SPOOF_GUARD)))
 
 
 def base(tunnel: int | None) -> Iterator[Flow]:
-    """Refused on every port: router advertisements, redirects, replies of DHCP servers, bridge protocols. Clients check the
+    """Refused on every port: router advertisements, redirects, replies of DHCP servers, bridge protocols, fragments that hide what they are. Clients check the
     port that a reply comes to, not the one that it comes from, so either of the two gives a server away."""
     origin = Origin("pipeline", "spoof")
     for icmp_type in (ROUTER_ADVERTISEMENT, REDIRECT):
@@ -54,6 +61,11 @@ def base(tunnel: int | None) -> Iterator[Flow]:
             Table.SPOOF_GUARD, NEVER, match(eth_type=eth_type, ip_proto=UDP, udp_dst=SERVER_TO_CLIENT[eth_type]), (), origin
         )
     yield Flow(Table.SPOOF_GUARD, BRIDGES, match(eth_dst=LINK_PROTOCOLS), (), origin)
+    for fields in headless():
+        yield Flow(Table.SPOOF_GUARD, BRIDGES, fields, (), origin)
+    for icmp_type in NEIGHBOUR_DISCOVERY:  # its options could be in a later fragment (RFC 6980)
+        fields = match(eth_type=IPV6, ip_proto=ICMPV6, ip_frag=FRAG_ANY, icmpv6_type=icmp_type)
+        yield Flow(Table.SPOOF_GUARD, BRIDGES, fields, (), origin)
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
@@ -98,12 +110,14 @@ def _senders4(e: EndpointView) -> Iterator[Flow]:
 
 
 def _senders6(e: EndpointView) -> Iterator[Flow]:
-    """The senders in IPv6: the endpoint's address and its link-local one, and none while it looks for routers and duplicates."""
+    """The senders in IPv6: the endpoint's address and its link-local one, and none while it looks for routers and duplicates. Its neighbour
+    discovery is measured on the way to ARP."""
     if e.ipv6 is None:
         return
     both = (e.ipv6, link_local(e.mac))
     for address in both:
-        yield from (_allow(e, OWN, **fields) for fields in _ipv6(e.mac, address, both))
+        for fields in _ipv6(e.mac, address, both):
+            yield Flow(Table.SPOOF_GUARD, OWN, _from(e, **fields), _MEASURED, Origin("endpoint", e.id))
         yield _allow(e, OWN - 2, eth_type=IPV6, ipv6_src=str(address))
     for icmp_type in (SOLICITATION, ADVERTISEMENT):
         yield _refuse(e, OWN - 1, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
@@ -144,4 +158,4 @@ def _ipv6(mac: str, address: IPv6Address, targets: tuple[IPv6Address, ...]) -> I
         yield {**nd, "ipv6_src": sender, "icmpv6_type": SOLICITATION, "ipv6_nd_sll": option}
         for target in targets:
             yield {**nd, "ipv6_src": sender, "icmpv6_type": ADVERTISEMENT, "ipv6_nd_target": str(target), "ipv6_nd_tll": option}
-    yield {**nd, "ipv6_src": "::", "icmpv6_type": SOLICITATION, "ipv6_nd_target": sender}
+    yield {**nd, "ipv6_src": "::", "icmpv6_type": SOLICITATION, "ipv6_nd_target": sender, "ipv6_nd_sll": ABSENT}
