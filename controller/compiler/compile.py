@@ -35,6 +35,7 @@ Part = Flow | Group | SwitchMeter
 
 # The features that compile each kind of unit, under the name by which a table names its owner.
 BASE: dict[str, Callable[[int | None], Iterator[Part]]] = {
+    "classify": classify.base,
     "spoof": spoof.base,
     "arp": arp.base,
     "conntrack": conntrack.base,

@@ -42,11 +42,8 @@ CONTAINERS = (
     ("outany", "h1", "cutout", None), ("outnear", "h1", "cutout", None), ("outfar", "h2", "cutout", None),
 )  # fmt: skip
 SERVERS = ("cutnear", "cutfar", "tracenear", "tracefar", "outnear", "outfar")
-PAIRS = [
-    (a, b)
-    for a, network in (("cutshut", "cut"), ("traceshut", "trace"), ("outany", "out"))
-    for b in (f"{network}near", f"{network}far")
-]
+# Not where connections are tracked: hostile fragments in `ct` of the userspace datapath may stop this ovs-vswitchd, and the other tests with it
+PAIRS = [(a, b) for a, network in (("cutshut", "cut"), ("outany", "out")) for b in (f"{network}near", f"{network}far")]
 
 
 class Lab:

@@ -8,8 +8,22 @@ from ipaddress import ip_address, ip_network
 from intent.views import EndpointView, NetworkView
 from mirror.compile import arrival, copies
 from mirror.sessions import MirrorSession
-from pipeline.flow import Actions, Flow, Goto, InPort, Origin, PopVlan, Set, SwitchMeter, ToController, UseMeter, Value, match
-from pipeline.protocols import IPV4, IPV6
+from pipeline.flow import (
+    Actions,
+    Flow,
+    Goto,
+    InPort,
+    Origin,
+    PopVlan,
+    Resubmit,
+    Set,
+    SwitchMeter,
+    ToController,
+    UseMeter,
+    Value,
+    match,
+)
+from pipeline.protocols import IPV4, IPV6, TPIDS
 from pipeline.tables import (
     ANSWER_MAC,
     ORIGIN_CHOSEN,
@@ -32,10 +46,19 @@ from pipeline.tunnels import from_vtep, to_vtep
 
 UNTAGGED, VLAN_PRESENT = 0x0000, 0x1000
 # a tag that belongs to another endpoint on the same port is neither a transparent network's nor a coprocessor's choice
-SHARED, CHOSEN, OWN = 105, 103, 100
+PRIORITY_TAG, SHARED, CHOSEN, OWN = 120, 105, 103, 100
 LAST_VID = 4094
 PROBE = "probe"  # kind of the origin of flows for probes; its name is the VTEP
 RATE, BURST = 20, 40  # packets per second of one host: probes and answers are some four
+
+
+def base(tunnel: int | None) -> Iterator[Flow]:
+    """A tag with VLAN id 0 only gives a priority, and its frame is untagged (IEEE 802.1Q): it is removed, and the frame looked up again.
+    A tag below it that Open vSwitch reads as a type (`vlan-limit`) would hide what is inside from SPOOF_GUARD."""
+    origin = Origin("pipeline", "priority-tag")
+    yield Flow(Table.CLASSIFY, PRIORITY_TAG, match(vlan_vid=VLAN_PRESENT), (PopVlan(), Resubmit(Table.CLASSIFY)), origin)
+    for tpid in TPIDS:
+        yield Flow(Table.CLASSIFY, PRIORITY_TAG + 1, match(vlan_vid=VLAN_PRESENT, eth_type=tpid), (), origin)
 
 
 def peer(vtep: str, tunnel: int | None) -> Iterator[Flow | SwitchMeter]:
