@@ -101,7 +101,9 @@ class Reader:
         next(self._events)  # the end of the document
         following = next(self._events)
         if not isinstance(following, StreamEndEvent):
-            raise Invalid(self._at(following.start_mark.line + 1), "another document", "one document")
+            raise Invalid(
+                self._at(following.start_mark.line + 1), MISSING, "one document", problem="a second document begins: expected one"
+            )
         return value
 
     def _value(self, event: Any, depth: int) -> Any:
@@ -196,7 +198,12 @@ class Reader:
 
     def _key(self, event: Any, line: int) -> Any:
         if not isinstance(event, ScalarEvent | AliasEvent):
-            raise Invalid(self._at(line), "a list or a mapping", self.dialect.keys_text)
+            raise Invalid(
+                self._at(line),
+                MISSING,
+                self.dialect.keys_text,
+                problem=f"a list or a mapping as a key: expected {self.dialect.keys_text}",
+            )
         key = self._target(event) if isinstance(event, AliasEvent) else self._scalar(event)
         if not isinstance(key, self.dialect.keys):
             raise Invalid(self._at(line), event.value if isinstance(event, ScalarEvent) else key, self.dialect.keys_text)
