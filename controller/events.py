@@ -151,4 +151,11 @@ class Report:
     endpoints: tuple[EndpointState, ...]
 
 
-Effect = AskReadBack | Commit | DropMeters | Report
+@dataclass(frozen=True, slots=True)
+class Announce:
+    """Tell the neighbours of these endpoints where they are now."""
+
+    endpoint_ids: tuple[str, ...]
+
+
+Effect = AskReadBack | Commit | DropMeters | Report | Announce

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
 
+from controller.announcements import changed_endpoints
 from controller.compiler.compile import (
     Program,
     compile_base,
@@ -26,6 +27,7 @@ from controller.compiler.compile import (
     compile_session,
 )
 from controller.events import (
+    Announce,
     AskReadBack,
     Audit,
     BundleRefused,
@@ -322,7 +324,9 @@ class Reconciler:
             del self.installed_meters[meter_id]
         reports, self._in_flight_reports = self._in_flight_reports, set()
         self._in_flight, self.phase, self._drifted = None, Phase.READY, 0
-        return drop + self._report(reports, self._in_flight_revision)
+        changed = changed_endpoints(plan.flows, self.index)
+        announce: list[Effect] = [Announce(changed)] if changed else []
+        return drop + self._report(reports, self._in_flight_revision) + announce
 
     def _take_reports(self) -> set[str]:
         reports, self._to_report = self._to_report, set()

@@ -14,10 +14,12 @@ from collections import deque
 from dataclasses import asdict
 from typing import Any
 
+from controller.apps.announcer import Announcer
 from controller.apps.bridge import IntegrationBridge
 from controller.apps.tunnels import Tunnels
 from controller.dhcp.server import Dhcp
 from controller.events import (
+    Announce,
     AskReadBack,
     Audit,
     Commit,
@@ -96,6 +98,7 @@ class Overlay(RyuApp):
         self.exposed = told(log, line, trusted=self.settings.trusted_network)
         self.metrics = Own(self._figures)
         self.dhcp = Dhcp(self.reconciler.index, self.metrics, self._labels, self._send_out)
+        self.announcer = Announcer(self.reconciler.index, self._send_out)
         self.arrived: deque[tuple[int, float]] = deque()  # revisions on their way to the switch, and when they came from etcd
 
     def _labels(self) -> tuple[str, str]:
@@ -118,7 +121,7 @@ class Overlay(RyuApp):
             self.settings, f"tcp:127.0.0.1:{_listen_port()}", self.reconciler, self._post, self._status_changed
         )
         for loop in (
-            self._consume, self._feed, self.bridge.run, self._audit, self._answer, self._advertise, self.tunnels.run
+            self._consume, self._feed, self.bridge.run, self._audit, self._answer, self._advertise, self.tunnels.run, self.announcer.run
         ):  # fmt: skip
             self.threads.append(hub.spawn(loop))
 
@@ -147,6 +150,8 @@ class Overlay(RyuApp):
                 self.session.commit(effect)
             case DropMeters(session=session) if self.session is not None and self.session.number == session:
                 self.session.drop_meters(effect)
+            case Announce(endpoint_ids):
+                self.announcer.announce(endpoint_ids)
             case Report(revision, endpoints):
                 self._tell(revision, endpoints)
 

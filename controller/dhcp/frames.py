@@ -115,10 +115,11 @@ def udp6(mac: str, source: IPv6Address, target: IPv6Address, ports: tuple[int, i
     return _ethernet(mac, IPV6) + _header6(source, target, UDP, 64, _udp(source.packed + target.packed, ports, payload))
 
 
-def icmp6(mac: str, source: IPv6Address, target: IPv6Address, message: bytes) -> bytes:
+def icmp6(mac: str, source: IPv6Address, target: IPv6Address, message: bytes, sender_mac: str = SERVER_MAC) -> bytes:
     """A frame with an ICMPv6 message of neighbour discovery (hop limit 255); its checksum is filled in."""
     summed = checksum(pseudo6(source, target, ICMPV6, len(message)) + message)
-    return _ethernet(mac, IPV6) + _header6(source, target, ICMPV6, 255, message[:2] + struct.pack("!H", summed) + message[4:])
+    ethernet = _ethernet(mac, IPV6, sender_mac)
+    return ethernet + _header6(source, target, ICMPV6, 255, message[:2] + struct.pack("!H", summed) + message[4:])
 
 
 def pseudo6(source: IPv6Address, target: IPv6Address, protocol: int, length: int) -> bytes:
@@ -126,8 +127,13 @@ def pseudo6(source: IPv6Address, target: IPv6Address, protocol: int, length: int
     return source.packed + target.packed + struct.pack("!IHBB", length, 0, 0, protocol)
 
 
-def _ethernet(target: str, eth_type: int) -> bytes:
-    return mac_bytes(target) + mac_bytes(SERVER_MAC) + struct.pack("!H", eth_type)
+def tagged(frame: bytes, vlan: int) -> bytes:
+    """The frame under the tag of an endpoint on a shared port; 0: untagged (IEEE 802.1Q)."""
+    return frame[:12] + b"\x81\x00" + vlan.to_bytes(2, "big") + frame[12:] if vlan else frame
+
+
+def _ethernet(target: str, eth_type: int, sender: str = SERVER_MAC) -> bytes:
+    return mac_bytes(target) + mac_bytes(sender) + struct.pack("!H", eth_type)
 
 
 def _header6(source: IPv6Address, target: IPv6Address, protocol: int, hops: int, body: bytes) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from controller.dhcp import router
 from controller.dhcp.answer import answer
+from controller.dhcp.frames import tagged
 from controller.dhcp.lease import lease_of
 from controller.telemetry.metrics import Own
 from intent.incremental.index import Index
@@ -37,18 +38,13 @@ class Dhcp:
         if found.asked == "decline":
             log.info("dhcp.declined endpoint=%s address=%s: somebody else there answers for it", endpoint_id, lease.ipv4)
         if found.frame is not None:
-            self._send(view.ofport, _tagged(found.frame, view.tag))
+            self._send(view.ofport, tagged(found.frame, view.tag))
 
     def advertise(self) -> Iterator[None]:
         """Advertise the router to each endpoint here, one at a time."""
         for view in [view for view in self._index.endpoints.values() if view.dhcp and view.ipv6 is not None]:
             lease = lease_of(self._index.snapshot, view.id)
             if lease is not None and lease.ipv6 is not None and view.ofport is not None:
-                self._send(view.ofport, _tagged(router.advertisement(lease), view.tag))
+                self._send(view.ofport, tagged(router.advertisement(lease), view.tag))
                 self._metrics.dhcp_told.labels(*self._labels(), router.TOLD).inc()
             yield
-
-
-def _tagged(frame: bytes, vlan: int) -> bytes:
-    """The frame under the tag of an endpoint on a shared port; 0: untagged (IEEE 802.1Q)."""
-    return frame[:12] + b"\x81\x00" + vlan.to_bytes(2, "big") + frame[12:] if vlan else frame

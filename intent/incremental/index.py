@@ -367,6 +367,10 @@ class Index:
         """All endpoints that the specs put on this host."""
         return self._of_host.get(self.host, set())
 
+    def neighbours(self, network_id: str) -> list[EndpointView]:
+        """The local endpoints of a network."""
+        return [self.endpoints[e] for e in sorted(self._local.get(network_id, ())) if e in self.endpoints]
+
     def problems(self) -> frozenset[Problem]:
         """All problems of the specs."""
         problems = {Problem(key, reason) for key, reason in self.snapshot.malformed.items()}
