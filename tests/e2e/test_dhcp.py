@@ -283,6 +283,21 @@ def test_the_kernel_takes_the_router_from_the_advertisement(world: World, leases
     eventually(lambda: GATEWAY6 in leases.shown("l1", "-6", "route", "show", "default"))
 
 
+def test_a_chosen_link_local_address_gets_the_router_and_dhcpv6(world: World, leases: Leases) -> None:
+    """One that does not derive from the MAC (RFC 7217)."""
+    chosen, own = IPv6Address("fe80::a1b2:c3d4:e5f6:7"), leases.mac["l2"]
+    solicitation = frames.icmp6("33:33:00:00:00:02", chosen, IPv6Address("ff02::2"), b"\x85" + bytes(7), sender_mac=own)
+    solicit = b"\x01xyz\0\1\0\x0a\0\3\0\1" + mac_bytes(own) + b"\0\3\0\x0ceth0" + bytes(8)
+    request = frames.udp6("33:33:00:01:00:02", chosen, v6.ALL_SERVERS, (v6.CLIENT, v6.SERVER), solicit)
+    for frame, answer in (
+        (solicitation, chosen.packed + b"\x86\0"),
+        (request[:6] + mac_bytes(own) + request[12:], chosen.packed + b"\x02\x23\x02\x22"),
+    ):
+        listener = ready(world.background("l2", *program("hear_mark", answer.hex(), 5)))
+        world.inside("l2", *program("send_frames", *[frame.hex()] * 3))
+        assert "heard" in listener.communicate()[0]
+
+
 def test_the_router_answers_neighbour_probes_as_a_router(world: World, leases: Leases, tmp_path: Path) -> None:
     """RFC 4861, 7.2.5: an advertisement without the router flag ends every route by its sender."""
     eventually(lambda: GATEWAY6 in leases.shown("l1", "-6", "route", "show", "default"))

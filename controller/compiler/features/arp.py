@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 
+from controller.compiler.features.spoof import FROM_A_MAC, LINK_LOCAL
 from intent.gateway import GATEWAY_MAC
 from intent.views import EndpointView, NetworkView
-from pipeline.flow import Action, Flow, Goto, Match, Move, Origin, Set, Value, match
+from pipeline.flow import Action, Flow, Goto, Match, Move, Origin, Resubmit, Set, Value, match
 from pipeline.protocols import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
 from pipeline.tables import ORIGIN_ANSWER, ORIGIN_LOCAL, REG_LARGE, REG_NETWORK, REG_ORIGIN, Table
 from specs.model.derived import link_local
@@ -23,6 +24,7 @@ from specs.model.dhcp import SERVER4
 REQUEST, REPLY = 1, 2
 LONG = 120
 SELF = 110  # an endpoint that asks for its own address looks for a duplicate: it gets no answer
+CHOSEN = 103  # advertisements of link-local addresses that endpoints chose themselves
 KNOWN = 100
 UNICAST = ("00:00:00:00:00:00", "01:00:00:00:00:00")
 
@@ -64,6 +66,11 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     g, origin = n.gateway, Origin("network", n.id)
     if n.closed6:  # otherwise machines behind an interface may have asked, and the advertisement is for them
         yield Flow(Table.ARP, KNOWN, _advertised(n, UNICAST), _ADVERTISEMENT, origin)
+        # It may answer another endpoint's solicitation, which nobody answered for it, or confirm one of the switch's: so it goes on, too
+        for about, actions in ((LINK_LOCAL, (Resubmit(Table.CONNTRACK), *_ADVERTISEMENT)), (FROM_A_MAC, _ADVERTISEMENT)):
+            priority = CHOSEN if about is LINK_LOCAL else CHOSEN + 1
+            fields = match(**dict(_advertised(n, UNICAST)), ipv6_nd_target=about)
+            yield Flow(Table.ARP, priority, fields, actions, origin)
     if g is None:
         if n.dhcp:
             asked = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(SERVER4))

@@ -34,6 +34,9 @@ LINK_PROTOCOLS = ("01:80:c2:00:00:00", "ff:ff:ff:ff:ff:f0")  # IEEE 802.1D: brid
 
 ANY_TAG = (0x1000, 0x1000)
 
+LINK_LOCAL = ("fe80::", "ffc0::")  # RFC 4291, 2.5.6
+FROM_A_MAC = ("fe80::ff:fe00:0", "ffc0::ff:ff00:0")  # those with the mark of a modified EUI-64 (RFC 4291, appendix A)
+
 OWN = 100  # the endpoint's own addresses
 REFUSE = 90  # ARP, IPv4, IPv6: other senders are refused
 OTHER = 80  # anything else with the right MAC
@@ -118,11 +121,33 @@ def _senders6(e: EndpointView) -> Iterator[Flow]:
     for address in both:
         for fields in _ipv6(e.mac, address, both):
             yield Flow(Table.SPOOF_GUARD, OWN, _from(e, **fields), _MEASURED, Origin("endpoint", e.id))
-        yield _allow(e, OWN - 2, eth_type=IPV6, ipv6_src=str(address))
+        yield _allow(e, OWN - 4, eth_type=IPV6, ipv6_src=str(address))
+    yield from _chosen_link_local(e, e.ipv6)
     for icmp_type in (SOLICITATION, ADVERTISEMENT):
-        yield _refuse(e, OWN - 1, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
+        yield _refuse(e, OWN - 3, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=icmp_type)
     for icmp_type in (ROUTER_SOLICITATION, MLD2_REPORT) if e.dhcp else (MLD2_REPORT,):
         yield _allow(e, OWN, eth_type=IPV6, ip_proto=ICMPV6, ipv6_src="::", icmpv6_type=icmp_type)
+
+
+def _chosen_link_local(e: EndpointView, address: IPv6Address) -> Iterator[Flow]:
+    """Link-local addresses that the endpoint has chosen itself (RFC 7217), except those derived from a MAC: that would be another endpoint's, or
+    the gateway's."""
+    nd: dict[str, Value] = {"eth_type": IPV6, "ip_proto": ICMPV6}
+    for icmp_type in (SOLICITATION, ADVERTISEMENT):
+        yield _refuse(e, OWN - 1, **nd, ipv6_src=FROM_A_MAC, icmpv6_type=icmp_type)
+    yield _refuse(e, OWN - 1, **nd, icmpv6_type=ADVERTISEMENT, ipv6_nd_target=FROM_A_MAC)
+    detects: dict[str, Value] = {**nd, "ipv6_src": "::", "icmpv6_type": SOLICITATION}
+    yield _refuse(e, OWN - 1, **detects, ipv6_nd_target=FROM_A_MAC)
+    accepted: list[dict[str, Value]] = [{**detects, "ipv6_nd_target": LINK_LOCAL, "ipv6_nd_sll": ABSENT}]
+    for option in (e.mac, ABSENT):
+        accepted.append({**nd, "ipv6_src": LINK_LOCAL, "icmpv6_type": SOLICITATION, "ipv6_nd_sll": option})
+        for sender, target in ((LINK_LOCAL, LINK_LOCAL), (str(address), LINK_LOCAL), (LINK_LOCAL, str(address))):
+            about: dict[str, Value] = {"ipv6_nd_target": target, "ipv6_nd_tll": option}
+            accepted.append({**nd, "ipv6_src": sender, "icmpv6_type": ADVERTISEMENT, **about})
+    for fields in accepted:
+        yield Flow(Table.SPOOF_GUARD, OWN - 2, _from(e, **fields), _MEASURED, Origin("endpoint", e.id))
+    yield _refuse(e, OWN - 5, eth_type=IPV6, ipv6_src=FROM_A_MAC)
+    yield _allow(e, OWN - 6, eth_type=IPV6, ipv6_src=LINK_LOCAL)
 
 
 def asks_outside(sender: str) -> dict[str, Value]:
