@@ -17,7 +17,7 @@ import pytest
 from controller.dhcp import frames, v4, v6
 from intent.gateway import GATEWAY_MAC
 from pipeline.protocols import mac_bytes
-from pipeline.tables import PORT_METER_FIRST
+from pipeline.tables import PORT_METER_FIRST, PORT_METER_LAST
 from specs.model.derived import link_local
 from tests.e2e.conftest import World
 from tests.e2e.test_metrics import of, scraped
@@ -140,7 +140,7 @@ def leases(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
 def ports_meters(world: World) -> list[int]:
     """The meters of ports that h1's switch has."""
     found = map(int, re.findall(r"meter=(\d+)", world.ofctl("h1", "dump-meters", "br-warren")))
-    return [number for number in found if number >= PORT_METER_FIRST]
+    return [number for number in found if PORT_METER_FIRST <= number <= PORT_METER_LAST]
 
 
 @pytest.fixture
