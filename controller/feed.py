@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from intent.history import with_history
@@ -51,12 +52,12 @@ class Feed:
     def run(self) -> None:
         """Run until the parent closes the socket."""
         self._await_admission()
-        threading.Thread(target=self._write, daemon=True).start()
+        _start(self._write)
         self.store.feed(keys.SPEC, self._read, self._changed, self._down, self.stop)
 
     def _await_admission(self) -> None:
         """Wait until no controller of another machine is this host. Until then the parent gets no specs, so it changes nothing."""
-        threading.Thread(target=self._receive, daemon=True).start()
+        _start(self._receive)
         refused = ""
         while not self.stop.is_set():
             try:
@@ -182,6 +183,20 @@ class Feed:
                 return False
             del pending[key]
         return True
+
+
+def _start(loop: Callable[[], None]) -> None:
+    """Run a loop in a thread of its own."""
+    threading.Thread(target=_run_or_exit, args=(loop,), daemon=True).start()
+
+
+def _run_or_exit(loop: Callable[[], None]) -> None:
+    """Run a thread's loop. An exception ends the whole process, and the parent starts another: no thread ends silently."""
+    try:
+        loop()
+    except Exception:
+        log.exception("feed.failed")
+        os._exit(1)
 
 
 def main() -> None:

@@ -15,10 +15,11 @@ FRAMES_AT_ONCE, PAUSE_S = 50, 0.05  # 1000 frames a second at most
 class Announcer:
     """`send` takes an OpenFlow port and a frame. An endpoint that waits already is not announced twice."""
 
-    def __init__(self, index: Index, send: Callable[[int, bytes], None]) -> None:
+    def __init__(self, index: Callable[[], Index], send: Callable[[int, bytes], None]) -> None:
         self._index, self._send = index, send
         self._queue: Any = hub.Queue()
         self._waiting: set[str] = set()
+        self._sent = 0  # frames
 
     def announce(self, endpoint_ids: Iterable[str]) -> None:
         """Announce endpoints soon."""
@@ -27,17 +28,16 @@ class Announcer:
                 self._waiting.add(endpoint_id)
                 self._queue.put(endpoint_id)
 
-    def run(self) -> None:
-        """Send what waits, for ever."""
-        sent = 0
-        while True:
-            endpoint_id = self._queue.get()
-            self._waiting.discard(endpoint_id)
-            endpoint, record = self._index.endpoints.get(endpoint_id), self._index.snapshot.endpoints.get(endpoint_id)
-            if endpoint is None or record is None:  # it went while it waited
-                continue
-            for port, frame in announcements(endpoint, self._index.neighbours(record.network_id)):
-                self._send(port, frame)
-                sent += 1
-                if sent % FRAMES_AT_ONCE == 0:
-                    hub.sleep(PAUSE_S)
+    def step(self) -> None:
+        """Wait for an endpoint, and send its announcements."""
+        endpoint_id = self._queue.get()
+        self._waiting.discard(endpoint_id)
+        index = self._index()
+        endpoint, record = index.endpoints.get(endpoint_id), index.snapshot.endpoints.get(endpoint_id)
+        if endpoint is None or record is None:  # it went while it waited
+            return
+        for port, frame in announcements(endpoint, index.neighbours(record.network_id)):
+            self._send(port, frame)
+            self._sent += 1
+            if self._sent % FRAMES_AT_ONCE == 0:
+                hub.sleep(PAUSE_S)

@@ -21,14 +21,14 @@ INTERVAL_S = 2.0  # OVSDB sends no notification when an interface appears or van
 
 
 class IntegrationBridge:
-    """Reconciles the bridge in a green thread. `reconciler` holds the specs, which name the wanted ports; `post` gets the
+    """Reconciles the bridge in a green thread. `reconciler` returns who holds the specs, which name the wanted ports; `post` gets the
     ports that exist; `on_change` is called when `problem` has changed. `controller` is the address for the switch to connect to."""
 
     def __init__(
         self,
         settings: Settings,
         controller: str,
-        reconciler: Reconciler,
+        reconciler: Callable[[], Reconciler],
         post: Callable[[PortsRead], None],
         on_change: Callable[[], None],
     ) -> None:
@@ -41,17 +41,19 @@ class IntegrationBridge:
         self._lent: dict[str, str] = {}  # by port that somebody added to the bridge by hand: its network
         self._ovsdb = Ovsdb(settings.ovsdb, on_change=self._on_change)
 
-    def run(self) -> None:
-        """Reconcile until the process ends."""
+    def connect(self) -> None:
+        """Start the client of OVSDB."""
         self._ovsdb.connect()
-        while True:
-            self._changed.clear()
-            try:
-                self._reconcile()
-                self._report(None)
-            except WarrenError as error:
-                self._report(str(error))
-            self._changed.wait(timeout=INTERVAL_S)
+
+    def step(self) -> None:
+        """Reconcile once, then wait until something has changed."""
+        self._changed.clear()
+        try:
+            self._reconcile()
+            self._report(None)
+        except WarrenError as error:
+            self._report(str(error))
+        self._changed.wait(timeout=INTERVAL_S)
 
     def connections(self) -> dict[str, ZoneLimit]:
         """Return the connections that the datapath tracks, by network name; nothing if the switch is another machine's."""
@@ -59,7 +61,7 @@ class IntegrationBridge:
             zones = zone_limits(appctl("dpctl/ct-get-limits", datapath(self._ovsdb, self._name)))
         except WarrenError:
             return {}
-        index = self._reconciler.index
+        index = self._reconciler().index
         networks = [
             (index.snapshot.networks[n.id].name, n.zone or (n.gateway.zone if n.gateway else 0)) for n in index.networks.values()
         ]
@@ -86,9 +88,9 @@ class IntegrationBridge:
         self._more = self._wanted()
         if not self._ovsdb.connected:
             return
-        if self._reconciler.store_read or self._ovsdb.observed().bridge(self._name) is None:
+        if self._reconciler().store_read or self._ovsdb.observed().bridge(self._name) is None:
             existing = present(self._more, {interface: number for number, interface in socket.if_nameindex()})
-            record = self._reconciler.index.snapshot.hosts.get(self._host)
+            record = self._reconciler().index.snapshot.hosts.get(self._host)
             settings = (record.bridge if record is not None else None) or AS_CHOSEN
             self._ovsdb.ensure_bridge(self._name, self._controller, self._host, more=existing, settings=settings)
         marked = [port.name for port in self._ovsdb.observed().ports.values() if port.lent]
@@ -108,7 +110,7 @@ class IntegrationBridge:
     def _wanted(self) -> tuple[Port, ...]:
         """Return the ports that the specs name, besides those of every bridge. An endpoint's interface may be a mirror
         session's target, too."""
-        index = self._reconciler.index
+        index = self._reconciler().index
         wanted = index.bindings.requested_interfaces()
         targets = mirror_ports(index.snapshot.copied.values(), self._host)
         return (*interface_ports(wanted), *(port for port in targets if port.name not in wanted))

@@ -30,6 +30,7 @@ from controller.framework.runtime import (
     ofp_event,
     set_ev_cls,
 )
+from controller.loops import Loops
 from controller.openflow import messages
 from controller.telemetry import sinks
 from controller.telemetry.counters import Answers, Parts, Reading, Totals
@@ -68,9 +69,10 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         super().start()
         gauge = CollectorRegistry()
         gauge.register(Gauge(self.polled, self._places, lambda: hub.sleep(0)))  # type: ignore[arg-type]
-        self.threads.append(hub.spawn(self._poll))
         self.threads.append(hub.spawn(self._serve, "WARREN_GAUGE", self.settings.gauge, gauge))
         overlay = self._overlay()
+        loops = Loops(lambda: None, hub.sleep) if overlay is None else overlay.loops
+        self.threads.append(hub.spawn(loops.repeat, "gauge", self._poll))
         if overlay is not None:
             own = overlay.metrics.registry
             own.register(Faucet(self.polled, self._places))
@@ -96,10 +98,9 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
     # ---- asking ---------------------------------------------------------------------------------------------------------
 
     def _poll(self) -> None:
-        while True:
-            if self.datapath is not None:
-                self._ask(self.datapath)
-            hub.sleep(self.settings.every_s)
+        if self.datapath is not None:
+            self._ask(self.datapath)
+        hub.sleep(self.settings.every_s)
 
     def _ask(self, datapath: Any) -> None:
         self.asked_before, self.asked_at = self.asked_at, time.monotonic()

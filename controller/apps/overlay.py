@@ -3,12 +3,9 @@ reconciler, and its effects become messages. All state is in the reconciler; one
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import queue
-import subprocess
-import sys
 import time
 from collections import deque
 from dataclasses import asdict
@@ -16,6 +13,7 @@ from typing import Any
 
 from controller.apps.announcer import Announcer
 from controller.apps.bridge import IntegrationBridge
+from controller.apps.store_feed import StoreFeed
 from controller.apps.tunnels import Tunnels
 from controller.dhcp.server import Dhcp
 from controller.events import (
@@ -47,6 +45,7 @@ from controller.framework.runtime import (
     ofp_event,
     set_ev_cls,
 )
+from controller.loops import Loops
 from controller.openflow import messages
 from controller.openflow.icmp import complaint
 from controller.openflow.packet_log import Limiter, describe
@@ -62,6 +61,7 @@ from warren.settings import LOG_FORMAT, settings
 log = logging.getLogger("warren.overlay")
 listen_on_loopback()  # ryu-manager loads this module before it opens the listener
 
+FEED = "feed of the specs"
 ASKED_LIMIT = 512  # DHCP packets that may wait for an answer at once
 ADVERTISED_AT_ONCE = 50  # ports in a row, before other green threads get their turn
 KINDS = {
@@ -87,18 +87,19 @@ class Overlay(RyuApp):
         self.session: SwitchSession | None = None
         self.sessions = 0
         self.inbox: Any = hub.Queue()
-        self.feed_out: Any = None
+        self.feed = StoreFeed(self._feed_started, self._feed_news)
+        self.loops = Loops(self._status_changed, hub.sleep)
         self.last_status: dict[str, Any] = {}
         self.limiter, self.tellers = Limiter(), Limiter()
-        self.tunnels = Tunnels(self.reconciler.index, lambda: self.connected, self._send_probe, self._status_changed)
+        self.tunnels = Tunnels(lambda: self.reconciler.index, lambda: self.connected, self._send_probe, self._status_changed)
         self.advertise_s = float(os.environ.get("WARREN_ADVERTISE_S", "600"))
         self.asked: Any = hub.Queue(ASKED_LIMIT)
         openflow = "whoever reaches it can play a switch: OpenFlow is"
         line = exposure("--ofp-listen-host", openflow, cfg.CONF.ofp_listen_host, "leave the option out")
         self.exposed = told(log, line, trusted=self.settings.trusted_network)
         self.metrics = Own(self._figures)
-        self.dhcp = Dhcp(self.reconciler.index, self.metrics, self._labels, self._send_out)
-        self.announcer = Announcer(self.reconciler.index, self._send_out)
+        self.dhcp = Dhcp(lambda: self.reconciler.index, self.metrics, self._labels, self._send_out)
+        self.announcer = Announcer(lambda: self.reconciler.index, self._send_out)
         self.arrived: deque[tuple[int, float]] = deque()  # revisions on their way to the switch, and when they came from etcd
 
     def _labels(self) -> tuple[str, str]:
@@ -117,29 +118,50 @@ class Overlay(RyuApp):
     def start(self) -> None:
         """Called by ryu-manager once the application is instantiated."""
         super().start()
-        self.bridge = IntegrationBridge(
-            self.settings, f"tcp:127.0.0.1:{_listen_port()}", self.reconciler, self._post, self._status_changed
-        )
-        for loop in (
-            self._consume, self._feed, self.bridge.run, self._audit, self._answer, self._advertise, self.tunnels.run, self.announcer.run
+        controller = f"tcp:127.0.0.1:{_listen_port()}"
+        self.bridge = IntegrationBridge(self.settings, controller, lambda: self.reconciler, self._post, self._status_changed)
+        self.bridge.connect()
+        for name, step in (
+            ("reconciler", self._consume), (FEED, self.feed.run), ("bridge", self.bridge.step),
+            ("audit", self._audit), ("router advertisements", self._advertise), ("tunnels", self.tunnels.step),
         ):  # fmt: skip
-            self.threads.append(hub.spawn(loop))
+            self.threads.append(hub.spawn(self.loops.repeat, name, step))
+        # without a pause, because otherwise one container could keep DHCP and announcements from all others
+        for name, step in (("DHCP", self._answer), ("announcements", self.announcer.step)):
+            self.threads.append(hub.spawn(self.loops.repeat, name, step, pause=False))
 
     # ---- the one consumer -----------------------------------------------------------------------------------------
 
     def _consume(self) -> None:
+        """Take an event. Return once the specs are read, so that after a failure the problem stays until they were read again."""
         while True:
-            event = self.inbox.get()
-            for effect in self.reconciler.step(event):
-                self._carry_out(effect)
-            if isinstance(event, StoreRead | StoreChanged):
-                self.bridge.wake(full_read=isinstance(event, StoreRead))
-                if isinstance(event, StoreRead) or self.reconciler.held is not None:
-                    self._tell(self.reconciler.applied, ())
-            if isinstance(event, (StoreChanged, Committed)):
-                self._clock(self.reconciler.applied, isinstance(event, Committed))
-            if isinstance(event, (Connected, Disconnected, PortsRead, ReadBack, Committed)):  # problems may have changed
-                self._tell(self.reconciler.applied, ())
+            try:
+                self._take(self.inbox.get())
+            except Exception:
+                self._start_over()
+                raise
+            if self.reconciler.store_read or self.reconciler.held is not None:
+                return
+
+    def _take(self, event: Event) -> None:
+        for effect in self.reconciler.step(event):
+            self._carry_out(effect)
+        if isinstance(event, StoreRead | StoreChanged):
+            self.bridge.wake(full_read=isinstance(event, StoreRead))
+            if isinstance(event, StoreRead) or self.reconciler.held is not None:
+                self._status_changed()
+        if isinstance(event, (StoreChanged, Committed)):
+            self._clock(self.reconciler.applied, isinstance(event, Committed))
+        if isinstance(event, (Connected, Disconnected, PortsRead, ReadBack, Committed)):  # problems may have changed
+            self._status_changed()
+
+    def _start_over(self) -> None:
+        """Read the specs and the switch again, because the reconciler's state may be half changed. Flows stay meanwhile."""
+        self.reconciler = Reconciler(self.settings.host, drift=self.reconciler.drift, strays=self.reconciler.strays)
+        self.arrived.clear()
+        self.feed.restart()
+        if self.session is not None:
+            self.session.datapath.close()
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:
@@ -172,15 +194,19 @@ class Overlay(RyuApp):
             "flows": len(state.flows),
             "drift": state.drift,
             "tunnels": self.tunnels.report(),
-            "problems": [*self.exposed, *self.bridge.problems(), *(list(problem) for problem in state.problems()[:100])],
+            "problems": [
+                *self.exposed,
+                *self.bridge.problems(),
+                *self.loops.problems(),
+                *(list(problem) for problem in state.problems()[:100]),
+            ],
         }
         if not endpoints and status == self.last_status:
             return
         self.last_status = status
         if state.origin is not None and state.held is None:
             status = {**status, "origin": asdict(state.origin)}
-        if self.feed_out is not None:
-            self.feed_out({**status, "endpoints": [list(state) for state in endpoints]})
+        self.feed.send({**status, "endpoints": [list(state) for state in endpoints]})
 
     @property
     def connected(self) -> bool:
@@ -195,46 +221,15 @@ class Overlay(RyuApp):
         self.inbox.put(event)
 
     def _audit(self) -> None:
-        while True:
-            hub.sleep(self.resync_s)
-            self._post(Audit())
+        hub.sleep(self.resync_s)
+        self._post(Audit())
 
     # ---- etcd, through the child ------------------------------------------------------------------------------------
 
-    def _feed(self) -> None:
-        while True:
-            self._feed_once()
-            log.error("feed.ended; starting another")
-            hub.sleep(1)
-
-    def _feed_once(self) -> None:
-        from eventlet.green import socket  # the patched module: reads yield to other green threads
-
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "controller.feed", str(theirs.fileno())]
-        child = subprocess.Popen(command, pass_fds=[theirs.fileno()])
-        theirs.close()
-        out: Any = hub.Queue()
-
-        def send() -> None:
-            while True:
-                ours.sendall(out.get())
-
-        sender = hub.spawn(send)
-        self.feed_out = lambda message: out.put(json.dumps(message).encode() + b"\n")
+    def _feed_started(self) -> None:
+        """Tell a new child the status; a message to an earlier one may be lost."""
         self.last_status = {}
-        buffer = b""
-        while data := ours.recv(1 << 20):
-            buffer += data
-            if b"\n" not in data:
-                continue
-            *lines, buffer = buffer.split(b"\n")
-            for line in lines:
-                self._feed_news(json.loads(line))
-        self.feed_out = None
-        hub.kill(sender)
-        ours.close()
-        child.wait()
+        self._status_changed()
 
     def _feed_news(self, message: dict[str, Any]) -> None:
         if message["type"] == "down":
@@ -250,6 +245,7 @@ class Overlay(RyuApp):
         else:
             self.arrived.append((message["revision"], message["at"]))
             self._post(StoreChanged(entries, message["revision"]))
+        self.loops.works(FEED)
 
     # ---- OpenFlow ---------------------------------------------------------------------------------------------------
 
@@ -338,21 +334,21 @@ class Overlay(RyuApp):
             self.metrics.dhcp_ignored.labels(*self._labels(), "overload").inc()
 
     def _answer(self) -> None:
-        while True:
-            endpoint_id, frame = self.asked.get()
-            try:
-                self.dhcp.answer(endpoint_id, frame)
-            except Exception:  # one bad packet must not end the thread that answers all
-                log.exception("dhcp.failed endpoint=%s frame=%s", endpoint_id, frame.hex())
+        endpoint_id, frame = self.asked.get()
+        try:
+            self.dhcp.answer(endpoint_id, frame)
+        except Exception:
+            log.error("dhcp.failed endpoint=%s frame=%s", endpoint_id, frame.hex())
+            raise
+        finally:
             hub.sleep(0)
 
     def _advertise(self) -> None:
         """Send router advertisements again: hosts forget a router that is silent for long (RFC 4861, 6.3.5)."""
-        while True:
-            hub.sleep(self.advertise_s)
-            for count, _ in enumerate(self.dhcp.advertise(), 1):
-                if count % ADVERTISED_AT_ONCE == 0:
-                    hub.sleep(0.1)
+        hub.sleep(self.advertise_s)
+        for count, _ in enumerate(self.dhcp.advertise(), 1):
+            if count % ADVERTISED_AT_ONCE == 0:
+                hub.sleep(0.1)
 
     def _send_out(self, ofport: int, frame: bytes) -> None:
         if self.session is not None:

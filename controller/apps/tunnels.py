@@ -24,12 +24,12 @@ DEFAULT_MTU = 1500
 
 
 class Tunnels:
-    """Probes the VTEPs that `index` has in use. `send` sends a frame with actions; `connected` says whether the switch is
+    """Probes the VTEPs that the index in use names. `send` sends a frame with actions; `connected` says whether the switch is
     there to do so. `on_change` is called when the report has changed."""
 
     def __init__(
         self,
-        index: Index,
+        index: Callable[[], Index],
         connected: Callable[[], bool],
         send: Callable[[bytes, tuple[Action, ...]], None],
         on_change: Callable[[], None],
@@ -40,14 +40,13 @@ class Tunnels:
         self._hosts: dict[str, str] = {}  # VTEP -> name of the host
         self._targets_set_at = 0.0
 
-    def run(self) -> None:
-        """Probe until the process ends."""
-        while True:
-            hub.sleep(TICK_S)
-            self._tick(time.monotonic())
+    def step(self) -> None:
+        """Wait for the next tick, and send the probes that are due."""
+        hub.sleep(TICK_S)
+        self._tick(time.monotonic())
 
     def _tick(self, now: float) -> None:
-        index = self._index
+        index = self._index()
         if not self._connected() or index.tunnel_ofport is None:
             self._prober.forget()
         else:

@@ -19,13 +19,14 @@ class Dhcp:
     """`send` takes an OpenFlow port and a frame; `labels` are those of the counters."""
 
     def __init__(
-        self, index: Index, metrics: Own, labels: Callable[[], tuple[str, str]], send: Callable[[int, bytes], None]
+        self, index: Callable[[], Index], metrics: Own, labels: Callable[[], tuple[str, str]], send: Callable[[int, bytes], None]
     ) -> None:
         self._index, self._metrics, self._labels, self._send = index, metrics, labels, send
 
     def answer(self, endpoint_id: str, frame: bytes) -> None:
         """Answer a packet from the port of an endpoint."""
-        view, lease = self._index.endpoints.get(endpoint_id), lease_of(self._index.snapshot, endpoint_id)
+        index = self._index()
+        view, lease = index.endpoints.get(endpoint_id), lease_of(index.snapshot, endpoint_id)
         if view is None or view.ofport is None or lease is None:  # the endpoint went while the packet waited
             return
         labels, found = self._labels(), answer(frame, lease)
@@ -42,8 +43,9 @@ class Dhcp:
 
     def advertise(self) -> Iterator[None]:
         """Advertise the router to each endpoint here, one at a time."""
-        for view in [view for view in self._index.endpoints.values() if view.dhcp and view.ipv6 is not None]:
-            lease = lease_of(self._index.snapshot, view.id)
+        index = self._index()
+        for view in [view for view in index.endpoints.values() if view.dhcp and view.ipv6 is not None]:
+            lease = lease_of(index.snapshot, view.id)
             if lease is not None and lease.ipv6 is not None and view.ofport is not None:
                 self._send(view.ofport, tagged(router.advertisement(lease), view.tag))
                 self._metrics.dhcp_told.labels(*self._labels(), router.TOLD).inc()

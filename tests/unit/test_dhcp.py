@@ -490,7 +490,7 @@ def test_a_lease_record_survives_serialization() -> None:
 def test_the_dhcp_server_answers_from_the_current_specs() -> None:
     out: list[tuple[int, bytes]] = []
     index, metrics = Index("h1"), Own(lambda: STATE)
-    desk = Dhcp(index, metrics, lambda: ("0x1", "h1"), lambda port, frame: out.append((port, frame)))
+    desk = Dhcp(lambda: index, metrics, lambda: ("0x1", "h1"), lambda port, frame: out.append((port, frame)))
 
     def put(key: str, data: dict[str, Any], born: int) -> None:
         index.put(key, json.dumps(data), born)

@@ -1,0 +1,99 @@
+"""Runs controller/feed.py as a child process and exchanges messages with it. Part of the overlay application."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+from controller.framework.runtime import hub
+
+log = logging.getLogger("warren.overlay")
+
+END_S = 5.0  # how long an ending child has to close its lease
+Message = dict[str, Any]
+
+
+class StoreFeed:
+    """The connection to etcd. `on_start` is called for each new child, `on_message` for each message from it."""
+
+    def __init__(self, on_start: Callable[[], None], on_message: Callable[[Message], None]) -> None:
+        self._on_start, self._on_message = on_start, on_message
+        self._channel: Any = None
+        self._out: Any = None  # the queue of lines for the child
+
+    def send(self, message: Message) -> None:
+        """Pass a message to the child. Without a child it is dropped; `on_start` is the time to send it again."""
+        if self._out is not None:
+            self._out.put(json.dumps(message).encode() + b"\n")
+
+    def restart(self) -> None:
+        """Let the child end; the next one reads all specs."""
+        if self._channel is not None:
+            _shut_down(self._channel)
+
+    def run(self) -> None:
+        """Run one child until it ends; one step of a loop."""
+        from eventlet.green import socket as green_socket  # its reads yield to other green threads
+
+        with ExitStack() as stack:
+            channel, theirs = green_socket.socketpair()
+            stack.callback(channel.close)
+            with theirs:
+                command = [sys.executable, "-m", "controller.feed", str(theirs.fileno())]
+                child = subprocess.Popen(command, pass_fds=[theirs.fileno()])
+            stack.callback(_end, child)
+            stack.callback(_shut_down, channel)  # the child ends when it reads the end of the connection
+            out: Any = hub.Queue()
+            stack.callback(hub.kill, hub.spawn(_send, channel, out))
+            stack.callback(self._detach)
+            self._channel, self._out = channel, out
+            self._on_start()
+            self._receive(channel)
+        log.error("feed.ended; starting another")
+        hub.sleep(1)
+
+    def _receive(self, channel: Any) -> None:
+        buffer = b""
+        while data := channel.recv(1 << 20):
+            buffer += data
+            if b"\n" not in data:
+                continue
+            *lines, buffer = buffer.split(b"\n")
+            for line in lines:
+                self._on_message(json.loads(line))
+
+    def _detach(self) -> None:
+        self._channel = self._out = None
+
+
+def _send(channel: Any, out: Any) -> None:
+    """Send lines until the green thread is killed. If that fails, end the connection: then `run` starts another child."""
+    try:
+        while True:
+            channel.sendall(out.get())
+    finally:
+        _shut_down(channel)
+
+
+def _shut_down(channel: Any) -> None:
+    try:
+        channel.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        log.debug("feed.closed already")
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Wait for the end of a child, whose connection is shut down; kill it if it does not end."""
+    deadline = time.monotonic() + END_S
+    while child.poll() is None and time.monotonic() < deadline:
+        hub.sleep(0.05)
+    if child.poll() is None:
+        child.kill()
+    child.wait()
