@@ -94,17 +94,9 @@ def matches(rule: Rule, sent: PacketFields, members: MemberAddresses) -> bool:
 def _fields(rule: Rule, variant: dict[str, int], sent: PacketFields) -> bool:
     exact = variant | {match.name: match.alternatives[0][0] for match in rule.fields if len(match.alternatives) == 1}
     ignored = _ignored(rule.allow, exact) if sent.frag == "later" else frozenset()
-    tracks = rule.states or any(match.name == "ct_state" for match in rule.fields)
-    if _asks(rule, exact, ignored) and not tracks and "invalid" in (sent.states or ()):
-        return False  # it is no part of a packet that is there as a whole
     return all(sent.get(name) == value for name, value in variant.items() if name not in ignored) and all(
         _field(match, sent) for match in rule.fields if match.name not in ignored
     )
-
-
-def _asks(rule: Rule, exact: Mapping[str, int], ignored: frozenset[str]) -> bool:
-    """Whether a rule asks anything that is ignored."""
-    return bool(ignored & (exact.keys() | {match.name for match in rule.fields}))
 
 
 def _ignored(allow: bool, exact: Mapping[str, int]) -> frozenset[str]:

@@ -14,7 +14,6 @@ from acl.actions import SetField
 from acl.language import FieldMatch, Rule
 from pipeline.flow import FRAG_FIRST, FRAG_LATER, FRAG_NOT_LATER, Match, match
 from pipeline.protocols import FRAGMENT, ICMPV6, IPV4, IPV6, NEIGHBOUR_DISCOVERY, NO_NEXT_HEADER, TCP, WITH_PORTS
-from pipeline.tables import CT_INVALID
 
 PORTS = frozenset(f"{name}_{end}" for name in WITH_PORTS for end in ("src", "dst"))
 LAYER4 = PORTS | {"icmpv4_type", "icmpv4_code", "icmpv6_type", "icmpv6_code", "ipv6_nd_target", "ipv6_nd_sll", "ipv6_nd_tll"}
@@ -42,7 +41,6 @@ def whole(rule: Rule, exact: Mapping[str, int]) -> Rule:
 
 NOT_LATER = FieldMatch("ip_frag", (FRAG_NOT_LATER,))
 LATER = FieldMatch("ip_frag", ((FRAG_LATER, None),))
-NOT_INVALID = FieldMatch("ct_state", ((0, CT_INVALID),))  # where connections are tracked: all of the packet is there
 LATER_OF_IPV6 = (FieldMatch("ip_proto", ((FRAGMENT, None),)), LATER)  # nothing but the fragment header is known of it
 
 
@@ -56,7 +54,5 @@ def later(rule: Rule, exact: Mapping[str, int]) -> Rule | None:
     if eth_type == IPV4 and rest == rule.fields:
         return None
     rest = (*rest, LATER) if eth_type == IPV4 else (*(field for field in rest if field.name != "ip_proto"), *LATER_OF_IPV6)
-    if not rule.states and not any(field.name == "ct_state" for field in rest):
-        rest = (*rest, NOT_INVALID)
     steps = tuple(step for step in rule.steps if not (isinstance(step, SetField) and step.name in LAYER4))
     return replace(rule, fields=rest, steps=steps)

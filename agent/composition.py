@@ -11,6 +11,7 @@ from agent.cni.attachments import Attachments
 from agent.config import Config
 from agent.connections.datapath import Datapath
 from agent.connections.limits import ConnectionLimits
+from agent.connections.reassembly import Reassembly
 from agent.connections.reconciler import ConnectionReconciler
 from agent.core import Core
 from agent.dhcp_client.clients import DhcpClients
@@ -137,6 +138,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         gateway,
         Firewalls(gateway.needed, docker_user=config.docker_user, on_change=news),
         ConnectionLimits(cache, lambda: datapath(ovsdb, bridge), appctl, config.ct_limit, news),
+        Reassembly(lambda: datapath(ovsdb, bridge), appctl),
         ConnectionReconciler(cache, Datapath(lambda: datapath(ovsdb, bridge), appctl, core.switch.ofctl)),
         dhcp_clients,
         Captures(core),

@@ -56,6 +56,11 @@ def zone_limits(text: str) -> dict[int, ZoneLimit]:
     return {int(zone): ZoneLimit(int(limit), int(count)) for zone, limit, count in rows}
 
 
+def held_versions(text: str) -> tuple[str, ...]:
+    """Return the IP versions whose fragments are held from the output of dpctl/ipf-get-status."""
+    return tuple(re.findall(r"^\s*(v[46]) enabled: 1$", text, re.MULTILINE))
+
+
 def _read(connection: socket.socket) -> object:
     parser, decoder = Parser(), codecs.getincrementaldecoder("utf-8")("replace")
     while not parser.is_done():

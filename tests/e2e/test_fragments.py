@@ -3,18 +3,22 @@ arrive."""
 
 from __future__ import annotations
 
+import re
 import struct
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from pipeline.protocols import ECHO6, ECHO6_REPLY, ICMPV6, TCP, UDP
 from tests import frames
-from tests.e2e.conftest import World
+from tests.e2e.conftest import World, clean
 from tests.programs import finish, program, ready
-from tests.waiting import LIMIT_S
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
+from tools.lab.machine import kernel_datapath
 
 SHUT_TCP, SHUT_UDP, OPEN_TCP, OPEN_UDP = 7301, 7302, 7303, 7304
 SHUT: list[dict[str, Any]] = [
@@ -42,8 +46,11 @@ CONTAINERS = (
     ("outany", "h1", "cutout", None), ("outnear", "h1", "cutout", None), ("outfar", "h2", "cutout", None),
 )  # fmt: skip
 SERVERS = ("cutnear", "cutfar", "tracenear", "tracefar", "outnear", "outfar")
-# Not where connections are tracked: hostile fragments in `ct` of the userspace datapath may stop this ovs-vswitchd, and the other tests with it
-PAIRS = [(a, b) for a, network in (("cutshut", "cut"), ("outany", "out")) for b in (f"{network}near", f"{network}far")]
+PAIRS = [
+    (a, b)
+    for a, network in (("cutshut", "cut"), ("traceshut", "trace"), ("outany", "out"))
+    for b in (f"{network}near", f"{network}far")
+]
 
 
 class Lab:
@@ -212,6 +219,49 @@ def test_no_cut_passes_a_rule_about_ports(lab: Lab, ends: tuple[str, str]) -> No
     opened = controls(lab, ends)
     names = answered(lab, ends[0], [*opened, *tries(lab, ends)])
     assert "; ".join(names) == "; ".join(each.name for each in opened)
+    assert kernel_datapath() or held(lab) == 0
+
+
+def held(lab: Lab) -> int:
+    """How many fragments the datapath of h1 keeps."""
+    control = f"{lab.world.plan.host('h1').directory}/ovs-vswitchd.ctl"  # type: ignore[union-attr]
+    status = subprocess.run(["ovs-appctl", "-t", control, "dpctl/ipf-get-status"], capture_output=True, text=True, check=True)
+    return int(re.search(r"num frag: (\d+)", status.stdout)[1])  # type: ignore[index]
+
+
+@pytest.mark.skipif(kernel_datapath(), reason="the kernel reassembles by code of its own")
+def test_incomplete_datagrams_do_not_stop_the_host(lab: Lab) -> None:
+    """More fragments of each than a batch of packets has room for; the rest comes after the datapath would have given them up."""
+    ends, host = ("traceshut", "tracenear"), lab.world.plan.host("h1")
+    assert host is not None
+    pid = int((host.directory / "ovs-vswitchd.pid").read_text())
+    source, target = lab.ends(*ends, 4)
+
+    def send(*packets: bytes) -> None:
+        parts = [frames.ethernet(lab.mac[ends[0]], lab.mac[ends[1]], frames.ETHERTYPE[4], packet).hex() for packet in packets]
+        assert lab.world.inside(ends[0], *program("send_frames", *parts)).returncode == 0
+
+    first, size, idents = 1400, 64, range(4000, 4010)
+    for ident in idents:
+        send(*(frames.ipv4(source, target, UDP, bytes(size), ident=ident, offset=first + size * n) for n in range(40)))
+    assert held(lab) == 0  # so nothing is left to give up, after 15 seconds or ever
+    head = frames.udp(source, target, (30000, OPEN_UDP), bytes(first - 8))
+    for _ in range(5):
+        send(*(frames.ipv4(source, target, UDP, head, ident=ident, more=True) for ident in idents))
+    assert Path(f"/proc/{pid}").exists()
+    for version in (4, 6):
+        address = lab.address["tracenear", version]
+        assert lab.world.inside(ends[0], *program("ask", "udp", address, OPEN_UDP, 10)).stdout == "welcome\n"
+    eventually(lambda: clean(host))
+
+
+@pytest.mark.skipif(kernel_datapath(), reason="the kernel reassembles by code of its own")
+def test_holding_fragments_is_turned_off_again(lab: Lab) -> None:
+    host = lab.world.plan.host("h1")
+    assert host is not None
+    for version in ("v4", "v6"):
+        run.sh("ovs-appctl", "-t", f"{host.directory}/ovs-vswitchd.ctl", "dpctl/ipf-set-enabled", version)
+    eventually(lambda: clean(host))
 
 
 @pytest.mark.parametrize("target", ["near", "far"])
