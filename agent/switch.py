@@ -121,17 +121,18 @@ class Switch:
             "text": text,
         }
 
-    def ofctl(self, command: str, *more: str) -> list[str]:
-        """Run a command of ovs-ofctl(8) on the bridge; return the lines of its output. Raises `Unavailable`."""
-        return _run("ovs-ofctl", "-O", VERSION, command, self._bridge, *more).splitlines()
+    def ofctl(self, command: str, *more: str, text: str | None = None) -> list[str]:
+        """Run a command of ovs-ofctl(8) on the bridge, with `text` as its input; return the lines of its output. Raises
+        `Unavailable`."""
+        return _run("ovs-ofctl", "-O", VERSION, command, self._bridge, *more, text=text).splitlines()
 
 
-def _run(*command: str) -> str:
+def _run(*command: str, text: str | None = None) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=TIMEOUT_S, check=True)
     except subprocess.CalledProcessError as error:
-        text = (error.stderr or error.stdout).strip() or f"exit code {error.returncode}"
-        raise Unavailable(command[0], text.splitlines()[0]) from None
+        reason = (error.stderr or error.stdout).strip() or f"exit code {error.returncode}"
+        raise Unavailable(command[0], reason.splitlines()[0]) from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(command[0], str(error)) from None
     return done.stdout

@@ -49,6 +49,7 @@ class Connection:
     replier_port: int = 0
     icmp: tuple[int, int] | None = None
     icmp_id: int = 0
+    replied_to: IpAddress | None = None  # where replies go: `source`, or the address that it was translated to
     mark: int = 0
     ends: tuple[int, int] = (0, 0)
     origin: int = 0  # ORIGIN_TUNNEL: it came in by a service's port of another host

@@ -25,20 +25,27 @@ class Datapath:
         only = [f"zone={zone}" for zone in zones] if len(zones) == 1 else []
         return [c for c in dump.parse(self._appctl("dpctl/dump-conntrack", self._name(), *only)) if c.zone in zones]
 
-    def end(self, ending: Iterable[Connection], staying: Iterable[Connection]) -> None:
+    def end(self, ending: Collection[Connection], staying: Iterable[Connection]) -> None:
         """End some connections of one `read`; `staying` are its others. Some may be left: read again."""
         flush = self._flush()
         for arguments in dump.batches(ending, staying):
             flush(*arguments)
+        if bundle := dump.endings_of_icmpv6(ending):
+            self._ofctl("bundle", "-", text=bundle)
 
     def end_of(self, zone: int, address: IpAddress) -> None:
         """End all connections of an address: those that it began, and those that it answers."""
         flush = self._flush()
         for _ in range(TRIES):
-            flush(f"zone={zone}", dump.sender(address))
-            flush(f"zone={zone}", "", dump.sender(address))
+            if address.version == 4:
+                flush(f"zone={zone}", dump.sender(address))
+                flush(f"zone={zone}", "", dump.sender(address))
             if f"(src={address}," not in self._appctl("dpctl/dump-conntrack", self._name(), f"zone={zone}"):
                 break
+            if address.version == 6:  # some of them may be ICMPv6's
+                connections = self.read((zone,))
+                ending = [c for c in connections if address in (c.source, c.replier)]
+                self.end(ending, (c for c in connections if address not in (c.source, c.replier)))
 
     def _flush(self) -> Callable[..., object]:
         """Return what ends connections. Open vSwitch 3.1 takes no tuple after a datapath's name, so where there are several

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
 
 from intent.connections import Connection
-from pipeline.protocols import ICMP, ICMPV6, WITH_PORTS, IpAddress
+from pipeline.protocols import ECHO6_REPLY, ICMP, ICMPV6, IPV6, WITH_PORTS, IpAddress, checksum
 from pipeline.tables import LABEL_ORIGIN, LABEL_SOURCE, LABEL_TARGET
 
 _PROTOCOLS = {
@@ -44,6 +45,7 @@ def parse(text: str) -> Iterator[Connection]:
             replier_port=int(reply.get("sport", "0")),
             icmp=(int(first["type"]), int(first["code"])) if "type" in first else None,
             icmp_id=int(first.get("id", "0")),
+            replied_to=ip_address(reply["dst"]),
             mark=int(rest.get("mark", "0"), 0),
             ends=(label >> LABEL_SOURCE & WORD, label >> LABEL_TARGET & WORD),
             origin=label >> LABEL_ORIGIN & WORD,
@@ -63,9 +65,12 @@ def tuple_of(connection: Connection) -> str:
 
 
 def batches(ending: Iterable[Connection], staying: Iterable[Connection]) -> Iterator[tuple[str, ...]]:
-    """Yield arguments of flush-conntrack that end some connections of a dump and none of the others: one for all connections to a
-    port of an address, or from an address, where none of these stays; otherwise one for each connection."""
-    rest = list(ending)
+    """Yield arguments of flush-conntrack that end some connections of a dump and none of the others: one for all connections of a
+    protocol to a port of an address, or from an address, where none of these stays; otherwise one for each connection.
+
+    None of them matches a connection of ICMPv6: Open vSwitch 3.1 aborts when it looks such a tuple up. `endings_of_icmpv6` is
+    for these."""
+    rest = [connection for connection in ending if connection.proto != ICMPV6]
     others = list(staying)
     for key, flush in ((_answered_by, _to_replier), (_begun_by, _from_source)):
         groups: dict[tuple[object, ...], list[Connection]] = defaultdict(list)
@@ -90,11 +95,32 @@ def _to_replier(connection: Connection) -> tuple[str, ...]:
 
 
 def _begun_by(connection: Connection) -> tuple[object, ...]:
-    return connection.zone, connection.source
+    return connection.zone, connection.proto, connection.source
 
 
 def _from_source(connection: Connection) -> tuple[str, ...]:
-    return f"zone={connection.zone}", sender(connection.source)
+    return f"zone={connection.zone}", f"{sender(connection.source)},ct_nw_proto={connection.proto}"
+
+
+def endings_of_icmpv6(ending: Iterable[Connection]) -> str:
+    """Return a bundle (ovs-ofctl(8)) that ends those connections that are ICMPv6's. Each is sent a reply of its own with
+    ct(force,commit): a packet of the other direction ends the connection, and a reply cannot begin another (ovs-actions(7))."""
+    lines = []
+    for connection in ending:
+        if connection.proto == ICMPV6:
+            packet = _reply(connection).hex()
+            lines.append(f"packet-out in_port=controller packet={packet} actions=ct(commit,force,zone={connection.zone})\n")
+    return "".join(lines)
+
+
+def _reply(connection: Connection) -> bytes:
+    """Return the reply to an echo request, as an Ethernet frame (RFC 4443, 4.2)."""
+    source, target = connection.replier.packed, (connection.replied_to or connection.source).packed
+    body = struct.pack("!BBHHH", ECHO6_REPLY, 0, 0, connection.icmp_id, 0)
+    pseudo_header = source + target + struct.pack("!II", len(body), ICMPV6)
+    body = body[:2] + struct.pack("!H", checksum(pseudo_header + body)) + body[4:]
+    header = struct.pack("!IHBB", 6 << 28, len(body), ICMPV6, 64) + source + target
+    return bytes(12) + struct.pack("!H", IPV6) + header + body
 
 
 def sender(address: IpAddress) -> str:

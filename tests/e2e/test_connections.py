@@ -91,22 +91,21 @@ REQUESTS = [{"proto": "udp", "udp_dst": SERVER, "allow_related": True}]
 @pytest.fixture
 def guarded(world: World) -> Iterator[Guarded]:
     world.apply(
-        acls={"requests": REQUESTS, "all": [{"actions": {"allow": 1}}]},
-        networks=[{"name": "guarded", "ip_range": "10.19.0.0/24", "default_acl": "requests"}],
+        acls={"guard": REQUESTS},
+        networks=[{"name": "guarded", "ip_range": "10.19.0.0/24", "ipv6_range": "fd19::/64", "default_acl": "guard"}],
     )
     found = Guarded(world)
     yield found
     found.clean()
     run.api(world.plan.hosts[0], "DELETE", "/networks/guarded")
-    for acl in ("requests", "all"):
-        run.api(world.plan.hosts[0], "DELETE", f"/acls/{acl}")
+    run.api(world.plan.hosts[0], "DELETE", "/acls/guard")
 
 
 @pytest.mark.parametrize(("server_host", "restarted"), [("h1", ""), ("h2", ""), ("h2", "agent"), ("h2", "controller")])
 def test_the_next_holder_of_an_address_inherits_no_connection(guarded: Guarded, server_host: str, restarted: str) -> None:
-    client_ip = guarded.container("client", "h1")
-    server_ip = guarded.container("server", server_host)
-    client, server = guarded.station("client", CLIENT), guarded.station("server", SERVER)
+    client_ip = guarded.container("g-client", "h1")
+    server_ip = guarded.container("g-server", server_host)
+    client, server = guarded.station("g-client", CLIENT), guarded.station("g-server", SERVER)
     client.tell("echo", "off")
     client.tell("to", server_ip, SERVER)
     eventually(lambda: client.hears(f"{server_ip} {SERVER}"))
@@ -114,9 +113,9 @@ def test_the_next_holder_of_an_address_inherits_no_connection(guarded: Guarded, 
     server.end()
     if restarted:
         run.stop(guarded.plan, "h1", restarted, signal.SIGKILL)
-    guarded.delete("server")
-    assert guarded.container("other", server_host, ipv4_address=server_ip) == server_ip
-    other = guarded.station("other", SERVER)
+    guarded.delete("g-server")
+    assert guarded.container("g-other", server_host, ipv4_address=server_ip) == server_ip
+    other = guarded.station("g-other", SERVER)
     client.heard()
     if restarted:
         run.start(guarded.plan, "h1", restarted)
@@ -129,14 +128,14 @@ def test_the_next_holder_of_an_address_inherits_no_connection(guarded: Guarded, 
 
 
 def test_a_rule_taken_back_ends_its_connections_in_both_directions_and_no_others(guarded: Guarded) -> None:
-    guarded.container("client", "h1")
-    near, far = guarded.container("near", "h1"), guarded.container("far", "h2")
+    guarded.container("g-client", "h1")
+    near, far = guarded.container("g-near", "h1"), guarded.container("g-far", "h2")
     other = [{"proto": "udp", "udp_dst": 7001, "allow_related": True}]
-    guarded.world.apply(acls={"requests": REQUESTS + other})
-    client = guarded.station("client", CLIENT)
-    stays = guarded.station("client", CLIENT + 1)
-    servers = {address: guarded.station(name, SERVER) for name, address in (("near", near), ("far", far))}
-    guarded.station("far", 7001)
+    guarded.world.apply(acls={"guard": REQUESTS + other})
+    client = guarded.station("g-client", CLIENT)
+    stays = guarded.station("g-client", CLIENT + 1)
+    servers = {address: guarded.station(name, SERVER) for name, address in (("g-near", near), ("g-far", far))}
+    guarded.station("g-far", 7001)
     for station, ports in ((client, {near: SERVER, far: SERVER}), (stays, {far: 7001})):
         station.tell("echo", "off")
         for address, port in ports.items():
@@ -148,7 +147,7 @@ def test_a_rule_taken_back_ends_its_connections_in_both_directions_and_no_others
         server.tell("to", client_ip, CLIENT)
         eventually(lambda a=address: client.hears(f"{a} {SERVER}"))
     stays.heard()
-    guarded.world.apply(acls={"requests": other})
+    guarded.world.apply(acls={"guard": other})
     time.sleep(GRACE_S)
     client.heard()
     assert not client.hears(f"{near} {SERVER}")
@@ -158,27 +157,50 @@ def test_a_rule_taken_back_ends_its_connections_in_both_directions_and_no_others
     assert missing == 0
 
 
+def test_connections_of_icmpv6_end_too_and_the_switch_lives_on(guarded: Guarded) -> None:
+    """Open vSwitch 3.1 aborts when it is told to look one up by its tuple."""
+    guarded.world.apply(acls={"guard": [{"proto": "icmp", "allow_related": True}]})
+    guarded.container("g-client", "h1")
+    guarded.container("g-server", "h1")
+    shown = guarded.world.inside("g-server", "ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "global").stdout
+    address = shown.split("inet6 ")[1].split("/")[0]
+    directory = guarded.plan.hosts[0].directory
+    before = (directory / "ovs-vswitchd.pid").read_text()
+
+    def tracked() -> bool:
+        control = f"{directory}/ovs-vswitchd.ctl"
+        dump = subprocess.run(["ovs-appctl", "-t", control, "dpctl/dump-conntrack"], capture_output=True, text=True, check=True)
+        return f"dst={address}" in dump.stdout
+
+    eventually(lambda: guarded.world.reaches("g-client", address))
+    assert tracked()
+    guarded.delete("g-server")
+    eventually(lambda: not tracked())
+    assert (directory / "ovs-vswitchd.pid").read_text() == before
+    assert guarded.world.reaches("web", guarded.world.address["app"])
+
+
 def test_clients_that_sent_before_a_port_was_published_reach_it_and_those_of_a_replaced_endpoint_its_successor(
     guarded: Guarded,
 ) -> None:
     world = guarded.world
     world.apply(networks=[{"name": "shop", "ip_range": "10.18.0.0/24", "mode": "nat"}])
     try:
-        guarded.container("first", "h1", "shop")
+        guarded.container("g-first", "h1", "shop")
         vtep = str(guarded.plan.host("h1").vtep)  # type: ignore[union-attr]
         outside = guarded.station("h2", 45003)
         outside.tell("to", vtep, 8053)
-        guarded.station("first", 53)
+        guarded.station("g-first", 53)
         assert not outside.hears(f"{vtep} 8053")
         publish = [{"proto": "udp", "host_port": 8053, "port": 53}]
-        world.apply(endpoints=[{"name": "first", "network": "shop", "host": "h1", "publish": publish}])
+        world.apply(endpoints=[{"name": "g-first", "network": "shop", "host": "h1", "publish": publish}])
         eventually(lambda: outside.hears(f"{vtep} 8053"))
-        guarded.delete("first")
-        guarded.container("second", "h1", "shop", ipv4_address="10.18.0.77")
-        guarded.station("second", 53)
-        world.apply(endpoints=[{"name": "second", "network": "shop", "host": "h1", "publish": publish}])
+        guarded.delete("g-first")
+        guarded.container("g-second", "h1", "shop", ipv4_address="10.18.0.77")
+        guarded.station("g-second", 53)
+        world.apply(endpoints=[{"name": "g-second", "network": "shop", "host": "h1", "publish": publish}])
         eventually(lambda: outside.hears(f"{vtep} 8053"))
-        world.apply(endpoints=[{"name": "second", "network": "shop", "host": "h1", "publish": []}])
+        world.apply(endpoints=[{"name": "g-second", "network": "shop", "host": "h1", "publish": []}])
         time.sleep(GRACE_S)
         assert not outside.hears(f"{vtep} 8053")
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from ipaddress import ip_address
 from typing import Any
 
@@ -14,6 +15,7 @@ from agent.gateway.rules import Published
 from agent.linux.conntrack import HostConnection
 from intent.connections import Allowed, Connection
 from intent.identity import identity
+from pipeline.protocols import checksum
 from specs.model.cluster import transit
 from specs.snapshot import Snapshot, snapshot, updated
 from tests.unit import worlds
@@ -62,11 +64,27 @@ def test_one_flush_ends_many_connections_but_none_that_stays() -> None:
     many = [connection(source_port=port) for port in range(1000, 1100)]
     assert list(dump.batches(many, [])) == [("zone=7", "", "ct_nw_src=10.0.0.3,ct_nw_proto=17,ct_tp_src=7000")]
     other = connection(source="10.0.0.4", source_port=5)
-    assert list(dump.batches(many, [other])) == [("zone=7", "ct_nw_src=10.0.0.2")]
+    assert list(dump.batches(many, [other])) == [("zone=7", "ct_nw_src=10.0.0.2,ct_nw_proto=17")]
     assert list(dump.batches([many[0]], [])) == [("zone=7", dump.tuple_of(many[0]))]
     assert len(list(dump.batches(many, [other, connection(source_port=7, target="10.0.0.9")]))) == 100
     elsewhere = connection(zone=8)
     assert list(dump.batches(many, [elsewhere])) == [("zone=7", "", "ct_nw_src=10.0.0.3,ct_nw_proto=17,ct_tp_src=7000")]
+
+
+def test_no_flush_matches_a_connection_of_icmpv6() -> None:
+    ends = {"source": "fd00::2", "target": "fd00::3", "target_port": 0, "replier_port": 0}
+    ping = connection(proto=58, source_port=0, icmp=(128, 0), icmp_id=5, **ends)
+    udp = connection(**ends | {"target_port": 7000, "replier_port": 7000})
+    for flush in dump.batches([ping, ping, udp, udp], []):
+        assert "ct_nw_proto=17" in flush[-1]
+    assert list(dump.batches([ping], [])) == []
+    line = dump.endings_of_icmpv6([udp, ping])
+    assert line.startswith("packet-out in_port=controller packet=")
+    assert line.endswith(" actions=ct(commit,force,zone=7)\n")
+    packet = bytes.fromhex(line.split("packet=")[1].split()[0])
+    assert (packet[14:15], packet[20], packet[54], packet[58:60]) == (b"\x60", 58, 129, b"\x00\x05")
+    assert (packet[22:38], packet[38:54]) == (ip_address("fd00::3").packed, ip_address("fd00::2").packed)
+    assert checksum(packet[22:54] + struct.pack("!II", 8, 58) + packet[54:]) == 0
 
 
 def test_what_the_specs_allow_stays() -> None:
