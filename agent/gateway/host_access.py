@@ -44,9 +44,14 @@ class HostAccess:
 
 
 def host_access(
-    snapshot: Snapshot, networks: Mapping[str, Network], gateways: Mapping[str, Gateway], machines: Machines
+    snapshot: Snapshot,
+    networks: Mapping[str, Network],
+    gateways: Mapping[str, Gateway],
+    machines: Machines,
+    local_endpoints: Iterable[Endpoint],
 ) -> HostAccess:
-    """Return the access of these networks, which have a gateway on this host."""
+    """Return the access of these networks, which have a gateway on this host, and of their active endpoints here."""
+    unlimited = {str(source) for source in _endpoint_sources(networks, gateways, local_endpoints)}
     sources = [(network.host_access, prefix) for i, network in networks.items() for prefix in _sources(network, gateways.get(i))]
     by_host = {host.name: set(_addresses(host, machines)) for host in snapshot.hosts.values()}
     hosts = {address for addresses in by_host.values() for address in addresses}
@@ -59,7 +64,7 @@ def host_access(
         for port, _ in publish.pairs
     }
     return HostAccess(
-        unlimited=tuple(sorted(prefix for level, prefix in sources if level == "all")),
+        unlimited=tuple(sorted(unlimited.union(prefix for level, prefix in sources if level == "all"))),
         dns=tuple(sorted(prefix for level, prefix in sources if level == "dns")),
         hosts=tuple(sorted(map(str, hosts))),
         machines=tuple(sorted(map(str, hosts | etcd))),
@@ -74,6 +79,16 @@ def _sources(network: Network, gateway: Gateway | None) -> Iterator[str]:
         return
     addresses = (gateway.transit4, gateway.transit6) if gateway.nat else (network.ip_range, network.ipv6_range)
     yield from (str(address) for address in addresses if address is not None)
+
+
+def _endpoint_sources(
+    networks: Mapping[str, Network], gateways: Mapping[str, Gateway], endpoints: Iterable[Endpoint]
+) -> Iterator[IpAddress]:
+    """Yield the transit addresses of endpoints that reach everything. Those with less access reach nothing by ICMP."""
+    for endpoint in endpoints:
+        network, gateway = networks.get(endpoint.network_id), gateways.get(endpoint.network_id)
+        if network is not None and gateway is not None and network.host_access == "all" and endpoint.ofport is not None:
+            yield from (address for address in gateway.port_transits(endpoint.ofport) if address is not None)
 
 
 def _addresses(host: Host, machines: Machines) -> Iterator[IpAddress]:

@@ -82,7 +82,7 @@ def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint], 
         mtu=min((endpoint_mtu(hosts, network) for network in used.values()), default=0),
         published=tuple(sorted(published, key=repr)),
         transit=transit,
-        access=host_access(snapshot, used, gateways, machines) if used else HostAccess(),
+        access=host_access(snapshot, used, gateways, machines, active) if used else HostAccess(),
     )
 
 
@@ -90,10 +90,13 @@ def _reach(networks: Iterable[Network], transit: Transit) -> tuple[set[int], set
     """Return the IP versions that leave the host, and the prefixes of the routes back to the networks."""
     versions, routes = set[int](), set[str]()
     for network in networks:
-        for version, network_range, of_zones in ((4, network.ip_range, transit.zones4), (6, network.ipv6_range, transit.zones6)):
+        for version, network_range, of_transit in (
+            (4, network.ip_range, (transit.zones4, transit.ports4)),
+            (6, network.ipv6_range, (transit.zones6, transit.ports6)),
+        ):
             if network_range is not None:
                 versions.add(version)
-                routes.add(str(of_zones if network.mode == "nat" else network_range))
+                routes |= {*map(str, of_transit)} if network.mode == "nat" else {str(network_range)}
     return versions, routes
 
 
@@ -148,8 +151,9 @@ def ruleset(desired: Outside, forwarding: Forwarding, comment: str) -> str:
             "    }",
         ]
     lines += ["    chain postrouting {", "        type nat hook postrouting priority srcnat; policy accept;"]
-    for family, transit in (("ip", desired.transit.zones4), ("ip6", desired.transit.zones6)):
-        lines.append(f'        {family} saddr {transit} oifname != "{UPLINK_PORT}" masquerade')
+    ranges = desired.transit
+    for family, *prefixes in (("ip", ranges.zones4, ranges.ports4), ("ip6", ranges.zones6, ranges.ports6)):
+        lines += [f'        {family} saddr {prefix} oifname != "{UPLINK_PORT}" masquerade' for prefix in prefixes]
     return "\n".join([*lines, "    }", *chains(desired.routed, desired.access, forwarding, desired.transit), "}", ""])
 
 

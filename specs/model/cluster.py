@@ -20,6 +20,7 @@ TRANSIT4 = IPv4Network("100.126.0.0/15")  # shared address space, RFC 6598
 TRANSIT6 = IPv6Network("fd57:7272:656e::/63")  # a unique local prefix, RFC 4193
 NARROWEST = {4: 15, 6: 111}  # half of the range has an address for each of the 65 535 conntrack zones
 _ZONE_BITS = 16
+_PORT_BITS = 15  # the narrowest range has room for half of the port numbers
 _LINK_LENGTH = {4: 30, 6: 64}
 
 
@@ -41,14 +42,16 @@ Transit6 = Annotated[IPv6Network, BeforeValidator(require_text), AfterValidator(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transit:
-    """What the two ranges are used for: the lower half has the link between a host and its gateways (`host`, `next_hop`), the upper half an address
-    for each conntrack zone (`zones`)."""
+    """What the two ranges are used for: the lower half has the link between a host and its gateways (`host`, `next_hop`) and an address for each
+    OpenFlow port number (`ports`), the upper half an address for each conntrack zone (`zones`)."""
 
     host4: IPv4Interface
     next_hop4: IPv4Address
+    ports4: IPv4Network
     zones4: IPv4Network
     host6: IPv6Interface
     next_hop6: IPv6Address
+    ports6: IPv6Network
     zones6: IPv6Network
 
 
@@ -61,9 +64,11 @@ def transit(range4: IPv4Network = TRANSIT4, range6: IPv6Network = TRANSIT6) -> T
     return Transit(
         host4=IPv4Interface(f"{lower4[1]}/{_LINK_LENGTH[4]}"),
         next_hop4=lower4[2],
+        ports4=IPv4Network((lower4[1 << _PORT_BITS], 32 - _PORT_BITS)),
         zones4=IPv4Network((upper4[0], 32 - _ZONE_BITS)),
         host6=IPv6Interface(f"{lower6[1]}/{length6}"),
         next_hop6=lower6[2],
+        ports6=IPv6Network((lower6[1 << _PORT_BITS], 128 - _PORT_BITS)),
         zones6=IPv6Network((upper6[0], 128 - _ZONE_BITS)),
     )
 

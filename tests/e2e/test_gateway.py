@@ -17,7 +17,7 @@ from tools.lab import run
 
 INET4, INET6, HOST4, HOST6 = "192.0.2.9", "2001:db8::9", "192.0.2.1", "2001:db8::1"
 PRIVATE = "10.8.0.0/24"  # of both networks in mode nat
-UNREACHABLE = "203.0.113.5"
+UNREACHABLE, UNREACHABLE6 = "203.0.113.5", "2001:db8:dead::5"
 
 
 class Outside:
@@ -70,9 +70,19 @@ def outside(world: World) -> Iterator[Outside]:
         f"-n {found.inet} link set up0 up", f"-n {found.inet} link set lo up",
         f"-n {host} route add default via {INET4}", f"-n {host} -6 route add default via {INET6}",
         f"-n {found.inet} route add 10.9.0.0/24 via {HOST4}", f"-n {found.inet} route add unreachable 203.0.113.0/24",
+        f"-n {found.inet} -6 route add unreachable 2001:db8:dead::/48",
     ):  # fmt: skip
         run.sh("ip", *line.split())
-    run.sh(*run.in_netns(found.inet, "sysctl", "-qw", "net.ipv4.ip_forward=1"))
+    run.sh(
+        *run.in_netns(
+            found.inet,
+            "sysctl",
+            "-qw",
+            "net.ipv4.ip_forward=1",
+            "net.ipv6.conf.all.forwarding=1",
+            "net.ipv6.icmp.ratelimit=0",
+        )
+    )
     found.apply(
         acls={
             "door": [{"proto": "tcp", "tcp_dst": 81, "allow_related": True}, {"proto": "udp", "actions": {"allow": 1}}],
@@ -87,6 +97,7 @@ def outside(world: World) -> Iterator[Outside]:
     )  # fmt: skip
     for name, at, network, acls in (
         ("n1", "h1", "north", None), ("n2", "h1", "north", None), ("s1", "h1", "south", None), ("n3", "h1", "north", ["indoors"]),
+        ("n4", "h1", "north", None),
         ("o1", "h1", "open", None), ("o2", "h2", "open", None),
     ):  # fmt: skip
         endpoint = run.container(world.plan, name, at, network, **({"acls": acls} if acls else {}))
@@ -103,7 +114,7 @@ def outside(world: World) -> Iterator[Outside]:
     for server in servers:
         server.kill()
         server.wait()
-    for name in ("n1", "n2", "n3", "s1", "o1", "o2"):
+    for name in ("n1", "n2", "n3", "n4", "s1", "o1", "o2"):
         endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
         run.api(world.plan.host(endpoint["hostname"]), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
     show = "nft list tables; ip addr show warren-gw | grep inet; ip route | grep warren-gw"
@@ -135,6 +146,22 @@ def test_networks_with_one_subnet_reach_the_outside_at_once(outside: Outside) ->
 def test_icmp_errors_come_back(outside: Outside) -> None:
     assert "Unreachable" in outside.world.inside("n1", "ping", "-c1", "-W2", UNREACHABLE).stdout
     assert "refused" in outside.ask("n1", "udp", INET4, 7999)
+
+
+@pytest.mark.parametrize(
+    ("address", "answers"),
+    [(INET4, {"1", "2", "3"}), (INET6, {"1", "2", "3"}), (UNREACHABLE, {f"error {INET4}"}), (UNREACHABLE6, {f"error {INET6}"})],
+)
+def test_endpoints_with_one_icmp_id_are_all_answered(outside: Outside, address: str, answers: set[str]) -> None:
+    """As busybox's ping does, whose id is its PID, when it is PID 1 of each container. Routers limit the rate of their errors (`ip_error`)."""
+    names = ("n1", "n2", "n4")
+    for icmp_id in (1, 7):
+        assert {name: echoes(outside, name, address, icmp_id) for name in names} == dict.fromkeys(names, answers)
+
+
+def echoes(outside: Outside, name: str, address: str, icmp_id: int) -> set[str]:
+    """What comes back for three echo requests of a container."""
+    return set(outside.world.inside(name, *program("echo", address, icmp_id, 3)).stdout.splitlines())
 
 
 def test_fragmentation_needed_from_outside_reaches_the_container(outside: Outside) -> None:

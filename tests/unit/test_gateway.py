@@ -16,6 +16,7 @@ from agent.gateway.routes import wanted_routes
 from agent.gateway.rules import Outside, outside, ruleset
 from agent.gateway.switches import Switches
 from agent.linux.bridges import Bridges
+from intent.gateway import gateway_of
 from specs.model.base import decode
 from specs.model.cluster import Cluster, transit
 from specs.model.endpoint import Endpoint
@@ -56,7 +57,7 @@ def test_flat_networks_need_no_gateway() -> None:
 
 def test_published_ports_lead_to_the_transit_address_of_their_network() -> None:
     found = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB)))
-    assert found.routes == ("100.127.0.0/16", "fd57:7272:656e:1::/112")
+    assert found.routes == ("100.126.128.0/17", "100.127.0.0/16", "fd57:7272:656e:1::/112", "fd57:7272:656e::8000/113")
     assert found.mtu == 1446
     text = ruleset(found, Forwarding(), "x")
     assert "meta nfproto ipv4 fib daddr type local tcp dport 81 dnat ip to 100.127.0.7:81" in text
@@ -153,7 +154,7 @@ def access(*levels: str, mode: str = "nat", **more: Any) -> HostAccess:
 
 def test_a_network_is_known_by_its_transit_addresses_or_by_its_ranges() -> None:
     found = access("all", "dns", "none")
-    assert found.unlimited == ("100.127.0.7", "fd57:7272:656e:1::7")
+    assert found.unlimited == ("100.126.128.2", "100.127.0.7", "fd57:7272:656e:1::7", "fd57:7272:656e::8002")
     assert found.dns == ("100.127.0.8", "fd57:7272:656e:1::8")
     assert access("dns", mode="routed").dns == ("10.0.0.0/24", "fd00::/64")
 
@@ -293,16 +294,31 @@ def test_the_default_transit_ranges_are_those_of_earlier_versions() -> None:
     assert str(found.zones6) == "fd57:7272:656e:1::/112"
 
 
+@pytest.mark.parametrize(
+    ("ofport", "addresses"),
+    [(1, ("100.126.128.1", "fd57:7272:656e::8001")), (32767, ("100.126.255.255", "fd57:7272:656e::ffff")), (32768, (None, None))],
+)
+def test_an_endpoint_has_transit_addresses_by_its_port_as_far_as_the_range_goes(
+    ofport: int, addresses: tuple[str | None, str | None]
+) -> None:
+    network = state(worlds.network("amber", 7, mode="nat")).networks["amber"]
+    gateway = gateway_of(network, 7, None, 0, transit())
+    assert gateway is not None
+    assert tuple(None if a is None else str(a) for a in gateway.port_transits(ofport)) == addresses
+
+
 def test_other_transit_ranges_reach_the_table_and_the_routes() -> None:
     cluster = worlds.cluster("172.30.0.0/15", "fd12::/111")
     found = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB), cluster))
-    assert found.routes == ("172.31.0.0/16", "fd12::1:0/112")
+    assert found.routes == ("172.30.128.0/17", "172.31.0.0/16", "fd12::1:0/112", "fd12::8000/113")
     assert {(str(r.prefix), str(r.gateway)) for r in wanted_routes(found)} == {
-        ("172.31.0.0/16", "172.30.0.2"), ("fd12::1:0/112", "fd12::2"),
+        ("172.31.0.0/16", "172.30.0.2"), ("fd12::1:0/112", "fd12::2"), ("172.30.128.0/17", "172.30.0.2"), ("fd12::8000/113", "fd12::2"),
     }  # fmt: skip
     text = ruleset(found, Forwarding(), "x")
     assert "dnat ip to 172.31.0.7:81" in text
     assert "ip saddr 172.31.0.0/16" in text
+    assert "ip saddr 172.30.128.0/17" in text
+    assert "ip6 saddr fd12::8000/113" in text
     assert "ip daddr 172.30.0.1 " in text
     assert "100.12" not in text
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
 
+from intent.gateway import Gateway
 from intent.views import EndpointView, NetworkView
 from mirror.compile import arrival, copies
 from mirror.sessions import MirrorSession
@@ -88,7 +89,16 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     policy = (Set(POLICY, e.policy_in),) if e.policy_in else ()
     untag = (PopVlan(),) if e.tag else ()
     enter = (*untag, *copies(e.copies_in), Set(REG_NETWORK, e.vni), Set(REG_SOURCE, e.identity), *policy, Goto(Table.SPOOF_GUARD))
-    yield Flow(Table.CLASSIFY, priority, fields, enter, Origin("endpoint", e.id))
+    origin = Origin("endpoint", e.id)
+    yield Flow(Table.CLASSIFY, priority, fields, enter, origin)
+    if (g := e.gateway) is not None and not e.tag:
+        own4, own6 = g.port_transits(e.ofport)
+        own: list[dict[str, Value]] = []
+        if own4 is not None:
+            own.append({"eth_type": IPV4, "ipv4_dst": str(own4)})
+        if own6 is not None:
+            own.append({"eth_type": IPV6, "ipv6_dst": str(own6)})
+        yield from _from_host(g, e.vni, own, origin)
 
 
 def session(s: MirrorSession, tunnel: int | None) -> Iterator[Flow]:
@@ -102,7 +112,7 @@ def session(s: MirrorSession, tunnel: int | None) -> Iterator[Flow]:
 def _enters(n: NetworkView) -> Iterator[Flow]:
     """Packets from the host: to the network's transit address, or to its range where nothing is translated."""
     g = n.gateway
-    if g is None or g.uplink is None:
+    if g is None:
         return
     meant: list[dict[str, Value]] = []
     for eth_type, name, transit in ((IPV4, "ipv4_dst", g.transit4), (IPV6, "ipv6_dst", g.transit6)):
@@ -111,10 +121,16 @@ def _enters(n: NetworkView) -> Iterator[Flow]:
     for prefix in map(ip_network, () if g.nat else n.ranges):
         eth_type, name = (IPV4, "ipv4_dst") if prefix.version == 4 else (IPV6, "ipv6_dst")
         meant.append({"eth_type": eth_type, name: (str(prefix.network_address), str(prefix.netmask))})
+    yield from _from_host(g, n.vni, meant, Origin("network", n.id))
+
+
+def _from_host(g: Gateway, vni: int, meant: Iterable[dict[str, Value]], origin: Origin) -> Iterator[Flow]:
+    if g.uplink is None:
+        return
     policy = (Set(POLICY, g.policy),) if g.policy else ()
-    enter = (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_GATEWAY), *policy, Goto(Table.CONNTRACK))
+    enter = (Set(REG_NETWORK, vni), Set(REG_ORIGIN, ORIGIN_GATEWAY), *policy, Goto(Table.CONNTRACK))
     for fields in meant:
-        yield Flow(Table.CLASSIFY, 100, match(in_port=g.uplink, vlan_vid=UNTAGGED, **fields), enter, Origin("network", n.id))
+        yield Flow(Table.CLASSIFY, 100, match(in_port=g.uplink, vlan_vid=UNTAGGED, **fields), enter, origin)
 
 
 def _chosen(n: NetworkView) -> Iterator[Flow]:

@@ -17,7 +17,7 @@ from intent.gateway import GATEWAY_MAC, HOST_MAC, Gateway
 from intent.services import ServiceView
 from intent.views import EndpointView, NetworkView
 from pipeline.flow import Actions, Bucket, Ct, Flow, Goto, Group, MoveBits, Nat, Origin, Set, ToGroup, Value, match
-from pipeline.protocols import IPV4, IPV6, WITH_PORTS
+from pipeline.protocols import IPV4, IPV6, TCP, UDP, WITH_PORTS
 from pipeline.tables import (
     CT_INVALID,
     CT_NEW,
@@ -39,6 +39,7 @@ from pipeline.tables import (
 )
 
 SHARED, KNOWN, RELATED, CROSSING = 90, 100, 110, 112
+OWN_ADDRESS, WITH_NAT_PORTS = 10, 20  # SNAT: added to the priorities of the network's flows
 # every connection that is committed keeps whose it is
 ENDS = (MoveBits(REG_SOURCE, 0, "ct_label", LABEL_SOURCE, 32), MoveBits(REG_TARGET, 0, "ct_label", LABEL_TARGET, 32))
 NEW = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_INVALID)
@@ -46,7 +47,7 @@ NEW = (CT_TRACKED | CT_NEW, CT_TRACKED | CT_NEW | CT_INVALID)
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     """Packets to the outside get the network's transit address. Only ROUTE sends packets here whose destination is the
-    host's MAC."""
+    host's MAC. TCP and UDP share it, whichever endpoint sends: translation makes their ports unique."""
     g = n.gateway
     if g is None or g.uplink is None:
         return
@@ -54,19 +55,35 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     for eth_type, transit in ((IPV4, g.transit4), (IPV6, g.transit6)):
         if transit is None:
             continue
-        there = Nat("src", str(transit))
-        leaving = match(reg0=n.vni, reg1=ORIGIN_LOCAL)
-        for priority, related, mark in ((RELATED, 1, MARK_RELATED), (KNOWN, 0, None)):
-            packet = leaving + match(reg2=g.uplink, reg3=related, eth_type=eth_type)
-            translate = Ct(g.zone, table=Table.OUTPUT, commit=True, mark=mark, nat=there, label=ENDS)
-            yield Flow(Table.SNAT, priority, packet, (translate,), origin)
+        leaving: dict[str, Value] = {"reg0": n.vni, "reg1": ORIGIN_LOCAL, "reg2": g.uplink, "eth_type": eth_type}
+        yield from _translated(leaving, 0, g, str(transit), origin)
+        for proto in (TCP, UDP):
+            yield from _translated(leaving | {"ip_proto": proto}, WITH_NAT_PORTS, g, str(transit), origin)
+
+
+def _translated(leaving: dict[str, Value], above: int, g: Gateway, transit: str, origin: Origin) -> Iterator[Flow]:
+    """SNAT's flows that give packets a transit address, `above` the priorities of the network's own."""
+    for priority, related, mark in ((RELATED, 1, MARK_RELATED), (KNOWN, 0, None)):
+        translate = Ct(g.zone, table=Table.OUTPUT, commit=True, mark=mark, nat=Nat("src", transit), label=ENDS)
+        yield Flow(Table.SNAT, priority + above, match(**leaving, reg3=related), (translate,), origin)
 
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
-    """The published ports of an endpoint."""
+    """The published ports of an endpoint, and a transit address of its own. Translation changes no ICMP ids and no ports of other protocols
+    than TCP and UDP, so two endpoints with one address outside would collide there."""
     g = e.gateway
     if g is None or g.uplink is None or e.ofport is None:
         return
+    for eth_type, own in zip((IPV4, IPV6), g.port_transits(e.ofport), strict=True):
+        if own is not None and not e.tag:
+            leaving: dict[str, Value] = {
+                "in_port": e.ofport,
+                "reg0": e.vni,
+                "reg1": ORIGIN_LOCAL,
+                "reg2": g.uplink,
+                "eth_type": eth_type,
+            }
+            yield from _translated(leaving, OWN_ADDRESS, g, str(own), Origin("endpoint", e.id))
     for proto, outside, inside in e.published:
         for version, eth_type, transit, address in ((4, IPV4, g.transit4, e.ipv4), (6, IPV6, g.transit6, e.ipv6)):
             if transit is not None and address is not None:

@@ -44,13 +44,16 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """A network in mode nat shows its transit addresses to the outside, and no others."""
+    """A network in mode nat shows its transit addresses and those of its endpoints to the outside, and no others."""
     g = n.gateway
     if g is None or g.uplink is None or not g.nat:
         return
     origin = Origin("network", n.id)
-    for eth_type, name, transit in ((IPV4, "ipv4_src", g.transit4), (IPV6, "ipv6_src", g.transit6)):
-        if transit is not None:
-            shown: dict[str, Value] = {"eth_type": eth_type, name: str(transit)}
+    for eth_type, name, transit, ports in ((IPV4, "ipv4_src", g.transit4, g.ports4), (IPV6, "ipv6_src", g.transit6, g.ports6)):
+        sources: list[Value] = [str(transit)] if transit is not None else []
+        if ports is not None:
+            sources.append((str(ports.network_address), str(ports.netmask)))
+        for source in sources:
+            shown: dict[str, Value] = {"eth_type": eth_type, name: source}
             yield Flow(Table.OUTPUT, 120, match(reg0=n.vni, reg2=g.uplink, **shown), (OutputReg(REG_OUTPUT),), origin)
     yield Flow(Table.OUTPUT, 110, match(reg0=n.vni, reg2=g.uplink), (), origin)
