@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from specs.model.base import AclReferences, IfName, Labels, Mac, Name
+from specs.model.endpoint import CNI_CONTAINER
 from specs.model.publish import Publish
 from specs.model.service import PortNumber
 from specs.model.validation import invalid
@@ -32,7 +33,7 @@ NEEDED = {
     "GC": (),
 }
 CONTAINER, NETWORK, INTERFACE = (
-    "cni.container",
+    CNI_CONTAINER,
     "cni.network",
     "cni.interface",
 )  # labels of endpoints; a call's key in the specification

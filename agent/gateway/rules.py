@@ -18,7 +18,7 @@ from pipeline.protocols import IpAddress
 from specs.checks import order, served, valid_networks, zones
 from specs.model.cluster import Transit
 from specs.model.cluster import transit as default_transit
-from specs.model.endpoint import Endpoint
+from specs.model.endpoint import CNI_CONTAINER, Endpoint
 from specs.model.network import Network
 from specs.model.service import Service
 from specs.snapshot import Snapshot
@@ -34,6 +34,7 @@ class Published:
     port: int
     host_ip: IpAddress | None
     transit: IpAddress
+    held: bool = True  # False: the container's runtime holds the port itself, as podman does after CNI's ADD
 
     @property
     def host_port(self) -> HostPort:
@@ -121,7 +122,7 @@ def _published_by(endpoint: Endpoint, gateway: Gateway) -> Iterator[Published]:
                 continue
             if publish.host_ip is None or publish.host_ip.version == transit.version:
                 for port, _ in publish.pairs:
-                    yield Published(publish.proto, port, publish.host_ip, transit)
+                    yield Published(publish.proto, port, publish.host_ip, transit, held=CNI_CONTAINER not in endpoint.labels)
 
 
 def _published_by_services(

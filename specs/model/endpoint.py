@@ -14,6 +14,7 @@ from specs.model.derived import veth_name
 from specs.model.publish import PUBLISHED_LIMIT, Publish
 
 Ofport = Annotated[int, Field(ge=OFPORT_FIRST, le=OFPORT_LAST)]
+CNI_CONTAINER = "cni.container"  # the label of endpoints that a CNI runtime made
 Address4 = Annotated[IPv4Address, BeforeValidator(require_text)]
 Address6 = Annotated[IPv6Address, BeforeValidator(require_text)]
 

@@ -334,3 +334,16 @@ def test_transit_ranges_that_cannot_work(field: str, value: str, reason: str) ->
         decode(Cluster, {"name": "default", field: value}, "cluster")
     assert error.value.path == f"cluster.{field}"
     assert reason in str(error.value)
+
+
+def test_the_ports_of_a_cni_container_are_its_runtimes_to_hold() -> None:
+    """Podman listens on each published port itself once the plugin has answered."""
+    published = [{"host_port": 80, "port": 8080, "proto": "tcp"}]
+    for labels, held in (({}, True), ({"cni.container": "c1"}, False)):
+        entries = [
+            worlds.host("h1", "198.18.0.11"), worlds.network("amber", 7, mode="nat"),
+            worlds.endpoint("web", "amber", "h1", 2, 1, publish=published, labels=labels),
+        ]  # fmt: skip
+        state = snapshot((key, value, born) for born, (key, value) in enumerate(entries, 1))
+        ports = outside(state, "h1", mine(state, "h1"), Machines(etcd=(), addresses={}, publishers=())).published
+        assert {port.held for port in ports} == {held}
