@@ -33,13 +33,14 @@ class HeldPorts:
         self._host = host
         self._lock = threading.Lock()
         self._held: dict[HostPort, socket.socket | None] = {}
+        self._held_by_runtimes: frozenset[HostPort] = frozenset()
         self.taken: frozenset[HostPort] = frozenset()  # ports on which a process of the host listens
         self.problems: Sequence[str] = ()  # why ports are not held
 
     def check(self, ports: Iterable[HostPort]) -> None:
         """Raise `Conflict` if a process of the host listens on one of the ports."""
         with self._lock:
-            mine = {(port.proto, port.port) for port in self._held}
+            mine = {(port.proto, port.port) for port in self._held.keys() | self._held_by_runtimes}
             for port in sorted(ports, key=str):
                 if (port.proto, port.port) in mine:
                     continue  # held for an endpoint: the store knows whether it is another one
@@ -51,9 +52,10 @@ class HeldPorts:
                     if listener is not None:
                         raise Conflict(f"port {port} is in use on {self._host} ({listener.where})", field="publish") from None
 
-    def reconcile(self, desired: Collection[HostPort]) -> None:
-        """Hold exactly these ports, as far as possible; set `taken` and `problems`."""
+    def reconcile(self, desired: Collection[HostPort], held_by_runtimes: Iterable[HostPort] = ()) -> None:
+        """Hold exactly these ports, as far as possible; set `taken` and `problems`. `held_by_runtimes` are published, too."""
         with self._lock:
+            self._held_by_runtimes = frozenset(held_by_runtimes)
             for port in self._held.keys() - set(desired):
                 _close(self._held.pop(port))
             problems: list[str] = []

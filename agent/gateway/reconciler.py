@@ -106,7 +106,8 @@ class GatewayReconciler(Feature):
         return None
 
     def _reconcile(self, view: CacheView) -> None:
-        self._held_ports.reconcile({published.host_port for published in self._needed(view).published if published.held})
+        published = self._needed(view).published
+        self._held_ports.reconcile(*({p.host_port for p in published if p.held is held} for held in (True, False)))
         desired = self._possible(view)
         table = nft.table(TABLE)
         if not desired.active:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.api.preview import Pair, differences, preview
+from agent.api.preview import PairChange, differences, preview
 from specs.documents.difference import diff
 from specs.documents.document import parse
 from specs.snapshot import snapshot
@@ -35,7 +35,7 @@ STATE = snapshot(
 )
 
 
-def changed(**sections: Any) -> list[Pair]:
+def changed(**sections: Any) -> list[PairChange]:
     found, skipped = differences(STATE, preview(STATE, diff(parse(json.dumps(sections)), STATE)))
     assert skipped == 0
     return found
@@ -45,18 +45,18 @@ def changed(**sections: Any) -> list[Pair]:
     ("sections", "pairs"),
     [
         ({"acls": {"web": [*WEB, {"proto": "icmp", "actions": {"allow": 1}}]}},
-         [Pair("shop", "data", ("icmp",), ()), Pair("shop", "other", ("icmp",), ())]),
-        ({"acls": {"web": [{**WEB[0], "tcp_dst": 80}]}}, [Pair("shop", "data", ("tcp 80",), ("tcp 5432",))]),
+         [PairChange("shop", "data", ("icmp",), ()), PairChange("shop", "other", ("icmp",), ())]),
+        ({"acls": {"web": [{**WEB[0], "tcp_dst": 80}]}}, [PairChange("shop", "data", ("tcp 80",), ("tcp 5432",))]),
         ({"endpoints": [{"id": "other", "network": "amber", "host": "h1", "labels": {"role": "db"}}]},
-         [Pair("shop", "other", ("tcp 5432",), ())]),
+         [PairChange("shop", "other", ("tcp 5432",), ())]),
         ({"endpoints": [{"id": "data", "network": "amber", "host": "h1", "acls": ["nowhere"]}]},
-         [Pair("data", "shop", (), ("icmp",)), Pair("data", "other", (), ("icmp",))]),
+         [PairChange("data", "shop", (), ("icmp",)), PairChange("data", "other", (), ("icmp",))]),
         ({"routers": [{"name": "core", "networks": ["green", "teal"]}]},
-         [Pair("far", "deep", ("icmp",), ()), Pair("deep", "far", ("icmp", "tcp 5432", "tcp (others)", "udp (others)"), ())]),
+         [PairChange("far", "deep", ("icmp",), ()), PairChange("deep", "far", ("icmp", "tcp 5432", "tcp (others)", "udp (others)"), ())]),
         ({"acls": {"web": WEB}}, []),
         ({"networks": [{"name": "fresh", "ip_range": "10.9.0.0/24"}]}, []),
     ],
     ids=range(7),
 )  # fmt: skip
-def test_the_preview_lists_the_pairs_whose_verdict_changes(sections: dict[str, Any], pairs: list[Pair]) -> None:
+def test_the_preview_lists_the_pairs_whose_verdict_changes(sections: dict[str, Any], pairs: list[PairChange]) -> None:
     assert set(changed(**sections)) == set(pairs)
