@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-PARTS = ("check", "others", "e2e", "image", "trixie", "kernel")
+PARTS = ("check", "others", "e2e", "runtimes", "image", "trixie", "kernel")
 GOOD = {
     "check": "Success: no issues found",
     "others": "1530 passed, 2 skipped in 101.20s (0:01:41)",
     "e2e": "284 passed in 612.00s (0:10:12)",
+    "runtimes": "130 passed in 500.00s (0:08:20)",
     "image": "test-image: skipped, dockerd is not there",
     "trixie": "test-trixie: skipped, packages cannot be fetched",
     "kernel": "17 passed in 300.10s (0:05:00)",
@@ -25,6 +26,7 @@ BAD = {
         "FAILED tests/unit/test_a.py::test_b - assert 1 == 2\\nERROR tests/netns/test_c.py::test_d\\n1 failed, 9 passed, 1 error in 3.20s",
     ),
     "e2e": (139, "Fatal Python error: Segmentation fault"),
+    "runtimes": (1, "3 failed, 129 passed in 4.00s"),
     "image": (1, "test-image: the plugin does not answer"),
     "trixie": (1, "test-trixie: the demo does not end"),
     "kernel": (2, "1 failed in 4.00s"),
@@ -41,7 +43,10 @@ def checkout(tmp_path: Path) -> Path:
         behave(tmp_path, part, 0, GOOD[part])
     for script, part in (("check", "check"), ("test-image", "image"), ("test-trixie", "trixie"), ("test-kernel", "kernel")):
         executable(tmp_path / "scripts" / script, f"exec ./{part}")
-    executable(tmp_path / ".venv" / "bin" / "python", 'case "$*" in *--ignore*) exec ./others ;; *) exec ./e2e ;; esac')
+    executable(
+        tmp_path / ".venv" / "bin" / "python",
+        'case "$*" in *"--ignore tests/e2e"*) exec ./others ;; *--ignore=*) exec ./e2e ;; *) exec ./runtimes ;; esac',
+    )
     return tmp_path
 
 
@@ -66,7 +71,7 @@ def test_all_well(checkout: Path) -> None:
     code, output, summary = run(checkout)
     assert code == 0, output
     assert [line.split()[:2] for line in summary] == [
-        ["passed", "check"], ["passed", "others"], ["passed", "e2e"], ["skipped", "image"], ["skipped", "trixie"], ["passed", "kernel"],
+        ["passed", "check"], ["passed", "others"], ["passed", "e2e"], ["passed", "runtimes"], ["skipped", "image"], ["skipped", "trixie"], ["passed", "kernel"],
     ]  # fmt: skip
     assert "284 passed in 612.00s" in summary[2]
     assert all(text in output for text in GOOD.values()), "the parts' own closing lines are shown"
