@@ -17,18 +17,18 @@ from controller.framework.runtime import hub
 log = logging.getLogger("warren.overlay")
 
 END_S = 5.0  # how long an ending child has to close its lease
-Message = dict[str, Any]
+FeedMessage = dict[str, Any]
 
 
 class StoreFeed:
     """The connection to etcd. `on_start` is called for each new child, `on_message` for each message from it."""
 
-    def __init__(self, on_start: Callable[[], None], on_message: Callable[[Message], None]) -> None:
+    def __init__(self, on_start: Callable[[], None], on_message: Callable[[FeedMessage], None]) -> None:
         self._on_start, self._on_message = on_start, on_message
         self._channel: Any = None
         self._out: Any = None  # the queue of lines for the child
 
-    def send(self, message: Message) -> None:
+    def send(self, message: FeedMessage) -> None:
         """Pass a message to the child. Without a child it is dropped; `on_start` is the time to send it again."""
         if self._out is not None:
             self._out.put(json.dumps(message).encode() + b"\n")
