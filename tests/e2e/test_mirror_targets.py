@@ -36,7 +36,7 @@ def river(world: World) -> Iterator[Watch]:
         },
         networks=[
             *({"name": name, **more} for name, more in ranges.items()),
-            {"name": "ways", "ip_range": "10.43.0.0/24", "mode": "nat"},
+            {"name": "ways", "ip_range": "10.43.0.0/24", "mode": "nat", "host_access": "all"},
         ],
     )
     for name, (host, network) in WHERE.items():
