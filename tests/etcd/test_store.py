@@ -58,10 +58,16 @@ class Follower:
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.tries, self._watch = 0, store._watch
         store._watch = self._counted  # type: ignore[method-assign]
+        self._check_same = store._check_same
+        store._check_same = self._counted_check  # type: ignore[method-assign]
 
     def _counted(self, prefix: str, start: int, stop: threading.Event) -> Iterator[Any]:
         self.tries += 1
         return self._watch(prefix, start, stop)
+
+    def _counted_check(self, *arguments: Any) -> None:
+        self.tries += 1  # what each try after the first begins with
+        self._check_same(*arguments)
 
     def _run(self) -> None:
         self.store.feed("spec/", self._snapshot, self._events, self.downs.append, self.stop)
