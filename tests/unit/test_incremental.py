@@ -156,3 +156,22 @@ def test_a_changed_meter_reaches_the_policies_that_use_it() -> None:
     second = index.flush().policies
     assert second.keys() == first.keys()
     assert {meter.rate for policy in second.values() if policy for meter in policy.meters} == {3}
+
+
+def test_an_endpoint_that_gets_a_label_reaches_the_policies_that_name_it() -> None:
+    index = Index("h1")
+    for born, (key, value) in enumerate(
+        [
+            worlds.host("h1", "198.18.0.11"), worlds.host("h2", "198.18.0.12"), worlds.network("amber", 7),
+            worlds.acl("web", [{"from": {"label": "tier=db"}, "actions": {"allow": 1}}]),
+            worlds.endpoint("here", "amber", "h1", 2, 1, acls=("web",)),
+        ], 1,
+    ):  # fmt: skip
+        index.put(key, value, born)
+    index.set_endpoint_ports({"here": 1})
+    index.set_tunnel(65279)
+    assert [policy.rules[0].sources for policy in index.flush().policies.values() if policy] == [()]
+    key, value = worlds.endpoint("there", "amber", "h2", 3, 2, labels={"tier": "db"})
+    index.put(key, value, 9)
+    changed = [policy for policy in index.flush().policies.values() if policy]
+    assert [str(source) for policy in changed for source in policy.rules[0].sources or ()] == ["10.0.0.3/32", "fd00::3/128"]
