@@ -3,17 +3,16 @@ specs (it shares no code with the compiler), and ofproto/trace follows the packe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from ipaddress import ip_network
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from acl.evaluate import PacketFields, Verdict, evaluate, packet
-from acl.language import Rule, Who
-from acl.policy import PolicyKey, PolicyKeys, keys_of
-from intent.views import TENANT, selects
-from pipeline.protocols import ECHO, ICMP, ICMPV6, IPV4, IPV6, WITH_PORTS, IpNetwork
+from acl.evaluate import PacketFields, evaluate, packet
+from acl.policy import PolicyKey
+from intent.record_policies import RecordPolicies
+from pipeline.protocols import ECHO, ICMP, ICMPV6, IPV4, IPV6, WITH_PORTS
 from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot
 from warren.errors import Conflict, Invalid, NotFound
@@ -41,13 +40,14 @@ def decide(
         raise NotFound("acl", name)
     if body.proto not in PROTOCOLS:
         raise Invalid("proto", body.proto, f"one of {', '.join(PROTOCOLS)}")
-    sends, receives = policies(state, source)[0], policies(state, target)[1]
+    policies = RecordPolicies(state)
+    sends, receives = policies.of(source).sends, policies.of(target).receives
     applied = [acl for key in (sends, receives) if key is not None for acl in key.acls]
     if name not in applied:
         others = f"the ACLs that apply are {', '.join(applied)}" if applied else "no ACL applies, so everything passes"
         raise Conflict(f"ACL {name} does not apply between {source.name or source.id} and {target.name or target.id}; {others}")
     sent = between(source, target, body.proto, body.port)
-    spec = judge(state, sends, receives, sent)
+    spec = judge(policies, sends, receives, sent)
     traced = trace(source, target, body.proto, body.port)
     steps = [step["origin"] for hop in traced["hosts"] for step in hop["steps"] if step["table"] in ("ACL_IN", "ACL_OUT")]
     rules = [origin.removeprefix("acl/") for origin in steps if origin.startswith("acl/")]
@@ -56,24 +56,17 @@ def decide(
     return {"allow": spec["allow"], "rules": spec["rules"], "by_specs": spec, "by_switch": by_switch, "agree": same}
 
 
-def policies(state: Snapshot, endpoint: Endpoint) -> PolicyKeys:
-    """Return the policies for packets that an endpoint sends and for those that it receives."""
-    network = state.networks.get(endpoint.network_id)
-    if network is None:
-        raise NotFound("network", endpoint.network_id)
-    return keys_of(endpoint, network, state.hosts.get(endpoint.host), state.tenants.get(TENANT))
-
-
-def judge(state: Snapshot, sends: PolicyKey | None, receives: PolicyKey | None, sent: PacketFields) -> dict[str, Any]:
+def judge(policies: RecordPolicies, sends: PolicyKey | None, receives: PolicyKey | None, sent: PacketFields) -> dict[str, Any]:
     """Return whether a packet passes both policies, and the rules that decide (ACL#NUMBER); the implicit deny has no rule."""
     rules: list[str] = []
     current = sent
     for key in (sends, receives):
         if key is None:
             continue
-        verdict = under(state, key, current)
-        if verdict is None:
+        of_policy = policies.rules(key)
+        if of_policy is None:
             return {"allow": False, "rules": rules, "reason": f"an ACL of {', '.join(key.acls)} does not exist"}
+        verdict = evaluate(of_policy, current, partial(policies.members, key.network_id))
         if verdict.rule is not None:
             rules.append(f"{verdict.acl}#{verdict.rule}")
         if not verdict.allow:
@@ -81,24 +74,6 @@ def judge(state: Snapshot, sends: PolicyKey | None, receives: PolicyKey | None, 
             return {"allow": False, "rules": rules, "reason": reason}
         current = verdict.packet
     return {"allow": True, "rules": rules, "reason": ""}
-
-
-def under(state: Snapshot, key: PolicyKey, sent: PacketFields) -> Verdict | None:
-    """Return the verdict of a policy on a packet; None if one of the policy's ACLs does not exist."""
-    rules: list[tuple[str, int, Rule]] = []
-    for name in key.acls:
-        if name not in state.acls:
-            return None
-        rules += [(name, number, rule) for number, rule in enumerate(state.acls[name].parsed, 1)]
-    return evaluate(rules, sent, lambda who: members(state, key.network_id, who))
-
-
-def members(state: Snapshot, network_id: str, who: Who) -> Collection[IpNetwork]:
-    """Return the addresses that `from` or `to` of a rule stands for in a network, computed from the records."""
-    if who.cidr is not None:
-        return [who.cidr]
-    selected = [e for e in state.endpoints.values() if e.active and selects(who, e, network_id, state.networks)]
-    return [ip_network(a) for e in selected for a in (e.ipv4_address, e.ipv6_address) if a is not None]
 
 
 def between(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> PacketFields:

@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from ipaddress import ip_network
 from typing import Any
 
 from acl.evaluate import PacketFields, Verdict, packet, possible
-from acl.language import Rule, Who
-from acl.policy import PolicyKey, PolicyKeys, enters, keys_of
+from acl.policy import PolicyKey, enters
 from intent.gateway import gateway_of
 from intent.identity import identity
+from intent.record_policies import RecordPolicies
 from intent.services import service_members
-from intent.views import TENANT, selects
-from pipeline.protocols import ICMP, ICMPV6, IPV4, IPV6, SCTP, TCP, UDP, IpAddress, IpNetwork
+from pipeline.protocols import ICMP, ICMPV6, IPV4, IPV6, SCTP, TCP, UDP, IpAddress
 from pipeline.tables import MARK_RELATED, ORIGIN_TUNNEL
 from specs.checks import joined, routers_in_order, served, valid_networks, zones
 from specs.model.endpoint import Endpoint
@@ -62,18 +60,17 @@ class Connection:
         return f"{name} {end(self.source, self.source_port)} -> {end(self.target, self.target_port)}"
 
 
-Rules = list[tuple[str, int, Rule]]
-
-
 @dataclass
 class Allowed:
     """What the specs of one moment allow. Holds what it has derived, so make a new one for another snapshot."""
 
     snapshot: Snapshot
-    _rules: dict[PolicyKey, Rules | None] = field(default_factory=dict)
     _source_ports: dict[PolicyKey, bool] = field(default_factory=dict)
-    _members: dict[tuple[str, Who], list[IpNetwork]] = field(default_factory=dict)
     _verdicts: dict[tuple[object, ...], tuple[str | None, bool]] = field(default_factory=dict)
+
+    @cached_property
+    def _policies(self) -> RecordPolicies:
+        return RecordPolicies(self.snapshot)
 
     @cached_property
     def networks(self) -> dict[str, Network]:
@@ -164,7 +161,9 @@ class Allowed:
     @cached_property
     def _served(self) -> dict[str, list[tuple[str, int, int, tuple[Endpoint, ...]]]]:
         return {
-            network_id: [(s.proto, s.host_port, s.port, service_members(s, network_id, self._selected)) for s in services]
+            network_id: [
+                (s.proto, s.host_port, s.port, service_members(s, network_id, self._policies.selected)) for s in services
+            ]
             for network_id, services in served(self.snapshot, self.networks)[0].items()
         }
 
@@ -179,7 +178,7 @@ class Allowed:
         """Why policy would not let a connection begin, or would not let its replies come back unasked."""
         if sender is None and network.id in self._unbound:
             return None  # the ACL of the interface, or of the endpoint without an address, has decided
-        policies = (self._sends(network, sender), self._of(receiver).receives if receiver is not None else None)
+        policies = (self._sends(network, sender), self._policies.of(receiver).receives if receiver is not None else None)
         unknown = UNKNOWN if self._one_network(sender, receiver) else UNKNOWN | MACS
         source_port = connection.source_port if any(key and self._by_source_port(key) for key in policies) else 0
         ports = (source_port, connection.replier_port)
@@ -194,12 +193,8 @@ class Allowed:
     def _one_network(self, sender: Endpoint | None, receiver: Endpoint | None) -> bool:
         return sender is not None and receiver is not None and sender.network_id == receiver.network_id
 
-    def _of(self, endpoint: Endpoint) -> PolicyKeys:
-        network = self.networks[endpoint.network_id]
-        return keys_of(endpoint, network, self.snapshot.hosts.get(endpoint.host), self.snapshot.tenants.get(TENANT))
-
     def _sends(self, network: Network, sender: Endpoint | None) -> PolicyKey | None:
-        return self._of(sender).sends if sender is not None else enters(network)
+        return self._policies.of(sender).sends if sender is not None else enters(network)
 
     def _judge(
         self, policies: Iterable[PolicyKey | None], sent: PacketFields, unknown: frozenset[str]
@@ -209,43 +204,22 @@ class Allowed:
         for key in policies:
             if key is None:
                 continue
-            rules = self._rules_of(key)
+            rules = self._policies.rules(key)
             if rules is None:
                 return f"an ACL of {', '.join(key.acls)} does not exist", False
-            verdict = possible(rules, sent, partial(self._prefixes, key.network_id), unknown)
+            verdict = possible(rules, sent, partial(self._policies.members, key.network_id), unknown)
             if not verdict.allow:
                 return _refusal(key, verdict), False
             related |= verdict.related
             sent = verdict.packet
         return None, related
 
-    def _rules_of(self, key: PolicyKey) -> Rules | None:
-        if key not in self._rules:
-            acls = self.snapshot.acls
-            known = all(name in acls for name in key.acls)
-            self._rules[key] = [(n, i, r) for n in key.acls for i, r in enumerate(acls[n].parsed, 1)] if known else None
-        return self._rules[key]
-
     def _by_source_port(self, key: PolicyKey) -> bool:
         """Whether a rule of a policy names source ports. Where none does, one verdict holds for all source ports."""
         if key not in self._source_ports:
-            names = {match.name for _, _, rule in self._rules_of(key) or () for match in rule.fields}
+            names = {match.name for _, _, rule in self._policies.rules(key) or () for match in rule.fields}
             self._source_ports[key] = any(name.endswith("p_src") and not name.startswith("ip") for name in names)
         return self._source_ports[key]
-
-    def _selected(self, network_id: str, who: Who) -> list[Endpoint]:
-        networks = self.snapshot.networks
-        return [e for e in self.snapshot.endpoints.values() if e.active and selects(who, e, network_id, networks)]
-
-    def _prefixes(self, network_id: str, who: Who) -> list[IpNetwork]:
-        """The addresses that `from` or `to` of a rule stands for."""
-        if who.cidr is not None:
-            return [who.cidr]
-        if (network_id, who) not in self._members:
-            selected = self._selected(network_id, who)
-            addresses = [a for e in selected for a in (e.ipv4_address, e.ipv6_address) if a is not None]
-            self._members[network_id, who] = [ip_network(address) for address in addresses]
-        return self._members[network_id, who]
 
 
 def _refusal(key: PolicyKey, verdict: Verdict) -> str:

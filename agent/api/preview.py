@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from acl.policy import PolicyKey
-from agent.policy_check import between, judge, policies
+from agent.policy_check import between, judge
+from intent.record_policies import RecordPolicies
 from specs.checks import Joined, joined, routers_in_order, valid_networks
 from specs.documents.difference import Change
 from specs.model.acl import Acl
@@ -88,12 +89,13 @@ def differences(before: Snapshot, after: Snapshot) -> tuple[list[PairChange], in
     found: list[PairChange] = []
     left = TRIES_LIMIT
     skipped = 0
+    states = (RecordPolicies(before), RecordPolicies(after))
     ways = [_ways(state) for state in (before, after)]
     for source, target in _pairs(before, after):
         open_ = [source.network_id == target.network_id or target.network_id in to.get(source.network_id, {}) for to in ways]
         if not any(open_):
             continue
-        keys = [_keys(state, source.id, target.id) for state in (before, after)]
+        keys = [_keys(state, source.id, target.id) for state in states]
         if (
             open_[0] == open_[1]
             and keys[0] == keys[1]
@@ -104,7 +106,7 @@ def differences(before: Snapshot, after: Snapshot) -> tuple[list[PairChange], in
         if left < 0:
             skipped += 1
             continue
-        pair = _compare((before, after), open_, source.id, target.id, keys, tries)
+        pair = _compare(states, open_, source.id, target.id, keys, tries)
         if pair.allowed or pair.denied:
             found.append(pair)
     return found, skipped
@@ -115,7 +117,7 @@ def _ways(state: Snapshot) -> Joined:
 
 
 def _compare(
-    states: tuple[Snapshot, Snapshot],
+    states: tuple[RecordPolicies, RecordPolicies],
     open_: list[bool],
     source: str,
     target: str,
@@ -126,12 +128,14 @@ def _compare(
     denied: list[str] = []
     for proto, port in tries:
         was, is_ = (
-            there and judge(state, *key, between(state.endpoints[source], state.endpoints[target], proto, port))["allow"]
-            for there, state, key in zip(open_, states, keys, strict=True)
+            there and judge(state, *key, between(endpoints[source], endpoints[target], proto, port))["allow"]
+            for there, state, endpoints, key in zip(
+                open_, states, (state.snapshot.endpoints for state in states), keys, strict=True
+            )
         )
         if was != is_:
             (allowed if is_ else denied).append(_called(proto, port))
-    names = [states[0].endpoints[e].name or e for e in (source, target)]
+    names = [states[0].snapshot.endpoints[e].name or e for e in (source, target)]
     return PairChange(names[0], names[1], tuple(allowed), tuple(denied))
 
 
@@ -160,8 +164,9 @@ def _pairs(before: Snapshot, after: Snapshot) -> Iterator[tuple[Endpoint, Endpoi
                 yield source, target
 
 
-def _keys(state: Snapshot, source: str, target: str) -> PairPolicies:
-    return policies(state, state.endpoints[source])[0], policies(state, state.endpoints[target])[1]
+def _keys(state: RecordPolicies, source: str, target: str) -> PairPolicies:
+    endpoints = state.snapshot.endpoints
+    return state.of(endpoints[source]).sends, state.of(endpoints[target]).receives
 
 
 def _touched(before: Snapshot, after: Snapshot) -> Any:
