@@ -125,6 +125,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         forwards_for_others=config.forwards_for_others,
         etcd=common.etcd,
     )
+    datapath_name = partial(datapath, ovsdb, bridge)
     machine = Machine(id=config.machine[0], boot=config.machine[1], vtep=str(config.vtep))
     registration = Registration(host, machine, Repository(store), lambda: problems(features, workers), cache.permit, measure_mtu)
     features: list[Feature] = [
@@ -137,9 +138,9 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         host_network,
         gateway,
         Firewalls(gateway.needed, docker_user=config.docker_user, on_change=news),
-        ConnectionLimits(cache, lambda: datapath(ovsdb, bridge), appctl, config.ct_limit, news),
-        Reassembly(lambda: datapath(ovsdb, bridge), appctl),
-        ConnectionReconciler(cache, Datapath(lambda: datapath(ovsdb, bridge), appctl, core.switch.ofctl)),
+        ConnectionLimits(cache, datapath_name, appctl, config.ct_limit, news),
+        Reassembly(datapath_name, appctl),
+        ConnectionReconciler(cache, Datapath(datapath_name, appctl, core.switch.ofctl)),
         dhcp_clients,
         Captures(core),
         Attachments(core, suspects=lambda: set(reconciler.reasons), differences=repairs.differences),

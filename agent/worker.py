@@ -76,7 +76,8 @@ class Worker:
         try:
             again_s = self._step(items)
         except WarrenError as error:
-            log.info("worker.waits name=%s reason=%s", self.name, error)
+            if str(error) != self._problem:
+                log.info("worker.waits name=%s reason=%s", self.name, error)
             self._failed = True
             self._report(str(error))
             return RETRY_S

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +42,14 @@ def datapath(ovsdb: Ovsdb, bridge: str) -> str:
     row = ovsdb.observed().bridge(bridge)
     kind = (row.datapath_type if row is not None else "") or "system"
     return f"{kind}@ovs-{kind}"
+
+
+def has_datapath(appctl: Callable[..., str]) -> bool:
+    """Return whether ovs-vswitchd answers and has a datapath: the controller creates the bridge, and tells so if it cannot."""
+    try:
+        return bool(appctl("dpctl/dump-dps").split())
+    except Unavailable:
+        return False
 
 
 class ZoneLimit(NamedTuple):

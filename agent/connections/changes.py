@@ -12,7 +12,7 @@ from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from specs.snapshot import Decoded, Snapshot
 
-DECIDING = ("acl", "tenant", "router", "service")  # kinds whose every change may concern any network
+DECIDING = ("acl", "cluster", "tenant", "router", "service")  # kinds whose every change may concern any network
 
 
 class GivenUp(NamedTuple):

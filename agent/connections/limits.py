@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from agent.cache import Cache, CacheView
 from agent.feature import Feature
 from agent.worker import Worker
-from ovsdb.control import ZoneLimit, zone_limits
+from ovsdb.control import ZoneLimit, has_datapath, zone_limits
 from specs.checks import valid_networks, zones
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from specs.snapshot import Snapshot
-from warren.errors import Unavailable
 
 INTERVAL_S = 2.0  # the longest time until a limit that somebody changed is restored
 
@@ -92,15 +91,8 @@ class ConnectionLimits(Feature):
         self._tell(wanted, current)
 
     def _step(self, items: frozenset[str]) -> None:
-        if self._cache.synced.is_set() and self._has_bridge():
+        if self._cache.synced.is_set() and has_datapath(self._appctl):
             self.reconcile(self._cache.view)
-
-    def _has_bridge(self) -> bool:
-        """Return whether the datapath exists. The controller creates the bridge, and tells so if it cannot."""
-        try:
-            return bool(self._appctl("dpctl/dump-dps").split())
-        except Unavailable:
-            return False
 
     def _wanted(self, view: CacheView) -> Limits:
         return limits(view.snapshot, view.local_endpoints.values(), self._default)

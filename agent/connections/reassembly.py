@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 
 from agent.feature import Feature
 from agent.worker import Worker
-from ovsdb.control import held_versions
-from warren.errors import Unavailable
+from ovsdb.control import has_datapath, held_versions
 
 INTERVAL_S = 2.0  # the longest time for which fragments are held after ovs-vswitchd has started
 
@@ -43,9 +42,5 @@ class Reassembly(Feature):
         return held_versions(self._appctl("dpctl/ipf-get-status", name))
 
     def _step(self, items: frozenset[str]) -> None:
-        try:
-            exists = bool(self._appctl("dpctl/dump-dps").split())
-        except Unavailable:
-            return  # the controller creates the bridge, and tells so if it cannot
-        if exists:
+        if has_datapath(self._appctl):
             self.reconcile()

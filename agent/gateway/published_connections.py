@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterable, Iterator
 
 from agent.gateway.rules import Published
 from agent.linux import conntrack
-from agent.linux.addresses import own_addresses
 from agent.linux.conntrack import HostConnection
+from agent.linux.host_routes import own_addresses
 from pipeline.protocols import WITH_PORTS, IpAddress
 from specs.model.cluster import Transit
 

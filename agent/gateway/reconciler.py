@@ -73,7 +73,7 @@ class GatewayReconciler(Feature):
 
     def differences(self) -> list[str]:
         """Read Warren's routes, sysctls and nftables table, and return how they differ from the specs."""
-        desired = self._possible(self._cache.view)
+        desired = self._possible(self._needed(self._cache.view))
         switches = self._switches.differences(desired.versions)
         return [*self._routes.differences(desired), *switches, *self._table_differences(desired)]
 
@@ -91,14 +91,14 @@ class GatewayReconciler(Feature):
             return
         view = self._cache.view
         before = self.problems()
-        self._problem = self._attempt(self._reconcile, view)
+        self._problem = self._attempt(view)
         if before != self.problems():
             log.info("gateway.reconciled problems=%s", "; ".join(self.problems()) or "none")
             self._on_change()
 
-    def _attempt(self, reconcile: Callable[[CacheView], None], view: CacheView) -> str | None:
+    def _attempt(self, view: CacheView) -> str | None:
         try:
-            reconcile(view)
+            self._reconcile(view)
         except WarrenError as error:
             return str(error)
         except OSError as error:
@@ -106,9 +106,9 @@ class GatewayReconciler(Feature):
         return None
 
     def _reconcile(self, view: CacheView) -> None:
-        published = self._needed(view).published
-        self._held_ports.reconcile(*({p.host_port for p in published if p.held is held} for held in (True, False)))
-        desired = self._possible(view)
+        needed = self._needed(view)
+        self._held_ports.reconcile(*({p.host_port for p in needed.published if p.held is held} for held in (True, False)))
+        desired = self._possible(needed)
         table = nft.table(TABLE)
         if not desired.active:
             uplink.down()
@@ -142,9 +142,8 @@ class GatewayReconciler(Feature):
         """Return what the host needs; None before the specs have been read."""
         return self._needed(self._cache.view) if self._cache.synced.is_set() else None
 
-    def _possible(self, view: CacheView) -> Outside:
+    def _possible(self, needed: Outside) -> Outside:
         """Return what the host needs, without the published ports that a process of the host has."""
-        needed = self._needed(view)
         return replace(needed, published=tuple(p for p in needed.published if p.host_port not in self._held_ports.taken))
 
     def _needed(self, view: CacheView) -> Outside:

@@ -68,6 +68,15 @@ def _addresses(family: int) -> Iterator[HostAddress]:
         )
 
 
+def own_addresses() -> set[IpAddress]:
+    """Return all addresses of the host's interfaces. Raises `Unavailable`."""
+    try:
+        found = [attributes(rest) for family in _FAMILIES for _, rest in dump(ADDRESSES, family)]
+    except OSError as error:
+        raise Unavailable("the kernel", f"addresses of this host cannot be read ({error})") from None
+    return {ip_address(values.get(_IFA_LOCAL, values[_IFA_ADDRESS])) for values in found}
+
+
 def _tables(family: int) -> set[int]:
     """Return the tables that rules look up, without that of local addresses."""
     found = {number(attributes(rest).get(_FRA_TABLE)) or fixed[4] for fixed, rest in dump(RULES, family)}

@@ -152,6 +152,7 @@ def test_a_change_concerns_what_it_touches_only() -> None:
         (worlds.endpoint("db", "amber", "h2", 3, 3, labels={"tier": "db"}), set(), {"amber"}),
         (worlds.network("amber", 7), set(), {"amber"}),
         (worlds.acl("requests", [{"actions": {"allow": 1}}]), set(), None),
+        (worlds.cluster("172.16.0.0/15"), set(), None),  # published ports are recognised by the transit range
     ):  # fmt: skip
         after, changes = updated(before, [(*change, 99)])
         concern = concerned(before, after, changes)

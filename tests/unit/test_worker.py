@@ -136,3 +136,16 @@ def test_without_wake_and_interval_nothing_runs() -> None:
     worker.start()
     worker.stop(10)
     assert steps.items == []
+
+
+def test_a_worker_that_keeps_waiting_for_one_reason_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    reasons = iter(["down", "down", "slow", "slow"])
+
+    def step(items: frozenset[str]) -> None:
+        raise Unavailable("etcd", next(reasons))
+
+    worker = Worker("waiting", step)
+    with caplog.at_level("INFO", "warren.worker"):
+        for _ in range(4):
+            worker.run_once()
+    assert [record.getMessage().rpartition(" ")[2] for record in caplog.records] == ["down", "slow"]
