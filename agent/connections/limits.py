@@ -58,6 +58,7 @@ class ConnectionLimits(Feature):
         self._applied: dict[int, int] = {}
         self._reached: list[str] = []
         self._worker = Worker("connection limits", self._step, interval_s=INTERVAL_S, on_change=on_change)
+        cache.changed.add(lambda ids: self._worker.wake())
 
     def workers(self) -> Sequence[Worker]:
         """Return the reconciling worker."""
@@ -72,7 +73,7 @@ class ConnectionLimits(Feature):
         wanted = self._wanted(self._cache.view)
         current = self._current()
         return [
-            f"connections of network {wanted.networks[zone].name}: their limit is {_limit(current.get(zone))} instead of {limit}"
+            f"connections of network {wanted.networks[zone].name}: their limit is {_limit(current.get(zone)) or 'none'} instead of {limit}"
             for zone, limit in wanted.by_zone.items()
             if _limit(current.get(zone)) != limit
         ]

@@ -16,3 +16,4 @@ def accept(context: typer.Context) -> None:
     Hosts that hold (see warren status) go on, and remove the endpoints that etcd does not know.
     """
     client(context).accept_etcd()
+    print("accepted: hosts act on what etcd holds now")

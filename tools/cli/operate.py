@@ -133,7 +133,7 @@ def check(context: typer.Context, host: HostName, json: JsonOption = False) -> N
         show.as_json(checked.raw)
     else:
         print(
-            f"{host}: {checked.flows} flows, {len(checked.missing)} missing, {len(checked.unexpected)} unexpected, {len(checked.differences)} other differences"
+            f"{host}: {checked.flows} flows, {len(checked.missing)} missing, {len(checked.unexpected)} unexpected; other differences: {len(checked.differences)}"
         )
         for kind, lines in (("missing", checked.missing), ("unexpected", checked.unexpected), ("different", checked.differences)):
             for line in lines:
