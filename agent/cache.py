@@ -23,7 +23,8 @@ from specs.lineage import continues
 from specs.model.endpoint import Endpoint
 from specs.snapshot import Decoded, Snapshot, put, updated
 from specs.store.continuity import Continuity
-from specs.store.etcd import Entry, Store, WatchEvent
+from specs.store.etcd import Store
+from specs.store.values import Entry, WatchEvent
 from warren.errors import Unavailable
 
 log = logging.getLogger("warren.cache")

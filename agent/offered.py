@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from specs import keys
 from specs.lineage import Offer, StoreOrigin, former_hosts, hold, lost
 from specs.snapshot import Snapshot, updated
-from specs.store.etcd import Entry, WatchEvent
+from specs.store.values import Entry, WatchEvent
 
 
 class OfferedStore:

@@ -13,7 +13,8 @@ from agent.states import SETTLED
 from specs import keys
 from specs.model.base import decode_json
 from specs.model.host import Host
-from specs.store.etcd import Entry, Get, Store
+from specs.store.etcd import Store
+from specs.store.values import Entry, Get
 from warren.errors import Invalid
 
 TUNNEL_PROBLEMS = {

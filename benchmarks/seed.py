@@ -14,9 +14,10 @@ from specs.model.derived import default_mac
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
-from specs.store.etcd import Put, Store, TxnOperation
+from specs.store.etcd import Store
 from specs.store.pool import Pool
 from specs.store.repository import Repository
+from specs.store.values import Put, TxnOperation
 
 HOSTS = 50
 FIRST_NUMBER = 256  # the addresses below are left to the endpoints that are attached for real

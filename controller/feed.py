@@ -27,8 +27,9 @@ from specs.identity import Machine
 from specs.lineage import StoreOrigin, restored
 from specs.store.admission import Admission
 from specs.store.continuity import Continuity
-from specs.store.etcd import Entry, Reread, Store, WatchEvent
+from specs.store.etcd import Store
 from specs.store.lease import EtcdLease
+from specs.store.values import Entry, Reread, WatchEvent
 from warren.errors import Conflict, Unavailable, WarrenError
 from warren.settings import LOG_FORMAT, machine_ids, run_directory, settings
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from specs.snapshot import STANDING, decode_entry
-from specs.store.etcd import Compacted, Entry, Store
+from specs.store.etcd import Store
+from specs.store.values import Compacted, Entry
 
 STEPS = 64  # how many wrong versions in a row are skipped
 

@@ -17,8 +17,8 @@ from specs.model.base import decode_json
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
-from specs.store.etcd import Entry, Get
 from specs.store.removal import delete_endpoint_of_dead_host
+from specs.store.values import Entry, Get
 from warren.errors import Invalid, NotFound, Unavailable
 
 

@@ -16,7 +16,7 @@ from specs import keys
 from specs.model.base import now
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
-from specs.store.etcd import Delete, Get, Put, TxnOperation
+from specs.store.values import Delete, Get, Put, TxnOperation
 from warren.errors import NotFound
 
 LABEL = "docker.endpoint"  # of an endpoint: Docker's id of it, "" while it only holds an address

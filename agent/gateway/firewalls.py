@@ -12,7 +12,7 @@ from agent.feature import Feature
 from agent.gateway.firewall_rules import parse_iptables, parse_nft
 from agent.gateway.rules import TABLE, Outside
 from agent.gateway.verdicts import Chains, Packet, dropped, reverse
-from agent.linux import interfaces, iptables, nft
+from agent.linux import host_routes, iptables, nft
 from agent.linux.bridges import BridgeReader
 from agent.worker import Worker
 from ovsdb.rows import UPLINK_PORT
@@ -141,7 +141,7 @@ class Firewalls(Feature):
     def _interfaces(self) -> list[str]:
         """Return the interfaces over which the host reaches others."""
         internal = {"lo", UPLINK_PORT, *self._bridges.read().internal}
-        return [name for name in interfaces.with_addresses() if name not in internal] or ["outside"]
+        return [name for name in host_routes.with_addresses() if name not in internal] or ["outside"]
 
 
 def _iptables(version: int) -> list[tuple[str, str]]:

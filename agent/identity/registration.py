@@ -16,9 +16,9 @@ from specs.identity import Machine
 from specs.model.base import decode_json, now
 from specs.model.host import Host, HostFields
 from specs.store.admission import Admission
-from specs.store.etcd import Entry
 from specs.store.lease import EtcdLease
 from specs.store.repository import Repository
+from specs.store.values import Entry
 from warren import __version__
 from warren.errors import Conflict, Invalid, WarrenError
 

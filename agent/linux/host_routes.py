@@ -70,11 +70,21 @@ def _addresses(family: int) -> Iterator[HostAddress]:
 
 def own_addresses() -> set[IpAddress]:
     """Return all addresses of the host's interfaces. Raises `Unavailable`."""
+    found = (attributes(rest) for _, rest in _every_address())
+    return {ip_address(values.get(_IFA_LOCAL, values[_IFA_ADDRESS])) for values in found}
+
+
+def with_addresses() -> list[str]:
+    """Return the names of the interfaces that have an address. Raises `Unavailable`."""
+    indexes = sorted({struct.unpack("=BBBBI", fixed)[4] for fixed, _ in _every_address()})
+    return [_name(index) for index in indexes]
+
+
+def _every_address() -> list[tuple[bytes, bytes]]:
     try:
-        found = [attributes(rest) for family in _FAMILIES for _, rest in dump(ADDRESSES, family)]
+        return [row for family in _FAMILIES for row in dump(ADDRESSES, family)]
     except OSError as error:
         raise Unavailable("the kernel", f"addresses of this host cannot be read ({error})") from None
-    return {ip_address(values.get(_IFA_LOCAL, values[_IFA_ADDRESS])) for values in found}
 
 
 def _tables(family: int) -> set[int]:

@@ -49,14 +49,15 @@ def routes() -> set[GatewayRoute]:
     except OSError:
         return set()  # without the interface there are none
     try:
-        return {route for family in (_AF_INET, _AF_INET6) for route in _own_routes(family, index)}
+        return set(_routes_by(index, ROUTE_PROTOCOL))
     except OSError as error:
         raise Unavailable("the kernel", f"routes cannot be read ({error})") from None
 
 
-def _own_routes(family: int, index: int) -> Iterator[GatewayRoute]:
-    for fixed, rest in dump(ROUTES, family):
-        if fixed[5] != ROUTE_PROTOCOL:
+def _routes_by(index: int, protocol: int) -> Iterator[GatewayRoute]:
+    """Yield the routes by the interface through a gateway that carry a protocol number. Raises `OSError`."""
+    for fixed, rest in (row for family in (_AF_INET, _AF_INET6) for row in dump(ROUTES, family)):
+        if fixed[5] != protocol:
             continue
         values = attributes(rest)
         if _RTA_DST in values and _RTA_GATEWAY in values and number(values.get(_RTA_OIF)) == index:
@@ -73,9 +74,9 @@ def change_routes(remove: Collection[GatewayRoute], add: Collection[GatewayRoute
     with _netlink() as netlink:
         index = _link_up(netlink)
         prefixes = {route.prefix for route in add}
-        for row in _rows(netlink):
-            if row["proto"] == _EARLIER_PROTOCOL and _route(row).prefix in prefixes:
-                _delete(netlink, index, _route(row), _EARLIER_PROTOCOL)  # an earlier version of Warren made it, without the mark
+        for route in list(_routes_by(index, _EARLIER_PROTOCOL)):
+            if route.prefix in prefixes:
+                _delete(netlink, index, route, _EARLIER_PROTOCOL)  # an earlier version of Warren made it, without the mark
         for route in remove:
             _delete(netlink, index, route, ROUTE_PROTOCOL)
         return [route for route in add if not _added(netlink, index, route)]
@@ -118,24 +119,6 @@ def _set_addresses(netlink: Any, index: int, versions: Collection[int], transit:
                 netlink.addr, "add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **flags
             )
         netlink.neigh("replace", dst=str(next_hop), lladdr=GATEWAY_MAC, ifindex=index, state=_PERMANENT)
-
-
-def _rows(netlink: Any) -> Iterator[Any]:
-    """Yield the routes by the interface through a gateway."""
-    for index in netlink.link_lookup(ifname=UPLINK_PORT):
-        for family in (_AF_INET, _AF_INET6):
-            for row in netlink.get_routes(family=family, oif=index):
-                if row.get_attr("RTA_GATEWAY") and row.get_attr("RTA_DST"):
-                    yield row
-
-
-def _route(row: Any) -> GatewayRoute:
-    metrics = row.get_attr("RTA_METRICS")
-    return GatewayRoute(
-        prefix=ip_network(f"{row.get_attr('RTA_DST')}/{row['dst_len']}"),
-        gateway=ip_address(row.get_attr("RTA_GATEWAY")),
-        mtu=int((metrics and metrics.get_attr("RTAX_MTU")) or 0),
-    )
 
 
 def _added(netlink: Any, index: int, route: GatewayRoute) -> bool:

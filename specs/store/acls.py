@@ -11,7 +11,7 @@ from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
 from specs.model.tenant import Tenant
-from specs.store.etcd import Get
+from specs.store.values import Get
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict
 

@@ -7,8 +7,8 @@ from specs import keys
 from specs.model.base import VNI_FIRST, VNI_LAST
 from specs.model.mirror import capture_name
 from specs.store import bitmap
-from specs.store.etcd import Delete, Get, Put, Unchanged
 from specs.store.pool import Pool
+from specs.store.values import Delete, Get, Put, Unchanged
 from specs.store.writer import Writer
 from warren.errors import Conflict, Exhausted
 

@@ -10,7 +10,7 @@ from specs.model.cluster import CLUSTER, Cluster
 from specs.model.network import Network
 from specs.obstacles import check_transit, check_transit_networks
 from specs.snapshot import Snapshot, snapshot
-from specs.store.etcd import Compare, Get, Put, Unchanged
+from specs.store.values import Compare, Get, Put, Unchanged
 from specs.store.writer import Writer, dated, decoded
 from warren.errors import Conflict, NotFound
 

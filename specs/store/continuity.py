@@ -11,7 +11,8 @@ from pathlib import Path
 
 from specs import keys
 from specs.lineage import StoreOrigin, continues
-from specs.store.etcd import Entry, Put, Reread, Store, Unchanged, WatchEvent
+from specs.store.etcd import Store
+from specs.store.values import Entry, Put, Reread, Unchanged, WatchEvent
 
 log = logging.getLogger("warren.continuity")
 

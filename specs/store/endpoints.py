@@ -17,9 +17,9 @@ from specs.model.network import Network
 from specs.model.publish import Publish
 from specs.ports import is_subport, port_claims
 from specs.store import bitmap
-from specs.store.etcd import Compare, Delete, Get, Put, TxnOperation, Unchanged
 from specs.store.leased_addresses import kept
 from specs.store.pool import Pool, transaction
+from specs.store.values import Compare, Delete, Get, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, Exhausted, Invalid, NotFound
 

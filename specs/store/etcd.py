@@ -20,18 +20,19 @@ from urllib.parse import urlsplit
 import grpc
 from etcd3 import etcdrpc
 
-from specs.store.values import Compacted as Compacted
-from specs.store.values import Compare as Compare
-from specs.store.values import Delete as Delete
-from specs.store.values import Empty as Empty
-from specs.store.values import Entry as Entry
-from specs.store.values import Get as Get
-from specs.store.values import Outcome as Outcome
-from specs.store.values import Put as Put
-from specs.store.values import Reread as Reread
-from specs.store.values import TxnOperation as TxnOperation
-from specs.store.values import Unchanged as Unchanged
-from specs.store.values import WatchEvent as WatchEvent
+from specs.store.values import (
+    Compacted,
+    Compare,
+    Delete,
+    Empty,
+    Entry,
+    Get,
+    Outcome,
+    Put,
+    Reread,
+    TxnOperation,
+    WatchEvent,
+)
 from warren.errors import LeaseExpired, Unavailable
 
 log = logging.getLogger("warren.store")

@@ -7,7 +7,7 @@ from specs.model.base import now
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.hostnet import HostNetwork
-from specs.store.etcd import Compare, Delete, Empty, Get, Put, TxnOperation, Unchanged
+from specs.store.values import Compare, Delete, Empty, Get, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, NotFound
 

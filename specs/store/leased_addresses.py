@@ -11,7 +11,7 @@ from specs import keys
 from specs.model.base import decode_json
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
-from specs.store.etcd import Get, Put, Unchanged
+from specs.store.values import Get, Put, Unchanged
 from specs.store.writer import Writer
 from warren.errors import Conflict, NotFound
 

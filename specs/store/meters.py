@@ -8,7 +8,7 @@ from specs import keys
 from specs.model.acl import Acl
 from specs.model.base import decode
 from specs.model.meter import METER_ID_FIRST, METER_ID_LAST, Meter
-from specs.store.etcd import Compare, Delete, Entry, Get, Put, TxnOperation, Unchanged
+from specs.store.values import Compare, Delete, Entry, Get, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, dated, decoded
 from warren.errors import Conflict, Exhausted
 

@@ -8,8 +8,8 @@ from specs import keys
 from specs.model.base import VNI_FIRST, VNI_LAST, decode
 from specs.model.mirror import CAPTURE_PREFIX, Mirror
 from specs.store import bitmap
-from specs.store.etcd import Delete, Get, Put, Unchanged
 from specs.store.pool import Pool
+from specs.store.values import Delete, Get, Put, Unchanged
 from specs.store.writer import Writer, dated, decoded
 from warren.errors import Exhausted, Invalid, NotFound
 

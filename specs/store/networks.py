@@ -17,8 +17,8 @@ from specs.model.service import Service
 from specs.obstacles import check_hosts, check_transit_networks
 from specs.snapshot import snapshot
 from specs.store import bitmap
-from specs.store.etcd import Compare, Delete, Empty, Entry, Get, Put, TxnOperation, Unchanged
 from specs.store.pool import Pool
+from specs.store.values import Compare, Delete, Empty, Entry, Get, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, Exhausted, NotFound
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from specs.store import bitmap
-from specs.store.etcd import Compare, Entry, Put, TxnOperation, Unchanged
+from specs.store.values import Compare, Entry, Put, TxnOperation, Unchanged
 
 
 @dataclass(slots=True)

@@ -9,8 +9,8 @@ from specs import keys
 from specs.model.endpoint import Endpoint
 from specs.model.mirror import Mirror
 from specs.model.network import Network
-from specs.store.etcd import Delete, Get
 from specs.store.repository import Repository
+from specs.store.values import Delete, Get
 from specs.store.writer import decoded
 from warren.errors import Conflict, NotFound
 

@@ -9,7 +9,7 @@ from specs.checks import check_router
 from specs.model.base import decode
 from specs.model.router import Router
 from specs.snapshot import snapshot
-from specs.store.etcd import Compare, Get, Put, Unchanged
+from specs.store.values import Compare, Get, Put, Unchanged
 from specs.store.writer import Writer, dated, decoded
 
 

@@ -12,8 +12,8 @@ from specs.model.network import Network
 from specs.model.publish import Publish
 from specs.model.service import Service
 from specs.store import bitmap
-from specs.store.etcd import Compare, Delete, Get, Put, TxnOperation, Unchanged
 from specs.store.pool import Pool
+from specs.store.values import Compare, Delete, Get, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, dated, decoded
 from warren.errors import Conflict, NotFound
 

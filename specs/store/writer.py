@@ -15,7 +15,8 @@ from pipeline.tunnels import UDP_PORTS
 from specs import keys
 from specs.model.base import Record, decode_json, now
 from specs.model.publish import Publish
-from specs.store.etcd import Compare, Delete, Entry, Outcome, Put, Store, TxnOperation, Unchanged
+from specs.store.etcd import Store
+from specs.store.values import Compare, Delete, Entry, Outcome, Put, TxnOperation, Unchanged
 from warren.errors import Conflict, Invalid, NotFound, Unavailable
 
 TRIES = 60

@@ -12,8 +12,9 @@ from specs import keys
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.store import bitmap
-from specs.store.etcd import Put, Store
+from specs.store.etcd import Store
 from specs.store.repository import Repository
+from specs.store.values import Put
 from warren.errors import Conflict, Exhausted, Invalid, NotFound
 
 

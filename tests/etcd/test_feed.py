@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from etcd3 import etcdrpc
 
-from specs.store.etcd import Entry, Put, Store, Unchanged, WatchEvent
+from specs.store.etcd import Store
 from specs.store.lease import EtcdLease
+from specs.store.values import Entry, Put, Unchanged, WatchEvent
 from tests.etcd.conftest import Etcd
 from tests.waiting import LIMIT_S, eventually
 from warren.errors import Unavailable

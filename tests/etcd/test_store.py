@@ -15,8 +15,9 @@ import pytest
 from etcd3 import etcdrpc
 
 from intent.history import with_history
-from specs.store.etcd import Delete, Empty, Entry, Get, Put, Store, Unchanged, WatchEvent
+from specs.store.etcd import Store
 from specs.store.lease import EtcdLease
+from specs.store.values import Delete, Empty, Entry, Get, Put, Unchanged, WatchEvent
 from tests.etcd.conftest import Etcd, free_port
 from tests.waiting import LIMIT_S, eventually
 from warren.errors import Unavailable

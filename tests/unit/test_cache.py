@@ -18,7 +18,7 @@ from agent.gateway.reconciler import GatewayReconciler
 from agent.gateway.routes import GatewayRoutes
 from agent.gateway.rules import outside
 from agent.gateway.switches import Switches
-from specs.store.etcd import Entry, WatchEvent
+from specs.store.values import Entry, WatchEvent
 from tests.unit import worlds
 
 

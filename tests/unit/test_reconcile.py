@@ -31,7 +31,7 @@ from intent.history import standing
 from intent.recompute import view
 from pipeline.flow import Flow, Group, SwitchMeter, UseMeter
 from specs.snapshot import snapshot
-from specs.store.etcd import Entry as StoreEntry
+from specs.store.values import Entry as StoreEntry
 from tests.depth import examples
 from tests.unit import worlds
 
