@@ -3,15 +3,9 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-PACKAGES = [
-    "acl", "acl.faucet", "agent", "agent.api", "agent.capture", "agent.cni", "agent.dhcp_client", "agent.docker",
-    "agent.endpoints", "agent.gateway", "agent.linux", "controller", "controller.apps", "controller.compiler",
-    "controller.compiler.features", "controller.dhcp", "controller.framework", "controller.openflow", "controller.telemetry", "controller.tunnels",
-    "intent", "intent.incremental", "mirror", "ovsdb", "pipeline", "specs", "specs.documents", "specs.model", "specs.store",
-    "tools", "tools.cli", "tools.cni", "tools.graph", "tools.lab", "warren", "warren.client",
-]  # fmt: skip
+ROOMS = ("acl", "agent", "controller", "intent", "mirror", "ovsdb", "pipeline", "specs", "tools", "warren")
 VERSION = re.search(r'__version__ = "(.+)"', Path(__file__).with_name("warren").joinpath("__init__.py").read_text())[1]
 
 setup(
@@ -22,7 +16,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=PACKAGES,
+    packages=find_packages(include=[*ROOMS, *(f"{room}.*" for room in ROOMS)]),
     package_data={"agent.api": ["ui/*"], "agent.dhcp_client": ["udhcpc-hook"], "warren.client": ["py.typed"]},
     install_requires=[
         # Ryu's last state; it pins eventlet, which holds dnspython below 2.3, and this eventlet ends with Python 3.11

@@ -87,7 +87,13 @@ def _require_living(core: Core, endpoint: Endpoint) -> None:
     if core.store.get(keys.status_agent(endpoint.host)) is None:
         name = endpoint.name or endpoint.id
         way = f"warren endpoint delete --force {name}, or, if the host is gone for good: warren host remove {endpoint.host}"
-        raise Unavailable(f"the agent of {endpoint.host}", f"it is dead; start it, or delete the record alone: {way}")
+        host = core.lookup.host(endpoint.host)
+        state = (
+            "it is dead"
+            if host.api is not None
+            else "it is dead, and its record has no URL (set WARREN_HTTP or WARREN_API there)"
+        )
+        raise Unavailable(f"the agent of {endpoint.host}", f"{state}; start it, or delete the record alone: {way}")
 
 
 def _endpoints_out(core: Core, endpoints: list[Endpoint], states: bool) -> list[dict[str, Any]]:

@@ -42,8 +42,9 @@ class Joined:
             self.world.inside(name, "ip", version, "route", "flush", "cache")
 
     def measured(self, host: str) -> str:
-        """The flows of a host that measure packets or say what becomes of those that are too large."""
-        lines = self.world.ofctl(host, "dump-flows", "br-warren").splitlines()
+        """The flows of a host that measure packets that a router leads on, or say what becomes of those that are too large. (SPOOF_GUARD, table 4,
+        measures neighbour discovery.)"""
+        lines = [line for line in self.world.ofctl(host, "dump-flows", "br-warren").splitlines() if "table=4," not in line]
         return "\n".join(line for line in lines if "check_pkt_larger" in line or "table=29" in line)
 
     def datapath(self, host: str) -> str:

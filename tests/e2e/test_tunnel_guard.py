@@ -22,8 +22,8 @@ from tools.lab.machine import kernel_datapath
 STRANGER4, STRANGER6, HOST6 = "198.18.0.99", "fd98::99", "fd98::11"
 VXLAN, OTHER = 4789, 4790
 CONTAINERS = (
-    ("v1", "h1", "vault"), ("v2", "h2", "vault"), ("v3", "h3", "vault"), ("s1", "h1", "shelf"), ("s2", "h2", "shelf"),
-    ("a1", "h1", "alley"), ("a2", "h2", "alley"), ("b1", "h1", "beach"), ("b3", "h3", "beach"), ("m2", "h2", "mall"), ("m1", "h1", "mall"),
+    ("v1", "h1", "t-vault"), ("v2", "h2", "t-vault"), ("v3", "h3", "t-vault"), ("s1", "h1", "t-shelf"), ("s2", "h2", "t-shelf"),
+    ("a1", "h1", "t-alley"), ("a2", "h2", "t-alley"), ("b1", "h1", "t-beach"), ("b3", "h3", "t-beach"), ("m2", "h2", "t-mall"), ("m1", "h1", "t-mall"),
 )  # fmt: skip
 BROADCAST = "ff:ff:ff:ff:ff:ff"
 
@@ -91,30 +91,30 @@ def underlay(world: World) -> Iterator[Underlay]:
     world.apply(
         acls={"kept": [{"proto": "udp", "allow_related": True}, {"actions": {"allow": 1}}]},
         networks=[
-            {"name": "vault", "ip_range": "10.40.0.0/24", "default_acl": "kept"},
-            {"name": "shelf", "ip_range": "10.40.0.0/24"},
-            {"name": "alley", "ip_range": "10.43.0.0/24", "ipv6_range": "fd43::/64", "mode": "nat", "host_access": "all"},
-            {"name": "beach", "ip_range": "10.44.0.0/24", "mode": "routed", "host_access": "all"},
-            {"name": "mall", "ip_range": "10.45.0.0/24", "mode": "nat", "host_access": "all"},
+            {"name": "t-vault", "ip_range": "10.40.0.0/24", "default_acl": "kept"},
+            {"name": "t-shelf", "ip_range": "10.40.0.0/24"},
+            {"name": "t-alley", "ip_range": "10.43.0.0/24", "ipv6_range": "fd43::/64", "mode": "nat", "host_access": "all"},
+            {"name": "t-beach", "ip_range": "10.44.0.0/24", "mode": "routed", "host_access": "all"},
+            {"name": "t-mall", "ip_range": "10.45.0.0/24", "mode": "nat", "host_access": "all"},
         ],
-        routers=[{"name": "lane", "networks": ["alley", "beach"]}],
+        routers=[{"name": "t-lane", "networks": ["t-alley", "t-beach"]}],
     )
     for name, host, network in CONTAINERS:
         endpoint = run.container(world.plan, name, host, network)
         found.v4[name], found.mac[name] = endpoint["target_veth_ip"].split("/")[0], endpoint["target_veth_mac"]
-    for network in ("vault", "shelf", "alley", "beach", "mall"):
+    for network in ("t-vault", "t-shelf", "t-alley", "t-beach", "t-mall"):
         found.vni[network] = run.api(world.plan.hosts[0], "GET", f"/networks/{network}")["network"]["vxlan_vni"]
-    common = {"network": "mall", "port": 53, "proto": "udp"}
+    common = {"network": "t-mall", "port": 53, "proto": "udp"}
     members = (("far", 9053, "m2"), ("near", 9054, "m1"))
     world.apply(services=[{"name": name, "host_port": port, "endpoints": [member], **common} for name, port, member in members])
     eventually(lambda: "9054" in world.inside("h1", "nft", "list", "chain", "inet", "warren", "prerouting").stdout)
     yield found
-    for path in ("routers/lane", "services/far", "services/near"):
+    for path in ("routers/t-lane", "services/far", "services/near"):
         run.api(world.plan.hosts[0], "DELETE", f"/{path}")
     for name, host, _ in CONTAINERS:
         endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
         run.api(world.plan.host(host), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
-    for network in ("vault", "shelf", "alley", "beach", "mall"):
+    for network in ("t-vault", "t-shelf", "t-alley", "t-beach", "t-mall"):
         run.api(world.plan.hosts[0], "DELETE", f"/networks/{network}")
     if not kernel_datapath():
         run.sh("ip", "-n", f"{world.plan.name}-h1", "addr", "del", f"{HOST6}/64", "dev", "br-phy")
@@ -123,7 +123,7 @@ def underlay(world: World) -> Iterator[Underlay]:
 
 @pytest.mark.parametrize("related", [0, 1 << 23])
 def test_a_host_speaks_for_its_own_endpoints_only(underlay: Underlay, related: int) -> None:
-    vni, address = underlay.vni["vault"] ^ related, underlay.v4
+    vni, address = underlay.vni["t-vault"] ^ related, underlay.v4
 
     def told(eth_src: str, eth_dst: str | None = None) -> bytes:
         return vxlan(vni, underlay.frame(eth_src, "v1", address["v2"], eth_dst))
@@ -139,15 +139,15 @@ def test_a_host_speaks_for_its_own_endpoints_only(underlay: Underlay, related: i
 
 
 def test_a_host_without_endpoints_in_a_network_sends_nothing_into_it(underlay: Underlay) -> None:
-    told = vxlan(underlay.vni["shelf"], underlay.frame(underlay.mac["s2"], "s1", underlay.v4["s2"]))
+    told = vxlan(underlay.vni["t-shelf"], underlay.frame(underlay.mac["s2"], "s1", underlay.v4["s2"]))
     assert underlay.arrive("s1", ("h3", told), ("stranger", told), ("h2", told)) == [2]
 
 
 def test_an_endpoint_that_comes_back_on_another_host_is_that_hosts(underlay: Underlay) -> None:
     plan, own = underlay.world.plan, {"ipv4_address": "10.40.0.77"}
-    told = vxlan(underlay.vni["shelf"], underlay.frame("02:57:0a:28:00:4d", "s1", own["ipv4_address"]))
+    told = vxlan(underlay.vni["t-shelf"], underlay.frame("02:57:0a:28:00:4d", "s1", own["ipv4_address"]))
     for number, (host, other) in enumerate((("h2", "h3"), ("h3", "h2"))):
-        endpoint = run.container(plan, f"moves{number}", host, "shelf", **own)
+        endpoint = run.container(plan, f"moves{number}", host, "t-shelf", **own)
         try:
             assert endpoint["target_veth_mac"] == "02:57:0a:28:00:4d"
             assert underlay.world.reaches(f"moves{number}", underlay.v4["s1"])  # h1 knows it
@@ -161,14 +161,16 @@ def test_the_gateway_speaks_where_hosts_route_and_the_host_where_a_service_is(un
         return vxlan(underlay.vni[network], underlay.frame(eth_src, target, "192.0.2.7"))
 
     # h3 has an endpoint of beach, h2 has none but routes alley's packets to it
-    beach = [(sender, told("beach", eth_src, "b1")) for eth_src in (HOST_MAC, GATEWAY_MAC) for sender in ("stranger", "h2", "h3")]
+    beach = [
+        (sender, told("t-beach", eth_src, "b1")) for eth_src in (HOST_MAC, GATEWAY_MAC) for sender in ("stranger", "h2", "h3")
+    ]
     assert underlay.arrive("b1", *beach) == [4, 5]
-    mall = [(sender, told("mall", eth_src, "m1")) for eth_src in (HOST_MAC, GATEWAY_MAC) for sender in ("stranger", "h3", "h2")]
+    mall = [(sender, told("t-mall", eth_src, "m1")) for eth_src in (HOST_MAC, GATEWAY_MAC) for sender in ("stranger", "h3", "h2")]
     assert underlay.arrive("m1", *mall) == [2, 5]
 
 
 def test_copies_come_from_the_hosts_that_copy(underlay: Underlay) -> None:
-    source, target = {"network": "vault", "endpoint": "v2"}, {"network": "vault", "endpoint": "v1"}
+    source, target = {"network": "t-vault", "endpoint": "v2"}, {"network": "t-vault", "endpoint": "v1"}
     underlay.world.apply(mirrors=[{"name": "spy", "sources": [source], "to": target}])
     try:
         mirrors = run.api(underlay.world.plan.hosts[0], "GET", "/mirrors")["mirrors"]
@@ -199,9 +201,9 @@ def test_probes_of_a_stranger_get_no_answer_and_a_flood_costs_little(underlay: U
 
 def test_a_container_cannot_send_tunnel_packets(underlay: Underlay) -> None:
     """As a host it would be known: its source is masqueraded to that of its host."""
-    told = vxlan(underlay.vni["vault"], underlay.frame(underlay.mac["v1"], "v2", underlay.v4["v1"]))
+    told = vxlan(underlay.vni["t-vault"], underlay.frame(underlay.mac["v1"], "v2", underlay.v4["v1"]))
     assert underlay.arrive("v2", ("a1", told), ("b1", told), ("h1", told), at="h2") == [2]
-    home = vxlan(underlay.vni["vault"], underlay.frame(underlay.mac["v2"], "v1", underlay.v4["v2"]))
+    home = vxlan(underlay.vni["t-vault"], underlay.frame(underlay.mac["v2"], "v1", underlay.v4["v2"]))
     assert underlay.arrive("v1", ("a1", home), ("b1", home), ("h2", home), at="h1") == [2]  # nor to its own host
 
 
@@ -261,7 +263,7 @@ def test_a_trace_and_the_flows_name_the_guard(underlay: Underlay) -> None:
     assert found["verdict"] == "delivered"
     arrived = found["hosts"][1]["steps"]
     assert [(step["table"], step["origin"]) for step in arrived][:2] == [
-        ("CLASSIFY", "network/vault"),
+        ("CLASSIFY", "network/t-vault"),
         ("TUNNEL_GUARD", "endpoint/v2"),
     ]
 
@@ -270,10 +272,10 @@ def test_a_trace_and_the_flows_name_the_guard(underlay: Underlay) -> None:
         return sum(
             row["packets"]
             for row in rows
-            if (row["table"], row["origin"], row["actions"]) == ("TUNNEL_GUARD", "network/vault", "drop")
+            if (row["table"], row["origin"], row["actions"]) == ("TUNNEL_GUARD", "network/t-vault", "drop")
         )
 
     before = refused()
-    told = vxlan(underlay.vni["vault"], underlay.frame(underlay.mac["v2"], "v1", underlay.v4["v2"]))
+    told = vxlan(underlay.vni["t-vault"], underlay.frame(underlay.mac["v2"], "v1", underlay.v4["v2"]))
     underlay.send("stranger", hosts[0].vtep, told, count=7)
     eventually(lambda: refused() == before + 7)
