@@ -209,15 +209,18 @@ def test_a_container_cannot_send_tunnel_packets(underlay: Underlay) -> None:
 
 @pytest.mark.parametrize(("name", "address"), [("a1", STRANGER4), ("a1", STRANGER6), ("b1", STRANGER4)])
 def test_nothing_leaves_for_a_tunnel_port(underlay: Underlay, name: str, address: str) -> None:
-    """Whole and in fragments, of which the first has the mark; other ports are not concerned."""
+    """Whole and in fragments, of which the first has the mark; other ports are not concerned, but that the userspace datapath translates no
+    fragment (ADR 103)."""
     if ":" in address and kernel_datapath():
         pytest.skip("the hosts have no IPv6 on this laboratory's underlay")
-    marks = [f"mark-{kind}{port}" for kind in ("whole", "cut") for port in (VXLAN, OTHER)]
+    marks = [f"mark-{kind}{port}" for kind in ("cut", "whole") for port in (VXLAN, OTHER)]
     ears = ready(underlay.background("stranger", *program("hear_until_last", *marks)))
-    for kind, size in (("whole", 100), ("cut", 3000)):
+    for kind, size in (("cut", 3000), ("whole", 100)):
         for port in (VXLAN, OTHER):
             underlay.send(name, address, f"mark-{kind}{port}".encode().ljust(size, b"."), port=port, count=2)
-    assert set(ears.communicate(timeout=LIMIT_S)[0].split()) == {f"mark-whole{OTHER}", f"mark-cut{OTHER}"}
+    translated = name == "a1" and not kernel_datapath()
+    left = {f"mark-whole{OTHER}"} | (set() if translated else {f"mark-cut{OTHER}"})
+    assert set(ears.communicate(timeout=LIMIT_S)[0].split()) == left
 
 
 def test_the_host_drops_what_its_switch_would_let_out(underlay: Underlay) -> None:
