@@ -8,6 +8,7 @@ import platform
 import statistics
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from benchmarks.flood import CONNECTIONS, LIMIT, flood
 from benchmarks.laboratory import Laboratory, laboratory
 from benchmarks.mirror import measure as mirrored
 from benchmarks.policy import measure as bulk
+from benchmarks.scale import FIGURES, IDLE, STORM, both
 from benchmarks.throughput import PATHS, throughput
 from tools.lab import engine
 
@@ -32,6 +34,17 @@ MIB = 1 << 20
 READY = 4  # preallocated endpoints a host
 TRACKED = 10_000  # connections of one endpoint
 PORTS = 500  # of a host with many
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BenchmarkOptions:
+    """How often and how large: `sizes` are the endpoints of the one network of most suites, the last three are of `scale`."""
+
+    rounds: int
+    sizes: tuple[int, ...]
+    networks: int
+    endpoints: int
+    hosts: int
 
 
 class Measured:
@@ -72,22 +85,22 @@ class Measured:
         return table
 
 
-def overlay(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+def overlay(measured: Measured, options: BenchmarkOptions) -> None:
     """Attach, change, memory and cold start of a network that grows."""
     with console.status("a laboratory of two hosts"), laboratory() as lab:
         lab.container("near", "h1")
         target = lab.container("far", "h2")["target_veth_ip"].split("/")[0]
         medians: dict[str, list[float]] = {"answer": [], "ping": [], "change": []}
-        for size in sizes:
+        for size in options.sizes:
             lab.seed(size)
-            found = attach(lab, rounds, target)
+            found = attach(lab, options.rounds, target)
             medians["answer"].append(measured.add(f"attach until the answer, {size} endpoints", found["answer"], "ms"))
             medians["ping"].append(measured.add(f"attach until a ping has crossed, {size} endpoints", found["ping"], "ms"))
-            changes = change(lab, rounds)
+            changes = change(lab, options.rounds)
             medians["change"].append(measured.add(f"etcd event until bundle committed, {size} endpoints", changes, "ms"))
-        _ratios(measured, medians, sizes)
+        _ratios(measured, medians, options.sizes)
         memory = [lab.controller_memory(host) / MIB for host in lab.plan.hosts]
-        measured.add(f"controller and its child, memory, {sizes[-1]} endpoints", memory, "MiB")
+        measured.add(f"controller and its child, memory, {options.sizes[-1]} endpoints", memory, "MiB")
         measured.goal("< 250 MiB", max(memory) < 250)
         _cold(measured, lab)
 
@@ -116,11 +129,10 @@ def _cold(measured: Measured, lab: Laboratory) -> None:
     measured.goal("<= 3", ratio <= 3)
 
 
-def policy(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+def policy(measured: Measured, options: BenchmarkOptions) -> None:
     """ACLs in bulk, beside FAUCET where it is installed."""
-    del sizes
     with console.status("1000 ACLs of 50 rules on 2000 ports"), laboratory(1) as lab:
-        found = bulk(lab, 1000, 2000, min(rounds, 20))
+        found = bulk(lab, 1000, 2000, min(options.rounds, 20))
     flows = found["flows"]
     measured.add(f"faucet.yaml until the switch holds its {flows} ACL flows", [found["import_s"]], "s")
     changed = measured.add("one rule of them changed, etcd event until bundle committed", found["change_ms"], "ms")
@@ -135,11 +147,10 @@ def policy(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
     measured.add("one rule against FAUCET's reload", [changed / (faucet["reload_s"] * 1000)], "x")
 
 
-def through(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+def through(measured: Measured, options: BenchmarkOptions) -> None:
     """TCP between containers and to the outside, beside a bare bridge and Linux bridges."""
-    del sizes
     with console.status("three ways between two hosts and to the outside"), laboratory() as lab:
-        found = throughput(lab, min(rounds, 9))
+        found = throughput(lab, min(options.rounds, 9))
     names = {
         "warren": "Warren",
         "normal": "bare bridge, one NORMAL flow",
@@ -156,11 +167,10 @@ def through(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
                 measured.goal(">= 0.9", ratio >= 0.9)
 
 
-def mirrors(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+def mirrors(measured: Measured, options: BenchmarkOptions) -> None:
     """Mirrored TCP beside TCP that is not."""
-    del sizes
     with console.status("a laboratory of three hosts"), laboratory(3) as lab:
-        for way, pairs in mirrored(lab, min(rounds, 5)).items():
+        for way, pairs in mirrored(lab, min(options.rounds, 5)).items():
             measured.add(f"TCP {way}: without", pairs["off"], "Mbit/s")
             measured.add(f"TCP {way}: mirrored", pairs["on"], "Mbit/s")
             ratio = statistics.median(on / off for off, on in zip(pairs["off"], pairs["on"], strict=True))
@@ -170,14 +180,14 @@ def mirrors(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
             measured.add(f"TCP {way}: processor time of the copying switch for each byte, mirrored against without", [cost], "x")
 
 
-def docker(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+def docker(measured: Measured, options: BenchmarkOptions) -> None:
     """`docker run` with Warren, with the engine's own bridge, and without a network, in turn."""
     if not engine.available():
         console.print("  docker.io and busybox-static are not installed: not measured")
         return
     with console.status("an engine on one of two hosts"), laboratory() as lab:
-        lab.seed(sizes[min(2, len(sizes) - 1)])
-        found = starts(lab, rounds)
+        lab.seed(options.sizes[min(2, len(options.sizes) - 1)])
+        found = starts(lab, options.rounds)
     for kind in KINDS:
         measured.add(f"docker run, network {kind}", found[kind], "ms")
     none = statistics.median(found["none"])
@@ -197,11 +207,10 @@ def docker(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
         measured.add(f"docker rm -f, network {kind}", found[f"rm {kind}"], "ms")
 
 
-def preallocated(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+def preallocated(measured: Measured, options: BenchmarkOptions) -> None:
     """Attach with and without endpoints kept ready, on a host with few ports and with many."""
-    del sizes
     with console.status("a laboratory of two hosts"), laboratory() as lab:
-        for what, values in cables(lab, rounds).items():
+        for what, values in cables(lab, options.rounds).items():
             measured.add(f"a cable, {what}", values, "ms")
         lab.container("near", "h1")
         target = lab.container("far", "h2")["target_veth_ip"].split("/")[0]
@@ -209,9 +218,9 @@ def preallocated(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> Non
             for number in range(1, ports):
                 lab.container(f"local{number}", "h1")
             lab.preallocate(0)
-            without = attach(lab, rounds, target)
+            without = attach(lab, options.rounds, target)
             lab.preallocate(READY)
-            ready = attach(lab, rounds, target, lambda: lab.until_ready(READY))
+            ready = attach(lab, options.rounds, target, lambda: lab.until_ready(READY))
             for way, name in (("answer", "attach until the answer"), ("ping", "attach until a ping has crossed")):
                 where = f"{name}, {ports} port{'s' if ports > 1 else ''} on the host"
                 plain = measured.add(f"{where}, made when it is asked for", without[way], "ms")
@@ -219,9 +228,27 @@ def preallocated(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> Non
                 measured.add(f"{where}: preallocated against made", [quick / plain], "x")
 
 
-def floods(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+def scale(measured: Measured, options: BenchmarkOptions) -> None:
+    """A host that has one of many networks, beside the same host when there is no other network."""
+    networks, endpoints = options.networks, options.endpoints
+    with console.status(f"{networks} networks of {endpoints} endpoints"), laboratory() as lab:
+        alone, crowded = both(lab, networks, endpoints, options.hosts, options.rounds)
+    cases = (("its network alone", alone), (f"{networks} networks of {endpoints}", crowded))
+    for name, (unit, goal, limit) in FIGURES.items():
+        medians = [measured.add(f"{name}, {case}", f[name], unit) for case, f in cases if name in f]
+        if goal == "ratio":
+            measured.add(f"{name}, against its network alone", [medians[1] / medians[0]], "x")
+            measured.goal(f"<= {limit}", medians[1] / medians[0] <= limit)
+        elif limit is not None:
+            measured.goal(f"<= {limit:g} {unit}", medians[1] <= limit)
+    if STORM in crowded:
+        cost = statistics.median(crowded[STORM]) - statistics.median(crowded[IDLE])
+        measured.add("processor share of a host, a storm of unrelated changes less none", [cost], "%")
+        measured.goal("< 2 %", cost < 2)
+
+
+def floods(measured: Measured, options: BenchmarkOptions) -> None:
     """One network's connections while another network floods."""
-    del rounds, sizes
     calm: list[float] = []
     for limit, name in ((None, "no limit"), (LIMIT, f"a limit of {LIMIT}")):
         with console.status(f"a flood of {CONNECTIONS} connections, {name}"), laboratory(1) as lab:
@@ -234,11 +261,10 @@ def floods(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
     measured.add("a connection of another network, nobody else there", calm, "ms")
 
 
-def tracked(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
+def tracked(measured: Measured, options: BenchmarkOptions) -> None:
     """Endpoints with many tracked connections."""
-    del sizes
     with console.status(f"endpoints with {TRACKED} connections"), laboratory(1) as lab:
-        figures = connections(lab, TRACKED, max(3, rounds // 10))
+        figures = connections(lab, TRACKED, max(3, options.rounds // 10))
     idle = measured.add("delete an endpoint without connections", figures["delete idle"], "ms")
     busy = measured.add(f"delete an endpoint with {TRACKED} connections", figures["delete busy"], "ms")
     measured.add("delete: with connections against without", [busy / idle], "x")
@@ -246,7 +272,7 @@ def tracked(measured: Measured, rounds: int, sizes: tuple[int, ...]) -> None:
     measured.add(f"from a change of the ACL until {TRACKED} connections that it forbids are gone", figures["rule"], "ms")
 
 
-SUITES: dict[str, Callable[[Measured, int, tuple[int, ...]], None]] = {
+SUITES: dict[str, Callable[[Measured, BenchmarkOptions], None]] = {
     "overlay": overlay,
     "policy": policy,
     "throughput": through,
@@ -255,6 +281,7 @@ SUITES: dict[str, Callable[[Measured, int, tuple[int, ...]], None]] = {
     "preallocate": preallocated,
     "flood": floods,
     "connections": tracked,
+    "scale": scale,
 }
 
 
@@ -266,12 +293,21 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=30, help="of everything that is quick (default: 30)")
     parser.add_argument("--sizes", default="10,100,1000,10000", help="endpoints that exist (default: 10,100,1000,10000)")
+    parser.add_argument("--networks", type=int, default=1000, help="of `scale`: networks that exist (default: 1000)")
+    parser.add_argument("--endpoints", type=int, default=100, help="of `scale`: endpoints of each network (default: 100)")
+    parser.add_argument("--hosts", type=int, default=50, help="of `scale`: hosts that the other endpoints are on (default: 50)")
     arguments = parser.parse_args()
-    sizes = tuple(int(size) for size in arguments.sizes.split(","))
+    options = BenchmarkOptions(
+        rounds=arguments.rounds,
+        sizes=tuple(int(size) for size in arguments.sizes.split(",")),
+        networks=arguments.networks,
+        endpoints=arguments.endpoints,
+        hosts=arguments.hosts,
+    )
     measured = Measured()
     for suite in arguments.suites:
         measured.suite = suite
-        SUITES[suite](measured, arguments.rounds, sizes)
+        SUITES[suite](measured, options)
     console.print(measured.table())
     machine = {"machine": platform.machine(), "python": platform.python_version(), "kernel": platform.release()}
     # a suite alone leaves the others' figures as they were

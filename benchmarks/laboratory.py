@@ -20,6 +20,7 @@ from tools.lab.plan import HostPlan, LabPlan
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
 ETCD = "http://198.18.1.1:2379"
+HOSTS = 50  # that the endpoints are on which are specs only
 
 
 class Laboratory:
@@ -31,12 +32,16 @@ class Laboratory:
         self.network = run.api(plan.hosts[0], "POST", "/networks", name="bench", **ranges)["network"]
         self.seeded = 0
 
-    def seed(self, upto: int) -> None:
+    def seed(self, upto: int, hosts: int = HOSTS) -> None:
         """Let the network have that many endpoints that are specs only, and wait until both hosts have taken them in."""
-        command = [sys.executable, "-m", "benchmarks.seed", ETCD, self.network["id"], str(self.seeded), str(upto)]
-        subprocess.run(run.in_netns(self.plan.netns, *command), check=True)
+        self.seeding("endpoints", self.network["id"], self.seeded, upto, hosts)
         self.seeded = upto
         self.settle()
+
+    def seeding(self, *words: object) -> str:
+        """Run benchmarks/seed.py beside etcd; returns what it prints."""
+        command = [sys.executable, "-m", "benchmarks.seed", ETCD, *map(str, words)]
+        return subprocess.run(run.in_netns(self.plan.netns, *command), check=True, capture_output=True, text=True).stdout
 
     def settle(self) -> None:
         """Wait until both hosts have applied the wanted revision."""
@@ -75,12 +80,17 @@ class Laboratory:
 
     def controller_memory(self, host: HostPlan) -> int:
         """Proportional set size of the controller and of its child, in bytes."""
-        pid = run.pid_of(self.plan, host.name, "controller")
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return sum(_pss(process) for process in (str(pid), *children))
+        return sum(pss(process) for process in self.processes(host)[:2])
+
+    def processes(self, host: HostPlan) -> tuple[str, str, str]:
+        """The process ids of a host's controller, of the controller's child, and of its agent."""
+        controller, agent = (run.pid_of(self.plan, host.name, name) for name in ("controller", "agent"))
+        (child,) = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
+        return str(controller), child, str(agent)
 
 
-def _pss(pid: str) -> int:
+def pss(pid: str) -> int:
+    """The proportional set size of a process, in bytes."""
     found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
     return int(found[1]) * 1024 if found else 0
 
