@@ -17,6 +17,7 @@ from intent.views import (
     NO_RELATED,
     TENANT,
     UNMARKED,
+    Claim,
     EndpointView,
     NetworkView,
     View,
@@ -128,17 +129,19 @@ class _Recompute:
         self.problems |= {Problem(f"{kind}/{name}", reason) for name, reason in reasons.items()}
 
     def _winners(self) -> list[Endpoint]:
-        """The active endpoints that can be, the first created first: each takes its unique values, and loses if one is taken."""
-        holders: dict[tuple[str, str], str] = {}
+        """The active endpoints that can be, the first created first. A value belongs to the first that claims it, even if that one is
+        closed over another value; an endpoint wins if all its values are its own."""
+        holders: dict[Claim, str] = {}
         winners: list[Endpoint] = []
         for endpoint_id in sorted(self.snapshot.endpoints, key=lambda e: order(self.snapshot, "endpoint", e)):
             endpoint = self.snapshot.endpoints[endpoint_id]
             reason = misfit(endpoint, self.networks.get(endpoint.network_id), self.snapshot)
             if reason is None and endpoint.active:
-                claimed = claims(endpoint)
-                taken = next((claim for claim in claimed if claim in holders), None)
+                claimed = claims(endpoint, self.host)
+                for claim in claimed:
+                    holders.setdefault(claim, endpoint_id)
+                taken = next((claim for claim in claimed if holders[claim] != endpoint_id), None)
                 if taken is None:
-                    holders.update((claim, endpoint_id) for claim in claimed)
                     winners.append(endpoint)
                 else:
                     reason = f"{taken[1]} belongs to endpoint {holders[taken]}"

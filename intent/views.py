@@ -223,13 +223,24 @@ def misfit(endpoint: Endpoint, network: Network | None, snapshot: Snapshot) -> s
     return None
 
 
-def claims(endpoint: Endpoint) -> tuple[Claim, ...]:
-    """The values that only one endpoint can have, as (scope, value)."""
+def claims(endpoint: Endpoint, host: str) -> tuple[Claim, ...]:
+    """The values that only one endpoint can have, as (scope, value), as far as `host` looks at them: in the network on all hosts
+    alike, those of a host (OpenFlow ports, published ports) on that host alone. So no other network matters to a conflict between
+    endpoints of other hosts."""
     scope = endpoint.network_id
-    found = [(scope, endpoint.mac_address), (f"ofport on {endpoint.host}", str(endpoint.ofport))]
-    found += [(scope, str(a)) for a in (endpoint.ipv4_address, endpoint.ipv6_address) if a is not None]
-    found += [(f"published on {endpoint.host}", f"{p.proto} port {port}") for p in endpoint.publish for port, _ in p.pairs]
-    return (*found, *port_claims(endpoint))
+    in_network = [(scope, endpoint.mac_address)]
+    in_network += [(scope, str(address)) for address in (endpoint.ipv4_address, endpoint.ipv6_address) if address is not None]
+    return (*in_network, *host_claims(endpoint)) if endpoint.host == host else tuple(in_network)
+
+
+def host_claims(endpoint: Endpoint) -> tuple[Claim, ...]:
+    """The values of its host that only one endpoint can have."""
+    published = ((p.proto, port) for p in endpoint.publish for port, _ in p.pairs)
+    return (
+        (f"ofport on {endpoint.host}", str(endpoint.ofport)),
+        *((f"published on {endpoint.host}", f"{proto} port {port}") for proto, port in published),
+        *port_claims(endpoint),
+    )
 
 
 def mirrors_in_order(snapshot: Snapshot) -> list[Mirror]:

@@ -12,7 +12,7 @@ from agent.gateway.filters import Forwarding, chains
 from agent.gateway.host_access import HostAccess, Machines, host_access
 from agent.linux.host_ports import WILDCARDS, HostPort
 from intent.gateway import Gateway, gateway_of
-from intent.views import Claim, claims, endpoint_mtu
+from intent.views import Claim, endpoint_mtu, host_claims
 from ovsdb.rows import UPLINK_PORT
 from pipeline.protocols import IpAddress
 from specs.checks import order, served, valid_networks, zones
@@ -107,7 +107,7 @@ def _published_by_endpoints(
     """Yield the ports that endpoints publish, and add the claims of these endpoints to `claimed`. When two endpoints claim
     the same port, the one created first gets it."""
     for endpoint in endpoints:
-        ports = {claim for claim in claims(endpoint) if claim[0].startswith("published")}
+        ports = {claim for claim in host_claims(endpoint) if claim[0].startswith("published")}
         if endpoint.network_id not in used or claimed & ports:
             continue
         claimed |= ports

@@ -1,13 +1,14 @@
-"""Incrementally resolves conflicts over unique values (MAC, IP, ofport, published port): the endpoint created first wins.
+"""Incrementally resolves conflicts over unique values (MAC, address, OpenFlow port, published port): the endpoint created first has
+the value.
 
-Whether an endpoint wins may depend on others that it shares no value with, through a chain of claims. So whenever one
-endpoint of such a chain changes, all of them are resolved again.
+Whether an endpoint wins depends on those alone that claim a value of its own. So a change concerns the endpoint itself, the former and
+the new holders of its values and, where the holder is another, the endpoints of this host that are closed over that value.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from bisect import insort
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from intent.views import Claim, claims
@@ -18,57 +19,79 @@ from specs.snapshot import Snapshot
 
 @dataclass(slots=True)
 class Claims:
-    """The claims of endpoints. Add and remove endpoints, then `resolve`."""
+    """The claims of endpoints, as `host` looks at them. Add, reject and remove endpoints, then `resolve`."""
 
+    host: str
     snapshot: Snapshot
     endpoints: dict[str, Endpoint] = field(default_factory=dict)  # the endpoints that claim values
     winners: set[str] = field(default_factory=set)
-    problems: dict[str, str] = field(default_factory=dict)
-    _claimants: dict[Claim, set[str]] = field(default_factory=lambda: defaultdict(set))
-    _disputed: set[Claim] = field(default_factory=set)
+    _rejected: dict[str, str] = field(default_factory=dict)  # endpoints that claim nothing, and why
+    _losers: set[str] = field(default_factory=set)
+    _holders: dict[Claim, str] = field(default_factory=dict)
+    _rivals: dict[Claim, list[tuple[int, str]]] = field(default_factory=dict)  # all that claim a value, if several do, in order
+    _changed: set[str] = field(default_factory=set)
+    _before: dict[Claim, str | None] = field(default_factory=dict)  # holders at the last `resolve`, of claims changed since
 
     def remove(self, endpoint_id: str) -> None:
-        """Remove the claims of an endpoint."""
-        old = self.endpoints.pop(endpoint_id, None)
-        for claim in claims(old) if old is not None else ():
-            self._claimants[claim].discard(endpoint_id)
-            self._disputed.add(claim)
+        """Remove an endpoint."""
+        self._rejected.pop(endpoint_id, None)
+        endpoint = self.endpoints.pop(endpoint_id, None)
+        for claim in claims(endpoint, self.host) if endpoint is not None else ():
+            self._before.setdefault(claim, self._holders[claim])
+            rivals = [rival for rival in self._rivals.pop(claim, ()) if rival[1] != endpoint_id]
+            if len(rivals) > 1:
+                self._rivals[claim] = rivals
+            if rivals:
+                self._holders[claim] = rivals[0][1]
+            else:
+                del self._holders[claim]
         self.winners.discard(endpoint_id)
-        self.problems.pop(endpoint_id, None)
+        self._losers.discard(endpoint_id)
+
+    def reject(self, endpoint_id: str, reason: str) -> None:
+        """Take note that an endpoint cannot be, and why: it claims nothing."""
+        self._rejected[endpoint_id] = reason
 
     def add(self, endpoint_id: str, endpoint: Endpoint) -> None:
-        """Add the claims of an endpoint."""
+        """Add an endpoint that claims its values."""
         self.endpoints[endpoint_id] = endpoint
-        for claim in claims(endpoint):
-            self._claimants[claim].add(endpoint_id)
-            self._disputed.add(claim)
+        self._changed.add(endpoint_id)
+        for claim in claims(endpoint, self.host):
+            holder = self._holders.setdefault(claim, endpoint_id)
+            self._before.setdefault(claim, None if holder == endpoint_id else holder)
+            if holder != endpoint_id:
+                rivals = self._rivals.setdefault(claim, [order(self.snapshot, "endpoint", holder)])
+                insort(rivals, order(self.snapshot, "endpoint", endpoint_id))
+                self._holders[claim] = rivals[0][1]
 
     def resolve(self) -> set[str]:
-        """Resolve the claims that have changed. Returns all endpoints that share them, directly or through others."""
-        parties, self._disputed = self._parties(self._disputed), set()
-        taken: dict[Claim, str] = {}
-        for endpoint_id in sorted(parties, key=lambda e: order(self.snapshot, "endpoint", e)):
-            wanted = claims(self.endpoints[endpoint_id])
-            holders = [(claim[1], taken[claim]) for claim in wanted if claim in taken]
-            if holders:
-                self.winners.discard(endpoint_id)
-                self.problems[endpoint_id] = f"{holders[0][0]} belongs to endpoint {holders[0][1]}"
-            else:
-                taken.update((claim, endpoint_id) for claim in wanted)
-                self.winners.add(endpoint_id)
-                self.problems.pop(endpoint_id, None)
-        return parties
+        """Decide who wins after the changes since the last time. Returns the endpoints for which this may differ."""
+        concerned, self._changed = self._changed, set()
+        for claim, before in self._before.items():
+            after = self._holders.get(claim)
+            if after != before:
+                concerned |= {holder for holder in (before, after) if holder in self.endpoints}
+                rivals = (rival for _, rival in self._rivals.get(claim, ()))
+                concerned |= {rival for rival in rivals if self.endpoints[rival].host == self.host}
+        self._before = {}
+        for endpoint_id in concerned:
+            won = self._taken(endpoint_id) is None
+            (self.winners if won else self._losers).add(endpoint_id)
+            (self._losers if won else self.winners).discard(endpoint_id)
+        return concerned
 
-    def _parties(self, disputed: Iterable[Claim]) -> set[str]:
-        parties: set[str] = set()
-        pending = list(disputed)
-        while pending:
-            claim = pending.pop()
-            claimants = self._claimants.get(claim)
-            if not claimants:
-                self._claimants.pop(claim, None)
-                continue
-            for endpoint_id in claimants - parties:
-                parties.add(endpoint_id)
-                pending.extend(claims(self.endpoints[endpoint_id]))
-        return parties
+    def _taken(self, endpoint_id: str) -> Claim | None:
+        """The first of an endpoint's values that another endpoint holds."""
+        claimed = claims(self.endpoints[endpoint_id], self.host)
+        return next((claim for claim in claimed if self._holders[claim] != endpoint_id), None)
+
+    def problem_of(self, endpoint_id: str) -> str | None:
+        """Why an endpoint is closed everywhere; None if it is not."""
+        if endpoint_id in self._losers and (claim := self._taken(endpoint_id)) is not None:
+            return f"{claim[1]} belongs to endpoint {self._holders[claim]}"
+        return self._rejected.get(endpoint_id)
+
+    def problems(self) -> Iterator[tuple[str, str]]:
+        """All endpoints that are closed everywhere, and why."""
+        yield from self._rejected.items()
+        yield from ((loser, reason) for loser in self._losers if (reason := self.problem_of(loser)) is not None)

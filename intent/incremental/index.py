@@ -74,7 +74,7 @@ class Index:
     def __post_init__(self) -> None:
         self.policies = Policies(self.snapshot, self.ports)
         self.bindings = Bindings(self.host, self.snapshot.endpoints)
-        self._claims = Claims(self.snapshot)
+        self._claims = Claims(self.host, self.snapshot)
         self.hosts = Hosts(self.host, self.snapshot)
 
     # ---- changes --------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ class Index:
         self.policies.set_member(endpoint_id, endpoint, keys, endpoint.host == self.host and endpoint_id in self.ports)
 
     def _resolve_claims(self) -> set[str]:
-        """Resolve the claims of changed endpoints and of all that share one with them. Returns all of these."""
+        """Resolve the claims of changed endpoints. Returns these, and those for which it makes a difference."""
         for endpoint_id in self._dirty:
             self._claims.remove(endpoint_id)
             new = self.snapshot.endpoints.get(endpoint_id)
@@ -263,7 +263,7 @@ class Index:
                 continue
             reason = misfit(new, self._valid_networks.get(new.network_id), self.snapshot)
             if reason is not None:
-                self._claims.problems[endpoint_id] = reason
+                self._claims.reject(endpoint_id, reason)
             elif new.active:
                 self._claims.add(endpoint_id, new)
         return self._dirty | self._claims.resolve()
@@ -358,7 +358,7 @@ class Index:
 
     def problem_of(self, endpoint_id: str) -> str | None:
         """Why an endpoint is closed; None when it is not."""
-        return self._claims.problems.get(endpoint_id) or self._closed_here(endpoint_id)
+        return self._claims.problem_of(endpoint_id) or self._closed_here(endpoint_id)
 
     def _closed_here(self, endpoint_id: str) -> str | None:
         return self.policies.closed(endpoint_id) if endpoint_id in self.ports else None
@@ -374,7 +374,7 @@ class Index:
     def problems(self) -> frozenset[Problem]:
         """All problems of the specs."""
         problems = {Problem(key, reason) for key, reason in self.snapshot.malformed.items()}
-        by_kind = {"network": self._network_problems, "mirror": self._idle, "endpoint": self._claims.problems}
+        by_kind = {"network": self._network_problems, "mirror": self._idle, "endpoint": dict(self._claims.problems())}
         by_kind |= {"router": self.routes.problems, "service": self.services.problems}
         problems |= {Problem(f"{kind}/{name}", why) for kind, reasons in by_kind.items() for name, why in reasons.items()}
         problems |= {Problem(f"network/{n.id}", NO_RELATED) for n in self.networks.values() if n.zone and not n.related_vni}
