@@ -130,14 +130,14 @@ def _sorted(*parts: Fields) -> Fields:
 
 
 def _addresses(end: str, prefixes: Iterable[IpNetwork], eth_type: int | None) -> list[Fields]:
-    found: list[Fields] = []
+    fields: list[Fields] = []
     for prefix in prefixes:
         if eth_type == (IPV4 if prefix.version == 4 else IPV6):
             name = f"ipv{prefix.version}_{end}"
             whole = prefix.prefixlen == prefix.max_prefixlen
             value: Value = str(prefix.network_address) if whole else (str(prefix.network_address), str(prefix.netmask))
-            found.append(((name, value),))
-    return found
+            fields.append(((name, value),))
+    return fields
 
 
 def _actions(resolved: ResolvedRule, onward: Table) -> Actions:

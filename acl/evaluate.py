@@ -74,9 +74,9 @@ def possible(
     """Apply the rules to a packet of which some fields are unknown, in favour of the packet: a rule that names an unknown field
     and matches otherwise decides if it allows, and is passed over if it denies."""
     for acl, number, rule in rules:
-        known = tuple(match for match in rule.fields if match.name not in unknown)
-        uncertain = len(known) < len(rule.fields)
-        if (rule.allow or not uncertain) and matches(replace(rule, fields=known), sent, members):
+        known_fields = tuple(match for match in rule.fields if match.name not in unknown)
+        uncertain = len(known_fields) < len(rule.fields)
+        if (rule.allow or not uncertain) and matches(replace(rule, fields=known_fields), sent, members):
             return Verdict(rule.allow, acl, number, rule.allow and rule.related, rule.meter, (), _carried_out(rule, sent)[1])
     return Verdict(False, None, None, False, None, (), sent)
 
@@ -153,10 +153,10 @@ def packet(
     *, tags: tuple[tuple[int, int, int], ...] = (), frag: str = "no", states: Collection[str] | None = None, **values: Any
 ) -> PacketFields:
     """Build a packet from values as people write them: MACs and addresses as text."""
-    found = {}
+    numbers = {}
     for name, value in values.items():
         kind = FIELDS[name].kind
         if isinstance(value, str):
             value = int.from_bytes(mac_bytes(value)) if kind == "mac" else int(ip_address(value))
-        found[name] = value
-    return PacketFields(found, tags, frag, None if states is None else frozenset(states))
+        numbers[name] = value
+    return PacketFields(numbers, tags, frag, None if states is None else frozenset(states))

@@ -100,10 +100,10 @@ def field(name: str, path: str) -> FieldSpec:
     """Return the field with a name or alias. Raises `Invalid`."""
     if name in REFUSED:
         raise Invalid(path, name, REFUSED[name])
-    found = FIELDS.get(ALIASES.get(name, name))
-    if found is None:
+    spec = FIELDS.get(ALIASES.get(name, name))
+    if spec is None:
         raise Invalid(path, name, f"a match field or a word of a rule{_near(name)}")
-    return found
+    return spec
 
 
 def _near(name: str) -> str:
@@ -201,12 +201,12 @@ def _ports(spec: FieldSpec, value: Any, path: str) -> tuple[Masked, ...]:
     if isinstance(value, list):
         if not value or len(value) > 1024:
             raise Invalid(path, value, "a list of 1 to 1024 ports")
-        found: dict[Masked, None] = {}
+        covered: dict[Masked, None] = {}
         for number, item in enumerate(value):
             if isinstance(item, list):
                 raise Invalid(f"{path}[{number}]", item, EXPECTED["port"])
-            found.update(dict.fromkeys(_ports(spec, item, f"{path}[{number}]")))
-        return tuple(found)
+            covered.update(dict.fromkeys(_ports(spec, item, f"{path}[{number}]")))
+        return tuple(covered)
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise Invalid(path, value, EXPECTED["port"])
     first, dash, last = (_short(value, path) if isinstance(value, str) else str(value)).partition("-")
@@ -221,15 +221,15 @@ def _ports(spec: FieldSpec, value: Any, path: str) -> tuple[Masked, ...]:
 def prefixes(low: int, high: int, bits: int) -> list[Masked]:
     """Return the smallest set of masked values that covers low..high."""
     full = (1 << bits) - 1
-    found: list[Masked] = []
+    masked: list[Masked] = []
     while low <= high:
         size = (low & -low) or 1 << bits
         while size > high - low + 1:
             size >>= 1
         mask = full & ~(size - 1)
-        found.append((low, None if mask == full else mask))
+        masked.append((low, None if mask == full else mask))
         low += size
-    return found
+    return masked
 
 
 def matches(alternatives: tuple[Masked, ...], value: int) -> bool:

@@ -112,7 +112,7 @@ def _unwrapped(item: Any, path: str) -> dict[str, Any]:
 def parse_rule(data: Mapping[str, Any], path: str) -> Rule:
     """Parse one rule. Raises `Invalid`."""
     matched: dict[str, FieldMatch] = {}
-    said: dict[str, str] = {}
+    key_of: dict[str, str] = {}
     for key, value in data.items():
         if key in _WORDS:
             continue
@@ -120,9 +120,9 @@ def parse_rule(data: Mapping[str, Any], path: str) -> Rule:
         if not isinstance(key, str):
             raise Invalid(where, key, "a match field or a word of a rule")
         spec = fields.field(key, where)
-        if spec.name in said:
-            raise Invalid(where, value, f"{spec.name} once (it is also said as {said[spec.name]})")
-        said[spec.name] = key
+        if spec.name in key_of:
+            raise Invalid(where, value, f"{spec.name} once (it is also said as {key_of[spec.name]})")
+        key_of[spec.name] = key
         matched[spec.name] = FieldMatch(spec.name, fields.parse(spec, value, where))
     matched.pop("in_port", None)  # FAUCET puts the port that the list belongs to in its place
     source, target = (_who(data[word], f"{path}.{word}") if word in data else None for word in ("from", "to"))
@@ -130,7 +130,7 @@ def parse_rule(data: Mapping[str, Any], path: str) -> Rule:
         for name in (f"ipv4_{end}", f"ipv6_{end}"):
             if word in data and name in matched:
                 raise Invalid(
-                    f"{path}.{said[name]}",
+                    f"{path}.{key_of[name]}",
                     MISSING,
                     "one of the two",
                     problem=f"it cannot stand beside {word}: say one of the two",
@@ -190,17 +190,17 @@ def _variants(
         if proto not in (*PROTOCOLS, "ip"):
             raise Invalid(f"{path}.proto", proto, f"one of {', '.join(PROTOCOLS)}, ip")
     families = _families(matched, source, target, path)
-    found: tuple[tuple[tuple[str, int], ...], ...]
+    variants: tuple[tuple[tuple[str, int], ...], ...]
     if proto in PROTOCOLS:
-        found = tuple((("eth_type", e), ("ip_proto", p)) for e, p in PROTOCOLS[proto] if e in families)
+        variants = tuple((("eth_type", e), ("ip_proto", p)) for e, p in PROTOCOLS[proto] if e in families)
     elif proto == "ip" or ((source or target) and "eth_type" not in matched):
-        found = tuple((("eth_type", family),) for family in (IPV4, IPV6) if family in families)
+        variants = tuple((("eth_type", family),) for family in (IPV4, IPV6) if family in families)
     else:
         return ((),)
-    if not found:
+    if not variants:
         expected = "addresses of one family"
         raise Invalid(path, MISSING, expected, problem=f"from, to and the fields need {expected}")
-    return found
+    return variants
 
 
 def _families(matched: Mapping[str, FieldMatch], source: Who | None, target: Who | None, path: str) -> set[int]:
@@ -214,9 +214,9 @@ def _families(matched: Mapping[str, FieldMatch], source: Who | None, target: Who
             if needed == "eth_type":
                 families &= set(values)
     if (source or target) and "eth_type" in matched:
-        said = matched["eth_type"].alternatives[0][0]
-        if said not in families:
-            raise Invalid(f"{path}.eth_type", hex(said), "0x0800 or 0x86dd, that of the addresses of from and to")
+        eth_type = matched["eth_type"].alternatives[0][0]
+        if eth_type not in families:
+            raise Invalid(f"{path}.eth_type", hex(eth_type), "0x0800 or 0x86dd, that of the addresses of from and to")
     return families
 
 
@@ -228,10 +228,10 @@ def _prerequisites(name: str, matched: Mapping[str, FieldMatch], variants: tuple
                 expected = f"{name} together with vlan_vid (any tag: vlan_vid: '0x1000/0x1000')"
                 raise Invalid(path, MISSING, expected, problem=f"it cannot stand alone: expected {expected}")
             continue
-        there = [dict(variant).get(needed) for variant in variants if dict(variant).get(needed) is not None]
+        matched_values = [dict(variant).get(needed) for variant in variants if dict(variant).get(needed) is not None]
         if needed in matched:
-            there = [value for value, mask in matched[needed].alternatives if mask is None]
-        if not there or not all(value in values for value in there):
+            matched_values = [value for value, mask in matched[needed].alternatives if mask is None]
+        if not matched_values or not all(value in values for value in matched_values):
             right = " or ".join(hex(value) if needed == "eth_type" else str(value) for value in values)
             expected = f"{name} together with {needed}: {right} (a switch refuses it otherwise)"
             raise Invalid(path, MISSING, expected, problem=f"it cannot stand alone: expected {expected}")

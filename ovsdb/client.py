@@ -129,18 +129,20 @@ class Ovsdb:
 
     def ofports(self, ports: Iterable[Port], lent: Mapping[str, str] = NONE) -> dict[str, int]:
         """Return the OpenFlow port numbers of those ports that work and are ours or `lent` (as `on_bridge` returned them)."""
-        found = {port.name: self.observed().port(port.name) for port in ports}
+        rows = {port.name: self.observed().port(port.name) for port in ports}
         may = {
-            name: port for name, port in found.items() if port and (port.ours or (port.lent and self._is(name, lent.get(name))))
+            name: port for name, port in rows.items() if port and (port.ours or (port.lent and self._is(name, lent.get(name))))
         }
         return {name: port.ofport for name, port in may.items() if port.works and port.ofport is not None}
 
     def on_bridge(self, bridge: str, names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[str, str]:
         """Return which of these ports are on a bridge, with their rows. This reads from the server, because the replica does
         not hold it. Raises `Unavailable`."""
-        asked = [(name, uuid) for name in names if (uuid := self._replica.port_uuids.get(name)) is not None]
-        replies = self._transact([member(bridge, uuid) for _, uuid in asked], time.monotonic() + timeout_s) if asked else []
-        return {name: uuid for (name, uuid), reply in zip(asked, replies, strict=True) if reply["rows"]}
+        known_ports = [(name, uuid) for name in names if (uuid := self._replica.port_uuids.get(name)) is not None]
+        replies = (
+            self._transact([member(bridge, uuid) for _, uuid in known_ports], time.monotonic() + timeout_s) if known_ports else []
+        )
+        return {name: uuid for (name, uuid), reply in zip(known_ports, replies, strict=True) if reply["rows"]}
 
     def _is(self, name: str, uuid: str | None) -> bool:
         return uuid is not None and self._replica.port_uuids.get(name) == uuid
@@ -177,21 +179,21 @@ class Ovsdb:
         more = tuple(p for p in more if p.name not in ports or (ports[p.name].ours and ports[p.name].endpoint is None))
 
         def ops(kind: str) -> tuple[Op, ...]:
-            wanted = integration_bridge(name, controller, kind, host or socket.gethostname(), more, settings)
-            return diff((wanted,), self.observed())
+            desired = integration_bridge(name, controller, kind, host or socket.gethostname(), more, settings)
+            return diff((desired,), self.observed())
 
-        found = self.observed().bridge(name)
-        if found is not None and found.works and settings.datapath_type in (None, found.datapath_type):
-            self.apply(ops(found.datapath_type), port_timeout_s)
+        bridge = self.observed().bridge(name)
+        if bridge is not None and bridge.works and settings.datapath_type in (None, bridge.datapath_type):
+            self.apply(ops(bridge.datapath_type), port_timeout_s)
             return
-        kinds = ("netdev",) if found is not None and found.datapath_type == "netdev" else ("system", "netdev")
+        kinds = ("netdev",) if bridge is not None and bridge.datapath_type == "netdev" else ("system", "netdev")
         for kind in (settings.datapath_type,) if settings.datapath_type else kinds:
             self._apply_and_settle(ops(kind), deadline)
-            found = self.observed().bridge(name)
-            if found is not None and found.works:
+            bridge = self.observed().bridge(name)
+            if bridge is not None and bridge.works:
                 log.info("bridge.made name=%s datapath_type=%s", name, kind)
                 return
-        error = found.local.error if found is not None and found.local is not None else None
+        error = bridge.local.error if bridge is not None and bridge.local is not None else None
         raise Unavailable("ovs-vswitchd", f"it cannot make bridge {name}: {error or 'see its log'}")
 
     def add_port(self, bridge: str, veth: str, ofport: int, endpoint_id: str, timeout_s: float = TIMEOUT_S) -> int:
@@ -203,14 +205,14 @@ class Ovsdb:
         answer.
         """
         deadline = time.monotonic() + timeout_s
-        wanted = self.wanted_port(veth, ofport, endpoint_id)
+        desired = self.wanted_port(veth, ofport, endpoint_id)
         while True:
             self._need_connection(deadline)
-            found = self.port(veth)
-            if found is not None and found.endpoint != endpoint_id:
-                self._require_ours(bridge, found, endpoint_id)
+            observed = self.port(veth)
+            if observed is not None and observed.endpoint != endpoint_id:
+                self._require_ours(bridge, observed, endpoint_id)
             try:
-                self._make_as_wanted(bridge, found, wanted, deadline)
+                self._make_as_desired(bridge, observed, desired, deadline)
             except Unavailable:
                 if self._connected or time.monotonic() >= deadline:
                     raise
@@ -227,15 +229,15 @@ class Ovsdb:
             raise Unavailable("ovs-vswitchd", port.error or f"could not add {veth} to {bridge}")
         return port.ofport
 
-    def _make_as_wanted(self, bridge: str, found: ObservedPort | None, wanted: Port, deadline: float) -> None:
-        if found is not None and is_stale(found, wanted):
+    def _make_as_desired(self, bridge: str, observed: ObservedPort | None, desired: Port, deadline: float) -> None:
+        if observed is not None and is_stale(observed, desired):
             # In one transaction ovs-vswitchd would keep the interface that it has open under that name.
-            self._apply_and_settle([DeletePort(wanted.name)], deadline)
-            found = None
-        if found is None:
-            self.apply([CreatePort(bridge, wanted)], left(deadline))
-        elif port_differences(found, wanted):
-            self.apply([UpdatePort(wanted)], left(deadline))
+            self._apply_and_settle([DeletePort(desired.name)], deadline)
+            observed = None
+        if observed is None:
+            self.apply([CreatePort(bridge, desired)], left(deadline))
+        elif port_differences(observed, desired):
+            self.apply([UpdatePort(desired)], left(deadline))
 
     @staticmethod
     def wanted_port(veth: str, ofport: int, endpoint_id: str) -> Port:
@@ -256,10 +258,10 @@ class Ovsdb:
         Warren's, `Unavailable`."""
         deadline = time.monotonic() + timeout_s
         self._need_connection(deadline)
-        found = self.port(veth)
-        if found is None:
+        port = self.port(veth)
+        if port is None:
             return
-        if not found.ours:
+        if not port.ours:
             raise Conflict(f"OVSDB has a port {veth!r} which is not Warren's")
         self.apply([DeletePort(veth)], left(deadline))
         self._wait_for(lambda: self.port(veth) is None, deadline)
@@ -279,8 +281,8 @@ class Ovsdb:
         done = self._transact([*self._operations(ops), bump_next_cfg(), select_next], deadline)
         if not done[-1]["rows"]:
             raise Unavailable("ovsdb", "its database is empty; run: ovs-vsctl init")
-        wanted = done[-1]["rows"][0]["next_cfg"]
-        if not self._wait_for(lambda: self._replica.cur_cfg >= wanted, deadline):
+        next_cfg = done[-1]["rows"][0]["next_cfg"]
+        if not self._wait_for(lambda: self._replica.cur_cfg >= next_cfg, deadline):
             raise Unavailable("ovs-vswitchd", "it has not applied the configuration in time (is it running?)")
 
     def _need_connection(self, deadline: float) -> None:

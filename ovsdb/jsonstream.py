@@ -36,10 +36,10 @@ class Parser:
         if self._escape:
             self._escape = False
             return at + 1
-        found = (_INSIDE if self._string else _OUTSIDE).search(text, at)
-        if found is None:
+        token = (_INSIDE if self._string else _OUTSIDE).search(text, at)
+        if token is None:
             return len(text)
-        match found.group():
+        match token.group():
             case '"':
                 self._string = not self._string
             case "\\":
@@ -49,7 +49,7 @@ class Parser:
             case "}":
                 self._depth -= 1
                 self._done = self._depth <= 0
-        return found.end()
+        return token.end()
 
     def is_done(self) -> bool:
         """Whether the object is complete."""

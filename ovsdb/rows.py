@@ -221,36 +221,36 @@ def uplink_port() -> Port:
 
 def mirror_ports(mirrors: Iterable[Mirror], host: str) -> tuple[Port, ...]:
     """Return the ports through which a host's copies leave: interfaces of its own, and one for each collector."""
-    found: dict[str, Port] = {}
+    ports: dict[str, Port] = {}
     for mirror in mirrors:
         to = mirror.to
         if not mirror.active:
             continue
         if to.collector is not None:
-            kind, there = to.collector
-            name, options = collector_port(mirror), {"remote_ip": str(there)}
+            kind, address = to.collector
+            name, options = collector_port(mirror), {"remote_ip": str(address)}
             if kind == "erspan":  # ovs-vswitchd.conf.db(5), "ERSPAN"; index and hardware id mean nothing here
                 options |= {"key": str(to.key or mirror.vni % ERSPAN_SESSIONS + 1), "erspan_ver": str(to.version or 1)}
                 options |= {"erspan_idx": "0x1"} if options["erspan_ver"] == "1" else {"erspan_dir": "0", "erspan_hwid": "0x0"}
             elif kind == "vxlan":
                 options |= {"key": str(to.key or mirror.vni), "dst_port": str(VXLAN_UDP_PORT)}
-            found[name] = Port(name, kind, _frozen(options))
+            ports[name] = Port(name, kind, _frozen(options))
         elif to.interface is not None and to.host == host:
-            found[to.interface] = Port(to.interface)
-    return tuple(found[name] for name in sorted(found))
+            ports[to.interface] = Port(to.interface)
+    return tuple(ports[name] for name in sorted(ports))
 
 
-def interface_ports(wanted: Mapping[str, int]) -> tuple[Port, ...]:
+def interface_ports(ofports: Mapping[str, int]) -> tuple[Port, ...]:
     """Return the ports for interfaces of the host that endpoints are behind, with the OpenFlow ports to request."""
-    return tuple(Port(name, ofport_request=ofport) for name, ofport in sorted(wanted.items()))
+    return tuple(Port(name, ofport_request=ofport) for name, ofport in sorted(ofports.items()))
 
 
 def present(ports: Iterable[Port], ifindexes: Mapping[str, int]) -> tuple[Port, ...]:
     """Return the ports whose interface exists on the host (`ifindexes`, by name), marked with its index, and those that OVS
     creates itself."""
-    there = (port for port in ports if port.type or port.name in ifindexes)
+    existing = (port for port in ports if port.type or port.name in ifindexes)
     return tuple(
-        replace(port, external_ids=_frozen({**port.external_ids, **_numbered(ifindexes.get(port.name))})) for port in there
+        replace(port, external_ids=_frozen({**port.external_ids, **_numbered(ifindexes.get(port.name))})) for port in existing
     )
 
 
@@ -263,29 +263,29 @@ def endpoint_port(veth: str, ofport: int, endpoint_id: str, ifindex: int | None 
     return Port(veth, "", _frozen({}), ofport, _frozen({**dict([OWNER]), ENDPOINT_KEY: endpoint_id, **_numbered(ifindex)}))
 
 
-def is_stale(found: ObservedPort, wanted: Port) -> bool:
+def is_stale(observed: ObservedPort, desired: Port) -> bool:
     """Whether a port must be removed and added again: it failed, another number or type was set, or its interface was
     replaced.
 
     ovs-vswitchd (3.1, userspace) does not notice a replaced interface: the port keeps its number and forwards nothing.
     """
-    failed = bool(found.error) or found.ofport == -1
-    index = found.external_ids.get(IFINDEX_KEY)
-    another = index is not None and index != wanted.external_ids.get(IFINDEX_KEY)
-    return failed or another or (found.type, found.ofport_request) != (wanted.type, wanted.ofport_request)
+    failed = bool(observed.error) or observed.ofport == -1
+    index = observed.external_ids.get(IFINDEX_KEY)
+    another = index is not None and index != desired.external_ids.get(IFINDEX_KEY)
+    return failed or another or (observed.type, observed.ofport_request) != (desired.type, desired.ofport_request)
 
 
-def port_differences(found: ObservedPort | None, wanted: Port) -> tuple[str, ...]:
+def port_differences(observed: ObservedPort | None, desired: Port) -> tuple[str, ...]:
     """Return how the port of an endpoint differs from the wanted one, a phrase each."""
-    if found is None:
-        return (f"port {wanted.name} is not in OVSDB",)
-    differences = [f"port {found.name} failed: {found.error}"] if found.error else []
+    if observed is None:
+        return (f"port {desired.name} is not in OVSDB",)
+    differences = [f"port {observed.name} failed: {observed.error}"] if observed.error else []
     for column in ("type", "ofport_request", "mtu_request"):
-        is_set, right = getattr(found, column), getattr(wanted, column)
+        is_set, right = getattr(observed, column), getattr(desired, column)
         if is_set != right:
-            differences.append(f"port {found.name} has {column} {is_set!r} instead of {right!r}")
-    for key, value in sorted(_missing(wanted.external_ids, found.external_ids).items()):
-        differences.append(f"port {found.name} lacks external_ids:{key}={value}")
+            differences.append(f"port {observed.name} has {column} {is_set!r} instead of {right!r}")
+    for key, value in sorted(_missing(desired.external_ids, observed.external_ids).items()):
+        differences.append(f"port {observed.name} lacks external_ids:{key}={value}")
     return tuple(differences)
 
 
@@ -318,58 +318,58 @@ def diff(desired: tuple[Bridge, ...], observed: Observed) -> tuple[Op, ...]:
     for name, port in sorted(observed.ports.items()):
         if port.ours and port.endpoint is None and name not in wanted_ports | wanted_bridges:
             ops.append(DeletePort(name))
-    for name, found in sorted(observed.bridges.items()):
-        if found.ours and name not in wanted_bridges:
+    for name, observed_bridge in sorted(observed.bridges.items()):
+        if observed_bridge.ours and name not in wanted_bridges:
             ops.append(DeleteBridge(name))
     return tuple(ops)
 
 
 def _bridge_ops(bridge: Bridge, observed: Observed) -> list[Op]:
-    found = observed.bridge(bridge.name)
-    if found is None:
+    current = observed.bridge(bridge.name)
+    if current is None:
         names = (bridge.name, *(port.name for port in bridge.ports))
         holders = [name for name in names if observed.port(name) is not None]
         if holders:
             raise Conflict(f"OVSDB already has a port named {holders[0]!r}, which bridge {bridge.name!r} needs")
         return [CreateBridge(bridge)]
-    if not found.ours and found.other_config.get("datapath-id") != bridge.other_config["datapath-id"]:
+    if not current.ours and current.other_config.get("datapath-id") != bridge.other_config["datapath-id"]:
         raise Conflict(f"bridge {bridge.name!r} exists and is not Warren's (no external_ids:owner=warren)")
     ops: list[Op] = []
-    columns = _bridge_columns(bridge, found)
-    ids, other = _missing(bridge.external_ids, found.external_ids), _missing(bridge.other_config, found.other_config)
+    columns = _bridge_columns(bridge, current)
+    ids, other = _missing(bridge.external_ids, current.external_ids), _missing(bridge.other_config, current.other_config)
     if columns or ids or other:
         ops.append(UpdateBridge(bridge.name, MappingProxyType(columns), _frozen(ids), _frozen(other)))
-    if found.controllers != bridge.controllers or not found.controllers_as_ours:
+    if current.controllers != bridge.controllers or not current.controllers_as_ours:
         ops.append(SetControllers(bridge.name, bridge.controllers))
     for port in sorted(bridge.ports, key=lambda row: row.name):
         ops += _port_ops(bridge.name, port, observed.port(port.name))
     return ops
 
 
-def _bridge_columns(bridge: Bridge, found: ObservedBridge) -> dict[str, Any]:
+def _bridge_columns(bridge: Bridge, row: ObservedBridge) -> dict[str, Any]:
     """Return the columns to set. A spanning tree would block ports. Further versions of OpenFlow are the administrator's."""
-    wanted = {"datapath_type": bridge.datapath_type, "fail_mode": bridge.fail_mode, "stp_enable": False, "rstp_enable": False}
-    columns = {name: value for name, value in wanted.items() if getattr(found, name) != value}
-    if found.protocols and OPENFLOW not in found.protocols:
-        columns["protocols"] = ["set", sorted({*found.protocols, OPENFLOW})]
+    desired = {"datapath_type": bridge.datapath_type, "fail_mode": bridge.fail_mode, "stp_enable": False, "rstp_enable": False}
+    columns = {name: value for name, value in desired.items() if getattr(row, name) != value}
+    if row.protocols and OPENFLOW not in row.protocols:
+        columns["protocols"] = ["set", sorted({*row.protocols, OPENFLOW})]
     return columns
 
 
-def _port_ops(bridge: str, port: Port, found: ObservedPort | None) -> list[Op]:
-    if found is None:
+def _port_ops(bridge: str, port: Port, row: ObservedPort | None) -> list[Op]:
+    if row is None:
         return [CreatePort(bridge, port)]
-    same = (found.type, dict(found.options), found.ofport_request) == (port.type, dict(port.options), port.ofport_request)
-    unmarked = same and port.type != "" and found.external_ids.get(OWNER[0]) is None and found.lent is None
-    if found.endpoint is not None or not (found.ours or unmarked):
+    same = (row.type, dict(row.options), row.ofport_request) == (port.type, dict(port.options), port.ofport_request)
+    unmarked = same and port.type != "" and row.external_ids.get(OWNER[0]) is None and row.lent is None
+    if row.endpoint is not None or not (row.ours or unmarked):
         raise Conflict(f"port {port.name!r} exists and is not the controller's")
-    index = found.external_ids.get(IFINDEX_KEY)
+    index = row.external_ids.get(IFINDEX_KEY)
     if index is not None and index != port.external_ids.get(IFINDEX_KEY):
         return [DeletePort(port.name)]  # made anew under its name: see `is_stale`; it is put in again once it is out
-    if same and port.type != "" and (found.error or found.ofport == -1):
+    if same and port.type != "" and (row.error or row.ofport == -1):
         return [DeletePort(port.name)]  # ovs-vswitchd does not try again when a row that it refused is right again
-    same = same and found.mtu_request == port.mtu_request and not _missing(port.external_ids, found.external_ids)
+    same = same and row.mtu_request == port.mtu_request and not _missing(port.external_ids, row.external_ids)
     return [] if same else [UpdatePort(port)]
 
 
-def _missing(wanted: StringMap, found: StringMap) -> dict[str, str]:
-    return {key: value for key, value in wanted.items() if found.get(key) != value}
+def _missing(desired: StringMap, observed: StringMap) -> dict[str, str]:
+    return {key: value for key, value in desired.items() if observed.get(key) != value}

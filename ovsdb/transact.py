@@ -29,10 +29,10 @@ Json = dict[str, Any]
 
 def operations(ops: Iterable[Op], port_uuids: Mapping[str, str], bridge_uuids: Mapping[str, str]) -> list[Json]:
     """Return the operations of one transaction for `ops`. The uuids are those of the rows to delete, by name."""
-    found: list[Json] = []
+    requests: list[Json] = []
     for number, op in enumerate(ops):
-        found += _operation(op, f"n{number}", port_uuids, bridge_uuids)
-    return found
+        requests += _operation(op, f"n{number}", port_uuids, bridge_uuids)
+    return requests
 
 
 def _operation(op: Op, tag: str, port_uuids: Mapping[str, str], bridge_uuids: Mapping[str, str]) -> list[Json]:
@@ -167,13 +167,13 @@ def results(reply: Any, ops: list[Json]) -> list[Json]:
         raise Unavailable("ovsdb", "the connection broke; whether the change was made is not known")
     if reply.error is not None:
         raise Unavailable("ovsdb", str(reply.error))
-    found: list[Json] = reply.result
-    for result in found:
+    replies: list[Json] = reply.result
+    for result in replies:
         if result and "error" in result:
             text = f"{result['error']}: {result.get('details', '')}".rstrip(": ")
             raise Conflict(f"OVSDB refused: {text}") if result["error"] == "constraint violation" else Unavailable("ovsdb", text)
-    for op, result in zip(ops, found, strict=False):
+    for op, result in zip(ops, replies, strict=False):
         named = op["op"] == "mutate" and op["where"]
         if named and result.get("count") == 0:
             raise Unavailable("ovsdb", f"there is no {op['table'].lower()} {op['where'][0][2]!r}; nothing was changed")
-    return found
+    return replies

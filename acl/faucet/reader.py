@@ -80,7 +80,7 @@ class Import:
 
 def read(files: Mapping[str, str], main: str) -> Import:
     """Read `main` and the files that it includes. Raises `Invalid`, starting with file and line, for what FAUCET refuses."""
-    return _Configuration(files, main).found()
+    return _Configuration(files, main).result()
 
 
 def includes(text: str, file: str) -> tuple[str, ...]:
@@ -137,7 +137,7 @@ class _Configuration:
         self.read: set[str] = set()
         self._read(main)
 
-    def found(self) -> Import:
+    def result(self) -> Import:
         uses = list(self._uses())
         if not self.sections["dps"]:
             self.notes.append(Note(self.main, 1, "dps", False, "there are none: nothing says where the ACLs belong"))
@@ -305,12 +305,12 @@ class _Configuration:
             for number, data in ports.items():
                 port = _Item(data, dp.file, ports.lines[number], f"{dp.path}.interfaces.{number}")
                 check(port.data, PORT, port.file, port.path, port.line)
-                if found := self._references(port, "acls_in", "acl_in"):
+                if acls := self._references(port, "acls_in", "acl_in"):
                     if whole:
                         where = f"{port.file}:{port.line}: {port.path}"
                         raise Invalid(where, MISSING, "no ACLs", problem="ACLs cannot stand beside the dp_acls of the DP")
                     names = [data.get("name"), number, data.get("description")]
-                    yield _use(port, "endpoint", names, "acls", "acls_in", "acl_in"), found
+                    yield _use(port, "endpoint", names, "acls", "acls_in", "acl_in"), acls
                 self._rest(port, "name", "number", "description", "acls_in", "acl_in")
             self._rest(dp, "name", "dp_acls", "interfaces")
         for key, item in self.sections["vlans"].items():
@@ -319,21 +319,21 @@ class _Configuration:
             if self._references(vlan, "acls_in", "acl_in"):
                 word = "acls_in" if vlan.data.get("acls_in") else "acl_in"
                 self._note(vlan, False, _SECOND_STAGE, f".{word}", vlan.data.lines[word])
-            if found := self._references(vlan, "acls_out", "acl_out"):
+            if acls := self._references(vlan, "acls_out", "acl_out"):
                 names = [vlan.data.get("name"), key, vlan.data.get("vid")]
-                yield _use(vlan, "network", names, "vlan_out_acl", "acls_out", "acl_out"), found
+                yield _use(vlan, "network", names, "vlan_out_acl", "acls_out", "acl_out"), acls
             self._rest(vlan, "name", "vid", "acls_in", "acl_in", "acls_out", "acl_out")
 
     def _references(self, item: _Item, *words: str) -> tuple[Any, ...]:
         """Return FAUCET's names of the ACLs that an object uses, under the new or the old key."""
-        told = [word for word in words if item.data.get(word)]
-        if not told:
+        present = [word for word in words if item.data.get(word)]
+        if not present:
             return ()
-        where = f"{item.file}:{item.data.lines[told[-1]]}: {item.path}.{told[-1]}"
-        value = item.data[told[0]]
+        where = f"{item.file}:{item.data.lines[present[-1]]}: {item.path}.{present[-1]}"
+        value = item.data[present[0]]
         names = value if isinstance(value, list) else [value]
-        if len(told) > 1:
-            raise Invalid(where, plain(item.data[told[1]]), f"one of {told[0]} and {told[1]}")
+        if len(present) > 1:
+            raise Invalid(where, plain(item.data[present[1]]), f"one of {present[0]} and {present[1]}")
         for name in names:
             if not isinstance(name, str | int) or name not in self.sections["acls"]:
                 raise Invalid(where, name, "the name of an ACL of the configuration")
@@ -343,10 +343,10 @@ class _Configuration:
             raise Invalid(where, plain(value), "ACLs that agree on exact_match")
         return tuple(names)
 
-    def _rest(self, item: _Item, *known: str) -> None:
+    def _rest(self, item: _Item, *handled: str) -> None:
         """Return a note for each key that has no counterpart in Warren."""
         for key in item.data:
-            if key not in known:
+            if key not in handled:
                 why = _WHY.get(key, _WHY["dot1x"] if key.startswith("dot1x") else "Warren has no such setting")
                 self._note(item, False, why, f".{key}", item.data.lines[key])
 
@@ -371,6 +371,6 @@ class _Configuration:
 
 
 def _use(item: _Item, kind: str, names: list[Any], field: str, *words: str) -> Use:
-    told = next(word for word in words if item.data.get(word))
+    present = next(word for word in words if item.data.get(word))
     distinct = tuple(dict.fromkeys(str(name) for name in names if name not in (None, "")))
-    return Use(kind, distinct[0], field, (), item.data.lines[told], distinct[1:], item.file, f"{item.path}.{told}")
+    return Use(kind, distinct[0], field, (), item.data.lines[present], distinct[1:], item.file, f"{item.path}.{present}")

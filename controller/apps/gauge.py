@@ -109,7 +109,7 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         questions: list[Any] = [messages.flow_counts_request(datapath, feature) for feature in COUNTED]
         for question in questions:
             datapath.send_msg(question)
-        self.flow_answers.ask(question.xid for question in questions)
+        self.flow_answers.expect(question.xid for question in questions)
 
     @set_ev_cls(ofp_event.EventOFPStateChange, [MAIN_DISPATCHER, DEAD_DISPATCHER])
     def _state_change(self, event: Any) -> None:

@@ -51,7 +51,7 @@ from controller.openflow.icmp import complaint
 from controller.openflow.packet_log import Limiter, describe
 from controller.openflow.session import SwitchSession
 from controller.reconcile import Phase, Reconciler
-from controller.telemetry.metrics import Own
+from controller.telemetry.metrics import ControllerMetrics
 from pipeline.flow import Action, Flow, Output, Resubmit, Set
 from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
 from specs.lineage import StoreOrigin
@@ -97,7 +97,7 @@ class Overlay(RyuApp):
         openflow = "whoever reaches it can play a switch: OpenFlow is"
         line = exposure("--ofp-listen-host", openflow, cfg.CONF.ofp_listen_host, "leave the option out")
         self.exposed = told(log, line, trusted=self.settings.trusted_network)
-        self.metrics = Own(self._figures)
+        self.metrics = ControllerMetrics(self._figures)
         self.dhcp = Dhcp(lambda: self.reconciler.index, self.metrics, self._labels, self._send_out)
         self.announcer = Announcer(lambda: self.reconciler.index, self._send_out)
         self.arrived: deque[tuple[int, float]] = deque()  # revisions on their way to the switch, and when they came from etcd

@@ -20,4 +20,4 @@ def answer(frame: bytes, lease: DhcpLease) -> Answer:
             return v6.answer(packet, lease)
         raise Ignored("malformed")
     except Ignored as why:
-        return Answer(why.asked, ignored=why.reason)
+        return Answer(why.question, ignored=why.reason)

@@ -15,21 +15,21 @@ BROADCAST_MAC, BROADCAST = "ff:ff:ff:ff:ff:ff", IPv4Address("255.255.255.255")
 
 
 class Ignored(Exception):
-    """A packet that gets no answer. `reason` is one of a few words, for the counters; `asked` is the kind of question, where
+    """A packet that gets no answer. `reason` is one of a few words, for the counters; `question` is the kind of question, where
     that is known."""
 
-    def __init__(self, reason: str, asked: str = "") -> None:
+    def __init__(self, reason: str, question: str = "") -> None:
         super().__init__(reason)
-        self.reason, self.asked = reason, asked
+        self.reason, self.question = reason, question
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome for one packet: the kind of question (`asked`), the kind of answer (`told`) and its frame; or why it is
+    """The outcome for one packet: the kind of question (`question`), the kind of answer (`reply`) and its frame; or why it is
     `ignored`."""
 
-    asked: str = ""
-    told: str = ""
+    question: str = ""
+    reply: str = ""
     frame: bytes | None = None
     ignored: str = ""
 
@@ -60,10 +60,10 @@ def read(frame: bytes) -> Datagram:
 
 def cut(data: bytes, at: int, length: int) -> bytes:
     """`length` bytes from a position. Raises `Ignored` if there are fewer."""
-    found = data[at : at + length]
-    if len(found) < length:
+    piece = data[at : at + length]
+    if len(piece) < length:
         raise Ignored("truncated")
-    return found
+    return piece
 
 
 def _ipv4(packet: bytes) -> Datagram:

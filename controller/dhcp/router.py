@@ -10,7 +10,7 @@ from controller.dhcp.frames import Answer, Datagram, Ignored, cut, icmp6, pseudo
 from controller.dhcp.lease import SERVER6, SERVER_MAC, DhcpLease
 from pipeline.protocols import ICMPV6, ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION, checksum, mac_bytes
 
-ASKED, TOLD = "router-solicitation", "router-advertisement"
+SOLICITATION, ADVERTISEMENT = "router-solicitation", "router-advertisement"
 ALL_NODES, ALL_NODES_MAC = IPv6Address("ff02::1"), "33:33:00:00:00:01"
 LIFETIME_S = 9000  # the longest of RFC 4861, 6.2.1: a controller may be away for so long
 SOURCE_MAC, PREFIX, MTU, DNS = 1, 3, 5, 25
@@ -26,8 +26,8 @@ def answer(packet: Datagram, lease: DhcpLease) -> Answer:
     assert isinstance(target, IPv6Address)
     _check(source, target, packet.hops, packet.payload)
     if source.is_unspecified:
-        return Answer(ASKED, TOLD, advertisement(lease))
-    return Answer(ASKED, TOLD, icmp6(lease.mac, SERVER6, source, _message(lease)))
+        return Answer(SOLICITATION, ADVERTISEMENT, advertisement(lease))
+    return Answer(SOLICITATION, ADVERTISEMENT, icmp6(lease.mac, SERVER6, source, _message(lease)))
 
 
 def advertisement(lease: DhcpLease) -> bytes:
@@ -45,22 +45,22 @@ def _check(source: IPv6Address, target: IPv6Address, hops: int, message: bytes) 
     while at < len(message):
         option, length = cut(message, at, 2)
         if not length or option == SOURCE_MAC and source.is_unspecified:
-            raise Ignored("malformed", ASKED)
+            raise Ignored("malformed", SOLICITATION)
         cut(message, at, 8 * length)
         at += 8 * length
 
 
 def _message(lease: DhcpLease) -> bytes:
     if lease.ipv6 is None:
-        raise Ignored("no-address", ASKED)
+        raise Ignored("no-address", SOLICITATION)
     lifetime_s = LIFETIME_S if lease.router6 else 0
-    found = struct.pack("!BBHBBHII", ROUTER_ADVERTISEMENT, 0, 0, 64, MANAGED_AND_OTHER, lifetime_s, 0, 0)
-    found += struct.pack("!BB6s", SOURCE_MAC, 1, mac_bytes(SERVER_MAC))
+    message = struct.pack("!BBHBBHII", ROUTER_ADVERTISEMENT, 0, 0, 64, MANAGED_AND_OTHER, lifetime_s, 0, 0)
+    message += struct.pack("!BB6s", SOURCE_MAC, 1, mac_bytes(SERVER_MAC))
     if lease.mtu >= LEAST_MTU:
-        found += struct.pack("!BBHI", MTU, 1, 0, lease.mtu)
+        message += struct.pack("!BBHI", MTU, 1, 0, lease.mtu)
     prefix = lease.ipv6.network
-    found += struct.pack("!BBBBIII", PREFIX, 4, prefix.prefixlen, ON_LINK, FOREVER, FOREVER, 0) + prefix.network_address.packed
+    message += struct.pack("!BBBBIII", PREFIX, 4, prefix.prefixlen, ON_LINK, FOREVER, FOREVER, 0) + prefix.network_address.packed
     if lease.dns6:  # RFC 8106
-        found += struct.pack("!BBHI", DNS, 1 + 2 * len(lease.dns6), 0, LIFETIME_S)
-        found += b"".join(server.packed for server in lease.dns6)
-    return found
+        message += struct.pack("!BBHI", DNS, 1 + 2 * len(lease.dns6), 0, LIFETIME_S)
+        message += b"".join(server.packed for server in lease.dns6)
+    return message

@@ -16,7 +16,7 @@ SERVER, CLIENT = 67, 68
 COOKIE = bytes((99, 130, 83, 99))
 PAD, END = 0, 255
 (
-    MASK, ROUTER, DNS, HOST_NAME, DOMAIN, MTU, REQUESTED, LEASE_TIME, OVERLOAD, TYPE, SERVER_ID, ASKED_FOR, MESSAGE,
+    MASK, ROUTER, DNS, HOST_NAME, DOMAIN, MTU, REQUESTED, LEASE_TIME, OVERLOAD, TYPE, SERVER_ID, REQUEST_LIST, MESSAGE,
     LARGEST, T1, T2, CLIENT_ID, ROUTES,
 ) = 1, 3, 6, 12, 15, 26, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 61, 121  # fmt: skip
 DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = range(1, 9)
@@ -49,36 +49,36 @@ class Message:
 def answer(packet: Datagram, lease: DhcpLease) -> Answer:
     """The answer to a datagram to port 67. Raises `Ignored`."""
     message = _read(packet.payload, lease.mac)
-    asked = NAMES[message.kind]
+    question = NAMES[message.kind]
     if lease.ipv4 is None:
-        raise Ignored("no-address", asked)
+        raise Ignored("no-address", question)
     if message.kind in (RELEASE, DECLINE):  # the address is the endpoint's as long as the endpoint exists
-        return Answer(asked)
+        return Answer(question)
     kind = _verdict(message, lease, lease.ipv4.ip)
     if kind is None:
-        raise Ignored("not-ours", asked)
-    return Answer(asked, NAMES[kind], _reply(message, lease, kind, lease.ipv4.ip))
+        raise Ignored("not-ours", question)
+    return Answer(question, NAMES[kind], _reply(message, lease, kind, lease.ipv4.ip))
 
 
-def _verdict(message: Message, lease: DhcpLease, own: IPv4Address) -> int | None:
+def _verdict(message: Message, lease: DhcpLease, endpoint_address: IPv4Address) -> int | None:
     """The kind of answer (RFC 2131, 4.3); None: the client speaks to another server."""
     server, requested = (_address(message.options, code) for code in (SERVER_ID, REQUESTED))
     if message.kind == DISCOVER:
         return OFFER
     if message.kind == INFORM:
-        return ACK if message.ciaddr == own else None
+        return ACK if message.ciaddr == endpoint_address else None
     if server is not None and server != lease.server4:  # it has chosen another server's offer
         return None
-    wanted = requested if requested is not None else message.ciaddr  # the latter when it renews
-    if wanted == UNSET:
+    requested_address = requested if requested is not None else message.ciaddr  # the latter when it renews
+    if requested_address == UNSET:
         raise Ignored("malformed", NAMES[message.kind])
-    return ACK if wanted == own else NAK
+    return ACK if requested_address == endpoint_address else NAK
 
 
-def _reply(message: Message, lease: DhcpLease, kind: int, own: IPv4Address) -> bytes:
+def _reply(message: Message, lease: DhcpLease, kind: int, endpoint_address: IPv4Address) -> bytes:
     inform = message.kind == INFORM
-    client = own if kind == ACK and message.ciaddr == own else UNSET
-    given = UNSET if kind == NAK or inform else own
+    client = endpoint_address if kind == ACK and message.ciaddr == endpoint_address else UNSET
+    given = UNSET if kind == NAK or inform else endpoint_address
     flags = 0x8000 if kind == NAK else message.flags & 0x8000
     fixed = _FIXED.pack(
         2,
@@ -101,30 +101,30 @@ def _reply(message: Message, lease: DhcpLease, kind: int, own: IPv4Address) -> b
     if message.broadcast or kind == NAK:
         mac, target = BROADCAST_MAC, BROADCAST
     else:
-        mac, target = lease.mac, own
+        mac, target = lease.mac, endpoint_address
     return udp4(mac, lease.server4, target, (SERVER, CLIENT), payload)
 
 
 def _options(message: Message, lease: DhcpLease, kind: int, room: int) -> bytes:
     """The options in order: required ones, then those that the client asks for, then the others, as far as there is room."""
-    said = [_option(TYPE, bytes((kind,))), _option(SERVER_ID, lease.server4.packed)]
+    required = [_option(TYPE, bytes((kind,))), _option(SERVER_ID, lease.server4.packed)]
     if CLIENT_ID in message.options:
-        said.append(_option(CLIENT_ID, message.options[CLIENT_ID]))  # RFC 6842
+        required.append(_option(CLIENT_ID, message.options[CLIENT_ID]))  # RFC 6842
     if kind == NAK:
-        said.append(_option(MESSAGE, b"not the address of this port"))
-        return b"".join(said) + bytes((END,))
+        required.append(_option(MESSAGE, b"not the address of this port"))
+        return b"".join(required) + bytes((END,))
     if message.kind != INFORM:
         seconds = ((LEASE_TIME, lease.lease_s), (T1, lease.lease_s // 2), (T2, lease.lease_s * 7 // 8))
-        said += [_option(code, struct.pack("!I", value)) for code, value in seconds]
-    found = b"".join(said)
-    asked = message.options.get(ASKED_FOR, b"")
-    for code, value in sorted(_told(lease), key=lambda option: option[0] != MASK and option[0] not in asked):
-        if value and len(found) + 2 + len(value) < room:
-            found += _option(code, value)
-    return found + bytes((END,))
+        required += [_option(code, struct.pack("!I", value)) for code, value in seconds]
+    options = b"".join(required)
+    asked_codes = message.options.get(REQUEST_LIST, b"")
+    for code, value in sorted(_configuration(lease), key=lambda option: option[0] != MASK and option[0] not in asked_codes):
+        if value and len(options) + 2 + len(value) < room:
+            options += _option(code, value)
+    return options + bytes((END,))
 
 
-def _told(lease: DhcpLease) -> list[tuple[int, bytes]]:
+def _configuration(lease: DhcpLease) -> list[tuple[int, bytes]]:
     """All options that are known, the most important first; the mask comes before the router (RFC 2132, 3.3)."""
     assert lease.ipv4 is not None
     return [
@@ -142,10 +142,10 @@ def _routes(lease: DhcpLease) -> bytes:
     """Classless routes (RFC 3442). A client that gets them ignores the router option, so the default route is among them.
     Without a gateway the server is on-link (next hop 0.0.0.0), so that a client can renew with it."""
     routes = [(route.to, route.via) for route in lease.routes]
-    found = b"".join(_route(to.network_address, to.prefixlen, via) for to, via in routes)
+    packed = b"".join(_route(to.network_address, to.prefixlen, via) for to, via in routes)
     if lease.router4 is None:
-        return _route(SERVER4, 32, UNSET) + found
-    return _route(UNSET, 0, lease.router4) + found if found else b""
+        return _route(SERVER4, 32, UNSET) + packed
+    return _route(UNSET, 0, lease.router4) + packed if packed else b""
 
 
 def _route(to: IPv4Address, length: int, via: IPv4Address) -> bytes:
@@ -180,7 +180,7 @@ def _read(data: bytes, mac: str) -> Message:
     return Message(kind[0], xid, flags, IPv4Address(ciaddr), options)
 
 
-def _collect(field: bytes, found: dict[int, bytes]) -> None:
+def _collect(field: bytes, options: dict[int, bytes]) -> None:
     """The options of one field; the pieces of one that comes in several are joined (RFC 3396). Raises `Ignored`."""
     at = 0
     while at < len(field) and field[at] != END:
@@ -188,7 +188,7 @@ def _collect(field: bytes, found: dict[int, bytes]) -> None:
             at += 1
             continue
         code, length = cut(field, at, 2)
-        found[code] = found.get(code, b"") + cut(field, at + 2, length)
+        options[code] = options.get(code, b"") + cut(field, at + 2, length)
         at += 2 + length
 
 

@@ -152,9 +152,9 @@ class _Padded(NamedTuple):
     action: Any
 
     def serialize(self, buffer: bytearray, offset: int) -> None:
-        own = bytearray()
-        self.action.serialize(own, 0)
-        buffer += own + bytes(-len(own) % 8)
+        packed = bytearray()
+        self.action.serialize(packed, 0)
+        buffer += packed + bytes(-len(packed) % 8)
 
 
 def _nat(nat: Nat) -> _Padded:

@@ -60,8 +60,8 @@ def _layer3(eth_type: int, packet: bytes, frame: bytes) -> str:
         source, target = (f"[{IPv6Address(packet[i : i + 16])}]" for i in (8, 24))
         return _layer4(packet[6], source, target, packet[40:])
     if eth_type == ARP:
-        sender, asked = (IPv4Address(packet[i : i + 4]) for i in (14, 24))
-        return f"arp {sender} > {asked}"
+        sender, target_address = (IPv4Address(packet[i : i + 4]) for i in (14, 24))
+        return f"arp {sender} > {target_address}"
     macs = [mac_text(frame[i : i + 6]) for i in (6, 0)]
     return f"{eth_type:#06x} {macs[0]} > {macs[1]}"
 

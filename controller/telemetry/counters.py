@@ -52,17 +52,17 @@ class Totals:
 class Parts:
     """Assembles answers that come in several messages (64 KiB each at most), by xid."""
 
-    _found: dict[int, list[Any]] = field(default_factory=dict)
+    _gathered: dict[int, list[Any]] = field(default_factory=dict)
 
     def take(self, xid: int, body: Iterable[Any], more: bool) -> list[Any] | None:
         """The whole answer with its last part, None before."""
-        found = self._found.setdefault(xid, [])
-        found.extend(body)
-        return None if more else self._found.pop(xid)
+        parts = self._gathered.setdefault(xid, [])
+        parts.extend(body)
+        return None if more else self._gathered.pop(xid)
 
     def clear(self) -> None:
         """The connection has ended: incomplete answers will never be complete."""
-        self._found.clear()
+        self._gathered.clear()
 
 
 @dataclass(slots=True)
@@ -70,17 +70,17 @@ class Answers:
     """Assembles the answers to several questions of one kind, among answers to somebody else's questions."""
 
     _open: set[int] = field(default_factory=set)
-    _found: list[Any] = field(default_factory=list)
+    _gathered: list[Any] = field(default_factory=list)
 
-    def ask(self, xids: Iterable[int]) -> None:
+    def expect(self, xids: Iterable[int]) -> None:
         """Wait for these answers; what is missing of earlier ones is given up."""
-        self._open, self._found = set(xids), []
+        self._open, self._gathered = set(xids), []
 
     def take(self, xid: int, body: Iterable[Any], more: bool) -> list[Any] | None:
         """All answers with the last part of the last of them; None before, and for answers to others."""
         if xid not in self._open:
             return None
-        self._found.extend(body)
+        self._gathered.extend(body)
         if not more:
             self._open.remove(xid)
-        return None if self._open else self._found
+        return None if self._open else self._gathered

@@ -1,6 +1,6 @@
 """Prometheus metrics: under FAUCET's and Gauge's names where the meaning is the same, the others under `warren_`.
 
-`Own` counts what the controller does; `Gauge` and `Faucet` show what the switch answered last
+`ControllerMetrics` counts what the controller does; `Gauge` and `Faucet` show what the switch answered last
 (controller/telemetry/switch_stats.py). docs/metrics.md lists all of them, which a test checks.
 """
 
@@ -64,9 +64,9 @@ class Gauge:
             "warren_network", "of a network's endpoints here: rx is what they sent", dp, ("network",), networks, sides
         )
         for position, name in enumerate(sides):
-            found = [((*dp, *place), ports[n][position]) for n, place in places.items() if n in ports]
+            values = [((*dp, *place), ports[n][position]) for n, place in places.items() if n in ports]
             text = f"{name.replace('_', ' ')} of an endpoint's port: rx is what it sent"
-            yield _one(f"warren_endpoint_{name}", text, (*D, "network", "endpoint"), found)
+            yield _one(f"warren_endpoint_{name}", text, (*D, "network", "endpoint"), values)
             self._pause()
 
 
@@ -116,8 +116,8 @@ def _described(name: str, place: Place | None) -> str:
 
 def _one(name: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=labels)
-    for told, value in values:
-        family.add_metric(told, value)
+    for label_values, value in values:
+        family.add_metric(label_values, value)
     return family
 
 
@@ -127,12 +127,12 @@ def _totals(
 ) -> Iterator[Metric]:  # fmt: skip
     for position, counted in enumerate(what):
         family = CounterMetricFamily(f"{name}_{counted}", f"{counted.replace('_', ' ')} {text}", labels=(*D, *labels))
-        for told, counts in sorted(totals.items()):
-            family.add_metric((*dp, *told), counts[position])
+        for label_values, counts in sorted(totals.items()):
+            family.add_metric((*dp, *label_values), counts[position])
         yield family
 
 
-class Own:
+class ControllerMetrics:
     """The controller's own figures, for FAUCET's port. `state` returns those that are read at a scrape."""
 
     def __init__(self, state: Callable[[], Mapping[str, Any]]) -> None:
@@ -189,8 +189,8 @@ class Own:
         drift = [((*dp, "missing"), state["drift"] - state["strays"]), ((*dp, "stray"), state["strays"])]
         text = "Flows and groups that read-backs found missing, or found that nobody wants"
         counted = CounterMetricFamily("warren_drift", text, labels=(*D, "what"))
-        for told, count in drift:
-            counted.add_metric(told, count)
+        for label_values, count in drift:
+            counted.add_metric(label_values, count)
         yield counted
         for name, text, at in (
             ("up", "Whether small packets come back from a host that this one sends to: 0 or 1", 0),

@@ -24,12 +24,12 @@ def json_line(polled: Polled, at: float) -> str:
 
 def tab_lines(polled: Polled, at: float) -> Iterator[str]:
     """Gauge's text: TIME, DATAPATH-PORT-STATISTIC, VALUE."""
-    told = time.strftime("%b %d %H:%M:%S", time.gmtime(at))
+    timestamp = time.strftime("%b %d %H:%M:%S", time.gmtime(at))
     for number, numbers in sorted(polled.ports.items()):
         state = polled.states.get(number)
         for statistic, field in STATISTICS if state is not None else ():
             name = f"{polled.name}-{state.name}-{statistic.replace('_', '-')}"  # type: ignore[union-attr]
-            yield f"{told}\t{name}\t{numbers[_POSITION[field]]}"
+            yield f"{timestamp}\t{name}\t{numbers[_POSITION[field]]}"
 
 
 def influx_lines(polled: Polled, places: Mapping[int, Place], at: float) -> Iterator[str]:

@@ -86,9 +86,9 @@ class Prober:
                 peer.waiting = ([], [])
         self._now = now
         every_s = max(EVERY_S, 2 * len(self._peers) / BUDGET)
-        found: list[Probe] = []
+        probes: list[Probe] = []
         for vtep, peer in self._peers.items():
-            if len(found) >= BUDGET / 2:
+            if len(probes) >= BUDGET / 2:
                 break  # the others with the next tick
             if now < peer.due:
                 continue
@@ -100,8 +100,8 @@ class Prober:
                 self._number += 1
                 self._waiting[self._number] = (vtep, kind, now)
                 peer.waiting[kind].append(self._number)
-                found.append(Probe(vtep, self._frame(self._number, self._size(kind, vtep))))
-        return found
+                probes.append(Probe(vtep, self._frame(self._number, self._size(kind, vtep))))
+        return probes
 
     def _size(self, kind: int, vtep: str) -> int:
         return SMALLEST if kind == SMALL else max(SMALLEST, self._largest - (LONGER if ":" in vtep else 0))
@@ -132,9 +132,9 @@ class Prober:
 
     def health(self) -> dict[str, Health]:
         """The health of the tunnels of which something is known, by VTEP."""
-        found: dict[str, Health] = {}
+        health: dict[str, Health] = {}
         for vtep, peer in self._peers.items():
             small, full = peer.good
             if small is not None and (full is not None or not small):
-                found[vtep] = Health(small, small and bool(full), peer.rtt_s if small else None)
-        return found
+                health[vtep] = Health(small, small and bool(full), peer.rtt_s if small else None)
+        return health

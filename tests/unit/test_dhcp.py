@@ -17,7 +17,7 @@ from controller.dhcp.answer import answer
 from controller.dhcp.frames import Answer
 from controller.dhcp.lease import SERVER6, SERVER_MAC, DhcpLease, lease_of
 from controller.dhcp.server import Dhcp
-from controller.telemetry.metrics import Own
+from controller.telemetry.metrics import ControllerMetrics
 from intent.incremental.index import Index
 from pipeline.protocols import mac_bytes
 from specs.model.base import decode
@@ -104,7 +104,7 @@ def reply(asked: bytes, lease: DhcpLease = LEASE) -> tuple[Answer, Any, dict[int
 
 def test_a_discover_is_answered_with_all_options_of_the_network() -> None:
     found, (read, ip, message), options = reply(question(v4.DISCOVER))
-    assert (found.asked, found.told, found.ignored) == ("discover", "offer", "")
+    assert (found.question, found.reply, found.ignored) == ("discover", "offer", "")
     assert (message.yiaddr, ip.src, ip.dst) == ("10.0.0.2", SERVER4, "10.0.0.2")
     assert read.get_protocol(ethernet.ethernet).dst == MAC
     assert len(found.frame or b"") >= 342
@@ -162,8 +162,8 @@ SERVER = (54, bytes((10, 0, 0, 1)))
 )
 def test_requests(asked: bytes, result: str) -> None:
     found = answer(asked, LEASE)
-    assert (found.told or found.ignored) == result
-    assert (found.frame is not None) == bool(found.told)
+    assert (found.reply or found.ignored) == result
+    assert (found.frame is not None) == bool(found.reply)
 
 
 def test_ack_nak_and_inform_say_what_they_should() -> None:
@@ -207,7 +207,7 @@ def test_requested_options_come_first_when_not_all_fit() -> None:
 def test_options_go_on_in_the_fields_for_names() -> None:
     overload = (52, b"\x03")
     found = answer(question(v4.REQUEST, overload, file=bytes((50, 2, 10, 0)), sname=bytes((50, 2, 0, 2, 52, 1, 3))), LEASE)
-    assert found.told == "ack"  # in two pieces (RFC 3396), the file's first
+    assert found.reply == "ack"  # in two pieces (RFC 3396), the file's first
     assert answer(question(v4.REQUEST, overload, file=bytes((50, 200))), LEASE).ignored == "truncated"
 
 
@@ -261,14 +261,14 @@ def status(value: bytes) -> int:
 
 def test_a_solicit_is_advertised_the_address_or_with_rapid_commit_given_it() -> None:
     found, options = reply6(question6(1, ME, association(), (6, struct.pack("!HH", 23, 24))))
-    assert (found.asked, found.told) == ("solicit", "advertise")
+    assert (found.question, found.reply) == ("solicit", "advertise")
     assert options[1] == [ME[1]]
     assert addresses(options[3][0]) == {"fd00::2": 600}
     assert options[3][0][:12] == b"eth0" + struct.pack("!II", 300, 480)
     assert options[23] == [IPv6Address("2001:db8::53").packed]
     assert options[24] == [b"\x07example\x03org\x00"]
     found, options = reply6(question6(1, ME, association(), (14, b"")))
-    assert found.told == "reply"
+    assert found.reply == "reply"
     assert options[14] == [b""]
     assert 23 not in options
 
@@ -351,7 +351,7 @@ def advertised(frame: bytes | None) -> tuple[Any, Any, dict[int, bytes]]:
 def test_a_solicitation_is_answered_to_its_sender() -> None:
     found = answer(solicitation(options=b"\1\1" + mac_bytes(MAC)), LEASE)
     ip, message, options = advertised(found.frame)
-    assert (found.asked, found.told) == ("router-solicitation", "router-advertisement")
+    assert (found.question, found.reply) == ("router-solicitation", "router-advertisement")
     assert (ip.dst, message.rou_l, message.res, message.ch_l) == (str(HERE), 9000, 0b11, 64)  # managed, other
     assert options == {
         1: mac_bytes(SERVER_MAC),
@@ -440,9 +440,9 @@ def wrapped(draw: st.DrawFn) -> bytes:
 def test_anything_is_answered_or_ignored_with_a_reason(frame: bytes, lease: DhcpLease) -> None:
     found = answer(frame, lease)
     assert found == answer(frame, lease)
-    assert (found.frame is not None) == bool(found.told)
+    assert (found.frame is not None) == bool(found.reply)
     assert found.ignored == "" or found.ignored in REASONS
-    assert found.ignored or found.asked
+    assert found.ignored or found.question
     if found.frame is not None:
         assert len(found.frame) <= 1514
         given_address = found.frame[42 + 16 : 42 + 20]
@@ -489,7 +489,7 @@ def test_a_lease_record_survives_serialization() -> None:
 
 def test_the_dhcp_server_answers_from_the_current_specs() -> None:
     out: list[tuple[int, bytes]] = []
-    index, metrics = Index("h1"), Own(lambda: STATE)
+    index, metrics = Index("h1"), ControllerMetrics(lambda: STATE)
     desk = Dhcp(lambda: index, metrics, lambda: ("0x1", "h1"), lambda port, frame: out.append((port, frame)))
 
     def put(key: str, data: dict[str, Any], born: int) -> None:

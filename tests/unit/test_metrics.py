@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from controller.telemetry import sinks
 from controller.telemetry.counters import Answers, Parts, Reading, Totals
-from controller.telemetry.metrics import Faucet, Gauge, Own
+from controller.telemetry.metrics import ControllerMetrics, Faucet, Gauge
 from controller.telemetry.switch_stats import Description, MeterNumbers, Numbers, Place, Polled, PortState
 from controller.tunnels.probes import Health
 
@@ -35,7 +35,7 @@ def polled(ports: int = 1) -> Polled:
 def registries(ports: int = 1) -> tuple[CollectorRegistry, CollectorRegistry]:
     gauge = CollectorRegistry()
     gauge.register(Gauge(polled(ports), lambda: {n: Place("amber", f"web-{n}") for n in range(1, ports + 1)}))  # type: ignore[arg-type]
-    own = Own(lambda: STATE)
+    own = ControllerMetrics(lambda: STATE)
     own.registry.register(Faucet(polled(ports), dict))  # type: ignore[arg-type]
     own.packet_kinds.labels("0xabc", "h1", "acl").inc()
     for counter in (own.dhcp_asked, own.dhcp_told, own.dhcp_ignored):
@@ -144,7 +144,7 @@ def test_multipart_answers_are_complete_with_their_last_part() -> None:
 
 def test_answers_to_unknown_requests_are_ignored() -> None:
     answers = Answers()
-    answers.ask([5, 6])
+    answers.expect([5, 6])
     assert answers.take(5, ["a"], True) is None
     assert answers.take(9, ["the overlay's read-back"], False) is None
     assert answers.take(6, ["b"], False) is None

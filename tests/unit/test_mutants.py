@@ -31,9 +31,9 @@ class Mutant(NamedTuple):
 
 
 MUTANTS = (
-    Mutant("controller/dhcp/v4.py", "return ACK if wanted == own else NAK", "return ACK", DHCP),
+    Mutant("controller/dhcp/v4.py", "return ACK if requested_address == endpoint_address else NAK", "return ACK", DHCP),
     Mutant("controller/dhcp/v4.py", "if overloaded & bit:", "if False:", DHCP),
-    Mutant("controller/dhcp/frames.py", "if len(found) < length:", "if False:", DHCP),
+    Mutant("controller/dhcp/frames.py", "if len(piece) < length:", "if False:", DHCP),
     Mutant("controller/dhcp/router.py", "!= (ROUTER_SOLICITATION, 0, 255) or not whole", "!= (ROUTER_SOLICITATION, 0, 255)", DHCP),
     Mutant("controller/dhcp/v6.py", "if not first:", "if code != IA_NA:", DHCP),
     Mutant("controller/compiler/features/spoof.py", "if e.dhcp:", "if True:", GOLDEN),

@@ -61,10 +61,10 @@ def _host(dot: graphviz.Digraph, whole: Topology, host: HostNode, shades: dict[s
             cluster.edge(node("bridge", host.name), node("endpoint", endpoint.key), label=port)
         ways = [n for n in whole.networks if n.gateway and any(e.network == n.name for e in whole.at(host.name))]
         if ways:
-            told = [text(f"{n.name}: {n.mode} via {n.gateway}", 9) for n in ways]
+            exits = [text(f"{n.name}: {n.mode} via {n.gateway}", 9) for n in ways]
             cluster.node(
                 node("out", host.name),
-                lines(text("way out", 9, bold=True), *told),
+                lines(text("way out", 9, bold=True), *exits),
                 shape="note",
                 style="filled",
                 fillcolor="white",
@@ -92,9 +92,9 @@ def _tunnel(dot: graphviz.Digraph, whole: Topology, tunnel: Tunnel) -> None:
     all_of_them = len(whole.networks) > 1 and len(tunnel.networks) == len(whole.networks) > 3
     shown = "all networks" if all_of_them else ", ".join(tunnel.networks[:3]) + (" ..." if len(tunnel.networks) > 3 else "")
     colour = RED if tunnel.broken else TUNNEL
-    told = [text("VXLAN", 8, bold=True, colour=colour), text(shown, 8, colour=colour)]
-    told += [text(BROKEN[tunnel.broken], 8, bold=True, colour=colour)] if tunnel.broken else []
-    label = table(*(row(cell(part)) for part in told), bgcolor="white", cellpadding=0)
+    parts = [text("VXLAN", 8, bold=True, colour=colour), text(shown, 8, colour=colour)]
+    parts += [text(BROKEN[tunnel.broken], 8, bold=True, colour=colour)] if tunnel.broken else []
+    label = table(*(row(cell(part)) for part in parts), bgcolor="white", cellpadding=0)
     ends = (node("bridge", tunnel.one), node("bridge", tunnel.other))
     style = {"style": "dashed"} if tunnel.broken else {}
     dot.edge(*ends, xlabel=label, color=colour, penwidth="2.4" if tunnel.broken else "1.6", constraint="false", **style)

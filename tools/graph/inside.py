@@ -34,8 +34,8 @@ def pipeline(host: str, flows: Iterable[Mapping[str, Any]]) -> graphviz.Digraph:
     ends: dict[int, Counter[str]] = defaultdict(Counter)
     for flow in rows:
         number, actions = int(flow["table_id"]), str(flow["actions"])
-        for found in set(_TO.findall(actions)):
-            ways[number, int("".join(found))] += 1
+        for numbers in set(_TO.findall(actions)):
+            ways[number, int("".join(numbers))] += 1
         for what in ("group:", "output:", "CONTROLLER", "IN_PORT"):
             if what in actions:
                 ends[number][what.strip(":").lower()] += 1
@@ -43,17 +43,17 @@ def pipeline(host: str, flows: Iterable[Mapping[str, Any]]) -> graphviz.Digraph:
     dot = _page("pipeline", f"{host}: {len(rows)} flows in {len(names)} tables")
     dot.attr(ranksep="0.22", nodesep="0.3")
     for number, table in names.items():
-        here = [f for f in rows if int(f["table_id"]) == number]
-        packets = sum(int(f["packets"]) for f in here)
-        dropped = sum(int(f["packets"]) for f in here if f["actions"] == "drop")
-        told = f"{len(here)} flow{'s' * (len(here) != 1)}, {packets} packets"
+        in_table = [f for f in rows if int(f["table_id"]) == number]
+        packets = sum(int(f["packets"]) for f in in_table)
+        dropped = sum(int(f["packets"]) for f in in_table if f["actions"] == "drop")
+        totals = f"{len(in_table)} flow{'s' * (len(in_table) != 1)}, {packets} packets"
         more = text(
             ", ".join(f"{count} to {end}" for end, count in sorted(ends[number].items()) if count and end != "drop"),
             8,
             colour=GREY,
         )
         drops = text(f"{ends[number]['drop']} drop ({dropped} packets)", 8, colour=RED) if ends[number]["drop"] else ""
-        label = lines(text(f"{number} {table}", 11, bold=True), text(told, 9), drops, more)
+        label = lines(text(f"{number} {table}", 11, bold=True), text(totals, 9), drops, more)
         dot.node(f"table {number}", label, fillcolor="#e3f1e4" if packets else "#f4f6f8")
     for (source, target), count in sorted(ways.items()):
         busy = max(1.0, min(4.0, 1 + count.bit_length() / 4))
@@ -103,27 +103,27 @@ def _steps(prefix: str, passed_by: bool, steps: list[Mapping[str, Any]]) -> list
         last = steps[-1]
         dropped = "drop" in last["actions"]
         names = [str(s["table"]) for s in steps]
-        told = [text(", ".join(names[i : i + 4]), 8, colour=GREY) for i in range(0, len(names), 4)]
+        passed = [text(", ".join(names[i : i + 4]), 8, colour=GREY) for i in range(0, len(names), 4)]
         end = text("no flow: dropped", 9, colour=RED) if dropped else text("passed by", 8, colour=GREY)
-        return [(f"{prefix}", lines(*told, end), "white")]
-    found = []
+        return [(f"{prefix}", lines(*passed, end), "white")]
+    boxes = []
     for number, step in enumerate(steps):
         matched = _folded(str(step["matched"]))
         actions = [a for a in step["actions"] if not a.startswith(("goto_table", "->"))]
-        said = [text(part, 8, mono=True) for part in matched]
+        matches = [text(part, 8, mono=True) for part in matched]
         does = [text(part, 8, colour="#26374a", mono=True) for action in actions[:4] for part in _folded(action)]
-        label = lines(text(step["table"], 10, bold=True), text(step["origin"], 9), *said, *does)
-        found.append((f"{prefix}.{number}", label, "#e3f1e4" if "drop" not in actions else "#fbe3e3"))
-    return found
+        label = lines(text(step["table"], 10, bold=True), text(step["origin"], 9), *matches, *does)
+        boxes.append((f"{prefix}.{number}", label, "#e3f1e4" if "drop" not in actions else "#fbe3e3"))
+    return boxes
 
 
-def _folded(said: str, width: int = 46) -> list[str]:
+def _folded(phrase: str, width: int = 46) -> list[str]:
     """Wraps text at commas into lines of about 46 characters."""
-    found: list[str] = []
+    folded: list[str] = []
     line = ""
-    for part in said.split(","):
+    for part in phrase.split(","):
         if line and len(line) + len(part) > width:
-            found, line = [*found, line + ","], part
+            folded, line = [*folded, line + ","], part
         else:
             line = f"{line},{part}" if line else part
-    return [*found, line]
+    return [*folded, line]

@@ -10,16 +10,16 @@ MONO = "Courier"
 
 def text(value: object, size: float = 10, bold: bool = False, colour: str | None = None, mono: bool = False) -> str:
     """Escaped text with a size, colour and typeface."""
-    found = escape(str(value)).replace("]", "&#93;")  # Graphviz 2.43 stumbles over a text of one bracket
-    found = f"<b>{found}</b>" if bold and found else found
+    escaped = escape(str(value)).replace("]", "&#93;")  # Graphviz 2.43 stumbles over a text of one bracket
+    escaped = f"<b>{escaped}</b>" if bold and escaped else escaped
     attributes = f'point-size="{size:g}"' + (f' color="{colour}"' if colour else "") + (f' face="{MONO}"' if mono else "")
-    return f"<font {attributes}>{found}</font>" if found else ""
+    return f"<font {attributes}>{escaped}</font>" if escaped else ""
 
 
 def cell(content: str, **attributes: object) -> str:
     """A table's cell."""
-    told = "".join(f' {name}="{value}"' for name, value in attributes.items())
-    return f"<td{told}>{content or ' '}</td>"
+    written = "".join(f' {name}="{value}"' for name, value in attributes.items())
+    return f"<td{written}>{content or ' '}</td>"
 
 
 def row(*cells: str) -> str:
@@ -29,9 +29,9 @@ def row(*cells: str) -> str:
 
 def table(*rows: str, **attributes: object) -> str:
     """A label that is a table."""
-    told = {"border": 0, "cellborder": 0, "cellspacing": 0, "cellpadding": 3} | attributes
-    said = "".join(f' {name}="{value}"' for name, value in told.items())
-    return f"<<table{said}>{''.join(rows)}</table>>"
+    all_attributes = {"border": 0, "cellborder": 0, "cellspacing": 0, "cellpadding": 3} | attributes
+    written = "".join(f' {name}="{value}"' for name, value in all_attributes.items())
+    return f"<<table{written}>{''.join(rows)}</table>>"
 
 
 def lines(*parts: str) -> str:

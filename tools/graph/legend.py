@@ -24,20 +24,20 @@ def heading(whole: Topology, shades: dict[str, str]) -> str:
                 else [cell(text(" ", 16))] + [cell(text(" ", 9))] * 7
             )
         rows.append(row(*cells))
-    told = [row(cell(text(title(whole), 14)))]
+    parts = [row(cell(text(title(whole), 14)))]
     if columns:
-        told.append(row(cell(table(*rows, cellpadding=1).removeprefix("<").removesuffix(">"), align="center")))
-    return table(*told)
+        parts.append(row(cell(table(*rows, cellpadding=1).removeprefix("<").removesuffix(">"), align="center")))
+    return table(*parts)
 
 
 def _network(whole: Topology, shades: dict[str, str], network: NetworkNode) -> list[str]:
     members = [e for e in whole.endpoints if e.network == network.name]
     way_out = f"{network.mode} via {network.gateway}" if network.gateway else network.mode if network.mode != "flat" else "none"
-    told = (network.name, network.vni, ", ".join(network.ranges), way_out, len({e.host for e in members}), len(members))
+    values = (network.name, network.vni, ", ".join(network.ranges), way_out, len({e.host for e in members}), len(members))
     colour = cell(text("■", 16, colour=shades[network.name]), align="right")
     return [
         colour,
-        *(cell(text("" if t is None else t, 9, bold=not i), align="left") for i, t in enumerate(told)),
+        *(cell(text("" if t is None else t, 9, bold=not i), align="left") for i, t in enumerate(values)),
         cell(text("   ")),
     ]
 

@@ -113,14 +113,14 @@ def _online(agent: Client) -> Topology:
     return topology(document, endpoints, [dict(host.raw) for host in agent.status().hosts])
 
 
-def _agent(url: str | None, lab: str | None, ask: Callable[[Client], T]) -> T:
+def _agent(url: str | None, lab: str | None, question: Callable[[Client], T]) -> T:
     """The agent's answer. Raises `ValueError` with one line for the user."""
     from tools.cli.client import Failure, Where, connect, message_of  # only when an agent is asked: httpx takes long to import
     from warren.client import Error
 
     try:
         with connect(Where(url, lab)) as agent:
-            return ask(agent)
+            return question(agent)
     except (Failure, Error) as error:
         raise ValueError(message_of(error)) from None
 

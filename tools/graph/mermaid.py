@@ -13,9 +13,9 @@ def mermaid(whole: Topology, shades: dict[str, str]) -> str:
     for i, host in enumerate(whole.hosts):
         lines += [f'  subgraph s{i}["{_safe(host.name)}"]', f'    b{i}["br-warren<br/>VTEP {_safe(host.vtep)}"]']
         for endpoint in whole.at(host.name):
-            told = [endpoint.name, endpoint.ipv4, endpoint.ipv6, endpoint.mac, endpoint.seat]
+            parts = [endpoint.name, endpoint.ipv4, endpoint.ipv6, endpoint.mac, endpoint.seat]
             port = f'|"{endpoint.ofport}"|' if endpoint.ofport is not None else ""
-            lines.append(f'    b{i} ---{port} {ids[endpoint.key]}["{"<br/>".join(_safe(t) for t in told if t)}"]')
+            lines.append(f'    b{i} ---{port} {ids[endpoint.key]}["{"<br/>".join(_safe(t) for t in parts if t)}"]')
         lines.append("  end")
     first = sum(len(whole.at(host.name)) for host in whole.hosts)  # links are numbered as they come
     for number, tunnel in enumerate(whole.tunnels, first):

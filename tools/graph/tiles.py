@@ -41,8 +41,10 @@ def tiles(whole: Topology, shades: dict[str, str], counts: bool) -> graphviz.Dig
 
 def _length(whole: Topology, host: HostNode, counts: bool) -> int:
     """The lines of a tile below its heading."""
-    here = whole.at(host.name)
-    return max(1, len({e.network for e in here}) if counts else len(here)) + bool(host.notes) + bool(_broken(whole, host))
+    endpoints = whole.at(host.name)
+    return (
+        max(1, len({e.network for e in endpoints}) if counts else len(endpoints)) + bool(host.notes) + bool(_broken(whole, host))
+    )
 
 
 def _broken(whole: Topology, host: HostNode) -> str:
@@ -50,15 +52,15 @@ def _broken(whole: Topology, host: HostNode) -> str:
     ends = [
         (t.other if t.one == host.name else t.one, t.broken) for t in whole.tunnels if t.broken and host.name in (t.one, t.other)
     ]
-    told = [f"{other} ({state})" for other, state in ends[:NAMES]] + ([f"{len(ends) - NAMES} more"] if len(ends) > NAMES else [])
-    return f"broken to {', '.join(told)}" if told else ""
+    peers = [f"{other} ({state})" for other, state in ends[:NAMES]] + ([f"{len(ends) - NAMES} more"] if len(ends) > NAMES else [])
+    return f"broken to {', '.join(peers)}" if peers else ""
 
 
 def _tile(whole: Topology, host: HostNode, shades: dict[str, str], counts: bool, longest: int) -> str:
     endpoints = whole.at(host.name)
     span = 2 if counts else 5
     peers = [other for t in whole.tunnels if host.name in (t.one, t.other) for other in (t.one, t.other) if other != host.name]
-    told = (
+    tunnels = (
         f"tunnels to {', '.join(peers)}"
         if 0 < len(peers) <= NAMES
         else f"tunnels to {len(peers)} hosts"
@@ -68,7 +70,7 @@ def _tile(whole: Topology, host: HostNode, shades: dict[str, str], counts: bool,
     rows = [
         row(cell(text(host.name, 13, bold=True), colspan=span, bgcolor="#dde4ec")),
         row(cell(text(f"VTEP {host.vtep}", 9), colspan=span, bgcolor="#dde4ec")),
-        row(cell(text(told, 8, colour=GREY), colspan=span)),
+        row(cell(text(tunnels, 8, colour=GREY), colspan=span)),
     ]
     if broken := _broken(whole, host):
         rows.append(row(cell(text(broken, 8, colour=RED), colspan=span)))
@@ -83,13 +85,13 @@ def _tile(whole: Topology, host: HostNode, shades: dict[str, str], counts: bool,
 
 
 def _counted(endpoints: tuple[EndpointNode, ...], shades: dict[str, str]) -> list[str]:
-    found = []
+    counted = []
     for network in sorted({e.network for e in endpoints}):
-        here = [e for e in endpoints if e.network == network]
-        closed = sum(bool(e.reason) for e in here)
-        number = text(len(here), 10, bold=True) + (text(f" ({closed} closed)", 8, colour=RED) if closed else "")
-        found.append(row(cell(text(network, 10), bgcolor=shades[network], align="left"), cell(number, align="right")))
-    return found
+        members = [e for e in endpoints if e.network == network]
+        closed = sum(bool(e.reason) for e in members)
+        number = text(len(members), 10, bold=True) + (text(f" ({closed} closed)", 8, colour=RED) if closed else "")
+        counted.append(row(cell(text(network, 10), bgcolor=shades[network], align="left"), cell(number, align="right")))
+    return counted
 
 
 def _listed(endpoint: EndpointNode, shades: dict[str, str]) -> str:

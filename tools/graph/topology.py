@@ -105,16 +105,16 @@ def topology(
     networks, called = _networks(document.get("networks") or ())
     state_of = {str(s["id"]): s for s in states}
     report_of = {str(r["name"]): r for r in reports}
-    found = list(document.get("endpoints") or ())
-    names_of = {str(e.get("id")): str(e.get("name") or e.get("id")) for e in found}
-    endpoints = tuple(sorted((_endpoint(e, called, state_of, names_of) for e in found), key=lambda e: (e.network, e.name, e.id)))
-    known = {str(h["name"]): str(h.get("vtep", "?")) for h in document.get("hosts") or ()}
-    names = known | {e.host: "?" for e in endpoints if e.host not in known}
+    items = list(document.get("endpoints") or ())
+    names_of = {str(e.get("id")): str(e.get("name") or e.get("id")) for e in items}
+    endpoints = tuple(sorted((_endpoint(e, called, state_of, names_of) for e in items), key=lambda e: (e.network, e.name, e.id)))
+    vteps = {str(h["name"]): str(h.get("vtep", "?")) for h in document.get("hosts") or ()}
+    names = vteps | {e.host: "?" for e in endpoints if e.host not in vteps}
     hosts = tuple(
         HostNode(name, vtep, _notes(report_of.get(name))) for name, vtep in sorted(names.items(), key=lambda h: _natural(h[0]))
     )
-    here = {network.name for network in networks}
-    extra = tuple(NetworkNode(n, None, (), "flat", None) for n in sorted({e.network for e in endpoints} - here))
+    declared = {network.name for network in networks}
+    extra = tuple(NetworkNode(n, None, (), "flat", None) for n in sorted({e.network for e in endpoints} - declared))
     copies = tuple(_copies(m, called, endpoints) for m in document.get("mirrors") or () if m.get("active", True))
     return Topology(
         hosts, networks + extra, endpoints, _tunnels(endpoints, report_of), tuple(sorted(copies, key=lambda c: c.name))
@@ -174,26 +174,26 @@ def _copies_from(endpoints: Iterable[EndpointNode], copies: Iterable[Copies]) ->
 def graph(whole: Topology) -> nx.Graph:
     """Nodes `host NAME`, `network NAME`, `endpoint NETWORK/NAME`; edges: an endpoint and its host (kind port), two hosts that share
     networks (kind tunnel), a source and its session's target (kind mirror)."""
-    found = nx.Graph()
+    result = nx.Graph()
     for host in whole.hosts:
-        found.add_node(f"host {host.name}", kind="host", **asdict(host))
+        result.add_node(f"host {host.name}", kind="host", **asdict(host))
     for network in whole.networks:
-        found.add_node(f"network {network.name}", kind="network", **asdict(network))
+        result.add_node(f"network {network.name}", kind="network", **asdict(network))
     for endpoint in whole.endpoints:
-        found.add_node(f"endpoint {endpoint.key}", kind="endpoint", **asdict(endpoint))
-        found.add_edge(f"host {endpoint.host}", f"endpoint {endpoint.key}", kind="port", ofport=endpoint.ofport)
+        result.add_node(f"endpoint {endpoint.key}", kind="endpoint", **asdict(endpoint))
+        result.add_edge(f"host {endpoint.host}", f"endpoint {endpoint.key}", kind="port", ofport=endpoint.ofport)
     for tunnel in whole.tunnels:
-        found.add_edge(
+        result.add_edge(
             f"host {tunnel.one}", f"host {tunnel.other}", kind="tunnel", networks=list(tunnel.networks), broken=tunnel.broken
         )
     keys = {e.key for e in whole.endpoints}
     for session in whole.copies:
         target = f"endpoint {session.target}" if session.target in keys else f"target {session.target}"
-        if target not in found:
-            found.add_node(target, kind="target", name=session.target)
+        if target not in result:
+            result.add_node(target, kind="target", name=session.target)
         for source in session.sources:
-            found.add_edge(f"endpoint {source}", target, kind="mirror", session=session.name)
-    return found
+            result.add_edge(f"endpoint {source}", target, kind="mirror", session=session.name)
+    return result
 
 
 def colours(whole: Topology) -> dict[str, str]:
@@ -204,10 +204,10 @@ def colours(whole: Topology) -> dict[str, str]:
     return {name: first[i] if i < len(first) else shade for i, (name, shade) in enumerate(zip(names, more, strict=True))}
 
 
-def _networks(found: Iterable[Mapping[str, Any]]) -> tuple[tuple[NetworkNode, ...], dict[str, str]]:
+def _networks(items: Iterable[Mapping[str, Any]]) -> tuple[tuple[NetworkNode, ...], dict[str, str]]:
     networks: list[NetworkNode] = []
     called: dict[str, str] = {}
-    for n in found:
+    for n in items:
         name = str(n["name"])
         called |= {str(n.get("id") or name): name, name: name}
         ranges = tuple(str(n[field]) for field in ("ip_range", "ipv6_range") if n.get(field))

@@ -112,10 +112,10 @@ class Demo:
         result = self.inside("web", "iperf3", "-c", self.address["db"], "-n", "50M", "-f", "m")
         server.terminate()
         server.wait()
-        found = re.search(r"([\d.]+) MBytes\s+([\d.]+) Mbits/sec.*receiver", result.stdout)
-        if self.expect(found is not None, f"the TCP transfer failed: {result.stderr.strip()}"):
-            assert found is not None
-            console.print(f"web (h1) -> db (h3): {found[1]} MB over VXLAN at {found[2]} Mbit/s")
+        rates = re.search(r"([\d.]+) MBytes\s+([\d.]+) Mbits/sec.*receiver", result.stdout)
+        if self.expect(rates is not None, f"the TCP transfer failed: {result.stderr.strip()}"):
+            assert rates is not None
+            console.print(f"web (h1) -> db (h3): {rates[1]} MB over VXLAN at {rates[2]} Mbit/s")
 
     def restart(self) -> None:
         """All controllers killed under a running ping, then started again."""

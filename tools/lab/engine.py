@@ -51,10 +51,10 @@ class LabEngine:
     """dockerd in a host's namespace. `driver` is the name of its host's plugin; with `live_restore` containers outlive the engine."""
 
     def __init__(self, plan: LabPlan, host: str, live_restore: bool = True) -> None:
-        found = plan.host(host)
-        assert found is not None
+        lab_host = plan.host(host)
+        assert lab_host is not None
         self.host, self.plan, self.live_restore = host, plan, live_restore
-        self.directory, self.netns = found.directory, found.netns
+        self.directory, self.netns = lab_host.directory, lab_host.netns
         self.driver = f"{plan.name}{host}"
         PLUGINS.mkdir(parents=True, exist_ok=True)
         self.link = PLUGINS / f"{self.driver}.sock"
@@ -68,11 +68,11 @@ class LabEngine:
     def start_daemon(self, wait: bool = True) -> None:
         """Start dockerd, unless it runs; `wait` until it answers."""
         if self.process is None or self.process.poll() is not None:
-            here = self.directory
+            directory = self.directory
             options = ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none", f"--data-root={self.data}",
-                       f"--exec-root={here}/docker-exec", f"-H=unix://{here}/docker.sock", f"--pidfile={here}/docker.pid",
+                       f"--exec-root={directory}/docker-exec", f"-H=unix://{directory}/docker.sock", f"--pidfile={directory}/docker.pid",
                        *(["--live-restore"] if self.live_restore else [])]  # fmt: skip
-            with (here / "docker.log").open("ab") as log:
+            with (directory / "docker.log").open("ab") as log:
                 self.process = subprocess.Popen(
                     run.in_netns(self.netns, "dockerd", *options), stdout=log, stderr=log, start_new_session=True
                 )
@@ -183,11 +183,11 @@ class LabEngine:
 @contextmanager
 def engines(plan: LabPlan, hosts: Sequence[str], live_restore: Sequence[str] = ()) -> Iterator[list[LabEngine]]:
     """An engine on each host, gone at the end. On the hosts of `live_restore` containers outlive it."""
-    found: list[LabEngine] = []
+    started: list[LabEngine] = []
     try:
         for host in hosts:
-            found.append(LabEngine(plan, host, host in live_restore))
-        yield found
+            started.append(LabEngine(plan, host, host in live_restore))
+        yield started
     finally:
-        for engine in found:
+        for engine in started:
             engine.close()

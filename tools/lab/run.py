@@ -54,8 +54,8 @@ def load(name: str) -> LabPlan:
     """The plan of a laboratory that is up."""
     path = RUN / name / "lab.json"
     if not path.exists():
-        there = ", ".join(names()) or "none"
-        raise LabError(f"laboratory {name!r} is not up (up are: {there}); start it with: warren lab up --lab {name}")
+        running = ", ".join(names()) or "none"
+        raise LabError(f"laboratory {name!r} is not up (up are: {running}); start it with: warren lab up --lab {name}")
     return LabPlan.parse(name, path.read_text())
 
 
@@ -299,8 +299,8 @@ def container(plan: LabPlan, name: str, host_name: str, network: str, **fields: 
     host = plan.host(host_name)
     if host is None:
         raise LabError(f"laboratory {plan.name!r} has no host {host_name!r}; it has h1 to h{plan.size}")
-    found = [n["id"] for n in api(host, "GET", "/networks")["networks"] if network in (n["id"], n["name"])]
-    if not found:
+    ids = [n["id"] for n in api(host, "GET", "/networks")["networks"] if network in (n["id"], n["name"])]
+    if not ids:
         raise LabError(
             f"network {network!r} does not exist; make it with: warren network create {network} --ip-range 10.0.0.0/24"
         )
@@ -311,7 +311,7 @@ def container(plan: LabPlan, name: str, host_name: str, network: str, **fields: 
         sh("ip", "-n", netns, "link", "set", "lo", "up")
     activate = {"ns_handle_path": f"/run/netns/{netns}", "set_addr": True, "move_veth": True}
     try:
-        body = {"network_id": found[0], "name": name, "activate": True, "activate_params": activate, **fields}
+        body = {"network_id": ids[0], "name": name, "activate": True, "activate_params": activate, **fields}
         return api(host, "POST", "/endpoints", **body)["endpoint"]  # type: ignore[no-any-return]
     except BaseException:
         if fresh:
@@ -336,14 +336,14 @@ def restart(plan: LabPlan, host_name: str, process: str, how: signal.Signals = s
 
 def stop(plan: LabPlan, host_name: str, process: str, how: signal.Signals = signal.SIGTERM) -> None:
     """End a process of a host (etcd: of the laboratory)."""
-    where, known = _process(plan, host_name, process)
-    stop_process(plan, where, known.name, how)
+    where, spec = _process(plan, host_name, process)
+    stop_process(plan, where, spec.name, how)
 
 
 def start(plan: LabPlan, host_name: str, process: str) -> None:
     """Start a process of a host (etcd: of the laboratory); an agent listens when this returns."""
-    where, known = _process(plan, host_name, process)
-    start_process(plan, where, known)
+    where, spec = _process(plan, host_name, process)
+    start_process(plan, where, spec)
     host = plan.host(host_name)
     if process == "agent" and host is not None:
         _wait(lambda: _listens(host.socket), f"agent of {host.name}", plan, host.name, "agent")
