@@ -53,13 +53,13 @@ class PortCheck(Feature):
             if self._remote.is_local(name):
                 self._held.check(ports)
             else:
-                self._ask(name, ports)
+                self._request(name, ports)
 
     def _hosts_of(self, network_id: str) -> list[str]:
         endpoints = self._cache.view.snapshot.endpoints.values()
         return sorted({endpoint.host for endpoint in endpoints if endpoint.network_id == network_id and endpoint.active})
 
-    def _ask(self, host: str, ports: Iterable[HostPort]) -> None:
+    def _request(self, host: str, ports: Iterable[HostPort]) -> None:
         body = PortsBody(ports=[PortBody(**port._asdict()) for port in ports])
         try:
             self._remote.request(host, "POST", f"/hosts/{host}/ports/check", json=body.model_dump(mode="json"))

@@ -35,6 +35,6 @@ class Remote:
         agent's errors."""
         return self._peers.request(self._lookup.host(name), method, path, **arguments)
 
-    def ask(self, name: str, method: str, path: str, **arguments: Any) -> Any:
+    def request_json(self, name: str, method: str, path: str, **arguments: Any) -> Any:
         """Send a request for a path below `/hosts/NAME`; return the JSON of the response. Raises the same as `request`."""
         return self.request(name, method, f"/hosts/{name}{path}", **arguments).json()

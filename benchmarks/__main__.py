@@ -93,9 +93,9 @@ def overlay(measured: Measured, options: BenchmarkOptions) -> None:
         medians: dict[str, list[float]] = {"answer": [], "ping": [], "change": []}
         for size in options.sizes:
             lab.seed(size)
-            found = attach(lab, options.rounds, target)
-            medians["answer"].append(measured.add(f"attach until the answer, {size} endpoints", found["answer"], "ms"))
-            medians["ping"].append(measured.add(f"attach until a ping has crossed, {size} endpoints", found["ping"], "ms"))
+            attached = attach(lab, options.rounds, target)
+            medians["answer"].append(measured.add(f"attach until the answer, {size} endpoints", attached["answer"], "ms"))
+            medians["ping"].append(measured.add(f"attach until a ping has crossed, {size} endpoints", attached["ping"], "ms"))
             changes = change(lab, options.rounds)
             medians["change"].append(measured.add(f"etcd event until bundle committed, {size} endpoints", changes, "ms"))
         _ratios(measured, medians, options.sizes)
@@ -119,12 +119,12 @@ def _ratios(measured: Measured, medians: dict[str, list[float]], sizes: tuple[in
 def _cold(measured: Measured, lab: Laboratory) -> None:
     for number in range(1, 200):
         lab.container(f"local{number}", "h1")
-    found = cold_start(lab, 3)
-    flows = int(found["flows"][-1])
-    measured.add(f"cold start, {flows} flows: ovs-ofctl --bundle add-flows", found["ovs-ofctl"], "ms")
-    measured.add(f"cold start, {flows} flows: connected until all are in", found["connected"], "ms")
-    measured.add(f"cold start, {flows} flows: process started until all are in", found["process"], "ms")
-    ratio = statistics.median(found["connected"]) / statistics.median(found["ovs-ofctl"])
+    started = cold_start(lab, 3)
+    flows = int(started["flows"][-1])
+    measured.add(f"cold start, {flows} flows: ovs-ofctl --bundle add-flows", started["ovs-ofctl"], "ms")
+    measured.add(f"cold start, {flows} flows: connected until all are in", started["connected"], "ms")
+    measured.add(f"cold start, {flows} flows: process started until all are in", started["process"], "ms")
+    ratio = statistics.median(started["connected"]) / statistics.median(started["ovs-ofctl"])
     measured.add("cold start against ovs-ofctl", [ratio], "x")
     measured.goal("<= 3", ratio <= 3)
 
@@ -132,36 +132,36 @@ def _cold(measured: Measured, lab: Laboratory) -> None:
 def policy(measured: Measured, options: BenchmarkOptions) -> None:
     """ACLs in bulk, beside FAUCET where it is installed."""
     with console.status("1000 ACLs of 50 rules on 2000 ports"), laboratory(1) as lab:
-        found = bulk(lab, 1000, 2000, min(options.rounds, 20))
-    flows = found["flows"]
-    measured.add(f"faucet.yaml until the switch holds its {flows} ACL flows", [found["import_s"]], "s")
-    changed = measured.add("one rule of them changed, etcd event until bundle committed", found["change_ms"], "ms")
+        loaded = bulk(lab, 1000, 2000, min(options.rounds, 20))
+    flows = loaded["flows"]
+    measured.add(f"faucet.yaml until the switch holds its {flows} ACL flows", [loaded["import_s"]], "s")
+    changed = measured.add("one rule of them changed, etcd event until bundle committed", loaded["change_ms"], "ms")
     measured.goal("< 20 ms", changed < 20)
-    if found["faucet"] is None:
+    if loaded["faucet"] is None:
         console.print("  FAUCET is not installed (tests/differential/install): not compared")
         return
-    faucet = found["faucet"]
+    faucet = loaded["faucet"]
     measured.add(f"FAUCET: the same file until its {faucet['flows']} flow messages stand", [faucet["total_s"]], "s")
     measured.add("FAUCET: the same rule changed, reload", [faucet["reload_s"] * 1000], "ms")
-    measured.add("import against FAUCET's", [found["import_s"] / faucet["total_s"]], "x")
+    measured.add("import against FAUCET's", [loaded["import_s"] / faucet["total_s"]], "x")
     measured.add("one rule against FAUCET's reload", [changed / (faucet["reload_s"] * 1000)], "x")
 
 
 def through(measured: Measured, options: BenchmarkOptions) -> None:
     """TCP between containers and to the outside, beside a bare bridge and Linux bridges."""
     with console.status("three ways between two hosts and to the outside"), laboratory() as lab:
-        found = throughput(lab, min(options.rounds, 9))
+        rates = throughput(lab, min(options.rounds, 9))
     names = {
         "warren": "Warren",
         "normal": "bare bridge, one NORMAL flow",
         "kernel": "Linux bridge, kernel VXLAN",
         "single": "Linux bridge, a packet at a time",
     }
-    for (kind, path), values in sorted(found.items(), key=lambda item: PATHS.index(item[0][1])):
+    for (kind, path), values in sorted(rates.items(), key=lambda item: PATHS.index(item[0][1])):
         measured.add(f"TCP, {path}: {names[kind]}", values, "Mbit/s")
     for path in PATHS:
         for kind in ("normal", "kernel", "single"):
-            ratios = [mine / theirs for mine, theirs in zip(found["warren", path], found[kind, path], strict=True)]
+            ratios = [mine / theirs for mine, theirs in zip(rates["warren", path], rates[kind, path], strict=True)]
             ratio = measured.add(f"TCP, {path}: Warren against {names[kind]}", ratios, "x")
             if kind == "normal" and path != "outside":
                 measured.goal(">= 0.9", ratio >= 0.9)
@@ -187,11 +187,11 @@ def docker(measured: Measured, options: BenchmarkOptions) -> None:
         return
     with console.status("an engine on one of two hosts"), laboratory() as lab:
         lab.seed(options.sizes[min(2, len(options.sizes) - 1)])
-        found = starts(lab, options.rounds)
+        durations = starts(lab, options.rounds)
     for kind in KINDS:
-        measured.add(f"docker run, network {kind}", found[kind], "ms")
-    none = statistics.median(found["none"])
-    over = {kind: [ms - none for ms in found[kind]] for kind in ("bridge", "warren")}
+        measured.add(f"docker run, network {kind}", durations[kind], "ms")
+    none = statistics.median(durations["none"])
+    over = {kind: [ms - none for ms in durations[kind]] for kind in ("bridge", "warren")}
     measured.add("docker run with the bridge, more than without a network", over["bridge"], "ms")
     measured.add("docker run with Warren, more than without a network", over["warren"], "ms")
     pairs = [w - b for b, w in zip(over["bridge"], over["warren"], strict=True)]
@@ -201,10 +201,10 @@ def docker(measured: Measured, options: BenchmarkOptions) -> None:
         more = sorted(over["warren"])[rank] - sorted(over["bridge"])[rank]
         measured.add(f"docker run, {name}: what Warren adds, more than what the bridge adds", [more], "ms")
         measured.goal("<= 60 ms", more <= 60)
-    ready = [p - w for p, w in zip(found["warren, preallocated"], found["warren"], strict=True)]
+    ready = [p - w for p, w in zip(durations["warren, preallocated"], durations["warren"], strict=True)]
     measured.add("docker run with Warren, preallocated, more than made when it is asked for", ready, "ms")
     for kind in KINDS:
-        measured.add(f"docker rm -f, network {kind}", found[f"rm {kind}"], "ms")
+        measured.add(f"docker rm -f, network {kind}", durations[f"rm {kind}"], "ms")
 
 
 def preallocated(measured: Measured, options: BenchmarkOptions) -> None:

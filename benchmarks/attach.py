@@ -23,7 +23,7 @@ def attach(
     laboratory: Laboratory, rounds: int, target: str, between: Callable[[], None] = lambda: None
 ) -> dict[str, list[float]]:
     """Milliseconds of every round. Each endpoint is deleted again; `between` is called before each."""
-    found: dict[str, list[float]] = {"answer": [], "ping": []}
+    durations: dict[str, list[float]] = {"answer": [], "ping": []}
     host = laboratory.plan.hosts[0]
     agent = AgentConnection(str(host.socket))
     for number in range(rounds):
@@ -37,17 +37,17 @@ def attach(
         }
         began = time.monotonic()
         endpoint = agent.post("/endpoints", body)["endpoint"]
-        found["answer"].append((time.monotonic() - began) * 1000)
+        durations["answer"].append((time.monotonic() - began) * 1000)
         inside(netns, lambda: _until_answered(target))
-        found["ping"].append((time.monotonic() - began) * 1000)
+        durations["ping"].append((time.monotonic() - began) * 1000)
         run.api(host, "DELETE", f"/endpoints/{endpoint['id']}")
         run.sh("ip", "netns", "del", netns)
-    return found
+    return durations
 
 
 def cables(laboratory: Laboratory, rounds: int) -> dict[str, list[float]]:
     """Milliseconds that ip(8) takes to make a veth with its far end in a container's namespace, and to move one there that is up."""
-    found: dict[str, list[float]] = {"made in its place": [], "moved there": []}
+    durations: dict[str, list[float]] = {"made in its place": [], "moved there": []}
     host, netns = laboratory.plan.hosts[0].netns, container_netns(laboratory.plan.name, "cables")
     run.sh("ip", "netns", "add", netns)
     for _ in range(rounds):
@@ -62,10 +62,10 @@ def cables(laboratory: Laboratory, rounds: int) -> dict[str, list[float]]:
                     run.sh("ip", "-n", host, "link", "set", end, "up")
                 began = time.monotonic()
                 run.sh(*then)
-            found[what].append((time.monotonic() - began) * 1000)
+            durations[what].append((time.monotonic() - began) * 1000)
             run.sh("ip", "-n", host, "link", "del", "near9")
     run.sh("ip", "netns", "del", netns)
-    return found
+    return durations
 
 
 class AgentConnection(http.client.HTTPConnection):

@@ -15,7 +15,7 @@ def cold_start(laboratory: Laboratory, rounds: int) -> dict[str, list[float]]:
     ovs-ofctl (whole process)."""
     plan, host = laboratory.plan, laboratory.plan.hosts[0]
     log = host.directory / "controller.log"
-    found: dict[str, list[float]] = {"connected": [], "process": [], "ovs-ofctl": [], "flows": []}
+    measured: dict[str, list[float]] = {"connected": [], "process": [], "ovs-ofctl": [], "flows": []}
     for _ in range(rounds):
         run.stop(plan, host.name, "controller")
         flows = laboratory.ofctl(host, "--no-stats", "dump-flows", "br-warren")
@@ -24,18 +24,18 @@ def cold_start(laboratory: Laboratory, rounds: int) -> dict[str, list[float]]:
         start, began = log.stat().st_size, time.time()
         run.start(plan, host.name, "controller")
         connected, committed = _wait(log, start)
-        found["connected"].append((committed - connected) * 1000)
-        found["process"].append((committed - began) * 1000)
+        measured["connected"].append((committed - connected) * 1000)
+        measured["process"].append((committed - began) * 1000)
         run.stop(plan, host.name, "controller")
         _empty(laboratory)
         laboratory.ofctl(host, "add-groups", "br-warren", "-", text="\n".join(groups.splitlines()[1:]))
         began = time.monotonic()
         laboratory.ofctl(host, "--bundle", "add-flows", "br-warren", "-", text=flows)
-        found["ovs-ofctl"].append((time.monotonic() - began) * 1000)
-        found["flows"].append(float(len(flows.splitlines())))
+        measured["ovs-ofctl"].append((time.monotonic() - began) * 1000)
+        measured["flows"].append(float(len(flows.splitlines())))
         run.start(plan, host.name, "controller")
         laboratory.settle()
-    return found
+    return measured
 
 
 def _empty(laboratory: Laboratory) -> None:

@@ -25,24 +25,24 @@ def connections(lab: Laboratory, number: int, rounds: int) -> dict[str, list[flo
         acls={"requests": _rules(PORT)},
         networks=[{"name": "tracked", "ip_range": "10.66.0.0/24", "default_acl": "requests"}],
     )
-    found: dict[str, list[float]] = {"delete idle": [], "delete busy": [], "gone": [], "rule": []}
+    durations: dict[str, list[float]] = {"delete idle": [], "delete busy": [], "gone": [], "rule": []}
     run.container(lab.plan, "client", "h1", "tracked")
     for _ in range(rounds):
         _server(lab)
-        found["delete idle"].append(_timed(lambda: _delete(lab, "server")))
+        durations["delete idle"].append(_timed(lambda: _delete(lab, "server")))
         fill(lab, number, _server(lab))
         began = time.monotonic()
-        found["delete busy"].append(_timed(lambda: _delete(lab, "server")))
+        durations["delete busy"].append(_timed(lambda: _delete(lab, "server")))
         _until_gone(lab)
-        found["gone"].append((time.monotonic() - began) * 1000)
+        durations["gone"].append((time.monotonic() - began) * 1000)
         fill(lab, number, _server(lab))
         began = time.monotonic()
         _apply(lab, acls={"requests": _rules(PORT + 1)})
         _until_gone(lab)
-        found["rule"].append((time.monotonic() - began) * 1000)
+        durations["rule"].append((time.monotonic() - began) * 1000)
         _apply(lab, acls={"requests": _rules(PORT)})
         _delete(lab, "server")
-    return found
+    return durations
 
 
 def fill(lab: Laboratory, number: int, address: str) -> None:

@@ -14,7 +14,7 @@ READY = 2
 def starts(laboratory: Laboratory, rounds: int) -> dict[str, list[float]]:
     """Milliseconds of every `docker run -d` and of every `docker rm -f` ("rm none" and so on), one kind after the other in each
     round, so that what else the machine does meets all of them."""
-    found: dict[str, list[float]] = {kind: [] for kind in KINDS} | {f"rm {kind}": [] for kind in KINDS}
+    durations: dict[str, list[float]] = {kind: [] for kind in KINDS} | {f"rm {kind}": [] for kind in KINDS}
     with engines(laboratory.plan, ("h1",)) as (engine,):
         engine.docker("network", "create", "-d", "bridge", "--subnet", "10.34.0.0/24", "bridged")
         engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--ipam-opt", "warren.network=bench",
@@ -29,11 +29,11 @@ def starts(laboratory: Laboratory, rounds: int) -> dict[str, list[float]]:
                 laboratory.until_ready(READY)
                 took = _start(engine, networks[kind])
                 if number >= 0:  # the first of each kind finds nothing ready
-                    found[kind].append(took[0])
-                    found[f"rm {kind}"].append(took[1])
+                    durations[kind].append(took[0])
+                    durations[f"rm {kind}"].append(took[1])
         engine.clean()
         engine.docker("network", "rm", "bridged")
-    return found
+    return durations
 
 
 def _start(engine: LabEngine, network: str) -> tuple[float, float]:

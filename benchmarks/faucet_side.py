@@ -43,7 +43,7 @@ def written(messages: list[Any]) -> int:
     return size
 
 
-def told(begun: float, parsed: float, messages: list[Any]) -> dict[str, Any]:
+def figures_of(begun: float, parsed: float, messages: list[Any]) -> dict[str, Any]:
     """The figures of one run, ended now."""
     size, ended = written(messages), time.perf_counter()
     return {
@@ -65,7 +65,7 @@ def start(path: str, listener: EventSocket) -> tuple[dict[str, Any], list[Any]]:
     messages: list[Any] = []
     for valve in valves:
         messages += valve.prepare_send_flows(valve.datapath_connect(time.time(), set(valve.dp.ports)))
-    return told(begun, parsed, messages), valves
+    return figures_of(begun, parsed, messages), valves
 
 
 def reload(path: str, valves: list[Any], listener: EventSocket) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def reload(path: str, valves: list[Any], listener: EventSocket) -> dict[str, Any
         if changed is None:  # cold: the switch connects again and gets everything
             changed = valve.datapath_connect(time.time(), set(dp.ports))
         messages += valve.prepare_send_flows(changed)
-    return {**told(begun, parsed, messages), "restart": listener.restart}
+    return {**figures_of(begun, parsed, messages), "restart": listener.restart}
 
 
 def main() -> None:

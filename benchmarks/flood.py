@@ -82,8 +82,8 @@ def _connects(lab: Laboratory, meanwhile: tuple[str, ...]) -> list[float]:
 
 def _kept(lab: Laboratory) -> int:
     """The number of connections that the switch tracks in the wild network's zone."""
-    found = run.api(lab.plan.hosts[0], "GET", "/networks")["networks"]
-    zone = next(network["vxlan_vni"] for network in found if network["name"] == "wild")
+    networks = run.api(lab.plan.hosts[0], "GET", "/networks")["networks"]
+    zone = next(network["vxlan_vni"] for network in networks if network["name"] == "wild")
     directory = lab.plan.hosts[0].directory
     command = ["ovs-appctl", "-t", f"{directory}/ovs-vswitchd.ctl", "dpctl/ct-stats-show", f"zone={zone}"]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OVS_RUNDIR": str(directory)}, check=True)

@@ -91,8 +91,8 @@ class Laboratory:
 
 def pss(pid: str) -> int:
     """The proportional set size of a process, in bytes."""
-    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
-    return int(found[1]) * 1024 if found else 0
+    line = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.M)
+    return int(line[1]) * 1024 if line else 0
 
 
 @contextmanager

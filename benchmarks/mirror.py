@@ -49,7 +49,7 @@ def measure(laboratory: Laboratory, rounds: int) -> dict[str, dict[str, list[flo
             run.sh("ip", "-n", f"{plan.name}-{host}", "link", "set", name, "up")
     run.sh("ip", "-n", plan.netns, "addr", "add", f"{COLLECTOR}/24", "dev", "under")
     laboratory.container("sender", "h1")
-    found: dict[str, dict[str, list[float]]] = {}
+    measured: dict[str, dict[str, list[float]]] = {}
     for way, host in (("on one host", "h1"), ("across hosts", "h2")):
         receiver = f"receiver-{host}"
         address = laboratory.container(receiver, host)["target_veth_ip"].split("/")[0]
@@ -62,8 +62,8 @@ def measure(laboratory: Laboratory, rounds: int) -> dict[str, dict[str, list[flo
                         _measured(laboratory, address, pairs, "off")
                     with _session(laboratory, to), _wire(laboratory):
                         _measured(laboratory, address, pairs, "on")
-                found[f"{way}, copies to {called}"] = pairs
-    return found
+                measured[f"{way}, copies to {called}"] = pairs
+    return measured
 
 
 @contextmanager

@@ -66,9 +66,9 @@ def measure(laboratory: Laboratory, acls: int, ports: int, rounds: int) -> dict[
     done = subprocess.run([*warren, "acl", "import", str(file), "--wait", "--timeout", "50"], capture_output=True, text=True)
     if done.returncode:
         raise run.LabError(done.stderr)
-    found: dict[str, Any] = {"import_s": time.monotonic() - began}
+    results: dict[str, Any] = {"import_s": time.monotonic() - began}
     laboratory.settle()
-    found["flows"] = len(laboratory.ofctl(host, "--no-stats", "dump-flows", "br-warren", "table=24").splitlines())
+    results["flows"] = len(laboratory.ofctl(host, "--no-stats", "dump-flows", "br-warren", "table=24").splitlines())
     log = host.directory / "controller.log"
     start = log.stat().st_size
     for turn in range(rounds):
@@ -79,9 +79,9 @@ def measure(laboratory: Laboratory, acls: int, ports: int, rounds: int) -> dict[
         laboratory.settle()
     with log.open() as lines:
         lines.seek(start)
-        found["change_ms"] = [float(ms) for ms in re.findall(r"revision\.applied revision=\d+ ms=([\d.]+)", lines.read())]
-    found["faucet"] = _faucet(file, data)
-    return found
+        results["change_ms"] = [float(ms) for ms in re.findall(r"revision\.applied revision=\d+ ms=([\d.]+)", lines.read())]
+    results["faucet"] = _faucet(file, data)
+    return results
 
 
 def _ports(directory: str, ports: int) -> None:

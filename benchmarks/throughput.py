@@ -143,17 +143,17 @@ class Ground:
 def throughput(lab: Laboratory, rounds: int) -> dict[tuple[str, str], list[float]]:
     """Mbit/s by kind and path, a round after the other."""
     ground = Ground(lab)
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    rates: dict[tuple[str, str], list[float]] = defaultdict(list)
     try:
         for path in PATHS:
             for kind in KINDS:
                 _megabits(ground.ways[kind, path], 1)  # addresses learnt, caches filled
             for _ in range(rounds):
                 for kind in KINDS:
-                    found[kind, path].append(_megabits(ground.ways[kind, path], SECONDS))
+                    rates[kind, path].append(_megabits(ground.ways[kind, path], SECONDS))
     finally:
         ground.end()
-    return dict(found)
+    return dict(rates)
 
 
 def _megabits(way: Way, seconds: int) -> float:

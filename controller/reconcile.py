@@ -359,26 +359,26 @@ class Reconciler:
 
     def states(self) -> dict[str, int]:
         """How many active endpoints of this host are up, closed, waiting."""
-        found = {"up": 0, "closed": 0, "waiting": 0}
+        counts = {"up": 0, "closed": 0, "waiting": 0}
         for endpoint_id in self.index.local_ids():
             state = self._state(endpoint_id)
             if state is not None and state.state is not None:
-                found[state.state] += 1
-        return found
+                counts[state.state] += 1
+        return counts
 
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong in the specs, or was refused by the switch, sorted."""
-        found = set(self.index.problems())
+        problems = set(self.index.problems())
         if self.held is not None:
-            found.add(Problem("etcd", self.held))
+            problems.add(Problem("etcd", self.held))
         for cookie, reason in self.refused.items():
             if cookie in self.flows:
-                found.add(Problem(str(self.flows[cookie].origin), f"the switch refuses its flow: {reason}"))
+                problems.add(Problem(str(self.flows[cookie].origin), f"the switch refuses its flow: {reason}"))
         if self._drifted:
-            found.add(
+            problems.add(
                 Problem("switch", f"{self._drifted} flows or groups were changed by somebody else; they are being repaired")
             )
-        return tuple(sorted(found))
+        return tuple(sorted(problems))
 
 
 def _difference(

@@ -182,10 +182,10 @@ class Allowed:
         unknown = UNKNOWN if self._one_network(sender, receiver) else UNKNOWN | MACS
         source_port = connection.source_port if any(key and self._by_source_port(key) for key in policies) else 0
         ports = (source_port, connection.replier_port)
-        known = (policies, unknown, connection.source, connection.replier, connection.proto, ports, connection.icmp)
-        if known not in self._verdicts:
-            self._verdicts[known] = self._judge(policies, _first_packet(connection, sender, receiver), unknown)
-        reason, related = self._verdicts[known]
+        question = (policies, unknown, connection.source, connection.replier, connection.proto, ports, connection.icmp)
+        if question not in self._verdicts:
+            self._verdicts[question] = self._judge(policies, _first_packet(connection, sender, receiver), unknown)
+        reason, related = self._verdicts[question]
         if reason is None and connection.mark == MARK_RELATED and not related:
             return "no rule with allow_related allows it any more"
         return reason

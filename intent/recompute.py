@@ -107,7 +107,7 @@ class _Recompute:
         self.local = self._local()
 
         self.routed_to, misfits = joined(routers_in_order(snapshot), self.networks)
-        self._report("router", {name: found.reason for name, found in misfits.items()})
+        self._report("router", {name: misfit.reason for name, misfit in misfits.items()})
         self.services, not_served = served(snapshot, self.networks)
         self._report("service", not_served)
         self.stateful = self._stateful()
@@ -149,19 +149,19 @@ class _Recompute:
                 self.problems.add(Problem(f"endpoint/{endpoint_id}", reason))
         return winners
 
-    def _here(self, endpoint: Endpoint) -> bool:
+    def _is_local(self, endpoint: Endpoint) -> bool:
         return endpoint.host == self.host and endpoint.id in self.ports
 
     def _policies(self) -> dict[PolicyKey, PolicyView]:
         """The policies of the endpoints here, with every name in them resolved."""
-        used = {key for e in self.endpoints if self._here(e) for key in self.keys[e.id] if key is not None}
+        used = {key for e in self.endpoints if self._is_local(e) for key in self.keys[e.id] if key is not None}
         return {key: resolve(key, self.names) for key in used}
 
     def _local(self) -> set[str]:
         """The ids of the endpoints here that no policy closes."""
         local: set[str] = set()
         for endpoint in self.endpoints:
-            if not self._here(endpoint):
+            if not self._is_local(endpoint):
                 continue
             policies = (self.policies[key] for key in self.keys[endpoint.id] if key is not None)
             closed = next((policy.closed for policy in policies if policy.closed), None)
@@ -189,13 +189,15 @@ class _Recompute:
         for endpoint in self.endpoints:
             members[endpoint.network_id].append(endpoint)
         for network in self.networks.values():
-            found = self._network(network, members)
-            if found is None:
+            network_view = self._network(network, members)
+            if network_view is None:
                 continue
-            served_ids = self._services(network, found, services)
-            networks.add(found)
+            served_ids = self._services(network, network_view, services)
+            networks.add(network_view)
             endpoints |= {
-                view for e in members[network.id] if (view := self._endpoint(e, network, found, e.id in served_ids)) is not None
+                view
+                for e in members[network.id]
+                if (view := self._endpoint(e, network, network_view, e.id in served_ids)) is not None
             }
         return View(
             host=self.host,
@@ -239,26 +241,26 @@ class _Recompute:
             transit=self.snapshot.cluster.transit,
         )
 
-    def _services(self, network: Network, found: NetworkView, views: set[ServiceView]) -> set[str]:
+    def _services(self, network: Network, network_view: NetworkView, views: set[ServiceView]) -> set[str]:
         """Adds the views of a network's services; returns the ids of their members."""
         ids: set[str] = set()
         for service in self.services.get(network.id, ()):
             members = service_members(service, network.id, self.names.members)
             ids |= {member.id for member in members}
-            if found.serves and found.gateway is not None:
+            if network_view.serves and network_view.gateway is not None:
                 reachable = (member for member in members if member.host != self.host or member.id in self.local)
-                views.add(service_view(service, network.vxlan_vni, found.gateway, reachable))
+                views.add(service_view(service, network.vxlan_vni, network_view.gateway, reachable))
         return ids
 
-    def _endpoint(self, endpoint: Endpoint, network: Network, found: NetworkView, is_served: bool) -> EndpointView | None:
+    def _endpoint(self, endpoint: Endpoint, network: Network, network_view: NetworkView, is_served: bool) -> EndpointView | None:
         if endpoint.host != self.host:
-            return endpoint_view(endpoint, network, found, vtep=self._vtep(endpoint), served=is_served)
+            return endpoint_view(endpoint, network, network_view, vtep=self._vtep(endpoint), served=is_served)
         if endpoint.id not in self.local:
             return None
         return endpoint_view(
             endpoint,
             network,
-            found,
+            network_view,
             ofport=self.ports[endpoint.id],
             served=is_served,
             keys=self.keys[endpoint.id],

@@ -116,9 +116,9 @@ class View:
     problems: frozenset[Problem]
 
 
-def vtep(there: Host, here: Host | None) -> str:
-    """The address by which `here` reaches `there`: the only place that reads it, because later it will depend on the pair."""
-    return str(there.vtep)
+def vtep(remote: Host, local: Host | None) -> str:
+    """The address by which `local` reaches `remote`: the only place that reads it, because later it will depend on the pair."""
+    return str(remote.vtep)
 
 
 def endpoint_mtu(hosts: Iterable[Host], network: Network) -> int:
@@ -208,8 +208,8 @@ def misfit(endpoint: Endpoint, network: Network | None, snapshot: Snapshot) -> s
         return "its labels are not known yet"
     if (network.mode != "flat" or network.answers) and endpoint.mac_address == GATEWAY_MAC:
         return f"MAC {GATEWAY_MAC} is the gateway's"
-    if network.mode == "routed" and (found := obstacle(network, host, snapshot.hostnets.get(endpoint.host))) is not None:
-        return f"network {network.name} has no way out of this host: its {found}"
+    if network.mode == "routed" and (collision := obstacle(network, host, snapshot.hostnets.get(endpoint.host))) is not None:
+        return f"network {network.name} has no way out of this host: its {collision}"
     for address, network_range, gateway in (
         (endpoint.ipv4_address, network.ip_range, network.gateway),
         (endpoint.ipv6_address, network.ipv6_range, network.ipv6_gateway),
@@ -274,8 +274,8 @@ UNMARKED: Marks = ((), ())
 def related_vni(network: Network, taken: Container[int]) -> int:
     """The second VNI of a network that tracks connections: its own with the highest bit flipped. 0 when another network has
     that VNI."""
-    found = network.vxlan_vni ^ RELATED_BIT
-    return 0 if found in taken or not found else found
+    flipped = network.vxlan_vni ^ RELATED_BIT
+    return 0 if flipped in taken or not flipped else flipped
 
 
 def number(key: PolicyKey | None) -> int:

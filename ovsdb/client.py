@@ -205,7 +205,7 @@ class Ovsdb:
         answer.
         """
         deadline = time.monotonic() + timeout_s
-        desired = self.wanted_port(veth, ofport, endpoint_id)
+        desired = self.desired_port(veth, ofport, endpoint_id)
         while True:
             self._need_connection(deadline)
             observed = self.port(veth)
@@ -240,7 +240,7 @@ class Ovsdb:
             self.apply([UpdatePort(desired)], left(deadline))
 
     @staticmethod
-    def wanted_port(veth: str, ofport: int, endpoint_id: str) -> Port:
+    def desired_port(veth: str, ofport: int, endpoint_id: str) -> Port:
         """Return the port that `add_port` makes for an endpoint's interface, which bears the interface's index."""
         return endpoint_port(veth, ofport, endpoint_id, _ifindex(veth))
 

@@ -81,7 +81,7 @@ class Replica:
             self._others.pop(old_name, None)
             if old.endpoint is not None:
                 self.ofports.pop(old.endpoint, None)
-            self._tell(old)
+            self._note_change(old)
         if deleted:
             return
         port = _port(row)
@@ -91,9 +91,9 @@ class Replica:
             self._others[port.name] = port
         elif port.works and port.ofport:
             self.ofports[port.endpoint] = port.ofport
-        self._tell(port)
+        self._note_change(port)
 
-    def _tell(self, port: ObservedPort) -> None:
+    def _note_change(self, port: ObservedPort) -> None:
         self.changed.add("ports")
         if port.endpoint is None:
             self.changed.add("bridge")

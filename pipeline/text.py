@@ -106,20 +106,20 @@ def meter_text(meter: SwitchMeter) -> str:
 
 def _match(fields: dict[str, Value]) -> list[str]:
     eth_type, proto = fields.pop("eth_type", None), fields.pop("ip_proto", None)
-    found = [_field(name, fields.pop(name)) for name in BEFORE if name in fields]
+    texts = [_field(name, fields.pop(name)) for name in BEFORE if name in fields]
     if isinstance(eth_type, int):
         name = IP_PROTOS.get((eth_type, proto)) if isinstance(proto, int) else None
         short = name or ETH_TYPES.get(eth_type)
         if short is not None:
-            found.append(short)
+            texts.append(short)
         else:
             fields["eth_type"] = eth_type
         if name is None and isinstance(proto, int):
             fields["ip_proto"] = proto
     if "vlan_pcp" in fields and fields.get("vlan_vid") == (0x1000, 0x1000):
         del fields["vlan_vid"]  # matching a priority means that there is a tag
-    told = (name for name in sorted(fields, key=ORDER.__getitem__) if not _anything(fields[name]))
-    return found + [_field(name, fields[name]) for name in told]
+    shown = (name for name in sorted(fields, key=ORDER.__getitem__) if not _anything(fields[name]))
+    return texts + [_field(name, fields[name]) for name in shown]
 
 
 def _anything(value: Value) -> bool:

@@ -40,13 +40,13 @@ def ranges(network: Network) -> Iterator[tuple[str, IpNetwork]]:
         yield "ipv6_range", network.ipv6_range
 
 
-def in_the_way(wanted: IpNetwork, prefixes: Iterable[HostPrefix], *, routes: bool) -> HostPrefix | None:
+def in_the_way(network_range: IpNetwork, prefixes: Iterable[HostPrefix], *, routes: bool) -> HostPrefix | None:
     """The first prefix that a network with this range would take from its host. With `routes`, also routes through a gateway that lie within
     the range. A wider route is no obstacle: the range is an exception to it, as with any longer prefix."""
     for candidate in prefixes:
-        if candidate.prefix.version != wanted.version or not candidate.prefix.overlaps(wanted):
+        if candidate.prefix.version != network_range.version or not candidate.prefix.overlaps(network_range):
             continue
-        if candidate.kind != "route" or (routes and candidate.prefix.prefixlen >= wanted.prefixlen):
+        if candidate.kind != "route" or (routes and candidate.prefix.prefixlen >= network_range.prefixlen):
             return candidate
     return None
 
@@ -68,19 +68,19 @@ def obstacle(network: Network, host: Host | None, hostnet: HostNetwork | None) -
     if network.mode == "flat":
         return None
     for field, network_range in ranges(network):
-        found = in_the_way(network_range, of_host(host, hostnet), routes=network.mode == "routed")
-        if found is not None:
-            return Obstacle(field, network_range, found, host.name if host is not None else "")
+        prefix = in_the_way(network_range, of_host(host, hostnet), routes=network.mode == "routed")
+        if prefix is not None:
+            return Obstacle(field, network_range, prefix, host.name if host is not None else "")
     return None
 
 
 def check_hosts(network: Network, hosts: Mapping[str, Host], hostnets: Mapping[str, HostNetwork]) -> None:
     """Raises `Conflict` if a range of a network is in the way on any host."""
     for name in sorted(hosts):
-        found = obstacle(network, hosts[name], hostnets.get(name))
-        if found is not None:
+        collision = obstacle(network, hosts[name], hostnets.get(name))
+        if collision is not None:
             remedy = "choose a range that no host uses, or mode flat"
-            raise Conflict(f"network {network.name}: {found}: {remedy}", field=found.field, holder=name)
+            raise Conflict(f"network {network.name}: {collision}: {remedy}", field=collision.field, holder=name)
 
 
 def check_transit(new: Cluster, old: Cluster, hosts: Mapping[str, Host], hostnets: Mapping[str, HostNetwork]) -> None:
@@ -88,9 +88,9 @@ def check_transit(new: Cluster, old: Cluster, hosts: Mapping[str, Host], hostnet
     these addresses would go both ways."""
     for field, value in set(new.ranges) - set(old.ranges):
         for name in sorted(hosts):
-            found = transit_obstacle(field, value, hosts[name], hostnets.get(name))
-            if found is not None:
-                raise Conflict(f"cluster: {found}: choose a range that no host uses", field=field, holder=name)
+            collision = transit_obstacle(field, value, hosts[name], hostnets.get(name))
+            if collision is not None:
+                raise Conflict(f"cluster: {collision}: choose a range that no host uses", field=field, holder=name)
 
 
 def transit_obstacle(field: str, value: IpNetwork, host: Host | None, hostnet: HostNetwork | None) -> Obstacle | None:

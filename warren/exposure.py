@@ -19,7 +19,7 @@ def exposure(setting: str, service: str, address: str, remedy: str) -> str | Non
     return f"{setting}: {service} on {shown} without TLS; {remedy}, or set WARREN_TRUSTED_NETWORK=on if everybody there may"
 
 
-def told(log: logging.Logger, line: str | None, *, trusted: bool) -> list[str]:
+def log_exposure(log: logging.Logger, line: str | None, *, trusted: bool) -> list[str]:
     """Log a line, and return it as a list for `warren status`; on a trusted network it is no problem."""
     if line is None:
         return []

@@ -70,14 +70,14 @@ def _switch_routes(router: APIRouter, core: Core, differences: Callable[[], list
     @router.get("/hosts/{name}/flows")
     def flows(name: str, forwarded: Forwarded = None) -> Any:
         """The host's flows, with the tables' names and what each exists for."""
-        return {"flows": switch.flows()} if remote.is_local(name, forwarded) else remote.ask(name, "GET", "/flows")
+        return {"flows": switch.flows()} if remote.is_local(name, forwarded) else remote.request_json(name, "GET", "/flows")
 
     @router.get("/hosts/{name}/check")
     def check(name: str, forwarded: Forwarded = None) -> Any:
         """Compare the host's flows, and everything else that Warren makes on it, with a full recompute from etcd."""
         if remote.is_local(name, forwarded):
             return {**switch.check(), "differences": differences()}
-        return remote.ask(name, "GET", "/check")
+        return remote.request_json(name, "GET", "/check")
 
 
 def _trace_routes(router: APIRouter, core: Core) -> None:
@@ -86,7 +86,7 @@ def _trace_routes(router: APIRouter, core: Core) -> None:
         """ofproto/trace on one host, annotated."""
         if core.remote.is_local(name, forwarded):
             return core.switch.trace(body.flow, body.enters)
-        return core.remote.ask(name, "POST", "/trace", json=body.model_dump())
+        return core.remote.request_json(name, "POST", "/trace", json=body.model_dump())
 
     @router.post("/trace")
     def whole_trace(body: TraceBody) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def follow(core: Core, source: Endpoint, target: Endpoint, proto: str, port: int
     def trace_at(host: str, flow: str, enters: str) -> dict[str, Any]:
         if core.remote.is_local(host):
             return core.switch.trace(flow, enters)
-        answer: dict[str, Any] = core.remote.ask(host, "POST", "/trace", json={"flow": flow, "enters": enters})
+        answer: dict[str, Any] = core.remote.request_json(host, "POST", "/trace", json={"flow": flow, "enters": enters})
         return answer
 
     vteps = {name: str(core.lookup.host(name).vtep) for name in (source.host, target.host)}

@@ -87,7 +87,7 @@ def router(core: Core) -> APIRouter:
 def _hits(core: Core, host: str) -> dict[str, int]:
     if core.remote.is_local(host):
         return core.switch.hits()
-    hits: dict[str, int] = core.remote.ask(host, "GET", "/acl-hits")["hits"]
+    hits: dict[str, int] = core.remote.request_json(host, "GET", "/acl-hits")["hits"]
     return hits
 
 

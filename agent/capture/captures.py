@@ -72,12 +72,12 @@ class Running:
 
     def take(self, now: float) -> bytes:
         """The waiting frames as records of a pcap file; `now` is the time of day, in seconds."""
-        found, size = [], 0
+        records, size = [], 0
         while size < AT_ONCE and (frame := self.tap.read()) is not None:
-            found.append(record(frame, self.snap, now))
+            records.append(record(frame, self.snap, now))
             size += len(frame)
-        self.packets += len(found)
-        return b"".join(found)
+        self.packets += len(records)
+        return b"".join(records)
 
 
 def header(snap: int) -> bytes:

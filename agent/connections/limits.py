@@ -37,8 +37,8 @@ def limits(snapshot: Snapshot, local_endpoints: Iterable[Endpoint], default: int
     valid, _ = valid_networks(snapshot)
     networks = {zone: valid[network_id] for network_id, zone in zones(snapshot, valid).items()}
     used = {endpoint.network_id for endpoint in local_endpoints if endpoint.active}
-    wanted = {zone: network.ct_limit or default for zone, network in networks.items() if network.id in used}
-    return Limits({zone: limit for zone, limit in wanted.items() if limit}, networks)
+    by_zone = {zone: network.ct_limit or default for zone, network in networks.items() if network.id in used}
+    return Limits({zone: limit for zone, limit in by_zone.items() if limit}, networks)
 
 
 class ConnectionLimits(Feature):
@@ -70,42 +70,42 @@ class ConnectionLimits(Feature):
 
     def differences(self) -> list[str]:
         """Return the zones whose limit is another than the specs say."""
-        wanted = self._wanted(self._cache.view)
+        desired = self._desired(self._cache.view)
         current = self._current()
         return [
-            f"connections of network {wanted.networks[zone].name}: their limit is {_limit(current.get(zone)) or 'none'} instead of {limit}"
-            for zone, limit in wanted.by_zone.items()
+            f"connections of network {desired.networks[zone].name}: their limit is {_limit(current.get(zone)) or 'none'} instead of {limit}"
+            for zone, limit in desired.by_zone.items()
             if _limit(current.get(zone)) != limit
         ]
 
     def reconcile(self, view: CacheView) -> None:
         """Set and remove limits until they match the specs. Raises `Unavailable` when Open vSwitch refuses."""
-        wanted, current = self._wanted(view), self._current()
-        wrong = {zone: limit for zone, limit in wanted.by_zone.items() if _limit(current.get(zone)) != limit}
-        superfluous = sorted(current.keys() & (wanted.networks.keys() | self._applied.keys()) - wanted.by_zone.keys())
+        desired, current = self._desired(view), self._current()
+        wrong = {zone: limit for zone, limit in desired.by_zone.items() if _limit(current.get(zone)) != limit}
+        superfluous = sorted(current.keys() & (desired.networks.keys() | self._applied.keys()) - desired.by_zone.keys())
         if wrong:
             settings = (f"zone={zone},limit={wrong[zone]}" for zone in sorted(wrong))
             self._appctl("dpctl/ct-set-limits", self._datapath(), *settings)
         if superfluous:
             self._appctl("dpctl/ct-del-limits", self._datapath(), f"zone={','.join(map(str, superfluous))}")
-        self._applied = wanted.by_zone
-        self._tell(wanted, current)
+        self._applied = desired.by_zone
+        self._report_full(desired, current)
 
     def _step(self, items: frozenset[str]) -> None:
         if self._cache.synced.is_set() and has_datapath(self._appctl):
             self.reconcile(self._cache.view)
 
-    def _wanted(self, view: CacheView) -> Limits:
+    def _desired(self, view: CacheView) -> Limits:
         return limits(view.snapshot, view.local_endpoints.values(), self._default)
 
     def _current(self) -> dict[int, ZoneLimit]:
         return zone_limits(self._appctl("dpctl/ct-get-limits", self._datapath()))
 
-    def _tell(self, wanted: Limits, current: dict[int, ZoneLimit]) -> None:
+    def _report_full(self, desired: Limits, current: dict[int, ZoneLimit]) -> None:
         reached = [
-            f"network {wanted.networks[zone].name} has reached its limit of {limit} connections on this host, so new ones are dropped: "
+            f"network {desired.networks[zone].name} has reached its limit of {limit} connections on this host, so new ones are dropped: "
             f"look for what opens them, or raise ct_limit"
-            for zone, limit in sorted(wanted.by_zone.items())
+            for zone, limit in sorted(desired.by_zone.items())
             if (zone_limit := current.get(zone)) is not None and zone_limit.connections >= limit
         ]
         if reached != self._reached:

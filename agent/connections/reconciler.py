@@ -124,8 +124,8 @@ class ConnectionReconciler(Feature):
 
     def _zones(self, allowed: Allowed) -> dict[str, int]:
         """Return the conntrack zones of the networks that have an endpoint here."""
-        here = {endpoint.network_id for endpoint in self._cache.view.local_endpoints.values()}
-        return {network_id: allowed.zones[network_id] for network_id in here if network_id in allowed.zones}
+        local_networks = {endpoint.network_id for endpoint in self._cache.view.local_endpoints.values()}
+        return {network_id: allowed.zones[network_id] for network_id in local_networks if network_id in allowed.zones}
 
 
 def objections(allowed: Allowed, connections: Iterable[Connection]) -> dict[Connection, str]:

@@ -47,13 +47,13 @@ def put(netns: str, veth: str, address: IPv4Interface | None, routes: Iterable[L
 
 
 def _put(inner: Any, index: int, address: IPv4Interface | None, routes: tuple[LeaseRoute, ...]) -> None:
-    wanted = {(str(address.ip), address.network.prefixlen)} if address is not None else set()
+    desired = {(str(address.ip), address.network.prefixlen)} if address is not None else set()
     for row in list(inner.get_routes(family=socket.AF_INET, oif=index)):
         if row["proto"] == DHCP and _route(row) not in routes:
             _gone(inner.route, "del", dst=_route(row)[0], gateway=row.get_attr("RTA_GATEWAY"), oif=index, proto=DHCP)
-    for ip, length in _addresses(inner, index) - wanted:
+    for ip, length in _addresses(inner, index) - desired:
         _gone(inner.addr, "del", index=index, address=ip, prefixlen=length)
-    for ip, length in wanted - _addresses(inner, index):  # last: the kernel removes the others of a range with the first one
+    for ip, length in desired - _addresses(inner, index):  # last: the kernel removes the others of a range with the first one
         inner.addr("add", index=index, address=ip, prefixlen=length)
     for to, via in routes:
         hop: dict[str, Any] = {"gateway": via, "flags": ON_LINK} if via != "0.0.0.0" else {"scope": 253}

@@ -189,8 +189,8 @@ class DhcpClients(Feature):
 
     def _write(self, endpoint: Endpoint, address: IPv4Interface | None) -> bool:
         """Put an address into its record (None: it has none). Returns whether the record changed."""
-        wanted = (address.ip, address.network.prefixlen) if address is not None else (None, None)
-        if (endpoint.ipv4_address, endpoint.leased_prefix) == wanted:
+        leased = (address.ip, address.network.prefixlen) if address is not None else (None, None)
+        if (endpoint.ipv4_address, endpoint.leased_prefix) == leased:
             return False
         with contextlib.suppress(NotFound):
             self._repository.lease(endpoint.network_id, endpoint.id, address)

@@ -19,7 +19,7 @@ LeaseRoute = tuple[str, str]  # (destination range or EVERYWHERE, next hop)
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ReportedLease:
     """A lease. `address` is None when there is no lease (any more); `reason` says why. `lease_s` is its duration in seconds."""
 
     address: IPv4Interface | None
@@ -28,21 +28,21 @@ class Told:
     reason: str = ""
 
 
-def parse(text: str) -> Told:
+def parse(text: str) -> ReportedLease:
     """Parse the lines of a lease file. Raises `Invalid` for an address that no endpoint can have, and for lines that are no
     lease."""
-    said = dict(line.partition("=")[::2] for line in text.splitlines())
-    event = said.get("event", "")
+    variables = dict(line.partition("=")[::2] for line in text.splitlines())
+    event = variables.get("event", "")
     if event not in HELD:
-        return Told(None, reason=LOST.get(event, f"its DHCP client says {event!r}"))
+        return ReportedLease(None, reason=LOST.get(event, f"its DHCP client says {event!r}"))
     try:
-        address = IPv4Interface(f"{said['ip']}/{said.get('mask') or 32}")
+        address = IPv4Interface(f"{variables['ip']}/{variables.get('mask') or 32}")
         if address.network.prefixlen == 0 or not _usable(address.ip):
             raise ValueError
-        return Told(address, _routes(said, address), int(said.get("lease") or 0))
+        return ReportedLease(address, _routes(variables, address), int(variables.get("lease") or 0))
     except (ValueError, KeyError):
         raise Invalid(
-            "DHCP lease", f"{said.get('ip', '')}/{said.get('mask', '')}", "a unicast IPv4 address with a mask"
+            "DHCP lease", f"{variables.get('ip', '')}/{variables.get('mask', '')}", "a unicast IPv4 address with a mask"
         ) from None
 
 
@@ -53,16 +53,16 @@ def _usable(address: IPv4Address) -> bool:
     )
 
 
-def _routes(said: dict[str, str], address: IPv4Interface) -> tuple[LeaseRoute, ...]:
+def _routes(variables: dict[str, str], address: IPv4Interface) -> tuple[LeaseRoute, ...]:
     """Option 121 replaces the router option (RFC 3442); a next hop 0.0.0.0 means on-link."""
-    words = said.get("staticroutes", "").split()
+    words = variables.get("staticroutes", "").split()
     if not words:
-        routers = said.get("router", "").split()
+        routers = variables.get("router", "").split()
         return ((EVERYWHERE, str(IPv4Address(routers[0]))),) if routers else ()
-    found: list[LeaseRoute] = []
+    routes: list[LeaseRoute] = []
     for to, via in zip(words[::2], words[1::2], strict=True):
         network, next_hop = ip_network(to, strict=False), ip_address(via)
         if network == address.network or next_hop == address.ip:
             continue  # the route exists with the address
-        found.append((EVERYWHERE if network.prefixlen == 0 else str(network), str(next_hop)))
-    return tuple(found)
+        routes.append((EVERYWHERE if network.prefixlen == 0 else str(network), str(next_hop)))
+    return tuple(routes)

@@ -61,14 +61,14 @@ class Inspections:
     def forget(self, endpoints: Iterable[str]) -> None:
         """Forget all but these endpoints."""
         stay = set(endpoints)
-        for known in (self._suspected, self._inspected):
-            for endpoint_id in known.keys() - stay:
-                del known[endpoint_id]
+        for times in (self._suspected, self._inspected):
+            for endpoint_id in times.keys() - stay:
+                del times[endpoint_id]
         self._series = {key: series for key, series in self._series.items() if key[0] in stay}
 
     def pause_s(self, endpoint_id: str, differences: Iterable[str], now: float) -> float:
         """Return how long a repair must wait, because others cause one of these differences again and again."""
-        series = [found for line in differences if (found := self._series.get((endpoint_id, line))) is not None]
+        series = [repeated for line in differences if (repeated := self._series.get((endpoint_id, line))) is not None]
         return max([each.last + each.pause_s - now for each in series] + [0.0])
 
     def repaired(self, endpoint_id: str, differences: Iterable[str], now: float) -> None:

@@ -72,8 +72,8 @@ class Plugging:
 
     def row_differences(self, endpoint: Endpoint) -> tuple[str, ...]:
         """Return how the endpoint's port differs from what is wanted. Asks no server: the replica of OVSDB is current."""
-        wanted = self._ovsdb.wanted_port(endpoint.veth, endpoint.ofport, endpoint.id)
-        return port_differences(self._ovsdb.port(endpoint.veth), wanted)
+        desired_row = self._ovsdb.desired_port(endpoint.veth, endpoint.ofport, endpoint.id)
+        return port_differences(self._ovsdb.port(endpoint.veth), desired_row)
 
     def checksum_offload_off(self) -> bool:
         """Return whether veths must compute checksums themselves. The userspace datapath does not compute them, so TCP would

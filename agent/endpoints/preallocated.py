@@ -67,11 +67,11 @@ class PreallocatedPool:
         return None
 
     def _fits(self, endpoint: Endpoint, addresses: Collection[str], within: IPv4Network | IPv6Network | None) -> bool:
-        own = {endpoint.ipv4_address, endpoint.ipv6_address} - {None}
-        if within is not None and not any(address in within for address in own):
+        endpoint_addresses = {endpoint.ipv4_address, endpoint.ipv6_address} - {None}
+        if within is not None and not any(address in within for address in endpoint_addresses):
             return False
         if addresses:
-            return {str(address) for address in own}.issuperset(addresses)
+            return {str(address) for address in endpoint_addresses}.issuperset(addresses)
         state = self._cache.states.get(endpoint.id)
         return state is not None and state.state == "up"
 

@@ -62,12 +62,12 @@ class Repairs:
     def with_other_rows(self, endpoint_ids: Iterable[str]) -> set[str]:
         """Return those of these endpoints whose port in OVSDB is no longer as this process made it."""
         plugged = self._plugging.plugged
-        records = [known.record for i in endpoint_ids if (known := plugged.get(i)) is not None]
+        records = [plugged_in.record for i in endpoint_ids if (plugged_in := plugged.get(i)) is not None]
         return {record.id for record in records if self._plugging.row_differences(record)}
 
     def with_veth(self, name: str) -> set[str]:
         """Return the ids of the endpoints that this process plugged in with a veth of that name (at most one)."""
-        return {known.record.id for known in list(self._plugging.plugged.values()) if known.record.veth == name}
+        return {plugged_in.record.id for plugged_in in list(self._plugging.plugged.values()) if plugged_in.record.veth == name}
 
     def strays(self) -> dict[str, str]:
         """Return the names of Warren's veth pairs and ports on this host that belong to no record, with the endpoint's id if

@@ -86,8 +86,8 @@ def _nft_rules(statements: Iterable[Mapping[str, Any]]) -> Iterator[FilterRule]:
 
 
 def _elements(data: Any) -> Iterable[Any]:
-    found = data.get("set", ()) if isinstance(data, dict) else ()  # a map with a name is not read
-    return [element for element in found if isinstance(element, list) and len(element) == 2]
+    elements = data.get("set", ()) if isinstance(data, dict) else ()  # a map with a name is not read
+    return [element for element in elements if isinstance(element, list) and len(element) == 2]
 
 
 def _nft_verdict(statement: Mapping[str, Any]) -> str | None:

@@ -49,35 +49,35 @@ def packets(needed: Outside, version: int, interfaces: Sequence[str], incoming: 
             yield [reverse(packet) for packet in outgoing] if incoming else outgoing
 
 
-def problem(found: Filter, needed: Outside, interfaces: Sequence[str]) -> str | None:
+def problem(rules: Filter, needed: Outside, interfaces: Sequence[str]) -> str | None:
     """Return the line for `warren status` if a filter drops packets of Warren's networks."""
     directions = [
         incoming
         for incoming in (False, True)
-        if any(dropped(found.chains, found.chain, group) for group in packets(needed, found.version, interfaces, incoming))
+        if any(dropped(rules.chains, rules.chain, group) for group in packets(needed, rules.version, interfaces, incoming))
     ]
     if not directions:
         return None
     words = " and ".join("to" if incoming else "from" for incoming in directions)
-    owner = f" ({found.program})" if found.program else ""
-    where = f"chain {found.chain} of table {found.family} {found.table}{owner}"
-    return f"{where} drops packets {words} {UPLINK_PORT}; to let them pass: {'; '.join(_remedies(found, directions))}"
+    owner = f" ({rules.program})" if rules.program else ""
+    where = f"chain {rules.chain} of table {rules.family} {rules.table}{owner}"
+    return f"{where} drops packets {words} {UPLINK_PORT}; to let them pass: {'; '.join(_remedies(rules, directions))}"
 
 
-def _remedies(found: Filter, directions: Sequence[bool]) -> Iterator[str]:
-    if found.table == "firewalld":
+def _remedies(rules: Filter, directions: Sequence[bool]) -> Iterator[str]:
+    if rules.table == "firewalld":
         yield f"firewall-cmd --permanent --zone=trusted --add-interface={UPLINK_PORT}; firewall-cmd --reload"
         return
-    ufw = any(name.startswith(("ufw-", "ufw6-")) for name in found.chains)
+    ufw = any(name.startswith(("ufw-", "ufw6-")) for name in rules.chains)
     for incoming in directions:
         if ufw:
             yield f"ufw route allow {'out' if incoming else 'in'} on {UPLINK_PORT}"
-        elif found.program:
-            chain = DOCKER_USER if DOCKER_USER in found.chains else found.chain
-            yield f"{found.program} -I {chain} {'-o' if incoming else '-i'} {UPLINK_PORT} -j ACCEPT"
+        elif rules.program:
+            chain = DOCKER_USER if DOCKER_USER in rules.chains else rules.chain
+            yield f"{rules.program} -I {chain} {'-o' if incoming else '-i'} {UPLINK_PORT} -j ACCEPT"
         else:
             interface = "oifname" if incoming else "iifname"
-            yield f"nft insert rule {found.family} {found.table} {found.chain} {interface} {UPLINK_PORT} accept"
+            yield f"nft insert rule {rules.family} {rules.table} {rules.chain} {interface} {UPLINK_PORT} accept"
 
 
 def accepting(bridges: Sequence[str]) -> list[list[str]]:
@@ -132,7 +132,7 @@ class Firewalls(Feature):
         problems: list[str] = []
         if needed.active:
             outer = self._interfaces()
-            lines = (problem(found, needed, outer) for version in needed.versions for found in filters(version))
+            lines = (problem(rules, needed, outer) for version in needed.versions for rules in filters(version))
             problems = sorted({line for line in lines if line is not None})
         if problems != self._problems:
             self._problems = problems
@@ -149,11 +149,11 @@ def _iptables(version: int) -> list[tuple[str, str]]:
     family = "ip" if version == 4 else "ip6"
     tables = {(item["table"]["family"], item["table"]["name"]) for item in nft.objects("list", "tables") if "table" in item}
     programs = [iptables.over_nft(version) if (family, "filter") in tables else None, iptables.legacy(version)]
-    found = []
+    listings = []
     for program in programs:
         with contextlib.suppress(Unavailable):  # a table that somebody has made with nft, and iptables cannot read
-            found += [(program, iptables.run(program, "-S"))] if program is not None else []
-    return found
+            listings += [(program, iptables.run(program, "-S"))] if program is not None else []
+    return listings
 
 
 def filters(version: int) -> Iterator[Filter]:

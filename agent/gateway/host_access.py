@@ -100,5 +100,5 @@ def _addresses(host: Host, machines: Machines) -> Iterator[IpAddress]:
 def _resolved(name: str, machines: Machines) -> Iterable[IpAddress]:
     """Return the addresses of a machine, but no loopback address, which means this host."""
     address = literal(name)
-    found = machines.addresses.get(name, ()) if address is None else (address,)
-    return (address for address in found if not address.is_loopback)
+    addresses = machines.addresses.get(name, ()) if address is None else (address,)
+    return (address for address in addresses if not address.is_loopback)

@@ -81,15 +81,15 @@ def collisions(view: CacheView, hostnet: HostNetwork) -> list[str]:
     networks = sorted((view.snapshot.networks[i] for i in used & view.snapshot.networks.keys()), key=lambda n: n.name)
     host = view.snapshot.hosts.get(hostnet.name)
     lines = [
-        f"cluster: {found}: networks in mode nat reach the outside badly or not at all; choose a free range: warren cluster set --{field} RANGE"
+        f"cluster: {collision}: networks in mode nat reach the outside badly or not at all; choose a free range: warren cluster set --{field} RANGE"
         for field, value in view.snapshot.cluster.ranges
         if any(network.mode == "nat" for network in view.snapshot.networks.values())
-        and (found := transit_obstacle(field, value, host, hostnet)) is not None
+        and (collision := transit_obstacle(field, value, host, hostnet)) is not None
     ]
     return lines + [
-        f"network {network.name}: {found}: "
+        f"network {network.name}: {collision}: "
         + ("its endpoints here are closed" if network.mode == "routed" else "its containers here do not reach these addresses")
         + "; create it anew with a range that no host uses"
         for network in networks
-        if (found := obstacle(network, host, hostnet)) is not None
+        if (collision := obstacle(network, host, hostnet)) is not None
     ]

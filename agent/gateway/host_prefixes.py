@@ -14,10 +14,10 @@ def prefixes(
     addresses: Iterable[HostAddress], routes: Iterable[HostRoute], *, etcd: Iterable[IpAddress], dns: Iterable[IpAddress]
 ) -> tuple[HostPrefix, ...]:
     """Return what the host has, reaches and needs, sorted, the widest first; at most PREFIXES_LIMIT."""
-    found = {*_of_addresses(addresses), *_of_routes(routes)}
-    found |= {HostPrefix(prefix=ip_network(address), kind="etcd") for address in etcd}
-    found |= {HostPrefix(prefix=ip_network(address), kind="dns") for address in dns}
-    usable = (each for each in found if _matters(each.prefix))
+    candidates = {*_of_addresses(addresses), *_of_routes(routes)}
+    candidates |= {HostPrefix(prefix=ip_network(address), kind="etcd") for address in etcd}
+    candidates |= {HostPrefix(prefix=ip_network(address), kind="dns") for address in dns}
+    usable = (each for each in candidates if _matters(each.prefix))
     return tuple(sorted(usable, key=lambda p: (p.prefix.prefixlen, str(p.prefix), p.kind, p.via))[:PREFIXES_LIMIT])
 
 

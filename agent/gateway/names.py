@@ -33,7 +33,7 @@ class Resolver:
     """Holds the addresses of the names that it was asked for. A name that cannot be resolved keeps its last addresses."""
 
     def __init__(self, purpose: str) -> None:
-        self._wanted: frozenset[str] = frozenset()
+        self._names: frozenset[str] = frozenset()
         self.addresses: Mapping[str, tuple[IpAddress, ...]] = {}
         self.worker = Worker(
             f"names of {purpose}", self._step, interval_s=INTERVAL_S
@@ -41,18 +41,18 @@ class Resolver:
 
     def want(self, names: Iterable[str]) -> None:
         """Resolve these names from now on; addresses among them need no resolving."""
-        wanted = frozenset(name for name in names if literal(name) is None)
-        if wanted != self._wanted:
-            self._wanted = wanted
+        hostnames = frozenset(name for name in names if literal(name) is None)
+        if hostnames != self._names:
+            self._names = hostnames
             self.worker.wake()
 
     def _step(self, items: frozenset[str]) -> None:
-        self.addresses = {name: _resolve(name) or self.addresses.get(name, ()) for name in self._wanted}
+        self.addresses = {name: _resolve(name) or self.addresses.get(name, ()) for name in self._names}
 
 
 def _resolve(name: str) -> tuple[IpAddress, ...]:
     try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except OSError:
         return ()
-    return tuple(sorted({ip_address(str(entry[4][0]).partition("%")[0]) for entry in found}, key=str))
+    return tuple(sorted({ip_address(str(entry[4][0]).partition("%")[0]) for entry in entries}, key=str))

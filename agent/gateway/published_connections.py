@@ -17,20 +17,22 @@ from specs.model.cluster import Transit
 log = logging.getLogger("warren.gateway")
 
 
-def contradicts(entry: HostConnection, published: Iterable[Published], own: Collection[IpAddress], transit: Transit) -> bool:
-    """Whether a connection to one of the host's `own` addresses goes elsewhere than its published port leads, or to a network
+def contradicts(
+    entry: HostConnection, published: Iterable[Published], host_addresses: Collection[IpAddress], transit: Transit
+) -> bool:
+    """Whether a connection to one of the `host_addresses` goes elsewhere than its published port leads, or to a network
     by a port that is not published. Pure."""
-    leads = [p for p in published if _matches(p, entry, own)]
+    leads = [p for p in published if _matches(p, entry, host_addresses)]
     translated = entry.replier in (transit.zones4 if entry.replier.version == 4 else transit.zones6)
     if not leads:
         return translated and entry.target != entry.replier
     return not any((p.transit, p.port) == (entry.replier, entry.replier_port) for p in leads)
 
 
-def _matches(published: Published, entry: HostConnection, own: Collection[IpAddress]) -> bool:
-    there = entry.target in own if published.host_ip is None else entry.target == published.host_ip
+def _matches(published: Published, entry: HostConnection, host_addresses: Collection[IpAddress]) -> bool:
+    same_address = entry.target in host_addresses if published.host_ip is None else entry.target == published.host_ip
     port = (WITH_PORTS[published.proto], published.port) == (entry.proto, entry.target_port)
-    return there and port and published.transit.version == entry.target.version
+    return same_address and port and published.transit.version == entry.target.version
 
 
 class PublishedConnections:
@@ -45,8 +47,8 @@ class PublishedConnections:
         after = frozenset(published)
         if after == self._followed:
             return
-        own = own_addresses()
-        refused = [entry for entry in _concerned(self._followed, after) if contradicts(entry, after, own, transit)]
+        host_addresses = own_addresses()
+        refused = [entry for entry in _concerned(self._followed, after) if contradicts(entry, after, host_addresses, transit)]
         for entry in refused:
             conntrack.end(entry)
         self._followed = after

@@ -26,10 +26,10 @@ class Plan:
     conflicts: tuple[tuple[IPv4Network | IPv6Network, HostPrefix], ...]
 
 
-def plan(wanted: Iterable[GatewayRoute], ours: Iterable[GatewayRoute], prefixes: Iterable[HostPrefix]) -> Plan:
+def plan(desired: Iterable[GatewayRoute], ours: Iterable[GatewayRoute], prefixes: Iterable[HostPrefix]) -> Plan:
     """Return the difference. `ours` are the routes of the host that Warren has made, `prefixes` what the host reaches without Warren."""
     prefixes = tuple(prefixes)
-    obstacles = {route: in_the_way(route.prefix, prefixes, routes=True) for route in set(wanted)}
+    obstacles = {route: in_the_way(route.prefix, prefixes, routes=True) for route in set(desired)}
     possible = {route for route, obstacle in obstacles.items() if obstacle is None}
     present = set(ours)
     return Plan(

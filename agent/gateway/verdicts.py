@@ -104,8 +104,8 @@ def _contains(prefix: str, address: str) -> bool:
     low, dash, high = prefix.partition("-")
     try:
         if dash:
-            first, last, found = ip_address(low), ip_address(high), ip_address(address)
-            return first.version == found.version and int(first) <= int(found) <= int(last)
+            first, last, parsed = ip_address(low), ip_address(high), ip_address(address)
+            return first.version == parsed.version and int(first) <= int(parsed) <= int(last)
         return ip_address(address) in ip_network(prefix, strict=False)
     except ValueError:
         return False

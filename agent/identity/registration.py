@@ -100,7 +100,7 @@ class Registration:
         except Conflict as error:
             self._refuse(error)
         except WarrenError as error:
-            self._say(error)
+            self._log_refusal(error)
         return RETRY_S
 
     def _follow_mtu(self) -> None:
@@ -111,7 +111,7 @@ class Registration:
 
     def _refuse(self, error: Conflict) -> None:
         """Stop acting as this host, and say so where the host that keeps the name or address can see it."""
-        self._say(error)
+        self._log_refusal(error)
         self._registered = False
         self._permit(str(error))
         lease, self._lease = self._lease, None
@@ -122,7 +122,7 @@ class Registration:
         except WarrenError as reason:
             log.info("host.refusal_not_told reason=%s", reason)
 
-    def _say(self, error: WarrenError) -> None:
+    def _log_refusal(self, error: WarrenError) -> None:
         if str(error) != self.refused:
             log.info("host.not_registered reason=%s", error)
         self.refused = str(error)
@@ -173,8 +173,8 @@ def _wrong(record: Host | None, expected: Host) -> list[str]:
 def underlay_mtu(vtep: IPv4Address | IPv6Address, setting: int | None) -> int | None:
     """Return the MTU in bytes of the interface that has the VTEP's address, or the setting if that is smaller; None if neither
     is known."""
-    known = [mtu for mtu in (setting, _interface_mtu(vtep)) if mtu is not None]
-    return min(known, default=None)
+    limits = [mtu for mtu in (setting, _interface_mtu(vtep)) if mtu is not None]
+    return min(limits, default=None)
 
 
 def _interface_mtu(vtep: IPv4Address | IPv6Address) -> int | None:

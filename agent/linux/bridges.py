@@ -45,8 +45,8 @@ class BridgeReader:
         return Bridges(internal=tuple(sorted(internal)), external=tuple(sorted({name for _, name in bridges} - internal)))
 
     def _read_ports(self, netlink: IPRoute, bridge: tuple[int, str]) -> tuple[float, bool]:
-        known = self._internal.get(bridge)
-        if known is not None and self._clock() - known[0] < AGE_S:
-            return known
+        last_reading = self._internal.get(bridge)
+        if last_reading is not None and self._clock() - last_reading[0] < AGE_S:
+            return last_reading
         kinds = {link.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") for link in netlink.link("dump", master=bridge[0])}
         return self._clock(), kinds <= VIRTUAL

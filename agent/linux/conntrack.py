@@ -33,10 +33,10 @@ class HostConnection:
 def read(version: int, proto: int | None = None, port: int | None = None) -> Iterator[HostConnection]:
     """Yield the connections of one version of IP; with `proto` and `port`, those that were sent to this port. Raises
     `Unavailable`."""
-    wanted = NFCTAttrTuple(proto=proto, dport=port) if proto is not None else None
+    filter_tuple = NFCTAttrTuple(proto=proto, dport=port) if proto is not None else None
     try:
         with NFCTSocket(FAMILIES[version]) as netlink:
-            messages = list(netlink.dump(tuple_orig=wanted))
+            messages = list(netlink.dump(tuple_orig=filter_tuple))
     except (NetlinkError, OSError) as error:
         raise Unavailable("netfilter", f"its connections cannot be read ({error})") from None
     for message in messages:

@@ -77,13 +77,13 @@ def hold(port: HostPort) -> socket.socket | None:
     return holder
 
 
-def listener_at(port: HostPort, own: Collection[int]) -> Listener | None:
-    """Return the socket of a process that contradicts holding the port, if there is one; `own` are inodes of this process."""
+def listener_at(port: HostPort, held_inodes: Collection[int]) -> Listener | None:
+    """Return the socket of a process that contradicts holding the port, if there is one; `held_inodes` are inodes of this process."""
     for listener in listeners(port.proto):
         addresses = (listener.address, port.address)
         meet = listener.address == port.address or any(address in WILDCARDS.values() for address in addresses)
         same_version = listener.address.version == port.address.version or listener.address == WILDCARDS[6]  # :: may mean both
-        if listener.port == port.port and meet and same_version and listener.inode not in own:
+        if listener.port == port.port and meet and same_version and listener.inode not in held_inodes:
             return listener
     return None
 

@@ -70,8 +70,8 @@ def _addresses(family: int) -> Iterator[HostAddress]:
 
 def own_addresses() -> set[IpAddress]:
     """Return all addresses of the host's interfaces. Raises `Unavailable`."""
-    found = (attributes(rest) for _, rest in _every_address())
-    return {ip_address(values.get(_IFA_LOCAL, values[_IFA_ADDRESS])) for values in found}
+    rows = (attributes(rest) for _, rest in _every_address())
+    return {ip_address(values.get(_IFA_LOCAL, values[_IFA_ADDRESS])) for values in rows}
 
 
 def with_addresses() -> list[str]:
@@ -89,8 +89,8 @@ def _every_address() -> list[tuple[bytes, bytes]]:
 
 def _tables(family: int) -> set[int]:
     """Return the tables that rules look up, without that of local addresses."""
-    found = {number(attributes(rest).get(_FRA_TABLE)) or fixed[4] for fixed, rest in dump(RULES, family)}
-    return found - {_LOCAL_TABLE}
+    tables = {number(attributes(rest).get(_FRA_TABLE)) or fixed[4] for fixed, rest in dump(RULES, family)}
+    return tables - {_LOCAL_TABLE}
 
 
 def _routes(family: int, tables: set[int]) -> Iterator[HostRoute]:
@@ -122,14 +122,14 @@ def _name(index: int) -> str:
 
 def resolvers() -> set[IpAddress]:
     """Return the addresses of the host's DNS servers."""
-    found = set[IpAddress]()
+    servers = set[IpAddress]()
     for path in RESOLVERS:
         try:
             lines = path.read_text().splitlines()
         except OSError:
             continue
-        found |= {address for line in lines if (address := _nameserver(line)) is not None}
-    return found
+        servers |= {address for line in lines if (address := _nameserver(line)) is not None}
+    return servers
 
 
 def _nameserver(line: str) -> IpAddress | None:

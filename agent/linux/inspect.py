@@ -80,7 +80,7 @@ def addresses(netns: str) -> list[NamespaceAddress]:
         with IPRoute() as inside:
             links = {link["index"]: link for link in inside.get_links()}
             rows = [(row, links[row["index"]]) for row in inside.get_addr() if row["index"] in links]
-            found = [
+            read = [
                 NamespaceAddress(
                     interface=str(link.get_attr("IFLA_IFNAME")),
                     mac=str(link.get_attr("IFLA_ADDRESS") or ""),
@@ -88,7 +88,7 @@ def addresses(netns: str) -> list[NamespaceAddress]:
                 )
                 for row, link in rows
             ]
-            return [each for each in found if not (each.address.ip.is_loopback or each.address.ip.is_link_local)]
+            return [each for each in read if not (each.address.ip.is_loopback or each.address.ip.is_link_local)]
 
     try:
         return namespaces.inside(netns, work)

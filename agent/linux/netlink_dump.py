@@ -45,14 +45,14 @@ def dump(kind: int, family: int) -> Iterator[tuple[bytes, bytes]]:
 
 def attributes(data: bytes) -> dict[int, bytes]:
     """Return attributes by their numbers."""
-    found: dict[int, bytes] = {}
+    values: dict[int, bytes] = {}
     while len(data) >= _ATTRIBUTE.size:
         length, kind = _ATTRIBUTE.unpack_from(data)
         if length < _ATTRIBUTE.size:
             break
-        found[kind & _TYPE] = data[_ATTRIBUTE.size : length]
+        values[kind & _TYPE] = data[_ATTRIBUTE.size : length]
         data = data[(length + 3) & ~3 :]
-    return found
+    return values
 
 
 def number(data: bytes | None) -> int:

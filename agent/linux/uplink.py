@@ -105,14 +105,14 @@ def _link_up(netlink: Any) -> int:
 
 def _set_addresses(netlink: Any, index: int, versions: Collection[int], transit: Transit) -> None:
     present = {(a.get_attr("IFA_ADDRESS"), a["prefixlen"]) for a in netlink.get_addr(index=index) if a["scope"] != _SCOPE_LINK}
-    wanted: list[tuple[IPv4Interface | IPv6Interface, IPv4Address | IPv6Address]] = []
+    desired: list[tuple[IPv4Interface | IPv6Interface, IPv4Address | IPv6Address]] = []
     if 4 in versions:
-        wanted.append((transit.host4, transit.next_hop4))
+        desired.append((transit.host4, transit.next_hop4))
     if 6 in versions:
-        wanted.append((transit.host6, transit.next_hop6))
-    for address, length in present - {(str(address.ip), address.network.prefixlen) for address, _ in wanted}:
+        desired.append((transit.host6, transit.next_hop6))
+    for address, length in present - {(str(address.ip), address.network.prefixlen) for address, _ in desired}:
         netlink.addr("del", index=index, address=address, prefixlen=length)  # of an earlier transit range
-    for address, next_hop in wanted:
+    for address, next_hop in desired:
         if (str(address.ip), address.network.prefixlen) not in present:
             flags = {"flags": _NODAD} if address.version == 6 else {}
             _unless_present(

@@ -80,12 +80,12 @@ class IntegrationBridge:
 
     def wake(self, full_read: bool) -> None:
         """Reconcile soon if the wanted ports have changed, or after a full read of the specs."""
-        if full_read or self._wanted() != self._more:
+        if full_read or self._desired_ports() != self._more:
             self._changed.set()
 
     def _reconcile(self) -> None:
         """Reconcile the bridge. An existing one is left alone until etcd was read, which tells the wanted ports."""
-        self._more = self._wanted()
+        self._more = self._desired_ports()
         if not self._ovsdb.connected:
             return
         if self._reconciler().store_read or self._ovsdb.observed().bridge(self._name) is None:
@@ -103,14 +103,14 @@ class IntegrationBridge:
         self._changed.set()
 
     def _publish_ports(self) -> None:
-        ofport, others = self._ovsdb.ofport, self._ovsdb.ofports(self._wanted(), self._lent)
+        ofport, others = self._ovsdb.ofport, self._ovsdb.ofports(self._desired_ports(), self._lent)
         endpoints = dict(self._ovsdb.ports_of_endpoints())
         self._post(PortsRead(endpoints, ofport(TUNNEL_PORT), ofport(UPLINK_PORT), others))
 
-    def _wanted(self) -> tuple[Port, ...]:
+    def _desired_ports(self) -> tuple[Port, ...]:
         """Return the ports that the specs name, besides those of every bridge. An endpoint's interface may be a mirror
         session's target, too."""
         index = self._reconciler().index
-        wanted = index.bindings.requested_interfaces()
+        interfaces = index.bindings.requested_interfaces()
         targets = mirror_ports(index.snapshot.copied.values(), self._host)
-        return (*interface_ports(wanted), *(port for port in targets if port.name not in wanted))
+        return (*interface_ports(interfaces), *(port for port in targets if port.name not in interfaces))

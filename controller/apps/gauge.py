@@ -37,7 +37,7 @@ from controller.telemetry.counters import Answers, Parts, Reading, Totals
 from controller.telemetry.metrics import Faucet, Gauge
 from controller.telemetry.switch_stats import Description, MeterNumbers, Numbers, Place, Polled, PortState
 from pipeline.tables import Table
-from warren.exposure import exposure, told
+from warren.exposure import exposure, log_exposure
 from warren.settings import gauge_settings, settings
 
 log = logging.getLogger("warren.gauge")
@@ -74,10 +74,10 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         loops = Loops(lambda: None, hub.sleep) if overlay is None else overlay.loops
         self.threads.append(hub.spawn(loops.repeat, "gauge", self._poll))
         if overlay is not None:
-            own = overlay.metrics.registry
-            own.register(Faucet(self.polled, self._places))
-            _about_the_process(own)
-            self.threads.append(hub.spawn(self._serve, "WARREN_METRICS", self.settings.metrics, own))
+            registry = overlay.metrics.registry
+            registry.register(Faucet(self.polled, self._places))
+            _about_the_process(registry)
+            self.threads.append(hub.spawn(self._serve, "WARREN_METRICS", self.settings.metrics, registry))
 
     def _serve(self, variable: str, where: str, registry: CollectorRegistry) -> None:
         if not where:
@@ -90,7 +90,7 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
             log.error("metrics.refused %s=%s reason=%s", variable, where, error)
             return
         line = exposure(variable, "whoever reaches it reads all figures: metrics are", host.strip("[]"), "listen on 127.0.0.1")
-        exposed = told(log, line, trusted=settings(os.environ).trusted_network)
+        exposed = log_exposure(log, line, trusted=settings(os.environ).trusted_network)
         if exposed and (overlay := self._overlay()) is not None:
             overlay.exposed += exposed
         eventlet.wsgi.server(listener, make_wsgi_app(registry), log_output=False)
@@ -99,10 +99,10 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
 
     def _poll(self) -> None:
         if self.datapath is not None:
-            self._ask(self.datapath)
+            self._request(self.datapath)
         hub.sleep(self.settings.every_s)
 
-    def _ask(self, datapath: Any) -> None:
+    def _request(self, datapath: Any) -> None:
         self.asked_before, self.asked_at = self.asked_at, time.monotonic()
         for request in messages.statistics_requests(datapath):
             datapath.send_msg(request)
@@ -128,14 +128,14 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
 
     @set_ev_cls(ofp_event.EventOFPDescStatsReply, MAIN_DISPATCHER)
     def _description(self, event: Any) -> None:
-        told = (getattr(event.msg.body, name) for name in Description._fields)
-        self.polled.description = Description(*(text.rstrip(b"\0").decode(errors="replace") for text in told))
+        texts = (getattr(event.msg.body, name) for name in Description._fields)
+        self.polled.description = Description(*(text.rstrip(b"\0").decode(errors="replace") for text in texts))
 
     @set_ev_cls(ofp_event.EventOFPPortStatsReply, MAIN_DISPATCHER)
     def _ports(self, event: Any) -> None:
         if (body := self._whole(event)) is None:
             return
-        self.polled.ports = {s.port_no: Numbers(*(_known(getattr(s, name)) for name in Numbers._fields)) for s in body}
+        self.polled.ports = {s.port_no: Numbers(*(_zero_if_unknown(getattr(s, name)) for name in Numbers._fields)) for s in body}
         age_s, ports, places = {s.port_no: s.duration_sec for s in body}, self.polled.ports, self._places()
         self.networks.take(
             (Reading((n, place.endpoint), place.network, ports[n][:4], age_s[n]) for n, place in places.items() if n in ports),
@@ -185,11 +185,11 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         if body is None or overlay is None:
             return
         groups, names = overlay.reconciler.groups, self._names()
-        found = ((s, groups[s.group_id].origin) for s in body if s.group_id in groups)
+        with_origin = ((s, groups[s.group_id].origin) for s in body if s.group_id in groups)
         self.groups.take(
             (
                 Reading(s.group_id, f"{origin.kind}/{names(origin.name)}", (s.packet_count, s.byte_count), s.duration_sec)
-                for s, origin in found
+                for s, origin in with_origin
             ),
             self._since(),
         )
@@ -203,9 +203,9 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         if stats is None or overlay is None:
             return
         flows = overlay.reconciler.flows
-        found = [(flow, stat) for stat in stats if (flow := flows.get(stat.cookie)) is not None]
-        rules = ((flow.origin.name, stat) for flow, stat in found if flow.origin.kind == "acl")
-        drops = ((flow.table.name, stat) for flow, stat in found if not flow.actions)
+        with_flow = [(flow, stat) for stat in stats if (flow := flows.get(stat.cookie)) is not None]
+        rules = ((flow.origin.name, stat) for flow, stat in with_flow if flow.origin.kind == "acl")
+        drops = ((flow.table.name, stat) for flow, stat in with_flow if not flow.actions)
         for tally, pairs in ((self.rules, rules), (self.drops, drops)):
             tally.take((Reading(s.cookie, key, (s.packets, s.octets), s.duration_s) for key, s in pairs), self._since())
         self.polled.rules, self.polled.drops = dict(self.rules.totals), dict(self.drops.totals)
@@ -242,8 +242,8 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         url = str(self.settings.influx_url)
         header = {"Authorization": f"Token {self.settings.influx_token}"} if self.settings.influx_token else {}
         try:
-            asked = request.Request(url, data=lines.encode(), headers=header, method="POST")
-            request.urlopen(asked, timeout=INFLUX_TIMEOUT_S).close()
+            post = request.Request(url, data=lines.encode(), headers=header, method="POST")
+            request.urlopen(post, timeout=INFLUX_TIMEOUT_S).close()
             self._worked("InfluxDB")
         except (OSError, ValueError) as error:
             self._failed("InfluxDB", error)
@@ -273,15 +273,15 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         overlay = self._overlay()
         if overlay is None:
             return {}
-        index, found, names = overlay.reconciler.index, {}, self._names()
+        index, places, names = overlay.reconciler.index, {}, self._names()
         for endpoint_id, ofport in dict(index.ports).items():
             endpoint = index.snapshot.endpoints.get(endpoint_id)
             if endpoint is not None:
-                found[ofport] = Place(names(endpoint.network_id), endpoint.name or endpoint.id)
-        return found
+                places[ofport] = Place(names(endpoint.network_id), endpoint.name or endpoint.id)
+        return places
 
 
-def _known(value: int) -> int:
+def _zero_if_unknown(value: int) -> int:
     return 0 if value == UNKNOWN else int(value)
 
 

@@ -55,14 +55,14 @@ from controller.telemetry.metrics import ControllerMetrics
 from pipeline.flow import Action, Flow, Output, Resubmit, Set
 from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
 from specs.lineage import StoreOrigin
-from warren.exposure import exposure, told
+from warren.exposure import exposure, log_exposure
 from warren.settings import LOG_FORMAT, settings
 
 log = logging.getLogger("warren.overlay")
 listen_on_loopback()  # ryu-manager loads this module before it opens the listener
 
 FEED = "feed of the specs"
-ASKED_LIMIT = 512  # DHCP packets that may wait for an answer at once
+DHCP_QUESTIONS_LIMIT = 512  # DHCP packets that may wait for an answer at once
 ADVERTISED_AT_ONCE = 50  # ports in a row, before other green threads get their turn
 KINDS = {
     Table.ROUTE: "ttl",
@@ -93,10 +93,10 @@ class Overlay(RyuApp):
         self.limiter, self.tellers = Limiter(), Limiter()
         self.tunnels = Tunnels(lambda: self.reconciler.index, lambda: self.connected, self._send_probe, self._status_changed)
         self.advertise_s = float(os.environ.get("WARREN_ADVERTISE_S", "600"))
-        self.asked: Any = hub.Queue(ASKED_LIMIT)
+        self.dhcp_questions: Any = hub.Queue(DHCP_QUESTIONS_LIMIT)
         openflow = "whoever reaches it can play a switch: OpenFlow is"
         line = exposure("--ofp-listen-host", openflow, cfg.CONF.ofp_listen_host, "leave the option out")
-        self.exposed = told(log, line, trusted=self.settings.trusted_network)
+        self.exposed = log_exposure(log, line, trusted=self.settings.trusted_network)
         self.metrics = ControllerMetrics(self._figures)
         self.dhcp = Dhcp(lambda: self.reconciler.index, self.metrics, self._labels, self._send_out)
         self.announcer = Announcer(lambda: self.reconciler.index, self._send_out)
@@ -175,7 +175,7 @@ class Overlay(RyuApp):
             case Announce(endpoint_ids):
                 self.announcer.announce(endpoint_ids)
             case Report(revision, endpoints):
-                self._tell(revision, endpoints)
+                self._report(revision, endpoints)
 
     def _clock(self, applied: int, committed: bool) -> None:
         """Log how long the revisions applied now took, from etcd's event to the switch's answer."""
@@ -186,7 +186,7 @@ class Overlay(RyuApp):
                 self.metrics.change.labels(*self._labels()).observe(took_s)
                 log.info("revision.applied revision=%d ms=%.2f", revision, took_s * 1000)
 
-    def _tell(self, revision: int, endpoints: tuple[Any, ...]) -> None:
+    def _report(self, revision: int, endpoints: tuple[Any, ...]) -> None:
         state = self.reconciler
         status = {
             "revision": revision,
@@ -215,7 +215,7 @@ class Overlay(RyuApp):
 
     def _status_changed(self) -> None:
         """Publish the status: a part of it that is not the reconciler's has changed."""
-        self._tell(self.reconciler.applied, ())
+        self._report(self.reconciler.applied, ())
 
     def _post(self, event: Event) -> None:
         self.inbox.put(event)
@@ -297,7 +297,7 @@ class Overlay(RyuApp):
             elif flow is not None and kind in ("ttl", "large"):
                 self._stranded(flow, event.msg)
             elif flow is not None and kind == "dhcp":
-                self._ask(flow.origin.name, bytes(event.msg.data))
+                self._queue_dhcp(flow.origin.name, bytes(event.msg.data))
 
     def _kind(self, flow: Flow | None) -> str:
         if flow is None:
@@ -326,15 +326,15 @@ class Overlay(RyuApp):
             packet = describe(bytes(event.msg.data))
             log.info("acl.hit rule=%s left_out=%d packet=%s", flow.origin.name, left_out, packet)
 
-    def _ask(self, endpoint_id: str, frame: bytes) -> None:
+    def _queue_dhcp(self, endpoint_id: str, frame: bytes) -> None:
         """Queue a DHCP packet: a green thread of its own answers, so that bundles come first."""
         try:
-            self.asked.put_nowait((endpoint_id, frame))
+            self.dhcp_questions.put_nowait((endpoint_id, frame))
         except queue.Full:
             self.metrics.dhcp_ignored.labels(*self._labels(), "overload").inc()
 
     def _answer(self) -> None:
-        endpoint_id, frame = self.asked.get()
+        endpoint_id, frame = self.dhcp_questions.get()
         try:
             self.dhcp.answer(endpoint_id, frame)
         except Exception:

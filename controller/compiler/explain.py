@@ -44,10 +44,10 @@ def origins(view: View) -> dict[int, Flow]:
     return {flow.cookie: flow for flow in compile_view(view).flows}
 
 
-def origin_text(cookie: int, known: Mapping[int, Flow], names: Mapping[str, str]) -> str:
+def origin_text(cookie: int, flows: Mapping[int, Flow], names: Mapping[str, str]) -> str:
     """The spec object behind a cookie, such as `endpoint/web-1`; `names` maps ids to names. Foreign and stale flows are
     called so."""
-    flow = known.get(cookie)
+    flow = flows.get(cookie)
     if flow is None:
         return "stale" if is_ours(cookie) else "stranger"
     first, colon, rest = flow.origin.name.partition(":")  # the name of a policy begins with its network's id
@@ -106,12 +106,12 @@ _SKIPPED = "skipping output to input port"
 _SUMMARY = "Final flow:"  # and the lines after it, until a packet continues after ct
 
 
-def parse_trace(text: str, known: Mapping[int, Flow], names: Mapping[str, str], tunnel: int | None) -> Trace:
+def parse_trace(text: str, flows: Mapping[int, Flow], names: Mapping[str, str], tunnel: int | None) -> Trace:
     """Parse the output of `ovs-appctl ofproto/trace`; it leaves out what other bridges do with the tunnel's packet."""
     lines = tuple(_first_bridge(text))
     outputs, vtep, vni = _sent(lines, tunnel)
     answered = any(line.strip() == "IN_PORT" for line in lines)
-    return Trace(_steps(lines, known, names), outputs, vtep, vni, answered)
+    return Trace(_steps(lines, flows, names), outputs, vtep, vni, answered)
 
 
 def _first_bridge(text: str) -> Iterator[str]:
@@ -127,12 +127,12 @@ def _first_bridge(text: str) -> Iterator[str]:
             yield line
 
 
-def _steps(lines: Iterable[str], known: Mapping[int, Flow], names: Mapping[str, str]) -> tuple[TraceStep, ...]:
+def _steps(lines: Iterable[str], flows: Mapping[int, Flow], names: Mapping[str, str]) -> tuple[TraceStep, ...]:
     steps: list[TraceStep] = []
     for line in lines:
         if step := _STEP.match(line):
             table, matched, priority, cookie = step.groups()
-            origin = origin_text(int(cookie, 16) if cookie else 0, known, names)
+            origin = origin_text(int(cookie, 16) if cookie else 0, flows, names)
             steps.append(TraceStep(table_name(int(table)), f"{matched or 'any'} (priority {priority})", origin, ()))
         elif miss := _MISS.match(line):
             steps.append(TraceStep(table_name(int(miss[1])), "no match", "pipeline/miss", ()))
@@ -167,27 +167,27 @@ _DUMP = re.compile(
 )
 
 
-def parse_dump(lines: Iterable[str], known: Mapping[int, Flow], names: Mapping[str, str]) -> list[dict[str, object]]:
+def parse_dump(lines: Iterable[str], flows: Mapping[int, Flow], names: Mapping[str, str]) -> list[dict[str, object]]:
     """Rows of `ovs-ofctl dump-flows`, with table names and origins. Durations are in seconds."""
     rows: list[dict[str, object]] = []
     for line in lines:
-        found = _DUMP.search(line)
-        if found is None:
+        columns = _DUMP.search(line)
+        if columns is None:
             continue
-        cookie = int(found["cookie"], 16)
-        priority = re.search(r"priority=(\d+)", found["rest"])
+        cookie = int(columns["cookie"], 16)
+        priority = re.search(r"priority=(\d+)", columns["rest"])
         rows.append(
             {
-                "table": table_name(int(found["table"])),
-                "table_id": int(found["table"]),
+                "table": table_name(int(columns["table"])),
+                "table_id": int(columns["table"]),
                 "priority": int(priority[1]) if priority else 32768,
-                "match": re.sub(r"(?:[a-z_]+_age=\d+, )*(?:priority=\d+)?,?", "", found["rest"], count=1).strip(", "),
-                "actions": found["actions"],
-                "origin": origin_text(cookie, known, names),
+                "match": re.sub(r"(?:[a-z_]+_age=\d+, )*(?:priority=\d+)?,?", "", columns["rest"], count=1).strip(", "),
+                "actions": columns["actions"],
+                "origin": origin_text(cookie, flows, names),
                 "cookie": f"{cookie:#x}",
-                "packets": int(found["packets"]),
-                "bytes": int(found["bytes"]),
-                "duration_s": float(found["duration"]),
+                "packets": int(columns["packets"]),
+                "bytes": int(columns["bytes"]),
+                "duration_s": float(columns["duration"]),
             }
         )
     return rows

@@ -159,12 +159,12 @@ class Index:
                 }:
                     self.policies.touch(("network", reference))
                 self.policies.touch(("member", network_id))
-        found, vnis = zones(self.snapshot, valid), {n.vxlan_vni for n in valid.values()}
+        zone_of, vnis = zones(self.snapshot, valid), {n.vxlan_vni for n in valid.values()}
         moved = vnis ^ self._vnis
         self._dirty_networks |= {n.id for n in valid.values() if n.vxlan_vni ^ RELATED_BIT in moved}
         self._vnis = vnis
-        other |= {n for n in found if found[n] != self._zones.get(n)}
-        self._valid_networks, self._zones = valid, found
+        other |= {n for n in zone_of if zone_of[n] != self._zones.get(n)}
+        self._valid_networks, self._zones = valid, zone_of
         self._dirty_networks |= (
             self.routes.recompute(self.snapshot, valid) | self.services.recompute(self.snapshot, valid) | other
         )
@@ -204,12 +204,12 @@ class Index:
         touched |= moved
         endpoints: dict[str, EndpointView | None] = {}
         for endpoint_id in touched | whole:
-            found = self._endpoint_view(endpoint_id)
-            endpoints[endpoint_id] = found
-            if found is None:
+            view = self._endpoint_view(endpoint_id)
+            endpoints[endpoint_id] = view
+            if view is None:
                 self.endpoints.pop(endpoint_id, None)
             else:
-                self.endpoints[endpoint_id] = found
+                self.endpoints[endpoint_id] = view
         delta = Delta(
             peers=self.hosts.recompute(),
             endpoints=endpoints,
@@ -227,7 +227,7 @@ class Index:
         sessions name."""
         if not self.snapshot.copied and not self.sessions and not self._idle:
             return {}, set()
-        local = {endpoint_id for there in self._local.values() for endpoint_id in there}
+        local = {endpoint_id for ids in self._local.values() for endpoint_id in ids}
         surroundings = Surroundings(
             networks=self._valid_networks,
             hosts=self.snapshot.hosts,
@@ -238,11 +238,11 @@ class Index:
             members=self.policies.members,
             vtep=lambda other: self.hosts.vtep(other.name),
         )
-        found, marks, self._idle = sessions(mirrors_in_order(self.snapshot), surroundings)
-        names = {name for name in {*found, *self.sessions} if found.get(name) != self.sessions.get(name)}
+        active, marks, self._idle = sessions(mirrors_in_order(self.snapshot), surroundings)
+        names = {name for name in {*active, *self.sessions} if active.get(name) != self.sessions.get(name)}
         marked = {e for e in {*marks, *self._marks} if marks.get(e) != self._marks.get(e)}
-        self.sessions, self._marks = found, marks
-        return {name: found.get(name) for name in names}, marked
+        self.sessions, self._marks = active, marks
+        return {name: active.get(name) for name in names}, marked
 
     def _update_policies(self, endpoint_id: str) -> None:
         if endpoint_id not in self._claims.winners:
@@ -344,15 +344,15 @@ class Index:
         endpoint = self._claims.endpoints[endpoint_id]
         if endpoint.network_id not in self.networks:
             return None
-        network, there = self._valid_networks[endpoint.network_id], self.networks[endpoint.network_id]
+        network, network_view = self._valid_networks[endpoint.network_id], self.networks[endpoint.network_id]
         served = endpoint_id in self.services.members.get(endpoint.network_id, ())
         if endpoint.host == self.host:
             ofport = self.ports.get(endpoint_id)
             if ofport is None or self.policies.closed(endpoint_id) is not None:
                 return None
             keys, marks = self.policies.keys[endpoint_id], self._marks.get(endpoint_id, UNMARKED)
-            return endpoint_view(endpoint, network, there, ofport=ofport, served=served, keys=keys, marks=marks)
-        return endpoint_view(endpoint, network, there, vtep=self.hosts.vtep(endpoint.host), served=served)
+            return endpoint_view(endpoint, network, network_view, ofport=ofport, served=served, keys=keys, marks=marks)
+        return endpoint_view(endpoint, network, network_view, vtep=self.hosts.vtep(endpoint.host), served=served)
 
     # ---- what is known --------------------------------------------------------------------------------------------
 

@@ -181,5 +181,5 @@ class Policies:
                 if endpoint_id in self.ports:
                     return self.ports[endpoint_id]
             return None
-        there = (self.ports.get(e) for e in self._who.get(("member", network_id), ()))
-        return port if port in there else None
+        member_ports = (self.ports.get(e) for e in self._who.get(("member", network_id), ()))
+        return port if port in member_ports else None

@@ -50,16 +50,19 @@ class Services:
         for network_id in touched:
             before.update((name, self.views.pop(name)) for name in self._named.pop(network_id, ()))
             who = {s: service_members(s, network_id, members) for s in self.of.get(network_id, ())}
-            ids = frozenset(e.id for found in who.values() for e in found)
+            ids = frozenset(e.id for served in who.values() for e in served)
             moved |= ids ^ self.members.pop(network_id, frozenset())
             if ids:
                 self.members[network_id] = ids
-            there = networks.get(network_id)
-            if there is not None and there.serves:
-                assert there.gateway is not None
-                views = {s.name: service_view(s, there.vni, there.gateway, filter(reachable, found)) for s, found in who.items()}
+            network_view = networks.get(network_id)
+            if network_view is not None and network_view.serves:
+                assert network_view.gateway is not None
+                views = {
+                    s.name: service_view(s, network_view.vni, network_view.gateway, filter(reachable, served))
+                    for s, served in who.items()
+                }
                 after |= views
                 self._named[network_id] = tuple(views)
-        self.views.update((name, found) for name, found in after.items() if found is not None)
+        self.views.update((name, view) for name, view in after.items() if view is not None)
         changed = {name: after.get(name) for name in {*before, *after} if before.get(name) != after.get(name)}
         return changed, moved

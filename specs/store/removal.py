@@ -20,8 +20,8 @@ ONLY_HOST = "docker.host"  # label of a network that one host's engine created
 def require_dead(repository: Repository, name: str) -> None:
     """Raise `Conflict` if the agent or the controller of a host lives."""
     gets = {"agent": keys.status_agent(name), "controller": keys.status_controller(name)}
-    found = repository.store.txn((), [Get(key) for key in gets.values()]).found
-    living = [process for process, entries in zip(gets, found, strict=True) if entries]
+    entries_of = repository.store.txn((), [Get(key) for key in gets.values()]).found
+    living = [process for process, entries in zip(gets, entries_of, strict=True) if entries]
     if living:
         raise Conflict(
             f"the {' and the '.join(living)} of host {name} live{'s' if len(living) == 1 else ''}: stop them first", field="name"

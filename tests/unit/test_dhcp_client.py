@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from agent.api.sand import NetworkCreate, endpoint_out
-from agent.dhcp_client.lease_file import Told, parse
+from agent.dhcp_client.lease_file import ReportedLease, parse
 from agent.dhcp_client.udhcpc import HOOK, Clients, host_name
 from controller.compiler.compile import compile_view
 from intent.recompute import view
@@ -135,7 +135,7 @@ def test_a_starting_dhcp_client_keeps_the_known_lease(tmp_path: Path) -> None:
     assert hook(tmp_path, "nak") is None
     text = hook(tmp_path, "bound", **LEASE)
     assert text is not None
-    assert parse(text) == Told(IPv4Interface("100.64.0.10/24"), (("default", "100.64.0.1"),), 3600)
+    assert parse(text) == ReportedLease(IPv4Interface("100.64.0.10/24"), (("default", "100.64.0.1"),), 3600)
 
 
 @pytest.mark.parametrize(

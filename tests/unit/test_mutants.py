@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant("intent/incremental/policies.py", "                del used[name]\n", "                pass\n", INDEX),
     Mutant("intent/incremental/index.py", "self._dirty_networks |= self.policies.networks_using(decoded.id)", "pass", INDEX),
     Mutant("intent/incremental/index.py", "self.policies.touch((decoded.kind, decoded.id))", "pass", INDEX),
-    Mutant("intent/incremental/index.py", "other |= {n for n in found if found[n] != self._zones.get(n)}", "pass", INDEX),
+    Mutant("intent/incremental/index.py", "other |= {n for n in zone_of if zone_of[n] != self._zones.get(n)}", "pass", INDEX),
     Mutant("pipeline/flow.py", "digest = _digest48((self.table, self.priority, self.match, self.actions, self.origin))",
            "digest = _digest48((self.table, self.priority, self.match, self.origin))"),
     Mutant("controller/compiler/features/forward.py", "match(reg0=e.vni, reg1=ORIGIN_LOCAL, eth_dst=e.mac)", "match(reg0=e.vni, eth_dst=e.mac)",

@@ -56,7 +56,7 @@ def main() -> int:
         if os.environ["CNI_COMMAND"] == "VERSION":
             answer = json.dumps({"cniVersion": version, "supportedVersions": VERSIONS})
         else:
-            answer = _ask(config)
+            answer = _call_agent(config)
     except PluginError as error:
         error_object = {"cniVersion": version, "code": error.code, "msg": str(error)}
         print(json.dumps(error_object | ({"details": error.details} if error.details else {})))
@@ -85,7 +85,7 @@ def _version(config: object, default: str) -> str:
     return version if isinstance(version, str) and version else default
 
 
-def _ask(config: object) -> str:
+def _call_agent(config: object) -> str:
     """Ask the agent; returns its result as text, empty for commands without one. Raises `PluginError` with the agent's error."""
     path = config.get("socket") if isinstance(config, dict) else None
     if path is not None and (not isinstance(path, str) or not path.startswith("/")):

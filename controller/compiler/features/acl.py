@@ -24,8 +24,8 @@ def base(tunnel: int | None) -> Iterator[Flow]:
     for fields in headless():
         yield Flow(Table.ACL_IN, HEADLESS, fields, (), Origin("pipeline", "fragments"))
     for table in WHERE.values():
-        for wanted in (CT_TRACKED | CT_ESTABLISHED | CT_REPLY, CT_TRACKED | CT_RELATED):
-            state = match(ct_state=(wanted, wanted | CT_INVALID), ct_mark=MARK_RELATED)
+        for bits in (CT_TRACKED | CT_ESTABLISHED | CT_REPLY, CT_TRACKED | CT_RELATED):
+            state = match(ct_state=(bits, bits | CT_INVALID), ct_mark=MARK_RELATED)
             yield Flow(table, REPLIES, state, (Goto(after(table)),), Origin("pipeline", "related"))
 
 

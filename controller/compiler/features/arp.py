@@ -43,11 +43,11 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     origin = Origin("endpoint", e.id)
     if e.ipv4 is not None:
         address = str(e.ipv4)
-        asked = match(reg0=e.vni, eth_type=ARP, arp_op=REQUEST, arp_tpa=address)
-        yield Flow(Table.ARP, KNOWN, asked, _arp_reply(e.mac, e.ipv4), origin)
+        request = match(reg0=e.vni, eth_type=ARP, arp_op=REQUEST, arp_tpa=address)
+        yield Flow(Table.ARP, KNOWN, request, _arp_reply(e.mac, e.ipv4), origin)
         if e.ofport is not None:
-            own = match(reg0=e.vni, in_port=e.ofport, eth_type=ARP, arp_op=REQUEST, arp_tpa=address)
-            yield Flow(Table.ARP, SELF, own, (), origin)
+            gratuitous = match(reg0=e.vni, in_port=e.ofport, eth_type=ARP, arp_op=REQUEST, arp_tpa=address)
+            yield Flow(Table.ARP, SELF, gratuitous, (), origin)
     if e.ipv6 is not None:
         for target in (e.ipv6, link_local(e.mac)):
             nd: dict[str, Value] = {
@@ -73,12 +73,12 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
             yield Flow(Table.ARP, priority, fields, actions, origin)
     if g is None:
         if n.dhcp:
-            asked = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(SERVER4))
-            yield Flow(Table.ARP, KNOWN, asked, _arp_reply(GATEWAY_MAC, SERVER4), origin)
+            request = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(SERVER4))
+            yield Flow(Table.ARP, KNOWN, request, _arp_reply(GATEWAY_MAC, SERVER4), origin)
         return
     if g.ipv4 is not None:
-        asked = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(g.ipv4.ip))
-        yield Flow(Table.ARP, KNOWN, asked, _arp_reply(GATEWAY_MAC, g.ipv4.ip), origin)
+        request = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(g.ipv4.ip))
+        yield Flow(Table.ARP, KNOWN, request, _arp_reply(GATEWAY_MAC, g.ipv4.ip), origin)
     for target in (g.ipv6.ip, link_local(GATEWAY_MAC)) if g.ipv6 is not None else ():
         nd = match(
             reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=SOLICITATION, ipv6_nd_target=str(target)

@@ -93,12 +93,12 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     yield Flow(Table.CLASSIFY, priority, fields, enter, origin)
     if (g := e.gateway) is not None and not e.tag:
         own4, own6 = g.port_transits(e.ofport)
-        own: list[dict[str, Value]] = []
+        own_addresses: list[dict[str, Value]] = []
         if own4 is not None:
-            own.append({"eth_type": IPV4, "ipv4_dst": str(own4)})
+            own_addresses.append({"eth_type": IPV4, "ipv4_dst": str(own4)})
         if own6 is not None:
-            own.append({"eth_type": IPV6, "ipv6_dst": str(own6)})
-        yield from _from_host(g, e.vni, own, origin)
+            own_addresses.append({"eth_type": IPV6, "ipv6_dst": str(own6)})
+        yield from _from_host(g, e.vni, own_addresses, origin)
 
 
 def session(s: MirrorSession, tunnel: int | None) -> Iterator[Flow]:

@@ -46,7 +46,7 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         yield from nat.crosses(n, n.gateway)
     origin = Origin("network", n.id)
     if not n.zone:
-        yield from _tells(n, origin)
+        yield from _related_flows(n, origin)
         return
     for entered, onward in ((ORIGIN_LOCAL, after(Table.CONNTRACK)), (ORIGIN_TUNNEL, Table.FORWARD)):
         if n.transparent:  # the same addresses under two tags are two connections
@@ -63,22 +63,22 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     yield from nat.commits(n)
 
 
-def _tells(n: NetworkView, origin: Origin) -> Iterator[Flow]:
+def _related_flows(n: NetworkView, origin: Origin) -> Iterator[Flow]:
     if n.zone or n.related_vni:
-        yield Flow(Table.COMMIT, TRACKED - 1, match(reg0=n.vni, reg3=1), (*_tell(n), Goto(after(Table.COMMIT))), origin)
+        yield Flow(Table.COMMIT, TRACKED - 1, match(reg0=n.vni, reg3=1), (*_related_tunnel(n), Goto(after(Table.COMMIT))), origin)
 
 
-def _tell(n: NetworkView) -> tuple[Set, ...]:
+def _related_tunnel(n: NetworkView) -> tuple[Set, ...]:
     return (Set("tunnel_id", n.related_vni),) if n.related_vni else ()
 
 
 def _commits(n: NetworkView, origin: Origin) -> Iterator[Flow]:
-    yield from _tells(n, origin)
+    yield from _related_flows(n, origin)
     for eth_type in (IPV4, IPV6):
         for state, related, keep in kept(n.zone):
             packet = match(**state, reg0=n.vni, reg3=related, eth_type=eth_type)
-            tell = _tell(n) if related else ()
-            yield Flow(Table.COMMIT, TRACKED, packet, (keep, *tell, Goto(after(Table.COMMIT))), origin)
+            to_related = _related_tunnel(n) if related else ()
+            yield Flow(Table.COMMIT, TRACKED, packet, (keep, *to_related, Goto(after(Table.COMMIT))), origin)
 
 
 def kept(zone: int) -> Iterator[tuple[dict[str, Value], int, Ct]]:

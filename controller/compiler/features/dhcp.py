@@ -15,7 +15,7 @@ from pipeline.flow import WHOLE, Flow, Goto, Origin, SwitchMeter, ToController, 
 from pipeline.protocols import ICMPV6, IPV4, IPV6, ROUTER_SOLICITATION, UDP
 from pipeline.tables import PORT_METER_FIRST, Table
 
-ASKED = 100
+QUESTION = 100
 RATE, BURST = 10, 30  # packets per second; a starting client sends about ten at once
 
 
@@ -29,16 +29,16 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow | SwitchMeter
         onward = (UseMeter(meter.meter_id), Goto(Table.FORWARD))
         for sender in ("0.0.0.0", *((str(e.ipv4),) if e.ipv4 is not None else ())):
             question = match(reg0=e.vni, in_port=e.ofport, eth_src=e.mac, **asks_outside(sender))
-            yield Flow(Table.DHCP, ASKED, question, onward, origin)
+            yield Flow(Table.DHCP, QUESTION, question, onward, origin)
         return
-    asked: list[dict[str, Value]] = []
+    questions: list[dict[str, Value]] = []
     if e.ipv4 is not None:
-        asked.append({"eth_type": IPV4, "ip_proto": UDP, "udp_dst": CLIENT_TO_SERVER[IPV4]})
+        questions.append({"eth_type": IPV4, "ip_proto": UDP, "udp_dst": CLIENT_TO_SERVER[IPV4]})
     if e.ipv6 is not None:
-        asked.append({"eth_type": IPV6, "ip_proto": UDP, "udp_dst": CLIENT_TO_SERVER[IPV6]})
-        asked.append({"eth_type": IPV6, "ip_proto": ICMPV6, "icmpv6_type": ROUTER_SOLICITATION})
-    if asked:
+        questions.append({"eth_type": IPV6, "ip_proto": UDP, "udp_dst": CLIENT_TO_SERVER[IPV6]})
+        questions.append({"eth_type": IPV6, "ip_proto": ICMPV6, "icmpv6_type": ROUTER_SOLICITATION})
+    if questions:
         yield meter
-    for fields in asked:
+    for fields in questions:
         shown = (UseMeter(meter.meter_id), ToController(WHOLE))
-        yield Flow(Table.DHCP, ASKED, match(reg0=e.vni, in_port=e.ofport, eth_src=e.mac, **fields), shown, origin)
+        yield Flow(Table.DHCP, QUESTION, match(reg0=e.vni, in_port=e.ofport, eth_src=e.mac, **fields), shown, origin)

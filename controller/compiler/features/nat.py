@@ -74,8 +74,8 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     g = e.gateway
     if g is None or g.uplink is None or e.ofport is None:
         return
-    for eth_type, own in zip((IPV4, IPV6), g.port_transits(e.ofport), strict=True):
-        if own is not None and not e.tag:
+    for eth_type, port_transit in zip((IPV4, IPV6), g.port_transits(e.ofport), strict=True):
+        if port_transit is not None and not e.tag:
             leaving: dict[str, Value] = {
                 "in_port": e.ofport,
                 "reg0": e.vni,
@@ -83,7 +83,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
                 "reg2": g.uplink,
                 "eth_type": eth_type,
             }
-            yield from _translated(leaving, OWN_ADDRESS, g, str(own), Origin("endpoint", e.id))
+            yield from _translated(leaving, OWN_ADDRESS, g, str(port_transit), Origin("endpoint", e.id))
     for proto, outside, inside in e.published:
         for version, eth_type, transit, address in ((4, IPV4, g.transit4, e.ipv4), (6, IPV6, g.transit6, e.ipv6)):
             if transit is not None and address is not None:
@@ -121,9 +121,9 @@ def crosses(n: NetworkView, g: Gateway) -> Iterator[Flow]:
     """CONNTRACK's flows for connections of services between hosts: to a member, and back to the host where they came in."""
     keep = (MoveBits("tun_ipv4_src", 0, "ct_label", LABEL_VTEP, 32), MoveBits(REG_ORIGIN, 0, "ct_label", LABEL_ORIGIN, 32))
     for eth_type in (IPV4, IPV6):
-        there = match(reg0=n.vni, reg1=ORIGIN_TUNNEL, eth_src=HOST_MAC, eth_type=eth_type)
+        outward = match(reg0=n.vni, reg1=ORIGIN_TUNNEL, eth_src=HOST_MAC, eth_type=eth_type)
         arrived = (Set("eth_src", GATEWAY_MAC), Ct(g.zone, table=Table.FORWARD, commit=True, label=keep))
-        yield Flow(Table.CONNTRACK, CROSSING, there, arrived, Origin("network", n.id))
+        yield Flow(Table.CONNTRACK, CROSSING, outward, arrived, Origin("network", n.id))
         if g.uplink is not None:
             back = match(reg0=n.vni, reg1=ORIGIN_TUNNEL, eth_dst=HOST_MAC, eth_type=eth_type)
             returned = (Set(REG_OUTPUT, g.uplink), Ct(g.zone, table=Table.OUTPUT, nat=Nat()))
@@ -132,8 +132,8 @@ def crosses(n: NetworkView, g: Gateway) -> Iterator[Flow]:
 
 def enters(n: NetworkView, g: Gateway) -> Iterator[Flow]:
     """CONNTRACK's flows for packets from the host: known connections are translated back. CONNTRACK owns them."""
-    for eth_type, there in ((IPV4, g.ipv4), (IPV6, g.ipv6)):
-        if there is None:
+    for eth_type, address in ((IPV4, g.ipv4), (IPV6, g.ipv6)):
+        if address is None:
             continue
         packet = match(reg0=n.vni, reg1=ORIGIN_GATEWAY, eth_type=eth_type)
         if g.nat:
@@ -146,5 +146,5 @@ def commits(n: NetworkView) -> Iterator[Flow]:
     """COMMIT's flows: a published connection was committed with its translation before policy let it pass."""
     if n.zone and n.gateway is not None and n.gateway.nat:
         for eth_type in (IPV4, IPV6):
-            known = match(ct_state=NEW, reg0=n.vni, reg1=ORIGIN_GATEWAY, reg3=0, eth_type=eth_type)
-            yield Flow(Table.COMMIT, RELATED, known, (Goto(after(Table.COMMIT)),), Origin("network", n.id))
+            published = match(ct_state=NEW, reg0=n.vni, reg1=ORIGIN_GATEWAY, reg3=0, eth_type=eth_type)
+            yield Flow(Table.COMMIT, RELATED, published, (Goto(after(Table.COMMIT)),), Origin("network", n.id))

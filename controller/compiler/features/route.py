@@ -155,8 +155,8 @@ def _returns(n: NetworkView, tunnel: int, origin: Origin) -> Iterator[Flow]:
     for eth_type in (IPV4, IPV6):
         for packet in _encapsulated(n, eth_type):  # a client may ask from a tunnel's port, with a host's address
             yield Flow(Table.ROUTE, RETURN + 1, match(ct_state=(reply, reply | CT_INVALID), ct_label=came) + packet, (), origin)
-        for wanted in (reply, error):
-            state = match(ct_state=(wanted, wanted | CT_INVALID), ct_label=came)
+        for bits in (reply, error):
+            state = match(ct_state=(bits, bits | CT_INVALID), ct_label=came)
             yield Flow(Table.ROUTE, RETURN, state + _leaving(n, eth_type), back, origin)
 
 
@@ -182,14 +182,14 @@ def _routed(n: NetworkView, route: Route) -> Iterator[Flow]:
     fits = match(**{REG_LARGE: 0}) if route.mtu else ()
     for prefix in map(ip_network, route.ranges):
         eth_type = IPV4 if prefix.version == 4 else IPV6
-        there = _leaving(n, eth_type, "dst", str(prefix))
+        crossing = _leaving(n, eth_type, "dst", str(prefix))
         if route.mtu:
             check = (CheckLarger(ETHERNET + route.mtu, REG_LARGE), Goto(Table.MTU_CHECK))
-            yield Flow(Table.ROUTE, ACROSS, there, check, origin)
-            yield Flow(Table.MTU_CHECK, LARGE, match(**{REG_LARGE: 1}) + there, (ToController(SHOWN[eth_type]),), gateway)
-        yield Flow(table, ACROSS, fits + there, across, origin)
+            yield Flow(Table.ROUTE, ACROSS, crossing, check, origin)
+            yield Flow(Table.MTU_CHECK, LARGE, match(**{REG_LARGE: 1}) + crossing, (ToController(SHOWN[eth_type]),), gateway)
+        yield Flow(table, ACROSS, fits + crossing, across, origin)
         for state, related, keep in conntrack.kept(n.zone) if n.zone else ():
-            yield Flow(table, ACROSS + 1, match(**state, reg3=related) + fits + there, (keep, *across), origin)
+            yield Flow(table, ACROSS + 1, match(**state, reg3=related) + fits + crossing, (keep, *across), origin)
 
 
 def _leaving(n: NetworkView, eth_type: int, end: str = "", prefix: str = "") -> Match:
@@ -209,22 +209,22 @@ def _refusals(n: NetworkView, prefix: object, origin: Origin) -> Iterator[Flow]:
 
 
 def _masked(network: object) -> tuple[str, str]:
-    found = ip_network(str(network))
-    return str(found.network_address), str(found.netmask)
+    prefix = ip_network(str(network))
+    return str(prefix.network_address), str(prefix.netmask)
 
 
 def _pings(n: NetworkView, gateway: Gateway) -> Iterator[tuple[Match, tuple[Action, ...]]]:
-    own = [address.ip for address in (gateway.ipv4, gateway.ipv6) if address is not None]
-    own += [link_local(GATEWAY_MAC)] if gateway.ipv6 is not None else []
-    for address in (*own, *(ip_address(there) for route in n.routes for there in route.gateways)):
+    addresses = [address.ip for address in (gateway.ipv4, gateway.ipv6) if address is not None]
+    addresses += [link_local(GATEWAY_MAC)] if gateway.ipv6 is not None else []
+    for address in (*addresses, *(ip_address(gateway_address) for route in n.routes for gateway_address in route.gateways)):
         yield _ping(n, address), _pong(address)
 
 
 def _ping(n: NetworkView, address: IPv4Address | IPv6Address) -> Match:
-    asked = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_dst=GATEWAY_MAC, vlan_vid=UNTAGGED)
+    echo = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_dst=GATEWAY_MAC, vlan_vid=UNTAGGED)
     if address.version == 4:
-        return asked + match(eth_type=IPV4, ip_proto=ICMP, ipv4_dst=str(address), icmpv4_type=ECHO)
-    return asked + match(eth_type=IPV6, ip_proto=ICMPV6, ipv6_dst=str(address), icmpv6_type=ECHO6)
+        return echo + match(eth_type=IPV4, ip_proto=ICMP, ipv4_dst=str(address), icmpv4_type=ECHO)
+    return echo + match(eth_type=IPV6, ip_proto=ICMPV6, ipv6_dst=str(address), icmpv6_type=ECHO6)
 
 
 def _pong(address: IPv4Address | IPv6Address) -> tuple[Action, ...]:
