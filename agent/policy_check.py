@@ -13,6 +13,7 @@ from acl.evaluate import PacketFields, evaluate, packet
 from acl.policy import PolicyKey
 from intent.record_policies import RecordPolicies
 from pipeline.protocols import ECHO, ICMP, ICMPV6, IPV4, IPV6, WITH_PORTS
+from specs.checks import joined, routers_in_order, valid_networks
 from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot
 from warren.errors import Conflict, Invalid, NotFound
@@ -43,17 +44,33 @@ def decide(
     policies = RecordPolicies(state)
     sends, receives = policies.of(source).sends, policies.of(target).receives
     applied = [acl for key in (sends, receives) if key is not None for acl in key.acls]
+    apart = isolation(state, source, target)
     if name not in applied:
-        others = f"the ACLs that apply are {', '.join(applied)}" if applied else "no ACL applies, so everything passes"
+        passing = apart or "everything passes"
+        others = f"the ACLs that apply are {', '.join(applied)}" if applied else f"no ACL applies: {passing}"
         raise Conflict(f"ACL {name} does not apply between {source.name or source.id} and {target.name or target.id}; {others}")
     sent = between(source, target, body.proto, body.port)
-    spec = judge(policies, sends, receives, sent)
+    spec = judge(policies, sends, None if apart else receives, sent)
+    if apart and spec["allow"]:
+        spec |= {"allow": False, "reason": apart}
     traced = trace(source, target, body.proto, body.port)
     steps = [step["origin"] for hop in traced["hosts"] for step in hop["steps"] if step["table"] in ("ACL_IN", "ACL_OUT")]
     rules = [origin.removeprefix("acl/") for origin in steps if origin.startswith("acl/")]
     by_switch = {"allow": traced["verdict"] == "delivered", "rules": rules, "reason": traced["reason"]}
     same = (spec["allow"], spec["rules"]) == (by_switch["allow"], by_switch["rules"])
     return {"allow": spec["allow"], "rules": spec["rules"], "by_specs": spec, "by_switch": by_switch, "agree": same}
+
+
+def isolation(state: Snapshot, source: Endpoint, target: Endpoint) -> str:
+    """Return why no packet passes between two endpoints, whatever the ACLs say; empty text if one may."""
+    for endpoint in (source, target):
+        if not endpoint.active:
+            return f"nothing passes, because endpoint {endpoint.name or endpoint.id} is not active"
+    routed = joined(routers_in_order(state), valid_networks(state)[0])[0]
+    if source.network_id == target.network_id or target.network_id in routed.get(source.network_id, {}):
+        return ""
+    names = [state.networks[i].name if i in state.networks else i for i in (source.network_id, target.network_id)]
+    return f"nothing passes, because no router joins the networks {names[0]} and {names[1]}"
 
 
 def judge(policies: RecordPolicies, sends: PolicyKey | None, receives: PolicyKey | None, sent: PacketFields) -> dict[str, Any]:

@@ -8,11 +8,12 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from controller.compiler.compile import Program, compile_view
-from controller.compiler.explain import Trace, parse_dump, parse_trace
+from controller.compiler.explain import parse_dump
+from controller.compiler.packet_trace import TraceEnd, parse_trace
 from intent.history import with_history
 from intent.recompute import view
 from ovsdb.client import Ovsdb
@@ -40,6 +41,7 @@ class DesiredSwitch:
     names: Mapping[str, str]
     tunnel: int | None
     ports: Mapping[str, int]  # endpoint id -> OpenFlow port
+    mirroring: frozenset[str] = frozenset()  # origins of the ACL rules that send a copy to a port
 
 
 class Switch:
@@ -55,7 +57,8 @@ class Switch:
         interfaces = interface_ports(requested_interfaces(state.endpoints.values(), self._host))
         targets = self._ovsdb.ofports((*interfaces, *mirror_ports(state.copied.values(), self._host)))
         program = compile_view(view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT), targets))
-        return DesiredSwitch(program, {flow.cookie: flow for flow in program.flows}, names(state), tunnel, ports)
+        flows = {flow.cookie: flow for flow in program.flows}
+        return DesiredSwitch(program, flows, names(state), tunnel, ports, mirroring(state))
 
     def flows(self) -> list[dict[str, object]]:
         """Return all flows with table names and origins."""
@@ -114,9 +117,19 @@ class Switch:
                 raise Unavailable(f"the switch of {self._host}", f"it has no {what}")
             flow = re.sub(r"^in_port=\d+", f"in_port={port}", flow)
         text = appctl("ofproto/trace", self._bridge, flow)
-        trace = parse_trace(text, desired.flows, desired.names, desired.tunnel)
+        trace = parse_trace(text, desired.flows, desired.names, desired.tunnel, desired.mirroring)
         owner = {port: endpoint_id for endpoint_id, port in desired.ports.items()}
-        return trace_out(self._host, flow, trace, desired) | {
+        tunnels = [{"vtep": end.vtep, "vni": end.vni} for end in trace.sent if end.port == desired.tunnel and end.vtep]
+        return {
+            "host": self._host,
+            "packet": flow,
+            "steps": [asdict(step) for step in trace.steps],
+            "ends": [end_out(end, owner, desired.names) for end in trace.ends],
+            "outputs": list(trace.outputs),
+            "tunnels": tunnels,
+            "to_tunnel": bool(tunnels),
+            **(tunnels[0] if tunnels else {"vtep": None, "vni": None}),  # agents before `tunnels` read these
+            "answered": trace.answered,
             "delivered_to": [owner[port] for port in trace.outputs if port in owner],
             "text": text,
         }
@@ -150,15 +163,17 @@ def names(state: Snapshot) -> dict[str, str]:
     return networks | {e.id: e.name for e in state.endpoints.values() if e.name}
 
 
-def trace_out(host: str, flow: str, trace: Trace, desired: DesiredSwitch) -> dict[str, Any]:
-    """Return a trace as plain data."""
-    return {
-        "host": host,
-        "packet": flow,
-        "steps": [{"table": s.table, "matched": s.matched, "origin": s.origin, "actions": list(s.actions)} for s in trace.steps],
-        "outputs": list(trace.outputs),
-        "to_tunnel": desired.tunnel is not None and desired.tunnel in trace.outputs,
-        "vtep": trace.tunnel,
-        "vni": trace.tunnel_id,
-        "answered": trace.answered,
-    }
+def mirroring(state: Snapshot) -> frozenset[str]:
+    """Return the origins of the ACL rules that send a copy to a port."""
+    return frozenset(
+        f"acl/{acl.name}#{number}"
+        for acl in state.acls.values()
+        for number, rule in enumerate(acl.parsed, 1)
+        if rule.mirror is not None
+    )
+
+
+def end_out(end: TraceEnd, owner: Mapping[int, str], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return where a branch ends as plain data, with the id and the name of the endpoint at the port. `owner` maps ports to ids."""
+    endpoint = owner.get(end.port) if end.port is not None else None
+    return asdict(end) | {"endpoint": endpoint, "endpoint_name": names.get(endpoint, endpoint) if endpoint else None}

@@ -6,13 +6,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from controller.compiler.explain import PROTOS, arriving, packet
+from controller.compiler.packet_trace import COPY, LARGER
 from pipeline.tables import TUNNEL_OFPORT, Table
 from specs.model.endpoint import Endpoint
 from warren.errors import Invalid
 
 TABLE_COLUMN = max(len(table.name) for table in Table)
+DELIVERED, DROPPED, ELSEWHERE = "delivered", "dropped", "sent elsewhere"
+BRANCHES = {COPY: "a mirror's copy", LARGER: "only if it is larger"}
 
 HostTrace = Callable[[str, str, str], dict[str, Any]]  # arguments: host, flow, the port on which the packet arrives
+Hop = Mapping[str, Any]
 
 
 def follow(
@@ -26,14 +30,12 @@ def follow(
         raise Invalid("port", port, "1 to 65535")
     if source.id == target.id:
         raise Invalid("dst", target.name or target.id, "another endpoint than src")
-    hops = [trace(source.host, packet(source, target, proto, port), source.id)]
-    if hops[0]["to_tunnel"] and hops[0]["vtep"] == vteps[target.host]:
-        flow = arriving(hops[0]["vni"], TUNNEL_OFPORT, vteps[source.host], source, target, proto, port)
-        hops.append(trace(target.host, flow, "tunnel"))
-    delivered = target.id in hops[-1]["delivered_to"]
-    verdict = "delivered" if delivered else "dropped"
-    last = hops[-1]["steps"][-1] if hops[-1]["steps"] else {"table": "?", "origin": "?"}
-    reason = "" if delivered else f"in {last['table']} on {hops[-1]['host']}, by the flow of {last['origin']}"
+    hops = [_completed(trace(source.host, packet(source, target, proto, port), source.id))]
+    tunnel = next((each for each in hops[0]["tunnels"] if each["vtep"] == vteps[target.host]), None)
+    if tunnel is not None:
+        flow = arriving(tunnel["vni"], TUNNEL_OFPORT, vteps[source.host], source, target, proto, port)
+        hops.append(_completed(trace(target.host, flow, "tunnel")))
+    verdict, reason = _verdict(target, hops[-1], vteps[target.host])
     return {
         "src": source.name or source.id,
         "dst": target.name or target.id,
@@ -41,27 +43,60 @@ def follow(
         "verdict": verdict,
         "reason": reason,
         "hosts": hops,
-        "text": _text(source, target, proto, port, hops, verdict, reason),
+        "text": _text(source, target, proto, port, hops, f"{verdict} {reason}".rstrip()),
     }
 
 
-def _text(
-    source: Endpoint, target: Endpoint, proto: str, port: int | None, hops: list[dict[str, Any]], verdict: str, reason: str
-) -> str:
+def _completed(hop: Hop) -> dict[str, Any]:
+    """A host's answer with what an agent of an earlier version does not send."""
+    tunnels = [{"vtep": hop["vtep"], "vni": hop["vni"]}] if hop.get("to_tunnel") else []
+    steps = [{"branch": "", **step} for step in hop["steps"]]
+    return {"tunnels": tunnels, "ends": [], **hop, "steps": steps}
+
+
+def _verdict(target: Endpoint, hop: Hop, vtep: str) -> tuple[str, str]:
+    """Whether the packet arrives, judged by the host that it came to last, and why not. Only its own branches count, no copies."""
+    if target.id in hop["delivered_to"]:
+        return DELIVERED, ""
+    own = [end for end in hop["ends"] if not end["branch"]]
+    dropped = [end for end in own if end["kind"] == "drop" or end["problem"]]
+    towards = [
+        end for end in dropped if target.id == end["endpoint"] or vtep == end["vtep"]
+    ]  # of the copies of a flood, that for the target
+    if lost := (towards or dropped)[-1:]:
+        why = f" ({lost[0]['problem']})" if lost[0]["problem"] else ""
+        return DROPPED, f"in {lost[0]['table']} on {hop['host']}, by the flow of {lost[0]['origin']}{why}"
+    return (ELSEWHERE, f"from {hop['host']}: {', '.join(map(_way, own))}") if own else (DROPPED, f"on {hop['host']}")
+
+
+def _way(end: Mapping[str, Any]) -> str:
+    """Where a branch leaves the switch."""
+    if end["kind"] != "output":
+        return {"answered": "answered by the switch", "controller": "to the controller"}.get(end["kind"], end["kind"])
+    if end["vtep"]:
+        return f"tunnel to {end['vtep']}"
+    return f"port of endpoint {end['endpoint_name']}" if end["endpoint"] else f"port {end['port']}"
+
+
+def _text(source: Endpoint, target: Endpoint, proto: str, port: int | None, hops: list[dict[str, Any]], conclusion: str) -> str:
     what = f"{proto} {port}" if port else proto
     lines = [f"{what}: {_display_name(source)} -> {_display_name(target)}"]
     for hop in hops:
         lines += ["", f"on {hop['host']}: {hop['packet']}"]
         matched = min(max((len(step["matched"]) for step in hop["steps"]), default=0), 90)
         for step in hop["steps"]:
-            lines.append(f"  {step['table']:<{TABLE_COLUMN}} {step['matched']:<{matched}}  {step['origin']}")
+            branch = f" ({BRANCHES[step['branch']]})" if step["branch"] else ""
+            lines.append(f"  {step['table']:<{TABLE_COLUMN}} {step['matched']:<{matched}}  {step['origin']}{branch}")
             lines += [f"  {'':<{TABLE_COLUMN}}     {action}" for action in step["actions"]]
-        if hop["to_tunnel"]:
-            lines.append(f"  -> tunnel to {hop['vtep']}")
-        elif hop["delivered_to"]:
-            lines.append("  -> port of the endpoint")
-    lines += ["", f"{verdict} {reason}".rstrip()]
-    return "\n".join(lines)
+        lines += list(
+            dict.fromkeys(_leaving(end, target) for end in hop["ends"] if end["kind"] == "output" and not end["problem"])
+        )
+    return "\n".join([*lines, "", conclusion])
+
+
+def _leaving(end: Mapping[str, Any], target: Endpoint) -> str:
+    way = "port of the endpoint" if end["endpoint"] == target.id else _way(end)
+    return f"  -> {way}" + (f" ({BRANCHES[end['branch']]})" if end["branch"] else "")
 
 
 def _display_name(endpoint: Endpoint) -> str:

@@ -61,7 +61,7 @@ DOORS = {
     "graphviz": ("tools/graph/",),
 }
 # of the floors below, the agent may use the pure part of the controller only
-AGENT_MAY = ("controller.compiler.compile", "controller.compiler.explain")
+AGENT_MAY = ("controller.compiler.compile", "controller.compiler.explain", "controller.compiler.packet_trace")
 PURE = (
     "pipeline/",
     "acl/compile.py",

@@ -1,12 +1,10 @@
-"""Explains what Open vSwitch prints (ofproto/trace, dump-flows): adds table names and the spec objects behind the cookies."""
+"""Explains flows: the tables' names and the spec objects behind the cookies of `dump-flows`, and packets as ofproto/trace takes them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
-from itertools import pairwise
 
 from controller.compiler.compile import compile_view
 from intent.gateway import GATEWAY_MAC
@@ -16,27 +14,6 @@ from pipeline.tables import Table
 from specs.model.endpoint import Endpoint
 
 PROTOS = {"tcp": 6, "udp": 17, "icmp": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class TraceStep:
-    """One table that a packet passed: its name, the flow's text, the spec object that the flow is for, and its actions."""
-
-    table: str
-    matched: str
-    origin: str
-    actions: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """What one host does with a packet: the OpenFlow ports by which it leaves, and the VTEP that it is sent to."""
-
-    steps: tuple[TraceStep, ...]
-    outputs: tuple[int, ...]
-    tunnel: str | None
-    tunnel_id: int | None  # the VNI with which it is sent
-    answered: bool  # sent back out of the port by which it came in (ARP, neighbour discovery)
 
 
 def origins(view: View) -> dict[int, Flow]:
@@ -94,71 +71,6 @@ def _layer3(source: Endpoint, target: Endpoint, proto: str, port: int | None) ->
 
 def _addresses(prefix: str, source: IPv4Address | IPv6Address, target: IPv4Address | IPv6Address) -> str:
     return f"{prefix}_src={source},{prefix}_dst={target}"
-
-
-_STEP = re.compile(r"^\s*(\d+)\. (.*?)(?:, )?priority (\d+)(?:, cookie (0x[0-9a-f]+))?$")
-_MISS = re.compile(r"^\s*(\d+)\. No match\.$")
-_BRIDGE = re.compile(r'^\s*bridge\("(.+)"\)$')
-_OUTPUT = re.compile(r"-> output port is (\d+)|^\s+output:(\d+)$")
-_TUNNEL = re.compile(r"set_field:(\S+)->tun_dst")
-_TUNNEL_ID = re.compile(r"set_field:(\S+)->tun_id")
-_SKIPPED = "skipping output to input port"
-_SUMMARY = "Final flow:"  # and the lines after it, until a packet continues after ct
-
-
-def parse_trace(text: str, flows: Mapping[int, Flow], names: Mapping[str, str], tunnel: int | None) -> Trace:
-    """Parse the output of `ovs-appctl ofproto/trace`; it leaves out what other bridges do with the tunnel's packet."""
-    lines = tuple(_first_bridge(text))
-    outputs, vtep, vni = _sent(lines, tunnel)
-    answered = any(line.strip() == "IN_PORT" for line in lines)
-    return Trace(_steps(lines, flows, names), outputs, vtep, vni, answered)
-
-
-def _first_bridge(text: str) -> Iterator[str]:
-    """The lines about the bridge that the packet enters, without summaries."""
-    first, elsewhere = "", False
-    for line in text.splitlines():
-        if bridge := _BRIDGE.match(line):
-            first = first or bridge[1]
-            elsewhere = bridge[1] != first
-            continue
-        elsewhere = elsewhere or line.startswith(_SUMMARY)
-        if not elsewhere:
-            yield line
-
-
-def _steps(lines: Iterable[str], flows: Mapping[int, Flow], names: Mapping[str, str]) -> tuple[TraceStep, ...]:
-    steps: list[TraceStep] = []
-    for line in lines:
-        if step := _STEP.match(line):
-            table, matched, priority, cookie = step.groups()
-            origin = origin_text(int(cookie, 16) if cookie else 0, flows, names)
-            steps.append(TraceStep(table_name(int(table)), f"{matched or 'any'} (priority {priority})", origin, ()))
-        elif miss := _MISS.match(line):
-            steps.append(TraceStep(table_name(int(miss[1])), "no match", "pipeline/miss", ()))
-        elif steps and line.startswith(" ") and line.strip():
-            steps[-1] = replace(steps[-1], actions=(*steps[-1].actions, line.strip()))
-    return tuple(steps)
-
-
-def _sent(lines: tuple[str, ...], tunnel: int | None) -> tuple[tuple[int, ...], str | None, int | None]:
-    """The ports by which the packet leaves, and the VTEP and the VNI of the copy that goes into the tunnel."""
-    outputs: list[int] = []
-    destination: str | None = None
-    vtep: str | None = None
-    vni: int | None = None
-    for line, following in pairwise((*lines, "")):
-        if address := _TUNNEL.search(line):
-            destination = address[1]
-        if number := _TUNNEL_ID.search(line):
-            vni = int(number[1], 0)
-        output = _OUTPUT.search(line)
-        if output is None or _SKIPPED in following:
-            continue
-        outputs.append(int(output[1] or output[2]))
-        if outputs[-1] == tunnel:
-            vtep = destination
-    return tuple(outputs), vtep, vni if vtep else None
 
 
 _DUMP = re.compile(

@@ -189,3 +189,33 @@ def test_a_session_survives_a_restart(watch: Watch, process: str) -> None:
         with watch.heard("eye1", "eth0", "icmp", lines):
             watch.ping("m1", "m2")
     assert sorted(icmp(lines, watch)) == sorted(ONE_WAY + WAY_BACK)
+
+
+def traced(watch: Watch, src: str, dst: str) -> tuple[str, str]:
+    """The verdict of a trace, and where each host says that the packet goes."""
+    data = {"src": src, "dst": dst, "proto": "icmp"}
+    found = run.api(watch.world.plan.hosts[0], "POST", "/trace", **data)
+    return found["verdict"], found["text"]
+
+
+def test_a_trace_tells_a_mirrors_copy_from_the_packet(watch: Watch) -> None:
+    for eye in ("eye1", "eye3"):  # here, and through the tunnel to a host that the packet does not go to
+        with watch.session(sources=[{"network": "seen"}], to={"network": "seers", "endpoint": eye}):
+            assert traced(watch, "m1", "m2")[0] == traced(watch, "m1", "m3")[0] == "delivered"
+            verdict, text = traced(watch, "m1", eye)  # it gets a copy of what is for somebody else
+            assert (verdict, "(a mirror's copy)" in text) == ("dropped", True), text
+            assert "by the flow of mirror/" not in text
+
+
+def test_a_trace_follows_every_copy_of_a_flood_past_the_tunnels(watch: Watch) -> None:
+    """Open vSwitch tells in between what the underlay's bridge does with each tunnel packet."""
+    plan = watch.world.plan
+    with watch.world.temporary("m4", "h3", "seen"):
+        sender = run.api(plan.hosts[0], "GET", "/endpoints/m1")["endpoint"]
+        mac, address = sender["target_veth_mac"], watch.v4["m1"]
+        flow = f"in_port=1,dl_src={mac},dl_dst=ff:ff:ff:ff:ff:ff,udp,nw_src={address},nw_dst=255.255.255.255,udp_dst=9"
+        answer = run.api(plan.hosts[0], "POST", "/hosts/h1/trace", flow=flow, enters=sender["id"])
+        vteps = {each["vtep"] for each in answer["tunnels"]}
+        assert vteps == {host.vtep for host in plan.hosts[1:]}, answer["text"]
+        m3 = run.api(plan.hosts[0], "GET", "/endpoints/m3")["endpoint"]
+        assert answer["delivered_to"] == [m3["id"]]

@@ -16,7 +16,7 @@ from acl.actions import PopTag, PushTag
 from acl.compile import compile_policy, meters
 from acl.evaluate import Verdict, evaluate
 from acl.fields import FIELDS
-from controller.compiler.explain import parse_trace
+from controller.compiler.packet_trace import parse_trace
 from pipeline.flow import Flow
 from pipeline.tables import Table
 from pipeline.text import flow_text, meter_text

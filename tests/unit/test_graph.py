@@ -32,6 +32,7 @@ FLOWS = [
 ]
 STEP = {"table": "CLASSIFY", "matched": "in_port=1 (priority 100)", "origin": "endpoint/web", "actions": ["goto_table:4"]}
 MISS = {"table": "ACL_IN", "matched": "any (priority 0)", "origin": "pipeline/miss", "actions": ["goto_table:28"]}
+COPIED = {"table": "COPY", "matched": "reg4=1 (priority 100)", "origin": "mirror/m1", "actions": ["output:2"], "branch": "copy"}
 LOST = {"table": "SPOOF_GUARD", "matched": "any (priority 0)", "origin": "pipeline/miss", "actions": ["drop"]}
 
 
@@ -62,6 +63,7 @@ DOTS = {
     "pipeline": lambda: pipeline("h1", FLOWS).source,
     "path": lambda: journey(trace([STEP, MISS, MISS, STEP], [STEP])).source,
     "path-dropped": lambda: journey(trace([STEP, LOST], verdict="dropped")).source,
+    "path-copied": lambda: journey(trace([STEP, COPIED, LOST], verdict="dropped")).source,
     "mermaid": lambda: mermaid(specs(), colours(specs())),
 }
 

@@ -76,7 +76,8 @@ def journey(trace: Mapping[str, Any]) -> graphviz.Digraph:
             )
             cluster.attr(labeljust="l")
             previous = None
-            for number, (passed_by, steps) in enumerate(groupby(hop["steps"], key=lambda s: s["origin"] == "pipeline/miss")):
+            own = [step for step in hop["steps"] if not step.get("branch")]
+            for number, (passed_by, steps) in enumerate(groupby(own, key=lambda s: s["origin"] == "pipeline/miss")):
                 for node, label, colour in _steps(f"{position}.{number}", passed_by, list(steps)):
                     cluster.node(node, label, fillcolor=colour)
                     if previous is not None:
@@ -90,12 +91,23 @@ def journey(trace: Mapping[str, Any]) -> graphviz.Digraph:
                         )
                         dot.edge(last, node, label=via, color=TUNNEL, penwidth="2", constraint="false")
                     previous = node
+            _copies(cluster, f"{position}", hop)
             last = previous or last
     label = lines(text(trace["dst"], 11, bold=True), "" if delivered else text("not reached", 9, colour=RED))
     dot.node("target", label, fillcolor="#f6b44b" if delivered else "white", color=GREEN if delivered else RED)
-    reason = {} if delivered else {"label": lines(text(f"dropped {trace['reason']}", 9, colour=RED)), "style": "dashed"}
+    reason = (
+        {} if delivered else {"label": lines(text(f"{trace['verdict']} {trace['reason']}", 9, colour=RED)), "style": "dashed"}
+    )
     dot.edge(last, "target", color=GREEN if delivered else RED, penwidth="2", **reason)
     return dot
+
+
+def _copies(cluster: graphviz.Digraph, prefix: str, hop: Mapping[str, Any]) -> None:
+    """A note on the copies that mirrors take of the packet on this host: they are not on its way."""
+    origins = sorted({str(step["origin"]) for step in hop["steps"] if step.get("branch") == "copy"})
+    if origins:
+        label = lines(text("copied for", 9, colour=GREY), *(text(origin, 9, colour=GREY) for origin in origins))
+        cluster.node(f"{prefix}.copies", label, style="rounded,dashed", color=GREY)
 
 
 def _steps(prefix: str, passed_by: bool, steps: list[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
