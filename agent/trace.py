@@ -58,15 +58,15 @@ def _verdict(target: Endpoint, hop: Hop, vtep: str) -> tuple[str, str]:
     """Whether the packet arrives, judged by the host that it came to last, and why not. Only its own branches count, no copies."""
     if target.id in hop["delivered_to"]:
         return DELIVERED, ""
-    own = [end for end in hop["ends"] if not end["branch"]]
-    dropped = [end for end in own if end["kind"] == "drop" or end["problem"]]
+    branches = [end for end in hop["ends"] if not end["branch"]]
+    dropped = [end for end in branches if end["kind"] == "drop" or end["problem"]]
     towards = [
         end for end in dropped if target.id == end["endpoint"] or vtep == end["vtep"]
     ]  # of the copies of a flood, that for the target
     if lost := (towards or dropped)[-1:]:
         why = f" ({lost[0]['problem']})" if lost[0]["problem"] else ""
         return DROPPED, f"in {lost[0]['table']} on {hop['host']}, by the flow of {lost[0]['origin']}{why}"
-    return (ELSEWHERE, f"from {hop['host']}: {', '.join(map(_way, own))}") if own else (DROPPED, f"on {hop['host']}")
+    return (ELSEWHERE, f"from {hop['host']}: {', '.join(map(_way, branches))}") if branches else (DROPPED, f"on {hop['host']}")
 
 
 def _way(end: Mapping[str, Any]) -> str:

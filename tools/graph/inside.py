@@ -76,8 +76,8 @@ def journey(trace: Mapping[str, Any]) -> graphviz.Digraph:
             )
             cluster.attr(labeljust="l")
             previous = None
-            own = [step for step in hop["steps"] if not step.get("branch")]
-            for number, (passed_by, steps) in enumerate(groupby(own, key=lambda s: s["origin"] == "pipeline/miss")):
+            packet_steps = [step for step in hop["steps"] if not step.get("branch")]
+            for number, (passed_by, steps) in enumerate(groupby(packet_steps, key=lambda s: s["origin"] == "pipeline/miss")):
                 for node, label, colour in _steps(f"{position}.{number}", passed_by, list(steps)):
                     cluster.node(node, label, fillcolor=colour)
                     if previous is not None:
