@@ -45,49 +45,49 @@ LATER = "later"
 def rule(rng: Random) -> Rule:
     """A rule in FAUCET's language, often with Warren's extensions."""
     if rng.random() < 0.25:
-        return _own(rng)
-    found = generate.rule(rng)
+        return short_rule(rng)
+    fields = generate.rule(rng)
     for name in ("tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst"):
-        if name in found and rng.random() < 0.5:
-            found[name] = rng.choice(PORTS)
-    if "arp_op" not in found and _ip(found):
-        _words(rng, found)
-    return found
+        if name in fields and rng.random() < 0.5:
+            fields[name] = rng.choice(PORTS)
+    if "arp_op" not in fields and _ip(fields):
+        _words(rng, fields)
+    return fields
 
 
-def _ip(found: Rule) -> bool:
-    kind = next((found[name] for name in ("eth_type", "dl_type", "eth_type_nxm") if name in found), None)
+def _ip(fields: Rule) -> bool:
+    kind = next((fields[name] for name in ("eth_type", "dl_type", "eth_type_nxm") if name in fields), None)
     return kind is not None and int(str(kind), 0) in (0x0800, 0x86DD)
 
 
-def _own(rng: Random) -> Rule:
+def short_rule(rng: Random) -> Rule:
     """A rule in Warren's own short form."""
     proto = rng.choice(PROTOS)
-    found: Rule = {"proto": proto}
+    fields: Rule = {"proto": proto}
     for end in ("src", "dst"):
         if proto in ("tcp", "udp", "sctp") and rng.random() < 0.5:
-            found[f"{proto}_{end}"] = rng.choice((*PORTS, 80))
-    _words(rng, found)
+            fields[f"{proto}_{end}"] = rng.choice((*PORTS, 80))
+    _words(rng, fields)
     if rng.random() < 0.5:
-        found["allow_related"] = True
+        fields["allow_related"] = True
     elif rng.random() < 0.8:
-        found["actions"] = {"allow": rng.choice((0, 1))}
-    return found
+        fields["actions"] = {"allow": rng.choice((0, 1))}
+    return fields
 
 
-def _words(rng: Random, found: Rule) -> None:
-    family = next((int(str(found[n]), 0) for n in ("eth_type", "dl_type", "eth_type_nxm") if n in found), None)
-    told = [r for r in RANGES if family is None or (":" in r) == (family == 0x86DD)]
+def _words(rng: Random, fields: Rule) -> None:
+    family = next((int(str(fields[n]), 0) for n in ("eth_type", "dl_type", "eth_type_nxm") if n in fields), None)
+    ranges = [r for r in RANGES if family is None or (":" in r) == (family == 0x86DD)]
     for word, end in (("from", "src"), ("to", "dst")):
-        if rng.random() < 0.4 and not found.keys() & {f"ipv4_{end}", f"ipv6_{end}", f"nw_{end}"}:
-            whom = ({"label": rng.choice(LABELS)}, {"cidr": rng.choice(told)}, {"endpoint": "e1"}, {"network": "amber"})
-            found[word] = rng.choice(whom)
-    if "from" in found and "to" in found and "cidr" in found["from"] and "cidr" in found["to"]:
-        del found["to"]  # of two families: Warren refuses it
-    if rng.random() < 0.25 and "ct_state" not in found:
-        found["state"] = rng.sample(STATES, rng.randint(1, 3))
+        if rng.random() < 0.4 and not fields.keys() & {f"ipv4_{end}", f"ipv6_{end}", f"nw_{end}"}:
+            whom = ({"label": rng.choice(LABELS)}, {"cidr": rng.choice(ranges)}, {"endpoint": "e1"}, {"network": "amber"})
+            fields[word] = rng.choice(whom)
+    if "from" in fields and "to" in fields and "cidr" in fields["from"] and "cidr" in fields["to"]:
+        del fields["to"]  # of two families: Warren refuses it
+    if rng.random() < 0.25 and "ct_state" not in fields:
+        fields["state"] = rng.sample(STATES, rng.randint(1, 3))
     if rng.random() < 0.1:
-        found["log"] = True
+        fields["log"] = True
 
 
 class World:
@@ -152,22 +152,22 @@ class Sent:
         """The packet for acl/evaluate.py."""
         return PacketFields(self.fields, tuple((t.tpid, t.vid, t.pcp) for t in self.tags), self.frag, self.states)
 
-    def asked(self) -> Asked:
+    def looked_up(self) -> Asked:
         """For the flow table: what Open vSwitch extracts (ovs-fields(7): a later fragment's ports, type and code are 0;
         of IPv6 its protocol is 44, the fragment header's, and nothing else is known)."""
         bits = {"new": 0x21, "established": 0x22, "related": 0x24, "invalid": 0x30}
-        found = {
+        fields = {
             **self.fields,
             "ct_state": sum({b for s in self.states or () for b in (bits[s] & 0x1F,)}) | (0x20 if self.states else 0),
         }
-        if "ip_proto" in found:
-            found["ip_frag"] = {"no": 0, "first": 1, LATER: 3}[self.frag]
+        if "ip_proto" in fields:
+            fields["ip_frag"] = {"no": 0, "first": 1, LATER: 3}[self.frag]
         if self.frag == LATER:
-            if found["eth_type"] == 0x86DD:
-                found = {name: value for name, value in found.items() if name not in L4} | {"ip_proto": 44}
+            if fields["eth_type"] == 0x86DD:
+                fields = {name: value for name, value in fields.items() if name not in L4} | {"ip_proto": 44}
             else:
-                found |= {name: 0 for name in L4 if name in found}
-        return Asked(found, self.tags)
+                fields |= {name: 0 for name in L4 if name in fields}
+        return Asked(fields, self.tags)
 
     def frame(self) -> bytes:
         """The packet as bytes on the wire."""
@@ -194,14 +194,14 @@ def packet(rng: Random, kind: str | None = None) -> Sent:
 def aimed(rng: Random, world: World) -> Sent:
     """A packet that takes field values from one of the rules, where its protocol has these fields."""
     body = world.acls[rng.choice(sorted(world.acls))]
-    asked = {match.name: rng.choice(match.alternatives)[0] for match in rng.choice(body.parsed).fields}
-    kinds = [k for k in generate.PACKETS if all(generate.KINDS[k][0].get(n, v) == v for n, v in asked.items())]
-    kinds = [k for k in kinds if all(n in (*generate.KINDS[k][0], *generate.KINDS[k][1], *OF_ALL) for n in asked)]
+    values = {match.name: rng.choice(match.alternatives)[0] for match in rng.choice(body.parsed).fields}
+    kinds = [k for k in generate.PACKETS if all(generate.KINDS[k][0].get(n, v) == v for n, v in values.items())]
+    kinds = [k for k in kinds if all(n in (*generate.KINDS[k][0], *generate.KINDS[k][1], *OF_ALL) for n in values)]
     sent = packet(rng, rng.choice(kinds or generate.PACKETS))
     tags = sent.tags
-    if "vlan_vid" in asked:
-        tags = (Tag(0x8100, asked["vlan_vid"] & 0xFFF, asked.get("vlan_pcp", 0)),) if asked["vlan_vid"] else ()
-    fields = {**sent.fields, **{name: value for name, value in asked.items() if name in sent.fields}}
+    if "vlan_vid" in values:
+        tags = (Tag(0x8100, values["vlan_vid"] & 0xFFF, values.get("vlan_pcp", 0)),) if values["vlan_vid"] else ()
+    fields = {**sent.fields, **{name: value for name, value in values.items() if name in sent.fields}}
     fields |= {"mpls_bos": 1} if "mpls_bos" in fields else {}  # without the bit more labels would have to follow
     return Sent(fields, tags, "no", sent.states)
 

@@ -215,23 +215,23 @@ def interpret(table: list[Flow], packet: Packet) -> Result:
 
 def normalised(flow: warren.Flow, onward: Table) -> Flow:
     """A flow of a policy without the policy's number. What goes on to `onward` goes "onward"."""
-    found: Flow = {"priority": flow.priority, "match": {}, "meter": None, "actions": [], "goto": None, "origin": flow.origin.name}
+    plain: Flow = {"priority": flow.priority, "match": {}, "meter": None, "actions": [], "goto": None, "origin": flow.origin.name}
     assert flow.match[0][0] == POLICY
     for name, value in flow.match[1:]:
-        found["match"][name] = [number(part) for part in value] if isinstance(value, tuple) else [number(value), None]
+        plain["match"][name] = [number(part) for part in value] if isinstance(value, tuple) else [number(value), None]
     for action in flow.actions:
-        assert found["goto"] is None, f"an action after Goto: {flow}"
+        assert plain["goto"] is None, f"an action after Goto: {flow}"
         match action:
             case warren.UseMeter(meter_id):
-                assert found["meter"] is None
-                assert not found["actions"], "the meter comes first"
-                found["meter"] = meter_id - METER_FIRST + 1
+                assert plain["meter"] is None
+                assert not plain["actions"], "the meter comes first"
+                plain["meter"] = meter_id - METER_FIRST + 1
             case warren.Goto(table):
                 assert table == onward
-                found["goto"] = "onward"
+                plain["goto"] = "onward"
             case _:
-                found["actions"].append(normalised_action(action))
-    return found
+                plain["actions"].append(normalised_action(action))
+    return plain
 
 
 def normalised_action(action: warren.Action) -> list[Any]:

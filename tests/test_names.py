@@ -47,7 +47,7 @@ VAGUE = frozenset(("found", "told", "asked", "said", "there", "wanted", "known",
 CLEAN = (  # rooms without such a name; a room that becomes clean is added here
     "acl", "agent/capture", "agent/connections", "agent/dhcp_client", "agent/endpoints", "agent/gateway", "agent/identity", "agent/linux",
     "benchmarks", "controller/apps", "controller/compiler", "controller/dhcp", "controller/openflow", "controller/telemetry",
-    "controller/tunnels", "intent", "mirror", "ovsdb", "pipeline", "tools",
+    "controller/tunnels", "intent", "mirror", "ovsdb", "pipeline", "tests", "tools",
 )  # fmt: skip
 
 

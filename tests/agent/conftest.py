@@ -111,8 +111,8 @@ class Host:
             "/endpoints", json={"network_id": network_id, "activate": True, "activate_params": params, **body}
         )
         assert answer.status_code == 201, (answer.text, self.log("agent"))
-        found: dict[str, object] = answer.json()["endpoint"]
-        return found
+        endpoint: dict[str, object] = answer.json()["endpoint"]
+        return endpoint
 
     def veths(self) -> set[str]:
         """Warren's veths on the host."""

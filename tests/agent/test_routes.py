@@ -39,10 +39,10 @@ def warren(host: Host, *words: str, stdin: str = "", code: int = 0) -> Any:
 def test_documents_are_applied_exported_and_compared(host: Host) -> None:
     a, b = host.container(), host.container()
     document = DOCUMENT % (a, b)
-    told = warren(host, "apply", "-f", "-", "--dry-run", "--json", stdin=document)
-    assert [(c["action"], c["name"]) for c in told] == [("create", n) for n in ("amber", "blue", "web", "db")]
+    changes_shown = warren(host, "apply", "-f", "-", "--dry-run", "--json", stdin=document)
+    assert [(c["action"], c["name"]) for c in changes_shown] == [("create", n) for n in ("amber", "blue", "web", "db")]
     assert warren(host, "network", "list", "--json") == []
-    assert warren(host, "apply", "-f", "-", "--wait", "--json", stdin=document) == told
+    assert warren(host, "apply", "-f", "-", "--wait", "--json", stdin=document) == changes_shown
     assert warren(host, "apply", "-f", "-", stdin=document) == "nothing to change\n"
     assert host.inside(a, "ping", "-c1", "-W1", "10.0.0.50").returncode == 0
     listed = {e["name"]: e for e in warren(host, "endpoint", "list", "--network", "amber", "--host", "h1", "--json")}
@@ -103,10 +103,10 @@ def test_check_reports_unexpected_flows_of_warren_only(host: Host) -> None:
     stranger = flow.replace("0x57", "0x11").replace("4000", "4001")
     for text in (flow, stranger):
         host.switch.run("ovs-ofctl", "-O", "OpenFlow14", "add-flow", "br-warren", text)
-    found = warren(host, "check", "h1", "--json", code=1)
-    assert found["differences"] == []
-    assert len(found["unexpected"]) == 1
-    assert "in_port=4000" in found["unexpected"][0]
+    report = warren(host, "check", "h1", "--json", code=1)
+    assert report["differences"] == []
+    assert len(report["unexpected"]) == 1
+    assert "in_port=4000" in report["unexpected"][0]
     origins = {f["origin"] for f in warren(host, "flows", "h1", "--json")}
     assert {"stale", "stranger"} <= origins
     host.switch.run("ovs-ofctl", "-O", "OpenFlow14", "del-flows", "br-warren", "cookie=0x5701000000000001/-1")
@@ -139,7 +139,7 @@ def test_commands_create_show_change_and_delete_each_kind(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("network", "show", "nope"), "network 'nope' does not exist"),
         (("endpoint", "show", "nope/x"), "network 'nope' does not exist"),
@@ -165,8 +165,8 @@ def test_commands_create_show_change_and_delete_each_kind(host: Host) -> None:
         (("--lab", "nope", "status"), "lab 'nope' is not up"),
     ],
 )
-def test_errors_are_one_line_and_exit_2(host: Host, words: tuple[str, ...], told: str) -> None:
-    assert told in warren(host, *words, code=2)
+def test_errors_are_one_line_and_exit_2(host: Host, words: tuple[str, ...], message: str) -> None:
+    assert message in warren(host, *words, code=2)
 
 
 def test_values_in_use_and_exhausted_pools_are_refused(host: Host) -> None:

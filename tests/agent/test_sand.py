@@ -52,7 +52,7 @@ def test_a_network_may_choose_its_id_and_gateway(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "told"),
+    ("body", "status", "message"),
     [
         (b"{bad", 400, "not JSON"),
         (b"[]", 400, "JSON object"),
@@ -69,12 +69,12 @@ def test_a_network_may_choose_its_id_and_gateway(host: Host) -> None:
     ],
     ids=range(12),
 )
-def test_malformed_request_bodies_are_refused_with_their_path(host: Host, body: bytes, status: int, told: str) -> None:
+def test_malformed_request_bodies_are_refused_with_their_path(host: Host, body: bytes, status: int, message: str) -> None:
     answer = host.http.post("/networks", content=body)
     assert answer.status_code == status
     assert set(answer.json()) == {"error", "detail"}
     assert answer.json()["detail"]["kind"] in ("invalid", "http")
-    assert told in answer.json()["error"]
+    assert message in answer.json()["error"]
     assert "\n" not in answer.json()["error"]
 
 
@@ -111,13 +111,13 @@ def test_endpoints_are_listed_by_each_filter(host: Host) -> None:
     one, two = host.network(), host.network()
     ids = [host.attach(network, host.container())["id"] for network in (one, two)]
 
-    def found(query: str) -> list[str]:
+    def listed(query: str) -> list[str]:
         return [e["id"] for e in host.http.get(f"/endpoints?{query}").json()["endpoints"] if e["id"] in ids]
 
-    assert sorted(found("network_id=&hostname=")) == sorted(found("")) == sorted(ids)
-    assert found(f"network_id={one}&hostname=") == ids[:1]
-    assert sorted(found("network_id=&hostname=h1")) == sorted(ids)
-    assert found("hostname=h9") == found("network_id=nope") == []
+    assert sorted(listed("network_id=&hostname=")) == sorted(listed("")) == sorted(ids)
+    assert listed(f"network_id={one}&hostname=") == ids[:1]
+    assert sorted(listed("network_id=&hostname=h1")) == sorted(ids)
+    assert listed("hostname=h9") == listed("network_id=nope") == []
 
 
 def test_many_endpoints_in_one_namespace(host: Host) -> None:
@@ -149,7 +149,7 @@ def test_each_activation_parameter_takes_effect(host: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "told"),
+    ("body", "status", "message"),
     [
         ({"activate": True}, 400, "network_id"),
         ({"network_id": "N", "activate": True}, 400, "ns_handle_path"),
@@ -165,13 +165,13 @@ def test_each_activation_parameter_takes_effect(host: Host) -> None:
     ],
     ids=range(11),
 )
-def test_a_refused_endpoint_leaves_nothing(host: Host, body: dict[str, object], status: int, told: str) -> None:
+def test_a_refused_endpoint_leaves_nothing(host: Host, body: dict[str, object], status: int, message: str) -> None:
     network, netns = host.network(), host.container()
     veths, ports = host.veths(), host.ports()
     real = {"N": network, "C": netns}
     answer = host.http.post("/endpoints", json={k: real.get(str(v), v) for k, v in body.items()})
     assert answer.status_code == status, answer.text
-    assert told in answer.json()["error"]
+    assert message in answer.json()["error"]
     assert (host.veths(), host.ports()) == (veths, ports)
     assert host.http.get(f"/endpoints?network_id={network}").json()["endpoints"] == []
     assert host.http.delete(f"/networks/{network}").status_code == 204

@@ -114,23 +114,23 @@ def notation(rng: Random, value: int) -> int | str:
 def rule(rng: Random) -> Rule:
     """A rule that FAUCET, Warren and the switch accept."""
     made, optional = KINDS[rng.choice(sorted(KINDS))]
-    wanted = [name for name in optional if name not in made and rng.random() < 0.25]
-    wanted += [name for name in ("eth_src", "eth_dst", "vlan_vid", "ct_state") if rng.random() < 0.12]
-    found: Rule = {name: notation(rng, value) for name, value in made.items()}
-    found |= {name: value_of(rng, name) for name in wanted}
-    tagged = "vlan_vid" in found and found["vlan_vid"] != "0x0000"
+    chosen = [name for name in optional if name not in made and rng.random() < 0.25]
+    chosen += [name for name in ("eth_src", "eth_dst", "vlan_vid", "ct_state") if rng.random() < 0.12]
+    fields: Rule = {name: notation(rng, value) for name, value in made.items()}
+    fields |= {name: value_of(rng, name) for name in chosen}
+    tagged = "vlan_vid" in fields and fields["vlan_vid"] != "0x0000"
     if tagged and rng.random() < 0.3:
-        found["vlan_pcp"] = notation(rng, rng.choice(SMALL["vlan_pcp"]))
+        fields["vlan_pcp"] = notation(rng, rng.choice(SMALL["vlan_pcp"]))
     nxm = "eth_type" in made and rng.random() < 0.15  # all three, else FAUCET writes them in an order that the switch refuses
     if nxm and made["eth_type"] in (0x0800, 0x86DD) and rng.random() < 0.5:
-        found["nw_ttl"] = notation(rng, rng.choice(SMALL["nw_ttl"]))
+        fields["nw_ttl"] = notation(rng, rng.choice(SMALL["nw_ttl"]))
     if rng.random() < 0.1:
-        found["in_port"] = 3  # both put the port's own number in its place
-    actions = _actions(rng, [*made, *wanted, "eth_src", "eth_dst"], tagged, made)
-    if not found and actions is None:
+        fields["in_port"] = 3  # both put the port's own number in its place
+    actions = _actions(rng, [*made, *chosen, "eth_src", "eth_dst"], tagged, made)
+    if not fields and actions is None:
         actions = {"allow": 0}
     aliases = {name: alias for name, alias in ALIASES.items() if rng.random() < 0.4} | (NXM if nxm else {})
-    items = [(aliases.get(name, name), value) for name, value in found.items()]
+    items = [(aliases.get(name, name), value) for name, value in fields.items()]
     if actions is not None:
         items.append(("actions", actions))
     if rng.random() < 0.1:
@@ -144,19 +144,19 @@ def _actions(rng: Random, fields: list[str], tagged: bool, made: dict[str, int])
     chance = rng.random()
     if chance < 0.08:
         return None
-    found: Rule = {}
+    actions: Rule = {}
     if chance < 0.75:
-        found["allow"] = rng.choice((1, 1, True, 0, False, 2))
+        actions["allow"] = rng.choice((1, 1, True, 0, False, 2))
     if rng.random() < 0.15:
-        found["meter"] = rng.choice(sorted(METERS))
+        actions["meter"] = rng.choice(sorted(METERS))
     if rng.random() < 0.15:
-        found["mirror"] = rng.choice(TARGETS)
-    if rng.random() < 0.55 or not found:
+        actions["mirror"] = rng.choice(TARGETS)
+    if rng.random() < 0.55 or not actions:
         writable = [name for name in fields if name not in READ_ONLY]
         if "ip_proto" in made:
             writable.append("ip_dscp")
-        found["output"] = _ordered(rng, writable, tagged) if rng.random() < 0.5 else _mapping(rng, writable, tagged)
-    return found
+        actions["output"] = _ordered(rng, writable, tagged) if rng.random() < 0.5 else _mapping(rng, writable, tagged)
+    return actions
 
 
 def set_fields(rng: Random, writable: list[str]) -> list[Rule]:
@@ -167,7 +167,7 @@ def set_fields(rng: Random, writable: list[str]) -> list[Rule]:
 
 def _ordered(rng: Random, writable: list[str], tagged: bool) -> list[Rule]:
     """The list form; the tags are counted, since a switch takes only what surely is there off."""
-    found: list[Rule] = []
+    steps: list[Rule] = []
     tags = int(tagged)
     for _ in range(rng.randint(1, 5)):
         key = rng.choice(("port", "port", "ports", "set_fields", "vlan_vid", "swap_vid", "pop_vlans", "vlan_vids"))
@@ -176,21 +176,21 @@ def _ordered(rng: Random, writable: list[str], tagged: bool) -> list[Rule]:
         if key in ("vlan_vid", "vlan_vids") and tags:
             key = "port"
         tags += {"vlan_vid": 1, "vlan_vids": 2, "pop_vlans": -1}.get(key, 0)
-        found.append({key: _value(rng, key, writable)})
-    return found
+        steps.append({key: _value(rng, key, writable)})
+    return steps
 
 
 def _mapping(rng: Random, writable: list[str], tagged: bool) -> Rule:
-    found = {}
+    steps = {}
     if tagged and rng.random() < 0.4:
-        found["pop_vlans"] = 1
+        steps["pop_vlans"] = 1
     if rng.random() < 0.4:
-        key = rng.choice(("vlan_vid", "vlan_vids") if not tagged or "pop_vlans" in found else ("swap_vid", "vlan_vid"))
-        found[key] = _value(rng, key, writable)
+        key = rng.choice(("vlan_vid", "vlan_vids") if not tagged or "pop_vlans" in steps else ("swap_vid", "vlan_vid"))
+        steps[key] = _value(rng, key, writable)
     for key in ("set_fields", rng.choice(("port", "ports"))):
         if rng.random() < 0.6:
-            found[key] = _value(rng, key, writable)
-    items = list(found.items())
+            steps[key] = _value(rng, key, writable)
+    items = list(steps.items())
     rng.shuffle(items)
     return dict(items)
 

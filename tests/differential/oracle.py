@@ -65,8 +65,8 @@ def flows(dp: Any, sent: list[Any]) -> list[dict[str, Any]]:
     table = dp.tables["port_acl"].table_id
     names = {other.table_id: name for name, other in dp.tables.items()}
     mods = [m for m in sent if is_flowmod(m) and m.table_id == table and m.command == ofp.OFPFC_ADD]
-    found = [decoded(mod, names) for mod in mods]
-    return [flow for flow in found if flow["match"].pop("in_port", [1, None]) == [1, None]]
+    all_flows = [decoded(mod, names) for mod in mods]
+    return [flow for flow in all_flows if flow["match"].pop("in_port", [1, None]) == [1, None]]
 
 
 def decoded(mod: Any, names: dict[int, str]) -> dict[str, Any]:
@@ -92,14 +92,14 @@ def decoded(mod: Any, names: dict[int, str]) -> dict[str, Any]:
 def match_of(buf: bytes) -> tuple[dict[str, list[int | None]], int]:
     """The match in the order of the bytes, which counts for prerequisites; and where the instructions begin."""
     length = int.from_bytes(buf[MATCH_AT + 2 : MATCH_AT + 4], "big")
-    found: dict[str, list[int | None]] = {}
+    fields: dict[str, list[int | None]] = {}
     at, end = MATCH_AT + 4, MATCH_AT + length
     while at < end:
         number, value, mask, size = ofp.oxm_parse(buf, at)
         name, _ = ofp.oxm_to_user(number, value, mask)
-        found[name] = [int.from_bytes(value, "big"), None if mask is None else int.from_bytes(mask, "big")]
+        fields[name] = [int.from_bytes(value, "big"), None if mask is None else int.from_bytes(mask, "big")]
         at += size
-    return found, MATCH_AT + (length + 7) // 8 * 8
+    return fields, MATCH_AT + (length + 7) // 8 * 8
 
 
 def action_of(action: Any) -> list[Any]:

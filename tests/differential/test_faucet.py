@@ -62,23 +62,23 @@ class World:
 def cases() -> tuple[Case, ...]:
     """The same ones every time."""
     rng = Random(SEED)
-    found = []
+    chosen = []
     for key, rules in [*[(None, [])] * VALID, *spoiled()]:
         bodies = {name: generate.body(rng, generate.acl(rng)) for name in ("first", "second")[: rng.choice((1, 1, 2))]}
         if key is not None:
             bodies["first"] = inserted(rng, key, rules, bodies["first"])
-        found.append(Case(bodies, key, tuple(generate.packet(rng) for _ in range(20))))
-    return tuple(found)
+        chosen.append(Case(bodies, key, tuple(generate.packet(rng) for _ in range(20))))
+    return tuple(chosen)
 
 
-def ask(asked: tuple[Case, ...]) -> list[dict[str, Any]]:
+def answers_of(all_cases: tuple[Case, ...]) -> list[dict[str, Any]]:
     """FAUCET's answers."""
-    lines = "".join(case.question() + "\n" for case in asked)
-    told = subprocess.run(
+    lines = "".join(case.question() + "\n" for case in all_cases)
+    oracle = subprocess.run(
         [PYTHON, "-W", "ignore", HERE / "oracle.py"], input=lines, capture_output=True, text=True, timeout=150, check=False
     )
-    assert told.returncode == 0, told.stderr
-    return [json.loads(line) for line in told.stdout.splitlines()]
+    assert oracle.returncode == 0, oracle.stderr
+    return [json.loads(line) for line in oracle.stdout.splitlines()]
 
 
 # ---- Warren's side --------------------------------------------------------------------------------------------------
@@ -93,10 +93,10 @@ def compiled(bodies: dict[str, Any]) -> tuple[PolicyView, list[Flow]]:
 # ---- the comparison -------------------------------------------------------------------------------------------------
 
 
-def asked_of(case: Case, table: list[Flow]) -> Iterator[Packet]:
+def packets_of(case: Case, table: list[Flow]) -> Iterator[Packet]:
     """Some of its packets: those first that a rule of FAUCET's matches, but two."""
-    told = sorted(case.packets[2:], key=lambda packet: not any(f["priority"] and matches(f, packet) for f in table))
-    yield from (*case.packets[:2], *told[: PACKETS - 2])
+    by_match = sorted(case.packets[2:], key=lambda packet: not any(f["priority"] and matches(f, packet) for f in table))
+    yield from (*case.packets[:2], *by_match[: PACKETS - 2])
 
 
 def shares_actions(view: PolicyView) -> bool:
@@ -113,7 +113,7 @@ class Tally:
         self.keys: Counter[str] = Counter()
         self.wrong: list[str] = []
 
-    def judge(self, case: Case, told: dict[str, Any]) -> None:
+    def judge(self, case: Case, answer: dict[str, Any]) -> None:
         """Compare one list of ACLs."""
         self.seen["pairs"] += PACKETS
         kind = DIFFERENCES[case.key].kind if case.key else None
@@ -122,7 +122,7 @@ class Tally:
             why = None
         except Invalid as error:
             view, flows, why = None, [], str(error)
-        outcome = ("accepts" if "flows" in told else "refuses", "accepts" if view else "refuses")
+        outcome = ("accepts" if "flows" in answer else "refuses", "accepts" if view else "refuses")
         expected = {
             None: [("refuses", "refuses") if case.key == "" else ("accepts", "accepts")],
             Kind.WARREN_REFUSES: [("accepts", "refuses")],
@@ -131,14 +131,14 @@ class Tally:
             Kind.BEHAVIOUR: [("accepts", "accepts")],
         }[kind]
         if outcome not in expected:
-            self.fail(case, f"FAUCET {outcome[0]} ({told.get('refused')!r}), Warren {outcome[1]} ({why})")
+            self.fail(case, f"FAUCET {outcome[0]} ({answer.get('refused')!r}), Warren {outcome[1]} ({why})")
         elif view is not None and kind is Kind.WARREN_CLOSES:
             table = accepted(flows)
             if view.closed is None or any(not interpret(table, packet).dropped for packet in case.packets):
                 self.fail(case, "Warren does not close the port")
         elif outcome == ("accepts", "accepts"):
             assert view is not None
-            self.compare(case, told["flows"], flows, "shared-actions" if shares_actions(view) else case.key)
+            self.compare(case, answer["flows"], flows, "shared-actions" if shares_actions(view) else case.key)
         if case.key and outcome != ("accepts", "accepts"):
             self.keys[case.key] += 1
 
@@ -150,7 +150,7 @@ class Tally:
         if kind is None and (refused := [why for flow in theirs if (why := refusal(flow))]):
             self.fail(case, f"a flow of FAUCET's that the switch refuses: {refused[0]}")
         left, right = accepted(theirs), accepted(ours)
-        for packet in asked_of(case, theirs):
+        for packet in packets_of(case, theirs):
             one, other = interpret(left, packet), interpret(right, packet)
             goto = ONWARD.get(one.goto, one.goto) if one.goto else None
             same = (goto, one.packet, one.outputs, one.meter) == (other.goto, other.packet, other.outputs, other.meter)
@@ -173,11 +173,11 @@ class Tally:
 
 @pytest.mark.skipif(not PYTHON.exists(), reason="no FAUCET here: tests/differential/install makes .venv-faucet")
 def test_warren_does_as_faucet() -> None:
-    asked = cases()
-    told = ask(asked)
-    assert len(told) == len(asked)
+    all_cases = cases()
+    answers = answers_of(all_cases)
+    assert len(answers) == len(all_cases)
     tally = Tally()
-    for case, answer in zip(asked, told, strict=True):
+    for case, answer in zip(all_cases, answers, strict=True):
         tally.judge(case, answer)
     print(dict(tally.seen), dict(tally.keys))  # pytest -s
     shown = "\n\n".join(tally.wrong[:5])

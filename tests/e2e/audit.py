@@ -33,33 +33,33 @@ def audit(world: World, engines: Sequence[LabEngine] = ()) -> list[str]:
     store = stored(world)
     endpoints = [json.loads(v) for k, v in store.items() if k.startswith("spec/endpoints/")]
     networks = {n["id"]: n for n in (json.loads(v) for k, v in store.items() if k.startswith("spec/networks/"))}
-    found = [*_claims(store, endpoints), *_pools(store, endpoints, networks)]
+    lines = [*_claims(store, endpoints), *_pools(store, endpoints, networks)]
     for host in world.plan.hosts:
         mine = [e for e in endpoints if e["host"] == host.name and e["active"]]
-        found += [f"{host.name}: {line}" for line in _host(world, host.name, mine, store)]
+        lines += [f"{host.name}: {line}" for line in _host(world, host.name, mine, store)]
     for engine in engines:
-        found += [f"{engine.host}: {line}" for line in _engine(engine, endpoints, store)]
+        lines += [f"{engine.host}: {line}" for line in _engine(engine, endpoints, store)]
     for row in run.api(world.plan.hosts[0], "GET", "/status")["hosts"]:
         well = row["agent"] == "alive" and row["connected"] and row["current"]
-        found += [] if well else [f"{row['name']}: agent, controller or switch is not well: {row}"]
-        found += [f"{row['name']}: {problem}" for problem in row["problems"]]
-    return found
+        lines += [] if well else [f"{row['name']}: agent, controller or switch is not well: {row}"]
+        lines += [f"{row['name']}: {problem}" for problem in row["problems"]]
+    return lines
 
 
 def settled(world: World, engines: Sequence[LabEngine] = (), timeout_s: float = 60) -> None:
     """Wait until `audit` finds nothing."""
 
     def well() -> bool:
-        found = audit(world, engines)
-        assert not found, found
+        lines = audit(world, engines)
+        assert not lines, lines
         return True
 
     eventually(well, timeout_s)
 
 
-def _differ(what: str, there: Iterable[Any], wanted: Iterable[Any]) -> list[str]:
+def _differ(what: str, existing: Iterable[Any], expected: Iterable[Any]) -> list[str]:
     """Lines for things without an owner, and for missing ones."""
-    has, wants = set(there), set(wanted)
+    has, wants = set(existing), set(expected)
     return [f"{what} without an owner: {x}" for x in sorted(has - wants)] + [f"{what} missing: {x}" for x in sorted(wants - has)]
 
 
@@ -72,46 +72,46 @@ def _claims(store: dict[str, str], endpoints: list[dict[str, Any]]) -> list[str]
 
 
 def _pools(store: dict[str, str], endpoints: list[dict[str, Any]], networks: dict[str, Any]) -> list[str]:
-    found: list[str] = []
+    lines: list[str] = []
     for family, field, range_field in (("v4", "ipv4_address", "ip_range"), ("v6", "ipv6_address", "ipv6_range")):
         leased = [e["id"] for e in endpoints if family == "v4" and e.get("leased_prefix")]  # no pool of ours has those
         given = [(e["network_id"], e[field]) for e in endpoints if e.get(field) and e["id"] not in leased]
-        found += [f"address taken twice: {x}" for x in set(given) if given.count(x) > 1]
+        lines += [f"address taken twice: {x}" for x in set(given) if given.count(x) > 1]
         taken = []
         for network_id, number in _numbers(store, f"pool/{family}/"):
             if network_id not in networks:
-                found.append(f"pool of a network that is not: {network_id}")
+                lines.append(f"pool of a network that is not: {network_id}")
                 continue
             first = ip_network(networks[network_id][range_field])[0]
             taken.append((network_id, str(ip_address(int(first) + number) if family == "v4" else first + number)))
-        found += _differ("address", taken, given)
+        lines += _differ("address", taken, given)
     ports = [(e["host"], e["ofport"]) for e in endpoints]
-    found += _differ("OpenFlow port number", _numbers(store, "pool/ofport/"), ports)
+    lines += _differ("OpenFlow port number", _numbers(store, "pool/ofport/"), ports)
     published = []
     for e in endpoints:
         for way in e.get("publish", ()):
             low, _, high = str(way["host_port"]).partition("-")
             published += [(f"{e['host']}/{way['proto']}", port) for port in range(int(low), int(high or low) + 1)]
-    return found + _differ("published port", _numbers(store, "pool/published/"), published)
+    return lines + _differ("published port", _numbers(store, "pool/published/"), published)
 
 
 def _numbers(store: dict[str, str], prefix: str) -> list[tuple[str, int]]:
     """(Pool, number) of all that a kind of pool has given out."""
-    found = []
+    numbers = []
     for key, value in store.items():
         if key.startswith(prefix):
             pool, _, block = key.removeprefix(prefix).rpartition("/")
             bits = int(value, 16)
-            found += [(pool, int(block) * BLOCK_BITS + i) for i in range(bits.bit_length()) if bits >> i & 1]
-    return found
+            numbers += [(pool, int(block) * BLOCK_BITS + i) for i in range(bits.bit_length()) if bits >> i & 1]
+    return numbers
 
 
 def _host(world: World, host: str, mine: list[dict[str, Any]], store: dict[str, str]) -> list[str]:
     plan = world.plan.host(host)
     assert plan is not None
     states = {k.rpartition("/")[2]: json.loads(v) for k, v in store.items() if k.startswith(f"status/endpoints/{host}/")}
-    found = _differ("state", states, [e["id"] for e in mine])
-    found += [f"endpoint {i} is {s['state']}: {s.get('reason')}" for i, s in states.items() if s["state"] != "up"]
+    lines = _differ("state", states, [e["id"] for e in mine])
+    lines += [f"endpoint {i} is {s['state']}: {s.get('reason')}" for i, s in states.items() if s["state"] != "up"]
     links = world.inside(host, "ip", "-o", "link", "show").stdout
     veths = re.findall(r"^\d+: (w[vp][0-9a-f]{12})[@:]", links, re.M)
     rows = run.sh("ovs-vsctl", f"--db=unix:{plan.directory}/db.sock", "--format=json", "--columns=name,external_ids,error", "list",
@@ -120,13 +120,13 @@ def _host(world: World, host: str, mine: list[dict[str, Any]], store: dict[str, 
     for name, ids, error in json.loads(rows)["data"]:
         if "warren-endpoint" in dict(ids[1]) or name.startswith("wv"):
             ports[name] = dict(ids[1]).get("warren-endpoint")
-            found += [f"port {name}: {error}"] if isinstance(error, str) and error else []
+            lines += [f"port {name}: {error}"] if isinstance(error, str) and error else []
     cabled = [e["id"] for e in mine if not e.get("port") and not e.get("parent")]  # others have no port of their own
-    found += _differ("port", ports.values(), cabled)
-    found += _differ("veth", veths, ports)
+    lines += _differ("port", ports.values(), cabled)
+    lines += _differ("veth", veths, ports)
     check = run.api(plan, "GET", f"/hosts/{host}/check")
     return (
-        found
+        lines
         + [f"flow or group missing: {x}" for x in check["missing"]]
         + [f"unexpected: {x}" for x in (*check["unexpected"], *check["differences"])]
     )
@@ -135,11 +135,11 @@ def _host(world: World, host: str, mine: list[dict[str, Any]], store: dict[str, 
 def _engine(engine: LabEngine, endpoints: list[dict[str, Any]], store: dict[str, str]) -> list[str]:
     networks = engine.networks()
     kept = [k.rpartition("/")[2] for k in store if k.startswith(f"docker/{engine.host}/networks/")]
-    found = _differ("Docker network", kept, networks)
+    lines = _differ("Docker network", kept, networks)
     all_kept = {k.rpartition("/")[2] for k in store if k.startswith("docker/") and "/networks/" in k}
     for network in (json.loads(v) for k, v in store.items() if k.startswith("spec/networks/")):
         if network["labels"].get("docker.network", "") not in {"", *all_kept}:
-            found.append(f"network that was made for Docker, which does not have it: {network['name']}")
+            lines.append(f"network that was made for Docker, which does not have it: {network['name']}")
     containers = engine.inspect(*engine.docker("ps", "-q").split())
     theirs: dict[str, str] = {}
     for container in containers:
@@ -148,14 +148,14 @@ def _engine(engine: LabEngine, endpoints: list[dict[str, Any]], store: dict[str,
                 theirs[seen["EndpointID"]] = seen["IPAddress"]
     kept_by = {name.rpartition(".")[2] for e in endpoints for name, host in e["labels"].items()
                if name.startswith("docker.aux.") and host == engine.host}  # fmt: skip
-    found += [
+    lines += [
         f"address kept for a Docker network that is not: {i}" for i in kept_by if not any(n.startswith(i) for n in networks)
     ]
     ours = {e["labels"]["docker.endpoint"]: "" if e.get("leased_prefix") else e.get("ipv4_address", "") for e in endpoints
             if e["host"] == engine.host and "docker.endpoint" in e["labels"]}  # fmt: skip
-    found += _differ("endpoint", ours, theirs)
-    found += [f"endpoint {i}: Docker has {a}, Warren {ours[i]}" for i, a in theirs.items() if i in ours and ours[i] != a]
+    lines += _differ("endpoint", ours, theirs)
+    lines += [f"endpoint {i}: Docker has {a}, Warren {ours[i]}" for i, a in theirs.items() if i in ours and ours[i] != a]
     for key, value in store.items():
         if key.startswith(f"docker/{engine.host}/pools/") and f"spec/networks/{json.loads(value).get('network')}" not in store:
-            found.append(f"pool without a network: {key}")
-    return found
+            lines.append(f"pool without a network: {key}")
+    return lines

@@ -34,7 +34,7 @@ class Browser:
         self.buffer, self.number, self.session = b"", 0, ""
         self.complaints: list[str] = []
 
-    def tell(self, method: str, **parameters: Any) -> dict[str, Any]:
+    def command(self, method: str, **parameters: Any) -> dict[str, Any]:
         """A command and its result."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": parameters}
@@ -53,39 +53,39 @@ class Browser:
         while b"\0" not in self.buffer:
             ready, _, _ = select.select([self.reader], [], [], SILENCE_S)
             assert ready, "the browser says nothing"
-            said = os.read(self.reader, 1 << 20)
-            assert said, "the browser has ended"
-            self.buffer += said
+            chunk = os.read(self.reader, 1 << 20)
+            assert chunk, "the browser has ended"
+            self.buffer += chunk
         message, _, self.buffer = self.buffer.partition(b"\0")
         return json.loads(message)  # type: ignore[no-any-return]
 
     def open(self, url: str) -> None:
         """Open the page."""
-        target = self.tell("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.tell("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        target = self.command("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.command("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Runtime", "Log", "Page"):
-            self.tell(f"{domain}.enable")
-        self.tell("Page.navigate", url=url)
+            self.command(f"{domain}.enable")
+        self.command("Page.navigate", url=url)
 
     def run(self, expression: str) -> Any:
         """A JavaScript expression's value."""
-        found = self.tell("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        reply = self.command("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in reply, reply
+        return reply["result"].get("value")
 
     def wait(self, expression: str, timeout_s: float = LIMIT_S) -> Any:
         """Until an expression is true; its value."""
         deadline = time.monotonic() + timeout_s
-        while not (found := self.run(expression)):
+        while not (value := self.run(expression)):
             assert time.monotonic() < deadline, (
                 f"never true: {expression}; {self.complaints}; {self.run('document.body.innerText')}"
             )
             time.sleep(0.1)
-        return found
+        return value
 
     def picture(self, path: Path) -> None:
         """What it shows now, as PNG."""
-        path.write_bytes(base64.b64decode(self.tell("Page.captureScreenshot")["data"]))
+        path.write_bytes(base64.b64decode(self.command("Page.captureScreenshot")["data"]))
 
     def close(self) -> None:
         """End it."""

@@ -35,10 +35,10 @@ class Runtime:
 
     def execute(self, command: str, config: Mapping[str, Any], **environment: str) -> Any:
         """One plugin, once; what it answers. Raises `Failed`."""
-        told = {"PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_PATH": str(self.plugins), **environment}
+        variables = {"PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_PATH": str(self.plugins), **environment}
         program = self.plugins / config["type"]
         done = subprocess.run(
-            [program], input=json.dumps(config), env=told, capture_output=True, text=True, timeout=LIMIT_S, check=False
+            [program], input=json.dumps(config), env=variables, capture_output=True, text=True, timeout=LIMIT_S, check=False
         )
         assert done.stderr == ""
         answer = json.loads(done.stdout) if done.stdout.strip() else None
@@ -98,6 +98,6 @@ class Runtime:
     ) -> dict[str, Any]:
         """The plugin's part of the list as it gets it. `capabilities` is not for plugins."""
         config = {k: v for k, v in plugin.items() if k != "capabilities"}
-        told = {k: v for k, v in capabilities.items() if plugin.get("capabilities", {}).get(k)}
+        chosen = {k: v for k, v in capabilities.items() if plugin.get("capabilities", {}).get(k)}
         config |= {"name": network["name"], "cniVersion": network["cniVersion"], **injected}
-        return config | ({"runtimeConfig": told} if told else {})
+        return config | ({"runtimeConfig": chosen} if chosen else {})

@@ -93,8 +93,8 @@ class World:
 
 def clean(host: HostPlan) -> bool:
     """Whether `warren check` finds nothing; the agent looks at gateways every two seconds."""
-    found = run.api(host, "GET", f"/hosts/{host.name}/check")
-    assert not any(found[kind] for kind in ("missing", "unexpected", "differences")), found
+    report = run.api(host, "GET", f"/hosts/{host.name}/check")
+    assert not any(report[kind] for kind in ("missing", "unexpected", "differences")), report
     return True
 
 
@@ -132,18 +132,18 @@ def engines(world: World) -> Iterator[list[engine.LabEngine]]:
     """A Docker engine on h1, whose containers outlive it, and one on h2, whose containers do not."""
     if not engine.available():
         pytest.skip("needs docker.io and busybox-static")
-    with engine.engines(world.plan, ("h1", "h2"), live_restore=("h1",)) as found:
-        yield found
+    with engine.engines(world.plan, ("h1", "h2"), live_restore=("h1",)) as started:
+        yield started
 
 
 def complaints_of(directory: Path) -> list[str]:
     """WARN and ERROR lines in Warren's logs."""
-    found = []
+    complaints = []
     for name in ("controller", "agent"):
         lines = (directory / f"{name}.log").read_text(errors="replace").splitlines()
         for number, line in enumerate(lines):
             if line.startswith("Traceback"):
-                found.append(f"{name}: " + "\n".join(lines[max(0, number - 2) : number + 40]))
+                complaints.append(f"{name}: " + "\n".join(lines[max(0, number - 2) : number + 40]))
             elif re.search(r"\b(WARN|WARNING|ERROR|CRITICAL|Traceback)\b", line):
-                found.append(f"{name}: {line}")
-    return found
+                complaints.append(f"{name}: {line}")
+    return complaints

@@ -58,12 +58,12 @@ class Podman:
 
     def attempt(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run podman; it may fail."""
-        here = self.directory
-        places = (f"--root={here}/root", f"--runroot={here}/run", f"--tmpdir={here}/tmp")
-        settings = {"CONTAINERS_CONF": f"{here}/containers.conf", "CONTAINERS_STORAGE_CONF": f"{here}/storage.conf"}
+        directory = self.directory
+        places = (f"--root={directory}/root", f"--runroot={directory}/run", f"--tmpdir={directory}/tmp")
+        settings = {"CONTAINERS_CONF": f"{directory}/containers.conf", "CONTAINERS_STORAGE_CONF": f"{directory}/storage.conf"}
         command = run.in_netns(self.host.netns, "podman", *places, *words)
         # a container's monitor lives on, and would hold a pipe open
-        with (here / "stdout").open("w+") as out, (here / "stderr").open("w+") as err:
+        with (directory / "stdout").open("w+") as out, (directory / "stderr").open("w+") as err:
             done = subprocess.run(
                 command,
                 env={**os.environ, **settings},
@@ -73,7 +73,7 @@ class Podman:
                 timeout=LIMIT_S,
                 check=False,
             )
-        texts = ((here / name).read_text() for name in ("stdout", "stderr"))
+        texts = ((directory / name).read_text() for name in ("stdout", "stderr"))
         return subprocess.CompletedProcess(command, done.returncode, *texts)
 
     def __call__(self, *words: str) -> str:

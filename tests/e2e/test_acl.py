@@ -101,10 +101,10 @@ def guard(world: World) -> Iterator[Guard]:
 @pytest.mark.parametrize("target", ["near", "far"])
 @pytest.mark.parametrize("family", ["v4", "v6"])
 def test_only_what_a_rule_allows_connects_and_its_replies_come_back(guard: Guard, target: str, family: str) -> None:
-    there, back = getattr(guard, family)[target], getattr(guard, family)["cli"]
-    assert guard.connects("cli", there, 7001)
-    assert guard.connects("cli", there, 7011)
-    assert not guard.connects("cli", there, 7003)
+    address, back = getattr(guard, family)[target], getattr(guard, family)["cli"]
+    assert guard.connects("cli", address, 7001)
+    assert guard.connects("cli", address, 7011)
+    assert not guard.connects("cli", address, 7003)
     assert not guard.connects(target, back, 7001)
 
 
@@ -185,8 +185,8 @@ def test_an_acl_that_does_not_exist_closes_the_port_and_says_so(guard: Guard) ->
     guard.apply(endpoints=[{"name": "free", "network": "quiet", "host": "h1", "acls": ["nowhere"]}])
     assert not world.reaches("free", guard.v4["hush"])
     assert not world.reaches("hush", guard.v4["free"])
-    found = run.api(world.plan.hosts[0], "GET", "/hosts/h1")["host"]
-    assert any("ACL nowhere does not exist" in problem for problem in found["problems"])
+    host = run.api(world.plan.hosts[0], "GET", "/hosts/h1")["host"]
+    assert any("ACL nowhere does not exist" in problem for problem in host["problems"])
     assert run.api(world.plan.hosts[0], "GET", "/endpoints/quiet/free")["endpoint"]["state"] == "closed"
     guard.apply(endpoints=[{"name": "free", "network": "quiet", "host": "h1", "acls": ["tagged:all"]}])
     assert world.reaches("free", guard.v4["hush"]), "a list of other networks only leaves the default in force"
@@ -320,6 +320,6 @@ def test_evaluator_and_switches_agree(
     network = {"free": "quiet", "hush": "quiet"}.get(source, "guard")
     acl = "deaf" if network == "quiet" else "talk"
     body = {"src": f"{network}/{source}", "dst": f"{network}/{target}", **packet}
-    found = run.api(guard.world.plan.hosts[0], "POST", f"/acls/{acl}/check", **body)
-    assert found["agree"], found
-    assert (found["allow"], found["rules"]) == (allow, rules)
+    answer = run.api(guard.world.plan.hosts[0], "POST", f"/acls/{acl}/check", **body)
+    assert answer["agree"], answer
+    assert (answer["allow"], answer["rules"]) == (allow, rules)

@@ -31,15 +31,15 @@ class Desk:
         """The command on a host, ready to see packets; killed at the end if it is still there."""
         url = f"http://{self.world.plan.host(where).management}:9999"  # type: ignore[union-attr]
         command = self.world.command(where, sys.executable, "-m", "tools.cli.main", "--url", url, "capture", *words)
-        found = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert found.stderr is not None
-        line = found.stderr.readline()
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        line = process.stderr.readline()
         try:
-            assert line.startswith("capturing "), line + found.communicate(timeout=LIMIT_S)[1]
-            yield found
+            assert line.startswith("capturing "), line + process.communicate(timeout=LIMIT_S)[1]
+            yield process
         finally:
-            found.kill()
-            found.communicate(timeout=LIMIT_S)
+            process.kill()
+            process.communicate(timeout=LIMIT_S)
 
     def ping(self, source: str, target: str) -> None:
         """Some pings, all answered."""
@@ -55,16 +55,16 @@ class Desk:
         """What captures have left: keys in etcd, ports, interfaces, flows and groups."""
         keys = run.sh(*run.in_netns(self.world.plan.netns, "etcdctl", "--endpoints=http://198.18.1.1:2379", "get", "--prefix",
                                     "--keys-only", "/warren/"))  # fmt: skip
-        found = [key for key in keys.split() if "capture" in key]
+        leftovers = [key for key in keys.split() if "capture" in key]
         for host in self.world.plan.hosts:
-            found += re.findall(
+            leftovers += re.findall(
                 r"wt[0-9a-f]{8}", run.sh("ovs-vsctl", f"--db=unix:{host.directory}/db.sock", "list-ports", "br-warren")
             )
-            found += re.findall(r"wt[0-9a-f]{8}", run.sh(*run.in_netns(host.netns, "ip", "-br", "link")))
-            found += [
+            leftovers += re.findall(r"wt[0-9a-f]{8}", run.sh(*run.in_netns(host.netns, "ip", "-br", "link")))
+            leftovers += [
                 line for line in self.world.ofctl(host.name, "dump-flows", "br-warren", "table=60").splitlines() if "reg4" in line
             ]
-        return found
+        return leftovers
 
     def vnis(self) -> str:
         """The VNIs that are given out."""
@@ -74,15 +74,15 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def desk(world: World) -> Iterator[Desk]:
-    found = Desk(world)
+    room = Desk(world)
     run.api(world.plan.hosts[0], "POST", "/networks", name="desk", ip_range="10.31.0.0/24")
     hosts = {"c1": "h1", "c2": "h2", "c3": "h1"}
     for name, host in hosts.items():
-        found.v4[name] = run.container(world.plan, name, host, "desk")["target_veth_ip"].split("/")[0]
+        room.v4[name] = run.container(world.plan, name, host, "desk")["target_veth_ip"].split("/")[0]
     for name in ("c1", "c3"):
-        found.ping(name, "c2")
-    found.ping("c1", "c3")
-    yield found
+        room.ping(name, "c2")
+    room.ping("c1", "c3")
+    yield room
     for name, host in hosts.items():
         endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
         run.api(world.plan.host(host), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
@@ -100,14 +100,14 @@ def interrupted(command: subprocess.Popen[str]) -> tuple[str, str]:
 @pytest.mark.parametrize("where", ["h1", "h2", "h3"])
 def test_the_packets_of_one_endpoint_are_seen_from_any_host(desk: Desk, where: str) -> None:
     """Both ways, once each, and no others'. The last packet is waited for, so all before it have come."""
-    wanted = sorted([("c1", "c2", "request")] * COUNT + [("c2", "c1", "reply")] * COUNT)
+    expected = sorted([("c1", "c2", "request")] * COUNT + [("c2", "c1", "reply")] * COUNT)
     with desk.capture(where, "desk/c2", "icmp") as command:
         desk.ping("c1", "c3")  # not the endpoint's
         desk.ping("c1", "c2")
         assert command.stdout is not None
-        lines = "".join(command.stdout.readline() for _ in wanted)
+        lines = "".join(command.stdout.readline() for _ in expected)
         out, err = interrupted(command)
-    assert desk.pairs(lines + out) == wanted
+    assert desk.pairs(lines + out) == expected
     assert re.search(r"^\d+ packets copied$", err, re.M), err
     eventually(lambda: not desk.left())
 
@@ -199,7 +199,7 @@ def test_captures_are_not_exported(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("c2", "no", "such", "words"), "warren: FILTER: tcpdump: can't parse filter expression"),
         (("nobody",), "warren: endpoint 'nobody' does not exist"),
@@ -210,10 +210,10 @@ def test_captures_are_not_exported(desk: Desk) -> None:
         (("c2", "-w", "/no/such/place"), "-w /no/such/place: No such file or directory"),
     ],
 )
-def test_mistakes_in_a_capture_command_are_one_line(desk: Desk, words: tuple[str, ...], told: str) -> None:
+def test_mistakes_in_a_capture_command_are_one_line(desk: Desk, words: tuple[str, ...], message: str) -> None:
     url = f"http://{desk.world.plan.hosts[0].management}:9999"
     done = desk.world.inside("h1", sys.executable, "-m", "tools.cli.main", "--url", url, "capture", *words)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not desk.left()

@@ -73,16 +73,16 @@ class Box:
 
 @pytest.fixture
 def box(world: World) -> Iterator[Box]:
-    found = Box(world)
-    yield found
-    for netns in found.names:
+    fixture = Box(world)
+    yield fixture
+    for netns in fixture.names:
         run.sh("ip", "netns", "del", netns)
 
 
-def there(world: World, network: str = "cni-flat") -> list[str]:
+def attached(world: World, network: str = "cni-flat") -> list[str]:
     """The containers that CNI has brought onto a network."""
-    found = run.api(world.plan.hosts[0], "GET", f"/endpoints?network_id={network}")["endpoints"]
-    return sorted(e["labels"]["cni.container"] for e in found)
+    endpoints = run.api(world.plan.hosts[0], "GET", f"/endpoints?network_id={network}")["endpoints"]
+    return sorted(e["labels"]["cni.container"] for e in endpoints)
 
 
 def refused(call: object, *arguments: object, **more: object) -> Failed:
@@ -116,11 +116,11 @@ def test_containers_on_two_hosts(world: World, runtime: Runtime, box: Box) -> No
         assert ip["address"] in world.inside("one", "ip", "addr", "show", "dev", "eth0").stdout
     for ip in other["ips"]:
         assert world.reaches("one", ip["address"].partition("/")[0])
-    assert there(world) == ["c1", "c1"]
+    assert attached(world) == ["c1", "c1"]
     runtime.check(h1, "c1", one)
     for _ in range(2):
         runtime.delete(h1, "c1", one)
-    assert there(world) == ["c1"]
+    assert attached(world) == ["c1"]
     assert host_side["name"] not in world.inside("h1", "ip", "-br", "link").stdout
     runtime2.delete(h2, "c1", two)
     runtime2.delete(h2, "never-added", "")
@@ -164,7 +164,7 @@ def test_add_and_del_are_idempotent(world: World, runtime: Runtime, box: Box) ->
     runtime.delete(network, "c2", unnamed["interfaces"][1]["sandbox"])
     box.remove("two")
     runtime.delete(network, "c1", after["interfaces"][1]["sandbox"])
-    assert there(world) == []
+    assert attached(world) == []
 
 
 def test_gc_removes_an_attachment_that_its_runtime_has_forgotten(world: World, runtime: Runtime, box: Box) -> None:
@@ -177,7 +177,7 @@ def test_gc_removes_an_attachment_that_its_runtime_has_forgotten(world: World, r
     run.stop(world.plan, "h1", "agent")
     box.remove("two")
     run.start(world.plan, "h1", "agent")
-    eventually(lambda: there(world) == ["three"])
+    eventually(lambda: attached(world) == ["three"])
     netns = f"/run/netns/{box.names[0]}"
     eventually(lambda: whole(runtime, network, "three", netns))
     runtime.delete(network, "three", netns)
@@ -189,8 +189,8 @@ def test_portmap_publishes_a_port_and_containers_reach_the_outside(world: World,
     """The capabilities portMappings, mac and ips; the default route by the gateway."""
     network = conflist("cni-nat", world.plan.hosts[0].socket, version="0.4.0", labels={"role": "web"})
     ports = [{"hostPort": 18300, "containerPort": 80, "protocol": "tcp", "hostIP": ip} for ip in ("0.0.0.0", "::")]
-    told = {"portMappings": ports, "mac": "02:00:00:00:61:09", "ips": ["10.61.0.9/24"]}
-    result = runtime.add(network, "web", box("one"), capabilities=told)
+    capabilities = {"portMappings": ports, "mac": "02:00:00:00:61:09", "ips": ["10.61.0.9/24"]}
+    result = runtime.add(network, "web", box("one"), capabilities=capabilities)
     assert result["ips"] == [{"version": "4", "address": "10.61.0.9/24", "gateway": "10.61.0.1", "interface": 1}]
     assert result["routes"] == [{"dst": "0.0.0.0/0", "gw": "10.61.0.1"}]
     assert result["interfaces"][1]["mac"] == "02:00:00:00:61:09"
@@ -223,11 +223,11 @@ def test_two_interfaces_and_addresses_by_dhcp(world: World, runtime: Runtime, bo
         runtime.delete(network, "c1", netns, ifname)
     run.api(world.plan.hosts[0], "POST", "/networks", name="cni-asked", ip_range="10.63.0.0/24", mode="nat", dhcp=True)
     network = conflist("cni-asked", world.plan.hosts[0].socket, version="1.0.0")
-    asked = runtime.add(network, "c1", netns)
-    assert (asked["ips"], "routes" in asked, "mtu" in asked["interfaces"][1]) == ([], False, False)
+    by_dhcp = runtime.add(network, "c1", netns)
+    assert (by_dhcp["ips"], "routes" in by_dhcp, "mtu" in by_dhcp["interfaces"][1]) == ([], False, False)
     assert "inet " not in world.inside("one", "ip", "addr", "show", "eth0").stdout
     runtime.check(network, "c1", netns)
-    assert runtime.add(network, "c1", netns) == asked
+    assert runtime.add(network, "c1", netns) == by_dhcp
     runtime.delete(network, "c1", netns)
     run.api(world.plan.hosts[0], "DELETE", "/networks/cni-asked")
 
@@ -238,17 +238,17 @@ def test_many_concurrent_requests_succeed(world: World, runtime: Runtime, box: B
     calls = [(hosts[i % 2], f"many{i}", box(f"many{i}")) for i in range(24)]
     with ThreadPoolExecutor(len(calls)) as pool:
         results = list(pool.map(lambda call: runtime.add(*call), calls))
-        found = [ip["address"] for result in results for ip in result["ips"]]
-        assert len(set(found)) == len(found) == 2 * len(calls)
-        assert world.reaches("many0", found[2].partition("/")[0])
+        addresses = [ip["address"] for result in results for ip in result["ips"]]
+        assert len(set(addresses)) == len(addresses) == 2 * len(calls)
+        assert world.reaches("many0", addresses[2].partition("/")[0])
         list(pool.map(lambda call: runtime.check(*call), calls))
         list(pool.map(lambda call: runtime.delete(*call), calls))
-    assert there(world) == []
+    assert attached(world) == []
     settled(world)
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
         ("addr del 10.60.0.9/24 dev eth0", "address 10.60.0.9/24 is missing"),
         ("link set eth0 down", "interface eth0 in the container is down"),
@@ -257,7 +257,7 @@ def test_many_concurrent_requests_succeed(world: World, runtime: Runtime, box: B
     ],
     ids=["address", "down", "mac", "name"],
 )
-def test_cni_check_reports_a_damaged_attachment(world: World, runtime: Runtime, box: Box, damage: str, told: str) -> None:
+def test_cni_check_reports_a_damaged_attachment(world: World, runtime: Runtime, box: Box, damage: str, message: str) -> None:
     """The agent repairs damage, so a program does it again and again; when that ends, CHECK is content."""
     network = conflist("cni-flat", world.plan.hosts[0].socket)
     netns = box("one")
@@ -266,22 +266,22 @@ def test_cni_check_reports_a_damaged_attachment(world: World, runtime: Runtime, 
     loop = f"while sleep 0.01; do ip {damage} 2>/dev/null; done"
     vandal = subprocess.Popen(["ip", "netns", "exec", box.names[0], "sh", "-c", loop])
 
-    def told_by_check() -> bool:
+    def reported_by_check() -> bool:
         try:
             runtime.check(network, "c1", netns)
         except Failed as error:
-            return error.code == 102 and told in str(error)
+            return error.code == 102 and message in str(error)
         return False
 
     try:
-        eventually(told_by_check)
+        eventually(reported_by_check)
     finally:
         vandal.kill()
         vandal.wait()
 
     eventually(lambda: whole(runtime, network, "c1", netns))
     runtime.delete(network, "c1", netns)
-    assert there(world) == []
+    assert attached(world) == []
 
 
 def test_cni_check_of_a_deleted_attachment_says_that_it_is_unknown(world: World, runtime: Runtime, box: Box) -> None:
@@ -293,7 +293,7 @@ def test_cni_check_of_a_deleted_attachment_says_that_it_is_unknown(world: World,
     gone = refused(runtime.check, network, "c1", netns)
     assert (gone.code, "is not on network" in str(gone)) == (3, True)
     runtime.delete(network, "c1", netns)
-    assert there(world) == []
+    assert attached(world) == []
 
 
 def test_cni_gc_removes_what_is_not_listed(world: World, runtime: Runtime, box: Box) -> None:
@@ -310,14 +310,14 @@ def test_cni_gc_removes_what_is_not_listed(world: World, runtime: Runtime, box: 
         runtime.add(network, container, netns, ifname)
     runtime.add(h2, "lost", box("two"))
     runtime.collect(h1, [("stays", "eth0")])
-    assert there(world) == ["lost", "stays", "theirs"]
+    assert attached(world) == ["lost", "stays", "theirs"]
     runtime.collect(h1, [])
-    assert there(world) == ["lost", "theirs"]
+    assert attached(world) == ["lost", "theirs"]
     absent = refused(runtime.execute, "GC", {"cniVersion": "1.1.0", **h2["plugins"][0], "name": "cni-flat"})
     assert (absent.code, "cni.dev/valid-attachments" in str(absent)) == (7, True)
     for network in (h2, alias):
         runtime.collect(network, [])
-    assert there(world) == []
+    assert attached(world) == []
     settled(world)
 
 
@@ -353,14 +353,14 @@ def test_the_reference_plugins_understand_the_result(
     if version >= "0.4.0":
         runtime.check(network, "c1", netns)
     runtime.delete(network, "c1", netns)
-    assert there(world, "cni-nat") == []
+    assert attached(world, "cni-nat") == []
 
 
 def test_a_refused_cni_add_names_the_error_and_leaves_nothing(world: World, runtime: Runtime, box: Box) -> None:
     socket, netns = world.plan.hosts[0].socket, box("one")
     flat = conflist("cni-flat", socket)
     ports = {"portMappings": [{"hostPort": 1, "containerPort": 1}]}
-    for network, more, code, told in (
+    for network, more, code, message in (
         (conflist("nowhere", socket), {}, 7, "name: 'nowhere': expected a network that is there"),
         (conflist("x", socket, network="nowhere"), {}, 7, "network: 'nowhere'"),
         (flat, {"capabilities": ports}, 7, "runtimeConfig.portMappings"),
@@ -370,8 +370,8 @@ def test_a_refused_cni_add_names_the_error_and_leaves_nothing(world: World, runt
         (flat, {"ifname": "lo"}, 100, "'lo' already exists"),
     ):
         wrong = refused(runtime.add, network, "c1", **{"netns": netns, **more})
-        assert (wrong.code, told in str(wrong)) == (code, True), wrong.error
-    assert there(world) == []
+        assert (wrong.code, message in str(wrong)) == (code, True), wrong.error
+    assert attached(world) == []
 
 
 def test_the_plugin_says_that_no_agent_runs(world: World, runtime: Runtime, box: Box) -> None:
@@ -394,12 +394,12 @@ def test_the_plugin_says_that_no_agent_runs(world: World, runtime: Runtime, box:
         eventually(lambda: refused(runtime.status, network).code in (50, 51))
         with ThreadPoolExecutor() as background:  # and a runtime that does not wait for the end of its ADD
             adding = background.submit(refused, runtime.add, network, "c1", netns)
-            eventually(lambda: there(world) == ["c1", "stays"])
+            eventually(lambda: attached(world) == ["c1", "stays"])
             runtime.delete(network, "c1", netns)
-            assert there(world) == ["stays"]
+            assert attached(world) == ["stays"]
             away = adding.result()
         assert (away.code, "controller of h2" in str(away)) == (11, True)
-        assert there(world) == ["stays"]
+        assert attached(world) == ["stays"]
     finally:
         run.start(world.plan, "h2", "controller")
     run.wait_until_up(world.plan)
@@ -419,4 +419,4 @@ def test_the_plugin_is_one_file_that_needs_nothing_installed(world: World, box: 
     alone, network, netns = Runtime(tmp_path), conflist("cni-flat", world.plan.hosts[0].socket, "0.3.1"), box("one")
     assert alone.add(network, "c1", netns)["ips"][0]["version"] == "4"
     alone.delete(network, "c1", netns)
-    assert there(world) == []
+    assert attached(world) == []

@@ -14,7 +14,7 @@ from tests.e2e.audit import settled
 from tests.e2e.cni import conflist
 from tests.e2e.conftest import World
 from tests.e2e.podman import Podman, available
-from tests.e2e.test_cni import PROGRAM, there
+from tests.e2e.test_cni import PROGRAM, attached
 from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 from tools.lab.engine import IMAGE
@@ -51,14 +51,14 @@ def podmans(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     directory = tmp_path_factory.mktemp("podman")
     (directory / "bin").mkdir()
     (directory / "bin/warren").symlink_to(PROGRAM)
-    found: list[Podman] = []
+    started: list[Podman] = []
     try:
         for host in world.plan.hosts[:2]:
-            found.append(Podman(host, directory / host.name, directory / "bin"))
-            found[-1].network(conflist(NETWORK, host.socket, version="1.0.0", labels={"by": "podman"}))
-        yield found
+            started.append(Podman(host, directory / host.name, directory / "bin"))
+            started[-1].network(conflist(NETWORK, host.socket, version="1.0.0", labels={"by": "podman"}))
+        yield started
     finally:
-        for podman in found:
+        for podman in started:
             podman.close()
 
 
@@ -82,7 +82,7 @@ def test_podman(world: World, podmans: list[Podman]) -> None:
     refused = one.attempt("run", "--rm", "--name", "second", "--network", NETWORK, "-p", "18400:81", IMAGE, "true")
     assert "tcp port 18400 of host h1 is published by endpoint web" in refused.stderr
     one("kill", "web")
-    eventually(lambda: len(there(world, NETWORK)) == 1)
+    eventually(lambda: len(attached(world, NETWORK)) == 1)
     assert world.inside("h2", *fetch).returncode != 0
     one("start", "web")
     two(
@@ -97,7 +97,7 @@ def test_podman(world: World, podmans: list[Podman]) -> None:
     )
     for podman in podmans:
         podman("rm", "-f", "-t", "0", "--all")
-    assert there(world, NETWORK) == []
+    assert attached(world, NETWORK) == []
     settled(world)
 
 
@@ -114,7 +114,7 @@ def test_podman_without_an_agent(world: World, podmans: list[Podman]) -> None:
         one.attempt("rm", "-f", "-t", "0", "before")
     finally:
         run.start(world.plan, "h1", "agent")
-    eventually(lambda: len(there(world, NETWORK)) == 1)
+    eventually(lambda: len(attached(world, NETWORK)) == 1)
     for podman in podmans:
         podman("rm", "-f", "-t", "0", "--all")
     run.wait_until_up(world.plan)
@@ -126,36 +126,36 @@ def containerd(world: World, podmans: list[Podman], tmp_path: Path) -> Iterator[
     """containerd on h1 with the image; its directory."""
     if not shutil.which("containerd") or not shutil.which("ctr"):
         pytest.skip("needs containerd")
-    here = tmp_path
+    directory = tmp_path
     for name in ("bin", "net.d"):
-        (here / name).mkdir()
-    shutil.copy(tools.cni.plugin.__file__, here / "bin/warren")
-    (here / "bin/warren").chmod(0o755)
-    (here / "net.d/10.conflist").write_text((podmans[0].directory / f"net.d/{NETWORK}.conflist").read_text())
-    (here / "ctr").write_text(CTR.format(here=here))
-    (here / "containerd.toml").write_text(CONTAINERD.format(here=here))
+        (directory / name).mkdir()
+    shutil.copy(tools.cni.plugin.__file__, directory / "bin/warren")
+    (directory / "bin/warren").chmod(0o755)
+    (directory / "net.d/10.conflist").write_text((podmans[0].directory / f"net.d/{NETWORK}.conflist").read_text())
+    (directory / "ctr").write_text(CTR.format(here=directory))
+    (directory / "containerd.toml").write_text(CONTAINERD.format(here=directory))
     host = world.plan.hosts[0]
-    with (here / "log").open("w") as log:
+    with (directory / "log").open("w") as log:
         daemon = subprocess.Popen(
-            run.in_netns(host.netns, "containerd", "-c", f"{here}/containerd.toml"),
+            run.in_netns(host.netns, "containerd", "-c", f"{directory}/containerd.toml"),
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
     try:
-        eventually(lambda: ctr(world, here, "version").returncode == 0)
-        podmans[0]("save", "--format", "oci-archive", "-o", f"{here}/image.tar", IMAGE)
-        imported = ctr(world, here, "image", "import", "--snapshotter", "native", f"{here}/image.tar")
+        eventually(lambda: ctr(world, directory, "version").returncode == 0)
+        podmans[0]("save", "--format", "oci-archive", "-o", f"{directory}/image.tar", IMAGE)
+        imported = ctr(world, directory, "image", "import", "--snapshotter", "native", f"{directory}/image.tar")
         assert imported.returncode == 0, imported.stderr
-        yield here
+        yield directory
     finally:
         daemon.terminate()
         daemon.wait(timeout=LIMIT_S)
 
 
-def ctr(world: World, here: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def ctr(world: World, directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """containerd's client, for which the plugin and the network are where it looks for them: it knows no other places."""
-    command = run.in_netns(world.plan.hosts[0].netns, "unshare", "-m", "sh", str(here / "ctr"), *words)
+    command = run.in_netns(world.plan.hosts[0].netns, "unshare", "-m", "sh", str(directory / "ctr"), *words)
     return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False)
 
 
@@ -165,12 +165,12 @@ def test_containerd(world: World, podmans: list[Podman], containerd: Path) -> No
     run_it = ("run", "--snapshotter", "native", "--cni")
     done = ctr(world, containerd, *run_it, "--rm", f"localhost/{IMAGE}:latest", "c1", "ping", "-c", "1", "-W", "5", target)
     assert " 0% packet loss" in done.stdout, done.stderr
-    assert there(world, NETWORK) == [podmans[1]("inspect", "target", "--format", "{{.Id}}")]
+    assert attached(world, NETWORK) == [podmans[1]("inspect", "target", "--format", "{{.Id}}")]
     done = ctr(world, containerd, *run_it, "-d", f"localhost/{IMAGE}:latest", "c2", "sleep", "3600")
     assert done.returncode == 0, done.stderr
-    assert "default-c2" in there(world, NETWORK)
+    assert "default-c2" in attached(world, NETWORK)
     for words in (("task", "kill", "-s", "9", "c2"), ("task", "delete", "c2"), ("container", "delete", "c2")):
         eventually(lambda words=words: ctr(world, containerd, *words).returncode == 0)
-    eventually(lambda: "default-c2" not in there(world, NETWORK))
+    eventually(lambda: "default-c2" not in attached(world, NETWORK))
     podmans[1]("rm", "-f", "-t", "0", "--all")
     settled(world)

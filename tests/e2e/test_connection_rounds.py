@@ -162,12 +162,12 @@ def rounds(world: World) -> Iterator[Rounds]:
     world.apply(
         acls={"colours": rules_of(set())}, networks=[{"name": "coloured", "ip_range": "10.29.0.0/24", "default_acl": "colours"}]
     )
-    found = Rounds(world, random.Random(seed))
-    yield found
-    for address in sorted(found.members):
-        found._delete(address)
-    found.api("h1", "DELETE", "/networks/coloured")
-    found.api("h1", "DELETE", "/acls/colours")
+    fixture = Rounds(world, random.Random(seed))
+    yield fixture
+    for address in sorted(fixture.members):
+        fixture._delete(address)
+    fixture.api("h1", "DELETE", "/networks/coloured")
+    fixture.api("h1", "DELETE", "/acls/colours")
 
 
 def test_a_packet_arrives_if_and_only_if_todays_specs_allow_its_connections_beginning(rounds: Rounds) -> None:

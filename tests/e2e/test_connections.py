@@ -28,16 +28,16 @@ class Station:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         ready(self.process)
 
-    def tell(self, *words: object) -> None:
+    def command(self, *words: object) -> None:
         assert self.process.stdin is not None
         print(*words, file=self.process.stdin, flush=True)
 
     def heard(self) -> dict[str, list[int]]:
         """Datagrams since the last question by sender ("ADDRESS PORT"): how many, and how many numbers are missing between them."""
         assert self.process.stdout is not None
-        self.tell("heard")
-        found: dict[str, list[int]] = json.loads(self.process.stdout.readline())
-        return found
+        self.command("heard")
+        datagrams: dict[str, list[int]] = json.loads(self.process.stdout.readline())
+        return datagrams
 
     def hears(self, sender: str) -> bool:
         """Whether a datagram of this sender comes, now or within a second."""
@@ -94,9 +94,9 @@ def guarded(world: World) -> Iterator[Guarded]:
         acls={"guard": REQUESTS},
         networks=[{"name": "guarded", "ip_range": "10.19.0.0/24", "ipv6_range": "fd19::/64", "default_acl": "guard"}],
     )
-    found = Guarded(world)
-    yield found
-    found.clean()
+    fixture = Guarded(world)
+    yield fixture
+    fixture.clean()
     run.api(world.plan.hosts[0], "DELETE", "/networks/guarded")
     run.api(world.plan.hosts[0], "DELETE", "/acls/guard")
 
@@ -106,10 +106,10 @@ def test_the_next_holder_of_an_address_inherits_no_connection(guarded: Guarded, 
     client_ip = guarded.container("g-client", "h1")
     server_ip = guarded.container("g-server", server_host)
     client, server = guarded.station("g-client", CLIENT), guarded.station("g-server", SERVER)
-    client.tell("echo", "off")
-    client.tell("to", server_ip, SERVER)
+    client.command("echo", "off")
+    client.command("to", server_ip, SERVER)
     eventually(lambda: client.hears(f"{server_ip} {SERVER}"))
-    client.tell("quiet")
+    client.command("quiet")
     server.end()
     if restarted:
         run.stop(guarded.plan, "h1", restarted, signal.SIGKILL)
@@ -121,9 +121,9 @@ def test_the_next_holder_of_an_address_inherits_no_connection(guarded: Guarded, 
         run.start(guarded.plan, "h1", restarted)
         run.wait_until_up(guarded.plan)
         time.sleep(GRACE_S)
-    other.tell("to", client_ip, CLIENT)
+    other.command("to", client_ip, CLIENT)
     assert not client.hears(f"{server_ip} {SERVER}")
-    client.tell("to", server_ip, SERVER)  # what the ACL allows goes on
+    client.command("to", server_ip, SERVER)  # what the ACL allows goes on
     eventually(lambda: other.hears(f"{client_ip} {CLIENT}"))
 
 
@@ -137,14 +137,14 @@ def test_a_rule_taken_back_ends_its_connections_in_both_directions_and_no_others
     servers = {address: guarded.station(name, SERVER) for name, address in (("g-near", near), ("g-far", far))}
     guarded.station("g-far", 7001)
     for station, ports in ((client, {near: SERVER, far: SERVER}), (stays, {far: 7001})):
-        station.tell("echo", "off")
+        station.command("echo", "off")
         for address, port in ports.items():
-            station.tell("to", address, port)
+            station.command("to", address, port)
             eventually(lambda s=station, a=address, p=port: s.hears(f"{a} {p}"))
-    client.tell("quiet")
+    client.command("quiet")
     client_ip = next(iter(servers[near].heard())).split()[0]
     for address, server in servers.items():
-        server.tell("to", client_ip, CLIENT)
+        server.command("to", client_ip, CLIENT)
         eventually(lambda a=address: client.hears(f"{a} {SERVER}"))
     stays.heard()
     guarded.world.apply(acls={"guard": other})
@@ -189,7 +189,7 @@ def test_clients_that_sent_before_a_port_was_published_reach_it_and_those_of_a_r
         guarded.container("g-first", "h1", "shop")
         vtep = str(guarded.plan.host("h1").vtep)  # type: ignore[union-attr]
         outside = guarded.station("h2", 45003)
-        outside.tell("to", vtep, 8053)
+        outside.command("to", vtep, 8053)
         guarded.station("g-first", 53)
         assert not outside.hears(f"{vtep} 8053")
         publish = [{"proto": "udp", "host_port": 8053, "port": 53}]

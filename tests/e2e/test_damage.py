@@ -61,12 +61,12 @@ class Room:
     def same_as_recorded(self) -> bool:
         """Whether neither `warren check` nor `warren status` has anything to say of h1."""
         try:
-            found = run.api(self.world.plan.hosts[0], "GET", "/hosts/h1/check")
+            report = run.api(self.world.plan.hosts[0], "GET", "/hosts/h1/check")
         except run.LabError as error:  # there is no bridge now
             raise AssertionError(str(error)) from None
-        assert not found["missing"], found["missing"][:3]
-        assert not found["unexpected"], found["unexpected"][:3]
-        assert not found["differences"], found["differences"]
+        assert not report["missing"], report["missing"][:3]
+        assert not report["unexpected"], report["unexpected"][:3]
+        assert not report["differences"], report["differences"]
         assert problems(self.world) == []
         return True
 

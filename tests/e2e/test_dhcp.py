@@ -104,7 +104,7 @@ class Leases:
         """What has become of the lease, in order."""
         return re.findall(r"event=(\w+)", self.log(name).read_text()) if self.log(name).exists() else []
 
-    def told(self, name: str, event: str) -> dict[str, str]:
+    def event(self, name: str, event: str) -> dict[str, str]:
         """What the client was told when this happened last."""
         lines = [line for line in self.log(name).read_text().split(";\n") if line.startswith(f"event={event} ")]
         return dict(word.partition("=")[::2] for word in re.split(r" (?=\w+=)", lines[-1]))
@@ -112,7 +112,7 @@ class Leases:
 
 @pytest.fixture(scope="module")
 def leases(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leases]:
-    found = Leases(world, tmp_path_factory.mktemp("leases"))
+    fixture = Leases(world, tmp_path_factory.mktemp("leases"))
     short = {"ip_range": "10.22.0.0/24", "ipv6_range": "fd22::/64", "dhcp": True, "dhcp_lease_s": 10}
     networks: list[dict[str, Any]] = [
         {
@@ -125,9 +125,9 @@ def leases(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
     for network in networks:
         run.api(world.plan.hosts[0], "POST", "/networks", **network)
     for name, host, network in (("l1", "h1", "leased"), ("l2", "h1", "leased"), ("a1", "h1", "alone"), ("a2", "h2", "alone")):
-        found.container(name, host, network)
-    yield found
-    for name in found.v4:
+        fixture.container(name, host, network)
+    yield fixture
+    for name in fixture.v4:
         made = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
         host = next(host for host in world.plan.hosts if host.name == made["hostname"])
         run.api(host, "DELETE", f"/endpoints/{made['id']}")
@@ -139,8 +139,8 @@ def leases(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[L
 
 def ports_meters(world: World) -> list[int]:
     """The meters of ports that h1's switch has."""
-    found = map(int, re.findall(r"meter=(\d+)", world.ofctl("h1", "dump-meters", "br-warren")))
-    return [number for number in found if PORT_METER_FIRST <= number <= PORT_METER_LAST]
+    numbers = map(int, re.findall(r"meter=(\d+)", world.ofctl("h1", "dump-meters", "br-warren")))
+    return [number for number in numbers if PORT_METER_FIRST <= number <= PORT_METER_LAST]
 
 
 @pytest.fixture
@@ -175,8 +175,8 @@ def test_udhcpc_gets_a_lease_keeps_it_through_kills_and_releases(world: World, l
     one, two = client(leases.udhcpc("l1")), client(leases.udhcpc("l2"))
     for name in ("l1", "l2"):
         eventually(lambda name=name: "bound" in leases.events(name))  # type: ignore[misc]
-    told = leases.told("l1", "bound")
-    assert told == {
+    lease = leases.event("l1", "bound")
+    assert lease == {
         "event": "bound", "ip": leases.v4["l1"], "mask": "24", "router": "10.20.0.1", "dns": "192.0.2.53", "mtu": str(MTU),
         "hostname": "l1", "domain": "example.org", "lease": "300", "server": "10.20.0.1",
         "routes": "0.0.0.0/0 10.20.0.1 10.99.0.0/16 10.20.0.9",
@@ -196,7 +196,7 @@ def test_udhcpc_gets_a_lease_keeps_it_through_kills_and_releases(world: World, l
     eventually(lambda: leases.events("l1")[before:].count("renew") == 2)
     assert leases.events("l1")[before:] == ["deconfig", "bound", "renew", "renew"]  # never without its address
     assert ", 0% packet loss" in ping.communicate(timeout=LIMIT_S)[0]
-    assert leases.told("l1", "renew") == {**told, "event": "renew"}
+    assert leases.event("l1", "renew") == {**lease, "event": "renew"}
     assert world.reaches("l2", "10.20.0.1")  # else the release waits for a MAC, and the client does not
     for process in (one, two):
         process.terminate()  # releases first (-R)
@@ -207,7 +207,7 @@ def test_udhcpc_gets_a_lease_keeps_it_through_kills_and_releases(world: World, l
 def test_dhclient_renews_in_time(leases: Leases, client: Keep) -> None:
     client(leases.dhclient("a1", "-4"))
     eventually(lambda: "RENEW" in leases.events("a1"))  # by itself, after half of ten seconds, without a gateway
-    assert leases.told("a1", "BOUND")["ip"] == leases.told("a1", "RENEW")["ip"] == leases.v4["a1"]
+    assert leases.event("a1", "BOUND")["ip"] == leases.event("a1", "RENEW")["ip"] == leases.v4["a1"]
 
 
 def test_dhclient_reboots_with_its_own_lease_and_gets_a_nak_for_anothers(world: World, leases: Leases, client: Keep) -> None:
@@ -233,7 +233,7 @@ def test_dhclient_reboots_with_its_own_lease_and_gets_a_nak_for_anothers(world: 
     remembered.write_text(remembered.read_text().replace(leases.v4["l2"], "10.20.0.77"))
     client(leases.dhclient("l2", "-4"))
     eventually(lambda: since(before, "BOUND"))
-    assert leases.told("l2", "BOUND")["ip"] == leases.v4["l2"]
+    assert leases.event("l2", "BOUND")["ip"] == leases.v4["l2"]
     assert counted("warren_dhcp_told_total", "nak") >= refused + 1
     released = counted("warren_dhcp_asked_total", "release")
     assert world.reaches("l2", "10.20.0.1")
@@ -245,7 +245,7 @@ def test_dhclient_6_renews_in_time(leases: Leases, client: Keep) -> None:
     settled(leases, "a1")
     client(leases.dhclient("a1", "-6"))
     eventually(lambda: "RENEW6" in leases.events("a1"))
-    assert leases.told("a1", "BOUND6")["ip"] == leases.told("a1", "RENEW6")["ip"] == leases.v6["a1"]
+    assert leases.event("a1", "BOUND6")["ip"] == leases.event("a1", "RENEW6")["ip"] == leases.v6["a1"]
 
 
 def test_dhclient_6_gets_and_releases(world: World, leases: Leases, client: Keep) -> None:
@@ -254,8 +254,8 @@ def test_dhclient_6_gets_and_releases(world: World, leases: Leases, client: Keep
         client(leases.dhclient(name, "-6"))
     for name in ("l1", "l2"):
         eventually(lambda name=name: "BOUND6" in leases.events(name))  # type: ignore[misc]
-    told = leases.told("l1", "BOUND6")
-    assert (told["ip"], told["dns"]) == (leases.v6["l1"], "2001:db8::53")
+    lease = leases.event("l1", "BOUND6")
+    assert (lease["ip"], lease["dns"]) == (leases.v6["l1"], "2001:db8::53")
     assert leases.v6["l1"] in leases.shown("l1", "-6", "addr", "show", "dev", "eth0")
     assert world.reaches("l1", leases.v6["l2"])  # by the range that the advertisement says is on the link
     before = max(0.0, of(scraped(world, 9302), "warren_dhcp_asked_total", what="release6"))
@@ -285,13 +285,13 @@ def test_the_kernel_takes_the_router_from_the_advertisement(world: World, leases
 
 def test_a_chosen_link_local_address_gets_the_router_and_dhcpv6(world: World, leases: Leases) -> None:
     """One that does not derive from the MAC (RFC 7217)."""
-    chosen, own = IPv6Address("fe80::a1b2:c3d4:e5f6:7"), leases.mac["l2"]
-    solicitation = frames.icmp6("33:33:00:00:00:02", chosen, IPv6Address("ff02::2"), b"\x85" + bytes(7), sender_mac=own)
-    solicit = b"\x01xyz\0\1\0\x0a\0\3\0\1" + mac_bytes(own) + b"\0\3\0\x0ceth0" + bytes(8)
+    chosen, mac = IPv6Address("fe80::a1b2:c3d4:e5f6:7"), leases.mac["l2"]
+    solicitation = frames.icmp6("33:33:00:00:00:02", chosen, IPv6Address("ff02::2"), b"\x85" + bytes(7), sender_mac=mac)
+    solicit = b"\x01xyz\0\1\0\x0a\0\3\0\1" + mac_bytes(mac) + b"\0\3\0\x0ceth0" + bytes(8)
     request = frames.udp6("33:33:00:01:00:02", chosen, v6.ALL_SERVERS, (v6.CLIENT, v6.SERVER), solicit)
     for frame, answer in (
         (solicitation, chosen.packed + b"\x86\0"),
-        (request[:6] + mac_bytes(own) + request[12:], chosen.packed + b"\x02\x23\x02\x22"),
+        (request[:6] + mac_bytes(mac) + request[12:], chosen.packed + b"\x02\x23\x02\x22"),
     ):
         listener = ready(world.background("l2", *program("hear_mark", answer.hex(), 5)))
         world.inside("l2", *program("send_frames", *[frame.hex()] * 3))
@@ -326,18 +326,18 @@ def test_a_rogue_dhcp_server_or_router_in_a_container_is_not_heard(world: World,
     mac = (leases.mac | world.mac)[rogue]
     own4, own6 = IPv4Address((leases.v4 | world.address)[rogue]), link_local(mac)
     nodes, everybody = IPv6Address("ff02::1"), frames.BROADCAST
-    said: dict[str, bytes] = {}
+    frame_of: dict[str, bytes] = {}
     for ports in ((67, 68), (1000, 68), (67, 1000), (1000, 1001)):
-        said[f"four-{ports[0]}-{ports[1]}."] = frames.udp4(
+        frame_of[f"four-{ports[0]}-{ports[1]}."] = frames.udp4(
             "ff:ff:ff:ff:ff:ff", own4, everybody, ports, f"four-{ports[0]}-{ports[1]}.".encode()
         )
-    said["router."] = frames.icmp6("33:33:00:00:00:01", own6, nodes, b"\x86" + bytes(15) + b"router.".ljust(16, b"\0"))
+    frame_of["router."] = frames.icmp6("33:33:00:00:00:01", own6, nodes, b"\x86" + bytes(15) + b"router.".ljust(16, b"\0"))
     for ports in ((547, 546), (1000, 546), (547, 1000), (1000, 1001)):
-        said[f"six-{ports[0]}-{ports[1]}."] = frames.udp6(
+        frame_of[f"six-{ports[0]}-{ports[1]}."] = frames.udp6(
             "33:33:00:00:00:01", own6, nodes, ports, f"six-{ports[0]}-{ports[1]}.".encode()
         )
-    ears = ready(world.background(victim, *program("hear_until_last", *said)))
-    world.inside(rogue, *program("send_frames", *((f[:6] + mac_bytes(mac) + f[12:]).hex() for f in said.values())))
+    ears = ready(world.background(victim, *program("hear_until_last", *frame_of)))
+    world.inside(rogue, *program("send_frames", *((f[:6] + mac_bytes(mac) + f[12:]).hex() for f in frame_of.values())))
     assert ears.communicate(timeout=LIMIT_S)[0].split() == ["four-1000-1001.", "six-1000-1001."]
 
 
@@ -349,28 +349,28 @@ def test_an_endpoint_on_a_trunk_is_answered_under_its_tag(world: World, leases: 
     ]
     try:
         mac = made["target_veth_mac"]
-        asked = question(v4.DISCOVER, mac=mac)
-        tagged = asked[:6] + mac_bytes(mac) + b"\x81\0\0\x1e" + asked[12:]
-        told = world.inside("l1", *program("dhcp_offer_under_tag", tagged.hex()))
-        assert told.stdout.split() == ["30", made["target_veth_ip"].split("/")[0]], told
+        discover = question(v4.DISCOVER, mac=mac)
+        tagged = discover[:6] + mac_bytes(mac) + b"\x81\0\0\x1e" + discover[12:]
+        offer = world.inside("l1", *program("dhcp_offer_under_tag", tagged.hex()))
+        assert offer.stdout.split() == ["30", made["target_veth_ip"].split("/")[0]], offer
     finally:
         run.api(world.plan.hosts[0], "DELETE", f"/endpoints/{made['id']}")
 
 
 def broken(leases: Leases, name: str) -> list[str]:
     """Questions of a container that no client would ask."""
-    mac, here = leases.mac[name], link_local(leases.mac[name])
+    mac, source = leases.mac[name], link_local(leases.mac[name])
 
     def of_its_own(frame: bytes) -> str:
         return (b"\xff" * 6 + mac_bytes(mac) + frame[12:]).hex()
 
     unset, everybody = v4.UNSET, frames.BROADCAST
     bodies = [b"", b"\x01", b"\x01\x01\x06" + bytes(233) + v4.COOKIE, b"\xff" * 1200, bytes(236) + v4.COOKIE + b"\x34\xff\x03"]
-    found = [of_its_own(frames.udp4(mac, unset, everybody, (68, 67), body)) for body in bodies]
+    questions = [of_its_own(frames.udp4(mac, unset, everybody, (68, 67), body)) for body in bodies]
     bodies = [b"", b"\x01abc\x00\x01\xff\xff", b"\x0bxyz" + b"\x00\x03\x00\x00" * 250]
-    found += [of_its_own(frames.udp6(mac, here, v6.ALL_SERVERS, (546, 547), body)) for body in bodies]
-    found.append(of_its_own(frames.icmp6(mac, here, v6.ALL_SERVERS, b"\x85" + bytes(7) + b"\x01\x00")))
-    return found
+    questions += [of_its_own(frames.udp6(mac, source, v6.ALL_SERVERS, (546, 547), body)) for body in bodies]
+    questions.append(of_its_own(frames.icmp6(mac, source, v6.ALL_SERVERS, b"\x85" + bytes(7) + b"\x01\x00")))
+    return questions
 
 
 def test_a_flood_of_malformed_dhcp_packets_does_not_slow_other_clients(world: World, leases: Leases, client: Keep) -> None:

@@ -37,10 +37,10 @@ class Lan:
 
     def wire(self) -> None:
         """The server's cable to eno7 of h1."""
-        there = self.plan.host("h1").netns  # type: ignore[union-attr]
+        netns = self.plan.host("h1").netns  # type: ignore[union-attr]
         run.sh("ip", "netns", "add", self.netns)
-        run.sh("ip", "-n", there, "link", "add", "eno7", "type", "veth", "peer", "name", "eth0", "netns", self.netns)
-        for place, name in ((self.netns, "eth0"), (there, "eno7")):
+        run.sh("ip", "-n", netns, "link", "add", "eno7", "type", "veth", "peer", "name", "eth0", "netns", self.netns)
+        for place, name in ((self.netns, "eth0"), (netns, "eno7")):
             run.sh("ip", "netns", "exec", place, "ethtool", "-K", name, "tx", "off")
         for words in (("link", "set", "lo", "up"), ("addr", "add", f"{FAR}/32", "dev", "lo"),
                       ("addr", "add", f"{ROUTER}/24", "dev", "eth0"), ("link", "set", "eth0", "up")):  # fmt: skip
@@ -85,12 +85,12 @@ class Lan:
         while "listening" not in dump.stderr.readline():
             assert dump.poll() is None
 
-        def asked(*words: str) -> bool:
+        def requested(*words: str) -> bool:
             packets = re.split(r"\n(?=\d\d:\d\d:\d\d)", heard.read_text())
             return any(all(word in packet for word in words) for packet in packets)
 
         try:
-            yield asked
+            yield requested
         finally:
             dump.kill()
             dump.communicate()
@@ -100,17 +100,17 @@ class Lan:
         rules = ["flush ruleset", "add table inet away"]
         rules += ["add chain inet away input { type filter hook input priority 0; }"]
         rules += [
-            f"add rule inet away input ether saddr {self.told(name)['target_veth_mac']} udp dport 67 drop" for name in names
+            f"add rule inet away input ether saddr {self.endpoint(name)['target_veth_mac']} udp dport 67 drop" for name in names
         ]
         subprocess.run(run.in_netns(self.netns, "nft", "-f", "-"), input="\n".join(rules) + "\n", text=True, check=True)
 
-    def told(self, name: str) -> dict[str, Any]:
+    def endpoint(self, name: str) -> dict[str, Any]:
         """An endpoint as the agents tell it."""
         return run.api(self.plan.hosts[2], "GET", f"/endpoints/lan/{name}")["endpoint"]  # type: ignore[no-any-return]
 
     def address(self, name: str) -> str:
         """The address that an endpoint has leased; empty for none."""
-        return str(self.told(name)["target_veth_ip"]).partition("/")[0]
+        return str(self.endpoint(name)["target_veth_ip"]).partition("/")[0]
 
     def shown(self, name: str, *words: str) -> str:
         """What `ip` says in a container."""
@@ -119,15 +119,15 @@ class Lan:
     def leased(self, name: str) -> str:
         """Wait until a container has an address, and packets can flow; which."""
         eventually(lambda: self.address(name) and f"inet {self.address(name)}/24 " in self.shown(name, "-4", "addr"))
-        found = self.address(name)
-        eventually(lambda: self.told(name)["state"] == "up")
-        return found
+        address = self.address(name)
+        eventually(lambda: self.endpoint(name)["state"] == "up")
+        return address
 
     def client(self, name: str) -> int | None:
         """The pid of a container's client."""
         try:
-            host = self.plan.host(self.told(name)["hostname"])
-            pid = int((host.directory / "dhcp/clients" / self.told(name)["id"]).read_text())  # type: ignore[union-attr]
+            host = self.plan.host(self.endpoint(name)["hostname"])
+            pid = int((host.directory / "dhcp/clients" / self.endpoint(name)["id"]).read_text())  # type: ignore[union-attr]
         except (OSError, ValueError, run.LabError):
             return None
         return pid if run.lives(pid) else None
@@ -140,15 +140,15 @@ class Lan:
 
 @pytest.fixture(scope="module")
 def lan(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lan]:
-    found, first = Lan(world, tmp_path_factory.mktemp("lan")), world.plan.hosts[0]
+    fixture, first = Lan(world, tmp_path_factory.mktemp("lan")), world.plan.hosts[0]
     run.api(first, "POST", "/networks", name="lan", dhcp="external", ipv6_range="fd07::/64")
-    found.wire()
+    fixture.wire()
     network = run.api(first, "GET", "/networks/lan")["network"]["id"]
     run.api(first, "POST", "/endpoints", network_id=network, hostname="h1", port="eno7")
     for name, host in (("d1", "h1"), ("d2", "h2"), ("d3", "h3")):
         run.container(world.plan, name, host, "lan")
-    yield found
-    found.stop()
+    yield fixture
+    fixture.stop()
     for endpoint in run.api(first, "GET", "/endpoints?network_id=lan")["endpoints"]:
         run.api(first, "DELETE", f"/endpoints/{endpoint['id']}?hostname={endpoint['hostname']}")
     for name in ("server", "d1", "d2", "d3"):
@@ -159,19 +159,19 @@ def lan(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lan]
 def test_a_container_gets_its_address_from_an_external_dhcp_server(lan: Lan) -> None:
     """On the host of the interface and on another. Nobody else's address, and nothing before the lease."""
     world = lan.world
-    frame = udp(lan.told("d1")["target_veth_mac"], "ff:ff:ff:ff:ff:ff", f"{RANGE}.66", f"{RANGE}.255", b"warren-not-mine")
-    assert lan.told("d1")["target_veth_ip"] == ""
+    frame = udp(lan.endpoint("d1")["target_veth_mac"], "ff:ff:ff:ff:ff:ff", f"{RANGE}.66", f"{RANGE}.255", b"warren-not-mine")
+    assert lan.endpoint("d1")["target_veth_ip"] == ""
     assert not heard(world, "d1", "server", frame, b"warren-not-mine"), "without a lease"
-    with lan.questions() as asked:
+    with lan.questions() as requested:
         lan.serve()
         one, two = lan.leased("d1"), lan.leased("d2")
-        assert asked("Hostname (12)", '"d1"')
+        assert requested("Hostname (12)", '"d1"')
         lan.leased("d3")
     assert one != two
-    assert lan.told("d1")["leased"]
-    assert lan.told("d1")["target_veth_ip"] == f"{one}/24"
+    assert lan.endpoint("d1")["leased"]
+    assert lan.endpoint("d1")["target_veth_ip"] == f"{one}/24"
     assert f"default via {ROUTER}" in lan.shown("d1", "route")
-    assert world.reaches("d1", lan.told("d2")["target_veth_ipv6"].partition("/")[0]), "which is Warren's"
+    assert world.reaches("d1", lan.endpoint("d2")["target_veth_ipv6"].partition("/")[0]), "which is Warren's"
     for source, target in (
         ("d1", two),
         ("d2", one),
@@ -188,7 +188,7 @@ def test_a_container_gets_its_address_from_an_external_dhcp_server(lan: Lan) -> 
         world,
         "d1",
         "server",
-        udp(lan.told("d1")["target_veth_mac"], "ff:ff:ff:ff:ff:ff", one, f"{RANGE}.255", b"warren-mine!"),
+        udp(lan.endpoint("d1")["target_veth_mac"], "ff:ff:ff:ff:ff:ff", one, f"{RANGE}.255", b"warren-mine!"),
         b"warren-mine!",
     )
 
@@ -207,7 +207,7 @@ def test_a_killed_dhcp_client_is_started_again(lan: Lan) -> None:
             run.start(lan.plan, "h1", "agent")
         eventually(lambda gone=client: lan.client("d1") not in (None, gone))  # type: ignore[misc]
         assert lan.address("d1") == before
-    eventually(lambda: lan.told("d1")["state"] == "up" and "inet " in lan.shown("d1", "-4", "addr", "show", "dev", "eth0"))
+    eventually(lambda: lan.endpoint("d1")["state"] == "up" and "inet " in lan.shown("d1", "-4", "addr", "show", "dev", "eth0"))
     assert lan.leased("d1") == before
 
 
@@ -217,21 +217,21 @@ def test_a_lease_is_kept_up_while_agent_and_controller_are_dead(lan: Lan) -> Non
     before, client, other = lan.leased("d1"), lan.client("d1"), f"{RANGE}.222"
     for process in ("agent", "controller"):
         run.stop(lan.plan, "h1", process, signal.SIGKILL)
-    with lan.questions() as asked:
-        eventually(lambda: asked("Request", f"Client-IP {before}"), 2 * LEASE_S)
+    with lan.questions() as requested:
+        eventually(lambda: requested("Request", f"Client-IP {before}"), 2 * LEASE_S)
         assert lan.world.reaches("d2", before)
         lan.stop()
         lan.be_stubborn(other)
         run.sh("kill", "-USR1", str(client), str(lan.client("d2")))  # they renew at once
-        eventually(lambda: asked("Request", '"d1"', f"Requested-IP (50), length 4: {other}"), 2 * LEASE_S)
+        eventually(lambda: requested("Request", '"d1"', f"Requested-IP (50), length 4: {other}"), 2 * LEASE_S)
     assert lan.address("d1") == before
     for process in ("controller", "agent"):
         run.start(lan.plan, "h1", process)
     run.wait_until_up(lan.plan)
     eventually(lambda: lan.address("d1") == lan.address("d2") == other, 2 * LEASE_S)
     assert lan.leased("d1") == other
-    eventually(lambda: lan.told("d2")["state"] == "closed")
-    assert other in lan.told("d2")["reason"]
+    eventually(lambda: lan.endpoint("d2")["state"] == "closed")
+    assert other in lan.endpoint("d2")["reason"]
     assert before not in lan.shown("d1", "-4", "addr")
     assert lan.world.reaches("server", other)
     assert not lan.world.reaches("server", before, 1)
@@ -256,16 +256,16 @@ def test_a_lease_is_released_when_the_endpoint_goes(lan: Lan) -> None:
     """When its endpoint goes, and when its container does, whose namespace its client alone still holds."""
     for name, goes in (("d4", "endpoint"), ("d5", "namespace")):
         run.container(lan.plan, name, "h2", "lan")
-        address, client, veth = lan.leased(name), lan.client(name), lan.told(name)["overlay_veth_name"]
-        made = lan.told(name)["id"]
+        address, client, veth = lan.leased(name), lan.client(name), lan.endpoint(name)["overlay_veth_name"]
+        made = lan.endpoint(name)["id"]
         assert client is not None
-        with lan.questions() as asked:
+        with lan.questions() as requested:
             if goes == "endpoint":
                 run.api(lan.plan.hosts[1], "DELETE", f"/endpoints/{made}")
                 assert not run.lives(client)
             run.sh("ip", "netns", "del", container_netns(lan.plan.name, name))
             eventually(lambda pid=client: not run.lives(pid))  # type: ignore[misc]
-            eventually(lambda ip=address: asked("Release", f"Client-IP {ip}"))  # type: ignore[misc]
+            eventually(lambda ip=address: requested("Release", f"Client-IP {ip}"))  # type: ignore[misc]
         eventually(lambda name=veth: name not in lan.shown("h2", "link"))  # type: ignore[misc]
         if goes == "namespace":
             run.api(lan.plan.hosts[1], "DELETE", f"/endpoints/{made}")
@@ -275,13 +275,13 @@ def test_a_lease_is_released_when_the_endpoint_goes(lan: Lan) -> None:
 def test_the_rate_of_dhcp_requests_to_an_external_server_is_limited(lan: Lan) -> None:
     """And the neighbour gets its answers. The controller hears nothing of it."""
     before = shown_to_the_controller(lan)
-    plain = udp(lan.told("d1")["target_veth_mac"], "ff:ff:ff:ff:ff:ff", "0.0.0.0", "255.255.255.255", b"warren-flood")
+    plain = udp(lan.endpoint("d1")["target_veth_mac"], "ff:ff:ff:ff:ff:ff", "0.0.0.0", "255.255.255.255", b"warren-flood")
     question = plain[:34] + b"\0\x44\0\x43" + plain[38:]
-    with lan.questions() as asked:
+    with lan.questions() as requested:
         began = time.monotonic()
         sent = lan.world.inside("d1", *program("spray_frames", 2, 0, question.hex()))
         assert lan.world.reaches("d3", lan.leased("d1"))
-        eventually(lambda: asked("0.0.0.0.68 > 255.255.255.255.67"))
+        eventually(lambda: requested("0.0.0.0.68 > 255.255.255.255.67"))
         heard = (lan.directory / "heard").read_text().count("0.0.0.0.68 >")
         seconds = time.monotonic() - began
     assert heard < int(sent.stdout.split()[-1])
@@ -298,18 +298,18 @@ def test_a_network_that_stops_using_external_dhcp_ends_its_clients(lan: Lan) -> 
     """Addresses, clients and problems go with `dhcp: external`, and come again with it."""
     first = lan.plan.hosts[0]
     assert lan.leased("d1")
-    for document, there in (("dhcp: false", False), ("dhcp: external", True)):
+    for document, external in (("dhcp: false", False), ("dhcp: external", True)):
         run.api(first, "POST", "/apply", timeout_s=40, document=f"networks: [{{name: lan, {document}}}]", wait_s=20)
-        if there:
+        if external:
             assert lan.world.reaches("server", lan.leased("d1"))
             continue
         eventually(lambda: not any(clients(lan, host) for host in ("h1", "h2", "h3")))
         eventually(lambda: lan.address("d1") == lan.address("d2") == lan.address("d3") == "")
         assert "inet " not in lan.shown("d1", "-4", "addr", "show", "dev", "eth0")
-        eventually(lambda: lan.told("d1")["state"] == "up")
+        eventually(lambda: lan.endpoint("d1")["state"] == "up")
 
 
 def clients(lan: Lan, host: str) -> list[str]:
     """The processes of a host's clients."""
-    found = subprocess.run(["pgrep", "-f", f"udhcpc .*/{lan.plan.name}/{host}/dhcp/"], capture_output=True, text=True)
-    return found.stdout.split()
+    processes = subprocess.run(["pgrep", "-f", f"udhcpc .*/{lan.plan.name}/{host}/dhcp/"], capture_output=True, text=True)
+    return processes.stdout.split()

@@ -20,8 +20,8 @@ from tools.lab.engine import LabEngine
 
 def docked(world: World) -> list[str]:
     """Endpoints that Docker has."""
-    found = run.api(world.plan.hosts[0], "GET", "/endpoints")["endpoints"]
-    return [e["id"] for e in found if "docker.endpoint" in e["labels"]]
+    endpoints = run.api(world.plan.hosts[0], "GET", "/endpoints")["endpoints"]
+    return [e["id"] for e in endpoints if "docker.endpoint" in e["labels"]]
 
 
 def test_one_network_by_name_on_two_hosts(world: World, engines: list[LabEngine]) -> None:
@@ -37,8 +37,8 @@ def test_one_network_by_name_on_two_hosts(world: World, engines: list[LabEngine]
     assert engines[0].run("fixed", "net", "--ip", "10.31.0.77", "--mac-address", "0e:99:00:00:00:07") == "10.31.0.77"
     assert "0e:99:00:00:00:07" in engines[0].docker("exec", "fixed", "ip", "link", "show", "eth0")
     assert "is taken by" in engines[1].refused("run", "--network", "net", "--ip", "10.31.0.77", "busybox", "sleep", "1")
-    told = run.api(world.plan.hosts[0], "GET", "/endpoints/one")["endpoint"]
-    assert (told["labels"]["role"], told["hostname"], told["target_veth_ip"]) == ("web", "h1", "10.31.0.2/24")
+    endpoint = run.api(world.plan.hosts[0], "GET", "/endpoints/one")["endpoint"]
+    assert (endpoint["labels"]["role"], endpoint["hostname"], endpoint["target_veth_ip"]) == ("web", "h1", "10.31.0.2/24")
     engines[0].docker("restart", "-t", "0", "one")
     assert engines[0].reaches("one", other)
 

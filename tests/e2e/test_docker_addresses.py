@@ -20,10 +20,10 @@ def address6(engine: LabEngine, name: str, network: str) -> str:
 
 def ready(world: World, network: str) -> dict[str, str]:
     """Endpoints of h1 that are ready: IPv4 to IPv6 address."""
-    found = run.api(world.plan.hosts[0], "GET", f"/endpoints?spares=true&states=true&hostname=h1&network_id={network}")[
+    endpoints = run.api(world.plan.hosts[0], "GET", f"/endpoints?spares=true&states=true&hostname=h1&network_id={network}")[
         "endpoints"
     ]
-    pairs = [(e["target_veth_ip"], e["target_veth_ipv6"]) for e in found if e["spare"] and e["state"] == "up"]
+    pairs = [(e["target_veth_ip"], e["target_veth_ipv6"]) for e in endpoints if e["spare"] and e["state"] == "up"]
     return {v4.split("/")[0]: (v6 or "").split("/")[0] for v4, v6 in pairs}
 
 
@@ -40,15 +40,17 @@ def test_each_engine_hands_out_its_own_ip_range_of_one_network(world: World, eng
             given = engine.run(f"p{number}", "parted")
             assert ip_address(given) in ip_network(v4), given
             assert ip_address(address6(engine, f"p{number}", "parted")) in ip_network(v6)
-    here, there = engines
-    assert here.reaches("p1", there.address("p2", "parted"))
-    assert here.reaches("p1", address6(there, "p2", "parted"))
-    assert here.run("own", "parted", "--ip", "10.81.0.20") == "10.81.0.20"
+    first_engine, second_engine = engines
+    assert first_engine.reaches("p1", second_engine.address("p2", "parted"))
+    assert first_engine.reaches("p1", address6(second_engine, "p2", "parted"))
+    assert first_engine.run("own", "parted", "--ip", "10.81.0.20") == "10.81.0.20"
     for number in (3, 4):
-        here.run(f"p{number}", "parted")
-    assert "no free address is left in 10.81.0.64/30" in here.refused("run", "--network", "parted", "busybox", "sleep", "1")
-    here.docker("rm", "-f", "p3")
-    assert ip_address(here.run("p5", "parted")) in ip_network(parts[0][0])
+        first_engine.run(f"p{number}", "parted")
+    assert "no free address is left in 10.81.0.64/30" in first_engine.refused(
+        "run", "--network", "parted", "busybox", "sleep", "1"
+    )
+    first_engine.docker("rm", "-f", "p3")
+    assert ip_address(first_engine.run("p5", "parted")) in ip_network(parts[0][0])
     for engine in engines:
         engine.clean()
     run.api(first, "DELETE", "/networks/parted")
@@ -68,23 +70,25 @@ def test_aux_addresses_are_given_to_no_container(world: World, engines: list[Lab
         engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--ipam-opt", "warren.network=kept",
                       "--subnet", "10.83.0.0/24", "--aux-address", "router=10.83.0.2", "--aux-address", "printer=10.83.0.3",
                       "-o", "warren.network=kept", "kept")  # fmt: skip
-    here, there = engines
-    assert here.run("k1", "kept") == "10.83.0.4"
-    assert there.run("k2", "kept") == "10.83.0.5"
-    assert "is taken by" in there.refused("run", "--network", "kept", "--ip", "10.83.0.2", "busybox", "sleep", "1")
-    here.clean()
-    assert there.run("k3", "kept") == "10.83.0.4"
-    assert "is taken by" in there.refused("run", "--network", "kept", "--ip", "10.83.0.3", "busybox", "sleep", "1")
-    there.clean()
+    first_engine, second_engine = engines
+    assert first_engine.run("k1", "kept") == "10.83.0.4"
+    assert second_engine.run("k2", "kept") == "10.83.0.5"
+    assert "is taken by" in second_engine.refused("run", "--network", "kept", "--ip", "10.83.0.2", "busybox", "sleep", "1")
+    first_engine.clean()
+    assert second_engine.run("k3", "kept") == "10.83.0.4"
+    assert "is taken by" in second_engine.refused("run", "--network", "kept", "--ip", "10.83.0.3", "busybox", "sleep", "1")
+    second_engine.clean()
     assert run.api(first, "GET", "/endpoints?network_id=kept")["endpoints"] == []
     run.api(first, "DELETE", "/networks/kept")
 
 
-@pytest.mark.parametrize("own", [True, False])
-def test_ip_ranges_and_aux_addresses_of_a_network_created_by_docker(world: World, engines: list[LabEngine], own: bool) -> None:
+@pytest.mark.parametrize("warrens_ipam", [True, False])
+def test_ip_ranges_and_aux_addresses_of_a_network_created_by_docker(
+    world: World, engines: list[LabEngine], warrens_ipam: bool
+) -> None:
     """By Warren's IPAM and by Docker's own; a port that is ready does not sit on an address that is kept."""
     engine = engines[0]
-    ipam = ("--ipam-driver", engine.driver) if own else ()
+    ipam = ("--ipam-driver", engine.driver) if warrens_ipam else ()
     engine.docker("network", "create", "-d", engine.driver, *ipam, "--ipv6", "--subnet", "10.84.0.0/24", "--ip-range", "10.84.0.0/28",
                   "--subnet", "fd84::/64", "--aux-address", "router=10.84.0.2", "--aux-address", "router6=fd84::5",
                   "-o", "warren.preallocate=3", "-o", "warren.name=described", "described")  # fmt: skip
@@ -99,21 +103,21 @@ def test_ip_ranges_and_aux_addresses_of_a_network_created_by_docker(world: World
         assert shown(world, name)["target_veth_ip"].split("/")[0] == engine.address(name, "described")
 
 
-@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("warrens_ipam", [True, False])
 def test_a_preallocated_endpoint_is_taken_when_both_addresses_are_its_own(
-    world: World, engines: list[LabEngine], own: bool
+    world: World, engines: list[LabEngine], warrens_ipam: bool
 ) -> None:
     """Docker's own IPAM chooses without asking; here both are told to take the IPv4 address of one and the IPv6 address of another."""
     engine = engines[0]
-    ipam = ("--ipam-driver", engine.driver) if own else ()
+    ipam = ("--ipam-driver", engine.driver) if warrens_ipam else ()
     engine.docker("network", "create", "-d", engine.driver, *ipam, "--ipv6", "--subnet", "10.85.0.0/24", "--subnet", "fd85::/64",
                   "-o", "ovs.bridge.preallocate_ports=3", "-o", "warren.name=crossed", "crossed")  # fmt: skip
     eventually(lambda: len(ready(world, "crossed")) == 3)
     (one, one6), (two, two6), (three, three6) = sorted(ready(world, "crossed").items())
     assert (engine.run("both", "crossed", "--ip", three, "--ip6", three6), address6(engine, "both", "crossed")) == (three, three6)
     assert (engine.run("cross", "crossed", "--ip", one, "--ip6", two6), address6(engine, "cross", "crossed")) == (one, two6)
-    told = shown(world, "cross")
-    assert (told["target_veth_ip"].split("/")[0], told["target_veth_ipv6"].split("/")[0]) == (one, two6)
+    cross = shown(world, "cross")
+    assert (cross["target_veth_ip"].split("/")[0], cross["target_veth_ipv6"].split("/")[0]) == (one, two6)
     engine.run("plain", "crossed")
     for target in (one, two6, three, three6):
         assert engine.reaches("plain", target), target

@@ -22,21 +22,21 @@ ACLS = {"pingonly": [{"dl_type": 0x806, "actions": {"allow": 1}}, {"dl_type": 0x
 @pytest.fixture
 def docked(world: World, engines: list[LabEngine], tmp_path: Path) -> Iterator[Lan]:
     """The server, eno7 of h1 not yet on any network, and a mirror interface there."""
-    found, there = Lan(world, tmp_path), world.plan.hosts[0].netns
-    found.wire()
-    found.serve()
-    run.sh("ip", "-n", there, "link", "add", "mirror0", "type", "veth", "peer", "name", "mirror1")
+    lan, netns = Lan(world, tmp_path), world.plan.hosts[0].netns
+    lan.wire()
+    lan.serve()
+    run.sh("ip", "-n", netns, "link", "add", "mirror0", "type", "veth", "peer", "name", "mirror1")
     for name in ("mirror0", "mirror1"):
-        run.sh("ip", "-n", there, "link", "set", name, "up")
+        run.sh("ip", "-n", netns, "link", "set", name, "up")
     run.api(world.plan.hosts[0], "POST", "/apply", timeout_s=40, document=json.dumps({"acls": ACLS}), wait_s=20)
-    yield found
-    found.stop()
+    yield lan
+    lan.stop()
     for engine in engines:
         engine.clean()
     for name in ACLS:
         run.api(world.plan.hosts[0], "DELETE", f"/acls/{name}")
-    run.sh("ip", "-n", there, "link", "del", "mirror0")
-    run.sh("ip", "netns", "del", found.netns)
+    run.sh("ip", "-n", netns, "link", "del", "mirror0")
+    run.sh("ip", "netns", "del", lan.netns)
     settled(world, engines)
 
 
@@ -57,10 +57,10 @@ def test_dovesnaps_dhcp(world: World, engines: list[LabEngine], docked: Lan) -> 
 
     def leased(name: str) -> str:
         eventually(lambda: f"inet {RANGE}." in engine.docker("exec", name, "ip", "addr", "show", "eth0"))
-        found = docked.address(name)
-        assert f"inet {found}/24" in engine.docker("exec", name, "ip", "addr", "show", "eth0")
-        eventually(lambda: docked.told(name)["state"] == "up")
-        return found
+        container_address = docked.address(name)
+        assert f"inet {container_address}/24" in engine.docker("exec", name, "ip", "addr", "show", "eth0")
+        eventually(lambda: docked.endpoint(name)["state"] == "up")
+        return container_address
 
     other = leased("other")
     for _ in ("first", "after a restart"):
@@ -76,14 +76,14 @@ def test_dovesnaps_dhcp(world: World, engines: list[LabEngine], docked: Lan) -> 
         assert engine.try_docker("exec", "testcon", "wget", "-q", "-O", "-", "-T", "1", url).returncode, "by its ACL"
         assert "udhcpc" not in engine.docker("exec", "testcon", "busybox", "ps")
         assert len(clients(docked, "h1")) == 2
-        with docked.questions() as asked:
+        with docked.questions() as requested:
             engine.docker("restart", "-t", "0", "testcon")
-            eventually(lambda gone=address: asked("Release", f"Client-IP {gone}"))  # type: ignore[misc]
+            eventually(lambda gone=address: requested("Release", f"Client-IP {gone}"))  # type: ignore[misc]
     leased("testcon")
     settled(world, engines)
-    with docked.questions() as asked:
+    with docked.questions() as requested:
         engine.docker("rm", "-f", "other")
-        eventually(lambda: asked("Release", f"Client-IP {other}"))
+        eventually(lambda: requested("Release", f"Client-IP {other}"))
     engine.docker("rm", "-f", "testcon")
     engine.docker("network", "rm", "testnet")
     assert clients(docked, "h1") == []

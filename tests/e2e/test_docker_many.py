@@ -48,8 +48,8 @@ def test_many_start_at_once_and_are_killed_at_once(world: World, engines: list[L
                                         FIRST_WORDS.format(target=target)), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         for name in names for engine, target in zip(engines, reversed(targets), strict=True)
     ]  # fmt: skip
-    said = [process.communicate(timeout=5 * LIMIT_S)[1].decode() for process in started]
-    assert [text for process, text in zip(started, said, strict=True) if process.returncode] == []
+    errors = [process.communicate(timeout=5 * LIMIT_S)[1].decode() for process in started]
+    assert [text for process, text in zip(started, errors, strict=True) if process.returncode] == []
 
     for engine in engines:
         eventually(lambda engine=engine: doing(engine, names) == {"sleep"})

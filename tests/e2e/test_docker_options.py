@@ -112,9 +112,9 @@ def test_dovesnaps_acl_label_and_mac_prefix(world: World, engines: list[LabEngin
         assert re.search(r"link/ether 0e:99:", shows), shows
     engine.docker("run", "-d", "--name", "optioned", "--network", "name=testnet2,driver-opt=warren.mac_prefix=0e:77:01", "busybox",
                   "sleep", "3600")  # fmt: skip
-    told = engine.inspect("optioned")[0]["NetworkSettings"]["Networks"]["testnet2"]["MacAddress"]
-    assert told.startswith("0e:77:01:")
-    assert told in engine.docker("exec", "optioned", "ip", "link", "show", "eth0")
+    mac = engine.inspect("optioned")[0]["NetworkSettings"]["Networks"]["testnet2"]["MacAddress"]
+    assert mac.startswith("0e:77:01:")
+    assert mac in engine.docker("exec", "optioned", "ip", "link", "show", "eth0")
     assert engine.reaches("optioned", engine.address("peer-testnet2", "testnet2"))
     assert "expected" in engine.refused(
         "run", "--rm", "--network", "testnet", "--label", "warren.mac_prefix=0f", "busybox", "ip", "link"
@@ -153,9 +153,9 @@ def test_sands_quick_start(world: World, engines: list[LabEngine]) -> None:
     for engine in engines:
         engine.docker("network", "create", "--driver", engine.driver, "--ipam-driver", engine.driver, "--ipam-opt", f"sand-id={network['id']}",
                       "--opt", f"sand-id={network['id']}", "mysand")  # fmt: skip
-    here, there = (engine.run(f"c-{engine.host}", "mysand") for engine in engines)
-    assert engines[0].reaches("c-h1", there)
-    assert engines[1].reaches("c-h2", here)
+    first_address, second_address = (engine.run(f"c-{engine.host}", "mysand") for engine in engines)
+    assert engines[0].reaches("c-h1", second_address)
+    assert engines[1].reaches("c-h2", first_address)
     for engine in engines:
         engine.clean()
     run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")
@@ -175,9 +175,9 @@ def test_sands_compose_file(world: World, engines: list[LabEngine], tmp_path: Pa
         compose = ("docker-compose", "-H", f"unix://{engine.socket}", "-p", "sands", "-f", str(file))
         done = subprocess.run([*compose, "up", "-d"], capture_output=True, text=True, timeout=LIMIT_S, check=False)
         assert done.returncode == 0, done.stderr
-    here, there = (engine.address(engine.host, "sands_sand") for engine in engines)
-    assert engines[0].reaches("h1", there)
-    assert engines[1].reaches("h2", here)
+    first_address, second_address = (engine.address(engine.host, "sands_sand") for engine in engines)
+    assert engines[0].reaches("h1", second_address)
+    assert engines[1].reaches("h2", first_address)
     for engine in engines:
         engine.clean()
     run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")
@@ -255,14 +255,14 @@ def test_ports_that_the_driver_chooses(world: World, engines: list[LabEngine]) -
 @contextlib.contextmanager
 def silent(engine: LabEngine) -> Iterator[None]:
     """The engine cannot be asked by the agent: its socket is elsewhere."""
-    known = engine.socket
-    engine.socket = known.with_name("elsewhere.sock")
-    known.rename(engine.socket)
+    socket = engine.socket
+    engine.socket = socket.with_name("elsewhere.sock")
+    socket.rename(engine.socket)
     try:
         yield
     finally:
-        engine.socket.rename(known)
-        engine.socket = known
+        engine.socket.rename(socket)
+        engine.socket = socket
 
 
 @pytest.mark.parametrize("required", [True, False])
@@ -303,8 +303,8 @@ def test_dovesnaps_added_ports_and_preallocated_ports(world: World, engines: lis
         assert [(e["port"], e["ofport"]) for e in listed if e["port"]] == [("eno7", 88)]
 
         def ready() -> set[str]:
-            found = run.api(first, "GET", "/endpoints?spares=true&states=true&hostname=h1")["endpoints"]
-            return {e["target_veth_ip"].split("/")[0] for e in found if e["spare"] and e["state"] == "up"}
+            endpoints = run.api(first, "GET", "/endpoints?spares=true&states=true&hostname=h1")["endpoints"]
+            return {e["target_veth_ip"].split("/")[0] for e in endpoints if e["spare"] and e["state"] == "up"}
 
         eventually(lambda: len(ready()) == 2)
         before = ready()
@@ -344,9 +344,9 @@ def test_dovesnaps_coprocessor(world: World, engines: list[LabEngine]) -> None:
         assert "PORT[/OFPORT" in engine.refused(*create, "-o", "ovs.bridge.add_copro_ports=fun7/8/nfv/1/2")
         engine.docker(*create, "-o", "ovs.bridge.add_copro_ports=fun7/777/nfv")
         engine.run("target", "nfv")
-        known = run.api(first, "GET", "/endpoints?hostname=h1&states=true")["endpoints"]
-        target = next(e for e in known if e["name"] == "target")
-        assert [(e["ofport"], e["coprocessor"]["vlan_vid_base"]) for e in known if e["port"] == "fun7"] == [(777, 1000)]
+        endpoints = run.api(first, "GET", "/endpoints?hostname=h1&states=true")["endpoints"]
+        target = next(e for e in endpoints if e["name"] == "target")
+        assert [(e["ofport"], e["coprocessor"]["vlan_vid_base"]) for e in endpoints if e["port"] == "fun7"] == [(777, 1000)]
         mark, pid = b"warren-nfv", str(engine.inspect("target")[0]["State"]["Pid"])
         frame = udp("02:00:00:00:00:09", "02:00:00:00:00:0a", "10.78.0.200", "10.78.0.201", mark)
         tag = b"\x81\x00" + (1000 + target["ofport"]).to_bytes(2, "big")

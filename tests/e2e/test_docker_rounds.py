@@ -98,11 +98,11 @@ def test_a_host_that_starts_again(world: World, storm: list[LabEngine]) -> None:
 def _plan(chance: random.Random) -> list[tuple[str, str, float, float]]:
     """What is killed when, and how long it is away: (host, process, at, for)."""
     kinds = chance.sample(("dockerd", "agent", "controller", "etcd"), chance.choice((1, 2, 4)))
-    found = []
+    kills = []
     for kind in kinds:
         for host in ("h1",) if kind == "etcd" else chance.choice((("h1",), ("h2",), ("h1", "h2"))):
-            found.append((host, kind, chance.uniform(0, 1.5), chance.choice((0.0, chance.uniform(0, 2)))))
-    return found
+            kills.append((host, kind, chance.uniform(0, 1.5), chance.choice((0.0, chance.uniform(0, 2)))))
+    return kills
 
 
 def _kill(world: World, engines: list[LabEngine], host: str, process: str, at: float, away: float) -> None:

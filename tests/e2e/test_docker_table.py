@@ -22,8 +22,8 @@ def network(world: World, name: str) -> dict[str, object]:
 
 def fetches(engine: LabEngine, name: str, address: str, port: int) -> bool:
     """Whether a container gets a page."""
-    ask = f"printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} {port}"
-    return b"hello" in engine.try_docker("exec", name, "sh", "-c", ask).stdout
+    script = f"printf 'GET /index.html HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} {port}"
+    return b"hello" in engine.try_docker("exec", name, "sh", "-c", script).stdout
 
 
 @pytest.mark.parametrize("names", [("ovs.bridge.mtu", "warren.name"), ("com.docker.network.driver.mtu", "ovs.bridge.name")])
@@ -74,8 +74,8 @@ def test_options_that_only_dovesnap_needs_are_accepted(world: World, engines: li
     one = engine.run("one", "full")
     engine.run("two", "full")
     assert engine.reaches("two", one)
-    told = engine.refused("network", "create", "-d", engine.driver, "-o", "ovs.bridge.dhcp=perhaps", "bad")
-    assert "ovs.bridge.dhcp: 'perhaps': expected" in told
+    error = engine.refused("network", "create", "-d", engine.driver, "-o", "ovs.bridge.dhcp=perhaps", "bad")
+    assert "ovs.bridge.dhcp: 'perhaps': expected" in error
 
 
 def test_warrens_own_container_labels(world: World, engines: list[LabEngine]) -> None:

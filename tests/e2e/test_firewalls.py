@@ -39,8 +39,8 @@ class Gate:
 
     def problems(self) -> list[str]:
         """The lines of `warren status` about filters of h1."""
-        (found,) = [host["problems"] for host in run.api(self.h1, "GET", "/status")["hosts"] if host["name"] == "h1"]
-        return [line for line in found if "drops packets" in line]
+        (lines,) = [host["problems"] for host in run.api(self.h1, "GET", "/status")["hosts"] if host["name"] == "h1"]
+        return [line for line in lines if "drops packets" in line]
 
     def help(self) -> None:
         """Do what the status says, until it says nothing more."""
@@ -57,7 +57,7 @@ class Gate:
 
 @pytest.fixture(scope="module")
 def gate(world: World) -> Iterator[Gate]:
-    found = Gate(world)
+    fixture = Gate(world)
     network = {"name": "gate", "ip_range": "10.76.0.0/24", "ipv6_range": "fd76::/64", "mode": "nat", "host_access": "all"}
     world.apply(networks=[network])
     run.container(world.plan, "g1", "h1", "gate", publish=[{"host_port": PORT, "port": 80}])
@@ -67,12 +67,12 @@ def gate(world: World) -> Iterator[Gate]:
     ]
     for server in servers:
         ready(server)
-    eventually(lambda: found.gets_out() and found.is_reached())
-    yield found
+    eventually(lambda: fixture.gets_out() and fixture.is_reached())
+    yield fixture
     for server in servers:
         server.kill()
         server.wait()
-    run.api(found.h1, "DELETE", f"/endpoints/{run.api(found.h1, 'GET', '/endpoints/g1')['endpoint']['id']}")
+    run.api(fixture.h1, "DELETE", f"/endpoints/{run.api(fixture.h1, 'GET', '/endpoints/g1')['endpoint']['id']}")
 
 
 @pytest.fixture

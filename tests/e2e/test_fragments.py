@@ -190,15 +190,15 @@ def tries(lab: Lab, ends: tuple[str, str]) -> Iterator[Try]:
         yield sent(f"IPv6 echo {name}", 6, packets, answer)
 
 
-def answered(lab: Lab, source: str, asked: list[Try]) -> list[str]:
+def answered(lab: Lab, source: str, tries: list[Try]) -> list[str]:
     """The names of the tries that were answered."""
-    listener = ready(lab.world.background(source, *program("count_marks", *(each.answer.hex() for each in asked))))
-    for first in range(0, len(asked), 20):
+    listener = ready(lab.world.background(source, *program("count_marks", *(each.answer.hex() for each in tries))))
+    for first in range(0, len(tries), 20):
         lab.world.inside(
-            source, *program("send_frames", *(frame.hex() for each in asked[first : first + 20] for frame in each.sent))
+            source, *program("send_frames", *(frame.hex() for each in tries[first : first + 20] for frame in each.sent))
         )
     counts = map(int, finish(listener, LIMIT_S).split())
-    return [each.name for each, count in zip(asked, counts, strict=True) if count]
+    return [each.name for each, count in zip(tries, counts, strict=True) if count]
 
 
 def controls(lab: Lab, ends: tuple[str, str]) -> list[Try]:
@@ -272,8 +272,8 @@ def test_large_datagrams_arrive(lab: Lab, source: str, target: str, version: int
     network = next(prefix for prefix in ("cut", "trace", "out") if source.startswith(prefix))
     address = lab.address[f"{network}{target}", version]
     for size in (10, 3000, 8000):
-        asked = lab.world.inside(source, *program("ask", "udp", address, OPEN_UDP, size))
-        assert asked.stdout == "welcome\n", (size, asked.stdout)
+        answer = lab.world.inside(source, *program("ask", "udp", address, OPEN_UDP, size))
+        assert answer.stdout == "welcome\n", (size, answer.stdout)
     assert lab.world.inside(source, *program("ask", "udp", address, SHUT_UDP, 8000)).stdout.startswith("error")
     if version == 4 or source.endswith("list"):
         assert lab.world.inside(source, "ping", "-c2", "-i0.1", "-W2", "-s", "4000", address).returncode == 0

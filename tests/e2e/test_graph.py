@@ -18,12 +18,12 @@ def drawn(world: World, output: Path, *words: str) -> str:
 
 
 def test_the_topology(world: World, tmp_path: Path) -> None:
-    found = json.loads(drawn(world, tmp_path / "a.json"))
-    nodes = {node["id"]: node for node in found["nodes"]}
+    topology = json.loads(drawn(world, tmp_path / "a.json"))
+    nodes = {node["id"]: node for node in topology["nodes"]}
     assert {"host h1", "host h2", "host h3", "network amber", "network blue"} <= set(nodes)
     web = nodes["endpoint amber/web"]
     assert (web["ipv4"], web["mac"], web["state"]) == (world.address["web"], world.mac["web"], "up")
-    edges = {(e["source"], e["target"]): e for e in found["edges"]}
+    edges = {(e["source"], e["target"]): e for e in topology["edges"]}
     assert "amber" in edges["host h1", "host h2"]["networks"]
     assert drawn(world, tmp_path / "a.png").startswith("\ufffdPNG")
 

@@ -42,7 +42,7 @@ class Host:
             run.in_netns(netns, *command), capture_output=True, text=True, timeout=LIMIT_S, check=False
         ).stdout.strip()
 
-    def ask(self, netns: str, kind: str, address: str, port: int) -> str:
+    def greeting(self, netns: str, kind: str, address: str, port: int) -> str:
         """The address by which a server sees the asker; "error ..." without an answer."""
         return self.at(netns, *program("ask", kind, address, port))
 
@@ -70,37 +70,37 @@ def published_by_v1(host: Host) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module")
 def host(world: World) -> Iterator[Host]:
-    found = Host(world)
-    before = found.switches()
-    run.sh(*run.in_netns(found.h1.netns, "sysctl", "-qw", *(f"{name}=0" for name in SWITCHES)))
+    fixture = Host(world)
+    before = fixture.switches()
+    run.sh(*run.in_netns(fixture.h1.netns, "sysctl", "-qw", *(f"{name}=0" for name in SWITCHES)))
     underlay = "eth0" if kernel_datapath() else "br-phy"
-    for number, plan in enumerate((found.h1, found.h2), 1):
+    for number, plan in enumerate((fixture.h1, fixture.h2), 1):
         run.sh(*run.in_netns(plan.netns, "sysctl", "-q", "-e", "-w", f"net.ipv6.conf.{underlay}.disable_ipv6=0"))
         run.sh("ip", "-n", plan.netns, "addr", "add", f"{UNDERLAY6.format(number)}/64", "dev", underlay, "nodad")
         run.sh("ip", "-n", plan.netns, "addr", "add", f"{MANAGEMENT6.format(number)}/64", "dev", "mgmt0", "nodad")
     for line in (
-        f"netns add {found.stranger}",
-        f"-n {world.plan.netns} link add odd type veth peer name eth0 netns {found.stranger}",
+        f"netns add {fixture.stranger}",
+        f"-n {world.plan.netns} link add odd type veth peer name eth0 netns {fixture.stranger}",
         f"-n {world.plan.netns} link set odd master under up",
-        f"-n {found.stranger} link set eth0 up",
-        f"-n {found.stranger} addr add {STRANGER4}/24 dev eth0",
-        f"-n {found.stranger} addr add {STRANGER6}/64 dev eth0 nodad",
-        *(f"-n {found.stranger} route add {to} via {found.h1.vtep}" for to in ("198.18.1.0/24", "100.126.0.0/15", RANGES, "172.31.0.0/24")),
-        *(f"-n {found.stranger} -6 route add {to} via {UNDERLAY6.format(1)}" for to in ("fd98::/64", "fd57:7272:656e::/47")),
-        *(f"-n {netns} route add {RANGES} via {found.h1.management}" for netns in (found.h2.netns, world.plan.netns)),
-        f"netns add {found.guest}",
-        f"-n {found.h1.netns} link add name virbr0 type bridge forward_delay 0",
-        f"-n {found.h1.netns} link add vnet0 type veth peer name eth0 netns {found.guest}",
-        f"-n {found.h1.netns} link set vnet0 master virbr0 up",
-        f"-n {found.h1.netns} addr add 172.31.0.1/24 dev virbr0",
-        f"-n {found.h1.netns} link set virbr0 up",
-        f"-n {found.guest} addr add 172.31.0.2/24 dev eth0",
-        f"-n {found.guest} link set eth0 up",
-        f"-n {found.guest} route add default via 172.31.0.1",
-        f"-n {found.stranger} route add 172.31.0.2 via {found.h1.vtep}",
+        f"-n {fixture.stranger} link set eth0 up",
+        f"-n {fixture.stranger} addr add {STRANGER4}/24 dev eth0",
+        f"-n {fixture.stranger} addr add {STRANGER6}/64 dev eth0 nodad",
+        *(f"-n {fixture.stranger} route add {to} via {fixture.h1.vtep}" for to in ("198.18.1.0/24", "100.126.0.0/15", RANGES, "172.31.0.0/24")),
+        *(f"-n {fixture.stranger} -6 route add {to} via {UNDERLAY6.format(1)}" for to in ("fd98::/64", "fd57:7272:656e::/47")),
+        *(f"-n {netns} route add {RANGES} via {fixture.h1.management}" for netns in (fixture.h2.netns, world.plan.netns)),
+        f"netns add {fixture.guest}",
+        f"-n {fixture.h1.netns} link add name virbr0 type bridge forward_delay 0",
+        f"-n {fixture.h1.netns} link add vnet0 type veth peer name eth0 netns {fixture.guest}",
+        f"-n {fixture.h1.netns} link set vnet0 master virbr0 up",
+        f"-n {fixture.h1.netns} addr add 172.31.0.1/24 dev virbr0",
+        f"-n {fixture.h1.netns} link set virbr0 up",
+        f"-n {fixture.guest} addr add 172.31.0.2/24 dev eth0",
+        f"-n {fixture.guest} link set eth0 up",
+        f"-n {fixture.guest} route add default via 172.31.0.1",
+        f"-n {fixture.stranger} route add 172.31.0.2 via {fixture.h1.vtep}",
     ):  # fmt: skip
         run.sh("ip", *line.split())
-    run.sh(*run.in_netns(found.stranger, "ethtool", "-K", "eth0", "tx", "off"))  # the userspace datapath completes no checksums
+    run.sh(*run.in_netns(fixture.stranger, "ethtool", "-K", "eth0", "tx", "off"))  # the userspace datapath completes no checksums
     world.apply(networks=[
         {"name": "vault", "ip_range": "10.71.0.0/24", "ipv6_range": "fd71::/64", "mode": "nat"},
         {"name": "square", "ip_range": ROUTED, "mode": "routed"},
@@ -109,7 +109,9 @@ def host(world: World) -> Iterator[Host]:
         {"name": "plaza", "ip_range": "10.75.0.0/24", "mode": "routed", "host_access": "all"},
     ])  # fmt: skip
     for name, at, network in PLACES:
-        run.container(world.plan, name, at, network, publish=published_by_v1(found) if name == "v1" else PUBLISHED.get(name, []))
+        run.container(
+            world.plan, name, at, network, publish=published_by_v1(fixture) if name == "v1" else PUBLISHED.get(name, [])
+        )
     servers = [
         world.background("v1", *program("serve", "{client}", 80, 8080)),
         world.background("q1", *program("serve", "{client}", 80)),
@@ -122,47 +124,51 @@ def host(world: World) -> Iterator[Host]:
     ]
     for server in servers:
         ready(server)
-    eventually(lambda: found.switches() == ["1", "1"])
-    yield found
+    eventually(lambda: fixture.switches() == ["1", "1"])
+    yield fixture
     for server in servers:
         server.kill()
         server.wait()
     for name, at, _ in PLACES:
-        run.api(world.plan.host(at), "DELETE", f"/endpoints/{run.api(found.h1, 'GET', f'/endpoints/{name}')['endpoint']['id']}")
-    eventually(lambda: found.at(found.h1.netns, "ip", "-br", "link", "show", "up", "dev", "warren-gw") == "")
-    assert found.pings(found.guest, STRANGER4), "the machine behind the bridge may rely on forwarding by now"
-    assert not found.pings(found.stranger, found.h2.management), "strangers are still kept out"
-    run.sh("ip", "-n", found.h1.netns, "link", "del", "virbr0")
-    eventually(lambda: found.switches() == ["0", "0"])
-    eventually(lambda: found.at(found.h1.netns, "nft", "list", "tables") == "")
-    routes = (f"-n {netns} route del {RANGES}" for netns in (found.h2.netns, world.plan.netns))
-    for line in (*routes, f"netns del {found.stranger}", f"netns del {found.guest}"):
+        run.api(world.plan.host(at), "DELETE", f"/endpoints/{run.api(fixture.h1, 'GET', f'/endpoints/{name}')['endpoint']['id']}")
+    eventually(lambda: fixture.at(fixture.h1.netns, "ip", "-br", "link", "show", "up", "dev", "warren-gw") == "")
+    assert fixture.pings(fixture.guest, STRANGER4), "the machine behind the bridge may rely on forwarding by now"
+    assert not fixture.pings(fixture.stranger, fixture.h2.management), "strangers are still kept out"
+    run.sh("ip", "-n", fixture.h1.netns, "link", "del", "virbr0")
+    eventually(lambda: fixture.switches() == ["0", "0"])
+    eventually(lambda: fixture.at(fixture.h1.netns, "nft", "list", "tables") == "")
+    routes = (f"-n {netns} route del {RANGES}" for netns in (fixture.h2.netns, world.plan.netns))
+    for line in (*routes, f"netns del {fixture.stranger}", f"netns del {fixture.guest}"):
         run.sh("ip", *line.split())
-    for number, plan in enumerate((found.h1, found.h2), 1):
+    for number, plan in enumerate((fixture.h1, fixture.h2), 1):
         run.sh("ip", "-n", plan.netns, "addr", "del", f"{UNDERLAY6.format(number)}/64", "dev", underlay)
         run.sh("ip", "-n", plan.netns, "addr", "del", f"{MANAGEMENT6.format(number)}/64", "dev", "mgmt0")
     run.sh(
-        *run.in_netns(found.h1.netns, "sysctl", "-qw", *(f"{name}={value}" for name, value in zip(SWITCHES, before, strict=True)))
+        *run.in_netns(
+            fixture.h1.netns, "sysctl", "-qw", *(f"{name}={value}" for name, value in zip(SWITCHES, before, strict=True))
+        )
     )
 
 
 def test_a_stranger_does_not_reach_the_management_network_by_way_of_a_host(host: Host) -> None:
-    assert host.ask(host.stranger, "tcp", host.h1.vtep, 7777) == f"h1 {STRANGER4}", "the host's own services are its own affair"
+    assert host.greeting(host.stranger, "tcp", host.h1.vtep, 7777) == f"h1 {STRANGER4}", (
+        "the host's own services are its own affair"
+    )
     for address in (host.h2.management, MANAGEMENT6.format(2)):
         assert not host.pings(host.stranger, address)
-        assert "error" in host.ask(host.stranger, "tcp", address, 7777)
-        assert "error" in host.ask(host.stranger, "udp", address, 7777)
+        assert "error" in host.greeting(host.stranger, "tcp", address, 7777)
+        assert "error" in host.greeting(host.stranger, "udp", address, 7777)
 
 
 def test_a_port_bound_to_one_address_is_not_reached_past_the_binding(host: Host) -> None:
     transit4, transit6 = host.transit(4), host.transit(6)
-    assert host.ask(host.stranger, "tcp", host.h1.management, 8080) == STRANGER4
-    assert "error" in host.ask(host.stranger, "tcp", host.h1.vtep, 8080)
-    assert "error" in host.ask(host.stranger, "tcp", "100.126.0.1", 8080)
+    assert host.greeting(host.stranger, "tcp", host.h1.management, 8080) == STRANGER4
+    assert "error" in host.greeting(host.stranger, "tcp", host.h1.vtep, 8080)
+    assert "error" in host.greeting(host.stranger, "tcp", "100.126.0.1", 8080)
     for address in (transit4, transit6):
         for port in (80, 8080):
-            assert "error" in host.ask(host.stranger, "tcp", address, port)
-            assert "error" in host.ask(host.stranger, "udp", address, port)
+            assert "error" in host.greeting(host.stranger, "tcp", address, port)
+            assert "error" in host.greeting(host.stranger, "udp", address, port)
         assert not host.pings(host.stranger, address)
 
 
@@ -170,19 +176,19 @@ def test_a_port_bound_to_no_address_is_reached_at_each(host: Host) -> None:
     for address, client in (
         (host.h1.management, STRANGER4), (host.h1.vtep, STRANGER4), (UNDERLAY6.format(1), STRANGER6), (MANAGEMENT6.format(1), STRANGER6),
     ):  # fmt: skip
-        assert host.ask(host.stranger, "udp", address, 8080) == client
+        assert host.greeting(host.stranger, "udp", address, 8080) == client
 
 
 def test_the_hosts_end_of_the_gateways_is_for_containers_and_the_host(host: Host) -> None:
     for address in ("100.126.0.1", "fd57:7272:656e::1"):
-        assert "error" in host.ask(host.stranger, "tcp", address, 7777)
+        assert "error" in host.greeting(host.stranger, "tcp", address, 7777)
         assert not host.pings(host.stranger, address)
-        assert host.ask(host.h1.netns, "tcp", address, 7777) == f"h1 {address}"
+        assert host.greeting(host.h1.netns, "tcp", address, 7777) == f"h1 {address}"
 
 
 def test_routed_networks_are_reached_directly(host: Host) -> None:
     (address,) = {e["target_veth_ip"].split("/")[0] for e in [run.api(host.h1, "GET", "/endpoints/q1")["endpoint"]]}
-    assert host.ask(host.stranger, "tcp", address, 80) == STRANGER4
+    assert host.greeting(host.stranger, "tcp", address, 80) == STRANGER4
     assert host.pings(host.stranger, address)
 
 
@@ -199,7 +205,7 @@ def test_the_guard_and_the_earlier_switches_survive_a_flushed_ruleset_and_a_rest
     run.start(host.world.plan, "h1", "agent")
     run.wait_until_up(host.world.plan)
     eventually(lambda: not host.pings(host.stranger, host.h2.management))
-    assert host.ask(host.stranger, "tcp", host.h1.management, 8080) == STRANGER4
+    assert host.greeting(host.stranger, "tcp", host.h1.management, 8080) == STRANGER4
 
 
 # ---- host_access --------------------------------------------------------------------------------------------------
@@ -218,9 +224,9 @@ def test_containers_reach_of_the_clusters_machines_what_host_access_allows(host:
     for address in machines(host):
         for kind in ("tcp", "udp"):
             for port, allowed in ((53, dns), (7777, rest)):
-                assert ("error" not in host.ask(netns, kind, address, port)) == allowed, (kind, address, port)
+                assert ("error" not in host.greeting(netns, kind, address, port)) == allowed, (kind, address, port)
         assert host.pings(netns, address) == rest
-    assert ("Connection refused" in host.ask(netns, "tcp", host.h1.management, 1)) == rest
+    assert ("Connection refused" in host.greeting(netns, "tcp", host.h1.management, 1)) == rest
     assert host.pings(netns, STRANGER4), "who is no machine of the cluster is the outside"
 
 
@@ -229,7 +235,7 @@ def test_host_access_holds_for_ipv6(host: Host, name: str, dns: bool, rest: bool
     netns = run.netns_of(host.world.plan, name)
     for address in (MANAGEMENT6.format(1), UNDERLAY6.format(1), "fd57:7272:656e::1"):
         for port, allowed in ((53, dns), (7777, rest)):
-            assert ("error" not in host.ask(netns, "tcp", address, port)) == allowed, (address, port)
+            assert ("error" not in host.greeting(netns, "tcp", address, port)) == allowed, (address, port)
     assert host.pings(netns, STRANGER6)
 
 
@@ -237,17 +243,17 @@ def test_host_access_holds_for_ipv6(host: Host, name: str, dns: bool, rest: bool
 def test_published_ports_are_reached_without_host_access(host: Host, name: str) -> None:
     """Those of the own host, and those of another host."""
     netns = run.netns_of(host.world.plan, name)
-    assert "error" not in host.ask(netns, "tcp", host.h1.management, 8080)
-    assert "error" in host.ask(netns, "tcp", host.h1.vtep, 8080), "it is bound to one address"
+    assert "error" not in host.greeting(netns, "tcp", host.h1.management, 8080)
+    assert "error" in host.greeting(netns, "tcp", host.h1.vtep, 8080), "it is bound to one address"
     for address in (host.h2.management, host.h2.vtep):
-        eventually(lambda address=address: host.ask(netns, "tcp", address, 8090).startswith("v2 "))  # type: ignore[misc]
-        assert "error" in host.ask(netns, "udp", address, 8090), "TCP is published"
+        eventually(lambda address=address: host.greeting(netns, "tcp", address, 8090).startswith("v2 "))  # type: ignore[misc]
+        assert "error" in host.greeting(netns, "udp", address, 8090), "TCP is published"
 
 
 def test_a_host_reaches_its_containers_whatever_they_may_reach(host: Host) -> None:
-    assert host.ask(host.h1.netns, "tcp", host.h1.management, 8080) == host.h1.management
-    assert host.ask(host.h2.netns, "tcp", host.h1.management, 8080) == host.h2.management
-    assert host.ask(host.h2.netns, "tcp", host.h2.management, 8090).startswith("v2 ")
+    assert host.greeting(host.h1.netns, "tcp", host.h1.management, 8080) == host.h1.management
+    assert host.greeting(host.h2.netns, "tcp", host.h1.management, 8080) == host.h2.management
+    assert host.greeting(host.h2.netns, "tcp", host.h2.management, 8090).startswith("v2 ")
 
 
 def test_host_access_changes_at_once_for_containers_that_run(host: Host) -> None:
@@ -285,7 +291,7 @@ def test_a_port_on_which_a_process_of_the_host_listens_is_refused_wherever_it_is
             run.api(host.world.plan.hosts[number], "POST", "/apply", timeout_s=40, document=json.dumps(document))
     with pytest.raises(run.LabError, match=sshd):
         run.container(host.world.plan, "v3", "h1", "vault", publish=[{"host_port": "2220-2223", "port": "80-83"}])
-    assert "sshd" in host.ask(host.stranger, "tcp", host.h1.management, 2222)
+    assert "sshd" in host.greeting(host.stranger, "tcp", host.h1.management, 2222)
     assert [w["host_port"] for w in run.api(host.h1, "GET", "/endpoints/v1")["endpoint"]["publish"]] == [8080, 8080]
 
 
@@ -293,7 +299,7 @@ def test_the_same_port_of_another_protocol_or_host_is_free(host: Host, sshd: str
     for fields in ({"name": "v1", "host": "h1", "publish": [published_by_v1(host)[0], {**PORT, "proto": "udp"}]},
                    {"name": "v2", "host": "h2", "publish": [PORT]}):  # fmt: skip
         host.world.apply(endpoints=[{"network": "vault", **fields}])
-    eventually(lambda: host.ask(host.stranger, "tcp", host.h2.vtep, 2222).startswith("v2 "))
+    eventually(lambda: host.greeting(host.stranger, "tcp", host.h2.vtep, 2222).startswith("v2 "))
     for name, at, publish in (("v1", "h1", published_by_v1(host)), ("v2", "h2", PUBLISHED["v2"])):
         host.world.apply(endpoints=[{"network": "vault", "name": name, "host": at, "publish": publish}])
 
@@ -314,13 +320,13 @@ def test_a_port_that_a_process_took_while_no_agent_ran_is_told_and_stays_the_pro
     run.wait_until_up(host.world.plan)
 
     def problems() -> str:
-        (found,) = [h["problems"] for h in run.api(host.h1, "GET", "/status")["hosts"] if h["name"] == "h1"]
-        return "\n".join(found)
+        (lines,) = [h["problems"] for h in run.api(host.h1, "GET", "/status")["hosts"] if h["name"] == "h1"]
+        return "\n".join(lines)
 
     eventually(lambda: "published port 8080/tcp: a process of this host listens on it (all addresses)" in problems())
-    eventually(lambda: host.ask(host.stranger, "tcp", host.h1.management, 8080) == "mine")
-    assert host.ask(host.stranger, "udp", host.h1.management, 8080) == STRANGER4, "the other port is led in as before"
+    eventually(lambda: host.greeting(host.stranger, "tcp", host.h1.management, 8080) == "mine")
+    assert host.greeting(host.stranger, "udp", host.h1.management, 8080) == STRANGER4, "the other port is led in as before"
     server.kill()
     server.wait()
-    eventually(lambda: host.ask(host.stranger, "tcp", host.h1.management, 8080) == STRANGER4)
+    eventually(lambda: host.greeting(host.stranger, "tcp", host.h1.management, 8080) == STRANGER4)
     eventually(lambda: problems() == "")

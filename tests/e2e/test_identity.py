@@ -61,13 +61,13 @@ def until_told(world: World, host: str, *words: str, by: int = 0) -> str:
     """Wait until a line of the host's status has all these words; return it."""
     lines: list[str] = []
 
-    def told() -> bool:
+    def reported() -> bool:
         lines[:] = [line for line in problems(world, host, by) if all(word in line for word in words)]
         if not lines:
             raise AssertionError(f"{host}: {words} not in {problems(world, host, by)}")
         return True
 
-    eventually(told)
+    eventually(reported)
     return lines[0]
 
 

@@ -120,8 +120,8 @@ def test_the_agent_works_in_the_sandbox_of_its_unit(world: World) -> None:
         run.container(world.plan, "boxed-1", "h3", "boxed", publish=[{"host_port": 443, "port": 80}])
         server = ready(world.background("boxed-1", *program("serve", "{client}", 80)))
         try:
-            ask = program("ask", "tcp", host.management, 443)
-            eventually(lambda: world.inside("h2", *ask).stdout.strip() == world.plan.hosts[1].management)
+            client = program("ask", "tcp", host.management, 443)
+            eventually(lambda: world.inside("h2", *client).stdout.strip() == world.plan.hosts[1].management)
             assert "in use" in world.inside("h3", *program("bind", "tcp", "0.0.0.0", 443)).stdout
             assert world.reaches("boxed-1", world.plan.hosts[1].management)
         finally:

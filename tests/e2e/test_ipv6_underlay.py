@@ -22,17 +22,17 @@ def underlay() -> Iterator[Underlay]:
     plan = LabPlan("s" + uuid.uuid4().hex[:4], 3, ipv6=True)
     run.up(plan)
     try:
-        found = Underlay(World(plan))
-        found.vni["amber"] = run.api(plan.hosts[0], "POST", "/networks", name="amber", ip_range="10.0.0.0/24")["network"][
+        fixture = Underlay(World(plan))
+        fixture.vni["amber"] = run.api(plan.hosts[0], "POST", "/networks", name="amber", ip_range="10.0.0.0/24")["network"][
             "vxlan_vni"
         ]
         for host in ("h1", "h2", "h3"):
             endpoint = run.container(plan, f"c{host[1]}", host, "amber")
-            found.v4[f"c{host[1]}"], found.mac[f"c{host[1]}"] = (
+            fixture.v4[f"c{host[1]}"], fixture.mac[f"c{host[1]}"] = (
                 endpoint["target_veth_ip"].split("/")[0],
                 endpoint["target_veth_mac"],
             )
-        yield found
+        yield fixture
         for each in plan.hosts:
             checked = run.api(each, "GET", f"/hosts/{each.name}/check")
             assert [checked[part] for part in ("missing", "unexpected", "differences")] == [[], [], []]

@@ -28,8 +28,10 @@ def test_containers_with_chosen_link_local_addresses_reach_each_other(world: Wor
 
             eventually(settled)
         for source, to in (("web", CHOSEN[target]), (target, CHOSEN["web"]), ("web", str(link_local(world.mac[target])))):
-            own = CHOSEN[source]
-            ping = world.inside(source, "ping", "-6", "-I", "eth0", "-I", own, "-c", "3", "-i", "0.2", "-W", "2", f"{to}%eth0")
+            source_address = CHOSEN[source]
+            ping = world.inside(
+                source, "ping", "-6", "-I", "eth0", "-I", source_address, "-c", "3", "-i", "0.2", "-W", "2", f"{to}%eth0"
+            )
             assert ping.returncode == 0, ping.stdout + ping.stderr
     finally:
         for name in ("web", target):

@@ -22,10 +22,10 @@ def scraped(world: World, port: int) -> dict[str, float]:
 
 def of(series: dict[str, float], metric: str, **labels: str) -> float:
     """The value of the one series that has these labels."""
-    wanted = [f'{name}="{value}"' for name, value in labels.items()]
-    found = [v for s, v in series.items() if s.startswith(metric + "{") and all(label in s for label in wanted)]
-    assert len(found) <= 1, found
-    return found[0] if found else -1.0
+    required = [f'{name}="{value}"' for name, value in labels.items()]
+    values = [v for s, v in series.items() if s.startswith(metric + "{") and all(label in s for label in required)]
+    assert len(values) <= 1, values
+    return values[0] if values else -1.0
 
 
 def test_counters_rise_with_packets_and_survive_a_restart(world: World) -> None:
@@ -84,10 +84,10 @@ def test_the_controllers_own_metrics_follow_its_work(world: World) -> None:
     before, changes = applied(), of(scraped(world, 9302), "warren_change_seconds_count")
     with world.temporary("counted", "h2", "amber"):  # a neighbour for h1
         eventually(lambda: of(scraped(world, 9302), "warren_change_seconds_count") > changes)
-        found = scraped(world, 9302)
-    assert of(found, "warren_revision_applied") > before
-    assert of(found, "warren_endpoints", state="up") >= 3
-    assert of(found, "warren_flows") > 50
+        series = scraped(world, 9302)
+    assert of(series, "warren_revision_applied") > before
+    assert of(series, "warren_endpoints", state="up") >= 3
+    assert of(series, "warren_flows") > 50
 
 
 ROWS = re.compile(r"^\| `(\w+)` \| (\w+) \| (\d+) \| (.*?) \| (.+) \|$", re.MULTILINE)
@@ -101,7 +101,7 @@ def test_every_documented_metric_is_scraped_with_its_help_and_kind_and_no_other_
         text = world.inside("h1", "curl", "-s", "-m", "5", f"http://127.0.0.1:{port}/metrics").stdout
         helps = dict(re.findall(r"^# HELP (\S+) (.+)$", text, re.MULTILINE))
         kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
-        documented = {name: (kind, told) for name, kind, where, _, told in rows if int(where) == port}
+        documented = {name: (kind, help_text) for name, kind, where, _, help_text in rows if int(where) == port}
         assert {name: (kinds.get(name), helps.get(name)) for name in documented} == documented
         ours = {name for name in helps if name.startswith(("warren_", "of_", "dp_", "port_")) and not name.endswith("_created")}
         assert ours - {"warren_info"} == {name for name in documented if not name.startswith("faucet_")}
@@ -131,10 +131,10 @@ def test_rules_meters_and_packet_ins_are_counted(world: World) -> None:
     with world.temporary("judged", "h1", "amber", acls=["counted"]):
         eventually(lambda: hits(1) >= 0)
         before = hits(1)
-        asked = of(scraped(world, 9302), "warren_packet_ins_total", kind="acl")
+        shown = of(scraped(world, 9302), "warren_packet_ins_total", kind="acl")
         assert world.reaches("judged", world.address["app"], 10)
         eventually(lambda: hits(1) >= before + 10)
-        assert of(scraped(world, 9302), "warren_packet_ins_total", kind="acl") >= max(asked, 0) + 10
+        assert of(scraped(world, 9302), "warren_packet_ins_total", kind="acl") >= max(shown, 0) + 10
         metered = {s: v for s, v in scraped(world, 9303).items() if s.startswith("of_meter_packet_in_count{")}
         assert max(metered.values()) >= 10
         counted = hits(1)

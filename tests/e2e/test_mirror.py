@@ -70,17 +70,17 @@ class Watch:
 
 @pytest.fixture(scope="module")
 def watch(world: World) -> Iterator[Watch]:
-    found = Watch(world)
-    found.apply(networks=[{"name": "seen", "ip_range": "10.12.0.0/24"}, {"name": "seers", "ip_range": "10.13.0.0/24"}])
+    fixture = Watch(world)
+    fixture.apply(networks=[{"name": "seen", "ip_range": "10.12.0.0/24"}, {"name": "seers", "ip_range": "10.13.0.0/24"}])
     names = (("m1", "h1", "seen"), ("m2", "h2", "seen"), ("m3", "h1", "seen"), ("eye1", "h1", "seers"), ("eye3", "h3", "seers"))
     for name, host, network in names:
-        found.v4[name] = run.container(world.plan, name, host, network)["target_veth_ip"].split("/")[0]
+        fixture.v4[name] = run.container(world.plan, name, host, network)["target_veth_ip"].split("/")[0]
     host3 = f"{world.plan.name}-h3"
     run.sh("ip", "-n", host3, "link", "add", "tap0", "type", "veth", "peer", "name", "tap1")
     for name in ("tap0", "tap1"):
         run.sh("ip", "-n", host3, "link", "set", name, "up")
-    found.ping("m1", "m2")
-    yield found
+    fixture.ping("m1", "m2")
+    yield fixture
     for name, _, _ in names:
         endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
         run.api(world.plan.host(endpoint["hostname"]), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
@@ -97,8 +97,8 @@ def ports(world: World, host: str) -> str:
 def icmp(lines: list[str], watch: Watch) -> list[tuple[str, str, str]]:
     """(source, destination, kind) of each ping in a dump."""
     names = {address: name for name, address in watch.v4.items()}
-    found = [re.search(r"(\S+) > (\S+): ICMP echo (request|reply)", line) for line in lines]
-    return [(names[m[1]], names[m[2]], m[3]) for m in found if m]
+    pings = [re.search(r"(\S+) > (\S+): ICMP echo (request|reply)", line) for line in lines]
+    return [(names[m[1]], names[m[2]], m[3]) for m in pings if m]
 
 
 ONE_WAY, WAY_BACK = [("m1", "m2", "request")] * COUNT, [("m2", "m1", "reply")] * COUNT
@@ -172,8 +172,8 @@ def test_traffic_of_the_source_does_not_wait_for_the_mirror_target(watch: Watch)
         watch.ping("m1", "m2")
         run.sh("ip", "-n", host, "link", "set", "tap1", "up")
     watch.apply(mirrors=[{"name": "lost", "sources": [{"network": "seen"}], "to": {"network": "seers", "endpoint": "nobody"}}])
-    told = lambda: "endpoint seers/nobody does not exist" in json.dumps(run.api(watch.world.plan.hosts[0], "GET", "/status"))  # noqa: E731
-    eventually(told)
+    reported = lambda: "endpoint seers/nobody does not exist" in json.dumps(run.api(watch.world.plan.hosts[0], "GET", "/status"))  # noqa: E731
+    eventually(reported)
     watch.ping("m1", "m2")
     run.api(watch.world.plan.hosts[0], "DELETE", "/mirrors/lost")
 
@@ -194,8 +194,8 @@ def test_a_session_survives_a_restart(watch: Watch, process: str) -> None:
 def traced(watch: Watch, src: str, dst: str) -> tuple[str, str]:
     """The verdict of a trace, and where each host says that the packet goes."""
     data = {"src": src, "dst": dst, "proto": "icmp"}
-    found = run.api(watch.world.plan.hosts[0], "POST", "/trace", **data)
-    return found["verdict"], found["text"]
+    trace = run.api(watch.world.plan.hosts[0], "POST", "/trace", **data)
+    return trace["verdict"], trace["text"]
 
 
 def test_a_trace_tells_a_mirrors_copy_from_the_packet(watch: Watch) -> None:

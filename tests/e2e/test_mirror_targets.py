@@ -28,9 +28,9 @@ WHERE = {
 @pytest.fixture(scope="module")
 def river(world: World) -> Iterator[Watch]:
     """Two networks with one subnet on three hosts, one in mode nat, an analyser, and an interface on h1 and h3."""
-    found = Watch(world)
+    fixture = Watch(world)
     ranges = {name: {"ip_range": "10.41.0.0/24"} for name in TAGS} | {"eyes": {"ip_range": "10.42.0.0/24"}}
-    found.apply(
+    fixture.apply(
         acls={
             "quiet": [{"dl_type": 0x0800, "nw_proto": 1, "icmpv4_type": 8, "actions": {"allow": 0}}, {"actions": {"allow": 1}}]
         },
@@ -40,7 +40,7 @@ def river(world: World) -> Iterator[Watch]:
         ],
     )
     for name, (host, network) in WHERE.items():
-        found.v4[name] = run.container(world.plan, name, host, network)["target_veth_ip"].split("/")[0]
+        fixture.v4[name] = run.container(world.plan, name, host, network)["target_veth_ip"].split("/")[0]
     for host in ("h1", "h3"):
         netns = f"{world.plan.name}-{host}"
         run.sh("ip", "-n", netns, "link", "add", "tap0", "type", "veth", "peer", "name", "tap1")
@@ -48,8 +48,8 @@ def river(world: World) -> Iterator[Watch]:
             run.sh("ip", "-n", netns, "link", "set", name, "up")
     for one in (1, 2, 3):  # a VTEP that is met for the first time costs a packet
         for network in TAGS:
-            world.inside(f"{network[0]}{one}", "ping", "-c2", "-i0.2", "-W1", found.v4[f"{network[0]}{one % 3 + 1}"])
-    yield found
+            world.inside(f"{network[0]}{one}", "ping", "-c2", "-i0.2", "-W1", fixture.v4[f"{network[0]}{one % 3 + 1}"])
+    yield fixture
     for name in WHERE:
         endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
         run.api(world.plan.host(endpoint["hostname"]), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
@@ -75,7 +75,7 @@ def test_all_hosts_copies_are_on_one_port_with_the_tag_of_their_network(river: W
             for network in TAGS:
                 for one, other in ((1, 2), (2, 3), (3, 1)):
                     river.ping(f"{network[0]}{one}", f"{network[0]}{other}")
-        found = Counter(
+        copies = Counter(
             (int(m[1]), m[2], m[3], m[4])
             for line in lines
             if (m := re.search(r"vlan (\d+),.* (\S+) > (\S+): ICMP echo (request|reply)", line))
@@ -86,7 +86,7 @@ def test_all_hosts_copies_are_on_one_port_with_the_tag_of_their_network(river: W
                 source, target = river.v4[f"{network[0]}{one}"], river.v4[f"{network[0]}{other}"]
                 expected[vlan, source, target, "request"] += COUNT
                 expected[vlan, target, source, "reply"] += COUNT
-        assert found == expected
+        assert copies == expected
         assert len(icmp_lines(lines)) == sum(expected.values()), "nothing without a tag"
     finally:
         for session in sessions:
@@ -140,9 +140,9 @@ def test_a_collector_by_erspan(river: Watch, version: int) -> None:
         listener = ready(river.world.background("h3", *program("collect_erspan", version, 2 * COUNT)))
         river.ping("l1", "l2")
         river.ping("m1", "m2")
-        found = ast.literal_eval(listener.communicate(timeout=2 * LIMIT_S)[0])
+        copies = ast.literal_eval(listener.communicate(timeout=2 * LIMIT_S)[0])
     one, two = river.v4["m1"], river.v4["m2"]
-    assert sorted(found) == sorted([(version, 77, one, two, 8), (version, 77, two, one, 0)] * COUNT)
+    assert sorted(copies) == sorted([(version, 77, one, two, 8), (version, 77, two, one, 0)] * COUNT)
 
 
 def test_a_source_behind_nat_is_seen_with_its_own_addresses(river: Watch) -> None:
@@ -152,9 +152,9 @@ def test_a_source_behind_nat_is_seen_with_its_own_addresses(river: Watch) -> Non
     session = river.session(sources=[{"network": "ways", "endpoint": "out1"}], to=TO_EYE)
     with session, river.heard("eye", "eth0", "icmp", lines):
         assert river.world.reaches("out1", host, COUNT)
-    own = river.v4["out1"]
-    found = Counter(tuple(re.search(r"(\S+) > (\S+): ICMP echo (\w+)", line).groups()) for line in icmp_lines(lines))  # type: ignore[union-attr]
-    assert found == {(own, host, "request"): COUNT, (host, own, "reply"): COUNT}, lines
+    address = river.v4["out1"]
+    copies = Counter(tuple(re.search(r"(\S+) > (\S+): ICMP echo (\w+)", line).groups()) for line in icmp_lines(lines))  # type: ignore[union-attr]
+    assert copies == {(address, host, "request"): COUNT, (host, address, "reply"): COUNT}, lines
 
 
 def test_replies_of_the_switch_itself_are_mirrored(river: Watch) -> None:
@@ -169,12 +169,12 @@ def test_replies_of_the_switch_itself_are_mirrored(river: Watch) -> None:
     with river.session(sources=sources, to=TO_EYE), river.heard("eye", "eth0", "arp or icmp or icmp6", lines):
         river.ping("m1", "m2")
         assert river.world.reaches("out1", "10.43.0.1", COUNT)
-    asked = Counter(m[1] for line in lines if (m := re.search(rf"Request who-has {river.v4['m2']} .*tell (\S+),", line)))
+    requests = Counter(m[1] for line in lines if (m := re.search(rf"Request who-has {river.v4['m2']} .*tell (\S+),", line)))
     answered = [line for line in lines if f"Reply {river.v4['m2']} is-at" in line]
-    assert len(answered) == asked[river.v4["m1"]] >= 1, lines
-    own = river.v4["out1"]
-    assert sum(f"{own} > 10.43.0.1: ICMP echo request" in line for line in lines) == COUNT, lines
-    assert sum(f"10.43.0.1 > {own}: ICMP echo reply" in line for line in lines) == COUNT, lines
+    assert len(answered) == requests[river.v4["m1"]] >= 1, lines
+    address = river.v4["out1"]
+    assert sum(f"{address} > 10.43.0.1: ICMP echo request" in line for line in lines) == COUNT, lines
+    assert sum(f"10.43.0.1 > {address}: ICMP echo reply" in line for line in lines) == COUNT, lines
     assert sorted(pair for pair in icmp([line for line in lines if "10.43." not in line], river)) == sorted(ONE_WAY + WAY_BACK)
 
 

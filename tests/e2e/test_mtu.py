@@ -56,7 +56,7 @@ class Joined:
 
 @pytest.fixture(scope="module")
 def joined(world: World) -> Iterator[Joined]:
-    found, first = Joined(world), world.plan.hosts[0]
+    fixture, first = Joined(world), world.plan.hosts[0]
     for name, (v4, v6) in RANGES.items():
         small = {"mtu": SMALL} if name == "narrow" else {}
         run.api(first, "POST", "/networks", name=name, ip_range=v4, ipv6_range=v6, mode="nat", **small)
@@ -64,9 +64,9 @@ def joined(world: World) -> Iterator[Joined]:
     for name, (host, network) in CONTAINERS.items():
         endpoint = run.container(world.plan, name, host, network)
         for version, field in ((4, "target_veth_ip"), (6, "target_veth_ipv6")):
-            found.address[name, version] = endpoint[field].split("/")[0]
-    eventually(lambda: all(world.reaches("w1", found.address[name, 6], count=1) for name in ("n1", "n2", "v2")))
-    yield found
+            fixture.address[name, version] = endpoint[field].split("/")[0]
+    eventually(lambda: all(world.reaches("w1", fixture.address[name, 6], count=1) for name in ("n1", "n2", "v2")))
+    yield fixture
     for name, (host, _) in CONTAINERS.items():
         endpoint = run.api(first, "GET", f"/endpoints/{name}")["endpoint"]
         run.api(world.plan.host(host), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
@@ -79,9 +79,9 @@ def joined(world: World) -> Iterator[Joined]:
 @pytest.mark.parametrize(("version", "gateway"), [(4, "10.61.0.1"), (6, "fd61::1")])
 def test_too_large_packets_are_answered_with_the_path_mtu(joined: Joined, target: str, version: int, gateway: str) -> None:
     joined.forget("w1")
-    told = joined.ping("w1", target, version, FULL)
-    assert told.returncode != 0
-    assert re.search(rf"From {gateway}.*(Frag needed and DF set \(mtu = {SMALL}\)|Packet too big: mtu={SMALL})", told.stdout)
+    ping = joined.ping("w1", target, version, FULL)
+    assert ping.returncode != 0
+    assert re.search(rf"From {gateway}.*(Frag needed and DF set \(mtu = {SMALL}\)|Packet too big: mtu={SMALL})", ping.stdout)
     assert joined.ping("w1", target, version, SMALL + 1).returncode != 0
     assert joined.ping("w1", target, version, SMALL).returncode == 0
 
@@ -116,8 +116,8 @@ def test_a_transfer_arrives(joined: Joined, version: int) -> None:
     assert f"mtu {SMALL}" in learnt, learnt
 
 
-@pytest.mark.parametrize(("size", "ttl", "told"), [(FULL, 64, "30 3 4 0 1300"), (100, 1, "30 11 0 0 0")])
-def test_an_endpoint_on_a_trunk_is_answered_under_its_tag(joined: Joined, size: int, ttl: int, told: str) -> None:
+@pytest.mark.parametrize(("size", "ttl", "answer"), [(FULL, 64, "30 3 4 0 1300"), (100, 1, "30 11 0 0 0")])
+def test_an_endpoint_on_a_trunk_is_answered_under_its_tag(joined: Joined, size: int, ttl: int, answer: str) -> None:
     first = joined.world.plan.hosts[0]
     vm = run.container(joined.world.plan, "vm", "h1", "even")
     wide = run.api(first, "GET", "/networks/wide")["network"]["id"]
@@ -125,11 +125,11 @@ def test_an_endpoint_on_a_trunk_is_answered_under_its_tag(joined: Joined, size: 
         "endpoint"
     ]
     try:
-        own, target = IPv4Address(made["target_veth_ip"].split("/")[0]), IPv4Address(joined.address["n2", 4])
-        sent = frames.udp4(GATEWAY_MAC, own, target, (1, 9), bytes(size - HEADERS[4]))
+        source, target = IPv4Address(made["target_veth_ip"].split("/")[0]), IPv4Address(joined.address["n2", 4])
+        sent = frames.udp4(GATEWAY_MAC, source, target, (1, 9), bytes(size - HEADERS[4]))
         sent = sent[:22] + bytes([ttl]) + sent[23:]  # Open vSwitch asks no IPv4 header for its checksum
         tagged = sent[:6] + mac_bytes(made["target_veth_mac"]) + b"\x81\0\0\x1e" + sent[12:]
-        assert joined.world.inside("vm", *program("icmp_error_under_tag", tagged.hex())).stdout.strip() == told
+        assert joined.world.inside("vm", *program("icmp_error_under_tag", tagged.hex())).stdout.strip() == answer
     finally:
         for endpoint in (made, vm):
             run.api(first, "DELETE", f"/endpoints/{endpoint['id']}")
@@ -139,8 +139,8 @@ def test_networks_with_the_same_mtu_have_no_size_check(joined: Joined) -> None:
     """From wide to even, and from narrow to wide, nothing is measured, and nothing is shown to the controller."""
     flows = joined.measured("h1")
     assert "check_pkt_larger(1314)" in flows
-    for there in ("10.61.", "fd61:", "10.63.", "fd63:"):
-        assert f"dst={there}" not in flows
+    for prefix in ("10.61.", "fd61:", "10.63.", "fd63:"):
+        assert f"dst={prefix}" not in flows
     for version in (4, 6):
         assert joined.ping("w1", "v2", version, FULL).returncode == 0
         assert joined.ping("n1", "w2", version, SMALL).returncode == 0

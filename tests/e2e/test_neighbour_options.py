@@ -50,7 +50,7 @@ def packets(source: str, target: str, message: bytes) -> Iterator[tuple[str, lis
 @pytest.mark.parametrize("kind", [SOLICITATION, ADVERTISEMENT])
 def test_no_form_of_an_option_teaches_neighbours_a_wrong_address(world: World, target: str, kind: int) -> None:
     """42 forms, each with a MAC of its own."""
-    mine, source, there = world.mac["web"], world.ipv6["web"], world.ipv6[target]
+    mine, source, target_address = world.mac["web"], world.ipv6["web"], world.ipv6[target]
     assert (
         world.inside(target, "ip", "-6", "neigh", "replace", source, "lladdr", mine, "dev", "eth0", "nud", "stale").returncode
         == 0
@@ -60,13 +60,13 @@ def test_no_form_of_an_option_teaches_neighbours_a_wrong_address(world: World, t
     for number, (form, way) in enumerate(product(range(7), range(6))):
         forged = f"02:57:66:00:00:{number:02x}"
         name, options = list(messages(kind, mine, forged))[form]
-        flags, about = (0, there) if kind == SOLICITATION else (0x20000000, source)  # override
-        message = frames.icmp6(source, there, kind, struct.pack("!I", flags) + ip_address(about).packed + options)
-        header, cut = list(packets(source, there, message))[way]
+        flags, about = (0, target_address) if kind == SOLICITATION else (0x20000000, source)  # override
+        message = frames.icmp6(source, target_address, kind, struct.pack("!I", flags) + ip_address(about).packed + options)
+        header, cut = list(packets(source, target_address, message))[way]
         names[forged] = f"{name}, {header}"
         sent += [frames.ethernet(mine, world.mac[target], IPV6, packet) for packet in cut]
     honest = "02:57:66:00:00:ff"  # in a payload: it shows that the listener hears
-    sent.append(frames.ethernet(mine, world.mac[target], IPV6, frames.ipv6(source, there, 253, mac_bytes(honest))))
+    sent.append(frames.ethernet(mine, world.mac[target], IPV6, frames.ipv6(source, target_address, 253, mac_bytes(honest))))
     listener = ready(world.background(target, *program("count_marks", *(mac_bytes(mac).hex() for mac in (*names, honest)))))
     world.inside("web", *program("send_frames", *(frame.hex() for frame in sent)))
     *counts, control = map(int, finish(listener, LIMIT_S).split())

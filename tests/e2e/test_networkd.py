@@ -54,16 +54,16 @@ def managed(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                "dhcp_routes": [{"to": "10.99.0.0/16", "via": "10.64.0.9"}]}  # fmt: skip
     run.api(first, "POST", "/networks", **network)
     endpoint = run.container(world.plan, "nd", "h1", "managed")
-    found = Managed(world, "nd", endpoint, tmp_path_factory.mktemp("networkd") / "log")
-    yield found
-    found.process.kill()
-    found.process.wait()
+    fixture = Managed(world, "nd", endpoint, tmp_path_factory.mktemp("networkd") / "log")
+    yield fixture
+    fixture.process.kill()
+    fixture.process.wait()
     run.api(first, "DELETE", f"/endpoints/{endpoint['id']}")
     run.sh("ip", "netns", "del", run.netns_of(world.plan, "nd"))
     run.api(first, "DELETE", "/networks/managed")
 
 
-def asked(world: World, what: str) -> float:
+def counted(world: World, what: str) -> float:
     """How many such questions h1's controller has had."""
     return max(0.0, of(scraped(world, 9302), "warren_dhcp_asked_total", what=what))
 
@@ -71,9 +71,9 @@ def asked(world: World, what: str) -> float:
 def test_networkd_gets_the_options_of_the_spec(managed: Managed) -> None:
     eventually(lambda: managed.v4 in managed.shown("-4", "addr", "show", "dev", "eth0"))
     lease = managed.lease()
-    told = {"ADDRESS": managed.v4, "NETMASK": "255.255.255.0", "ROUTER": "10.64.0.1", "SERVER_ADDRESS": "10.64.0.1", "MTU": str(MTU),
+    expected = {"ADDRESS": managed.v4, "NETMASK": "255.255.255.0", "ROUTER": "10.64.0.1", "SERVER_ADDRESS": "10.64.0.1", "MTU": str(MTU),
             "DNS": "192.0.2.53", "DOMAINNAME": "example.org", "HOSTNAME": "nd", "LIFETIME": str(LEASE_S)}  # fmt: skip
-    assert {name: lease.get(name) for name in told} == told
+    assert {name: lease.get(name) for name in expected} == expected
     routes = managed.shown("route")
     assert re.search(r"default via 10\.64\.0\.1 .*proto dhcp", routes), routes
     assert "10.99.0.0/16 via 10.64.0.9" in routes
@@ -84,15 +84,15 @@ def test_networkd_gets_the_options_of_the_spec(managed: Managed) -> None:
 
 
 def test_networkd_renews_its_lease(world: World, managed: Managed) -> None:
-    before, before6 = asked(world, "request"), asked(world, "renew")
-    eventually(lambda: asked(world, "request") >= before + 2 and asked(world, "renew") > before6)
+    before, before6 = counted(world, "request"), counted(world, "renew")
+    eventually(lambda: counted(world, "request") >= before + 2 and counted(world, "renew") > before6)
     eventually(lambda: managed.v4 in managed.shown("-4", "addr", "show", "dev", "eth0"))
     eventually(lambda: managed.v6 in managed.shown("-6", "addr", "show", "dev", "eth0", "scope", "global"))
 
 
 def test_networkd_releases_its_lease_when_it_ends(world: World, managed: Managed) -> None:
-    before = asked(world, "release")
+    before = counted(world, "release")
     assert world.reaches("nd", "10.64.0.1")
     managed.process.terminate()
     managed.process.wait(timeout=LIMIT_S)
-    eventually(lambda: asked(world, "release") > before)
+    eventually(lambda: counted(world, "release") > before)

@@ -79,8 +79,8 @@ def test_a_frame_of_another_network_is_never_delivered(world: World) -> None:
     mark = b"warren-isolation"
     frame = udp(world.mac["red"], world.mac["db"], world.address["red"], world.address["db"], mark)
     assert not heard(world, "red", "db", frame, mark)
-    own = udp(world.mac["web"], world.mac["db"], world.address["web"], world.address["db"], mark)
-    assert heard(world, "web", "db", own, mark)
+    same_network = udp(world.mac["web"], world.mac["db"], world.address["web"], world.address["db"], mark)
+    assert heard(world, "web", "db", same_network, mark)
 
 
 @pytest.mark.parametrize("target", ["app", "db"])
@@ -102,7 +102,7 @@ def test_spoofed_senders_are_dropped(world: World, target: str) -> None:
 def test_spoofed_advertisements_are_dropped(world: World, target: str) -> None:
     me, mine = world.mac["web"], world.ipv6["web"]
 
-    all_nodes, there = ("33:33:00:00:00:01", "ff02::1"), (world.mac[target], world.ipv6[target])
+    all_nodes, unicast = ("33:33:00:00:00:01", "ff02::1"), (world.mac[target], world.ipv6[target])
 
     def arrives(src: str, about: str, tll: str, to: tuple[str, str] = all_nodes) -> bool:
         frame = advertisement(me, to[0], src, to[1], about, tll)
@@ -112,9 +112,9 @@ def test_spoofed_advertisements_are_dropped(world: World, target: str) -> None:
     assert not arrives(mine, "fd00::99", me)
     assert not arrives(mine, mine, "02:57:0a:00:00:63")
     assert not arrives("fd00::99", mine, me)
-    assert not arrives(mine, "fd00::99", me, there)
-    assert not arrives(mine, mine, "02:57:0a:00:00:63", there)
-    assert not arrives("fd00::99", mine, me, there)
+    assert not arrives(mine, "fd00::99", me, unicast)
+    assert not arrives(mine, mine, "02:57:0a:00:00:63", unicast)
+    assert not arrives("fd00::99", mine, me, unicast)
 
 
 def test_two_networks_in_one_namespace(world: World) -> None:

@@ -14,12 +14,12 @@ from tools.lab import run
 
 @pytest.fixture
 def browser(world: World, tmp_path: Path) -> Iterator[Browser]:
-    found = Browser(world.command("h1", "chromium"), tmp_path)
+    fixture = Browser(world.command("h1", "chromium"), tmp_path)
     try:
-        found.open(f"http://{world.plan.hosts[0].management}:9999/ui")
-        yield found
+        fixture.open(f"http://{world.plan.hosts[0].management}:9999/ui")
+        yield fixture
     finally:
-        found.close()
+        fixture.close()
 
 
 def end(key: str) -> str:

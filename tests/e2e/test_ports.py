@@ -52,9 +52,9 @@ class Ports:
     def wire(self, machine: str) -> None:
         """A cable from a machine to an interface of a host."""
         host, interface, address = MACHINES[machine]
-        netns, there = container_netns(self.world.plan.name, machine), self.world.plan.host(host).netns  # type: ignore[union-attr]
-        run.sh("ip", "-n", there, "link", "add", interface, "type", "veth", "peer", "name", "eth0", "netns", netns)
-        for place, name in ((netns, "eth0"), (there, interface)):
+        netns, host_netns = container_netns(self.world.plan.name, machine), self.world.plan.host(host).netns  # type: ignore[union-attr]
+        run.sh("ip", "-n", host_netns, "link", "add", interface, "type", "veth", "peer", "name", "eth0", "netns", netns)
+        for place, name in ((netns, "eth0"), (host_netns, interface)):
             run.sh("ip", "netns", "exec", place, "ethtool", "-K", name, "tx", "off")
         run.sh("ip", "-n", netns, "addr", "add", f"{address}/24", "dev", "eth0")
         run.sh("ip", "-n", netns, "link", "set", "eth0", "up")
@@ -84,18 +84,18 @@ class Ports:
 
 @pytest.fixture(scope="module")
 def ports(world: World) -> Iterator[Ports]:
-    found, first = Ports(world), world.plan.hosts[0]
+    fixture, first = Ports(world), world.plan.hosts[0]
     run.api(first, "POST", "/networks", name="yard", ip_range=f"{LAN}.0/24")
     run.api(first, "POST", "/networks", name="shed", ip_range=f"{LAN}.0/24", vlan=20)
     for name, host, network in (
         ("box1", "h1", "yard"), ("box2", "h2", "yard"), ("tool1", "h1", "shed"), ("tool2", "h2", "shed"), ("gate", "h1", "yard"),
     ):  # fmt: skip
         endpoint = run.container(world.plan, name, host, network)
-        found.address[name] = str(endpoint["target_veth_ip"]).split("/")[0]
+        fixture.address[name] = str(endpoint["target_veth_ip"]).split("/")[0]
     for machine in MACHINES:
         run.sh("ip", "netns", "add", container_netns(world.plan.name, machine))
-    found.wire("lan1")
-    yield found
+    fixture.wire("lan1")
+    yield fixture
     for endpoint in run.api(first, "GET", "/endpoints")["endpoints"]:
         if endpoint["port"] or endpoint["parent"]:
             run.api(first, "DELETE", f"/endpoints/{endpoint['id']}?hostname={endpoint['hostname']}")
@@ -190,16 +190,16 @@ def test_a_container_with_a_trunk(ports: Ports) -> None:
     made = ports.add(network="shed", hostname="h1", parent="gate", name="gate-inner")
     assert (made["state"], made["vlan"]) == ("up", 20), "the network's own tag, when none is said"
     inner = str(made["target_veth_ip"]).split("/")[0]
-    own = str(made["target_veth_mac"])
-    with ports.tagged("gate", 20, own, inner):
+    mac = str(made["target_veth_mac"])
+    with ports.tagged("gate", 20, mac, inner):
         for tool in ("tool1", "tool2"):
             assert ports.world.reaches(tool, inner)
-            assert ports.tagged_ping("gate", 20, own, inner, ports.address[tool]), "the answer to ARP has the tag, too"
-            assert not ports.tagged_ping("gate", 20, own, f"{LAN}.250", ports.address[tool]), "an address that is not its own"
+            assert ports.tagged_ping("gate", 20, mac, inner, ports.address[tool]), "the answer to ARP has the tag, too"
+            assert not ports.tagged_ping("gate", 20, mac, f"{LAN}.250", ports.address[tool]), "an address that is not its own"
             assert not ports.tagged_ping("gate", 20, VLAN_MAC, inner, ports.address[tool]), "a MAC that is not its own"
     assert ports.world.reaches("gate", ports.address["box2"])
     mark = b"warren-two-tags!!"
-    once = udp(own, "ff:ff:ff:ff:ff:ff", inner, f"{LAN}.255", mark)
+    once = udp(mac, "ff:ff:ff:ff:ff:ff", inner, f"{LAN}.255", mark)
     outer, second = b"\x81\x00\x00\x14", b"\x81\x00\x00\x07"
     assert heard(ports.world, "gate", "tool1", once[:12] + outer + once[12:], mark)
     twice = once[:12] + outer + second + once[12:]
@@ -219,14 +219,14 @@ def test_a_coprocessor_chooses_the_port(ports: Ports) -> None:
     run.api(first, "POST", "/apply", timeout_s=40, document=json.dumps({"acls": acls}), wait_s=20)
     made = ports.add(network="yard", hostname="h1", port="fun0", coprocessor={"vlan_vid_base": 1000}, acls=["deny"])
     assert made["state"] == "up"
-    known = {e["name"]: e for e in run.api(first, "GET", "/endpoints?states=true")["endpoints"]}
-    mark, own = b"warren-coprocessor!", "02:00:00:00:00:09"
-    frame = udp(own, known["box2"]["target_veth_mac"], f"{LAN}.250", ports.address["box2"], mark)
+    endpoints = {e["name"]: e for e in run.api(first, "GET", "/endpoints?states=true")["endpoints"]}
+    mark, source_mac = b"warren-coprocessor!", "02:00:00:00:00:09"
+    frame = udp(source_mac, endpoints["box2"]["target_veth_mac"], f"{LAN}.250", ports.address["box2"], mark)
 
     def by(port: int, sent: bytes = frame) -> bytes:
         return sent[:12] + b"\x81\x00" + (1000 + port).to_bytes(2, "big") + sent[12:]
 
-    box1, gate, tool1 = (known[name]["ofport"] for name in ("box1", "gate", "tool1"))
+    box1, gate, tool1 = (endpoints[name]["ofport"] for name in ("box1", "gate", "tool1"))
     untagged = frame[:14]  # the tag is gone where it arrives
     assert heard(world, "function", "box1", by(box1), untagged), "by the port, whatever the MAC says"
     assert heard(world, "function", "gate", by(gate), untagged)
@@ -236,13 +236,13 @@ def test_a_coprocessor_chooses_the_port(ports: Ports) -> None:
     denied = frame.replace(b"\x10\x01", b"\x10\x02", 1)
     assert not heard(world, "function", "box1", by(box1, denied), mark), "its ACL"
 
-    mac, broadcast = known["box1"]["target_veth_mac"], "ff:ff:ff:ff:ff:ff"
-    said = udp(mac, broadcast, ports.address["box1"], f"{LAN}.255", mark)
-    assert heard(world, "box1", "box2", said, mark)
-    assert not heard(world, "box1", "function", said, mark), "it hears nothing"
+    mac, broadcast = endpoints["box1"]["target_veth_mac"], "ff:ff:ff:ff:ff:ff"
+    broadcast_frame = udp(mac, broadcast, ports.address["box1"], f"{LAN}.255", mark)
+    assert heard(world, "box1", "box2", broadcast_frame, mark)
+    assert not heard(world, "box1", "function", broadcast_frame, mark), "it hears nothing"
     document = {"networks": [{"name": "yard", "default_acl": ["steer"]}]}
     run.api(first, "POST", "/apply", timeout_s=40, document=json.dumps(document), wait_s=20)
-    assert heard(world, "box1", "function", said, mark), "but what an ACL sends it"
+    assert heard(world, "box1", "function", broadcast_frame, mark), "but what an ACL sends it"
     document["networks"][0]["default_acl"] = []
     run.api(first, "POST", "/apply", timeout_s=40, document=json.dumps(document), wait_s=20)
 
@@ -295,7 +295,7 @@ def test_a_port_on_another_bridge_is_left_alone(ports: Ports) -> None:
     eventually(lambda: "br-warren" not in json.dumps(run.api(first, "GET", "/status")))
 
 
-def anew(ports: Ports, process: str) -> None:
+def start_again(ports: Ports, process: str) -> None:
     """Kill a process of h1; a new one has read everything."""
     log, read = (
         ports.world.plan.hosts[0].directory / f"{process}.log",
@@ -309,7 +309,7 @@ def anew(ports: Ports, process: str) -> None:
 
 def test_a_controller_that_comes_back_leaves_ports_alone(ports: Ports) -> None:
     rows = vsctl(ports, "h1", "--columns=_uuid", "find", "Interface", "name=eno1")
-    anew(ports, "controller")
+    start_again(ports, "controller")
     assert vsctl(ports, "h1", "--columns=_uuid", "find", "Interface", "name=eno1") == rows
     assert ports.world.reaches("lan1", ports.address["box1"])
 
@@ -333,7 +333,7 @@ def test_bridge_settings_of_the_host_spec_are_applied(ports: Ports) -> None:
     apply(bridge=settings, acls=[])
     eventually(lambda: shown() == ("000000000000f00d", "0e:00:00:00:00:01", "2"))
     for process in ("controller", "agent"):
-        anew(ports, process)
+        start_again(ports, process)
     assert shown() == ("000000000000f00d", "0e:00:00:00:00:01", "2")
     assert ports.world.reaches("lan1", ports.address["box1"])
     apply(bridge=None)

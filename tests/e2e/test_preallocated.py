@@ -17,8 +17,8 @@ READY = 3
 
 def spares(world: World, host: str) -> dict[str, dict[str, Any]]:
     """The ready endpoints of a host, by id."""
-    found = run.api(world.plan.hosts[0], "GET", f"/endpoints?spares=true&states=true&hostname={host}")["endpoints"]
-    return {e["id"]: e for e in found if e["spare"] and e["state"] == "up"}
+    endpoints = run.api(world.plan.hosts[0], "GET", f"/endpoints?spares=true&states=true&hostname={host}")["endpoints"]
+    return {e["id"]: e for e in endpoints if e["spare"] and e["state"] == "up"}
 
 
 def veths(world: World, host: str) -> set[str]:
@@ -42,8 +42,8 @@ def ready(world: World) -> Iterator[World]:
 
 
 def test_an_attach_takes_a_preallocated_endpoint_and_it_is_replaced(ready: World) -> None:
-    own = {"0x5702", "0x5703", "0x5704", "0x5705"}  # classify, spoof, arp, forward
-    before, flows = spares(ready, "h1"), {cookie for cookie in ready.cookies("h1") if cookie[:6] in own}
+    cookie_prefixes = {"0x5702", "0x5703", "0x5704", "0x5705"}  # classify, spoof, arp, forward
+    before, flows = spares(ready, "h1"), {cookie for cookie in ready.cookies("h1") if cookie[:6] in cookie_prefixes}
     taken = [run.container(ready.plan, f"quick{i}", "h1", "ready") for i in range(2)]
     assert taken[0]["id"] in before  # the other may be one that took its place meanwhile
     assert taken[0]["target_veth_ip"] == before[taken[0]["id"]]["target_veth_ip"]
@@ -59,12 +59,12 @@ def test_an_attach_takes_a_preallocated_endpoint_and_it_is_replaced(ready: World
 
 def test_attaches_with_an_address_or_an_error_take_no_preallocated_endpoint(ready: World) -> None:
     before = spares(ready, "h1").keys()
-    own = run.container(ready.plan, "own", "h1", "ready", mac_address="02:00:00:00:09:01")
-    assert own["id"] not in before
+    made = run.container(ready.plan, "own", "h1", "ready", mac_address="02:00:00:00:09:01")
+    assert made["id"] not in before
     with pytest.raises(run.LabError, match="belongs to|is taken"):
         netns = "/run/netns/" + run.netns_of(ready.plan, "own")
         body = {"ns_handle_path": netns, "set_addr": True, "move_veth": True}
-        network = own["network_id"]
+        network = made["network_id"]
         run.api(ready.plan.hosts[0], "POST", "/endpoints", network_id=network, name="quick0", activate=True, activate_params=body)
     eventually(lambda: spares(ready, "h1").keys() == before)
 

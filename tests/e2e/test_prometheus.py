@@ -50,12 +50,12 @@ class Prometheus:
     def __init__(self, world: World) -> None:
         self.world = world
 
-    def ask(self, query: str) -> list[dict[str, object]]:
+    def query(self, expression: str) -> list[dict[str, object]]:
         """An instant query's result."""
-        said = self.world.inside(
-            "h1", "curl", "-sf", "-m", "5", "-G", "http://127.0.0.1:9090/api/v1/query", "--data-urlencode", f"query={query}"
+        text = self.world.inside(
+            "h1", "curl", "-sf", "-m", "5", "-G", "http://127.0.0.1:9090/api/v1/query", "--data-urlencode", f"query={expression}"
         ).stdout
-        answer = json.loads(said or '{"status": "silent"}')
+        answer = json.loads(text or '{"status": "silent"}')
         assert answer["status"] != "error", answer
         return answer["data"]["result"] if answer["status"] == "success" else []
 
@@ -77,8 +77,8 @@ def prometheus(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield Prometheus(world)
     finally:
         process.terminate()
-        said = process.communicate(timeout=LIMIT_S)[0]
-    assert "level=error" not in said, said
+        output = process.communicate(timeout=LIMIT_S)[0]
+    assert "level=error" not in output, output
 
 
 def queries(path: Path) -> list[str]:
@@ -87,17 +87,17 @@ def queries(path: Path) -> list[str]:
 
 
 def test_faucets_dashboards_and_ours_get_answers(world: World, prometheus: Prometheus) -> None:
-    eventually(lambda: len(prometheus.ask('up{job=~"gauge|faucet"} == 1')) == 2)
+    eventually(lambda: len(prometheus.query('up{job=~"gauge|faucet"} == 1')) == 2)
     sending = world.background("web", "ping", "-q", "-i0.05", "-c400", world.address["app"])
     rate = 'rate(of_port_rx_bytes{port_description="amber/web"}[1m])'
-    eventually(lambda: any(float(found["value"][1]) > 100 for found in prometheus.ask(rate)))  # type: ignore[index]
+    eventually(lambda: any(float(series["value"][1]) > 100 for series in prometheus.query(rate)))  # type: ignore[index]
     for query in FAUCETS:
-        eventually(lambda query=query: prometheus.ask(query) != [])
+        eventually(lambda query=query: prometheus.query(query) != [])
     for query in (query for path in DASHBOARDS for query in queries(path)):
         if not any(words in query for words in SOMETIMES_EMPTY):
-            eventually(lambda query=query: prometheus.ask(query) != [])
-        prometheus.ask(query)
-    negative = prometheus.ask('{__name__=~"instance_port:of_port_.*:rate1m"} < 0')
+            eventually(lambda query=query: prometheus.query(query) != [])
+        prometheus.query(query)
+    negative = prometheus.query('{__name__=~"instance_port:of_port_.*:rate1m"} < 0')
     assert negative == []
     sending.terminate()
     sending.communicate()
@@ -106,13 +106,13 @@ def test_faucets_dashboards_and_ours_get_answers(world: World, prometheus: Prome
 def test_a_restarted_controller_sets_no_rate_back_and_makes_no_peak(world: World, prometheus: Prometheus) -> None:
     """What ports count is the switch's; totals of the controller begin anew, which Prometheus takes for a restart and no more."""
     of_web = '{port_description="amber/web", job="gauge"}'
-    eventually(lambda: prometheus.ask(f"of_port_rx_packets{of_web}") != [])
+    eventually(lambda: prometheus.query(f"of_port_rx_packets{of_web}") != [])
     sending = world.background("web", "ping", "-q", "-i0.05", "-w120", world.address["app"])  # 20 packets a second
     network = 'warren_network_rx_packets_total{network="amber", job="gauge"}'
 
     def value(query: str) -> float:
-        found = prometheus.ask(query)
-        return float(found[0]["value"][1]) if found else -1.0  # type: ignore[index]
+        series_list = prometheus.query(query)
+        return float(series_list[0]["value"][1]) if series_list else -1.0  # type: ignore[index]
 
     try:
         eventually(lambda: value(f"increase({network}[10s])") > 20)

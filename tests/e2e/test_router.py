@@ -32,7 +32,7 @@ class Routed:
         """Apply a document and wait for the hosts."""
         self.world.apply(**sections)
 
-    def ask(self, source: str, target: str, port: int, kind: str = "tcp") -> str:
+    def greeting(self, source: str, target: str, port: int, kind: str = "tcp") -> str:
         """The address by which the target sees the asker; "error ..." without an answer."""
         return self.world.inside(source, *program("ask", kind, self.v4[target], port)).stdout.strip()
 
@@ -44,8 +44,8 @@ class Routed:
 
 @pytest.fixture(scope="module")
 def routed(world: World) -> Iterator[Routed]:
-    found = Routed(world)
-    found.apply(
+    fixture = Routed(world)
+    fixture.apply(
         acls={
             "ask": [
                 {"to": {"network": "right"}, "proto": "tcp", "tcp_dst": 80, "allow_related": True},
@@ -64,13 +64,13 @@ def routed(world: World) -> Iterator[Routed]:
     )  # fmt: skip
     for name, at, network in CONTAINERS:
         endpoint = run.container(world.plan, name, at, network)
-        found.v4[name], found.v6[name] = (endpoint[f"target_veth_{ip}"].split("/")[0] for ip in ("ip", "ipv6"))
+        fixture.v4[name], fixture.v6[name] = (endpoint[f"target_veth_{ip}"].split("/")[0] for ip in ("ip", "ipv6"))
     servers = [world.background(name, *program("serve", "{client}", 80, 81)) for name in ("r1", "r3", "l1")]
     for server in servers:
         ready(server)
-    done = found.cli("router", "add", "core", "left", "right", "--wait")
+    done = fixture.cli("router", "add", "core", "left", "right", "--wait")
     assert done.returncode == 0, done.stderr
-    yield found
+    yield fixture
     for server in servers:
         server.kill()
         server.wait()
@@ -118,8 +118,8 @@ def test_the_other_gateway_answers_pings_and_an_address_of_nobody_does_not(route
 @pytest.mark.parametrize("target", ["r1", "r3"])
 def test_the_gateway_sends_time_exceeded(routed: Routed, target: str) -> None:
     for address, gateway in ((routed.v4[target], "10.20.0.1"), (routed.v6[target], "fd20::1")):
-        told = routed.world.inside("l2", "ping", "-c1", "-W2", "-t1", address).stdout
-        assert re.search(rf"From {gateway}.*(Time to live exceeded|Hop limit)", told), told
+        output = routed.world.inside("l2", "ping", "-c1", "-W2", "-t1", address).stdout
+        assert re.search(rf"From {gateway}.*(Time to live exceeded|Hop limit)", output), output
     assert routed.world.reaches("l2", "10.20.0.1")  # the gateway itself is no hop further
 
 
@@ -127,18 +127,18 @@ def test_the_gateway_sends_time_exceeded(routed: Routed, target: str) -> None:
 @pytest.mark.parametrize("target", ["r1", "r3"])
 def test_policy_of_both_ends_holds_and_replies_come_back(routed: Routed, source: str, target: str) -> None:
     """What the right sends is silent but for replies; nothing for port 81 is let in."""
-    assert routed.ask(source, target, 80) == routed.v4[source]
+    assert routed.greeting(source, target, 80) == routed.v4[source]
     if source == "l1":
-        assert "error" in routed.ask(source, target, 81)  # the sender's list
-        assert "error" in routed.ask(target, "l1", 80)
+        assert "error" in routed.greeting(source, target, 81)  # the sender's list
+        assert "error" in routed.greeting(target, "l1", 80)
 
 
 def test_vlan_out_acl_of_the_target_network_applies_to_routed_packets(routed: Routed) -> None:
     item = {"name": "l2", "network": "left", "host": "h2"}
     routed.apply(acls={"base": [{"proto": "tcp", "allow_related": True}, {"proto": "icmp", "actions": {"allow": 1}}]},
                  endpoints=[item | {"acls": ["base"]}])  # fmt: skip
-    assert routed.ask("l2", "r3", 80) == routed.v4["l2"]
-    assert "error" in routed.ask("l2", "r3", 81)
+    assert routed.greeting("l2", "r3", 80) == routed.v4["l2"]
+    assert "error" in routed.greeting("l2", "r3", 81)
     routed.apply(endpoints=[item | {"acls": None}])
 
 
@@ -149,7 +149,7 @@ def test_routed_packets_with_a_foreign_source_are_dropped(routed: Routed) -> Non
 
 
 @pytest.mark.parametrize(
-    ("networks", "told"),
+    ("networks", "message"),
     [
         (("right", "twin"), "router.networks[1]: 'twin': expected a network that can be routed to the others: "
                             "the range of network twin overlaps that of left, which right is routed to"),
@@ -159,10 +159,10 @@ def test_routed_packets_with_a_foreign_source_are_dropped(routed: Routed) -> Non
     ],
     ids=range(4),
 )  # fmt: skip
-def test_networks_that_cannot_be_routed_are_refused(routed: Routed, networks: tuple[str, ...], told: str) -> None:
+def test_networks_that_cannot_be_routed_are_refused(routed: Routed, networks: tuple[str, ...], message: str) -> None:
     done = routed.cli("router", "add", "other", *networks)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -29,7 +29,7 @@ class Served:
         """Apply a document and wait for the hosts."""
         self.world.apply(**sections)
 
-    def ask(self, address: str = HOST4, port: int = 8088, kind: str = "tcp") -> list[str]:
+    def greeting(self, address: str = HOST4, port: int = 8088, kind: str = "tcp") -> list[str]:
         """Who answers the client, and by which address it sees it."""
         command = run.in_netns(self.client, *program("ask", kind, address, port))
         return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=False).stdout.split()
@@ -73,40 +73,40 @@ class Talk:
 TRIES = 80  # by chance a member of three is left out of so many once in 10^14 times
 
 
-def until_all(ask: Callable[[], list[str]], members: set[str]) -> list[list[str]]:
+def until_all(fetch: Callable[[], list[str]], members: set[str]) -> list[list[str]]:
     """Ask at least ten times, and until every member has answered; nobody else may. All answers."""
     answers: list[list[str]] = []
     while len(answers) < 10 or ({answer[0] for answer in answers} != members and len(answers) < TRIES):
-        answers.append(ask())
+        answers.append(fetch())
     assert {answer[0] for answer in answers} == members, answers
     return answers
 
 
 @pytest.fixture(scope="module")
 def served(world: World) -> Iterator[Served]:
-    found = Served(world)
+    fixture = Served(world)
     host = f"{world.plan.name}-h1"
     for line in (
-        f"netns add {found.client}", f"-n {host} link add up1 type veth peer name up1 netns {found.client}",
+        f"netns add {fixture.client}", f"-n {host} link add up1 type veth peer name up1 netns {fixture.client}",
         f"-n {host} addr add {HOST4}/24 dev up1", f"-n {host} addr add {HOST6}/64 dev up1 nodad", f"-n {host} link set up1 up",
-        f"-n {found.client} addr add {CLIENT4}/24 dev up1", f"-n {found.client} addr add {CLIENT6}/64 dev up1 nodad",
-        f"-n {found.client} link set up1 up",
+        f"-n {fixture.client} addr add {CLIENT4}/24 dev up1", f"-n {fixture.client} addr add {CLIENT6}/64 dev up1 nodad",
+        f"-n {fixture.client} link set up1 up",
     ):  # fmt: skip
         run.sh("ip", *line.split())
-    found.apply(networks=[{"name": "mall", "ip_range": "10.30.0.0/24", "ipv6_range": "fd30::/64", "mode": "nat"}])
+    fixture.apply(networks=[{"name": "mall", "ip_range": "10.30.0.0/24", "ipv6_range": "fd30::/64", "mode": "nat"}])
     servers = []
     for name, at in MEMBERS:
         run.container(world.plan, name, at, "mall", labels={"role": "shop"})
         servers.append(world.background(name, *program("serve", f"{name} {{client}}", "80/tcp", "53/udp")))
     for server in servers:
         ready(server)
-    found.apply(services=[
+    fixture.apply(services=[
         {"name": "shop", "network": "mall", "host_port": 8088, "port": 80, "label": "role=shop"},
         {"name": "names", "network": "mall", "host_port": 8053, "port": 53, "proto": "udp", "endpoints": ["s2"]},
     ])  # fmt: skip
     for at in ("h1", "h2", "h3"):
         eventually(lambda at=at: "8053" in world.inside(at, "nft", "list", "table", "inet", "warren").stdout)  # type: ignore[misc]
-    yield found
+    yield fixture
     for server in servers:
         server.kill()
         server.wait()
@@ -118,18 +118,18 @@ def served(world: World) -> Iterator[Served]:
     for at in ("h1", "h2", "h3"):
         eventually(lambda at=at: world.inside(at, "nft", "list", "tables").stdout == "")  # type: ignore[misc]
     run.sh("ip", "-n", host, "link", "del", "up1")
-    run.sh("ip", "netns", "del", found.client)
+    run.sh("ip", "netns", "del", fixture.client)
 
 
 @pytest.mark.parametrize(("host", "client"), [(HOST4, CLIENT4), (HOST6, CLIENT6)])
 def test_members_on_three_hosts_share_the_connections_and_see_the_client(served: Served, host: str, client: str) -> None:
-    answers = until_all(lambda: served.ask(host), {"s1", "s2", "s3"})
+    answers = until_all(lambda: served.greeting(host), {"s1", "s2", "s3"})
     assert {answer[1] for answer in answers} == {client}, answers
 
 
 def test_a_member_on_another_host_alone_and_udp(served: Served) -> None:
-    assert served.ask(port=8053, kind="udp") == ["s2", CLIENT4]
-    assert served.ask(HOST6, port=8053, kind="udp") == ["s2", CLIENT6]
+    assert served.greeting(port=8053, kind="udp") == ["s2", CLIENT4]
+    assert served.greeting(HOST6, port=8053, kind="udp") == ["s2", CLIENT6]
 
 
 def test_every_host_of_the_network_leads_to_it(served: Served) -> None:
@@ -143,8 +143,8 @@ def test_every_host_of_the_network_leads_to_it(served: Served) -> None:
 def test_members_reach_their_own_service_and_each_other_by_it(served: Served, client: str) -> None:
     host = "h1" if client == "s1" else "h2"
     address = HOST4 if host == "h1" else next(str(plan.vtep) for plan in served.world.plan.hosts if plan.name == host)
-    ask = program("ask", "tcp", address, 8088)
-    until_all(lambda: served.world.inside(client, *ask).stdout.split(), {"s1", "s2", "s3"})
+    command = program("ask", "tcp", address, 8088)
+    until_all(lambda: served.world.inside(client, *command).stdout.split(), {"s1", "s2", "s3"})
 
 
 def test_changes_of_members_break_only_the_connections_of_members_that_leave(served: Served) -> None:
@@ -159,10 +159,10 @@ def test_changes_of_members_break_only_the_connections_of_members_that_leave(ser
     served.members("s1", "s3")  # s2 is no member any more: its connections end, new ones go elsewhere
     staying = [member for member in before if member == "s1"]
     eventually(lambda: Talk.alive(talks) == staying)
-    until_all(served.ask, {"s1", "s3"})
+    until_all(served.greeting, {"s1", "s3"})
     run.api(served.world.plan.hosts[0], "POST", "/apply", document=json.dumps(
         {"endpoints": [{"name": "s3", "network": "mall", "host": "h3", "active": False}]}), wait_s=20)  # fmt: skip
-    until_all(served.ask, {"s1"})
+    until_all(served.greeting, {"s1"})
     assert Talk.alive(talks) == staying
     served.apply(endpoints=[{"name": "s3", "network": "mall", "host": "h3", "active": True}])
     for talk in talks:
@@ -210,6 +210,6 @@ def test_acls_apply_to_service_connections_to_members_on_other_hosts(served: Ser
         networks=[{"name": "mall", "nat_acl": "door", "default_acl": "mute"}],
     )
     served.members("s1", "s2", "s3")
-    until_all(served.ask, {"s1", "s2", "s3"})
-    assert served.ask(port=8053, kind="udp")[0] == "error"
+    until_all(served.greeting, {"s1", "s2", "s3"})
+    assert served.greeting(port=8053, kind="udp")[0] == "error"
     served.apply(networks=[{"name": "mall", "nat_acl": [], "default_acl": []}])

@@ -78,16 +78,16 @@ class Underlay:
 
 @pytest.fixture(scope="module")
 def underlay(world: World) -> Iterator[Underlay]:
-    found = Underlay(world)
+    fixture = Underlay(world)
     for line in (
-        f"netns add {found.stranger}", f"-n {world.plan.netns} link add u9 type veth peer name eth0 netns {found.stranger}",
-        f"-n {world.plan.netns} link set u9 master under up", f"-n {found.stranger} link set eth0 up",
-        f"-n {found.stranger} addr add {STRANGER4}/24 dev eth0", f"-n {found.stranger} addr add {STRANGER6}/64 dev eth0 nodad",
+        f"netns add {fixture.stranger}", f"-n {world.plan.netns} link add u9 type veth peer name eth0 netns {fixture.stranger}",
+        f"-n {world.plan.netns} link set u9 master under up", f"-n {fixture.stranger} link set eth0 up",
+        f"-n {fixture.stranger} addr add {STRANGER4}/24 dev eth0", f"-n {fixture.stranger} addr add {STRANGER6}/64 dev eth0 nodad",
         *(() if kernel_datapath() else (f"-n {world.plan.name}-h1 addr add {HOST6}/64 dev br-phy nodad",)),
-        f"-n {found.stranger} route add 10.44.0.0/24 via {world.plan.hosts[0].vtep}",
+        f"-n {fixture.stranger} route add 10.44.0.0/24 via {world.plan.hosts[0].vtep}",
     ):  # fmt: skip
         run.sh("ip", *line.split())
-    run.sh(*run.in_netns(found.stranger, "ethtool", "-K", "eth0", "tx", "off"))
+    run.sh(*run.in_netns(fixture.stranger, "ethtool", "-K", "eth0", "tx", "off"))
     world.apply(
         acls={"kept": [{"proto": "udp", "allow_related": True}, {"actions": {"allow": 1}}]},
         networks=[
@@ -101,14 +101,14 @@ def underlay(world: World) -> Iterator[Underlay]:
     )
     for name, host, network in CONTAINERS:
         endpoint = run.container(world.plan, name, host, network)
-        found.v4[name], found.mac[name] = endpoint["target_veth_ip"].split("/")[0], endpoint["target_veth_mac"]
+        fixture.v4[name], fixture.mac[name] = endpoint["target_veth_ip"].split("/")[0], endpoint["target_veth_mac"]
     for network in ("t-vault", "t-shelf", "t-alley", "t-beach", "t-mall"):
-        found.vni[network] = run.api(world.plan.hosts[0], "GET", f"/networks/{network}")["network"]["vxlan_vni"]
+        fixture.vni[network] = run.api(world.plan.hosts[0], "GET", f"/networks/{network}")["network"]["vxlan_vni"]
     common = {"network": "t-mall", "port": 53, "proto": "udp"}
     members = (("far", 9053, "m2"), ("near", 9054, "m1"))
     world.apply(services=[{"name": name, "host_port": port, "endpoints": [member], **common} for name, port, member in members])
     eventually(lambda: "9054" in world.inside("h1", "nft", "list", "chain", "inet", "warren", "prerouting").stdout)
-    yield found
+    yield fixture
     for path in ("routers/t-lane", "services/far", "services/near"):
         run.api(world.plan.hosts[0], "DELETE", f"/{path}")
     for name, host, _ in CONTAINERS:
@@ -118,54 +118,56 @@ def underlay(world: World) -> Iterator[Underlay]:
         run.api(world.plan.hosts[0], "DELETE", f"/networks/{network}")
     if not kernel_datapath():
         run.sh("ip", "-n", f"{world.plan.name}-h1", "addr", "del", f"{HOST6}/64", "dev", "br-phy")
-    run.sh("ip", "netns", "del", found.stranger)
+    run.sh("ip", "netns", "del", fixture.stranger)
 
 
 @pytest.mark.parametrize("related", [0, 1 << 23])
 def test_a_host_speaks_for_its_own_endpoints_only(underlay: Underlay, related: int) -> None:
     vni, address = underlay.vni["t-vault"] ^ related, underlay.v4
 
-    def told(eth_src: str, eth_dst: str | None = None) -> bytes:
+    def packet(eth_src: str, eth_dst: str | None = None) -> bytes:
         return vxlan(vni, underlay.frame(eth_src, "v1", address["v2"], eth_dst))
 
-    own, third, local = (underlay.mac[name] for name in ("v2", "v3", "v1"))
+    second, third, local = (underlay.mac[name] for name in ("v2", "v3", "v1"))
     packets = (
-        ("stranger", told(own)), ("stranger", told(own, BROADCAST)), ("stranger", told("02:57:0a:00:00:63")),
-        ("h3", told(own)), ("h3", told(own, BROADCAST)), ("h2", told(third)), ("h2", told(third, BROADCAST)),
-        ("h2", told(local)), ("h2", told("02:57:0a:00:00:63")), ("h2", told(GATEWAY_MAC)), ("h2", told(HOST_MAC)),
-        ("h3", told(third)), ("h2", told(own, BROADCAST)), ("h2", told(own)),
+        ("stranger", packet(second)), ("stranger", packet(second, BROADCAST)), ("stranger", packet("02:57:0a:00:00:63")),
+        ("h3", packet(second)), ("h3", packet(second, BROADCAST)), ("h2", packet(third)), ("h2", packet(third, BROADCAST)),
+        ("h2", packet(local)), ("h2", packet("02:57:0a:00:00:63")), ("h2", packet(GATEWAY_MAC)), ("h2", packet(HOST_MAC)),
+        ("h3", packet(third)), ("h2", packet(second, BROADCAST)), ("h2", packet(second)),
     )  # fmt: skip
     assert underlay.arrive("v1", *packets) == [11, 12, 13]
 
 
 def test_a_host_without_endpoints_in_a_network_sends_nothing_into_it(underlay: Underlay) -> None:
-    told = vxlan(underlay.vni["t-shelf"], underlay.frame(underlay.mac["s2"], "s1", underlay.v4["s2"]))
-    assert underlay.arrive("s1", ("h3", told), ("stranger", told), ("h2", told)) == [2]
+    packet = vxlan(underlay.vni["t-shelf"], underlay.frame(underlay.mac["s2"], "s1", underlay.v4["s2"]))
+    assert underlay.arrive("s1", ("h3", packet), ("stranger", packet), ("h2", packet)) == [2]
 
 
 def test_an_endpoint_that_comes_back_on_another_host_is_that_hosts(underlay: Underlay) -> None:
-    plan, own = underlay.world.plan, {"ipv4_address": "10.40.0.77"}
-    told = vxlan(underlay.vni["t-shelf"], underlay.frame("02:57:0a:28:00:4d", "s1", own["ipv4_address"]))
+    plan, address = underlay.world.plan, {"ipv4_address": "10.40.0.77"}
+    packet = vxlan(underlay.vni["t-shelf"], underlay.frame("02:57:0a:28:00:4d", "s1", address["ipv4_address"]))
     for number, (host, other) in enumerate((("h2", "h3"), ("h3", "h2"))):
-        endpoint = run.container(plan, f"moves{number}", host, "t-shelf", **own)
+        endpoint = run.container(plan, f"moves{number}", host, "t-shelf", **address)
         try:
             assert endpoint["target_veth_mac"] == "02:57:0a:28:00:4d"
             assert underlay.world.reaches(f"moves{number}", underlay.v4["s1"])  # h1 knows it
-            assert underlay.arrive("s1", (other, told), (host, told)) == [1]
+            assert underlay.arrive("s1", (other, packet), (host, packet)) == [1]
         finally:
             run.api(plan.host(host), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
 
 
 def test_the_gateway_speaks_where_hosts_route_and_the_host_where_a_service_is(underlay: Underlay) -> None:
-    def told(network: str, eth_src: str, target: str) -> bytes:
+    def packet(network: str, eth_src: str, target: str) -> bytes:
         return vxlan(underlay.vni[network], underlay.frame(eth_src, target, "192.0.2.7"))
 
     # h3 has an endpoint of beach, h2 has none but routes alley's packets to it
     beach = [
-        (sender, told("t-beach", eth_src, "b1")) for eth_src in (HOST_MAC, GATEWAY_MAC) for sender in ("stranger", "h2", "h3")
+        (sender, packet("t-beach", eth_src, "b1")) for eth_src in (HOST_MAC, GATEWAY_MAC) for sender in ("stranger", "h2", "h3")
     ]
     assert underlay.arrive("b1", *beach) == [4, 5]
-    mall = [(sender, told("t-mall", eth_src, "m1")) for eth_src in (HOST_MAC, GATEWAY_MAC) for sender in ("stranger", "h3", "h2")]
+    mall = [
+        (sender, packet("t-mall", eth_src, "m1")) for eth_src in (HOST_MAC, GATEWAY_MAC) for sender in ("stranger", "h3", "h2")
+    ]
     assert underlay.arrive("m1", *mall) == [2, 5]
 
 
@@ -201,8 +203,8 @@ def test_probes_of_a_stranger_get_no_answer_and_a_flood_costs_little(underlay: U
 
 def test_a_container_cannot_send_tunnel_packets(underlay: Underlay) -> None:
     """As a host it would be known: its source is masqueraded to that of its host."""
-    told = vxlan(underlay.vni["t-vault"], underlay.frame(underlay.mac["v1"], "v2", underlay.v4["v1"]))
-    assert underlay.arrive("v2", ("a1", told), ("b1", told), ("h1", told), at="h2") == [2]
+    packet = vxlan(underlay.vni["t-vault"], underlay.frame(underlay.mac["v1"], "v2", underlay.v4["v1"]))
+    assert underlay.arrive("v2", ("a1", packet), ("b1", packet), ("h1", packet), at="h2") == [2]
     home = vxlan(underlay.vni["t-vault"], underlay.frame(underlay.mac["v2"], "v1", underlay.v4["v2"]))
     assert underlay.arrive("v1", ("a1", home), ("b1", home), ("h2", home), at="h1") == [2]  # nor to its own host
 
@@ -262,9 +264,9 @@ def test_containers_may_have_tunnels_of_their_own(underlay: Underlay, source: st
 
 def test_a_trace_and_the_flows_name_the_guard(underlay: Underlay) -> None:
     hosts = underlay.world.plan.hosts
-    found = run.api(hosts[0], "POST", "/trace", src="v2", dst="v1", proto="udp", port=53)
-    assert found["verdict"] == "delivered"
-    arrived = found["hosts"][1]["steps"]
+    trace = run.api(hosts[0], "POST", "/trace", src="v2", dst="v1", proto="udp", port=53)
+    assert trace["verdict"] == "delivered"
+    arrived = trace["hosts"][1]["steps"]
     assert [(step["table"], step["origin"]) for step in arrived][:2] == [
         ("CLASSIFY", "network/t-vault"),
         ("TUNNEL_GUARD", "endpoint/v2"),
@@ -279,6 +281,6 @@ def test_a_trace_and_the_flows_name_the_guard(underlay: Underlay) -> None:
         )
 
     before = refused()
-    told = vxlan(underlay.vni["t-vault"], underlay.frame(underlay.mac["v2"], "v1", underlay.v4["v2"]))
-    underlay.send("stranger", hosts[0].vtep, told, count=7)
+    packet = vxlan(underlay.vni["t-vault"], underlay.frame(underlay.mac["v2"], "v1", underlay.v4["v2"]))
+    underlay.send("stranger", hosts[0].vtep, packet, count=7)
     eventually(lambda: refused() == before + 7)

@@ -54,31 +54,31 @@ class Underlay:
 
 @pytest.fixture(scope="module")
 def underlay(world: World) -> Iterator[Underlay]:
-    found = Underlay(world)
+    fixture = Underlay(world)
     run.api(world.plan.hosts[0], "POST", "/networks", name="wide", ip_range="10.32.0.0/24")
     names = {"w1": "h1", "w2": "h2", "w3": "h3"}
     for name, host in names.items():
-        found.v4[name] = run.container(world.plan, name, host, "wide")["target_veth_ip"].split("/")[0]
-    eventually(lambda: all(host["tunnels"] == {"known": 2, "broken": {}} for host in found.hosts().values()), SEEN_S)
-    yield found
-    found.set("up")
-    found.set("mtu", "1500")
+        fixture.v4[name] = run.container(world.plan, name, host, "wide")["target_veth_ip"].split("/")[0]
+    eventually(lambda: all(host["tunnels"] == {"known": 2, "broken": {}} for host in fixture.hosts().values()), SEEN_S)
+    yield fixture
+    fixture.set("up")
+    fixture.set("mtu", "1500")
     for name, host in names.items():
         endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
         run.api(world.plan.host(host), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
     run.api(world.plan.hosts[0], "DELETE", "/networks/wide")
-    eventually(lambda: found.hosts()["h3"]["tunnels"]["known"] == 0, SEEN_S)  # nobody uses them any more
+    eventually(lambda: fixture.hosts()["h3"]["tunnels"]["known"] == 0, SEEN_S)  # nobody uses them any more
 
 
 @pytest.fixture
 def page(underlay: Underlay, tmp_path: Path) -> Iterator[Browser]:
     plan = underlay.world.plan
-    found = Browser(underlay.world.command("h1", "chromium"), tmp_path)
+    browser = Browser(underlay.world.command("h1", "chromium"), tmp_path)
     try:
-        found.open(f"http://{plan.hosts[0].management}:9999/ui")
-        yield found
+        browser.open(f"http://{plan.hosts[0].management}:9999/ui")
+        yield browser
     finally:
-        found.close()
+        browser.close()
 
 
 def drawn(underlay: Underlay, output: Path) -> dict[tuple[str, str], str]:
@@ -137,7 +137,7 @@ def test_packets_as_large_as_an_endpoint_may_send_have_the_size_of_the_full_prob
     assert dump.stdout is not None
     lengths: set[int] = set()
     while not {96, 1500} <= lengths:  # 60 and 1464 bytes of Ethernet, and 36 round them
-        lengths |= {int(found) for found in re.findall(r"length (\d+)\)", dump.stdout.readline())}
+        lengths |= {int(length) for length in re.findall(r"length (\d+)\)", dump.stdout.readline())}
     dump.send_signal(signal.SIGINT)
     dump.communicate(timeout=LIMIT_S)
     mtu = int(re.search(r"mtu (\d+)", underlay.world.inside("w1", "ip", "link", "show", "eth0").stdout)[1])  # type: ignore[index]
@@ -161,7 +161,7 @@ def test_the_switch_answers_for_a_dead_controller(underlay: Underlay) -> None:
 def packets(world: World, host: str) -> int:
     """Probes that a host's switch has turned round."""
     dump = world.ofctl(host, "dump-flows", "br-warren", "table=0,dl_dst=02:57:00:00:00:01")
-    return sum(int(found) for found in re.findall(r"n_packets=(\d+)", dump))
+    return sum(int(count) for count in re.findall(r"n_packets=(\d+)", dump))
 
 
 def test_tunnel_probes_are_few_and_reach_no_network(underlay: Underlay) -> None:

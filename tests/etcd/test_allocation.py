@@ -24,11 +24,11 @@ def specs(store: Store) -> Repository:
 
 
 def taken_numbers(store: Store, prefix: str) -> set[int]:
-    found = set()
+    numbers = set()
     for entry in store.list(prefix)[1]:
         bits, block = bitmap.parse(entry.value), int(entry.key.rpartition("/")[2])
-        found |= {block * bitmap.BLOCK_BITS + i for i in range(bits.bit_length()) if bits >> i & 1}
-    return found
+        numbers |= {block * bitmap.BLOCK_BITS + i for i in range(bits.bit_length()) if bits >> i & 1}
+    return numbers
 
 
 def test_two_networks_may_have_the_same_range(specs: Repository) -> None:
@@ -140,21 +140,21 @@ def test_a_vtep_has_one_host_and_nothing_is_written_twice(specs: Repository) -> 
 def test_a_mac_is_unique_in_its_network(specs: Repository) -> None:
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24"})
     blue, _ = specs.create_network({"name": "blue", "ip_range": "10.0.0.0/24"})
-    asked = {"host": "h1", "mac_address": "02:57:0a:00:00:03"}
-    one, _, _ = specs.create_endpoint({"network_id": amber.id, "name": "one", **asked})
-    specs.create_endpoint({"network_id": blue.id, **asked})
+    fields = {"host": "h1", "mac_address": "02:57:0a:00:00:03"}
+    one, _, _ = specs.create_endpoint({"network_id": amber.id, "name": "one", **fields})
+    specs.create_endpoint({"network_id": blue.id, **fields})
     with pytest.raises(Conflict, match="02:57:0a:00:00:03 is taken by endpoint one"):
-        specs.create_endpoint({"network_id": amber.id, **asked})
+        specs.create_endpoint({"network_id": amber.id, **fields})
     two, _, _ = specs.create_endpoint({"network_id": amber.id, "host": "h1"})  # its address would give it one's MAC
     assert (str(two.ipv4_address), two.mac_address[:5]) == ("10.0.0.3", "02:59")
     specs.delete_endpoint(amber.id, one.id)
-    specs.create_endpoint({"network_id": amber.id, **asked})
+    specs.create_endpoint({"network_id": amber.id, **fields})
 
 
 def test_a_mac_requested_twice_at_once_is_given_once(specs: Repository) -> None:
     amber, _ = specs.create_network({"name": "amber", "ip_range": "10.0.0.0/24"})
 
-    def ask(_: int) -> bool:
+    def create(_: int) -> bool:
         try:
             Repository(specs.store).create_endpoint({"network_id": amber.id, "host": "h1", "mac_address": "02:00:00:00:00:07"})
         except Conflict:
@@ -162,7 +162,7 @@ def test_a_mac_requested_twice_at_once_is_given_once(specs: Repository) -> None:
         return True
 
     with ThreadPoolExecutor(8) as threads:
-        assert sum(threads.map(ask, range(8))) == 1
+        assert sum(threads.map(create, range(8))) == 1
 
 
 def test_a_gateway_cannot_move_onto_an_endpoint(specs: Repository) -> None:

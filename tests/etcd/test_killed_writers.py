@@ -19,11 +19,11 @@ ROOT = Path(__file__).parent.parent.parent
 
 
 def numbers(store: Store, prefix: str) -> set[int]:
-    found = set()
+    places = set()
     for entry in store.list(prefix)[1]:
         block, bits = int(entry.key.rpartition("/")[2]), int(entry.value, 16)
-        found |= {block * bitmap.BLOCK_BITS + place for place, bit in enumerate(reversed(f"{bits:b}")) if bit == "1"}
-    return found
+        places |= {block * bitmap.BLOCK_BITS + place for place, bit in enumerate(reversed(f"{bits:b}")) if bit == "1"}
+    return places
 
 
 def test_killed_writers_leak_nothing(etcd: Etcd) -> None:

@@ -84,13 +84,13 @@ def test_the_lineage_outlives_restarts_and_is_replaced_once_after_a_restore(own_
         store.put("spec/b", str(number))
     for each in (first, second):
         each.remember(origin_of(store, each))
-    known = first.known
-    assert Continuity(store, tmp_path / "first").known == known, "a process that starts again remembers"
-    assert restored(known, origin_of(store, first)) is None
+    last = first.known
+    assert Continuity(store, tmp_path / "first").known == last, "a process that starts again remembers"
+    assert restored(last, origin_of(store, first)) is None
     replace_data(own_etcd, "backup")
     after = origin_of(store, first)
     assert after.lineage != before.lineage
-    assert "restored" in str(restored(known, after))
+    assert "restored" in str(restored(last, after))
     for number in range(20):  # the revision passes the old one before the second process looks
         store.put("spec/c", str(number))
     later = origin_of(store, second)

@@ -45,9 +45,9 @@ def test_of_two_contradicting_concurrent_writers_one_is_refused(specs: Repositor
     refused: list[str] = []
 
     def put(name: str, network: str) -> None:
-        own = Repository(specs.store)  # without the lock that the threads of one process share
+        repository = Repository(specs.store)  # without the lock that the threads of one process share
         try:
-            own.put_router({"name": name, "networks": [network, "green"]})
+            repository.put_router({"name": name, "networks": [network, "green"]})
         except Invalid as error:
             refused.append(str(error))
 

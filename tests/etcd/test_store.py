@@ -24,7 +24,7 @@ from warren.errors import Unavailable
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Etcd]:
+def private_etcd(tmp_path: Path) -> Iterator[Etcd]:
     with tempfile.TemporaryDirectory(prefix="warren-etcd-") as directory:
         server = Etcd(Path(directory))
         server.start()
@@ -131,8 +131,8 @@ def test_a_prefix_sees_its_own_keys_only(etcd: Etcd) -> None:
 # ---- unavailable --------------------------------------------------------------------------------------------------------
 
 
-def test_a_stopped_or_absent_etcd_is_unavailable_in_time(own: Etcd) -> None:
-    store = Store([own.url], timeout_s=0.5)
+def test_a_stopped_or_absent_etcd_is_unavailable_in_time(private_etcd: Etcd) -> None:
+    store = Store([private_etcd.url], timeout_s=0.5)
     store.put("a", "1")
     calls: list[Callable[[], object]] = [
         lambda: store.get("a"),
@@ -147,28 +147,28 @@ def test_a_stopped_or_absent_etcd_is_unavailable_in_time(own: Etcd) -> None:
         with pytest.raises(Unavailable, match="etcd is unavailable: .*127.0.0.1"):
             call()
 
-    freeze(own, True)
+    freeze(private_etcd, True)
     for call in calls:
         refused(store, call)
-    fresh = Store([own.url], timeout_s=0.5)  # the kernel accepts its connection, nobody answers
+    fresh = Store([private_etcd.url], timeout_s=0.5)  # the kernel accepts its connection, nobody answers
     refused(fresh, lambda: fresh.get("a"))
-    freeze(own, False)
+    freeze(private_etcd, False)
     eventually(lambda: store.get("a"))
-    own.stop()
+    private_etcd.stop()
     for call in calls:
         refused(store, call)
-    own.start()
+    private_etcd.start()
     assert store.get("a") is not None
 
 
-def test_another_endpoint_takes_over(own: Etcd) -> None:
+def test_another_endpoint_takes_over(private_etcd: Etcd) -> None:
     nobody = f"http://127.0.0.1:{free_port()}"
-    store = Store([nobody, own.url], timeout_s=2.0)
+    store = Store([nobody, private_etcd.url], timeout_s=2.0)
     store.put("a", "1")
     answered = store._current
     assert store.get("a") is not None
     assert store._current == answered, "the endpoint that answered is kept"
-    lease = Store([nobody, own.url], timeout_s=1.0)
+    lease = Store([nobody, private_etcd.url], timeout_s=1.0)
     eventually(lambda: _alive(lease, store.grant(30)))
 
 
@@ -179,8 +179,8 @@ def _alive(store: Store, lease: int) -> bool:
         return False
 
 
-def test_one_thread_changing_the_endpoint_disturbs_no_other(own: Etcd) -> None:
-    store = Store([f"http://127.0.0.1:{free_port()}", own.url], timeout_s=2.0)
+def test_one_thread_changing_the_endpoint_disturbs_no_other(private_etcd: Etcd) -> None:
+    store = Store([f"http://127.0.0.1:{free_port()}", private_etcd.url], timeout_s=2.0)
     failed: list[Exception] = []
 
     def read() -> None:
@@ -216,47 +216,47 @@ def test_the_feed_delivers_all_changes_and_stops(store: Store) -> None:
     assert follower.downs == []
 
 
-def test_the_feed_resumes_over_a_restart(own: Etcd) -> None:
-    store = Store([own.url])
-    with Follower(Store([own.url])) as follower:
+def test_the_feed_resumes_over_a_restart(private_etcd: Etcd) -> None:
+    store = Store([private_etcd.url])
+    with Follower(Store([private_etcd.url])) as follower:
         eventually(lambda: follower.snapshots)
         store.put("spec/a", "1")
         eventually(lambda: follower.copy)
-        own.stop()
+        private_etcd.stop()
         eventually(lambda: follower.downs)
         eventually(lambda: follower.tries > 3)
         assert len(follower.downs) == 1, "an outage is told once"
-        own.start()
+        private_etcd.start()
         store.put("spec/a", "2")
         store.put("spec/a", "3")
         eventually(lambda: follower.copy == {"spec/a": "3"})
         assert follower.changed == [("spec/a", "1"), ("spec/a", "2"), ("spec/a", "3")]
         assert len(follower.snapshots) == 1, "resumed, not read again"
-        own.stop()
+        private_etcd.stop()
         eventually(lambda: len(follower.downs) == 2)
 
 
-def test_an_idle_feed_stays_up_and_a_frozen_etcd_is_noticed(own: Etcd) -> None:
-    with Follower(Store([own.url])) as follower:
+def test_an_idle_feed_stays_up_and_a_frozen_etcd_is_noticed(private_etcd: Etcd) -> None:
+    with Follower(Store([private_etcd.url])) as follower:
         eventually(lambda: follower.snapshots)
         # etcd closes the connection of a client that pings more often than every 5 s: the strikes are full after some 6 s
         time.sleep(9)
         assert follower.downs == []
         assert len(follower.snapshots) == 1
-        freeze(own, True)
+        freeze(private_etcd, True)
         eventually(lambda: follower.downs)
         tries = follower.tries
         eventually(lambda: follower.tries > tries)
         assert len(follower.downs) == 1
-        freeze(own, False)
-        store = Store([own.url])
+        freeze(private_etcd, False)
+        store = Store([private_etcd.url])
         eventually(lambda: store.put("spec/a", "1"))
         eventually(lambda: follower.copy == {"spec/a": "1"})
 
 
-def test_after_a_compaction_all_is_read_again(own: Etcd) -> None:
-    store = Store([own.url])
-    follower = Follower(Store([own.url]))
+def test_after_a_compaction_all_is_read_again(private_etcd: Etcd) -> None:
+    store = Store([private_etcd.url])
+    follower = Follower(Store([private_etcd.url]))
 
     def compacted_before_the_watch_begins() -> None:
         store.put("spec/a", "1")
@@ -274,10 +274,10 @@ def test_after_a_compaction_all_is_read_again(own: Etcd) -> None:
         assert follower.downs == []
 
 
-def test_the_feeds_revision_is_that_of_the_last_delivered_change(own: Etcd) -> None:
+def test_the_feeds_revision_is_that_of_the_last_delivered_change(private_etcd: Etcd) -> None:
     # etcd sends what was missed in batches of 1000 revisions, and puts its newest revision in each header
-    store = Store([own.url])
-    follower = Follower(Store([own.url]))
+    store = Store([private_etcd.url])
+    follower = Follower(Store([private_etcd.url]))
 
     def missed() -> None:
         for number in range(2500):
@@ -292,12 +292,12 @@ def test_the_feeds_revision_is_that_of_the_last_delivered_change(own: Etcd) -> N
 
 
 def test_events_that_the_reader_refused_are_delivered_again(store: Store) -> None:
-    told: list[str] = []
+    delivered: list[str] = []
     stop = threading.Event()
 
     def take(_: int, events: list[WatchEvent]) -> None:
-        told.extend(event.key for event in events)
-        if len(told) == 1:
+        delivered.extend(event.key for event in events)
+        if len(delivered) == 1:
             raise Unavailable("etcd", "the callback asked etcd and got no answer")
         stop.set()
 
@@ -308,7 +308,7 @@ def test_events_that_the_reader_refused_are_delivered_again(store: Store) -> Non
     thread.start()
     thread.join(LIMIT_S)
     stop.set()
-    assert told == ["spec/a", "spec/a"]
+    assert delivered == ["spec/a", "spec/a"]
 
 
 def test_an_exception_of_the_reader_is_not_reported_as_an_outage(store: Store) -> None:
@@ -380,18 +380,18 @@ def test_the_last_readable_acl_is_read_from_etcds_history(store: Store) -> None:
     assert [entry.value for entry in with_history(store.list(key)[1], store)] == ["{"], "a past that is forgotten is none"
 
 
-def test_leased_values_refused_during_an_outage_are_written_after_it(own: Etcd) -> None:
-    store = Store([own.url], timeout_s=0.5)
+def test_leased_values_refused_during_an_outage_are_written_after_it(private_etcd: Etcd) -> None:
+    store = Store([private_etcd.url], timeout_s=0.5)
     never, half = EtcdLease(store, ttl_s=2), EtcdLease(store, ttl_s=2)
     half.put("status/half", "1")
-    own.stop()
+    private_etcd.stop()
     for lease, key in ((never, "status/never"), (half, "status/half")):
         with pytest.raises(Unavailable):
             lease.put(key, "2")
-    own.start()
+    private_etcd.start()
     eventually(lambda: (value(store, "status/never"), value(store, "status/half")) == ("2", "2"))
     lapsed(store, "status/unkept")
     eventually(lambda: (value(store, "status/never"), value(store, "status/half")) == ("2", "2"))
     never.close()
-    own.stop()
+    private_etcd.stop()
     half.close()  # the lease runs out by itself

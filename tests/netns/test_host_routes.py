@@ -41,8 +41,8 @@ def test_addresses_and_routes_of_every_table_that_a_rule_looks_up(host: str) -> 
         "rule add pref 5271 lookup 1000",
     )  # fmt: skip
     addresses, routes = netns.inside(host, host_routes.read)
-    found = prefixes(addresses, routes, etcd=[], dns=[])
-    assert {(str(p.prefix), p.kind, p.via) for p in found} == {
+    reached = prefixes(addresses, routes, etcd=[], dns=[])
+    assert {(str(p.prefix), p.kind, p.via) for p in reached} == {
         ("192.0.2.0/24", "interface", "eth0"), ("10.1.0.1/32", "interface", "eth0"), ("10.1.0.2/32", "interface", "eth0"),
         ("10.255.0.7/32", "interface", "lo"), ("2001:db8::/64", "interface", "eth0"),
         ("10.5.0.0/16", "route", "a route via 192.0.2.9"), ("10.6.0.0/16", "route", "a route that drops packets"),
@@ -57,16 +57,16 @@ def test_routes_of_warren_are_those_with_its_mark_and_no_other_is_touched(host: 
         f"addr add 100.126.0.1/30 dev {UPLINK_PORT}", f"-6 addr add fd57::1/64 dev {UPLINK_PORT} nodad",
         f"route add 10.20.0.0/24 via 100.126.0.2 dev {UPLINK_PORT}", f"route add 10.21.0.0/24 via 100.126.0.2 dev {UPLINK_PORT} proto static",
     )  # fmt: skip
-    wanted = {
+    desired = {
         GatewayRoute(prefix=ip_network(prefix), gateway=ip_address(gateway), mtu=1400)
         for prefix, gateway in (("10.21.0.0/24", "100.126.0.2"), ("10.22.0.0/24", "100.126.0.2"), ("fd22::/64", "fd57::2"))
     }
     theirs = GatewayRoute(prefix=ip_network("10.20.0.0/24"), gateway=ip_address("100.126.0.2"), mtu=1400)
-    refused = netns.inside(host, lambda: uplink.change_routes((), (*wanted, theirs)))
+    refused = netns.inside(host, lambda: uplink.change_routes((), (*desired, theirs)))
     assert refused == [theirs], "somebody has added it by hand; that of an earlier version of Warren is taken over"
-    assert netns.inside(host, uplink.routes) == wanted
+    assert netns.inside(host, uplink.routes) == desired
     shown = subprocess.run(["ip", "-n", host, "route"], capture_output=True, text=True, check=True).stdout
     assert shown.count(f"proto {ROUTE_PROTOCOL}") == 2
-    netns.inside(host, lambda: uplink.change_routes(tuple(wanted), ()))
+    netns.inside(host, lambda: uplink.change_routes(tuple(desired), ()))
     assert netns.inside(host, uplink.routes) == set()
     assert "10.20.0.0/24" in subprocess.run(["ip", "-n", host, "route"], capture_output=True, text=True, check=True).stdout

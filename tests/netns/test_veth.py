@@ -297,11 +297,11 @@ def test_ipv6_is_allowed_where_the_engine_forbade_it(cables: Cables, container: 
 
 
 def test_ipv6_is_enabled_for_endpoints_that_use_dhcpv6(cables: Cables, container: Callable[[], str]) -> None:
-    there = container()
+    netns = container()
     setting = "net.ipv6.conf.default.disable_ipv6=1"
-    subprocess.run(["ip", "netns", "exec", there, "sysctl", "-qw", setting], check=True)
-    cables.plug("asks", there, 2, addresses=[], enable_ipv6=True)
-    shown = ip("-n", there, "-o", "addr", "show", "dev", "eth0")
+    subprocess.run(["ip", "netns", "exec", netns, "sysctl", "-qw", setting], check=True)
+    cables.plug("asks", netns, 2, addresses=[], enable_ipv6=True)
+    shown = ip("-n", netns, "-o", "addr", "show", "dev", "eth0")
     assert "inet6 fe80::57:aff:fe00:2/64" in shown
     assert "global" not in shown
 

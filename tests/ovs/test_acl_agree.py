@@ -48,13 +48,13 @@ def appctl(bridge: Switch) -> Iterator[Callable[..., str]]:
     error, client = UnixctlClient.create(f"{bridge.dir}/ovs-vswitchd.ctl")
     assert not error
 
-    def ask(command: str, *arguments: str) -> str:
+    def text_of(command: str, *arguments: str) -> str:
         failed, wrong, text = client.transact(command, list(arguments))
         assert not failed
         assert wrong is None, wrong
         return str(text)
 
-    yield ask
+    yield text_of
     client.close()
 
 
@@ -82,7 +82,7 @@ def test_the_evaluator_and_the_switch_agree(bridge: Switch, appctl: Callable[...
         world, view = acl_cases.policy(rng)
         flows = list(compile_policy(view, Table.ACL_IN, Table.FORWARD))
         load(bridge, view.key.number, flows)
-        known = {flow.cookie: flow for flow in flows}
+        flow_of = {flow.cookie: flow for flow in flows}
         rules = [(resolved.acl, resolved.number, resolved.rule) for resolved in view.rules]
         for _ in range(PACKETS):
             sent = acl_cases.aimed(rng, world) if rng.random() < 0.5 else acl_cases.packet(rng)
@@ -90,13 +90,13 @@ def test_the_evaluator_and_the_switch_agree(bridge: Switch, appctl: Callable[...
             tracking = ["--ct-next", "trk," + ",".join(OVS_STATES[s] for s in sent.states)] if sent.states else []
             port = TRACKED if sent.states else PLAIN
             text = appctl("ofproto/trace", BRIDGE, f"in_port={port}", *tracking, sent.frame().hex())
-            told = parse_trace(text, known, {}, None)
-            steps = [step for step in told.steps if step.table in ("ACL_IN", "FORWARD")]
+            trace = parse_trace(text, flow_of, {}, None)
+            steps = [step for step in trace.steps if step.table in ("ACL_IN", "FORWARD")]
             case = f"{ {n: a.rules for n, a in world.acls.items()} }\n{sent}\n{verdict}\n{text}"
             expected = f"acl/{verdict.acl}#{verdict.rule}" if verdict.rule else "policy/amber:in:" + "+".join(world.acls)
             assert steps[0].origin == expected, case
             assert (len(steps) == 2) == verdict.allow, case
-            assert told.outputs == tuple(OFPORTS.get(p, p) for p, _ in verdict.outputs), case
+            assert trace.outputs == tuple(OFPORTS.get(p, p) for p, _ in verdict.outputs), case
             meter = re.search(r"meter:(\d+)", text)
             assert (meter is not None) == (verdict.meter is not None), case
             if verdict.allow and most_tags(world, verdict, len(sent.tags)) <= 2:  # Open vSwitch knows of two
@@ -143,13 +143,13 @@ def decisive(world: acl_cases.World, verdict: Verdict) -> set[str]:
     if verdict.rule is None or verdict.acl is None:
         return set()
     rule = world.acls[verdict.acl].parsed[verdict.rule - 1]
-    said = set(world.acls[verdict.acl].rules[verdict.rule - 1]) & ACTIONS
+    words = set(world.acls[verdict.acl].rules[verdict.rule - 1]) & ACTIONS
     done = (
         {type(step).__name__ for step in rule.steps}
         | ({"meter"} if rule.meter else set())
         | ({"mirror"} if rule.mirror else set())
     )
-    return {match.name for match in rule.fields} | said | done | ({"allow"} if rule.allow else set())
+    return {match.name for match in rule.fields} | words | done | ({"allow"} if rule.allow else set())
 
 
 OVS_STATES = {"new": "new", "established": "est", "related": "rel", "invalid": "inv"}

@@ -186,8 +186,8 @@ def test_without_vswitchd_the_wait_is_bounded(dummy_switch: Switch, dummy_client
 
 
 def test_the_server_may_restart(dummy_switch: Switch) -> None:
-    told: list[set[str]] = []
-    client = Ovsdb(dummy_switch.remote, told.append)
+    reported: list[set[str]] = []
+    client = Ovsdb(dummy_switch.remote, reported.append)
     assert client.connect(timeout_s=LIMIT_S)
     try:
         client.ensure_bridge(BRIDGE, CONTROLLER)
@@ -206,8 +206,8 @@ def test_the_server_may_restart(dummy_switch: Switch) -> None:
         assert began == [3]
         dummy_switch.vsctl("del-port", "wv1")
         eventually(lambda: client.ports_of_endpoints() == {"e2": 2, "e3": 3})
-        assert {"connection"} in told
-        assert any("ports" in what for what in told)
+        assert {"connection"} in reported
+        assert any("ports" in what for what in reported)
     finally:
         client.close()
 

@@ -67,8 +67,8 @@ def trace(switch: Switch, scenario: str, flow: str, *options: str, mirroring: tu
     return parse_trace(text, {f.cookie: f for f in program.flows}, {}, TUNNEL, mirroring)
 
 
-def vtep_of(found: Trace) -> str | None:
-    return next((end.vtep for end in found.sent if end.vtep), None)
+def vtep_of(result: Trace) -> str | None:
+    return next((end.vtep for end in result.sent if end.vtep), None)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -204,9 +204,9 @@ def test_each_scenario_has_its_verdict_in_a_trace(bridge: Switch) -> None:
     load(bridge, compile_view(view_of("dual-stack", "h1")))
     wrong = {}
     for what, (flow, outputs, vtep, answered) in VERDICTS.items():
-        found = trace(bridge, "dual-stack", flow)
-        if (found.outputs, vtep_of(found), found.answered) != (outputs, vtep, answered):
-            wrong[what] = found
+        result = trace(bridge, "dual-stack", flow)
+        if (result.outputs, vtep_of(result), result.answered) != (outputs, vtep, answered):
+            wrong[what] = result
     assert not wrong
 
 
@@ -235,35 +235,37 @@ WATCHED = f"in_port=1,dl_src={MAC1},dl_dst={MAC2},tcp,nw_src=10.0.0.2,nw_dst=10.
 SHORT = ("branch", "table", "origin", "port", "vtep", "vni")
 
 
-def ends(found: Trace) -> list[tuple[object, ...]]:
-    return [(end.kind, *(getattr(end, name) for name in SHORT)) for end in found.ends]
+def ends(result: Trace) -> list[tuple[object, ...]]:
+    return [(end.kind, *(getattr(end, name) for name in SHORT)) for end in result.ends]
 
 
 def test_the_copies_of_mirrors_are_no_part_of_a_packets_way(bridge: Switch) -> None:
     load(bridge, compile_view(view_of("mirrored", "h1")))
-    found = trace(bridge, "mirrored", WATCHED)
-    assert ends(found) == [
+    result = trace(bridge, "mirrored", WATCHED)
+    assert ends(result) == [
         ("output", COPY, "COPY", "mirror/suspects", TUNNEL, "198.18.0.13", 4000),
         ("output", COPY, "COPY", "mirror/all", 4096, None, None),
         ("output", "", "OUTPUT", "pipeline/output", TUNNEL, "198.18.0.12", 7),
     ]
-    assert found.outputs == (TUNNEL,)
-    assert [step.origin for step in found.steps if step.branch] == ["mirror/suspects", "mirror/all"]
-    assert found.steps[0].actions[-1] == "goto_table:4"  # what follows a copy is done by the table that made it
-    found = trace(bridge, "mirrored", WATCHED.replace("nw_src=10.0.0.2", "nw_src=10.0.0.9"))  # copied before SPOOF_GUARD drops it
-    assert found.outputs == ()
-    assert [end for end in ends(found) if end[1] != COPY] == [("drop", "", "SPOOF_GUARD", "endpoint/web-1", None, None, None)]
-    found = trace(
+    assert result.outputs == (TUNNEL,)
+    assert [step.origin for step in result.steps if step.branch] == ["mirror/suspects", "mirror/all"]
+    assert result.steps[0].actions[-1] == "goto_table:4"  # what follows a copy is done by the table that made it
+    result = trace(
+        bridge, "mirrored", WATCHED.replace("nw_src=10.0.0.2", "nw_src=10.0.0.9")
+    )  # copied before SPOOF_GUARD drops it
+    assert result.outputs == ()
+    assert [end for end in ends(result) if end[1] != COPY] == [("drop", "", "SPOOF_GUARD", "endpoint/web-1", None, None, None)]
+    result = trace(
         bridge, "mirrored", f"{FROM2},tun_id=7,dl_src={MAC2},dl_dst={MAC1},tcp,nw_src=10.0.0.3,nw_dst=10.0.0.2,tcp_dst=80"
     )
-    assert [(end.kind, end.branch, end.port) for end in found.ends] == [("drop", COPY, 1), ("output", "", 1)]
+    assert [(end.kind, end.branch, end.port) for end in result.ends] == [("drop", COPY, 1), ("output", "", 1)]
 
 
 def test_every_copy_of_a_flood_is_followed(bridge: Switch) -> None:
     load(bridge, compile_view(view_of("dual-stack", "h1")))
     flood = f"in_port=1,udp,dl_src={MAC1},dl_dst=ff:ff:ff:ff:ff:ff,nw_src=10.0.0.2,nw_dst=255.255.255.255"
-    found = trace(bridge, "dual-stack", flood)
-    assert [(end.kind, end.port, end.vtep, end.problem) for end in found.ends] == [
+    result = trace(bridge, "dual-stack", flood)
+    assert [(end.kind, end.port, end.vtep, end.problem) for end in result.ends] == [
         ("output", 1, None, "skipping output to input port"),
         ("output", TUNNEL, "198.18.0.12", ""),
     ]
@@ -286,23 +288,23 @@ def test_a_rule_that_mirrors_sends_no_packet(bridge: Switch) -> None:
     """`mirror` and `output` are both outputs in the table; only the first output of a rule with `mirror` is a copy."""
     ofctl(bridge, "del-flows", BRIDGE)
     policy = compile_view(view_of("policy", "h1"))
-    known = {flow.cookie: flow for flow in policy.flows}
+    flow_of = {flow.cookie: flow for flow in policy.flows}
     rule = next(flow for flow in policy.flows if str(flow.origin) == "acl/web#1")
     ofctl(bridge, "add-flow", BRIDGE, f"cookie={rule.cookie:#x},table=24,actions=output:2,output:1")
     ofctl(bridge, "add-flow", BRIDGE, "table=0,actions=goto_table:24")
     text = bridge.run("ovs-appctl", "-t", f"{bridge.dir}/ovs-vswitchd.ctl", "ofproto/trace", BRIDGE, "in_port=3,arp")
-    assert parse_trace(text, known, {}, TUNNEL).outputs == (2, 1)
-    found = parse_trace(text, known, {}, TUNNEL, ["acl/web#1"])
-    assert ([end.branch for end in found.ends], found.outputs) == ([COPY, ""], (1,))
+    assert parse_trace(text, flow_of, {}, TUNNEL).outputs == (2, 1)
+    result = parse_trace(text, flow_of, {}, TUNNEL, ["acl/web#1"])
+    assert ([end.branch for end in result.ends], result.outputs) == ([COPY, ""], (1,))
     ofctl(bridge, "add-flow", BRIDGE, f"cookie={rule.cookie:#x},table=24,actions=output:2")
     text = bridge.run("ovs-appctl", "-t", f"{bridge.dir}/ovs-vswitchd.ctl", "ofproto/trace", BRIDGE, "in_port=3,arp")
-    assert [(e.kind, e.branch) for e in parse_trace(text, known, {}, TUNNEL, ["acl/web#1"]).ends] == [
+    assert [(e.kind, e.branch) for e in parse_trace(text, flow_of, {}, TUNNEL, ["acl/web#1"]).ends] == [
         ("output", COPY),
         ("drop", ""),
     ]
 
 
-ASKED = {
+SHOWN_TO_THE_CONTROLLER = {
     f"in_port=1,udp,dl_src={MAC1},dl_dst=ff:ff:ff:ff:ff:ff,nw_src=0.0.0.0,nw_dst=255.255.255.255,udp_src=68,udp_dst=67": True,
     f"in_port=1,udp,dl_src={MAC1},dl_dst=02:57:00:00:00:01,nw_src=10.0.0.2,nw_dst=169.254.67.1,udp_src=68,udp_dst=67": True,
     f"in_port=1,udp6,dl_src={MAC1},dl_dst=33:33:00:01:00:02,ipv6_src=fe80::57:aff:fe00:2,ipv6_dst=ff02::1:2,udp_src=546,udp_dst=547": True,
@@ -316,11 +318,11 @@ ASKED = {
 def test_dhcp_requests_go_to_the_controller_only(bridge: Switch) -> None:
     program = compile_view(view_of("dhcp", "h1"))
     load(bridge, program)
-    for flow, asked in ASKED.items():
-        found = trace(bridge, "dhcp", flow)
-        shown = [step.origin for step in found.steps if step.table == "DHCP" and any("CONTROLLER" in a for a in step.actions)]
-        assert shown == (["endpoint/web-1"] if asked else []), flow
-        assert not (asked and found.outputs), flow
+    for flow, goes in SHOWN_TO_THE_CONTROLLER.items():
+        result = trace(bridge, "dhcp", flow)
+        shown = [step.origin for step in result.steps if step.table == "DHCP" and any("CONTROLLER" in a for a in step.actions)]
+        assert shown == (["endpoint/web-1"] if goes else []), flow
+        assert not (goes and result.outputs), flow
 
 
 LARGE = f"in_port=1,dl_src={MAC1},dl_dst=02:57:00:00:00:01,udp,nw_src=10.0.0.2,nw_dst=10.1.0.2,nw_ttl=64,udp_dst=9"
@@ -329,13 +331,13 @@ LARGE = f"in_port=1,dl_src={MAC1},dl_dst=02:57:00:00:00:01,udp,nw_src=10.0.0.2,n
 def test_packets_to_a_network_with_a_smaller_mtu_are_checked_for_size(bridge: Switch) -> None:
     """ofproto/trace follows both ways that it may go."""
     load(bridge, compile_view(view_of("narrow", "h1")))
-    found = trace(bridge, "narrow", LARGE)
-    assert [(end.port, end.vtep, end.vni) for end in found.sent] == [(TUNNEL, "198.18.0.12", 9)]
-    assert [(end.kind, end.branch, end.table) for end in found.ends] == [
+    result = trace(bridge, "narrow", LARGE)
+    assert [(end.port, end.vtep, end.vni) for end in result.sent] == [(TUNNEL, "198.18.0.12", 9)]
+    assert [(end.kind, end.branch, end.table) for end in result.ends] == [
         ("controller", LARGER, "MTU_CHECK"),
         ("output", "", "OUTPUT"),
     ]
-    measured = [(step.matched.split("reg5=")[1][:3], step.origin) for step in found.steps if step.table == "MTU_CHECK"]
+    measured = [(step.matched.split("reg5=")[1][:3], step.origin) for step in result.steps if step.table == "MTU_CHECK"]
     assert measured == [("0x1", "network/amber"), ("0,v", "router/core")]
     done = bridge.run("ovs-appctl", "-t", f"{bridge.dir}/ovs-vswitchd.ctl", "ofproto/trace", BRIDGE, LARGE)
     assert re.search(r"check_pkt_len\(size=1314,gt\(userspace\(.*\)\),le\(", done)

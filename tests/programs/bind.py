@@ -8,12 +8,12 @@ import sys
 kind, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
 try:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as found:
+    with socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as listener:
         if kind == "tcp":
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((address, port))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
         if kind == "tcp":
-            found.listen()
+            listener.listen()
     print("bound")
 except OSError as error:
     print("error", error)

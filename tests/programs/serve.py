@@ -30,8 +30,8 @@ def tcp(server: socket.socket) -> None:
 def udp(server: socket.socket) -> None:
     while True:
         _, controls, _, client = server.recvmsg(100, socket.CMSG_SPACE(20))
-        asked = [data[:16] + bytes(4) for _, kind, data in controls if kind == socket.IPV6_PKTINFO]  # without the interface
-        replies = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, address) for address in asked]
+        addressed = [data[:16] + bytes(4) for _, kind, data in controls if kind == socket.IPV6_PKTINFO]  # without the interface
+        replies = [(socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, address) for address in addressed]
         server.sendmsg([greet(client[0])], replies, 0, client)
 
 

@@ -61,9 +61,9 @@ def obey(line: str) -> None:
         case ["echo", state]:
             echo = state == "on"
         case ["heard"]:
-            found = {who: [len(numbers), max(numbers) - min(numbers) + 1 - len(set(numbers))] for who, numbers in heard.items()}
+            summary = {who: [len(numbers), max(numbers) - min(numbers) + 1 - len(set(numbers))] for who, numbers in heard.items()}
             heard.clear()
-            print(json.dumps(found), flush=True)
+            print(json.dumps(summary), flush=True)
 
 
 while True:

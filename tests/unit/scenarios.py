@@ -219,8 +219,8 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
 def view_of(scenario: str, host: str) -> View:
     """The view of one host, with all its ports there."""
     state = snapshot((key, value, born) for born, (key, value) in enumerate(SCENARIOS[scenario], start=1))
-    here = [e for e in state.endpoints.values() if e.host == host]
-    ports = {e.id: e.ofport for e in here if not is_subport(e)}
+    local = [e for e in state.endpoints.values() if e.host == host]
+    ports = {e.id: e.ofport for e in local if not is_subport(e)}
     interfaces = {collector_port(mirror): 4096 for mirror in state.mirrors.values()}
-    interfaces |= {e.port: 8 for e in here if e.port is not None}
+    interfaces |= {e.port: 8 for e in local if e.port is not None}
     return view(state, host, ports, TUNNEL, UPLINK, interfaces)

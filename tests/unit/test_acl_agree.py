@@ -33,13 +33,13 @@ def test_the_evaluator_and_the_flows_agree(seed: int) -> None:
         sent = acl_cases.aimed(rng, world) if rng.random() < 0.5 else acl_cases.packet(rng)
         note(str(sent))
         verdict = evaluate(rules, sent.evaluated(), world.prefixes)
-        agree(verdict, interpret(table, sent.asked()), sent)
+        agree(verdict, interpret(table, sent.looked_up()), sent)
 
 
 def agree(verdict: Verdict, result: Result, sent: acl_cases.Sent) -> None:
     """Whether both say the same, and do the same to the packet."""
-    told = f"{verdict.acl}#{verdict.rule}" if verdict.rule else "amber:in:"
-    assert result.origin.startswith(told), f"{told} decides, says the evaluator; {result.origin}, says the table"
+    decider = f"{verdict.acl}#{verdict.rule}" if verdict.rule else "amber:in:"
+    assert result.origin.startswith(decider), f"{decider} decides, says the evaluator; {result.origin}, says the table"
     assert (result.goto == "onward") == verdict.allow
     assert ("related" in result.marks) == verdict.related
     assert result.meter == (METERS[verdict.meter] if verdict.meter else None)
@@ -53,7 +53,7 @@ def agree(verdict: Verdict, result: Result, sent: acl_cases.Sent) -> None:
 def seen(packet: acl_cases.Packet, sent: acl_cases.Sent) -> Packet:
     """A packet of the evaluator's as the table shows it."""
     tags = tuple(Tag(*tag) for tag in packet.tags)
-    return stripped(acl_cases.Sent(dict(packet.fields), tags, packet.frag, sent.states).asked(), sent)
+    return stripped(acl_cases.Sent(dict(packet.fields), tags, packet.frag, sent.states).looked_up(), sent)
 
 
 def stripped(packet: Packet, sent: acl_cases.Sent) -> Packet:

@@ -65,8 +65,8 @@ def test_a_wrong_setting_is_named(name: str, value: str) -> None:
 
 def test_ranges_and_gateways_as_sand_gives_them() -> None:
     def values(**body: object) -> tuple[str, str]:
-        found = NetworkCreate.model_validate(body).values("i")
-        return str(found["ip_range"]), str(found["gateway"])
+        record = NetworkCreate.model_validate(body).values("i")
+        return str(record["ip_range"]), str(record["gateway"])
 
     assert values() == values(ip_range="", gateway="", name="", type="") == ("10.0.0.0/24", "10.0.0.1/24")
     assert values(ip_range="10.8.0.0/16") == ("10.8.0.0/16", "10.8.0.1/16")
@@ -86,9 +86,9 @@ def test_http_answers_have_the_fields_of_sand() -> None:
     host = Host(name="h1", vtep="192.0.2.1", api="https://gw.example:9999")
     endpoint = Endpoint(id="e", network_id="n", host="h1", mac_address="02:00:00:00:00:01", ipv4_address="10.0.0.2", ofport=1)
     assert network_out(network)["gateway"] == network_out(network)["ns_handle_path"] == ""
-    found = endpoint_out(endpoint, {"n": network}, {"h1": host}, {"state": "closed", "reason": "why"})
-    assert (found["target_veth_ip"], found["host_ip"], found["api_hostname"]) == ("10.0.0.2/24", "192.0.2.1", "gw.example")
-    assert (found["state"], found["reason"], found["target_veth_name"]) == ("closed", "why", "")
+    shown = endpoint_out(endpoint, {"n": network}, {"h1": host}, {"state": "closed", "reason": "why"})
+    assert (shown["target_veth_ip"], shown["host_ip"], shown["api_hostname"]) == ("10.0.0.2/24", "192.0.2.1", "gw.example")
+    assert (shown["state"], shown["reason"], shown["target_veth_name"]) == ("closed", "why", "")
     alone = endpoint_out(endpoint, {}, {})
     assert (alone["target_veth_ip"], alone["host_ip"], alone["api_hostname"]) == ("10.0.0.2/32", "", "h1")
 
@@ -101,32 +101,32 @@ def test_a_waiter_wants_its_own_revision_and_a_settled_state() -> None:
     states.put("e", State("up", "", 4))
     assert states.wait("e", 4, 0) == State("up", "", 4)
     assert states.wait("e", 5, 0) is None
-    found: list[State | None] = []
-    waiter = threading.Thread(target=lambda: found.append(states.wait("e", 5, 5)))
+    results: list[State | None] = []
+    waiter = threading.Thread(target=lambda: results.append(states.wait("e", 5, 5)))
     waiter.start()
     states.put("e", State("waiting", "no port", 5))
     states.put("other", State("up", "", 9))
     states.put("e", State("closed", "why", 6))
     waiter.join(LIMIT_S)
-    assert found == [State("closed", "why", 6)]
+    assert results == [State("closed", "why", 6)]
 
 
 def test_stopping_wakes_all_waiters() -> None:
     states = States()
-    found: list[State | None] = []
-    waiter = threading.Thread(target=lambda: found.append(states.wait("e", 1, 60)))
+    results: list[State | None] = []
+    waiter = threading.Thread(target=lambda: results.append(states.wait("e", 1, 60)))
     waiter.start()
     states.stop()
     waiter.join(LIMIT_S)
-    assert found == [None]
+    assert results == [None]
 
 
 # ---- netlink, CONNECT, the CLI's search -----------------------------------------------------------------------------
 
 
 def test_the_head_of_connect() -> None:
-    found = parse("CONNECT /networks/a%20b?ip=fd00::1&port=80 HTTP/1.1\r\nx-warren-forwarded: 1")
-    assert (found.network_id, found.ip, found.port, found.forwarded) == ("a b", "fd00::1", 80, True)
+    head = parse("CONNECT /networks/a%20b?ip=fd00::1&port=80 HTTP/1.1\r\nx-warren-forwarded: 1")
+    assert (head.network_id, head.ip, head.port, head.forwarded) == ("a b", "fd00::1", 80, True)
     assert parse("CONNECT /networks/n?port=80&ip=10.0.0.1 HTTP/1.1").forwarded is False
     for target, kind in (("/x", NotFound), ("/networks/n", Invalid), ("/networks/n?ip=10.0.0.1&port=0", Invalid), ("", NotFound)):
         with pytest.raises(kind):

@@ -24,10 +24,10 @@ def blocks_of(taken: set[int]) -> dict[int, int]:
 
 def runs(draw: st.DrawFn) -> set[int]:
     """Taken numbers as a few long runs: only so do whole blocks fill up."""
-    found: set[int] = set()
+    numbers_taken: set[int] = set()
     for start, length in draw(st.lists(st.tuples(numbers, st.integers(0, 2 * B)), max_size=4)):
-        found |= set(range(start, start + length))
-    return found - draw(st.sets(numbers, max_size=3))
+        numbers_taken |= set(range(start, start + length))
+    return numbers_taken - draw(st.sets(numbers, max_size=3))
 
 
 taken_sets = st.composite(runs)()

@@ -20,20 +20,20 @@ from warren import __version__
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    found = [path]
+    paths = [path]
     for name, inner in getattr(command, "commands", {}).items():
-        found += commands(inner, (*path, name))
-    return found
+        paths += commands(inner, (*path, name))
+    return paths
 
 
 def test_every_command_has_a_help_text() -> None:
     command = typer.main.get_command(app)
-    found = commands(command)
-    assert len(found) > 40
-    lines = "".join(" ".join(path) + "\n" for path in found)
+    paths = commands(command)
+    assert len(paths) > 40
+    lines = "".join(" ".join(path) + "\n" for path in paths)
     done = subprocess.run(program("show_help"), input=lines, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-500:]
-    assert done.stdout.count("Usage: warren") == len(found)
+    assert done.stdout.count("Usage: warren") == len(paths)
 
 
 @pytest.mark.parametrize(

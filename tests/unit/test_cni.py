@@ -45,13 +45,13 @@ def call(command: str = "ADD", environment: dict[str, str] | None = None, **conf
 
 
 def shown(version: str, **more: Any) -> dict[str, Any]:
-    asked = read(call(cniVersion=version, **more))
+    request = read(call(cniVersion=version, **more))
     interfaces = (
         {"name": "wv0123456789ab", "mac": "fe:00:00:00:00:01", "mtu": 1446},
         {"name": "eth0", "mac": "02:57:0a:00:00:02", "mtu": 1446, "sandbox": NETNS},
     )
     addresses = (("10.0.0.2/24", "10.0.0.1"), ("fd00::2/64", None))
-    return result(asked, interfaces, addresses, ["10.0.0.1"], {"nameservers": ["192.0.2.53"], "domain": "example.org"})
+    return result(request, interfaces, addresses, ["10.0.0.1"], {"nameservers": ["192.0.2.53"], "domain": "example.org"})
 
 
 @pytest.mark.parametrize("version", messages.VERSIONS)
@@ -96,14 +96,14 @@ def fields(environment: dict[str, str] | None = None, **config: Any) -> dict[str
 
 
 def test_what_a_configuration_asks_for() -> None:
-    found = fields(
+    values = fields(
         labels={"role": "web"},
         acls=["wall"],
         args={"cni": {"labels": [{"key": "app", "value": "shop"}]}, "others": 7},
         runtimeConfig={"mac": "02-00-00-00-00-AA", "ips": ["10.0.0.5/24", "fd00::5"], "aliases": {"amber": ["x"]}},
         unknown={"key": 1},
     )
-    assert found == {
+    assert values == {
         "labels": {"role": "web", "app": "shop"}, "acls": ("wall",), "mac_address": "02:00:00:00:00:aa",
         "ipv4_address": "10.0.0.5", "ipv6_address": "fd00::5",
     }  # fmt: skip
@@ -125,8 +125,8 @@ def test_ports() -> None:
     """Each once, though runtimes say both families; any address is no address."""
     ways = [{"hostPort": 8080, "containerPort": 80, "protocol": "TCP", "hostIP": ip} for ip in ("0.0.0.0", "::", "")]
     ways += [{"hostPort": 53, "containerPort": 53, "protocol": "udp", "hostIP": "192.0.2.9"}]
-    found = fields(runtimeConfig={"portMappings": ways})["publish"]
-    assert [way.model_dump(mode="json", exclude_none=True) for way in found] == [
+    published = fields(runtimeConfig={"portMappings": ways})["publish"]
+    assert [way.model_dump(mode="json", exclude_none=True) for way in published] == [
         {"host_port": 8080, "port": 80, "proto": "tcp"},
         {"host_port": 53, "port": 53, "proto": "udp", "host_ip": "192.0.2.9"},
     ]
@@ -134,12 +134,12 @@ def test_ports() -> None:
 
 def test_an_endpoints_name_follows_the_container() -> None:
     """As podman says it, if an endpoint may be called so."""
-    for said, found in (("web-1", "web-1"), ("", None), ("a b", None), ("x" * 64, None)):
-        assert read(call(environment={"CNI_ARGS": f"K8S_POD_NAME={said}"})).endpoint_name == found
+    for pod_name, endpoint_name in (("web-1", "web-1"), ("", None), ("a b", None), ("x" * 64, None)):
+        assert read(call(environment={"CNI_ARGS": f"K8S_POD_NAME={pod_name}"})).endpoint_name == endpoint_name
 
 
 @pytest.mark.parametrize(
-    ("wrong", "code", "told"),
+    ("wrong", "code", "message"),
     [
         (call("EAT"), 4, "CNI_COMMAND: 'EAT': expected one of ADD, DEL, CHECK, STATUS, GC, VERSION"),
         (call(environment={"CNI_CONTAINERID": ""}), 4, "CNI_CONTAINERID is missing: the runtime must set it"),
@@ -175,10 +175,10 @@ def test_an_endpoints_name_follows_the_container() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
-def test_wrong_configurations_are_refused_with_their_path(wrong: CniCall, code: int, told: str) -> None:
+def test_wrong_configurations_are_refused_with_their_path(wrong: CniCall, code: int, message: str) -> None:
     with pytest.raises(Invalid) as caught:
         read(wrong)
-    assert (code_of(caught.value), told in str(caught.value)) == (code, True), str(caught.value)
+    assert (code_of(caught.value), message in str(caught.value)) == (code, True), str(caught.value)
     assert "\n" not in str(caught.value)
 
 
@@ -191,8 +191,8 @@ def test_gc_reads_the_attachments_that_stay_under_both_names() -> None:
 
 def test_del_ignores_mistakes_elsewhere_in_the_configuration() -> None:
     """What is wrong elsewhere in the configuration must not keep DEL from its work; nor a namespace that is not said."""
-    asked = read(call("DEL", environment={"CNI_NETNS": "", "CNI_ARGS": "IP=ten"}, labels=7, prevResult=9))
-    assert (asked.container, asked.interface, asked.fields) == ("c1", "eth0", {})
+    request = read(call("DEL", environment={"CNI_NETNS": "", "CNI_ARGS": "IP=ten"}, labels=7, prevResult=9))
+    assert (request.container, request.interface, request.fields) == ("c1", "eth0", {})
 
 
 SCALARS = st.sampled_from([None, True, False, 0, -1, 7, 2**70, "", "eth0", "10.0.0.9/24", "0.4.0"]) | short_texts
@@ -212,14 +212,14 @@ RESULTS = st.fixed_dictionaries(
 )
 
 
-def told(**config: Any) -> int:
+def code_for(**config: Any) -> int:
     """The error code for a configuration; 0 when it is valid."""
     command = config.pop("command")
     try:
-        asked = read(call(command, **config))
-        if asked.previous is not None:
-            expected(asked.previous, "eth0")
-            result(asked, (), (), (), {})
+        request = read(call(command, **config))
+        if request.previous is not None:
+            expected(request.previous, "eth0")
+            result(request, (), (), (), {})
     except Invalid as error:
         return code_of(error)
     return 0
@@ -228,20 +228,20 @@ def told(**config: Any) -> int:
 @given(st.sampled_from(messages.COMMANDS), st.dictionaries(KEYS, JSON, max_size=4))
 def test_any_configuration_is_accepted_or_refused_with_a_cni_error(command: str, config: dict[str, Any]) -> None:
     """Never another error than one that says where."""
-    assert told(command=command, **config) in (0, 1, 7)
+    assert code_for(command=command, **config) in (0, 1, 7)
 
 
 @given(st.sampled_from(["ADD", "CHECK"]), RESULTS)
 def test_any_previous_result_is_accepted_or_refused_with_a_cni_error(command: str, previous: dict[str, Any]) -> None:
-    assert told(command=command, prevResult=previous) in (0, 7)
+    assert code_for(command=command, prevResult=previous) in (0, 7)
 
 
 def test_a_del_waits_for_the_running_add_of_the_same_attachment() -> None:
     """A runtime that has given up an ADD calls DEL while the agent is still at it: it must not find nothing, and the ADD then make it."""
-    asked, go_on, done = threading.Event(), threading.Event(), []
+    looked_up, go_on, done = threading.Event(), threading.Event(), []
 
     def network(ref: str) -> Any:
-        asked.set()
+        looked_up.set()
         go_on.wait(timeout=LIMIT_S)
         done.append("ADD")
         raise NotFound("network", ref)
@@ -253,7 +253,7 @@ def test_a_del_waits_for_the_running_add_of_the_same_attachment() -> None:
     attachments = Attachments(core, suspects=set, differences=lambda endpoint_id: ())  # type: ignore[arg-type]
     with ThreadPoolExecutor() as pool:
         adding = pool.submit(attachments.do, read(call()))
-        assert asked.wait(timeout=LIMIT_S)
+        assert looked_up.wait(timeout=LIMIT_S)
         other = pool.submit(attachments.do, read(call("DEL", environment={"CNI_IFNAME": "eth1"})))
         assert other.result(LIMIT_S) is None  # another's DEL waits for nobody
         deleting = pool.submit(lambda: (attachments.do(read(call("DEL"))), done.append("DEL")))
@@ -270,9 +270,9 @@ def test_a_del_waits_for_the_running_add_of_the_same_attachment() -> None:
 
 def run(command: str | None, text: str = "", *words: str, **environment: str) -> tuple[int, Any]:
     """The plugin as a runtime starts it; Python's own library is all that it has."""
-    told = {"PATH": os.environ["PATH"], **environment, **({"CNI_COMMAND": command} if command else {})}
+    variables = {"PATH": os.environ["PATH"], **environment, **({"CNI_COMMAND": command} if command else {})}
     done = subprocess.run(
-        [sys.executable, "-I", PLUGIN, *words], input=text, env=told, capture_output=True, text=True, check=False
+        [sys.executable, "-I", PLUGIN, *words], input=text, env=variables, capture_output=True, text=True, check=False
     )
     assert done.stderr == ""
     return done.returncode, json.loads(done.stdout) if command else done.stdout
@@ -290,7 +290,7 @@ def test_started_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "text", "code", "told"),
+    ("command", "text", "code", "message"),
     [
         ("ADD", "{", 6, "not JSON"),
         ("ADD", "", 6, "not JSON"),
@@ -300,17 +300,17 @@ def test_started_by_hand() -> None:
         ("STATUS", '{"socket": "/nowhere/agent.sock"}', 50, "does not listen on /nowhere/agent.sock"),
     ],
 )
-def test_the_plugins_own_errors(command: str, text: str, code: int, told: str) -> None:
+def test_the_plugins_own_errors(command: str, text: str, code: int, message: str) -> None:
     status, error = run(command, text)
-    assert (status, error["code"], told in error["msg"]) == (1, code, True), error
+    assert (status, error["code"], message in error["msg"]) == (1, code, True), error
     assert set(error) - {"details"} == {"cniVersion", "code", "msg"}
 
 
 def test_the_plugin_imports_only_the_standard_library() -> None:
     """It is started twice for every container. What else it needed would have to be installed beside it."""
     nodes = ast.walk(ast.parse(PLUGIN.read_text()))
-    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    assert found == {"json", "os", "socket", "sys"}
+    imported = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    assert imported == {"json", "os", "socket", "sys"}
 
 
 def test_both_sides_know_the_same_versions() -> None:

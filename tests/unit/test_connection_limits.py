@@ -23,13 +23,13 @@ def state(**ct_limits: int | None) -> Snapshot:
 class Datapath:
     """What Open vSwitch keeps, behind its own commands."""
 
-    def __init__(self, **found: int) -> None:
-        self.limits = {int(zone.removeprefix("z")): limit for zone, limit in found.items()}
-        self.asked = 0
+    def __init__(self, **limits: int) -> None:
+        self.limits = {int(zone.removeprefix("z")): limit for zone, limit in limits.items()}
+        self.calls = 0
 
     def appctl(self, command: str, name: str, *words: str) -> str:
         assert name == "netdev@ovs-netdev"
-        self.asked += 1
+        self.calls += 1
         if command == "dpctl/ct-set-limits":
             pairs = [word.removeprefix("zone=").split(",limit=") for word in words]
             self.limits |= {int(zone): int(limit) for zone, limit in pairs}
@@ -39,9 +39,9 @@ class Datapath:
         return "default limit=0\n" + "".join(f"zone={zone},limit={limit},count=3\n" for zone, limit in self.limits.items())
 
 
-def limits_of(datapath: Datapath, told: list[None] | None = None, default: int = 0) -> ConnectionLimits:
+def limits_of(datapath: Datapath, changes: list[None] | None = None, default: int = 0) -> ConnectionLimits:
     cache = Cache(None, "h1")  # type: ignore[arg-type]
-    on_change = (told if told is not None else []).append
+    on_change = (changes if changes is not None else []).append
     return ConnectionLimits(cache, lambda: "netdev@ovs-netdev", datapath.appctl, default, lambda: on_change(None))
 
 
@@ -59,13 +59,13 @@ def test_limits_are_those_of_networks_with_an_endpoint_here() -> None:
 
 def test_wrong_limits_are_corrected_and_foreign_zones_stay() -> None:
     datapath = Datapath(z7=1, z8=2, z500=3)  # a former life's, and another bridge's
-    found = limits_of(datapath)
-    found.reconcile(view(amber=100))
+    limits = limits_of(datapath)
+    limits.reconcile(view(amber=100))
     assert datapath.limits == {7: 100, 500: 3}
     datapath.limits = {}  # the switch was made anew
-    found.reconcile(view(amber=100, blue=7))
+    limits.reconcile(view(amber=100, blue=7))
     assert datapath.limits == {7: 100, 8: 7}
-    found.reconcile(view())
+    limits.reconcile(view())
     assert datapath.limits == {}
 
 
@@ -76,20 +76,20 @@ def test_a_network_without_a_limit_of_its_own_has_the_hosts() -> None:
 
 
 def test_a_network_that_has_reached_its_limit_is_named_until_it_has_not() -> None:
-    datapath, told = Datapath(), list[None]()
-    found = limits_of(datapath, told)
+    datapath, changes = Datapath(), list[None]()
+    limits = limits_of(datapath, changes)
     for limit, reached in ((4, False), (3, True), (2, True), (100, False)):
-        found.reconcile(view(amber=limit))
-        found.reconcile(view(amber=limit))  # the datapath has 3 connections, and has the limit by now
-        assert bool(found.problems()) is reached, limit
-        assert all(line.startswith(f"network amber has reached its limit of {limit} connections") for line in found.problems())
-    assert len(told) == 3
+        limits.reconcile(view(amber=limit))
+        limits.reconcile(view(amber=limit))  # the datapath has 3 connections, and has the limit by now
+        assert bool(limits.problems()) is reached, limit
+        assert all(line.startswith(f"network amber has reached its limit of {limit} connections") for line in limits.problems())
+    assert len(changes) == 3
 
 
 def test_a_limit_that_somebody_changed_is_a_difference() -> None:
     datapath = Datapath(z7=1)
-    found = limits_of(datapath)
-    found._cache.view = view(amber=100)
-    assert found.differences() == ["connections of network amber: their limit is 1 instead of 100"]
-    found.reconcile(found._cache.view)
-    assert found.differences() == []
+    limits = limits_of(datapath)
+    limits._cache.view = view(amber=100)
+    assert limits.differences() == ["connections of network amber: their limit is 1 instead of 100"]
+    limits.reconcile(limits._cache.view)
+    assert limits.differences() == []

@@ -49,14 +49,14 @@ def world(**network: Any) -> Snapshot:
     return snapshot((k, v, i) for i, (k, v) in enumerate(entries, 1))
 
 
-def told(**network: Any) -> DhcpLease:
-    found = lease_of(world(**network), "web")
-    assert found is not None
-    return found
+def lease_for(**network: Any) -> DhcpLease:
+    lease = lease_of(world(**network), "web")
+    assert lease is not None
+    return lease
 
 
-LEASE = told()
-FLAT = told(mode="flat", dhcp_routes=[])
+LEASE = lease_for()
+FLAT = lease_for(mode="flat", dhcp_routes=[])
 
 # ---- DHCPv4 -----------------------------------------------------------------------------------------------------------
 
@@ -70,8 +70,8 @@ def question(
         "!BBBBIHH4s4s4s4s16s64s128s", op, 1, 6, 0, 0xABCD, 0, flags, IPv4Address(ciaddr).packed, bytes(4), bytes(4),
         IPv4Address(giaddr).packed, mac_bytes(mac), sname, file,
     )  # fmt: skip
-    said = b"".join(bytes((code, len(value))) + value for code, value in ((53, bytes((kind,))), *options))
-    payload = fixed + b"\x63\x82\x53\x63" + said + b"\xff"
+    options_sent = b"".join(bytes((code, len(value))) + value for code, value in ((53, bytes((kind,))), *options))
+    payload = fixed + b"\x63\x82\x53\x63" + options_sent + b"\xff"
     return sent(payload, 4, 67)
 
 
@@ -85,29 +85,29 @@ def sent(payload: bytes, version: int, port: int) -> bytes:
     return b"\xff" * 6 + mac_bytes(MAC) + (b"\x08\0" if version == 4 else b"\x86\xdd") + head + datagram
 
 
-def reply(asked: bytes, lease: DhcpLease = LEASE) -> tuple[Answer, Any, dict[int, bytes]]:
+def reply(frame: bytes, lease: DhcpLease = LEASE) -> tuple[Answer, Any, dict[int, bytes]]:
     """The answer as Ryu reads it, its checksums looked at, and its options."""
-    found = answer(asked, lease)
-    assert found.frame is not None, found
-    read = packet.Packet(found.frame)
+    reply_sent = answer(frame, lease)
+    assert reply_sent.frame is not None, reply_sent
+    read = packet.Packet(reply_sent.frame)
     ip, datagram = read.get_protocol(ipv4.ipv4), read.get_protocol(udp.udp)
-    assert packet_utils.checksum(found.frame[14:34]) == 0
-    payload = found.frame[42:]
+    assert packet_utils.checksum(reply_sent.frame[14:34]) == 0
+    payload = reply_sent.frame[42:]
     pseudo = struct.pack("!4s4sHH", IPv4Address(ip.src).packed, IPv4Address(ip.dst).packed, 17, datagram.total_length)
-    assert packet_utils.checksum(pseudo + found.frame[34:]) == 0
+    assert packet_utils.checksum(pseudo + reply_sent.frame[34:]) == 0
     assert (datagram.src_port, datagram.dst_port, datagram.total_length) == (67, 68, len(payload) + 8)
     assert read.get_protocol(ethernet.ethernet).src == SERVER_MAC
     message = dhcp.dhcp.parser(payload)[0]
     assert (message.op, message.xid, message.chaddr) == (2, 0xABCD, MAC)
-    return found, (read, ip, message), {option.tag: option.value for option in message.options.option_list}
+    return reply_sent, (read, ip, message), {option.tag: option.value for option in message.options.option_list}
 
 
 def test_a_discover_is_answered_with_all_options_of_the_network() -> None:
-    found, (read, ip, message), options = reply(question(v4.DISCOVER))
-    assert (found.question, found.reply, found.ignored) == ("discover", "offer", "")
+    offer, (read, ip, message), options = reply(question(v4.DISCOVER))
+    assert (offer.question, offer.reply, offer.ignored) == ("discover", "offer", "")
     assert (message.yiaddr, ip.src, ip.dst) == ("10.0.0.2", SERVER4, "10.0.0.2")
     assert read.get_protocol(ethernet.ethernet).dst == MAC
-    assert len(found.frame or b"") >= 342
+    assert len(offer.frame or b"") >= 342
     lists = {code: options.pop(code) for code in (51, 58, 59)}
     assert {code: int.from_bytes(value, "big") for code, value in lists.items()} == {51: 600, 58: 300, 59: 525}
     assert options == {
@@ -125,7 +125,7 @@ def test_without_a_gateway_the_server_is_link_local_and_there_is_no_router() -> 
 
 
 def test_with_a_gateway_and_no_routes_there_are_no_classless_ones() -> None:
-    assert 121 not in reply(question(v4.DISCOVER), told(dhcp_routes=[]))[2]
+    assert 121 not in reply(question(v4.DISCOVER), lease_for(dhcp_routes=[]))[2]
 
 
 ELSEWHERE, OURS, OTHER = (50, bytes((10, 0, 0, 77))), (50, OWN4.packed), (54, bytes((10, 0, 0, 3)))
@@ -133,7 +133,7 @@ SERVER = (54, bytes((10, 0, 0, 1)))
 
 
 @pytest.mark.parametrize(
-    ("asked", "result"),
+    ("frame", "result"),
     [
         (question(v4.REQUEST, OURS, SERVER), "ack"),  # it takes the offer
         (question(v4.REQUEST, ELSEWHERE, SERVER), "nak"),
@@ -160,10 +160,10 @@ SERVER = (54, bytes((10, 0, 0, 1)))
         (question(v4.DISCOVER)[:20] + b"\x20\0" + question(v4.DISCOVER)[22:], "fragment"),
     ],
 )
-def test_requests(asked: bytes, result: str) -> None:
-    found = answer(asked, LEASE)
-    assert (found.reply or found.ignored) == result
-    assert (found.frame is not None) == bool(found.reply)
+def test_requests(frame: bytes, result: str) -> None:
+    outcome = answer(frame, LEASE)
+    assert (outcome.reply or outcome.ignored) == result
+    assert (outcome.frame is not None) == bool(outcome.reply)
 
 
 def test_ack_nak_and_inform_say_what_they_should() -> None:
@@ -189,15 +189,17 @@ def test_the_identity_of_the_client_comes_back() -> None:
 
 
 def test_requested_options_come_first_when_not_all_fit() -> None:
-    long = told(domain=".".join(["a" * 60] * 4), dhcp_routes=[{"to": f"10.{i}.0.0/16", "via": "10.0.0.9"} for i in range(16)])
+    long = lease_for(
+        domain=".".join(["a" * 60] * 4), dhcp_routes=[{"to": f"10.{i}.0.0/16", "via": "10.0.0.9"} for i in range(16)]
+    )
     small = reply(question(v4.DISCOVER, (55, bytes((15, 12)))), long)[2]
     assert 15 in small
     assert 12 in small
     assert 1 in small
     assert 121 not in small
-    found, _, large = reply(question(v4.DISCOVER, (57, (1200).to_bytes(2, "big"))), long)
+    offer, _, large = reply(question(v4.DISCOVER, (57, (1200).to_bytes(2, "big"))), long)
     assert {1, 3, 6, 12, 15, 26, 121} <= set(large)
-    assert len(found.frame or b"") - 14 <= 1200
+    assert len(offer.frame or b"") - 14 <= 1200
     for limit in (b"", b"\x00\x10", b"\xff\xff"):  # a client cannot ask for less than all must take, nor for more than fits
         frame = answer(question(v4.DISCOVER, (57, limit)), replace(long, mtu=600)).frame
         assert frame is not None
@@ -206,8 +208,8 @@ def test_requested_options_come_first_when_not_all_fit() -> None:
 
 def test_options_go_on_in_the_fields_for_names() -> None:
     overload = (52, b"\x03")
-    found = answer(question(v4.REQUEST, overload, file=bytes((50, 2, 10, 0)), sname=bytes((50, 2, 0, 2, 52, 1, 3))), LEASE)
-    assert found.reply == "ack"  # in two pieces (RFC 3396), the file's first
+    outcome = answer(question(v4.REQUEST, overload, file=bytes((50, 2, 10, 0)), sname=bytes((50, 2, 0, 2, 52, 1, 3))), LEASE)
+    assert outcome.reply == "ack"  # in two pieces (RFC 3396), the file's first
     assert answer(question(v4.REQUEST, overload, file=bytes((50, 200))), LEASE).ignored == "truncated"
 
 
@@ -230,22 +232,22 @@ def association(*held: str, identity: bytes = b"eth0") -> tuple[int, bytes]:
     return 3, identity + bytes(8) + inside
 
 
-def reply6(asked: bytes, lease: DhcpLease = LEASE) -> tuple[Answer, dict[int, list[bytes]]]:
+def reply6(frame: bytes, lease: DhcpLease = LEASE) -> tuple[Answer, dict[int, list[bytes]]]:
     """The answer, its checksum looked at, and its options as Ryu reads them."""
-    found = answer(asked, lease)
-    assert found.frame is not None, found
-    read = packet.Packet(found.frame)
+    outcome = answer(frame, lease)
+    assert outcome.frame is not None, outcome
+    read = packet.Packet(outcome.frame)
     ip = read.get_protocol(ipv6.ipv6)
     assert (ip.src, ip.dst) == (str(SERVER6), str(HERE))
     assert packet_utils.checksum(IPv6Address(ip.src).packed + IPv6Address(ip.dst).packed + struct.pack("!IHBB", ip.payload_length, 0, 0, 17)
-                                 + found.frame[54:]) == 0  # fmt: skip
-    message = dhcp6.dhcp6.parser(found.frame[62:])[0]
+                                 + outcome.frame[54:]) == 0  # fmt: skip
+    message = dhcp6.dhcp6.parser(outcome.frame[62:])[0]
     assert message.transaction_id == int.from_bytes(b"xyz", "big")
     options: dict[int, list[bytes]] = {}
     for option in message.options.option_list:
         options.setdefault(option.code, []).append(option.data)
     assert options[2] == [v6.DUID]
-    return found, options
+    return outcome, options
 
 
 def addresses(value: bytes) -> dict[str, int]:
@@ -260,15 +262,15 @@ def status(value: bytes) -> int:
 
 
 def test_a_solicit_is_advertised_the_address_or_with_rapid_commit_given_it() -> None:
-    found, options = reply6(question6(1, ME, association(), (6, struct.pack("!HH", 23, 24))))
-    assert (found.question, found.reply) == ("solicit", "advertise")
+    outcome, options = reply6(question6(1, ME, association(), (6, struct.pack("!HH", 23, 24))))
+    assert (outcome.question, outcome.reply) == ("solicit", "advertise")
     assert options[1] == [ME[1]]
     assert addresses(options[3][0]) == {"fd00::2": 600}
     assert options[3][0][:12] == b"eth0" + struct.pack("!II", 300, 480)
     assert options[23] == [IPv6Address("2001:db8::53").packed]
     assert options[24] == [b"\x07example\x03org\x00"]
-    found, options = reply6(question6(1, ME, association(), (14, b"")))
-    assert found.reply == "reply"
+    outcome, options = reply6(question6(1, ME, association(), (14, b"")))
+    assert outcome.reply == "reply"
     assert options[14] == [b""]
     assert 23 not in options
 
@@ -298,7 +300,7 @@ def test_confirm_release_decline_and_information() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "result"),
+    ("frame", "result"),
     [
         (question6(1, association()), "malformed"),  # who asks?
         (question6(1, ME, THEM), "malformed"),
@@ -316,8 +318,8 @@ def test_confirm_release_decline_and_information() -> None:
         (question6(1, ME, association()).replace(HERE.packed, OWN6.packed), "malformed"),
     ],
 )
-def test_wrong_questions(asked: bytes, result: str) -> None:
-    assert answer(asked, LEASE).ignored == result
+def test_wrong_questions(frame: bytes, result: str) -> None:
+    assert answer(frame, LEASE).ignored == result
 
 
 # ---- router advertisements ------------------------------------------------------------------------------------------------
@@ -349,9 +351,9 @@ def advertised(frame: bytes | None) -> tuple[Any, Any, dict[int, bytes]]:
 
 
 def test_a_solicitation_is_answered_to_its_sender() -> None:
-    found = answer(solicitation(options=b"\1\1" + mac_bytes(MAC)), LEASE)
-    ip, message, options = advertised(found.frame)
-    assert (found.question, found.reply) == ("router-solicitation", "router-advertisement")
+    outcome = answer(solicitation(options=b"\1\1" + mac_bytes(MAC)), LEASE)
+    ip, message, options = advertised(outcome.frame)
+    assert (outcome.question, outcome.reply) == ("router-solicitation", "router-advertisement")
     assert (ip.dst, message.rou_l, message.res, message.ch_l) == (str(HERE), 9000, 0b11, 64)  # managed, other
     assert options == {
         1: mac_bytes(SERVER_MAC),
@@ -376,7 +378,7 @@ def test_an_identity_association_without_an_address_is_answered_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "result"),
+    ("frame", "result"),
     [
         (solicitation(hops=64), "malformed"),
         (solicitation(summed=1), "malformed"),
@@ -387,14 +389,14 @@ def test_an_identity_association_without_an_address_is_answered_too() -> None:
         (solicitation()[:-4], "truncated"),
     ],
 )
-def test_wrong_solicitations(asked: bytes, result: str) -> None:
-    assert answer(asked, LEASE).ignored == result
+def test_wrong_solicitations(frame: bytes, result: str) -> None:
+    assert answer(frame, LEASE).ignored == result
 
 
 def test_an_endpoint_without_an_address_is_not_answered() -> None:
     none = replace(LEASE, ipv4=None, ipv6=None)
-    for asked in (question(v4.DISCOVER), question6(1, ME, association()), solicitation()):
-        assert answer(asked, none).ignored == "no-address"
+    for frame in (question(v4.DISCOVER), question6(1, ME, association()), solicitation()):
+        assert answer(frame, none).ignored == "no-address"
 
 
 # ---- anything at all --------------------------------------------------------------------------------------------------------
@@ -438,15 +440,15 @@ def wrapped(draw: st.DrawFn) -> bytes:
 @given(st.binary(max_size=400) | damaged() | wrapped(), st.sampled_from((LEASE, FLAT, replace(LEASE, ipv4=None, ipv6=None))))
 @settings(max_examples=examples(1500))
 def test_anything_is_answered_or_ignored_with_a_reason(frame: bytes, lease: DhcpLease) -> None:
-    found = answer(frame, lease)
-    assert found == answer(frame, lease)
-    assert (found.frame is not None) == bool(found.reply)
-    assert found.ignored == "" or found.ignored in REASONS
-    assert found.ignored or found.question
-    if found.frame is not None:
-        assert len(found.frame) <= 1514
-        given_address = found.frame[42 + 16 : 42 + 20]
-        assert found.frame[12:14] != b"\x08\0" or given_address in (bytes(4), OWN4.packed)  # nobody is given another's
+    outcome = answer(frame, lease)
+    assert outcome == answer(frame, lease)
+    assert (outcome.frame is not None) == bool(outcome.reply)
+    assert outcome.ignored == "" or outcome.ignored in REASONS
+    assert outcome.ignored or outcome.question
+    if outcome.frame is not None:
+        assert len(outcome.frame) <= 1514
+        given_address = outcome.frame[42 + 16 : 42 + 20]
+        assert outcome.frame[12:14] != b"\x08\0" or given_address in (bytes(4), OWN4.packed)  # nobody is given another's
 
 
 # ---- the specs, and who answers ---------------------------------------------------------------------------------------------
@@ -501,8 +503,8 @@ def test_the_dhcp_server_answers_from_the_current_specs() -> None:
 
     desk.answer("web", question(v4.DISCOVER))  # it is not there yet
     assert out == []
-    here, host = worlds.host("h1", "198.18.0.11")
-    put(here, json.loads(host), 1)
+    host_key, host = worlds.host("h1", "198.18.0.11")
+    put(host_key, json.loads(host), 1)
     key, text = worlds.network("amber", 7, dhcp=True)
     put(key, json.loads(text), 2)
     name, endpoint = worlds.endpoint("web", "amber", "h1", 2, 1)

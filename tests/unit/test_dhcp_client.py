@@ -76,8 +76,8 @@ def test_an_external_address_has_one_writer() -> None:
 
 def test_an_external_address_is_shown_with_its_mask_and_not_exported() -> None:
     leased = decode(Endpoint, ENDPOINT | {"ipv4_address": "100.64.0.10", "leased_prefix": 24})
-    told = endpoint_out(leased, {"lan": decode(Network, NETWORK | {"dhcp": "external"})}, {})
-    assert (told["target_veth_ip"], told["leased"]) == ("100.64.0.10/24", True)
+    shown = endpoint_out(leased, {"lan": decode(Network, NETWORK | {"dhcp": "external"})}, {})
+    assert (shown["target_veth_ip"], shown["leased"]) == ("100.64.0.10/24", True)
     state = snapshot(
         (key, value, born)
         for born, (key, value) in enumerate(
@@ -113,21 +113,21 @@ def test_dhcp_packets_of_external_networks_do_not_go_to_the_controller() -> None
     """The server outside is asked through the port's meter, past the ACLs."""
     flows = [flow for flow in compile_view(view_of("dhcp-external", "h1")).flows if flow.origin.kind in ("endpoint", "network")]
     assert not [flow for flow in flows if any(isinstance(action, ToController) for action in flow.actions)]
-    asked = [flow for flow in flows if flow.table is Table.DHCP]
-    assert len(asked) == 3
-    assert all([type(action) for action in flow.actions] == [UseMeter, Goto] for flow in asked)
+    questions = [flow for flow in flows if flow.table is Table.DHCP]
+    assert len(questions) == 3
+    assert all([type(action) for action in flow.actions] == [UseMeter, Goto] for flow in questions)
 
 
 # ---- the hook -------------------------------------------------------------------------------------------------------------
 
 
-def hook(directory: Path, event: str, **said: str) -> str | None:
+def hook(directory: Path, event: str, **variables: str) -> str | None:
     """What is written after an event."""
-    environment = {"PATH": os.environ["PATH"], "WARREN_LEASES": str(directory), "WARREN_ENDPOINT": "e.1", **said}
+    environment = {"PATH": os.environ["PATH"], "WARREN_LEASES": str(directory), "WARREN_ENDPOINT": "e.1", **variables}
     subprocess.run([str(HOOK), event], env=environment, check=True, timeout=LIMIT_S)
     assert not (directory / ".e.1").exists()
-    found = directory / "e.1"
-    return found.read_text() if found.exists() else None
+    lease_file = directory / "e.1"
+    return lease_file.read_text() if lease_file.exists() else None
 
 
 def test_a_starting_dhcp_client_keeps_the_known_lease(tmp_path: Path) -> None:
@@ -155,25 +155,25 @@ def test_each_hook_event_changes_the_lease_as_documented(
     hook(tmp_path, "deconfig")
     text = [hook(tmp_path, event, **(LEASE if event in ("bound", "renew") else {})) for event in events][-1]
     assert text is not None
-    told = parse(text)
-    assert (told.address is not None) is address
-    assert reason in told.reason
+    lease = parse(text)
+    assert (lease.address is not None) is address
+    assert reason in lease.reason
 
 
 # ---- what it means ------------------------------------------------------------------------------------------------------------
 
 
-def said(**fields: str) -> str:
+def lease_lines(**fields: str) -> str:
     return "".join(f"{name}={value}\n" for name, value in {"event": "bound", "ip": "100.64.0.10", "mask": "24", **fields}.items())
 
 
 def test_option_121_takes_the_place_of_the_router() -> None:
-    assert parse(said(router="100.64.0.1 100.64.0.2")).routes == (("default", "100.64.0.1"),)
+    assert parse(lease_lines(router="100.64.0.1 100.64.0.2")).routes == (("default", "100.64.0.1"),)
     static = "10.0.0.0/8 100.64.0.9 0.0.0.0/0 100.64.0.3 192.0.2.1/32 0.0.0.0 100.64.0.0/24 0.0.0.0"
-    assert parse(said(router="100.64.0.1", staticroutes=static)).routes == (
+    assert parse(lease_lines(router="100.64.0.1", staticroutes=static)).routes == (
         ("10.0.0.0/8", "100.64.0.9"), ("default", "100.64.0.3"), ("192.0.2.1/32", "0.0.0.0"),
     )  # fmt: skip
-    assert parse(said(mask="32", router="100.64.0.1")).routes == (("default", "100.64.0.1"),)
+    assert parse(lease_lines(mask="32", router="100.64.0.1")).routes == (("default", "100.64.0.1"),)
 
 
 @pytest.mark.parametrize(
@@ -185,11 +185,11 @@ def test_option_121_takes_the_place_of_the_router() -> None:
 )  # fmt: skip
 def test_a_lease_that_no_endpoint_can_have_is_refused(fields: dict[str, str]) -> None:
     with pytest.raises(Invalid, match="DHCP lease"):
-        parse(said(**fields))
+        parse(lease_lines(**fields))
 
 
 def test_a_mask_may_be_missing() -> None:
-    assert parse(said(mask="")).address == IPv4Interface("100.64.0.10/32")
+    assert parse(lease_lines(mask="")).address == IPv4Interface("100.64.0.10/32")
 
 
 def test_a_host_without_udhcpc_reports_the_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,10 +210,10 @@ def test_a_foreign_process_with_a_reused_pid_is_left_alone(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("web-1", "web-1"), ("web_1.prod", "web-1-prod"), ("x" * 80, "x" * 63), ("_a_", "a"), ("__", "")]
+    ("name", "sent"), [("web-1", "web-1"), ("web_1.prod", "web-1-prod"), ("x" * 80, "x" * 63), ("_a_", "a"), ("__", "")]
 )
-def test_the_host_name_that_a_dhcp_client_sends(name: str, told: str) -> None:
-    assert host_name(name) == told
+def test_the_host_name_that_a_dhcp_client_sends(name: str, sent: str) -> None:
+    assert host_name(name) == sent
 
 
 def test_two_hosts_resolve_a_duplicated_external_address_alike() -> None:

@@ -205,7 +205,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self.ledger = self
-        self.asked: list[str] = []
+        self.described: list[str] = []
 
     def endpoints(self) -> list[Endpoint]:
         fields = {"network_id": "n", "host": "h1", "mac_address": "02:57:00:00:00:09", "ofport": 1, "labelled": False}
@@ -215,7 +215,7 @@ class Waiting:
         return {"d": {"network": "n", "made": True}}
 
     def tell_labels(self, docker_network: str, endpoint: Endpoint) -> bool:
-        self.asked.append(endpoint.id)
+        self.described.append(endpoint.id)
         if endpoint.id == "wrong":
             raise Invalid("warren.mirror", "maybe", "true or false")
         return False
@@ -226,4 +226,4 @@ def test_wrong_late_labels_are_logged_once_and_delay_no_container() -> None:
     sweep = DockerSweep(None, driver, None, 30)  # type: ignore[arg-type]
     for _ in range(2):
         sweep.tell_labels()
-    assert driver.asked == ["wrong", "right", "right"]
+    assert driver.described == ["wrong", "right", "right"]

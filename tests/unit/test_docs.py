@@ -21,12 +21,12 @@ ROOMS = (*ALLOWED, "benchmarks", "etc", "examples", "scripts", "tests")
 def renewed(text: str) -> str:
     """The document with the dumps as they are now: whole tables, so that only the sentences are written by hand."""
 
-    def dump(found: re.Match[str]) -> str:
-        golden = (ROOT / "tests" / "golden" / f"{found[1]}.flows").read_text().splitlines()
-        start = re.match(r"(table=\d+|group_id|meter)", found[2])
+    def dump(block: re.Match[str]) -> str:
+        golden = (ROOT / "tests" / "golden" / f"{block[1]}.flows").read_text().splitlines()
+        start = re.match(r"(table=\d+|group_id|meter)", block[2])
         assert start
         lines = [line for line in golden if re.match(rf"{start[1]}\b", line)]
-        return f"```golden {found[1]}\n" + "\n".join(lines) + "\n```"
+        return f"```golden {block[1]}\n" + "\n".join(lines) + "\n```"
 
     return re.sub(r"```golden (\S+)\n(.*?)```", dump, text, flags=re.DOTALL)
 

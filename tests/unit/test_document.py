@@ -75,13 +75,13 @@ WEB = Endpoint(
 STORE = Snapshot(hosts={"h1": HOST}, networks={"n1": AMBER}, endpoints={"e1": WEB})
 
 
-def told(text: str, prune: bool = False, store: Snapshot = STORE) -> list[tuple[str, str, str]]:
+def changes_of(text: str, prune: bool = False, store: Snapshot = STORE) -> list[tuple[str, str, str]]:
     return [(c.action, c.kind, c.name) for c in diff(parse(text), store, prune)]
 
 
 def test_fields_missing_from_a_document_stay() -> None:
-    assert told("networks: [{name: amber}]\nendpoints: [{name: web, network: amber, host: h1}]") == []
-    assert told("networks: [{name: amber, labels: {a: b}}]") == []
+    assert changes_of("networks: [{name: amber}]\nendpoints: [{name: web, network: amber, host: h1}]") == []
+    assert changes_of("networks: [{name: amber, labels: {a: b}}]") == []
 
 
 def test_fields_that_differ_in_a_document_are_changed() -> None:
@@ -94,20 +94,20 @@ def test_fields_that_differ_in_a_document_are_changed() -> None:
 
 def test_new_objects_are_created_after_what_they_refer_to() -> None:
     text = "endpoints: [{name: db, network: blue, host: h2}]\nnetworks: [{name: blue}]\nhosts: [{name: h2, vtep: 192.0.2.2}]"
-    assert told(text) == [("create", "host", "h2"), ("create", "network", "blue"), ("create", "endpoint", "db")]
+    assert changes_of(text) == [("create", "host", "h2"), ("create", "network", "blue"), ("create", "endpoint", "db")]
 
 
 def test_pruning_deletes_only_in_sections_of_the_document() -> None:
-    assert told("networks: []", prune=True) == [("delete", "network", "amber")]
-    assert told("endpoints: []", prune=True) == [("delete", "endpoint", "web")]
+    assert changes_of("networks: []", prune=True) == [("delete", "network", "amber")]
+    assert changes_of("endpoints: []", prune=True) == [("delete", "endpoint", "web")]
     everything = [("delete", "endpoint", "web"), ("delete", "network", "amber"), ("delete", "host", "h1")]
-    assert told("{hosts: [], networks: [], endpoints: []}", prune=True) == everything
-    assert told("", prune=True) == told("networks: []") == []
+    assert changes_of("{hosts: [], networks: [], endpoints: []}", prune=True) == everything
+    assert changes_of("", prune=True) == changes_of("networks: []") == []
 
 
 def test_addresses_are_freed_before_they_are_taken() -> None:
     text = "endpoints: [{name: new, network: amber, host: h1, ipv4_address: 10.0.0.2}]"
-    assert told(text, prune=True) == [("delete", "endpoint", "web"), ("create", "endpoint", "new")]
+    assert changes_of(text, prune=True) == [("delete", "endpoint", "web"), ("create", "endpoint", "new")]
 
 
 def test_references_to_missing_objects_are_refused() -> None:
@@ -205,7 +205,7 @@ def test_a_record_that_is_wrong_as_a_whole_is_not_said_to_be_missing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (
             "networks: [{name: a, dhcp: true}]",
@@ -236,13 +236,13 @@ def test_a_record_that_is_wrong_as_a_whole_is_not_said_to_be_missing() -> None:
     ],
     ids=range(8),
 )
-def test_fields_that_do_not_fit_together_are_refused_before_anything_is_written(text: str, told: str) -> None:
+def test_fields_that_do_not_fit_together_are_refused_before_anything_is_written(text: str, message: str) -> None:
     """Also with what the network has already."""
-    there = Network(id="n1", name="there", vxlan_vni=7, ip_range="10.0.0.0/24", gateway="10.0.0.1/24")  # type: ignore[arg-type]
-    current = Snapshot(networks={"n1": there, "n2": Network(id="n2", name="bare", vxlan_vni=8)})
-    if not told:
+    existing = Network(id="n1", name="there", vxlan_vni=7, ip_range="10.0.0.0/24", gateway="10.0.0.1/24")  # type: ignore[arg-type]
+    current = Snapshot(networks={"n1": existing, "n2": Network(id="n2", name="bare", vxlan_vni=8)})
+    if not message:
         diff(parse(text), current)
         return
     with pytest.raises(Invalid) as error:
         diff(parse(text), current)
-    assert str(error.value).startswith(told)
+    assert str(error.value).startswith(message)

@@ -57,7 +57,7 @@ def test_fields(error: WarrenError, fields: dict[str, str]) -> None:
 
 def test_no_code_looks_at_the_words_of_an_error() -> None:
     """`"..." in str(error)`, `error.reason.startswith(...)` and the like: words change, fields do not."""
-    found = []
+    places = []
     for room in ("warren", "acl", "specs", "mirror", "intent", "ovsdb", "controller", "agent", "tools"):
         for path in (ROOT / room).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
@@ -65,20 +65,20 @@ def test_no_code_looks_at_the_words_of_an_error() -> None:
                     for right in node.comparators:
                         text = ast.unparse(right)
                         if text in ("str(error)", "error.reason", "error.args[0]", "str(problem)"):
-                            found.append(f"{path.relative_to(ROOT)}:{node.lineno}")
-    assert found == []
+                            places.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert places == []
 
 
 def test_no_message_has_a_value_that_nobody_wrote() -> None:
-    found = []
+    places = []
     for room in ("warren", "acl", "specs", "mirror", "intent", "ovsdb", "controller", "agent", "tools"):
         for path in (ROOT / room).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Invalid" and len(node.args) > 1:
                     value = node.args[1]
                     if isinstance(value, ast.Constant) and isinstance(value.value, str):
-                        found.append(f"{path.relative_to(ROOT)}:{node.lineno}: {value.value!r}")
-    assert found == []
+                        places.append(f"{path.relative_to(ROOT)}:{node.lineno}: {value.value!r}")
+    assert places == []
 
 
 def test_cni_codes_follow_the_class() -> None:

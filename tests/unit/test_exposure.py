@@ -56,9 +56,9 @@ def test_an_api_without_tls_beyond_the_host_is_a_problem(
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -85,5 +85,5 @@ def ryu_manager(log: Path, *options: str) -> Iterator[None]:
 def test_openflow_is_on_loopback_unless_an_option_says_otherwise(tmp_path: Path, options: tuple[str, ...], address: str) -> None:
     port, log = free_port(), tmp_path / "log"
     with ryu_manager(log, *options, "--ofp-tcp-listen-port", str(port)):
-        eventually(lambda: {str(found.address) for found in listeners("tcp") if found.port == port} == {address})
+        eventually(lambda: {str(listener.address) for listener in listeners("tcp") if listener.port == port} == {address})
     assert ("--ofp-listen-host: whoever reaches it can play a switch" in log.read_text()) == bool(options)

@@ -91,19 +91,19 @@ OFFICE = """\
     """
 
 
-def found(text: str, **files: str) -> Import:
+def imported(text: str, **files: str) -> Import:
     texts = {name.replace("_", "-") + ".yaml": dedent(content) for name, content in files.items()}
     return read({"faucet.yaml": dedent(text), **texts}, "faucet.yaml")
 
 
 def acls(text: str) -> Import:
     """With only an ACL."""
-    return found("acls:\n" + text)
+    return imported("acls:\n" + text)
 
 
 def refused(text: str, **files: str) -> str:
     with pytest.raises(Invalid) as error:
-        found(text, **files)
+        imported(text, **files)
     assert "\n" not in str(error.value)
     return str(error.value)
 
@@ -116,7 +116,7 @@ def notes(result: Import, taken: bool) -> dict[str, Note]:
 
 
 def test_a_complete_faucet_file_is_imported() -> None:
-    result = found(OFFICE)
+    result = imported(OFFICE)
     assert {acl.name: acl.rules for acl in result.acls} == {
         "office-vlan-protect": (
             {"dl_type": 0x800, "nw_proto": 6, "nw_src": "10.0.100.0/24", "actions": {"allow": 1}},
@@ -145,8 +145,8 @@ def test_a_complete_faucet_file_is_imported() -> None:
 
 
 def test_settings_that_warren_does_not_have_are_reported_with_their_line() -> None:
-    told = {path: note.line for path, note in notes(found(OFFICE), taken=False).items()}
-    assert told == {
+    line_of = {path: note.line for path, note in notes(imported(OFFICE), taken=False).items()}
+    assert line_of == {
         "vlans.office.description": 5,
         "vlans.office.acls_in": 6,
         "vlans.office.faucet_vips": 7,
@@ -161,7 +161,7 @@ def test_settings_that_warren_does_not_have_are_reported_with_their_line() -> No
         "dps.sw2.interfaces.1.native_vlan": 67,
         "routers.router-1": 69,
     }
-    assert "default_acl" in notes(found(OFFICE), taken=False)["vlans.office.acls_in"].text
+    assert "default_acl" in notes(imported(OFFICE), taken=False)["vlans.office.acls_in"].text
 
 
 @pytest.mark.parametrize(
@@ -221,8 +221,8 @@ def test_includes_overwrite_and_may_be_optional() -> None:
         "etc/faucet.yaml",
     )
     assert {acl.name: acl.rules[0]["cookie"] for acl in result.acls} == {"a": 3, "b": 2, "c": 4}
-    told = {(note.file, note.line, note.path) for note in result.notes if not note.taken}
-    assert told == {
+    reported = {(note.file, note.line, note.path) for note in result.notes if not note.taken}
+    assert reported == {
         ("etc/faucet.yaml", 1, "dps"),
         ("etc/faucet.yaml", 2, "include-optional"),
         ("etc/faucet.yaml", 3, "acls.a"),
@@ -232,7 +232,7 @@ def test_includes_overwrite_and_may_be_optional() -> None:
 
 
 def test_faucet_names_become_valid_warren_names() -> None:
-    result = found("""\
+    result = imported("""\
         acls:
             a b: [{cookie: 1}]
             a-b: [{cookie: 2}]
@@ -273,13 +273,13 @@ def test_an_empty_rule_drops() -> None:
 def test_an_acl_is_taken_whole_or_not_at_all(rule: str, path: str, line: int) -> None:
     result = acls(f"  good: [{{cookie: 1}}]\n  a: [{{actions: {{allow: 1}}}},\n   {rule}]")
     assert [acl.name for acl in result.acls] == ["good"]
-    told = [(note.path, note.line) for note in result.notes if not note.taken]
-    assert (path, line) in told
-    assert ("acls.a", 3) in told
+    reported = [(note.path, note.line) for note in result.notes if not note.taken]
+    assert (path, line) in reported
+    assert ("acls.a", 3) in reported
 
 
 def test_all_wrong_rules_of_an_acl_are_reported_and_its_uses_are_dropped() -> None:
-    result = found("""\
+    result = imported("""\
         acls:
             bad: [{tcp_dst: 1}, {cookie: 1}, {udp_dst: 1}]
             good: [{cookie: 1}]
@@ -309,17 +309,17 @@ def test_all_wrong_rules_of_an_acl_are_reported_and_its_uses_are_dropped() -> No
     ],
 )
 def test_meters_that_warren_does_not_have(entry: str, why: str) -> None:
-    result = found(f"meters: {{m: {{meter_id: 1, entry: {entry}}}}}\nacls: {{a: [{{actions: {{allow: 1, meter: m}}}}]}}")
+    result = imported(f"meters: {{m: {{meter_id: 1, entry: {entry}}}}}\nacls: {{a: [{{actions: {{allow: 1, meter: m}}}}]}}")
     assert not result.meters
     assert not result.acls
-    told = notes(result, taken=False)
-    assert why in told["meters.m"].text
-    assert "acls.a" in told
+    reported = notes(result, taken=False)
+    assert why in reported["meters.m"].text
+    assert "acls.a" in reported
 
 
 def test_uses_that_would_mean_something_else() -> None:
     lists = ", ".join(["a"] * 17)
-    result = found(f"""\
+    result = imported(f"""\
         acls:
             a: [{{cookie: 1}}]
             port: [{{in_port: 1, actions: {{allow: 1}}}}]
@@ -450,7 +450,7 @@ def test_yaml_that_is_refused(text: str, line: int) -> None:
 def test_the_limit_is_one_for_all_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("acl.faucet.reader.FAUCET", replace(FAUCET, values_limit=100_000))
     many = "vlans:\n" + "".join(f"  v{i}: {{vid: 1, max_hosts: 1, unicast_flood: true, name: v{i}}}\n" for i in range(9_000))
-    assert found(many).notes
+    assert imported(many).notes
     assert "at most" in refused("include: [b.yaml, c.yaml]\n" + many, b=many, c=many)
 
 
@@ -467,17 +467,17 @@ HOSTS = [{"name": "sw2", "vtep": "192.0.2.2", "underlay_mtu": 1500}]
 
 
 def made(text: str, endpoints: list[dict[str, Any]] = ENDPOINTS) -> tuple[dict[str, Any], list[Note]]:
-    return document(found(text), endpoints, NETWORKS, HOSTS)
+    return document(imported(text), endpoints, NETWORKS, HOSTS)
 
 
 def test_the_document_of_a_whole_file_can_be_applied() -> None:
-    data, told = made(OFFICE)
+    data, reported = made(OFFICE)
     assert data["endpoints"] == [{"name": "h1", "network": "office", "host": "w1", "acls": ["access-port-protect", "guest-out"]}]
     assert data["networks"] == [{"name": "guest", "vlan_out_acl": ["guest-out"]}]
     assert data["hosts"] == [{"name": "sw2", "vtep": "192.0.2.2", "acls": ["access-port-protect"]}]
     assert data["meters"][0] == {"name": "slow", "meter_id": 1, "rate": 1000, "burst": 100, "packets": False}
     assert "meter_id" not in data["meters"][1]
-    assert all(note.taken for note in told)
+    assert all(note.taken for note in reported)
     parsed = parse(json.dumps(data))
     assert [acl.name for acl in parsed.acls or ()] == ["office-vlan-protect", "guest-out", "access-port-protect"]
     for acl in parsed.acls or ():
@@ -501,11 +501,11 @@ USES = """\
 
 
 def test_a_use_needs_exactly_one_object() -> None:
-    data, told = made(USES)
+    data, reported = made(USES)
     assert data["endpoints"] == [{"name": "h1", "network": "office", "host": "w1", "acls": ["a"]}]
     assert data["networks"] == [{"name": "guest", "vlan_out_acl": ["a", "b"]}]
     assert data["hosts"] == []
-    assert [(note.line, note.text) for note in told if not note.taken] == [
+    assert [(note.line, note.text) for note in reported if not note.taken] == [
         (6, "no endpoint is called 1: create it, then import again"),
         (7, "several endpoints are called web or 2: guest/web, office/web"),
         (10, "endpoint office/h1 has other ACLs already, from faucet.yaml:8"),

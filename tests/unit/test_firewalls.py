@@ -37,22 +37,22 @@ DOCKER = f"""{DROP}-N DOCKER
 """
 
 
-def told(text: str, needed: Outside = NAT, program: str = "iptables-nft") -> str:
+def status_line(text: str, needed: Outside = NAT, program: str = "iptables-nft") -> str:
     """The line for the status; "" for none."""
     chains = parse_iptables(text)
-    found = Filter(version=4, family="ip", table="filter", chain="FORWARD", chains=chains, program=program)
-    return problem(found, needed, ("eth0", "mgmt0")) or ""
+    rules = Filter(version=4, family="ip", table="filter", chain="FORWARD", chains=chains, program=program)
+    return problem(rules, needed, ("eth0", "mgmt0")) or ""
 
 
 def test_a_policy_that_drops_is_told_with_the_command_that_helps() -> None:
-    assert told(DROP) == (
+    assert status_line(DROP) == (
         "chain FORWARD of table ip filter (iptables-nft) drops packets from and to warren-gw; to let them pass: "
         "iptables-nft -I FORWARD -i warren-gw -j ACCEPT; iptables-nft -I FORWARD -o warren-gw -j ACCEPT"
     )
-    assert "iptables-legacy -I FORWARD -i warren-gw" in told(DROP, program="iptables-legacy")
-    assert "iptables-nft -I DOCKER-USER -i warren-gw -j ACCEPT" in told(DOCKER)
-    assert "ufw route allow in on warren-gw; ufw route allow out on warren-gw" in told(DROP + "-N ufw-before-forward\n")
-    assert told("-P FORWARD ACCEPT\n") == ""
+    assert "iptables-legacy -I FORWARD -i warren-gw" in status_line(DROP, program="iptables-legacy")
+    assert "iptables-nft -I DOCKER-USER -i warren-gw -j ACCEPT" in status_line(DOCKER)
+    assert "ufw route allow in on warren-gw; ufw route allow out on warren-gw" in status_line(DROP + "-N ufw-before-forward\n")
+    assert status_line("-P FORWARD ACCEPT\n") == ""
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_policy_that_drops_is_told_with_the_command_that_helps() -> None:
     ],
 )  # fmt: skip
 def test_what_a_filter_drops_follows_from_its_rules(rules: str, needed: Outside, words: str) -> None:
-    line = told(DROP + rules + "\n", needed)
+    line = status_line(DROP + rules + "\n", needed)
     assert (f"drops packets {words} warren-gw" in line) if words else line == ""
 
 
@@ -127,8 +127,8 @@ def test_rules_of_nft_are_read_as_those_of_iptables(rules: list[Any], outcome: s
 
 
 def test_a_table_of_nft_is_named_with_its_own_command() -> None:
-    found = Filter(version=4, family="inet", table="fw", chain="f", chains=chains([VMAP]))
-    assert problem(found, NAT, ("eth0",)) == (
+    rules = Filter(version=4, family="inet", table="fw", chain="f", chains=chains([VMAP]))
+    assert problem(rules, NAT, ("eth0",)) == (
         "chain f of table inet fw drops packets from warren-gw; to let them pass: nft insert rule inet fw f iifname warren-gw accept"
     )
     firewalld = Filter(version=4, family="inet", table="firewalld", chain="f", chains=chains())
@@ -171,7 +171,7 @@ def test_warrens_rules_stand_behind_those_of_users_and_before_the_end(before: li
     settled = DOCKER + "".join(f"-A DOCKER-USER {rule}\n" for rule in after)
     assert changes(settled, accepting(())) == []
     assert applied(settled, changes(settled, [])) == [rule for rule in after if rule not in OWN]
-    assert told(settled, WITH_PORT) == ""
+    assert status_line(settled, WITH_PORT) == ""
 
 
 def test_docker_decides_what_goes_on_to_its_own_containers() -> None:

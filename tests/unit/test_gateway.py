@@ -37,14 +37,14 @@ def endpoint(name: str, net: str, number: int, publish: Any = None, on: str = "h
     return worlds.endpoint(name, net, on, number, number, publish=publish, active=active)
 
 
-def needs(found: Snapshot, host: str = "h1") -> Outside:
-    publishers = [e for e in found.endpoints.values() if e.publish and e.active]
+def needs(specs: Snapshot, host: str = "h1") -> Outside:
+    publishers = [e for e in specs.endpoints.values() if e.publish and e.active]
     machines = Machines(etcd=ETCD, addresses=NAMES, publishers=publishers)
-    return outside(found, host, mine(found, host), machines)
+    return outside(specs, host, mine(specs, host), machines)
 
 
-def mine(found: Snapshot, host: str) -> list[Endpoint]:
-    return [e for e in found.endpoints.values() if e.host == host]
+def mine(specs: Snapshot, host: str) -> list[Endpoint]:
+    return [e for e in specs.endpoints.values() if e.host == host]
 
 
 def test_flat_networks_need_no_gateway() -> None:
@@ -56,10 +56,10 @@ def test_flat_networks_need_no_gateway() -> None:
 
 
 def test_published_ports_lead_to_the_transit_address_of_their_network() -> None:
-    found = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB)))
-    assert found.routes == ("100.126.128.0/17", "100.127.0.0/16", "fd57:7272:656e:1::/112", "fd57:7272:656e::8000/113")
-    assert found.mtu == 1446
-    text = ruleset(found, Forwarding(), "x")
+    needed = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB)))
+    assert needed.routes == ("100.126.128.0/17", "100.127.0.0/16", "fd57:7272:656e:1::/112", "fd57:7272:656e::8000/113")
+    assert needed.mtu == 1446
+    text = ruleset(needed, Forwarding(), "x")
     assert "meta nfproto ipv4 fib daddr type local tcp dport 81 dnat ip to 100.127.0.7:81" in text
     assert "meta nfproto ipv6 fib daddr type local tcp dport 80 dnat ip6 to [fd57:7272:656e:1::7]:80" in text
     assert "ip daddr 192.0.2.1 udp dport 53 dnat ip to 100.127.0.7:53" in text
@@ -68,31 +68,31 @@ def test_published_ports_lead_to_the_transit_address_of_their_network() -> None:
 
 def test_of_two_endpoints_that_publish_a_port_the_first_created_has_it() -> None:
     networks = (worlds.network("amber", 7, v6=False, mode="nat"), worlds.network("blue", 8, v6=False, mode="nat"))
-    found = needs(state(*networks, endpoint("e1", "blue", 2, WEB[:1]), endpoint("e2", "amber", 3, WEB)))
-    assert {(way.port, str(way.transit)) for way in found.published} == {(80, "100.127.0.8"), (81, "100.127.0.8")}
+    needed = needs(state(*networks, endpoint("e1", "blue", 2, WEB[:1]), endpoint("e2", "amber", 3, WEB)))
+    assert {(way.port, str(way.transit)) for way in needed.published} == {(80, "100.127.0.8"), (81, "100.127.0.8")}
 
 
 def test_a_services_port_leads_there_on_every_host_of_its_network_but_not_over_an_endpoints_own() -> None:
     networks = (worlds.network("amber", 7, v6=False, mode="nat"), worlds.network("blue", 8, v6=False, mode="nat"))
     services = (worlds.service("shop", "amber", 80, label="web"), worlds.service("mail", "amber", 25, label="web"),
                 worlds.service("late", "blue", 25, label="web"), worlds.service("else", "green", 99, label="web"))  # fmt: skip
-    found = needs(state(*networks, *services, endpoint("e1", "blue", 2, WEB[:1]), endpoint("e2", "amber", 3)))
-    ways = {(way.port, str(way.transit)) for way in found.published}
+    needed = needs(state(*networks, *services, endpoint("e1", "blue", 2, WEB[:1]), endpoint("e2", "amber", 3)))
+    ways = {(way.port, str(way.transit)) for way in needed.published}
     assert ways == {(80, "100.127.0.8"), (81, "100.127.0.8"), (25, "100.127.0.7")}
     assert needs(state(*networks, *services, endpoint("e1", "blue", 2))).published == ()
 
 
 def test_routed_networks_are_routes() -> None:
-    found = needs(state(worlds.network("amber", 7, mode="routed"), endpoint("e1", "amber", 2, WEB)))
-    assert found.routes == found.routed == ("10.0.0.0/24", "fd00::/64")
-    assert found.published == ()
+    needed = needs(state(worlds.network("amber", 7, mode="routed"), endpoint("e1", "amber", 2, WEB)))
+    assert needed.routes == needed.routed == ("10.0.0.0/24", "fd00::/64")
+    assert needed.published == ()
 
 
 def test_a_port_bound_to_a_loopback_address_is_for_the_host_alone() -> None:
     for loopback in ("127.0.0.1", "127.9.9.9", "::1"):
         port = {"host_port": 8080, "port": 80, "host_ip": loopback}
-        found = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, [port])))
-        incoming, outgoing = ruleset(found, Forwarding(), "x").split("chain output")
+        needed = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, [port])))
+        incoming, outgoing = ruleset(needed, Forwarding(), "x").split("chain output")
         assert "dnat" not in incoming.partition("chain prerouting")[2]
         assert f"daddr {loopback} tcp dport 8080 dnat" in outgoing
 
@@ -153,16 +153,16 @@ def access(*levels: str, mode: str = "nat", **more: Any) -> HostAccess:
 
 
 def test_a_network_is_known_by_its_transit_addresses_or_by_its_ranges() -> None:
-    found = access("all", "dns", "none")
-    assert found.unlimited == ("100.126.128.2", "100.127.0.7", "fd57:7272:656e:1::7", "fd57:7272:656e::8002")
-    assert found.dns == ("100.127.0.8", "fd57:7272:656e:1::8")
+    allowed = access("all", "dns", "none")
+    assert allowed.unlimited == ("100.126.128.2", "100.127.0.7", "fd57:7272:656e:1::7", "fd57:7272:656e::8002")
+    assert allowed.dns == ("100.127.0.8", "fd57:7272:656e:1::8")
     assert access("dns", mode="routed").dns == ("10.0.0.0/24", "fd00::/64")
 
 
 def test_without_a_word_a_network_reaches_nothing_of_the_clusters_machines() -> None:
-    found = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2))).access
-    assert (found.unlimited, found.dns) == ((), ())
-    assert rules_of("from_containers", found) == ["counter reject with icmpx admin-prohibited"]
+    allowed = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2))).access
+    assert (allowed.unlimited, allowed.dns) == ((), ())
+    assert rules_of("from_containers", allowed) == ["counter reject with icmpx admin-prohibited"]
 
 
 def test_the_machines_are_the_hosts_by_tunnel_and_api_address_and_etcd() -> None:
@@ -174,9 +174,9 @@ def test_the_machines_are_the_hosts_by_tunnel_and_api_address_and_etcd() -> None
         ("https://198.18.1.12:9999", {"198.18.1.12"}), ("http://[fd98::12]:9999", {"fd98::12"}), ("http://h2.example:9999", {"198.18.1.12"}),
         ("http://127.0.0.1:9999", set()), ("http://other.example:1", set()),
     ):  # fmt: skip
-        found = access("none", entries=[other(api)])
-        assert set(found.hosts) == {"198.18.0.11", "198.18.0.12"} | addresses
-        assert set(found.machines) == set(found.hosts) | {"198.18.1.1", "198.18.1.2", "fd98::2"}
+        allowed = access("none", entries=[other(api)])
+        assert set(allowed.hosts) == {"198.18.0.11", "198.18.0.12"} | addresses
+        assert set(allowed.machines) == set(allowed.hosts) | {"198.18.1.1", "198.18.1.2", "fd98::2"}
 
 
 def test_published_ports_of_other_hosts_are_reached_at_their_addresses_only() -> None:
@@ -185,9 +185,9 @@ def test_published_ports_of_other_hosts_are_reached_at_their_addresses_only() ->
         endpoint("far", "amber", 9, WEB, on="h2"),
         worlds.service("shop", "amber", 443, label="web"),
     ]
-    found = access("none", entries=entries)
-    assert found.published == (("192.0.2.1", "udp", 53), ("198.18.0.12", "tcp", 80), ("198.18.0.12", "tcp", 81))
-    first, *others = rules_of("to_machines", found)
+    allowed = access("none", entries=entries)
+    assert allowed.published == (("192.0.2.1", "udp", 53), ("198.18.0.12", "tcp", 80), ("198.18.0.12", "tcp", 81))
+    first, *others = rules_of("to_machines", allowed)
     assert first == "ip daddr { 198.18.0.11/32, 198.18.0.12/32 } meta l4proto . th dport { tcp . 443 } return"
     assert others[0].startswith("ip daddr . meta l4proto . th dport { 192.0.2.1 . udp . 53, 198.18.0.12 . tcp . 80,")
     assert [rule.rpartition("} ")[2] for rule in others[1:]] == ["goto from_containers"] * 2
@@ -288,10 +288,14 @@ def test_nothing_is_restored_where_nothing_was_changed(tmp_path: Path, sysctls: 
 
 
 def test_the_default_transit_ranges_are_those_of_earlier_versions() -> None:
-    found = transit()
-    assert (str(found.host4), str(found.next_hop4), str(found.zones4)) == ("100.126.0.1/30", "100.126.0.2", "100.127.0.0/16")
-    assert (str(found.host6), str(found.next_hop6)) == ("fd57:7272:656e::1/64", "fd57:7272:656e::2")
-    assert str(found.zones6) == "fd57:7272:656e:1::/112"
+    defaults = transit()
+    assert (str(defaults.host4), str(defaults.next_hop4), str(defaults.zones4)) == (
+        "100.126.0.1/30",
+        "100.126.0.2",
+        "100.127.0.0/16",
+    )
+    assert (str(defaults.host6), str(defaults.next_hop6)) == ("fd57:7272:656e::1/64", "fd57:7272:656e::2")
+    assert str(defaults.zones6) == "fd57:7272:656e:1::/112"
 
 
 @pytest.mark.parametrize(
@@ -309,12 +313,12 @@ def test_an_endpoint_has_transit_addresses_by_its_port_as_far_as_the_range_goes(
 
 def test_other_transit_ranges_reach_the_table_and_the_routes() -> None:
     cluster = worlds.cluster("172.30.0.0/15", "fd12::/111")
-    found = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB), cluster))
-    assert found.routes == ("172.30.128.0/17", "172.31.0.0/16", "fd12::1:0/112", "fd12::8000/113")
-    assert {(str(r.prefix), str(r.gateway)) for r in wanted_routes(found)} == {
+    needed = needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2, WEB), cluster))
+    assert needed.routes == ("172.30.128.0/17", "172.31.0.0/16", "fd12::1:0/112", "fd12::8000/113")
+    assert {(str(r.prefix), str(r.gateway)) for r in wanted_routes(needed)} == {
         ("172.31.0.0/16", "172.30.0.2"), ("fd12::1:0/112", "fd12::2"), ("172.30.128.0/17", "172.30.0.2"), ("fd12::8000/113", "fd12::2"),
     }  # fmt: skip
-    text = ruleset(found, Forwarding(), "x")
+    text = ruleset(needed, Forwarding(), "x")
     assert "dnat ip to 172.31.0.7:81" in text
     assert "ip saddr 172.31.0.0/16" in text
     assert "ip saddr 172.30.128.0/17" in text

@@ -19,11 +19,11 @@ Request = tuple[str, str | None, bytes]
 @pytest.fixture
 def influx() -> Iterator[tuple[str, list[Request]]]:
     """An HTTP server that takes points, and what it has been sent."""
-    found: list[Request] = []
+    received: list[Request] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            found.append((self.path, self.headers["Authorization"], self.rfile.read(int(self.headers["Content-Length"]))))
+            received.append((self.path, self.headers["Authorization"], self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(204)
             self.end_headers()
 
@@ -33,7 +33,7 @@ def influx() -> Iterator[tuple[str, list[Request]]]:
     server = HTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", found
+    yield f"http://127.0.0.1:{server.server_port}", received
     server.shutdown()
     thread.join()
     server.server_close()
@@ -51,13 +51,13 @@ def write(url: str, path: Path) -> str:
 
 
 def test_points_arrive_at_influxdb_and_in_files(influx: tuple[str, list[Request]], tmp_path: Path) -> None:
-    url, found = influx
+    url, received = influx
     assert write(f"{url}/write?db=warren", tmp_path / "a") == ""
-    assert found == [("/write?db=warren", "Token T", b"packets_in,dp_name=h1 value=1i 5")] * 2
+    assert received == [("/write?db=warren", "Token T", b"packets_in,dp_name=h1 value=1i 5")] * 2
     assert (tmp_path / "a").read_text() == "one\ntwo\n" * 2
 
 
 def test_an_outage_of_a_sink_is_logged_once_and_stops_nothing(tmp_path: Path) -> None:
-    said = write("http://127.0.0.1:1/write", tmp_path / "nowhere" / "a")
-    assert said.count("sink.failed sink=InfluxDB") == 1
-    assert said.count("sink.failed") == 2
+    output = write("http://127.0.0.1:1/write", tmp_path / "nowhere" / "a")
+    assert output.count("sink.failed sink=InfluxDB") == 1
+    assert output.count("sink.failed") == 2

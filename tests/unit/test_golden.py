@@ -86,7 +86,7 @@ def test_a_coprocessor_alone_on_a_network_that_tracks_connections_compiles() -> 
 @pytest.mark.parametrize("unit", ["base", "network", "endpoint", "policy", "session", "service"])
 def test_the_compiler_lists_every_feature_that_compiles_a_unit(unit: str) -> None:
     modules = {
-        found.name: import_module(f"{features.__name__}.{found.name}") for found in pkgutil.iter_modules(features.__path__)
+        module.name: import_module(f"{features.__name__}.{module.name}") for module in pkgutil.iter_modules(features.__path__)
     }
     assert set(OWNER.values()) <= set(modules)
     assert getattr(compiler, unit.upper()) == {name: getattr(m, unit) for name, m in modules.items() if hasattr(m, unit)}

@@ -88,9 +88,9 @@ def test_hosts_are_counted_as_people_do() -> None:
 
 
 def test_one_host_has_its_own_endpoints_and_its_peers() -> None:
-    found = restricted(specs(), host="h1")
-    assert {e.key for e in found.endpoints} == {"amber/web", "blue/red", "blue/h1.fun0", "blue/web-blue"}
-    assert [host.name for host in found.hosts] == ["h1", "h2"]
+    part = restricted(specs(), host="h1")
+    assert {e.key for e in part.endpoints} == {"amber/web", "blue/red", "blue/h1.fun0", "blue/web-blue"}
+    assert [host.name for host in part.hosts] == ["h1", "h2"]
     with pytest.raises(ValueError, match="h1, h2, h10"):
         restricted(specs(), host="h7")
 
@@ -136,18 +136,18 @@ def test_the_command_writes_each_format(ending: str, magic: bytes, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["-o", "a.gif"], "png, svg, pdf, dot, json, mmd"),
         (["-o", "a.png", "--network", "none"], "'none' does not exist; there are: amber"),
         (["-o", "/nowhere/a.png"], "No such file"),
     ],
 )
-def test_mistakes_are_told_in_one_line(words: list[str], told: str) -> None:
+def test_mistakes_are_told_in_one_line(words: list[str], message: str) -> None:
     command = [sys.executable, "-m", "tools.graph", "--from", str(HERE / "graph_specs.yaml"), *words]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -43,13 +43,13 @@ def network(mode: str, **ranges: str) -> Network:
 
 
 def test_prefixes_are_those_of_addresses_and_routes_and_what_the_host_needs() -> None:
-    found = prefixes(
+    reached = prefixes(
         [address("192.0.2.1/24"), address("10.1.1.1/32", "tun0", peer="10.1.1.2/32"), address("2001:db8::1/64")],
         [route("10.5.0.0/16"), route("10.6.0.0/16", gateway=""), route("10.7.0.0/16", gateway="", device="")],
         etcd=[ip_address("198.51.100.7")],
         dns=[ip_address("203.0.113.53")],
     )
-    assert {(str(p.prefix), p.kind, p.via) for p in found} == {
+    assert {(str(p.prefix), p.kind, p.via) for p in reached} == {
         ("192.0.2.0/24", "interface", "eth0"), ("10.1.1.1/32", "interface", "tun0"), ("10.1.1.2/32", "interface", "tun0"),
         ("2001:db8::/64", "interface", "eth0"), ("10.5.0.0/16", "route", "a route via 192.0.2.9"),
         ("10.6.0.0/16", "interface", "eth0"), ("10.7.0.0/16", "route", "a route that drops packets"),
@@ -65,9 +65,9 @@ def test_loopback_link_local_and_halves_of_a_default_route_are_left_out() -> Non
 
 def test_of_too_many_prefixes_the_widest_are_kept() -> None:
     many = [route(f"10.{i >> 8}.{i & 255}.0/24") for i in range(PREFIXES_LIMIT)]
-    found = prefixes([address("192.0.2.1/24"), address("172.16.0.1/12")], many, etcd=[ip_address("198.51.100.7")], dns=[])
-    assert len(found) == PREFIXES_LIMIT
-    assert str(found[0].prefix) == "172.16.0.0/12"
+    kept = prefixes([address("192.0.2.1/24"), address("172.16.0.1/12")], many, etcd=[ip_address("198.51.100.7")], dns=[])
+    assert len(kept) == PREFIXES_LIMIT
+    assert str(kept[0].prefix) == "172.16.0.0/12"
 
 
 # ---- which networks are in the way ------------------------------------------------------------------------------------
@@ -98,9 +98,9 @@ def test_obstacles_by_mode(prefix: str, kind: str, blocked: str) -> None:
 @pytest.mark.parametrize("api", ["http://10.0.0.5:9999", None])
 def test_vtep_and_agent_address_are_obstacles_without_a_published_network(api: str | None) -> None:
     host = Host(name="h1", vtep=ip_address("192.0.2.1" if api else "10.0.0.5"), api=api)
-    found = obstacle(network("nat"), host, None)
-    assert found is not None
-    assert str(found) == (
+    collision = obstacle(network("nat"), host, None)
+    assert collision is not None
+    assert str(collision) == (
         "ip_range 10.0.0.0/24 overlaps 10.0.0.5, " + ("the address of the agent of host h1" if api else "the VTEP of host h1")
     )
     assert obstacle(network("nat"), host.model_copy(update={"api": "http://h1.example:9999"}), None) is None or not api
@@ -149,15 +149,15 @@ _taken = st.builds(
 
 @given(st.lists(_routes, max_size=6), st.lists(_routes, max_size=6), st.lists(_taken, max_size=6))
 def test_the_plan_makes_all_routes_that_the_host_allows_and_touches_no_others(
-    wanted: list[GatewayRoute], ours: list[GatewayRoute], host: list[HostPrefix]
+    needed: list[GatewayRoute], ours: list[GatewayRoute], host: list[HostPrefix]
 ) -> None:
-    found = plan(wanted, ours, host)
-    after = (set(ours) - set(found.remove)) | set(found.add)
-    assert set(found.remove) <= set(ours)
-    assert not set(found.add) & set(ours)
-    assert after == {route for route in wanted if in_the_way(route.prefix, host, routes=True) is None}
-    assert {prefix for prefix, _ in found.conflicts} == {route.prefix for route in set(wanted) - after}
-    again = plan(wanted, after, host)
+    made = plan(needed, ours, host)
+    after = (set(ours) - set(made.remove)) | set(made.add)
+    assert set(made.remove) <= set(ours)
+    assert not set(made.add) & set(ours)
+    assert after == {route for route in needed if in_the_way(route.prefix, host, routes=True) is None}
+    assert {prefix for prefix, _ in made.conflicts} == {route.prefix for route in set(needed) - after}
+    again = plan(needed, after, host)
     assert not again.remove
     assert not again.add
     for route in after:

@@ -23,13 +23,13 @@ A, B = "127.77.0.1", "127.77.0.2"
 @contextmanager
 def bound(address: str, port: int = 0, kind: int = socket.SOCK_STREAM, listen: bool = True, reuse: bool = True) -> Iterator[int]:
     """A socket of a process of the host; its port."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as found:
+    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as listener:
         if reuse:
-            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind((address, port))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
         if kind == socket.SOCK_STREAM and listen:
-            found.listen()
-        yield int(found.getsockname()[1])
+            listener.listen()
+        yield int(listener.getsockname()[1])
 
 
 def at(address: str, port: int, proto: str = "tcp") -> HostPort:
@@ -37,13 +37,13 @@ def at(address: str, port: int, proto: str = "tcp") -> HostPort:
 
 
 @pytest.mark.parametrize(
-    ("listens", "asked", "conflict"),
+    ("listens", "requested", "conflict"),
     [(A, A, True), (A, B, False), (A, "0.0.0.0", True), ("0.0.0.0", A, True), ("::", "0.0.0.0", True), ("::", "::", True), ("::", A, True),
      ("::1", "::", True), ("::1", "0.0.0.0", False), ("0.0.0.0", "::", False), (A, "192.0.2.1", False), ("0.0.0.0", "192.0.2.1", True)],
 )  # fmt: skip
 @pytest.mark.parametrize(("proto", "kind"), [("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)])
 def test_a_port_is_in_use_where_the_address_of_a_listener_means_the_same(
-    listens: str, asked: str, conflict: bool, proto: str, kind: int
+    listens: str, requested: str, conflict: bool, proto: str, kind: int
 ) -> None:
     """192.0.2.1 is no address of this machine: it may be one later."""
     held = HeldPorts("h1")
@@ -51,21 +51,21 @@ def test_a_port_is_in_use_where_the_address_of_a_listener_means_the_same(
         if conflict:
             shown = "all addresses" if listens in ("0.0.0.0", "::") else listens
             with pytest.raises(Conflict, match=rf"^port {port}/{proto} is in use on h1 \({shown}\)$") as error:
-                held.check([at(asked, port, proto)])
+                held.check([at(requested, port, proto)])
             assert error.value.field == "publish"
         else:
-            held.check([at(asked, port, proto)])
+            held.check([at(requested, port, proto)])
         other = "udp" if proto == "tcp" else "tcp"
-        held.check([at(asked, port, other)])
-    held.check([at(asked, port, proto)])
+        held.check([at(requested, port, other)])
+    held.check([at(requested, port, proto)])
 
 
 def test_a_connection_of_the_host_is_no_listener() -> None:
     with bound(A) as port, socket.create_connection((A, port)) as client:
-        own = client.getsockname()[1]
-        HeldPorts("h1").check([at("0.0.0.0", own)])
+        client_port = client.getsockname()[1]
+        HeldPorts("h1").check([at("0.0.0.0", client_port)])
         held = HeldPorts("h1")
-        held.reconcile({at("0.0.0.0", own)})
+        held.reconcile({at("0.0.0.0", client_port)})
         assert (held.taken, held.problems) == (frozenset(), [])
 
 
@@ -128,7 +128,7 @@ def test_listeners_are_read_with_their_addresses() -> None:
         for address in (A, "0.0.0.0", "::", "::1"):
             for proto, kind in (("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)):
                 port = stack.enter_context(bound(address, kind=kind))
-                assert (ip_address(address), port) in {(found.address, found.port) for found in listeners(proto)}
+                assert (ip_address(address), port) in {(listener.address, listener.port) for listener in listeners(proto)}
 
 
 def test_sctp_listeners_are_read_where_the_kernel_has_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_sctp_listeners_are_read_where_the_kernel_has_them(tmp_path: Path, monke
         head + "ffff88017e0a0200 ffff880300f7fa00 2   10  29   11165  200 299689357 10.0.0.102 fd00::1\n"
     )
     monkeypatch.setattr(host_ports, "TABLES", tmp_path)
-    assert [(str(found.address), found.port, found.inode) for found in listeners("sctp")] == [
+    assert [(str(listener.address), listener.port, listener.inode) for listener in listeners("sctp")] == [
         ("10.0.0.102", 11165, 299689357), ("fd00::1", 11165, 299689357),
     ]  # fmt: skip
     monkeypatch.setattr(host_ports, "TABLES", tmp_path / "none")

@@ -31,12 +31,12 @@ IN6 = {"src": "fd00::2", "dst": "fd00:1::2", "hop_limit": 1}
 
 def test_time_exceeded_holds_the_packet() -> None:
     sent = frame(ipv4.ipv4(proto=17, **IN4), udp.udp(1234, 33434), b"x" * 600)
-    told = packet.Packet(time_exceeded(sent[:576], GATEWAY4))
-    link, network, error = told.protocols[:3]
+    received = packet.Packet(time_exceeded(sent[:576], GATEWAY4))
+    link, network, error = received.protocols[:3]
     assert (link.src, link.dst, network.src, network.dst) == (GATEWAY_MAC, HERE, "10.0.0.1", "10.0.0.2")
     assert (error.type, error.code, network.total_length) == (11, 0, 576)
     assert error.data.data == sent[14 : 14 + 548]
-    checked = packet.Packet(told.data)
+    checked = packet.Packet(received.data)
     csums = checked.protocols[1].csum, checked.protocols[2].csum
     again = frame(network, icmp.icmp(11, 0, 0, error.data))
     assert (packet.Packet(again).protocols[1].csum, packet.Packet(again).protocols[2].csum) == csums
@@ -44,8 +44,8 @@ def test_time_exceeded_holds_the_packet() -> None:
 
 def test_icmpv6_time_exceeded_holds_the_packet() -> None:
     sent = frame(ipv6.ipv6(nxt=17, **IN6), udp.udp(1234, 33434), b"y" * 2000, eth_type=0x86DD)
-    told = packet.Packet(time_exceeded(sent[:1280], GATEWAY6))
-    link, network, error = told.protocols[:3]
+    received = packet.Packet(time_exceeded(sent[:1280], GATEWAY6))
+    link, network, error = received.protocols[:3]
     assert (link.src, link.dst, network.src, network.dst) == (GATEWAY_MAC, HERE, "fd00::1", "fd00::2")
     assert (error.type_, error.code, network.payload_length) == (3, 0, 1240)
     again = packet.Packet(frame(network, icmpv6.icmpv6(3, 0, 0, error.data), eth_type=0x86DD))
@@ -73,8 +73,8 @@ def test_no_error_about_an_error_over_ipv6() -> None:
 def test_an_echo_request_is_no_error_and_gets_one() -> None:
     """So `ping -t 1` and `tracepath` see the gateway. Echo request is the lowest ICMPv6 type that is information (RFC 4443, 2.1)."""
     request = frame(ipv4.ipv4(proto=1, **IN4), icmp.icmp(8, 0, 0, icmp.echo(1, 2, b"z" * 28)))
-    told = packet.Packet(time_exceeded(request, GATEWAY4))
-    assert (told.protocols[2].type, told.protocols[2].data.data) == (11, request[14:])
+    received = packet.Packet(time_exceeded(request, GATEWAY4))
+    assert (received.protocols[2].type, received.protocols[2].data.data) == (11, request[14:])
     request6 = frame(ipv6.ipv6(nxt=58, **IN6), icmpv6.icmpv6(128, 0, 0, icmpv6.echo(1, 2, b"z" * 28)), eth_type=0x86DD)
     told6 = packet.Packet(time_exceeded(request6, GATEWAY6))
     assert told6.protocols[2].type_ == 3
@@ -95,8 +95,8 @@ ROUTES = (
 @pytest.mark.parametrize("flags", [2, 0])  # whether the sender forbids fragments
 def test_fragmentation_needed_holds_the_mtu(flags: int) -> None:
     sent = frame(ipv4.ipv4(proto=17, flags=flags, **{**IN4, "ttl": 64}), udp.udp(1234, 33434), b"x" * 1400)
-    told = packet.Packet(too_big(sent[:576], GATEWAY4, ROUTES))
-    link, network, error = told.protocols[:3]
+    received = packet.Packet(too_big(sent[:576], GATEWAY4, ROUTES))
+    link, network, error = received.protocols[:3]
     assert (link.src, link.dst, network.src, network.dst) == (GATEWAY_MAC, HERE, "10.0.0.1", "10.0.0.2")
     assert (error.type, error.code, error.data.mtu, network.total_length) == (3, 4, 1300, 576)
     assert error.data.data == sent[14 : 14 + 548]
@@ -106,13 +106,13 @@ def test_fragmentation_needed_holds_the_mtu(flags: int) -> None:
 
 def test_packet_too_big_holds_the_mtu() -> None:
     sent = frame(ipv6.ipv6(nxt=17, **{**IN6, "hop_limit": 64}), udp.udp(1234, 33434), b"y" * 1400, eth_type=0x86DD)
-    told = too_big(sent[:1280], GATEWAY6, ROUTES)
-    assert told is not None
-    _, network, error = packet.Packet(told).protocols[:3]
+    received = too_big(sent[:1280], GATEWAY6, ROUTES)
+    assert received is not None
+    _, network, error = packet.Packet(received).protocols[:3]
     assert (network.src, network.dst, network.payload_length) == ("fd00::1", "fd00::2", 1240)
-    assert (error.type_, error.code, told[14 + 40 + 4 : 14 + 40 + 8]) == (2, 0, (1300).to_bytes(4, "big"))
-    assert told[14 + 40 + 8 :] == sent[14 : 14 + 1232]
-    again = packet.Packet(frame(network, icmpv6.icmpv6(2, 0, 0, told[14 + 44 :]), eth_type=0x86DD))
+    assert (error.type_, error.code, received[14 + 40 + 4 : 14 + 40 + 8]) == (2, 0, (1300).to_bytes(4, "big"))
+    assert received[14 + 40 + 8 :] == sent[14 : 14 + 1232]
+    again = packet.Packet(frame(network, icmpv6.icmpv6(2, 0, 0, received[14 + 44 :]), eth_type=0x86DD))
     assert again.protocols[2].csum == error.csum
 
 

@@ -19,14 +19,14 @@ def origin(**changes: object) -> StoreOrigin:
 
 
 @pytest.mark.parametrize(
-    ("known", "read", "same"),
+    ("last", "read", "same"),
     [
         (None, origin(), True), (KNOWN, origin(), True), (KNOWN, origin(revision=200), True), (KNOWN, origin(revision=199), False),
         (KNOWN, origin(cluster=2), False), (KNOWN, origin(lineage="b", revision=900), False),
     ],
 )  # fmt: skip
-def test_what_continues_the_known_history(known: StoreOrigin | None, read: StoreOrigin, same: bool) -> None:
-    assert continues(known, read) is same
+def test_what_continues_the_known_history(last: StoreOrigin | None, read: StoreOrigin, same: bool) -> None:
+    assert continues(last, read) is same
 
 
 def test_a_host_holds_only_for_what_it_would_lose_by_another_history() -> None:

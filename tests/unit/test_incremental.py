@@ -124,8 +124,8 @@ def follow(sequence: Sequence) -> None:
             (peers, delta.peers),
         ):
             mine.update(news)  # type: ignore[arg-type]
-        told = [(key, value, born) for key, past in store.items() for value, born in past]
-        full = view(snapshot(told), "h1", ports, TUNNEL, uplink, interfaces)
+        entries = [(key, value, born) for key, past in store.items() for value, born in past]
+        full = view(snapshot(entries), "h1", ports, TUNNEL, uplink, interfaces)
         assert index.view() == full
         kept = {"networks": networks, "endpoints": endpoints, "policies": policies, "sessions": sessions, "services": services}
         kept["peers"] = peers

@@ -89,11 +89,11 @@ def test_an_mtu_that_warren_set_follows_a_larger_one() -> None:
 
 
 def test_an_interface_that_its_engine_has_not_moved_yet_stays_down() -> None:
-    wanted = Desired(veth=WANTED.veth, interface="wp0", mac=MAC, mtu=1446)
+    target = Desired(veth=WANTED.veth, interface="wp0", mac=MAC, mtu=1446)
     waiting = Pair(host=HOST, far=replace(FAR, name="wp0", up=False))
-    assert differences(wanted, waiting) == ()
+    assert differences(target, waiting) == ()
     moved = Pair(host=HOST, far=replace(FAR, name="eth0", up=False))
-    assert differences(wanted, moved) == ("interface eth0 in the container is down",)
+    assert differences(target, moved) == ("interface eth0 in the container is down",)
 
 
 # ---- what is wanted ------------------------------------------------------------------------------------------------------
@@ -125,8 +125,8 @@ def test_the_smallest_underlay_decides_the_mtu() -> None:
     ids=["not asked for", "preallocated", "moved by an engine", "DHCP"],
 )
 def test_addresses_are_wanted_only_where_warren_sets_them(endpoint: dict[str, Any], network: dict[str, Any]) -> None:
-    wanted = desired(ENDPOINT.model_copy(update=endpoint), NETWORK.model_copy(update=network), HOSTS, True)
-    assert (wanted.addresses, wanted.gateways) == ((), ())
+    target = desired(ENDPOINT.model_copy(update=endpoint), NETWORK.model_copy(update=network), HOSTS, True)
+    assert (target.addresses, target.gateways) == ((), ())
     ordinary = desired(ENDPOINT, NETWORK, HOSTS, True)
     assert (ordinary.addresses, ordinary.gateways) == ((ip_interface("10.0.0.2/24"),), ("10.0.0.1",))
 

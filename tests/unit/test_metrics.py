@@ -35,16 +35,22 @@ def polled(ports: int = 1) -> Polled:
 def registries(ports: int = 1) -> tuple[CollectorRegistry, CollectorRegistry]:
     gauge = CollectorRegistry()
     gauge.register(Gauge(polled(ports), lambda: {n: Place("amber", f"web-{n}") for n in range(1, ports + 1)}))  # type: ignore[arg-type]
-    own = ControllerMetrics(lambda: STATE)
-    own.registry.register(Faucet(polled(ports), dict))  # type: ignore[arg-type]
-    own.packet_kinds.labels("0xabc", "h1", "acl").inc()
-    for counter in (own.dhcp_asked, own.dhcp_told, own.dhcp_ignored):
+    controller = ControllerMetrics(lambda: STATE)
+    controller.registry.register(Faucet(polled(ports), dict))  # type: ignore[arg-type]
+    controller.packet_kinds.labels("0xabc", "h1", "acl").inc()
+    for counter in (controller.dhcp_asked, controller.dhcp_told, controller.dhcp_ignored):
         counter.labels("0xabc", "h1", "request").inc()
-    for counter in (own.packet_ins, own.errors, own.flow_messages, own.connections, own.disconnections):
+    for counter in (
+        controller.packet_ins,
+        controller.errors,
+        controller.flow_messages,
+        controller.connections,
+        controller.disconnections,
+    ):
         counter.labels("0xabc", "h1").inc()
-    for histogram in (own.bundle, own.change, own.packet_in_seconds):
+    for histogram in (controller.bundle, controller.change, controller.packet_in_seconds):
         histogram.labels("0xabc", "h1").observe(0.003)
-    return gauge, own.registry
+    return gauge, controller.registry
 
 
 def table() -> list[str]:
@@ -52,8 +58,8 @@ def table() -> list[str]:
     rows = []
     for where, registry in zip(("9303", "9302"), registries(), strict=True):
         for family in registry.collect():
-            told = next(sample for sample in family.samples)
-            labels = ", ".join(name for name in told.labels if name not in ("dp_id", "dp_name", "le"))
+            first = next(sample for sample in family.samples)
+            labels = ", ".join(name for name in first.labels if name not in ("dp_id", "dp_name", "le"))
             suffix = "_total" if family.type == "counter" else ""
             rows.append(f"| `{family.name}{suffix}` | {family.type} | {where} | {labels} | {family.documentation} |")
     return sorted(set(rows))
@@ -77,8 +83,8 @@ def test_every_metric_says_what_it_counts() -> None:
     """A unit in its name, as Prometheus advises, or in its help."""
     for registry in registries():
         for family in registry.collect():
-            told = f"{family.name} {family.documentation}".lower()
-            assert any(unit in told for unit in UNITS), told
+            described = f"{family.name} {family.documentation}".lower()
+            assert any(unit in described for unit in UNITS), described
             assert family.documentation[0] != " "
 
 

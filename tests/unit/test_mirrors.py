@@ -32,20 +32,20 @@ def seen(*entries: tuple[str, str]) -> View:
 
 
 def test_the_target_is_never_a_source() -> None:
-    found = seen(WATCHED, FAR, IDS, worlds.mirror("all", [{"network": "amber"}], TO_IDS))
-    (session,) = found.sessions
+    view = seen(WATCHED, FAR, IDS, worlds.mirror("all", [{"network": "amber"}], TO_IDS))
+    (session,) = view.sessions
     assert {mac for _, mac in session.senders} == {"02:57:0a:00:00:02", "02:57:0a:00:00:03"}
-    marked = {e.id for e in found.endpoints if e.copies_in or e.copies_out}
+    marked = {e.id for e in view.endpoints if e.copies_in or e.copies_out}
     assert marked == {"e1"}
 
 
 def test_of_two_sessions_with_one_vni_the_first_created_has_it() -> None:
     """By hand in etcd; Warren itself gives every session its own. A network's VNIs count too."""
     to = {"host": "h1", "interface": "tap0"}
-    found = seen(WATCHED, worlds.mirror("first", [{"network": "amber"}], to), worlds.mirror("second", [{"network": "amber"}], to))
-    assert {session.name for session in found.sessions} == {"first"}
-    assert [p.reason for p in found.problems] == ["VNI 4000 belongs to mirror first"]
-    flows = compile_view(found).flows
+    view = seen(WATCHED, worlds.mirror("first", [{"network": "amber"}], to), worlds.mirror("second", [{"network": "amber"}], to))
+    assert {session.name for session in view.sessions} == {"first"}
+    assert [p.reason for p in view.problems] == ["VNI 4000 belongs to mirror first"]
+    flows = compile_view(view).flows
     assert len({(flow.table, flow.priority, flow.match) for flow in flows}) == len(flows)
     for vni in (7, 7 ^ 1 << 23):
         (problem,) = seen(WATCHED, worlds.mirror("m", [{"network": "amber"}], to, vni=vni)).problems
@@ -59,15 +59,15 @@ def test_a_missing_mirror_target_is_reported() -> None:
         ({"host": "h9", "interface": "tap0"}, "host h9 does not exist"),
         ({"gre": "192.0.2.9"}, "the port to its collector is not there"),
     ):
-        found = seen(WATCHED, worlds.mirror("m", [{"network": "amber"}], to))
-        assert [problem.reason for problem in found.problems] == [reason]
-        assert not found.sessions
+        view = seen(WATCHED, worlds.mirror("m", [{"network": "amber"}], to))
+        assert [problem.reason for problem in view.problems] == [reason]
+        assert not view.sessions
 
 
 def test_a_packet_that_matches_several_filters_is_copied_once() -> None:
     to, matches = {"host": "h1", "interface": "tap0"}, ({"proto": "udp", "udp_dst": 53}, {"proto": "udp", "udp_src": 53})
-    found = seen(WATCHED, worlds.mirror("m", [{"network": "amber"}], to, match=(*matches, matches[0])))
-    chosen = [flow.match for flow in compile_view(found).flows if flow.table is Table.COPY and flow.actions]
+    view = seen(WATCHED, worlds.mirror("m", [{"network": "amber"}], to, match=(*matches, matches[0])))
+    chosen = [flow.match for flow in compile_view(view).flows if flow.table is Table.COPY and flow.actions]
     assert len(chosen) == len(set(chosen)) == 2 * 2 * 2  # two filters, both families, both directions
 
 

@@ -36,9 +36,9 @@ STATE = snapshot(
 
 
 def changed(**sections: Any) -> list[PairChange]:
-    found, skipped = differences(STATE, preview(STATE, diff(parse(json.dumps(sections)), STATE)))
+    pairs, skipped = differences(STATE, preview(STATE, diff(parse(json.dumps(sections)), STATE)))
     assert skipped == 0
-    return found
+    return pairs
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ class Way:
         """Let time pass."""
         end = self.now + seconds
         while self.now < end:
-            for at, frame in [found for found in self.coming if found[0] <= self.now]:
+            for at, frame in [arrival for arrival in self.coming if arrival[0] <= self.now]:
                 self.coming.remove((at, frame))
                 self.prober.heard(frame, at)
             for probe in self.prober.tick(self.now):
@@ -35,8 +35,8 @@ class Way:
 
     @property
     def word(self) -> str | None:
-        found = self.prober.health().get("192.0.2.2")
-        return found.word if found else None
+        health = self.prober.health().get("192.0.2.2")
+        return health.word if health else None
 
 
 def test_small_and_full_probes_are_sent_and_the_first_answers_make_a_tunnel_up() -> None:
@@ -91,9 +91,9 @@ def test_a_slow_answer_is_an_answer() -> None:
     way = Way()
     way.delay_s = 2.4 * EVERY_S
     way.go(20)
-    found = way.prober.health()["192.0.2.2"]
-    assert found.up
-    assert found.rtt_s == pytest.approx(2.4 * EVERY_S)
+    health = way.prober.health()["192.0.2.2"]
+    assert health.up
+    assert health.rtt_s == pytest.approx(2.4 * EVERY_S)
 
 
 def test_probes_missed_while_the_controller_stalled_do_not_count() -> None:

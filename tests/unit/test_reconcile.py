@@ -195,8 +195,8 @@ class World(RuleBasedStateMachine):
         def before(entry: StoreEntry) -> StoreEntry | None:
             return next((e for e in reversed(self.store[entry.key]) if e.mod_revision < entry.mod_revision), None)
 
-        there = standing((past[-1] for past in self.store.values()), before)
-        entries = tuple(KeyState(e.key, e.value, e.create_revision, e.mod_revision) for e in there)
+        current = standing((past[-1] for past in self.store.values()), before)
+        entries = tuple(KeyState(e.key, e.value, e.create_revision, e.mod_revision) for e in current)
         self.watching = True
         self.post(StoreRead(entries, self.revision, tuple(self.reported)))
 
@@ -287,12 +287,12 @@ class World(RuleBasedStateMachine):
         if self.reconciler.refused:  # a new connection forgets them; it also hides mistakes, hence not always
             self.connect(wiped=False)
             self.drain()
-        wanted = compile_view(self.full_view())
-        assert {flow for flow, _ in self.switch.flows.values()} == set(wanted.flows)
-        assert set(self.switch.groups.values()) == set(wanted.groups)
-        assert set(self.switch.meters.values()) == set(wanted.meters)
-        here = {e.id: e for e in self.full_view().endpoints if e.ofport is not None}
-        assert {e for e, state in self.reported.items() if state == "up"} == set(here)
+        desired = compile_view(self.full_view())
+        assert {flow for flow, _ in self.switch.flows.values()} == set(desired.flows)
+        assert set(self.switch.groups.values()) == set(desired.groups)
+        assert set(self.switch.meters.values()) == set(desired.meters)
+        local = {e.id: e for e in self.full_view().endpoints if e.ofport is not None}
+        assert {e for e, state in self.reported.items() if state == "up"} == set(local)
         writes = self.switch.writes
         self.start_controller()
         for what in order:

@@ -29,8 +29,8 @@ def state(*entries: tuple[str, str]) -> Snapshot:
 
 
 def pairs(*entries: tuple[str, str]) -> tuple[set[str], dict[str, str]]:
-    there = state(*entries)
-    to, misfits = joined(routers_in_order(there), there.networks)
+    specs = state(*entries)
+    to, misfits = joined(routers_in_order(specs), specs.networks)
     return {"-".join(sorted((a, b))) for a in to for b in to[a]}, {name: misfit.reason for name, misfit in misfits.items()}
 
 
@@ -59,13 +59,13 @@ def test_every_network_of_a_router_has_a_route_to_every_other() -> None:
     ids=range(5),
 )  # fmt: skip
 def test_networks_whose_ranges_overlap_are_not_routed(routers: list[tuple[str, ...]], left: set[str], reason: str) -> None:
-    found, problems = pairs(*(worlds.router(*router) for router in routers))
-    assert found == left
+    routed, problems = pairs(*(worlds.router(*router) for router in routers))
+    assert routed == left
     assert [f"{name}: {text}" for name, text in problems.items()] == [reason]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("routers: [{name: r, networks: [amber]}]", "routers[0].networks"),
         ("routers: [{name: r, networks: [amber, amber]}]", "routers[0].networks"),
@@ -83,31 +83,31 @@ def test_networks_whose_ranges_overlap_are_not_routed(routers: list[tuple[str, .
     ],
     ids=range(7),
 )  # fmt: skip
-def test_a_document_is_refused_with_the_path(text: str, told: str) -> None:
-    with pytest.raises(Invalid, match=told if "\\" in told else None) as error:
+def test_a_document_is_refused_with_the_path(text: str, message: str) -> None:
+    with pytest.raises(Invalid, match=message if "\\" in message else None) as error:
         diff(parse(text), state())
     assert "networks" in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_routers_survive_export_and_import() -> None:
-    there = state(worlds.router("core", "amber", "green"))
-    assert "routers:\n- name: core\n" in export(there) or "routers:\n- {name: core" in export(there)
-    assert diff(parse(export(there)), there, prune=True) == ()
-    (change,) = diff(parse("routers: []"), there, prune=True)
+    specs = state(worlds.router("core", "amber", "green"))
+    assert "routers:\n- name: core\n" in export(specs) or "routers:\n- {name: core" in export(specs)
+    assert diff(parse(export(specs)), specs, prune=True) == ()
+    (change,) = diff(parse("routers: []"), specs, prune=True)
     assert (change.action, change.kind, change.name) == ("delete", "router", "core")
     # a router lets go of a network before that goes
     text = "networks: [{name: green}, {name: teal}]\nrouters: [{name: core, networks: [green, teal]}]"
-    kinds = [(c.action, c.kind) for c in diff(parse(text), there, prune=True)]
+    kinds = [(c.action, c.kind) for c in diff(parse(text), specs, prune=True)]
     assert kinds == [("update", "router"), *[("delete", "network")] * 3]
     # a network that the document makes now, and one that takes the place of another
     text = "networks: [{name: new, ip_range: 10.7.0.0/16, mode: nat}]\nrouters: [{name: core, networks: [new, blue]}]"
-    assert [(c.action, c.kind) for c in diff(parse(text), there)] == [("create", "network"), ("update", "router")]
+    assert [(c.action, c.kind) for c in diff(parse(text), specs)] == [("create", "network"), ("update", "router")]
 
 
 def seen(host: str, *entries: tuple[str, str]) -> View:
-    there = state(*entries)
-    return view(there, host, {e.id: e.ofport for e in there.endpoints.values() if e.host == host}, 65279, 65278)
+    specs = state(*entries)
+    return view(specs, host, {e.id: e.ofport for e in specs.endpoints.values() if e.host == host}, 65279, 65278)
 
 
 def test_a_host_has_only_the_networks_that_its_own_are_routed_to() -> None:
@@ -118,8 +118,8 @@ def test_a_host_has_only_the_networks_that_its_own_are_routed_to() -> None:
         worlds.router("r", "amber", "green"),
         worlds.router("s", "green", "teal"),
     )
-    wanted = {"h1": {"a1", "g2"}, "h2": {"a1", "g2", "t3"}, "h3": {"g2", "t3"}}
-    assert {host: {e.id for e in seen(host, *entries).endpoints} for host in wanted} == wanted
+    expected = {"h1": {"a1", "g2"}, "h2": {"a1", "g2", "t3"}, "h3": {"g2", "t3"}}
+    assert {host: {e.id for e in seen(host, *entries).endpoints} for host in expected} == expected
     assert {e.id for e in seen("h1", *entries).endpoints if e.routed_remote} == {"g2"}
     assert {e.id for e in seen("h1", *entries[:3]).endpoints} == {"a1"}
 
@@ -158,8 +158,8 @@ def test_the_size_is_checked_only_towards_networks_with_a_smaller_mtu(mine: int 
         worlds.endpoint("a1", "amber", "h1", 2, 1, v6=False),
         worlds.router("r", "amber", "green"),
     )
-    there = snapshot((key, value, born) for born, (key, value) in enumerate((*HOSTS, *entries), 1))
-    (found,) = (n for n in view(there, "h1", {"a1": 1}, 65279, 65278).networks if n.id == "amber")
-    assert [route.mtu for route in found.routes] == [limit]
-    checked = {flow.table for flow in compile_network(found, 65279).flows if flow.origin == Origin("router", "r")}
+    specs = snapshot((key, value, born) for born, (key, value) in enumerate((*HOSTS, *entries), 1))
+    (amber,) = (n for n in view(specs, "h1", {"a1": 1}, 65279, 65278).networks if n.id == "amber")
+    assert [route.mtu for route in amber.routes] == [limit]
+    checked = {flow.table for flow in compile_network(amber, 65279).flows if flow.origin == Origin("router", "r")}
     assert checked == ({Table.ROUTE, Table.MTU_CHECK} if limit else {Table.ROUTE})

@@ -43,7 +43,7 @@ MINE = {"owner": "warren"}
 def world(bridge: Bridge = WANTED) -> Observed:
     """What there is once `bridge` has been made."""
     local = ObservedPort(bridge.name, "internal", ofport=65534)
-    found = ObservedBridge(
+    row = ObservedBridge(
         bridge.name,
         bridge.datapath_type,
         bridge.fail_mode,
@@ -54,7 +54,7 @@ def world(bridge: Bridge = WANTED) -> Observed:
         local,
     )
     ports = {p.name: ObservedPort(p.name, p.type, p.options, 1, p.ofport_request, p.external_ids) for p in bridge.ports}
-    return Observed({bridge.name: found}, {bridge.name: local, **ports})
+    return Observed({bridge.name: row}, {bridge.name: local, **ports})
 
 
 def with_port(observed: Observed, port: ObservedPort) -> Observed:
@@ -74,9 +74,9 @@ def test_a_complete_database_gets_no_operation() -> None:
 
 
 def test_changed_columns_are_repaired() -> None:
-    found = world().bridge(BRIDGE)
-    assert found is not None
-    observed = with_bridge(world(), replace(found, fail_mode="standalone", controllers=("tcp:192.0.2.1:6653",), other_config={}))
+    row = world().bridge(BRIDGE)
+    assert row is not None
+    observed = with_bridge(world(), replace(row, fail_mode="standalone", controllers=("tcp:192.0.2.1:6653",), other_config={}))
     ops = diff((WANTED,), observed)
     assert ops == (
         UpdateBridge(BRIDGE, {"fail_mode": "secure"}, {}, WANTED.other_config),
@@ -86,16 +86,16 @@ def test_changed_columns_are_repaired() -> None:
 
 def test_controller_rows_without_warrens_limits_are_replaced() -> None:
     """Those that an older Warren has made, too: without the limit a flood of one port is all that the controller sees."""
-    found = world().bridge(BRIDGE)
-    assert found is not None
-    ops = diff((WANTED,), with_bridge(world(), replace(found, controllers_as_ours=False)))
+    row = world().bridge(BRIDGE)
+    assert row is not None
+    ops = diff((WANTED,), with_bridge(world(), replace(row, controllers_as_ours=False)))
     assert ops == (SetControllers(BRIDGE, ("tcp:127.0.0.1:6653",)),)
 
 
 def test_an_administrators_keys_stay() -> None:
-    found = world().bridge(BRIDGE)
-    assert found is not None
-    observed = with_bridge(world(), replace(found, other_config={**found.other_config, "mine": "1"}))
+    row = world().bridge(BRIDGE)
+    assert row is not None
+    observed = with_bridge(world(), replace(row, other_config={**row.other_config, "mine": "1"}))
     assert diff((WANTED,), observed) == ()
 
 
@@ -119,23 +119,23 @@ def test_a_changed_or_missing_tunnel_is_mended() -> None:
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
 def test_each_column_that_cuts_packets_off_is_repaired(damage: dict[str, Any], columns: dict[str, Any]) -> None:
-    found = world().bridge(BRIDGE)
-    assert found is not None
-    assert diff((WANTED,), with_bridge(world(), replace(found, **damage))) == (UpdateBridge(BRIDGE, columns),)
+    row = world().bridge(BRIDGE)
+    assert row is not None
+    assert diff((WANTED,), with_bridge(world(), replace(row, **damage))) == (UpdateBridge(BRIDGE, columns),)
 
 
 def test_further_versions_of_openflow_are_the_administrators() -> None:
-    found = world().bridge(BRIDGE)
-    assert found is not None
-    assert diff((WANTED,), with_bridge(world(), replace(found, protocols=("OpenFlow10", "OpenFlow14")))) == ()
+    row = world().bridge(BRIDGE)
+    assert row is not None
+    assert diff((WANTED,), with_bridge(world(), replace(row, protocols=("OpenFlow10", "OpenFlow14")))) == ()
 
 
 def test_an_unmarked_bridge_with_warrens_datapath_id_is_marked_again() -> None:
-    found = world().bridge(BRIDGE)
-    assert found is not None
-    assert diff((WANTED,), with_bridge(world(), replace(found, external_ids={}))) == (UpdateBridge(BRIDGE, {}, MINE),)
+    row = world().bridge(BRIDGE)
+    assert row is not None
+    assert diff((WANTED,), with_bridge(world(), replace(row, external_ids={}))) == (UpdateBridge(BRIDGE, {}, MINE),)
     with pytest.raises(Conflict):
-        diff((WANTED,), with_bridge(world(), replace(found, external_ids={}, other_config={})))
+        diff((WANTED,), with_bridge(world(), replace(row, external_ids={}, other_config={})))
 
 
 def test_an_unmarked_port_that_is_as_wanted_is_marked_again() -> None:
@@ -167,11 +167,11 @@ def test_a_tunnel_that_failed_although_its_row_is_right_is_made_anew() -> None:
     ],
 )
 def test_each_difference_of_an_endpoints_port_is_named(damage: dict[str, Any], difference: str) -> None:
-    wanted = endpoint_port("wv0", 5, "e", 7)
-    whole = ObservedPort("wv0", ofport=5, ofport_request=5, external_ids=wanted.external_ids)
-    assert port_differences(whole, wanted) == ()
-    assert any(difference in line for line in port_differences(replace(whole, **damage), wanted))
-    assert port_differences(None, wanted) == ("port wv0 is not in OVSDB",)
+    port = endpoint_port("wv0", 5, "e", 7)
+    whole = ObservedPort("wv0", ofport=5, ofport_request=5, external_ids=port.external_ids)
+    assert port_differences(whole, port) == ()
+    assert any(difference in line for line in port_differences(replace(whole, **damage), port))
+    assert port_differences(None, port) == ("port wv0 is not in OVSDB",)
 
 
 def test_stray_ports_of_warren_are_removed_and_foreign_ones_stay() -> None:
@@ -234,16 +234,16 @@ TEXTS = st.dictionaries(texts, st.one_of(texts, st.integers(), st.dictionaries(t
 @given(st.lists(TEXTS, max_size=4), st.integers(1, 9))
 def test_a_stream_of_json_is_split_and_decoded(messages: list[dict[str, object]], size: int) -> None:
     stream = "".join(json.dumps(message, ensure_ascii=False) for message in messages)
-    found, parser, rest = [], Parser(), ""
+    decoded, parser, rest = [], Parser(), ""
     chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
     for chunk in chunks:
         rest += chunk
         while rest:
             rest = rest[parser.feed(rest) :]
             if parser.is_done():
-                found.append(parser.finish())
+                decoded.append(parser.finish())
                 parser = Parser()
-    assert found == messages
+    assert decoded == messages
 
 
 def test_a_broken_stream_is_an_error_text() -> None:

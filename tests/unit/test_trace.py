@@ -30,8 +30,8 @@ PASSED = {
 
 
 def end(kind: str, table: str = "OUTPUT", *, endpoint: str | None = None, **more: Any) -> dict[str, Any]:
-    known = {"branch": "", "port": None, "vtep": None, "vni": None, "problem": "", "origin": f"some/{table}"}
-    return {"kind": kind, "table": table, "endpoint": endpoint, "endpoint_name": endpoint, **known, **more}
+    defaults = {"branch": "", "port": None, "vtep": None, "vni": None, "problem": "", "origin": f"some/{table}"}
+    return {"kind": kind, "table": table, "endpoint": endpoint, "endpoint_name": endpoint, **defaults, **more}
 
 
 def hop(host: str, *ends: dict[str, Any]) -> dict[str, Any]:
@@ -53,14 +53,14 @@ DENIED = end("drop", "ACL_IN", origin="policy/amber:in:web")
 
 
 def test_a_copy_that_arrives_is_no_delivery() -> None:
-    told, reason, text = verdict(DB, hop("h1", COPY_TO_DB, DENIED))
-    assert (told, reason) == ("dropped", "in ACL_IN on h1, by the flow of policy/amber:in:web")
+    outcome, reason, text = verdict(DB, hop("h1", COPY_TO_DB, DENIED))
+    assert (outcome, reason) == ("dropped", "in ACL_IN on h1, by the flow of policy/amber:in:web")
     assert "-> port of the endpoint (a mirror's copy)" in text
 
 
 def test_a_copy_that_is_dropped_is_not_why_the_packet_is() -> None:
-    told, reason, _ = verdict(DB, hop("h1", DENIED, end("drop", "COPY", branch="copy", origin="mirror/m1")))
-    assert (told, reason) == ("dropped", "in ACL_IN on h1, by the flow of policy/amber:in:web")
+    outcome, reason, _ = verdict(DB, hop("h1", DENIED, end("drop", "COPY", branch="copy", origin="mirror/m1")))
+    assert (outcome, reason) == ("dropped", "in ACL_IN on h1, by the flow of policy/amber:in:web")
 
 
 def test_a_copy_in_the_tunnel_to_the_targets_host_is_not_followed() -> None:

@@ -56,14 +56,14 @@ def test_any_exception_is_survived_and_the_items_are_not_lost(error: Exception) 
 
 
 def test_an_internal_error_is_a_problem_until_the_next_success() -> None:
-    told: list[list[str]] = []
+    reported: list[list[str]] = []
     steps = Steps(KeyError("secret"))
-    worker = Worker("tested", steps, on_change=lambda: told.append(worker.problems))
+    worker = Worker("tested", steps, on_change=lambda: reported.append(worker.problems))
     worker.run_once()
     assert worker.problems == ["tested: internal error: KeyError"]
     worker.run_once()
     assert worker.problems == []
-    assert told == [["tested: internal error: KeyError"], []]
+    assert reported == [["tested: internal error: KeyError"], []]
 
 
 def test_a_warren_error_is_a_problem_in_full() -> None:
