@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from agent.api.sand import endpoint_out
+from agent.api.sand_requests import ENDPOINT_FIELDS, EndpointRequest, body_schema, check_prefix, endpoint_request
 from agent.core import Core
 from agent.endpoints.request import EndpointCreate
 from agent.remote import Forwarded
@@ -20,6 +21,10 @@ from specs.model.network import Network
 from specs.store.removal import delete_endpoint_of_dead_host
 from specs.store.values import Entry, Get
 from warren.errors import Invalid, NotFound, Unavailable
+
+
+async def _request(request: Request) -> EndpointRequest:
+    return endpoint_request(await request.body(), request.headers.get("prefer", ""))
 
 
 def router(core: Core) -> APIRouter:
@@ -41,14 +46,17 @@ def router(core: Core) -> APIRouter:
         chosen = [e for e in chosen if (not hostname or e.host == hostname) and (spares or not e.spare)]
         return {"endpoints": _endpoints_out(core, chosen, states)}
 
-    @router.post("/endpoints", status_code=201, tags=["SAND"])
-    def create_endpoint(body: EndpointCreate, forwarded: Forwarded = None) -> Any:
-        """Plug a network namespace into a network; answers when packets can flow."""
+    @router.post("/endpoints", status_code=201, tags=["SAND"], openapi_extra=body_schema(EndpointCreate, ENDPOINT_FIELDS))
+    def create_endpoint(request: Annotated[EndpointRequest, Depends(_request)], forwarded: Forwarded = None) -> Any:
+        """Plug a network namespace into a network; answers when packets can flow. Read as SAND does (docs/client.md)."""
+        body = request.body
         if body.hostname and not core.remote.is_local(body.hostname, forwarded):
             answer = core.remote.request(
                 body.hostname, "POST", "/endpoints", json=body.model_dump(mode="json", exclude_unset=True)
             )
             return JSONResponse(answer.json(), answer.status_code)
+        if request.prefix is not None:
+            check_prefix(request, core.lookup.network(body.network_id))
         endpoint, network = core.endpoints.attach(body)
         shown = endpoint if endpoint.netns or not body.netns else endpoint.model_copy(update={"netns": body.netns})
         state = core.cache.states.get(endpoint.id)

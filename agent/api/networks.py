@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
-from agent.api.sand import NetworkCreate, network_out
+from agent.api.sand import NetworkCreate, default_name, network_out
+from agent.api.sand_requests import NETWORK_FIELDS, NetworkRequest, body_schema, network_request
 from agent.core import Core
 from warren.errors import Conflict, Invalid
+
+
+async def _request(request: Request) -> NetworkRequest:
+    return network_request(await request.body(), request.headers.get("prefer", ""))
 
 
 def router(core: Core) -> APIRouter:
@@ -23,13 +28,22 @@ def router(core: Core) -> APIRouter:
         ordered = sorted(core.repository.networks(), key=lambda n: (n.created_at or "", n.name))
         return {"networks": [network_out(network) for network in ordered]}
 
-    @router.post("/networks", status_code=201)
-    def create_network(body: NetworkCreate) -> dict[str, Any]:
-        """Create a network. VNI and range are chosen where the request has none."""
+    @router.post("/networks", status_code=201, openapi_extra=body_schema(NetworkCreate, NETWORK_FIELDS))
+    def create_network(request: Annotated[NetworkRequest, Depends(_request)]) -> dict[str, Any]:
+        """Create a network. VNI and range are chosen where the request has none. Read as SAND does (docs/client.md)."""
+        body, title = request
         if body.type != "overlay":
             raise Invalid("type", body.type, "overlay")
         network_id = body.id or str(uuid.uuid4())
-        network, _ = core.repository.create_network({"id": network_id, **body.values(network_id)})
+        values = {"id": network_id, **body.values(network_id)}
+        values["title"] = title if title and title != values["name"] else values["title"]
+        try:
+            network, _ = core.repository.create_network(values)
+        except Conflict as error:
+            if title is None or error.field != "name":
+                raise
+            name = default_name(network_id)  # SAND's names need not be unique
+            network, _ = core.repository.create_network(values | {"name": name, "title": title})
         return {"network": network_out(network)}
 
     @router.get("/networks/{network_id}")

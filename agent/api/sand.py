@@ -17,6 +17,7 @@ from specs.model.host import Host
 from specs.model.network import Network, NetworkFields
 
 WAIT_LIMIT_S = 50.0
+NEVER = "0001-01-01T00:00:00Z"  # Go's time that is not set: its clients do not read an empty text
 DEFAULT_RANGE = IPv4Network("10.0.0.0/24")  # SAND's, when a request names no range at all
 
 
@@ -33,8 +34,13 @@ class NetworkCreate(NetworkFields, RequestBody):
         for gateway, range_field in (("gateway", "ip_range"), ("ipv6_gateway", "ipv6_range")):
             if gateway not in said:
                 values[gateway] = first_address(values[range_field])
-        values["name"] = self.name or f"net-sc-{network_id}"
+        values["name"] = self.name or default_name(network_id)
         return values
+
+
+def default_name(network_id: str) -> str:
+    """The name that SAND gives to a network without one."""
+    return f"net-sc-{network_id}"
 
 
 def first_address(network: IPv4Network | IPv6Network | None) -> Any:
@@ -70,17 +76,18 @@ class HostTraceBody(RequestBody):
 
 
 def network_out(network: Network) -> dict[str, Any]:
-    """SAND's Network, with Warren's additions. There is no namespace per network: `ns_handle_path` is empty."""
+    """SAND's Network, with Warren's additions: `name` is the one that SAND's client gave, `unique_name` the one that finds it. There is no namespace per network: `ns_handle_path` is empty."""
     data = network.data()
     return {
         "id": network.id,
-        "created_at": network.created_at or "",
-        "name": network.name,
+        "created_at": network.created_at or NEVER,
+        "name": network.title or network.name,
         "type": network.type,
         "ns_handle_path": "",
         "vxlan_vni": network.vxlan_vni,
         "ip_range": data.get("ip_range", ""),
         "gateway": data.get("gateway", ""),
+        "unique_name": network.name,
         "ipv6_range": data.get("ipv6_range", ""),
         "ipv6_gateway": data.get("ipv6_gateway", ""),
         "mtu": network.mtu,
@@ -110,7 +117,7 @@ def endpoint_out(
         "hostname": endpoint.host,
         "host_ip": str(host.vtep) if host else "",
         "api_hostname": api_hostname(host) or endpoint.host,
-        "created_at": endpoint.created_at or "",
+        "created_at": endpoint.created_at or NEVER,
         "target_netns_path": endpoint.netns or "",
         "overlay_veth_name": endpoint.port or endpoint.veth,
         "overlay_veth_mac": veth_mac(endpoint.veth),

@@ -21,7 +21,7 @@ from agent.endpoints.preallocated import PreallocatedPool
 from agent.endpoints.request import EndpointCreate
 from agent.endpoints.saga import Saga, SagaStep
 from agent.exclusive import Exclusive
-from agent.linux import names, veth
+from agent.linux import names, netns, veth
 from agent.linux.netns import EXPECTED
 from agent.listeners import Listeners
 from ovsdb.client import Ovsdb
@@ -85,10 +85,9 @@ class Endpoints:
             return self._create(draft | {"interface": request.interface})[:2]
         if request.netns is None:
             raise Invalid("activate_params.ns_handle_path", MISSING, f"say {EXPECTED}")
-        self._require_bridge()
-        params = request.activate_params
-        draft["set_addresses"] = params.set_addr if params else True
-        move = params.move_veth if params else True
+        with netns.opened(request.netns):  # refuses any other file
+            self._require_bridge()
+        draft["set_addresses"], move = request.set_addresses, request.move_interface
         ready = self.preallocated.take(request) if move else None
         if ready is not None:
             draft["id"] = ready.id

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from specs.model.base import Name
 from specs.model.endpoint import EndpointFields
+from warren.errors import Invalid
 
 
 class RequestBody(BaseModel):
@@ -24,21 +25,31 @@ class RequestBody(BaseModel):
 
 
 class ActivateParams(RequestBody):
-    """SAND's fields: the namespace's path; `set_addr` puts the addresses on the interface; `move_veth` moves it into the
-    namespace (otherwise it stays in the host's, for a runtime that moves it itself)."""
+    """SAND's fields: the namespace's path. SAND's server takes `set_addr` and `move_veth` as true in every request, because its client
+    never sets them; what Warren offers instead is `set_addresses` and `move_interface` of the endpoint."""
 
     ns_handle_path: str | None = None
     set_addr: bool = True
     move_veth: bool = True
 
+    def check(self) -> None:
+        """Refuse a strict request whose author expects an effect. Raises `Invalid`."""
+        for name, instead in (("set_addr", "set_addresses"), ("move_veth", "move_interface")):
+            if not getattr(self, name):
+                raise Invalid(f"activate_params.{name}", False, f"true, as SAND takes it, or nothing; say {instead}: false")
+
 
 class EndpointCreate(EndpointFields, RequestBody):
-    """POST /endpoints: SAND's fields, and Warren's: name, labels, interface, ipv6_address, ofport, hostname."""
+    """POST /endpoints: SAND's fields, and Warren's: name, labels, interface, ipv6_address, ofport, hostname. `set_addresses` puts the
+    addresses on the interface; `move_interface` moves it into the namespace (otherwise it stays in the host's, for a runtime that moves
+    it itself)."""
 
     network_id: Name
     activate: bool = True
     activate_params: ActivateParams | None = None
     ns_handle_path: str | None = None
+    set_addresses: bool = True
+    move_interface: bool = True
     id: Name | None = None
     name: Name | None = None
     hostname: Name | None = None

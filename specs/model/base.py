@@ -24,8 +24,13 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _IFNAME = re.compile(r"[^\s/:]{1,15}\Z")
 
 
+def is_name(text: str) -> bool:
+    """Whether a text can be the name or the id of an object."""
+    return _NAME.match(text) is not None
+
+
 def _name(value: str) -> str:
-    if not _NAME.match(value):
+    if not is_name(value):
         raise ValueError("a name of letters, digits, '.', '_' or '-', at most 63, beginning with a letter or digit")
     return value
 

@@ -11,6 +11,7 @@ from specs.model.base import AclNames, Item, Labels, Mtu, Name, Record, Vlan, Vn
 from specs.model.dhcp import DhcpFields, check_dhcp
 from warren.errors import MISSING, Invalid
 
+TITLE_LIMIT = 4096
 RELATED_BIT = 1 << 23  # a network's second VNI is its own with this bit flipped (intent/views.py)
 
 
@@ -39,6 +40,7 @@ class NetworkFields(DhcpFields):
 
     id: Name | None = None
     name: Name | None = None
+    title: Annotated[str, Field(max_length=TITLE_LIMIT)] | None = None
     type: str = "overlay"
     vxlan_vni: Vni | None = None
     ip_range: Range4 | None = None
@@ -62,7 +64,7 @@ class NetworkFields(DhcpFields):
 class Network(NetworkFields, Record):
     """An isolated layer 2 network. `host_access` is what its endpoints reach of the cluster's machines by the gateway, besides
     published ports: nothing, name servers, or everything. `gateway` and `ipv6_gateway` are addresses with prefix length, inside the range.
-    `labels_required` closes endpoints until their labels are known."""
+    `title` is the name that SAND's client gave, if that is no unique name: free text, which names nothing. `labels_required` closes endpoints until their labels are known."""
 
     id: Name
     name: Name

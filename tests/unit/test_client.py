@@ -280,7 +280,7 @@ def test_what_sand_does_not_have_is_not_found_and_what_it_has_works(server: Serv
     assert server.requests[-1][2] == {
         "network_id": "n1",
         "activate": True,
-        "activate_params": {"ns_handle_path": "/run/netns/x", "set_addr": True, "move_veth": True},
+        "activate_params": {"ns_handle_path": "/run/netns/x"},
     }
     client.delete_endpoint("e1")
     with pytest.raises(NotFound):

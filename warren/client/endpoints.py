@@ -74,7 +74,8 @@ def create_endpoint(
         activate=netns is not None,
     )
     if netns is not None:
-        body["activate_params"] = stated(ns_handle_path=netns, set_addr=set_addresses, move_veth=True)
+        body["activate_params"] = stated(ns_handle_path=netns)
+        body |= {} if set_addresses else {"set_addresses": False}
     return Endpoint.of((yield post("/endpoints", body)).get("endpoint"))
 
 

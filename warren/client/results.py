@@ -22,7 +22,8 @@ class Result:
         data = data if isinstance(data, dict) else {}
         values: dict[str, Any] = {"raw": data}
         for spec in fields(cls):
-            value = data.get(spec.metadata.get("json", spec.name))
+            names = spec.metadata.get("json", (spec.name,))
+            value = next((data[name] for name in names if data.get(name) is not None), None)
             if spec.name == "raw" or value is None:
                 continue
             item: type[Result] | None = spec.metadata.get("item")
@@ -40,8 +41,8 @@ def all_of(kind: type[R], answer: Mapping[str, Any], section: str) -> tuple[R, .
     return tuple(map(kind.of, answer.get(section) or ()))
 
 
-def _named(json: str, default: Any = "") -> Any:
-    """A field whose JSON name differs."""
+def _named(*json: str, default: Any = "") -> Any:
+    """A field whose JSON name differs; the first one that an agent sends counts."""
     return field(default=default, metadata={"json": json})
 
 
@@ -56,10 +57,10 @@ def _mapping() -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Network(Result):
-    """An isolated layer 2 network. Ranges and gateways are CIDR text, empty where there are none."""
+    """An isolated layer 2 network. `name` finds it; a name that SAND's client gave, which need not be unique, is `raw["name"]`. Ranges and gateways are CIDR text, empty where there are none."""
 
     id: str = ""
-    name: str = ""
+    name: str = _named("unique_name", "name")
     created_at: str = ""
     type: str = "overlay"
     vxlan_vni: int = 0
@@ -123,7 +124,7 @@ class Endpoint(Result):
     vlan: int | None = None
     coprocessor: Mapping[str, Any] | None = field(default=None, hash=False)
     acls: tuple[str, ...] | None = None
-    published: tuple[PublishedPort, ...] = field(default=(), metadata={"json": "publish", "item": PublishedPort})
+    published: tuple[PublishedPort, ...] = field(default=(), metadata={"json": ("publish",), "item": PublishedPort})
     labels: Mapping[str, str] = _mapping()
     state: str = ""
     reason: str = ""

@@ -16,6 +16,7 @@ from warren.client.errors import AgentUnreachable, Error, NoAnswer, refusal
 CONNECT_TIMEOUT_S = 10.0
 KEEP_ALIVE_S = 3.0  # how often an agent is told that somebody reads a capture; it ends one after ten seconds of silence
 CAPTURE_NAME = "x-warren-capture"
+STRICT = {"prefer": "handling=strict"}  # no field is read liberally, as SAND's server does
 
 
 class Agents:
@@ -49,7 +50,9 @@ class Agents:
 
     def request(self, client: httpx.Client | httpx.AsyncClient, call: Call, stream: bool) -> httpx.Request:
         """A call as httpx's request; a stream may be silent for as long as it likes."""
-        request = client.build_request(call.method, call.path, json=None if call.body is None else dict(call.body))
+        request = client.build_request(
+            call.method, call.path, headers=STRICT, json=None if call.body is None else dict(call.body)
+        )
         if stream:
             request.extensions["timeout"] = httpx.Timeout(self.timeout_s, read=None).as_dict()
         return request

@@ -26,7 +26,8 @@ async function poll() {
     if (now !== state.read) { // the large lists only when something has changed
       const [networks, endpoints] = await Promise.all([ask("networks"), ask("endpoints?states=true")]);
       state.hosts = status.hosts.sort((a, b) => natural(a.name, b.name));
-      state.networks = networks.networks.sort((a, b) => natural(a.name, b.name));
+      const named = networks.networks.map((n) => ({ ...n, name: n.unique_name })); // other clients may give one name to several
+      state.networks = named.sort((a, b) => natural(a.name, b.name));
       state.endpoints = endpoints.endpoints;
       state.read = now;
       draw();
