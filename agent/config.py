@@ -36,6 +36,7 @@ class Config:
     docker_sweep_s: float
     docker_mirror: str | None
     attach_timeout_s: float
+    connects_anywhere: bool
     run: Path
     machine: tuple[str, str]
     forwards_for_others: bool
@@ -66,6 +67,7 @@ SETTINGS = """\
   WARREN_DOCKER_SWEEP_S    seconds between searches for endpoints of removed containers [30]
   WARREN_DOCKER_MIRROR     interface for copies of mirrored containers [that of the session]   MIRROR_BRIDGE_OUT (dovesnap's)
   WARREN_ATTACH_TIMEOUT_S  how many seconds an attach waits for the controller [5]
+  WARREN_CONNECT           network: CONNECT reaches addresses of the network alone; any: all that its containers reach [network]
   WARREN_RUN               directory for files of DHCP clients, which outlive the agent [that of WARREN_SOCKET, else /run/warren]
   WARREN_FORWARD           warren: a host that was no router forwards for Warren's networks alone; all: for everybody [warren]
   WARREN_DOCKER_USER       on: let Warren's networks pass in Docker's chain DOCKER-USER; off: leave it alone [on]
@@ -99,6 +101,7 @@ def load(env: Mapping[str, str]) -> Config:
         docker_sweep_s=_number("WARREN_DOCKER_SWEEP_S", get("WARREN_DOCKER_SWEEP_S", default="30"), 1),
         docker_mirror=get("WARREN_DOCKER_MIRROR", "MIRROR_BRIDGE_OUT") or None,
         attach_timeout_s=_number("WARREN_ATTACH_TIMEOUT_S", get("WARREN_ATTACH_TIMEOUT_S", default="5"), 0),
+        connects_anywhere=choice("WARREN_CONNECT", get("WARREN_CONNECT"), "network", "any") == "any",
         run=run_directory(env),
         machine=machine_ids(env),
         forwards_for_others=choice("WARREN_FORWARD", get("WARREN_FORWARD"), "warren", "all") == "all",

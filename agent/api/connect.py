@@ -11,12 +11,12 @@ import logging
 import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -28,6 +28,8 @@ log = logging.getLogger("warren.connect")
 METHOD = b"CONNECT "
 HEAD_LIMIT = 16_384  # bytes of request line and headers
 CHUNK = 65_536
+PEER_S = 5.0  # for a connection to another agent
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,13 @@ class ConnectRequest:
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """The connection must be made by the agent at `api` (a URL)."""
+    """The connection must be made by the agent of one of these hosts: their URLs by name."""
 
-    host: str
-    api: str
+    agents: Mapping[str, str]
     tls: ssl.SSLContext | None
 
 
-# Blocking: returns a connected socket, or which agent can connect; raises WarrenError.
+# Blocking: returns a connected socket, or which agents can connect; raises WarrenError.
 Dial = Callable[[ConnectRequest], "socket.socket | Elsewhere"]
 
 
@@ -107,7 +108,7 @@ async def _serve(head: str, reader: asyncio.StreamReader, writer: asyncio.Stream
         loop = asyncio.get_running_loop()
         target = await loop.run_in_executor(None, dial, request)
         if isinstance(target, Elsewhere):
-            there_reader, there_writer = await _reach(target, request)
+            there_reader, there_writer = await _reach(target, request, writer)
         else:
             there_reader, there_writer = await asyncio.open_connection(sock=target, limit=CHUNK)
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -126,19 +127,36 @@ async def _serve(head: str, reader: asyncio.StreamReader, writer: asyncio.Stream
         end.close()
 
 
-async def _reach(target: Elsewhere, request: ConnectRequest) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Ask another agent for the same, and relay its answer and all that follows to the client."""
-    url = urlsplit(target.api)
-    try:
-        if url.scheme == "unix":
-            reader, writer = await asyncio.open_unix_connection(url.path, limit=CHUNK)
-        else:
-            reader, writer = await asyncio.open_connection(url.hostname, url.port, ssl=target.tls, limit=CHUNK)
-    except OSError as error:
-        raise Unavailable(f"the agent of {target.host}", str(error)) from None
-    line = f"CONNECT /networks/{request.network_id}?ip={request.ip}&port={request.port} HTTP/1.1"
-    writer.write(f"{line}\r\nHost: {target.host}\r\n{HOP}: 1\r\n\r\n".encode())
-    return reader, writer
+async def _reach(target: Elsewhere, request: ConnectRequest, client: asyncio.StreamWriter) -> Streams:
+    """Ask other agents for the same, one after the other until one has connected; relay its answer. Raises `Unavailable` if none
+    answers."""
+    problems = []
+    for number, (host, api) in enumerate(target.agents.items(), start=1):
+        try:
+            reader, writer = await asyncio.wait_for(_open(api, target.tls), PEER_S)
+            writer.write(_forwarded(request, host))
+            head = await reader.readuntil(b"\r\n\r\n")
+        except (OSError, EOFError, ValueError, TimeoutError) as error:
+            problems.append(f"the agent of {host}: {error or 'no answer'}")
+            continue
+        if head.split(b" ", 2)[1:2] == [b"200"] or number == len(target.agents):
+            client.write(head)
+            return reader, writer
+        writer.close()
+    raise Unavailable("every host with an endpoint there", "; ".join(problems))
+
+
+async def _open(api: str, tls: ssl.SSLContext | None) -> Streams:
+    url = urlsplit(api)
+    if url.scheme == "unix":
+        return await asyncio.open_unix_connection(url.path, limit=CHUNK)
+    return await asyncio.open_connection(url.hostname, url.port, ssl=tls if url.scheme == "https" else None, limit=CHUNK)
+
+
+def _forwarded(request: ConnectRequest, host: str) -> bytes:
+    ip = quote(request.ip, safe="")
+    line = f"CONNECT /networks/{quote(request.network_id, safe='')}?ip={ip}&port={request.port} HTTP/1.1"
+    return f"{line}\r\nHost: {host}\r\n{HOP}: 1\r\n\r\n".encode()
 
 
 async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:

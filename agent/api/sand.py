@@ -118,7 +118,7 @@ def endpoint_out(
         "host_ip": str(host.vtep) if host else "",
         "api_hostname": api_hostname(host) or endpoint.host,
         "created_at": endpoint.created_at or NEVER,
-        "target_netns_path": endpoint.netns or "",
+        "target_netns_path": endpoint.namespace or "",
         "overlay_veth_name": endpoint.port or endpoint.veth,
         "overlay_veth_mac": veth_mac(endpoint.veth),
         "target_veth_name": endpoint.interface or "",

@@ -27,7 +27,7 @@ from agent.endpoints.request import EndpointCreate
 from agent.linux import names
 from agent.linux.host_ports import listeners
 from specs import keys
-from specs.model.endpoint import Endpoint
+from specs.model.endpoint import SANDBOX, Endpoint
 from specs.model.network import Network
 from specs.model.publish import Publish
 from specs.store import bitmap
@@ -204,7 +204,8 @@ class Driver:
         endpoint, network = self._endpoint(body), self._network(body)
         container = self._engine.container(str(body["NetworkID"]), str(body["EndpointID"]))
         peer = names.peer_name(endpoint.id)
-        wanted = endpoint.model_copy(update={"active": True, "interface": peer, "labelled": False})
+        labels = endpoint.labels | {SANDBOX: str(body["SandboxKey"])}
+        wanted = endpoint.model_copy(update={"active": True, "interface": peer, "labelled": False, "labels": labels})
         if container is not None:
             wanted = described(wanted, network, container, self._core.host.name)
         if endpoint.active and wanted.mac_address != endpoint.mac_address:

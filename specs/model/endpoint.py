@@ -15,6 +15,9 @@ from specs.model.publish import PUBLISHED_LIMIT, Publish
 
 Ofport = Annotated[int, Field(ge=OFPORT_FIRST, le=OFPORT_LAST)]
 CNI_CONTAINER = "cni.container"  # the label of endpoints that a CNI runtime made
+SANDBOX = (
+    "docker.sandbox"  # the label of endpoints of Docker: the path of the namespace into which the engine moves the interface
+)
 Address4 = Annotated[IPv4Address, BeforeValidator(require_text)]
 Address6 = Annotated[IPv6Address, BeforeValidator(require_text)]
 
@@ -79,6 +82,11 @@ class Endpoint(EndpointFields, Record):
         if self.port and (self.ipv4_address or self.ipv6_address or self.publish):
             raise ValueError("no addresses and nothing published with port: the machines behind an interface are not known")
         return self
+
+    @property
+    def namespace(self) -> str | None:
+        """The path of the namespace that its interface is in, also when a container engine moves it there."""
+        return self.netns or self.labels.get(SANDBOX)
 
     @property
     def veth(self) -> str:

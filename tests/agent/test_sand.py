@@ -197,6 +197,7 @@ def test_connect_tunnels_bytes_to_an_endpoint(host: Host) -> None:
         ("/networks/N?ip=x&port=80", 400),
         ("/networks/N?ip=10.0.0.2&port=99999", 400),
         ("/networks/N?ip=10.0.0.2&port=80", 400),  # no active endpoint
+        ("/networks/N?ip=127.0.0.1&port=80", 400),
         ("/networks/nope?ip=10.0.0.2&port=80", 404),
         ("/nope", 404),
     ],

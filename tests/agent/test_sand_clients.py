@@ -38,8 +38,8 @@ def test_interface_and_addresses_stay_away_on_request(host: Host) -> None:
         assert host.http.delete(f"/endpoints/{endpoint['id']}").status_code == 204
 
 
-@pytest.mark.parametrize("own", [{}, {"move_interface": False}, {"set_addresses": False, "move_interface": False}])
-def test_a_path_that_is_no_namespace_is_refused(host: Host, tmp_path: Path, own: dict[str, bool]) -> None:
+@pytest.mark.parametrize("warrens", [{}, {"move_interface": False}, {"set_addresses": False, "move_interface": False}])
+def test_a_path_that_is_no_namespace_is_refused(host: Host, tmp_path: Path, warrens: dict[str, bool]) -> None:
     network = host.network()
     (tmp_path / "file").touch()
     for path in (
@@ -51,7 +51,7 @@ def test_a_path_that_is_no_namespace_is_refused(host: Host, tmp_path: Path, own:
         "/dev/null",
         "a\0b",
     ):
-        body = {"network_id": network, "activate": True, "activate_params": {"ns_handle_path": path, **ZERO}, **own}
+        body = {"network_id": network, "activate": True, "activate_params": {"ns_handle_path": path, **ZERO}, **warrens}
         answer = host.http.post("/endpoints", json=body)
         assert answer.status_code == 400, (path, answer.text)
         assert repr(path)[1:-1] in answer.json()["error"]

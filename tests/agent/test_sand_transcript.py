@@ -168,8 +168,8 @@ def play_requests(host: Host, cast: Cast, step: Mapping[str, Any]) -> None:
             answers.append(answer)
     if answers and step["stdout"] != ERROR:
         words = [cast.play(word) for word in step["command"]]
-        told = list(printed(words, answers)) or [f"Client version: v1.0.3\nServer version: {answers[0]['version']}"]
-        assert lines("\n".join(told)) == lines(cast.play(step["stdout"])), step["command"]
+        output = list(printed(words, answers)) or [f"Client version: v1.0.3\nServer version: {answers[0]['version']}"]
+        assert lines("\n".join(output)) == lines(cast.play(step["stdout"])), step["command"]
 
 
 @pytest.mark.skipif("SAND_AGENT_CLI" not in os.environ, reason="needs SAND_AGENT_CLI, the path of a sand-agent-cli")
@@ -187,9 +187,9 @@ def test_sands_command_prints_the_same(host: Host) -> None:
             if step["stdout"] == ERROR:
                 assert done.stdout.startswith(ERROR), (step["command"], done.stdout)
                 continue
-            found, recorded = (list(dict.fromkeys(ID.findall(text))) for text in (done.stdout, step["stdout"]))
+            actual, recorded = (list(dict.fromkeys(ID.findall(text))) for text in (done.stdout, step["stdout"]))
             if step["command"][0].endswith("-create"):
-                cast.parts.setdefault(recorded[0], found[0])
+                cast.parts.setdefault(recorded[0], actual[0])
             assert lines(re.sub("Client version: .*", "Client version: v1.0.3", done.stdout)) == lines(cast.play(step["stdout"]))
     finally:
         if page is not None:

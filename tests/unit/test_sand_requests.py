@@ -39,7 +39,7 @@ def test_a_network_is_read_as_go_reads_it(body: bytes, title: str, name: str, ip
 
 
 @pytest.mark.parametrize(
-    ("body", "prefer", "told"),
+    ("body", "prefer", "message"),
     [
         (b'{"colour": 1, "mtu": 1400}', "", "colour: there is no such field"),
         (b'{"Mode": "nat"}', "", "Mode: there is no such field"),
@@ -57,10 +57,10 @@ def test_a_network_is_read_as_go_reads_it(body: bytes, title: str, name: str, ip
     ],
     ids=range(13),
 )
-def test_a_network_that_is_wrong_is_refused(body: bytes, prefer: str, told: str) -> None:
+def test_a_network_that_is_wrong_is_refused(body: bytes, prefer: str, message: str) -> None:
     with pytest.raises(Invalid) as error:
         network_request(body, prefer)
-    assert told in str(error.value)
+    assert message in str(error.value)
 
 
 def test_a_strict_request_has_no_title_and_may_ask_for_no_ipv4() -> None:
@@ -85,8 +85,8 @@ def test_an_endpoint_is_read_as_go_reads_it() -> None:
         endpoint(network_id="n", activate_params=zero) == endpoint(network_id="n", activate=False, ns_handle_path="/n") == passive
     )
     assert endpoint(network_id="n", name="web", activate_params=zero) == (True, "/n", True, True)
-    own = {"set_addresses": False, "move_interface": False}
-    assert endpoint(STRICT, network_id="n", ns_handle_path="/n", **own) == (True, "/n", False, False)
+    warrens = {"set_addresses": False, "move_interface": False}
+    assert endpoint(STRICT, network_id="n", ns_handle_path="/n", **warrens) == (True, "/n", False, False)
 
 
 @pytest.mark.parametrize(
