@@ -20,7 +20,7 @@ from intent.record_policies import RecordPolicies
 from intent.services import service_members
 from pipeline.protocols import ICMP, ICMPV6, IPV4, IPV6, SCTP, TCP, UDP, IpAddress
 from pipeline.tables import MARK_RELATED, ORIGIN_TUNNEL
-from specs.checks import joined, routers_in_order, served, valid_networks, zones
+from specs.checks import called, joined, routers_in_order, served, services_in_order, valid_networks, zones
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from specs.ports import has_unknown_macs
@@ -89,7 +89,7 @@ class Allowed:
     @cached_property
     def routed_to(self) -> Mapping[str, Mapping[str, str]]:
         """The networks that a router joins with each network."""
-        return joined(routers_in_order(self.snapshot), self.networks)[0]
+        return joined(routers_in_order(self.snapshot), called(self.networks))[0]
 
     @cached_property
     def _holders(self) -> dict[tuple[str, IpAddress], Endpoint]:
@@ -164,7 +164,7 @@ class Allowed:
             network_id: [
                 (s.proto, s.host_port, s.port, service_members(s, network_id, self._policies.selected)) for s in services
             ]
-            for network_id, services in served(self.snapshot, self.networks)[0].items()
+            for network_id, services in served(services_in_order(self.snapshot), called(self.networks))[0].items()
         }
 
     def _services(self, network: Network) -> list[tuple[str, int, int, tuple[Endpoint, ...]]]:

@@ -33,7 +33,7 @@ from intent.views import (
     vtep,
 )
 from mirror.sessions import Surroundings, sessions
-from specs.checks import joined, order, routers_in_order, routes, served, valid_networks, zones
+from specs.checks import called, joined, order, routers_in_order, routes, served, services_in_order, valid_networks, zones
 from specs.model.acl import Acl
 from specs.model.endpoint import Endpoint
 from specs.model.meter import Meter
@@ -106,14 +106,16 @@ class _Recompute:
         self.policies = self._policies()
         self.local = self._local()
 
-        self.routed_to, misfits = joined(routers_in_order(snapshot), self.networks)
+        by_reference = called(self.networks)
+        self.routed_to, misfits = joined(routers_in_order(snapshot), by_reference)
         self._report("router", {name: misfit.reason for name, misfit in misfits.items()})
-        self.services, not_served = served(snapshot, self.networks)
+        self.services, not_served = served(services_in_order(snapshot), by_reference)
         self._report("service", not_served)
         self.stateful = self._stateful()
         self.present = {e.network_id for e in self.endpoints if e.id in self.local}  # networks with a local endpoint
         surroundings = Surroundings(
-            networks=self.networks,
+            by_reference=by_reference,
+            of_vni={network.vxlan_vni: network.id for network in self.networks.values()},
             hosts=snapshot.hosts,
             host=host,
             local=self.local,

@@ -44,11 +44,12 @@ def collector_port(mirror: Mirror) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What one host knows when it derives its sessions. `local` are the ids of its endpoints, `ports` and `interfaces` the OpenFlow
+    """What one host knows when it derives its sessions. `by_reference` are the valid networks as from `specs.checks.called`, `of_vni` their ids by VNI. `local` are the ids of its endpoints, `ports` and `interfaces` the OpenFlow
     ports of endpoints (by id) and of other interfaces (by name). `members` returns the endpoints that a source selects in a
     network (by id), `vtep` the address by which this host reaches another."""
 
-    networks: Mapping[str, Network]
+    by_reference: Mapping[str, Network]
+    of_vni: Mapping[int, str]
     hosts: Mapping[str, Host]
     host: str
     local: Container[str]
@@ -67,16 +68,14 @@ def sessions(
     sessions_here: dict[str, MirrorSession] = {}
     marks: dict[str, tuple[set[int], set[int]]] = {}
     problems: dict[str, str] = {}
-    networks = surroundings.networks
-    ids = {n.id: n.id for n in networks.values()} | {n.name: n.id for n in networks.values()}
-    for mirror, reason in _without_conflicts(mirrors, networks.values()):
+    for mirror, reason in _without_conflicts(mirrors, surroundings):
         if reason is None and not mirror.active:
             continue
-        target, reason = _target(mirror.to, collector_port(mirror), ids, surroundings) if reason is None else (_NOWHERE, reason)
+        target, reason = _target(mirror.to, collector_port(mirror), surroundings) if reason is None else (_NOWHERE, reason)
         if reason is not None:
             problems[mirror.name] = reason
             continue
-        sources = _sources(mirror, ids, surroundings, but=target.endpoint)
+        sources = _sources(mirror, surroundings, but=target.endpoint)
         copied_here = [e for e in sources if e.id in surroundings.local]
         if copied_here or target.arrive:
             sessions_here[mirror.name] = _session(mirror, target, sources, surroundings)
@@ -89,25 +88,30 @@ def sessions(
     return sessions_here, {e: (tuple(sorted(sends)), tuple(sorted(receives))) for e, (sends, receives) in marks.items()}, problems
 
 
-def _without_conflicts(mirrors: Iterable[Mirror], networks: Iterable[Network]) -> Iterator[tuple[Mirror, str | None]]:
+def _without_conflicts(mirrors: Iterable[Mirror], surroundings: Surroundings) -> Iterator[tuple[Mirror, str | None]]:
     """Each mirror, and the reason if its VNI belongs to a network or to a mirror before it."""
-    holders = {vni: f"network {n.name}" for n in networks for vni in (n.vxlan_vni, n.vxlan_vni ^ RELATED_BIT)}
+    holders: dict[int, str] = {}
     for mirror in mirrors:
-        holder = holders.setdefault(mirror.vni, f"mirror {mirror.name}")
+        network_id = surroundings.of_vni.get(mirror.vni) or surroundings.of_vni.get(mirror.vni ^ RELATED_BIT)
+        if network_id is not None:
+            holder = f"network {surroundings.by_reference[network_id].name}"
+        else:
+            holder = holders.setdefault(mirror.vni, f"mirror {mirror.name}")
         yield mirror, None if holder == f"mirror {mirror.name}" else f"VNI {mirror.vni} belongs to {holder}"
 
 
-def _sources(mirror: Mirror, ids: Mapping[str, str], surroundings: Surroundings, *, but: str | None) -> list[Endpoint]:
+def _sources(mirror: Mirror, surroundings: Surroundings, *, but: str | None) -> list[Endpoint]:
     """The endpoints that a mirror copies, on all hosts; never its target."""
     sources: dict[str, Endpoint] = {}
     for source in mirror.sources:
-        if source.network in ids:
-            sources.update((e.id, e) for e in surroundings.members(ids[source.network], source.who) if e.id != but)
+        network = surroundings.by_reference.get(source.network)
+        if network is not None:
+            sources.update((e.id, e) for e in surroundings.members(network.id, source.who) if e.id != but)
     return list(sources.values())
 
 
 def _session(mirror: Mirror, target: _Target, sources: Iterable[Endpoint], surroundings: Surroundings) -> MirrorSession:
-    networks, hosts = surroundings.networks, surroundings.hosts
+    networks, hosts = surroundings.by_reference, surroundings.hosts
     copiers = {surroundings.vtep(hosts[e.host]) for e in sources if e.host != surroundings.host} if target.arrive else ()
     senders = sorted((networks[e.network_id].vxlan_vni, e.mac_address) for e in sources) if mirror.direction == "both" else ()
     return MirrorSession(
@@ -138,14 +142,16 @@ class _Target:
 _NOWHERE = _Target()
 
 
-def _target(to: Target, collector: str, ids: Mapping[str, str], surroundings: Surroundings) -> tuple[_Target, str | None]:
+def _target(to: Target, collector: str, surroundings: Surroundings) -> tuple[_Target, str | None]:
     """How copies leave this host, or why they cannot. `collector` is the name of the port to a collector."""
     if to.collector is not None:
         port = surroundings.interfaces.get(collector)
         return _Target(port), None if port is not None else "the port to its collector is not there"
     endpoint, host, port = None, to.host, None
     if to.endpoint is not None:
-        candidates = sorted(surroundings.members(ids.get(str(to.network), ""), Who(endpoint=to.endpoint)), key=lambda e: e.id)
+        network = surroundings.by_reference.get(str(to.network))
+        who = Who(endpoint=to.endpoint)
+        candidates = sorted(surroundings.members(network.id, who), key=lambda e: e.id) if network is not None else []
         if not candidates:
             return _NOWHERE, f"endpoint {to.network}/{to.endpoint} does not exist"
         endpoint, host = candidates[0].id, candidates[0].host

@@ -21,9 +21,10 @@ def order(snapshot: Snapshot, kind: str, identity: str) -> tuple[int, str]:
     return snapshot.born.get(f"{kind}/{identity}", 0), identity
 
 
-def routers_in_order(snapshot: Snapshot) -> list[Router]:
-    """All routers in the order of their creation."""
-    return [snapshot.routers[name] for name in sorted(snapshot.routers, key=lambda n: order(snapshot, "router", n))]
+def routers_in_order(snapshot: Snapshot, names: Iterable[str] | None = None) -> list[Router]:
+    """All routers, or those of these names that exist, in the order of their creation."""
+    present = snapshot.routers if names is None else [name for name in names if name in snapshot.routers]
+    return [snapshot.routers[name] for name in sorted(present, key=lambda n: order(snapshot, "router", n))]
 
 
 def called(networks: Mapping[str, Network]) -> dict[str, Network]:
@@ -32,14 +33,22 @@ def called(networks: Mapping[str, Network]) -> dict[str, Network]:
     return names | dict(networks)
 
 
-def served(snapshot: Snapshot, networks: Mapping[str, Network]) -> tuple[dict[str, tuple[Service, ...]], dict[str, str]]:
-    """The valid services by network, and the reasons why the others are not valid. A port belongs to the service created first."""
+def services_in_order(snapshot: Snapshot, names: Iterable[str] | None = None) -> list[Service]:
+    """All services, or those of these names that exist, in the order of their creation."""
+    present = snapshot.services if names is None else [name for name in names if name in snapshot.services]
+    return [snapshot.services[name] for name in sorted(present, key=lambda n: order(snapshot, "service", n))]
+
+
+def served(
+    services: Iterable[Service], by_reference: Mapping[str, Network]
+) -> tuple[dict[str, tuple[Service, ...]], dict[str, str]]:
+    """The valid services by network, and the reasons why the others are not valid. `services` come in the order of creation: a port
+    belongs to the first. `by_reference` is as from `called`."""
     valid: dict[str, tuple[Service, ...]] = {}
     problems: dict[str, str] = {}
     holders: dict[tuple[str, int], str] = {}
-    by_reference = called(networks)
-    for name in sorted(snapshot.services, key=lambda n: order(snapshot, "service", n)):
-        service = snapshot.services[name]
+    for service in services:
+        name = service.name
         network = by_reference.get(service.network)
         if network is None or network.mode != "nat":
             problems[name] = f"network {service.network} " + ("does not exist" if network is None else "is not in mode nat")
@@ -50,15 +59,25 @@ def served(snapshot: Snapshot, networks: Mapping[str, Network]) -> tuple[dict[st
     return valid, problems
 
 
-def zones(snapshot: Snapshot, networks: Iterable[str]) -> dict[str, int]:
-    """The conntrack zone of each network; `networks` are ids in the order of creation. The zone is the VNI (modulo ZONES) or, if that is
-    taken, the next free one. So a new network never changes the zones of older ones."""
+def home_zone(vni: int, count: int = ZONES) -> int:
+    """The conntrack zone that a network gets if no older one has it."""
+    return (vni - 1) % count + 1
+
+
+def next_zone(zone: int, count: int = ZONES) -> int:
+    """The zone to try where one is taken."""
+    return zone % count + 1
+
+
+def zones(snapshot: Snapshot, networks: Iterable[str], count: int = ZONES) -> dict[str, int]:
+    """The conntrack zone of each network; `networks` are ids in the order of creation. The zone is the VNI (modulo the number of zones) or, if
+    that is taken, the next free one. So a new network never changes the zones of older ones."""
     zone_of: dict[str, int] = {}
     taken: set[int] = set()
     for network_id in networks:
-        zone = (snapshot.networks[network_id].vxlan_vni - 1) % ZONES + 1
-        while zone in taken and len(taken) < ZONES:
-            zone = zone % ZONES + 1
+        zone = home_zone(snapshot.networks[network_id].vxlan_vni, count)
+        while zone in taken and len(taken) < count:
+            zone = next_zone(zone, count)
         taken.add(zone)
         zone_of[network_id] = zone
     return zone_of
@@ -75,14 +94,20 @@ def valid_networks(snapshot: Snapshot) -> tuple[dict[str, Network], dict[str, st
         network = snapshot.networks[network_id]
         first = holders.setdefault(network.vxlan_vni, network_id)
         crossed = next((other for other in routed if overlap(network, other)), None) if network.mode == "routed" else None
-        if first != network_id:
-            problems[network_id] = f"VNI {network.vxlan_vni} belongs to network {first}"
-        elif crossed is not None:
-            problems[network_id] = f"its range overlaps that of network {crossed.name}, which is routed too"
+        reason = network_problem(network, first, crossed)
+        if reason is not None:
+            problems[network_id] = reason
         else:
             networks[network_id] = network
             routed += [network] if network.mode == "routed" else []
     return networks, problems
+
+
+def network_problem(network: Network, holder: str, crossed: Network | None) -> str | None:
+    """Why a network is not valid: its VNI belongs to `holder` (an id), or its range crosses that of a routed network."""
+    if holder != network.id:
+        return f"VNI {network.vxlan_vni} belongs to network {holder}"
+    return f"its range overlaps that of network {crossed.name}, which is routed too" if crossed is not None else None
 
 
 def overlap(one: Network, other: Network) -> bool:
@@ -102,12 +127,11 @@ class Misfit(NamedTuple):
     reason: str
 
 
-def joined(routers: Iterable[Router], networks: Mapping[str, Network]) -> tuple[Joined, dict[str, Misfit]]:
+def joined(routers: Iterable[Router], by_reference: Mapping[str, Network]) -> tuple[dict[str, dict[str, str]], dict[str, Misfit]]:
     """The networks that each network is routed to, and the first misfit of each router. `routers` come in the order of creation. A misfit
-    is left out: from any network, one route at most may lead to an address."""
+    is left out: from any network, one route at most may lead to an address. `by_reference` is as from `called`."""
     routed_to: dict[str, dict[str, str]] = {}
     misfits: dict[str, Misfit] = {}
-    by_reference = called(networks)
     for router in routers:
         members: list[Network] = []
         for position, reference in enumerate(router.networks):
@@ -119,7 +143,7 @@ def joined(routers: Iterable[Router], networks: Mapping[str, Network]) -> tuple[
             elif network.mode == "flat":
                 reason = f"network {network.name} is flat: it has no gateway (mode nat or routed has one)"
             else:
-                reason = _crossing(network, members, routed_to, networks)
+                reason = _crossing(network, members, routed_to, by_reference)
             if reason is not None or network is None:
                 misfits.setdefault(router.name, Misfit(position, str(reason)))
                 continue
@@ -169,7 +193,7 @@ def _narrower(network: Network, other: Network) -> int:
 def check_router(router: Router, state: Snapshot, path: str) -> None:
     """Raises `Invalid` if a router cannot join all its networks beside the other routers of the store."""
     others = [other for other in routers_in_order(state) if other.name != router.name]
-    misfit = joined([*others, router], state.networks)[1].get(router.name)
+    misfit = joined([*others, router], called(state.networks))[1].get(router.name)
     if misfit is not None:
         where = f"{path}.networks[{misfit.position}]"
         raise Invalid(where, router.networks[misfit.position], f"a network that can be routed to the others: {misfit.reason}")

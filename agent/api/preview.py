@@ -14,7 +14,7 @@ from typing import Any
 from acl.policy import PolicyKey
 from agent.policy_check import between, judge
 from intent.record_policies import RecordPolicies
-from specs.checks import Joined, joined, routers_in_order, valid_networks
+from specs.checks import Joined, called, joined, routers_in_order, valid_networks
 from specs.documents.difference import Change
 from specs.model.acl import Acl
 from specs.model.base import Record, decode
@@ -113,7 +113,7 @@ def differences(before: Snapshot, after: Snapshot) -> tuple[list[PairChange], in
 
 
 def _ways(state: Snapshot) -> Joined:
-    return joined(routers_in_order(state), valid_networks(state)[0])[0]
+    return joined(routers_in_order(state), called(valid_networks(state)[0]))[0]
 
 
 def _compare(

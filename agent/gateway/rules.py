@@ -15,7 +15,7 @@ from intent.gateway import Gateway, gateway_of
 from intent.views import Claim, endpoint_mtu, host_claims
 from ovsdb.rows import UPLINK_PORT
 from pipeline.protocols import IpAddress
-from specs.checks import order, served, valid_networks, zones
+from specs.checks import called, order, served, services_in_order, valid_networks, zones
 from specs.model.cluster import Transit
 from specs.model.cluster import transit as default_transit
 from specs.model.endpoint import CNI_CONTAINER, Endpoint
@@ -75,7 +75,7 @@ def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint], 
     hosts = list(snapshot.hosts.values())
     claimed: set[Claim] = set()
     published = [*_published_by_endpoints(active, used, gateways, claimed)]
-    published += _published_by_services(served(snapshot, valid)[0], host, gateways, claimed)
+    published += _published_by_services(served(services_in_order(snapshot), called(valid))[0], host, gateways, claimed)
     return Outside(
         versions=tuple(sorted(versions)),
         routes=tuple(sorted(routes)),

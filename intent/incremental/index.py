@@ -13,6 +13,7 @@ from acl.policy import keys_of
 from intent.incremental.claims import Claims
 from intent.incremental.delta import Delta
 from intent.incremental.hosts import Hosts
+from intent.incremental.networks import Networks
 from intent.incremental.policies import NONE, Policies
 from intent.incremental.routes import Routes
 from intent.incremental.services import Services
@@ -30,9 +31,8 @@ from intent.views import (
     routed_remote_view,
 )
 from mirror.sessions import Marks, MirrorSession, Surroundings, sessions
-from specs.checks import routes, valid_networks, zones
+from specs.checks import routes
 from specs.model.endpoint import Endpoint
-from specs.model.network import RELATED_BIT, Network
 from specs.ports import Bindings
 from specs.snapshot import Decoded, Problem, Snapshot, put
 
@@ -52,10 +52,7 @@ class Index:
     bindings: Bindings = field(init=False)
     hosts: Hosts = field(init=False)
     _claims: Claims = field(init=False)
-    _valid_networks: dict[str, Network] = field(default_factory=dict)
-    _zones: dict[str, int] = field(default_factory=dict)
-    _vnis: set[int] = field(default_factory=set)
-    _network_problems: dict[str, str] = field(default_factory=dict)
+    _networks: Networks = field(init=False)
     _members: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> winners
     _of_network: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # network -> all records
     _of_host: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -65,8 +62,8 @@ class Index:
     _dirty: set[str] = field(default_factory=set)
     _dirty_networks: set[str] = field(default_factory=set)
     _tunnel_moved: bool = False
-    routes: Routes = field(default_factory=Routes)
-    services: Services = field(default_factory=Services)
+    routes: Routes = field(init=False)
+    services: Services = field(init=False)
     sessions: dict[str, MirrorSession] = field(default_factory=dict)
     _marks: dict[str, Marks] = field(default_factory=dict)
     _idle: dict[str, str] = field(default_factory=dict)  # mirror sessions without effect, and why
@@ -76,6 +73,9 @@ class Index:
         self.bindings = Bindings(self.host, self.snapshot.endpoints)
         self._claims = Claims(self.host, self.snapshot)
         self.hosts = Hosts(self.host, self.snapshot)
+        self._networks = Networks(self.snapshot)
+        self.routes = Routes(self.snapshot, self._networks.by_reference)
+        self.services = Services(self.snapshot, self._networks.by_reference)
 
     # ---- changes --------------------------------------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ class Index:
         """Take the OpenFlow port to the host (None: there is none)."""
         if ofport != self.uplink_ofport:
             self.uplink_ofport = ofport
-            self._dirty_networks |= {n.id for n in self._valid_networks.values() if n.mode != "flat"}
+            self._dirty_networks |= {n.id for n in self._networks.valid.values() if n.mode != "flat"}
 
     def set_interfaces(self, ofports: Mapping[str, int]) -> None:
         """Take the OpenFlow ports of interfaces that specs name."""
@@ -129,46 +129,33 @@ class Index:
             self._dirty |= set(self.snapshot.endpoints) if (decoded.kind, decoded.id) == ("host", self.host) else of_host
             self._dirty_networks |= self._with_routed({self._records[e].network_id for e in of_host})
         elif decoded.kind == "network":
-            self._recompute_networks(decoded.id)
+            self._update_network(decoded.id)
         elif decoded.kind == "router":
-            self._dirty_networks |= self.routes.recompute(self.snapshot, self._valid_networks)
+            self._dirty_networks |= self.routes.take_routers({decoded.id})
         elif decoded.kind == "service":
-            self._dirty_networks |= self.services.recompute(self.snapshot, self._valid_networks)
+            self._dirty_networks |= self.services.take_services({decoded.id})
         elif decoded.kind in ("mirror", "capture"):
             pass  # sessions are looked at whenever there are any
         elif decoded.kind in ("tenant", "cluster"):
             self._dirty |= set(self.snapshot.endpoints)
-            self._dirty_networks |= set(self._valid_networks)
+            self._dirty_networks |= set(self._networks.valid)
         else:
             self.policies.touch((decoded.kind, decoded.id))
             if decoded.kind == "acl":
                 self._dirty_networks |= self.policies.networks_using(decoded.id)
 
-    def _recompute_networks(self, changed: str) -> None:
-        """Recompute which networks are valid, and their conntrack zones. All are looked at: networks are few and change
-        rarely."""
-        valid, self._network_problems = valid_networks(self.snapshot)
-        other: set[str] = set()
-        for network_id in {changed, *valid, *self._valid_networks}:
-            if valid.get(network_id) != self._valid_networks.get(network_id):
-                self._dirty |= self._of_network.get(network_id, set())
-                other.add(network_id)
-                for reference in {
-                    network_id,
-                    *(n.name for n in (valid.get(network_id), self._valid_networks.get(network_id)) if n),
-                }:
-                    self.policies.touch(("network", reference))
-                self.policies.touch(("member", network_id))
-        zone_of, vnis = zones(self.snapshot, valid), {n.vxlan_vni for n in valid.values()}
-        moved = vnis ^ self._vnis
-        self._dirty_networks |= {n.id for n in valid.values() if n.vxlan_vni ^ RELATED_BIT in moved}
-        self._vnis = vnis
-        other |= {n for n in zone_of if zone_of[n] != self._zones.get(n)}
-        self._valid_networks, self._zones = valid, zone_of
-        self._dirty_networks |= (
-            self.routes.recompute(self.snapshot, valid) | self.services.recompute(self.snapshot, valid) | other
-        )
-        self._dirty_networks |= self._with_routed(other)
+    def _update_network(self, changed: str) -> None:
+        """Update which networks are valid, their zones, routes and services. What it costs is said in networks.py, routes.py, services.py."""
+        delta = self._networks.update(changed)
+        for network_id in delta.networks:
+            self._dirty |= self._of_network.get(network_id, set())
+            self.policies.touch(("member", network_id))
+        for reference in delta.references:
+            self.policies.touch(("network", reference))
+        touched = delta.networks | delta.moved
+        self._dirty_networks |= touched | delta.related
+        self._dirty_networks |= self.routes.take_references(delta.references) | self.services.take_references(delta.references)
+        self._dirty_networks |= self._with_routed(touched)
 
     # ---- the delta ------------------------------------------------------------------------------------------------
 
@@ -229,7 +216,8 @@ class Index:
             return {}, set()
         local = {endpoint_id for ids in self._local.values() for endpoint_id in ids}
         surroundings = Surroundings(
-            networks=self._valid_networks,
+            by_reference=self._networks.by_reference,
+            of_vni=self._networks.of_vni,
             hosts=self.snapshot.hosts,
             host=self.host,
             local=local,
@@ -249,7 +237,7 @@ class Index:
             self.policies.set_member(endpoint_id, None, NONE, local=False)
             return
         endpoint = self._claims.endpoints[endpoint_id]
-        network, host = self._valid_networks[endpoint.network_id], self.snapshot.hosts[endpoint.host]
+        network, host = self._networks.valid[endpoint.network_id], self.snapshot.hosts[endpoint.host]
         keys = keys_of(endpoint, network, host, self.snapshot.tenants.get(TENANT))
         self.policies.set_member(endpoint_id, endpoint, keys, endpoint.host == self.host and endpoint_id in self.ports)
 
@@ -261,7 +249,7 @@ class Index:
             self._index_record(endpoint_id, new)
             if new is None:
                 continue
-            reason = misfit(new, self._valid_networks.get(new.network_id), self.snapshot)
+            reason = misfit(new, self._networks.valid.get(new.network_id), self.snapshot)
             if reason is not None:
                 self._claims.reject(endpoint_id, reason)
             elif new.active:
@@ -307,18 +295,25 @@ class Index:
         local, to = self._local.get(network_id), self.routes.to.get(network_id, {})
         routed, stateful = any(self._local.get(n) for n in to), self._tracked(network_id)
         if not local:
-            return routed_remote_view(self._valid_networks[network_id], stateful=stateful, vnis=self._vnis) if routed else None
-        network = self._valid_networks[network_id]
+            return (
+                routed_remote_view(self._networks.valid[network_id], stateful=stateful, vnis=self._networks.of_vni)
+                if routed
+                else None
+            )
+        network = self._networks.valid[network_id]
         return network_view(
             network,
             [(self._claims.endpoints[e], self.ports[e], self.policies.keys[e]) for e in local],
             vteps=self.hosts.vteps(network_id, to),
-            zone=self._zones[network_id],
+            zone=self._networks.zones.of[network_id],
             stateful=stateful,
-            vnis=self._vnis,
+            vnis=self._networks.of_vni,
             uplink=self.uplink_ofport,
             routes=routes(
-                network, to, self._valid_networks, lambda n: self._zones[n] if self._local.get(n) and self._tracked(n) else 0
+                network,
+                to,
+                self._networks.valid,
+                lambda n: self._networks.zones.of[n] if self._local.get(n) and self._tracked(n) else 0,
             ),
             routed=routed,
             served=network_id in self.services.of,
@@ -344,7 +339,7 @@ class Index:
         endpoint = self._claims.endpoints[endpoint_id]
         if endpoint.network_id not in self.networks:
             return None
-        network, network_view = self._valid_networks[endpoint.network_id], self.networks[endpoint.network_id]
+        network, network_view = self._networks.valid[endpoint.network_id], self.networks[endpoint.network_id]
         served = endpoint_id in self.services.members.get(endpoint.network_id, ())
         if endpoint.host == self.host:
             ofport = self.ports.get(endpoint_id)
@@ -374,7 +369,7 @@ class Index:
     def problems(self) -> frozenset[Problem]:
         """All problems of the specs."""
         problems = {Problem(key, reason) for key, reason in self.snapshot.malformed.items()}
-        by_kind = {"network": self._network_problems, "mirror": self._idle, "endpoint": dict(self._claims.problems())}
+        by_kind = {"network": self._networks.problems, "mirror": self._idle, "endpoint": dict(self._claims.problems())}
         by_kind |= {"router": self.routes.problems, "service": self.services.problems}
         problems |= {Problem(f"{kind}/{name}", why) for kind, reasons in by_kind.items() for name, why in reasons.items()}
         problems |= {Problem(f"network/{n.id}", NO_RELATED) for n in self.networks.values() if n.zone and not n.related_vni}

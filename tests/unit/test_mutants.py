@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent.parent
 GOLDEN = "tests/unit/test_golden.py"
 AGREE = "tests/unit/test_acl_agree.py"
 INDEX = "tests/unit/test_incremental.py"
+NETWORKS = "tests/unit/test_incremental_networks.py"
 DHCP = "tests/unit/test_dhcp.py"
 COPIED = ("warren", "pipeline", "acl", "specs", "mirror", "intent", "ovsdb", "controller", "tests", "docs")
 
@@ -64,7 +65,7 @@ MUTANTS = (
     Mutant("intent/incremental/policies.py", "                del used[name]\n", "                pass\n", INDEX),
     Mutant("intent/incremental/index.py", "self._dirty_networks |= self.policies.networks_using(decoded.id)", "pass", INDEX),
     Mutant("intent/incremental/index.py", "self.policies.touch((decoded.kind, decoded.id))", "pass", INDEX),
-    Mutant("intent/incremental/index.py", "other |= {n for n in zone_of if zone_of[n] != self._zones.get(n)}", "pass", INDEX),
+    Mutant("intent/incremental/index.py", "touched = delta.networks | delta.moved", "touched = delta.networks", INDEX),
     Mutant("pipeline/flow.py", "digest = _digest48((self.table, self.priority, self.match, self.actions, self.origin))",
            "digest = _digest48((self.table, self.priority, self.match, self.origin))"),
     Mutant("controller/compiler/features/forward.py", "match(reg0=e.vni, reg1=ORIGIN_LOCAL, eth_dst=e.mac)", "match(reg0=e.vni, eth_dst=e.mac)",
@@ -74,17 +75,17 @@ MUTANTS = (
     Mutant("intent/incremental/routes.py", "        return self.within_two_routers(network_id)\n", "        return set()\n", INDEX),
     Mutant("intent/incremental/routes.py", "return set(to).union(*(self.to[n] for n in to))", "return set(to)",
            "tests/unit/test_routers.py"),
-    Mutant("intent/incremental/index.py", "self._dirty_networks |= self._with_routed(other)", "self._dirty_networks |= other", INDEX),
+    Mutant("intent/incremental/index.py", "self._dirty_networks |= self._with_routed(touched)", "pass", INDEX),
     Mutant("intent/incremental/routes.py", "return changed.union(", "return changed or changed.union(", INDEX),
     Mutant("intent/incremental/services.py", "moved |= ids ^ self.members.pop(network_id, frozenset())", "self.members.pop(network_id, None)", INDEX),
-    Mutant("intent/incremental/index.py", "self._dirty_networks |= self.services.recompute(self.snapshot, self._valid_networks)",
-           "self.services.recompute(self.snapshot, self._valid_networks)", INDEX),
+    Mutant("intent/incremental/index.py", "self._dirty_networks |= self.services.take_services({decoded.id})",
+           "self.services.take_services({decoded.id})", INDEX),
     Mutant("controller/compiler/features/forward.py", "match(reg0=e.vni, reg1=ORIGIN_GATEWAY, eth_dst=e.mac)",
            "match(reg0=e.vni, eth_dst=e.mac)", GOLDEN),
     Mutant("specs/checks.py", "                if overlap(first, other):", "                if False:", "tests/unit/test_routers.py"),
     Mutant("controller/compiler/features/route.py", "Set(REG_NETWORK, route.vni))", "Set(REG_NETWORK, n.vni))", GOLDEN),
     Mutant("controller/compiler/features/route.py", "CheckLarger(ETHERNET + route.mtu,", "CheckLarger(route.mtu,", GOLDEN),
-    Mutant("intent/incremental/index.py", 'self._dirty_networks |= {n.id for n in self._valid_networks.values() if n.mode != "flat"}', "pass", INDEX),
+    Mutant("intent/incremental/index.py", 'self._dirty_networks |= {n.id for n in self._networks.valid.values() if n.mode != "flat"}', "pass", INDEX),
     Mutant("intent/incremental/index.py", "touched |= marked", "pass", INDEX),
     Mutant("mirror/sessions.py", 'None if holder == f"mirror {mirror.name}" else', "None if True else", "tests/unit/test_mirrors.py"),
     Mutant("controller/compiler/features/mirror.py", "match(reg0=e.vni, reg2=e.ofport)", "match(reg2=e.ofport)", GOLDEN),
@@ -100,8 +101,14 @@ MUTANTS = (
     Mutant("acl/fragments.py", "if zero and exact", "if not zero and exact", AGREE),
     Mutant("acl/fragments.py", "not rule.allow or protocol", "protocol", AGREE),
     Mutant("acl/compile.py", "conj_id + LATER_IDS", "conj_id", AGREE),
-    Mutant("specs/checks.py", "vxlan_vni - 1) % ZONES + 1", "vxlan_vni) % ZONES", "tests/unit/test_snapshot.py"),
-    Mutant("specs/checks.py", "zone = zone % ZONES + 1", "zone = (zone + 1) % (ZONES + 1)", "tests/unit/test_snapshot.py"),
+    Mutant("specs/checks.py", "(vni - 1) % count + 1", "vni % count", "tests/unit/test_snapshot.py"),
+    Mutant("specs/checks.py", "return zone % count + 1", "return (zone + 1) % (count + 1)", "tests/unit/test_snapshot.py"),
+    Mutant("intent/incremental/networks.py", "heappush(queue, self._ages[younger])", "pass", NETWORKS),
+    Mutant("intent/incremental/networks.py", "reordered={changed} if", "reordered=set() if", NETWORKS),
+    Mutant("intent/incremental/zones.py", "heir = min(heirs,", "heir = max(heirs,", NETWORKS),
+    Mutant("intent/incremental/ranges.py", "version == prefix.version and", "", NETWORKS),
+    Mutant("intent/incremental/routes.py", "connected |= more", "pass", NETWORKS),
+    Mutant("intent/incremental/services.py", "rivals |= self._rivals(name) | {name}", "rivals.add(name)", NETWORKS),
     Mutant("specs/snapshot.py", "first = min(rivals,", "first = max(rivals,", "tests/unit/test_snapshot.py"),
     Mutant("controller/reconcile.py", "self._to_report |= self._in_flight_reports\n", "pass\n",
            "tests/unit/test_reconcile.py::test_reports_in_flight_when_the_switch_disconnects_are_sent_after_the_next_connection"),

@@ -10,7 +10,7 @@ from intent.recompute import view
 from intent.views import View
 from pipeline.flow import Origin
 from pipeline.tables import Table
-from specs.checks import joined, routers_in_order
+from specs.checks import called, joined, routers_in_order
 from specs.documents.difference import diff
 from specs.documents.document import parse
 from specs.documents.export import export
@@ -30,7 +30,7 @@ def state(*entries: tuple[str, str]) -> Snapshot:
 
 def pairs(*entries: tuple[str, str]) -> tuple[set[str], dict[str, str]]:
     specs = state(*entries)
-    to, misfits = joined(routers_in_order(specs), specs.networks)
+    to, misfits = joined(routers_in_order(specs), called(specs.networks))
     return {"-".join(sorted((a, b))) for a in to for b in to[a]}, {name: misfit.reason for name, misfit in misfits.items()}
 
 
