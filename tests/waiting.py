@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 LIMIT_S = 120.0 * float(os.environ.get("WARREN_LAB_PATIENCE") or 1)
+PATIENTLY = f"-W{LIMIT_S:g}"  # for ping(8): how late an answer may come
 
 
 def eventually(holds: Callable[[], object], timeout_s: float = 0.0) -> None:

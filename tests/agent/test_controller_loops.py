@@ -10,6 +10,7 @@ import pytest
 
 from tests.agent.conftest import Host
 from tests.programs import program
+from tests.waiting import PATIENTLY
 
 LOOPS = ("reconciler", "bridge", "audit", "router advertisements", "tunnels", "gauge")
 
@@ -41,7 +42,7 @@ def test_every_loop_survives_an_exception_and_shows_it(host: Host, faults: Path)
         (faults / loop).touch()
         host.network()  # a change, which the feed brings
         host.until(lambda loop=loop: f"{loop}: internal error: Fault" in problems(host))
-        assert host.inside(a, "ping", "-c1", "-W5", target).returncode == 0
+        assert host.inside(a, "ping", "-c1", PATIENTLY, target).returncode == 0
         (faults / loop).unlink()
         host.until(lambda: problems(host) == [] and host.http.get("/status").json()["hosts"][0]["current"])
     (faults / "announcements").touch()

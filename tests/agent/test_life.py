@@ -7,7 +7,7 @@ import signal
 import subprocess
 
 from tests.agent.conftest import Host
-from tests.waiting import LIMIT_S
+from tests.waiting import LIMIT_S, PATIENTLY
 
 
 def test_a_restart_disturbs_nothing(host: Host) -> None:
@@ -105,7 +105,7 @@ def test_without_etcd_requests_fail_clearly_and_forwarding_goes_on(host: Host) -
     ):
         assert answer.status_code == 503
         assert "etcd is unavailable" in answer.json()["error"]
-    assert host.inside(a, "ping", "-c2", "-i0.2", "-W1", target).returncode == 0
+    assert host.inside(a, "ping", "-c2", "-i0.2", PATIENTLY, target).returncode == 0
     host.start("etcd")
     host.until(lambda: host.http.get("/networks").status_code == 200)
     host.until(lambda: host.http.get("/status").json()["hosts"][0]["agent"] == "alive")
@@ -135,7 +135,7 @@ def test_malformed_records_in_etcd_break_no_request_and_no_attach(host: Host) ->
     network, a, b = host.network(), host.container(), host.container()
     host.attach(network, a)
     target = str(host.attach(network, b)["target_veth_ip"]).split("/")[0]
-    assert host.inside(a, "ping", "-c1", "-W1", target).returncode == 0
+    assert host.inside(a, "ping", "-c1", PATIENTLY, target).returncode == 0
     for path in ("/networks", "/endpoints?states=true", "/hosts", "/status", "/export", "/hosts/h1/check", "/hosts/h1/flows"):
         assert host.http.get(path).status_code == 200, path
     assert host.http.get("/networks/bad").status_code == 400

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.agent.conftest import ROOT, Host
-from tests.waiting import LIMIT_S
+from tests.waiting import LIMIT_S, PATIENTLY
 
 DOCUMENT = """
 networks:
@@ -44,7 +44,7 @@ def test_documents_are_applied_exported_and_compared(host: Host) -> None:
     assert warren(host, "network", "list", "--json") == []
     assert warren(host, "apply", "-f", "-", "--wait", "--json", stdin=document) == changes_shown
     assert warren(host, "apply", "-f", "-", stdin=document) == "nothing to change\n"
-    assert host.inside(a, "ping", "-c1", "-W1", "10.0.0.50").returncode == 0
+    assert host.inside(a, "ping", "-c1", PATIENTLY, "10.0.0.50").returncode == 0
     listed = {e["name"]: e for e in warren(host, "endpoint", "list", "--network", "amber", "--host", "h1", "--json")}
     assert (listed["web"]["target_veth_name"], listed["db"]["target_veth_name"]) == ("eth0", "data0")
     assert listed["web"]["state"] == "up"

@@ -11,7 +11,7 @@ import pytest
 
 from tests.agent.conftest import Host
 from tests.programs import program, ready
-from tests.waiting import LIMIT_S
+from tests.waiting import LIMIT_S, PATIENTLY
 
 NETWORK = {"id", "created_at", "name", "type", "ns_handle_path", "vxlan_vni", "ip_range", "gateway"}
 ENDPOINT = {
@@ -95,7 +95,7 @@ def test_an_endpoint_is_created_activated_and_deleted(host: Host) -> None:
     assert (first["target_netns_path"], first["target_veth_name"]) == (a, "eth0")
     assert first["target_veth_ip"] == "10.0.0.2/24"
     assert (second["target_veth_ip"], second["target_veth_mac"]) == ("10.0.0.77/24", "02:00:00:00:00:77")
-    assert host.inside(a, "ping", "-c1", "-W1", "10.0.0.77").returncode == 0
+    assert host.inside(a, "ping", "-c1", PATIENTLY, "10.0.0.77").returncode == 0
     assert "mtu 1446" in host.inside(a, "ip", "link", "show", "eth0").stdout
     refused = host.http.delete(f"/networks/{network}")
     assert refused.status_code == 400

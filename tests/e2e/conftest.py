@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tests.waiting import eventually
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import engine, run
-from tools.lab.machine import kernel_datapath
+from tools.lab.machine import PATIENCE, kernel_datapath
 from tools.lab.plan import HostPlan, LabPlan
 
 
@@ -63,8 +63,15 @@ class World:
         return subprocess.Popen(self.command(name, *command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def reaches(self, source: str, address: str, count: int = 2) -> bool:
-        """Whether pings are answered."""
-        return self.inside(source, "ping", "-c", str(count), "-i", "0.1", "-W", "1", address).returncode == 0
+        """Whether pings are answered, however late."""
+        return self._pings(source, address, count, LIMIT_S)
+
+    def pings(self, source: str, address: str, count: int = 2) -> bool:
+        """Whether pings are answered within a second: for a condition that is waited for, and for what must not be reached."""
+        return self._pings(source, address, count, PATIENCE)
+
+    def _pings(self, source: str, address: str, count: int, wait_s: float) -> bool:
+        return self.inside(source, "ping", "-c", str(count), "-i", "0.1", "-W", f"{wait_s:g}", address).returncode == 0
 
     def apply(self, **sections: Any) -> list[dict[str, Any]]:
         """Apply a document and wait for the hosts; where the kernel forwards, also until what it has kept of older flows is gone."""

@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.conftest import World
 from tests.programs import program, ready
-from tests.waiting import eventually
+from tests.waiting import LIMIT_S, eventually
 
 ADDRESS, ADDRESS6 = "10.0.0.201", "fd00::c9"
 FIRST, SECOND = "02:57:aa:00:00:01", "02:57:aa:00:00:02"
@@ -32,6 +32,6 @@ def test_an_address_that_comes_back_with_another_mac_is_announced(world: World, 
 
 
 def test_an_endpoint_that_comes_up_with_the_same_mac_is_announced_too(world: World) -> None:
-    listener = ready(world.background("db", *program("hear_mark", "0001" + FIRST.replace(":", "") + "0a0000c9", 30)))
+    listener = ready(world.background("db", *program("hear_mark", "0001" + FIRST.replace(":", "") + "0a0000c9", LIMIT_S, 0)))
     with world.temporary("early", "h1", "amber", mac_address=FIRST, ipv4_address=ADDRESS):
         assert "heard" in listener.communicate()[0]

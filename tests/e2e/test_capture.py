@@ -128,7 +128,7 @@ def test_a_capture_filters_and_cuts_at_the_source_and_writes_a_file(desk: Desk, 
 def test_a_capture_of_a_port_matches_source_and_destination(desk: Desk) -> None:
     with desk.capture("h1", "c2", "--tcp", "80") as command:
         server = ready(desk.world.background("c2", *program("serve", "welcome", "80/tcp")))
-        eventually(lambda: desk.world.reaches("c1", desk.v4["c2"]))
+        eventually(lambda: desk.world.pings("c1", desk.v4["c2"]))
         assert "welcome" in desk.world.inside("c1", *program("ask", "tcp", desk.v4["c2"], 80)).stdout
         server.kill()
         server.communicate()
@@ -149,7 +149,7 @@ def test_a_capture_ends_with_its_client(desk: Desk, how: signal.Signals) -> None
         assert desk.vnis() != before
         command.send_signal(how)
         eventually(lambda: not desk.left() and desk.vnis() == before)
-    eventually(lambda: desk.world.reaches("c1", desk.v4["c2"]))
+    eventually(lambda: desk.world.pings("c1", desk.v4["c2"]))
 
 
 def test_a_capture_ends_with_its_agent_and_when_its_client_is_silent(desk: Desk) -> None:

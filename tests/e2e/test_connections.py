@@ -172,7 +172,7 @@ def test_connections_of_icmpv6_end_too_and_the_switch_lives_on(guarded: Guarded)
         dump = subprocess.run(["ovs-appctl", "-t", control, "dpctl/dump-conntrack"], capture_output=True, text=True, check=True)
         return f"dst={address}" in dump.stdout
 
-    eventually(lambda: guarded.world.reaches("g-client", address))
+    eventually(lambda: guarded.world.pings("g-client", address))
     assert tracked()
     guarded.delete("g-server")
     eventually(lambda: not tracked())

@@ -293,7 +293,7 @@ def test_a_chosen_link_local_address_gets_the_router_and_dhcpv6(world: World, le
         (solicitation, chosen.packed + b"\x86\0"),
         (request[:6] + mac_bytes(mac) + request[12:], chosen.packed + b"\x02\x23\x02\x22"),
     ):
-        listener = ready(world.background("l2", *program("hear_mark", answer.hex(), 5)))
+        listener = ready(world.background("l2", *program("hear_mark", answer.hex(), LIMIT_S, 0)))
         world.inside("l2", *program("send_frames", *[frame.hex()] * 3))
         assert "heard" in listener.communicate()[0]
 
@@ -313,7 +313,7 @@ def test_the_router_answers_neighbour_probes_as_a_router(world: World, leases: L
     try:
         eventually(probe)  # the monitor listens
         eventually(lambda: "FAILED" in seen.read_text().rpartition("PROBE")[2])  # three probes, a second apart
-        eventually(lambda: world.reaches("l1", GATEWAY6 + "%eth0"))
+        eventually(lambda: world.pings("l1", GATEWAY6 + "%eth0"))
     finally:
         changes.terminate()
         changes.wait()

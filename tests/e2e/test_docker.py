@@ -58,7 +58,7 @@ def test_a_network_that_docker_describes(world: World, engines: list[LabEngine])
     eventually(lambda: world.inside("h1", "curl", "-s", "-m", "2", url).stdout == "hello\n")
     assert "published by" in engine.refused("run", "--network", "made", "-p", "18080:80", "busybox", "sleep", "1")
     engine.run("mute", "made", "--label", "warren.acl=mute")
-    assert not engine.reaches("mute", served)
+    assert not engine.pings("mute", served)
     assert "expected" in engine.refused("network", "create", "-d", engine.driver, "-o", "ovs.bridge.mode=bridge", "bad")
     assert "expected" in engine.refused("network", "create", "-d", engine.driver, "-o", "warren.colour=red", "bad")
 

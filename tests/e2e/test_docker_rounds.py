@@ -91,7 +91,7 @@ def test_a_host_that_starts_again(world: World, storm: list[LabEngine]) -> None:
     run.wait_until_up(world.plan)
     settled(world, storm)
     assert [container["State"]["Running"] for container in engine.inspect("rock", "mortal")] == [True, False]
-    eventually(lambda: engine.reaches("rock", storm[0].address("rock", "storm")))
+    eventually(lambda: engine.pings("rock", storm[0].address("rock", "storm")))
     engine.docker("rm", "mortal")
 
 

@@ -53,7 +53,7 @@ def test_acl_options_of_a_docker_network(world: World, engines: list[LabEngine])
     served = engine.run("served", "listed", "-p", "18300:80", "-p", "18301:82")
     engine.docker("exec", "served", "sh", "-c", f"{SERVE}; httpd -p 82 -h /tmp/w")
     engine.run("asks", "listed")
-    assert not engine.reaches("asks", served), "default_acl"
+    assert not engine.pings("asks", served), "default_acl"
     assert fetches(engine, "asks", served, 80)
     assert fetches(engine, "asks", served, 82)
     assert not fetches(engine, "asks", served, 81), "vlan_out_acl"
@@ -91,6 +91,6 @@ def test_warrens_own_container_labels(world: World, engines: list[LabEngine]) ->
         "run", "-d", "--name", "mute", "--network", "name=words,driver-opt=warren.acl=silent", "busybox", "sleep", "3600"
     )
     assert engine.reaches("seen", target)
-    assert not engine.reaches("mute", target)
+    assert not engine.pings("mute", target)
     engine.clean()
     run.api(first, "DELETE", "/acls/silent")

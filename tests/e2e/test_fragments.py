@@ -16,7 +16,7 @@ from pipeline.protocols import ECHO6, ECHO6_REPLY, ICMPV6, TCP, UDP
 from tests import frames
 from tests.e2e.conftest import World, clean
 from tests.programs import finish, program, ready
-from tests.waiting import LIMIT_S, eventually
+from tests.waiting import LIMIT_S, PATIENTLY, eventually
 from tools.lab import run
 from tools.lab.machine import kernel_datapath
 
@@ -276,4 +276,4 @@ def test_large_datagrams_arrive(lab: Lab, source: str, target: str, version: int
         assert answer.stdout == "welcome\n", (size, answer.stdout)
     assert lab.world.inside(source, *program("ask", "udp", address, SHUT_UDP, 8000)).stdout.startswith("error")
     if version == 4 or source.endswith("list"):
-        assert lab.world.inside(source, "ping", "-c2", "-i0.1", "-W2", "-s", "4000", address).returncode == 0
+        assert lab.world.inside(source, "ping", "-c2", "-i0.1", PATIENTLY, "-s", "4000", address).returncode == 0

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import World
 from tests.programs import program, ready
-from tests.waiting import LIMIT_S, eventually
+from tests.waiting import LIMIT_S, PATIENTLY, eventually
 from tools.lab import run
 from tools.lab.machine import kernel_datapath
 
@@ -46,9 +46,9 @@ class Host:
         """The address by which a server sees the asker; "error ..." without an answer."""
         return self.at(netns, *program("ask", kind, address, port))
 
-    def pings(self, netns: str, address: str) -> bool:
-        """Whether somebody's pings are answered."""
-        return "bytes from" in self.at(netns, "ping", "-c", "2", "-i", "0.2", "-W", "1", address)
+    def pings(self, netns: str, address: str, wait: str = "-W1") -> bool:
+        """Whether somebody's pings are answered, by default within a second."""
+        return "bytes from" in self.at(netns, "ping", "-c", "2", "-i", "0.2", wait, address)
 
     def switches(self) -> list[str]:
         """The values of h1's forwarding switches."""
@@ -132,7 +132,7 @@ def host(world: World) -> Iterator[Host]:
     for name, at, _ in PLACES:
         run.api(world.plan.host(at), "DELETE", f"/endpoints/{run.api(fixture.h1, 'GET', f'/endpoints/{name}')['endpoint']['id']}")
     eventually(lambda: fixture.at(fixture.h1.netns, "ip", "-br", "link", "show", "up", "dev", "warren-gw") == "")
-    assert fixture.pings(fixture.guest, STRANGER4), "the machine behind the bridge may rely on forwarding by now"
+    assert fixture.pings(fixture.guest, STRANGER4, PATIENTLY), "the machine behind the bridge may rely on forwarding by now"
     assert not fixture.pings(fixture.stranger, fixture.h2.management), "strangers are still kept out"
     run.sh("ip", "-n", fixture.h1.netns, "link", "del", "virbr0")
     eventually(lambda: fixture.switches() == ["0", "0"])
@@ -189,7 +189,7 @@ def test_the_hosts_end_of_the_gateways_is_for_containers_and_the_host(host: Host
 def test_routed_networks_are_reached_directly(host: Host) -> None:
     (address,) = {e["target_veth_ip"].split("/")[0] for e in [run.api(host.h1, "GET", "/endpoints/q1")["endpoint"]]}
     assert host.greeting(host.stranger, "tcp", address, 80) == STRANGER4
-    assert host.pings(host.stranger, address)
+    assert host.pings(host.stranger, address, PATIENTLY)
 
 
 def test_containers_and_machines_behind_a_bridge_of_the_host_reach_others_and_get_replies(host: Host) -> None:
@@ -201,7 +201,7 @@ def test_containers_and_machines_behind_a_bridge_of_the_host_reach_others_and_ge
 def test_the_guard_and_the_earlier_switches_survive_a_flushed_ruleset_and_a_restart(host: Host) -> None:
     run.stop(host.world.plan, "h1", "agent")
     host.at(host.h1.netns, "nft", "flush", "ruleset")
-    assert host.pings(host.stranger, host.h2.management), "nothing but the table keeps strangers out"
+    assert host.pings(host.stranger, host.h2.management, PATIENTLY), "nothing but the table keeps strangers out"
     run.start(host.world.plan, "h1", "agent")
     run.wait_until_up(host.world.plan)
     eventually(lambda: not host.pings(host.stranger, host.h2.management))
@@ -227,7 +227,7 @@ def test_containers_reach_of_the_clusters_machines_what_host_access_allows(host:
                 assert ("error" not in host.greeting(netns, kind, address, port)) == allowed, (kind, address, port)
         assert host.pings(netns, address) == rest
     assert ("Connection refused" in host.greeting(netns, "tcp", host.h1.management, 1)) == rest
-    assert host.pings(netns, STRANGER4), "who is no machine of the cluster is the outside"
+    assert host.pings(netns, STRANGER4, PATIENTLY), "who is no machine of the cluster is the outside"
 
 
 @pytest.mark.parametrize(("name", "dns", "rest"), [("v1", False, False), ("n1", True, False), ("t1", True, True)])
@@ -236,7 +236,7 @@ def test_host_access_holds_for_ipv6(host: Host, name: str, dns: bool, rest: bool
     for address in (MANAGEMENT6.format(1), UNDERLAY6.format(1), "fd57:7272:656e::1"):
         for port, allowed in ((53, dns), (7777, rest)):
             assert ("error" not in host.greeting(netns, "tcp", address, port)) == allowed, (address, port)
-    assert host.pings(netns, STRANGER6)
+    assert host.pings(netns, STRANGER6, PATIENTLY)
 
 
 @pytest.mark.parametrize("name", ["v1", "q1", "n1"])

@@ -242,7 +242,7 @@ def test_the_transit_range_is_a_setting_of_the_cluster(world: World, outside: st
     world.apply(networks=[{"name": "yard4", "ip_range": "10.78.0.0/24", "mode": "nat"}])
     endpoint = run.container(world.plan, "y4", "h3", "yard4")
     try:
-        eventually(lambda: world.reaches("y4", outside))
+        eventually(lambda: world.pings("y4", outside))
         with pytest.raises(run.LabError, match=r"transit4 198.18.0.0/15 overlaps 198.18.* of host h\d"):
             cluster(world, transit4="198.18.0.0/15")
         with pytest.raises(run.LabError, match="too small"):
@@ -256,14 +256,14 @@ def test_the_transit_range_is_a_setting_of_the_cluster(world: World, outside: st
         assert cluster(world, transit4="172.30.0.0/15", force=True)["transit4"] == "172.30.0.0/15"
         eventually(lambda: "172.30.0.1/30" in world.inside("h3", "ip", "addr", "show", "warren-gw").stdout)
         eventually(lambda: "proto 87" in route_to(world, "h3", "172.31.0.0/16"))
-        eventually(lambda: world.reaches("y4", outside))
+        eventually(lambda: world.pings("y4", outside))
         everything = world.inside("h3", "sh", "-c", "ip addr; ip route show table all; nft list table inet warren").stdout
         assert "100.12" not in everything
         with pytest.raises(run.LabError, match="overlaps transit4 172.30.0.0/15"):
             run.api(world.plan.hosts[0], "POST", "/networks", name="clash", ip_range="172.31.0.0/24")
     finally:
         cluster(world, **defaults, force=True)
-    eventually(lambda: world.reaches("y4", outside))
+    eventually(lambda: world.pings("y4", outside))
     run.api(world.plan.host("h3"), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
     network = next(n for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"] if n["name"] == "yard4")
     run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")

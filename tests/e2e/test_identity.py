@@ -128,7 +128,7 @@ def test_a_host_record_that_somebody_changes_is_put_right_and_told(lab: World) -
     etcdctl(lab, "del", key)
     eventually(lambda: "198.18.0.11" in etcdctl(lab, "get", "--print-value-only", key))
     assert etcdctl(lab, "get", "--print-value-only", f"/warren/{keys.claim_host_vtep('198.18.0.12')}").strip() == "h2"
-    eventually(lambda: lab.reaches("web", lab.address["db"]))
+    eventually(lambda: lab.pings("web", lab.address["db"]))
 
 
 def test_a_clone_of_a_living_agent_is_refused_and_both_statuses_say_so(lab: World) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.conftest import World, complaints_of
 from tests.e2e.test_tunnel_guard import Underlay, vxlan
-from tests.waiting import eventually
+from tests.waiting import PATIENTLY, eventually
 from tools.lab import run
 from tools.lab.plan import LabPlan
 
@@ -45,7 +45,7 @@ def test_packets_of_full_size_cross_hosts_and_probes_come_back(underlay: Underla
     mtu = 1500 - 40 - 8 - 8 - 14 - 4
     assert f"mtu {mtu} " in underlay.world.inside("c1", "ip", "link", "show", "eth0").stdout
     size = str(mtu - 20 - 8)
-    done = underlay.world.inside("c1", "ping", "-c3", "-i0.2", "-W1", "-M", "do", "-s", size, underlay.v4["c2"])
+    done = underlay.world.inside("c1", "ping", "-c3", "-i0.2", PATIENTLY, "-M", "do", "-s", size, underlay.v4["c2"])
     assert done.returncode == 0, done.stdout
     assert underlay.world.reaches("c1", underlay.v4["c3"])
 

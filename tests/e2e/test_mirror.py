@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import World
-from tests.waiting import LIMIT_S, eventually, listening, quiet
+from tests.waiting import LIMIT_S, PATIENTLY, eventually, listening, quiet
 from tools.lab import run
 from tools.lab.machine import kernel_datapath
 
@@ -64,7 +64,7 @@ class Watch:
 
     def ping(self, source: str, target: str) -> None:
         """Some pings, all answered."""
-        done = self.world.inside(source, "ping", "-c", str(COUNT), "-i", "0.05", "-W", "1", self.v4[target])
+        done = self.world.inside(source, "ping", "-c", str(COUNT), "-i", "0.05", PATIENTLY, self.v4[target])
         assert f" {COUNT} received" in done.stdout
 
 
@@ -183,7 +183,7 @@ def test_a_session_survives_a_restart(watch: Watch, process: str) -> None:
     lines: list[str] = []
     with watch.session(sources=[{"network": "seen", "endpoint": "m1"}], to={"network": "seers", "endpoint": "eye1"}):
         run.restart(watch.world.plan, "h1", process, signal.SIGKILL)
-        eventually(lambda: watch.world.reaches("m1", watch.v4["m2"], 1))
+        eventually(lambda: watch.world.pings("m1", watch.v4["m2"], 1))
         run.wait_until_up(watch.world.plan)
         watch.ping("m1", "m2")
         with watch.heard("eye1", "eth0", "icmp", lines):

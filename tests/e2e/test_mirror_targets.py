@@ -148,7 +148,7 @@ def test_a_collector_by_erspan(river: Watch, version: int) -> None:
 def test_a_source_behind_nat_is_seen_with_its_own_addresses(river: Watch) -> None:
     """What it sends before it is translated, what it receives after."""
     host, lines = str(river.world.plan.hosts[0].management), []  # type: ignore[var-annotated]
-    eventually(lambda: river.world.reaches("out1", host, 1))
+    eventually(lambda: river.world.pings("out1", host, 1))
     session = river.session(sources=[{"network": "ways", "endpoint": "out1"}], to=TO_EYE)
     with session, river.heard("eye", "eth0", "icmp", lines):
         assert river.world.reaches("out1", host, COUNT)
@@ -187,7 +187,7 @@ def test_a_source_with_acls(river: Watch, where: str, expected: list[str]) -> No
     try:
         session = river.session(sources=[{"network": "left", "endpoint": watched}], to=TO_EYE)
         with session, river.heard("eye", "eth0", "icmp", lines):
-            assert not river.world.reaches("m1", river.v4["m2"], COUNT)
+            assert not river.world.pings("m1", river.v4["m2"], COUNT)
         assert [kind for _, _, kind in icmp(lines, river)] == expected, lines
     finally:
         river.apply(endpoints=[{"name": "m1", "network": "left", "host": "h1", "acls": None}])
@@ -202,7 +202,7 @@ def test_a_session_across_hosts_survives_a_killed_process_at_either_end(river: W
         river.ping("m1", "m2")
         run.restart(river.world.plan, host, process, signal.SIGKILL)
         run.wait_until_up(river.world.plan)
-        eventually(lambda: river.world.reaches("m1", river.v4["m2"], 1))
+        eventually(lambda: river.world.pings("m1", river.v4["m2"], 1))
         eventually(lambda: not river.complaints())
         river.ping("m1", "m2")
         with river.heard("eye", "eth0", "icmp", lines):

@@ -65,7 +65,7 @@ def joined(world: World) -> Iterator[Joined]:
         endpoint = run.container(world.plan, name, host, network)
         for version, field in ((4, "target_veth_ip"), (6, "target_veth_ipv6")):
             fixture.address[name, version] = endpoint[field].split("/")[0]
-    eventually(lambda: all(world.reaches("w1", fixture.address[name, 6], count=1) for name in ("n1", "n2", "v2")))
+    eventually(lambda: all(world.pings("w1", fixture.address[name, 6], count=1) for name in ("n1", "n2", "v2")))
     yield fixture
     for name, (host, _) in CONTAINERS.items():
         endpoint = run.api(first, "GET", f"/endpoints/{name}")["endpoint"]

@@ -77,7 +77,7 @@ def test_labels_and_acls_apply_when_a_preallocated_endpoint_is_taken(ready: Worl
     made = run.container(ready.plan, "muted", "h1", "ready", acls=["mute"], labels={"role": "silent"})
     assert made["id"] in before
     assert (made["labels"], made["acls"]) == ({"role": "silent"}, ["mute"])
-    assert not ready.reaches("muted", "10.9.0.200")
+    assert not ready.pings("muted", "10.9.0.200")
     run.api(ready.plan.hosts[0], "DELETE", "/endpoints/ready/muted?hostname=h1")
 
 

@@ -9,7 +9,7 @@ import pytest
 from pipeline.protocols import ARP, IPV4, UDP, mac_bytes
 from tests import frames
 from tests.e2e.conftest import World
-from tests.e2e.test_packets import arp_reply, heard, ip
+from tests.e2e.test_packets import arp_reply, heard, ip, unheard
 from tools.lab import run
 
 PRIORITY, DEI = 5 << 13, 1 << 12  # of a TCI; the VLAN id is 0
@@ -48,4 +48,4 @@ def test_a_spoofed_sender_does_not_pass_under_priority_tags(tagged: World, sourc
     me, to = tagged.mac[source], tagged.mac[target]
     forged = arp_reply(me, to, STRANGER, tagged.address[source], tagged.address[target])
     sent = frames.ethernet(me, to, ARP, forged[14:], tags)
-    assert not heard(tagged, source, target, sent, mac_bytes(STRANGER) + ip(tagged.address[source]))
+    assert unheard(tagged, source, target, sent, mac_bytes(STRANGER) + ip(tagged.address[source]))

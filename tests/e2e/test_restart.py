@@ -55,7 +55,7 @@ def test_without_etcd_forwarding_goes_on_and_attaches_fail_with_the_reason(world
 
         eventually(attaches)
         # "ready" speaks for the endpoint's own host; the others hear of it when their own feed is back, at most 1.2 s later
-        eventually(lambda: world.reaches("late", world.address["db"]))
+        eventually(lambda: world.pings("late", world.address["db"]))
 
 
 def test_a_new_switch_process_gets_all_flows_back(world: World) -> None:
@@ -70,9 +70,9 @@ def test_a_new_switch_process_gets_all_flows_back(world: World) -> None:
             return False
 
     eventually(back)
-    eventually(lambda: world.reaches("web", world.address["app"]))
+    eventually(lambda: world.pings("web", world.address["app"]))
     run.underlay(world.plan.hosts[0])
-    eventually(lambda: world.reaches("web", world.address["db"]))
+    eventually(lambda: world.pings("web", world.address["db"]))
 
 
 def test_stray_flows_of_warren_are_removed_and_foreign_flows_stay(world: World) -> None:
