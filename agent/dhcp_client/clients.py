@@ -43,16 +43,16 @@ class DhcpClients(Feature):
     def __init__(self, directory: Path, repository: Repository, cache: Cache, on_change: Callable[[], None]) -> None:
         self._clients, self._repository, self._cache, self._on_change = Clients(directory), repository, cache, on_change
         self._reasons: dict[str, str] = {}  # per endpoint, why it has no address
-        self._moved: dict[str, str] = {}  # endpoint -> the namespace that its engine moves it into
+        self._sandboxes: dict[str, str] = {}  # endpoint -> the namespace that its container engine moves its interface into
         self._leaving: set[str] = set()
-        self._handled: dict[str, tuple[int, int]] = {}  # endpoint -> the version of the lease file handled last
-        self._again: dict[str, float] = {}  # endpoint -> when a failed step is tried again
-        self._begun: dict[str, float] = {}  # endpoint -> when its client was started
+        self._versions_handled: dict[str, tuple[int, int]] = {}  # endpoint -> the version of its lease file that was handled last
+        self._retry_at: dict[str, float] = {}  # endpoint -> when a failed step is tried again
+        self._started_at: dict[str, float] = {}  # endpoint -> when its client was started
         self._lock = threading.Lock()  # held while one endpoint is reconciled
         self._worker = Worker("DHCP clients", self._step, interval_s=INTERVAL_S, on_change=on_change)
 
     def workers(self) -> Sequence[Worker]:
-        """Its loop. The clients outlive it."""
+        """The loop that reconciles the clients, which outlive it."""
         return (self._worker,)
 
     def problems(self) -> list[str]:
@@ -66,15 +66,15 @@ class DhcpClients(Feature):
     def joins(self, endpoint_id: str, netns: str) -> None:
         """A container engine moves the endpoint's interface into this namespace."""
         with self._lock:
-            self._moved[endpoint_id] = netns
-            self._again.pop(endpoint_id, None)
+            self._sandboxes[endpoint_id] = netns
+            self._retry_at.pop(endpoint_id, None)
             self._leaving.discard(endpoint_id)
 
     def leave(self, endpoint_id: str) -> None:
         """Give the endpoint's lease back while its packets still flow, and ask for no other."""
         with self._lock:
             self._leaving.add(endpoint_id)
-            self._moved.pop(endpoint_id, None)
+            self._sandboxes.pop(endpoint_id, None)
         self._clients.end(endpoint_id)
         self._forget(endpoint_id)
 
@@ -109,86 +109,87 @@ class DhcpClients(Feature):
         need_no_more = {e.id for e in local.values() if e.leased_prefix is not None and e.id not in need}
         for endpoint_id in sorted(need | need_no_more):
             with self._lock:
-                if endpoint_id in self._leaving or self._again.get(endpoint_id, 0) > time.monotonic():
+                if endpoint_id in self._leaving or self._retry_at.get(endpoint_id, 0) > time.monotonic():
                     continue
-                self._again.pop(endpoint_id, None)
+                self._retry_at.pop(endpoint_id, None)
                 try:
                     self._reconcile_endpoint(local[endpoint_id], endpoint_id in need)
                 except WarrenError as error:
-                    self._fail(endpoint_id, str(error))
-                    self._again[endpoint_id] = time.monotonic() + RETRY_S
+                    self._report_failure(endpoint_id, str(error))
+                    self._retry_at[endpoint_id] = time.monotonic() + RETRY_S
 
     def _reconcile_endpoint(self, endpoint: Endpoint, needs_client: bool) -> None:
         if not needs_client:
-            self._write(endpoint, None)
-        elif self._clients.lives(endpoint.id) and not self._astray(endpoint):
+            self._record(endpoint, None)
+        elif self._clients.lives(endpoint.id) and not self._end_if_left_behind(endpoint):
             self._on_lease(endpoint)
         else:
-            self._begin(endpoint)
+            self._start_client(endpoint)
 
-    def _begin(self, endpoint: Endpoint) -> None:
-        """Start the endpoint's client, once its packets flow and its interface is in its place."""
-        self._handled.pop(endpoint.id, None)
+    def _start_client(self, endpoint: Endpoint) -> None:
+        """Start the endpoint's client, once its packets flow and its interface is in the container's namespace."""
+        self._versions_handled.pop(endpoint.id, None)
         state, now = self._cache.states.get(endpoint.id), time.monotonic()
-        if state is None or state.state != "up" or now - self._begun.get(endpoint.id, -RETRY_S) < RETRY_S:
+        if state is None or state.state != "up" or now - self._started_at.get(endpoint.id, -RETRY_S) < RETRY_S:
             return
-        for netns in self._places(endpoint, now):
+        for netns in self._candidate_namespaces(endpoint, now):
             try:
                 interface = far_end_of(endpoint.veth, netns)
             except WarrenError:  # the namespace has ended, or does not exist yet
                 continue
             if interface is not None and interface.up:
-                self._begun[endpoint.id] = now
+                self._started_at[endpoint.id] = now
                 self._clients.start(endpoint.id, netns, interface.name, endpoint.name, endpoint.ipv4_address)
                 return
 
-    def _places(self, endpoint: Endpoint, now: float) -> Iterable[str]:
-        """The namespaces where its interface may be. An agent in a container does not see an engine's mounts, but all
-        processes; searching those costs more."""
-        path = self._place(endpoint)
+    def _candidate_namespaces(self, endpoint: Endpoint, now: float) -> Iterable[str]:
+        """Return the paths of the namespaces where the endpoint's interface may be: the one that is known, or those of all processes, because an agent
+        that runs in a container does not see the mounts of a container engine. Searching all costs more."""
+        path = self._expected_namespace(endpoint)
         if endpoint.netns is not None or (path is not None and os.path.exists(path)):
             return (path,) if path is not None else ()
-        self._again[endpoint.id] = now + RETRY_S
+        self._retry_at[endpoint.id] = now + RETRY_S
         return of_processes()
 
-    def _place(self, endpoint: Endpoint) -> str | None:
-        return path_of(endpoint.netns) if endpoint.netns is not None else self._moved.get(endpoint.id)
+    def _expected_namespace(self, endpoint: Endpoint) -> str | None:
+        return path_of(endpoint.netns) if endpoint.netns is not None else self._sandboxes.get(endpoint.id)
 
-    def _astray(self, endpoint: Endpoint) -> bool:
-        """Ends a client that is not in its endpoint's namespace any more: only the client keeps that namespace alive."""
-        path, where = self._place(endpoint), self._clients.namespace(endpoint.id)
-        if path is None or where is None:
+    def _end_if_left_behind(self, endpoint: Endpoint) -> bool:
+        """End a client that runs in another namespace than its endpoint's interface is in now, and return whether that was so. Such a client keeps the
+        container's former namespace alive."""
+        path, current = self._expected_namespace(endpoint), self._clients.namespace(endpoint.id)
+        if path is None or current is None:
             return False
         try:
-            if os.stat(where).st_ino == os.stat(path).st_ino:
+            if os.stat(current).st_ino == os.stat(path).st_ino:
                 return False
         except OSError:
             if endpoint.netns is None:
                 return False
         self._clients.end(endpoint.id)
-        self._handled.pop(endpoint.id, None)
-        self._write(endpoint, None)
+        self._versions_handled.pop(endpoint.id, None)
+        self._record(endpoint, None)
         return True
 
     def _on_lease(self, endpoint: Endpoint) -> None:
-        """Take over what its client has written of its lease, if that is new."""
+        """Apply the lease file of the endpoint's client if it has changed: to the record, and to the interface."""
         lease_file, netns = self._clients.read_lease_file(endpoint.id), self._clients.namespace(endpoint.id)
-        if lease_file is None or netns is None or self._handled.get(endpoint.id) == lease_file[0]:
+        if lease_file is None or netns is None or self._versions_handled.get(endpoint.id) == lease_file[0]:
             return
         lease = parse(lease_file[1])
         if lease.address is None:
             addresses.put(netns, endpoint.veth, None, ())
-        changed = self._write(endpoint, lease.address)
+        changed = self._record(endpoint, lease.address)
         if lease.address is not None:
             addresses.put(netns, endpoint.veth, lease.address, lease.routes)
             if self._reasons.pop(endpoint.id, None) or changed:
                 log.info("lease.held endpoint=%s address=%s lease_s=%d", endpoint.id, lease.address, lease.lease_s)
         else:
-            self._fail(endpoint.id, lease.reason)
-        self._handled[endpoint.id] = lease_file[0]
+            self._report_failure(endpoint.id, lease.reason)
+        self._versions_handled[endpoint.id] = lease_file[0]
 
-    def _write(self, endpoint: Endpoint, address: IPv4Interface | None) -> bool:
-        """Put an address into its record (None: it has none). Returns whether the record changed."""
+    def _record(self, endpoint: Endpoint, address: IPv4Interface | None) -> bool:
+        """Write the leased address into the endpoint's record (None: no address). Returns whether the record changed."""
         leased = (address.ip, address.network.prefixlen) if address is not None else (None, None)
         if (endpoint.ipv4_address, endpoint.leased_prefix) == leased:
             return False
@@ -196,15 +197,15 @@ class DhcpClients(Feature):
             self._repository.lease(endpoint.network_id, endpoint.id, address)
         return True
 
-    def _fail(self, endpoint_id: str, reason: str) -> None:
+    def _report_failure(self, endpoint_id: str, reason: str) -> None:
         if self._reasons.get(endpoint_id) != reason:
             log.info("lease.missing endpoint=%s reason=%s", endpoint_id, reason)
         self._reasons[endpoint_id] = reason
 
     def _forget(self, endpoint_id: str) -> None:
-        self._handled.pop(endpoint_id, None)
-        self._again.pop(endpoint_id, None)
-        self._begun.pop(endpoint_id, None)
+        self._versions_handled.pop(endpoint_id, None)
+        self._retry_at.pop(endpoint_id, None)
+        self._started_at.pop(endpoint_id, None)
         if self._reasons.pop(endpoint_id, None):
             self._on_change()
 
