@@ -53,7 +53,7 @@ class Gauge:
         counts_of = [((*dp, table), count) for table, count in p.tables.items()]
         yield _one("warren_table_flows", "Flows in a table", (*D, "table"), counts_of)
         rules: LabelledTotals = {tuple(rule.rpartition("#")[::2]): counts for rule, counts in p.rules.items()}
-        yield from _totals("warren_acl_rule", "that met a rule", dp, ("acl", "rule"), rules)
+        yield from _totals("warren_acl_rule", "that matched a rule", dp, ("acl", "rule"), rules)
         drops: LabelledTotals = {(table,): counts for table, counts in p.drops.items()}
         yield from _totals("warren_dropped", "dropped by a flow of a table", dp, ("table",), drops)
         groups: LabelledTotals = {tuple(origin.split("/", 1)): counts for origin, counts in p.groups.items()}
@@ -61,7 +61,7 @@ class Gauge:
         networks: LabelledTotals = {(network,): counts for network, counts in p.networks.items()}
         sides = ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes")
         yield from _totals(
-            "warren_network", "of a network's endpoints here: rx is what they sent", dp, ("network",), networks, sides
+            "warren_network", "of a network's endpoints on this host: rx is what they sent", dp, ("network",), networks, sides
         )
         for position, name in enumerate(sides):
             values = [((*dp, *place), ports[n][position]) for n, place in places.items() if n in ports]
@@ -83,7 +83,7 @@ class Faucet:
         labels = _labels(dp, p.states, self._places())
         yield _one("port_status", "Whether a port is up: 0 or 1", P, [(labels[n], int(s.up)) for n, s in p.states.items()])
         described = [((*dp, *p.description), p.dpid)] if p.description is not None else []
-        text = "What the switch says of itself; the value is the datapath's id"
+        text = "Description of the switch; the value is the datapath's id"
         yield _one("of_dp_desc_stats", text, (*D, *Description._fields), described)
 
 
@@ -139,28 +139,34 @@ class ControllerMetrics:
         self.registry = CollectorRegistry()
         self._state = state
         self.registry.register(self)  # type: ignore[arg-type]
-        self.packet_ins = Counter("of_packet_ins", "Packets shown to the controller", D, registry=self.registry)
+        self.packet_ins = Counter("of_packet_ins", "Packets sent to the controller", D, registry=self.registry)
         self.errors = Counter("of_errors", "OpenFlow errors of the switch", D, registry=self.registry)
         self.flow_messages = Counter("of_flowmsgs_sent", "Flow messages sent", D, registry=self.registry)
         self.connections = Counter("of_dp_connections", "Connections of the switch", D, registry=self.registry)
         self.disconnections = Counter("of_dp_disconnections", "Connections of the switch that ended", D, registry=self.registry)
         self.packet_kinds = Counter(
             "warren_packet_ins",
-            "Packets shown to the controller, by what asked for it: acl (a rule that logs), ttl (time to live is up), large (too large for where a router leads it), dhcp, probe (of a tunnel), other",
+            "Packets sent to the controller, by reason: acl (a rule that logs), ttl (TTL expired), large (larger than the destination network's MTU), dhcp, probe (of a tunnel), other",
             (*D, "kind"), registry=self.registry,
         )  # fmt: skip
         self.dhcp_asked = Counter(
-            "warren_dhcp_asked", "DHCP messages and router solicitations of endpoints here", (*D, "what"), registry=self.registry
+            "warren_dhcp_asked",
+            "DHCP messages and router solicitations from this host's endpoints",
+            (*D, "what"),
+            registry=self.registry,
         )
         self.dhcp_told = Counter(
-            "warren_dhcp_told", "DHCP messages and router advertisements to endpoints here", (*D, "what"), registry=self.registry
+            "warren_dhcp_told",
+            "DHCP messages and router advertisements to this host's endpoints",
+            (*D, "what"),
+            registry=self.registry,
         )
         self.dhcp_ignored = Counter(
-            "warren_dhcp_ignored", "DHCP packets and router solicitations without an answer, by why", (*D, "reason"),
+            "warren_dhcp_ignored", "DHCP packets and router solicitations without an answer, by reason", (*D, "reason"),
             registry=self.registry,
         )  # fmt: skip
         self.packet_in_seconds = Histogram(
-            "faucet_packet_in_secs", "Handling of a packet shown to the controller, seconds", D,
+            "faucet_packet_in_secs", "Handling of a packet by the controller, seconds", D,
             buckets=FAUCET_SECONDS, registry=self.registry,
         )  # fmt: skip
         self.bundle = Histogram(
@@ -182,19 +188,19 @@ class ControllerMetrics:
             ("warren_revision_applied", "etcd's revision that the switch has committed", state["applied"]),
             ("warren_flows", "Flows that the specs call for", state["flows"]),
             ("warren_flows_refused", "Flows that the switch has refused", state["refused"]),
-            ("warren_problems", "Specs that contradict or cannot be carried out", state["problems"]),
+            ("warren_problems", "Specs that contradict each other or cannot be carried out", state["problems"]),
         ):
             yield _one(name, text, D, [(dp, value)])
         endpoints = [((*dp, which), count) for which, count in state["endpoints"].items()]
         drift = [((*dp, "missing"), state["drift"] - state["strays"]), ((*dp, "stray"), state["strays"])]
-        text = "Flows and groups that read-backs found missing, or found that nobody wants"
+        text = "Flows and groups that were missing or superfluous in a read-back of the switch"
         counted = CounterMetricFamily("warren_drift", text, labels=(*D, "what"))
         for label_values, count in drift:
             counted.add_metric(label_values, count)
         yield counted
         for name, text, at in (
-            ("up", "Whether small packets come back from a host that this one sends to: 0 or 1", 0),
-            ("mtu_ok", "Whether packets of full size come back as well: 0 or 1", 1),
+            ("up", "Whether small packets return from a host that this one sends to: 0 or 1", 0),
+            ("mtu_ok", "Whether packets of full size return as well: 0 or 1", 1),
             ("rtt_seconds", "The last round trip through the tunnel and both switches, seconds", 2),
         ):
             came = [((*dp, peer), float(health[at])) for peer, health in state["tunnels"].items() if health[at] is not None]
@@ -202,7 +208,7 @@ class ControllerMetrics:
         tracked = state["connections"]
         for name, text, position in (
             ("warren_connections", "Tracked connections of a network on this host", 1),
-            ("warren_connections_limit", "How many it may have", 0),
+            ("warren_connections_limit", "Limit of tracked connections of a network on this host", 0),
         ):
             yield _one(name, text, (*D, "network"), [((*dp, network), limit[position]) for network, limit in tracked.items()])
         yield _one("warren_endpoints", "Endpoints of this host by state", (*D, "state"), endpoints)
