@@ -71,7 +71,8 @@ class World:
         return self._pings(source, address, count, PATIENCE)
 
     def _pings(self, source: str, address: str, count: int, wait_s: float) -> bool:
-        return self.inside(source, "ping", "-c", str(count), "-i", "0.1", "-W", f"{wait_s:g}", address).returncode == 0
+        ping = ("ping", "-c", str(count), "-i", "0.1", "-W", f"{wait_s:g}", address)
+        return self.inside(source, *ping, timeout=60 + wait_s).returncode == 0
 
     def apply(self, **sections: Any) -> list[dict[str, Any]]:
         """Apply a document and wait for the hosts; where the kernel forwards, also until what it has kept of older flows is gone."""
