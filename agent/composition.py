@@ -45,6 +45,7 @@ from ovsdb.client import Ovsdb
 from ovsdb.control import appctl, datapath
 from specs.identity import Machine
 from specs.model.host import Host
+from specs.model.network import Network
 from specs.model.publish import Publish
 from specs.store.continuity import Continuity
 from specs.store.etcd import Store
@@ -63,7 +64,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     store = Store(common.etcd, common.prefix, cert=common.etcd_cert, key=common.etcd_key, ca=common.etcd_ca)
     continuity = Continuity(store, config.run / "agent-etcd.json")
     cache = Cache(store, name, continuity, names.veths, refused=UNREGISTERED)
-    check_ports: Listeners[[str | None, str, tuple[Publish, ...]]] = Listeners()
+    check_ports: Listeners[[str | None, Network, tuple[Publish, ...]]] = Listeners()
     repository = Repository(store, on_write=cache.applied, check_ports=check_ports)
     ovsdb_changed: Listeners[[set[str]]] = Listeners()
     ports_changed: Listeners[[set[str]]] = Listeners()
@@ -100,6 +101,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         config=config,
         host=host,
         cache=cache,
+        store=store,
         repository=repository,
         ovsdb=ovsdb,
         switch=Switch(name, bridge, store, ovsdb),
@@ -127,7 +129,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     )
     datapath_name = partial(datapath, ovsdb, bridge)
     machine = Machine(id=config.machine[0], boot=config.machine[1], vtep=str(config.vtep))
-    registration = Registration(host, machine, Repository(store), lambda: problems(features, workers), cache.permit, measure_mtu)
+    registration = Registration(host, machine, store, lambda: problems(features, workers), cache.permit, measure_mtu)
     features: list[Feature] = [
         HostIdentity(cache, registration),
         reconciler,

@@ -24,6 +24,7 @@ class Core:
     config: Config
     host: Host
     cache: Cache
+    store: Store  # for reads; `repository` writes specs
     repository: Repository
     ovsdb: Ovsdb
     switch: Switch
@@ -31,8 +32,3 @@ class Core:
     lookup: Lookup
     peers: Peers
     remote: Remote
-
-    @property
-    def store(self) -> Store:
-        """Return the connection to etcd for reads; `repository` writes specs."""
-        return self.repository.store

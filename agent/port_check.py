@@ -15,6 +15,7 @@ from agent.linux.host_ports import HostPort
 from agent.peers import PeerError
 from agent.remote import Forwarded, Remote
 from pipeline.protocols import IpAddress
+from specs.model.network import Network
 from specs.model.publish import Publish
 from specs.model.service import Proto
 from warren.errors import Conflict, NotFound, Unavailable
@@ -42,14 +43,13 @@ class PortCheck(Feature):
     def __init__(self, cache: Cache, held: HeldPorts, remote: Remote) -> None:
         self._cache, self._held, self._remote = cache, held, remote
 
-    def check(self, host: str | None, network_id: str, publish: tuple[Publish, ...]) -> None:
+    def check(self, host: str | None, network: Network, publish: tuple[Publish, ...]) -> None:
         """Raise `Conflict` if a process listens on one of the ports that an endpoint of this network shall publish: on
         `host`, or (None) on every host with endpoints of the network. A host that does not answer is not asked again: its status
         tells later."""
-        network = self._cache.view.snapshot.networks.get(network_id)
-        if network is None or not (ports := ports_of(publish, network)):
+        if not (ports := ports_of(publish, network)):
             return
-        for name in [host] if host is not None else self._hosts_of(network_id):
+        for name in [host] if host is not None else self._hosts_of(network.id):
             if self._remote.is_local(name):
                 self._held.check(ports)
             else:

@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.apply import applied
 from benchmarks.attach import attach, cables, change
 from benchmarks.coldstart import cold_start
 from benchmarks.connections import connections
@@ -33,6 +34,7 @@ SAND_MS = 63.0  # SAND's answer to POST /endpoints at 10 endpoints, on a machine
 MIB = 1 << 20
 READY = 4  # preallocated endpoints a host
 TRACKED = 10_000  # connections of one endpoint
+APPLIED = 5000  # endpoints of one document
 PORTS = 500  # of a host with many
 
 
@@ -272,6 +274,14 @@ def tracked(measured: Measured, options: BenchmarkOptions) -> None:
     measured.add(f"from a change of the ACL until {TRACKED} connections that it forbids are gone", figures["rule"], "ms")
 
 
+def apply(measured: Measured, options: BenchmarkOptions) -> None:
+    """A document of many endpoints."""
+    with console.status(f"a document of {APPLIED} endpoints"), laboratory() as lab:
+        for what, seconds in applied(lab, APPLIED, max(1, options.rounds // 10)).items():
+            median = measured.add(f"warren apply of {APPLIED} endpoints, {what}", seconds, "s")
+            measured.goal("< 10 s", median < 10)
+
+
 SUITES: dict[str, Callable[[Measured, BenchmarkOptions], None]] = {
     "overlay": overlay,
     "policy": policy,
@@ -282,6 +292,7 @@ SUITES: dict[str, Callable[[Measured, BenchmarkOptions], None]] = {
     "flood": floods,
     "connections": tracked,
     "scale": scale,
+    "apply": apply,
 }
 
 

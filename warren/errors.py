@@ -42,28 +42,33 @@ class WarrenError(Exception):
 
 class Invalid(WarrenError):
     """A wrong value: `path` leads to it, `expected` says what would be right. With `MISSING` as the value, something is missing that
-    should stand at `path`, and `expected` says why. `problem` replaces the sentence about the value."""
+    should stand at `path`, and `expected` says why. `problem` replaces the sentence about the value. `line` is that of a text."""
 
     http_status = 400
     kind = "invalid"
 
-    def __init__(self, path: str, value: object, expected: str, *, problem: str | None = None) -> None:
-        self.path, self.value, self.expected, self.problem = path, value, expected, problem
+    def __init__(self, path: str, value: object, expected: str, *, problem: str | None = None, line: int | None = None) -> None:
+        self.path, self.value, self.expected, self.problem, self.line = path, value, expected, problem, line
         if problem is not None:
             message = f"{path}: {problem}"
         elif value is MISSING:
             message = f"{path} is missing: {expected}"
         else:
             message = f"{path}: {shown(value)}: expected {expected}"
-        super().__init__(message)
+        super().__init__(f"line {line}: {message}" if line is not None else message)
 
     def at(self, path: str) -> Invalid:
         """The same error at another path."""
-        return Invalid(path, self.value, self.expected, problem=self.problem)
+        return Invalid(path, self.value, self.expected, problem=self.problem, line=self.line)
+
+    def on(self, line: int | None) -> Invalid:
+        """The same error with the line of the text, if it is known, at which the path is."""
+        return Invalid(self.path, self.value, self.expected, problem=self.problem, line=line)
 
     def fields(self) -> dict[str, Any]:
-        """`path`, `expected`, and `value` where there is one."""
-        data = {"kind": self.kind, "path": self.path, "expected": self.expected}
+        """`path`, `expected`, and `value` and `line` where there are any."""
+        data: dict[str, Any] = {"kind": self.kind, "path": self.path, "expected": self.expected}
+        data |= {"line": self.line} if self.line is not None else {}
         return data if self.value is MISSING else data | {"value": shown(self.value)}
 
 

@@ -1,149 +1,197 @@
-"""Applies the difference between a document and the store: each change is a transaction of its own; the agents plug in and unplug."""
+"""Applies a document: all its changes are tried in memory before the first one is written, and many of them are written as one transaction.
+
+When another writer takes what a transaction was planned from, its changes are tried again. When that fails, too, the rest of the document
+is compared with the store anew, so two clients may apply one document at the same time, and a document that was applied in part goes on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+import time
+from collections import defaultdict
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from specs.documents.difference import Change
-from specs.model.base import Record, decode
-from specs.model.endpoint import Endpoint
-from specs.model.host import Host
-from specs.snapshot import Snapshot
+from agent.api.changes import Changes
+from intent.history import with_history
+from specs import keys
+from specs.documents.difference import Change, diff
+from specs.documents.document import Document
+from specs.model.network import Network
+from specs.model.publish import Publish
+from specs.snapshot import Snapshot, snapshot
+from specs.store.etcd import Store
 from specs.store.repository import Repository
-from warren.errors import Conflict, NotFound, WarrenError
+from specs.store.staged import Outrun, StagedStore
+from specs.store.writer import OUTRUN, TRIES, CheckPorts
+from warren.errors import Conflict, Invalid, NotFound, Unavailable, WarrenError
 
-_ALLOCATED = ("name", "host", "ofport", "mac_address", "ipv4_address", "ipv6_address", "network_id")
+REPORT_EACH = 250  # changes that are checked between two reports of progress
+ROUNDS = 5  # comparisons with the store, while other writers make what the document makes
+READ_ALL = 50  # of so many endpoints one is changed: then it is faster to read all keys than to read those of each change
 
 
 class NotApplied(WarrenError):
-    """A change of a document was refused. The changes before it are made, and the same document can be applied again."""
+    """A change of a document was refused. The `made` changes before it are written, and the same document can be applied again."""
 
-    def __init__(self, change: Change, made: int, total: int, error: WarrenError) -> None:
-        where = change.path or f"{change.action} {change.kind} {change.name}"
-        super().__init__(f"{where}: {error}" + (f" ({made} of {total} changes were made)" if made else ""))
-        self.http_status, self._cause = error.http_status, error
+    def __init__(self, change: Change, made: int, total: int, cause: WarrenError) -> None:
+        self.change, self.path, self.made, self.total, self.cause = change, change.path, made, total, cause
+        text = f"{change.path or f'{change.action} {change.kind} {change.name}'}: {cause}"
+        if change.path and isinstance(cause, Invalid):
+            self.cause = cause = cause.at(_joined(change, cause.path))
+            self.path, text = cause.path, str(cause)
+        elif change.path and isinstance(cause, Conflict) and cause.field:
+            self.path = _joined(change, cause.field)
+        super().__init__(text + (f" ({made} of {total} changes were made)" if made else ""))
+        self.http_status = cause.http_status
+
+    def on(self, line: int | None) -> NotApplied:
+        """The same error, with the line of the document in its text."""
+        if line is not None:
+            self.args = (f"line {line}: {self}",)
+        return self
 
     def fields(self) -> dict[str, Any]:
         """The fields of the error that refused the change."""
-        return self._cause.fields()
+        return self.cause.fields()
 
 
-def apply(repository: Repository, current: Snapshot, changes: tuple[Change, ...]) -> set[str]:
-    """Make the changes in their order. Returns the ids of the endpoints that came or changed. Raises `NotApplied` at the
-    first change that is refused."""
-    work = _Work(repository, current)
-    for made, change in enumerate(changes):
-        try:
-            getattr(work, f"{change.kind}_{change.action}")(change)
-        except WarrenError as error:
-            raise NotApplied(change, made, len(changes), error) from None
-    return work.touched
+def _joined(change: Change, inner: str) -> str:
+    """The path in the document of a field, or of a path that may begin with the kind of record."""
+    inner = inner.removeprefix(change.kind).removeprefix(".")
+    return f"{change.path}.{inner}" if inner else change.path
 
 
-class _Work:
-    """One run: it also knows the networks that it has just created, by name."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyProgress:
+    """How far a document is: `phase` is `checked` or `written`."""
 
-    def __init__(self, repository: Repository, current: Snapshot) -> None:
-        self._repository, self._current = repository, current
-        self._networks = {network.name: network.id for network in current.networks.values()}
-        self.touched: set[str] = set()
-
-    def host_create(self, change: Change) -> None:
-        self._put_host(decode(Host, _without_nulls(change.stated), "host"))
-
-    def host_update(self, change: Change) -> None:
-        self._put_host(_merged(self._current.hosts[change.name], change.stated))
-
-    def _put_host(self, host: Host) -> None:
-        self._repository.put_host(host)
-
-    def host_delete(self, change: Change) -> None:
-        self._repository.delete_host(change.name)
-
-    def named_put(self, change: Change) -> None:
-        """Create or change a record whose name is its key."""
-        old = getattr(self._current, f"{change.kind}s").get(change.name)
-        draft = _without_nulls((old.data() if old else {}) | dict(change.stated))
-        getattr(self._repository, f"put_{change.kind}")(draft)
-
-    def named_delete(self, change: Change) -> None:
-        getattr(self._repository, f"delete_{change.kind}")(change.name)
-
-    acl_create = acl_update = meter_create = meter_update = tenant_create = tenant_update = mirror_create = mirror_update = (
-        named_put
-    )
-    cluster_create = cluster_update = named_put
-    router_create = router_update = service_create = service_update = named_put
-    cluster_delete = acl_delete = meter_delete = tenant_delete = mirror_delete = router_delete = service_delete = named_delete
-
-    def network_create(self, change: Change) -> None:
-        network, _ = self._repository.create_network(_without_nulls(change.stated))
-        self._networks[network.name] = network.id
-
-    def network_update(self, change: Change) -> None:
-        for field in ("name", "vxlan_vni", "ip_range", "ipv6_range"):
-            if field in change.fields:
-                old, new = change.fields[field]
-                raise Conflict(f"{field} cannot change (from {old} to {new}): delete and create the network")
-        network = _merged(self._current.networks[str(change.id)], change.stated)
-        self._repository.update_network(network)
-
-    def network_delete(self, change: Change) -> None:
-        self._repository.delete_network(str(change.id))
-
-    def endpoint_create(self, change: Change) -> None:
-        self._create(_without_nulls(change.stated) | {"network_id": self._network_of(change)})
-
-    def endpoint_update(self, change: Change) -> None:
-        """Change an endpoint. Allocated fields cannot change in place: the endpoint is deleted and created again under its
-        id."""
-        old = self._current.endpoints[str(change.id)]
-        stated = {k: v for k, v in change.stated.items() if k != "network"} | {"network_id": self._network_of(change, old)}
-        if not any(field in change.fields for field in (*_ALLOCATED, "network")):
-            endpoint = _merged(old, stated)
-            self._repository.update_endpoint(endpoint)
-            self.touched.add(endpoint.id)
-            return
-        draft = old.data() | stated
-        moved = stated["network_id"] != old.network_id or draft["host"] != old.host
-        for field in ("ofport",) if draft["host"] != old.host else ():
-            draft[field] = stated.get(field)
-        for field in ("ipv4_address", "ipv6_address", "mac_address") if stated["network_id"] != old.network_id else ():
-            draft[field] = stated.get(field)
-        if not moved and draft["mac_address"] == old.mac_address and "mac_address" not in stated:
-            draft["mac_address"] = None  # the default MAC follows the address
-        self._delete(old)
-        self._create({k: v for k, v in draft.items() if v is not None})
-
-    def endpoint_delete(self, change: Change) -> None:
-        self._delete(self._current.endpoints[str(change.id)])
-
-    def _network_of(self, change: Change, old: Endpoint | None = None) -> str:
-        if "network_id" in change.stated:
-            return str(change.stated["network_id"])
-        reference = str(change.stated.get("network") or (old.network_id if old else ""))
-        if reference in self._networks:
-            return self._networks[reference]
-        if reference in self._current.networks or reference in self._networks.values():
-            return reference
-        raise NotFound("network", reference)
-
-    def _create(self, draft: dict[str, Any]) -> None:
-        draft.pop("network", None)
-        endpoint, _, _ = self._repository.create_endpoint(draft)
-        self.touched.add(endpoint.id)
-
-    def _delete(self, endpoint: Endpoint) -> None:
-        self._repository.delete_endpoint(endpoint.network_id, endpoint.id)
+    phase: str
+    done: int
+    total: int
 
 
-def _without_nulls(stated: Mapping[str, Any]) -> dict[str, Any]:
-    return {field: value for field, value in stated.items() if value is not None}
+class Application:
+    """One document on its way into a store. `check` comes first, then `write`. Both report their progress while they work, and who does not read
+    that any more ends the work after the transaction that was written last. `changes` are those of the check."""
+
+    def __init__(self, store: Store, repository: Repository, document: Document, *, prune: bool) -> None:
+        self._store, self._repository, self._document, self._prune = store, repository, document, prune
+        self.current = Snapshot()
+        self.changes: tuple[Change, ...] = ()
+        self.touched: set[str] = set()  # ids of the endpoints that came or changed
+
+    def check(self) -> Iterator[ApplyProgress]:
+        """Compare the document with the store, and try all changes. Raises `Invalid`, and `NotApplied` for the first change that would be
+        refused; then nothing is written."""
+        for _ in range(ROUNDS):
+            try:
+                self.changes = yield from self._try_all()
+                return
+            except NotApplied as error:
+                refused = error
+                if not self._outdated(error):
+                    break
+        raise refused
+
+    def write(self) -> Iterator[ApplyProgress]:
+        """Make the changes. Raises `NotApplied` for a change that another writer has made impossible since the check."""
+        made, changes = 0, self.changes
+        for again in range(ROUNDS):
+            try:
+                if again:
+                    changes = yield from self._try_all()
+                yield from self._write_all(changes, made)
+                return
+            except NotApplied as error:
+                refused = NotApplied(error.change, made + error.made, made + error.total, error.cause)
+                made = refused.made
+                if not self._outdated(error):
+                    break
+        raise refused
+
+    def _outdated(self, error: NotApplied) -> bool:
+        """Whether a change may have been refused because another writer has changed the specs since they were read."""
+        return isinstance(error.cause, Conflict | Invalid | NotFound) and self._store.list(keys.SPEC)[1] != self._entries
+
+    def _try_all(self) -> Generator[ApplyProgress, None, tuple[Change, ...]]:
+        """Read the store; return the changes that make it equal to the document."""
+        self._entries = self._store.list(keys.SPEC)[1]
+        self.current = snapshot((e.key, e.value, e.create_revision) for e in with_history(self._entries, self._store))
+        changes = diff(self._document, self.current, self._prune)
+        self._staged = StagedStore(self._store, self._entries, keys.SPEC)
+        if len(changes) * READ_ALL > len(self.current.endpoints):
+            self._staged.read(keys.CLAIM, keys.POOL)
+        ports = _Ports(self._repository.ask_hosts)
+        work = Changes(Repository(self._staged, check_ports=ports.add), self.current)
+        for number, ports.change in enumerate(changes):
+            if number % REPORT_EACH == 0:
+                yield ApplyProgress(phase="checked", done=number, total=len(changes))
+            try:
+                work.make(ports.change)
+            except WarrenError as error:
+                raise NotApplied(ports.change, 0, len(changes), error) from None
+        ports.check()
+        self._staged.roll_back()
+        return changes
+
+    def _write_all(self, changes: Sequence[Change], before: int) -> Iterator[ApplyProgress]:
+        """Make the changes, many in one transaction. `before` changes were made by earlier rounds. The more often other writers are faster, the
+        smaller are the transactions: a large one would lose against writers of small ones for ever."""
+        staged, written, largest = self._staged, 0, len(changes)
+        staged.commit_by(self._repository.commit)
+        work = Changes(Repository(staged), self.current)
+        number, tries, commits = 0, 0, staged.commits
+        while number < len(changes) or staged.pending:
+            staged_so_far = number  # a commit writes these
+            try:
+                if number in (len(changes), written + largest) or staged.full:
+                    staged.commit()
+                else:
+                    work.make(changes[number])
+                    number += 1
+            except Outrun:
+                tries += 1
+                if tries == TRIES:
+                    raise NotApplied(changes[written], written, len(changes), Unavailable("etcd", OUTRUN)) from None
+                largest = max(1, (staged_so_far - written) // 2)
+                number = written if staged.commits == commits else staged_so_far
+                time.sleep(random.uniform(0, min(0.05, 0.001 * 2**tries)))
+                staged.refresh()
+            except WarrenError as error:
+                staged.roll_back()
+                raise NotApplied(changes[min(number, len(changes) - 1)], written, len(changes), error) from None
+            if staged.commits != commits:
+                largest = max(largest, 2 * (staged_so_far - written))
+                written, tries, commits = staged_so_far, 0, staged.commits
+                self.touched |= work.touched
+                yield ApplyProgress(phase="written", done=before + written, total=before + len(changes))
 
 
-def _merged(old: Any, stated: Mapping[str, Any]) -> Any:
-    """The old record with the fields that the document states; null removes a value."""
-    record: Record = old
-    data = {field: value for field, value in (record.data() | dict(stated)).items() if value is not None}
-    return decode(type(record), data, type(record).__name__.lower())
+class _Ports:
+    """Collects the ports that a document publishes, so that each host is asked once. `change` is the one that is tried."""
+
+    def __init__(self, ask: CheckPorts) -> None:
+        self._ask = ask
+        self._asked: dict[tuple[str | None, str], list[tuple[Change, Network, tuple[Publish, ...]]]] = defaultdict(list)
+        self.change: Change
+
+    def add(self, host: str | None, network: Network, publish: tuple[Publish, ...]) -> None:
+        """Ask about these ports later."""
+        self._asked[host, network.id].append((self.change, network, publish))
+
+    def check(self) -> None:
+        """Raise `NotApplied` for the change whose port a process of a host has."""
+        for (host, _), ports in self._asked.items():
+            try:
+                self._ask(host, ports[0][1], tuple(publish for _, _, several in ports for publish in several))
+            except Conflict:
+                self._find(host, ports)
+
+    def _find(self, host: str | None, ports: Iterable[tuple[Change, Network, tuple[Publish, ...]]]) -> None:
+        for change, network, publish in ports:
+            try:
+                self._ask(host, network, publish)
+            except Conflict as error:
+                raise NotApplied(change, 0, 0, error) from None

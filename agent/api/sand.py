@@ -50,11 +50,12 @@ def first_address(network: IPv4Network | IPv6Network | None) -> Any:
 
 class ApplyBody(RequestBody):
     """POST /apply: a YAML document; `prune` deletes what its sections do not list, `dry_run` changes nothing, `wait_s` is
-    how many seconds to wait at most until the hosts have caught up."""
+    how many seconds to wait at most until the hosts have caught up, `progress` reports how far the work is."""
 
     document: str
     prune: bool = False
     dry_run: bool = False
+    progress: bool = False
     wait_s: float = Field(default=0.0, ge=0, le=WAIT_LIMIT_S)
 
 

@@ -141,7 +141,7 @@ class Captures(Feature):
             session = decode(Capture, {**draft, "to": {"host": host, "interface": interface}}, "capture")
             tap = Tap(interface)
             undo.append(tap.close)
-            lease = EtcdLease(repository.store, ttl_s=LEASE_S)
+            lease = EtcdLease(self._core.store, ttl_s=LEASE_S)
             undo.append(lease.close)
             running = Running(name, endpoint, tap, lease, body.snap or LONGEST, time.monotonic())
             with self._lock:

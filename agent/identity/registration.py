@@ -16,6 +16,7 @@ from specs.identity import Machine
 from specs.model.base import decode_json, now
 from specs.model.host import Host, HostFields
 from specs.store.admission import Admission
+from specs.store.etcd import Store
 from specs.store.lease import EtcdLease
 from specs.store.repository import Repository
 from specs.store.values import Entry
@@ -41,15 +42,16 @@ class Registration:
         self,
         host: Host,
         machine: Machine,
-        repository: Repository,
+        store: Store,
         problems: Callable[[], Sequence[str]],
         permit: Callable[[str | None], None],
         measure_mtu: Callable[[], int | None],
     ) -> None:
         self._measure_mtu = measure_mtu
         self._host, self._machine = host.model_copy(update={"machine": machine.id or None}), machine
-        self._repository, self._problems_of_others, self._permit = repository, problems, permit
-        self._admission = Admission(repository.store, host.name, machine, "agent", keys.status_agent(host.name))
+        self._store, self._repository = store, Repository(store)
+        self._problems_of_others, self._permit = problems, permit
+        self._admission = Admission(store, host.name, machine, "agent", keys.status_agent(host.name))
         self._started_at = now()
         self._lease: EtcdLease | None = None
         self._registered = False
@@ -63,7 +65,7 @@ class Registration:
 
     def differences(self) -> list[str]:
         """Return how this host's record differs from what this agent registers, a line each."""
-        entry = self._repository.store.get(keys.host(self._host.name))
+        entry = self._store.get(keys.host(self._host.name))
         if entry is None:
             return [f"host {self._host.name}: it has no record"]
         wrong = _wrong(_decoded(entry), self._host)
@@ -129,7 +131,7 @@ class Registration:
 
     def _register(self) -> None:
         """Write the record unless it is right: the administrator sets `HostFields` (`warren apply`), the agent sets the other fields."""
-        entry = self._repository.store.get(keys.host(self._host.name))
+        entry = self._store.get(keys.host(self._host.name))
         before = _decoded(entry) if entry is not None else None
         kept = before or self._host
         record = self._host.model_copy(update={name: getattr(kept, name) for name in HostFields.model_fields})
@@ -144,7 +146,7 @@ class Registration:
 
     def _report(self) -> None:
         if self._lease is None:
-            self._lease = EtcdLease(self._repository.store, ttl_s=LEASE_S, admit=self._admission.check)
+            self._lease = EtcdLease(self._store, ttl_s=LEASE_S, admit=self._admission.check)
         status = {
             "version": __version__,
             "started_at": self._started_at,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,7 +49,7 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
     1. the cluster, meters, ACLs, tenants, mirrors and hosts are created and updated
     2. routers and services are deleted, and updated where they name only networks that exist
     3. endpoints and networks are deleted, which frees names, numbers and addresses
-    4. networks and endpoints are created and updated
+    4. networks and endpoints are created and updated, and networks are deleted that endpoints have left
     5. the other routers and services are created and updated
     6. hosts, mirrors, tenants, ACLs, meters and the cluster are deleted
 
@@ -60,13 +60,18 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
     if document.routers or document.services:
         networks = [network.stated() for network in document.networks or ()]
         check_routing(document.routers or (), document.services or (), current, networks, prune)
+    late = difference.left_by(changed["endpoint"], gone["network"])
     routing = [*changed["router"], *changed["service"]]
     early = [change for change in routing if change.action == "update" and difference.names_existing_networks(change)]
     steps = [changed[kind] for kind in ("cluster", "meter", "acl", "tenant", "mirror", "host")]
-    steps += [gone["router"], gone["service"], early, gone["endpoint"], gone["network"]]
-    steps += [changed["network"], changed["endpoint"], [change for change in routing if change not in early]]
+    steps += [gone["router"], gone["service"], early, gone["endpoint"], _without(gone["network"], late)]
+    steps += [changed["network"], changed["endpoint"], late, _without(routing, early)]
     steps += [gone[kind] for kind in ("host", "mirror", "tenant", "acl", "meter", "cluster")]
     return tuple(change for step in steps for change in step)
+
+
+def _without(changes: Iterable[Change], others: Container[Change]) -> list[Change]:
+    return [change for change in changes if change not in others]
 
 
 class _Difference:
@@ -101,6 +106,11 @@ class _Difference:
         kept = {_identity(old) for item in items if (old := self._old(kind, item)) is not None}
         records = self._records(kind)
         return [Change("delete", kind, _name(records[i]), i, "", {}, {}) for i in sorted(set(records) - kept)]
+
+    def left_by(self, endpoints: Iterable[Change], networks: Iterable[Change]) -> list[Change]:
+        """Those networks that the endpoints are on before they change."""
+        left = {self.current.endpoints[str(change.id)].network_id for change in endpoints if change.action == "update"}
+        return [change for change in networks if change.id in left]
 
     def names_existing_networks(self, change: Change) -> bool:
         """Whether the store has all networks that a router or service names."""

@@ -66,8 +66,7 @@ def parse(text: str) -> Document:
     try:
         return _document(data)
     except Invalid as error:
-        line = line_of(text, error.path)
-        raise error.at(f"line {line}: {error.path}" if line else error.path) from None
+        raise error.on(line_of(text, error.path)) from None
 
 
 def _document(data: Any) -> Document:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from warren.errors import Unavailable
 
@@ -79,6 +81,22 @@ class Outcome:
     succeeded: bool
     found: tuple[tuple[Entry, ...], ...]
     revision: int
+
+
+class Transactions(Protocol):
+    """Reads and transactions: all that a writer needs of a store."""
+
+    def get(self, key: str, revision: int = 0) -> Entry | None:
+        """Return one key, or None."""
+        ...
+
+    def list(self, prefix: str) -> tuple[int, list[Entry]]:
+        """Return the revision and all keys below a prefix, sorted."""
+        ...
+
+    def txn(self, compares: Sequence[Compare], success: Sequence[TxnOperation], failure: Sequence[TxnOperation] = ()) -> Outcome:
+        """Perform all of `success` if every compare holds, otherwise all of `failure`, atomically."""
+        ...
 
 
 class Compacted(Unavailable):

@@ -14,19 +14,20 @@ from typing import Any
 from pipeline.tunnels import UDP_PORTS
 from specs import keys
 from specs.model.base import Record, decode_json, now
+from specs.model.network import Network
 from specs.model.publish import Publish
-from specs.store.etcd import Store
-from specs.store.values import Compare, Delete, Entry, Outcome, Put, TxnOperation, Unchanged
+from specs.store.values import Compare, Delete, Entry, Outcome, Put, Transactions, TxnOperation, Unchanged
 from warren.errors import Conflict, Invalid, NotFound, Unavailable
 
 TRIES = 60
+OUTRUN = f"{TRIES} transactions in a row lost against other writers; nothing was changed"
 Written = Sequence[tuple[str, str | None]]  # keys below spec/ and their new values; None: deleted
 OnWrite = Callable[[Written, int], None]  # what a transaction wrote, and its revision
 
-CheckPorts = Callable[[str | None, str, tuple[Publish, ...]], None]  # host (None: those of the network), id of a network, ports
+CheckPorts = Callable[[str | None, Network, tuple[Publish, ...]], None]  # host (None: those of the network), network, ports
 
 
-def _unchecked(host: str | None, network_id: str, publish: tuple[Publish, ...]) -> None:
+def _unchecked(host: str | None, network: Network, publish: tuple[Publish, ...]) -> None:
     """The default check."""
 
 
@@ -38,8 +39,8 @@ class Writer:
     """Writes to a store. `on_write` is called with what each successful transaction wrote below `spec/`, before the writer returns.
     `check_ports` is called before ports of hosts are published, and raises `Conflict` for those in use."""
 
-    def __init__(self, store: Store, on_write: OnWrite = _unobserved, check_ports: CheckPorts = _unchecked) -> None:
-        self.store, self._check_ports = store, check_ports
+    def __init__(self, store: Transactions, on_write: OnWrite = _unobserved, check_ports: CheckPorts = _unchecked) -> None:
+        self.store, self.ask_hosts = store, check_ports
         self._on_write = on_write
         self._locks: dict[str, threading.Lock] = {}
         self._locks_lock = threading.Lock()
@@ -49,7 +50,10 @@ class Writer:
         for proto, port in ((p.proto, port) for p in publish for port, _ in p.pairs):
             if proto == "udp" and port in UDP_PORTS:
                 raise Conflict(f"udp port {port} of all hosts is the tunnel's", field="publish")
-        self._check_ports(host, network_id, publish)
+        entry = self.store.get(keys.network(network_id))
+        network = decoded(Network, entry) if entry is not None else None
+        if network is not None:
+            self.ask_hosts(host, network, publish)
 
     def commit(
         self, compares: Sequence[Compare], operations: Sequence[TxnOperation], failure: Sequence[TxnOperation] = ()
@@ -78,7 +82,7 @@ class Writer:
             if result is not None:
                 return result
             time.sleep(random.uniform(0, min(0.05, 0.001 * 2**tries)))
-        raise Unavailable("etcd", f"{TRIES} transactions in a row lost against other writers; nothing was changed")
+        raise Unavailable("etcd", OUTRUN)
 
     def put_record(self, key: str, record: Any) -> tuple[Any, int]:
         """Create or replace a record that allocates nothing; returns it with the revision."""

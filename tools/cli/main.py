@@ -8,7 +8,23 @@ from typing import Annotated, Any
 
 import typer
 
-from tools.cli import acl, capture, cluster, endpoint, etcd, host, lab, mirror, network, operate, port, publish, router, service
+from tools.cli import (
+    acl,
+    capture,
+    cluster,
+    documents,
+    endpoint,
+    etcd,
+    host,
+    lab,
+    mirror,
+    network,
+    operate,
+    port,
+    publish,
+    router,
+    service,
+)
 from tools.cli.client import Failure, Where, message_of
 from warren import __version__
 from warren.client import Error
@@ -36,6 +52,7 @@ app.add_typer(router.app, name="router")
 app.add_typer(mirror.app, name="mirror")
 app.add_typer(acl.app, name="acl")
 app.add_typer(acl.meters, name="meter")
+documents.register(app)
 operate.register(app)
 app.command(epilog=capture.EPILOG)(capture.capture)
 app.add_typer(lab.app, name="lab")
@@ -68,7 +85,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = command.main(args=arguments, prog_name="warren", standalone_mode=False)
     except (Failure, Error) as error:
-        code = _fail(message_of(error))
+        code = _fail(message_of(error), getattr(error, "exit_code", 2))
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except BrokenPipeError:
@@ -93,9 +110,9 @@ def _tidy(command: Any) -> None:
         _tidy(inner)
 
 
-def _fail(message: str) -> int:
+def _fail(message: str, code: int = 2) -> int:
     print(f"warren: {' '.join(message.split())}", file=sys.stderr)
-    return 2
+    return code
 
 
 if __name__ == "__main__":

@@ -1,77 +1,17 @@
-"""warren apply, export, status, trace, flows, check."""
+"""warren status, trace, flows, check."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tools.cli import show
-from tools.cli.client import Failure
 from tools.cli.context import JsonOption, Tcp, Timeout, Udp, Wait, await_hosts, client, probe
-from warren.client import Applied, Invalid, Tunnels
+from warren.client import Tunnels
 
-SIZE_LIMIT = 8_388_608  # bytes of a document, as in specs/documents/text.py, which would take long to import
 HostName = Annotated[str, typer.Argument(help="Name of the host.")]
-
-
-def apply(
-    context: typer.Context,
-    file: Annotated[str, typer.Option("--file", "-f", help="A YAML document; - is standard input.")],
-    prune: Annotated[bool, typer.Option(help="Delete the objects that the document's sections do not have.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Print what would change, and change nothing.")] = False,
-    wait: Wait = False,
-    timeout: Timeout = 30.0,
-    json: JsonOption = False,
-) -> None:
-    """Make the specs equal a YAML document."""
-    agent = client(context)
-    document = _read(file)
-    try:
-        applied = agent.apply(document, prune=prune, dry_run=dry_run, wait_s=timeout if wait else 0.0)
-    except Invalid as error:  # a mistake in the document
-        raise Failure(f"{file}: {error}") from None
-    if json:
-        show.as_json([change.raw for change in applied.changes])
-    else:
-        print_changes(applied)
-        _print_pairs(applied)
-    if applied.late:
-        raise Failure(f"not done after {timeout:g} s: {', '.join(applied.late)} (see warren status)")
-
-
-def print_changes(applied: Applied, suffix: str = "") -> None:
-    """A line for each change, and one for each field that differs."""
-    for change in applied.changes:
-        print(f"{change.action} {change.kind} {change.name}{suffix}")
-        if change.action == "update":
-            for field, value in change.fields.items():
-                print(f"    {field}: {show.cell(value['old'], 'none')} -> {show.cell(value['new'], 'none')}")
-    if not applied.changes:
-        print("nothing to change")
-
-
-def _print_pairs(applied: Applied) -> None:
-    if applied.pairs:
-        rows = [(pair.src, pair.dst, ", ".join(pair.allowed), ", ".join(pair.denied)) for pair in applied.pairs]
-        print("\nbetween endpoints this would change:")
-        show.table(("FROM", "TO", "NEWLY ALLOWED", "NEWLY DENIED"), rows, "")
-    if applied.pairs_not_compared:
-        print(f"{applied.pairs_not_compared} pairs of endpoints were not compared: there are too many")
-
-
-def export(context: typer.Context, json: JsonOption = False) -> None:
-    """Print all specs as a document that `apply` takes."""
-    text = client(context).export()
-    if not json:
-        print(text, end="")
-        return
-    from specs.documents.text import load  # only here: PyYAML takes long to import
-
-    show.as_json(load(text, size_limit=sys.maxsize))
 
 
 def status(context: typer.Context, wait: Wait = False, timeout: Timeout = 30.0, json: JsonOption = False) -> None:
@@ -144,28 +84,10 @@ def check(context: typer.Context, host: HostName, json: JsonOption = False) -> N
 
 def register(app: typer.Typer) -> None:
     """Put the commands into the main application."""
-    app.command(epilog="Example: warren apply -f examples/demo.yaml --dry-run")(apply)
-    app.command(epilog="Example: warren export > specs.yaml")(export)
     app.command(epilog="Example: warren status --wait")(status)
     app.command(epilog="Example: warren trace web-1 db-1 --tcp 5432")(trace)
     app.command(epilog="Example: warren flows h1")(flows)
     app.command(epilog="Example: warren check h1")(check)
-
-
-def _read(file: str) -> str:
-    try:
-        raw = sys.stdin.buffer.read(SIZE_LIMIT + 1) if file == "-" else _head(Path(file))
-        text = raw.decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failure(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
-    if len(raw) > SIZE_LIMIT:
-        raise Failure(f"{file}: longer than {SIZE_LIMIT} bytes")
-    return text
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(SIZE_LIMIT + 1)
 
 
 def _tunnels(tunnels: Tunnels) -> str:

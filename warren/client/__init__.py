@@ -44,6 +44,7 @@ from warren.client.results import (
     Mirror,
     Network,
     PairChange,
+    Progress,
     PublishedPort,
     Router,
     Service,
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_URL", "Acl", "AclCheck", "AclList", "AclRule", "AclSummary", "AgentUnreachable", "Applied", "AsyncCapture", "AsyncClient",
     "Capture", "CaptureCounts", "Change", "Client", "Cluster", "Conflict", "Decision", "Endpoint", "Error", "Exhausted", "Flow", "FlowCheck", "Host",
-    "Invalid", "LeaseExpired", "Meter", "Mirror", "Network", "NoAnswer", "NotFound", "PairChange", "PublishedPort", "Refused", "Router",
+    "Invalid", "LeaseExpired", "Meter", "Mirror", "Network", "NoAnswer", "NotFound", "PairChange", "Progress", "PublishedPort", "Refused", "Router",
     "Service", "Status", "Trace", "Tunnels", "Unavailable", "tls_context",
 ]  # fmt: skip
 

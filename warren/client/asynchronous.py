@@ -21,6 +21,7 @@ from warren.client.transport import (
     CONNECT_TIMEOUT_S,
     KEEP_ALIVE_S,
     Agents,
+    Lines,
     answer,
     capture_call,
     unreachable,
@@ -116,7 +117,7 @@ class AsyncClient:
             call = next(operation)
             while True:
                 try:
-                    data = answer(call, (await self._request(call))[1])
+                    data = await self._answer(call)
                 except Error as error:
                     call = operation.throw(error)
                 else:
@@ -124,6 +125,23 @@ class AsyncClient:
         except StopIteration as end:
             result: T = end.value
             return result
+
+    async def _answer(self, call: Call) -> Any:
+        if call.progress is None:
+            return answer(call, (await self._request(call))[1])
+        agent, response = await self._request(call, stream=True)
+        try:
+            if response.status_code >= 400:
+                await response.aread()
+                return answer(call, response)
+            lines = Lines(call)
+            async for line in response.aiter_lines():
+                lines.take(line)
+            return lines.answer()
+        except httpx.HTTPError as error:
+            raise self._agents.no_answer(agent, error) from None
+        finally:
+            await response.aclose()
 
     @contextlib.asynccontextmanager
     async def capture(

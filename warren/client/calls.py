@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -14,12 +14,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request: `path` is quoted already, `body` is sent as JSON unless it is None. The answer is a JSON object, or with `text` any text."""
+    """One request: `path` is quoted already, `body` is sent as JSON unless it is None. The answer is a JSON object, or with `text` any text. With
+    `progress` the answer comes as lines of JSON: the function is called with each but the last, which is the answer."""
 
     method: str
     path: str
     body: Mapping[str, Any] | None = None
     text: bool = False
+    progress: Callable[[Mapping[str, Any]], object] | None = None
 
 
 # Yields requests, is sent their answers, and returns its result.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from warren.client.calls import Call, Operation, delete, get, path, post, stated
 from warren.client.results import (
     Applied,
@@ -9,6 +11,7 @@ from warren.client.results import (
     Flow,
     FlowCheck,
     Host,
+    Progress,
     Status,
     Trace,
     all_of,
@@ -20,11 +23,20 @@ def version() -> Operation[str]:
     return str((yield get("/version")).get("version", ""))
 
 
-def apply(document: str, *, prune: bool = False, dry_run: bool = False, wait_s: float = 0.0) -> Operation[Applied]:
+def apply(
+    document: str,
+    *,
+    prune: bool = False,
+    dry_run: bool = False,
+    wait_s: float = 0.0,
+    progress: Callable[[Progress], object] | None = None,
+) -> Operation[Applied]:
     """Make the specs equal a YAML document. `prune` deletes what its sections do not have; `dry_run` only tells the changes; `wait_s` waits
-    so long (at most 50 seconds) for the hosts."""
-    body = stated(document=document, prune=prune, dry_run=dry_run, wait_s=wait_s or None) | {"document": document}
-    return Applied.of((yield post("/apply", body)))
+    so long (at most 50 seconds) for the hosts. With `progress`, that function is called while the agent works, and the agent ends its work when this
+    client goes."""
+    body = stated(prune=prune, dry_run=dry_run, wait_s=wait_s or None, progress=True if progress else None)
+    report = None if progress is None else lambda data: progress(Progress.of(data))
+    return Applied.of((yield Call("POST", "/apply", body | {"document": document}, progress=report)))
 
 
 def export() -> Operation[str]:

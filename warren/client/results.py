@@ -192,6 +192,15 @@ class PairChange(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Progress(Result):
+    """How far `apply` is: `done` of `total` changes are `checked` or, as `phase` says, `written`."""
+
+    phase: str = ""
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Applied(Result):
     """The outcome of `apply`. `late` names what had not caught up after `wait_s`; `pairs` is for a dry run only."""
 

@@ -22,6 +22,7 @@ from warren.client.transport import (
     CONNECT_TIMEOUT_S,
     KEEP_ALIVE_S,
     Agents,
+    Lines,
     answer,
     capture_call,
     unreachable,
@@ -117,7 +118,7 @@ class Client:
             call = next(operation)
             while True:
                 try:
-                    data = answer(call, self._request(call)[1])
+                    data = self._answer(call)
                 except Error as error:
                     call = operation.throw(error)
                 else:
@@ -125,6 +126,23 @@ class Client:
         except StopIteration as end:
             result: T = end.value
             return result
+
+    def _answer(self, call: Call) -> Any:
+        if call.progress is None:
+            return answer(call, self._request(call)[1])
+        agent, response = self._request(call, stream=True)
+        try:
+            if response.status_code >= 400:
+                response.read()
+                return answer(call, response)
+            lines = Lines(call)
+            for line in response.iter_lines():
+                lines.take(line)
+            return lines.answer()
+        except httpx.HTTPError as error:
+            raise self._agents.no_answer(agent, error) from None
+        finally:
+            response.close()
 
     @contextlib.contextmanager
     def capture(

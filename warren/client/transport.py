@@ -49,11 +49,11 @@ class Agents:
         return {"base_url": agent.base_url, "timeout": timeout, "trust_env": False}
 
     def request(self, client: httpx.Client | httpx.AsyncClient, call: Call, stream: bool) -> httpx.Request:
-        """A call as httpx's request; a stream may be silent for as long as it likes."""
+        """A call as httpx's request; a stream that reports no progress may be silent for as long as it likes."""
         request = client.build_request(
             call.method, call.path, headers=STRICT, json=None if call.body is None else dict(call.body)
         )
-        if stream:
+        if stream and call.progress is None:
             request.extensions["timeout"] = httpx.Timeout(self.timeout_s, read=None).as_dict()
         return request
 
@@ -80,8 +80,45 @@ def answer(call: Call, response: httpx.Response) -> Any:
     except ValueError:
         data = None
     if not isinstance(data, dict):
-        raise NoAnswer(f"the answer to {call.method} {call.path} is no JSON object: is that an agent?")
+        raise no_object(call)
     return data
+
+
+class Lines:
+    """Takes the lines of an answer that reports its progress."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._last: Any = None
+
+    def take(self, line: str) -> None:
+        """Report a line, or keep it if it is the answer. Raises `Refused` for an error."""
+        if not line.strip():
+            return
+        try:
+            data = json.loads(line)
+        except ValueError:
+            data = None
+        if not isinstance(data, dict):
+            raise no_object(self._call)
+        if "error" in data:
+            raise refusal(int(data.get("status") or 0), "", line.encode())
+        if "phase" in data:
+            assert self._call.progress is not None
+            self._call.progress(data)
+        else:
+            self._last = data
+
+    def answer(self) -> Any:
+        """The answer. Raises `NoAnswer` if it has not come."""
+        if self._last is None:
+            raise NoAnswer(f"the agent breaks off {self._call.method} {self._call.path}; the same request again makes the rest")
+        return self._last
+
+
+def no_object(call: Call) -> NoAnswer:
+    """The exception for an answer that no agent gives."""
+    return NoAnswer(f"the answer to {call.method} {call.path} is no JSON object: is that an agent?")
 
 
 def capture_call(endpoint: str, direction: str, match: Sequence[Mapping[str, Any]] | None, snap: int | None) -> Call:

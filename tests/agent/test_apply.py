@@ -1,0 +1,107 @@
+"""`warren apply` against a real agent: progress, refusals, and clients that go half-way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agent.conftest import ROOT, Host
+from tests.waiting import quiet, read_until
+from warren.client import AsyncClient, Client, Conflict, Invalid, Progress
+
+MANY = 4000  # they take some seconds
+
+
+@pytest.fixture
+def agent(host: Host) -> Iterator[Client]:
+    with Client(f"unix://{host.dir}/agent.sock") as agent:
+        yield agent
+        agent.apply("{networks: [], endpoints: []}", prune=True)
+
+
+def document(count: int) -> str:
+    lines = [f"- {{name: e{i}, network: big, host: h1, active: false}}" for i in range(count)]
+    return "networks: [{name: big, ip_range: 10.0.0.0/16}]\nendpoints:\n" + "\n".join(lines)
+
+
+def warren(host: Host, *words: str, text: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.cli.main", "--url", f"unix://{host.dir}/agent.sock", *words]
+    return subprocess.run(command, input=text, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
+def test_progress_is_reported_and_the_answer_is_the_same_without_it(host: Host, agent: Client) -> None:
+    steps: list[Progress] = []
+    tried = agent.apply(document(600), dry_run=True)
+    applied = agent.apply(document(600), progress=steps.append)
+    assert applied.changes == tried.changes
+    assert {step.phase for step in steps} == {"checked", "written"}
+    assert (steps[-1].done, steps[-1].total) == (601, 601)
+    assert agent.apply(document(600), progress=steps.append).changes == ()
+
+    async def pruned() -> int:
+        async with AsyncClient(f"unix://{host.dir}/agent.sock") as client:
+            return len((await client.apply("{networks: [], endpoints: []}", prune=True, progress=steps.append)).changes)
+
+    assert asyncio.run(pruned()) == 601
+
+
+def test_refusals_name_the_line_and_the_path_with_and_without_progress(agent: Client) -> None:
+    agent.apply("networks: [{name: big, id: big, ip_range: 10.0.0.0/24, vxlan_vni: 7}]")
+    cases = (
+        ("networks:\n- {name: new}\n- {name: other, vxlan_vni: 7}", Conflict, "line 3: networks[1]: VNI 7 is taken by network big"),
+        ("endpoints:\n- {name: a, network: big, host: h1, ipv4_address: 10.9.0.1}", Invalid,
+         "line 2: endpoints[0].ipv4_address: '10.9.0.1': expected a host address of 10.0.0.0/24"),
+        ("endpoints:\n- {name: a, network: nope, host: h1}", Invalid, "line 2: endpoints[0].network: 'nope': expected"),
+        ("networks:\n- {name: a}\n- {name: b, mtu: 1}", Invalid, "line 3: networks[1].mtu: 1: expected at least 576"),
+    )  # fmt: skip
+    for text, kind, message in cases:
+        for progress in (None, lambda step: None):
+            for dry_run in (False, True):
+                with pytest.raises(kind) as error:
+                    agent.apply(text, progress=progress, dry_run=dry_run)
+                assert str(error.value).startswith(message), error.value
+    assert [network.name for network in agent.networks()] == ["big"]
+
+
+def test_the_agent_stops_when_its_client_goes_and_the_same_document_makes_the_rest(host: Host, agent: Client) -> None:
+    body = {"document": document(MANY), "progress": True}
+    with host.http.stream("POST", "/apply", json=body) as response:
+        for line in response.iter_lines():
+            if json.loads(line)["phase"] == "written":
+                break
+    quiet(lambda: len(agent.endpoints()))
+    made = len(agent.endpoints())
+    assert 0 < made < MANY
+    assert len(agent.apply(document(MANY)).changes) == MANY - made
+    assert len({endpoint.ipv4 for endpoint in agent.endpoints()}) == MANY
+
+
+def test_an_interrupted_command_says_what_is_done(host: Host, agent: Client, tmp_path: Path) -> None:
+    file = tmp_path / "many.yaml"
+    file.write_text(document(MANY))
+    command = [sys.executable, "-m", "tools.cli.main", "--url", f"unix://{host.dir}/agent.sock", "apply", "-f", str(file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
+    read_until(process, "changes written")
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[0]
+    assert process.returncode == 130
+    assert "warren: interrupted: " in said
+    assert f"of {MANY + 1} changes are written, perhaps a few more; the agent stops" in said
+    assert "the same command makes the rest" in said
+    quiet(lambda: len(agent.endpoints()))
+    assert len(agent.endpoints()) < MANY
+
+
+def test_scripts_see_no_progress(host: Host, agent: Client, tmp_path: Path) -> None:
+    done = warren(host, "apply", "--json", "-f", "-", text=document(MANY))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(json.loads(done.stdout)) == MANY + 1
+    again = warren(host, "apply", "-f", "-", text=document(3))
+    assert (again.stdout, again.stderr) == ("nothing to change\n", "")
