@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from specs.model.base import decode
+from specs.model.base import decode, restated
 from specs.model.network import Network
 from specs.model.router import Route, Router, RouterItem
 from specs.model.service import Service, ServiceItem
@@ -209,8 +209,7 @@ def check_service(service: Service | ServiceItem, networks: Mapping[str, Network
 def planned(old: Network | None, stated: Mapping[str, Any], path: str) -> Network:
     """A network as it will be after a document is applied; allocated fields have placeholders. Raises `Invalid` if its fields contradict
     each other."""
-    data = {"id": stated["name"], "vxlan_vni": 1} | (old.data() if old else {}) | dict(stated)
-    return decode(Network, {field: value for field, value in data.items() if value is not None}, path)
+    return decode(Network, restated({"id": stated["name"], "vxlan_vni": 1} | (old.data() if old else {}), stated), path)
 
 
 def check_routing(

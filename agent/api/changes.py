@@ -7,16 +7,16 @@ from typing import Any
 
 from specs import keys
 from specs.documents.difference import Change
-from specs.model.base import Record, decode
+from specs.model.base import Record, decode, restated
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
-from specs.model.network import Network
+from specs.model.network import Network, default_gateways
 from specs.snapshot import Snapshot
 from specs.store.repository import Repository
 from specs.store.writer import decoded
 from warren.errors import Conflict, NotFound
 
-_ALLOCATED = ("name", "host", "ofport", "mac_address", "ipv4_address", "ipv6_address", "network_id", "network")
+_RECREATED = ("name", "host", "ofport", "mac_address", "ipv4_address", "ipv6_address", "network", "port", "parent", "vlan")
 
 
 class Changes:
@@ -44,7 +44,7 @@ class Changes:
     def _named_put(self, change: Change) -> None:
         """Create or change a record whose name is its key."""
         old = getattr(self._current, f"{change.kind}s").get(change.name)
-        draft = _without_nulls((old.data() if old else {}) | dict(change.stated))
+        draft = restated(old.data() if old else {}, change.stated)
         getattr(self._repository, f"put_{change.kind}")(draft)
 
     def _named_delete(self, change: Change) -> None:
@@ -63,9 +63,11 @@ class Changes:
     def _network_update(self, change: Change) -> None:
         for field in ("name", "vxlan_vni", "ip_range", "ipv6_range"):
             if field in change.fields:
-                old, new = change.fields[field]
+                old, new = ("nothing" if value is None else value for value in change.fields[field])
                 raise Conflict(f"{field} cannot change (from {old} to {new}): delete and create the network", field=field)
-        self._repository.update_network(_merged(self._record(Network, keys.network(str(change.id))), change.stated))
+        network: Network = _merged(self._record(Network, keys.network(str(change.id))), change.stated)
+        gateways = {field: value for field, value in default_gateways(network).items() if field in change.stated}
+        self._repository.update_network(_merged(network, gateways) if gateways else network)
 
     def _network_delete(self, change: Change) -> None:
         self._repository.delete_network(str(change.id))
@@ -74,22 +76,23 @@ class Changes:
         self._create(_without_nulls(change.stated) | {"network_id": self._network_of(change)})
 
     def _endpoint_update(self, change: Change) -> None:
-        """Change an endpoint. Allocated fields cannot change in place: the endpoint is deleted and created again under its id."""
+        """Change an endpoint. What is allocated or claimed with it is given back and taken anew: the endpoint is deleted and created again
+        under its id, in one transaction."""
         before = self._current.endpoints[str(change.id)]
         old: Endpoint = self._record(Endpoint, keys.endpoint(before.network_id, before.id))
         stated = {k: v for k, v in change.stated.items() if k != "network"} | {"network_id": self._network_of(change, old)}
-        if change.fields.keys().isdisjoint(_ALLOCATED):
+        if change.fields.keys().isdisjoint(_RECREATED):
             endpoint = _merged(old, stated)
             self._repository.update_endpoint(endpoint)
             self.touched.add(endpoint.id)
             return
-        draft = old.data() | stated
+        draft = restated(old.data(), stated)
         moved = stated["network_id"] != old.network_id or draft["host"] != old.host
         for field in ("ofport",) if draft["host"] != old.host else ():
             draft[field] = stated.get(field)
         for field in ("ipv4_address", "ipv6_address", "mac_address") if stated["network_id"] != old.network_id else ():
             draft[field] = stated.get(field)
-        if not moved and draft["mac_address"] == old.mac_address and "mac_address" not in stated:
+        if not moved and draft.get("mac_address") == old.mac_address and "mac_address" not in stated:
             draft["mac_address"] = None  # the default MAC follows the address
         self._delete(old)
         self._create(_without_nulls(draft))
@@ -131,4 +134,4 @@ def _without_nulls(stated: Mapping[str, Any]) -> dict[str, Any]:
 def _merged(old: Any, stated: Mapping[str, Any]) -> Any:
     """The old record with the fields that the document states; null removes a value."""
     record: Record = old
-    return decode(type(record), _without_nulls(record.data() | dict(stated)), type(record).__name__.lower())
+    return decode(type(record), restated(record.data(), stated), type(record).__name__.lower())

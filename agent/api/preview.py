@@ -17,7 +17,7 @@ from intent.record_policies import RecordPolicies
 from specs.checks import Joined, called, joined, routers_in_order, valid_networks
 from specs.documents.difference import Change
 from specs.model.acl import Acl
-from specs.model.base import Record, decode
+from specs.model.base import Record, decode, restated
 from specs.model.cluster import Cluster
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
@@ -71,11 +71,11 @@ def preview(current: Snapshot, changes: Iterable[Change]) -> Snapshot:
         if change.action == "delete":
             objects.pop(identity, None)
             continue
-        said = {k: v for k, v in change.stated.items() if k not in ("network", "network_id")}
-        data = (old.data() if old is not None else {}) | said
+        stated = {k: v for k, v in change.stated.items() if k not in ("network", "network_id")}
+        data = restated(old.data() if old is not None else {}, stated)
         try:
             missing = {"meter": {"meter_id": 1}, "mirror": {"vni": 1}}.get(change.kind, {})
-            objects[identity] = decode(KINDS[change.kind], missing | {k: v for k, v in data.items() if v is not None})
+            objects[identity] = decode(KINDS[change.kind], missing | data)
         except Invalid:
             continue  # a new endpoint or network: its addresses are not known yet
     return after

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from specs.checks import check_routing, planned
 from specs.documents.document import Document
-from specs.model.base import Item, Record
-from specs.model.endpoint import EndpointItem
-from specs.model.network import Network, NetworkItem
+from specs.model.base import ALLOCATED, Item, Record
+from specs.model.derived import default_mac
+from specs.model.endpoint import Endpoint, EndpointItem
+from specs.model.network import Network, NetworkItem, default_gateways
 from specs.model.ranges import check_ranges
 from specs.snapshot import Snapshot
 from warren.errors import Invalid
@@ -64,13 +67,13 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
     routing = [*changed["router"], *changed["service"]]
     early = [change for change in routing if change.action == "update" and difference.names_existing_networks(change)]
     steps = [changed[kind] for kind in ("cluster", "meter", "acl", "tenant", "mirror", "host")]
-    steps += [gone["router"], gone["service"], early, gone["endpoint"], _without(gone["network"], late)]
-    steps += [changed["network"], changed["endpoint"], late, _without(routing, early)]
+    steps += [gone["router"], gone["service"], early, gone["endpoint"], _but(gone["network"], late)]
+    steps += [changed["network"], changed["endpoint"], late, _but(routing, early)]
     steps += [gone[kind] for kind in ("host", "mirror", "tenant", "acl", "meter", "cluster")]
     return tuple(change for step in steps for change in step)
 
 
-def _without(changes: Iterable[Change], others: Container[Change]) -> list[Change]:
+def _but(changes: Iterable[Change], others: Container[Change]) -> list[Change]:
     return [change for change in changes if change not in others]
 
 
@@ -91,20 +94,30 @@ class _Difference:
             path = f"{kind}s[{i}]"
             stated = self._stated(item, path)
             old = self._old(kind, item)
-            change = _change(kind, _name(item), stated, old, path)
+            change = self._named_networks(_change(kind, _name(item), stated, old, path))
             if isinstance(item, NetworkItem):
                 _check_network(item, old if isinstance(old, Network) else None, change, path)
             if change is not None:
                 changes.append(change)
         return changes
 
+    def _named_networks(self, change: Change | None) -> Change | None:
+        """The change, with the names of the networks that an endpoint leaves and joins."""
+        if change is None or change.kind != "endpoint" or change.action != "update" or "network" not in change.fields:
+            return change
+        old = self.current.endpoints[str(change.id)].network_id
+        name = self.current.networks[old].name if old in self.current.networks else old
+        fields = {field: value for field, value in change.fields.items() if field != "network_id"}
+        return replace(change, fields=fields | {"network": (name, change.stated["network"])})
+
     def gone(self, kind: str) -> list[Change]:
-        """What the store has, and the section of the document does not list. Nothing, if the document does not have the section."""
+        """What the store has, and the section of the document does not list. Nothing, if the document does not have the section. Nobody
+        declares preallocated endpoints, so they stay."""
         items = self._items(kind)
         if items is None:
             return []
         kept = {_identity(old) for item in items if (old := self._old(kind, item)) is not None}
-        records = self._records(kind)
+        records = {i: record for i, record in self._records(kind).items() if not getattr(record, "spare", False)}
         return [Change("delete", kind, _name(records[i]), i, "", {}, {}) for i in sorted(set(records) - kept)]
 
     def left_by(self, endpoints: Iterable[Change], networks: Iterable[Change]) -> list[Change]:
@@ -175,10 +188,29 @@ def _identity(record: Record) -> str:
     return str(getattr(record, "id", None) or getattr(record, "name"))  # noqa: B009
 
 
+def _without(record: Record, field: str, value: Any) -> Any:
+    """The value that a field of a record has, as JSON data, once its value is taken away. What is allocated stays; of addresses, another one
+    may be allocated."""
+    if field in ALLOCATED:
+        return value
+    if isinstance(record, Endpoint) and record.parent is not None and field in ("mac_address", "vlan"):
+        return value  # the parent's, and the network's
+    if field == "mac_address" and isinstance(record, Endpoint):
+        return default_mac(record.id, record.ipv4_address, record.ipv6_address)
+    if field in ("gateway", "ipv6_gateway") and isinstance(record, Network):
+        return default_gateways(record.model_copy(update={field: None})).get(field)
+    default = type(record).model_fields[field].default
+    return None if default is PydanticUndefined else to_jsonable_python(default)
+
+
 def _change(kind: str, name: str, stated: dict[str, Any], old: Record | None, path: str) -> Change | None:
     if old is None:
         fields = {field: (None, value) for field, value in stated.items() if value is not None and field != "network_id"}
         return Change("create", kind, name, stated.get("id"), path, stated, fields)
     before = old.model_dump(mode="json")
-    fields = {field: (before.get(field), value) for field, value in stated.items() if before.get(field) != value}
+    fields = {
+        field: (before.get(field), value)
+        for field, value in stated.items()
+        if before.get(field) != (value if value is not None else _without(old, field, before.get(field)))
+    }
     return Change("update", kind, name, _identity(old), path, stated, fields) if fields else None

@@ -7,11 +7,22 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv4Address, IPv6Address
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from specs.model.validation import invalid
 from warren.errors import Invalid
@@ -98,15 +109,55 @@ class Record(BaseModel):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-class Item(BaseModel):
-    """The base of all document items: some of the fields of a record."""
+class Part(BaseModel):
+    """The base of values inside a record: null stands for the default of a field that has one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_the_default(cls, data: Any) -> Any:
+        nulls = _nulls(cls, data)
+        return {field: value for field, value in data.items() if field not in nulls} if nulls else data
+
+
+class Item(BaseModel):
+    """The base of all document items: some of the fields of a record. Null takes the value of a field away."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    _taken_away: frozenset[str] = PrivateAttr(frozenset())
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _null_takes_away(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        nulls = _nulls(cls, data)
+        if not nulls:
+            return validate(data)
+        item = validate({field: value for field, value in data.items() if field not in nulls})
+        item._taken_away = nulls
+        return item
 
     def stated(self) -> dict[str, Any]:
         """The fields that the document states, as plain data; None for null. Values inside a field are complete, as in a record."""
         whole = self.model_dump(mode="json")
-        return {field: whole[field] for field in whole if field in self.model_fields_set}
+        return {field: whole[field] for field in whole if field in self.model_fields_set} | dict.fromkeys(self._taken_away)
+
+
+def _nulls(model: type[BaseModel], data: Any) -> frozenset[str]:
+    """The fields of plain data that are null and have a default."""
+    if not isinstance(data, dict):
+        return frozenset()
+    fields = model.model_fields
+    return frozenset(name for name, value in data.items() if value is None and name in fields and not fields[name].is_required())
+
+
+ALLOCATED = ("id", "vxlan_vni", "meter_id", "ofport")
+
+
+def restated(old: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a record, as plain data, after a document has stated some of them. Null takes a value away; what is allocated stays."""
+    data = {field: value for field, value in old.items() if field in ALLOCATED or stated.get(field, value) is not None}
+    return data | {field: value for field, value in stated.items() if value is not None}
 
 
 def now() -> str:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
+
+from specs.model.base import Part
 
 VLAN_VID_BASE = 1000  # FAUCET's default
 
 
-class _Vid(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class _Vid(Part):
     strategy: Literal["vlan_vid"] = "vlan_vid"
     vlan_vid_base: Annotated[int, Field(ge=1, le=4093)] = VLAN_VID_BASE
 

@@ -9,9 +9,9 @@ import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from specs.model.base import require_text
+from specs.model.base import Part, require_text
 from warren.errors import Invalid
 
 SERVER4 = IPv4Address("169.254.67.1")  # of networks without a gateway (link-local, RFC 3927: never routed)
@@ -53,10 +53,8 @@ def _answering(value: Any) -> Any:
 ServerAddress = Annotated[IPv4Address | IPv6Address, BeforeValidator(_server)]
 
 
-class DhcpRoute(BaseModel):
+class DhcpRoute(Part):
     """A route that DHCPv4 announces (option 121, RFC 3442): to a range by a next hop on the network."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     to: Annotated[IPv4Network, BeforeValidator(require_text)]
     via: Annotated[IPv4Address, BeforeValidator(require_text)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator
 
-from specs.model.base import AclNames, Address, Item, Labels, Mac, Mtu, Name, Record
+from specs.model.base import AclNames, Address, Item, Labels, Mac, Mtu, Name, Part, Record
 
 _TARGET = re.compile(r"(tcp|ssl):(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:\d{1,5})?\Z")
 
@@ -26,11 +26,9 @@ def _target(value: str) -> str:
     return value
 
 
-class BridgeSettings(BaseModel):
+class BridgeSettings(Part):
     """Overrides of the bridge that the controller creates: its datapath id, MAC and datapath (kernel or userspace), and further OpenFlow
     controllers. These may add their own flows; Warren recognises its flows by their cookies."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     datapath_id: Annotated[str, BeforeValidator(_datapath_id)] | None = None
     mac: Mac | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
-from typing import Annotated, Literal
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from pipeline.protocols import IpNetwork
 from specs.model.base import AclNames, Item, Labels, Mtu, Name, Record, Vlan, Vni, require_text
 from specs.model.dhcp import DhcpFields, check_dhcp
 from warren.errors import MISSING, Invalid
@@ -95,6 +96,19 @@ def _check_gateway(
         raise Invalid(field, str(gateway), f"a host address of {network} with its prefix length, such as {example}")
     if network.version == 4 and gateway.ip == network.broadcast_address:
         raise Invalid(field, str(gateway), f"not the broadcast address of {network}")
+
+
+def default_gateways(network: Network) -> dict[str, str]:
+    """The gateways that the spec does not state: the first host address of each range."""
+    gateways: dict[str, str] = {}
+    ranges: tuple[tuple[str, Any, IpNetwork | None], ...] = (
+        ("gateway", network.gateway, network.ip_range),
+        ("ipv6_gateway", network.ipv6_gateway, network.ipv6_range),
+    )
+    for name, gateway, network_range in ranges:
+        if gateway is None and network_range is not None:
+            gateways[name] = str(ip_interface(f"{network_range.network_address + 1}/{network_range.prefixlen}"))
+    return gateways
 
 
 class NetworkItem(NetworkFields, Item):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BeforeValidator, model_validator
+
+from specs.model.base import Part
 
 PUBLISHED_LIMIT = 1024  # ports of one endpoint
 
@@ -30,10 +32,8 @@ def _range(ports: int | str) -> range:
     return range(int(low), int(high or low) + 1)
 
 
-class Publish(BaseModel):
+class Publish(Part):
     """A port of the endpoint's host that leads to a port of the endpoint; ranges map one to one. `host_ip`: only at that address."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     host_port: PublishedPorts
     port: PublishedPorts

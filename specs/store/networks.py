@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from ipaddress import ip_interface
 from typing import Any
 
-from pipeline.protocols import IpNetwork
 from specs import keys
 from specs.model.base import VNI_FIRST, VNI_LAST, decode, decode_json, now
-from specs.model.network import Network
+from specs.model.network import Network, default_gateways
 from specs.model.ranges import check_ranges
 from specs.model.router import Router
 from specs.model.service import Service
@@ -49,7 +47,7 @@ class NetworkWriter(Writer):
         requested = data.get("vxlan_vni")
         checked = decode(Network, {**data, "vxlan_vni": 1 if requested is None else requested}, "network")
         check_ranges(checked, "network")
-        data = {**data, **_default_gateways(checked)}
+        data = {**data, **default_gateways(checked)}
         self._check_host_networks(checked)
 
         def attempt() -> tuple[Network, int] | None:
@@ -174,16 +172,3 @@ def _unnamed(network: Network, routers: Iterable[Entry], services: Iterable[Entr
     for service in (decoded(Service, entry) for entry in services):
         if service is not None and service.network in (network.id, network.name):
             raise Conflict(f"network {network.name} has service {service.name}")
-
-
-def _default_gateways(network: Network) -> dict[str, str]:
-    """The gateways that the spec does not state: the first host address of each range."""
-    gateways: dict[str, str] = {}
-    ranges: tuple[tuple[str, Any, IpNetwork | None], ...] = (
-        ("gateway", network.gateway, network.ip_range),
-        ("ipv6_gateway", network.ipv6_gateway, network.ipv6_range),
-    )
-    for name, gateway, network_range in ranges:
-        if gateway is None and network_range is not None:
-            gateways[name] = str(ip_interface(f"{network_range.network_address + 1}/{network_range.prefixlen}"))
-    return gateways
