@@ -109,7 +109,7 @@ class Record(BaseModel):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-class Part(BaseModel):
+class NestedValue(BaseModel):
     """The base of values inside a record: null stands for the default of a field that has one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from specs.model.base import Part
+from specs.model.base import NestedValue
 
 VLAN_VID_BASE = 1000  # FAUCET's default
 
 
-class _Vid(Part):
+class _Vid(NestedValue):
     strategy: Literal["vlan_vid"] = "vlan_vid"
     vlan_vid_base: Annotated[int, Field(ge=1, le=4093)] = VLAN_VID_BASE
 

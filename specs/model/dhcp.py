@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from specs.model.base import Part, require_text
+from specs.model.base import NestedValue, require_text
 from warren.errors import Invalid
 
 SERVER4 = IPv4Address("169.254.67.1")  # of networks without a gateway (link-local, RFC 3927: never routed)
@@ -53,7 +53,7 @@ def _answering(value: Any) -> Any:
 ServerAddress = Annotated[IPv4Address | IPv6Address, BeforeValidator(_server)]
 
 
-class DhcpRoute(Part):
+class DhcpRoute(NestedValue):
     """A route that DHCPv4 announces (option 121, RFC 3442): to a range by a next hop on the network."""
 
     to: Annotated[IPv4Network, BeforeValidator(require_text)]

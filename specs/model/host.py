@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator
 
-from specs.model.base import AclNames, Address, Item, Labels, Mac, Mtu, Name, Part, Record
+from specs.model.base import AclNames, Address, Item, Labels, Mac, Mtu, Name, NestedValue, Record
 
 _TARGET = re.compile(r"(tcp|ssl):(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:\d{1,5})?\Z")
 
@@ -26,7 +26,7 @@ def _target(value: str) -> str:
     return value
 
 
-class BridgeSettings(Part):
+class BridgeSettings(NestedValue):
     """Overrides of the bridge that the controller creates: its datapath id, MAC and datapath (kernel or userspace), and further OpenFlow
     controllers. These may add their own flows; Warren recognises its flows by their cookies."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, model_validator
 
-from specs.model.base import Part
+from specs.model.base import NestedValue
 
 PUBLISHED_LIMIT = 1024  # ports of one endpoint
 
@@ -32,7 +32,7 @@ def _range(ports: int | str) -> range:
     return range(int(low), int(high or low) + 1)
 
 
-class Publish(Part):
+class Publish(NestedValue):
     """A port of the endpoint's host that leads to a port of the endpoint; ranges map one to one. `host_ip`: only at that address."""
 
     host_port: PublishedPorts

@@ -90,11 +90,11 @@ def test_an_interrupted_command_says_what_is_done(host: Host, agent: Client, tmp
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT)
     read_until(process, "changes written")
     process.send_signal(signal.SIGINT)
-    said = process.communicate()[0]
+    output = process.communicate()[0]
     assert process.returncode == 130
-    assert "warren: interrupted: " in said
-    assert f"of {MANY + 1} changes are written, perhaps a few more; the agent stops" in said
-    assert "the same command makes the rest" in said
+    assert "warren: interrupted: " in output
+    assert f"of {MANY + 1} changes are written, perhaps a few more; the agent stops" in output
+    assert "the same command makes the rest" in output
     quiet(lambda: len(agent.endpoints()))
     assert len(agent.endpoints()) < MANY
 

@@ -281,19 +281,19 @@ def test_another_writers_change_of_another_field_stays(specs: Repository) -> Non
 
 
 def test_each_host_is_asked_once_for_all_ports_and_the_refusal_names_the_item(store: Store) -> None:
-    asked: list[tuple[str | None, int]] = []
+    checks: list[tuple[str | None, int]] = []
 
-    def ask(host: str | None, network: Network, publish: tuple[Publish, ...]) -> None:
-        asked.append((host, len(publish)))
+    def check_ports(host: str | None, network: Network, publish: tuple[Publish, ...]) -> None:
+        checks.append((host, len(publish)))
         if host == "h2" and any(87 in dict(p.pairs) for p in publish):
             raise Conflict("tcp port 87 of host h2 is in use by sshd", field="publish")
 
-    repository = Repository(store, check_ports=ask)
+    repository = Repository(store, check_ports=check_ports)
     apply(repository, HOSTS)
     item = "- {{name: e{0}, network: new, host: h{1}, publish: [{{host_port: {2}, port: 80}}]}}"
     lines = [item.format(i, i % 2 + 1, 80 + i) for i in range(7)]
     text = "networks: [{name: new, ip_range: 10.0.0.0/24, mode: nat}]\nendpoints:\n" + "\n".join(lines)
     apply(repository, text)
-    assert sorted(asked, key=str) == [("h1", 4), ("h2", 3)]  # of a network that the document makes, too
+    assert sorted(checks, key=str) == [("h1", 4), ("h2", 3)]  # of a network that the document makes, too
     with pytest.raises(NotApplied, match=r"^endpoints\[7\]: tcp port 87 of host h2 is in use by sshd$"):
         apply(repository, text + "\n" + item.format(7, 2, 87))
