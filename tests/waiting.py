@@ -27,6 +27,14 @@ def eventually(holds: Callable[[], object], timeout_s: float = 0.0) -> None:
         time.sleep(0.02)
 
 
+def patiently(holds: Callable[[], bool]) -> bool:
+    """Whether the condition holds within `LIMIT_S` seconds."""
+    deadline = time.monotonic() + LIMIT_S
+    while not (held := holds()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return held
+
+
 def listening(dump: subprocess.Popen[str]) -> None:
     """Wait until a tcpdump has begun to listen. Its standard error is a pipe of its own, or that of its standard output."""
     stream = dump.stderr or dump.stdout

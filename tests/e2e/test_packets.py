@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from contextlib import suppress
 from ipaddress import ip_address
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from specs.model.derived import link_local
 from tests.e2e.conftest import World
 from tests.programs import finish, program, ready
-from tests.waiting import LIMIT_S, eventually, listening, read_until
+from tests.waiting import LIMIT_S, eventually, listening, patiently, read_until
 from tools.lab import run
 from tools.lab.machine import PATIENCE
 
@@ -55,19 +56,32 @@ def advertisement(eth_src: str, eth_dst: str, src: str, dst: str, target: str, t
 
 
 def heard(world: World, source: str, target: str, frame: bytes, want: bytes) -> bool:
-    """Whether `target` receives a frame with `want` in it when `source` sends `frame`. It waits as long as that takes."""
-    return "heard" in _listener(world, source, target, frame, want).communicate()[0]
+    """Whether `target` receives a frame with `want` in it when `source` sends `frame`, again until it does."""
+    listener = _listener(world, target, want)
+
+    def arrives() -> bool:
+        _send(world, source, frame)
+        with suppress(subprocess.TimeoutExpired):
+            listener.wait(PATIENCE)
+        return listener.poll() is not None
+
+    patiently(arrives)
+    return "heard" in finish(listener, LIMIT_S)
 
 
 def unheard(world: World, source: str, target: str, frame: bytes, want: bytes) -> bool:
     """Whether `target` has received no such frame a second after `source` sent it."""
-    return "heard" not in finish(_listener(world, source, target, frame, want), LIMIT_S)
+    listener = _listener(world, target, want)
+    _send(world, source, frame)
+    return "heard" not in finish(listener, LIMIT_S)
 
 
-def _listener(world: World, source: str, target: str, frame: bytes, want: bytes) -> subprocess.Popen[str]:
-    listener = ready(world.background(target, *program("hear_mark", want.hex(), LIMIT_S, PATIENCE)))
+def _listener(world: World, target: str, want: bytes) -> subprocess.Popen[str]:
+    return ready(world.background(target, *program("hear_mark", want.hex(), 2 * LIMIT_S, PATIENCE)))
+
+
+def _send(world: World, source: str, frame: bytes) -> None:
     world.inside(source, *program("send_frames", *[frame.hex()] * 3))
-    return listener
 
 
 @pytest.mark.parametrize(("source", "target"), [("web", "app"), ("web", "db"), ("db", "app"), ("red", "green")])

@@ -24,7 +24,7 @@ PLUGINS = Path("/run/docker/plugins")
 IMAGE = "busybox"
 APPLETS = ("sh", "sleep", "ping", "ping6", "ip", "cat", "nc", "httpd", "wget", "mkdir")
 START_S = 60
-PATIENT_S = 120  # a ping is answered by then however busy the machine is
+PATIENT_S = 120
 
 
 def available() -> bool:
@@ -140,16 +140,16 @@ class LabEngine:
         return str(self.inspect(name)[0]["NetworkSettings"]["Networks"][network]["IPAddress"])
 
     def reaches(self, name: str, address: str) -> bool:
-        """Whether a ping from a container is answered, however late."""
-        return self._pings(name, address, PATIENT_S)
+        """Whether a ping from a container is answered, however busy the machine is."""
+        deadline = time.monotonic() + PATIENT_S
+        while not (answered := self.pings(name, address)) and time.monotonic() < deadline:
+            pass
+        return answered
 
     def pings(self, name: str, address: str) -> bool:
-        """Whether a ping from a container is answered within a second: for a condition that is waited for, and for what must not be reached."""
-        return self._pings(name, address, 1)
-
-    def _pings(self, name: str, address: str, wait_s: int) -> bool:
+        """Whether a ping from a container is answered within a second: for what must not be reached, and for a condition that is waited for."""
         ping = "ping6" if ":" in address else "ping"
-        return not self.try_docker("exec", name, ping, "-c", "1", "-W", str(wait_s), address).returncode
+        return not self.try_docker("exec", name, ping, "-c", "1", "-W", "1", address).returncode
 
     def networks(self) -> list[str]:
         """The ids of the networks that are Warren's."""
