@@ -16,6 +16,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
+    classifiers=[
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: System :: Networking",
+    ],
     packages=find_packages(include=[*ROOMS, *(f"{room}.*" for room in ROOMS)]),
     package_data={"agent.api": ["ui/*"], "agent.dhcp_client": ["udhcpc-hook"], "warren.client": ["py.typed"]},
     install_requires=[

@@ -18,7 +18,7 @@ from specs.model.endpoint import Endpoint
 from specs.model.meter import Meter
 from specs.snapshot import Snapshot
 
-Thing = tuple[str, ...]  # what a policy depends on: ("acl", name), ("label", network, word), ("network", reference) ...
+Reference = tuple[str, ...]  # what a policy depends on: ("acl", name), ("label", network, word), ("network", reference) ...
 NONE = PolicyKeys(None, None, None)
 
 
@@ -32,18 +32,18 @@ class Policies:
     keys: dict[str, PolicyKeys] = field(default_factory=dict)  # of all members, wherever they are
     _members: dict[str, Endpoint] = field(default_factory=dict)
     _users: dict[PolicyKey, set[str]] = field(default_factory=lambda: defaultdict(set))  # local endpoints with a port
-    _who: dict[Thing, set[str]] = field(default_factory=lambda: defaultdict(set))  # thing -> members
-    _hangs_on: dict[PolicyKey, set[Thing]] = field(default_factory=dict)
-    _interested: dict[Thing, set[PolicyKey]] = field(default_factory=lambda: defaultdict(set))
+    _endpoints_by_reference: dict[Reference, set[str]] = field(default_factory=lambda: defaultdict(set))  # reference -> members
+    _references_of: dict[PolicyKey, set[Reference]] = field(default_factory=dict)
+    _policies_by_reference: dict[Reference, set[PolicyKey]] = field(default_factory=lambda: defaultdict(set))
     _used: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))  # network -> ACLs of its members
     _networks_of: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # ACL -> networks that use it
     _dirty: set[PolicyKey] = field(default_factory=set)
 
     # ---- changes --------------------------------------------------------------------------------------------------
 
-    def touch(self, thing: Thing) -> None:
+    def touch(self, reference: Reference) -> None:
         """Something that policies may name has changed."""
-        self._dirty |= self._interested.get(thing, set())
+        self._dirty |= self._policies_by_reference.get(reference, set())
 
     def networks_using(self, acl: str) -> set[str]:
         """The networks in which an ACL is in use, on any host."""
@@ -53,9 +53,9 @@ class Policies:
         """Set the policies of a member; no endpoint: it is a member no more. `local`: it has a port here."""
         old, old_keys = self._members.pop(endpoint_id, None), self.keys.pop(endpoint_id, NONE)
         if old is not None:
-            for thing in self._things(old):
-                self._who[thing].discard(endpoint_id)
-                self.touch(thing)
+            for reference in self._references_to(old):
+                self._endpoints_by_reference[reference].discard(endpoint_id)
+                self.touch(reference)
             self._update_membership(old.network_id, old_keys, -1)
             for key in old_keys:
                 if key is not None:
@@ -63,16 +63,16 @@ class Policies:
                     self._dirty.add(key)
         if member is not None:
             self._members[endpoint_id], self.keys[endpoint_id] = member, keys
-            for thing in self._things(member):
-                self._who[thing].add(endpoint_id)
-                self.touch(thing)
+            for reference in self._references_to(member):
+                self._endpoints_by_reference[reference].add(endpoint_id)
+                self.touch(reference)
             self._update_membership(member.network_id, keys, 1)
             for key in keys if local else ():
                 if key is not None:
                     self._users[key].add(endpoint_id)
                     self._dirty.add(key)
 
-    def _things(self, endpoint: Endpoint) -> Iterable[Thing]:
+    def _references_to(self, endpoint: Endpoint) -> Iterable[Reference]:
         network = endpoint.network_id
         yield "member", network
         yield "endpoint", network, endpoint.id
@@ -119,24 +119,26 @@ class Policies:
 
     def _forget(self, key: PolicyKey) -> None:
         self.views.pop(key, None)
-        for thing in self._hangs_on.pop(key, ()):
-            self._interested[thing].discard(key)
+        for reference in self._references_of.pop(key, ()):
+            self._policies_by_reference[reference].discard(key)
 
     def _remember(self, key: PolicyKey) -> None:
-        things: set[Thing] = set()
+        references: set[Reference] = set()
         for name in key.acls:
-            things.add(("acl", name))
+            references.add(("acl", name))
             acl = self.snapshot.acls.get(name)
             for rule in acl.parsed if acl else ():
-                things |= {("meter", rule.meter)} if rule.meter else set()
-                things |= {self._thing(key.network_id, who) for who in (rule.source, rule.target) if who and who.cidr is None}
+                references |= {("meter", rule.meter)} if rule.meter else set()
+                references |= {
+                    self._reference(key.network_id, who) for who in (rule.source, rule.target) if who and who.cidr is None
+                }
                 if rule.steps or rule.mirror is not None:
-                    things.add(("member", key.network_id))  # a rule may name the port by any of these
-        self._hangs_on[key] = things
-        for thing in things:
-            self._interested[thing].add(key)
+                    references.add(("member", key.network_id))  # a rule may name the port by any of these
+        self._references_of[key] = references
+        for reference in references:
+            self._policies_by_reference[reference].add(key)
 
-    def _thing(self, network_id: str, who: Who) -> Thing:
+    def _reference(self, network_id: str, who: Who) -> Reference:
         if who.network is not None:
             network = network_of(who.network, self.snapshot.networks)
             return ("member", network) if network else ("network", who.network)
@@ -172,14 +174,14 @@ class Policies:
 
     def members(self, network_id: str, who: Who) -> Iterable[Endpoint]:
         """The endpoints that a `from` or `to` selects."""
-        return [self._members[e] for e in self._who.get(self._thing(network_id, who), ())]
+        return [self._members[e] for e in self._endpoints_by_reference.get(self._reference(network_id, who), ())]
 
     def ofport(self, network_id: str, port: str | int) -> int | None:
         """The port of this host that a rule names."""
         if isinstance(port, str):
-            for endpoint_id in self._who.get(("endpoint", network_id, port), ()):
+            for endpoint_id in self._endpoints_by_reference.get(("endpoint", network_id, port), ()):
                 if endpoint_id in self.ports:
                     return self.ports[endpoint_id]
             return None
-        member_ports = (self.ports.get(e) for e in self._who.get(("member", network_id), ()))
+        member_ports = (self.ports.get(e) for e in self._endpoints_by_reference.get(("member", network_id), ()))
         return port if port in member_ports else None
