@@ -57,6 +57,7 @@ setup(
             "pytest==9.2.0",
             "pytest-timeout==2.4.0",
             "hypothesis==6.170.15",
+            "schemathesis==4.32.5",
             "ruff==0.17.5",
             "mypy==2.4.1",
             "radon==6.0.1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI
 
 from agent.agent import Agent, differences
-from agent.api import cluster, documents, endpoints, hosts, mirrors, networks, pages, policies, routing
+from agent.api import cluster, documents, endpoints, hosts, mirrors, networks, pages, policies, reference, routing
 from agent.api.body_limit import BodyLimit
 from agent.api.errors import add_handlers
 from warren import __version__
@@ -21,7 +21,15 @@ through an endpoint of any host."""
 
 def build(agent: Agent) -> FastAPI:
     """The application of one agent."""
-    app = FastAPI(title="Warren agent", version=__version__, description=DESCRIPTION, strict_content_type=False)
+    # FastAPI's own pages load their programs from another host; ours are in pages.py
+    app = FastAPI(
+        title="Warren agent",
+        version=__version__,
+        description=DESCRIPTION,
+        strict_content_type=False,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.add_middleware(BodyLimit)
     add_handlers(app)
     app.include_router(_version())
@@ -32,6 +40,7 @@ def build(agent: Agent) -> FastAPI:
     for feature in agent.features:
         if (router := feature.router()) is not None:
             app.include_router(router)
+    reference.document(app)
     return app
 
 

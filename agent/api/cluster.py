@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from agent.core import Core
 from agent.endpoints.request import RequestBody
 from agent.switch import read_snapshot
+from specs.model.base import Flag
 from specs.model.cluster import Cluster, Transit4, Transit6
 
 
@@ -17,7 +18,7 @@ class ClusterBody(RequestBody):
 
     transit4: Transit4 | None = None
     transit6: Transit6 | None = None
-    force: bool = False
+    force: Flag = False
 
 
 def router(core: Core) -> APIRouter:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from agent import status
 from agent.api.apply import Application, ApplyProgress, NotApplied
@@ -28,6 +28,12 @@ STREAM = {200: {"content": {LINES: {"schema": {"type": "string"}}}}}
 log = logging.getLogger("warren.documents")
 
 
+class YamlResponse(Response):
+    """A YAML document."""
+
+    media_type = "application/yaml"
+
+
 def router(core: Core) -> APIRouter:
     """The routes of documents."""
     router = APIRouter(tags=["Warren"])
@@ -42,10 +48,14 @@ def router(core: Core) -> APIRouter:
             return StreamingResponse(_lines(work), media_type=LINES)
         return list(work)[-1]
 
-    @router.get("/export", response_class=PlainTextResponse)
-    def export_document() -> Response:
+    @router.get(
+        "/export",
+        response_class=YamlResponse,
+        responses={200: {"content": {YamlResponse.media_type: {"schema": {"type": "object"}}}}},
+    )
+    def export_document() -> YamlResponse:
         """All specs as a YAML document."""
-        return PlainTextResponse(export(read_snapshot(core.store)), media_type="application/yaml")
+        return YamlResponse(export(read_snapshot(core.store)))
 
     return router
 

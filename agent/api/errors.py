@@ -7,6 +7,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from agent.api.reference import allowed
 from specs.model.validation import expectation
 from warren.errors import MISSING, Invalid, WarrenError
 
@@ -31,7 +32,11 @@ def add_handlers(app: FastAPI) -> None:
         text = str(error.detail)
         if error.status_code == 404:
             text = f"there is no {request.method} {request.url.path} (see /docs)"
-        return JSONResponse({"error": text, "detail": {"kind": "http"}}, error.status_code, headers=error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == 405:  # the framework names the methods of one route only, although several share the path
+            headers["Allow"] = allowed(app.openapi()["paths"], request.url.path) or headers.get("Allow", "")
+            text = f"{request.method} is not possible on {request.url.path}: it has {headers['Allow']} (see /docs)"
+        return JSONResponse({"error": text, "detail": {"kind": "http"}}, error.status_code, headers=headers)
 
     @app.exception_handler(Exception)
     def _bug(_request: Request, error: Exception) -> JSONResponse:

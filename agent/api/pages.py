@@ -1,4 +1,5 @@
-"""`/ui`: a read-only page with the topology, drawn in the browser from the agent's own API. Plain files, nothing from elsewhere."""
+"""`/ui`, a read-only page with the topology, and `/docs`, the reference of the API: both are drawn in the browser from the agent's own
+answers. Plain files, nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from fastapi.responses import Response
 from warren.errors import NotFound
 
 FILES = Path(__file__).parent / "ui"
-TYPES = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css", "icon.svg": "image/svg+xml"}
+KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+TYPES = {file.name: KINDS[file.suffix] for file in sorted(FILES.iterdir()) if file.suffix in KINDS}
 # the page shows names of specs as text; should one ever be taken for markup, it still could load and run nothing
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -26,6 +28,10 @@ def router() -> APIRouter:
     @router.get("/ui")
     def page() -> Response:
         return _file("index.html")
+
+    @router.get("/docs")
+    def docs() -> Response:
+        return _file("docs.html")
 
     @router.get("/ui/{name}")
     def part(name: str) -> Response:

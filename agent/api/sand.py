@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from agent.endpoints.request import RequestBody, cidr
+from specs.model.base import Flag
 from specs.model.derived import veth_mac
 from specs.model.dhcp import DhcpFields
 from specs.model.endpoint import Endpoint
@@ -53,9 +54,9 @@ class ApplyBody(RequestBody):
     how many seconds to wait at most until the hosts have caught up, `progress` reports how far the work is."""
 
     document: str
-    prune: bool = False
-    dry_run: bool = False
-    progress: bool = False
+    prune: Flag = False
+    dry_run: Flag = False
+    progress: Flag = False
     wait_s: float = Field(default=0.0, ge=0, le=WAIT_LIMIT_S)
 
 

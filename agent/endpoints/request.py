@@ -12,10 +12,19 @@ from specs.model.endpoint import EndpointFields
 from warren.errors import Invalid
 
 
+def _unset_is_documented(schema: dict[str, Any]) -> None:
+    """Add to each field's schema that an empty text counts as not set."""
+    for name, field in schema.get("properties", {}).items():
+        if field.get("type") != "string" or "enum" in field:
+            kept = {key: field.pop(key) for key in ("title", "default", "description") if key in field}
+            choices = field.get("anyOf") or [field]
+            schema["properties"][name] = {"anyOf": [*choices, {"const": ""}], **kept}
+
+
 class RequestBody(BaseModel):
     """The body of a request to the agent: unknown fields are refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_unset_is_documented)
 
     @model_validator(mode="before")
     @classmethod

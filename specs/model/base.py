@@ -20,7 +20,9 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
+    Strict,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -83,16 +85,26 @@ def _acl_reference(value: str) -> str:
     return value
 
 
+def _no_truth_value(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a whole number, not true or false")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth_value)]  # Python takes True for 1
+Flag = Annotated[bool, Strict()]  # pydantic would take 1, "on" and others for True
 Name = Annotated[str, AfterValidator(_name)]
 Mac = Annotated[str, BeforeValidator(_mac)]
 IfName = Annotated[str, AfterValidator(_ifname)]
-Vni = Annotated[int, Field(ge=VNI_FIRST, le=VNI_LAST)]
-Vlan = Annotated[int, Field(ge=1, le=4094)]
-Mtu = Annotated[int, Field(ge=576, le=65_535)]
+Vni = Annotated[Whole, Field(ge=VNI_FIRST, le=VNI_LAST)]
+Vlan = Annotated[Whole, Field(ge=1, le=4094)]
+Mtu = Annotated[Whole, Field(ge=576, le=65_535)]
 Address = Annotated[IPv4Address | IPv6Address, BeforeValidator(require_text)]
 Labels = dict[str, str]
-AclNames = Annotated[tuple[Name, ...], BeforeValidator(_acl_names)]
-AclReferences = Annotated[tuple[Annotated[str, AfterValidator(_acl_reference)], ...], BeforeValidator(_acl_names)]
+_ONE = {"type": ["string", "integer"]}
+_ACLS_SCHEMA = WithJsonSchema({"anyOf": [{"type": "array", "items": _ONE, "maxItems": ACLS_LIMIT}, _ONE]})
+AclNames = Annotated[tuple[Name, ...], BeforeValidator(_acl_names), _ACLS_SCHEMA]
+AclReferences = Annotated[tuple[Annotated[str, AfterValidator(_acl_reference)], ...], BeforeValidator(_acl_names), _ACLS_SCHEMA]
 
 
 class Record(BaseModel):

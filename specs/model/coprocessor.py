@@ -12,12 +12,14 @@ from pydantic import BeforeValidator, Field
 
 from specs.model.base import NestedValue
 
+from specs.model.base import Whole
+
 VLAN_VID_BASE = 1000  # FAUCET's default
 
 
 class _Vid(NestedValue):
     strategy: Literal["vlan_vid"] = "vlan_vid"
-    vlan_vid_base: Annotated[int, Field(ge=1, le=4093)] = VLAN_VID_BASE
+    vlan_vid_base: Annotated[Whole, Field(ge=1, le=4093)] = VLAN_VID_BASE
 
 
 def _default(value: Any) -> Any:

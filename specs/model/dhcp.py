@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from specs.model.base import NestedValue, require_text
+from specs.model.base import NestedValue, Whole, require_text
 from warren.errors import Invalid
 
 SERVER4 = IPv4Address("169.254.67.1")  # of networks without a gateway (link-local, RFC 3927: never routed)
@@ -68,7 +68,7 @@ class DhcpFields(BaseModel):
     dns: Annotated[tuple[ServerAddress, ...], BeforeValidator(_listed), Field(max_length=DNS_LIMIT)] = ()
     domain: Annotated[str, AfterValidator(_domain)] | None = None
     dhcp_routes: Annotated[tuple[DhcpRoute, ...], BeforeValidator(_listed), Field(max_length=ROUTES_LIMIT)] = ()
-    dhcp_lease_s: Annotated[int, Field(ge=LEASE_FIRST_S, le=LEASE_LAST_S)] = 3600
+    dhcp_lease_s: Annotated[Whole, Field(ge=LEASE_FIRST_S, le=LEASE_LAST_S)] = 3600
 
     @property
     def answers(self) -> bool:

@@ -8,12 +8,12 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
 
 from pipeline.tables import OFPORT_FIRST, OFPORT_LAST
-from specs.model.base import AclReferences, IfName, Item, Labels, Mac, Name, Record, Vlan, require_text
+from specs.model.base import AclReferences, Flag, IfName, Item, Labels, Mac, Name, Record, Vlan, Whole, require_text
 from specs.model.coprocessor import Coprocessor
 from specs.model.derived import veth_name
 from specs.model.publish import PUBLISHED_LIMIT, Publish
 
-Ofport = Annotated[int, Field(ge=OFPORT_FIRST, le=OFPORT_LAST)]
+Ofport = Annotated[Whole, Field(ge=OFPORT_FIRST, le=OFPORT_LAST)]
 CNI_CONTAINER = "cni.container"  # the label of endpoints that a CNI runtime made
 SANDBOX = (
     "docker.sandbox"  # the label of endpoints of Docker: the path of the namespace into which the engine moves the interface
@@ -51,11 +51,11 @@ class Endpoint(EndpointFields, Record):
     mac_address: Mac
     ofport: Ofport
     netns: str | None = None
-    active: bool = True
-    labelled: bool = True
-    spare: bool = False
-    set_addresses: bool = True
-    leased_prefix: Annotated[int, Field(ge=1, le=32)] | None = None
+    active: Flag = True
+    labelled: Flag = True
+    spare: Flag = False
+    set_addresses: Flag = True
+    leased_prefix: Annotated[Whole, Field(ge=1, le=32)] | None = None
     created_at: str | None = None
 
     @field_validator("publish")
@@ -100,7 +100,7 @@ class _Placement(Item):
     network: Name
     host: Name
     netns: str | None = None
-    active: bool = True
+    active: Flag = True
 
 
 class EndpointItem(EndpointFields, _Placement):

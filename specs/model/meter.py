@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from specs.model.base import Item, Name, Record
+from specs.model.base import Flag, Item, Name, Record, Whole
 
 METER_ID_FIRST, METER_ID_LAST = 1, 32_768
-MeterId = Annotated[int, Field(ge=METER_ID_FIRST, le=METER_ID_LAST)]
-MeterRate = Annotated[int, Field(ge=1, le=0xFFFF_FFFF)]
-MeterBurst = Annotated[int, Field(ge=0, le=0xFFFF_FFFF)]
+MeterId = Annotated[Whole, Field(ge=METER_ID_FIRST, le=METER_ID_LAST)]
+MeterRate = Annotated[Whole, Field(ge=1, le=0xFFFF_FFFF)]
+MeterBurst = Annotated[Whole, Field(ge=0, le=0xFFFF_FFFF)]
 
 
 class Meter(Record):
@@ -21,7 +21,7 @@ class Meter(Record):
     meter_id: MeterId
     rate: MeterRate
     burst: MeterBurst = 0
-    packets: bool = False
+    packets: Flag = False
     created_at: str | None = None
 
 
@@ -32,4 +32,4 @@ class MeterItem(Item):
     meter_id: MeterId | None = None
     rate: MeterRate
     burst: MeterBurst = 0
-    packets: bool = False
+    packets: Flag = False

@@ -19,9 +19,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from acl.language import Rule, Who, parse_rule
-from specs.model.base import IfName, Item, Name, Record, Vlan, Vni
+from specs.model.base import Flag, IfName, Item, Name, Record, Vlan, Vni, Whole
 
-SnapLength = Annotated[int, Field(ge=14, le=65_535)]
+SnapLength = Annotated[Whole, Field(ge=14, le=65_535)]
 Matches = dict[str, Any] | tuple[dict[str, Any], ...] | None
 SOURCES_LIMIT = 256
 ERSPAN_SESSIONS = 1023  # 10 bits; 0 is not used
@@ -95,7 +95,7 @@ class Mirror(Record):
     snap: SnapLength | None = None
     to: Target
     vlan: Vlan | None = None
-    active: bool = True
+    active: Flag = True
     vni: Vni
     created_at: str | None = None
     _rules: tuple[Rule, ...] = PrivateAttr((Rule(),))
@@ -159,7 +159,7 @@ class MirrorItem(Item):
     snap: SnapLength | None = None
     to: Target
     vlan: Vlan | None = None
-    active: bool = True
+    active: Flag = True
 
     @model_validator(mode="after")
     def _valid_as_a_mirror(self) -> MirrorItem:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pipeline.protocols import IpNetwork
-from specs.model.base import AclNames, Item, Labels, Mtu, Name, Record, Vlan, Vni, require_text
+from specs.model.base import AclNames, Flag, Item, Labels, Mtu, Name, Record, Vlan, Vni, Whole, require_text
 from specs.model.dhcp import DhcpFields, check_dhcp
 from warren.errors import MISSING, Invalid
 
@@ -33,7 +33,7 @@ Range6 = Annotated[IPv6Network, BeforeValidator(require_text), AfterValidator(_v
 Cidr4 = Annotated[IPv4Interface, BeforeValidator(require_text)]
 Cidr6 = Annotated[IPv6Interface, BeforeValidator(require_text)]
 HostAccessLevel = Literal["none", "dns", "all"]
-CtLimit = Annotated[int, Field(ge=1, le=3_000_000)]  # the default limit of the userspace datapath for all zones together
+CtLimit = Annotated[Whole, Field(ge=1, le=3_000_000)]  # the default limit of the userspace datapath for all zones together
 
 
 class NetworkFields(DhcpFields):
@@ -50,15 +50,15 @@ class NetworkFields(DhcpFields):
     ipv6_gateway: Cidr6 | None = None
     mtu: Mtu | None = None
     vlan: Vlan | None = None
-    vlan_transparent: bool = False
+    vlan_transparent: Flag = False
     mode: Literal["flat", "nat", "routed"] = "flat"
     default_acl: AclNames = ()
     vlan_out_acl: AclNames = ()
     nat_acl: AclNames = ()
     ct_limit: CtLimit | None = None
     host_access: HostAccessLevel = "none"
-    preallocate: Annotated[int, Field(ge=0, le=256)] = 0
-    labels_required: bool = False
+    preallocate: Annotated[Whole, Field(ge=0, le=256)] = 0
+    labels_required: Flag = False
     labels: Labels = {}
 
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from acl.language import Who
-from specs.model.base import Item, Name, Record
+from specs.model.base import Item, Name, Record, Whole
 
-PortNumber = Annotated[int, Field(ge=1, le=65_535)]
+PortNumber = Annotated[Whole, Field(ge=1, le=65_535)]
 Proto = Literal["tcp", "udp", "sctp"]
 Label = Annotated[str, Field(min_length=1, max_length=300)]
 

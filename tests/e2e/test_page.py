@@ -71,3 +71,18 @@ def test_when_the_agent_goes_the_page_says_so_and_comes_back(world: World, brows
     assert browser.run(f"{end('amber/web')} !== null")  # what was known stays
     run.start(world.plan, "h1", "agent")
     browser.wait("document.getElementById('trouble').textContent === ''")
+
+
+def test_the_reference_of_the_api_is_drawn_and_searched(world: World, tmp_path: Path) -> None:
+    browser = Browser(world.command("h1", "chromium"), tmp_path)
+    try:
+        browser.open(f"http://{world.plan.hosts[0].management}:9999/docs")
+        routes = browser.wait("Number(document.body?.dataset.routes || 0)")
+        assert routes > 40
+        shown = browser.run("document.body.innerText")
+        assert all(text in shown for text in ("/networks/{network_id}", "vxlan_vni", "application/yaml", "503"))
+        browser.run("$('search').value = 'post vxlan_vni'; search()")
+        assert browser.run("[...document.querySelectorAll('section')].filter((s) => !s.hidden).length") == 1
+        assert browser.complaints == []
+    finally:
+        browser.close()
