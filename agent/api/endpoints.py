@@ -55,10 +55,10 @@ def router(core: Core) -> APIRouter:
                 body.hostname, "POST", "/endpoints", json=body.model_dump(mode="json", exclude_unset=True)
             )
             return JSONResponse(answer.json(), answer.status_code)
-        if request.prefix is not None:
-            check_prefix(request, core.lookup.network(body.network_id))
         if body.network_id not in core.cache.view.snapshot.networks:  # its name, or made a moment ago on another host
             body = body.model_copy(update={"network_id": core.lookup.network(body.network_id).id})
+        if request.prefix is not None:
+            check_prefix(request, core.lookup.network(body.network_id))
         endpoint, network = core.endpoints.attach(body)
         shown = endpoint if endpoint.netns or not body.netns else endpoint.model_copy(update={"netns": body.netns})
         state = core.cache.states.get(endpoint.id)

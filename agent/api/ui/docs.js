@@ -68,8 +68,9 @@ function body(section, operation) {
   const content = (operation.requestBody || {}).content || {};
   for (const [kind, { schema }] of Object.entries(content)) {
     make("h3", section, `body (${kind})`);
-    prose(make("p", section), resolved(schema).description || "");
-    fields(make("table", section), schema, "", [resolved(schema)]);
+    const object = choices(resolved(schema)).map(resolved).find((one) => one.properties) || resolved(schema);
+    prose(make("p", section), object.description || "");
+    fields(make("table", section), object, "", [object]);
   }
 }
 
