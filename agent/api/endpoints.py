@@ -55,8 +55,7 @@ def router(core: Core) -> APIRouter:
                 body.hostname, "POST", "/endpoints", json=body.model_dump(mode="json", exclude_unset=True)
             )
             return JSONResponse(answer.json(), answer.status_code)
-        if body.network_id not in core.cache.view.snapshot.networks:  # its name, or made a moment ago on another host
-            body = body.model_copy(update={"network_id": core.lookup.network(body.network_id).id})
+        body = _with_id_of_network(core, body)
         if request.prefix is not None:
             check_prefix(request, core.lookup.network(body.network_id))
         endpoint, network = core.endpoints.attach(body)
@@ -104,6 +103,13 @@ def _require_living(core: Core, endpoint: Endpoint) -> None:
             else "it is dead, and its record has no URL (set WARREN_HTTP or WARREN_API there)"
         )
         raise Unavailable(f"the agent of {endpoint.host}", f"{state}; start it, or delete the record alone: {way}")
+
+
+def _with_id_of_network(core: Core, body: EndpointCreate) -> EndpointCreate:
+    """A request may name its network, or one that was made a moment ago on another host. Raises `NotFound`."""
+    if body.network_id in core.cache.view.snapshot.networks:
+        return body
+    return body.model_copy(update={"network_id": core.lookup.network(body.network_id).id})
 
 
 def _endpoints_out(core: Core, endpoints: list[Endpoint], states: bool) -> list[dict[str, Any]]:

@@ -10,9 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from specs.model.base import NestedValue
-
-from specs.model.base import Whole
+from specs.model.base import NestedValue, Whole
 
 VLAN_VID_BASE = 1000  # FAUCET's default
 
