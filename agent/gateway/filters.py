@@ -3,6 +3,9 @@
 Warren switches IP forwarding on for its networks, and the kernel then forwards every packet. These chains keep the host from
 becoming a router for others, and let only replies, published ports and routed networks in. They only drop: what they accept,
 other tables of the host may still refuse.
+
+Today's rules decide about every packet in the direction in which its connection began, so a connection ends when its rule is
+taken back. Replies pass, except from a machine that the container may not reach any more.
 """
 
 from __future__ import annotations
@@ -18,7 +21,21 @@ from pipeline.tunnels import UDP_PORTS
 from specs.model.cluster import Transit
 
 FAMILY = {4: "ip", 6: "ip6"}
-REPLIES = "ct state established,related accept"
+REPLY = "ct state established ct direction reply"
+ERRORS = "ct state related accept"  # ICMP errors, in both directions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ends:
+    """The fields of a packet that hold the container's address, and the address and the port of the machine at the other end."""
+
+    container: str
+    machine: str
+    port: str
+
+
+SENT = Ends(container="saddr", machine="daddr", port="dport")  # by a container
+ANSWERED = Ends(container="daddr", machine="saddr", port="sport")  # a machine's reply to a container
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,11 +50,14 @@ class Forwarding:
 def chains(routed: Iterable[str], access: HostAccess, forwarding: Forwarding, transit: Transit) -> list[str]:
     """Return the lines of the chains. `routed` are the prefixes of networks that the outside reaches directly."""
     return [
-        *_chain("from_containers", _from_containers(access)),
-        *_chain("to_machines", _to_machines(access)),
+        *_chain("from_containers", _allowed(access, SENT)),
+        *_chain("to_containers", _allowed(access, ANSWERED)),
+        *_chain("to_machines", _machines(access, SENT, "from_containers")),
+        *_chain("from_machines", _machines(access, ANSWERED, "to_containers")),
         *_chain("no_tunnels", _no_tunnels(), "type filter hook prerouting priority filter; policy accept;"),
         *_chain("forward", _forward(routed, forwarding), "type filter hook forward priority filter; policy accept;"),
         *_chain("input", _input(transit), "type filter hook input priority filter; policy accept;"),
+        *_chain("replies", _replies(), "type filter hook output priority filter; policy accept;"),
     ]
 
 
@@ -53,7 +73,9 @@ def _no_tunnels() -> Iterator[str]:
 
 
 def _forward(routed: Iterable[str], forwarding: Forwarding) -> Iterator[str]:
-    yield REPLIES
+    yield ERRORS
+    yield f'oifname "{UPLINK_PORT}" {REPLY} jump from_machines'
+    yield f"{REPLY} accept"
     yield f'iifname "{UPLINK_PORT}" jump to_machines'
     yield f'iifname "{UPLINK_PORT}" oifname != "{UPLINK_PORT}" accept'
     # to the containers: a translated destination, which a published port has, or an address of a routed network
@@ -68,7 +90,7 @@ def _between_others(forwarding: Forwarding) -> Iterator[str]:
     """Yield the rules for packets between other interfaces of the host."""
     if not forwarding.guarded:
         return
-    yield "ct status dnat accept"  # somebody's rule leads them there
+    yield "ct status expected,dnat accept"  # a helper of the kernel expects them (as FTP's), or somebody's rule leads them there
     if forwarding.bridges.internal:
         yield f"iifname {_set(map(_quoted, forwarding.bridges.internal))} accept"
     if forwarding.bridges.external:  # with br_netfilter this hook sees the frames within a bridge, too
@@ -79,34 +101,41 @@ def _between_others(forwarding: Forwarding) -> Iterator[str]:
 
 def _input(transit: Transit) -> Iterator[str]:
     """Yield the rules for the host's own addresses: those of its end of the gateways are for its containers alone."""
-    yield REPLIES
+    yield ERRORS
+    yield f"{REPLY} accept"
     yield f'iifname "{UPLINK_PORT}" goto from_containers'
     for version, address in ((4, transit.host4), (6, transit.host6)):
         yield f'iifname != "lo" {FAMILY[version]} daddr {address.ip} counter drop'
 
 
-def _from_containers(access: HostAccess) -> Iterator[str]:
-    """Yield the rules for what containers send to the cluster's machines, after published ports: refused, unless the
-    `host_access` of their network allows it."""
-    for prefixes, ports in ((access.unlimited, ""), (access.dns, " meta l4proto { tcp, udp } th dport 53")):
-        for version, sources in _by_version(prefixes):
-            yield f"{FAMILY[version]} saddr {_set(sources)}{ports} accept"
+def _replies() -> Iterator[str]:
+    """Yield the rule for the host's replies to what its containers have begun."""
+    yield f'oifname "{UPLINK_PORT}" {REPLY} goto to_containers'
+
+
+def _allowed(access: HostAccess, ends: Ends) -> Iterator[str]:
+    """Yield the rules for packets between containers and the cluster's machines, after published ports: refused, unless the
+    `host_access` of the container's network allows it."""
+    for prefixes, ports in ((access.unlimited, ""), (access.dns, f" meta l4proto {{ tcp, udp }} th {ends.port} 53")):
+        for version, containers in _by_version(prefixes):
+            yield f"{FAMILY[version]} {ends.container} {_set(containers)}{ports} accept"
     yield "counter reject with icmpx admin-prohibited"
 
 
-def _to_machines(access: HostAccess) -> Iterator[str]:
-    """Yield the rules for what containers send to other hosts and to etcd; other destinations return."""
+def _machines(access: HostAccess, ends: Ends, limited: str) -> Iterator[str]:
+    """Yield the rules that pick, of the packets between containers and others, those of other hosts and of etcd: the chain
+    `limited` decides about them. The others return."""
     for version, hosts in _by_version(access.hosts):
-        family = FAMILY[version]
+        machine = f"{FAMILY[version]} {ends.machine}"
         if access.services:
             services = _set(f"{proto} . {port}" for proto, port in access.services)
-            yield f"{family} daddr {_set(hosts)} meta l4proto . th dport {services} return"
+            yield f"{machine} {_set(hosts)} meta l4proto . th {ends.port} {services} return"
         published = [entry for entry in access.published if ip_address(entry[0]).version == version]
         if published:
             elements = (f"{address} . {proto} . {port}" for address, proto, port in published)
-            yield f"{family} daddr . meta l4proto . th dport {_set(elements)} return"
+            yield f"{machine} . meta l4proto . th {ends.port} {_set(elements)} return"
     for version, machines in _by_version(access.machines):
-        yield f"{FAMILY[version]} daddr {_set(machines)} goto from_containers"
+        yield f"{FAMILY[version]} {ends.machine} {_set(machines)} goto {limited}"
 
 
 def _by_version(prefixes: Iterable[str]) -> Iterator[tuple[int, list[str]]]:

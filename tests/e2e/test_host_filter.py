@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 
 from tests.e2e.conftest import World
+from tests.e2e.test_connections import Station
 from tests.programs import program, ready
 from tests.waiting import LIMIT_S, PATIENTLY, eventually
 from tools.lab import run
@@ -261,6 +263,89 @@ def test_host_access_changes_at_once_for_containers_that_run(host: Host) -> None
     for level, reached in (("all", True), ("none", False)):
         host.world.apply(networks=[{"name": "vault", "host_access": level}])
         eventually(lambda reached=reached: host.pings(netns, host.h2.vtep) == reached)  # type: ignore[misc]
+
+
+STATION = 7778
+HOST4, HOST6 = "100.126.0.1", "fd57:7272:656e::1"  # of warren-gw: from these h1 answers
+
+
+class Talk:
+    """Connections of a container to machines of the cluster: UDP to stations (their addresses, and the hosts that have them), and TCP
+    to servers."""
+
+    def __init__(self, host: Host, name: str) -> None:
+        self.host, self.name = host, name
+        self.client = Station(host.world, name, 45010)
+        self.servers: dict[str, Station] = {}
+        self.tcp: dict[tuple[str, int], subprocess.Popen[str]] = {}
+
+    def begin(self, stations: Mapping[str, str], servers: Iterable[tuple[str, int]]) -> None:
+        self.client.tell("echo", "off")
+        for address, at in stations.items():
+            server = self.servers[address] = Station(self.host.world, at, STATION)
+            self.client.tell("to", address, STATION)
+            eventually(lambda a=address: self.client.hears(f"{a} {STATION}"))  # type: ignore[misc]
+            server.tell("echo", "off")
+            server.tell("to", *next(iter(server.heard())).split())
+        for each in servers:
+            command = self.host.world.command(self.name, *program("talk_when_asked", *each))
+            process = self.tcp[each] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            assert process.stdout is not None
+            assert process.stdout.readline().strip()
+
+    def passes(self) -> dict[str, tuple[bool, bool]]:
+        """For each station, whether datagrams arrive that the container sends, and that the machine sends."""
+        for station in (self.client, *self.servers.values()):
+            station.heard()
+        time.sleep(1)
+        heard = self.client.heard()
+        return {a: (bool(server.heard()), f"{a} {STATION}" in heard) for a, server in self.servers.items()}
+
+    def alive(self) -> set[tuple[str, int]]:
+        """The TCP connections on which data still come and go."""
+        answers = {}
+        for each, process in self.tcp.items():
+            assert process.stdin is not None
+            assert process.stdout is not None
+            print(file=process.stdin, flush=True)
+            answers[each] = process.stdout.readline().strip()
+        return {each for each, answer in answers.items() if answer == "alive"}
+
+    def end(self) -> None:
+        for station in (self.client, *self.servers.values()):
+            station.end()
+        for process in self.tcp.values():
+            process.kill()
+            process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("network", "name", "level"),
+    [("vault", "v1", "none"), ("square", "q1", "none"), ("vault", "v1", "dns"), ("square", "q1", "dns")],
+)
+def test_host_access_taken_back_ends_connections_in_both_directions_and_no_others(
+    host: Host, network: str, name: str, level: str
+) -> None:
+    stations = {HOST6 if network == "vault" else HOST4: "h1", host.h2.management: "h2"}
+    names = {(host.h1.vtep, 53), (host.h2.vtep, 53)}
+    services = {(host.h1.vtep, 7777), (host.h2.vtep, 7777), (ETCD, 7777)}
+    published = {(host.h2.vtep, 8090)}
+    host.world.apply(networks=[{"name": network, "host_access": "all"}])
+    eventually(lambda: host.pings(run.netns_of(host.world.plan, name), host.h2.vtep))
+    talk, unlimited = Talk(host, name), Talk(host, "t1")
+    try:
+        talk.begin(stations, names | services | published)
+        unlimited.begin({}, services)
+        assert set(talk.passes().values()) == {(True, True)}
+        assert talk.alive() == names | services | published
+        host.world.apply(networks=[{"name": network, "host_access": level}])
+        eventually(lambda: set(talk.passes().values()) == {(False, False)})
+        assert talk.alive() == published | (names if level == "dns" else set())
+        assert unlimited.alive() == services
+    finally:
+        talk.end()
+        unlimited.end()
+        host.world.apply(networks=[{"name": network, "host_access": "none"}])
 
 
 # ---- ports that the host uses itself --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
@@ -114,20 +115,24 @@ def rules_of(chain: str, access: HostAccess, forwarding: Forwarding = Forwarding
 
 def test_only_replies_published_ports_and_routed_networks_lead_to_the_containers() -> None:
     rules = forwards(routed=("10.9.0.0/24", "10.9.0.128/25", "fd09::/64"))
-    to_containers = [rule for rule in rules if rule.startswith('oifname "warren-gw"')]
+    to_containers = [rule for rule in rules if rule.startswith('oifname "warren-gw"')][1:]
     assert to_containers == [
         'oifname "warren-gw" ct status dnat accept',
         'oifname "warren-gw" ip daddr { 10.9.0.0/24 } accept',  # nft refuses overlapping elements
         'oifname "warren-gw" ip6 daddr { fd09::/64 } accept',
         'oifname "warren-gw" counter drop',
     ]
-    assert rules[0] == "ct state established,related accept"
+    assert rules[:3] == [
+        "ct state related accept",
+        'oifname "warren-gw" ct state established ct direction reply jump from_machines',
+        "ct state established ct direction reply accept",
+    ]
 
 
 def test_a_host_that_was_no_router_forwards_only_for_its_bridges_and_for_translated_packets() -> None:
     rules = forwards(internal=("docker0", "br-1*"), external=("br0",))
     assert rules[-4:] == [
-        "ct status dnat accept",
+        "ct status expected,dnat accept",
         'iifname { "docker0", "br-1\\*" } accept',
         'iifname . oifname { "br0" . "br0" } accept',
         "meta nfproto { ipv4, ipv6 } counter drop",
@@ -191,6 +196,23 @@ def test_published_ports_of_other_hosts_are_reached_at_their_addresses_only() ->
     assert first == "ip daddr { 198.18.0.11/32, 198.18.0.12/32 } meta l4proto . th dport { tcp . 443 } return"
     assert others[0].startswith("ip daddr . meta l4proto . th dport { 192.0.2.1 . udp . 53, 198.18.0.12 . tcp . 80,")
     assert [rule.rpartition("} ")[2] for rule in others[1:]] == ["goto from_containers"] * 2
+
+
+def test_replies_of_machines_pass_where_what_they_answer_does() -> None:
+    mirrored = str.maketrans({"s": "d", "d": "s"})
+
+    def mirror(rule: str) -> str:
+        return re.sub(r"\b[sd](?=addr|port)", lambda end: end[0].translate(mirrored), rule).replace("from_", "to_")
+
+    entries = [
+        worlds.host("h2", "198.18.0.12"),
+        endpoint("far", "amber", 9, WEB, on="h2"),
+        worlds.service("shop", "amber", 443, label="web"),
+    ]
+    found = access("all", "dns", "none", entries=entries)
+    assert rules_of("to_containers", found) == [mirror(rule) for rule in rules_of("from_containers", found)]
+    assert rules_of("from_machines", found) == [mirror(rule) for rule in rules_of("to_machines", found)]
+    assert rules_of("replies", found) == ['oifname "warren-gw" ct state established ct direction reply goto to_containers']
 
 
 def test_an_allowed_port_is_that_of_name_servers() -> None:
