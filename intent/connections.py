@@ -7,7 +7,7 @@ tell, such as the DSCP of its first packet, is decided in its favour.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -116,17 +116,27 @@ class Allowed:
         sender, receiver = self._holder(network, connection.source), self._holder(network, connection.replier)
         ends = ((connection.source, sender), (connection.replier, receiver))
         for (address, holder), number in zip(ends, connection.ends, strict=True):
-            if holder is None and self._must_be_held(network, address):
-                return f"no endpoint of network {network.name} has {address}"
+            if holder is None and (owner := self._owner(network, address)) is not None:
+                return f"no endpoint of network {owner.name} has {address}"
             if holder is not None and number not in (0, identity(holder)):
                 return f"{address} belonged to another endpoint than {holder.name or holder.id}"
         return self._unpublished(network, connection, receiver) or self._refused(network, connection, sender, receiver)
 
     def _holder(self, network: Network, address: IpAddress) -> Endpoint | None:
-        for network_id in (network.id, *self.routed_to.get(network.id, ())):
+        for network_id in self._reached(network):
             if (holder := self._holders.get((network_id, address))) is not None:
                 return holder
         return None
+
+    def _owner(self, network: Network, address: IpAddress) -> Network | None:
+        """The network in which an address can only be an endpoint's."""
+        reached = map(self.networks.__getitem__, self._reached(network))
+        return next((each for each in reached if self._must_be_held(each, address)), None)
+
+    def _reached(self, network: Network) -> Iterator[str]:
+        """A network, and those that a router joins with it, by id."""
+        yield network.id
+        yield from self.routed_to.get(network.id, ())
 
     def _must_be_held(self, network: Network, address: IpAddress) -> bool:
         """Whether an address can only be an endpoint's: it is in the network's range, and no gateway's and no group's."""

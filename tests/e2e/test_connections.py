@@ -72,9 +72,11 @@ class Guarded:
         address: str = run.container(self.plan, name, host, network, **fields)["target_veth_ip"]
         return address.split("/")[0]
 
-    def delete(self, name: str, **query: Any) -> None:
+    def delete(self, name: str, *, force: bool = False) -> None:
+        """Delete an endpoint; with `force` by another host's agent, while its own does not run."""
         endpoint = run.api(self.plan.hosts[1], "GET", f"/endpoints/{name}")["endpoint"]
-        run.api(self.plan.host(endpoint["hostname"]), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
+        at = self.plan.hosts[1] if force else self.plan.host(endpoint["hostname"])
+        run.api(at, "DELETE", f"/endpoints/{endpoint['id']}{'?force=true' if force else ''}")  # type: ignore[arg-type]
         self.containers.discard(name)
 
     def clean(self) -> None:
@@ -125,6 +127,57 @@ def test_the_next_holder_of_an_address_inherits_no_connection(guarded: Guarded, 
     assert not client.hears(f"{server_ip} {SERVER}")
     client.command("to", server_ip, SERVER)  # what the ACL allows goes on
     eventually(lambda: other.hears(f"{client_ip} {CLIENT}"))
+
+
+@pytest.fixture
+def joined(guarded: Guarded) -> Iterator[Guarded]:
+    """Two networks that a router joins. Nothing but replies reaches the members of `near`; `far` has no ACL."""
+    guarded.world.apply(
+        acls={"shut": [{"proto": "udp", "udp_dst": 9, "actions": {"allow": 1}}]},
+        networks=[
+            {"name": "near", "ip_range": "10.16.0.0/24", "mode": "nat", "default_acl": "guard", "vlan_out_acl": "shut"},
+            {"name": "far", "ip_range": "10.17.0.0/24", "mode": "nat"},
+        ],
+        routers=[{"name": "joint", "networks": ["near", "far"]}],
+    )
+    yield guarded
+    guarded.clean()
+    for path in ("/routers/joint", "/networks/near", "/networks/far", "/acls/shut"):
+        run.api(guarded.plan.hosts[0], "DELETE", path)
+
+
+@pytest.mark.parametrize("server_host", ["h1", "h2"])
+@pytest.mark.parametrize("restarted", [("controller", "agent"), ()], ids=["restarted", ""])
+def test_the_next_holder_of_an_address_in_a_joined_network_inherits_no_connection(
+    joined: Guarded, server_host: str, restarted: tuple[str, ...]
+) -> None:
+    """The host of the client routes, so the client's network there keeps the connection, too."""
+    client_ip = joined.container("g-client", "h1", "near")
+    server_ip = joined.container("g-server", server_host, "far")
+    client, server = joined.station("g-client", CLIENT), joined.station("g-server", SERVER)
+    client.tell("echo", "off")
+    client.tell("to", server_ip, SERVER)
+    eventually(lambda: client.hears(f"{server_ip} {SERVER}"))
+    client.tell("quiet")
+    server.end()
+    for process in restarted:
+        run.stop(joined.plan, "h1", process)
+    joined.delete("g-server", force=restarted != () and server_host == "h1")
+    if server_host != "h1":
+        joined.container("g-other", server_host, "far", ipv4_address=server_ip)
+    for process in restarted:
+        run.start(joined.plan, "h1", process)
+    run.wait_until_up(joined.plan)
+    if server_host == "h1":
+        joined.container("g-other", server_host, "far", ipv4_address=server_ip)
+    other = joined.station("g-other", SERVER)
+    time.sleep(GRACE_S)
+    client.heard()
+    other.tell("to", client_ip, CLIENT)
+    assert not client.hears(f"{server_ip} {SERVER}")
+    client.tell("to", server_ip, SERVER)  # what the ACL allows goes on
+    eventually(lambda: other.hears(f"{client_ip} {CLIENT}"))
+    eventually(lambda: client.hears(f"{server_ip} {SERVER}"))
 
 
 def test_a_rule_taken_back_ends_its_connections_in_both_directions_and_no_others(guarded: Guarded) -> None:

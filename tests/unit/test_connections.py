@@ -128,6 +128,18 @@ def test_what_an_entry_does_not_tell_is_decided_in_its_favour() -> None:
     assert Allowed(state(unmarked, acls=("unmarked",))).objection(refused) == "no rule of unmarked allows it"
 
 
+def test_connections_through_a_router_begin_and_end_with_endpoints_of_both_networks() -> None:
+    joint = [worlds.network("green", 8, mode="nat"), worlds.router("joint", "amber", "green")]
+    held = state(*joint, worlds.endpoint("api", "green", "h2", 5, 4), mode="nat")
+    passed = connection(target="10.1.0.5")
+    assert Allowed(held).objection(passed) is None
+    assert (
+        Allowed(held).objection(connection(target="10.1.0.5", ends=(0, 99))) == "10.1.0.5 belonged to another endpoint than api"
+    )
+    assert Allowed(state(*joint, mode="nat")).objection(passed) == "no endpoint of network green has 10.1.0.5"
+    assert Allowed(state(joint[0], mode="nat")).objection(passed) is None, "no router: an address of the outside"
+
+
 def test_a_published_port_must_still_lead_there() -> None:
     published = [{"host_port": 80, "port": 8080, "proto": "tcp"}]
     shop = worlds.endpoint("shop", "amber", "h1", 5, 5, publish=published)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from intent.gateway import GATEWAY_MAC
 from intent.views import EndpointView, NetworkView
 from pipeline.flow import Bucket, Flow, Goto, Group, Origin, Resubmit, Set, ToGroup, match
 from pipeline.tables import GROUP_BUCKETS, ORIGIN_GATEWAY, ORIGIN_LOCAL, ORIGIN_TUNNEL, POLICY, REG_OUTPUT, REG_TARGET, Table
@@ -61,6 +62,9 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow | Group]:
         if groups:
             actions = tuple(ToGroup(group.group_id) for group in groups)
             yield Flow(Table.FORWARD, UNKNOWN, match(reg0=n.vni, reg1=entered), actions, Origin("network", n.id))
+    if n.routed and (local or remote):  # no endpoint has the address that a router was to lead to
+        nobody = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_dst=GATEWAY_MAC)
+        yield Flow(Table.FORWARD, KNOWN, nobody, (), Origin("network", n.id))
 
 
 def replicate(n: NetworkView, ports: Iterable[int], vteps: Iterable[str], tunnel: int | None) -> tuple[list[Group], list[Group]]:

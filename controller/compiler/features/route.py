@@ -2,7 +2,8 @@
 answers pings. A network without a gateway (mode flat) has no flows here.
 
 NEXT_HOP: a packet that a router routes to another network is a packet of that network from here on, and goes to its
-endpoint's MAC. This happens at the sender's host, so the packet crosses the underlay once, with the VNI of the network that
+endpoint's MAC. Packets come back from here, because the first network commits the connection with that endpoint's identity, too.
+This happens at the sender's host, so the packet crosses the underlay once, with the VNI of the network that
 it goes to.
 
 MTU_CHECK: where that network has a smaller MTU, packets too large for it go to the controller, which tells the sender.
@@ -30,6 +31,7 @@ from pipeline.flow import (
     Move,
     MoveBits,
     Origin,
+    Resubmit,
     Set,
     ToController,
     Value,
@@ -53,6 +55,7 @@ from pipeline.tables import (
     REG_NETWORK,
     REG_ORIGIN,
     REG_OUTPUT,
+    REG_TARGET,
     Table,
 )
 from pipeline.tunnels import UDP_PORTS
@@ -125,7 +128,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         for eth_type, name, address in ((IPV4, "ipv4_dst", e.ipv4), (IPV6, "ipv6_dst", e.ipv6)):
             if address is not None:
                 fields: dict[str, Value] = {"eth_type": eth_type, name: str(address)}
-                reached = (Set("eth_dst", e.mac), Goto(Table.FORWARD))
+                reached = (Set("eth_dst", e.mac), Set(REG_TARGET, e.identity))
                 yield Flow(Table.NEXT_HOP, DELIVER, match(reg0=e.vni, **fields), reached, Origin("endpoint", e.id))
     if e.gateway is None or e.gateway.uplink is None or (e.ofport is None and e.gateway.nat and not e.served):
         return
@@ -171,13 +174,12 @@ def _routed(n: NetworkView, route: Route) -> Iterator[Flow]:
     """To another network. Both networks keep the connection if they track connections, because each sees the replies in its
     own zone."""
     origin, gateway = Origin("router", route.router), Origin("network", n.id)
-    across: tuple[Action, ...] = (DecTtl(), Set("eth_src", GATEWAY_MAC), Set(REG_NETWORK, route.vni))
+    across: tuple[Action, ...] = (DecTtl(), Set("eth_src", GATEWAY_MAC), Set(REG_NETWORK, route.vni), Resubmit(Table.NEXT_HOP))
+    onward: tuple[Action, ...] = (Goto(Table.FORWARD),)
     if route.zone:
-        across += (Ct(route.zone, table=Table.NEXT_HOP),)
+        onward = (Ct(route.zone, table=Table.FORWARD),)
     elif n.zone:
-        across += (CtClear(), Goto(Table.NEXT_HOP))
-    else:
-        across += (Goto(Table.NEXT_HOP),)
+        onward = (CtClear(), *onward)
     table = Table.MTU_CHECK if route.mtu else Table.ROUTE
     fits = match(**{REG_LARGE: 0}) if route.mtu else ()
     for prefix in map(ip_network, route.ranges):
@@ -187,9 +189,9 @@ def _routed(n: NetworkView, route: Route) -> Iterator[Flow]:
             check = (CheckLarger(ETHERNET + route.mtu, REG_LARGE), Goto(Table.MTU_CHECK))
             yield Flow(Table.ROUTE, ACROSS, crossing, check, origin)
             yield Flow(Table.MTU_CHECK, LARGE, match(**{REG_LARGE: 1}) + crossing, (ToController(SHOWN[eth_type]),), gateway)
-        yield Flow(table, ACROSS, fits + crossing, across, origin)
+        yield Flow(table, ACROSS, fits + crossing, (*across, *onward), origin)
         for state, related, keep in conntrack.kept(n.zone) if n.zone else ():
-            yield Flow(table, ACROSS + 1, match(**state, reg3=related) + fits + crossing, (keep, *across), origin)
+            yield Flow(table, ACROSS + 1, match(**state, reg3=related) + fits + crossing, (*across, keep, *onward), origin)
 
 
 def _leaving(n: NetworkView, eth_type: int, end: str = "", prefix: str = "") -> Match:
