@@ -155,10 +155,10 @@ def test_the_next_holder_of_an_address_in_a_joined_network_inherits_no_connectio
     client_ip = joined.container("g-client", "h1", "near")
     server_ip = joined.container("g-server", server_host, "far")
     client, server = joined.station("g-client", CLIENT), joined.station("g-server", SERVER)
-    client.tell("echo", "off")
-    client.tell("to", server_ip, SERVER)
+    client.command("echo", "off")
+    client.command("to", server_ip, SERVER)
     eventually(lambda: client.hears(f"{server_ip} {SERVER}"))
-    client.tell("quiet")
+    client.command("quiet")
     server.end()
     for process in restarted:
         run.stop(joined.plan, "h1", process)
@@ -173,9 +173,9 @@ def test_the_next_holder_of_an_address_in_a_joined_network_inherits_no_connectio
     other = joined.station("g-other", SERVER)
     time.sleep(GRACE_S)
     client.heard()
-    other.tell("to", client_ip, CLIENT)
+    other.command("to", client_ip, CLIENT)
     assert not client.hears(f"{server_ip} {SERVER}")
-    client.tell("to", server_ip, SERVER)  # what the ACL allows goes on
+    client.command("to", server_ip, SERVER)  # what the ACL allows goes on
     eventually(lambda: other.hears(f"{client_ip} {CLIENT}"))
     eventually(lambda: client.hears(f"{server_ip} {SERVER}"))
 

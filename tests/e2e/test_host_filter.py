@@ -280,13 +280,13 @@ class Talk:
         self.tcp: dict[tuple[str, int], subprocess.Popen[str]] = {}
 
     def begin(self, stations: Mapping[str, str], servers: Iterable[tuple[str, int]]) -> None:
-        self.client.tell("echo", "off")
+        self.client.command("echo", "off")
         for address, at in stations.items():
             server = self.servers[address] = Station(self.host.world, at, STATION)
-            self.client.tell("to", address, STATION)
+            self.client.command("to", address, STATION)
             eventually(lambda a=address: self.client.hears(f"{a} {STATION}"))  # type: ignore[misc]
-            server.tell("echo", "off")
-            server.tell("to", *next(iter(server.heard())).split())
+            server.command("echo", "off")
+            server.command("to", *next(iter(server.heard())).split())
         for each in servers:
             command = self.host.world.command(self.name, *program("talk_when_asked", *each))
             process = self.tcp[each] = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

@@ -209,10 +209,10 @@ def test_replies_of_machines_pass_where_what_they_answer_does() -> None:
         endpoint("far", "amber", 9, WEB, on="h2"),
         worlds.service("shop", "amber", 443, label="web"),
     ]
-    found = access("all", "dns", "none", entries=entries)
-    assert rules_of("to_containers", found) == [mirror(rule) for rule in rules_of("from_containers", found)]
-    assert rules_of("from_machines", found) == [mirror(rule) for rule in rules_of("to_machines", found)]
-    assert rules_of("replies", found) == ['oifname "warren-gw" ct state established ct direction reply goto to_containers']
+    entitled = access("all", "dns", "none", entries=entries)
+    assert rules_of("to_containers", entitled) == [mirror(rule) for rule in rules_of("from_containers", entitled)]
+    assert rules_of("from_machines", entitled) == [mirror(rule) for rule in rules_of("to_machines", entitled)]
+    assert rules_of("replies", entitled) == ['oifname "warren-gw" ct state established ct direction reply goto to_containers']
 
 
 def test_an_allowed_port_is_that_of_name_servers() -> None:
