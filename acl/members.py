@@ -103,7 +103,7 @@ class HasAcls(Protocol):
 
 
 class Names(Protocol):
-    """What the names in rules mean on one host."""
+    """Resolves the names in rules for one host."""
 
     @property
     def acls(self) -> Mapping[str, PolicyAcl]:

@@ -1,4 +1,4 @@
-"""Tells that machines beyond this host reach the agent's API without TLS."""
+"""Reports that other machines can reach the agent's API without TLS."""
 
 from __future__ import annotations
 

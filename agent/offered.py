@@ -11,7 +11,7 @@ from specs.store.values import Entry, WatchEvent
 
 
 class OfferedStore:
-    """The read, and what has changed since."""
+    """A full read of etcd, and the changes since."""
 
     def __init__(self, origin: StoreOrigin, snapshot: Snapshot, entries: Sequence[Entry]) -> None:
         self.origin, self.snapshot = origin, snapshot

@@ -26,7 +26,7 @@ PORT = 5201
 
 
 def targets(laboratory: Laboratory) -> dict[str, dict[str, str]]:
-    """Where copies go, by what it is called in the table."""
+    """The targets of copies, by their names in the table."""
     return {
         "a container of the same host": {"network": "eyes", "endpoint": "eye1"},
         "a container of a third host": {"network": "eyes", "endpoint": "eye3"},

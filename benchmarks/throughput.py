@@ -50,7 +50,7 @@ class Ground:
         self._kernel()
 
     def end(self) -> None:
-        """Take away the namespaces that the laboratory does not know."""
+        """Remove the namespaces that the laboratory does not know."""
         for netns in self.made:
             run.sh("ip", "netns", "del", netns, check=False)
 

@@ -42,7 +42,7 @@ class RecordPolicies:
         return self._rules[key]
 
     def members(self, network_id: str, who: Who) -> list[IpNetwork]:
-        """The addresses that `from` or `to` of a rule stands for in a network."""
+        """Return the addresses that `from` or `to` of a rule means in a network."""
         if who.cidr is not None:
             return [who.cidr]
         if (network_id, who) not in self._members:

@@ -95,7 +95,7 @@ class ToGroup(NamedTuple):
 
 
 class Resubmit(NamedTuple):
-    """Look the packet up in another table, and come back."""
+    """Look the packet up in another table, then continue here."""
 
     table: Table
 

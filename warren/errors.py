@@ -29,14 +29,14 @@ MISSING: Final = _Missing.MISSING
 
 
 class WarrenError(Exception):
-    """Any error told to a user: one line, no traceback."""
+    """Base of all errors for users: one line, no traceback."""
 
     http_status = 500
     exit_code = 2
     kind: ClassVar[str] = "error"
 
     def fields(self) -> dict[str, Any]:
-        """The error as JSON data, without its message: `kind`, and what the class has besides."""
+        """Return the error as JSON data, without its message: `kind` and the fields of its class."""
         return {"kind": self.kind}
 
 
@@ -88,7 +88,7 @@ class NotFound(WarrenError):
 
 
 class Conflict(WarrenError):
-    """The request contradicts what exists. `field` is the contested field of a record, `holder` who has it, where that is known."""
+    """The request contradicts an existing object. `field` is the contested field of a record, `holder` who has it, where that is known."""
 
     http_status = 409
     kind = "conflict"
@@ -110,7 +110,7 @@ class Exhausted(Conflict):
 
 
 class Unavailable(WarrenError):
-    """A daemon that Warren stands on does not answer; nothing was changed, or the reason says so."""
+    """A daemon that Warren needs does not answer. Nothing was changed, unless the reason says otherwise."""
 
     http_status = 503
     kind = "unavailable"

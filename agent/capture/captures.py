@@ -209,7 +209,7 @@ class Captures(Feature):
             log.info("capture.left name=%s reason=%s", name, error)
 
     def _step(self, items: frozenset[str]) -> None:
-        """End what an earlier agent has left, and captures whose client is silent or whose endpoint is gone."""
+        """End captures of an earlier agent, and captures whose client is silent or whose endpoint is gone."""
         if not self._swept:
             with contextlib.suppress(WarrenError):
                 names = self._core.repository.captures_of(self._core.host.name)

@@ -1,1 +1,1 @@
-"""What the CNI plugin asks of the agent."""
+"""The agent's side of the CNI plugin."""

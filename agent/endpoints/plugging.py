@@ -23,7 +23,7 @@ from warren.errors import Unavailable
 
 @dataclass(frozen=True, slots=True)
 class Plugged:
-    """What this process has plugged in: the record, and what was wanted of the veth pair."""
+    """An endpoint that this process has plugged in: its record, and the desired state of its veth pair."""
 
     record: Endpoint
     desired: Desired
@@ -38,7 +38,7 @@ class Plugging:
         self.plugged: dict[str, Plugged] = {}  # by endpoint id
 
     def desired(self, endpoint: Endpoint, network: Network) -> Desired:
-        """Return what is wanted of the endpoint's veth pair now. Raises `Unavailable` without a bridge."""
+        """Return the desired state of the endpoint's veth pair now. Raises `Unavailable` without a bridge."""
         return desired(endpoint, network, self._cache.view.snapshot.hosts.values(), self.checksum_offload_off())
 
     def plug(self, endpoint: Endpoint, network: Network) -> str:
@@ -86,7 +86,7 @@ class Plugging:
 
 
 def desired(endpoint: Endpoint, network: Network, hosts: Iterable[Host], offload_off: bool) -> Desired:
-    """Return what is wanted of an endpoint's veth pair. Pure.
+    """Return the desired state of an endpoint's veth pair. Pure.
 
     Warren sets addresses only where it knows the namespace, and where no DHCP client sets them: otherwise an engine does.
     """

@@ -1,4 +1,4 @@
-"""The nftables chains that decide what the host forwards and what reaches its own addresses. Pure.
+"""The nftables chains that filter the packets that the host forwards and those to its own addresses. Pure.
 
 Warren switches IP forwarding on for its networks, and the kernel then forwards every packet. These chains keep the host from
 becoming a router for others, and let only replies, published ports and routed networks in. They only drop: what they accept,

@@ -1,5 +1,5 @@
-"""Other filters of the host that drop what comes from the gateways or goes to them: tells them, and lets it pass in Docker's
-chain for rules of users."""
+"""Reports other packet filters of the host that drop packets from or to the gateways, and accepts these packets in Docker's chain for rules of
+users."""
 
 from __future__ import annotations
 

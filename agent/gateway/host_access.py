@@ -1,4 +1,4 @@
-"""What the containers of each network may reach of the cluster's machines: its hosts and etcd. Pure.
+"""Computes which of the cluster's machines (hosts and etcd) the containers of each network may reach. Pure.
 
 A network's `host_access` is none, dns or all. Published ports and ports of services are reached in any case.
 """

@@ -30,7 +30,7 @@ def literal(name: str) -> IpAddress | None:
 
 
 class Resolver:
-    """Holds the addresses of the names that it was asked for. A name that cannot be resolved keeps its last addresses."""
+    """Resolves host names again and again, and keeps their addresses. A name that cannot be resolved keeps its last addresses."""
 
     def __init__(self, purpose: str) -> None:
         self._names: frozenset[str] = frozenset()

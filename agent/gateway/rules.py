@@ -1,5 +1,4 @@
-"""What a host must configure so that its networks reach the outside, as a value, and the nftables table for that value.
-Pure."""
+"""The host's configuration for networks that reach the outside, as a value, and its nftables table. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines about what has happened and been put right: `warren status` shows each for ten minutes."""
+"""Notes about events that the agent has dealt with. `warren status` shows each for ten minutes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The veth pair of an endpoint as values: what is wanted of it, what was read, and how the two differ. Pure.
+"""The veth pair of an endpoint as values: the desired state, the state that was read, and their differences. Pure.
 
 What Warren set is compared: link state, MTU, MAC, name, addresses, default routes, checksum offload. What the container's
 owner added (addresses, routes, a default route of its own, a smaller MTU) is no difference.
@@ -18,7 +18,7 @@ IPInterface = IPv4Interface | IPv6Interface
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
-    """What is wanted of a pair. The host's end is named `veth`; the far end is in `netns`.
+    """The desired state of a pair. The host's end is named `veth`; the far end is in `netns`.
 
     `netns` None leaves the far end where it is: in the host's namespace, or where an engine has moved it. `interface` None
     takes the next free ethN. `gateways` become default routes unless one exists; `routes` are (destination, next hop or None).
@@ -67,7 +67,7 @@ class DefaultRoute(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inside:
-    """What was read inside the namespace."""
+    """The state that was read inside the namespace."""
 
     addresses: frozenset[IPInterface] = frozenset()
     default_routes: frozenset[DefaultRoute] = frozenset()

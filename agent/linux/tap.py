@@ -52,7 +52,7 @@ class Tap:
         return self._fd
 
     def read(self) -> bytes | None:
-        """The next frame; None: there is none now."""
+        """Return the next frame, or None if no frame waits."""
         try:
             return os.read(self._fd, LONGEST + 64)
         except BlockingIOError:

@@ -1,4 +1,4 @@
-"""What a process remembers of etcd across restarts, and the lineage in etcd (specs/lineage.py)."""
+"""Remembers across restarts which etcd a process has read, and keeps the lineage in etcd (specs/lineage.py)."""
 
 from __future__ import annotations
 

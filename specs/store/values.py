@@ -1,4 +1,4 @@
-"""What a store reads and writes, as values: entries, events, the parts of a transaction."""
+"""Values that a store reads and writes: entries, events, the parts of a transaction."""
 
 from __future__ import annotations
 
@@ -104,4 +104,4 @@ class Compacted(Unavailable):
 
 
 class Reread(Exception):
-    """Raised by a callback of `Store.feed` that wants everything once more."""
+    """Raised by a callback of `Store.feed` to make it read everything again."""

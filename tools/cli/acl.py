@@ -117,7 +117,7 @@ _THEN = ("actions", "log", "allow_related")
 
 
 def _rule(rule: Mapping[str, Any]) -> tuple[str, str]:
-    """A rule as two texts: what it matches, and what it does."""
+    """Return a rule as two texts: its match and its actions."""
     when = ", ".join(_field(key, value) for key, value in rule.items() if key not in (*_THEN, "description", "cookie"))
     actions = rule.get("actions") or ({"allow": 1} if rule.get("allow_related") else {"allow": 0})
     then = ["log"] if rule.get("log") else []

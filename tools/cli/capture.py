@@ -128,7 +128,7 @@ def _match(tcp: int | None, udp: int | None, fields: list[str]) -> list[dict[str
 
 @contextlib.contextmanager
 def _output(write: str | None) -> Iterator[IO[bytes] | None]:
-    """The file that tcpdump writes to; None stands for standard output."""
+    """Return the file that tcpdump writes to, or None for standard output."""
     if write is None or write == "-":
         yield None
         return

@@ -1,4 +1,4 @@
-"""What the commands share: options, the client, printing of one object, and waiting for the hosts."""
+"""Shared by the commands: options, the client, printing of one object, and waiting for the hosts."""
 
 from __future__ import annotations
 

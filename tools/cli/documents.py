@@ -100,7 +100,7 @@ class _Report:
         self._bar.update(self._task, description=progress.phase, completed=progress.done, total=progress.total)
 
     def interrupted(self) -> str:
-        """What an interrupted command has done."""
+        """Describes what an interrupted command has done."""
         if self._last is None or self._last.phase != "written":
             return "interrupted: nothing is written"
         return (

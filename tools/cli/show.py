@@ -1,4 +1,4 @@
-"""What the commands print: tables for people, JSON arrays for scripts."""
+"""Prints results: tables for people, JSON arrays for scripts."""
 
 from __future__ import annotations
 

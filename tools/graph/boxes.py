@@ -101,7 +101,7 @@ def _tunnel(dot: graphviz.Digraph, whole: Topology, tunnel: Tunnel) -> None:
 
 
 def _copies(dot: graphviz.Digraph, session: Copies, keys: set[str], hosts: set[str]) -> None:
-    """Dashed arrows to what the picture has, or to a collector outside."""
+    """Draws a mirror session as dashed arrows, to a node of the picture or to a collector."""
     if session.target in keys:
         target = node("endpoint", session.target)
     elif " " in session.target:  # a collector

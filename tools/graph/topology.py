@@ -1,4 +1,4 @@
-"""What a picture shows, as values: hosts, networks, endpoints, the tunnels in use, copies. Pure: from a document as `warren export`
+"""The content of a picture as values: hosts, networks, endpoints, the tunnels in use, copies. Pure: from a document as `warren export`
 prints it and, where an agent was asked, from what the hosts report."""
 
 from __future__ import annotations

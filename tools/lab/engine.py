@@ -179,7 +179,7 @@ class LabEngine:
                 self.data.parent.rmdir()
 
     def end_containers(self) -> None:
-        """End what a dockerd that was killed has left: shims, which say whose they are, and their containers."""
+        """End the leftovers of a killed dockerd: its shims, which name their engine, and their containers."""
         for entry in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 if f"{self.directory}/docker-exec".encode() not in (entry / "cmdline").read_bytes():

@@ -1,4 +1,4 @@
-"""What a laboratory consists of, as data: names, addresses, processes. Pure; tools/lab/run.py makes it real.
+"""A laboratory as data: names, addresses, processes. Pure; tools/lab/run.py makes it real.
 
     <lab>-net      a namespace with two bridges, `under` (the underlay) and `mgmt`, and etcd
     <lab>-h1..hN   a host each: eth0 in the OVS bridge br-phy on the underlay, mgmt0 on the management network
@@ -49,7 +49,7 @@ class HostPlan:
 
     @property
     def netns(self) -> str:
-        """The network namespace that stands for this host."""
+        """The name of this host's network namespace."""
         return f"{self.lab}-{self.name}"
 
     @property
@@ -141,7 +141,7 @@ class LabPlan:
 
     @property
     def text(self) -> str:
-        """What the laboratory keeps of its plan."""
+        """The plan as JSON, for `parse`."""
         return json.dumps({"size": self.size, "ipv6": self.ipv6})
 
     @property

@@ -295,7 +295,7 @@ def api(host: HostPlan, method: str, path: str, timeout_s: float = 10, **data: o
 
 
 def container(plan: LabPlan, name: str, host_name: str, network: str, **fields: object) -> dict:  # type: ignore[type-arg]
-    """Make a namespace that stands for a container, attach it to a network on a host, and return the endpoint."""
+    """Make a namespace as a container, attach it to a network on a host, and return the endpoint."""
     host = plan.host(host_name)
     if host is None:
         raise LabError(f"laboratory {plan.name!r} has no host {host_name!r}; it has h1 to h{plan.size}")

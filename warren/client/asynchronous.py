@@ -264,7 +264,7 @@ class AsyncCapture:
         return CaptureCounts.of(await self._send(Call("PUT", path("captures", self.name))))
 
     async def keep_alive(self) -> None:
-        """Tell the agent now and then that somebody reads, until the capture ends. The client runs this as a task."""
+        """Send the agent signs of life until the capture ends. The client runs this as a task."""
         while True:
             await asyncio.sleep(KEEP_ALIVE_S)
             try:

@@ -62,7 +62,7 @@ def endpoint_path(ref: str) -> str:
 
 
 def _segment(part: str, path: str, whole: str) -> str:
-    """One segment of a path: not empty, not a relative one, without a slash of its own."""
+    """Return a name quoted as one segment of a path. Raises `Invalid` if it is empty, `.` or `..`, or has a slash."""
     if not part or part in (".", "..") or "/" in part:
         expected = "a name or an id" if path == "name" else "a name, NETWORK/NAME or an id"
         problem = "an empty text" if not whole else repr(whole)

@@ -89,7 +89,7 @@ class Conflict(Refused):
 
     @property
     def holder(self) -> str | None:
-        """Who has the contested value."""
+        """The object that has the contested value."""
         return self._text("holder")
 
 

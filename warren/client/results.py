@@ -1,4 +1,4 @@
-"""What an agent answers, as frozen dataclasses. Fields that an agent does not send (SAND's, an older one) have their defaults.
+"""An agent's answers as frozen dataclasses. Fields that an agent does not send (SAND's, an older one) have their defaults.
 
 Every result has `raw`, the JSON object as it came, for what has no field here.
 """
@@ -18,7 +18,7 @@ class Result:
 
     @classmethod
     def of(cls, data: Any) -> Self:
-        """The result that a JSON object stands for; absent and null fields have their defaults."""
+        """Build the result from a JSON object; absent and null fields have their defaults."""
         data = data if isinstance(data, dict) else {}
         values: dict[str, Any] = {"raw": data}
         for spec in fields(cls):
@@ -303,7 +303,7 @@ class Cluster(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Router(Result):
-    """Networks that reach each other. `ranges` has the ranges of each network, only where one router was asked for."""
+    """A router: networks that reach each other. `router(name)` also fills `ranges`, the ranges of each network."""
 
     name: str = ""
     networks: tuple[str, ...] = ()
@@ -326,7 +326,7 @@ class Service(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Flow(Result):
-    """A flow of a switch; `origin` is what it exists for, as KIND/NAME."""
+    """A flow of a switch; `origin` is the spec behind it, as KIND/NAME."""
 
     table: str = ""
     priority: int = 0
@@ -367,7 +367,7 @@ class Trace(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureCounts(Result):
-    """Packets that a capture has sent, and those dropped because nobody read them in time."""
+    """Counts of the packets that a capture has sent, and of those dropped because the client read too slowly."""
 
     packets: int = 0
     dropped: int = 0

@@ -272,7 +272,7 @@ class Capture:
         return CaptureCounts.of(self._send(Call("PUT", path("captures", self.name))))
 
     def cut(self) -> None:
-        """End the capture: whoever waits for a piece waits no longer."""
+        """End the capture. A thread that waits for the next piece returns."""
         self._over.set()
         stream = self._response.extensions.get("network_stream")
         if stream is not None and (connection := stream.get_extra_info("socket")) is not None:
@@ -280,7 +280,7 @@ class Capture:
                 connection.shutdown(socket.SHUT_RDWR)
 
     def keep_alive(self) -> None:
-        """Tell the agent now and then that somebody reads, until the capture ends. The client runs this in a thread."""
+        """Send the agent signs of life until the capture ends. The client runs this in a thread."""
         while not self._over.wait(KEEP_ALIVE_S):
             try:
                 self.counts()

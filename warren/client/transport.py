@@ -38,7 +38,7 @@ class Agents:
 
     @property
     def tls(self) -> ssl.SSLContext:
-        """TLS towards agents with https URLs: what the user gave, else the system's authorities and no certificate of our own."""
+        """Return the TLS context for https URLs: the caller's, or one with the system's authorities and no client certificate."""
         if self._tls is None:
             self._tls = tls_context()
         return self._tls

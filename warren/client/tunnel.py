@@ -23,7 +23,7 @@ def request_head(agent: Agent, network: str, ip: str, port: int) -> bytes:
 
 
 def status_of(head: bytes, url: str) -> int:
-    """The status in the head of an answer. Raises `NoAnswer` for what is not HTTP."""
+    """Return the status in the head of an answer. Raises `NoAnswer` if the head is not HTTP."""
     match = _STATUS.match(head)
     if match is None:
         raise NoAnswer(f"the agent at {url} breaks off: its answer to CONNECT is not HTTP")
