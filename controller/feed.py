@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from controller.reports import Reports
 from intent.history import with_history
 from specs import keys
 from specs.identity import Machine
@@ -42,8 +43,7 @@ class Feed:
     def __init__(self, store: Store, host: str, channel: socket.socket, continuity: Continuity, machine: Machine) -> None:
         self.store, self.host, self.channel = store, host, channel
         self.stop = threading.Event()
-        self.reports: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self.written: dict[str, str] = {}
+        self.messages: queue.Queue[dict[str, Any]] = queue.Queue()  # reports of the parent, and the states that etcd has
         self.send_lock = threading.Lock()
         self.continuity, self.lineage = continuity, ""
         self.admission = Admission(store, host, machine, "controller", keys.status_controller(host))
@@ -95,13 +95,10 @@ class Feed:
         known, origin = self.continuity.known, self.continuity.origin(revision, entries)
         self.lineage = origin.lineage
         if restored(known, origin) is not None:  # what was written is not there any more
-            self.written = {}
             self.lease.anew()
-        own = keys.status_endpoints_of(self.host)
-        _, reported = self.store.list(own)
-        self.written = {entry.key: entry.value for entry in reported} | {
-            key: value for key, value in self.written.items() if not key.startswith(own)
-        }
+        _, entries_of_states = self.store.list(keys.status_endpoints_of(self.host))
+        stored = {entry.key.rpartition("/")[2]: entry.value for entry in entries_of_states}
+        self.messages.put({"stored": stored})  # before the parent hears of the read: its reports come after it
         self._send(
             {
                 "type": "read",
@@ -109,7 +106,7 @@ class Feed:
                 "entries": [(e.key, e.value, e.create_revision, e.mod_revision) for e in with_history(entries, self.store)],
                 "origin": dataclasses.asdict(origin),
                 "known": dataclasses.asdict(known) if known is not None else None,
-                "reported": [entry.key.rpartition("/")[2] for entry in reported],
+                "reported": list(stored),
             }
         )
 
@@ -126,7 +123,7 @@ class Feed:
     def _receive(self) -> None:
         with self.channel.makefile("r", encoding="utf-8") as lines:
             for line in lines:
-                self.reports.put(json.loads(line))
+                self.messages.put(json.loads(line))
         self.stop.set()
         threading.Timer(2.0, os._exit, (0,)).start()  # if etcd is unavailable, end without closing the lease; it expires
         try:
@@ -136,54 +133,22 @@ class Feed:
         os._exit(0)  # not sys.exit, because the watch thread may be blocked in grpc
 
     def _write(self) -> None:
-        """Write reports in order. While etcd is unavailable, keep the newest value of each key."""
-        lease = self.lease
-        pending: dict[str, str | None] = {}
+        """Write reports in order. While etcd is unavailable, the newest of each kind wait."""
+        reports, wait_s = Reports(self.store, self.lease, self.host), None
         while True:
-            message = self.reports.get()
-            while True:
-                if message is not None:
-                    self._note(message, pending)
-                try:
-                    message = self.reports.get_nowait()
-                except queue.Empty:
-                    break
-            while pending and not self._flush(lease, pending):
-                try:
-                    message = self.reports.get(timeout=0.5)
-                    if message is not None:
-                        self._note(message, pending)
-                except queue.Empty:
-                    pass
+            with contextlib.suppress(queue.Empty):
+                self._take(self.messages.get(timeout=wait_s), reports)
+                while True:
+                    self._take(self.messages.get_nowait(), reports)
+            wait_s = reports.write(time.monotonic())
 
-    def _note(self, message: dict[str, Any], pending: dict[str, str | None]) -> None:
-        for endpoint_id, state, reason, revision in message.pop("endpoints"):
-            key = keys.status_endpoint(self.host, endpoint_id)
-            value = {"state": state, "reason": reason, "revision": revision}
-            pending[key] = None if state is None else json.dumps(value, sort_keys=True)
+    def _take(self, message: dict[str, Any], reports: Reports) -> None:
+        if (states := message.get("stored")) is not None:
+            reports.take_stored(states)
+            return
         if (origin := message.pop("origin", None)) is not None:
             self.continuity.remember(StoreOrigin(**{**origin, "revision": max(origin["revision"], message["revision"])}))
-        message["machine"] = self.machine.data()
-        pending[keys.status_controller(self.host)] = json.dumps(message, sort_keys=True)
-
-    def _flush(self, lease: EtcdLease, pending: dict[str, str | None]) -> bool:
-        for key, value in sorted(pending.items(), reverse=True):  # states of endpoints first, because they need no lease
-            try:
-                if value is None:
-                    if key in self.written:
-                        self.store.delete(key)
-                        self.written.pop(key, None)
-                elif self.written.get(key) != value:
-                    if key.startswith(keys.STATUS_CONTROLLERS):
-                        lease.put(key, value)
-                    else:
-                        self.store.put(key, value)
-                    self.written[key] = value
-            except WarrenError as error:
-                log.info("feed.report_waits reason=%s", error)
-                return False
-            del pending[key]
-        return True
+        reports.take({**message, "machine": self.machine.data()})
 
 
 def _start(loop: Callable[[], None]) -> None:

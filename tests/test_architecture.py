@@ -30,7 +30,7 @@ ALLOWED: dict[str, set[str]] = {
 # not named, such as agent/main.py, may import all; that no two places import each other holds for it, too.
 FLOORS: dict[str, tuple[str, ...]] = {
     "specs": ("model keys identity", "ports", "snapshot", "checks obstacles lineage", "store documents"),
-    "controller": ("framework compiler events telemetry tunnels", "openflow dhcp reconcile feed", "apps"),
+    "controller": ("framework compiler events telemetry tunnels", "openflow dhcp reconcile reports", "feed", "apps"),
     "agent": (
         "worker states config exclusive listeners offered",
         "linux feature cache",

@@ -43,6 +43,6 @@ break_on_demand("router advertisements", overlay.Dhcp, "advertise")
 break_on_demand("tunnels", overlay.Tunnels, "_tick")
 break_on_demand("DHCP", overlay.Dhcp, "answer")
 break_on_demand("announcements", announcer, "announcements")
-break_on_demand("gauge", gauge.GaugeApp, "_ask")
+break_on_demand("gauge", gauge.GaugeApp, "_request")
 sys.argv[1:] = ["controller.apps.overlay", "controller.apps.gauge"]
 main()
