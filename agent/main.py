@@ -22,6 +22,7 @@ from typing import Any
 import uvicorn
 
 from agent.agent import Agent
+from agent.api import connections
 from agent.api.app import build as build_app
 from agent.api.connect import protocol
 from agent.api.dial import Dialer
@@ -44,6 +45,7 @@ _OPTIONS: dict[str, Any] = {  # options of both servers
     "log_level": "warning",
     "access_log": False,
     "timeout_graceful_shutdown": SHUTDOWN_S,
+    "backlog": connections.BACKLOG,
 }
 HELP = """Warren's agent: one on each host. It plugs containers (network namespaces) into networks, speaks SAND's HTTP API
 and more (see http://.../docs), registers its host in etcd, and restores the host from the specs after a restart.
@@ -106,13 +108,14 @@ async def serve(
     config, name = agent.core.config, agent.core.host.name
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS, "dial"))
+    connections.keep_quiet(loop)
     app, dial = build_app(agent), Dialer(agent.core)
     _more_threads()
     servers = [_server(app, dial, tls) for _, tls in listeners]
     if docker is not None:
         listener = inherited or _unix(config.docker_socket or "", "WARREN_DOCKER_SOCKET")
         listeners = [*listeners, (listener, None)]
-        servers.append(ApiServer(uvicorn.Config(application(docker.driver), **_OPTIONS)))
+        servers.append(ApiServer(uvicorn.Config(application(docker.driver), http=connections.LimitedProtocol, **_OPTIONS)))
 
     def end() -> None:
         log.info("agent.ending host=%s", name)
@@ -183,7 +186,7 @@ def _unix(path: str, variable: str = "WARREN_SOCKET") -> socket.socket:
             listener.bind(path)  # read and write for user and group: every process that can connect may administer the networks
         finally:
             os.umask(mask)
-        listener.listen(1024)
+        listener.listen(connections.BACKLOG)
     except OSError as error:
         raise Invalid(variable, path, f"a path to bind a unix socket to ({error.strerror or error})") from None
     return listener
@@ -195,7 +198,8 @@ def _tcp(host: str, port: int) -> socket.socket:
         listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(1024)
+        connections.watch_peers(listener)
+        listener.listen(connections.BACKLOG)
     except OSError as error:
         expected = f"an address of this host and a free port ({error.strerror or error})"
         raise Invalid("WARREN_HTTP", f"{host}:{port}", expected) from None

@@ -6,20 +6,17 @@ ASGI has no CONNECT, so `Protocol` looks at the first bytes of each request and 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
+from agent.api.connections import LimitedProtocol, plain_answer
 from agent.peers import HOP
 from warren.errors import MISSING, Invalid, NotFound, Unavailable, WarrenError
 
@@ -54,10 +51,10 @@ class Elsewhere:
 Dial = Callable[[ConnectRequest], "socket.socket | Elsewhere"]
 
 
-def protocol(dial: Dial) -> type[H11Protocol]:
+def protocol(dial: Dial) -> type[LimitedProtocol]:
     """The protocol class for uvicorn that serves CONNECT by `dial` and leaves everything else to uvicorn."""
 
-    class Protocol(H11Protocol):
+    class Protocol(LimitedProtocol):
         _head: bytes = b""
 
         def data_received(self, data: bytes) -> None:
@@ -65,6 +62,7 @@ def protocol(dial: Dial) -> type[H11Protocol]:
             if not self._head and not (idle and METHOD.startswith(data[: len(METHOD)])):
                 super().data_received(data)
                 return
+            self.begins()
             self._head += data
             if len(self._head) < len(METHOD):
                 return
@@ -76,10 +74,11 @@ def protocol(dial: Dial) -> type[H11Protocol]:
             if b"\r\n\r\n" in self._head:
                 self._take_over()
             elif len(self._head) > HEAD_LIMIT:
-                self.transport.write(_answer(431, "the request's head is too long"))
+                self.transport.write(plain_answer(431, "the request's head is too long"))
                 self.transport.close()
 
         def _take_over(self) -> None:
+            self.arrived()
             self.connections.discard(self)
             head, _, rest = self._head.partition(b"\r\n\r\n")
             reader = asyncio.StreamReader(limit=CHUNK)
@@ -93,7 +92,7 @@ def protocol(dial: Dial) -> type[H11Protocol]:
             task.add_done_callback(_running.discard)
 
         def send_400_response(self, msg: str) -> None:
-            self.transport.write(_answer(400, msg))
+            self.transport.write(plain_answer(400, msg))
             self.transport.close()
 
     return Protocol
@@ -113,12 +112,12 @@ async def _serve(head: str, reader: asyncio.StreamReader, writer: asyncio.Stream
             there_reader, there_writer = await asyncio.open_connection(sock=target, limit=CHUNK)
             writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
     except WarrenError as error:
-        writer.write(_answer(error.http_status, str(error), error.fields()))
+        writer.write(plain_answer(error.http_status, str(error), error.fields()))
         writer.close()
         return
     except Exception:  # any error must reach the client: nobody else waits for this task
         log.exception("connect.failed")
-        writer.write(_answer(500, "internal error, see the agent's log"))
+        writer.write(plain_answer(500, "internal error, see the agent's log"))
         writer.close()
         return
     log.info("connect.opened network=%s ip=%s port=%d", request.network_id, request.ip, request.port)
@@ -194,9 +193,3 @@ def parse(head: str) -> ConnectRequest:
         raise Invalid("port", port, "a TCP port, 1 to 65535")
     forwarded = any(header.lower().startswith(HOP.lower() + ":") for header in headers)
     return ConnectRequest(unquote(path[1]), ip, int(port), forwarded)
-
-
-def _answer(status: int, error: str, detail: dict[str, Any] | None = None) -> bytes:
-    body = json.dumps({"error": error} | ({"detail": detail} if detail else {})).encode()
-    fields = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close"
-    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n{fields}\r\n\r\n".encode() + body

@@ -11,6 +11,7 @@ import ctypes
 import fcntl
 import os
 import socket
+import stat
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -41,7 +42,9 @@ def path_of(netns: str) -> str:
 def opened(netns: str) -> Iterator[int]:
     """A file descriptor of the namespace. Raises `Invalid` if there is none under that name."""
     try:
-        fd = os.open(path_of(netns), os.O_RDONLY | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.stat(path_of(netns)).st_mode):  # opening a pipe waits for its writer, opening a device may act
+            raise OSError(0, "it is something else")
+        fd = os.open(path_of(netns), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         raise Invalid("netns", netns, f"{EXPECTED} ({getattr(error, 'strerror', None) or error})") from None
     try:
