@@ -6,7 +6,7 @@ import errno
 import logging
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Interface
 from typing import Any
 
@@ -31,19 +31,42 @@ def put(netns: str, veth: str, address: IPv4Interface | None, routes: Iterable[L
     routes that somebody else made stay. Does nothing if the interface is not there. Raises `Invalid` for an unusable
     namespace, `Unavailable` if the kernel refuses."""
 
+    _at_far_end(netns, veth, lambda inner, index, name: _put(inner, index, address, tuple(routes)), f"cannot put {address} on")
+
+
+def missing(netns: str, veth: str, address: IPv4Interface, routes: Iterable[LeaseRoute]) -> list[str]:
+    """Return which of the address and the routes the container's end of a veth lacks, a phrase each; nothing if the interface is not
+    there. Raises as `put` does."""
+    lacks: list[str] = []
+
+    def read(inner: Any, index: int, name: str) -> None:
+        if (str(address.ip), address.network.prefixlen) not in _addresses(inner, index):
+            lacks.append(f"the leased address {address} is missing on {name}")
+        present = {
+            _route(row)[0] for row in inner.get_routes(family=socket.AF_INET)
+        }  # somebody's own route takes the place of a leased one
+        lacks.extend(f"the leased route to {to} by {via} is missing" for to, via in routes if to not in present)
+
+    _at_far_end(netns, veth, read, f"cannot read {address} on")
+    return lacks
+
+
+def _at_far_end(netns: str, veth: str, use: Callable[[Any, int, str], None], failure: str) -> None:
+    """Call `use` inside a namespace with netlink and the index and name of the container's end of a veth, if it is there."""
+
     def work(fd: int) -> None:
         with IPRoute() as host:
             far = pair_of(host, veth, fd)[1]
         if far is not None:
             enter(fd)
             with IPRoute() as inner:
-                _put(inner, far.index, address, tuple(routes))
+                use(inner, far.index, far.name)
 
     with opened(netns) as fd:
         try:
             in_thread(lambda: work(fd))
         except (NetlinkError, OSError) as error:
-            raise Unavailable("the kernel", f"cannot put {address} on {veth}'s far end: {error}") from error
+            raise Unavailable("the kernel", f"{failure} {veth}'s far end: {error}") from error
 
 
 def _put(inner: Any, index: int, address: IPv4Interface | None, routes: tuple[LeaseRoute, ...]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from agent.cache import Cache, CacheView
 from agent.dhcp_client import addresses
-from agent.dhcp_client.lease_file import parse
+from agent.dhcp_client.lease_file import ReportedLease, parse
 from agent.dhcp_client.udhcpc import Clients
 from agent.feature import Feature
 from agent.linux.netns import of_processes, path_of
@@ -35,6 +35,7 @@ log = logging.getLogger("warren.leases")
 
 INTERVAL_S = 0.2  # the hook writes a file: no other way works while no agent runs
 RETRY_S = 2.0
+INSPECT_S = 5.0  # how often the interface of an endpoint with a lease is compared with the lease
 
 
 class DhcpClients(Feature):
@@ -47,6 +48,7 @@ class DhcpClients(Feature):
         self._leaving: set[str] = set()
         self._versions_handled: dict[str, tuple[int, int]] = {}  # endpoint -> the version of its lease file that was handled last
         self._retry_at: dict[str, float] = {}  # endpoint -> when a failed step is tried again
+        self._inspect_at: dict[str, float] = {}  # endpoint -> when its interface is compared with its lease
         self._started_at: dict[str, float] = {}  # endpoint -> when its client was started
         self._lock = threading.Lock()  # held while one endpoint is reconciled
         self._worker = Worker("DHCP clients", self._step, interval_s=INTERVAL_S, on_change=on_change)
@@ -60,6 +62,19 @@ class DhcpClients(Feature):
         local = self._cache.view.local_endpoints
         names = {i: record.name or i for i in self._reasons if (record := local.get(i)) is not None}
         return [f"endpoint {names.get(i, i)}: {reason}" for i, reason in sorted(self._reasons.copy().items())]
+
+    def differences(self) -> list[str]:
+        """What the interfaces of endpoints lack of their leases, a line each."""
+        lines = []
+        for endpoint in self._cache.view.local_endpoints.values():
+            lease_file, netns = self._clients.read_lease_file(endpoint.id), self._clients.namespace(endpoint.id)
+            if endpoint.leased_prefix is not None and lease_file is not None and netns is not None:
+                try:
+                    phrases = _missing(endpoint, netns, parse(lease_file[1]))
+                except WarrenError as error:
+                    phrases = [str(error)]
+                lines += [f"endpoint {endpoint.name or endpoint.id}: {phrase}" for phrase in phrases]
+        return lines
 
     # ---- called by others ---------------------------------------------------------------------------------------------
 
@@ -174,7 +189,10 @@ class DhcpClients(Feature):
     def _on_lease(self, endpoint: Endpoint) -> None:
         """Apply the lease file of the endpoint's client if it has changed: to the record, and to the interface."""
         lease_file, netns = self._clients.read_lease_file(endpoint.id), self._clients.namespace(endpoint.id)
-        if lease_file is None or netns is None or self._versions_handled.get(endpoint.id) == lease_file[0]:
+        if lease_file is None or netns is None:
+            return
+        if self._versions_handled.get(endpoint.id) == lease_file[0]:
+            self._inspect(endpoint, netns, lease_file[1])
             return
         lease = parse(lease_file[1])
         if lease.address is None:
@@ -187,6 +205,19 @@ class DhcpClients(Feature):
         else:
             self._report_failure(endpoint.id, lease.reason)
         self._versions_handled[endpoint.id] = lease_file[0]
+
+    def _inspect(self, endpoint: Endpoint, netns: str, text: str) -> None:
+        """Put back what somebody has taken from the interface of an endpoint with a lease, and report it until the next inspection."""
+        now = time.monotonic()
+        if endpoint.leased_prefix is None or now < self._inspect_at.get(endpoint.id, 0.0):
+            return
+        self._inspect_at[endpoint.id] = now + INSPECT_S
+        lease = parse(text)
+        if lines := _missing(endpoint, netns, lease):
+            self._report_failure(endpoint.id, "; ".join(lines))
+            addresses.put(netns, endpoint.veth, lease.address, lease.routes)
+        else:
+            self._reasons.pop(endpoint.id, None)
 
     def _record(self, endpoint: Endpoint, address: IPv4Interface | None) -> bool:
         """Write the leased address into the endpoint's record (None: no address). Returns whether the record changed."""
@@ -206,8 +237,13 @@ class DhcpClients(Feature):
         self._versions_handled.pop(endpoint_id, None)
         self._retry_at.pop(endpoint_id, None)
         self._started_at.pop(endpoint_id, None)
+        self._inspect_at.pop(endpoint_id, None)
         if self._reasons.pop(endpoint_id, None):
             self._on_change()
+
+
+def _missing(endpoint: Endpoint, netns: str, lease: ReportedLease) -> list[str]:
+    return addresses.missing(netns, endpoint.veth, lease.address, lease.routes) if lease.address is not None else []
 
 
 def _remove_address(endpoint: Endpoint | None, netns: str) -> None:

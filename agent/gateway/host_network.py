@@ -14,7 +14,7 @@ from agent.gateway.names import Resolver, hostname, literal
 from agent.linux import host_routes
 from agent.worker import Worker
 from pipeline.protocols import IpAddress
-from specs.model.hostnet import HostNetwork, HostPrefix
+from specs.model.hostnet import PREFIXES_LIMIT, HostNetwork, HostPrefix
 from specs.obstacles import obstacle, transit_obstacle
 from specs.store.repository import Repository
 from warren.errors import WarrenError
@@ -62,16 +62,27 @@ class HostNetworkWatcher(Feature):
             return
         view = self._cache.view
         try:
-            hostnet = HostNetwork(name=self._cache.host, prefixes=self.read())
+            prefixes_here = self.read()
+            hostnet = HostNetwork(name=self._cache.host, prefixes=prefixes_here[:PREFIXES_LIMIT])
             if view.snapshot.hostnets.get(hostnet.name) != hostnet:
                 self._repository.put_hostnet(hostnet)
                 log.info("host_network.published prefixes=%d", len(hostnet.prefixes))
-            lines = collisions(view, hostnet)
+            lines = [*unpublished(len(prefixes_here)), *collisions(view, hostnet.model_copy(update={"prefixes": prefixes_here}))]
         except WarrenError as error:
             lines = [str(error)]
         if lines != self._problems:
             self._problems = lines
             self._on_change()
+
+
+def unpublished(prefixes_here: int) -> list[str]:
+    """Return a line if the host uses more prefixes than are published."""
+    if prefixes_here <= PREFIXES_LIMIT:
+        return []
+    return [
+        f"host network: {prefixes_here - PREFIXES_LIMIT} of {prefixes_here} routes and addresses are not published, the narrowest routes: "
+        "a routed network with their addresses is not refused but works badly on this host; look at `ip route` before you create one"
+    ]
 
 
 def collisions(view: CacheView, hostnet: HostNetwork) -> list[str]:

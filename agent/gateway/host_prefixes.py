@@ -7,18 +7,19 @@ from ipaddress import ip_network
 
 from agent.linux.host_routes import HostAddress, HostRoute
 from pipeline.protocols import IpAddress, IpNetwork
-from specs.model.hostnet import PREFIXES_LIMIT, HostPrefix
+from specs.model.hostnet import HostPrefix
 
 
 def prefixes(
     addresses: Iterable[HostAddress], routes: Iterable[HostRoute], *, etcd: Iterable[IpAddress], dns: Iterable[IpAddress]
 ) -> tuple[HostPrefix, ...]:
-    """Return what the host has, reaches and needs, sorted, the widest first; at most PREFIXES_LIMIT."""
+    """Return what the host has, reaches and needs: first what is in the way of every network, then routes through gateways, each the
+    widest first. Of more than PREFIXES_LIMIT, only the first are published."""
     candidates = {*_of_addresses(addresses), *_of_routes(routes)}
     candidates |= {HostPrefix(prefix=ip_network(address), kind="etcd") for address in etcd}
     candidates |= {HostPrefix(prefix=ip_network(address), kind="dns") for address in dns}
     usable = (each for each in candidates if _matters(each.prefix))
-    return tuple(sorted(usable, key=lambda p: (p.prefix.prefixlen, str(p.prefix), p.kind, p.via))[:PREFIXES_LIMIT])
+    return tuple(sorted(usable, key=lambda p: (p.kind == "route", p.prefix.prefixlen, str(p.prefix), p.kind, p.via)))
 
 
 def _of_addresses(addresses: Iterable[HostAddress]) -> Iterator[HostPrefix]:

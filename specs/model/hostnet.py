@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from specs.model.base import Name, Record
 
-PREFIXES_LIMIT = 256  # of one host; of more, the widest are published
+PREFIXES_LIMIT = 256  # of one host; of more, the first are published (agent/gateway/host_prefixes.py)
 
 
 class HostPrefix(BaseModel):

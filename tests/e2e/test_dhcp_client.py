@@ -193,6 +193,17 @@ def test_a_container_gets_its_address_from_an_external_dhcp_server(lan: Lan) -> 
     )
 
 
+@pytest.mark.parametrize("words", ["-4 addr flush dev eth0", "route del default"])
+def test_what_somebody_takes_of_a_lease_is_told_and_comes_back(lan: Lan, words: str) -> None:
+    address = lan.leased("d1")
+    eventually(lambda: lan.world.reaches("d1", FAR))
+    lan.world.inside("d1", "ip", *words.split())
+    eventually(lambda: "endpoint d1: the leased" in lan.problems("h1"))
+    eventually(lambda: lan.world.reaches("d1", FAR))
+    eventually(lambda: "endpoint d1" not in lan.problems("h1"))
+    assert lan.leased("d1") == address
+
+
 def test_a_killed_dhcp_client_is_started_again(lan: Lan) -> None:
     """And asks for the address that it had, which stays meanwhile. When everything was killed, and /run is empty, too."""
     before = lan.leased("d1")

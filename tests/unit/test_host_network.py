@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.gateway.host_network import unpublished
 from agent.gateway.host_prefixes import prefixes
 from agent.gateway.routes import plan
 from agent.linux.host_routes import HostAddress, HostRoute
@@ -63,11 +64,16 @@ def test_loopback_link_local_and_halves_of_a_default_route_are_left_out() -> Non
     assert prefixes(addresses, routes, etcd=[ip_address("127.0.0.1")], dns=[ip_address("127.0.0.53")]) == ()
 
 
-def test_of_too_many_prefixes_the_widest_are_kept() -> None:
-    many = [route(f"10.{i >> 8}.{i & 255}.0/24") for i in range(PREFIXES_LIMIT)]
-    kept = prefixes([address("192.0.2.1/24"), address("172.16.0.1/12")], many, etcd=[ip_address("198.51.100.7")], dns=[])
-    assert len(kept) == PREFIXES_LIMIT
-    assert str(kept[0].prefix) == "172.16.0.0/12"
+def test_of_too_many_prefixes_the_narrowest_routes_are_not_published_and_the_host_says_so() -> None:
+    many = [route(f"10.{i >> 8}.{i & 255}.0/24") for i in range(PREFIXES_LIMIT)] + [route("10.0.0.0/8"), route("10.9.9.8/29")]
+    used = prefixes([address("192.0.2.1/24"), address("172.16.0.1/12")], many, etcd=[ip_address("198.51.100.7")], dns=[])
+    published = [str(each.prefix) for each in used[:PREFIXES_LIMIT]]
+    assert published[:4] == ["172.16.0.0/12", "192.0.2.0/24", "198.51.100.7/32", "10.0.0.0/8"]
+    assert "10.9.9.8/29" not in published
+    assert str(used[-1].prefix) == "10.9.9.8/29", "the host itself compares all"
+    assert unpublished(PREFIXES_LIMIT) == []
+    (line,) = unpublished(len(used))
+    assert line.startswith(f"host network: 5 of {PREFIXES_LIMIT + 5} routes and addresses are not published")
 
 
 # ---- which networks are in the way ------------------------------------------------------------------------------------
