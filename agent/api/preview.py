@@ -86,7 +86,7 @@ def differences(before: Snapshot, after: Snapshot) -> tuple[list[PairChange], in
     because there are too many."""
     tries = probes(before, after)
     touched = _touched(before, after)
-    found: list[PairChange] = []
+    changed: list[PairChange] = []
     left = TRIES_LIMIT
     skipped = 0
     states = (RecordPolicies(before), RecordPolicies(after))
@@ -108,8 +108,8 @@ def differences(before: Snapshot, after: Snapshot) -> tuple[list[PairChange], in
             continue
         pair = _compare(states, open_, source.id, target.id, keys, tries)
         if pair.allowed or pair.denied:
-            found.append(pair)
-    return found, skipped
+            changed.append(pair)
+    return changed, skipped
 
 
 def _ways(state: Snapshot) -> Joined:
@@ -128,8 +128,8 @@ def _compare(
     denied: list[str] = []
     for proto, port in tries:
         was, is_ = (
-            there and judge(state, *key, between(endpoints[source], endpoints[target], proto, port))["allow"]
-            for there, state, endpoints, key in zip(
+            joined and judge(state, *key, between(endpoints[source], endpoints[target], proto, port))["allow"]
+            for joined, state, endpoints, key in zip(
                 open_, states, (state.snapshot.endpoints for state in states), keys, strict=True
             )
         )
@@ -145,21 +145,21 @@ def _called(proto: str, port: int | None) -> str:
 
 def probes(*states: Snapshot) -> list[ProtoPort]:
     """The packets to try."""
-    found: set[tuple[str, int]] = {("tcp", UNNAMED_PORT), ("udp", UNNAMED_PORT)}
+    ports: set[tuple[str, int]] = {("tcp", UNNAMED_PORT), ("udp", UNNAMED_PORT)}
     for state in states:
         for acl in state.acls.values():
             for rule in acl.parsed:
                 for match in rule.fields:
                     proto, _, end = match.name.partition("_")
                     if proto in ("tcp", "udp", "sctp") and end == "dst":
-                        found |= {(proto, value or 1) for value, _ in match.alternatives}
-    return [("icmp", None), *sorted(found)]
+                        ports |= {(proto, value or 1) for value, _ in match.alternatives}
+    return [("icmp", None), *sorted(ports)]
 
 
 def _pairs(before: Snapshot, after: Snapshot) -> Iterator[tuple[Endpoint, Endpoint]]:
-    there = [e for e in before.endpoints.values() if e.active and e.id in after.endpoints and e.network_id in after.networks]
-    for source in there:
-        for target in there:
+    kept = [e for e in before.endpoints.values() if e.active and e.id in after.endpoints and e.network_id in after.networks]
+    for source in kept:
+        for target in kept:
             if source.id != target.id:
                 yield source, target
 

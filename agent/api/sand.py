@@ -28,12 +28,12 @@ class NetworkCreate(NetworkFields, RequestBody):
     def values(self, network_id: str) -> dict[str, Any]:
         """The fields of the new record: SAND's default range, and the first address of a range as its gateway; null means
         none."""
-        said = self.model_fields_set
+        stated = self.model_fields_set
         values = self.model_dump(exclude={"id"})
-        if not {"ip_range", "ipv6_range"} & said and not self.external:
+        if not {"ip_range", "ipv6_range"} & stated and not self.external:
             values["ip_range"] = DEFAULT_RANGE
         for gateway, range_field in (("gateway", "ip_range"), ("ipv6_gateway", "ipv6_range")):
-            if gateway not in said:
+            if gateway not in stated:
                 values[gateway] = first_address(values[range_field])
         values["name"] = self.name or default_name(network_id)
         return values

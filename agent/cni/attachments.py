@@ -15,7 +15,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from agent import status
-from agent.cni.messages import CONTAINER, INTERFACE, NETWORK, Asked, CniCall, endpoint_id, expected, read, result
+from agent.cni.messages import CONTAINER, INTERFACE, NETWORK, CniCall, CniRequest, endpoint_id, expected, read, result
 from agent.cni.sweep import AttachmentSweep
 from agent.core import Core
 from agent.endpoints.request import ActivateParams, EndpointCreate, cidr
@@ -110,54 +110,54 @@ class Attachments(Feature):
                 log.info("attachment.container_gone id=%s container=%s", key, endpoint.labels[CONTAINER])
                 self._core.endpoints.detach(endpoint)
 
-    def do(self, asked: Asked) -> dict[str, Any] | None:
+    def do(self, call: CniRequest) -> dict[str, Any] | None:
         """Carry out a call; returns what the plugin prints. Raises `WarrenError`."""
-        if asked.command != "STATUS":
+        if call.command != "STATUS":
             self._read()
-        return self._commands[asked.command](asked)
+        return self._commands[call.command](call)
 
-    def _add(self, asked: Asked) -> dict[str, Any]:
-        key = self._id(asked)
+    def _add(self, call: CniRequest) -> dict[str, Any]:
+        key = self._id(call)
         with self._exclusive.hold(key):
-            network = self._network(asked)
-            if asked.fields.get("publish") and network.mode != "nat":
-                ports = ", ".join(str(way.host_port) for way in asked.fields["publish"])
+            network = self._network(call)
+            if call.fields.get("publish") and network.mode != "nat":
+                ports = ", ".join(str(way.host_port) for way in call.fields["publish"])
                 raise Invalid("runtimeConfig.portMappings", ports, f"a network in mode nat; {network.name} is {network.mode}")
-            self._namespace(asked)
+            self._namespace(call)
             endpoint = self._core.cache.view.local_endpoints.get(key)
-            if endpoint is not None and not self._serves(endpoint, network, asked):
+            if endpoint is not None and not self._serves(endpoint, network, call):
                 self._core.endpoints.detach(endpoint)  # its container ended without a DEL, or is started again
                 endpoint = None
             if endpoint is None:
-                endpoint = self._attach(network, asked)
+                endpoint = self._attach(network, call)
             try:
-                return self._result(endpoint, network, asked)
+                return self._result(endpoint, network, call)
             except WarrenError:
                 self._core.endpoints.detach(endpoint)  # the namespace has vanished meanwhile
                 raise
 
-    def _del(self, asked: Asked) -> None:
-        key = self._id(asked)
+    def _del(self, call: CniRequest) -> None:
+        key = self._id(call)
         with self._exclusive.hold(key):
             if (endpoint := self._core.cache.view.local_endpoints.get(key)) is not None:
                 self._core.endpoints.detach(endpoint)
 
-    def _check(self, asked: Asked) -> None:
-        endpoint = self._core.cache.view.local_endpoints.get(self._id(asked))
+    def _check(self, call: CniRequest) -> None:
+        endpoint = self._core.cache.view.local_endpoints.get(self._id(call))
         if endpoint is None:
-            raise CniError(UNKNOWN_CONTAINER, f"{asked.interface} of container {asked.container} is not on network {asked.name}")
-        self._namespace(asked)
-        if found := self._wrong(endpoint, asked):
-            raise CniError(NOT_AS_IT_SHOULD, f"{asked.interface} of container {asked.container}: {'; '.join(found)}")
+            raise CniError(UNKNOWN_CONTAINER, f"{call.interface} of container {call.container} is not on network {call.name}")
+        self._namespace(call)
+        if differences := self._wrong(endpoint, call):
+            raise CniError(NOT_AS_IT_SHOULD, f"{call.interface} of container {call.container}: {'; '.join(differences)}")
 
-    def _gc(self, asked: Asked) -> None:
-        stay = {endpoint_id(self._core.host.name, asked.name, container, interface) for container, interface in asked.valid}
+    def _gc(self, call: CniRequest) -> None:
+        stay = {endpoint_id(self._core.host.name, call.name, container, interface) for container, interface in call.valid}
         failed: WarrenError | None = None
         for endpoint in self._core.cache.view.local_endpoints.values():
-            said = endpoint.labels
-            if said.get(NETWORK) != asked.name or endpoint.id in stay or not self._ours(endpoint):
+            labels = endpoint.labels
+            if labels.get(NETWORK) != call.name or endpoint.id in stay or not self._ours(endpoint):
                 continue
-            log.info("attachment.collected id=%s container=%s interface=%s", endpoint.id, said[CONTAINER], said[INTERFACE])
+            log.info("attachment.collected id=%s container=%s interface=%s", endpoint.id, labels[CONTAINER], labels[INTERFACE])
             try:
                 with self._exclusive.hold(endpoint.id):
                     self._core.endpoints.detach(endpoint)
@@ -166,12 +166,12 @@ class Attachments(Feature):
         if failed is not None:
             raise failed
 
-    def _status(self, asked: Asked) -> None:
+    def _status(self, call: CniRequest) -> None:
         """Check whether an ADD would succeed, as far as that can be known."""
         core, host = self._core, self._core.host.name
         try:
             self._read()
-            self._network(asked)
+            self._network(call)
             entry = core.store.get(keys.status_controller(host))
         except WarrenError as error:
             raise CniError(NOT_READY, str(error)) from None
@@ -189,74 +189,74 @@ class Attachments(Feature):
 
     # ---- small things -------------------------------------------------------------------------------------------------
 
-    def _id(self, asked: Asked) -> str:
-        return endpoint_id(self._core.host.name, asked.name, asked.container, asked.interface)
+    def _id(self, call: CniRequest) -> str:
+        return endpoint_id(self._core.host.name, call.name, call.container, call.interface)
 
     def _ours(self, endpoint: Endpoint) -> bool:
         """Whether CNI has made the endpoint: labels alone could be anybody's."""
-        said = [endpoint.labels.get(name, "") for name in (NETWORK, CONTAINER, INTERFACE)]
-        return endpoint.id == endpoint_id(self._core.host.name, *said)
+        parts = [endpoint.labels.get(name, "") for name in (NETWORK, CONTAINER, INTERFACE)]
+        return endpoint.id == endpoint_id(self._core.host.name, *parts)
 
     def _read(self) -> None:
         if not self._core.cache.synced.wait(READ_S):
             raise Unavailable("etcd", self._core.cache.down or "the specs are not read yet")
 
-    def _network(self, asked: Asked) -> Network:
+    def _network(self, call: CniRequest) -> Network:
         try:
-            return self._core.lookup.network(asked.network)
+            return self._core.lookup.network(call.network)
         except NotFound:
             right = "a network that is there: `warren network list` has them, `warren network create` makes one"
-            raise Invalid(asked.said_in, asked.network, right) from None
+            raise Invalid(call.network_source, call.network, right) from None
 
-    def _namespace(self, asked: Asked) -> None:
+    def _namespace(self, call: CniRequest) -> None:
         try:
-            with netns.opened(asked.netns):
+            with netns.opened(call.netns):
                 pass
         except Invalid as error:
             raise Invalid("CNI_NETNS", error.value, error.expected) from None
 
-    def _attach(self, network: Network, asked: Asked) -> Endpoint:
-        labels = {**asked.fields["labels"], NETWORK: asked.name, CONTAINER: asked.container, INTERFACE: asked.interface}
-        wanted = EndpointCreate(
+    def _attach(self, network: Network, call: CniRequest) -> Endpoint:
+        labels = {**call.fields["labels"], NETWORK: call.name, CONTAINER: call.container, INTERFACE: call.interface}
+        request = EndpointCreate(
             network_id=network.id,
-            id=self._id(asked),
-            name=asked.endpoint_name,
-            interface=asked.interface,
-            activate_params=ActivateParams(ns_handle_path=asked.netns),
-            **{**asked.fields, "labels": labels},
+            id=self._id(call),
+            name=call.endpoint_name,
+            interface=call.interface,
+            activate_params=ActivateParams(ns_handle_path=call.netns),
+            **{**call.fields, "labels": labels},
         )
         try:
-            return self._core.endpoints.attach(wanted)[0]
+            return self._core.endpoints.attach(request)[0]
         except Conflict as error:
-            if wanted.name is None or error.field != "name":
+            if request.name is None or error.field != "name":
                 raise
-            unnamed = wanted.model_copy(update={"name": None})  # another endpoint has the name: attach without it
+            unnamed = request.model_copy(update={"name": None})  # another endpoint has the name: attach without it
             return self._core.endpoints.attach(unnamed)[0]
 
-    def _serves(self, endpoint: Endpoint, network: Network, asked: Asked) -> bool:
+    def _serves(self, endpoint: Endpoint, network: Network, call: CniRequest) -> bool:
         """Whether an earlier endpoint is complete, in this namespace, and as this call wants it."""
-        same = {name: getattr(endpoint, name) for name in asked.fields if name != "labels"}
-        wanted = {name: value for name, value in asked.fields.items() if name != "labels"}
+        same = {name: getattr(endpoint, name) for name in call.fields if name != "labels"}
+        stated = {name: value for name, value in call.fields.items() if name != "labels"}
         if endpoint.network_id != network.id or {k: _plain(v) for k, v in same.items()} != {
-            k: _plain(v) for k, v in wanted.items()
+            k: _plain(v) for k, v in stated.items()
         }:
             return False
         state = self._core.cache.states.get(endpoint.id)
-        in_place = (endpoint.netns, endpoint.interface) == (asked.netns, asked.interface)
+        in_place = (endpoint.netns, endpoint.interface) == (call.netns, call.interface)
         return in_place and not self._differences(endpoint.id) and state is not None and state.state == "up"
 
-    def _result(self, endpoint: Endpoint, network: Network, asked: Asked) -> dict[str, Any]:
+    def _result(self, endpoint: Endpoint, network: Network, call: CniRequest) -> dict[str, Any]:
         """The result of an ADD. A container that had a default route before keeps that one."""
-        seen = inspect.look(asked.netns, asked.interface)
+        seen = inspect.look(call.netns, call.interface)
         if seen is None:
-            raise Unavailable(f"the namespace {asked.netns}", f"it has no {asked.interface} any more")
+            raise Unavailable(f"the namespace {call.netns}", f"it has no {call.interface} any more")
         interfaces = (
             {"name": endpoint.veth, "mac": veth_mac(endpoint.veth), "mtu": seen.mtu},
-            {"name": asked.interface, "mac": seen.mac, "mtu": seen.mtu, "sandbox": asked.netns},
+            {"name": call.interface, "mac": seen.mac, "mtu": seen.mtu, "sandbox": call.netns},
         )
         dns = {"nameservers": [str(server) for server in network.dns], "domain": network.domain}
         addresses = [] if network.answers else self._addresses(endpoint, network)
-        return result(asked, interfaces, addresses, seen.gateways, {name: value for name, value in dns.items() if value})
+        return result(call, interfaces, addresses, seen.gateways, {name: value for name, value in dns.items() if value})
 
     def _addresses(self, endpoint: Endpoint, network: Network) -> list[tuple[str, str | None]]:
         """The endpoint's addresses with prefix length, each with the gateway that leads outside."""
@@ -270,26 +270,28 @@ class Attachments(Feature):
             if address is not None and reach is not None  # a leased address comes later, and may change
         ]
 
-    def _wrong(self, endpoint: Endpoint, asked: Asked) -> list[str]:
+    def _wrong(self, endpoint: Endpoint, call: CniRequest) -> list[str]:
         """What differs from the result of ADD and from the record, one phrase each."""
-        assert asked.previous is not None
-        mac, addresses, gateways = expected(asked.previous, asked.interface)
+        assert call.previous is not None
+        mac, addresses, gateways = expected(call.previous, call.interface)
         state = self._core.cache.states.wait(endpoint.id, 0, self._core.config.attach_timeout_s)
-        found: list[str] = []
+        differences: list[str] = []
         if state is None:
-            found.append("the controller does not say that it is up")
+            differences.append("the controller does not say that it is up")
         elif state.state == "closed":
-            found.append(f"it is closed: {state.reason}")
-        found += self._differences(endpoint.id)
-        there = inspect.look(asked.netns, asked.interface)
-        if there is None or endpoint.interface != asked.interface:
-            return [*found, f"there is no interface of that name ({endpoint.interface} is the endpoint's)"]
-        if mac is not None and mac != there.mac:
-            found.append(f"its MAC is {there.mac}, not {mac}")
-        found += [f"address {address} is missing" for address in addresses if address not in there.addresses]
+            differences.append(f"it is closed: {state.reason}")
+        differences += self._differences(endpoint.id)
+        actual = inspect.look(call.netns, call.interface)
+        if actual is None or endpoint.interface != call.interface:
+            return [*differences, f"there is no interface of that name ({endpoint.interface} is the endpoint's)"]
+        if mac is not None and mac != actual.mac:
+            differences.append(f"its MAC is {actual.mac}, not {mac}")
+        differences += [f"address {address} is missing" for address in addresses if address not in actual.addresses]
         mine = {str(gateway.ip) for gateway in self._gateways(endpoint)}
-        found += [f"the default route by {via} is missing" for via in gateways if via in mine and via not in there.gateways]
-        return found
+        differences += [
+            f"the default route by {via} is missing" for via in gateways if via in mine and via not in actual.gateways
+        ]
+        return differences
 
     def _gateways(self, endpoint: Endpoint) -> list[Any]:
         network = self._core.cache.view.snapshot.networks.get(endpoint.network_id)

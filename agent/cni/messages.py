@@ -67,10 +67,10 @@ def _host_ip(value: Any) -> Any:
     if value is None or value == "":
         return None
     try:
-        found = ip_address(value if isinstance(value, str) else "")
+        parsed = ip_address(value if isinstance(value, str) else "")
     except ValueError:
         raise ValueError("an address of this host, such as 192.0.2.1") from None
-    return None if found.is_unspecified else found
+    return None if parsed.is_unspecified else parsed
 
 
 CniAddress = Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
@@ -153,14 +153,14 @@ class CniCall(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A parsed call. `said_in` is the key that names the network."""
+class CniRequest:
+    """A parsed call. `network_source` is the key that names the network."""
 
     command: str
     version: str
     name: str
     network: str
-    said_in: str
+    network_source: str
     container: str
     interface: str
     netns: str
@@ -170,7 +170,7 @@ class Asked:
     valid: tuple[tuple[str, str], ...]
 
 
-def read(call: CniCall) -> Asked:
+def read(call: CniCall) -> CniRequest:
     """Parse a call. Raises `Invalid`; its path is `cniVersion`, a variable of the environment, or leads into the
     configuration."""
     command = call.environment.get("CNI_COMMAND", "")
@@ -182,19 +182,19 @@ def read(call: CniCall) -> Asked:
             "network configuration", config, 'a JSON object such as {"cniVersion": "1.0.0", "name": "amber", "type": "warren"}'
         )
     version = _version(config, command)
-    environment = {name: _said(call.environment, name) for name in NEEDED[command]}
+    environment = {name: _variable(call.environment, name) for name in NEEDED[command]}
     whole = _model(CniConfig, config) if command == "ADD" else None
     name = whole.name if whole else _model(CniConfig, {"name": config.get("name", "")}).name
-    said_in = "network" if config.get("network") else "name"
+    network_source = "network" if config.get("network") else "name"
     network = whole.network if whole else config.get("network")
     arguments = _arguments(call.environment.get("CNI_ARGS", ""))
     called = arguments.get(CONTAINER_NAME, "")
-    return Asked(
+    return CniRequest(
         command=command,
         version=version,
         name=name,
         network=str(network or name),
-        said_in=said_in,
+        network_source=network_source,
         container=environment.get("CNI_CONTAINERID", ""),
         interface=environment.get("CNI_IFNAME", ""),
         netns=call.environment.get("CNI_NETNS", ""),
@@ -212,7 +212,7 @@ def endpoint_id(host: str, name: str, container: str, interface: str) -> str:
 
 
 def result(
-    asked: Asked,
+    call: CniRequest,
     interfaces: Sequence[Mapping[str, Any]],
     addresses: Sequence[tuple[str, str | None]],
     gateways: Sequence[str],
@@ -220,18 +220,18 @@ def result(
 ) -> dict[str, Any]:
     """What ADD prints, appended to the results of earlier plugins of a chain: `interfaces` are the host's and the
     container's, `addresses` (CIDR, gateway) those of the second, `gateways` those of its default routes."""
-    before = asked.previous or {}
-    known = list(before.get("interfaces") or ())
-    since = VERSIONS[asked.version]
+    before = call.previous or {}
+    interfaces_before = list(before.get("interfaces") or ())
+    since = VERSIONS[call.version]
     ips = []
     for address, gateway in addresses:
         family = {} if since >= (1, 0, 0) else {"version": str(ip_interface(address).version)}
         via = {"gateway": gateway} if gateway else {}
-        ips.append({**family, "address": address, **via, "interface": len(known) + 1})
+        ips.append({**family, "address": address, **via, "interface": len(interfaces_before) + 1})
     dropped = () if since >= (1, 1, 0) else ("mtu",)
-    found = {
-        "cniVersion": asked.version,
-        "interfaces": known + [{k: v for k, v in one.items() if k not in dropped} for one in interfaces],
+    printed = {
+        "cniVersion": call.version,
+        "interfaces": interfaces_before + [{k: v for k, v in one.items() if k not in dropped} for one in interfaces],
         "ips": [*(before.get("ips") or ()), *ips],
         "routes": [
             *(before.get("routes") or ()),
@@ -239,15 +239,15 @@ def result(
         ],
         "dns": {**dns, **{k: v for k, v in (before.get("dns") or {}).items() if v}},
     }
-    return {name: value for name, value in found.items() if value or name in ("cniVersion", "interfaces", "ips")}
+    return {name: value for name, value in printed.items() if value or name in ("cniVersion", "interfaces", "ips")}
 
 
 def expected(previous: Mapping[str, Any], interface: str) -> tuple[str | None, list[str], list[str]]:
     """The container's interface in the result of its ADD: MAC, addresses with prefix length, gateways of default routes.
     Raises `Invalid`."""
-    there = list(previous.get("interfaces") or ())
-    ours = [i for i, one in enumerate(there) if one.get("name") == interface and one.get("sandbox")]
-    mac = next((str(there[i]["mac"]).lower() for i in ours if there[i].get("mac")), None)
+    interfaces = list(previous.get("interfaces") or ())
+    ours = [i for i, one in enumerate(interfaces) if one.get("name") == interface and one.get("sandbox")]
+    mac = next((str(interfaces[i]["mac"]).lower() for i in ours if interfaces[i].get("mac")), None)
     listed = [str(ip["address"]) for ip in previous.get("ips") or () if ip.get("interface") in ours and ip.get("address")]
     try:
         addresses = [str(ip_interface(address)) for address in listed]
@@ -270,7 +270,7 @@ def _version(config: Mapping[str, Any], command: str) -> str:
     return version
 
 
-def _said(environment: Mapping[str, str], name: str) -> str:
+def _variable(environment: Mapping[str, str], name: str) -> str:
     value = environment.get(name, "")
     if not value:
         raise Invalid(name, MISSING, "the runtime must set it")
@@ -321,20 +321,20 @@ def _fields(config: CniConfig, arguments: Mapping[str, str]) -> dict[str, Any]:
         ("args.cni.ips", config.args.cni.ips),
         ("CNI_ARGS.IP", outer.ips),
     )
-    path, chosen = next(((path, found) for path, found in places if found), ("", ()))
-    found: dict[str, Any] = {}
+    path, chosen = next(((path, ips) for path, ips in places if ips), ("", ()))
+    fields: dict[str, Any] = {}
     for address in chosen:
         field = f"ipv{address.version}_address"
-        if field in found:
+        if field in fields:
             raise Invalid(path, ", ".join(map(str, chosen)), "at most one IPv4 and one IPv6 address")
-        found[field] = str(address)
+        fields[field] = str(address)
     if mac := config.runtime_config.mac or outer.mac:
-        found["mac_address"] = mac
+        fields["mac_address"] = mac
     if config.acls is not None:
-        found["acls"] = config.acls
+        fields["acls"] = config.acls
     if ways := _published(config.runtime_config.port_mappings):
-        found["publish"] = ways
-    return found | {"labels": {**config.labels, **{label.key: label.value for label in config.args.cni.labels}}}
+        fields["publish"] = ways
+    return fields | {"labels": {**config.labels, **{label.key: label.value for label in config.args.cni.labels}}}
 
 
 def _published(mappings: Sequence[PortMapping]) -> tuple[Publish, ...]:
@@ -354,9 +354,9 @@ def _previous(config: Mapping[str, Any], command: str) -> Mapping[str, Any] | No
     if not isinstance(previous, dict):
         raise Invalid("prevResult", MISSING if previous is None else previous, "the result of ADD, a JSON object")
     for name in ("interfaces", "ips", "routes"):
-        found = previous.get(name) or []
-        if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-            raise Invalid(f"prevResult.{name}", found, "a list of JSON objects")
+        items = previous.get(name) or []
+        if not isinstance(items, list) or not all(isinstance(one, dict) for one in items):
+            raise Invalid(f"prevResult.{name}", items, "a list of JSON objects")
     if not isinstance(previous.get("dns") or {}, dict):
         raise Invalid("prevResult.dns", previous["dns"], "a JSON object")
     return previous
@@ -369,7 +369,7 @@ def _valid(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     if key is None:
         raise Invalid(ATTACHMENTS[0], MISSING, 'say which attachments stay: a list of {"containerID": ID, "ifname": NAME}')
     try:
-        found = _model(ValidAttachments, {"valid": config[key] or ()}).valid
+        valid = _model(ValidAttachments, {"valid": config[key] or ()}).valid
     except Invalid as error:
         raise error.at(error.path.replace("valid", key, 1)) from None
-    return tuple((one.container, one.interface) for one in found)
+    return tuple((one.container, one.interface) for one in valid)

@@ -33,11 +33,11 @@ class AuxAddresses:
                 held = self._ledger.held(network.id, address)  # with our IPAM driver Docker requested it before CreateNetwork
                 if held is not None and held.active:
                     held = self._ledger.recreate(held)
-                own, other = ("ipv6_address", "ipv4_address") if ":" in address else ("ipv4_address", "ipv6_address")
+                family_field, other = ("ipv6_address", "ipv4_address") if ":" in address else ("ipv4_address", "ipv6_address")
                 if held is not None:
                     self._ledger.update(held.model_copy(update={"labels": label, other: None}))
                 elif not self._share(network, address, label):
-                    draft = {"network_id": network.id, "labels": label, own: address}
+                    draft = {"network_id": network.id, "labels": label, family_field: address}
                     self._ledger.create(draft, (6,) if ":" in address else (4,))
 
     def give_back(self, docker_id: str, network_id: str) -> None:
@@ -56,8 +56,8 @@ class AuxAddresses:
 
     def _share(self, network: Network, address: str, label: dict[str, str]) -> bool:
         """Add our label to an address that is reserved already. Returns False when nobody has reserved it."""
-        found = self._find(network, address)
-        return found is not None and self._relabel(found, *next(iter(label.items())))
+        holder = self._find(network, address)
+        return holder is not None and self._relabel(holder, *next(iter(label.items())))
 
     def _find(self, network: Network, address: str) -> Endpoint | None:
         reserved = (e for e in self._core.repository.endpoints(network.id) if any(name.startswith(PREFIX) for name in e.labels))

@@ -21,7 +21,7 @@ from agent.docker.ipam import EngineBody, Ipam, range_of, subnet_of
 from agent.docker.labels import as_record, described, prefixed
 from agent.docker.ledger import LABEL, Ledger
 from agent.docker.mac import follow
-from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, Wanted, named_network, published, read
+from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, PortRequest, named_network, published, read
 from agent.endpoints.filler import ONLY_HOST
 from agent.endpoints.request import EndpointCreate
 from agent.linux import names
@@ -304,14 +304,14 @@ class Driver:
             raise NotFound("network", str(body["NetworkID"]))
         return found
 
-    def _port_requests(self, body: EngineBody, network: Network) -> list[Wanted]:
+    def _port_requests(self, body: EngineBody, network: Network) -> list[PortRequest]:
         requests = published(body.get("Options") or {})
         if requests and network.mode != "nat":
             problem = f"network {network.name} is in mode {network.mode}, and published ports need mode nat (-o warren.mode=nat)"
             raise Invalid("-p", MISSING, "mode nat", problem=problem)
         return requests
 
-    def _choose_ports(self, requests: list[Wanted]) -> list[Publish]:
+    def _choose_ports(self, requests: list[PortRequest]) -> list[Publish]:
         """Choose ports of the host where Docker leaves the choice open. The update is refused when another host's agent
         takes one first."""
         found: list[Publish] = []

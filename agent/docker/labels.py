@@ -18,18 +18,18 @@ def described(endpoint: Endpoint, network: Network, container: Container, host: 
     """Return an endpoint with its container's name and labels. Options that `docker run` gave for this network take
     precedence."""
     named = {k: v for k, v in container.labels.items() if k in _ENDPOINT_NAMES}
-    said = read(ENDPOINT_OPTIONS, named, (container.network, network.name, network.id))
+    options = read(ENDPOINT_OPTIONS, named, (container.network, network.name, network.id))
     labels = {k: v for k, v in container.labels.items() if k not in _MIRROR_NAMES}
-    if said.pop("mirror", False):
+    if options.pop("mirror", False):
         labels[MIRRORED] = host
-    prefix = said.pop("mac_prefix", None)
+    prefix = options.pop("mac_prefix", None)
     if endpoint.acls is not None:
-        said.pop("acls", None)
+        options.pop("acls", None)
     if endpoint.name is None:
-        said.setdefault("name", container.name)
+        options.setdefault("name", container.name)
     else:
-        said.pop("name", None)
-    fields = {**as_record(said), "labels": {**labels, **endpoint.labels}, "labelled": True}
+        options.pop("name", None)
+    fields = {**as_record(options), "labels": {**labels, **endpoint.labels}, "labelled": True}
     if prefix is not None:
         fields["mac_address"] = prefixed(prefix, endpoint.mac_address)
     return endpoint.model_copy(update=fields)

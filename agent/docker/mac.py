@@ -19,28 +19,28 @@ log = logging.getLogger("warren.docker")
 PAUSE_S, SEARCH_S, LIMIT_S = 0.002, 0.05, 15.0
 
 
-def follow(sandbox: str, veth: str, known: str, wanted: str) -> None:
+def follow(sandbox: str, veth: str, docker_mac: str, new_mac: str) -> None:
     """Wait until the interface is up in the namespace `sandbox` (a path) with the MAC that Docker knows, and change it."""
     began = searched = time.monotonic()
     reason = "Docker has not plugged it in"
     while exists(veth):
         try:
-            if change_mac(veth, sandbox, known, wanted):
+            if change_mac(veth, sandbox, docker_mac, new_mac):
                 return
         except WarrenError as error:  # not there yet, or never for an agent in a container, which does not see Docker's mounts
             reason = str(error)
             if time.monotonic() - searched > SEARCH_S:
-                if any(_changed(veth, path, known, wanted) for path in of_processes()):
+                if any(_changed(veth, path, docker_mac, new_mac) for path in of_processes()):
                     return
                 searched = time.monotonic()
         if time.monotonic() - began > LIMIT_S:
-            log.warning("mac.kept veth=%s mac=%s reason=%s", veth, known, reason)
+            log.warning("mac.kept veth=%s mac=%s reason=%s", veth, docker_mac, reason)
             return
         time.sleep(PAUSE_S)
 
 
-def _changed(veth: str, path: str, known: str, wanted: str) -> bool:
+def _changed(veth: str, path: str, docker_mac: str, new_mac: str) -> bool:
     try:
-        return change_mac(veth, path, known, wanted)
+        return change_mac(veth, path, docker_mac, new_mac)
     except WarrenError:  # its last process has ended
         return False

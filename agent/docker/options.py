@@ -50,10 +50,10 @@ def _choice(*choices: str) -> Callable[[str, str], str]:
 
 def _acls(name: str, value: str) -> list[str]:
     """Parse ACL[,ACL2] or NETWORK:ACL[/NETWORK2:ACL2], as dovesnap writes them."""
-    found = [item.strip() for part in value.split("/") for item in part.split(",")]
-    if not all(found):
+    names = [item.strip() for part in value.split("/") for item in part.split(",")]
+    if not all(names):
         raise Invalid(name, value, "ACL[,ACL2] or NETWORK:ACL/NETWORK2:ACL2")
-    return found
+    return names
 
 
 def _bool(name: str, value: str) -> bool:
@@ -85,7 +85,7 @@ def _external(name: str, value: str) -> str | None:
 def _added(name: str, value: str) -> list[dict[str, Any]]:
     """Parse PORT[/OFPORT[/ACL[/VLAN]]],... as dovesnap writes them. Returns drafts of endpoints behind interfaces; `native`
     is the VLAN."""
-    found = []
+    drafts = []
     for text in value.split(",") if value else ():
         port, ofport, acl, native, *more = (*text.strip().split("/"), "", "", "")
         if not port or any(more):
@@ -93,8 +93,8 @@ def _added(name: str, value: str) -> list[dict[str, Any]]:
         draft: dict[str, Any] = {"port": port}
         draft |= {"ofport": _number(name, ofport)} if ofport else {}
         draft |= {"acls": [acl]} if acl else {}
-        found.append(draft | ({"native": _number(name, native)} if native else {}))
-    return found
+        drafts.append(draft | ({"native": _number(name, native)} if native else {}))
+    return drafts
 
 
 def _coprocessors(name: str, value: str) -> list[dict[str, Any]]:
@@ -206,33 +206,33 @@ def read(table: tuple[Option, ...], given: Mapping[str, Any], networks: Collecti
 
     Raises `Invalid` for a wrong value, and for an unknown option with a prefix of Warren's or dovesnap's.
     """
-    known = {name: option for option in table for name in option.names}
+    by_name = {name: option for option in table for name in option.names}
     fields: dict[str, Any] = {}
     for name, value in given.items():
-        option = known.get(name)
+        option = by_name.get(name)
         if option is None:
             if name.startswith(PREFIXES):
-                raise Invalid(name, value, f"one of {', '.join(sorted(known))}")
+                raise Invalid(name, value, f"one of {', '.join(sorted(by_name))}")
             continue
-        said = str(value) if networks is None else said_of(networks, option, str(value))
-        found = option.read(name, said) if said is not None else None
-        if found is not None and option.field:
-            fields[option.field] = found
+        part = str(value) if networks is None else value_for(networks, option, str(value))
+        parsed = option.read(name, part) if part is not None else None
+        if parsed is not None and option.field:
+            fields[option.field] = parsed
     return fields
 
 
-def said_of(networks: Collection[str], option: Option, value: str) -> str | None:
+def value_for(networks: Collection[str], option: Option, value: str) -> str | None:
     """Return the part of NET:VALUE/NET2:VALUE for these networks, or None when all of it is for others."""
-    found = None
+    chosen = None
     for part in value.split("/"):
         named = _PER_NETWORK.match(part)
         if option.read is _mac_prefix and _MAC_PREFIX.match(part.partition(":")[0]):
             named = None
         if named is None:
-            found = part
+            chosen = part
         elif named["network"] in networks:
-            found = named["value"]
-    return found
+            chosen = named["value"]
+    return chosen
 
 
 def named_network(given: Mapping[str, Any]) -> str | None:
@@ -240,19 +240,19 @@ def named_network(given: Mapping[str, Any]) -> str | None:
     return next((str(given[name]) for name in NETWORK_OPTIONS[0].names if given.get(name)), None)
 
 
-class Wanted(NamedTuple):
+class PortRequest(NamedTuple):
     """A port that Docker wants published, on one of the host's `candidates`."""
 
     candidates: range
     way: dict[str, Any]
 
 
-def published(options: Mapping[str, Any]) -> list[Wanted]:
+def published(options: Mapping[str, Any]) -> list[PortRequest]:
     """Parse Docker's port map. With -P or a range of host ports the driver chooses."""
-    found = []
+    requests = []
     for entry in options.get("com.docker.network.portmap") or ():
         host, last = int(entry.get("HostPort") or 0), int(entry.get("HostPortEnd") or 0)
         way = {"port": int(entry["Port"]), "proto": {6: "tcp", 17: "udp", 132: "sctp"}[int(entry["Proto"])]}
         way |= {"host_ip": entry["HostIP"]} if entry.get("HostIP") not in (None, "", "0.0.0.0", "::") else {}
-        found.append(Wanted(range(host, max(host, last) + 1) if host else OWN_CHOICE, way))
-    return found
+        requests.append(PortRequest(range(host, max(host, last) + 1) if host else OWN_CHOICE, way))
+    return requests

@@ -55,7 +55,7 @@ class DockerSweep:
             return
         networks = self._driver.ledger.networks()
         for endpoint in unlabelled:
-            for docker_id in (i for i, found in networks.items() if found["network"] == endpoint.network_id):
+            for docker_id in (i for i, kept in networks.items() if kept["network"] == endpoint.network_id):
                 try:
                     self._driver.tell_labels(docker_id, endpoint)
                 except Invalid as error:  # the container runs already: it cannot be refused any more
@@ -65,12 +65,14 @@ class DockerSweep:
     def sweep(self) -> None:
         """Remove what is missing now and was missing at the last sweep."""
         networks, pools = self._driver.ledger.networks(), self._driver.ledger.pools()
-        there = self._engine.endpoints(sorted(networks))
-        if there is None:
+        by_network = self._engine.endpoints(sorted(networks))
+        if by_network is None:
             self._suspects = set()
             return
-        missing = lost(self._driver.ledger.endpoints(), {e for found in there.values() for e in found or ()}, datetime.now(UTC))
-        gone = {docker_id for docker_id, found in there.items() if found is None}
+        missing = lost(
+            self._driver.ledger.endpoints(), {e for entry in by_network.values() for e in entry or ()}, datetime.now(UTC)
+        )
+        gone = {docker_id for docker_id, entry in by_network.items() if entry is None}
         for endpoint in missing:
             if endpoint.id in self._suspects:
                 log.info("endpoint.container_gone id=%s", endpoint.id)
@@ -80,21 +82,21 @@ class DockerSweep:
             self._driver.delete_network({"NetworkID": docker_id})
         self._suspects = {endpoint.id for endpoint in missing} | gone
         now = time.monotonic()
-        served = {found["network"] for docker_id, found in networks.items() if docker_id not in gone}
-        unused = {pool_id for pool_id, found in pools.items() if found.get("network") not in served}
+        served = {entry["network"] for docker_id, entry in networks.items() if docker_id not in gone}
+        unused = {pool_id for pool_id, entry in pools.items() if entry.get("network") not in served}
         self._open = {pool_id: self._open.get(pool_id, now) for pool_id in unused}
         for pool_id in [pool_id for pool_id, since in self._open.items() if now - since > UNUSED_S]:
             log.info("pool.unused pool=%s", pool_id)
             self._driver.ledger.forget(pool_id)
 
 
-def lost(endpoints: Iterable[Endpoint], there: set[str], now: datetime) -> list[Endpoint]:
-    """Return Docker's endpoints that are not among `there`; those that only wait for a container count when they are old."""
-    found = []
+def lost(endpoints: Iterable[Endpoint], existing: set[str], now: datetime) -> list[Endpoint]:
+    """Return Docker's endpoints that are not among `existing`; those that only wait for a container count when they are old."""
+    endpoints_lost = []
     for endpoint in endpoints:
         docker_id = endpoint.labels[LABEL]
         made = datetime.fromisoformat(endpoint.created_at) if endpoint.created_at else now
         waits = (not endpoint.active or docker_id == "") and (now - made).total_seconds() < UNUSED_S
-        if docker_id not in there and not waits:
-            found.append(endpoint)
-    return found
+        if docker_id not in existing and not waits:
+            endpoints_lost.append(endpoint)
+    return endpoints_lost

@@ -83,7 +83,7 @@ MUTANTS = (
     Mutant("controller/compiler/features/forward.py", "match(reg0=e.vni, reg1=ORIGIN_GATEWAY, eth_dst=e.mac)",
            "match(reg0=e.vni, eth_dst=e.mac)", GOLDEN),
     Mutant("specs/checks.py", "                if overlap(first, other):", "                if False:", "tests/unit/test_routers.py"),
-    Mutant("controller/compiler/features/route.py", "Set(REG_NETWORK, route.vni))", "Set(REG_NETWORK, n.vni))", GOLDEN),
+    Mutant("controller/compiler/features/route.py", "Set(REG_NETWORK, route.vni),", "Set(REG_NETWORK, n.vni),", GOLDEN),
     Mutant("controller/compiler/features/route.py", "CheckLarger(ETHERNET + route.mtu,", "CheckLarger(route.mtu,", GOLDEN),
     Mutant("intent/incremental/index.py", 'self._dirty_networks |= {n.id for n in self._networks.valid.values() if n.mode != "flat"}', "pass", INDEX),
     Mutant("intent/incremental/index.py", "touched |= marked", "pass", INDEX),
