@@ -6,6 +6,7 @@ Flow(Table.CLASSIFY, 100, match(in_port=3), (Set("reg0", 100), Goto(Table.SPOOF_
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -199,6 +200,11 @@ FRAG_ANY, FRAG_NOT_LATER = (1, 1), (0, 2)
 _ND = frozenset({"ipv6_nd_target", "ipv6_nd_sll", "ipv6_nd_tll"})
 
 
+# the first 16 bits of the cookies of a table's flows
+_MARKS = {table: COOKIE_MAGIC << 56 | FEATURES[owner] << 48 for table, owner in OWNER.items()}
+_MISS_MARK = COOKIE_MAGIC << 56 | FEATURES["pipeline"] << 48
+
+
 @dataclass(frozen=True, slots=True)
 class Flow:
     """One flow entry. Empty actions drop. `origin` is the spec object that it exists for."""
@@ -211,11 +217,12 @@ class Flow:
     cookie: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        if any(name in _ND for name, _ in self.match) and not any(name == "icmpv6_code" for name, _ in self.match):
+        names = [name for name, _ in self.match]
+        if not _ND.isdisjoint(names) and "icmpv6_code" not in names:
             object.__setattr__(self, "match", (*self.match, ("icmpv6_code", 0)))
-        feature = FEATURES["pipeline" if self.priority == 0 else OWNER[self.table] or "pipeline"]
-        digest = _digest48((self.table, self.priority, self.match, self.actions, self.origin))
-        object.__setattr__(self, "cookie", COOKIE_MAGIC << 56 | feature << 48 | digest)
+        mark = _MISS_MARK if self.priority == 0 else _MARKS[self.table]
+        content = f"{self.table!r}, {self.priority!r}, {self.match!r}, {_text(self.actions)}, {self.origin!r}"
+        object.__setattr__(self, "cookie", mark | _digest48(f"({content})"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,13 +252,26 @@ class Group:
     group_id: int = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        number = _digest48((self.buckets, self.origin, "select") if self.select else (self.buckets, self.origin))
+        number = _digest48(repr((self.buckets, self.origin, "select") if self.select else (self.buckets, self.origin)))
         object.__setattr__(self, "group_id", GROUP_FIRST + number % (GROUP_LAST - GROUP_FIRST + 1))
 
 
-def _digest48(content: object) -> int:
+def _digest48(text: str) -> int:
     """48 bits over the canonical text of plain values: repr of ints, strings and named tuples is stable."""
-    return int.from_bytes(blake2b(repr(content).encode(), digest_size=6).digest(), "big")
+    return int.from_bytes(blake2b(text.encode(), digest_size=6).digest(), "big")
+
+
+def _text(actions: Actions) -> str:
+    """What `repr` returns, in a third of its time: it takes most of what a flow costs."""
+    texts = [f"Set(field={a[0]!r}, value={a[1]!r})" if type(a) is Set else _action_text(a) for a in actions]
+    return f"({texts[0]},)" if len(texts) == 1 else f"({', '.join(texts)})"
+
+
+@lru_cache(
+    maxsize=1024, typed=True
+)  # few kinds of actions but Set differ from flow to flow; Output(8) and ToGroup(8) are equal tuples
+def _action_text(action: Action) -> str:
+    return repr(action)
 
 
 def is_ours(cookie: int) -> bool:

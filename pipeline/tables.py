@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from functools import cache
 
 # Tables whose names have changed: the digests of flows keep the older ones, or an upgrade would install every flow of these tables anew.
 _NAMES_IN_DIGESTS = {4: "SPOOF", 29: "FIT", 30: "NEIGHBOUR"}
@@ -38,7 +39,10 @@ class Table(IntEnum):
 
     def __repr__(self) -> str:
         """Part of the digest of a flow: it must not change (pipeline/flow.py)."""
-        return f"<Table.{_NAMES_IN_DIGESTS.get(self.value, self.name)}: {self.value}>"
+        return _TEXTS[self]
+
+
+_TEXTS = {table: f"<Table.{_NAMES_IN_DIGESTS.get(table.value, table.name)}: {table.value}>" for table in Table}
 
 
 class Miss(Enum):
@@ -84,6 +88,7 @@ TABLES: tuple[TableSpec, ...] = (
 OWNER: dict[Table, str] = {spec.table: spec.owner for spec in TABLES}
 
 
+@cache
 def after(table: Table) -> Table:
     """The table that follows another one."""
     return next(spec.table for spec in TABLES if spec.table > table and not spec.subroutine)

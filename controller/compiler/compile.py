@@ -167,5 +167,7 @@ def _program(parts: Iterator[tuple[str, Iterator[Part]]]) -> Program:
 
 
 def _goes_back(flow: Flow) -> bool:
-    onward = [action.table for action in flow.actions if isinstance(action, (Goto, Ct)) and action.table is not None]
-    return any(table <= flow.table for table in onward)
+    for action in flow.actions:
+        if isinstance(action, (Goto, Ct)) and action.table is not None and action.table <= flow.table:
+            return True
+    return False

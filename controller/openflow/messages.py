@@ -6,7 +6,7 @@ OXM table, and a test holds that the assembled bytes are those that Ryu serialis
 
 from __future__ import annotations
 
-import ipaddress
+import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
@@ -60,6 +60,8 @@ ofproto_v1_4.oxm_types += [
 ]
 oxm_fields.generate(ofproto_v1_4.__name__)
 
+_MATCH, _SET, _GOTO, _APPLY = map(struct.Struct, ("!HH", "!HH", "!HHB3x", "!HH4x"))
+
 # ---- fields ---------------------------------------------------------------------------------------------------------
 
 
@@ -79,7 +81,7 @@ def _raw(value: int | str, size: int) -> bytes:
         return value.to_bytes(size, "big")
     if size == 6:
         return mac_bytes(value)
-    return ipaddress.ip_address(value).packed
+    return socket.inet_pton(socket.AF_INET if size == 4 else socket.AF_INET6, value)
 
 
 def _tlv(name: str, value: Value) -> bytes:
@@ -94,7 +96,7 @@ def _tlv(name: str, value: Value) -> bytes:
 def _match(fields: Match) -> bytes:
     body = b"".join([_tlv(name, value) for name, value in fields])
     length = 4 + len(body)
-    return struct.pack("!HH", 1, length) + body + bytes(-length % 8)
+    return _MATCH.pack(1, length) + body + bytes(-length % 8)
 
 
 # ---- actions --------------------------------------------------------------------------------------------------------
@@ -166,12 +168,16 @@ def _nat(nat: Nat) -> _Padded:
     return _Padded(parser.NXActionNAT(flags=flags, **{f"range_{version}_min": nat.address}, **port))
 
 
-@lru_cache(maxsize=65536, typed=True)  # Output(8) and ToGroup(8) are equal tuples
 def _action(action: Action) -> bytes:
-    if isinstance(action, Set):
-        tlv = _tlv(action.field, action.value)
-        length = -(-(4 + len(tlv)) // 8) * 8
-        return struct.pack("!HH", ofp.OFPAT_SET_FIELD, length) + tlv + bytes(length - 4 - len(tlv))
+    if type(action) is not Set:
+        return _other_action(action)
+    tlv = _tlv(action.field, action.value)
+    length = len(tlv) + 11 & ~7
+    return _SET.pack(ofp.OFPAT_SET_FIELD, length) + tlv + bytes(length - 4 - len(tlv))
+
+
+@lru_cache(maxsize=8192, typed=True)  # few differ from flow to flow; Output(8) and ToGroup(8) are equal tuples
+def _other_action(action: Action) -> bytes:
     if isinstance(action, OutputTrunc):
         return struct.pack("!HHIHHI", ofp.OFPAT_EXPERIMENTER, 16, NX_VENDOR, NXAST_OUTPUT_TRUNC, action.port, action.max_len)
     if isinstance(action, CheckLarger):
@@ -185,7 +191,7 @@ def _action(action: Action) -> bytes:
 def _instructions(actions: Actions) -> bytes:
     goto = b""
     if actions and isinstance(actions[-1], Goto):
-        goto = struct.pack("!HHB3x", ofp.OFPIT_GOTO_TABLE, 8, actions[-1].table)
+        goto = _GOTO.pack(ofp.OFPIT_GOTO_TABLE, 8, actions[-1].table)
         actions = actions[:-1]
     if actions and isinstance(actions[0], UseMeter):
         meter = struct.pack("!HHI", ofp.OFPIT_METER, 8, actions[0].meter_id)
@@ -193,7 +199,7 @@ def _instructions(actions: Actions) -> bytes:
     if not actions:
         return goto
     body = b"".join([_action(action) for action in actions])
-    return struct.pack("!HH4x", ofp.OFPIT_APPLY_ACTIONS, 8 + len(body)) + body + goto
+    return _APPLY.pack(ofp.OFPIT_APPLY_ACTIONS, 8 + len(body)) + body + goto
 
 
 # ---- messages -------------------------------------------------------------------------------------------------------

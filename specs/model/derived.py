@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 
 from pipeline.protocols import mac_bytes, mac_text
 
@@ -35,4 +35,4 @@ def default_mac(endpoint_id: str, v4: IPv4Address | None, v6: IPv6Address | None
 def link_local(mac: str) -> IPv6Address:
     """The link-local address that the kernel derives from a MAC (modified EUI-64, RFC 4291 appendix A)."""
     raw = mac_bytes(mac)
-    return ip_address(b"\xfe\x80" + bytes(6) + bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:])  # type: ignore[return-value]
+    return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:])

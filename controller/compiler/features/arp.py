@@ -10,13 +10,12 @@ has the option, is returned as the neighbour's.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address, IPv6Address
 
 from controller.compiler.features.spoof import FROM_A_MAC, LINK_LOCAL
 from intent.gateway import GATEWAY_MAC
 from intent.views import EndpointView, NetworkView
 from pipeline.flow import Action, Flow, Goto, Match, Move, Origin, Resubmit, Set, Value, match
-from pipeline.protocols import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION
+from pipeline.protocols import ADVERTISEMENT, ARP, ICMPV6, IPV6, SOLICITATION, address_text
 from pipeline.tables import ORIGIN_ANSWER, ORIGIN_LOCAL, REG_LARGE, REG_NETWORK, REG_ORIGIN, Table
 from specs.model.derived import link_local
 from specs.model.dhcp import SERVER4
@@ -44,17 +43,17 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     if e.ipv4 is not None:
         address = str(e.ipv4)
         request = match(reg0=e.vni, eth_type=ARP, arp_op=REQUEST, arp_tpa=address)
-        yield Flow(Table.ARP, KNOWN, request, _arp_reply(e.mac, e.ipv4), origin)
+        yield Flow(Table.ARP, KNOWN, request, _arp_reply(e.mac, address), origin)
         if e.ofport is not None:
             gratuitous = match(reg0=e.vni, in_port=e.ofport, eth_type=ARP, arp_op=REQUEST, arp_tpa=address)
             yield Flow(Table.ARP, SELF, gratuitous, (), origin)
     if e.ipv6 is not None:
-        for target in (e.ipv6, link_local(e.mac)):
+        for target in (address_text(e.ipv6), address_text(link_local(e.mac))):
             nd: dict[str, Value] = {
                 "eth_type": IPV6,
                 "ip_proto": ICMPV6,
                 "icmpv6_type": SOLICITATION,
-                "ipv6_nd_target": str(target),
+                "ipv6_nd_target": target,
             }
             yield Flow(Table.ARP, KNOWN, match(reg0=e.vni, **nd), _asks_back(e.mac, target), origin)
             if e.ofport is not None:
@@ -74,14 +73,14 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     if g is None:
         if n.dhcp:
             request = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(SERVER4))
-            yield Flow(Table.ARP, KNOWN, request, _arp_reply(GATEWAY_MAC, SERVER4), origin)
+            yield Flow(Table.ARP, KNOWN, request, _arp_reply(GATEWAY_MAC, str(SERVER4)), origin)
         return
     if g.ipv4 is not None:
         request = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(g.ipv4.ip))
-        yield Flow(Table.ARP, KNOWN, request, _arp_reply(GATEWAY_MAC, g.ipv4.ip), origin)
-    for target in (g.ipv6.ip, link_local(GATEWAY_MAC)) if g.ipv6 is not None else ():
+        yield Flow(Table.ARP, KNOWN, request, _arp_reply(GATEWAY_MAC, str(g.ipv4.ip)), origin)
+    for target in (str(g.ipv6.ip), str(link_local(GATEWAY_MAC))) if g.ipv6 is not None else ():
         nd = match(
-            reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=SOLICITATION, ipv6_nd_target=str(target)
+            reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=SOLICITATION, ipv6_nd_target=target
         )
         yield Flow(Table.ARP, KNOWN, nd, _asks_back(GATEWAY_MAC, target), origin)
     if n.dhcp and g.ipv6 is not None:
@@ -96,13 +95,13 @@ _IS_REPLY, _OF_SENDER, _TO_SENDER = Set("arp_op", REPLY), Move("arp_sha", "arp_t
 _FOR_ASKER, _ABOUT_ASKER = Move("ipv6_src", "ipv6_dst"), Move("ipv6_src", "ipv6_nd_target")
 
 
-def _arp_reply(mac: str, address: IPv4Address) -> tuple[Action, ...]:
-    hardware, sender = Set("arp_sha", mac), Set("arp_spa", str(address))
+def _arp_reply(mac: str, address: str) -> tuple[Action, ...]:
+    hardware, sender = Set("arp_sha", mac), Set("arp_spa", address)
     return (_TO_ASKER, Set("eth_src", mac), _IS_REPLY, _OF_SENDER, hardware, _TO_SENDER, sender, *_ANSWER)
 
 
-def _asks_back(mac: str, target: IPv6Address) -> tuple[Action, ...]:
-    sender, option = Set("ipv6_src", str(target)), Set("ipv6_nd_sll", mac)
+def _asks_back(mac: str, target: str) -> tuple[Action, ...]:
+    sender, option = Set("ipv6_src", target), Set("ipv6_nd_sll", mac)
     return (_TO_ASKER, Set("eth_src", mac), _ABOUT_ASKER, _FOR_ASKER, sender, option, *_ANSWER)
 
 
