@@ -39,7 +39,7 @@ class Offered:
         if before is not None:
             missing = lost(before, offered)
         else:
-            records = self._endpoints()
+            records = self._hosts(plugged)
             missing = tuple(sorted(f"endpoint {i}" for i in plugged if i not in records))
             former = former_hosts(host, [records.get(i) for i in plugged])
         offer = Offer(
@@ -56,10 +56,10 @@ class Offered:
         origin = self.origin
         return origin and StoreOrigin(cluster=origin.cluster, lineage=origin.lineage, revision=self.revision)
 
-    def _endpoints(self) -> dict[str, str]:
-        """Return the host of each endpoint."""
+    def _hosts(self, plugged: Collection[str]) -> dict[str, str]:
+        """Return the hosts of these endpoints by id, as far as they have records."""
         snapshot = Snapshot()
         for entry in self.entries:
-            if entry.key.startswith(keys.ENDPOINTS):
+            if entry.key.startswith(keys.ENDPOINTS) and entry.key.rpartition("/")[2] in plugged:
                 put(snapshot, entry.key, entry.value, entry.created)
         return {endpoint.id: endpoint.host for endpoint in snapshot.endpoints.values()}

@@ -10,22 +10,13 @@ One bundle is in flight at a time; events and answers carry the session of the s
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
 from controller.announcements import changed_endpoints
-from controller.compiler.compile import (
-    Program,
-    compile_base,
-    compile_endpoint,
-    compile_network,
-    compile_peer,
-    compile_policy,
-    compile_service,
-    compile_session,
-)
+from controller.compiler.compile import Program
 from controller.events import (
     Announce,
     AskReadBack,
@@ -47,7 +38,7 @@ from controller.events import (
     StoreRead,
 )
 from controller.offered import Offered
-from intent.incremental.delta import Delta
+from controller.units import NOTHING, FlowRefusal, Footprint, Unit, compile_unit, footprint, is_watched, touched_units
 from intent.incremental.index import Index
 from pipeline.flow import Flow, Group, SwitchMeter, is_our_group, is_our_meter, is_ours
 from specs import keys
@@ -64,16 +55,21 @@ class Phase(Enum):
     COMMITTING = "committing"
 
 
-BASE = ("base", "")
-Unit = tuple[str, str | int]
+UNITS_AT_ONCE = 200  # compiled between two pauses: some 20 ms
 Value = TypeVar("Value")
+
+
+def _no_pause() -> None:
+    """The pause of a caller that has nothing else to do."""
 
 
 @dataclass(slots=True)
 class Reconciler:
-    """The state; `step` is the only way to change it."""
+    """The state; `step` is the only way to change it. `pause` is called now and then in a step that compiles much: while it takes seconds,
+    the switch must get its answers."""
 
     host: str
+    pause: Callable[[], None] = _no_pause
     index: Index = field(init=False)
     phase: Phase = Phase.DOWN
     session: int = 0
@@ -86,8 +82,9 @@ class Reconciler:
     drift: int = 0  # flows and groups that audits repaired
     _drifted: int = 0  # flows and groups that the last audit found missing or superfluous, until they are repaired
     strays: int = 0  # those of them that were superfluous; the others were missing
-    refused: dict[int, str] = field(default_factory=dict)
-    flows: dict[int, Flow] = field(default_factory=dict)  # desired, by cookie
+    refused: dict[int, FlowRefusal] = field(default_factory=dict)
+    flows: dict[int, Unit] = field(default_factory=dict)  # desired: cookie -> the unit that the flow is of
+    watched: dict[int, Flow] = field(default_factory=dict)  # those of them that the switch tells of, by cookie
     groups: dict[int, Group] = field(default_factory=dict)
     meters: dict[int, SwitchMeter] = field(default_factory=dict)
     installed: set[int] = field(default_factory=set)
@@ -95,7 +92,8 @@ class Reconciler:
     installed_meters: dict[int, SwitchMeter] = field(default_factory=dict)
     _metered: dict[int, set[Unit]] = field(default_factory=dict)  # meter -> units that use it
     _changed_meters: set[int] = field(default_factory=set)
-    _units: dict[Unit, Program] = field(default_factory=dict)
+    _units: dict[Unit, Footprint] = field(default_factory=dict)
+    _compiled: dict[int, Flow] = field(default_factory=dict)  # flows to install that need not be compiled again for the next plan
     _changed: set[int] = field(default_factory=set)  # cookies that may differ between desired and installed
     _changed_groups: set[int] = field(default_factory=set)
     _modified: dict[str, int] = field(default_factory=dict)  # key -> mod revision, of all that is in the index
@@ -123,12 +121,13 @@ class Reconciler:
                 self.index.set_uplink(uplink)
                 self.index.set_interfaces(interfaces)
             case Connected(session):
+                self._abandon_flight()
                 self.session, self.phase = session, Phase.READING
-                self._in_flight = None
                 self._reported = -1
                 return [AskReadBack(session)]
             case Disconnected(session) if session == self.session:
-                self.phase, self._in_flight = Phase.DOWN, None
+                self._abandon_flight()
+                self.phase = Phase.DOWN
                 self._to_report |= self._in_flight_reports
                 self._in_flight_reports = set()
             case ReadBack(session, cookies, groups, meters) if session == self.session and self.phase is Phase.READING:
@@ -142,6 +141,12 @@ class Reconciler:
                 return [AskReadBack(self.session)]
         self._consider()
         return self._advance()
+
+    def _abandon_flight(self) -> None:
+        """Give up the plan in flight: its flows will be asked for again."""
+        if self._in_flight is not None:
+            self._compiled.update((flow.cookie, flow) for flow in self._in_flight.flows if flow.cookie in self.flows)
+            self._in_flight = None
 
     # ---- what comes in ----------------------------------------------------------------------------------------------
 
@@ -206,7 +211,8 @@ class Reconciler:
 
     def _take_refusal(self, cookies: tuple[int, ...], reason: str) -> list[Effect]:
         assert self._in_flight is not None
-        self.refused.update((cookie, reason) for cookie in cookies)
+        origins = {flow.cookie: flow.origin for flow in self._in_flight.flows}
+        self.refused.update((cookie, FlowRefusal(origins[cookie], reason)) for cookie in cookies if cookie in origins)
         self._to_report |= self._in_flight_reports | self._concerned(cookies)
         self._in_flight, self._in_flight_reports = None, set()
         self.phase, self._audit_due = Phase.READING, True
@@ -214,8 +220,10 @@ class Reconciler:
 
     def _concerned(self, cookies: Iterable[int]) -> set[str]:
         """The local endpoints that these flows are for."""
-        origins = {self.flows[cookie].origin for cookie in cookies if cookie in self.flows}
-        return {origin.name for origin in origins if origin.kind == "endpoint" and origin.name in self.index.local_ids()}
+        return {str(key) for kind, key in self._units_of(cookies) if kind == "endpoint" and key in self.index.local_ids()}
+
+    def _units_of(self, cookies: Iterable[int]) -> set[Unit]:
+        return {self.flows[cookie] for cookie in cookies if cookie in self.flows}
 
     # ---- what goes out ----------------------------------------------------------------------------------------------
 
@@ -233,47 +241,22 @@ class Reconciler:
         return [plan]
 
     def _recompile(self) -> None:
-        delta, tunnel = self._touched(), self.index.tunnel_ofport
-        if delta.tunnel:
-            self._replace(BASE, compile_base(tunnel))
-        for vtep, peer in delta.peers.items():
-            self._replace(("peer", vtep), compile_peer(vtep, tunnel) if peer else None)
-        for network_id, network in delta.networks.items():
-            self._replace(("network", network_id), compile_network(network, tunnel) if network else None)
-        for endpoint_id, endpoint in delta.endpoints.items():
-            self._replace(("endpoint", endpoint_id), compile_endpoint(endpoint, tunnel) if endpoint else None)
-        for key, policy in delta.policies.items():
-            self._replace(("policy", key.number), compile_policy(policy) if policy else None)
-        for name, session in delta.sessions.items():
-            self._replace(("session", name), compile_session(session, tunnel) if session else None)
-        for name, service in delta.services.items():
-            self._replace(("service", name), compile_service(service) if service else None)
+        delta = self.index.flush()
+        touched = touched_units(delta, self.index, beginning=not self._units)
         local = self.index.local_ids()
-        self._to_report |= {e for e in delta.endpoints if e in local or e in self._was_local}
-
-    def _touched(self) -> Delta:
-        """What has changed since the last time; at the beginning and when the tunnel's port has changed, all that depends on it."""
-        delta, index = self.index.flush(), self.index
-        if not delta.tunnel and BASE in self._units:
-            return delta
-        return replace(
-            delta,
-            tunnel=True,
-            peers={**delta.peers, **{vtep: vtep for vtep in index.hosts.peers}},
-            networks={**delta.networks, **index.networks},
-            endpoints={**delta.endpoints, **index.endpoints},
-            sessions={**delta.sessions, **index.sessions},
-        )
+        self._to_report |= {str(key) for kind, key in touched if kind == "endpoint" and (key in local or key in self._was_local)}
+        if self.phase is Phase.READING and not self._units:
+            return  # the read-back is about to say which flows need not be kept for the first plan
+        for number, unit in enumerate(touched, 1):
+            self._replace(unit, compile_unit(unit, self.index))
+            if number % UNITS_AT_ONCE == 0:
+                self.pause()
 
     def _replace(self, unit: Unit, program: Program | None) -> None:
-        old = self._units.pop(unit, Program())
-        new = program or Program()
+        old, new = self._units.pop(unit, NOTHING), NOTHING
         if program is not None:
-            self._units[unit] = program
-        for flow in old.flows:
-            del self.flows[flow.cookie]
-        for flow in new.flows:
-            self.flows[flow.cookie] = flow
+            new = self._units[unit] = footprint(program)
+        self._replace_flows(unit, old.cookies, program.flows if program is not None else ())
         for group in old.groups:
             del self.groups[group.group_id]
         for group in new.groups:
@@ -287,25 +270,48 @@ class Reconciler:
             self._changed_meters.add(meter_id)
             if not self._metered[meter_id]:
                 del self._metered[meter_id], self.meters[meter_id]
-        self._changed |= {flow.cookie for flow in old.flows} ^ {flow.cookie for flow in new.flows}
+        self._changed |= set(old.cookies) ^ set(new.cookies)
         self._changed_groups |= {g.group_id for g in old.groups} ^ {g.group_id for g in new.groups}
 
+    def _replace_flows(self, unit: Unit, old: tuple[int, ...], new: tuple[Flow, ...]) -> None:
+        for cookie in old:
+            del self.flows[cookie]
+            self.watched.pop(cookie, None)
+            self._compiled.pop(cookie, None)
+        planned_soon = self.phase is not Phase.DOWN or not self.session
+        for flow in new:
+            self.flows[flow.cookie] = unit
+            if is_watched(flow):
+                self.watched[flow.cookie] = flow
+            if planned_soon and flow.cookie not in self.installed:
+                self._compiled[flow.cookie] = flow
+
     def _plan(self) -> Commit | None:
-        flows, deletes = _difference(self._changed, self.flows, self.installed)
+        missing = [cookie for cookie in self._changed if cookie in self.flows and cookie not in self.installed]
+        deletes = tuple(cookie for cookie in self._changed if cookie not in self.flows and cookie in self.installed)
         groups, group_deletes = _difference(self._changed_groups, self.groups, self.installed_groups)
         meters, meter_deletes = _difference(sorted(self._changed_meters), self.meters, self.installed_meters)
         plan = Commit(
             session=self.session,
             groups=groups,
-            flows=tuple(flow for flow in flows if flow.cookie not in self.refused),
+            flows=self._compile_again(cookie for cookie in missing if cookie not in self.refused),
             deletes=deletes,
             group_deletes=group_deletes,
             meters=meters,
             meter_changes=self._meter_changes(),
             meter_deletes=meter_deletes,
         )
-        self._changed, self._changed_groups, self._changed_meters = set(), set(), set()
+        self._changed, self._changed_groups, self._changed_meters, self._compiled = set(), set(), set(), {}
         return plan or None
+
+    def _compile_again(self, cookies: Iterable[int]) -> tuple[Flow, ...]:
+        """The flows with these cookies, by unit. Units whose flows are not at hand are compiled again."""
+        needed = set(cookies)
+        for unit in self._units_of(needed - self._compiled.keys()):
+            program = compile_unit(unit, self.index)
+            assert program is not None, unit
+            self._compiled.update((flow.cookie, flow) for flow in program.flows)
+        return tuple(self._compiled[cookie] for cookie in needed)
 
     def _meter_changes(self) -> tuple[SwitchMeter, ...]:
         both = [m for m in sorted(self._changed_meters) if m in self.meters and m in self.installed_meters]
@@ -349,8 +355,8 @@ class Reconciler:
         revision = self._modified.get(keys.endpoint(endpoint.network_id, endpoint_id), 0)
         reason = self.index.problem_of(endpoint_id)
         if reason is None and endpoint_id in self.index.endpoints:
-            program = self._units["endpoint", endpoint_id]
-            reason = next((self.refused[f.cookie] for f in program.flows if f.cookie in self.refused), None)
+            cookies = self._units["endpoint", endpoint_id].cookies
+            reason = next((self.refused[cookie].reason for cookie in cookies if cookie in self.refused), None)
             if reason is None:
                 return EndpointState(endpoint_id, "up", None, revision)
         if reason is not None:
@@ -371,9 +377,9 @@ class Reconciler:
         problems = set(self.index.problems())
         if self.held is not None:
             problems.add(Problem("etcd", self.held))
-        for cookie, reason in self.refused.items():
+        for cookie, refusal in self.refused.items():
             if cookie in self.flows:
-                problems.add(Problem(str(self.flows[cookie].origin), f"the switch refuses its flow: {reason}"))
+                problems.add(Problem(str(refusal.origin), f"the switch refuses its flow: {refusal.reason}"))
         if self._drifted:
             problems.add(
                 Problem("switch", f"{self._drifted} flows or groups were changed by somebody else; they are being repaired")

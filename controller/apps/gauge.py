@@ -202,7 +202,7 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         stats = self.flow_answers.take(message.xid, message.body, bool(message.flags & messages.ofp.OFPMPF_REPLY_MORE))
         if stats is None or overlay is None:
             return
-        flows = overlay.reconciler.flows
+        flows = overlay.reconciler.watched
         with_flow = [(flow, stat) for stat in stats if (flow := flows.get(stat.cookie)) is not None]
         rules = ((flow.origin.name, stat) for flow, stat in with_flow if flow.origin.kind == "acl")
         drops = ((flow.table.name, stat) for flow, stat in with_flow if not flow.actions)

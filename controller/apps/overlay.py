@@ -1,6 +1,7 @@
 """The controller: `ryu-manager controller.apps.overlay`. A thin shim: news from Ryu, etcd and OVSDB become events of the
 reconciler, and its effects become messages. All state is in the reconciler; one green thread is its only writer."""
 
+# ruff: noqa: E402
 from __future__ import annotations
 
 import logging
@@ -11,9 +12,13 @@ from collections import deque
 from dataclasses import asdict
 from typing import Any
 
+from controller.apps.store_feed import StoreFeed, start_early
+
+start_early()  # before the imports below, which take as long as it takes to read etcd
+
+from controller import garbage
 from controller.apps.announcer import Announcer
 from controller.apps.bridge import IntegrationBridge
-from controller.apps.store_feed import StoreFeed
 from controller.apps.tunnels import Tunnels
 from controller.dhcp.server import Dhcp
 from controller.events import (
@@ -83,7 +88,7 @@ class Overlay(RyuApp):
         messages.read_cookies_only()
         self.settings = settings(os.environ)
         self.resync_s = float(os.environ.get("WARREN_RESYNC_S", "30"))
-        self.reconciler = Reconciler(self.settings.host)
+        self.reconciler = Reconciler(self.settings.host, _pause)
         self.session: SwitchSession | None = None
         self.sessions = 0
         self.inbox: Any = hub.Queue()
@@ -144,8 +149,9 @@ class Overlay(RyuApp):
                 return
 
     def _take(self, event: Event) -> None:
-        for effect in self.reconciler.step(event):
-            self._carry_out(effect)
+        with garbage.paused():
+            for effect in self.reconciler.step(event):
+                self._carry_out(effect)
         if isinstance(event, StoreRead | StoreChanged):
             self.bridge.wake(full_read=isinstance(event, StoreRead))
             if isinstance(event, StoreRead) or self.reconciler.held is not None:
@@ -157,7 +163,7 @@ class Overlay(RyuApp):
 
     def _start_over(self) -> None:
         """Read the specs and the switch again, because the reconciler's state may be half changed. Flows stay meanwhile."""
-        self.reconciler = Reconciler(self.settings.host, drift=self.reconciler.drift, strays=self.reconciler.strays)
+        self.reconciler = Reconciler(self.settings.host, _pause, drift=self.reconciler.drift, strays=self.reconciler.strays)
         self.arrived.clear()
         self.feed.restart()
         if self.session is not None:
@@ -261,6 +267,7 @@ class Overlay(RyuApp):
             self._post(Connected(self.sessions))
         elif (session := getattr(datapath, "warren_session", None)) is not None:
             log.info("datapath.disconnected dpid=%016x session=%d", datapath.id, session.number)
+            session.end()
             self.metrics.disconnections.labels(*self._labels()).inc()
             self._post(Disconnected(session.number))
 
@@ -287,7 +294,7 @@ class Overlay(RyuApp):
         labels = self._labels()
         with self.metrics.packet_in_seconds.labels(*labels).time():
             self.metrics.packet_ins.labels(*labels).inc()
-            flow = self.reconciler.flows.get(event.msg.cookie)
+            flow = self.reconciler.watched.get(event.msg.cookie)
             kind = self._kind(flow)
             self.metrics.packet_kinds.labels(*labels, kind).inc()
             if kind == "probe":
@@ -379,6 +386,11 @@ class Overlay(RyuApp):
 def _origins(message: dict[str, Any]) -> tuple[StoreOrigin, StoreOrigin | None]:
     """Where a full read comes from, and what the process acted on before."""
     return StoreOrigin(**message["origin"]), StoreOrigin(**message["known"]) if message["known"] else None
+
+
+def _pause() -> None:
+    """Let other green threads run: the switch closes a connection whose probes are not answered for ten seconds."""
+    hub.sleep(0)
 
 
 def _listen_port() -> int:

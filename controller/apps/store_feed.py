@@ -10,14 +10,30 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, NamedTuple
 
-from controller.framework.runtime import hub
+from controller.framework.runtime import hub, is_manager
 
 log = logging.getLogger("warren.overlay")
 
 END_S = 5.0  # how long an ending child has to close its lease
 FeedMessage = dict[str, Any]
+
+
+class Child(NamedTuple):
+    """A child process, and this end of its connection."""
+
+    process: subprocess.Popen[bytes]
+    channel: Any
+
+
+_early: list[Child] = []  # the first child, until `StoreFeed` takes it
+
+
+def start_early() -> None:
+    """Start the first child if this process is `ryu-manager`: it reads etcd while this process loads the rest of its modules."""
+    if is_manager():
+        _early.append(_start())
 
 
 class StoreFeed:
@@ -40,14 +56,9 @@ class StoreFeed:
 
     def run(self) -> None:
         """Run one child until it ends; one step of a loop."""
-        from eventlet.green import socket as green_socket  # its reads yield to other green threads
-
         with ExitStack() as stack:
-            channel, theirs = green_socket.socketpair()
+            child, channel = _early.pop() if _early else _start()
             stack.callback(channel.close)
-            with theirs:
-                command = [sys.executable, "-m", "controller.feed", str(theirs.fileno())]
-                child = subprocess.Popen(command, pass_fds=[theirs.fileno()])
             stack.callback(_end, child)
             stack.callback(_shut_down, channel)  # the child ends when it reads the end of the connection
             out: Any = hub.Queue()
@@ -71,6 +82,15 @@ class StoreFeed:
 
     def _detach(self) -> None:
         self._channel = self._out = None
+
+
+def _start() -> Child:
+    from eventlet.green import socket as green_socket  # its reads yield to other green threads
+
+    channel, theirs = green_socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-m", "controller.feed", str(theirs.fileno())]
+        return Child(subprocess.Popen(command, pass_fds=[theirs.fileno()]), channel)
 
 
 def _send(channel: Any, out: Any) -> None:

@@ -1,5 +1,7 @@
 """What applications need of Ryu or os-ken: the base class, events of switches, green threads, the configuration."""
 
+import sys
+
 from controller.framework import RYU
 
 if RYU:
@@ -17,6 +19,11 @@ else:
     from os_ken.lib import hub
 
 
+def is_manager() -> bool:
+    """Return whether this process is `ryu-manager`, which loads applications, and not one that imports their modules for other ends."""
+    return not sys.modules.keys().isdisjoint(("ryu.cmd.manager", "controller.framework.manager"))
+
+
 def listen_on_loopback() -> None:
     """Let OpenFlow, and HTTP of other applications, listen on loopback unless an option says otherwise: the frameworks' own default
     is every address, without authentication. To be called before the listeners start."""
@@ -32,6 +39,7 @@ __all__ = [
     "RyuApp",
     "cfg",
     "hub",
+    "is_manager",
     "listen_on_loopback",
     "lookup_service_brick",
     "ofp_event",

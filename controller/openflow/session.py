@@ -57,6 +57,10 @@ class SwitchSession:
         for meter_id in effect.meter_ids:
             self.datapath.send(messages.delete_meter(meter_id))
 
+    def end(self) -> None:
+        """Forget what the connection that has ended was doing."""
+        self._commit, self._cookies = None, set()
+
     # ---- answers ----------------------------------------------------------------------------------------------------
 
     def flow_stats(self, xid: int, body: list[messages.FlowStats], more: bool) -> None:

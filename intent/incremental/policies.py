@@ -151,6 +151,11 @@ class Policies:
         views = (self.views.get(key) for key in self.keys.get(endpoint_id, NONE) if key is not None)
         return next((view.closed for view in views if view is not None and view.closed), None)
 
+    def enforced(self, key: PolicyKey) -> PolicyView | None:
+        """The policy with that key, if local endpoints have it and it does not close them."""
+        view = self.views.get(key)
+        return view if view is not None and view.closed is None else None
+
     def in_force(self) -> Iterable[PolicyView]:
         """The policies of local endpoints, without those that close them."""
         return (view for view in self.views.values() if view.closed is None)

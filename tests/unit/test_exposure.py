@@ -62,8 +62,8 @@ def free_port() -> int:
 
 
 @contextmanager
-def ryu_manager(log: Path, *options: str) -> Iterator[None]:
-    """`ryu-manager controller.apps.overlay`, without an etcd or a switch that answers."""
+def ryu_manager(log: Path, *options: str) -> Iterator[int]:
+    """`ryu-manager controller.apps.overlay`, without an etcd or a switch that answers. Yields its process id."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -75,7 +75,7 @@ def ryu_manager(log: Path, *options: str) -> Iterator[None]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, env=environment, cwd=ROOT, stdout=output, stderr=output, start_new_session=True)
     try:
-        yield
+        yield process.pid
     finally:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -79,9 +79,7 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         request = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(g.ipv4.ip))
         yield Flow(Table.ARP, KNOWN, request, _arp_reply(GATEWAY_MAC, str(g.ipv4.ip)), origin)
     for target in (str(g.ipv6.ip), str(link_local(GATEWAY_MAC))) if g.ipv6 is not None else ():
-        nd = match(
-            reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=SOLICITATION, ipv6_nd_target=target
-        )
+        nd = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=SOLICITATION, ipv6_nd_target=target)
         yield Flow(Table.ARP, KNOWN, nd, _asks_back(GATEWAY_MAC, target), origin)
     if n.dhcp and g.ipv6 is not None:
         # The flags are the endpoint's own: they would say that the gateway is no router, and Linux would then give up the advertised route

@@ -140,10 +140,10 @@ def _chosen_link_local(e: EndpointView, address: IPv6Address) -> Iterator[Flow]:
     detects: dict[str, Value] = {**nd, "ipv6_src": "::", "icmpv6_type": SOLICITATION}
     yield _refuse(e, OWN - 1, **detects, ipv6_nd_target=FROM_A_MAC)
     accepted: list[dict[str, Value]] = [{**detects, "ipv6_nd_target": LINK_LOCAL, "ipv6_nd_sll": ABSENT}]
-    own = address_text(address)
+    global_address = address_text(address)
     for option in (e.mac, ABSENT):
         accepted.append({**nd, "ipv6_src": LINK_LOCAL, "icmpv6_type": SOLICITATION, "ipv6_nd_sll": option})
-        for sender, target in ((LINK_LOCAL, LINK_LOCAL), (own, LINK_LOCAL), (LINK_LOCAL, own)):
+        for sender, target in ((LINK_LOCAL, LINK_LOCAL), (global_address, LINK_LOCAL), (LINK_LOCAL, global_address)):
             about: dict[str, Value] = {"ipv6_nd_target": target, "ipv6_nd_tll": option}
             accepted.append({**nd, "ipv6_src": sender, "icmpv6_type": ADVERTISEMENT, **about})
     for fields in accepted:
@@ -180,9 +180,9 @@ def _ipv4(mac: str, address: IPv4Address) -> Iterator[dict[str, Value]]:
 def _ipv6(mac: str, address: IPv6Address, targets: tuple[IPv6Address, ...]) -> Iterator[dict[str, Value]]:
     """Neighbour discovery (RFC 4861): the link-layer option, where there is one, must name the sender's own MAC."""
     nd: dict[str, Value] = {"eth_type": IPV6, "ip_proto": ICMPV6}
-    sender, own = address_text(address), [address_text(target) for target in targets]
+    sender, target_texts = address_text(address), [address_text(target) for target in targets]
     for option in (mac, ABSENT):
         yield {**nd, "ipv6_src": sender, "icmpv6_type": SOLICITATION, "ipv6_nd_sll": option}
-        for target in own:
+        for target in target_texts:
             yield {**nd, "ipv6_src": sender, "icmpv6_type": ADVERTISEMENT, "ipv6_nd_target": target, "ipv6_nd_tll": option}
     yield {**nd, "ipv6_src": "::", "icmpv6_type": SOLICITATION, "ipv6_nd_target": sender, "ipv6_nd_sll": ABSENT}

@@ -1,0 +1,105 @@
+"""The units of a host's program, each compiled by itself from the index. Pure.
+
+A controller holds of a unit only what it has put into the switch, not its flows: ten thousand endpoints have fifty thousand flows, which would
+take more memory than all that they are derived from. What is needed again is compiled again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple
+
+from controller.compiler.compile import (
+    Program,
+    compile_base,
+    compile_endpoint,
+    compile_network,
+    compile_peer,
+    compile_policy,
+    compile_service,
+    compile_session,
+)
+from intent.incremental.delta import Delta
+from intent.incremental.index import Index
+from pipeline.flow import Flow, Group, Origin, SwitchMeter, ToController
+
+Unit = tuple[str, Hashable]
+
+
+class Footprint(NamedTuple):
+    """What the program of a unit puts into the switch."""
+
+    cookies: tuple[int, ...] = ()
+    groups: tuple[Group, ...] = ()
+    meters: tuple[SwitchMeter, ...] = ()
+
+
+NOTHING = Footprint()
+
+
+class FlowRefusal(NamedTuple):
+    """A flow that the switch refuses: the object that it is for, and why."""
+
+    origin: Origin
+    reason: str
+
+
+def footprint(program: Program) -> Footprint:
+    """Return what a program puts into the switch."""
+    return Footprint(tuple([flow.cookie for flow in program.flows]), program.groups, program.meters)
+
+
+def is_watched(flow: Flow) -> bool:
+    """Return whether the switch may tell of this flow: it counts the packets of rules and those that it drops, and sends packets to the
+    controller."""
+    return flow.origin.kind == "acl" or not flow.actions or any(type(action) is ToController for action in flow.actions)
+
+
+_VIEWS: dict[str, Callable[[Index, Any], Any]] = {
+    "base": lambda index, _: index,
+    "peer": lambda index, vtep: vtep if vtep in index.hosts.peers else None,
+    "network": lambda index, network_id: index.networks.get(network_id),
+    "endpoint": lambda index, endpoint_id: index.endpoints.get(endpoint_id),
+    "policy": lambda index, key: index.policies.enforced(key),
+    "session": lambda index, name: index.sessions.get(name),
+    "service": lambda index, name: index.services.views.get(name),
+}
+_COMPILERS: dict[str, Callable[[Any, int | None], Program]] = {
+    "base": lambda _, tunnel: compile_base(tunnel),
+    "peer": compile_peer,
+    "network": compile_network,
+    "endpoint": compile_endpoint,
+    "policy": lambda policy, _: compile_policy(policy),
+    "session": compile_session,
+    "service": lambda service, _: compile_service(service),
+}
+
+
+def compile_unit(unit: Unit, index: Index) -> Program | None:
+    """Return the program of a unit as the index is now; None if the unit is no more."""
+    kind, key = unit
+    view = _VIEWS[kind](index, key)
+    return _COMPILERS[kind](view, index.tunnel_ofport) if view is not None else None
+
+
+def touched_units(delta: Delta, index: Index, *, beginning: bool) -> list[Unit]:
+    """Return the units to compile after a change: all of them in the beginning, and all that depend on the tunnel's port when that has
+    changed."""
+    parts: dict[str, set[Any]] = {
+        "peer": set(delta.peers),
+        "network": set(delta.networks),
+        "endpoint": set(delta.endpoints),
+        "policy": set(delta.policies),
+        "session": set(delta.sessions),
+        "service": set(delta.services),
+    }
+    if delta.tunnel or beginning:
+        parts["base"] = {""}
+        parts["peer"] |= index.hosts.peers
+        parts["network"] |= index.networks.keys()
+        parts["endpoint"] |= index.endpoints.keys()
+        parts["session"] |= index.sessions.keys()
+    if beginning:
+        parts["policy"] |= index.policies.views.keys()
+        parts["service"] |= index.services.views.keys()
+    return [(kind, key) for kind, keys in parts.items() for key in keys]
