@@ -13,6 +13,7 @@ from agent.states import SETTLED
 from specs import keys
 from specs.model.base import decode_json
 from specs.model.host import Host
+from specs.references import References
 from specs.store.etcd import Store
 from specs.store.values import Entry, Get
 from warren.errors import Invalid
@@ -49,7 +50,8 @@ def overview(store: Store, cache: Cache, counts: bool = True) -> dict[str, Any]:
             reported = states[host.name]
             missing = max(0, records[host.name] - sum(reported.values()))
             hosts[-1]["endpoints"] = dict(sorted(reported.items())) | ({"unreported": missing} if missing else {})
-    return {"revision": revision, "hosts": hosts}
+    problems = References(cache.view.snapshot).problems() if counts else []
+    return {"revision": revision, "hosts": hosts, "problems": [f"{p.about.replace('/', ' ', 1)}: {p.reason}" for p in problems]}
 
 
 def wait(

@@ -20,7 +20,9 @@ from specs.documents.difference import Change, diff
 from specs.documents.document import Document
 from specs.model.network import Network
 from specs.model.publish import Publish
-from specs.snapshot import Snapshot, snapshot
+from specs.references import KINDS as REFERRING
+from specs.references import References
+from specs.snapshot import Problem, Snapshot, snapshot, updated
 from specs.store.etcd import Store
 from specs.store.repository import Repository
 from specs.store.staged import Outrun, StagedStore
@@ -80,6 +82,7 @@ class Application:
         self._store, self._repository, self._document, self._prune = store, repository, document, prune
         self.current = Snapshot()
         self.changes: tuple[Change, ...] = ()
+        self.warnings: list[Problem] = []  # what the changed records name and nobody has
         self.touched: set[str] = set()  # ids of the endpoints that came or changed
 
     def check(self) -> Iterator[ApplyProgress]:
@@ -133,6 +136,9 @@ class Application:
             except WarrenError as error:
                 raise NotApplied(ports.change, 0, len(changes), error) from None
         ports.check()
+        after, records = updated(self.current, self._staged.written(keys.SPEC))
+        references = References(after)
+        self.warnings = [p for record in records if record.kind in REFERRING for p in references.of(record.kind, record.id)]
         self._staged.roll_back()
         return changes
 

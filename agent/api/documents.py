@@ -15,6 +15,7 @@ from agent import status
 from agent.api.apply import Application, ApplyProgress, NotApplied
 from agent.api.preview import differences, preview
 from agent.api.sand import ApplyBody
+from agent.api.warnings import lines
 from agent.core import Core
 from agent.switch import read_snapshot
 from specs.documents.document import parse
@@ -72,6 +73,7 @@ def _work(core: Core, application: Application, body: ApplyBody) -> Iterator[App
     if body.wait_s and not body.dry_run:
         late = status.wait(core.store, core.cache, body.wait_s, application.touched)
     answer: dict[str, Any] = {"changes": [change.data() for change in application.changes], "late": late}
+    answer["warnings"] = lines(application.warnings)
     if body.dry_run:
         pairs, skipped = differences(application.current, preview(application.current, application.changes))
         answer |= {"pairs": [asdict(pair) for pair in pairs], "pairs_not_compared": skipped}

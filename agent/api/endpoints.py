@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from agent.api.sand import endpoint_out
 from agent.api.sand_requests import ENDPOINT_FIELDS, EndpointRequest, body_schema, check_prefix, endpoint_request
+from agent.api.warnings import with_warnings
 from agent.core import Core
 from agent.endpoints.request import EndpointCreate
 from agent.remote import Forwarded
@@ -63,7 +64,8 @@ def router(core: Core) -> APIRouter:
         state = core.cache.states.get(endpoint.id)
         hosts = {**core.cache.view.snapshot.hosts, core.host.name: core.host}
         report = {"state": state.state, "reason": state.reason} if state else None
-        return {"endpoint": endpoint_out(shown, {network.id: network}, hosts, report)}
+        data = endpoint_out(shown, {network.id: network}, hosts, report)
+        return {"endpoint": with_warnings(core, "endpoint", endpoint.id, data)}
 
     @router.get("/endpoints/{ref:path}", tags=["Warren"])
     def show_endpoint(ref: str) -> dict[str, Any]:
@@ -78,10 +80,10 @@ def router(core: Core) -> APIRouter:
         forwarded: Forwarded = None,
     ) -> Response:
         """Unplug and forget an endpoint of this host (of another one: say `hostname`)."""
-        endpoint = core.lookup.endpoint(ref)
+        endpoint = _endpoint_of(core, ref, hostname)
         if force and endpoint.host != core.host.name and core.store.get(keys.status_agent(endpoint.host)) is None:
             delete_endpoint_of_dead_host(core.repository, endpoint)
-        elif endpoint.host == hostname and not core.remote.is_local(hostname, forwarded):
+        elif hostname and not core.remote.is_local(hostname, forwarded):
             _require_living(core, endpoint)
             core.remote.request(hostname, "DELETE", f"/endpoints/{endpoint.id}")
         else:
@@ -89,6 +91,14 @@ def router(core: Core) -> APIRouter:
         return Response(status_code=204)
 
     return router
+
+
+def _endpoint_of(core: Core, ref: str, hostname: str) -> Endpoint:
+    """The endpoint, if it is of that host (empty: of any). Raises `NotFound`."""
+    endpoint = core.lookup.endpoint(ref)
+    if hostname and hostname != endpoint.host:
+        raise NotFound(f"endpoint of host {hostname}", ref)
+    return endpoint
 
 
 def _require_living(core: Core, endpoint: Endpoint) -> None:

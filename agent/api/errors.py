@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from agent.api.reference import allowed
-from specs.model.validation import expectation
+from specs.model.validation import expectation, path_of
 from warren.errors import MISSING, Invalid, WarrenError
 
 
@@ -47,7 +47,7 @@ def add_handlers(app: FastAPI) -> None:
 def _first(error: RequestValidationError) -> Invalid:
     """The first problem of a request that does not fit the route."""
     first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
+    path = path_of(part for part in first["loc"] if part not in ("body", "query", "path", "header"))
     kind, value = first["type"], first.get("input")
     if kind == "json_invalid":
         problem = f"it is not JSON: {first.get('ctx', {}).get('error', first['msg'])}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from agent.api.warnings import with_warnings
 from agent.core import Core
 from agent.switch import read_snapshot
 from specs.model.mirror import MirrorItem
@@ -24,7 +25,7 @@ def router(core: Core) -> APIRouter:
     def put_mirror(body: MirrorItem) -> dict[str, Any]:
         """Create a mirror session, or change one."""
         mirror, _ = core.repository.put_mirror(body.model_dump(mode="json", exclude_none=True))
-        return {"mirror": mirror.data()}
+        return {"mirror": with_warnings(core, "mirror", mirror.name, mirror.data())}
 
     @router.delete("/mirrors/{name}", status_code=204)
     def delete_mirror(name: str) -> Response:

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 
 from agent.api.sand import NetworkCreate, default_name, network_out
 from agent.api.sand_requests import NETWORK_FIELDS, NetworkRequest, body_schema, network_request
+from agent.api.warnings import with_warnings
 from agent.core import Core
 from warren.errors import Conflict, Invalid
 
@@ -44,7 +45,7 @@ def router(core: Core) -> APIRouter:
                 raise
             name = default_name(network_id)  # SAND's names need not be unique
             network, _ = core.repository.create_network(values | {"name": name, "title": title})
-        return {"network": network_out(network)}
+        return {"network": with_warnings(core, "network", network.id, network_out(network))}
 
     @router.get("/networks/{network_id}")
     def show_network(network_id: str) -> dict[str, Any]:

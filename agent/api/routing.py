@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 
 from acl.language import Who
 from acl.policy import network_of
+from agent.api.warnings import with_warnings
 from agent.core import Core
 from agent.switch import read_snapshot
 from intent.services import service_members
@@ -76,7 +77,7 @@ def _service_routes(router: APIRouter, core: Core) -> None:
     def put_service(body: ServiceItem) -> dict[str, Any]:
         """Create a service, or change one."""
         service, _ = core.repository.put_service(body.model_dump(mode="json", exclude_none=True))
-        return {"service": service.data()}
+        return {"service": with_warnings(core, "service", service.name, service.data())}
 
     @router.delete("/services/{name}", status_code=204)
     def delete_service(name: str) -> Response:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pydantic import ValidationError
 
 from warren.errors import MISSING, Invalid
@@ -39,10 +41,17 @@ def expectation(kind: str, message: str) -> str:
     return message[0].lower() + message[1:]
 
 
+def path_of(location: Iterable[str | int], path: str = "") -> str:
+    """A path such as dns[0].port below another one, from pydantic's location of a value."""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
+
+
 def invalid(error: ValidationError, path: str = "") -> Invalid:
     """The first problem of a pydantic error as `Invalid`."""
     first = error.errors(include_url=False)[0]
-    where = ".".join([path, *(str(part) for part in first["loc"] if not str(part).startswith("function"))]).strip(".")
+    where = path_of((part for part in first["loc"] if not str(part).startswith("function")), path)
     kind = first["type"]
     expected = expectation(kind, first["msg"])
     if kind == "extra_forbidden":

@@ -83,6 +83,17 @@ class NetworkWriter(Writer):
         check_transit_networks(state.cluster, [network])
         check_hosts(network, state.hosts, state.hostnets)
 
+    def _check_routing(self, network: Network) -> Compare:
+        """Raises `Conflict` if a service or router needs another mode of the network. The compare makes sure that none comes meanwhile."""
+        prefixes = (keys.ROUTERS, keys.SERVICES, keys.claim_routing())
+        routers, services, claim = self.store.txn((), [Get(prefix, prefix=True) for prefix in prefixes]).found
+        holder = _joined_by(network, routers) if network.mode == "flat" else None
+        holder = holder or (_served_by(network, services) if network.mode != "nat" else None)
+        if holder is not None:
+            reason = f"mode cannot become {network.mode}: the network {holder}, which needs {'a gateway' if network.mode == 'flat' else 'mode nat'}"
+            raise Conflict(f"network {network.name}: {reason}", field="mode")
+        return Unchanged(keys.claim_routing(), claim[0].mod_revision if claim else 0)
+
     def _holder_of_vni(self, vni: int) -> str:
         for entry in self.store.list(keys.NETWORKS)[1]:
             network = decoded(Network, entry)
@@ -106,9 +117,10 @@ class NetworkWriter(Writer):
                     raise Conflict(f"network {old.name}: {problem}", field=name)
             if old == network:
                 return entry.mod_revision
+            compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
             if old.mode != network.mode:
                 self._check_host_networks(network)
-            compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
+                compares.append(self._check_routing(network))
             for i, name in enumerate(("gateway", "ipv6_gateway")):
                 gateway, network_range = getattr(network, name), (network.ip_range, network.ipv6_range)[i]
                 if gateway is None or network_range is None or gateway == getattr(old, name):
@@ -166,9 +178,20 @@ class NetworkWriter(Writer):
 
 def _unnamed(network: Network, routers: Iterable[Entry], services: Iterable[Entry]) -> None:
     """Raises `Conflict` if a router or service names the network: a later network with the same name would be joined by accident."""
+    holder = _joined_by(network, routers) or _served_by(network, services)
+    if holder is not None:
+        raise Conflict(f"network {network.name} {holder}")
+
+
+def _joined_by(network: Network, routers: Iterable[Entry]) -> str | None:
     for router in (decoded(Router, entry) for entry in routers):
         if router is not None and {network.id, network.name} & set(router.networks):
-            raise Conflict(f"network {network.name} is joined by router {router.name}")
+            return f"is joined by router {router.name}"
+    return None
+
+
+def _served_by(network: Network, services: Iterable[Entry]) -> str | None:
     for service in (decoded(Service, entry) for entry in services):
         if service is not None and service.network in (network.id, network.name):
-            raise Conflict(f"network {network.name} has service {service.name}")
+            return f"has service {service.name}"
+    return None

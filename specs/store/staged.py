@@ -84,6 +84,11 @@ class StagedStore:
             self._write(write)
         return Outcome(True, self._read(success), 0)
 
+    def written(self, prefix: str) -> Sequence[tuple[str, str | None, int]]:
+        """What is staged below a prefix: keys, values (None: deleted), create revisions."""
+        staged = ((key, self._entries.get(key)) for key in self._base if key.startswith(prefix))
+        return [(key, e.value, e.create_revision) if e is not None else (key, None, 0) for key, e in staged]
+
     # ---- commits ----------------------------------------------------------------------------------------------------
 
     def commit_by(self, commit: CommitFunction) -> None:

@@ -23,7 +23,7 @@ MANY = 4000  # they take some seconds
 def agent(host: Host) -> Iterator[Client]:
     with Client(f"unix://{host.dir}/agent.sock") as agent:
         yield agent
-        agent.apply("{networks: [], endpoints: []}", prune=True)
+        agent.apply("{networks: [], endpoints: [], services: [], mirrors: []}", prune=True)
 
 
 def document(count: int) -> str:
@@ -105,3 +105,52 @@ def test_scripts_see_no_progress(host: Host, agent: Client, tmp_path: Path) -> N
     assert len(json.loads(done.stdout)) == MANY + 1
     again = warren(host, "apply", "-f", "-", text=document(3))
     assert (again.stdout, again.stderr) == ("nothing to change\n", "")
+
+
+def test_names_that_do_not_exist_are_told_when_they_are_written(host: Host, agent: Client) -> None:
+    document = """
+        networks: [{name: amber, id: amber, ip_range: 10.0.0.0/24, mode: nat, default_acl: nope}]
+        endpoints: [{name: web, network: amber, host: h1, active: false}]
+        services: [{name: shop, network: amber, host_port: 8000, port: 80, endpoints: [web, gone]}]
+        mirrors: [{name: copy, sources: [{network: amber, endpoint: away}], to: {host: h9, interface: tap0}}]
+        """
+    starts = [
+        "mirror copy: sources[0] names endpoint away, which network amber does not have",
+        "mirror copy: to names host h9, which does not exist",
+        "network amber: default_acl names ACL nope, which does not exist",
+        "service shop: endpoints[1] names endpoint gone, which network amber does not have",
+    ]
+    for dry_run in (True, False):
+        warnings = agent.apply(document, dry_run=dry_run).warnings
+        assert [w for w in warnings if not w.startswith(tuple(starts))] == []
+        assert len(warnings) == len(starts)
+    assert all(any(problem.startswith(start) for problem in agent.status().problems) for start in starts)
+    assert agent.apply(document).warnings == ()
+
+    for words, warning in (
+        (("network", "create", "new", "--default-acl", "gone"), "network new: default_acl names ACL gone"),
+        (("endpoint", "create", "new", "--name", "db", "--acl", "gone"), "endpoint new/db: acls names ACL gone"),
+        (("service", "add", "s", "amber", "81:80", "--endpoint", "gone"),
+         "service s: endpoints[0] names endpoint gone"),
+        (("mirror", "create", "m", "--from", "new/gone", "--to", "h8:tap0"), "mirror m: sources[0] names endpoint gone"),
+        (("publish", "add", "new/db", "82:80"), "endpoint new/db: publish: network new is in mode flat"),
+    ):  # fmt: skip
+        done = warren(host, *words)
+        assert done.returncode == 0, done.stderr
+        assert f"warren: warning: {warning}" in done.stderr, (words, done.stderr)
+        assert "warnings" not in done.stdout
+    problems = warren(host, "status").stdout
+    assert "specs: network new: default_acl names ACL gone, which does not exist" in problems
+
+
+def test_a_network_or_host_that_does_not_exist_is_no_empty_list(host: Host, agent: Client) -> None:
+    agent.apply(
+        "{networks: [{name: amber, ip_range: 10.0.0.0/24}], endpoints: [{name: web, network: amber, host: h1, active: false}]}"
+    )
+    for option in ("--network", "--host"):
+        done = warren(host, "endpoint", "list", option, "nope")
+        assert (done.returncode, done.stderr) == (2, f"warren: {option[2:]} 'nope' does not exist\n")
+    assert host.http.get("/endpoints?network_id=nope").json() == {"endpoints": []}  # as SAND
+    assert host.http.delete("/endpoints/web?hostname=nope").status_code == 404
+    assert [endpoint.name for endpoint in agent.endpoints("amber", "h1")] == ["web"]
+    assert host.http.delete("/endpoints/web?hostname=h1").status_code == 204

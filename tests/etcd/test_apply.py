@@ -116,6 +116,9 @@ REFUSED = {
     "one tag twice": (
         "endpoints: [{name: a, network: blue, host: h1, parent: web, vlan: 5}, {name: b, network: red, host: h1, parent: web, vlan: 5}]\n"
         "networks: [{name: red}]", "endpoints[1]"),
+    "a flat network under a service and a router": ("networks: [{name: new}, {name: amber, mode: flat}]", "networks[1]"),
+    "a flat network under a router": ("networks: [{name: new}, {name: blue, mode: flat}]", "networks[1]"),
+    "a routed network under a service": ("networks: [{name: new}, {name: amber, mode: routed}]", "networks[1]"),
     "a wide transit range": ("{networks: [{name: red}], clusters: [{name: default, transit4: 10.0.0.0/15}]}", "clusters[0]"),
 }  # fmt: skip
 PRUNED = {
@@ -171,6 +174,12 @@ def test_no_transaction_is_larger_than_etcd_allows(specs: Repository, monkeypatc
     apply(specs, "hosts:\n" + "\n".join(f"- {{name: x{i}, vtep: 198.51.100.{i}}}" for i in range(1, 200)))
     apply(specs, "{networks: [], endpoints: []}", prune=True)
     assert OPERATIONS_LIMIT / 2 < max(sizes) <= 128
+
+
+def test_a_network_may_become_flat_with_what_needs_its_gateway_gone(specs: Repository) -> None:
+    apply(specs, EXISTING)
+    apply(specs, "{networks: [{name: amber, mode: flat}, {name: blue, mode: routed}], routers: [], services: []}", prune=True)
+    assert {network.name: network.mode for network in specs.networks()} == {"amber": "flat", "blue": "routed"}
 
 
 def records(specs: Repository) -> dict[str, Any]:

@@ -201,7 +201,7 @@ def applied(start: Snapshot, changes: tuple[Change, ...]) -> Snapshot:
 def test_a_record_that_is_wrong_as_a_whole_is_not_said_to_be_missing() -> None:
     with pytest.raises(Invalid) as error:
         parse("endpoints: [{name: e, network: n, host: h, publish: [{host_port: 1-2, port: 1}]}]")
-    assert str(error.value) == "line 1: endpoints[0].publish.0: expected as many ports in host_port (1-2) as in port (1)"
+    assert str(error.value) == "line 1: endpoints[0].publish[0]: expected as many ports in host_port (1-2) as in port (1)"
 
 
 @pytest.mark.parametrize(

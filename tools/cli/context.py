@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -32,11 +33,18 @@ def await_hosts(agent: Client, timeout_s: float) -> None:
 
 
 def print_one(result: Result, as_json: bool, *, without: tuple[str, ...] = ()) -> None:
-    """Print one object: its JSON as the agent gave it, or a field a line."""
+    """Print one object: its JSON as the agent gave it, or a field a line. Warnings go to standard error."""
+    warn(result)
     if as_json:
         show.as_json(result.raw)
     else:
-        show.fields((name, value) for name, value in result.raw.items() if name not in without)
+        show.fields((name, value) for name, value in result.raw.items() if name not in (*without, "warnings"))
+
+
+def warn(result: Result) -> None:
+    """Print what the agent has said about what was written."""
+    for warning in result.warnings:
+        print(f"warren: warning: {warning}", file=sys.stderr)
 
 
 def labels(pairs: list[str]) -> dict[str, str] | None:

@@ -11,7 +11,7 @@ import typer
 
 from tools.cli import show
 from tools.cli.client import Failure
-from tools.cli.context import JsonOption, Timeout, Wait, client
+from tools.cli.context import JsonOption, Timeout, Wait, client, warn
 from warren.client import Applied, Invalid, Progress
 
 SIZE_LIMIT = 8_388_608  # bytes of a document, as in specs/documents/text.py, which would take long to import
@@ -33,6 +33,7 @@ def apply(
     """Make the specs equal a YAML document. What would be refused is found before anything is written."""
     report = _Report(silent=json)
     applied = _applied(context, file, report, prune=prune, dry_run=dry_run, wait_s=timeout if wait else 0.0)
+    warn(applied)
     if json:
         show.as_json([change.raw for change in applied.changes])
     else:

@@ -35,6 +35,8 @@ def status(context: typer.Context, wait: Wait = False, timeout: Timeout = 30.0, 
     for host in status.hosts:
         for problem in host.problems:
             print(f"{host.name}: {problem}")
+    for problem in status.problems:
+        print(f"specs: {problem}")
 
 
 def trace(

@@ -9,7 +9,7 @@ import typer
 
 from tools.cli import show
 from tools.cli.client import Failure
-from tools.cli.context import EndpointRef, JsonOption, client
+from tools.cli.context import EndpointRef, JsonOption, client, warn
 from warren.client import PublishedPort
 
 app = typer.Typer(help="Ports of a host that lead to an endpoint on it. Its network is in mode nat.", no_args_is_help=True)
@@ -21,7 +21,7 @@ _PORTS = re.compile(r"(?:(?P<host_ip>\[[^\]]+\]|[^:\[\]]+):)?(?P<host_port>[\d-]
 @app.command(epilog="Example: warren publish add web-1 8080:80")
 def add(context: typer.Context, endpoint: EndpointRef, ports: PortsArgument) -> None:
     """Make a port of the endpoint's host, or a range of ports, lead to the endpoint."""
-    client(context).publish(endpoint, parse(ports))
+    warn(client(context).publish(endpoint, parse(ports)))
 
 
 @app.command(epilog="Example: warren publish remove web-1 8080:80")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from warren.client.calls import Operation, delete, endpoint_path, get, post, stated
-from warren.client.errors import Invalid, NotFound
-from warren.client.hosts import apply
+from warren.client.errors import Conflict, Invalid, NotFound, Refused
+from warren.client.hosts import apply, find_host
 from warren.client.networks import find_network
 from warren.client.results import (
+    Applied,
     Endpoint,
     PublishedPort,
     all_of,
@@ -20,9 +22,15 @@ PUBLISH_WAIT_S = 20.0
 
 
 def endpoints(network: str | None = None, host: str | None = None, *, states: bool = False) -> Operation[tuple[Endpoint, ...]]:
-    """Endpoints of all hosts, or only those of a network or a host; with `states` also what the controllers report of them."""
+    """Endpoints of all hosts, or only those of a network or a host; with `states` also what the controllers report of them. Raises `NotFound` for
+    a network or host that does not exist."""
     filters = stated(network_id=network, hostname=host, states=states or None)
-    return all_of(Endpoint, (yield get("/endpoints", **filters)), "endpoints")
+    listed = all_of(Endpoint, (yield get("/endpoints", **filters)), "endpoints")
+    if not listed and network is not None:  # an unknown network has no endpoints, as in SAND
+        yield from find_network(network)
+    if not listed and host is not None:
+        yield from find_host(host)
+    return listed
 
 
 def endpoint(ref: str) -> Operation[Endpoint]:
@@ -136,11 +144,11 @@ def remove_port(interface: str, network: str, *, host: str | None = None) -> Ope
     yield from _delete_endpoint(candidates[0])
 
 
-def publish(endpoint: str, port: PublishedPort) -> Operation[None]:
+def publish(endpoint: str, port: PublishedPort) -> Operation[Applied]:
     """Make a port of the endpoint's host lead to the endpoint, besides those that do already."""
     target = yield from _find_endpoint(endpoint)
     others = [published.data() for published in target.published if published.data() != port.data()]
-    yield from _set_published(target, [*others, port.data()])
+    return (yield from _set_published(target, [*others, port.data()]))
 
 
 def unpublish(endpoint: str, port: PublishedPort) -> Operation[None]:
@@ -153,16 +161,28 @@ def unpublish(endpoint: str, port: PublishedPort) -> Operation[None]:
     yield from _set_published(target, others)
 
 
-def _set_published(endpoint: Endpoint, published: list[dict[str, Any]]) -> Operation[None]:
+def _set_published(endpoint: Endpoint, published: list[dict[str, Any]]) -> Operation[Applied]:
     item = {"id": endpoint.id, "network": endpoint.network_id, "host": endpoint.host, "publish": published}
     if endpoint.name:
         item["name"] = endpoint.name
     try:
-        yield from apply(json.dumps({"endpoints": [item]}), wait_s=PUBLISH_WAIT_S)
-    except Invalid as error:  # about a document that the caller has not written
-        _, published_at, place = (error.path or "").rpartition(".publish.")
-        if not published_at:
-            raise
-        field = place.partition(".")[2] or "published port"
-        message = field + str(error).removeprefix(error.path or "")
-        raise Invalid(message, error.status, error.detail | {"path": field}) from None
+        return (yield from apply(json.dumps({"endpoints": [item]}), wait_s=PUBLISH_WAIT_S))
+    except (Invalid, Conflict) as error:
+        raise _own(error) from None
+
+
+_PLACE = re.compile(
+    r"(line \d+: )?endpoints\[0\](\.publish)?(\[\d+\]|\.\d+)?\.?(?P<field>\w*)"
+)  # in a document that the caller has not written
+
+
+def _own(error: Invalid | Conflict) -> Refused:
+    """The same error about the published port that the caller has named."""
+    text = str(error)
+    match = _PLACE.match(text)
+    if match is None:
+        return error
+    field = match["field"] or ("published port" if isinstance(error, Invalid) else "")
+    message = (field + text[match.end() :]).removeprefix(": ")
+    detail = error.detail | ({"path": field} if isinstance(error, Invalid) else {})
+    return type(error)(message, error.status, detail)

@@ -51,6 +51,11 @@ def hosts() -> Operation[tuple[Host, ...]]:
 
 def host(name: str) -> Operation[Host]:
     """One host and what its agent and controller report."""
+    return (yield from find_host(name))
+
+
+def find_host(name: str) -> Operation[Host]:
+    """As `host`, for operations with a parameter of that name."""
     return Host.of((yield get(path("hosts", name))).get("host"))
 
 

@@ -32,6 +32,11 @@ class Result:
             values[spec.name] = tuple(value) if isinstance(value, list) else value
         return cls(**values)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the agent has said about a record that it wrote, such as a name in it that nothing has."""
+        return tuple(map(str, self.raw.get("warnings") or ()))
+
 
 R = TypeVar("R", bound=Result)
 
@@ -160,9 +165,10 @@ class Host(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Status(Result):
-    """All hosts. `revision` is the newest revision of the specs."""
+    """All hosts. `revision` is the newest revision of the specs, `problems` are records that name what does not exist."""
 
     revision: int = 0
+    problems: tuple[str, ...] = ()
     hosts: tuple[Host, ...] = _nested(Host)
 
     @property
