@@ -178,26 +178,26 @@ class Application:
 class _Ports:
     """Collects the ports that a document publishes, so that each host is asked once. `change` is the one that is tried."""
 
-    def __init__(self, ask: CheckPorts) -> None:
-        self._ask = ask
-        self._asked: dict[tuple[str | None, str], list[tuple[Change, Network, tuple[Publish, ...]]]] = defaultdict(list)
+    def __init__(self, check_ports: CheckPorts) -> None:
+        self._check_ports = check_ports
+        self._by_network: dict[tuple[str | None, str], list[tuple[Change, Network, tuple[Publish, ...]]]] = defaultdict(list)
         self.change: Change
 
     def add(self, host: str | None, network: Network, publish: tuple[Publish, ...]) -> None:
         """Ask about these ports later."""
-        self._asked[host, network.id].append((self.change, network, publish))
+        self._by_network[host, network.id].append((self.change, network, publish))
 
     def check(self) -> None:
         """Raise `NotApplied` for the change whose port a process of a host has."""
-        for (host, _), ports in self._asked.items():
+        for (host, _), ports in self._by_network.items():
             try:
-                self._ask(host, ports[0][1], tuple(publish for _, _, several in ports for publish in several))
+                self._check_ports(host, ports[0][1], tuple(publish for _, _, several in ports for publish in several))
             except Conflict:
                 self._find(host, ports)
 
     def _find(self, host: str | None, ports: Iterable[tuple[Change, Network, tuple[Publish, ...]]]) -> None:
         for change, network, publish in ports:
             try:
-                self._ask(host, network, publish)
+                self._check_ports(host, network, publish)
             except Conflict as error:
                 raise NotApplied(change, 0, 0, error) from None

@@ -57,6 +57,6 @@ def _first(error: RequestValidationError) -> Invalid:
     if kind == "extra_forbidden":
         return Invalid(path, value, "a field that exists", problem="there is no such field (is it spelt right?)")
     if not path:
-        wanted = expectation(kind, first["msg"]) if kind == "value_error" else "a JSON object"
-        return Invalid("body", value, wanted, problem=f"expected {wanted}")
+        expected = expectation(kind, first["msg"]) if kind == "value_error" else "a JSON object"
+        return Invalid("body", value, expected, problem=f"expected {expected}")
     return Invalid(path, value, expectation(kind, first["msg"]))

@@ -48,7 +48,7 @@ def network_request(raw: bytes, prefer: str = "") -> NetworkRequest:
     data = parse(raw)
     if _is_strict(data, NETWORK_FIELDS, NetworkCreate, prefer):
         return NetworkRequest(_validated(NetworkCreate, data), None)
-    data = _known(data, NETWORK_FIELDS)
+    data = _of_fields(data, NETWORK_FIELDS)
     title, gateway = data.get("name"), data.get("gateway")
     if isinstance(title, str) and not is_name(title):
         del data["name"]
@@ -67,9 +67,9 @@ def endpoint_request(raw: bytes, prefer: str = "") -> EndpointRequest:
         if _STRICT.search(prefer) and body.activate_params is not None:
             body.activate_params.check()
         return EndpointRequest(body, None)
-    data, prefix = _known(data, ENDPOINT_FIELDS), None
+    data, prefix = _of_fields(data, ENDPOINT_FIELDS), None
     if isinstance(params := data.get("activate_params"), Mapping):
-        data["activate_params"] = _known(params, ("ns_handle_path",))
+        data["activate_params"] = _of_fields(params, ("ns_handle_path",))
     data.setdefault("activate", bool(data.get("ns_handle_path")))  # SAND's README has the path there, and no `activate`
     address = data.get("ipv4_address")
     if isinstance(address, str) and "/" in address:
@@ -154,11 +154,11 @@ def _text(value: Any) -> Any:
 
 
 def _is_strict(data: Mapping[str, Any], sands: Collection[str], model: type[BaseModel], prefer: str) -> bool:
-    own = {name.casefold() for name in model.model_fields if name not in sands}
-    return bool(_STRICT.search(prefer)) or any(key.casefold() in own for key in data)
+    warrens_fields = {name.casefold() for name in model.model_fields if name not in sands}
+    return bool(_STRICT.search(prefer)) or any(key.casefold() in warrens_fields for key in data)
 
 
-def _known(data: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+def _of_fields(data: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
     """The fields of these names, in any case; the last of several counts."""
     folded = {name.casefold(): name for name in names}
     return {folded[key.casefold()]: value for key, value in data.items() if key.casefold() in folded and value is not None}

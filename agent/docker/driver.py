@@ -128,19 +128,19 @@ class Driver:
     def delete_network(self, body: EngineBody) -> dict[str, Any]:
         """Forget a Docker network. Deletes the Warren network too when Docker made it."""
         docker_id = str(body["NetworkID"])
-        found = self.ledger.networks().get(docker_id)
-        if found is None:
+        entry = self.ledger.networks().get(docker_id)
+        if entry is None:
             return {}
-        self._remove_mirror(found["network"])
+        self._remove_mirror(entry["network"])
         self._remove_ports(docker_id)
-        self._aux.give_back(docker_id, found["network"])
-        if found["made"]:
-            for held in [e for e in self.ledger.endpoints() if e.network_id == found["network"]]:
+        self._aux.give_back(docker_id, entry["network"])
+        if entry["made"]:
+            for held in [e for e in self.ledger.endpoints() if e.network_id == entry["network"]]:
                 self._core.endpoints.detach(held)
             with contextlib.suppress(NotFound):
-                self._core.repository.delete_network(found["network"])
+                self._core.repository.delete_network(entry["network"])
         for pool_id in [
-            i for i, pool in self.ledger.pools().items() if found["made"] and pool.get("network") == found["network"]
+            i for i, pool in self.ledger.pools().items() if entry["made"] and pool.get("network") == entry["network"]
         ]:
             self.ledger.forget(pool_id)  # Docker released it, unless the agent was away then
         self.ledger.forget(docker_id)
@@ -205,35 +205,35 @@ class Driver:
         container = self._engine.container(str(body["NetworkID"]), str(body["EndpointID"]))
         peer = names.peer_name(endpoint.id)
         labels = endpoint.labels | {SANDBOX: str(body["SandboxKey"])}
-        wanted = endpoint.model_copy(update={"active": True, "interface": peer, "labelled": False, "labels": labels})
+        joined = endpoint.model_copy(update={"active": True, "interface": peer, "labelled": False, "labels": labels})
         if container is not None:
-            wanted = described(wanted, network, container, self._core.host.name)
-        if endpoint.active and wanted.mac_address != endpoint.mac_address:
+            joined = described(joined, network, container, self._core.host.name)
+        if endpoint.active and joined.mac_address != endpoint.mac_address:
             self.ledger.recreate(endpoint)
             return self.join(body)
-        if MIRRORED in wanted.labels:
+        if MIRRORED in joined.labels:
             self._mirror(network)
         if self.ledger.is_internal(str(body["NetworkID"])) and (requests := self._port_requests(body, network)):
-            wanted = wanted.model_copy(update={"publish": tuple(self._choose_ports(requests))})
+            joined = joined.model_copy(update={"publish": tuple(self._choose_ports(requests))})
         if network.external:
             self._dhcp_clients.joins(endpoint.id, str(body["SandboxKey"]))
         self._core.endpoints.namespaces.join(str(body["SandboxKey"]), endpoint.id, network)
         # the port of an endpoint without its required labels stays closed; Docker goes on meanwhile
-        self._plug_in(endpoint, wanted, wait=wanted.labelled or not network.labels_required)
-        if wanted.mac_address != endpoint.mac_address:
+        self._plug_in(endpoint, joined, wait=joined.labelled or not network.labels_required)
+        if joined.mac_address != endpoint.mac_address:
             # Docker learned the old MAC from CreateEndpoint, and sets it
-            arguments = (str(body["SandboxKey"]), endpoint.veth, endpoint.mac_address, wanted.mac_address)
+            arguments = (str(body["SandboxKey"]), endpoint.veth, endpoint.mac_address, joined.mac_address)
             threading.Thread(target=follow, args=arguments, name="mac", daemon=True).start()
         return {"InterfaceName": {"SrcName": peer, "DstPrefix": "eth"}, **_gateways(network)}
 
-    def _plug_in(self, endpoint: Endpoint, wanted: Endpoint, wait: bool) -> None:
+    def _plug_in(self, endpoint: Endpoint, joined: Endpoint, wait: bool) -> None:
         """Plug an endpoint in under the container's name, or without a name when another endpoint has that one."""
         try:
-            self._core.endpoints.attach_inactive(wanted, wait)
+            self._core.endpoints.attach_inactive(joined, wait)
         except Conflict as error:
-            if wanted.name == endpoint.name or error.field != "name":
+            if joined.name == endpoint.name or error.field != "name":
                 raise
-            self._core.endpoints.attach_inactive(wanted.model_copy(update={"name": endpoint.name}), wait)
+            self._core.endpoints.attach_inactive(joined.model_copy(update={"name": endpoint.name}), wait)
 
     def tell_labels(self, docker_network: str, endpoint: Endpoint) -> bool:
         """Ask again for the labels of an endpoint that joined without them. Returns whether the engine told them."""
@@ -241,15 +241,15 @@ class Driver:
         network = self.ledger.network(docker_network)
         if container is None or network is None:
             return False
-        wanted = described(endpoint, network, container, self._core.host.name).model_copy(
+        labelled = described(endpoint, network, container, self._core.host.name).model_copy(
             update={"mac_address": endpoint.mac_address}  # it is in use
         )
-        if MIRRORED in wanted.labels:
+        if MIRRORED in labelled.labels:
             self._mirror(network)
         try:
-            self.ledger.update(wanted)
+            self.ledger.update(labelled)
         except Conflict:
-            self.ledger.update(wanted.model_copy(update={"name": endpoint.name}))
+            self.ledger.update(labelled.model_copy(update={"name": endpoint.name}))
         log.info("endpoint.labelled id=%s container=%s", endpoint.id, container.name)
         return True
 
@@ -293,16 +293,16 @@ class Driver:
     # ---- small things -------------------------------------------------------------------------------------------------
 
     def _endpoint(self, body: EngineBody) -> Endpoint:
-        found = self.ledger.endpoint(str(body["EndpointID"]))
-        if found is None:
+        endpoint = self.ledger.endpoint(str(body["EndpointID"]))
+        if endpoint is None:
             raise NotFound("endpoint", str(body["EndpointID"]))
-        return found
+        return endpoint
 
     def _network(self, body: EngineBody) -> Network:
-        found = self.ledger.network(str(body["NetworkID"]))
-        if found is None:
+        network = self.ledger.network(str(body["NetworkID"]))
+        if network is None:
             raise NotFound("network", str(body["NetworkID"]))
-        return found
+        return network
 
     def _port_requests(self, body: EngineBody, network: Network) -> list[PortRequest]:
         requests = published(body.get("Options") or {})
@@ -314,11 +314,11 @@ class Driver:
     def _choose_ports(self, requests: list[PortRequest]) -> list[Publish]:
         """Choose ports of the host where Docker leaves the choice open. The update is refused when another host's agent
         takes one first."""
-        found: list[Publish] = []
+        ports: list[Publish] = []
         for candidates, request in requests:
             prefix = keys.pool_published(self._core.host.name, request["proto"])
             pool = Pool.read(prefix, self._core.repository.store.list(prefix)[1])
-            mine = {p.host_port for p in found if p.proto == request["proto"]}
+            mine = {p.host_port for p in ports if p.proto == request["proto"]}
             host_port: int | None = candidates[0]
             if len(candidates) > 1:
                 mine |= {listener.port for listener in listeners(request["proto"])}
@@ -327,8 +327,8 @@ class Driver:
                 raise Exhausted(
                     f"no {request['proto']} port of host {self._core.host.name} is left in {candidates[0]}-{candidates[-1]}"
                 )
-            found.append(Publish(host_port=host_port, **request))
-        return found
+            ports.append(Publish(host_port=host_port, **request))
+        return ports
 
     def _add_ports(self, docker_id: str, network: Network, drafts: list[dict[str, Any]]) -> None:
         """Put interfaces of this host on a network for as long as Docker has it. Adds all of them, or none and raises."""
@@ -361,10 +361,10 @@ class Driver:
 
 
 def _check_vlans(drafts: list[dict[str, Any]], vlan: int | None) -> None:
-    own = vlan or DEFAULT_VLAN
+    network_vlan = vlan or DEFAULT_VLAN
     for draft in drafts:
-        if (draft.get("native") or own) != own:
-            expected = f"{own}, the network's own, or nothing; another VLAN is another network's (warren port add)"
+        if (draft.get("native") or network_vlan) != network_vlan:
+            expected = f"{network_vlan}, the network's own, or nothing; another VLAN is another network's (warren port add)"
             raise Invalid(f"add_ports: {draft['port']}", draft["native"], expected)
 
 

@@ -188,15 +188,15 @@ def subnet_of(data: Any, v6: bool = False) -> tuple[str, str | None]:
 
 
 def _gateway(network: Network, v6: bool, requested: str) -> str:
-    found = network.ipv6_gateway if v6 else network.gateway
-    if found is None and v6 and not requested and network.ipv6_range is not None:
+    gateway = network.ipv6_gateway if v6 else network.gateway
+    if gateway is None and v6 and not requested and network.ipv6_range is not None:
         # engines before 28 insist on one: the subnet-router anycast address (RFC 4291, 2.6.1), which no endpoint ever has
         return f"{network.ipv6_range[0]}/{network.ipv6_range.prefixlen}"
-    if found is None:
+    if gateway is None:
         raise Invalid("--gateway", requested, f"nothing: network {network.name} has no gateway")
-    if requested and ip_interface(requested).ip != found.ip:
-        raise Invalid("--gateway", requested, f"{found.ip}, as network {network.name} has it")
-    return str(found)
+    if requested and ip_interface(requested).ip != gateway.ip:
+        raise Invalid("--gateway", requested, f"{gateway.ip}, as network {network.name} has it")
+    return str(gateway)
 
 
 def _pool(body: EngineBody) -> tuple[str, IpNetwork | None]:
@@ -223,9 +223,9 @@ def _ula() -> str:
 
 def _subnet(text: Any, v6: bool, option: str = "--subnet") -> str:
     try:
-        found = ip_network(str(text))
+        subnet = ip_network(str(text))
     except ValueError as error:
         raise Invalid(option, text, f"a range without host bits ({error})") from None
-    if (found.version == 6) != v6:
+    if (subnet.version == 6) != v6:
         raise Invalid(option, text, f"an IPv{6 if v6 else 4} range")
-    return str(found)
+    return str(subnet)

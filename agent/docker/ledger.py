@@ -58,10 +58,10 @@ class Ledger:
 
     def range_of(self, pool_id: str) -> IPv4Network | IPv6Network:
         """Return the range of a pool that has no network yet. Raises `NotFound`."""
-        found = self._get(keys.docker_pools(self._host) + pool_id)
-        if found is None:
+        pool = self._get(keys.docker_pools(self._host) + pool_id)
+        if pool is None:
             raise NotFound("pool", pool_id)
-        return ip_network(found["pool"])
+        return ip_network(pool["pool"])
 
     def keep_pool(self, pool_id: str, pool: str) -> None:
         """Store a pool that has no network yet."""
@@ -156,18 +156,18 @@ class Ledger:
 
     def _remembered(self, docker_id: str, key: str) -> Network | None:
         if docker_id not in self._entries:
-            found = self._get(key) or {}
-            if "network" not in found:
+            entry = self._get(key) or {}
+            if "network" not in entry:
                 return None
-            self._entries[docker_id] = found
+            self._entries[docker_id] = entry
         return self._read(self._entries[docker_id]["network"])
 
     def _read(self, network_id: str) -> Network:
         return self._core.cache.view.snapshot.networks.get(network_id) or self._core.lookup.network(network_id)
 
     def _get(self, key: str) -> dict[str, Any] | None:
-        found = self._store.txn((), [Get(key)]).found[0]
-        return json.loads(found[0].value) if found else None
+        entries = self._store.txn((), [Get(key)]).found[0]
+        return json.loads(entries[0].value) if entries else None
 
     def _below(self, prefix: str) -> dict[str, dict[str, Any]]:
         return {entry.key.removeprefix(prefix): json.loads(entry.value) for entry in self._store.list(prefix)[1]}

@@ -269,7 +269,7 @@ def wait_until_up(plan: LabPlan, timeout_s: float = 60) -> None:
 
 
 def _wait(ready: Callable[[], bool], what: str, plan: LabPlan, host: str, process: str) -> None:
-    deadline = time.monotonic() + 10 * PATIENCE
+    deadline = time.monotonic() + 60 * PATIENCE
     while not ready():
         if pid_of(plan, host, process) is None or time.monotonic() > deadline:
             raise LabError(f"{what} does not start: {_last_lines(plan.directory / host / f'{process}.log')}")
@@ -284,7 +284,7 @@ def _last_lines(log: Path) -> str:
 # ---- while it is up -------------------------------------------------------------------------------------------------
 
 
-def api(host: HostPlan, method: str, path: str, timeout_s: float = 10, **data: object) -> dict:  # type: ignore[type-arg]
+def api(host: HostPlan, method: str, path: str, timeout_s: float = 30, **data: object) -> dict:  # type: ignore[type-arg]
     """Send a request to a host's agent. Raises `LabError` with the answer if the agent refuses."""
     transport = httpx.HTTPTransport(uds=str(host.socket))
     with httpx.Client(transport=transport, base_url="http://agent", timeout=timeout_s * PATIENCE) as client:
