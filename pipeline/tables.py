@@ -102,6 +102,7 @@ REG_OUTPUT = "reg2"  # the OpenFlow port by which the packet leaves; 0 = none
 REG_RELATED = "reg3"  # 1: replies to this packet's connection come back whatever the ACLs say
 REG_COPY = "reg4"  # in COPY: the mirror session and the direction; 0 = none
 REG_LARGE = "reg5"  # 1: the packet is too large for the network that a router leads it to, or for neighbour discovery
+REG_VTEP = "reg6"  # the number of the VTEP that a packet of a service comes from (pipeline/tunnels.py)
 REG_SOURCE = "reg8"  # the identity of the endpoint that sent the packet (intent/identity.py); 0 = not known
 REG_TARGET = "reg9"  # the identity of the endpoint that it goes to; 0 = not known, or several
 POLICY = "metadata"  # the policy that decides next: what a port may send, later what it may receive; 0 = none
@@ -138,7 +139,7 @@ ENDPOINT_OFPORT_LAST = UPLINK_OFPORT - 1  # of those that Warren allocates
 
 # Connection tracking: a zone per network (see intent/views.py), and one mark.
 MARK_RELATED = 1
-# The label of a connection that came in by another host's port: that host's VTEP, and above it how it came (ORIGIN_TUNNEL).
+# The label of a connection that came in by another host's port: the number of that host's VTEP, and above it how it came (ORIGIN_TUNNEL).
 LABEL_VTEP, LABEL_ORIGIN = 0, 32  # first bits of 32
 # Above them the identities of the endpoints at both ends, so that the connections of one that is gone are told from those of its address's next holder.
 LABEL_SOURCE, LABEL_TARGET = 64, 96

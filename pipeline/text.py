@@ -48,7 +48,7 @@ IP_PROTOS = {(IPV4, ICMP): "icmp", (IPV4, TCP): "tcp", (IPV4, UDP): "udp", (IPV4
 # the names that ovs-ofctl prints, in its order; those in BEFORE come before the protocol's name
 NAMES = {
     "conj_id": "conj_id", "ct_state": "ct_state", "ct_mark": "ct_mark", "ct_label": "ct_label", "reg0": "reg0", "reg1": "reg1", "reg2": "reg2",
-    "reg3": "reg3", "reg4": "reg4", "reg5": "reg5", "reg8": "reg8", "reg9": "reg9", "tunnel_id": "tun_id", "tun_ipv4_src": "tun_src", "tun_ipv6_src": "tun_ipv6_src", "metadata": "metadata", "in_port": "in_port",
+    "reg3": "reg3", "reg4": "reg4", "reg5": "reg5", "reg6": "reg6", "reg8": "reg8", "reg9": "reg9", "tunnel_id": "tun_id", "tun_ipv4_src": "tun_src", "tun_ipv6_src": "tun_ipv6_src", "metadata": "metadata", "in_port": "in_port",
     "vlan_vid": "vlan_tci", "vlan_pcp": "dl_vlan_pcp", "eth_src": "dl_src", "eth_dst": "dl_dst", "eth_type": "dl_type",
     "ipv4_src": "nw_src", "ipv4_dst": "nw_dst", "ipv6_src": "ipv6_src", "ipv6_dst": "ipv6_dst", "ipv6_flabel": "ipv6_label", "arp_spa": "arp_spa",
     "arp_tpa": "arp_tpa", "ip_proto": "nw_proto", "arp_op": "arp_op", "arp_sha": "arp_sha", "arp_tha": "arp_tha",
@@ -60,7 +60,7 @@ NAMES = {
 }  # fmt: skip
 BEFORE = ("conj_id", "ct_state", "ct_mark", "ct_label")
 ORDER = {name: position for position, name in enumerate(NAMES)}
-HEX = {"tunnel_id", "reg0", "reg1", "reg2", "reg3", "reg4", "reg5", "reg8", "reg9", "metadata", "ct_mark", "ipv6_flabel"}
+HEX = {"tunnel_id", "reg0", "reg1", "reg2", "reg3", "reg4", "reg5", "reg6", "reg8", "reg9", "metadata", "ct_mark", "ipv6_flabel"}
 MASKED_HEX = {"ct_label", "tcp_src", "tcp_dst", "udp_src", "udp_dst", "sctp_src", "sctp_dst"}
 CT_STATES = {0x01: "new", 0x02: "est", 0x04: "rel", 0x08: "rpl", 0x10: "inv", 0x20: "trk"}
 
@@ -77,10 +77,10 @@ MOVE_NAMES = {
     "eth_src": "NXM_OF_ETH_SRC[]", "eth_dst": "NXM_OF_ETH_DST[]", "arp_sha": "NXM_NX_ARP_SHA[]",
     "arp_tha": "NXM_NX_ARP_THA[]", "arp_spa": "NXM_OF_ARP_SPA[]", "arp_tpa": "NXM_OF_ARP_TPA[]",
     "tun_ipv4_src": "NXM_NX_TUN_IPV4_SRC[]", "tun_ipv4_dst": "NXM_NX_TUN_IPV4_DST[]", "ct_label": "NXM_NX_CT_LABEL[]",
-    "reg1": "NXM_NX_REG1[]", "reg8": "NXM_NX_REG8[]", "reg9": "NXM_NX_REG9[]", "ipv4_src": "NXM_OF_IP_SRC[]", "ipv4_dst": "NXM_OF_IP_DST[]",
+    "reg1": "NXM_NX_REG1[]", "reg6": "NXM_NX_REG6[]", "reg8": "NXM_NX_REG8[]", "reg9": "NXM_NX_REG9[]", "ipv4_src": "NXM_OF_IP_SRC[]", "ipv4_dst": "NXM_OF_IP_DST[]",
     "ipv6_nd_tll": "NXM_NX_ND_TLL[]", "ipv6_nd_target": "NXM_NX_ND_TARGET[]", "ipv6_src": "NXM_NX_IPV6_SRC[]", "ipv6_dst": "NXM_NX_IPV6_DST[]",
 }  # fmt: skip
-WIDTHS = {"tun_ipv4_src": 32, "tun_ipv4_dst": 32, "reg1": 32, "reg8": 32, "reg9": 32, "ct_label": 128}
+WIDTHS = {"tun_ipv4_src": 32, "tun_ipv4_dst": 32, "reg1": 32, "reg6": 32, "reg8": 32, "reg9": 32, "ct_label": 128}
 
 
 def flow_text(flow: Flow, cookie: bool = True) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+from ipaddress import IPv4Address, ip_address
+
 from pipeline.flow import Set, Value
 
 VXLAN_UDP_PORT = 4789  # RFC 7348
@@ -17,3 +20,13 @@ def to_vtep(vtep: str) -> Set:
 def from_vtep(vtep: str) -> dict[str, Value]:
     """The match on packets that a VTEP has sent."""
     return {"tun_ipv6_src" if ":" in vtep else "tun_ipv4_src": vtep}
+
+
+def vtep_number(vtep: str) -> int:
+    """The 32 bits that a connection's label keeps of a VTEP: an IPv4 address itself, a digest of an IPv6 address."""
+    address = ip_address(vtep)
+    return (
+        int(address)
+        if isinstance(address, IPv4Address)
+        else int.from_bytes(blake2b(address.packed, digest_size=4).digest(), "big")
+    )

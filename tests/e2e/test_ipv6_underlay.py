@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
 
 from tests.e2e.conftest import World, complaints_of
 from tests.e2e.test_tunnel_guard import Underlay, vxlan
+from tests.programs import program, ready
 from tests.waiting import PATIENTLY, eventually
 from tools.lab import run
 from tools.lab.plan import LabPlan
@@ -61,3 +63,39 @@ def test_a_host_speaks_for_its_own_endpoints_only(underlay: Underlay) -> None:
         vxlan(underlay.vni["amber"], underlay.frame(underlay.mac[name], "c1", underlay.v4[name])) for name in ("c2", "c3")
     )
     assert underlay.arrive("c1", ("h3", second), ("h2", third), ("h3", third), ("h2", second)) == [2, 3]
+
+
+def test_members_of_a_service_on_other_hosts_answer(underlay: Underlay) -> None:
+    """TCP and UDP, with IPv4 and IPv6. Replies cross the underlay back to the host by which the connection came in."""
+    world = underlay.world
+    world.apply(networks=[{"name": "mall", "ip_range": "10.30.0.0/24", "ipv6_range": "fd30::/64", "mode": "nat"}])
+    for name, at in (("s1", "h1"), ("s2", "h2"), ("s3", "h3")):
+        run.container(world.plan, name, at, "mall")
+    servers = [ready(world.background(name, *program("serve", f"{name} {{client}}", 80))) for name in ("s2", "s3")]
+    members = {"tcp": ["s2", "s3"], "udp": ["s2"]}
+    world.apply(services=[
+        {"name": f"shop-{proto}", "network": "mall", "host_port": 8088, "port": 80, "proto": proto, "endpoints": names}
+        for proto, names in members.items()
+    ])  # fmt: skip
+
+    def answered(at: str, kind: str, address: str) -> bool:
+        answers[at, kind, address].update(world.inside(at, *program("ask", kind, address, 8088)).stdout.split()[:1])
+        return answers[at, kind, address] - {"error"} == set(members[kind])
+
+    answers: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    try:
+        for kind, at in (("tcp", "h1"), ("udp", "h1"), ("udp", "h3")):
+            host = world.plan.host(at)
+            assert host is not None
+            for address in (str(host.management), str(host.vtep)):
+                eventually(lambda at=at, kind=kind, address=address: answered(at, kind, address))  # type: ignore[misc]
+    finally:
+        for server in servers:
+            server.kill()
+            server.communicate()
+        for name in ("shop-tcp", "shop-udp"):
+            run.api(world.plan.hosts[0], "DELETE", f"/services/{name}")
+        for name, at in (("s1", "h1"), ("s2", "h2"), ("s3", "h3")):
+            endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
+            run.api(world.plan.host(at), "DELETE", f"/endpoints/{endpoint['id']}")  # type: ignore[arg-type]
+        run.api(world.plan.hosts[0], "DELETE", "/networks/mall")

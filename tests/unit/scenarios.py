@@ -138,6 +138,14 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("web-2", "amber", "h2", 3, 1, v6=False, labels={"web": ""}),
         worlds.service("shop", "amber", 8080, label="web"),
     ],
+    # the same over an underlay of IPv6: each host has its own flows for answers
+    "service-ipv6": [
+        *(worlds.host(f"h{number}", f"fd99::1{number}") for number in (1, 2, 3)),
+        worlds.network("amber", 7, v6=False, mode="nat"),
+        worlds.endpoint("web-1", "amber", "h1", 2, 1, v6=False, labels={"web": ""}),
+        worlds.endpoint("web-2", "amber", "h2", 3, 1, v6=False, labels={"web": ""}),
+        worlds.service("shop", "amber", 8080, label="web"),
+    ],
     # all that web-1 and web-2 send and receive by TCP port 80 goes to the analyser of h3, cut and tagged; amber to a collector
     "mirrored": [
         *HOSTS,

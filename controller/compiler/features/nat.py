@@ -34,9 +34,11 @@ from pipeline.tables import (
     REG_OUTPUT,
     REG_SOURCE,
     REG_TARGET,
+    REG_VTEP,
     Table,
     after,
 )
+from pipeline.tunnels import from_vtep, vtep_number
 
 SHARED, KNOWN, RELATED, CROSSING = 90, 100, 110, 112
 OWN_ADDRESS, WITH_NAT_PORTS = 10, 20  # SNAT: added to the priorities of the network's flows
@@ -119,15 +121,31 @@ def _to_member(zone: int, address: str, identity: int, port: int) -> Actions:
 
 def crosses(n: NetworkView, g: Gateway) -> Iterator[Flow]:
     """CONNTRACK's flows for connections of services between hosts: to a member, and back to the host where they came in."""
-    keep = (MoveBits("tun_ipv4_src", 0, "ct_label", LABEL_VTEP, 32), MoveBits(REG_ORIGIN, 0, "ct_label", LABEL_ORIGIN, 32))
     for eth_type in (IPV4, IPV6):
-        outward = match(reg0=n.vni, reg1=ORIGIN_TUNNEL, eth_src=HOST_MAC, eth_type=eth_type)
-        arrived = (Set("eth_src", GATEWAY_MAC), Ct(g.zone, table=Table.FORWARD, commit=True, label=keep))
-        yield Flow(Table.CONNTRACK, CROSSING, outward, arrived, Origin("network", n.id))
+        for sender, numbered, number in _senders(n):
+            keep = (MoveBits(number, 0, "ct_label", LABEL_VTEP, 32), MoveBits(REG_ORIGIN, 0, "ct_label", LABEL_ORIGIN, 32))
+            arriving = match(reg0=n.vni, reg1=ORIGIN_TUNNEL, **sender, eth_src=HOST_MAC, eth_type=eth_type)
+            arrived = (*numbered, Set("eth_src", GATEWAY_MAC), Ct(g.zone, table=Table.FORWARD, commit=True, label=keep))
+            yield Flow(Table.CONNTRACK, CROSSING, arriving, arrived, Origin("network", n.id))
         if g.uplink is not None:
             back = match(reg0=n.vni, reg1=ORIGIN_TUNNEL, eth_dst=HOST_MAC, eth_type=eth_type)
             returned = (Set(REG_OUTPUT, g.uplink), Ct(g.zone, table=Table.OUTPUT, nat=Nat()))
             yield Flow(Table.CONNTRACK, CROSSING, back, returned, Origin("network", n.id))
+
+
+def _senders(n: NetworkView) -> Iterator[tuple[dict[str, Value], Actions, str]]:
+    """The hosts that send into a network as the host: the match on one of them, and the field with the number of its VTEP once the
+    actions were carried out. An IPv4 address is its own number."""
+    if not over_ipv6(n):
+        yield {}, (), "tun_ipv4_src"
+        return
+    for vtep in n.host_vteps:
+        yield from_vtep(vtep), (Set(REG_VTEP, vtep_number(vtep)),), REG_VTEP
+
+
+def over_ipv6(n: NetworkView) -> bool:
+    """Whether a host that sends into a network as the host has a VTEP of IPv6. Then each has flows of its own."""
+    return any(":" in vtep for vtep in n.host_vteps)
 
 
 def enters(n: NetworkView, g: Gateway) -> Iterator[Flow]:

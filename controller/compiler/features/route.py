@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from controller.compiler.features import conntrack
+from controller.compiler.features import conntrack, nat
 from intent.gateway import GATEWAY_MAC, HOST_MAC, Gateway
 from intent.views import EndpointView, NetworkView
 from pipeline.flow import (
@@ -58,13 +58,18 @@ from pipeline.tables import (
     REG_TARGET,
     Table,
 )
-from pipeline.tunnels import UDP_PORTS
+from pipeline.tunnels import UDP_PORTS, to_vtep, vtep_number
 from specs.model.derived import link_local
 from specs.model.router import Route
 
 CHOSEN, PING, RETURN, REFUSE, EXPIRED, LARGE, ACROSS, DELIVER, TUNNEL, LEAVE = 130, 120, 112, 110, 108, 108, 105, 100, 95, 90
 SHOWN = {IPV4: 576, IPV6: 1280}  # the largest ICMP error, bytes (RFC 1812, 4.3.2.3; RFC 4443, 2.4)
 ETHERNET = 14
+WORD = 0xFFFF_FFFF
+_CAME = (
+    ORIGIN_TUNNEL << LABEL_ORIGIN,
+    WORD << LABEL_ORIGIN,
+)  # the label of a connection that came in by a service's port of another host
 UNTAGGED = 0
 LINK_ONLY = {
     IPV4: ("169.254.0.0/16", "224.0.0.0/4"),
@@ -144,23 +149,33 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
 
 def _returns(n: NetworkView, tunnel: int, origin: Origin) -> Iterator[Flow]:
     """Replies, and ICMP errors, of connections that came in by a service's port of another host: back to that host."""
-    came = (ORIGIN_TUNNEL << LABEL_ORIGIN, 0xFFFF_FFFF << LABEL_ORIGIN)
-    back: tuple[Action, ...] = (
-        DecTtl(),
-        Set("eth_src", GATEWAY_MAC),
-        Set("eth_dst", HOST_MAC),
-        Set("tunnel_id", n.vni),
-        MoveBits("ct_label", LABEL_VTEP, "tun_ipv4_dst", 0, 32),
-        Set(REG_OUTPUT, tunnel),
-        Goto(Table.OUTPUT),
-    )
     reply, error = CT_TRACKED | CT_ESTABLISHED | CT_REPLY, CT_TRACKED | CT_RELATED
     for eth_type in (IPV4, IPV6):
         for packet in _encapsulated(n, eth_type):  # a client may ask from a tunnel's port, with a host's address
-            yield Flow(Table.ROUTE, RETURN + 1, match(ct_state=(reply, reply | CT_INVALID), ct_label=came) + packet, (), origin)
-        for bits in (reply, error):
-            state = match(ct_state=(bits, bits | CT_INVALID), ct_label=came)
-            yield Flow(Table.ROUTE, RETURN, state + _leaving(n, eth_type), back, origin)
+            yield Flow(Table.ROUTE, RETURN + 1, match(ct_state=(reply, reply | CT_INVALID), ct_label=_CAME) + packet, (), origin)
+        for label, to_origin in _origins(n):
+            back = (
+                DecTtl(),
+                Set("eth_src", GATEWAY_MAC),
+                Set("eth_dst", HOST_MAC),
+                Set("tunnel_id", n.vni),
+                to_origin,
+                Set(REG_OUTPUT, tunnel),
+                Goto(Table.OUTPUT),
+            )
+            for bits in (reply, error):
+                state = match(ct_state=(bits, bits | CT_INVALID), ct_label=label)
+                yield Flow(Table.ROUTE, RETURN, state + _leaving(n, eth_type), back, origin)
+
+
+def _origins(n: NetworkView) -> Iterator[tuple[tuple[int, int], Action]]:
+    """The labels of connections that came in by a service's port of another host, and the action that leads back there."""
+    if not nat.over_ipv6(n):
+        yield _CAME, MoveBits("ct_label", LABEL_VTEP, "tun_ipv4_dst", 0, 32)
+        return
+    value, mask = _CAME
+    for vtep in n.host_vteps:
+        yield (value | vtep_number(vtep) << LABEL_VTEP, mask | WORD << LABEL_VTEP), to_vtep(vtep)
 
 
 def _encapsulated(n: NetworkView, eth_type: int) -> Iterator[Match]:
