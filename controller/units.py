@@ -52,7 +52,7 @@ def footprint(program: Program) -> Footprint:
 def is_watched(flow: Flow) -> bool:
     """Return whether the switch may tell of this flow: it counts the packets of rules and those that it drops, and sends packets to the
     controller."""
-    return flow.origin.kind == "acl" or not flow.actions or any(type(action) is ToController for action in flow.actions)
+    return flow.origin.kind == "acl" or not flow.actions or ToController in map(type, flow.actions)
 
 
 _VIEWS: dict[str, Callable[[Index, Any], Any]] = {

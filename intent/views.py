@@ -15,6 +15,7 @@ from intent.gateway import GATEWAY_MAC, Gateway, gateway_of
 from intent.identity import identity
 from intent.services import ServiceView
 from mirror.sessions import Marks, MirrorSession
+from pipeline.protocols import address_text
 from specs.checks import order
 from specs.model.cluster import Transit
 from specs.model.endpoint import Endpoint
@@ -229,7 +230,9 @@ def claims(endpoint: Endpoint, host: str) -> tuple[Claim, ...]:
     endpoints of other hosts."""
     scope = endpoint.network_id
     in_network = [(scope, endpoint.mac_address)]
-    in_network += [(scope, str(address)) for address in (endpoint.ipv4_address, endpoint.ipv6_address) if address is not None]
+    in_network += [
+        (scope, address_text(address)) for address in (endpoint.ipv4_address, endpoint.ipv6_address) if address is not None
+    ]
     return (*in_network, *host_claims(endpoint)) if endpoint.host == host else tuple(in_network)
 
 
