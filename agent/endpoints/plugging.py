@@ -31,7 +31,7 @@ class Plugged:
 
 class Plugging:
     """Plugs endpoints of one host into its bridge, and remembers what each was plugged in from. Thread-safe for different
-    endpoints."""
+    endpoints. Addresses are set while ovs-vswitchd makes the port, which takes it longer."""
 
     def __init__(self, host: str, bridge: str, ovsdb: Ovsdb, cache: Cache) -> None:
         self._host, self._bridge, self._ovsdb, self._cache = host, bridge, ovsdb, cache
@@ -44,8 +44,7 @@ class Plugging:
     def plug(self, endpoint: Endpoint, network: Network) -> str:
         """Create, complete or repair veth pair and port; return the interface's name in the container. Raises `WarrenError`."""
         pair = self.desired(endpoint, network)
-        name = veth.plug(pair)
-        self.add_port(endpoint)
+        name = veth.plug(pair, meanwhile=lambda: self.add_port(endpoint))
         self.plugged[endpoint.id] = Plugged(endpoint, pair)
         return name
 

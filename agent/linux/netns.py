@@ -72,8 +72,30 @@ def _is_network_namespace(fd: int) -> bool:
         return False
 
 
-def in_thread(work: Callable[[], T]) -> T:
-    """Run `work` in a thread of its own, which may `enter` a namespace and ends with it. Returns its result."""
+class Milestone:
+    """A point in the work of another thread that one waits for."""
+
+    def __init__(self) -> None:
+        self._event, self._reached = threading.Event(), False
+
+    def reach(self) -> None:
+        """Say that the point is reached."""
+        self._reached = True
+        self._event.set()
+
+    def end(self) -> None:
+        """Say that the work is over, and that the point will not be reached if it was not."""
+        self._event.set()
+
+    def wait(self) -> bool:
+        """Wait for the point or the end. Returns whether the point was reached."""
+        self._event.wait()
+        return self._reached
+
+
+def in_thread(work: Callable[[], T], meanwhile: Callable[[], object] | None = None) -> T:
+    """Run `work` in a thread of its own, which may `enter` a namespace and ends with it. Returns its result. `meanwhile` runs in the
+    caller's thread: a thread that `work` started would be in the namespace, too."""
     results: list[T] = []
     errors: list[BaseException] = []
 
@@ -85,7 +107,11 @@ def in_thread(work: Callable[[], T]) -> T:
 
     thread = threading.Thread(target=run, name="netns", daemon=True)
     thread.start()
-    thread.join()
+    try:
+        if meanwhile is not None:
+            meanwhile()
+    finally:
+        thread.join()
     if errors:
         raise errors[0]
     return results[0]

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import logging
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -31,14 +32,23 @@ _IFA_F_NODAD = 0x02
 _TRIES = 16
 
 
-def plug(desired: Desired) -> str:
-    """Create the pair, or complete or recreate an existing one; return the name of the far end.
+def plug(desired: Desired, meanwhile: Callable[[], object] = lambda: None) -> str:
+    """Create the pair, or complete or recreate an existing one; return the name of the far end. Once both ends are up, call `meanwhile` in
+    the caller's thread, while addresses and routes are set.
 
     Raises `Invalid` for an unusable namespace, `Conflict` if the name is taken there, `Unavailable` if the kernel refuses.
     """
+    both_up = namespaces.Milestone()
     with namespaces.opened_or_none(desired.netns) as fd:
+
+        def work() -> str:
+            try:
+                return _plug(desired, fd, both_up.reach)
+            finally:
+                both_up.end()
+
         try:
-            return namespaces.in_thread(lambda: _plug(desired, fd))
+            return namespaces.in_thread(work, lambda: both_up.wait() and meanwhile())
         except (NetlinkError, OSError) as error:
             where = desired.netns or "the host"
             raise Unavailable("the kernel", f"cannot plug {desired.veth} into {where}: {reason(error)}") from error
@@ -137,7 +147,7 @@ def up(interface: str) -> None:
 # ---- in a thread that enters the namespace ------------------------------------------------------------------------------
 
 
-def _plug(desired: Desired, fd: int | None) -> str:
+def _plug(desired: Desired, fd: int | None, both_up: Callable[[], None]) -> str:
     """Create or complete the pair. Opens the host's netlink socket first, because that socket stays in the host's namespace
     when the thread enters the container's."""
     with IPRoute() as host:
@@ -151,16 +161,18 @@ def _plug(desired: Desired, fd: int | None) -> str:
         # without a namespace the host's socket serves for both ends: opening another takes milliseconds
         with IPRoute() if fd is not None else contextlib.nullcontext(host) as inside:
             if near is None or far is None:
-                far = _create(host, inside, desired, fd)
-                near = _link(host, ifname=desired.veth)
+                near, far = _create(host, inside, desired, fd)
             else:
                 _delete_stale_routes(inside, desired, far)
-            name = _configure(inside, desired, near, far)
-        _configure_host(host, near, desired.mtu)
+            name = _configure_link(inside, desired, near, far)
+            _configure_host(host, near, desired.mtu)
+            both_up()
+            _configure_addresses(inside, desired, name, far.index)
         return name
 
 
-def _create(host: Any, inside: Any, desired: Desired, fd: int | None) -> Link:
+def _create(host: Any, inside: Any, desired: Desired, fd: int | None) -> tuple[Link, Link]:
+    """Create the pair; return both ends. The near one knows the far one's index, so one question is enough."""
     for _ in range(_TRIES):
         name = desired.interface or names.free(namespaces.interfaces())
         peer = {"ifname": name, "address": desired.mac, "mtu": desired.mtu}
@@ -174,7 +186,8 @@ def _create(host: Any, inside: Any, desired: Desired, fd: int | None) -> Link:
             if desired.interface is None or _delete_remains(inside, desired):
                 continue  # another process has taken the name meanwhile, or it is free now
             raise Conflict(f"interface {desired.interface!r} already exists in {desired.netns or 'the host'}") from None
-        return _link(inside, ifname=name)
+        near = _link(host, ifname=desired.veth)
+        return near, Link(index=int(near.peer or 0), name=name, mac=desired.mac, mtu=desired.mtu, up=False)
     raise Conflict(f"no free interface name in {desired.netns or 'the host'}")
 
 
@@ -190,7 +203,7 @@ def _delete_remains(inside: Any, desired: Desired) -> bool:
     return True
 
 
-def _configure(inside: Any, desired: Desired, near: Link, far: Link) -> str:
+def _configure_link(inside: Any, desired: Desired, near: Link, far: Link) -> str:
     name = far.name
     if desired.netns is not None and desired.interface not in (None, name):
         name = str(desired.interface)
@@ -200,15 +213,18 @@ def _configure(inside: Any, desired: Desired, near: Link, far: Link) -> str:
     if desired.offload_off:
         namespaces.tx_checksum(name, False)
     _complete_link(inside, desired, near, far)
+    return name
+
+
+def _configure_addresses(inside: Any, desired: Desired, name: str, index: int) -> None:
     if desired.ipv6 and namespaces.ipv6_off(name):
         namespaces.allow_ipv6(name)
     for address in desired.addresses:
-        _add_address(inside, far.index, address)
+        _add_address(inside, index, address)
     for destination, gateway in desired.routes:
-        _add_route(inside, far.index, destination, gateway)
+        _add_route(inside, index, destination, gateway)
     for gateway in desired.gateways:
-        _add_route(inside, far.index, "default", gateway)
-    return name
+        _add_route(inside, index, "default", gateway)
 
 
 def _delete_stale_routes(inside: Any, desired: Desired, far: Link) -> None:

@@ -151,6 +151,38 @@ def test_a_created_veth_is_complete(cables: Cables, container: Callable[[], str]
     assert not netns.inside(one, lambda: netns.tx_checksum("eth0"))
 
 
+def test_the_port_is_made_from_the_host_while_addresses_are_set(cables: Cables, container: Callable[[], str]) -> None:
+    """Both ends are up by then; and the caller's thread has not entered the container's namespace."""
+    one, seen = container(), []
+
+    def meanwhile() -> None:
+        near, far = ip("-d", "link", "show", veth_name("a")), ip("-n", one, "link", "show", "eth0")
+        seen.append((",UP" in near, ",UP" in far, os.readlink("/proc/thread-self/ns/net")))
+
+    def plug() -> str:
+        veth.plug(cables.desired("a", one, 1), meanwhile)
+        return os.readlink("/proc/thread-self/ns/net")
+
+    host = cables.on_host(plug)
+    assert seen == [(True, True, host)]
+    assert cables.differences("a", one, 1) == ()
+
+
+def test_without_a_pair_no_port_is_made_and_a_port_that_fails_is_told(cables: Cables, container: Callable[[], str]) -> None:
+    one, calls = container(), []
+    ip("-n", one, "link", "add", "eth0", "type", "veth", "peer", "name", "eth9")
+    with pytest.raises(Conflict):
+        cables.on_host(lambda: veth.plug(cables.desired("a", one, 1, interface="eth0"), lambda: calls.append("called")))
+    assert calls == []
+
+    def fails() -> None:
+        raise Unavailable("ovs-vswitchd", "it said no")
+
+    with pytest.raises(Unavailable, match="it said no"):
+        cables.on_host(lambda: veth.plug(cables.desired("a", one, 1, interface="eth1"), fails))
+    assert cables.differences("a", one, 1, interface="eth1") == (), "the pair is complete all the same"
+
+
 def test_a_network_namespace_may_be_given_by_a_process_path(cables: Cables, container: Callable[[], str]) -> None:
     one = container()
     sleeper = subprocess.Popen(["ip", "netns", "exec", one, "sleep", "60"])
