@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.apply import applied
-from benchmarks.attach import attach, cables, change
+from benchmarks.attach import attach, bare_ports, cables, change
 from benchmarks.coldstart import cold_start
 from benchmarks.connections import connections
 from benchmarks.docker import KINDS, starts
@@ -92,6 +92,8 @@ def overlay(measured: Measured, options: BenchmarkOptions) -> None:
     with console.status("a laboratory of two hosts"), laboratory() as lab:
         lab.container("near", "h1")
         target = lab.container("far", "h2")["target_veth_ip"].split("/")[0]
+        measured.add("ip link add of a veth, whole process", cables(lab, options.rounds)["made in its place"], "ms")
+        measured.add("ovs-vsctl add-port, whole process", bare_ports(lab, options.rounds), "ms")
         medians: dict[str, list[float]] = {"answer": [], "ping": [], "change": []}
         for size in options.sizes:
             lab.seed(size)

@@ -68,6 +68,22 @@ def cables(laboratory: Laboratory, rounds: int) -> dict[str, list[float]]:
     return durations
 
 
+def bare_ports(laboratory: Laboratory, rounds: int) -> list[float]:
+    """Milliseconds that ovs-vsctl(8) takes to put a veth on h1's bridge and to wait for ovs-vswitchd: what no attach can save."""
+    host, milliseconds = laboratory.plan.hosts[0], list[float]()
+    vsctl = ("ovs-vsctl", f"--db=unix:{host.directory}/db.sock")
+    for _ in range(rounds):
+        run.sh("ip", "-n", host.netns, "link", "add", "near9", "type", "veth", "peer", "name", "far9")
+        for end in ("near9", "far9"):
+            run.sh("ip", "-n", host.netns, "link", "set", end, "up")
+        began = time.monotonic()
+        run.sh(*vsctl, "add-port", "br-warren", "near9")
+        milliseconds.append((time.monotonic() - began) * 1000)
+        run.sh(*vsctl, "del-port", "br-warren", "near9")
+        run.sh("ip", "-n", host.netns, "link", "del", "near9")
+    return milliseconds
+
+
 class AgentConnection(http.client.HTTPConnection):
     """One kept connection to an agent's socket: a client library would take longer than the agent."""
 
