@@ -19,9 +19,13 @@ HOP = "X-Warren-Forwarded"  # set on requests between agents, which are not forw
 class PeerError(WarrenError):
     """An error that another agent answered with, to be passed on with its HTTP status."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, detail: dict[str, Any]) -> None:
         super().__init__(message)
-        self.http_status = status
+        self.http_status, self._detail = status, detail
+
+    def fields(self) -> dict[str, Any]:
+        """The fields that the other agent gave."""
+        return self._detail or super().fields()
 
 
 class Peers:
@@ -43,7 +47,7 @@ class Peers:
         except httpx.HTTPError as error:
             raise Unavailable(f"the agent of {host.name}", f"{host.api}: {error}") from None
         if answer.status_code >= 400:
-            raise PeerError(answer.status_code, _error(answer))
+            raise PeerError(answer.status_code, *_error(answer))
         return answer
 
     def close(self) -> None:
@@ -78,8 +82,11 @@ def client_context(tls: Tls | None) -> ssl.SSLContext | None:
     return context
 
 
-def _error(answer: httpx.Response) -> str:
+def _error(answer: httpx.Response) -> tuple[str, dict[str, Any]]:
+    """The message and the fields of an error."""
     try:
-        return str(answer.json()["error"])
-    except (ValueError, KeyError, TypeError):
-        return answer.text[:200]
+        data = answer.json()
+        detail = data.get("detail")
+        return str(data["error"]), detail if isinstance(detail, dict) else {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return answer.text[:200], {}

@@ -17,7 +17,7 @@ from controller.compiler.packet_trace import TraceEnd, parse_trace
 from intent.history import with_history
 from intent.recompute import view
 from ovsdb.client import Ovsdb
-from ovsdb.control import appctl
+from ovsdb.control import Refused, appctl
 from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, interface_ports, mirror_ports
 from pipeline.flow import Flow, is_our_group, is_ours
 from pipeline.tables import REG_COPY, Table
@@ -25,7 +25,7 @@ from specs import keys
 from specs.ports import requested_interfaces
 from specs.snapshot import Snapshot, snapshot
 from specs.store.etcd import Store
-from warren.errors import Unavailable
+from warren.errors import Invalid, NotFound, Unavailable
 
 TIMEOUT_S = 10.0
 VERSION = "OpenFlow14"
@@ -109,14 +109,21 @@ class Switch:
     def trace(self, flow: str, enters: str | None) -> dict[str, Any]:
         """Follow a packet through the switch. `flow` is in ovs-fields(7) syntax; `enters` is the endpoint (or `tunnel`) on
         whose port the packet arrives, or None for the port in `flow`."""
+        if not flow.isprintable():
+            raise Invalid("flow", flow, "a flow as in ovs-fields(7), without control characters")
         desired = self.desired()
         if enters is not None:
             port = desired.tunnel if enters == "tunnel" else desired.ports.get(enters)
             if port is None:
-                what = "tunnel port" if enters == "tunnel" else f"port for endpoint {desired.names.get(enters, enters)}"
-                raise Unavailable(f"the switch of {self._host}", f"it has no {what}")
+                who = enters if enters == "tunnel" else f"endpoint {desired.names.get(enters, enters)}"
+                raise NotFound(f"port on the bridge of {self._host} for", who)
             flow = re.sub(r"^in_port=\d+", f"in_port={port}", flow)
-        text = appctl("ofproto/trace", self._bridge, flow)
+        if self._ovsdb.observed().bridge(self._bridge) is None:
+            raise Unavailable(f"the switch of {self._host}", f"it has no bridge {self._bridge}")
+        try:
+            text = appctl("ofproto/trace", self._bridge, flow)
+        except Refused as error:
+            raise Invalid("flow", flow, f"a flow as in ovs-fields(7) ({error.reason})") from None
         trace = parse_trace(text, desired.flows, desired.names, desired.tunnel, desired.mirroring)
         owner = {port: endpoint_id for endpoint_id, port in desired.ports.items()}
         tunnels = [{"vtep": end.vtep, "vni": end.vni} for end in trace.sent if end.port == desired.tunnel and end.vtep]

@@ -20,8 +20,12 @@ TIMEOUT_S = 10.0
 CHUNK = 1 << 18  # bytes
 
 
+class Refused(Unavailable):
+    """ovs-vswitchd has read a command and refuses it: mostly its arguments are wrong."""
+
+
 def appctl(command: str, *arguments: str) -> str:
-    """Run a command; return its output. Raises `Unavailable`."""
+    """Run a command; return its output. Raises `Unavailable`, of which `Refused` if the command is wrong."""
     request = json.dumps({"id": 0, "method": command, "params": list(arguments)}).encode()
     try:
         with socket.socket(socket.AF_UNIX) as connection:
@@ -31,9 +35,10 @@ def appctl(command: str, *arguments: str) -> str:
             reply = _read(connection)
     except OSError as error:
         raise Unavailable(DAEMON, f"its control socket does not answer ({error.strerror or error})") from None
-    if not isinstance(reply, dict) or reply.get("error") is not None:
-        text = str(reply.get("error") if isinstance(reply, dict) else reply).strip()
-        raise Unavailable(DAEMON, (text.splitlines() or ["no answer"])[0])
+    if not isinstance(reply, dict):
+        raise Unavailable(DAEMON, str(reply))
+    if reply.get("error") is not None:
+        raise Refused(DAEMON, (str(reply["error"]).strip().splitlines() or ["no reason"])[0])
     return str(reply.get("result") or "")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -12,22 +15,36 @@ from specs.model.validation import expectation, path_of
 from warren.errors import MISSING, Invalid, WarrenError
 
 
+class ErrorResponse(JSONResponse):
+    """JSON in ASCII: an error may quote what is no text in UTF-8."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        return json.dumps(content).encode()
+
+
 def add_handlers(app: FastAPI) -> None:
     """Answer every kind of error in that form."""
 
     @app.exception_handler(WarrenError)
-    def _warren(_request: Request, error: Exception) -> JSONResponse:
+    def _warren(_request: Request, error: Exception) -> ErrorResponse:
         assert isinstance(error, WarrenError)
-        return JSONResponse({"error": str(error), "detail": error.fields()}, error.http_status)
+        return ErrorResponse({"error": str(error), "detail": error.fields()}, error.http_status)
 
     @app.exception_handler(RequestValidationError)
-    def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    def _invalid(_request: Request, error: Exception) -> ErrorResponse:
         assert isinstance(error, RequestValidationError)
         wrong = _first(error)
-        return JSONResponse({"error": str(wrong), "detail": wrong.fields()}, 400)
+        return ErrorResponse({"error": str(wrong), "detail": wrong.fields()}, 400)
+
+    @app.exception_handler(UnicodeEncodeError)
+    def _no_text(_request: Request, error: Exception) -> ErrorResponse:
+        assert isinstance(error, UnicodeEncodeError)  # JSON can escape half of a pair, which no store and no header can hold
+        wrong = Invalid("body", error.object, "text, without halves of surrogate pairs")
+        return ErrorResponse({"error": str(wrong), "detail": wrong.fields()}, 400)
 
     @app.exception_handler(HTTPException)
-    def _http(request: Request, error: Exception) -> JSONResponse:
+    def _http(request: Request, error: Exception) -> ErrorResponse:
         assert isinstance(error, HTTPException)
         text = str(error.detail)
         if error.status_code == 404:
@@ -36,12 +53,12 @@ def add_handlers(app: FastAPI) -> None:
         if error.status_code == 405:  # the framework names the methods of one route only, although several share the path
             headers["Allow"] = allowed(app.openapi()["paths"], request.url.path) or headers.get("Allow", "")
             text = f"{request.method} is not possible on {request.url.path}: it has {headers['Allow']} (see /docs)"
-        return JSONResponse({"error": text, "detail": {"kind": "http"}}, error.status_code, headers=headers)
+        return ErrorResponse({"error": text, "detail": {"kind": "http"}}, error.status_code, headers=headers)
 
     @app.exception_handler(Exception)
-    def _bug(_request: Request, error: Exception) -> JSONResponse:
+    def _bug(_request: Request, error: Exception) -> ErrorResponse:
         text = f"internal error ({type(error).__name__}), see the agent's log"
-        return JSONResponse({"error": text, "detail": {"kind": "internal"}}, 500)
+        return ErrorResponse({"error": text, "detail": {"kind": "internal"}}, 500)
 
 
 def _first(error: RequestValidationError) -> Invalid:

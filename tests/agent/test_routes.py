@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -168,6 +169,46 @@ def test_commands_create_show_change_and_delete_each_kind(host: Host) -> None:
 )
 def test_errors_are_one_line_and_exit_2(host: Host, words: tuple[str, ...], message: str) -> None:
     assert message in warren(host, *words, code=2)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "../a", "x" * 5000, "?a=1#b"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/trace", {"src": "NAME", "dst": "NAME"}),
+        ("/acls/NAME/check", {"src": "NAME", "dst": "NAME"}),
+        ("/hosts/h1/trace", {"flow": "NAME"}),
+        ("/hosts/h1/trace", {"flow": "in_port=1,NAME"}),
+        ("/hosts/h1/trace", {"flow": "in_port=1", "enters": "NAME"}),
+        ("/mirrors", {"name": "NAME", "sources": [{"network": "NAME"}], "to": {"network": "NAME", "endpoint": "NAME"}}),
+        ("/captures", {"endpoint": "NAME"}),
+        ("/apply", {"document": "networks: [{name: NAME}]"}),
+        ("/routers", {"name": "NAME", "networks": ["NAME", "b"]}),
+        ("/services", {"name": "NAME", "network": "NAME", "host_port": 1, "port": 1, "label": "NAME"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_hostile_text_is_the_senders_mistake(host: Host, path: str, body: dict[str, Any], name: str) -> None:
+    quoted = quote(name, safe="", errors="surrogatepass")
+    data = json.loads(json.dumps(body).replace("NAME", json.dumps(name)[1:-1]))
+    answer = host.http.post(path.replace("NAME", quoted), content=json.dumps(data).encode())
+    assert answer.status_code in (400, 404), answer.text
+    assert answer.json()["error"]
+
+
+def test_what_a_trace_cannot_begin_with_is_told_as_such(host: Host) -> None:
+    network = host.network(name="quiet")
+    made = host.http.post("/endpoints", json={"network_id": network, "name": "ghost", "activate": False})
+    assert made.status_code == 201, made.text
+    made = made.json()["endpoint"]
+    body = {"flow": "in_port=1", "enters": made["id"]}
+    answer = host.http.post("/hosts/h1/trace", json=body)
+    assert (answer.status_code, answer.json()["detail"]["kind"]) == (404, "not_found")
+    assert "port on the bridge of h1 for 'endpoint ghost' does not exist" in answer.json()["error"]
+    answer = host.http.post("/hosts/h1/trace", json={"flow": "in_port=1,nw_src=x"})
+    assert (answer.status_code, answer.json()["detail"]["path"]) == (400, "flow")
+    host.http.delete(f"/endpoints/{made['id']}")
+    host.http.delete(f"/networks/{network}")
 
 
 def test_values_in_use_and_exhausted_pools_are_refused(host: Host) -> None:

@@ -31,14 +31,14 @@ console = Console(stderr=True)
 
 
 class Refusal:
-    """Turns a `LabError` into one line and exit code 2."""
+    """Turns the errors of a laboratory, and of the machine that it runs on, into one line and exit code 2."""
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, (run.LabError, ValueError)):
-            print(f"warren: {error}", file=sys.stderr)
+        if isinstance(error, (run.LabError, ValueError, OSError)):
+            print(f"warren: {' '.join(str(error).split())}", file=sys.stderr)
             raise typer.Exit(2)
 
 
@@ -94,8 +94,8 @@ def exec_(
         plan = run.load(lab)
         words = run.in_netns(run.netns_of(plan, name), *command)
         host = plan.host(name)
-    environment = {**os.environ, **dict(host.environment())} if host else dict(os.environ)
-    os.execvpe(words[0], words, environment)
+        environment = {**os.environ, **dict(host.environment())} if host else dict(os.environ)
+        os.execvpe(words[0], words, environment)
 
 
 @app.command()

@@ -91,6 +91,10 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()  # the reader, such as `head`, has ended: nothing to report
         code = 0
+    except (OSError, UnicodeError) as error:  # the terminal, a file, or an argument that no file and no request can hold
+        code = _fail(
+            f"{error.strerror or error}" if isinstance(error, OSError) else f"an argument or an answer is no text: {error}"
+        )
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise

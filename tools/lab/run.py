@@ -62,6 +62,8 @@ def load(name: str) -> LabPlan:
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """Lock a laboratory against changes by other commands. Raises `LabError` if one has the lock."""
+    if os.geteuid():
+        raise LabError("a laboratory needs root: it makes network namespaces")
     RUN.mkdir(parents=True, exist_ok=True)
     with (RUN / f".{name}.lock").open("w") as lock:
         try:
@@ -151,8 +153,6 @@ def up(plan: LabPlan, progress: Progress = lambda _: None, processes: tuple[str,
     with locked(plan.name):
         if (plan.directory / "lab.json").exists():
             raise LabError(f"laboratory {plan.name!r} is up already; take it away with: warren lab down --lab {plan.name}")
-        if os.geteuid():
-            raise LabError("a laboratory needs root: it makes network namespaces")
         try:
             _up(plan, progress, processes)
         except BaseException:
@@ -288,7 +288,12 @@ def api(host: HostPlan, method: str, path: str, timeout_s: float = 30, **data: o
     """Send a request to a host's agent. Raises `LabError` with the answer if the agent refuses."""
     transport = httpx.HTTPTransport(uds=str(host.socket))
     with httpx.Client(transport=transport, base_url="http://agent", timeout=timeout_s * PATIENCE) as client:
-        answer = client.request(method, path, json=data or None)
+        try:
+            answer = client.request(method, path, json=data or None)
+        except httpx.TimeoutException:
+            raise LabError(f"the agent of {host.name} does not answer in {timeout_s * PATIENCE:g} s") from None
+        except httpx.HTTPError as error:
+            raise LabError(f"the agent of {host.name} does not answer: {error}") from None
     if answer.is_error:
         raise LabError(answer.json().get("error", answer.text))
     return answer.json() if answer.content else {}  # type: ignore[no-any-return]
@@ -355,11 +360,11 @@ def _listens(path: Path) -> bool:
 
 
 def _process(plan: LabPlan, host_name: str, process: str) -> tuple[str, Process]:
-    if process == "etcd":
-        return "", plan.etcd()
     host = plan.host(host_name)
     if host is None:
         raise LabError(f"laboratory {plan.name!r} has no host {host_name!r}; it has h1 to h{plan.size}")
+    if process == "etcd":
+        return "", plan.etcd()
     if process not in PROCESSES:
         raise LabError(f"no process {process!r}: it is one of {', '.join(PROCESSES)}, etcd")
     return host.name, host.process(process)
