@@ -139,10 +139,8 @@ def stop_process(plan: LabPlan, host: str, name: str, how: signal.Signals = sign
 
 def _reap(pid: int) -> None:
     """Reap the process if it is a child of this one, so that no zombie stays."""
-    try:
+    with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass
 
 
 # ---- up -------------------------------------------------------------------------------------------------------------
@@ -257,11 +255,11 @@ def wait_until_up(plan: LabPlan, timeout_s: float = 60) -> None:
             for name in ("controller", "agent"):
                 if pid_of(plan, host.name, name) is None:
                     raise LabError(f"{name} of {host.name} ended: {_last_lines(host.directory / f'{name}.log')}")
+        reason = "not all hosts report yet"
         try:
             if all_up():
                 return
-            reason = "not all hosts report yet"
-        except (httpx.HTTPError, LabError) as error:
+        except LabError as error:
             reason = str(error)
         if time.monotonic() > deadline:
             raise LabError(f"the hosts are not up within {timeout_s:g} s: {reason}")
@@ -287,13 +285,12 @@ def _last_lines(log: Path) -> str:
 def api(host: HostPlan, method: str, path: str, timeout_s: float = 30, **data: object) -> dict:  # type: ignore[type-arg]
     """Send a request to a host's agent. Raises `LabError` with the answer if the agent refuses."""
     transport = httpx.HTTPTransport(uds=str(host.socket))
-    with httpx.Client(transport=transport, base_url="http://agent", timeout=timeout_s * PATIENCE) as client:
-        try:
+    try:
+        with httpx.Client(transport=transport, base_url="http://agent", timeout=timeout_s * PATIENCE) as client:
             answer = client.request(method, path, json=data or None)
-        except httpx.TimeoutException:
-            raise LabError(f"the agent of {host.name} does not answer in {timeout_s * PATIENCE:g} s") from None
-        except httpx.HTTPError as error:
-            raise LabError(f"the agent of {host.name} does not answer: {error}") from None
+    except httpx.HTTPError as error:
+        late = isinstance(error, httpx.TimeoutException)
+        raise LabError(f"the agent of {host.name} does not answer" + (f" in {timeout_s:g} s" if late else f": {error}")) from None
     if answer.is_error:
         raise LabError(answer.json().get("error", answer.text))
     return answer.json() if answer.content else {}  # type: ignore[no-any-return]
@@ -383,8 +380,7 @@ def down(name: str) -> None:
 
 
 def _down(plan: LabPlan) -> None:
-    records = sorted(plan.directory.rglob("*.process"), key=lambda path: path.stem in ("ovsdb", "ovs", "etcd"))
-    for record in records:
+    for record in sorted(plan.directory.rglob("*.process"), key=lambda path: path.stem in ("ovsdb", "ovs", "etcd")):
         host = record.parent.name if record.parent != plan.directory else ""
         stop_process(plan, host, record.stem)
     _end_clients(plan)
