@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
@@ -14,6 +14,7 @@ from specs import keys
 from specs.model.base import decode_json
 from specs.model.host import Host
 from specs.references import References
+from specs.snapshot import Snapshot
 from specs.store.etcd import Store
 from specs.store.values import Entry, Get
 from warren.errors import Invalid
@@ -24,20 +25,18 @@ TUNNEL_PROBLEMS = {
 }
 
 
-def overview(store: Store, cache: Cache, counts: bool = True) -> dict[str, Any]:
-    """Return the status of all hosts from one read of etcd. `revision` is the newest revision of the specs."""
-    prefixes = [keys.HOSTS, keys.STATUS_AGENTS, keys.STATUS_CONTROLLERS, keys.STATUS_CLAIMANTS]
-    prefixes += [keys.STATUS_ENDPOINTS] if counts else []
+def overview(store: Store, revision: int, specs: Snapshot | None = None) -> dict[str, Any]:
+    """Return the status of all hosts. `revision` is the newest revision of the specs. With `specs`, count endpoints and tell what the specs name in vain.
+
+    Controllers count their endpoints by state themselves. The states that a dead one left are counted by etcd and not read, so this costs what
+    the hosts are, not what their endpoints are.
+    """
+    prefixes = (keys.HOSTS, keys.STATUS_AGENTS, keys.STATUS_CONTROLLERS, keys.STATUS_CLAIMANTS)
     results = store.txn((), [Get(prefix, prefix=True) for prefix in prefixes]).found
     agents, controllers = (_reports(entries) for entries in results[1:3])
     claimants: dict[str, list[str]] = defaultdict(list)
     for entry in results[3]:
         claimants[entry.key.split("/")[-2]].append(str(parse_json(entry).get("problem", "another machine wants to be this host")))
-    states: dict[str, Counter[str]] = defaultdict(Counter)
-    for entry in results[4] if counts else ():
-        states[entry.key.split("/")[-2]][str(parse_json(entry).get("state", "unknown"))] += 1
-    records = Counter(e.host for e in cache.view.snapshot.endpoints.values() if e.active) if counts else Counter()
-    revision = cache.revision
     hosts = []
     for entry in results[0]:
         try:
@@ -46,12 +45,25 @@ def overview(store: Store, cache: Cache, counts: bool = True) -> dict[str, Any]:
             continue
         hosts.append(_host(host, agents.get(host.name), controllers.get(host.name), revision))
         hosts[-1]["problems"] += claimants.get(host.name, [])
-        if counts:
-            reported = states[host.name]
-            missing = max(0, records[host.name] - sum(reported.values()))
-            hosts[-1]["endpoints"] = dict(sorted(reported.items())) | ({"unreported": missing} if missing else {})
-    problems = References(cache.view.snapshot).problems() if counts else []
-    return {"revision": revision, "hosts": hosts, "problems": [f"{p.about.replace('/', ' ', 1)}: {p.reason}" for p in problems]}
+    if specs is None:
+        return {"revision": revision, "hosts": hosts}
+    _count_endpoints(store, hosts, controllers)
+    problems = [f"{p.about.replace('/', ' ', 1)}: {p.reason}" for p in References(specs).problems()]
+    return {"revision": revision, "hosts": hosts, "problems": problems}
+
+
+def _count_endpoints(store: Store, hosts: list[dict[str, Any]], controllers: Mapping[str, Mapping[str, Any]]) -> None:
+    """Add the endpoints of hosts by state: as their controllers have counted them, otherwise `unknown`."""
+    silent = []
+    for host in hosts:
+        reported = controllers.get(host["name"], {}).get("endpoints")
+        if isinstance(reported, dict):
+            host["endpoints"] = dict(sorted(reported.items()))
+        else:
+            silent.append(host)
+    left = store.counts([keys.status_endpoints_of(host["name"]) for host in silent])
+    for host, count in zip(silent, left, strict=True):
+        host["endpoints"] = {"unknown": count} if count else {}
 
 
 def wait(

@@ -38,6 +38,7 @@ from warren.errors import LeaseExpired, Unavailable
 log = logging.getLogger("warren.store")
 
 SILENCE_S = 2.0  # interval at which an idle watch checks that etcd answers
+COUNTS = 100  # prefixes that one transaction counts; etcd takes 128 operations by default
 ANSWER_S = 2.0  # time limit for that answer
 
 CHANNEL_OPTIONS = [
@@ -162,6 +163,19 @@ class Store:
         """Return etcd's revision and all keys below a prefix, sorted."""
         answer = self._call(etcdrpc.KVStub, "Range", self._range(Get(prefix, prefix=True)))
         return answer.header.revision, [self._entry(kv) for kv in answer.kvs]
+
+    def counts(self, prefixes: Sequence[str]) -> tuple[int, ...]:
+        """Return how many keys there are below each of some prefixes, without reading them."""
+        counts: tuple[int, ...] = ()
+        for start in range(0, len(prefixes), COUNTS):
+            ranges = [self._range(Get(prefix, prefix=True)) for prefix in prefixes[start : start + COUNTS]]
+            for each in ranges:
+                each.count_only = True
+            answer = self._call(
+                etcdrpc.KVStub, "Txn", etcdrpc.TxnRequest(success=[etcdrpc.RequestOp(request_range=r) for r in ranges])
+            )
+            counts += tuple(int(response.response_range.count) for response in answer.responses)
+        return counts
 
     def put(self, key: str, value: str, lease: int = 0) -> int:
         """Write without a compare; only for keys that have one writer. Returns the revision."""

@@ -14,9 +14,11 @@ from tests.programs import program
 from tools.cli import capture
 from tools.cli.client import Failure
 from tools.cli.main import app
+from tools.cli.operate import print_status
 from tools.cli.publish import parse
 from tools.cli.show import cell
 from warren import __version__
+from warren.client import Status
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -92,3 +94,40 @@ def test_a_capture_ends_without_a_traceback_when_its_client_is_closed_first() ->
     over.set()
     capture._finish(packets, over)  # type: ignore[arg-type]
     assert packets.ended
+
+
+WELL = {"agent": "alive", "controller": "alive", "connected": True, "current": True, "revision": 7, "endpoints": {"up": 3}}
+
+
+def hosts(*odd: dict[str, Any], count: int = 30) -> Status:
+    every = [
+        *({"name": f"h{i}", **WELL} for i in range(count)),
+        *({"name": f"odd{i}", **WELL, **more} for i, more in enumerate(odd)),
+    ]
+    return Status.of({"revision": 7, "hosts": every})
+
+
+def test_many_hosts_that_are_well_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    odd: tuple[dict[str, Any], ...] = (
+        {"agent": "dead"}, {"controller": "dead"}, {"connected": False}, {"current": False}, {"problems": ["broken"]},
+        {"tunnels": {"known": 2, "broken": {"h1": "down"}}}, {"endpoints": {"up": 1, "closed": 1}},
+    )  # fmt: skip
+    print_status(hosts(*odd))
+    lines = [line.strip(" │") for line in capsys.readouterr().out.splitlines()]
+    assert [line.split()[0] for line in lines if line.startswith(("odd", "h"))] == [
+        *(f"odd{i}" for i in range(len(odd))),
+        "odd4:",
+    ]
+    assert "30 other hosts are well and current, with endpoints: 90 up (--all lists them)" in lines
+
+
+@pytest.mark.parametrize(("count", "every"), [(20, False), (30, True)])
+def test_few_hosts_are_listed_and_many_if_all_are_asked_for(count: int, every: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    print_status(hosts(count=count), every)
+    lines = [line.strip(" │") for line in capsys.readouterr().out.splitlines()]
+    assert [line.split()[0] for line in lines if line.startswith("h")] == [f"h{i}" for i in range(count)]
+
+
+def test_many_hosts_that_are_all_well_are_nothing_but_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_status(hosts())
+    assert capsys.readouterr().out == "30 hosts are well and current, with endpoints: 90 up (--all lists them)\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -9,13 +10,22 @@ import typer
 
 from tools.cli import show
 from tools.cli.context import JsonOption, Tcp, Timeout, Udp, Wait, await_hosts, client, probe
-from warren.client import Tunnels
+from warren.client import Host, Status, Tunnels
+
+LISTED = 20  # hosts that `warren status` lists one by one
 
 HostName = Annotated[str, typer.Argument(help="Name of the host.")]
 
 
-def status(context: typer.Context, wait: Wait = False, timeout: Timeout = 30.0, json: JsonOption = False) -> None:
-    """Show every host: agent and controller, revision of the specs, endpoints, tunnels, problems.
+def status(
+    context: typer.Context,
+    wait: Wait = False,
+    timeout: Timeout = 30.0,
+    every: Annotated[bool, typer.Option("--all", help="List all hosts, however many are well.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Show every host: agent and controller, revision of the specs, endpoints, tunnels, problems. Of more than 20 hosts, those that
+    are well are one line.
 
     WANTED is the newest revision of the specs, APPLIED the revision that the host's flows are made from.
     """
@@ -26,12 +36,25 @@ def status(context: typer.Context, wait: Wait = False, timeout: Timeout = 30.0, 
     if json:
         show.as_json([host.raw for host in status.hosts])
         return
+    print_status(status, every)
+
+
+def print_status(status: Status, every: bool = False) -> None:
+    """Print hosts one by one, the many that are well in one line unless `every` is set, and then all problems."""
+    well = [] if every or len(status.hosts) <= LISTED else [host for host in status.hosts if _is_well(host)]
+    listed = [host for host in status.hosts if host not in well]
     rows = [
         (h.name, h.agent, h.controller, status.revision, h.revision, _counts(h.endpoints), _tunnels(h.tunnels), len(h.problems))
-        for h in status.hosts
+        for h in listed
     ]
     columns = ("HOST", "AGENT", "CONTROLLER", "WANTED", "APPLIED", "ENDPOINTS", "TUNNELS", "PROBLEMS")
-    show.table(columns, rows, "no hosts (start warren-agent on one)")
+    if listed or not well:
+        show.table(columns, rows, "no hosts (start warren-agent on one)")
+    if well:
+        endpoints = sum((Counter(host.endpoints) for host in well), Counter[str]())
+        print(
+            f"{len(well)} {'other hosts are' if listed else 'hosts are'} well and current, with endpoints: {_counts(endpoints)} (--all lists them)"
+        )
     for host in status.hosts:
         for problem in host.problems:
             print(f"{host.name}: {problem}")
@@ -96,6 +119,12 @@ def _tunnels(tunnels: Tunnels) -> str:
     """How many of the tunnels in use work, and the broken ones."""
     states = [f"{tunnels.known - len(tunnels.broken)} up"] if tunnels.known else []
     return " ".join([*states, *(f"{peer}:{state}" for peer, state in tunnels.broken.items())])
+
+
+def _is_well(host: Host) -> bool:
+    """Whether there is nothing to see at a host."""
+    alive = host.agent == host.controller == "alive" and host.connected and host.current
+    return alive and not host.problems and not host.tunnels.broken and host.endpoints.keys() <= {"up"}
 
 
 def _counts(counts: Mapping[str, int]) -> str:
