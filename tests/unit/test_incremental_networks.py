@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from intent.incremental.index import Index
@@ -35,7 +35,7 @@ def network(
 ranges = st.sampled_from(
     (None, "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.128/25", "10.1.3.0/24", "10.2.0.0/15", "192.0.2.0/24")
 )
-networks = st.builds(
+tangled = st.builds(
     network,
     st.sampled_from(NAMES),
     st.sampled_from((1, 2, 2, 3, 6, 7, 11, 2 ^ 1 << 23)),
@@ -43,6 +43,12 @@ networks = st.builds(
     st.sampled_from(("routed", "routed", "nat")),
     st.none() | st.sampled_from(("fd00::/48", "fd00:0:0:1::/64", "fd00:0:1::/48")),
     st.none() | st.sampled_from(NAMES),
+)
+# most networks are beside each other: otherwise few are valid, and nothing depends on anything
+tidy = st.builds(
+    lambda name, mode: network(name, 1 + NAMES.index(name), f"10.{100 + NAMES.index(name)}.0.0/24", mode),
+    st.sampled_from(NAMES),
+    st.sampled_from(("nat", "routed")),
 )
 routers = st.builds(
     lambda name, members: worlds.router(name, *members),
@@ -58,7 +64,9 @@ services = st.builds(
 gone = st.sampled_from(
     [*(keys.network(n) for n in NAMES), *(keys.router(n) for n in "rst"), *(keys.service(n) for n in "uvw")]
 ).map(lambda key: (key, None))
-changes = st.lists(networks | networks | routers | services | gone, max_size=30)
+written = st.tuples(tidy | tidy | tangled | routers | services | gone, st.booleans())  # whether it was deleted before, unseen
+changes = st.lists(written, max_size=30)
+BESIDE = [network(name, 1 + i, f"10.{100 + i}.0.0/24", "nat") for i, name in enumerate(NAMES)]
 
 
 class Parts:
@@ -90,15 +98,40 @@ class Parts:
         self.of.update((n, self.services.of.get(n)) for n in served_anew)
 
 
+def unseen(*entries: tuple[str, str | None]) -> list[tuple[tuple[str, str | None], bool]]:
+    return [(entry, True) for entry in entries]
+
+
 @settings(max_examples=examples(1500))
+@example(  # the second overlaps both others: without the first it is valid, and the third no more
+    unseen(
+        network("a", 1, "10.1.2.0/24", "routed"), network("b", 2, "10.1.0.0/16", "routed"), network("c", 3, "10.1.3.0/24", "routed"),
+        (keys.network("a"), None),
+    )
+)  # fmt: skip
+@example(unseen(network("a", 1), network("b", 1 + COUNT), network("a", 1)))  # the older is new again, and both want one zone
+# two wait for a zone
+@example(unseen(network("a", 1), network("b", 1 + COUNT), network("c", 1 + 2 * COUNT), (keys.network("a"), None)))
+@example(unseen(*BESIDE, worlds.router("r", "a", "b"), worlds.router("s", "b", "c")))  # a router meets others
+@example(unseen(*BESIDE, worlds.router("r", "a", "b"), worlds.router("s", "b", "c"), worlds.router("s", "c", "d")))
+@example(
+    unseen(
+        *BESIDE,
+        worlds.service("u", "a", 80, endpoints=["e0"]),
+        worlds.service("v", "b", 80, endpoints=["e0"]),
+        worlds.service("u", "a", 81, endpoints=["e0"]),
+    )
+)
 @given(changes)
-def test_change_by_change_is_as_all_at_once(sequence: list[tuple[str, str | None]]) -> None:
+def test_change_by_change_is_as_all_at_once(sequence: list[tuple[tuple[str, str | None], bool]]) -> None:
     parts = Parts()
     state, born = parts.state, dict[str, int]()
-    for revision, (key, value) in enumerate(sequence, 1):
+    for revision, ((key, value), is_new) in enumerate(sequence, 1):
+        if is_new:
+            born.pop(key, None)
         parts.put(key, value, born.setdefault(key, revision))
         if value is None:
-            del born[key]
+            born.pop(key, None)
         valid, problems = valid_networks(state)
         assert (parts.networks.valid, parts.networks.problems) == (valid, problems)
         assert parts.networks.by_reference == called(valid)

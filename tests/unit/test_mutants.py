@@ -109,7 +109,7 @@ MUTANTS = (
     Mutant("intent/incremental/networks.py", "heappush(queue, self._ages[younger])", "pass", NETWORKS),
     Mutant("intent/incremental/networks.py", "reordered={changed} if", "reordered=set() if", NETWORKS),
     Mutant("intent/incremental/zones.py", "heir = min(heirs,", "heir = max(heirs,", NETWORKS),
-    Mutant("intent/incremental/ranges.py", "version == prefix.version and", "", NETWORKS),
+    Mutant("intent/incremental/ranges.py", "length < prefix.prefixlen", "False", NETWORKS),
     Mutant("intent/incremental/routes.py", "connected |= more", "pass", NETWORKS),
     Mutant("intent/incremental/services.py", "rivals |= self._rivals(name) | {name}", "rivals.add(name)", NETWORKS),
     Mutant("specs/snapshot.py", "first = min(rivals,", "first = max(rivals,", "tests/unit/test_snapshot.py"),
