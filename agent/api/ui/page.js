@@ -6,9 +6,11 @@ const COLOURS = ["#f6b44b", "#6aa9e9", "#8fd19e", "#d99ad9", "#f08a7a", "#9ad9d4
 const TILE = { width: 210, head: 54, line: 30, gap: 50, top: 60 };
 const LISTED = 14; // endpoints of a host that are drawn each; more are numbers by network
 const BROKEN = { down: "nothing comes back", mtu: "large packets are lost" };
+const DRAWN = 60; // hosts that are drawn; of more, those that are not well come first
+const READ = 5000; // endpoints up to which all are read; of more, each host has its numbers by state
 const TUNNELS = 28; // tunnels that are drawn; more are a number at each host
 
-const state = { hosts: [], networks: [], endpoints: [], read: "", only: "", chosen: [], polls: 0 };
+const state = { hosts: [], networks: [], endpoints: [], total: 0, read: "", only: "", chosen: [], polls: 0 };
 const $ = (id) => document.getElementById(id);
 
 async function ask(path, body) {
@@ -24,7 +26,9 @@ async function poll() {
     const status = await ask("status");
     const now = JSON.stringify(status);
     if (now !== state.read) { // the large lists only when something has changed
-      const [networks, endpoints] = await Promise.all([ask("networks"), ask("endpoints?states=true")]);
+      state.total = status.hosts.reduce((sum, host) => sum + states(host).reduce((n, [, count]) => n + count, 0), 0);
+      const reading = state.total > READ ? { endpoints: [] } : ask("endpoints?states=true");
+      const [networks, endpoints] = await Promise.all([ask("networks"), reading]);
       state.hosts = status.hosts.sort((a, b) => natural(a.name, b.name));
       const named = networks.networks.map((n) => ({ ...n, name: n.unique_name })); // other clients may give one name to several
       state.networks = named.sort((a, b) => natural(a.name, b.name));
@@ -42,6 +46,7 @@ async function poll() {
   setTimeout(poll, POLL_MS);
 }
 
+const states = (host) => Object.entries(host?.endpoints || {});
 const natural = (a, b) => a.localeCompare(b, undefined, { numeric: true });
 const called = (e) => `${e.network}/${e.name || e.id}`;
 
@@ -83,10 +88,18 @@ function draw() {
     if (!at.has(e.hostname)) at.set(e.hostname, []);
     at.get(e.hostname).push(e);
   }
-  const names = [...at.keys()].sort(natural);
-  const used = tunnels();
+  const all = [...at.keys()].sort(natural);
+  const few = all.length <= DRAWN;
+  const named = new Map(state.hosts.map((h) => [h.name, h]));
+  const isTroubled = (name) => !named.has(name) || trouble(named.get(name)).length > 0;
+  const names = few ? all : [...all.filter(isTroubled), ...all.filter((name) => !isTroubled(name))].slice(0, DRAWN);
+  const used = few ? tunnels() : []; // as many as pairs of hosts
   const columns = Math.max(1, Math.min(names.length, Math.floor(picture.parentElement.clientWidth / (TILE.width + TILE.gap))));
-  const lines = (name) => (at.get(name).length <= LISTED ? at.get(name).length : new Set(at.get(name).map((e) => e.network)).size);
+  const lines = (name) => {
+    const endpoints = at.get(name);
+    if (!endpoints.length) return states(named.get(name)).length;
+    return endpoints.length <= LISTED ? endpoints.length : new Set(endpoints.map((e) => e.network)).size;
+  };
   const places = new Map();
   let top = TILE.top;
   for (let i = 0; i < names.length; i += columns) {
@@ -101,8 +114,9 @@ function draw() {
   if (used.length <= TUNNELS) used.forEach((t) => tunnel(picture, t, places)); // behind the hosts
   for (const name of names) tile(picture, name, at.get(name), places.get(name), used);
   const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
-  $("numbers").textContent = [count(names.length, "host"), count(state.endpoints.length, "endpoint"),
-    count(state.networks.length, "network"), count(used.length, "tunnel") + " in use", ...broke(used)].join(", ");
+  $("numbers").textContent = [count(all.length, "host") + (few ? "" : ` (${names.length} drawn, those with trouble first)`),
+    count(state.endpoints.length || state.total, "endpoint"), count(state.networks.length, "network"),
+    ...(few ? [count(used.length, "tunnel") + " in use"] : []), ...broke(used)].join(", ");
   legend();
 }
 
@@ -122,7 +136,9 @@ function tile(picture, name, endpoints, place, used) {
   const mine = used.filter((t) => t.ends.includes(name)).length;
   const more = used.length > TUNNELS ? `, ${mine} tunnels` : "";
   make("text", { class: "small", x: 12, y: 39 }, `br-warren, VTEP ${host ? host.vtep : "?"}${more}`, group);
-  if (endpoints.length > LISTED) {
+  if (!endpoints.length) {
+    states(host).forEach(([word, number], i) => make("text", { x: 14, y: TILE.head + i * TILE.line + 17 }, `${number} ${word}`, group));
+  } else if (endpoints.length > LISTED) {
     const networks = [...new Set(endpoints.map((e) => e.network))].sort(natural);
     networks.forEach((network, i) => counted(group, network, endpoints.filter((e) => e.network === network).length, i));
   } else {
