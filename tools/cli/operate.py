@@ -41,8 +41,9 @@ def status(
 
 def print_status(status: Status, every: bool = False) -> None:
     """Print hosts one by one, the many that are well in one line unless `every` is set, and then all problems."""
-    well = [] if every or len(status.hosts) <= LISTED else [host for host in status.hosts if _is_well(host)]
-    listed = [host for host in status.hosts if host not in well]
+    is_short = every or len(status.hosts) <= LISTED
+    listed = [host for host in status.hosts if is_short or not _is_well(host)]
+    well = [] if is_short else [host for host in status.hosts if _is_well(host)]
     rows = [
         (h.name, h.agent, h.controller, status.revision, h.revision, _counts(h.endpoints), _tunnels(h.tunnels), len(h.problems))
         for h in listed
