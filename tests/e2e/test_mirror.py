@@ -62,10 +62,19 @@ class Watch:
             output.seek(0)
             lines += output.read().splitlines()
 
+    def settle(self, *pairs: tuple[str, str]) -> None:
+        """Wait until pings between these containers are all answered. A port that Open vSwitch adds to the datapath can cost others a packet."""
+        for source, target in pairs:
+            eventually(lambda s=source, t=target: self._answers(s, t) == COUNT)  # type: ignore[misc]
+
+    def _answers(self, source: str, target: str) -> int:
+        ping = ("ping", "-c", str(COUNT), "-i", "0.05", PATIENTLY, self.v4[target])
+        answers = re.search(r"(\d+) received", self.world.inside(source, *ping).stdout)
+        return int(answers[1]) if answers else 0
+
     def ping(self, source: str, target: str) -> None:
         """Some pings, all answered."""
-        done = self.world.inside(source, "ping", "-c", str(COUNT), "-i", "0.05", PATIENTLY, self.v4[target])
-        assert f" {COUNT} received" in done.stdout
+        assert self._answers(source, target) == COUNT
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +101,13 @@ def ports(world: World, host: str) -> str:
     """The ports of the bridge."""
     directory = world.plan.host(host).directory  # type: ignore[union-attr]
     return run.sh("ovs-vsctl", f"--db=unix:{directory}/db.sock", "list-ports", "br-warren")
+
+
+def in_datapath(world: World, host: str, port: str) -> bool:
+    """Whether a port of the bridge has its OpenFlow port: `ports` has it earlier."""
+    directory = world.plan.host(host).directory  # type: ignore[union-attr]
+    shown = run.sh("ovs-vsctl", f"--db=unix:{directory}/db.sock", "--if-exists", "get", "Interface", port, "ofport").strip()
+    return shown.isdigit()
 
 
 def icmp(lines: list[str], watch: Watch) -> list[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import World
-from tests.e2e.test_mirror import COUNT, ONE_WAY, WAY_BACK, Watch, icmp, ports
+from tests.e2e.test_mirror import COUNT, ONE_WAY, WAY_BACK, Watch, icmp, in_datapath, ports
 from tests.programs import program, ready
 from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
@@ -69,12 +69,13 @@ def test_all_hosts_copies_are_on_one_port_with_the_tag_of_their_network(river: W
     ]
     river.apply(mirrors=sessions)
     try:
-        eventually(lambda: "tap0" in ports(river.world, "h3") and not complaints(river))
+        eventually(lambda: in_datapath(river.world, "h3", "tap0") and not complaints(river))
+        pairs = [(f"{network[0]}{one}", f"{network[0]}{other}") for network in TAGS for one, other in ((1, 2), (2, 3), (3, 1))]
+        river.settle(*pairs)
         lines: list[str] = []
         with river.heard("h3", "tap1", "vlan and icmp or icmp", lines):
-            for network in TAGS:
-                for one, other in ((1, 2), (2, 3), (3, 1)):
-                    river.ping(f"{network[0]}{one}", f"{network[0]}{other}")
+            for source, target in pairs:
+                river.ping(source, target)
         copies = Counter(
             (int(m[1]), m[2], m[3], m[4])
             for line in lines
@@ -121,7 +122,7 @@ def test_every_kind_of_target_has_the_tag_and_nothing_else(river: Watch, target:
     lines: list[str] = []
     with river.session(sources=[{"network": "left", "endpoint": "m1"}], to=to, vlan=356):
         eventually(lambda: "198.18.0.13" not in to.values() or "wm" in ports(river.world, "h1"))
-        river.ping("m1", "m2")
+        river.settle(("m1", "m2"), ("l1", "l2"))
         with river.heard(where, interface, FILTERS.get(next(iter(to)), "vlan 356 or icmp"), lines):
             river.ping("m1", "m2")
             river.ping("l1", "l2")  # others of the same network and hosts
