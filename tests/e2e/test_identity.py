@@ -177,6 +177,47 @@ def test_a_renamed_host_keeps_everything_until_its_former_name_is_removed(lab: W
     assert standing(lab, "h2")[0] == before[0]
 
 
+def test_a_host_with_a_new_name_and_a_new_vtep_keeps_everything_too(lab: World) -> None:
+    """Nothing in etcd contradicts such a host: what is plugged in says that the machine was another one."""
+    until_healthy(lab, "h1", "h2")
+    before = standing(lab, "h2")
+    for name in ("agent", "controller"):
+        run.stop(lab.plan, "h2", name)
+    for name in ("controller", "agent"):
+        start(lab, "h2", process(lab, "h2", name, WARREN_HOST="moved", WARREN_VTEP="198.18.0.77"))
+    log = lab.plan.host("h2").directory / "agent.log"  # type: ignore[union-attr]
+    try:
+        eventually(lambda: "belong to host h2" in log.read_text())
+        assert standing(lab, "h2") == before
+        assert lab.reaches("web", lab.address["db"])
+    finally:
+        for name in ("agent", "controller"):
+            run.stop(lab.plan, "h2", name)
+    for name in ("controller", "agent"):
+        start(lab, "h2", process(lab, "h2", name))
+    until_healthy(lab, "h1", "h2")
+    assert standing(lab, "h2")[0] == before[0]
+
+
+def test_another_machine_takes_the_name_of_a_dead_host_over(lab: World) -> None:
+    """As docs/operating.md says: it is started with the name, and the status says so. What is plugged in stays plugged in."""
+    until_healthy(lab, "h1", "h2")
+    before = standing(lab, "h2")
+    for name in ("agent", "controller"):
+        run.stop(lab.plan, "h2", name, signal.SIGKILL)
+    for name in ("controller", "agent"):
+        start(lab, "h2", process(lab, "h2", name, WARREN_MACHINE_ID="0123456789abcdef0123456789abcdef"))
+    until_told(lab, "h2", "machine 0123456789abcdef0123456789abcdef", "has taken this host's name over")
+    until_healthy(lab, "h1", "h2")
+    assert standing(lab, "h2")[0] == before[0]
+    eventually(lambda: lab.reaches("web", lab.address["db"]))
+    for name in ("agent", "controller"):
+        run.stop(lab.plan, "h2", name)
+    for name in ("controller", "agent"):
+        start(lab, "h2", process(lab, "h2", name))
+    until_healthy(lab, "h1", "h2")
+
+
 @pytest.mark.parametrize("backup", ["early", None])
 def test_an_etcd_that_lost_what_runs_changes_nothing_until_it_is_accepted_or_restored(lab: World, backup: str | None) -> None:
     """`early` is a backup from before the second network existed; None: etcd comes back empty. Every process is restarted meanwhile."""
