@@ -4,10 +4,10 @@ ACLs needs no import of the specs."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from acl.language import Rule, Who
+from pipeline.protocols import IpNetwork
 
 
 class PolicyAcl(Protocol):
@@ -46,12 +46,8 @@ class Member(Protocol):
     """An endpoint that a `from` or `to` selects."""
 
     @property
-    def ipv4_address(self) -> IPv4Address | None:
-        """Its IPv4 address."""
-
-    @property
-    def ipv6_address(self) -> IPv6Address | None:
-        """Its IPv6 address."""
+    def prefixes(self) -> list[IpNetwork]:
+        """Its addresses, and those that it is allowed besides."""
 
 
 class Named(Protocol):

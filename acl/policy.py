@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from ipaddress import ip_network
 from typing import NamedTuple
 
 from acl.actions import ToPort
@@ -171,7 +170,5 @@ def _prefixes(network_id: str, who: Who | None, names: Names) -> tuple[IpNetwork
         return None
     if who.cidr is not None:
         return (who.cidr,)
-    addresses = {
-        a for member in names.members(network_id, who) for a in (member.ipv4_address, member.ipv6_address) if a is not None
-    }
-    return tuple(ip_network(address) for address in sorted(addresses, key=lambda a: (a.version, int(a))))
+    prefixes = {prefix for member in names.members(network_id, who) for prefix in member.prefixes}
+    return tuple(sorted(prefixes, key=lambda prefix: (prefix.version, int(prefix.network_address), prefix.prefixlen)))

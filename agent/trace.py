@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any
 
 from controller.compiler.explain import PROTOS, arriving, packet
 from controller.compiler.packet_trace import COPY, LARGER
+from pipeline.protocols import IpAddress
 from pipeline.tables import TUNNEL_OFPORT, Table
+from specs.model.allowed import overlap
 from specs.model.endpoint import Endpoint
 from warren.errors import Invalid
 
@@ -19,8 +23,45 @@ HostTrace = Callable[[str, str, str], dict[str, Any]]  # arguments: host, flow, 
 Hop = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class TracedEnds:
+    """What a traced packet carries instead of the endpoints' own values: the sender's address and MAC, and the receiver's address."""
+
+    src_address: IpAddress | None = None
+    src_mac: str | None = None
+    dst_address: IpAddress | None = None
+
+    def sender(self, source: Endpoint) -> Endpoint:
+        """The endpoint that the packet says it is from."""
+        sender = _with_address(source, self.src_address) if self.src_address is not None else source
+        return sender.model_copy(update={"mac_address": self.src_mac}) if self.src_mac is not None else sender
+
+    def receiver(self, target: Endpoint) -> Endpoint:
+        """The endpoint that the packet is for. Raises `Invalid` for an address that it does not have."""
+        if self.dst_address is None or self.dst_address in (target.ipv4_address, target.ipv6_address):
+            return target if self.dst_address is None else _with_address(target, self.dst_address)
+        entry = next((e for e in target.allowed if overlap(e.address, ip_network(self.dst_address))), None)
+        if entry is None:
+            raise Invalid("dst_address", str(self.dst_address), "an address that dst has or is allowed")
+        return _with_address(target, self.dst_address).model_copy(update={"mac_address": entry.mac or target.mac_address})
+
+
+OWN_ENDS = TracedEnds()
+
+
+def _with_address(endpoint: Endpoint, address: IpAddress) -> Endpoint:
+    fields = {"ipv4_address": None, "ipv6_address": None} | {f"ipv{address.version}_address": address}
+    return endpoint.model_copy(update=fields)
+
+
 def follow(
-    source: Endpoint, target: Endpoint, proto: str, port: int | None, vteps: Mapping[str, str], trace: HostTrace
+    source: Endpoint,
+    target: Endpoint,
+    proto: str,
+    port: int | None,
+    vteps: Mapping[str, str],
+    trace: HostTrace,
+    ends: TracedEnds = OWN_ENDS,
 ) -> dict[str, Any]:
     """Return the traces on the source's host and, if the packet takes the tunnel there, on the target's host; and the verdict.
     `vteps` are those of the two hosts, by name."""
@@ -30,12 +71,17 @@ def follow(
         raise Invalid("port", port, "1 to 65535")
     if source.id == target.id:
         raise Invalid("dst", target.name or target.id, "another endpoint than src")
-    hops = [_completed(trace(source.host, packet(source, target, proto, port), source.id))]
+    sender, receiver = ends.sender(source), ends.receiver(target)
+    if not _one_version(sender, receiver) and ends != OWN_ENDS:
+        raise Invalid("src_address", str(ends.src_address or ends.dst_address), "an address of the version of IP that dst has")
+    hops = [_completed(trace(source.host, packet(sender, receiver, proto, port), source.id))]
     tunnel = next((each for each in hops[0]["tunnels"] if each["vtep"] == vteps[target.host]), None)
     if tunnel is not None:
-        flow = arriving(tunnel["vni"], TUNNEL_OFPORT, vteps[source.host], source, target, proto, port)
+        flow = arriving(tunnel["vni"], TUNNEL_OFPORT, vteps[source.host], sender, receiver, proto, port)
         hops.append(_completed(trace(target.host, flow, "tunnel")))
     verdict, reason = _verdict(target, hops[-1], vteps[target.host])
+    if verdict == DROPPED and any(end["table"] == Table.SPOOF_GUARD.name and not end["branch"] for end in hops[-1]["ends"]):
+        reason = f"in {Table.SPOOF_GUARD.name} on {source.host}: {_foreign(source, sender)}" if sender != source else reason
     return {
         "src": source.name or source.id,
         "dst": target.name or target.id,
@@ -45,6 +91,22 @@ def follow(
         "hosts": hops,
         "text": _text(source, target, proto, port, hops, f"{verdict} {reason}".rstrip()),
     }
+
+
+def _one_version(sender: Endpoint, receiver: Endpoint) -> bool:
+    """Whether both ends have an address of one version of IP."""
+    both = ((sender.ipv4_address, receiver.ipv4_address), (sender.ipv6_address, receiver.ipv6_address))
+    return any(None not in pair for pair in both)
+
+
+def _foreign(source: Endpoint, sender: Endpoint) -> str:
+    """What of a sender is not the endpoint's own, and not allowed to it."""
+    name, mac, address = source.name or source.id, sender.mac_address, sender.ipv4_address or sender.ipv6_address
+    if mac not in source.macs:
+        return f"source MAC {mac} does not belong to endpoint {name}"
+    if address is None or any(overlap(prefix, ip_network(address)) for prefix in source.prefixes):
+        return f"source {address or 'without an address'} does not belong to endpoint {name} with MAC {mac}"
+    return f"source {address} does not belong to endpoint {name}"
 
 
 def _completed(hop: Hop) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from controller.compiler.compile import (
     compile_policy,
     compile_service,
     compile_session,
+    compile_virtual,
 )
 from intent.incremental.delta import Delta
 from intent.incremental.index import Index
@@ -63,6 +64,7 @@ _VIEWS: dict[str, Callable[[Index, Any], Any]] = {
     "policy": lambda index, key: index.policies.enforced(key),
     "session": lambda index, name: index.sessions.get(name),
     "service": lambda index, name: index.services.views.get(name),
+    "virtual": lambda index, key: index.virtuals.views.get(key),
 }
 _COMPILERS: dict[str, Callable[[Any, int | None], Program]] = {
     "base": lambda _, tunnel: compile_base(tunnel),
@@ -72,6 +74,7 @@ _COMPILERS: dict[str, Callable[[Any, int | None], Program]] = {
     "policy": lambda policy, _: compile_policy(policy),
     "session": compile_session,
     "service": lambda service, _: compile_service(service),
+    "virtual": compile_virtual,
 }
 
 
@@ -92,6 +95,7 @@ def touched_units(delta: Delta, index: Index, *, beginning: bool) -> list[Unit]:
         "policy": set(delta.policies),
         "session": set(delta.sessions),
         "service": set(delta.services),
+        "virtual": set(delta.virtuals),
     }
     if delta.tunnel or beginning:
         parts["base"] = {""}
@@ -99,6 +103,7 @@ def touched_units(delta: Delta, index: Index, *, beginning: bool) -> list[Unit]:
         parts["network"] |= index.networks.keys()
         parts["endpoint"] |= index.endpoints.keys()
         parts["session"] |= index.sessions.keys()
+        parts["virtual"] |= index.virtuals.views.keys()
     if beginning:
         parts["policy"] |= index.policies.views.keys()
         parts["service"] |= index.services.views.keys()

@@ -1,7 +1,8 @@
 """Which connections of a host today's specs allow. Pure.
 
 A connection (an entry of connection tracking) may stay if the endpoints at its ends are those that it began between, if the
-port that it came in by is still published, and if the policies of both ends would let it begin today. What its entry does not
+port that it came in by is still published, and if the policies of both ends would let it begin today. Of endpoints that share an
+address, any of them may be at an end of which nothing is known. What its entry does not
 tell, such as the DSCP of its first packet, is decided in its favour.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import product
 from typing import Any
 
 from acl.evaluate import PacketFields, Verdict, packet, possible
@@ -18,6 +20,7 @@ from intent.gateway import gateway_of
 from intent.identity import identity
 from intent.record_policies import RecordPolicies
 from intent.services import service_members
+from intent.shares import Shares, shared
 from pipeline.protocols import ICMP, ICMPV6, IPV4, IPV6, SCTP, TCP, UDP, IpAddress
 from pipeline.tables import MARK_RELATED, ORIGIN_TUNNEL
 from specs.checks import called, joined, routers_in_order, served, services_in_order, valid_networks, zones
@@ -103,6 +106,19 @@ class Allowed:
         }
 
     @cached_property
+    def _shares(self) -> Shares:
+        """The addresses that active endpoints of each network are allowed."""
+        shares = Shares()
+        for endpoint in self.snapshot.endpoints.values():
+            if endpoint.active and endpoint.allowed:
+                shares.add(endpoint.id, shared(endpoint))
+        return shares
+
+    @cached_property
+    def _by_identity(self) -> dict[int, Endpoint]:
+        return {identity(e): e for e in self.snapshot.endpoints.values() if e.active}
+
+    @cached_property
     def _unbound(self) -> set[str]:
         """Networks where addresses may be unknown machines': those with interfaces, and those without ranges of their own."""
         behind = {e.network_id for e in self.snapshot.endpoints.values() if has_unknown_macs(e)}
@@ -113,20 +129,38 @@ class Allowed:
         network = self._networks_of_zones.get(connection.zone)
         if network is None:
             return None
-        sender, receiver = self._holder(network, connection.source), self._holder(network, connection.replier)
-        ends = ((connection.source, sender), (connection.replier, receiver))
-        for (address, holder), number in zip(ends, connection.ends, strict=True):
-            if holder is None and (owner := self._owner(network, address)) is not None:
+        ends: list[list[Endpoint | None]] = []
+        for address, number in zip((connection.source, connection.replier), connection.ends, strict=True):
+            holders = self._all_holders(network, address)
+            if not holders and (owner := self._owner(network, address)) is not None:
                 return f"no endpoint of network {owner.name} has {address}"
-            if holder is not None and number not in (0, identity(holder)):
-                return f"{address} belonged to another endpoint than {holder.name or holder.id}"
-        return self._unpublished(network, connection, receiver) or self._refused(network, connection, sender, receiver)
+            if holders and number and number not in map(identity, holders):
+                return f"{address} belonged to another endpoint than {holders[0].name or holders[0].id}"
+            ends.append([e for e in holders if number in (0, identity(e))] or [None])
+        if ends[0] == [None] and (former := self._former_sender(connection)) is not None:
+            return f"{former.name or former.id} is not allowed {connection.source} any more"
+        reason = None
+        for sender, receiver in product(*ends):  # of endpoints that share an address, any may be the one
+            reason = self._unpublished(network, connection, receiver) or self._refused(network, connection, sender, receiver)
+            if reason is None:
+                return None
+        return reason
 
-    def _holder(self, network: Network, address: IpAddress) -> Endpoint | None:
+    def _all_holders(self, network: Network, address: IpAddress) -> list[Endpoint]:
+        """The endpoint that has an address, or those that are allowed it."""
         for network_id in self._reached(network):
             if (holder := self._holders.get((network_id, address))) is not None:
-                return holder
-        return None
+                return [holder]
+        ids = (e for network_id in self._reached(network) for e in self._shares.of((network_id, str(address))))
+        return [self.snapshot.endpoints[e] for e in sorted(ids)]
+
+    def _former_sender(self, connection: Connection) -> Endpoint | None:
+        """The endpoint that sent the first packet, if it could not send from that address today, which is nobody else's either. Other
+        addresses than its own are those of the link, and those of machines that are not known."""
+        sender, source = self._by_identity.get(connection.ends[0]), connection.source
+        if sender is None or sender.port is not None or sender.network_id in self._unbound:
+            return None
+        return None if source.is_link_local or source.is_unspecified or source.is_multicast else sender
 
     def _owner(self, network: Network, address: IpAddress) -> Network | None:
         """The network in which an address can only be an endpoint's."""
@@ -189,7 +223,7 @@ class Allowed:
         if sender is None and network.id in self._unbound:
             return None  # the ACL of the interface, or of the endpoint without an address, has decided
         policies = (self._sends(network, sender), self._policies.of(receiver).receives if receiver is not None else None)
-        unknown = UNKNOWN if self._one_network(sender, receiver) else UNKNOWN | MACS
+        unknown = UNKNOWN if self._macs_known(connection, sender, receiver) else UNKNOWN | MACS
         source_port = connection.source_port if any(key and self._by_source_port(key) for key in policies) else 0
         ports = (source_port, connection.replier_port)
         question = (policies, unknown, connection.source, connection.replier, connection.proto, ports, connection.icmp)
@@ -200,8 +234,12 @@ class Allowed:
             return "no rule with allow_related allows it any more"
         return reason
 
-    def _one_network(self, sender: Endpoint | None, receiver: Endpoint | None) -> bool:
-        return sender is not None and receiver is not None and sender.network_id == receiver.network_id
+    def _macs_known(self, connection: Connection, sender: Endpoint | None, receiver: Endpoint | None) -> bool:
+        """Whether the first packet had the MACs of these two. An allowed address may have another, and a router sets its own."""
+        if sender is None or receiver is None or sender.network_id != receiver.network_id:
+            return False
+        ends = ((sender, connection.source), (receiver, connection.replier))
+        return all(address in (e.ipv4_address, e.ipv6_address) for e, address in ends)
 
     def _sends(self, network: Network, sender: Endpoint | None) -> PolicyKey | None:
         return self._policies.of(sender).sends if sender is not None else enters(network)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from acl.language import Who
 from acl.policy import PolicyKey, PolicyView, keys_of, resolve
 from intent.services import ServiceView, service_members, service_view
+from intent.shares import Shares, crossing, shared
 from intent.views import (
     NO_RELATED,
     TENANT,
@@ -32,6 +33,7 @@ from intent.views import (
     selects,
     vtep,
 )
+from intent.virtual import virtual_views
 from mirror.sessions import Surroundings, sessions
 from specs.checks import called, joined, order, routers_in_order, routes, served, services_in_order, valid_networks, zones
 from specs.model.acl import Acl
@@ -134,6 +136,7 @@ class _Recompute:
         """The active endpoints that can be, the first created first. A value belongs to the first that claims it, even if that one is
         closed over another value; an endpoint wins if all its values are its own."""
         holders: dict[Claim, str] = {}
+        shares = Shares()
         winners: list[Endpoint] = []
         for endpoint_id in sorted(self.snapshot.endpoints, key=lambda e: order(self.snapshot, "endpoint", e)):
             endpoint = self.snapshot.endpoints[endpoint_id]
@@ -142,11 +145,13 @@ class _Recompute:
                 claimed = claims(endpoint, self.host)
                 for claim in claimed:
                     holders.setdefault(claim, endpoint_id)
+                shares.add(endpoint_id, shared(endpoint))
                 taken = next((claim for claim in claimed if holders[claim] != endpoint_id), None)
-                if taken is None:
-                    winners.append(endpoint)
-                else:
+                if taken is not None:
                     reason = f"{taken[1]} belongs to endpoint {holders[taken]}"
+                else:
+                    reason = crossing(endpoint, claimed, holders, shares, lambda e: order(self.snapshot, "endpoint", e))
+                winners += [endpoint] if reason is None else []
             if reason is not None:
                 self.problems.add(Problem(f"endpoint/{endpoint_id}", reason))
         return winners
@@ -210,6 +215,7 @@ class _Recompute:
             policies=frozenset(policy for policy in self.policies.values() if policy.closed is None),
             sessions=frozenset(self.sessions.values()),
             services=frozenset(services),
+            virtuals=virtual_views(endpoints),
             problems=frozenset(self.problems),
         )
 

@@ -4,7 +4,6 @@ the compiler. Pure."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import ip_network
 
 from acl.language import Rule, Who
 from acl.policy import PolicyKey, PolicyKeys, keys_of
@@ -46,8 +45,7 @@ class RecordPolicies:
         if who.cidr is not None:
             return [who.cidr]
         if (network_id, who) not in self._members:
-            addresses = [a for e in self.selected(network_id, who) for a in (e.ipv4_address, e.ipv6_address) if a is not None]
-            self._members[network_id, who] = [ip_network(address) for address in addresses]
+            self._members[network_id, who] = [prefix for e in self.selected(network_id, who) for prefix in e.prefixes]
         return self._members[network_id, who]
 
     def selected(self, network_id: str, who: Who) -> list[Endpoint]:

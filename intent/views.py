@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from typing import NamedTuple
 
 from acl.language import Who
 from acl.policy import PolicyKey, PolicyKeys, PolicyView, enters, network_of, receives
@@ -17,6 +18,7 @@ from intent.services import ServiceView
 from mirror.sessions import Marks, MirrorSession
 from pipeline.protocols import address_text
 from specs.checks import order
+from specs.model.allowed import misplaced, text
 from specs.model.cluster import Transit
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
@@ -33,6 +35,13 @@ TENANT = "default"
 Claim = tuple[str, str]
 NO_RELATED = "its VNI with the highest bit turned is another network's: allow_related does not reach other hosts"
 INNER_TAG = 4  # room for one VLAN tag inside
+
+
+class AllowedView(NamedTuple):
+    """An address or a range that an endpoint may have besides its own, and the MAC that it has there."""
+
+    address: str
+    mac: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +71,7 @@ class EndpointView:
     unknown_macs: bool = False  # it is an interface: MACs behind it are not known (specs/ports.py)
     dhcp: bool = False  # the controller answers its DHCP questions; local endpoints only
     leases: bool = False  # a DHCP server outside leases its address; local endpoints only
+    allowed: tuple[AllowedView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +113,23 @@ class NetworkView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualView:
+    """An address, a range or a MAC that several endpoints of a network may have. Of an address: the `macs` at which it may be. Of a MAC:
+    the local `ports` and the `vteps` of other hosts behind which it may be."""
+
+    vni: int
+    value: str
+    macs: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
+    vteps: tuple[str, ...] = ()
+    policy_out: int = 0
+    gateway: Gateway | None = None
+    routed: bool = False  # as EndpointView has them
+    routed_remote: bool = False
+    led_to: bool = False  # an address that the gateway or a router leads to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """Everything that the compiler of one host needs."""
 
@@ -114,6 +141,7 @@ class View:
     policies: frozenset[PolicyView]
     sessions: frozenset[MirrorSession]
     services: frozenset[ServiceView]
+    virtuals: frozenset[VirtualView]
     problems: frozenset[Problem]
 
 
@@ -221,7 +249,8 @@ def misfit(endpoint: Endpoint, network: Network | None, snapshot: Snapshot) -> s
             return f"address {address} is outside the range of network {network.name}"
         if gateway is not None and address == gateway.ip:
             return f"address {address} is the gateway of network {network.name}"
-    return None
+    wrong = misplaced(endpoint.allowed, network)
+    return None if wrong is None else f"allowed: {wrong[1]}"
 
 
 def claims(endpoint: Endpoint, host: str) -> tuple[Claim, ...]:
@@ -327,4 +356,5 @@ def endpoint_view(
         unknown_macs=behind_interface,
         dhcp=network.answers and local and not behind_interface,
         leases=network.external and local and not behind_interface,
+        allowed=tuple(AllowedView(text(a.address), a.mac or endpoint.mac_address) for a in endpoint.allowed),
     )

@@ -142,6 +142,11 @@ def claim_endpoint_mac(network_id: str, mac: str) -> str:
     return f"claim/endpoint-mac/{network_id}/{mac}"
 
 
+def claim_allowed(network_id: str) -> str:
+    """Counts the addresses, ranges and MACs that endpoints of a network are allowed besides their own."""
+    return f"claim/allowed/{network_id}"
+
+
 def pool_vni() -> str:
     """Prefix of the bitmap blocks of VNIs in use."""
     return "pool/vni/"

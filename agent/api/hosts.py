@@ -91,10 +91,13 @@ def _trace_routes(router: APIRouter, core: Core) -> None:
     @router.post("/trace")
     def whole_trace(body: TraceBody) -> dict[str, Any]:
         """Follow a packet between two endpoints, through the tunnel too."""
-        return follow(core, core.lookup.endpoint(body.src), core.lookup.endpoint(body.dst), body.proto, body.port)
+        ends = trace.TracedEnds(body.src_address, body.src_mac, body.dst_address)
+        return follow(core, core.lookup.endpoint(body.src), core.lookup.endpoint(body.dst), body.proto, body.port, ends)
 
 
-def follow(core: Core, source: Endpoint, target: Endpoint, proto: str, port: int | None) -> dict[str, Any]:
+def follow(
+    core: Core, source: Endpoint, target: Endpoint, proto: str, port: int | None, ends: trace.TracedEnds = trace.OWN_ENDS
+) -> dict[str, Any]:
     """A packet's way through the switches of both hosts."""
 
     def trace_at(host: str, flow: str, enters: str) -> dict[str, Any]:
@@ -104,4 +107,4 @@ def follow(core: Core, source: Endpoint, target: Endpoint, proto: str, port: int
         return answer
 
     vteps = {name: str(core.lookup.host(name).vtep) for name in (source.host, target.host)}
-    return trace.follow(source, target, proto, port, vteps, trace_at)
+    return trace.follow(source, target, proto, port, vteps, trace_at, ends)

@@ -187,4 +187,4 @@ def _data(acls: Mapping[str, Acl], name: str) -> Any:
 
 def _meant(endpoints: Mapping[str, Endpoint], endpoint_id: str) -> Any:
     e = endpoints.get(endpoint_id)
-    return None if e is None else (e.name, e.labels, e.network_id, e.ipv4_address, e.ipv6_address, e.active)
+    return None if e is None else (e.name, e.labels, e.network_id, e.ipv4_address, e.ipv6_address, e.allowed, e.active)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field
 
 from agent.endpoints.request import RequestBody, cidr
-from specs.model.base import Flag
+from specs.model.base import Address, Flag, Mac
 from specs.model.derived import veth_mac
 from specs.model.dhcp import DhcpFields
 from specs.model.endpoint import Endpoint
@@ -61,12 +61,15 @@ class ApplyBody(RequestBody):
 
 
 class TraceBody(RequestBody):
-    """POST /trace: a packet between two endpoints (name or id)."""
+    """POST /trace: a packet between two endpoints (name or id); `src_address`, `src_mac` and `dst_address` replace their own."""
 
     src: str
     dst: str
     proto: str = "icmp"
     port: int | None = None
+    src_address: Address | None = None
+    src_mac: Mac | None = None
+    dst_address: Address | None = None
 
 
 class HostTraceBody(RequestBody):
@@ -140,6 +143,7 @@ def endpoint_out(
         "spare": endpoint.spare,
         "acls": list(endpoint.acls) if endpoint.acls is not None else None,
         "publish": [p.model_dump(mode="json", exclude_none=True) for p in endpoint.publish],
+        "allowed": [entry.data() for entry in endpoint.allowed],
         "state": (state or {}).get("state", ""),
         "reason": (state or {}).get("reason", "") or "",
     }

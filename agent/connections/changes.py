@@ -44,6 +44,7 @@ def concerned(before: Snapshot, after: Snapshot, changes: Iterable[Decoded]) -> 
             old, new = before.endpoints.get(change.id), after.endpoints.get(change.id)
             addresses |= set(_given_up(old, new))
             judged = {new.network_id} if old is not None and new is not None and _differs(old, new) else set()
+            judged |= {old.network_id} if old is not None and old.allowed and new is None else set()
         elif change.kind == "network":
             judged = {change.id} if _policies(before, change.id) != _policies(after, change.id) else set()
         elif change.kind == "host":
@@ -71,7 +72,13 @@ def _given_up(old: Endpoint | None, new: Endpoint | None) -> Iterator[GivenUp]:
 
 def _differs(old: Endpoint, new: Endpoint) -> bool:
     """Whether something that policies or published ports depend on is another."""
-    return (old.labels, old.acls, old.publish, old.name) != (new.labels, new.acls, new.publish, new.name)
+    return (old.labels, old.acls, old.publish, old.name, old.allowed) != (
+        new.labels,
+        new.acls,
+        new.publish,
+        new.name,
+        new.allowed,
+    )
 
 
 def _policies(state: Snapshot, network_id: str) -> object:

@@ -248,8 +248,12 @@ class Driver:
             self._mirror(network)
         try:
             self.ledger.update(labelled)
-        except Conflict:
-            self.ledger.update(labelled.model_copy(update={"name": endpoint.name}))
+        except Conflict as error:
+            if error.field not in ("name", "allowed"):
+                raise
+            if error.field == "allowed":  # the container runs already: it cannot be refused any more
+                log.warning("labels.wrong id=%s reason=%s", endpoint.id, error)
+            self.ledger.update(labelled.model_copy(update={error.field: getattr(endpoint, error.field)}))
         log.info("endpoint.labelled id=%s container=%s", endpoint.id, container.name)
         return True
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
+from specs.model.allowed import parse_allowed
 from specs.model.dhcp import EXTERNAL
 from warren.errors import Invalid
 
@@ -95,6 +96,11 @@ def _added(name: str, value: str) -> list[dict[str, Any]]:
         draft |= {"acls": [acl]} if acl else {}
         drafts.append(draft | ({"native": _number(name, native)} if native else {}))
     return drafts
+
+
+def _allowed(name: str, value: str) -> list[dict[str, str]]:
+    """Parse ADDRESS[,MAC] ADDRESS[,MAC] ..."""
+    return [entry.data() for entry in parse_allowed(value.split(), name)]
 
 
 def _coprocessors(name: str, value: str) -> list[dict[str, Any]]:
@@ -194,6 +200,12 @@ ENDPOINT_OPTIONS = (
         "the first 1 to 5 bytes of the container's MAC",
     ),
     Option(("warren.name",), "name", _text, "the endpoint's name (default: the container's)"),
+    Option(
+        ("warren.allowed",),
+        "allowed",
+        _allowed,
+        "`ADDRESS[,MAC]`, several with spaces between them: addresses and ranges that the container may have besides its own ([specs.md](specs.md)); on all networks of a container, if it is a label",
+    ),
 )
 MIRRORED = "warren.mirror"  # label of a mirrored endpoint; its value is the host, because each host has a target of its own
 OWN_CHOICE = range(61_000, 65_536)  # for -P: above the ports that Linux uses for its own connections (ip_local_port_range)
@@ -223,6 +235,8 @@ def read(table: tuple[Option, ...], given: Mapping[str, Any], networks: Collecti
 
 def value_for(networks: Collection[str], option: Option, value: str) -> str | None:
     """Return the part of NET:VALUE/NET2:VALUE for these networks, or None when all of it is for others."""
+    if option.read is _allowed:  # addresses and ranges have colons and slashes of their own
+        return value
     chosen = None
     for part in value.split("/"):
         named = _PER_NETWORK.match(part)

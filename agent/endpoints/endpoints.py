@@ -34,7 +34,7 @@ from warren.errors import MISSING, Conflict, Invalid, NotFound, Unavailable, War
 
 log = logging.getLogger("warren.endpoints")
 
-_FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls", "publish",
+_FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls", "publish", "allowed",
            "port", "coprocessor", "parent", "vlan"}  # fmt: skip
 INTERFACE_WAIT_S = 5.0  # how long an attach behind an interface waits for that interface, which may appear later
 Leaving = Callable[[Endpoint], contextlib.AbstractContextManager[None]]
@@ -144,7 +144,9 @@ class Endpoints:
             reserved.close()
 
         def wait() -> None:
-            same_flows = all(getattr(attach.endpoint, name) == getattr(ready, name) for name in ("acls", "publish", "labels"))
+            same_flows = all(
+                getattr(attach.endpoint, name) == getattr(ready, name) for name in ("acls", "publish", "labels", "allowed")
+            )
             if not same_flows:
                 self._wait_until_up(attach.endpoint, attach.revision)
 

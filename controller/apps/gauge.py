@@ -58,7 +58,7 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         self.settings = gauge_settings(os.environ)
         self.polled = Polled(name=settings(os.environ).host)
         self.parts = Parts()
-        self.rules, self.drops, self.groups, self.networks = Totals(), Totals(), Totals(), Totals()
+        self.rules, self.drops, self.groups, self.networks, self.spoofed = Totals(), Totals(), Totals(), Totals(), Totals()
         self.datapath: Any = None
         self.flow_answers = Answers()
         self.asked_at = self.asked_before = time.monotonic()
@@ -206,9 +206,14 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         with_flow = [(flow, stat) for stat in stats if (flow := flows.get(stat.cookie)) is not None]
         rules = ((flow.origin.name, stat) for flow, stat in with_flow if flow.origin.kind == "acl")
         drops = ((flow.table.name, stat) for flow, stat in with_flow if not flow.actions)
-        for tally, pairs in ((self.rules, rules), (self.drops, drops)):
+        refused = (
+            (self._place(flow.origin.name), s) for flow, s in with_flow if flow.table is Table.SPOOF_GUARD and not flow.actions
+        )
+        spoofed = ((f"{place.network}/{place.endpoint}", stat) for place, stat in refused if place is not None)
+        for tally, pairs in ((self.rules, rules), (self.drops, drops), (self.spoofed, spoofed)):
             tally.take((Reading(s.cookie, key, (s.packets, s.octets), s.duration_s) for key, s in pairs), self._since())
         self.polled.rules, self.polled.drops = dict(self.rules.totals), dict(self.drops.totals)
+        self.polled.spoofed = dict(self.spoofed.totals)
         self._write(time.time())
 
     def _since(self) -> float:
@@ -273,12 +278,17 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         overlay = self._overlay()
         if overlay is None:
             return {}
-        index, places, names = overlay.reconciler.index, {}, self._names()
-        for endpoint_id, ofport in dict(index.ports).items():
-            endpoint = index.snapshot.endpoints.get(endpoint_id)
-            if endpoint is not None:
-                places[ofport] = Place(names(endpoint.network_id), endpoint.name or endpoint.id)
-        return places
+        ports = dict(overlay.reconciler.index.ports)
+        return {ofport: place for endpoint_id, ofport in ports.items() if (place := self._place(endpoint_id)) is not None}
+
+    def _place(self, endpoint_id: str) -> Place | None:
+        """The network and the name of an endpoint."""
+        state = self._overlay().reconciler.index.snapshot
+        endpoint = state.endpoints.get(endpoint_id)
+        if endpoint is None:
+            return None
+        network = state.networks.get(endpoint.network_id)
+        return Place(network.name if network is not None else endpoint.network_id, endpoint.name or endpoint.id)
 
 
 def _zero_if_unknown(value: int) -> int:

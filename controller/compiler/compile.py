@@ -1,7 +1,7 @@
 """Compiles intent to flows: a pure function of a host's view, as a whole or unit by unit.
 
 A unit is a part that can change alone: the base, one other host, one network, one endpoint, one policy, one mirror session, one
-service. The flows of a view are the union of its units' flows.
+service, one virtual address or MAC. The flows of a view are the union of its units' flows.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from controller.compiler.features import (
     spoof,
 )
 from intent.services import ServiceView
-from intent.views import EndpointView, NetworkView, View
+from intent.views import EndpointView, NetworkView, View, VirtualView
 from mirror.sessions import MirrorSession
 from pipeline.flow import Ct, Flow, Goto, Group, Origin, SwitchMeter
 from pipeline.tables import OWNER, TABLES, Miss, after
@@ -73,6 +73,11 @@ SESSION: dict[str, Callable[[MirrorSession, int | None], Iterator[Part]]] = {
 }
 PEER: dict[str, Callable[[str, int | None], Iterator[Part]]] = {"classify": classify.peer}
 SERVICE: dict[str, Callable[[ServiceView], Iterator[Part]]] = {"nat": nat.service}
+VIRTUAL: dict[str, Callable[[VirtualView, int | None], Iterator[Part]]] = {
+    "guard": guard.virtual,
+    "route": route.virtual,
+    "forward": forward.virtual,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,11 @@ def compile_service(service: ServiceView) -> Program:
     return _program((name, feature(service)) for name, feature in SERVICE.items())
 
 
+def compile_virtual(virtual: VirtualView, tunnel: int | None) -> Program:
+    """Return the flows and the groups of one virtual address or MAC."""
+    return _program((name, feature(virtual, tunnel)) for name, feature in VIRTUAL.items())
+
+
 def compile_view(view: View) -> Program:
     """Return all flows and groups of a host, sorted: the full recompute."""
     units = [compile_base(view.tunnel_ofport)]
@@ -130,6 +140,7 @@ def compile_view(view: View) -> Program:
     units += [compile_policy(policy) for policy in view.policies]
     units += [compile_session(session, view.tunnel_ofport) for session in view.sessions]
     units += [compile_service(service) for service in view.services]
+    units += [compile_virtual(virtual, view.tunnel_ofport) for virtual in view.virtuals]
     flows = {flow.cookie: flow for unit in units for flow in unit.flows}
     groups = {group.group_id: group for unit in units for group in unit.groups}
     assert len(flows) == sum(len(unit.flows) for unit in units), "two units compiled the same flow"

@@ -56,6 +56,9 @@ class Gauge:
         yield from _totals("warren_acl_rule", "that matched a rule", dp, ("acl", "rule"), rules)
         drops: LabelledTotals = {(table,): counts for table, counts in p.drops.items()}
         yield from _totals("warren_dropped", "dropped by a flow of a table", dp, ("table",), drops)
+        spoofed: LabelledTotals = {tuple(place.split("/", 1)): counts for place, counts in p.spoofed.items()}
+        text = "that an endpoint sent from an address or a MAC that it may not have"
+        yield from _totals("warren_spoofed", text, dp, ("network", "endpoint"), spoofed)
         groups: LabelledTotals = {tuple(origin.split("/", 1)): counts for origin, counts in p.groups.items()}
         yield from _totals("warren_group", "copied by groups: floods of networks, mirror sessions", dp, ("kind", "name"), groups)
         networks: LabelledTotals = {(network,): counts for network, counts in p.networks.items()}

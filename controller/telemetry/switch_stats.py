@@ -74,5 +74,6 @@ class Polled:
     meters: dict[int, MeterNumbers] = field(default_factory=dict)
     rules: dict[str, tuple[int, ...]] = field(default_factory=dict)
     drops: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    spoofed: dict[str, tuple[int, ...]] = field(default_factory=dict)  # by NETWORK/ENDPOINT
     groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
     networks: dict[str, tuple[int, ...]] = field(default_factory=dict)

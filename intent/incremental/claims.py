@@ -11,6 +11,7 @@ from bisect import insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from intent.shares import Shares, crossing, inside, shared
 from intent.views import Claim, claims
 from specs.checks import order
 from specs.model.endpoint import Endpoint
@@ -29,7 +30,8 @@ class Claims:
     _losers: set[str] = field(default_factory=set)
     _holders: dict[Claim, str] = field(default_factory=dict)
     _rivals: dict[Claim, list[tuple[int, str]]] = field(default_factory=dict)  # all that claim a value, if several do, in order
-    _changed: set[str] = field(default_factory=set)
+    _shares: Shares = field(default_factory=Shares)
+    _changed: set[str] = field(default_factory=set)  # endpoints, and those on the other side of what one shares and the other has
     _before: dict[Claim, str | None] = field(default_factory=dict)  # holders at the last `resolve`, of claims changed since
 
     def remove(self, endpoint_id: str) -> None:
@@ -47,6 +49,9 @@ class Claims:
                 del self._holders[claim]
         self.winners.discard(endpoint_id)
         self._losers.discard(endpoint_id)
+        if endpoint is not None:
+            self._shares.remove(endpoint_id, shared(endpoint))
+            self._note_crossing(endpoint)
 
     def reject(self, endpoint_id: str, reason: str) -> None:
         """Take note that an endpoint cannot be, and why: it claims nothing."""
@@ -63,10 +68,19 @@ class Claims:
                 rivals = self._rivals.setdefault(claim, [order(self.snapshot, "endpoint", holder)])
                 insort(rivals, order(self.snapshot, "endpoint", endpoint_id))
                 self._holders[claim] = rivals[0][1]
+        self._shares.add(endpoint_id, shared(endpoint))
+        self._note_crossing(endpoint)
+
+    def _note_crossing(self, endpoint: Endpoint) -> None:
+        """Take note of the endpoints that share what an endpoint has as its own, or have as their own what it shares."""
+        for claim in claims(endpoint, self.host):
+            self._changed.update(self._shares.of(claim))
+        for claim in (claim for value in shared(endpoint) for claim in inside(value, self._holders) if claim in self._holders):
+            self._changed.update((self._holders[claim], *(rival for _, rival in self._rivals.get(claim, ()))))
 
     def resolve(self) -> set[str]:
         """Decide who wins after the changes since the last time. Returns the endpoints for which this may differ."""
-        concerned, self._changed = self._changed, set()
+        concerned, self._changed = {e for e in self._changed if e in self.endpoints}, set()
         for claim, before in self._before.items():
             after = self._holders.get(claim)
             if after != before:
@@ -75,21 +89,23 @@ class Claims:
                 concerned |= {rival for rival in rivals if self.endpoints[rival].host == self.host}
         self._before = {}
         for endpoint_id in concerned:
-            won = self._taken(endpoint_id) is None
+            won = self._reason(endpoint_id) is None
             (self.winners if won else self._losers).add(endpoint_id)
             (self._losers if won else self.winners).discard(endpoint_id)
         return concerned
 
-    def _taken(self, endpoint_id: str) -> Claim | None:
-        """The first of an endpoint's values that another endpoint holds."""
-        claimed = claims(self.endpoints[endpoint_id], self.host)
-        return next((claim for claim in claimed if self._holders[claim] != endpoint_id), None)
+    def _reason(self, endpoint_id: str) -> str | None:
+        """Why an endpoint loses; None if all its values are its own, and nobody else is allowed them."""
+        endpoint = self.endpoints[endpoint_id]
+        claimed = claims(endpoint, self.host)
+        taken = next((claim for claim in claimed if self._holders[claim] != endpoint_id), None)
+        if taken is not None:
+            return f"{taken[1]} belongs to endpoint {self._holders[taken]}"
+        return crossing(endpoint, claimed, self._holders, self._shares, lambda e: order(self.snapshot, "endpoint", e))
 
     def problem_of(self, endpoint_id: str) -> str | None:
         """Why an endpoint is closed everywhere; None if it is not."""
-        if endpoint_id in self._losers and (claim := self._taken(endpoint_id)) is not None:
-            return f"{claim[1]} belongs to endpoint {self._holders[claim]}"
-        return self._rejected.get(endpoint_id)
+        return self._reason(endpoint_id) if endpoint_id in self._losers else self._rejected.get(endpoint_id)
 
     def problems(self) -> Iterator[tuple[str, str]]:
         """All endpoints that are closed everywhere, and why."""

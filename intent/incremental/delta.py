@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from acl.policy import PolicyKey, PolicyView
 from intent.services import ServiceView
-from intent.views import EndpointView, NetworkView
+from intent.views import EndpointView, NetworkView, VirtualView
+from intent.virtual import Key
 from mirror.sessions import MirrorSession
 
 
@@ -20,4 +21,5 @@ class Delta:
     policies: dict[PolicyKey, PolicyView | None]
     sessions: dict[str, MirrorSession | None]
     services: dict[str, ServiceView | None]
+    virtuals: dict[Key, VirtualView | None]
     tunnel: bool = False  # the tunnel port has changed: everything is touched

@@ -17,6 +17,7 @@ from intent.incremental.networks import Networks
 from intent.incremental.policies import NONE, Policies
 from intent.incremental.routes import Routes
 from intent.incremental.services import Services
+from intent.incremental.virtual import Virtuals
 from intent.views import (
     NO_RELATED,
     TENANT,
@@ -64,6 +65,7 @@ class Index:
     _tunnel_moved: bool = False
     routes: Routes = field(init=False)
     services: Services = field(init=False)
+    virtuals: Virtuals = field(default_factory=Virtuals)
     sessions: dict[str, MirrorSession] = field(default_factory=dict)
     _marks: dict[str, Marks] = field(default_factory=dict)
     _idle: dict[str, str] = field(default_factory=dict)  # mirror sessions without effect, and why
@@ -189,10 +191,9 @@ class Index:
                 self.networks[network_id] = after
         services, moved = self.services.update(networks, self.networks, self.policies.members, self._reachable)
         touched |= moved
-        endpoints: dict[str, EndpointView | None] = {}
-        for endpoint_id in touched | whole:
-            view = self._endpoint_view(endpoint_id)
-            endpoints[endpoint_id] = view
+        endpoints = {endpoint_id: self._endpoint_view(endpoint_id) for endpoint_id in touched | whole}
+        virtuals = self.virtuals.update((self.endpoints.get(e), after) for e, after in endpoints.items())
+        for endpoint_id, view in endpoints.items():
             if view is None:
                 self.endpoints.pop(endpoint_id, None)
             else:
@@ -204,6 +205,7 @@ class Index:
             policies=policies,
             sessions=sessions,
             services=services,
+            virtuals=virtuals,
             tunnel=self._tunnel_moved,
         )
         self._dirty, self._dirty_networks, self._tunnel_moved = set(), set(), False
@@ -388,5 +390,6 @@ class Index:
             policies=frozenset(self.policies.in_force()),
             sessions=frozenset(self.sessions.values()),
             services=frozenset(self.services.views.values()),
+            virtuals=frozenset(self.virtuals.views.values()),
             problems=self.problems(),
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
-from typing import Annotated
+from ipaddress import IPv4Address, IPv6Address, ip_network
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_validator, model_validator
 
+from pipeline.protocols import IpNetwork
 from pipeline.tables import OFPORT_FIRST, OFPORT_LAST
+from specs.model.allowed import AllowedEntry, check_allowed
 from specs.model.base import AclReferences, Flag, IfName, Item, Labels, Mac, Name, Record, Vlan, Whole, require_text
 from specs.model.coprocessor import Coprocessor
 from specs.model.derived import veth_name
@@ -36,6 +38,7 @@ class EndpointFields(BaseModel):
     vlan: Vlan | None = None
     acls: AclReferences | None = None
     publish: tuple[Publish, ...] = ()
+    allowed: Annotated[tuple[AllowedEntry, ...], AfterValidator(check_allowed)] = ()
     labels: Labels = {}
 
 
@@ -79,9 +82,30 @@ class Endpoint(EndpointFields, Record):
             raise ValueError("vlan only with port or parent: the tag there")
         if self.coprocessor and (not self.port or self.vlan):
             raise ValueError("a coprocessor only with port and without vlan: the interface is its alone")
-        if self.port and (self.ipv4_address or self.ipv6_address or self.publish):
-            raise ValueError("no addresses and nothing published with port: the machines behind an interface are not known")
         return self
+
+    @model_validator(mode="after")
+    def _nothing_is_known_behind_an_interface(self) -> Endpoint:
+        if self.port and (self.ipv4_address or self.ipv6_address or self.publish or self.allowed):
+            expected = "no addresses (allowed ones neither) and nothing published with port"
+            raise ValueError(f"{expected}: the machines behind an interface are not known")
+        return self
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data. Without allowed addresses there is no such field: agents of an earlier version refuse fields that they do not know."""
+        data = super().data()
+        return data if self.allowed else {name: value for name, value in data.items() if name != "allowed"}
+
+    @property
+    def macs(self) -> tuple[str, ...]:
+        """All MACs that it may send with, its own first."""
+        return tuple(dict.fromkeys((self.mac_address, *(entry.mac for entry in self.allowed if entry.mac))))
+
+    @property
+    def prefixes(self) -> list[IpNetwork]:
+        """All addresses that it may have: its own, and those that it is allowed."""
+        own = [ip_network(address) for address in (self.ipv4_address, self.ipv6_address) if address is not None]
+        return [*own, *(entry.address for entry in self.allowed)]
 
     @property
     def namespace(self) -> str | None:

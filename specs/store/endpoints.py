@@ -5,11 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.protocols import IpNetwork
 from pipeline.tables import ENDPOINT_OFPORT_LAST, OFPORT_FIRST
 from specs import keys
+from specs.model.allowed import text
 from specs.model.base import decode, decode_json, now
 from specs.model.derived import default_mac
 from specs.model.endpoint import Endpoint
@@ -17,23 +18,15 @@ from specs.model.network import Network
 from specs.model.publish import Publish
 from specs.ports import is_subport, port_claims
 from specs.store import bitmap
+from specs.store.allowed_values import AllowedValues, check_placed, contradiction, lowest_free
 from specs.store.leased_addresses import kept
+from specs.store.network_state import NetworkState, gets_of, network_state
 from specs.store.pool import Pool, transaction
-from specs.store.values import Compare, Delete, Get, Put, TxnOperation, Unchanged
+from specs.store.values import Compare, Delete, Get, NoneNewer, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, Exhausted, Invalid, NotFound
 
 DEFAULT_VLAN = 100  # of subports on a network without `vlan`; the default of FAUCET and dovesnap
-
-
-class _Read(NamedTuple):
-    """What a creation reads: the network, and the pools of its addresses and of the host's OpenFlow ports."""
-
-    network: Network
-    network_revision: int
-    v4: Pool
-    v6: Pool
-    ofports: Pool
 
 
 class EndpointWriter(Writer):
@@ -64,21 +57,26 @@ class EndpointWriter(Writer):
         self, probe: Endpoint, data: dict[str, Any], versions: Collection[int]
     ) -> tuple[Endpoint, Network, int] | None:
         """One attempt; None if another writer was faster."""
-        read = self._read_for_creation(probe)
+        read, ofports = self._read_for_creation(probe)
         network = read.network
         if network.external and probe.parent is not None:
             raise Invalid("endpoint.parent", probe.parent, "nothing on a network with dhcp: external: no client can ask for it")
+        check_placed(probe, network)
         v4 = v6 = None
         if probe.port is None and 4 in versions:
-            v4 = self._address(network, read.v4, network.ip_range, network.gateway, probe.ipv4_address, "ipv4_address")
+            v4 = self._address(network, read.v4, read.allowed, probe, "ipv4_address")
         if probe.port is None and 6 in versions:
-            v6 = self._address(network, read.v6, network.ipv6_range, network.ipv6_gateway, probe.ipv6_address, "ipv6_address")
-        ofport = _take_ofport(read.ofports, probe.host, data.get("ofport"))
+            v6 = self._address(network, read.v6, read.allowed, probe, "ipv6_address")
+        ofport = _take_ofport(ofports, probe.host, data.get("ofport"))
         mac = data.get("mac_address") or default_mac(probe.id, v4, v6)  # type: ignore[arg-type]
+        if "mac_address" not in data and mac in read.allowed.counts:
+            mac = default_mac(probe.id, None, None)
         filled = {**data, "ofport": ofport, "mac_address": mac, "ipv4_address": v4 and str(v4), "ipv6_address": v6 and str(v6)}
         endpoint = decode(Endpoint, filled, "endpoint")
         key, held = keys.endpoint(network.id, endpoint.id), _claims(endpoint)
-        compares, puts = transaction((read.v4, read.v6, read.ofports, *self._published(endpoint.host, (), endpoint)))
+        compares, puts = transaction((read.v4, read.v6, ofports, *self._published(endpoint.host, (), endpoint)))
+        allowed_compares, allowed_puts = self._allow(endpoint, read)
+        compares, puts = compares + allowed_compares, puts + allowed_puts
         compares += [Unchanged(keys.network(network.id), read.network_revision), *(Unchanged(k, 0) for k in (key, *held))]
         puts += [Put(key, endpoint.encode()), *(Put(claim, endpoint.id) for claim in held)]
         outcome = self.commit(compares, puts, [Get(keys.claim_endpoint_mac(network.id, mac))])
@@ -88,22 +86,52 @@ class EndpointWriter(Writer):
             self._mac_taken(endpoint, data, outcome.found[0][0].value)
         return None
 
-    def _read_for_creation(self, probe: Endpoint) -> _Read:
-        """The network and the pools of a new endpoint. Raises `NotFound`, and `Conflict` if its id or name is taken."""
-        prefixes = (keys.pool_v4(probe.network_id), keys.pool_v6(probe.network_id), keys.pool_ofport(probe.host))
-        gets = [Get(keys.network(probe.network_id)), Get(keys.endpoint(probe.network_id, probe.id))]
-        gets += [Get(prefix, prefix=True) for prefix in prefixes]
+    def _read_for_creation(self, probe: Endpoint) -> tuple[NetworkState, Pool]:
+        """The network of a new endpoint, and its host's OpenFlow ports. Raises `NotFound`, and `Conflict` if its id or name is taken."""
+        ofports = keys.pool_ofport(probe.host)
+        gets = [*gets_of(probe.network_id), Get(keys.endpoint(probe.network_id, probe.id)), Get(ofports, prefix=True)]
         gets += [Get(keys.claim_endpoint_name(probe.network_id, probe.name))] if probe.name else []
-        networks, same_id, v4, v6, ofports, *same_name = self.store.txn((), gets).found
-        if not networks:
-            raise NotFound("network", probe.network_id)
+        outcome = self.store.txn((), gets)
+        same_id, taken_ofports, *same_name = outcome.found[4:]
+        read = network_state(probe.network_id, outcome.found[:4])
         if same_id:
             raise Conflict(f"endpoint {probe.id} exists already", field="id")
         if same_name and same_name[0]:
             holder = same_name[0][0].value
             raise Conflict(f"the name {probe.name} belongs to endpoint {holder}", field="name", holder=holder)
-        pools = map(Pool.read, prefixes, (v4, v6, ofports))
-        return _Read(decode_json(Network, networks[0].value, networks[0].key), networks[0].mod_revision, *pools)
+        return read, Pool.read(ofports, taken_ofports)
+
+    def _allow(self, endpoint: Endpoint, read: NetworkState) -> tuple[list[Compare], list[TxnOperation]]:
+        """The part of a transaction that keeps an endpoint's own values and allowed ones apart from those of others. Raises `Conflict`,
+        `Invalid`, `Exhausted`."""
+        allowed, network = read.allowed, read.network
+        if endpoint.mac_address in allowed.counts:
+            raise Conflict(
+                f"{endpoint.mac_address} is allowed to {self._allowed_to(network.id, endpoint.mac_address)}", field="mac_address"
+            )
+        if (taken := contradiction(endpoint, ((network.ip_range, read.v4), (network.ipv6_range, read.v6)))) is not None:
+            holder = self._holder_of(network.id, f"ipv{taken.version}_address", taken)
+            raise Conflict(f"allowed: {taken} belongs to {holder}", field="allowed", holder=holder)
+        compares = allowed.compares()
+        for claim in (keys.claim_endpoint_mac(network.id, mac) for mac in endpoint.macs[1:]):
+            if (entry := self.store.get(claim)) is not None:
+                raise Conflict(
+                    f"allowed: {claim.rpartition('/')[2]} belongs to endpoint {entry.value}", field="allowed", holder=entry.value
+                )
+            compares.append(Unchanged(claim, 0))
+        if endpoint.allowed:
+            compares += [
+                NoneNewer(pool.prefix, pool.newest) for pool in (read.v4, read.v6)
+            ]  # nobody has got one of them meanwhile
+        allowed.add(endpoint)
+        return compares, allowed.operations()
+
+    def _allowed_to(self, network_id: str, value: str) -> str:
+        """The first endpoint that is allowed an address, a range or a MAC."""
+        for endpoint in self.endpoints(network_id):
+            if value in (*endpoint.macs[1:], *(text(entry.address) for entry in endpoint.allowed)):
+                return f"endpoint {endpoint.name or endpoint.id}"
+        return "an endpoint deleted this moment"
 
     def _bind(self, data: dict[str, Any]) -> None:
         """Completes the draft of a subport: the parent's id, the VLAN tag. Raises `NotFound`, and `Conflict` if the tag or the network
@@ -145,9 +173,13 @@ class EndpointWriter(Writer):
             data["mac_address"] = default_mac(endpoint.id, None, None)
 
     def _address(
-        self, network: Network, pool: Pool, network_range: IpNetwork | None, gateway: Any, requested: Any, field_name: str
+        self, network: Network, pool: Pool, allowed: AllowedValues, endpoint: Endpoint, field_name: str
     ) -> IPv4Address | IPv6Address | None:
-        """The requested address, or the lowest free one; marked in the pool. None if the network has no range of that version."""
+        """The address that an endpoint requests, or the lowest free one; marked in the pool. None if the network has no range of that version.
+        `allowed` are the values that other endpoints are allowed."""
+        version4, requested = field_name == "ipv4_address", getattr(endpoint, field_name)
+        network_range: IpNetwork | None = network.ip_range if version4 else network.ipv6_range
+        gateway = network.gateway if version4 else network.ipv6_gateway
         if network_range is None:
             if requested is not None:
                 raise Invalid(f"endpoint.{field_name}", str(requested), f"none: network {network.name} has no such range")
@@ -156,7 +188,8 @@ class EndpointWriter(Writer):
         last = int(network_range.broadcast_address) - base - (1 if network_range.version == 4 else 0)
         reserved = {int(gateway.ip) - base} if gateway else set()
         if requested is None:
-            number = bitmap.lowest_free(pool.blocks, 1, last, reserved)
+            prefixes = (*allowed.prefixes, *(entry.address for entry in endpoint.allowed))
+            number = lowest_free(pool, network_range, last, reserved, prefixes)
             if number is None:
                 raise Exhausted(f"network {network.name}: no free address is left in {network_range}")
         else:
@@ -168,6 +201,9 @@ class EndpointWriter(Writer):
             if bitmap.taken(pool.blocks, number):
                 holder = self._holder_of(network.id, field_name, requested)
                 raise Conflict(f"{requested} is taken by {holder}", field=field_name, holder=holder)
+            if (prefix := allowed.covering(requested)) is not None:
+                holder = self._allowed_to(network.id, text(prefix))
+                raise Conflict(f"{requested} is allowed to {holder}", field=field_name, holder=holder)
         pool.take(number)
         return network_range[number]
 
@@ -203,7 +239,7 @@ class EndpointWriter(Writer):
         return "an endpoint deleted this moment"
 
     def update_endpoint(self, endpoint: Endpoint) -> int:
-        """Changes labels, activity, namespace, interface and published ports; the name of an endpoint without one; the name, MAC and
+        """Changes labels, activity, namespace, interface, published ports and allowed addresses; the name of an endpoint without one; the name, MAC and
         addresses of an inactive endpoint. Returns the revision. Raises `Conflict` for other changes and for values that are taken."""
         self._check_added_ports(endpoint)
 
@@ -229,11 +265,10 @@ class EndpointWriter(Writer):
                 compares.append(Unchanged(held, 0))
                 puts.append(Put(held, endpoint.id))
             puts += [Delete(held) for held in set(_claims(old)) - set(_claims(endpoint))]
-            pools = self._moved(old, new)
-            if old.publish != endpoint.publish:
-                pools += self._published(endpoint.host, old.publish, endpoint)
-            pool_compares, pool_puts = transaction(pools)
-            done = self.commit(compares + pool_compares, puts + pool_puts)
+            published = self._published(endpoint.host, old.publish, endpoint) if old.publish != endpoint.publish else []
+            for more_compares, more_puts in (self._moved(old, new), transaction(published)):
+                compares, puts = compares + more_compares, puts + more_puts
+            done = self.commit(compares, puts)
             return done.revision if done.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
@@ -245,27 +280,26 @@ class EndpointWriter(Writer):
         if added:
             self.check_ports(endpoint.host, endpoint.network_id, added)
 
-    def _moved(self, old: Endpoint, new: Endpoint) -> list[Pool]:
-        """The pools of the addresses that change, with the change. Raises `Conflict`, `Invalid`."""
-        pools: list[Pool] = []
-        families = (
-            ("ipv4_address", "ip_range", "gateway", keys.pool_v4),
-            ("ipv6_address", "ipv6_range", "ipv6_gateway", keys.pool_v6),
-        )
-        for field_name, range_name, gateway_name, key in families:
-            before, after = getattr(old, field_name), getattr(new, field_name)
-            if before == after:
-                continue
-            read = self.store.txn((), (Get(keys.network(new.network_id)), Get(key(new.network_id), prefix=True))).found
-            if not read[0]:
-                raise NotFound("network", new.network_id)
-            network, pool = decode_json(Network, read[0][0].value, read[0][0].key), Pool.read(key(new.network_id), read[1])
-            network_range = getattr(network, range_name)
-            _give_back(pool, network_range, before)
-            if after is not None:
-                self._address(network, pool, network_range, getattr(network, gateway_name), after, field_name)
-            pools.append(pool)
-        return pools
+    def _moved(self, old: Endpoint, new: Endpoint) -> tuple[list[Compare], list[TxnOperation]]:
+        """The part of a transaction for a MAC, addresses and allowed values that change. Raises `Conflict`, `Invalid`, `Exhausted`."""
+        fields = ("mac_address", "ipv4_address", "ipv6_address", "allowed")
+        if all(getattr(old, name) == getattr(new, name) for name in fields):
+            return [], []
+        outcome = self.store.txn((), gets_of(new.network_id))
+        read = network_state(new.network_id, outcome.found)
+        check_placed(new, read.network)
+        read.allowed.remove(old)
+        for name, pool, network_range in (
+            ("ipv4_address", read.v4, read.network.ip_range),
+            ("ipv6_address", read.v6, read.network.ipv6_range),
+        ):
+            if getattr(old, name) != getattr(new, name):
+                _give_back(pool, network_range, getattr(old, name))
+                if getattr(new, name) is not None:
+                    self._address(read.network, pool, read.allowed, new, name)
+        compares, puts = transaction((read.v4, read.v6))
+        allowed_compares, allowed_puts = self._allow(new, read)
+        return compares + allowed_compares, puts + allowed_puts
 
     def relabel_endpoint(self, network_id: str, endpoint_id: str, label: str, value: str | None) -> bool:
         """Set a label of an endpoint, or remove it (None); others may change it at the same moment. False: the endpoint does not exist."""
@@ -292,7 +326,7 @@ class EndpointWriter(Writer):
                 raise NotFound("endpoint", endpoint_id)
             endpoint = decode_json(Endpoint, entry.value, entry.key)
             prefixes = (keys.pool_v4(network_id), keys.pool_v6(network_id), keys.pool_ofport(endpoint.host))
-            gets = [Get(keys.network(network_id)), *(Get(p, prefix=True) for p in prefixes)]
+            gets = [Get(keys.network(network_id)), *(Get(p, prefix=True) for p in prefixes), Get(keys.claim_allowed(network_id))]
             read = self.store.txn((), gets)
             v4_pool, v6_pool, port_pool = (Pool.read(p, read.found[1 + i]) for i, p in enumerate(prefixes))
             network = decoded(Network, read.found[0][0]) if read.found[0] else None
@@ -304,6 +338,10 @@ class EndpointWriter(Writer):
             compares, changes = transaction((v4_pool, v6_pool, port_pool, *published))
             compares.append(Unchanged(entry.key, entry.mod_revision))
             changes += [Delete(key) for key in (entry.key, *_claims(endpoint))]
+            if endpoint.allowed:
+                values = AllowedValues.read(network_id, read.found[4])
+                values.remove(endpoint)
+                compares, changes = compares + values.compares(), changes + values.operations()
             outcome = self.commit(compares, changes)
             return outcome.revision if outcome.succeeded else None
 

@@ -27,6 +27,7 @@ from specs.store.values import (
     Empty,
     Entry,
     Get,
+    NoneNewer,
     Outcome,
     Put,
     Reread,
@@ -207,6 +208,11 @@ class Store:
             key = self._bytes(compare.prefix)
             return etcdrpc.Compare(
                 key=key, range_end=_end(key), target=etcdrpc.Compare.CREATE, result=etcdrpc.Compare.EQUAL, create_revision=0
+            )
+        if isinstance(compare, NoneNewer):
+            key, newer = self._bytes(compare.prefix), compare.revision + 1
+            return etcdrpc.Compare(
+                key=key, range_end=_end(key), target=etcdrpc.Compare.MOD, result=etcdrpc.Compare.LESS, mod_revision=newer
             )
         return etcdrpc.Compare(
             key=self._bytes(compare.key),

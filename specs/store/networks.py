@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from specs import keys
+from specs.model.allowed import text
 from specs.model.base import VNI_FIRST, VNI_LAST, decode, decode_json, now
 from specs.model.network import Network, default_gateways
 from specs.model.ranges import check_ranges
@@ -15,6 +16,7 @@ from specs.model.service import Service
 from specs.obstacles import check_hosts, check_transit_networks
 from specs.snapshot import snapshot
 from specs.store import bitmap
+from specs.store.network_state import NetworkState, gets_of, network_state
 from specs.store.pool import Pool
 from specs.store.values import Compare, Delete, Empty, Entry, Get, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, decoded
@@ -105,34 +107,20 @@ class NetworkWriter(Writer):
         """Changes labels, MTU, gateways and the like; returns the revision. Raises `Conflict` for a new name, VNI or range."""
 
         def attempt() -> int | None:
-            prefixes = (keys.pool_v4(network.id), keys.pool_v6(network.id))
-            read = self.store.txn((), (Get(keys.network(network.id)), *(Get(prefix, prefix=True) for prefix in prefixes)))
-            if not read.found[0]:
-                raise NotFound("network", network.id)
-            entry = read.found[0][0]
-            old = decode_json(Network, entry.value, entry.key)
+            outcome = self.store.txn((), gets_of(network.id))
+            state = network_state(network.id, outcome.found)
+            old, key = state.network, keys.network(network.id)
             for name in ("name", "vxlan_vni", "ip_range", "ipv6_range"):
                 if getattr(old, name) != getattr(network, name):
                     problem = f"{name} cannot change from {getattr(old, name)}; delete and create it"
                     raise Conflict(f"network {old.name}: {problem}", field=name)
             if old == network:
-                return entry.mod_revision
-            compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
+                return state.network_revision
+            compares = [Unchanged(key, state.network_revision), *_free_gateways(network, state)]
             if old.mode != network.mode:
                 self._check_host_networks(network)
                 compares.append(self._check_routing(network))
-            for i, name in enumerate(("gateway", "ipv6_gateway")):
-                gateway, network_range = getattr(network, name), (network.ip_range, network.ipv6_range)[i]
-                if gateway is None or network_range is None or gateway == getattr(old, name):
-                    continue
-                pool, number = Pool.read(prefixes[i], read.found[1 + i]), int(gateway.ip) - int(network_range.network_address)
-                if bitmap.taken(pool.blocks, number):
-                    raise Conflict(f"network {old.name}: {name} {gateway.ip} belongs to an endpoint", field=name)
-                pool.give_back(
-                    number
-                )  # changes no bit, but compares the block: if an endpoint takes the address meanwhile, this transaction fails
-                compares += pool.compares()
-            done = self.commit(compares, [Put(entry.key, network.encode())])
+            done = self.commit(compares, [Put(key, network.encode())])
             return done.revision if done.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
@@ -159,6 +147,7 @@ class NetworkWriter(Writer):
                 Delete(keys.claim_network_name(network.name)),
                 Delete(keys.pool_v4(network_id), prefix=True),
                 Delete(keys.pool_v6(network_id), prefix=True),
+                Delete(keys.claim_allowed(network_id)),
             ]
             outcome = self.commit(compares, deletes + pool.puts(), [Get(endpoints, prefix=True)])
             if outcome.succeeded:
@@ -195,3 +184,23 @@ def _served_by(network: Network, services: Iterable[Entry]) -> str | None:
         if service is not None and service.network in (network.id, network.name):
             return f"has service {service.name}"
     return None
+
+
+def _free_gateways(new: Network, state: NetworkState) -> list[Compare]:
+    """The compares that hold while no endpoint gets a changed gateway's address. Raises `Conflict` if one has it, or is allowed it."""
+    compares: list[Compare] = []
+    old, allowed = state.network, state.allowed
+    for name, network_range, pool in (("gateway", new.ip_range, state.v4), ("ipv6_gateway", new.ipv6_range, state.v6)):
+        gateway = getattr(new, name)
+        if gateway is None or network_range is None or gateway == getattr(old, name):
+            continue
+        number = int(gateway.ip) - int(network_range.network_address)
+        if bitmap.taken(pool.blocks, number):
+            raise Conflict(f"network {old.name}: {name} {gateway.ip} belongs to an endpoint", field=name)
+        if (prefix := allowed.covering(gateway.ip)) is not None:
+            raise Conflict(f"network {old.name}: {name} {gateway.ip} is allowed to an endpoint ({text(prefix)})", field=name)
+        pool.give_back(
+            number
+        )  # no bit changes, but the block is compared: if an endpoint takes the address meanwhile, the transaction fails
+        compares += [*pool.compares(), *allowed.compares()]
+    return compares

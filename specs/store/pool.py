@@ -27,6 +27,11 @@ class Pool:
             pool.blocks[block], pool.revisions[block] = bitmap.parse(entry.value), entry.mod_revision
         return pool
 
+    @property
+    def newest(self) -> int:
+        """The revision of the last change of a block."""
+        return max(self.revisions.values(), default=0)
+
     def take(self, number: int) -> None:
         """Mark a number as taken."""
         block, bits = bitmap.mark(self.blocks, number)

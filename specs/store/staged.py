@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterable, Sequence
 
-from specs.store.values import Compare, Delete, Empty, Entry, Get, Outcome, Put, Transactions, TxnOperation, Unchanged
+from specs.store.values import Compare, Delete, Empty, Entry, Get, NoneNewer, Outcome, Put, Transactions, TxnOperation, Unchanged
 
 OPERATIONS_LIMIT = 120  # of one commit, and of its compares; etcd allows 128 (--max-txn-ops)
 ROOM = 24  # operations that one more change may need: with less room left, a commit is full
@@ -73,7 +73,13 @@ class StagedStore:
     def txn(self, compares: Sequence[Compare], success: Sequence[TxnOperation], failure: Sequence[TxnOperation] = ()) -> Outcome:
         """Stage the writes of `success` if every compare holds. The revision of the outcome means nothing."""
         writes = [operation for operation in success if not isinstance(operation, Get)]
-        self._know([each.key for each in (*compares, *success, *failure) if not isinstance(each, Empty) and not _ranges(each)])
+        self._know(
+            [
+                each.key
+                for each in (*compares, *success, *failure)
+                if not isinstance(each, Empty | NoneNewer) and not _ranges(each)
+            ]
+        )
         if not all(map(self._holds, compares)):
             return Outcome(False, self._read(failure), 0)
         if writes and self._commit is not None and not self._fits(compares, writes):
@@ -150,7 +156,7 @@ class StagedStore:
 
     def refresh(self) -> None:
         """Read what the commit that was outrun had relied on."""
-        reads = [Get(c.prefix, prefix=True) if isinstance(c, Empty) else Get(c.key) for c in self._outdated]
+        reads = [Get(c.prefix, prefix=True) if isinstance(c, Empty | NoneNewer) else Get(c.key) for c in self._outdated]
         for read, entries in zip(reads, self._store.txn((), reads).found, strict=True):
             for key in self._below(read.key) if read.prefix else [read.key]:
                 self._set(key, None)
@@ -174,12 +180,19 @@ class StagedStore:
     def _holds(self, compare: Compare) -> bool:
         if isinstance(compare, Empty):
             return not self._below(compare.prefix)
+        if isinstance(compare, NoneNewer):
+            return all(self._revision(key) <= compare.revision for key in self._below(compare.prefix))
         return self._revision(compare.key) == compare.mod_revision
 
     def _rely_on(self, compare: Compare) -> None:
         """Let the next commit compare what is not staged itself."""
         if isinstance(compare, Empty):
             self._compares[compare] = None
+        elif isinstance(compare, NoneNewer):
+            keys = {*self._below(compare.prefix), *(key for key in self._base if key.startswith(compare.prefix))}
+            entries = (self._base.get(key, self._entries.get(key)) for key in keys)  # as etcd has them
+            newest = max((entry.mod_revision for entry in entries if entry is not None), default=0)
+            self._compares[NoneNewer(compare.prefix, newest)] = None
         elif compare.key not in self._base:
             self._compares[Unchanged(compare.key, self._revision(compare.key))] = None
 

@@ -45,6 +45,14 @@ class Empty:
 
 
 @dataclass(frozen=True, slots=True)
+class NoneNewer:
+    """Compare: no key that begins with the prefix has changed after this revision, that of the last change among those that were read."""
+
+    prefix: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class Put:
     """Write a key."""
 
@@ -70,7 +78,7 @@ class Get:
     revision: int = 0
 
 
-Compare = Unchanged | Empty
+Compare = Unchanged | Empty | NoneNewer
 TxnOperation = Put | Delete | Get
 
 

@@ -120,6 +120,12 @@ def test_dovesnaps_acl_label_and_mac_prefix(world: World, engines: list[LabEngin
     assert "expected" in engine.refused(
         "run", "--rm", "--network", "testnet", "--label", "warren.mac_prefix=0f", "busybox", "ip", "link"
     )
+    engine.run("floating", "testnet2", "--cap-add=NET_ADMIN", "--label=warren.allowed=10.88.0.9 10.88.1.0/24,00:00:5e:00:01:09")
+    shown = run.api(world.plan.hosts[0], "GET", "/endpoints/floating")["endpoint"]
+    assert shown["allowed"] == [{"address": "10.88.0.9"}, {"address": "10.88.1.0/24", "mac": "00:00:5e:00:01:09"}]
+    taken = engine.address("peer-testnet2", "testnet2")
+    for label in (f"warren.allowed={taken}", "warren.allowed=10.88.0.9,x"):
+        assert "allowed" in engine.refused("run", "--rm", "--network", "testnet2", "--label", label, "busybox", "ip", "link")
     engine.docker("rm", "-f", *engine.docker("ps", "-aq").split())
     engine.docker("network", "rm", "testnet", "testnet2")
     for name in document["acls"]:

@@ -85,6 +85,12 @@ REFUSED = {
     "an address in a new network": (
         "{networks: [{name: red, ip_range: 10.3.0.0/30}], endpoints: [{name: a, network: red, host: h1}, {name: b, network: red, host: h1}]}",
         "endpoints[1]"),
+    "an own address that is allowed before": (
+        f"endpoints: [{{name: a, {NEW}, allowed: [10.0.0.5]}}, {{name: b, {NEW}, ipv4_address: 10.0.0.5}}]", "endpoints[1]"),
+    "an allowed range with an own address": (
+        f"endpoints: [{{name: a, {NEW}}}, {{name: b, {NEW}, allowed: [10.0.0.8/29]}}]", "endpoints[1]"),
+    "the allowed gateway": (
+        f"endpoints: [{{name: a, {NEW}}}, {{name: b, {NEW}, allowed: [10.1.9.9, 10.0.0.1]}}]", "endpoints[1].allowed[1].address"),
     "a MAC of the store": (f"endpoints: [{{name: a, {NEW}}}, {{name: b, {NEW}, mac_address: '02:00:00:00:00:01'}}]", "endpoints[1]"),
     "one MAC twice": (
         f"endpoints: [{{name: a, {NEW}, mac_address: '02:00:00:00:00:05'}}, {{name: b, {NEW}, mac_address: '02:00:00:00:00:05'}}]",

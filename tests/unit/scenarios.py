@@ -213,6 +213,25 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("near", "amber", "h2", 5, 4, v6=False),
         worlds.endpoint("beyond", "amber", "h2", 4, 5, v6=False),
     ],
+    # web-1 and web-2 share 10.0.0.100 and fd00::64 with the MACs of a virtual router, and 10.0.0.101 without; containers inside web-1 have 10.9.1.0/24
+    "allowed": [
+        *HOSTS,
+        worlds.network("amber", 7, mode="nat"),
+        worlds.network("green", 9, v6=False, mode="routed"),
+        worlds.router("core", "amber", "green"),
+        worlds.endpoint(
+            "web-1",
+            "amber",
+            "h1",
+            2,
+            1,
+            allowed=["10.0.0.100,00:00:5e:00:01:0a", "fd00::64,00:00:5e:00:02:0a", "10.0.0.101", "10.9.1.0/24"],
+        ),
+        worlds.endpoint(
+            "web-2", "amber", "h2", 3, 1, allowed=["10.0.0.100,00:00:5e:00:01:0a", "fd00::64,00:00:5e:00:02:0a", "10.0.0.101"]
+        ),
+        worlds.endpoint("api-3", "green", "h3", 2, 1, v6=False, allowed=["10.1.0.100"]),
+    ],
     # second has first's MAC: it is closed everywhere
     "conflict": [
         *HOSTS,

@@ -83,7 +83,7 @@ def test_a_coprocessor_alone_on_a_network_that_tracks_connections_compiles() -> 
     ] == ["amber"]
 
 
-@pytest.mark.parametrize("unit", ["base", "network", "endpoint", "policy", "session", "service"])
+@pytest.mark.parametrize("unit", ["base", "network", "endpoint", "policy", "session", "service", "virtual"])
 def test_the_compiler_lists_every_feature_that_compiles_a_unit(unit: str) -> None:
     modules = {
         module.name: import_module(f"{features.__name__}.{module.name}") for module in pkgutil.iter_modules(features.__path__)

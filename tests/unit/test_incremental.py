@@ -10,7 +10,7 @@ from controller.compiler.compile import compile_view
 from intent.incremental.index import Index
 from intent.recompute import view
 from intent.services import ServiceView
-from intent.views import EndpointView, NetworkView, View
+from intent.views import EndpointView, NetworkView, View, VirtualView
 from mirror.sessions import MirrorSession
 from specs.snapshot import snapshot
 from tests.depth import examples
@@ -38,6 +38,9 @@ BEGINNING: tuple[Change, ...] = (
     worlds.router("edge", "green", "teal"),
     worlds.service("shop", "blue", 80, endpoints=["e1", "e4"]),
 )
+
+RANGE = worlds.endpoint("e8", "amber", "h2", 20, 10, allowed=["10.0.0.8/29"])
+VIRTUAL = worlds.endpoint("e8", "amber", "h2", 20, 10, allowed=["10.0.0.100,02:57:0a:00:00:0a"])
 
 written = st.one_of(
     worlds.endpoints,
@@ -71,6 +74,10 @@ leased = st.lists(st.lists(written | deleted, min_size=1, max_size=3) | worlds.l
 @example([[worlds.endpoint("e9", "green", "h2", 9, 9)]])  # another host routes from green to them
 # green, with nobody here, is routed to one less: teal looks again whether green tracks connections
 @example([[worlds.behind("e3", "blue", "h1", 1, "tap0", 10, 10)], [worlds.network("amber", 7)]])
+# an own address or MAC in what another is allowed: the later one is closed, and opens when the first one goes or gives it up
+@example([[worlds.endpoint("e7", "amber", "h1", 10, 9)], [RANGE], [(worlds.endpoint("e7", "amber", "h1", 10, 9)[0], None)]])
+@example([[RANGE], [worlds.endpoint("e7", "amber", "h1", 10, 9)], [worlds.endpoint("e8", "amber", "h2", 20, 10)]])
+@example([[VIRTUAL], [worlds.endpoint("e7", "amber", "h1", 10, 9)], [(VIRTUAL[0], None)]])
 @given(changes)
 def test_every_change_leads_to_the_full_view(sequence: Sequence) -> None:
     follow(sequence)
@@ -96,6 +103,7 @@ def follow(sequence: Sequence) -> None:
     interfaces: dict[str, int] = {}
     sessions: dict[str, MirrorSession] = {}
     services: dict[str, ServiceView] = {}
+    virtuals: dict[object, VirtualView] = {}
     peers: dict[str, str] = {}
     for step in (list(BEGINNING), PLUGGED, *sequence):
         if isinstance(step, dict):
@@ -121,6 +129,7 @@ def follow(sequence: Sequence) -> None:
             (policies, delta.policies),
             (sessions, delta.sessions),
             (services, delta.services),
+            (virtuals, delta.virtuals),
             (peers, delta.peers),
         ):
             mine.update(news)  # type: ignore[arg-type]
@@ -128,7 +137,7 @@ def follow(sequence: Sequence) -> None:
         full = view(snapshot(entries), "h1", ports, TUNNEL, uplink, interfaces)
         assert index.view() == full
         kept = {"networks": networks, "endpoints": endpoints, "policies": policies, "sessions": sessions, "services": services}
-        kept["peers"] = peers
+        kept |= {"virtuals": virtuals, "peers": peers}
         followed = {name: frozenset(v for v in views.values() if v is not None) for name, views in kept.items()}
         summed = View(host="h1", tunnel_ofport=TUNNEL, problems=full.problems, **followed)
         assert summed == full, "the deltas do not add up"

@@ -27,7 +27,7 @@ def polled(ports: int = 1) -> Polled:
         dpid=0xABC, name="h1", connected=True,
         ports={n: Numbers(1, 2, 3, 4, 5, 6, 7, 8) for n in range(1, ports + 1)},
         states={n: PortState(f"wv{n}", 4, 10, 20) for n in range(1, ports + 1)},
-        tables={"ACL_IN": 5}, meters={0x8000: MeterNumbers(1, 2, 3, 4, 5), 0x10001: MeterNumbers(1, 2, 3, 9, 5)}, rules={"web#2": (11, 1100)}, drops={"SPOOF_GUARD": (4, 400)}, groups={"network/amber": (6, 600)}, networks={"amber": (1, 2, 3, 4)},
+        tables={"ACL_IN": 5}, meters={0x8000: MeterNumbers(1, 2, 3, 4, 5), 0x10001: MeterNumbers(1, 2, 3, 9, 5)}, rules={"web#2": (11, 1100)}, drops={"SPOOF_GUARD": (4, 400)}, spoofed={"amber/web-1": (3, 300)}, groups={"network/amber": (6, 600)}, networks={"amber": (1, 2, 3, 4)},
         description=Description("Nicira, Inc.", "Open vSwitch", "3.1.0", "None", "None"),
     )  # fmt: skip
 

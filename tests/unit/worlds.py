@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
 from typing import Any
 
 from hypothesis import strategies as st
 
 from specs import keys
+from specs.model.allowed import overlap
 
 HOSTS = ("h1", "h2", "h3")
 NETWORKS = ("amber", "blue", "amber", "blue", "green", "teal")  # the first two are met more often
@@ -130,6 +132,7 @@ def endpoint(
     publish: list[dict[str, Any]] | None = None,
     labelled: bool = True,
     leased: bool = False,
+    allowed: list[str] | None = None,
 ) -> tuple[str, str]:
     """A store entry; `number` makes MAC and addresses."""
     data: dict[str, Any] = {
@@ -143,6 +146,7 @@ def endpoint(
         "labels": labels or {},
         "publish": publish or [],
         "labelled": labelled,
+        "allowed": allowed or [],
     }
     if v4:
         data["ipv4_address"] = f"10.{subnet(net)}.0.{number}"
@@ -165,6 +169,12 @@ def inside(name: str, net: str, on: str, number: int, ofport: int, parent: str, 
     """An endpoint on another one's port."""
     key, value = endpoint(name, net, on, number, ofport, **more)
     return key, json.dumps(json.loads(value) | {"parent": parent, "vlan": vlan})
+
+
+def disjoint(entries: list[str]) -> bool:
+    """Whether one endpoint may be allowed all of these."""
+    prefixes = [ip_network(entry.partition(",")[0]) for entry in entries]
+    return not any(overlap(one, other) for number, one in enumerate(prefixes) for other in prefixes[:number])
 
 
 mostly = st.sampled_from((True, True, True, False))
@@ -255,6 +265,16 @@ networks = st.builds(
     st.just(False),
     st.sampled_from((None, None, 1300, 1400)),
 )
+# own addresses and MACs of some, the gateway, what several share, and ranges around them
+allowed = st.just([]) | st.lists(
+    st.sampled_from(
+        (
+            "10.0.0.100", "10.0.0.100,00:00:5e:00:01:0a", "10.0.0.0/30", "10.0.0.4", "10.0.0.4/30", "10.1.0.100,00:00:5e:00:01:0a",
+            "10.9.0.0/24", "10.0.0.102,02:57:0a:00:00:05", "fd00::64", "fd00::64,00:00:5e:00:02:0a", "fd00::4", "fd00::60/123", "fe80::1",
+        )
+    ),
+    max_size=2,
+).filter(disjoint)  # fmt: skip
 endpoints = st.builds(
     endpoint,
     st.sampled_from(ENDPOINTS),
@@ -269,6 +289,8 @@ endpoints = st.builds(
     st.sampled_from(({}, {"web": ""}, {"role": "db"})),
     st.sampled_from((None, [{"host_port": 80, "port": 80}], [{"host_port": "80-82", "port": "8000-8002", "proto": "udp"}])),
     mostly,
+    st.just(False),
+    allowed,
 )
 tags = st.sampled_from((10, 10, 20))
 subports = st.one_of(

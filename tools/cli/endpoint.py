@@ -29,6 +29,10 @@ def create(
     vlan: Annotated[int | None, typer.Option(help="Tag on the parent's port (default: the network's, else 100).")] = None,
     acl: Annotated[list[str], typer.Option(help="ACL for what it sends; may be repeated, the first match wins.")] = [],  # noqa: B006
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
+    allow: Annotated[
+        list[str],
+        typer.Option(metavar="ADDRESS[,MAC]", help="Address or range that it may have besides its own; may be repeated."),
+    ] = [],  # noqa: B006
     json: JsonOption = False,
 ) -> None:
     """Plug a namespace into a network; returns when packets can flow.
@@ -39,7 +43,7 @@ def create(
     agent = client(context)
     endpoint = agent.create_endpoint(
         network, netns=netns, name=name, host=host, ipv4=ip, ipv6=ipv6, mac=mac, interface=interface, labels=labels(label),
-        acls=acl or None, parent=parent, vlan=vlan,
+        acls=acl or None, parent=parent, vlan=vlan, allowed=allow or None,
     )  # fmt: skip
     print_one(endpoint, json)
 

@@ -70,10 +70,14 @@ def trace(
     tcp: Tcp = None,
     udp: Udp = None,
     icmp: Annotated[bool, typer.Option("--icmp", help="An ICMP echo request (the default).")] = False,
+    source: Annotated[str | None, typer.Option("--from", metavar="ADDRESS", help="Sender's address instead of its own.")] = None,
+    source_mac: Annotated[str | None, typer.Option("--from-mac", metavar="MAC", help="Sender's MAC instead of its own.")] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="ADDRESS", help="Another address that DST has or is allowed.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Follow a packet through the tables of both hosts, without sending it. Exit code 1 when it is dropped."""
-    traced = client(context).trace(src, dst, *probe(tcp, udp, icmp))
+    proto, port = probe(tcp, udp, icmp)
+    traced = client(context).trace(src, dst, proto, port, src_address=source, src_mac=source_mac, dst_address=to)
     if json:
         show.as_json(traced.raw)
     else:

@@ -31,6 +31,7 @@ from warren.client.results import (
     AclList,
     AclRule,
     AclSummary,
+    AllowedAddress,
     Applied,
     CaptureCounts,
     Change,
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from warren.client.asynchronous import AsyncCapture, AsyncClient
 
 __all__ = [
-    "DEFAULT_URL", "Acl", "AclCheck", "AclList", "AclRule", "AclSummary", "AgentUnreachable", "Applied", "AsyncCapture", "AsyncClient",
+    "DEFAULT_URL", "Acl", "AclCheck", "AclList", "AclRule", "AclSummary", "AgentUnreachable", "AllowedAddress", "Applied", "AsyncCapture", "AsyncClient",
     "Capture", "CaptureCounts", "Change", "Client", "Cluster", "Conflict", "Decision", "Endpoint", "Error", "Exhausted", "Flow", "FlowCheck", "Host",
     "Invalid", "LeaseExpired", "Meter", "Mirror", "Network", "NoAnswer", "NotFound", "PairChange", "Progress", "PublishedPort", "Refused", "Router",
     "Service", "Status", "Trace", "Tunnels", "Unavailable", "tls_context",

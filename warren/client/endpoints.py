@@ -64,9 +64,11 @@ def create_endpoint(
     vlan: int | None = None,
     acls: Sequence[str] | None = None,
     labels: Mapping[str, str] | None = None,
+    allowed: Sequence[str] | None = None,
     set_addresses: bool = True,
 ) -> Operation[Endpoint]:
-    """Plug the namespace at the path `netns` into a network; returns when packets can flow. Without `netns` only the record is made."""
+    """Plug the namespace at the path `netns` into a network; returns when packets can flow. Without `netns` only the record is made.
+    `allowed` are addresses and ranges that it may have besides its own, as ADDRESS or ADDRESS,MAC."""
     body = stated(
         network_id=(yield from find_network(network)).id,
         name=name,
@@ -79,6 +81,7 @@ def create_endpoint(
         vlan=vlan,
         acls=acls,
         labels=labels,
+        allowed=allowed,
         activate=netns is not None,
     )
     if netns is not None:

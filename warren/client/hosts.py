@@ -84,9 +84,19 @@ def check(host: str) -> Operation[FlowCheck]:
     return FlowCheck.of((yield get(path("hosts", host, "check"))))
 
 
-def trace(src: str, dst: str, proto: str = "icmp", port: int | None = None) -> Operation[Trace]:
+def trace(
+    src: str,
+    dst: str,
+    proto: str = "icmp",
+    port: int | None = None,
+    *,
+    src_address: str | None = None,
+    src_mac: str | None = None,
+    dst_address: str | None = None,
+) -> Operation[Trace]:
     """Follow a packet between two endpoints through the tables of both hosts, without sending it."""
-    return Trace.of((yield post("/trace", {"src": src, "dst": dst, "proto": proto, "port": port})))
+    body = {"src": src, "dst": dst, "proto": proto, "port": port}
+    return Trace.of((yield post("/trace", body | stated(src_address=src_address, src_mac=src_mac, dst_address=dst_address))))
 
 
 def cluster() -> Operation[Cluster]:

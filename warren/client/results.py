@@ -105,6 +105,14 @@ class PublishedPort(Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AllowedAddress(Result):
+    """An address or a range that an endpoint may have besides its own, and the MAC that it has there (None: the endpoint's)."""
+
+    address: str = ""
+    mac: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Endpoint(Result):
     """A port on a network. `ipv4` and `ipv6` are addresses with prefix length, empty where there are none. `state` and `reason` are what
     the controller of its host reports; a list has them only with `states=True`."""
@@ -130,6 +138,7 @@ class Endpoint(Result):
     coprocessor: Mapping[str, Any] | None = field(default=None, hash=False)
     acls: tuple[str, ...] | None = None
     published: tuple[PublishedPort, ...] = field(default=(), metadata={"json": ("publish",), "item": PublishedPort})
+    allowed: tuple[AllowedAddress, ...] = _nested(AllowedAddress)
     labels: Mapping[str, str] = _mapping()
     state: str = ""
     reason: str = ""

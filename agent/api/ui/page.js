@@ -243,6 +243,7 @@ async function about(e) {
     e.port ? [e.coprocessor ? "coprocessor behind" : "interface of the host", e.port] : ["MAC", e.target_veth_mac],
     ...(e.vlan ? [["VLAN on its port", e.vlan]] : []),
     ["OpenFlow port", e.ofport], ["ACLs", e.acls === null ? "the network's" : e.acls.join(", ") || "none"],
+    ...(e.allowed?.length ? [["allowed", e.allowed.map((a) => [a.address, a.mac].filter(Boolean).join(" ")).join(", ")]] : []),
     ["published", published || "nothing"], ["labels", labels || "none"], ["namespace", e.target_netns_path || "none"]];
   const hint = "Choose another endpoint for a trace from this one to it.";
   panel(called(e), fields, hint, "");
@@ -252,7 +253,7 @@ async function about(e) {
     const mine = flows.filter((f) => [`endpoint/${e.name}`, `endpoint/${e.id}`].includes(f.origin) && matches(f, e.ofport));
     const sum = (rows) => rows.reduce((total, f) => total + Number(f.packets), 0);
     fields.push(["packets sent", sum(mine.filter((f) => f.table === "CLASSIFY"))],
-      ["of them refused as not its own", sum(mine.filter((f) => f.table === "SPOOF_GUARD" && f.actions === "drop"))]);
+      ["of them refused: not its own, nor allowed", sum(mine.filter((f) => f.table === "SPOOF_GUARD" && f.actions === "drop"))]);
     panel(called(e), fields, hint, "");
   } catch (error) {
     panel(called(e), fields, `${hint} No counters: ${error.message}`, "");

@@ -10,8 +10,9 @@ has the option, is returned as the neighbour's.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import ip_network
 
-from controller.compiler.features.spoof import FROM_A_MAC, LINK_LOCAL
+from controller.compiler.features.spoof import FROM_A_MAC, LINK_LOCAL, masked
 from intent.gateway import GATEWAY_MAC
 from intent.views import EndpointView, NetworkView
 from pipeline.flow import Action, Flow, Goto, Match, Move, Origin, Resubmit, Set, Value, match
@@ -23,6 +24,7 @@ from specs.model.dhcp import SERVER4
 REQUEST, REPLY = 1, 2
 LONG = 120
 SELF = 110  # an endpoint that asks for its own address looks for a duplicate: it gets no answer
+ALLOWED = 105  # advertisements of addresses that an endpoint is allowed
 CHOSEN = 103  # advertisements of link-local addresses that endpoints chose themselves
 KNOWN = 100
 UNICAST = ("00:00:00:00:00:00", "01:00:00:00:00:00")
@@ -40,6 +42,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     if e.routed_remote:
         return
     origin = Origin("endpoint", e.id)
+    yield from _virtual(e, origin)
     if e.ipv4 is not None:
         address = str(e.ipv4)
         request = match(reg0=e.vni, eth_type=ARP, arp_op=REQUEST, arp_tpa=address)
@@ -58,6 +61,20 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             yield Flow(Table.ARP, KNOWN, match(reg0=e.vni, **nd), _asks_back(e.mac, target), origin)
             if e.ofport is not None:
                 yield Flow(Table.ARP, SELF, match(reg0=e.vni, in_port=e.ofport, **nd), (), origin)
+
+
+def _virtual(e: EndpointView, origin: Origin) -> Iterator[Flow]:
+    """Advertisements of addresses that the switch does not answer for: they may answer another endpoint, or confirm a solicitation that the
+    switch made, so they go on and come back, too."""
+    prefixes = [ip_network(address) for address, _ in e.allowed]
+    if e.ofport is None or all(prefix.version == 4 for prefix in prefixes):
+        return
+    targets = [masked(prefix) for prefix in prefixes if prefix.version == 6]
+    targets += [address_text(link_local(mac)) for mac in dict.fromkeys(mac for _, mac in e.allowed) if mac != e.mac]
+    for target in targets:
+        nd: dict[str, Value] = {"eth_type": IPV6, "ip_proto": ICMPV6, "icmpv6_type": ADVERTISEMENT, "ipv6_nd_target": target}
+        fields = match(reg0=e.vni, in_port=e.ofport, eth_dst=UNICAST, **nd)
+        yield Flow(Table.ARP, ALLOWED, fields, (Resubmit(Table.CONNTRACK), *_ADVERTISEMENT), origin)
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from intent.gateway import GATEWAY_MAC, HOST_MAC
-from intent.views import EndpointView, NetworkView
+from intent.views import EndpointView, NetworkView, VirtualView
 from pipeline.flow import Action, Flow, Goto, Origin, Set, Value, match
 from pipeline.tables import REG_SOURCE, Table
 from pipeline.tunnels import from_vtep
@@ -36,6 +36,14 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     for vtep in n.interface_vteps:
         yield _accept(ANY, n.vni, vtep, origin)
     yield Flow(Table.TUNNEL_GUARD, NOBODY, match(reg0=n.vni), (), origin)  # the miss, counted for each network
+
+
+def virtual(v: VirtualView, tunnel: int | None) -> Iterator[Flow]:
+    """Frames with a virtual MAC, from the hosts with endpoints that may have it."""
+    if tunnel is None or v.macs or v.routed_remote:
+        return
+    for vtep in v.vteps:
+        yield _accept(KNOWN, v.vni, vtep, Origin("virtual", v.value), eth_src=v.value)
 
 
 def _accept(priority: int, vni: int, vtep: str, origin: Origin, *actions: Action, **fields: Value) -> Flow:

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from controller.compiler.features import conntrack, nat
+from controller.compiler.features.forward import virtual_match, virtual_priority
 from intent.gateway import GATEWAY_MAC, HOST_MAC, Gateway
-from intent.views import EndpointView, NetworkView
+from intent.views import EndpointView, NetworkView, VirtualView
 from pipeline.flow import (
     Action,
     CheckLarger,
@@ -145,6 +146,24 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             sender = HOST_MAC if crossing else GATEWAY_MAC
             actions = (DecTtl(), Set("eth_src", sender), Set("eth_dst", e.mac), *away, Goto(Table.FORWARD))
             yield Flow(Table.ROUTE, DELIVER, match(reg0=e.vni, reg1=ORIGIN_GATEWAY, **came), actions, Origin("endpoint", e.id))
+
+
+def virtual(v: VirtualView, tunnel: int | None) -> Iterator[Flow]:
+    """From another network, or from the host, to a virtual address: to the MAC that it has. If several endpoints may have it with their own,
+    the packet keeps the gateway's, with which FORWARD copies it to all of them."""
+    if not v.led_to:
+        return
+    origin, priority = Origin("virtual", v.value), virtual_priority(v, DELIVER)
+    reached = match(reg0=v.vni) + virtual_match(v)
+    to_holder = Set("eth_dst", v.macs[0] if len(v.macs) == 1 else GATEWAY_MAC)
+    if v.routed:
+        yield Flow(Table.NEXT_HOP, priority, reached, (to_holder,), origin)
+    if v.gateway is not None and v.gateway.uplink is not None:
+        local = (
+            () if v.gateway.nat else (Set(REG_ORIGIN, ORIGIN_LOCAL),)
+        )  # only here the host knows the translation of an address
+        actions = (DecTtl(), Set("eth_src", GATEWAY_MAC), *local, to_holder, Goto(Table.FORWARD))
+        yield Flow(Table.ROUTE, priority, match(reg1=ORIGIN_GATEWAY) + reached, actions, origin)
 
 
 def _returns(n: NetworkView, tunnel: int, origin: Origin) -> Iterator[Flow]:

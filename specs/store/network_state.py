@@ -1,0 +1,44 @@
+"""What a change of endpoints reads of their network, in one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from specs import keys
+from specs.model.base import decode_json
+from specs.model.network import Network
+from specs.store.allowed_values import AllowedValues
+from specs.store.pool import Pool
+from specs.store.values import Entry, Get, TxnOperation
+from warren.errors import NotFound
+
+
+class NetworkState(NamedTuple):
+    """A network as it was read: its record and when that changed last, what its endpoints are allowed, the pools of its addresses."""
+
+    network: Network
+    network_revision: int
+    allowed: AllowedValues
+    v4: Pool
+    v6: Pool
+
+
+def gets_of(network_id: str) -> list[TxnOperation]:
+    """What to read."""
+    single = [Get(key) for key in (keys.network(network_id), keys.claim_allowed(network_id))]
+    return [*single, *(Get(prefix, prefix=True) for prefix in (keys.pool_v4(network_id), keys.pool_v6(network_id)))]
+
+
+def network_state(network_id: str, found: Sequence[Sequence[Entry]]) -> NetworkState:
+    """The state that the answers to `gets_of` describe. Raises `NotFound`."""
+    networks, allowed, v4, v6 = found
+    if not networks:
+        raise NotFound("network", network_id)
+    return NetworkState(
+        network=decode_json(Network, networks[0].value, networks[0].key),
+        network_revision=networks[0].mod_revision,
+        allowed=AllowedValues.read(network_id, allowed),
+        v4=Pool.read(keys.pool_v4(network_id), v4),
+        v6=Pool.read(keys.pool_v6(network_id), v6),
+    )
