@@ -1,6 +1,9 @@
-"""Finds records by id or by name, and reads them from etcd rather than from the cache."""
+"""Finds records by id or by name, and reads them from etcd rather than from the cache. While etcd is away, the cache must do: what the
+switches of this host do can then still be asked."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from agent.cache import Cache
 from specs import keys
@@ -8,8 +11,9 @@ from specs.model.base import decode_json
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
+from specs.snapshot import Snapshot
 from specs.store.repository import Repository
-from warren.errors import Conflict, NotFound
+from warren.errors import Conflict, NotFound, Unavailable
 
 
 class Lookup:
@@ -31,24 +35,43 @@ class Lookup:
     def endpoint(self, reference: str) -> Endpoint:
         """Return an endpoint by id, name or NETWORK/NAME. Raises `NotFound`, and `Conflict` if several endpoints have the
         name."""
-        cached = self._cache.view.snapshot.endpoints.get(reference)
-        if cached is not None:
-            entry = self._repository.store.get(keys.endpoint(cached.network_id, cached.id))
-            if entry is not None:
-                return decode_json(Endpoint, entry.value, entry.key)
-        network_reference, _, name = reference.rpartition("/")
-        network = self.network(network_reference) if network_reference else None
-        endpoints = self._repository.endpoints(network.id if network else None)
-        for matches in ([e for e in endpoints if e.id == name], [e for e in endpoints if e.name == name]):
-            if len(matches) > 1:
-                raise Conflict(f"{len(matches)} endpoints are called {reference!r}: use NETWORK/{reference} or an id")
-            if matches:
-                return matches[0]
-        raise NotFound("endpoint", reference)
+        cached = self._cache.view.snapshot
+        try:
+            if (by_id := cached.endpoints.get(reference)) is not None:
+                entry = self._repository.store.get(keys.endpoint(by_id.network_id, by_id.id))
+                if entry is not None:
+                    return decode_json(Endpoint, entry.value, entry.key)
+            network_reference, _, name = reference.rpartition("/")
+            network = self.network(network_reference) if network_reference else None
+            return _one(self._repository.endpoints(network.id if network else None), reference, name)
+        except Unavailable:
+            return _cached_endpoint(cached, reference)
 
     def host(self, name: str) -> Host:
         """Return a host by name. Raises `NotFound`."""
-        entry = self._repository.store.get(keys.host(name))
+        try:
+            entry = self._repository.store.get(keys.host(name))
+        except Unavailable:
+            if (cached := self._cache.view.snapshot.hosts.get(name)) is None:
+                raise
+            return cached
         if entry is None:
             raise NotFound("host", name)
         return decode_json(Host, entry.value, entry.key)
+
+
+def _cached_endpoint(cached: Snapshot, reference: str) -> Endpoint:
+    if reference in cached.endpoints:
+        return cached.endpoints[reference]
+    network, _, name = reference.rpartition("/")
+    networks = {n.id for n in cached.networks.values() if not network or network in (n.id, n.name)}
+    return _one([e for e in cached.endpoints.values() if e.network_id in networks], reference, name)
+
+
+def _one(endpoints: Sequence[Endpoint], reference: str, name: str) -> Endpoint:
+    for matches in ([e for e in endpoints if e.id == name], [e for e in endpoints if e.name == name]):
+        if len(matches) > 1:
+            raise Conflict(f"{len(matches)} endpoints are called {reference!r}: use NETWORK/{reference} or an id")
+        if matches:
+            return matches[0]
+    raise NotFound("endpoint", reference)

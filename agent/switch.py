@@ -7,7 +7,7 @@ import re
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,18 +47,26 @@ class DesiredSwitch:
 class Switch:
     """The integration bridge of this host, inspected with Open vSwitch's command line tools."""
 
-    def __init__(self, host: str, bridge: str, store: Store, ovsdb: Ovsdb) -> None:
-        self._host, self._bridge, self._store, self._ovsdb = host, bridge, store, ovsdb
+    def __init__(self, host: str, bridge: str, store: Store, ovsdb: Ovsdb, cached: Callable[[], Snapshot]) -> None:
+        """`cached` returns the specs as they were last read, for when etcd is away."""
+        self._host, self._bridge, self._store, self._ovsdb, self._cached = host, bridge, store, ovsdb, cached
 
     def desired(self) -> DesiredSwitch:
         """Return what the switch should contain, by a full recompute."""
         ports, tunnel = self._ovsdb.ports_of_endpoints(), self._ovsdb.ofport(TUNNEL_PORT)
-        state = read_snapshot(self._store)
+        state = self._specs()
         interfaces = interface_ports(requested_interfaces(state.endpoints.values(), self._host))
         targets = self._ovsdb.ofports((*interfaces, *mirror_ports(state.copied.values(), self._host)))
         program = compile_view(view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT), targets))
         flows = {flow.cookie: flow for flow in program.flows}
         return DesiredSwitch(program, flows, names(state), tunnel, ports, mirroring(state))
+
+    def _specs(self) -> Snapshot:
+        """All specs; while etcd is away, those that were last read: the switch forwards by them."""
+        try:
+            return read_snapshot(self._store)
+        except Unavailable:
+            return self._cached()
 
     def flows(self) -> list[dict[str, object]]:
         """Return all flows with table names and origins."""
@@ -165,9 +173,10 @@ def read_snapshot(store: Store) -> Snapshot:
 
 
 def names(state: Snapshot) -> dict[str, str]:
-    """Return the names of networks and endpoints by id, for display."""
+    """Return names by id, for display: those of networks, and NETWORK/NAME of endpoints, whose names are unique in their networks only."""
     networks = {network.id: network.name for network in state.networks.values()}
-    return networks | {e.id: e.name for e in state.endpoints.values() if e.name}
+    endpoints = {e.id: f"{networks.get(e.network_id, e.network_id)}/{e.name or e.id}" for e in state.endpoints.values()}
+    return networks | endpoints
 
 
 def mirroring(state: Snapshot) -> frozenset[str]:

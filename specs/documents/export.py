@@ -23,7 +23,12 @@ def export(current: Snapshot) -> str:
         items = [_item(kind, record, network_names) for record in _records(section, current)]
         if items or section in ALWAYS:
             document[section] = items
-    return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)
+    return as_yaml(document)
+
+
+def as_yaml(data: Any) -> str:
+    """Return plain data as YAML: small mappings in one line, fields in their order."""
+    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)
 
 
 def _records(section: str, current: Snapshot) -> Iterable[Record]:

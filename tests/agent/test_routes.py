@@ -68,8 +68,8 @@ def test_documents_are_applied_exported_and_compared(host: Host) -> None:
         trace = warren(host, "trace", "web", "amber/db", *proto, "--json")
         assert trace["verdict"] == "delivered"
     assert [step["table"] for step in trace["hosts"][0]["steps"]][0] == "CLASSIFY"
-    assert "endpoint/web" in warren(host, "trace", "web", "db")
-    assert "endpoint/web" in warren(host, "flows", "h1")
+    assert "endpoint/amber/web" in warren(host, "trace", "web", "db")
+    assert "endpoint/amber/web" in warren(host, "flows", "h1")
     assert {"table", "origin", "cookie"} <= set(warren(host, "flows", "h1", "--json")[0])
     assert warren(host, "check", "h1", "--json")["missing"] == []
 
@@ -204,7 +204,7 @@ def test_what_a_trace_cannot_begin_with_is_told_as_such(host: Host) -> None:
     body = {"flow": "in_port=1", "enters": made["id"]}
     answer = host.http.post("/hosts/h1/trace", json=body)
     assert (answer.status_code, answer.json()["detail"]["kind"]) == (404, "not_found")
-    assert "port on the bridge of h1 for 'endpoint ghost' does not exist" in answer.json()["error"]
+    assert "port on the bridge of h1 for 'endpoint quiet/ghost' does not exist" in answer.json()["error"]
     answer = host.http.post("/hosts/h1/trace", json={"flow": "in_port=1,nw_src=x"})
     assert (answer.status_code, answer.json()["detail"]["path"]) == (400, "flow")
     host.http.delete(f"/endpoints/{made['id']}")

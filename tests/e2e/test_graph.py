@@ -32,7 +32,7 @@ def test_a_packets_way_and_the_tables(world: World, tmp_path: Path) -> None:
     way = drawn(world, tmp_path / "way.dot", "--path", "web", "db", "--tcp", "80")
     assert "delivered" in way
     assert "VXLAN" in way
-    assert "endpoint/db" in way
+    assert "endpoint/amber/db" in way
     lost = drawn(world, tmp_path / "lost.dot", "--path", "web", "red")
     assert "not reached" in lost
     tables = drawn(world, tmp_path / "tables.dot", "--pipeline", "h1")

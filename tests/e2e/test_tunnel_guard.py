@@ -269,7 +269,7 @@ def test_a_trace_and_the_flows_name_the_guard(underlay: Underlay) -> None:
     arrived = trace["hosts"][1]["steps"]
     assert [(step["table"], step["origin"]) for step in arrived][:2] == [
         ("CLASSIFY", "network/t-vault"),
-        ("TUNNEL_GUARD", "endpoint/v2"),
+        ("TUNNEL_GUARD", "endpoint/t-vault/v2"),
     ]
 
     def refused() -> int:

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO, StringIO, TextIOWrapper
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import typer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tests.programs import program
+from tests.waiting import LIMIT_S
 from tools.cli import capture
 from tools.cli.client import Failure
-from tools.cli.main import app
+from tools.cli.main import app, main
 from tools.cli.operate import print_status
 from tools.cli.publish import parse
 from tools.cli.show import cell
@@ -131,3 +143,172 @@ def test_few_hosts_are_listed_and_many_if_all_are_asked_for(count: int, every: b
 def test_many_hosts_that_are_all_well_are_nothing_but_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_status(hosts())
     assert capsys.readouterr().out == "30 hosts are well and current, with endpoints: 90 up (--all lists them)\n"
+
+
+# ---- forms of the output, contexts, the manual page, completion ---------------------------------------------------------
+
+
+class AnyAgent(BaseHTTPRequestHandler):
+    """An agent that answers everything with an object of which nothing is known."""
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = json.dumps({"networks": [NETWORK], "endpoints": [ENDPOINT], "network": NETWORK, "endpoint": ENDPOINT}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_DELETE = do_PUT = _answer
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+NETWORK = {"id": "n1", "name": "amber", "vxlan_vni": 7, "labels": {"team": "a", "ring": ""}}
+ENDPOINT = {"id": "e1", "name": "web", "network_id": "n1", "network": "amber", "labels": {"role": "web"}}
+
+
+@pytest.fixture(scope="module")
+def any_agent() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), AnyAgent)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def run(url: str, *words: str) -> tuple[int, str, str]:
+    """The command in this process: its exit code, and what it prints."""
+    out, error = StringIO(), StringIO()
+    with redirect_stdout(out), redirect_stderr(error), pytest.raises(SystemExit) as ended:
+        main(["--url", url, *words])
+    return int(ended.value.code or 0), out.getvalue(), error.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("words", "printed"),
+    [
+        (("-o", "name"), "amber\n"),
+        (("-o", "yaml"), "- id: n1\n  name: amber\n"),
+        (("--output", "json"), '[\n  {\n    "id": "n1",'),
+        (("--json",), '[\n  {\n    "id": "n1",'),
+        (("-o", "name", "-l", "team=a,ring"), "amber\n"),
+        (("-o", "name", "-l", "team=b"), ""),
+        (("-o", "name", "--selector", "nothing"), ""),
+    ],
+)
+def test_results_are_printed_in_the_form_that_is_wanted(any_agent: str, words: tuple[str, ...], printed: str) -> None:
+    code, out, _ = run(any_agent, "network", "list", *words)
+    assert (code, out.startswith(printed), bool(out)) == (0, True, bool(printed))
+
+
+def test_an_endpoints_name_is_one_that_commands_take(any_agent: str) -> None:
+    assert run(any_agent, "endpoint", "list", "-o", "name")[1] == "amber/web\n"
+    assert run(any_agent, "endpoint", "show", "amber/web", "-o", "name")[1] == "amber/web\n"
+
+
+@pytest.mark.parametrize("words", [("-o", "xml"), ("-l", "=a"), ("-l", "")])
+def test_a_form_or_selector_that_is_none_is_one_line(any_agent: str, words: tuple[str, ...]) -> None:
+    code, _, error = run(any_agent, "network", "list", *words)
+    assert (code, error.count("\n")) == (2, 1)
+
+
+def test_a_watched_command_prints_until_it_is_ended(any_agent: str) -> None:
+    command = [sys.executable, "-m", "tools.cli.main", "--url", any_agent, "network", "list", "-o", "name", "--watch"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert [process.stdout.readline() for _ in range(2)] == ["amber\n"] * 2
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LIMIT_S) == 130
+
+
+def test_contexts_choose_the_agent(tmp_path: Path, any_agent: str) -> None:
+    env = {"WARREN_CONFIG": str(tmp_path / "config.json"), "PATH": os.environ["PATH"]}
+
+    def warren(*words: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "tools.cli.main", *words]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert "Traceback" not in done.stderr
+        return done.returncode, done.stdout + done.stderr
+
+    assert warren("config", "current-context")[0] == 2
+    assert warren("config", "set-context", "here", "--url", any_agent) == (0, "")
+    assert warren("config", "set-context", "gone", "--url", "unix:///nope") == (0, "")
+    assert warren("config", "current-context") == (0, "here\n")
+    assert warren("network", "list", "-o", "name") == (0, "amber\n")
+    assert warren("config", "use-context", "gone") == (0, "")
+    assert warren("network", "list")[0] == 2
+    assert warren("--context", "here", "network", "list", "-o", "name") == (0, "amber\n")
+    env["WARREN_URL"] = any_agent  # the environment comes before the current context, --context before both
+    assert warren("network", "list", "-o", "name") == (0, "amber\n")
+    assert warren("--context", "gone", "network", "list")[0] == 2
+    code, text = warren("config", "use-context", "nope")
+    assert (code, "there are: gone, here" in text) == (2, True)
+    assert warren("config", "delete-context", "gone") == (0, "")
+    assert warren("config", "list", "-o", "name") == (0, "here\n")
+    (tmp_path / "config.json").write_text("[]")
+    assert warren("config", "list")[0] == 2
+
+
+def test_the_manual_page_has_every_command_and_roff_takes_it() -> None:
+    done = subprocess.run([sys.executable, "-m", "tools.cli.main", "man"], capture_output=True, text=True, check=True)
+    for path in commands(typer.main.get_command(app))[1:]:
+        if path != ("man",):
+            assert f".SS {' '.join(path)}".replace("-", r"\-") in done.stdout
+    assert not [line for line in done.stdout.splitlines() if line.startswith(("'", "..")) or "<bool>" in line]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_commands(shell: str) -> None:
+    command = [sys.executable, "-m", "tools.cli.main"]
+    script = subprocess.run([*command, "completion", shell], capture_output=True, text=True, check=True).stdout
+    assert "_WARREN_COMPLETE=complete_" in script
+    env = {**os.environ, "_WARREN_COMPLETE": "complete_bash", "COMP_WORDS": "warren netw", "COMP_CWORD": "1"}
+    assert subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout.split() == ["network"]
+
+
+def test_no_colour_in_pipes_nor_with_no_color(any_agent: str) -> None:
+    command = [sys.executable, "-m", "tools.cli.main", "--url", any_agent, "endpoint", "list"]
+    for env in ({}, {"NO_COLOR": "1"}):
+        done = subprocess.run(command, capture_output=True, check=True, env={**os.environ, **env})
+        assert b"\x1b" not in done.stdout
+
+
+# ---- any argument ---------------------------------------------------------------------------------------------------
+
+ROOT_COMMAND = typer.main.get_command(app)
+HARMLESS = [path for path in commands(ROOT_COMMAND) if path and path[0] not in ("lab", "capture", "config")]
+HOSTILE = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(["", ".", "..", "../x", "a/b", "a/b/c", "a\0b", "\ud800", "\u202e", "-", "--", "-h1", "x" * 5000, "%00", "?a=b", "#", "0", "-1",
+                     "1e9", "9" * 5000, "amber/web", "10.0.0.0/24", "8080:80", "gre://", "h1:eth0", "a=b", "=", "true", "\r\n", "[x]", "{}", "/etc/passwd"]),
+)  # fmt: skip
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> list[str]:
+    """A command with arguments and options of its grammar, the values anything."""
+    path = draw(st.sampled_from(HARMLESS))
+    command = ROOT_COMMAND
+    for name in path:
+        command = command.commands[name]  # type: ignore[attr-defined]
+    words = list(path)
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            words += [draw(HOSTILE) for _ in range(draw(st.integers(0, 2)))]
+        elif draw(st.integers(0, 3)) == 0 and "--watch" not in parameter.opts:
+            words.append(draw(st.sampled_from(parameter.opts)))
+            words += [] if parameter.is_flag else [draw(HOSTILE)]  # type: ignore[attr-defined]
+    return words
+
+
+@given(words=command_lines())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_argument_gives_a_traceback(any_agent: str, words: list[str]) -> None:
+    with patch("sys.stdin", TextIOWrapper(BytesIO(b"{}"))):
+        code, out, error = run(any_agent, *words)
+    assert code in (0, 1, 2, 3), (words, code)
+    assert "Traceback" not in out + error
+    if code == 2 and error:
+        assert error.count("\n") == 1, error

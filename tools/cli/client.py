@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from warren.client import AgentUnreachable, Client, Error, tls_context
 
@@ -19,10 +21,50 @@ class Failure(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """The options --url and --lab."""
+    """The options --url, --lab and --context."""
 
     url: str | None = None
     lab: str | None = None
+    context: str | None = None
+
+
+def config_file(env: Mapping[str, str]) -> Path:
+    """The file of the contexts: WARREN_CONFIG, or warren/config.json below the user's directory of settings."""
+    below = env.get("XDG_CONFIG_HOME") or str(Path(env.get("HOME") or "/root") / ".config")
+    return Path(env.get("WARREN_CONFIG") or Path(below) / "warren" / "config.json")
+
+
+def read_config(env: Mapping[str, str]) -> dict[str, Any]:
+    """The contexts by name, and the current one's name. Raises `Failure` for a file that nobody can read."""
+    path = config_file(env)
+    try:
+        data = json.loads(path.read_text())
+        contexts, current = dict(data["contexts"]), data.get("current")
+        if not all(isinstance(fields, dict) for fields in contexts.values()):
+            raise TypeError
+    except FileNotFoundError:
+        return {"current": None, "contexts": {}}
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise Failure(f'{path}: expected {{"current": NAME, "contexts": {{NAME: {{"url": URL}}}}}}') from None
+    return {"current": current if current in contexts else None, "contexts": contexts}
+
+
+def in_context(where: Where, env: Mapping[str, str]) -> tuple[Where, Mapping[str, str]]:
+    """What the user means, with the context that applies: --context before the environment, the current one after it."""
+    stated = where.url or where.lab
+    if stated or (where.context is None and any(env.get(name) for name in ("WARREN_URL", "SAND_API_URL", "WARREN_LAB"))):
+        return where, env
+    config = read_config(env)
+    name = where.context if where.context is not None else config["current"]
+    if name is None:
+        return where, env
+    if name not in config["contexts"]:
+        raise Failure(f"context {name!r} does not exist (warren config list)")
+    fields = config["contexts"][name]
+    files = {f"WARREN_TLS_{part.upper()}": str(fields[part]) for part in ("cert", "key", "ca") if fields.get(part)}
+    return Where(fields.get("url"), fields.get("lab")), {**env, **files}
 
 
 def candidates(where: Where, env: Mapping[str, str]) -> list[str]:
@@ -56,6 +98,7 @@ def _of_lab(name: str) -> list[str]:
 def connect(where: Where, env: Mapping[str, str] = os.environ) -> Client:
     """A client of the agent that the user means. With https, WARREN_TLS_CERT, _KEY and _CA name the certificates, or SAND's SAND_CERT_FILE,
     SAND_KEY_FILE and SAND_CA_FILE. Raises `Failure`."""
+    where, env = in_context(where, env)
     urls = candidates(where, env)
     tls = None
     if any(url.startswith("https://") for url in urls):

@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Iterable
+from typing import Annotated, TypeVar
 
 import typer
 
 from tools.cli import show
 from tools.cli.client import Failure, Where, connect
-from warren.client import Client
+from warren.client import Client, Endpoint, Network
 from warren.client.results import Result
 
 EndpointRef = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Name, NETWORK/NAME or id.")]
 NetworkRef = Annotated[str, typer.Argument(metavar="NETWORK", help="Name or id.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def _structured(as_json: bool) -> bool:
+    """--json, or a form of -o that prints data as well."""
+    if as_json and not show.output.structured:
+        show.output.format = "json"
+    return show.output.structured
+
+
+JsonOption = Annotated[bool, typer.Option("--json", callback=_structured, help="The same as -o json.")]
+Selector = Annotated[
+    str | None, typer.Option("--selector", "-l", metavar="LABELS", help="Only with these labels: KEY or KEY=VALUE, with commas.")
+]
+R = TypeVar("R", Network, Endpoint)
+
+
+def selected(results: Iterable[R], selector: str | None) -> list[R]:
+    """The results with all labels of a selector. Raises `Failure`."""
+    parts = [part.partition("=") for part in selector.split(",")] if selector is not None else []
+    if any(not key for key, _, _ in parts):
+        raise Failure(f"--selector {selector!r}: expected KEY or KEY=VALUE, several with commas between")
+    return [
+        result
+        for result in results
+        if all(key in result.labels and (not equals or result.labels[key] == value) for key, equals, value in parts)
+    ]
+
+
 Wait = Annotated[bool, typer.Option("--wait", help="Return when every host with a live controller has applied the change.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0, max=50, help="Give --wait up after so many seconds.")]
 Tcp = Annotated[int | None, typer.Option(metavar="PORT", help="A TCP SYN to this port.")]

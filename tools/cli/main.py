@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import sys
+import time
 from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
+from typer.completion import completion_init
 
 from tools.cli import (
     acl,
     capture,
     cluster,
+    contexts,
     documents,
     endpoint,
     etcd,
     host,
     lab,
+    manual,
     mirror,
     network,
     operate,
+    output,
     port,
     publish,
     router,
     service,
+    show,
 )
 from tools.cli.client import Failure, Where, message_of
 from warren import __version__
@@ -56,6 +62,10 @@ documents.register(app)
 operate.register(app)
 app.command(epilog=capture.EPILOG)(capture.capture)
 app.add_typer(lab.app, name="lab")
+app.add_typer(contexts.app, name="config")
+app.command(epilog="Example: source <(warren completion bash)")(manual.completion)
+app.command(hidden=True)(manual.man)
+WATCH_S = 2.0
 
 
 def _version(requested: bool) -> None:
@@ -71,21 +81,45 @@ def _options(
         str | None, typer.Option(help="URL of the agent: http://HOST:PORT, https://HOST:PORT or unix:///PATH.")
     ] = None,
     lab_name: Annotated[str | None, typer.Option("--lab", help="Talk to this laboratory (default: WARREN_LAB).")] = None,
+    context_name: Annotated[str | None, typer.Option("--context", help="Talk to this context's agent (warren config).")] = None,
     version: Annotated[
         bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    context.obj = Where(url, lab_name)
+    context.obj = Where(url, lab_name, context_name)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The console script: runs one command and exits."""
     command = typer.main.get_command(app)
+    output.add_options(command)
     _tidy(command)
+    completion_init()
+    code = _run(command, arguments)
+    while show.output.watch and code in (0, 1):
+        code = _run_again(command, arguments)
+    sys.exit(code)
+
+
+def _run_again(command: Any, arguments: list[str] | None) -> int:
+    """Run a watched command once more, after a while."""
+    try:
+        sys.stdout.flush()
+        time.sleep(WATCH_S)
+        if sys.stdout.isatty():
+            print("\033[H\033[2J", end="")
+    except KeyboardInterrupt:
+        return 130
+    return _run(command, arguments)
+
+
+def _run(command: Any, arguments: list[str] | None) -> int:
+    """Run a command; returns the exit code. A failure is one line on standard error."""
+    show.output.format, show.output.watch = "table", False
     try:
         code = command.main(args=arguments, prog_name="warren", standalone_mode=False)
     except (Failure, Error) as error:
-        code = _fail(message_of(error), getattr(error, "exit_code", 2))
+        code = _fail(message_of(error))
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except BrokenPipeError:
@@ -100,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         text = error.format_message()  # a usage error, whichever click typer stands on
         code = _fail(f"{text} (see --help)") if text else 2  # no text: help was shown
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def _tidy(command: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tools.cli import show
-from tools.cli.context import JsonOption, NetworkRef, Timeout, Wait, await_hosts, client, labels, print_one
+from tools.cli.context import JsonOption, NetworkRef, Selector, Timeout, Wait, await_hosts, client, labels, print_one, selected
 
 app = typer.Typer(help="Isolated layer 2 networks. Two networks may use the same addresses.", no_args_is_help=True)
 HIDDEN = ("ns_handle_path",)  # always empty: SAND has a namespace per network
@@ -81,9 +81,9 @@ def create(
 
 
 @app.command("list", epilog="Example: warren network list --json | jq -r '.[].name'")
-def list_(context: typer.Context, json: JsonOption = False) -> None:
+def list_(context: typer.Context, selector: Selector = None, json: JsonOption = False) -> None:
     """List the networks."""
-    networks = client(context).networks()
+    networks = selected(client(context).networks(), selector)
     if json:
         show.as_json([network.raw for network in networks])
         return

@@ -27,7 +27,7 @@ def status(
     """Show every host: agent and controller, revision of the specs, endpoints, tunnels, problems. Of more than 20 hosts, those that
     are well are one line.
 
-    WANTED is the newest revision of the specs, APPLIED the revision that the host's flows are made from.
+    SPECS says whether a host's flows are those of today's specs: current, or how many revisions of etcd they are behind.
     """
     agent = client(context)
     if wait:
@@ -45,10 +45,10 @@ def print_status(status: Status, every: bool = False) -> None:
     listed = [host for host in status.hosts if is_short or not _is_well(host)]
     well = [] if is_short else [host for host in status.hosts if _is_well(host)]
     rows = [
-        (h.name, h.agent, h.controller, status.revision, h.revision, _counts(h.endpoints), _tunnels(h.tunnels), len(h.problems))
+        (h.name, h.agent, h.controller, _specs(h, status.revision), _counts(h.endpoints), _tunnels(h.tunnels), len(h.problems))
         for h in listed
     ]
-    columns = ("HOST", "AGENT", "CONTROLLER", "WANTED", "APPLIED", "ENDPOINTS", "TUNNELS", "PROBLEMS")
+    columns = ("HOST", "AGENT", "CONTROLLER", "SPECS", "ENDPOINTS", "TUNNELS", "PROBLEMS")
     if listed or not well:
         show.table(columns, rows, "no hosts (start warren-agent on one)")
     if well:
@@ -118,6 +118,15 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: warren trace web-1 db-1 --tcp 5432")(trace)
     app.command(epilog="Example: warren flows h1")(flows)
     app.command(epilog="Example: warren check h1")(check)
+
+
+def _specs(host: Host, newest: int) -> str:
+    """Whether a host's flows are those of the newest specs; nobody knows without a controller."""
+    if host.controller != "alive" or host.revision is None:
+        return "-"
+    if host.current:
+        return "current"
+    return f"{newest - host.revision} behind" if newest > host.revision else "not connected"
 
 
 def _tunnels(tunnels: Tunnels) -> str:

@@ -5,14 +5,49 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 PIPE_WIDTH = 100_000
 
 
+@dataclass(slots=True)
+class PrintedForm:
+    """How this command prints its results: table, wide, json, yaml or name; and whether again when they change."""
+
+    format: str = "table"
+    watch: bool = False
+
+    @property
+    def structured(self) -> bool:
+        """Whether the results are printed as data, not as a table."""
+        return self.format in ("json", "yaml", "name")
+
+
+output = PrintedForm()  # of this process; tools/cli/output.py has the options
+
+
 def as_json(data: Any) -> None:
-    """Print data as JSON."""
-    print(json.dumps(data, indent=2, ensure_ascii=False))
+    """Print data in the form that -o asks for; JSON without it."""
+    if output.format == "yaml":
+        from specs.documents.export import as_yaml  # only here: PyYAML takes long to import
+
+        print(as_yaml(data), end="")
+    elif output.format == "name":
+        for item in data if isinstance(data, list) else [data]:
+            print(name_of(item))
+    else:
+        print(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def name_of(item: Any) -> str:
+    """What a command takes for an object: NETWORK/NAME of an endpoint, the name of others, the id of what has no name."""
+    if not isinstance(item, dict):
+        return cell(item)
+    name = item.get("name")
+    if not name:
+        return cell(next((item[key] for key in ("id", "endpoint", "cookie") if item.get(key)), ""))
+    return f"{item['network']}/{name}" if "network_id" in item and item.get("network") else str(name)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
@@ -26,7 +61,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> 
     if not cells:
         print(empty, file=sys.stderr)
         return
-    console = Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)  # in a pipe one row is one line
+    whole = output.format == "wide" or not sys.stdout.isatty()
+    console = Console(width=PIPE_WIDTH if whole else None, highlight=False)  # in a pipe one row is one line
     out = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         out.add_column(column, overflow="fold")

@@ -17,7 +17,7 @@ async function ask(path, body) {
   const options = body ? { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) } : {};
   const answer = await fetch(path, options);
   const data = await answer.json();
-  if (!answer.ok) throw new Error(data.error || answer.statusText);
+  if (!answer.ok) throw Object.assign(new Error(data.error || answer.statusText), { answered: true });
   return data;
 }
 
@@ -39,7 +39,8 @@ async function poll() {
     $("trouble").textContent = "";
   } catch (error) {
     state.read = ""; // what is shown is old: read all once it is back
-    $("trouble").textContent = `the agent does not answer: ${error.message}`;
+    $("trouble").textContent = error.answered ? `what is shown may be old: ${error.message}`
+      : `the agent does not answer: ${error.message}`;
   }
   state.polls += 1;
   document.body.dataset.polls = state.polls;
@@ -149,6 +150,7 @@ function tile(picture, name, endpoints, place, used) {
 function trouble(host) {
   const notes = ["agent", "controller"].filter((who) => host[who] === "dead").map((who) => `${who} dead`);
   if (host.controller === "alive" && !host.connected) notes.push("switch not connected");
+  if (host.controller === "alive" && host.connected && !host.current) notes.push(`${state.revision - host.revision} behind the specs`);
   if (host.problems.length) notes.push(`${host.problems.length} problem${host.problems.length > 1 ? "s" : ""}`);
   return notes;
 }
@@ -250,7 +252,7 @@ async function about(e) {
   try { // its counters, as far as its own flows tell them
     const { flows } = await ask(`hosts/${encodeURIComponent(e.hostname)}/flows`);
     if (state.chosen.length !== 1 || state.chosen[0] !== e.id) return;
-    const mine = flows.filter((f) => [`endpoint/${e.name}`, `endpoint/${e.id}`].includes(f.origin) && matches(f, e.ofport));
+    const mine = flows.filter((f) => f.origin === `endpoint/${called(e)}` && matches(f, e.ofport));
     const sum = (rows) => rows.reduce((total, f) => total + Number(f.packets), 0);
     fields.push(["packets sent", sum(mine.filter((f) => f.table === "CLASSIFY"))],
       ["of them refused: not its own, nor allowed", sum(mine.filter((f) => f.table === "SPOOF_GUARD" && f.actions === "drop"))]);
