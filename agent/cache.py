@@ -175,6 +175,10 @@ class Cache:
         if reason is not None:
             raise Unavailable(f"the agent of {self.host}", reason)
 
+    def snapshot_without_etcd(self) -> Snapshot | None:
+        """Return the specs as they were last read while etcd is known to be away, else None: then etcd is to be asked."""
+        return self.view.snapshot if self.down is not None and self._taken else None
+
     def permit(self, refused: str | None) -> None:
         """Say that this machine is this host, or why it is not."""
         if refused != self.refused:

@@ -104,7 +104,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         store=store,
         repository=repository,
         ovsdb=ovsdb,
-        switch=Switch(name, bridge, store, ovsdb, lambda: cache.view.snapshot),
+        switch=Switch(name, bridge, store, ovsdb, cache),
         endpoints=endpoints,
         lookup=lookup,
         peers=peers,

@@ -35,6 +35,8 @@ class Lookup:
     def endpoint(self, reference: str) -> Endpoint:
         """Return an endpoint by id, name or NETWORK/NAME. Raises `NotFound`, and `Conflict` if several endpoints have the
         name."""
+        if (away := self._cache.snapshot_without_etcd()) is not None:
+            return _cached_endpoint(away, reference)
         cached = self._cache.view.snapshot
         try:
             if (by_id := cached.endpoints.get(reference)) is not None:
@@ -49,6 +51,9 @@ class Lookup:
 
     def host(self, name: str) -> Host:
         """Return a host by name. Raises `NotFound`."""
+        away = self._cache.snapshot_without_etcd()
+        if away is not None and name in away.hosts:
+            return away.hosts[name]
         try:
             entry = self._repository.store.get(keys.host(name))
         except Unavailable:

@@ -7,10 +7,11 @@ import re
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from agent.cache import Cache
 from controller.compiler.compile import Program, compile_view
 from controller.compiler.explain import parse_dump
 from controller.compiler.packet_trace import TraceEnd, parse_trace
@@ -47,9 +48,8 @@ class DesiredSwitch:
 class Switch:
     """The integration bridge of this host, inspected with Open vSwitch's command line tools."""
 
-    def __init__(self, host: str, bridge: str, store: Store, ovsdb: Ovsdb, cached: Callable[[], Snapshot]) -> None:
-        """`cached` returns the specs as they were last read, for when etcd is away."""
-        self._host, self._bridge, self._store, self._ovsdb, self._cached = host, bridge, store, ovsdb, cached
+    def __init__(self, host: str, bridge: str, store: Store, ovsdb: Ovsdb, cache: Cache) -> None:
+        self._host, self._bridge, self._store, self._ovsdb, self._cache = host, bridge, store, ovsdb, cache
 
     def desired(self) -> DesiredSwitch:
         """Return what the switch should contain, by a full recompute."""
@@ -64,9 +64,9 @@ class Switch:
     def _specs(self) -> Snapshot:
         """All specs; while etcd is away, those that were last read: the switch forwards by them."""
         try:
-            return read_snapshot(self._store)
+            return self._cache.snapshot_without_etcd() or read_snapshot(self._store)
         except Unavailable:
-            return self._cached()
+            return self._cache.view.snapshot
 
     def flows(self) -> list[dict[str, object]]:
         """Return all flows with table names and origins."""

@@ -145,3 +145,23 @@ def test_malformed_records_in_etcd_break_no_request_and_no_attach(host: Host) ->
     host.stop("agent", signal.SIGKILL)
     host.start("agent")
     host.keys("delete", *keys, "status/endpoints/h1/odd")
+
+
+def test_the_switch_can_be_asked_while_etcd_is_away(host: Host) -> None:
+    network = host.network(name="lasting")
+    for name in ("one", "two"):
+        host.attach(network, host.container(), name=name)
+    host.stop("etcd")
+    try:
+        flows = host.http.get("/hosts/h1/flows")
+        assert flows.status_code == 200, flows.text
+        assert "endpoint/lasting/one" in {flow["origin"] for flow in flows.json()["flows"]}
+        checked = host.http.get("/hosts/h1/check").json()
+        assert (checked["missing"], checked["unexpected"]) == ([], [])
+        traced = host.http.post("/trace", json={"src": "lasting/one", "dst": "two"})
+        assert traced.status_code == 200, traced.text
+        assert traced.json()["verdict"] == "delivered"
+        assert host.http.get("/networks").status_code == 503
+    finally:
+        host.start("etcd")
+    host.until(lambda: host.http.get("/networks").status_code == 200)
