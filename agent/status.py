@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
@@ -45,6 +46,8 @@ def overview(store: Store, revision: int, specs: Snapshot | None = None) -> dict
             continue
         hosts.append(_host(host, agents.get(host.name), controllers.get(host.name), revision))
         hosts[-1]["problems"] += claimants.get(host.name, [])
+        if specs is not None:
+            hosts[-1]["problems"] = [with_names(problem, specs) for problem in hosts[-1]["problems"]]
     if specs is None:
         return {"revision": revision, "hosts": hosts}
     _count_endpoints(store, hosts, controllers)
@@ -64,6 +67,25 @@ def _count_endpoints(store: Store, hosts: list[dict[str, Any]], controllers: Map
     left = store.counts([keys.status_endpoints_of(host["name"]) for host in silent])
     for host, count in zip(silent, left, strict=True):
         host["endpoints"] = {"unknown": count} if count else {}
+
+
+_REFERENCE = re.compile(r"\b(network|endpoint)/([0-9a-f]{8}-[0-9a-f-]{27})\b")
+
+
+def with_names(text: str, state: Snapshot) -> str:
+    """Return the text with the names of networks and endpoints in place of their ids, which nobody remembers."""
+
+    def name(reference: re.Match[str]) -> str:
+        kind, key = reference.groups()
+        if kind == "network":
+            return f"network/{state.networks[key].name}" if key in state.networks else reference[0]
+        endpoint = state.endpoints.get(key)
+        if endpoint is None or not endpoint.name:
+            return reference[0]
+        network = state.networks.get(endpoint.network_id)
+        return f"endpoint/{network.name if network else endpoint.network_id}/{endpoint.name}"
+
+    return _REFERENCE.sub(name, text)
 
 
 def wait(

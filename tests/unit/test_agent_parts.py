@@ -15,11 +15,13 @@ from agent.endpoints.request import EndpointCreate
 from agent.feature import Feature
 from agent.main import inherited_socket
 from agent.states import State, States
+from agent.status import with_names
 from agent.trace import follow
 from pipeline.tables import Table
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
+from specs.snapshot import Snapshot
 from tests.waiting import LIMIT_S
 from tools.cli import client as cli_client
 from tools.cli.client import Failure, Where, candidates
@@ -185,3 +187,12 @@ def test_differences_name_the_part_that_cannot_be_compared() -> None:
         "port wv1: down",
         "Unreadable: cannot be compared: nftables is unavailable: nft does not run",
     ]
+
+
+def test_problems_have_the_names_of_what_they_are_about() -> None:
+    key, other = "347ebe48-0000-4000-8000-000000000001", "347ebe48-0000-4000-8000-000000000002"
+    state = Snapshot()
+    state.networks[key] = Network.model_construct(id=key, name="amber")
+    state.endpoints[other] = Endpoint.model_construct(id=other, name="web", network_id=key)
+    text = f"network/{key}: its range; endpoint/{other}: closed; network/{other}: unknown"
+    assert with_names(text, state) == f"network/amber: its range; endpoint/amber/web: closed; network/{other}: unknown"
