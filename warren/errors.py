@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Any, ClassVar, Final
 
 SHOWN = 80  # characters of a value in a message
+PATH_SHOWN = 200
 
 
 class _Missing(Enum):
@@ -49,12 +50,13 @@ class Invalid(WarrenError):
 
     def __init__(self, path: str, value: object, expected: str, *, problem: str | None = None, line: int | None = None) -> None:
         self.path, self.value, self.expected, self.problem, self.line = path, value, expected, problem, line
+        place = path if path.isprintable() and len(path) <= PATH_SHOWN else shown(path)
         if problem is not None:
-            message = f"{path}: {problem}"
+            message = f"{place}: {problem}"
         elif value is MISSING:
-            message = f"{path} is missing: {expected}"
+            message = f"{place} is missing: {expected}"
         else:
-            message = f"{path}: {shown(value)}: expected {expected}"
+            message = f"{place}: {shown(value)}: expected {expected}"
         super().__init__(f"line {line}: {message}" if line is not None else message)
 
     def at(self, path: str) -> Invalid:

@@ -7,7 +7,7 @@ each protocol that no rule names.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,31 +85,49 @@ def differences(before: Snapshot, after: Snapshot) -> tuple[list[PairChange], in
     """The pairs that differ, within one network or between two that a router joins; and how many pairs were not compared
     because there are too many."""
     tries = probes(before, after)
-    touched = _touched(before, after)
-    changed: list[PairChange] = []
-    left = TRIES_LIMIT
-    skipped = 0
     states = (RecordPolicies(before), RecordPolicies(after))
-    ways = [_ways(state) for state in (before, after)]
-    for source, target in _pairs(before, after):
-        open_ = [source.network_id == target.network_id or target.network_id in to.get(source.network_id, {}) for to in ways]
-        if not any(open_):
-            continue
-        keys = [_keys(state, source.id, target.id) for state in states]
-        if (
-            open_[0] == open_[1]
-            and keys[0] == keys[1]
-            and not any(key is not None and touched(key) for key in (*keys[0], *keys[1]))
-        ):
-            continue
-        left -= len(tries)
-        if left < 0:
-            skipped += 1
-            continue
-        pair = _compare(states, open_, source.id, target.id, keys, tries)
-        if pair.allowed or pair.denied:
-            changed.append(pair)
-    return changed, skipped
+    found: list[PairChange] = []
+    left = TRIES_LIMIT // len(tries)
+    skipped = 0
+    for source, targets, open_ in _candidates(states, _touched(before, after)):
+        skipped += max(0, len(targets) - left)
+        for target in targets[:left]:
+            keys = [_keys(state, source.id, target.id) for state in states]
+            pair = _compare(states, open_, source.id, target.id, keys, tries)
+            if pair.allowed or pair.denied:
+                found.append(pair)
+        left = max(0, left - len(targets))
+    return found, skipped
+
+
+def _candidates(
+    states: tuple[RecordPolicies, RecordPolicies], touched: Callable[[PolicyKey], bool]
+) -> Iterator[tuple[Endpoint, list[Endpoint], list[bool]]]:
+    """Senders with the receivers, network by network, for which the decision may differ, and whether a router or the common network
+    lets their packets pass before and after. Takes what may differ, not all pairs."""
+    before, after = (state.snapshot for state in states)
+    routes = [_ways(state) for state in (before, after)]
+    there = [e for e in before.endpoints.values() if e.active and e.id in after.endpoints and e.network_id in after.networks]
+
+    def differs(keys: list[PolicyKey | None]) -> bool:
+        return keys[0] != keys[1] or any(key is not None and touched(key) for key in keys)
+
+    policies = {e.id: [state.of(state.snapshot.endpoints[e.id]) for state in states] for e in there}
+    senders = {i for i, each in policies.items() if differs([policy.sends for policy in each])}
+    everybody: dict[str, list[Endpoint]] = {}
+    receivers: dict[str, list[Endpoint]] = {}
+    for endpoint in there:
+        everybody.setdefault(endpoint.network_id, []).append(endpoint)
+        if differs([policy.receives for policy in policies[endpoint.id]]):
+            receivers.setdefault(endpoint.network_id, []).append(endpoint)
+    for source in there:
+        joined_to = [to.get(source.network_id, {}) for to in routes]
+        for network in dict.fromkeys((source.network_id, *joined_to[0], *joined_to[1])):
+            open_ = [network == source.network_id or network in to for to in joined_to]
+            all_targets = source.id in senders or open_[0] != open_[1]
+            targets = [e for e in (everybody if all_targets else receivers).get(network, ()) if e.id != source.id]
+            if targets:
+                yield source, targets, open_
 
 
 def _ways(state: Snapshot) -> Joined:
@@ -154,14 +172,6 @@ def probes(*states: Snapshot) -> list[ProtoPort]:
                     if proto in ("tcp", "udp", "sctp") and end == "dst":
                         ports |= {(proto, value or 1) for value, _ in match.alternatives}
     return [("icmp", None), *sorted(ports)]
-
-
-def _pairs(before: Snapshot, after: Snapshot) -> Iterator[tuple[Endpoint, Endpoint]]:
-    kept = [e for e in before.endpoints.values() if e.active and e.id in after.endpoints and e.network_id in after.networks]
-    for source in kept:
-        for target in kept:
-            if source.id != target.id:
-                yield source, target
 
 
 def _keys(state: RecordPolicies, source: str, target: str) -> PairPolicies:

@@ -12,6 +12,7 @@ from specs.model.base import Item, Record
 from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot
 
+FIRST = ("name", "id", "network", "host")  # the fields by which a reader knows a record
 ALWAYS = ("hosts", "networks", "endpoints")  # sections that a document has even if they are empty
 
 
@@ -27,8 +28,8 @@ def export(current: Snapshot) -> str:
 
 
 def as_yaml(data: Any) -> str:
-    """Return plain data as YAML: small mappings in one line, fields in their order."""
-    return yaml.safe_dump(data, sort_keys=False, default_flow_style=None, width=160, allow_unicode=True)
+    """Return plain data as YAML: a field a line, fields in their order."""
+    return yaml.safe_dump(data, sort_keys=False, default_flow_style=False, width=160, allow_unicode=True)
 
 
 def _records(section: str, current: Snapshot) -> Iterable[Record]:
@@ -49,4 +50,5 @@ def _item(kind: type[Item], record: Record, network_names: Mapping[str, str]) ->
         data["network"] = network_names.get(record.network_id, record.network_id)
         if record.leased_prefix is not None:
             data.pop("ipv4_address", None)  # an external DHCP server leased it: a document must not pin it
-    return {field: data[field] for field in kind.model_fields if data.get(field) not in (None, {}, [], "")}
+    fields = (*FIRST, *(field for field in kind.model_fields if field not in FIRST))
+    return {field: data[field] for field in fields if field in kind.model_fields and data.get(field) not in (None, {}, [], "")}

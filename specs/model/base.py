@@ -70,6 +70,12 @@ def require_text(value: Any) -> Any:
     return value
 
 
+def _path(value: str) -> str:
+    if not value or "\0" in value:
+        raise ValueError("the path of a file")
+    return value
+
+
 def _acl_names(value: Any) -> Any:
     """One name or a list; In FAUCET's files a name may be a number."""
     items = [value] if isinstance(value, (str, int)) and not isinstance(value, bool) else value
@@ -93,6 +99,7 @@ def _no_truth_value(value: Any) -> Any:
 
 Whole = Annotated[int, BeforeValidator(_no_truth_value)]  # Python takes True for 1
 Flag = Annotated[bool, Strict()]  # pydantic would take 1, "on" and others for True
+FilePath = Annotated[str, AfterValidator(_path)]
 Name = Annotated[str, AfterValidator(_name)]
 Mac = Annotated[str, BeforeValidator(_mac)]
 IfName = Annotated[str, AfterValidator(_ifname)]

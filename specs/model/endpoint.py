@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_va
 from pipeline.protocols import IpNetwork
 from pipeline.tables import OFPORT_FIRST, OFPORT_LAST
 from specs.model.allowed import AllowedEntry, check_allowed
-from specs.model.base import AclReferences, Flag, IfName, Item, Labels, Mac, Name, Record, Vlan, Whole, require_text
+from specs.model.base import AclReferences, FilePath, Flag, IfName, Item, Labels, Mac, Name, Record, Vlan, Whole, require_text
 from specs.model.coprocessor import Coprocessor
 from specs.model.derived import veth_name
 from specs.model.publish import PUBLISHED_LIMIT, Publish
@@ -123,7 +123,7 @@ class _Placement(Item):
     name: Name | None = None
     network: Name
     host: Name
-    netns: str | None = None
+    netns: FilePath | None = None
     active: Flag = True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from specs.model.base import AclNames, Address, Item, Labels, Mac, Mtu, Name, NestedValue, Record
 
@@ -60,5 +60,5 @@ class HostItem(HostFields, Item):
 
     name: Name
     vtep: Address
-    api: str | None = None
+    api: Annotated[str, Field(min_length=1)] | None = None
     underlay_mtu: Mtu = 1500

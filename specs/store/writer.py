@@ -17,9 +17,10 @@ from specs.model.base import Record, decode_json, now
 from specs.model.network import Network
 from specs.model.publish import Publish
 from specs.store.values import Compare, Delete, Entry, Outcome, Put, Transactions, TxnOperation, Unchanged
-from warren.errors import Conflict, Invalid, NotFound, Unavailable
+from warren.errors import MISSING, Conflict, Invalid, NotFound, Unavailable
 
 TRIES = 60
+RECORD_LIMIT = 1_000_000  # bytes; etcd allows 1.5 MiB a request (--max-request-bytes)
 OUTRUN = f"{TRIES} transactions in a row lost against other writers; nothing was changed"
 Written = Sequence[tuple[str, str | None]]  # keys below spec/ and their new values; None: deleted
 OnWrite = Callable[[Written, int], None]  # what a transaction wrote, and its revision
@@ -59,6 +60,10 @@ class Writer:
         self, compares: Sequence[Compare], operations: Sequence[TxnOperation], failure: Sequence[TxnOperation] = ()
     ) -> Outcome:
         """One transaction; tells the observer what it wrote. All writes of specs come through here."""
+        for operation in operations:
+            if isinstance(operation, Put) and len(operation.value) > RECORD_LIMIT:
+                problem = f"it takes {len(operation.value)} bytes in etcd: expected at most {RECORD_LIMIT}"
+                raise Invalid("", MISSING, f"at most {RECORD_LIMIT} bytes", problem=problem)
         outcome = self.store.txn(compares, operations, failure)
         if outcome.succeeded:
             written = [

@@ -154,3 +154,40 @@ def test_a_network_or_host_that_does_not_exist_is_no_empty_list(host: Host, agen
     assert host.http.delete("/endpoints/web?hostname=nope").status_code == 404
     assert [endpoint.name for endpoint in agent.endpoints("amber", "h1")] == ["web"]
     assert host.http.delete("/endpoints/web?hostname=h1").status_code == 204
+
+
+def test_diff_says_by_its_exit_code_whether_anything_differs(host: Host, agent: Client) -> None:
+    text = "networks: [{name: amber, ip_range: 10.0.0.0/24}]"
+    done = warren(host, "diff", "-f", "-", text=text)
+    assert (done.returncode, done.stdout) == (1, "+ network amber\n    + name: amber\n    + ip_range: 10.0.0.0/24\n")
+    assert agent.networks() == ()
+    agent.apply(text)
+    done = warren(host, "diff", "-f", "-", text=text)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = warren(host, "diff", "-f", "-", text="networks: [{name: amber, mtu: 1400}]")
+    assert (done.returncode, done.stdout) == (1, "~ network amber\n    + mtu: 1400\n")
+    done = warren(host, "diff", "--prune", "-f", "-", text="networks: []")
+    assert (done.returncode, done.stdout) == (1, "- network amber\n")
+    done = warren(host, "diff", "-f", "-", text="networks: [{name: new}, {name: other, ip_range: nope}]")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\0", "networks: [{name: 'a\0b'}]", '{"networks": [{"name": "a\\u0000"}]}', "a: &a [x]\nnetworks: *a",
+        "\n".join(["a0: &a0 [x]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 11)]),
+        "networks: []\nnetworks: []", '{"networks": [], "networks": []}', "[" * 5000, "networks: " + "[" * 20 + "]" * 20, "x" * 8_400_000,
+        "networks: [{name: " + "x" * 100_000 + "}]", "networks: [{name: amber, mtu: 1" + "0" * 5000 + "}]", "!!python/name:os.system x", "%", "--- a\n--- b",
+        "networks: [{name: amber, ? [a] : b}]",
+    ],
+    ids=range(16),
+)  # fmt: skip
+def test_a_hostile_document_costs_one_line_and_exit_code_2(host: Host, agent: Client, text: str) -> None:
+    for command in ("apply", "diff"):
+        done = warren(host, command, "-f", "-", text=text)
+        assert (done.returncode, done.stdout) == (2, ""), done
+        assert done.stderr.startswith("warren: -: ")
+        assert done.stderr.count("\n") == 1
+        assert len(done.stderr) < 500
+    assert agent.networks() == ()

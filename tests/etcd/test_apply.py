@@ -312,3 +312,10 @@ def test_each_host_is_asked_once_for_all_ports_and_the_refusal_names_the_item(st
     assert sorted(checks, key=str) == [("h1", 4), ("h2", 3)]  # of a network that the document makes, too
     with pytest.raises(NotApplied, match=r"^endpoints\[7\]: tcp port 87 of host h2 is in use by sshd$"):
         apply(repository, text + "\n" + item.format(7, 2, 87))
+
+
+def test_a_record_that_etcd_would_refuse_for_its_size_is_found_first(specs: Repository) -> None:
+    text = f"networks: [{{name: first}}, {{name: huge, labels: {{a: {'x' * 1_000_001}}}}}]"
+    with pytest.raises(NotApplied, match=r"^networks\[1\]: it takes \d+ bytes in etcd: expected at most 1000000$"):
+        apply(specs, text)
+    assert specs.networks() == []

@@ -36,7 +36,7 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         "dhcp_routes": ([{"to": "10.9.0.0/16", "via": "10.0.0.9"}], {}), "mtu": (1400, {}), "vlan": (7, {}), "vlan_transparent": (True, {}),
         "mode": ("routed", {}), "default_acl": (["a"], {}), "vlan_out_acl": (["a"], {}), "nat_acl": (["a"], {}),
         "ct_limit": (10, {}), "host_access": ("all", {}), "preallocate": (1, {}), "labels_required": (True, {}), "labels": ({"a": "b"}, {}),
-        "gateway": ("10.0.0.9/24", {}), "ipv6_gateway": ("fd00:1::9/64", {}),
+        "gateway": ("10.0.0.9/24", {}), "title": ("Amber, the first", {}), "ipv6_gateway": ("fd00:1::9/64", {}),
     },
     "endpoints": {
         "mac_address": ("02:00:00:00:00:01", {}), "ipv4_address": ("10.0.0.77", {}), "ipv6_address": ("fd00:1::77", {}),

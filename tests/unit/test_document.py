@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from specs.documents.difference import Change, diff
-from specs.documents.document import parse
+from specs.documents.document import SECTIONS, parse
 from specs.documents.export import export
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
 from specs.snapshot import Snapshot
-from tests.depth import examples, short_texts
+from tests.depth import examples, short_texts, texts
 from warren.errors import Invalid
 
 
@@ -246,3 +248,96 @@ def test_fields_that_do_not_fit_together_are_refused_before_anything_is_written(
     with pytest.raises(Invalid) as error:
         diff(parse(text), current)
     assert str(error.value).startswith(message)
+
+
+# ---- what people and programs write by mistake ------------------------------------------------------------------------
+
+WHOLE_NUMBERS = [
+    (section, field)
+    for section, fields in {
+        "networks": ("vxlan_vni", "mtu", "vlan", "preallocate", "ct_limit", "dhcp_lease_s"),
+        "endpoints": ("ofport", "vlan"),
+        "hosts": ("underlay_mtu",),
+        "meters": ("meter_id", "rate", "burst"),
+        "mirrors": ("snap", "vlan"),
+        "services": ("host_port", "port"),
+    }.items()
+    for field in fields
+]
+ITEMS: dict[str, dict[str, Any]] = {
+    "hosts": {"name": "h1", "vtep": "192.0.2.1"},
+    "networks": {"name": "amber"},
+    "endpoints": {"name": "web", "network": "amber", "host": "h1"},
+    "meters": {"name": "m", "rate": 1},
+    "mirrors": {"name": "m", "sources": [{"network": "amber"}], "to": {"host": "h1", "interface": "tap0"}},
+    "services": {"name": "s", "network": "amber", "host_port": 80, "port": 80, "label": "x"},
+    "routers": {"name": "r", "networks": ["amber", "blue"]},
+    "acls": {"name": "a", "rules": [{"actions": {"allow": 1}}]},
+    "tenants": {"name": "default"},
+    "clusters": {"name": "default"},
+}
+
+
+@pytest.mark.parametrize(("section", "field"), WHOLE_NUMBERS)
+@pytest.mark.parametrize("value", [True, False])
+def test_a_truth_value_is_no_number(section: str, field: str, value: bool) -> None:
+    with pytest.raises(Invalid, match="expected a whole number") as error:
+        parse(json.dumps({section: [ITEMS[section] | {field: value}]}))
+    assert error.value.path == f"{section}[0].{field}"
+
+
+@pytest.mark.parametrize(
+    ("section", "field"), [("endpoints", "netns"), ("hosts", "api"), ("networks", "domain"), ("endpoints", "interface")]
+)
+def test_an_empty_text_is_not_taken_for_a_value_that_is_left_out(section: str, field: str) -> None:
+    with pytest.raises(Invalid) as error:
+        parse(json.dumps({section: [ITEMS[section] | {field: ""}]}))
+    assert error.value.path == f"{section}[0].{field}"
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | short_texts | st.sampled_from(["10.0.0.1", "::1", "a:b", "1-9"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(short_texts | st.sampled_from(["network", "host_port", "to", "actions"]), inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+
+
+def refusal(work: Callable[[], object]) -> Invalid | None:
+    """The refusal of what somebody wrote, in one line of a sensible length; None if it is taken."""
+    try:
+        work()
+    except Invalid as error:
+        refused = error
+    else:
+        return None
+    assert "\n" not in str(refused)
+    assert len(str(refused)) < 1000
+    return refused
+
+
+@settings(max_examples=examples(2000))
+@given(st.data())
+def test_any_value_in_any_field_is_taken_or_refused_in_one_line(data: st.DataObject) -> None:
+    section = data.draw(st.sampled_from(sorted(ITEMS)))
+    field = data.draw(st.sampled_from(sorted(SECTIONS[section].model_fields)))
+    item = ITEMS[section] | {field: data.draw(values)}
+    prune = data.draw(st.booleans())
+    refused = refusal(lambda: diff(parse(json.dumps({section: [item]})), STORE, prune=prune))
+    assert refused is None or refused.path.startswith((f"{section}[0]", "line 1", section))
+
+
+@settings(max_examples=examples(500))
+@given(texts)
+def test_any_text_is_a_document_or_refused_in_one_line(text: str) -> None:
+    refusal(lambda: diff(parse(text), STORE))
+
+
+def test_an_export_reads_the_same_for_every_record() -> None:
+    """A field a line, and the fields by which a reader knows the record come first."""
+    item = Endpoint.model_validate(WEB.data() | {"labels": {"a": "b"}, "publish": [{"host_port": 80, "port": 80}]})
+    text = export(Snapshot(hosts={"h1": HOST}, networks={"n1": AMBER}, endpoints={"e1": item}))
+    lines = text.splitlines()
+    assert not any("{" in line or "[" in line for line in lines)
+    assert [line for line in lines if line.startswith("- ")] == ["- name: h1", "- name: amber", "- name: web"]
+    first = lines.index("- name: web")
+    assert lines[first + 1 : first + 4] == ["  id: e1", "  network: amber", "  host: h1"]

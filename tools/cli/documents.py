@@ -15,6 +15,7 @@ from tools.cli.context import JsonOption, Timeout, Wait, client, warn
 from warren.client import Applied, Invalid, Progress
 
 SIZE_LIMIT = 8_388_608  # bytes of a document, as in specs/documents/text.py, which would take long to import
+SIGNS = {"create": "+", "delete": "-", "update": "~"}
 QUIET_S = 1.0  # shorter work reports no progress
 LINE_S = 2.0  # between two lines of progress in a pipe
 File = Annotated[str, typer.Option("--file", "-f", help="A YAML document; - is standard input.")]
@@ -41,6 +42,28 @@ def apply(
         _print_pairs(applied)
     if applied.late:
         raise Failure(f"not done after {timeout:g} s: {', '.join(applied.late)} (see warren status)")
+
+
+def diff(context: typer.Context, file: File, prune: Prune = False, json: JsonOption = False) -> None:
+    """Print how a YAML document differs from the specs, and change nothing. Exit code 1 when it differs, 0 when not."""
+    applied = _applied(context, file, _Report(silent=json), prune=prune, dry_run=True)
+    warn(applied)
+    if json:
+        show.as_json([change.raw for change in applied.changes])
+    else:
+        _print_difference(applied)
+    if applied.changes:
+        raise typer.Exit(1)
+
+
+def _print_difference(applied: Applied) -> None:
+    """A line for each change, with `+`, `-` or `~` as in diff(1), and the fields below it."""
+    for change in applied.changes:
+        print(f"{SIGNS.get(change.action, '?')} {change.kind} {change.name}")
+        for field, value in change.fields.items():
+            for sign, state in (("-", "old"), ("+", "new")):
+                if value[state] is not None:
+                    print(f"    {sign} {field}: {show.cell(value[state], 'none')}")
 
 
 def _applied(context: typer.Context, file: str, report: _Report, **options: Any) -> Applied:
@@ -144,6 +167,7 @@ def export(context: typer.Context, json: JsonOption = False) -> None:
 def register(app: typer.Typer) -> None:
     """Put the commands into the main application."""
     app.command(epilog="Example: warren apply -f examples/demo.yaml --dry-run")(apply)
+    app.command(epilog="Example: warren diff -f specs.yaml --prune && echo nothing to do")(diff)
     app.command(epilog="Example: warren export > specs.yaml")(export)
 
 
