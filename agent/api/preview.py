@@ -86,7 +86,7 @@ def differences(before: Snapshot, after: Snapshot) -> tuple[list[PairChange], in
     because there are too many."""
     tries = probes(before, after)
     states = (RecordPolicies(before), RecordPolicies(after))
-    found: list[PairChange] = []
+    differing: list[PairChange] = []
     left = TRIES_LIMIT // len(tries)
     skipped = 0
     for source, targets, open_ in _candidates(states, _touched(before, after)):
@@ -95,9 +95,9 @@ def differences(before: Snapshot, after: Snapshot) -> tuple[list[PairChange], in
             keys = [_keys(state, source.id, target.id) for state in states]
             pair = _compare(states, open_, source.id, target.id, keys, tries)
             if pair.allowed or pair.denied:
-                found.append(pair)
+                differing.append(pair)
         left = max(0, left - len(targets))
-    return found, skipped
+    return differing, skipped
 
 
 def _candidates(
@@ -106,28 +106,44 @@ def _candidates(
     """Senders with the receivers, network by network, for which the decision may differ, and whether a router or the common network
     lets their packets pass before and after. Takes what may differ, not all pairs."""
     before, after = (state.snapshot for state in states)
+    remaining = _remaining(before, after)
     routes = [_ways(state) for state in (before, after)]
-    there = [e for e in before.endpoints.values() if e.active and e.id in after.endpoints and e.network_id in after.networks]
-
-    def differs(keys: list[PolicyKey | None]) -> bool:
-        return keys[0] != keys[1] or any(key is not None and touched(key) for key in keys)
-
-    policies = {e.id: [state.of(state.snapshot.endpoints[e.id]) for state in states] for e in there}
-    senders = {i for i, each in policies.items() if differs([policy.sends for policy in each])}
-    everybody: dict[str, list[Endpoint]] = {}
-    receivers: dict[str, list[Endpoint]] = {}
-    for endpoint in there:
-        everybody.setdefault(endpoint.network_id, []).append(endpoint)
-        if differs([policy.receives for policy in policies[endpoint.id]]):
-            receivers.setdefault(endpoint.network_id, []).append(endpoint)
-    for source in there:
+    senders, receivers = _affected(states, touched, remaining)
+    everybody, receiving = _by_network(remaining), _by_network(e for e in remaining if e.id in receivers)
+    for source in remaining:
         joined_to = [to.get(source.network_id, {}) for to in routes]
         for network in dict.fromkeys((source.network_id, *joined_to[0], *joined_to[1])):
             open_ = [network == source.network_id or network in to for to in joined_to]
-            all_targets = source.id in senders or open_[0] != open_[1]
-            targets = [e for e in (everybody if all_targets else receivers).get(network, ()) if e.id != source.id]
-            if targets:
+            candidates = everybody if source.id in senders or open_[0] != open_[1] else receiving
+            if targets := [e for e in candidates.get(network, ()) if e.id != source.id]:
                 yield source, targets, open_
+
+
+def _remaining(before: Snapshot, after: Snapshot) -> list[Endpoint]:
+    """The active endpoints that the change leaves, with their network."""
+    return [e for e in before.endpoints.values() if e.active and e.id in after.endpoints and e.network_id in after.networks]
+
+
+def _affected(
+    states: tuple[RecordPolicies, RecordPolicies], touched: Callable[[PolicyKey], bool], endpoints: Iterable[Endpoint]
+) -> tuple[set[str], set[str]]:
+    """The endpoints whose policy for what they send may decide differently, and those whose policy for what they receive may."""
+    policies = {e.id: [state.of(state.snapshot.endpoints[e.id]) for state in states] for e in endpoints}
+    senders = {i for i, each in policies.items() if _differs([policy.sends for policy in each], touched)}
+    receivers = {i for i, each in policies.items() if _differs([policy.receives for policy in each], touched)}
+    return senders, receivers
+
+
+def _differs(policies: list[PolicyKey | None], touched: Callable[[PolicyKey], bool]) -> bool:
+    """Whether a policy is another one, or may decide differently."""
+    return policies[0] != policies[1] or any(policy is not None and touched(policy) for policy in policies)
+
+
+def _by_network(endpoints: Iterable[Endpoint]) -> dict[str, list[Endpoint]]:
+    networks: dict[str, list[Endpoint]] = {}
+    for endpoint in endpoints:
+        networks.setdefault(endpoint.network_id, []).append(endpoint)
+    return networks
 
 
 def _ways(state: Snapshot) -> Joined:

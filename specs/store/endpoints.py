@@ -78,7 +78,7 @@ class EndpointWriter(Writer):
         allowed_compares, allowed_puts = self._allow(endpoint, read)
         compares, puts = compares + allowed_compares, puts + allowed_puts
         compares += [Unchanged(keys.network(network.id), read.network_revision), *(Unchanged(k, 0) for k in (key, *held))]
-        puts += [Put(key, endpoint.encode()), *(Put(claim, endpoint.id) for claim in held)]
+        puts += _written(endpoint)
         outcome = self.commit(compares, puts, [Get(keys.claim_endpoint_mac(network.id, mac))])
         if outcome.succeeded:
             return endpoint, network, outcome.revision
@@ -337,7 +337,7 @@ class EndpointWriter(Writer):
             published = self._published(endpoint.host, endpoint.publish, None)
             compares, changes = transaction((v4_pool, v6_pool, port_pool, *published))
             compares.append(Unchanged(entry.key, entry.mod_revision))
-            changes += [Delete(key) for key in (entry.key, *_claims(endpoint))]
+            changes += _deleted(endpoint)
             if endpoint.allowed:
                 values = AllowedValues.read(network_id, read.found[4])
                 values.remove(endpoint)
@@ -353,6 +353,17 @@ class EndpointWriter(Writer):
         prefix = keys.ENDPOINTS if network_id is None else keys.endpoints_of(network_id)
         endpoints = (decoded(Endpoint, entry) for entry in self.store.list(prefix)[1])
         return [endpoint for endpoint in endpoints if endpoint is not None]
+
+
+def _written(endpoint: Endpoint) -> list[TxnOperation]:
+    """The writes of a new endpoint, beside those of pools."""
+    claims = [Put(claim, endpoint.id) for claim in _claims(endpoint)]
+    return [Put(keys.endpoint(endpoint.network_id, endpoint.id), endpoint.encode()), *claims]
+
+
+def _deleted(endpoint: Endpoint) -> list[TxnOperation]:
+    """What `_written` has written, deleted."""
+    return [Delete(write.key) for write in _written(endpoint)]
 
 
 def _claims(endpoint: Endpoint) -> list[str]:

@@ -41,7 +41,7 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     "endpoints": {
         "mac_address": ("02:00:00:00:00:01", {}), "ipv4_address": ("10.0.0.77", {}), "ipv6_address": ("fd00:1::77", {}),
         "interface": ("eth7", {}), "netns": ("/run/netns/x", {}), "active": (False, {}), "acls": (["a"], {}),
-        "publish": ([{"host_port": 81, "port": 80}], {}), "labels": ({"a": "b"}, {}), "name": ("other", {}),
+        "publish": ([{"host_port": 81, "port": 80}], {}), "labels": ({"a": "b"}, {}), "name": ("other", {}), "allowed": ([{"address": "10.0.0.100"}], {}),
         "port": ("eth9", {"network": "bare"}), "vlan": (5, {"network": "bare", "port": "eth8"}),
         "coprocessor": (True, {"network": "bare", "port": "eth7"}), "parent": ("trunk", {"vlan": 5}),
     },
