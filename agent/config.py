@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
+from specs.model.base import is_name
 from warren.errors import Invalid
-from warren.settings import Settings, choice, machine_ids, run_directory, settings
+from warren.settings import Settings, choice, machine_ids, run_directory, settings, vtep
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,9 @@ class Config:
     api: str | None
     underlay_mtu: int | None
     docker_socket: str | None
+    docker_names: tuple[str, ...]
+    docker_port: int | None
+    docker_specs: Path
     docker_engine: str
     docker_sweep_s: float
     docker_mirror: str | None
@@ -44,25 +48,42 @@ class Config:
     ct_limit: int
 
     @property
+    def with_docker(self) -> bool:
+        """Return whether the agent is a driver of Docker."""
+        return bool(self.docker_socket or self.docker_names or self.docker_port)
+
+    @property
+    def docker_sockets(self) -> dict[str, str]:
+        """Return the paths of the driver's sockets by the name that each gives to the driver."""
+        directory = Path(self.docker_socket).parent if self.docker_socket else PLUGINS
+        sockets = {Path(self.docker_socket).stem: self.docker_socket} if self.docker_socket else {}
+        return sockets | {name: str(directory / f"{name}.sock") for name in self.docker_names}
+
+    @property
     def host(self) -> str:
         """Return the name of the host that this agent serves."""
         return self.common.host
 
 
+PLUGINS = Path("/run/docker/plugins")  # where Docker looks for the sockets of drivers
+_GO_TRUE, _GO_FALSE = ("1", "t", "true"), ("", "0", "f", "false")
 SETTINGS = """\
-  WARREN_HOST              this host's name [hostname]                              PUBLIC_HOSTNAME
+  WARREN_HOST              this host's name [hostname]                              PEER_HOSTNAME, PUBLIC_HOSTNAME
   WARREN_MACHINE_ID        this machine's id, or the path of a file that holds it [/etc/machine-id]
-  WARREN_VTEP              its address on the underlay, for VXLAN (required)        PUBLIC_IP
+  WARREN_VTEP              its address on the underlay, for VXLAN (required)        PEER_IP, PUBLIC_IP
   WARREN_ETCD              etcd's URLs, with commas [http://127.0.0.1:2379]         ETCD_HOSTS
-  WARREN_PREFIX            prefix of all keys in etcd [/warren]                     ETCD_PREFIX
+  WARREN_PREFIX            prefix of all keys in etcd [/warren]                     ETCD_PREFIX, ETCDPREFIX
   WARREN_ETCD_CERT, _KEY, _CA    client certificate for etcd                        ETCD_TLS_CERT, ETCD_TLS_KEY, ETCD_CACERT
   WARREN_OVSDB             OVS's database [unix:/var/run/openvswitch/db.sock]
   WARREN_SOCKET            unix socket to listen on; '' is none [/run/warren/agent.sock]
-  WARREN_HTTP              host:port to listen on; '' is none [127.0.0.1:9999]      HTTP_PORT (on all addresses)
+  WARREN_HTTP              host:port to listen on; '' is none [127.0.0.1:9999]      HTTP_PORT, PORT (on all addresses)
   WARREN_TLS_CERT, _KEY, _CA     all three: HTTPS, client certificates required     HTTP_TLS_CERT, HTTP_TLS_KEY, HTTP_TLS_CA
-  WARREN_API               URL at which other agents reach this one [from WARREN_HTTP]
+  WARREN_API               URL at which other agents reach this one [from WARREN_HTTP]    API_HOSTNAME (its host)
   WARREN_UNDERLAY_MTU      MTU of the underlay in bytes, if it is smaller than that of WARREN_VTEP's interface [that]
   WARREN_DOCKER_SOCKET     unix socket of the Docker driver, /run/docker/plugins/warren.sock; unset is no driver
+  WARREN_DOCKER_NAMES      further names of the driver, with commas, such as sand,dovesnap: a socket each beside WARREN_DOCKER_SOCKET [none]
+  ENABLE_DOCKER_PLUGIN     true: driver `sand` on 127.0.0.1, port DOCKER_PLUGIN_HTTP_PORT [9998], as SAND's agent    (SAND's)
+  WARREN_DOCKER_SPECS      directory in which Docker finds that port, as sand.json [/etc/docker/plugins]
   WARREN_DOCKER_ENGINE     socket of the engine, for names and labels of containers [/var/run/docker.sock]
   WARREN_DOCKER_SWEEP_S    seconds between searches for endpoints of removed containers [30]
   WARREN_DOCKER_MIRROR     interface for copies of mirrored containers [that of the session]   MIRROR_BRIDGE_OUT (dovesnap's)
@@ -84,19 +105,22 @@ def load(env: Mapping[str, str]) -> Config:
     def get(*names: str, default: str = "") -> str:
         return next((env[name] for name in names if env.get(name)), default)
 
-    vtep = get("WARREN_VTEP", "PUBLIC_IP")
+    address = vtep(env)
     http_tls = _tls(env)
     http = _http(env)
     mtu = get("WARREN_UNDERLAY_MTU")
     return Config(
         common=settings(env),
-        vtep=_address("WARREN_VTEP", vtep) if vtep else None,
+        vtep=_address("WARREN_VTEP", address) if address else None,
         socket=env.get("WARREN_SOCKET", "/run/warren/agent.sock") or None,
         http=http,
         http_tls=http_tls,
-        api=get("WARREN_API") or _api(http, http_tls is not None, vtep),
+        api=get("WARREN_API") or _api(http, http_tls is not None, address, get("API_HOSTNAME")),
         underlay_mtu=int(_number("WARREN_UNDERLAY_MTU", mtu, 576)) if mtu else None,
         docker_socket=env.get("WARREN_DOCKER_SOCKET") or None,
+        docker_names=_names("WARREN_DOCKER_NAMES", get("WARREN_DOCKER_NAMES")),
+        docker_port=_docker_port(env),
+        docker_specs=Path(get("WARREN_DOCKER_SPECS", default="/etc/docker/plugins")),
         docker_engine=env.get("WARREN_DOCKER_ENGINE", "/var/run/docker.sock"),
         docker_sweep_s=_number("WARREN_DOCKER_SWEEP_S", get("WARREN_DOCKER_SWEEP_S", default="30"), 1),
         docker_mirror=get("WARREN_DOCKER_MIRROR", "MIRROR_BRIDGE_OUT") or None,
@@ -116,23 +140,23 @@ def _http(env: Mapping[str, str]) -> tuple[str, int] | None:
             return None
         host, colon, port = env["WARREN_HTTP"].rpartition(":")
         port = port if colon else ""
-        name = "WARREN_HTTP"
-    elif env.get("HTTP_PORT"):
-        host, port, name = "0.0.0.0", env["HTTP_PORT"], "HTTP_PORT"
+    elif sands := next((variable for variable in ("HTTP_PORT", "PORT") if env.get(variable)), None):
+        return "0.0.0.0", _port(sands, env[sands], "a port number")
     else:
         return "127.0.0.1", 9999
-    if not port.isdigit() or not 0 < int(port) < 65_536:
-        raise Invalid(name, env[name], "host:port, such as 127.0.0.1:9999" if name == "WARREN_HTTP" else "a port number")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        raise Invalid("WARREN_HTTP", env["WARREN_HTTP"], "host:port, such as 127.0.0.1:9999")
     return host.strip("[]") or "0.0.0.0", int(port)
 
 
-def _api(http: tuple[str, int] | None, tls: bool, vtep: str) -> str | None:
-    """Return the agent's URL for other agents; None when only this host can reach it."""
+def _api(http: tuple[str, int] | None, tls: bool, address: str, name: str) -> str | None:
+    """Return the agent's URL for other agents; None when only this host can reach it. `name` is the host's in such a URL, if the
+    environment has one."""
     if http is None:
         return None
-    host, port = http
+    host, port = name or http[0], http[1]
     if host in ("0.0.0.0", "::"):
-        host = vtep
+        host = address
     if not host or host == "localhost" or host == "::1" or host.startswith("127."):
         return None
     return f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -164,3 +188,28 @@ def _number(name: str, text: str, least: float) -> float:
     if not value >= least:
         raise Invalid(name, text, f"a number of at least {least}")
     return value
+
+
+def _names(variable: str, text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if not is_name(name):
+            raise Invalid(variable, text, "names of drivers with commas, such as sand,dovesnap")
+    return names
+
+
+def _docker_port(env: Mapping[str, str]) -> int | None:
+    """Return the port of SAND's driver, if it is enabled as a boolean of Go."""
+    enabled = env.get("ENABLE_DOCKER_PLUGIN", "")
+    if enabled.lower() not in (*_GO_TRUE, *_GO_FALSE):
+        raise Invalid("ENABLE_DOCKER_PLUGIN", enabled, "true or false")
+    if enabled.lower() in _GO_FALSE:
+        return None
+    name = "DOCKER_PLUGIN_HTTP_PORT" if env.get("DOCKER_PLUGIN_HTTP_PORT") else "DOCKERPLUGINHTTPPORT"
+    return _port(name, env.get(name) or "9998", "a port number")
+
+
+def _port(variable: str, text: str, expected: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65_536):
+        raise Invalid(variable, text, expected)
+    return int(text)

@@ -14,9 +14,8 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -29,7 +28,9 @@ from agent.api.dial import Dialer
 from agent.composition import build
 from agent.config import SETTINGS, Config, Tls, load
 from agent.docker.feature import Docker
+from agent.docker.listeners import DriverListener, listen
 from agent.docker.server import application
+from agent.sockets import BACKLOG, bind_tcp, bind_unix, inherited_socket, unlink
 from warren import __version__
 from warren.errors import MISSING, Invalid, WarrenError
 from warren.settings import LOG_FORMAT
@@ -45,7 +46,7 @@ _OPTIONS: dict[str, Any] = {  # options of both servers
     "log_level": "warning",
     "access_log": False,
     "timeout_graceful_shutdown": SHUTDOWN_S,
-    "backlog": connections.BACKLOG,
+    "backlog": BACKLOG,
 }
 HELP = """Warren's agent: one on each host. It plugs containers (network namespaces) into networks, speaks SAND's HTTP API
 and more (see http://.../docs), registers its host in etcd, and restores the host from the specs after a restart.
@@ -76,15 +77,15 @@ def main() -> None:
     try:
         config = load(os.environ)
         inherited = inherited_socket(os.environ, os.getpid(), "docker")
-        agent, docker = build(config, with_docker=bool(config.docker_socket) or inherited is not None)
-        listeners = _listen(config)
+        agent, docker = build(config, with_docker=config.with_docker or inherited is not None)
+        listeners, drivers = _listen(config), listen(config, inherited)
     except WarrenError as error:
         print(f"warren-agent: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:  # a TLS file that cannot be read
         print(f"warren-agent: {error}", file=sys.stderr)
         sys.exit(2)
-    asyncio.run(serve(agent, listeners, docker, inherited))
+    asyncio.run(serve(agent, listeners, docker, drivers))
     log.info("agent.ended host=%s", config.host)
     # _exit, because threads of grpc and of the pool may be blocked in calls; everything else has been closed
     logging.shutdown()
@@ -101,10 +102,9 @@ class ApiServer(uvicorn.Server):
 
 
 async def serve(
-    agent: Agent, listeners: list[tuple[socket.socket, Tls | None]], docker: Docker | None, inherited: socket.socket | None
+    agent: Agent, listeners: list[tuple[socket.socket, Tls | None]], docker: Docker | None, drivers: list[DriverListener]
 ) -> None:
-    """Serve on the sockets until SIGTERM or SIGINT, then stop the agent. `inherited` is the Docker driver's socket if
-    systemd has opened it."""
+    """Serve on the sockets until SIGTERM or SIGINT, then stop the agent."""
     config, name = agent.core.config, agent.core.host.name
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(THREADS, "dial"))
@@ -112,10 +112,12 @@ async def serve(
     app, dial = build_app(agent), Dialer(agent.core)
     _more_threads()
     servers = [_server(app, dial, tls) for _, tls in listeners]
-    if docker is not None:
-        listener = inherited or _unix(config.docker_socket or "", "WARREN_DOCKER_SOCKET")
-        listeners = [*listeners, (listener, None)]
-        servers.append(ApiServer(uvicorn.Config(application(docker.driver), http=connections.LimitedProtocol, **_OPTIONS)))
+    for driver in drivers if docker is not None else ():
+        listeners = [*listeners, (driver.listener, driver.tls)]
+        driver_app = application(docker.driver, driver.name)  # type: ignore[union-attr]
+        servers.append(
+            ApiServer(uvicorn.Config(driver_app, http=connections.LimitedProtocol, **_OPTIONS, **_tls_options(driver.tls)))
+        )
 
     def end() -> None:
         log.info("agent.ending host=%s", name)
@@ -129,9 +131,9 @@ async def serve(
     log.info("agent.started host=%s version=%s listeners=%d", name, __version__, len(listeners))
     await asyncio.gather(*(s.serve(sockets=[sock]) for s, (sock, _) in zip(servers, listeners, strict=True)))
     await loop.run_in_executor(None, agent.stop)
-    _unlink(config.socket)
-    if inherited is None:
-        _unlink(config.docker_socket)
+    unlink(config.socket)
+    for driver in drivers:
+        unlink(driver.path)
 
 
 def _more_threads() -> None:
@@ -142,10 +144,13 @@ def _more_threads() -> None:
 
 
 def _server(app: Any, dial: Dialer, tls: Tls | None) -> ApiServer:
-    options: dict[str, Any] = {}
-    if tls is not None:
-        options = {"ssl_certfile": tls.cert, "ssl_keyfile": tls.key, "ssl_ca_certs": tls.ca, "ssl_cert_reqs": ssl.CERT_REQUIRED}
-    return ApiServer(uvicorn.Config(app, http=protocol(dial), ws="none", server_header=False, **_OPTIONS, **options))
+    return ApiServer(uvicorn.Config(app, http=protocol(dial), ws="none", server_header=False, **_OPTIONS, **_tls_options(tls)))
+
+
+def _tls_options(tls: Tls | None) -> dict[str, Any]:
+    if tls is None:
+        return {}
+    return {"ssl_certfile": tls.cert, "ssl_keyfile": tls.key, "ssl_ca_certs": tls.ca, "ssl_cert_reqs": ssl.CERT_REQUIRED}
 
 
 def _listen(config: Config) -> list[tuple[socket.socket, Tls | None]]:
@@ -153,63 +158,14 @@ def _listen(config: Config) -> list[tuple[socket.socket, Tls | None]]:
     Raises `Invalid`."""
     listeners: list[tuple[socket.socket, Tls | None]] = []
     if config.socket:
-        listeners.append((_unix(config.socket), None))
+        listeners.append((bind_unix(config.socket), None))
     if config.http:
-        listeners.append((_tcp(*config.http), config.http_tls))
+        listeners.append((bind_tcp(*config.http), config.http_tls))
     if not listeners:
         raise Invalid(
             "WARREN_SOCKET", MISSING, "set it to a path, or WARREN_HTTP to host:port: the agent must listen on one of them"
         )
     return listeners
-
-
-def inherited_socket(environ: Mapping[str, str], pid: int, name: str) -> socket.socket | None:
-    """Return the socket of that name that systemd has opened for this process (sd_listen_fds(3)), otherwise None."""
-    if environ.get("LISTEN_PID") != str(pid):
-        return None
-    names = environ.get("LISTEN_FDNAMES", "").split(":")
-    fds = range(3, 3 + int(environ.get("LISTEN_FDS") or 0))
-    descriptor = next((fd for fd, fd_name in zip(fds, names, strict=False) if fd_name == name), None)
-    return socket.socket(fileno=descriptor) if descriptor is not None else None
-
-
-def _unix(path: str, variable: str = "WARREN_SOCKET") -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(path) == 0:
-                raise Invalid(variable, path, "a socket that no other agent serves")
-        _unlink(path)  # a process that was killed leaves its socket
-        mask = os.umask(0o117)
-        try:
-            listener.bind(path)  # read and write for user and group: every process that can connect may administer the networks
-        finally:
-            os.umask(mask)
-        listener.listen(connections.BACKLOG)
-    except OSError as error:
-        raise Invalid(variable, path, f"a path to bind a unix socket to ({error.strerror or error})") from None
-    return listener
-
-
-def _tcp(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        connections.watch_peers(listener)
-        listener.listen(connections.BACKLOG)
-    except OSError as error:
-        expected = f"an address of this host and a free port ({error.strerror or error})"
-        raise Invalid("WARREN_HTTP", f"{host}:{port}", expected) from None
-    return listener
-
-
-def _unlink(path: str | None) -> None:
-    if path:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ from specs.store.etcd import Store
 from specs.store.lease import EtcdLease
 from specs.store.values import Entry, Reread, WatchEvent
 from warren.errors import Conflict, Unavailable, WarrenError
-from warren.settings import LOG_FORMAT, machine_ids, run_directory, settings
+from warren.settings import LOG_FORMAT, machine_ids, run_directory, settings, vtep
 
 log = logging.getLogger("warren.feed")
 
@@ -174,7 +174,7 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.setblocking(True)  # the parent, patched by Ryu, makes its sockets non-blocking
     machine_id, boot = machine_ids(os.environ)
-    machine = Machine(id=machine_id, boot=boot, vtep=os.environ.get("WARREN_VTEP") or os.environ.get("PUBLIC_IP") or "")
+    machine = Machine(id=machine_id, boot=boot, vtep=vtep(os.environ))
     Feed(store, config.host, channel, Continuity(store, run_directory(os.environ) / "controller-etcd.json"), machine).run()
     time.sleep(3)  # `_receive` closes the lease and ends the process; end it here if etcd or grpc keeps that thread waiting
     os._exit(0)

@@ -35,9 +35,9 @@ def settings(environ: Mapping[str, str]) -> Settings:
 
     etcd = first("WARREN_ETCD", "ETCD_HOSTS", default="http://127.0.0.1:2379") or ""
     return Settings(
-        host=first("WARREN_HOST", "PUBLIC_HOSTNAME") or socket.gethostname(),
+        host=first("WARREN_HOST", "PEER_HOSTNAME", "PUBLIC_HOSTNAME") or socket.gethostname(),
         etcd=tuple(url.strip() for url in etcd.split(",") if url.strip()),
-        prefix=first("WARREN_PREFIX", "ETCD_PREFIX", default="/warren") or "/warren",
+        prefix=first("WARREN_PREFIX", "ETCD_PREFIX", "ETCDPREFIX", default="/warren") or "/warren",
         etcd_cert=first("WARREN_ETCD_CERT", "ETCD_TLS_CERT"),
         etcd_key=first("WARREN_ETCD_KEY", "ETCD_TLS_KEY"),
         etcd_ca=first("WARREN_ETCD_CA", "ETCD_CACERT"),
@@ -45,6 +45,11 @@ def settings(environ: Mapping[str, str]) -> Settings:
         bridge=first("WARREN_BRIDGE", default="br-warren") or "",
         trusted_network=choice("WARREN_TRUSTED_NETWORK", environ.get("WARREN_TRUSTED_NETWORK", ""), "off", "on") == "on",
     )
+
+
+def vtep(environ: Mapping[str, str]) -> str:
+    """Return the host's address on the underlay; empty text without one."""
+    return environ.get("WARREN_VTEP") or environ.get("PEER_IP") or environ.get("PUBLIC_IP") or ""
 
 
 def choice(name: str, text: str, *choices: str) -> str:

@@ -10,7 +10,6 @@ import errno
 import json
 import logging
 import resource
-import socket
 import time
 from http import HTTPStatus
 from typing import Any
@@ -24,9 +23,7 @@ CONNECTIONS_LIMIT = 1000  # of each listener; less where the process may have fe
 HEAD_S = 10.0  # for the request line and the headers, from the connection or from their first byte
 BODY_S = 60.0  # for the whole body
 LOG_EVERY_S = 60.0
-BACKLOG = 128  # connections that the kernel holds for us, and how often asyncio tries to accept at a time
 NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-SILENT_S = 60  # a peer that acknowledges nothing for so long is gone
 
 
 class Seldom:
@@ -134,10 +131,3 @@ def keep_quiet(loop: asyncio.AbstractEventLoop) -> None:
             loop.default_exception_handler(context)
 
     loop.set_exception_handler(handle)
-
-
-def watch_peers(listener: socket.socket) -> None:
-    """Have the kernel end connections whose peer is gone or reads nothing. Accepted sockets inherit it."""
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, SILENT_S)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENT_S * 1000)

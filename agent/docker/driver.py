@@ -17,7 +17,7 @@ from agent.core import Core
 from agent.dhcp_client.clients import DhcpClients
 from agent.docker.aux_addresses import AuxAddresses, addresses_of
 from agent.docker.engine import Engine
-from agent.docker.ipam import EngineBody, Ipam, range_of, subnet_of
+from agent.docker.ipam import SPACE, EngineBody, Ipam, check_pool, from_us, range_of, subnet_of
 from agent.docker.labels import as_record, described, prefixed
 from agent.docker.ledger import LABEL, Ledger
 from agent.docker.mac import follow
@@ -38,6 +38,8 @@ from warren.errors import MISSING, Conflict, Exhausted, Invalid, NotFound, Warre
 log = logging.getLogger("warren.docker")
 
 CHOICES = 20
+DRIVER_NAME = "warren.driver"  # in each call's body: by which of its names the engine has called the driver
+SAND = "sand"  # under this name the driver makes no networks of its own: SAND's are those of all hosts
 ADDED = "docker.added"  # label of an interface that a Docker network added; its value is Docker's id of the network
 
 
@@ -70,8 +72,8 @@ class Driver:
             "NetworkDriver.DiscoverDelete": lambda body: {},
             "IpamDriver.GetCapabilities": lambda body: {"RequiresMACAddress": False, "RequiresRequestReplay": False},
             "IpamDriver.GetDefaultAddressSpaces": lambda body: {
-                "LocalDefaultAddressSpace": "warren-local",
-                "GlobalDefaultAddressSpace": "warren-global",
+                "LocalDefaultAddressSpace": f"{SPACE}local",
+                "GlobalDefaultAddressSpace": f"{SPACE}global",
             },
             "IpamDriver.RequestPool": ipam.request_pool,
             "IpamDriver.ReleasePool": ipam.release_pool,
@@ -98,18 +100,20 @@ class Driver:
         _check_vlans(added, fields.get("vlan"))
         (pool, gateway), (pool6, gateway6) = subnet_of(body.get("IPv4Data")), subnet_of(body.get("IPv6Data"), v6=True)
         _check_dhcp(fields, pool)
-        named = named_network(generic)
+        families = ((False, pool, body.get("IPv4Data")), (True, pool6, body.get("IPv6Data")))
+        pools = {given: self.ledger.open_pool(given) if from_us(data) else {} for _, given, data in families if given}
+        named = named_network(generic) or next((entry["named"] for entry in pools.values() if "named" in entry), None)
         if named is not None:
             network = self._core.lookup.network(named)
-            for given, actual in ((pool, range_of(network, False)), (pool6, range_of(network, True))):
-                if given and given != str(actual):
-                    raise Invalid(
-                        "--subnet", given, f"{actual}, as network {network.name} has it (--ipam-driver and --ipam-opt too)"
-                    )
-            self.ledger.keep_network(docker_id, network.id, False, internal, [])
+            for v6, given, _ in families:
+                if given:
+                    check_pool(given, range_of(network, v6), network, pools[given])
+            self.ledger.keep_network(docker_id, network.id, False, internal, list(pools))
+        elif body.get(DRIVER_NAME) == SAND:
+            raise Invalid("sand-id", MISSING, "driver sand needs it: --opt sand-id=ID, with the id or name of a network")
         else:
             network_id = str(uuid.uuid4())
-            self.ledger.keep_network(docker_id, network_id, True, internal, [given for given in (pool, pool6) if given])
+            self.ledger.keep_network(docker_id, network_id, True, internal, list(pools))
         try:
             if named is None:
                 labels = {"docker.network": docker_id, ONLY_HOST: self._core.host.name}

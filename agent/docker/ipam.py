@@ -27,6 +27,7 @@ from specs.store.pool import Pool
 from warren.errors import Conflict, Exhausted, Invalid, WarrenError
 
 POOLS = ip_network("10.99.0.0/16")  # for networks that Docker makes without a subnet: a /24 each
+SPACE = "warren-"  # how Warren's address spaces begin
 GATEWAY = "com.docker.network.gateway"
 EngineBody = Mapping[str, Any]
 CHOICES = 20  # attempts to take a free address, because other agents may be faster
@@ -55,13 +56,15 @@ class Ipam:
                 raise Invalid("warren.network", named, expected)
             if pool and _subnet(pool, v6) != str(whole):
                 raise Invalid("--subnet", pool, f"{whole}, as network {network.name} has it, or nothing")
-            part = _part(body.get("SubPool"), whole)
-            return {"PoolID": f"network{'6' if v6 else ''}-{network.id}{part}", "Pool": str(whole), "Data": {}}
+            part, pool_id = _part(body.get("SubPool"), whole), f"network{'6' if v6 else ''}-{network.id}"
+            self._ledger.keep_pool(pool_id, str(whole), named=network.id)  # CreateNetwork need not name the network again
+            return {"PoolID": pool_id + part, "Pool": str(whole), "Data": {}}
         if pool:
             check_range(ip_network(_subnet(pool, v6)), "--subnet")
+        chosen = not pool
         pool = _subnet(pool, v6) if pool else _ula() if v6 else self._free_pool()
         pool_id, part = f"pool{'6' if v6 else ''}-{uuid.uuid4()}", _part(body.get("SubPool"), ip_network(pool))
-        self._ledger.keep_pool(pool_id, pool)
+        self._ledger.keep_pool(pool_id, pool, chosen)
         return {"PoolID": pool_id + part, "Pool": pool, "Data": {}}
 
     def release_pool(self, body: EngineBody) -> dict[str, Any]:
@@ -185,6 +188,20 @@ def subnet_of(data: Any, v6: bool = False) -> tuple[str, str | None]:
     given = (data or [{}])[0]
     pool = str(given.get("Pool") or "")
     return ("", None) if pool in ("", "0.0.0.0/0", "::/0") else (_subnet(pool, v6), given.get("Gateway") or None)
+
+
+def check_pool(given: str, actual: IpNetwork | None, network: Network, entry: Mapping[str, Any]) -> None:
+    """Raises `Invalid` unless a pool of Docker's is the range of the network, or one that Warren chose while nothing named the network."""
+    if entry.get("named") not in (None, network.id):
+        raise Invalid("--ipam-opt", entry["named"], f"{network.id}, the network that --opt names")
+    if given != str(actual) and not (entry.get("chosen") and actual is not None):
+        expected = f"{actual}, as network {network.name} has it (--ipam-driver warren, or sand, takes it from there)"
+        raise Invalid("--subnet", given, expected)
+
+
+def from_us(data: Any) -> bool:
+    """Return whether Warren's IPAM driver gave the pool of IPv4Data or IPv6Data, and not Docker's own."""
+    return str((data or [{}])[0].get("AddressSpace") or "").startswith(SPACE)
 
 
 def _gateway(network: Network, v6: bool, requested: str) -> str:

@@ -16,7 +16,7 @@ from specs import keys
 from specs.model.base import now
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
-from specs.store.values import Delete, Get, Put, TxnOperation
+from specs.store.values import Delete, Entry, Get, Put, TxnOperation
 from warren.errors import NotFound
 
 LABEL = "docker.endpoint"  # of an endpoint: Docker's id of it, "" while it only holds an address
@@ -63,20 +63,28 @@ class Ledger:
             raise NotFound("pool", pool_id)
         return ip_network(pool["pool"])
 
-    def keep_pool(self, pool_id: str, pool: str) -> None:
-        """Store a pool that has no network yet."""
-        self._put({keys.docker_pools(self._host) + pool_id: {"pool": pool}})
+    def keep_pool(self, pool_id: str, pool: str, chosen: bool = False, named: str | None = None) -> None:
+        """Store a pool that has no Docker network yet; `chosen` by Warren and not by a user, or the range of the network `named`."""
+        entry = {"pool": pool} | ({"chosen": True} if chosen else {}) | ({"named": named} if named is not None else {})
+        self._put({keys.docker_pools(self._host) + pool_id: entry})
+
+    def open_pool(self, pool: str) -> dict[str, Any]:
+        """Return the newest pool of this range that waits for its Docker network; empty if none does."""
+        newest = self._open_pools(pool)[:1]
+        return json.loads(newest[0].value) | {"id": newest[0].key.removeprefix(keys.docker_pools(self._host))} if newest else {}
+
+    def _open_pools(self, pool: str) -> list[Entry]:
+        entries = self._store.list(keys.docker_pools(self._host))[1]
+        waiting = [entry for entry in entries if (data := json.loads(entry.value))["pool"] == pool and "network" not in data]
+        return sorted(waiting, key=lambda entry: -entry.mod_revision)
 
     def keep_network(self, docker_id: str, network_id: str, made: bool, internal: bool, pools: list[str]) -> None:
         """Store a Docker network together with the pools that it takes. Of several open pools with one range it takes the
         newest."""
-        prefix = keys.docker_pools(self._host)
-        entries = self._store.list(prefix)[1]
         entry = {"network": network_id, "made": made, "internal": internal}
         puts: dict[str, Mapping[str, Any]] = {keys.docker_network(self._host, docker_id): entry}
         for pool in pools:
-            fresh = [found for found in entries if json.loads(found.value) == {"pool": pool}]
-            for newest in sorted(fresh, key=lambda found: -found.create_revision)[:1]:
+            for newest in self._open_pools(pool)[:1]:
                 puts[newest.key] = {"pool": pool, "network": network_id}
         self._put(puts)
         self._entries.pop(docker_id, None)

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agent.docker.driver import Driver
+from agent.docker.driver import DRIVER_NAME, Driver
 from warren.errors import Invalid, WarrenError
 
 log = logging.getLogger("warren.docker")
@@ -23,8 +23,8 @@ NO_BODY = {"Plugin.Activate", "NetworkDriver.GetCapabilities", "IpamDriver.GetCa
 BODY_LIMIT = 1_000_000
 
 
-def application(driver: Driver) -> Callable[[dict[str, Any], Receive, Send], Awaitable[None]]:
-    """Return the ASGI application."""
+def application(driver: Driver, driver_name: str = "warren") -> Callable[[dict[str, Any], Receive, Send], Awaitable[None]]:
+    """Return the ASGI application for one of the driver's names."""
 
     async def serve(scope: dict[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -36,7 +36,9 @@ def application(driver: Driver) -> Callable[[dict[str, Any], Receive, Send], Awa
             if not message.get("more_body"):
                 break
         name = str(scope["path"]).strip("/")
-        status, answer = await asyncio.get_running_loop().run_in_executor(None, lambda: answer_to(driver, name, body))
+        status, answer = await asyncio.get_running_loop().run_in_executor(
+            None, lambda: answer_to(driver, name, body, driver_name)
+        )
         data = json.dumps(answer).encode()
         headers = [(b"content-type", b"application/vnd.docker.plugins.v1.2+json"), (b"content-length", str(len(data)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -45,7 +47,7 @@ def application(driver: Driver) -> Callable[[dict[str, Any], Receive, Send], Awa
     return serve
 
 
-def answer_to(driver: Driver, name: str, body: bytes) -> tuple[int, dict[str, Any]]:
+def answer_to(driver: Driver, name: str, body: bytes, driver_name: str = "warren") -> tuple[int, dict[str, Any]]:
     """Return HTTP status and data for one call."""
     call = driver.calls.get(name)
     if call is None:
@@ -56,7 +58,7 @@ def answer_to(driver: Driver, name: str, body: bytes) -> tuple[int, dict[str, An
         data = json.loads(body) if body.strip() else {}
         if not isinstance(data, dict):
             raise Invalid("request", data, "a JSON object")
-        return 200, call(data)
+        return 200, call(data | {DRIVER_NAME: driver_name})
     except (ValueError, KeyError) as error:
         return 200, _error(f"malformed request: {type(error).__name__}: {error}")
     except WarrenError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 from pathlib import Path
 
@@ -10,10 +12,11 @@ import pytest
 from agent.agent import differences
 from agent.api.connect import parse
 from agent.api.sand import NetworkCreate, endpoint_out, network_out
-from agent.config import load
+from agent.config import Tls, load
+from agent.docker.listeners import specification
 from agent.endpoints.request import EndpointCreate
 from agent.feature import Feature
-from agent.main import inherited_socket
+from agent.sockets import inherited_socket
 from agent.states import State, States
 from agent.status import with_names
 from agent.trace import follow
@@ -196,3 +199,63 @@ def test_problems_have_the_names_of_what_they_are_about() -> None:
     state.endpoints[other] = Endpoint.model_construct(id=other, name="web", network_id=key)
     text = f"network/{key}: its range; endpoint/{other}: closed; network/{other}: unknown"
     assert with_names(text, state) == f"network/amber: its range; endpoint/amber/web: closed; network/{other}: unknown"
+
+
+# ---- settings -----------------------------------------------------------------------------------------------------
+
+
+def test_the_names_of_the_docker_driver() -> None:
+    assert not load({}).with_docker
+    both = load({"WARREN_DOCKER_SOCKET": "/p/warren.sock", "WARREN_DOCKER_NAMES": "sand, dovesnap,"})
+    assert both.docker_sockets == {"warren": "/p/warren.sock", "sand": "/p/sand.sock", "dovesnap": "/p/dovesnap.sock"}
+    assert load({"WARREN_DOCKER_NAMES": "sand"}).docker_sockets == {"sand": "/run/docker/plugins/sand.sock"}
+    assert [load({"ENABLE_DOCKER_PLUGIN": text}).docker_port for text in ("true", "TRUE", "1", "t", "false", "0", "")] == [
+        9998
+    ] * 4 + [None] * 3
+    for name in ("DOCKER_PLUGIN_HTTP_PORT", "DOCKERPLUGINHTTPPORT"):  # its documentation, and what it really reads
+        assert load({"ENABLE_DOCKER_PLUGIN": "true", name: "7777"}).docker_port == 7777
+        assert load({name: "7777"}).docker_port is None
+
+
+@pytest.mark.parametrize(
+    ("environ", "path"),
+    [
+        ({"ENABLE_DOCKER_PLUGIN": "yes"}, "ENABLE_DOCKER_PLUGIN"),
+        ({"ENABLE_DOCKER_PLUGIN": "true", "DOCKER_PLUGIN_HTTP_PORT": "http"}, "DOCKER_PLUGIN_HTTP_PORT"),
+        ({"ENABLE_DOCKER_PLUGIN": "true", "DOCKERPLUGINHTTPPORT": "70000"}, "DOCKERPLUGINHTTPPORT"),
+        ({"WARREN_DOCKER_NAMES": "sand,../x"}, "WARREN_DOCKER_NAMES"),
+        ({"WARREN_CONNECT": "all"}, "WARREN_CONNECT"),
+        ({"PORT": "http"}, "PORT"),
+    ],
+)
+def test_a_wrong_setting_of_docker_or_sand_is_named(environ: dict[str, str], path: str) -> None:
+    with pytest.raises(Invalid) as error:
+        load(environ)
+    assert error.value.path == path
+
+
+def test_docker_finds_the_port_of_sands_driver_in_a_file() -> None:
+    assert json.loads(specification("sand", "127.0.0.1:9998", None)) == {"Name": "sand", "Addr": "http://127.0.0.1:9998"}
+    secured = json.loads(specification("sand", "h1:9998", Tls("c", "k", "a")))
+    assert (secured["Addr"], secured["TLSConfig"]["CAFile"]) == ("https://h1:9998", "a")
+
+
+def test_sands_names_of_settings_as_its_agent_reads_them() -> None:
+    config = load(
+        {"PEER_HOSTNAME": "p", "PUBLIC_HOSTNAME": "q", "PEER_IP": "192.0.2.7", "PUBLIC_IP": "192.0.2.8", "PORT": "8888"}
+    )
+    assert (config.host, str(config.vtep), config.http, config.api) == (
+        "p",
+        "192.0.2.7",
+        ("0.0.0.0", 8888),
+        "http://192.0.2.7:8888",
+    )
+    assert load({"HTTP_PORT": "7777", "PORT": "8888"}).http == ("0.0.0.0", 7777)
+    named = load({"PUBLIC_IP": "192.0.2.8", "HTTP_PORT": "7777", "API_HOSTNAME": "api.example"})
+    assert (named.host, named.api) == (socket.gethostname(), "http://api.example:7777")
+    assert (load({"ETCDPREFIX": "/x"}).common.prefix, load({"ETCD_PREFIX": "/y", "ETCDPREFIX": "/x"}).common.prefix) == (
+        "/x",
+        "/y",
+    )
+    warrens = load({"WARREN_HOST": "w", "PEER_HOSTNAME": "p", "WARREN_VTEP": "192.0.2.1", "PEER_IP": "192.0.2.7"})
+    assert (warrens.host, str(warrens.vtep)) == ("w", "192.0.2.1")

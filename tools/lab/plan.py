@@ -95,6 +95,7 @@ class HostPlan:
             ("WARREN_GAUGE_S", "2"),
             ("WARREN_ADVERTISE_S", "3"),
             ("WARREN_DOCKER_SOCKET", f"{directory}/docker-plugin.sock"),
+            ("WARREN_DOCKER_NAMES", "sand"),
             ("WARREN_DOCKER_SWEEP_S", "4"),
             ("WARREN_DOCKER_ENGINE", f"{directory}/docker.sock"),
             ("WARREN_DOCKER_MIRROR", "mirror0"),
