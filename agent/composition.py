@@ -50,6 +50,7 @@ from specs.model.publish import Publish
 from specs.store.continuity import Continuity
 from specs.store.etcd import Store
 from specs.store.repository import Repository
+from specs.store.tls import EtcdTls
 from warren.errors import MISSING, Invalid
 
 PEER_TIMEOUT_S = 10.0  # timeout for another agent's answer, in addition to the time that an attach there may take
@@ -61,7 +62,9 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         raise Invalid("WARREN_VTEP", MISSING, "set it to this host's address on the underlay, such as 192.0.2.1")
     common = config.common
     name, bridge = common.host, common.bridge
-    store = Store(common.etcd, common.prefix, cert=common.etcd_cert, key=common.etcd_key, ca=common.etcd_ca)
+    tls = EtcdTls(common.etcd_cert, common.etcd_key, common.etcd_ca)
+    tls.check()
+    store = Store(common.etcd, common.prefix, tls)
     continuity = Continuity(store, config.run / "agent-etcd.json")
     cache = Cache(store, name, continuity, names.veths, refused=UNREGISTERED)
     check_ports: Listeners[[str | None, Network, tuple[Publish, ...]]] = Listeners()

@@ -94,7 +94,8 @@ SETTINGS = """\
   WARREN_DOCKER_USER       on: let Warren's networks pass in Docker's chain DOCKER-USER; off: leave it alone [on]
   WARREN_CT_LIMIT          connections that this host tracks of each network without ct_limit; 0 is no limit [16384]
   WARREN_TRUSTED_NETWORK   on: listeners beyond this host without TLS are no problem in `warren status` [off]
-  WARREN_LOG               DEBUG, INFO or WARNING [INFO]
+  WARREN_LOG               DEBUG, INFO, WARNING or ERROR [INFO]
+  WARREN_SETTINGS          file of settings that systemd reads; SIGHUP reads WARREN_LOG from it again [/etc/warren/warren.env]
   OVS_RUNDIR               where ovs-ofctl finds the switch [/var/run/openvswitch]
 """
 

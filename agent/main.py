@@ -14,7 +14,7 @@ import signal
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -33,7 +33,7 @@ from agent.docker.server import application
 from agent.sockets import BACKLOG, bind_tcp, bind_unix, inherited_socket, unlink
 from warren import __version__
 from warren.errors import MISSING, Invalid, WarrenError
-from warren.settings import LOG_FORMAT
+from warren.settings import LOG_FORMAT, log_level, reloaded
 
 log = logging.getLogger("warren.agent")
 
@@ -64,17 +64,14 @@ def main() -> None:
     parser = argparse.ArgumentParser("warren-agent", description=HELP + SETTINGS, formatter_class=style)
     parser.add_argument("--version", action="version", version=__version__)
     parser.parse_args()
-    logging.basicConfig(
-        level=os.environ.get("WARREN_LOG", "INFO").upper(),
-        format=LOG_FORMAT,
-        stream=sys.stderr,
-    )
+    logging.basicConfig(format=LOG_FORMAT, stream=sys.stderr)
     logging.getLogger("pyroute2").setLevel(logging.WARNING)
     logging.getLogger("httpx").setLevel(logging.WARNING)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor for each published port
     faulthandler.register(signal.SIGUSR1)  # SIGUSR1 prints the stacks of all threads to standard error
     try:
+        logging.getLogger().setLevel(log_level(os.environ))
         config = load(os.environ)
         inherited = inherited_socket(os.environ, os.getpid(), "docker")
         agent, docker = build(config, with_docker=config.with_docker or inherited is not None)
@@ -127,6 +124,7 @@ async def serve(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
+    loop.add_signal_handler(signal.SIGHUP, lambda: reload(agent, [server.config.ssl for server in servers]))
     agent.start()
     log.info("agent.started host=%s version=%s listeners=%d", name, __version__, len(listeners))
     await asyncio.gather(*(s.serve(sockets=[sock]) for s, (sock, _) in zip(servers, listeners, strict=True)))
@@ -134,6 +132,24 @@ async def serve(
     unlink(config.socket)
     for driver in drivers:
         unlink(driver.path)
+
+
+def reload(agent: Agent, contexts: Sequence[ssl.SSLContext | None]) -> None:
+    """Read certificates and the log's level anew. What cannot be read leaves everything as it was. New connections use the new files."""
+    config = agent.core.config
+    try:
+        level = log_level(reloaded(os.environ))
+        agent.core.peers.reload()
+        agent.core.store.reload()
+        for context in contexts:
+            if context is not None and config.http_tls is not None:
+                context.load_cert_chain(config.http_tls.cert, config.http_tls.key)
+                context.load_verify_locations(config.http_tls.ca)
+    except (OSError, WarrenError) as error:  # ssl.SSLError is an OSError
+        log.warning("agent.reload_refused reason=%s", error)
+        return
+    logging.getLogger().setLevel(level)
+    log.info("agent.reloaded level=%s", level)
 
 
 def _more_threads() -> None:

@@ -32,7 +32,7 @@ class Peers:
     """Persistent connections to the other agents. Thread-safe."""
 
     def __init__(self, tls: Tls | None, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
+        self._timeout_s, self._files = timeout_s, tls
         self._lock = threading.Lock()
         self._clients: dict[str, httpx.Client] = {}
         self.tls = client_context(tls)
@@ -49,6 +49,12 @@ class Peers:
         if answer.status_code >= 400:
             raise PeerError(answer.status_code, *_error(answer))
         return answer
+
+    def reload(self) -> None:
+        """Read the files of TLS anew, for new connections. Raises `OSError`, and leaves everything as it was."""
+        self.tls = client_context(self._files)
+        with self._lock:
+            self._clients.clear()  # not closed: other threads may wait for an answer
 
     def close(self) -> None:
         """Close all connections."""

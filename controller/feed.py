@@ -30,9 +30,10 @@ from specs.store.admission import Admission
 from specs.store.continuity import Continuity
 from specs.store.etcd import Store
 from specs.store.lease import EtcdLease
+from specs.store.tls import EtcdTls
 from specs.store.values import Entry, Reread, WatchEvent
 from warren.errors import Conflict, Unavailable, WarrenError
-from warren.settings import LOG_FORMAT, machine_ids, run_directory, settings, vtep
+from warren.settings import LOG_FORMAT, log_level, machine_ids, reloaded, run_directory, settings, vtep
 
 log = logging.getLogger("warren.feed")
 
@@ -165,12 +166,26 @@ def _run_or_exit(loop: Callable[[], None]) -> None:
         os._exit(1)
 
 
+def _reload(store: Store) -> None:
+    """Read certificates and the log's level anew. What cannot be read leaves everything as it was."""
+    try:
+        level = log_level(reloaded(os.environ))
+        store.reload()
+    except WarrenError as error:
+        log.warning("feed.reload_refused reason=%s", error)
+        return
+    logging.getLogger().setLevel(level)
+
+
 def main() -> None:
     """Run the child process."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to read anew
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C signals the whole process group; the child ends when its parent does
-    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+    logging.basicConfig(level=os.environ.get("WARREN_LOG", "INFO").upper(), format=LOG_FORMAT)
     config = settings(os.environ)
-    store = Store(list(config.etcd), config.prefix, cert=config.etcd_cert, key=config.etcd_key, ca=config.etcd_ca)
+    store = Store(list(config.etcd), config.prefix, EtcdTls(config.etcd_cert, config.etcd_key, config.etcd_ca))
+    # in a thread: this one may hold the store's lock
+    signal.signal(signal.SIGHUP, lambda number, frame: threading.Thread(target=_reload, args=(store,)).start())
     channel = socket.socket(fileno=int(sys.argv[1]))
     channel.setblocking(True)  # the parent, patched by Ryu, makes its sockets non-blocking
     machine_id, boot = machine_ids(os.environ)

@@ -6,9 +6,11 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from warren.errors import Invalid
+from warren.errors import MISSING, Invalid
 
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"  # the message is an event and key=value pairs
 
 
@@ -33,23 +35,81 @@ def settings(environ: Mapping[str, str]) -> Settings:
     def first(*names: str, default: str | None = None) -> str | None:
         return next((environ[name] for name in names if environ.get(name)), default)
 
-    etcd = first("WARREN_ETCD", "ETCD_HOSTS", default="http://127.0.0.1:2379") or ""
+    etcd_variable = "WARREN_ETCD" if environ.get("WARREN_ETCD") else "ETCD_HOSTS"
+    cert, key, ca = _etcd_tls(environ)
     return Settings(
         host=first("WARREN_HOST", "PEER_HOSTNAME", "PUBLIC_HOSTNAME") or socket.gethostname(),
-        etcd=tuple(url.strip() for url in etcd.split(",") if url.strip()),
+        etcd=etcd_urls(etcd_variable, environ.get(etcd_variable) or "127.0.0.1:2379", secure=bool(cert or ca)),
         prefix=first("WARREN_PREFIX", "ETCD_PREFIX", "ETCDPREFIX", default="/warren") or "/warren",
-        etcd_cert=first("WARREN_ETCD_CERT", "ETCD_TLS_CERT"),
-        etcd_key=first("WARREN_ETCD_KEY", "ETCD_TLS_KEY"),
-        etcd_ca=first("WARREN_ETCD_CA", "ETCD_CACERT"),
+        etcd_cert=cert,
+        etcd_key=key,
+        etcd_ca=ca,
         ovsdb=first("WARREN_OVSDB", default="unix:/var/run/openvswitch/db.sock") or "",
         bridge=first("WARREN_BRIDGE", default="br-warren") or "",
         trusted_network=choice("WARREN_TRUSTED_NETWORK", environ.get("WARREN_TRUSTED_NETWORK", ""), "off", "on") == "on",
     )
 
 
+def etcd_urls(variable: str, text: str, *, secure: bool) -> tuple[str, ...]:
+    """Return the URLs of etcd's members, with scheme and port. A member without a scheme has that of the others; `secure` says that files
+    for TLS are given. Raises `Invalid`."""
+    members = [part.strip() for part in text.split(",") if part.strip()]
+    if not members:
+        raise Invalid(variable, text, "at least one URL of etcd")
+    scheme = "https" if secure or any(member.lower().startswith("https://") for member in members) else "http"
+    return tuple(_etcd_url(variable, member if "://" in member else f"{scheme}://{member}", secure) for member in members)
+
+
+def _etcd_url(variable: str, url: str, secure: bool) -> str:
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname, parts.port or 2379
+    except ValueError:
+        host, port = None, 0
+    if host is None or parts.scheme not in ("http", "https") or parts.path not in ("", "/") or parts.query or parts.username:
+        raise Invalid(variable, url, "URLs of etcd's members with commas, such as http://192.0.2.9:2379")
+    if secure and parts.scheme == "http":
+        raise Invalid(variable, url, "https://, because a certificate or an authority for TLS with etcd is set")
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _etcd_tls(environ: Mapping[str, str]) -> tuple[str | None, str | None, str | None]:
+    """Return the paths of certificate, key and authority towards etcd. Raises `Invalid` for a certificate without key, or the reverse."""
+    names = (("WARREN_ETCD_CERT", "ETCD_TLS_CERT"), ("WARREN_ETCD_KEY", "ETCD_TLS_KEY"), ("WARREN_ETCD_CA", "ETCD_CACERT"))
+    variables = [next((name for name in pair if environ.get(name)), None) for pair in names]
+    for given, missing in ((0, 1), (1, 0)):
+        if variables[given] is not None and variables[missing] is None:
+            sands = int(variables[given] == names[given][1])
+            reason = f"{variables[given]} is set, and certificate and key are set together"
+            raise Invalid(names[missing][sands], MISSING, reason)
+    cert, key, ca = (environ[name] if name is not None else None for name in variables)
+    return cert, key, ca
+
+
 def vtep(environ: Mapping[str, str]) -> str:
     """Return the host's address on the underlay; empty text without one."""
     return environ.get("WARREN_VTEP") or environ.get("PEER_IP") or environ.get("PUBLIC_IP") or ""
+
+
+def log_level(environ: Mapping[str, str]) -> str:
+    """Return the level of the log. Raises `Invalid`."""
+    text = environ.get("WARREN_LOG") or "INFO"
+    if text.upper() not in LOG_LEVELS:
+        raise Invalid("WARREN_LOG", text, " or ".join(LOG_LEVELS))
+    return text.upper()
+
+
+def reloaded(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment with what the settings file says now: a process's own environment does not change while it runs."""
+    return {**environ, **settings_file(environ)}
+
+
+def settings_file(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings in the file from which systemd takes the environment; empty without such a file."""
+    path = Path(environ.get("WARREN_SETTINGS") or "/etc/warren/warren.env")
+    lines = [line.strip() for line in _text(path).splitlines()]
+    pairs = (line.partition("=") for line in lines if line and line[0] not in "#;")
+    return {name.strip(): value.strip().strip("\"'") for name, _, value in pairs}
 
 
 def choice(name: str, text: str, *choices: str) -> str:

@@ -31,6 +31,8 @@ class Dialer:
     def __call__(self, request: ConnectRequest) -> socket.socket | Elsewhere:
         """A socket connected to an address inside a network, or the agents that can connect. Raises `Invalid`, `Unavailable`."""
         network = self._core.lookup.network(request.network_id)
+        if not self._core.cache.synced.wait(TIMEOUT_S):  # the agent has just started
+            raise Unavailable(f"the agent of {self._core.host.name}", "it has not read the specs yet")
         local = [e for e in self._core.cache.view.local_endpoints.values() if _enterable(e, network.id)]
         if not self._core.config.connects_anywhere:
             check_target(request.ip, network, self._prefixes(network))

@@ -30,6 +30,7 @@ from controller.framework.runtime import (
     ofp_event,
     set_ev_cls,
 )
+from controller.framework.start import on_hangup, or_exit
 from controller.loops import Loops
 from controller.openflow import messages
 from controller.telemetry import sinks
@@ -55,8 +56,9 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.settings = gauge_settings(os.environ)
-        self.polled = Polled(name=settings(os.environ).host)
+        self.settings = or_exit(lambda: gauge_settings(os.environ))
+        on_hangup(lambda: None)
+        self.polled = Polled(name=or_exit(lambda: settings(os.environ)).host)
         self.parts = Parts()
         self.rules, self.drops, self.groups, self.networks, self.spoofed = Totals(), Totals(), Totals(), Totals(), Totals()
         self.datapath: Any = None

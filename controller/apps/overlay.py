@@ -50,6 +50,7 @@ from controller.framework.runtime import (
     ofp_event,
     set_ev_cls,
 )
+from controller.framework.start import on_hangup, or_exit
 from controller.loops import Loops
 from controller.openflow import messages
 from controller.openflow.icmp import complaint
@@ -60,8 +61,9 @@ from controller.telemetry.metrics import ControllerMetrics
 from pipeline.flow import Action, Flow, Output, Resubmit, Set
 from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
 from specs.lineage import StoreOrigin
+from specs.store.tls import EtcdTls
 from warren.exposure import exposure, log_exposure
-from warren.settings import LOG_FORMAT, settings
+from warren.settings import LOG_FORMAT, Settings, log_level, settings
 
 log = logging.getLogger("warren.overlay")
 listen_on_loopback()  # ryu-manager loads this module before it opens the listener
@@ -76,6 +78,15 @@ KINDS = {
 }  # what it means that a flow of this table sends a packet to the controller
 
 
+def _checked_settings() -> Settings:
+    """Return the settings. Raises `Invalid`, also for files of TLS that the connection to etcd could not use."""
+    config = settings(os.environ)
+    EtcdTls(config.etcd_cert, config.etcd_key, config.etcd_ca).check()
+    if "WARREN_LOG" in os.environ:
+        logging.getLogger().setLevel(log_level(os.environ))
+    return config
+
+
 class Overlay(RyuApp):
     """Programs the integration bridge of one host from the specs in etcd."""
 
@@ -86,7 +97,8 @@ class Overlay(RyuApp):
         for handler in logging.getLogger().handlers:  # Ryu's own format has neither time nor level
             handler.setFormatter(logging.Formatter(LOG_FORMAT))
         messages.read_cookies_only()
-        self.settings = settings(os.environ)
+        self.settings = or_exit(_checked_settings)
+        on_hangup(lambda: self.feed.reload())
         self.resync_s = float(os.environ.get("WARREN_RESYNC_S", "30"))
         self.reconciler = Reconciler(self.settings.host, _pause)
         self.session: SwitchSession | None = None

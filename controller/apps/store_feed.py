@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import socket
 import subprocess
 import sys
@@ -43,11 +44,17 @@ class StoreFeed:
         self._on_start, self._on_message = on_start, on_message
         self._channel: Any = None
         self._out: Any = None  # the queue of lines for the child
+        self._child: subprocess.Popen[bytes] | None = None
 
     def send(self, message: FeedMessage) -> None:
         """Pass a message to the child. Without a child it is dropped; `on_start` is the time to send it again."""
         if self._out is not None:
             self._out.put(json.dumps(message).encode() + b"\n")
+
+    def reload(self) -> None:
+        """Let the child read certificates and its log's level anew."""
+        if self._child is not None:
+            self._child.send_signal(signal.SIGHUP)
 
     def restart(self) -> None:
         """Let the child end; the next one reads all specs."""
@@ -64,7 +71,7 @@ class StoreFeed:
             out: Any = hub.Queue()
             stack.callback(hub.kill, hub.spawn(_send, channel, out))
             stack.callback(self._detach)
-            self._channel, self._out = channel, out
+            self._channel, self._out, self._child = channel, out, child
             self._on_start()
             self._receive(channel)
         log.error("feed.ended; starting another")
@@ -81,7 +88,7 @@ class StoreFeed:
                 self._on_message(json.loads(line))
 
     def _detach(self) -> None:
-        self._channel = self._out = None
+        self._channel = self._out = self._child = None
 
 
 def _start() -> Child:

@@ -13,13 +13,13 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
 from etcd3 import etcdrpc
 
+from specs.store.tls import EtcdTls, failure
 from specs.store.values import (
     Compacted,
     Compare,
@@ -41,6 +41,7 @@ log = logging.getLogger("warren.store")
 SILENCE_S = 2.0  # interval at which an idle watch checks that etcd answers
 COUNTS = 100  # prefixes that one transaction counts; etcd takes 128 operations by default
 ANSWER_S = 2.0  # time limit for that answer
+PROBE = 0.1  # the part of a call's time that is kept for finding out why it failed
 
 CHANNEL_OPTIONS = [
     # etcd ends the connection of a client that pings more often than every 5 s, or without a call (too_many_pings); grpc
@@ -71,20 +72,14 @@ class Store:
         self,
         endpoints: Sequence[str],
         prefix: str = "/warren",
-        cert: str | None = None,
-        key: str | None = None,
-        ca: str | None = None,
+        tls: EtcdTls | None = None,
         timeout_s: float = 3.0,
     ) -> None:
         self.endpoints, self.timeout_s = list(endpoints), timeout_s
         self.prefix = prefix.rstrip("/") + "/"
         self.calls = 0  # round trips so far
         self.cluster = 0  # id of the cluster that answered last
-        self._credentials = None
-        if ca:
-            self._credentials = grpc.ssl_channel_credentials(
-                Path(ca).read_bytes(), Path(key).read_bytes() if key else None, Path(cert).read_bytes() if cert else None
-            )
+        self._tls = tls or EtcdTls()
         self._lock = threading.Lock()
         self._current = 0
         self._channel: Any = None
@@ -96,9 +91,13 @@ class Store:
             if self._channel is None:
                 url = urlsplit(self.endpoints[self._current % len(self.endpoints)])
                 target = url.netloc or url.path
-                if url.scheme == "https" or self._credentials is not None:
-                    credentials = self._credentials or grpc.ssl_channel_credentials()
-                    self._channel = grpc.secure_channel(target, credentials, CHANNEL_OPTIONS)
+                if url.scheme == "https":
+                    try:
+                        self._channel = grpc.secure_channel(
+                            target, grpc.ssl_channel_credentials(*self._tls.contents()), CHANNEL_OPTIONS
+                        )
+                    except OSError as error:  # a file that is gone
+                        raise Unavailable("etcd", f"TLS: {error}") from None
                 else:
                     self._channel = grpc.insecure_channel(target, CHANNEL_OPTIONS)
             return self._channel
@@ -108,6 +107,13 @@ class Store:
             if self._channel is failed and len(self.endpoints) > 1:
                 # not closed, because that would cancel other threads' calls; the last call releases it
                 self._channel, self._current = None, self._current + 1
+
+    def reload(self) -> None:
+        """Let the next calls read the files of TLS anew. Calls and feeds under way go on with what they have. Raises `Invalid`, and
+        leaves everything as it was."""
+        self._tls.check()
+        with self._lock:
+            self._channel = None
 
     def close(self) -> None:
         """Close the connection. The store can be used again."""
@@ -122,7 +128,7 @@ class Store:
         reason = "no answer"
         for _ in self.endpoints:
             channel = self._connect()
-            left = max(0.05, deadline - time.monotonic()) / (1 if len(self.endpoints) == 1 else 2)
+            left = max(0.05, (deadline - time.monotonic()) * (1 - PROBE)) / (1 if len(self.endpoints) == 1 else 2)
             try:
                 self.calls += 1
                 # wait_for_ready rides over a reconnect: an etcd that came back a moment ago is not away
@@ -137,10 +143,16 @@ class Store:
                     raise LeaseExpired("etcd", reason) from None
                 if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                     break
+                reason += self._failure()
                 self._next_endpoint(channel)
             except ValueError as error:  # the channel was closed by another thread
                 reason = _reason(error, self.endpoints, self.timeout_s)
         raise Unavailable("etcd", reason)
+
+    def _failure(self) -> str:
+        """Return why the endpoint that did not answer cannot be spoken to, as text to append; empty if that cannot be found out."""
+        cause = failure(self.endpoints[self._current % len(self.endpoints)], self._tls, max(0.05, self.timeout_s * PROBE))
+        return f": {cause}" if cause else ""
 
     # ---- reads and writes -------------------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ def test_one_set_of_options_names_the_network(world: World, engines: list[LabEng
         assert set(addresses) == {"10.33.0.2", "10.33.0.3"}
         assert engines[0].reaches("sandy", addresses[1])
         assert engines[1].reaches("sandy", addresses[0])
-        refused = engines[0].refused("network", "create", "--driver", sands[0], "--ipam-driver", sands[0], "none")
+        refused = engines[0].refused("network", "create", "--driver", sands[0], "--ipam-driver", sands[0], "nameless")
         assert "sand-id" in refused
     finally:
         for engine in engines:

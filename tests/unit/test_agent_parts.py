@@ -29,6 +29,7 @@ from tests.waiting import LIMIT_S
 from tools.cli import client as cli_client
 from tools.cli.client import Failure, Where, candidates
 from warren.errors import Invalid, NotFound, Unavailable
+from warren.settings import log_level, reloaded
 
 # ---- settings -----------------------------------------------------------------------------------------------------
 
@@ -259,3 +260,45 @@ def test_sands_names_of_settings_as_its_agent_reads_them() -> None:
     )
     warrens = load({"WARREN_HOST": "w", "PEER_HOSTNAME": "p", "WARREN_VTEP": "192.0.2.1", "PEER_IP": "192.0.2.7"})
     assert (warrens.host, str(warrens.vtep)) == ("w", "192.0.2.1")
+
+
+def test_urls_of_etcd_may_lack_scheme_and_port() -> None:
+    def urls(text: str, **more: str) -> tuple[str, ...]:
+        return load({"ETCD_HOSTS": text, **more}).common.etcd
+
+    assert urls("localhost:2379") == ("http://localhost:2379",)
+    assert urls("192.0.2.1, http://h2:1/,[fd00::1]:7") == ("http://192.0.2.1:2379", "http://h2:1", "http://[fd00::1]:7")
+    assert urls("https://192.0.2.1:2379,192.0.2.2:2379") == (
+        "https://192.0.2.1:2379",
+        "https://192.0.2.2:2379",
+    )  # as SAND's README has it
+    assert urls("192.0.2.1:2379", ETCD_CACERT="ca.pem") == ("https://192.0.2.1:2379",)
+    assert load({"ETCD_TLS_CERT": "c", "ETCD_TLS_KEY": "k"}).common.etcd == ("https://127.0.0.1:2379",)
+    assert load({"WARREN_ETCD": "http://a:1", "ETCD_HOSTS": "http://b:1"}).common.etcd == ("http://a:1",)
+
+
+@pytest.mark.parametrize(
+    ("environ", "path"),
+    [
+        ({"ETCD_HOSTS": "ftp://x"}, "ETCD_HOSTS"), ({"ETCD_HOSTS": "http://"}, "ETCD_HOSTS"), ({"ETCD_HOSTS": ","}, "ETCD_HOSTS"),
+        ({"ETCD_HOSTS": "h:http"}, "ETCD_HOSTS"), ({"WARREN_ETCD": "http://h:99999"}, "WARREN_ETCD"), ({"WARREN_ETCD": "h/path"}, "WARREN_ETCD"),
+        ({"ETCD_TLS_CERT": "c"}, "ETCD_TLS_KEY"), ({"ETCD_TLS_KEY": "k"}, "ETCD_TLS_CERT"), ({"WARREN_ETCD_CERT": "c"}, "WARREN_ETCD_KEY"),
+        ({"WARREN_ETCD_KEY": "k", "ETCD_CACERT": "a"}, "WARREN_ETCD_CERT"),
+        ({"ETCD_HOSTS": "http://h:1", "ETCD_CACERT": "a"}, "ETCD_HOSTS"),
+        ({"ETCD_HOSTS": "https://h:1,http://i:1", "ETCD_TLS_CERT": "c", "ETCD_TLS_KEY": "k"}, "ETCD_HOSTS"),
+    ],
+)  # fmt: skip
+def test_half_a_set_for_etcd_is_refused(environ: dict[str, str], path: str) -> None:
+    with pytest.raises(Invalid) as error:
+        load(environ)
+    assert error.value.path == path
+
+
+def test_the_level_of_the_log_is_read_from_the_settings_file_again(tmp_path: Path) -> None:
+    file = tmp_path / "warren.env"
+    environ = {"WARREN_LOG": "warning", "WARREN_SETTINGS": str(file)}
+    assert (log_level(environ), log_level(reloaded(environ)), log_level({})) == ("WARNING", "WARNING", "INFO")
+    file.write_text('# settings\n; of a host\n\nWARREN_VTEP=192.0.2.1\nWARREN_LOG="debug"\n')
+    assert (log_level(environ), log_level(reloaded(environ))) == ("WARNING", "DEBUG")
+    with pytest.raises(Invalid, match="WARREN_LOG"):
+        log_level({"WARREN_LOG": "loud"})
