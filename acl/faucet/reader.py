@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from posixpath import dirname, join, normpath
 from typing import Any, NamedTuple
 
 from acl.actions import ToPort
 from acl.faucet.dialect import FAUCET
 from acl.faucet.meters import read_limit
+from acl.faucet.result import HARMLESS, IN_FORCE, NOT_IN_FORCE, FaucetAcl, FaucetMeter, Import, ImportPart, Note, Use
 from acl.faucet.schema import BODY, DP, PORT, SECTIONS, TOP, VLAN, check, check_rule, inside, words
 from acl.language import Rule, canonical, parse_rule
 from warren.errors import MISSING, Invalid
@@ -23,59 +24,6 @@ from warren.yaml import List, Map, Reader, line_of, plain
 
 LISTS_LIMIT = 16  # ACLs of one object
 METER_IDS = range(1, 32_769)
-
-
-class FaucetAcl(NamedTuple):
-    """An ACL with its rules in stored form."""
-
-    name: str
-    rules: tuple[dict[str, Any], ...]
-    line: int
-
-
-class FaucetMeter(NamedTuple):
-    """A meter in kb/s and kb, or in packets. `meter_id` is None when FAUCET's id is outside Warren's range."""
-
-    name: str
-    meter_id: int | None
-    rate: int
-    burst: int
-    packets: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """An attachment of ACLs: `field` of the endpoint, network or host with this name or one of the aliases."""
-
-    kind: str
-    name: str
-    field: str
-    acls: tuple[str, ...]
-    line: int
-    aliases: tuple[str, ...] = ()
-    file: str = ""
-    path: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """The outcome of importing one object of a file."""
-
-    file: str
-    line: int
-    path: str
-    taken: bool
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Import:
-    """The content of a faucet.yaml for Warren."""
-
-    acls: tuple[FaucetAcl, ...] = ()
-    meters: tuple[FaucetMeter, ...] = ()
-    uses: tuple[Use, ...] = ()
-    notes: tuple[Note, ...] = ()
 
 
 def read(files: Mapping[str, str], main: str) -> Import:
@@ -95,8 +43,8 @@ _WHY = {
     "dot1x": _NO_802_1X, "faucet_vips": "a network's gateway takes its place", "faucet_mac": "a network's gateway takes its place",
     "routers": "routes are not imported", "timeout": "addresses are declared, not learned",
     "max_hosts": "addresses are declared, not learned", "permanent_learn": "addresses are declared, not learned",
+    "enabled": "delete the endpoint of a port that is disabled",
 }  # fmt: skip
-_SECOND_STAGE = "Warren has no second stage per VLAN on the way in: use the network's default_acl"
 
 
 def _top(reader: Reader, text: str, file: str) -> Map:
@@ -140,22 +88,35 @@ class _Configuration:
     def result(self) -> Import:
         uses = list(self._uses())
         if not self.sections["dps"]:
-            self.notes.append(Note(self.main, 1, "dps", False, "there are none: nothing says where the ACLs belong"))
-        self.meters = self._names("meters")
+            outcome = NOT_IN_FORCE if self.sections["acls"] else HARMLESS
+            self.notes.append(Note(self.main, 1, "dps", outcome, "there are none: nothing says where the ACLs belong"))
         self.used = {self.sections["acls"][key].path for _, keys in uses for key in keys}
+        self.used |= {self.sections["meters"][name].path for name in self._meters_in_use() if name in self.sections["meters"]}
+        self.meters = self._names("meters")
         meters = {key: meter for key in self.meters if (meter := self._meter(key)) is not None}
         self.meters = {key: name for key, name in self.meters.items() if key in meters}
-        names = self._names("acls")
-        self.acls = {key: (name, rules) for key, name in names.items() if (rules := self._acl(key)) is not None}
+        self.acl_names = self._names("acls")
+        self.acls = {key: (name, rules) for key, name in self.acl_names.items() if (rules := self._acl(key)) is not None}
         acls = tuple(FaucetAcl(name, tuple(rules), self.sections["acls"][key].line) for key, (name, rules) in self.acls.items())
         taken = tuple(use for raw, keys in uses if (use := self._taken(raw, keys)) is not None)
         for item in self.sections["routers"].values():
-            self._note(item, False, _WHY["routers"])
+            self._note(item, HARMLESS, _WHY["routers"])
         notes = sorted(self.notes, key=lambda note: (note.file, note.line, note.path))
         return Import(acls, tuple(meters.values()), taken, tuple(notes))
 
-    def _note(self, item: Any, taken: bool, text: str, below: str = "", line: int | None = None) -> None:
-        self.notes.append(Note(item.file, item.line if line is None else line, item.path + below, taken, text))
+    def _note(self, item: Any, outcome: ImportPart, text: str, below: str = "", line: int | None = None) -> None:
+        self.notes.append(Note(item.file, item.line if line is None else line, item.path + below, outcome, text))
+
+    def _left_out(self, item: _Item) -> ImportPart:
+        """What it means that an ACL or a meter is left out: nothing, if nothing uses it."""
+        return NOT_IN_FORCE if item.path in self.used else HARMLESS
+
+    def _meters_in_use(self) -> Iterator[str]:
+        for item in self.sections["acls"].values():
+            body = item.data.get("rules") if isinstance(item.data, Map) else item.data
+            for rule in map(inside, body if isinstance(body, List) else ()):
+                if item.path in self.used and isinstance(rule, Map) and isinstance(actions := rule.get("actions"), Map):
+                    yield str(actions.get("meter"))
 
     # ---- files and sections
 
@@ -178,7 +139,7 @@ class _Configuration:
             raise Invalid(f"{file}:{data.lines[section]}: {section}", items, "a mapping of names")
         for key, value in items.items():
             if (old := self.sections[section].get(key)) is not None:
-                self._note(old, False, f"the one in {file} takes its place")
+                self._note(old, HARMLESS, f"the one in {file} takes its place")
             self.sections[section][key] = _Item(value, file, items.lines[key], f"{section}.{key}")
 
     def _include(self, path: str, where: str, optional: _Item | None) -> None:
@@ -194,7 +155,7 @@ class _Configuration:
             if optional is None:
                 raise
             self.sections, self.notes = before, notes
-            self._note(optional, False, f"left out: {error}")
+            self._note(optional, HARMLESS, f"left out, as FAUCET does: {error}")
 
     def _names(self, section: str) -> dict[Any, str]:
         """Return the objects' names in Warren. Valid names are assigned first, unchanged."""
@@ -203,12 +164,12 @@ class _Configuration:
         for key in sorted(items, key=lambda key: _fit(key) != str(key)):
             name = _fit(key)
             if name in taken:
-                self._note(items[key], False, f"left out: another one is called {name}")
+                self._note(items[key], self._left_out(items[key]), f"left out: another one is called {name}")
                 continue
             taken.add(name)
             names[key] = name
             if name != str(key):
-                self._note(items[key], True, f"called {name}: a name has letters, digits, '.', '_' and '-', at most 63")
+                self._note(items[key], IN_FORCE, f"called {name}: a name has letters, digits, '.', '_' and '-', at most 63")
         return {key: names[key] for key in items if key in names}
 
     # ---- meters
@@ -217,11 +178,13 @@ class _Configuration:
         item = self.sections["meters"][key]
         limit = read_limit(item.data, item.file, item.path, item.line)
         if isinstance(limit, str):
-            self._note(item, False, f"left out: {limit}")
+            self._note(item, self._left_out(item), f"left out: {limit}")
             return None
         number = item.data["meter_id"]
         valid = number in METER_IDS
-        self._note(item, True, f"{limit.rate} {'packets/s' if limit.packets else 'kb/s'}" + "; gets another number" * (not valid))
+        self._note(
+            item, IN_FORCE, f"{limit.rate} {'packets/s' if limit.packets else 'kb/s'}" + "; gets another number" * (not valid)
+        )
         return FaucetMeter(self.meters[key], number if valid else None, *limit)
 
     # ---- ACLs
@@ -243,13 +206,16 @@ class _Configuration:
                 self._refused(item, error, rules, path)
         parsed = [one for one in parsed if self._metered(item, one[0], one[1], rules.lines[one[2]])]
         if len(parsed) < len(rules):
-            self._note(item, False, "left out, because without one of its rules it would mean something else")
+            self._note(item, self._left_out(item), "left out, because without one of its rules it would mean something else")
             return None
         for rule, _, number in parsed:
             if any(isinstance(port, int) for port in (rule.mirror, *(s.port for s in rule.steps if isinstance(s, ToPort)))):
                 text = "the port's number is that of FAUCET's switch: name the endpoint that it shall be"
-                self._note(item, True, text, f"{path}[{number}]"[len(item.path) :], rules.lines[number])
-        self._note(item, True, f"{len(stored)} rule{'s' * (len(stored) > 1)}")
+                self._note(item, self._left_out(item), text, f"{path}[{number}]"[len(item.path) :], rules.lines[number])
+        unused = item.path not in self.used
+        text = f"{len(stored)} rule{'s' * (len(stored) > 1)}" + ", which nothing uses" * unused
+        self._note(item, HARMLESS if unused else IN_FORCE, text)
+        self.notes[-1] = replace(self.notes[-1], acl=self.acl_names[key])
         return stored
 
     def _rules(self, item: _Item) -> tuple[List, str]:
@@ -260,9 +226,9 @@ class _Configuration:
             self._words(item, rules, "")
             check(rules, BODY, item.file, path, item.line)
             if rules.get("exact_match"):
-                self._note(item, True, "the first rule that matches wins: exact_match says that only one can", ".exact_match")
+                self._note(item, IN_FORCE, "the first rule that matches wins: exact_match says that only one can", ".exact_match")
             if rules.get("dot1x_assigned"):
-                self._note(item, False, _NO_802_1X, ".dot1x_assigned")
+                self._note(item, NOT_IN_FORCE, _NO_802_1X, ".dot1x_assigned")
             rules, path = rules.get("rules"), f"{path}.rules"
         if not isinstance(rules, List) or not rules:
             raise Invalid(f"{item.file}:{item.line}: {path}", rules, "a list of at least one rule")
@@ -275,7 +241,7 @@ class _Configuration:
 
     def _refused(self, item: _Item, error: Invalid, rules: List, path: str) -> None:
         line = line_of(rules, error.path[len(path) :]) or item.line
-        self._note(item, False, str(error).removeprefix(f"{error.path}: "), error.path[len(item.path) :], line)
+        self._note(item, self._left_out(item), str(error).removeprefix(f"{error.path}: "), error.path[len(item.path) :], line)
 
     def _metered(self, item: _Item, rule: Rule, stored: dict[str, Any], line: int) -> bool:
         if rule.meter is None:
@@ -285,12 +251,12 @@ class _Configuration:
             return True
         if rule.meter not in self.sections["meters"] and item.path in self.used:
             raise Invalid(f"{item.file}:{line}: {item.path}", rule.meter, "a meter of the configuration")
-        self._note(item, False, f"its meter {rule.meter} is not taken", line=line)
+        self._note(item, self._left_out(item), f"its meter {rule.meter} is not taken", line=line)
         return False
 
     def _words(self, item: _Item, data: Map, below: str) -> None:
         for key, word in words(data):
-            self._note(item, True, f"{word} is read as {str(data[key]).lower()}", f"{below}.{key}", data.lines[key])
+            self._note(item, IN_FORCE, f"{word} is read as {str(data[key]).lower()}", f"{below}.{key}", data.lines[key])
 
     # ---- uses
 
@@ -316,12 +282,10 @@ class _Configuration:
         for key, item in self.sections["vlans"].items():
             vlan = item if item.data is not None else item._replace(data=Map())
             check(vlan.data, VLAN, vlan.file, vlan.path, vlan.line)
-            if self._references(vlan, "acls_in", "acl_in"):
-                word = "acls_in" if vlan.data.get("acls_in") else "acl_in"
-                self._note(vlan, False, _SECOND_STAGE, f".{word}", vlan.data.lines[word])
-            if acls := self._references(vlan, "acls_out", "acl_out"):
-                names = [vlan.data.get("name"), key, vlan.data.get("vid")]
-                yield _use(vlan, "network", names, "vlan_out_acl", "acls_out", "acl_out"), acls
+            for field, *keys in (("default_acl", "acls_in", "acl_in"), ("vlan_out_acl", "acls_out", "acl_out")):
+                if acls := self._references(vlan, *keys):
+                    names = [vlan.data.get("name"), key, vlan.data.get("vid")]
+                    yield _use(vlan, "network", names, field, *keys), acls
             self._rest(vlan, "name", "vid", "acls_in", "acl_in", "acls_out", "acl_out")
 
     def _references(self, item: _Item, *words: str) -> tuple[Any, ...]:
@@ -348,7 +312,9 @@ class _Configuration:
         for key in item.data:
             if key not in handled:
                 why = _WHY.get(key, _WHY["dot1x"] if key.startswith("dot1x") else "Warren has no such setting")
-                self._note(item, False, why, f".{key}", item.data.lines[key])
+                self._note(
+                    item, NOT_IN_FORCE if _is_policy(key, item.data[key]) else HARMLESS, why, f".{key}", item.data.lines[key]
+                )
 
     def _taken(self, use: Use, keys: tuple[Any, ...]) -> Use | None:
         gone = next((key for key in keys if key not in self.acls), None)
@@ -357,17 +323,26 @@ class _Configuration:
             why = f"its ACL {gone} is left out, and without it the others would mean something else"
         elif len(keys) > LISTS_LIMIT:
             why = f"{len(keys)} ACLs: a list has at most {LISTS_LIMIT}"
-        elif use.kind == "host" and self._has(keys, "in_port"):
+        elif use.kind in ("host", "network") and self._has(keys, "in_port"):
             why = "its ACLs match in_port, a port of FAUCET's switch: give them to endpoints"
         elif use.kind == "network" and self._has(keys, "vlan_vid", "dl_vlan"):
             why = "its ACLs match vlan_vid, for which FAUCET puts the VLAN's own: leave it away"
         if why is not None:
-            self.notes.append(Note(use.file, use.line, use.path, False, why))
+            self.notes.append(Note(use.file, use.line, use.path, NOT_IN_FORCE, why))
             return None
         return replace(use, acls=tuple(self.acls[key][0] for key in keys))
 
     def _has(self, keys: Iterable[Any], *names: str) -> bool:
         return any(name in rule for key in keys for rule in self.acls[key][1] for name in names)
+
+
+def _is_policy(key: str, value: Any) -> bool:
+    """Whether a setting that Warren does not have decides who may send what."""
+    if key == "interface_ranges" and isinstance(value, Map):
+        return any(isinstance(ports, Map) and any(word in ports for word in ("acl_in", "acls_in")) for ports in value.values())
+    if key == "enabled":
+        return value is False
+    return key.startswith("dot1x") and bool(value)
 
 
 def _use(item: _Item, kind: str, names: list[Any], field: str, *words: str) -> Use:

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from acl.faucet.dialect import FAUCET
-from acl.faucet.reader import FaucetAcl, FaucetMeter, Import, Note, read
+from acl.faucet.reader import read
+from acl.faucet.result import HARMLESS, IN_FORCE, NOT_IN_FORCE, FaucetAcl, FaucetMeter, Import, ImportPart, Note
 from acl.language import parse_rule
 from specs.documents.document import parse
-from tools.cli.acl_import import document, load
+from tools.cli.acl_import import document, load, reconsidered, summary
 from tools.cli.client import Failure
 from warren.errors import Invalid
 
@@ -109,7 +110,7 @@ def refused(text: str, **files: str) -> str:
 
 
 def notes(result: Import, taken: bool) -> dict[str, Note]:
-    return {note.path: note for note in result.notes if note.taken == taken}
+    return {note.path: note for note in result.notes if (note.outcome is IN_FORCE) == taken}
 
 
 # ---- what is taken --------------------------------------------------------------------------------------------------
@@ -140,6 +141,7 @@ def test_a_complete_faucet_file_is_imported() -> None:
     assert [(use.kind, use.name, use.aliases, use.field, use.acls, use.line) for use in result.uses] == [
         ("endpoint", "h1", ("1", "host1 container"), "acls", ("access-port-protect", "guest-out"), 61),
         ("host", "sw2", (), "acls", ("access-port-protect",), 66),
+        ("network", "office", ("100",), "default_acl", ("office-vlan-protect",), 6),
         ("network", "guest", ("200",), "vlan_out_acl", ("guest-out",), 10),
     ]
 
@@ -148,7 +150,6 @@ def test_settings_that_warren_does_not_have_are_reported_with_their_line() -> No
     line_of = {path: note.line for path, note in notes(imported(OFFICE), taken=False).items()}
     assert line_of == {
         "vlans.office.description": 5,
-        "vlans.office.acls_in": 6,
         "vlans.office.faucet_vips": 7,
         "dps.sw1.dp_id": 56,
         "dps.sw1.hardware": 57,
@@ -161,7 +162,10 @@ def test_settings_that_warren_does_not_have_are_reported_with_their_line() -> No
         "dps.sw2.interfaces.1.native_vlan": 67,
         "routers.router-1": 69,
     }
-    assert "default_acl" in notes(imported(OFFICE), taken=False)["vlans.office.acls_in"].text
+    assert {note.outcome for note in notes(imported(OFFICE), taken=False).values() if "interface_ranges" not in note.path} == {
+        HARMLESS
+    }
+    assert notes(imported(OFFICE), taken=False)["dps.sw1.interface_ranges"].outcome is NOT_IN_FORCE  # it has ACLs
 
 
 @pytest.mark.parametrize(
@@ -221,7 +225,7 @@ def test_includes_overwrite_and_may_be_optional() -> None:
         "etc/faucet.yaml",
     )
     assert {acl.name: acl.rules[0]["cookie"] for acl in result.acls} == {"a": 3, "b": 2, "c": 4}
-    reported = {(note.file, note.line, note.path) for note in result.notes if not note.taken}
+    reported = {(note.file, note.line, note.path) for note in result.notes if "which nothing uses" not in note.text}
     assert reported == {
         ("etc/faucet.yaml", 1, "dps"),
         ("etc/faucet.yaml", 2, "include-optional"),
@@ -273,7 +277,7 @@ def test_an_empty_rule_drops() -> None:
 def test_an_acl_is_taken_whole_or_not_at_all(rule: str, path: str, line: int) -> None:
     result = acls(f"  good: [{{cookie: 1}}]\n  a: [{{actions: {{allow: 1}}}},\n   {rule}]")
     assert [acl.name for acl in result.acls] == ["good"]
-    reported = [(note.path, note.line) for note in result.notes if not note.taken]
+    reported = [(note.path, note.line) for note in result.notes if note.outcome is not IN_FORCE]
     assert (path, line) in reported
     assert ("acls.a", 3) in reported
 
@@ -324,15 +328,19 @@ def test_uses_that_would_mean_something_else() -> None:
             a: [{{cookie: 1}}]
             port: [{{in_port: 1, actions: {{allow: 1}}}}]
             vlan: [{{dl_vlan: 5, actions: {{allow: 1}}}}]
-        vlans: {{v: {{vid: 5, acls_out: [vlan]}}, w: {{vid: 6, acls_in: [a]}}}}
+        vlans: {{v: {{vid: 5, acls_out: [vlan]}}, w: {{vid: 6, acls_in: [a]}}, x: {{acl_in: port}}, y: {{acls_in: [a, vlan]}}}}
         dps:
             s: {{dp_acls: [port]}}
             t: {{interfaces: {{1: {{acls_in: [{lists}]}}, 2: {{acls_in: [port, vlan]}}}}}}
         """)
-    assert [(use.kind, use.name) for use in result.uses] == [("endpoint", "2")]
-    assert list(notes(result, taken=False)) == [
-        "vlans.v.acls_out", "vlans.w.acls_in", "dps.s.dp_acls", "dps.t.interfaces.1.acls_in",
-    ]  # fmt: skip
+    assert [(use.kind, use.name, use.field) for use in result.uses] == [
+        ("endpoint", "2", "acls"),
+        ("network", "w", "default_acl"),
+    ]
+    assert {note.path: note.outcome for note in result.notes if note.outcome is not IN_FORCE} == {
+        "vlans.v.acls_out": NOT_IN_FORCE, "vlans.x.acl_in": NOT_IN_FORCE, "vlans.y.acls_in": NOT_IN_FORCE, "dps.s.dp_acls": NOT_IN_FORCE,
+        "dps.t.interfaces.1.acls_in": NOT_IN_FORCE,
+    }  # fmt: skip
 
 
 def test_output_to_port_numbers_is_reported() -> None:
@@ -473,11 +481,13 @@ def made(text: str, endpoints: list[dict[str, Any]] = ENDPOINTS) -> tuple[dict[s
 def test_the_document_of_a_whole_file_can_be_applied() -> None:
     data, reported = made(OFFICE)
     assert data["endpoints"] == [{"name": "h1", "network": "office", "host": "w1", "acls": ["access-port-protect", "guest-out"]}]
-    assert data["networks"] == [{"name": "guest", "vlan_out_acl": ["guest-out"]}]
+    assert data["networks"] == [
+        {"name": "office", "default_acl": ["office-vlan-protect"]}, {"name": "guest", "vlan_out_acl": ["guest-out"]}
+    ]  # fmt: skip
     assert data["hosts"] == [{"name": "sw2", "vtep": "192.0.2.2", "acls": ["access-port-protect"]}]
     assert data["meters"][0] == {"name": "slow", "meter_id": 1, "rate": 1000, "burst": 100, "packets": False}
     assert "meter_id" not in data["meters"][1]
-    assert all(note.taken for note in reported)
+    assert all(note.outcome is IN_FORCE for note in reported)
     parsed = parse(json.dumps(data))
     assert [acl.name for acl in parsed.acls or ()] == ["office-vlan-protect", "guest-out", "access-port-protect"]
     for acl in parsed.acls or ():
@@ -505,12 +515,57 @@ def test_a_use_needs_exactly_one_object() -> None:
     assert data["endpoints"] == [{"name": "h1", "network": "office", "host": "w1", "acls": ["a"]}]
     assert data["networks"] == [{"name": "guest", "vlan_out_acl": ["a", "b"]}]
     assert data["hosts"] == []
-    assert [(note.line, note.text) for note in reported if not note.taken] == [
+    assert [(note.line, note.text) for note in reported if note.outcome is not IN_FORCE] == [
         (6, "no endpoint is called 1: create it, then import again"),
         (7, "several endpoints are called web or 2: guest/web, office/web"),
         (10, "endpoint office/h1 has other ACLs already, from faucet.yaml:8"),
         (11, "no host is called t: create it, then import again"),
     ]
+
+
+def test_both_lists_of_a_vlan_are_its_networks() -> None:
+    data, reported = made(
+        "acls: {a: [{cookie: 1}], b: [{cookie: 2}]}\nvlans: {office: {acl_in: a, acls_out: [b, a]}}\ndps: {s: {}}"
+    )
+    assert data["networks"] == [{"name": "office", "default_acl": ["a"], "vlan_out_acl": ["b", "a"]}]
+    assert [note.outcome for note in reported] == [IN_FORCE, IN_FORCE]
+
+
+@pytest.mark.parametrize(
+    ("settings", "outcome"),
+    [
+        ("dps: {s: {interfaces: {1: {dot1x: true}}}}", NOT_IN_FORCE),
+        ("dps: {s: {interfaces: {1: {dot1x: false, dot1x_acl: null}}}}", HARMLESS),
+        ("dps: {s: {dot1x: {nfv_sw_port: 1}}}", NOT_IN_FORCE),
+        ("dps: {s: {interfaces: {1: {enabled: false}}}}", NOT_IN_FORCE),
+        ("dps: {s: {interfaces: {1: {enabled: true, native_vlan: v}}, timeout: 5}}", HARMLESS),
+        ("dps: {s: {interface_ranges: {1-2: {acl_in: a}}}}", NOT_IN_FORCE),
+        ("dps: {s: {interface_ranges: {1-2: {native_vlan: v}}}}", HARMLESS),
+        ("acls: {a: {dot1x_assigned: true, rules: [{cookie: 1}]}}", NOT_IN_FORCE),
+        ("acls: {a: [{cookie: 1}]}", NOT_IN_FORCE),  # no DP says where it belongs
+        ("acls: {a: [{tcp_dst: 1}]}\ndps: {s: {}}", HARMLESS),  # nothing uses it
+        ("acls: {a: [{tcp_dst: 1}]}\ndps: {s: {dp_acls: [a]}}", NOT_IN_FORCE),
+        ("acls: {a: [{actions: {output: {port: 3}}}]}\ndps: {s: {interfaces: {1: {acl_in: a}}}}", NOT_IN_FORCE),
+        ("meters: {m: {meter_id: 1, entry: {flags: STATS, bands: [{type: DROP, rate: 1}]}}}\ndps: {s: {}}", HARMLESS),
+        ("routers: {r: {vlans: [v]}}\ndps: {s: {}}", HARMLESS),
+    ],
+    ids=range(14),
+)
+def test_policy_that_is_left_out_is_told_apart_from_what_is_harmless(settings: str, outcome: ImportPart) -> None:
+    worst = max((note.outcome for note in imported(settings).notes), key=[IN_FORCE, HARMLESS, NOT_IN_FORCE].index)
+    assert worst is outcome
+
+
+def test_the_summary_has_three_parts() -> None:
+    result = imported(USES)
+    data, reported = made(USES)
+    lines = list(summary([*reconsidered(result, data), *reported]))
+    heads = [line for line in lines if not line.startswith(" ")]
+    assert heads == ["In force (5):", "NOT in force (4):", "Harmless (0):"]
+    assert "  faucet.yaml:1: acls.a: 1 rule" in lines[: lines.index(heads[1])]
+    nowhere = imported("acls: {a: [{cookie: 1}]}\nvlans: {none: {acl_in: a}}\ndps: {s: {}}")
+    idle = [note.text for note in reconsidered(nowhere, document(nowhere, [], [], [])[0]) if note.outcome is HARMLESS]
+    assert idle == ["1 rule, which no object of Warren's has yet"]
 
 
 # ---- files ------------------------------------------------------------------------------------------------------------

@@ -81,19 +81,25 @@ def import_(
     wait: Wait = False,
     timeout: Timeout = 30.0,
 ) -> None:
-    """Import ACLs, meters and their use on ports and VLANs from a faucet.yaml; prints line by line what is taken and what is not."""
+    """Import ACLs, meters and their use on ports and VLANs from a faucet.yaml; prints what is in force, what is NOT, and what is harmless.
+
+    Exit code 3 when policy of the file is not in force.
+    """
     from tools.cli import acl_import
 
     agent = client(context)
     imported = acl_import.load(file)
-    objects = (agent.endpoints(), agent.networks(), agent.hosts())
-    document, notes = acl_import.document(imported, *([one.raw for one in kind] for kind in objects))
-    for note in (*imported.notes, *notes):
-        print(f"{note.file}:{note.line}: {'taken' if note.taken else 'NOT taken'}: {note.path}: {note.text}")
+    networks = [dict(network.raw) | {"name": network.name} for network in agent.networks()]
+    document, notes = acl_import.document(imported, [e.raw for e in agent.endpoints()], networks, [h.raw for h in agent.hosts()])
+    notes += acl_import.reconsidered(imported, document)
     for change in agent.apply(json.dumps(document), dry_run=dry_run).changes:
         print(f"{change.action} {change.kind} {change.name}" + (" (not done: --dry-run)" if dry_run else ""))
     if wait and not dry_run:
         await_hosts(agent, timeout)
+    for line in acl_import.summary(notes):  # last, so that it is on the screen
+        print(line)
+    if any(note.outcome is acl_import.NOT_IN_FORCE for note in notes):
+        raise typer.Exit(3)
 
 
 @app.command(epilog="Example: warren acl delete web")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from os.path import isfile, normpath
 from pathlib import Path
 from typing import Any
 
 from acl.faucet.dialect import TEXT_LIMIT
-from acl.faucet.reader import Import, Note, Use, includes, read
+from acl.faucet.reader import includes, read
+from acl.faucet.result import IN_FORCE, NOT_IN_FORCE, Import, ImportPart, Note, Use
 from tools.cli.client import Failure
 from warren.errors import Invalid
 
 FILES_LIMIT = 256
+_REMARKS = {"default_acl": " (endpoints with ACLs of their own have those instead)"}
 
 
 def load(path: str | Path) -> Import:
@@ -71,18 +74,21 @@ def document(
     for use in imported.uses:
         matching = _matching(use, existing[use.kind])
         if len(matching) != 1:
-            notes.append(_note(use, False, _none(use) if not matching else _several(use, matching)))
+            notes.append(_note(use, NOT_IN_FORCE, _none(use) if not matching else _several(use, matching)))
             continue
         item = _item(use, matching[0])
         key = (use.kind, item.get("network", ""), item["name"])
-        before = items[use.kind].get(key)
-        if before is not None and before != item:
-            text = f"{_called(use, matching[0])} has other ACLs already, from {first[key].file}:{first[key].line}"
-            notes.append(_note(use, False, text))
+        before = items[use.kind].get(key, {})
+        if before.get(use.field, item[use.field]) != item[use.field]:
+            at = first[*key, use.field]
+            text = f"{_called(use, matching[0])} has other ACLs already, from {at.file}:{at.line}"
+            notes.append(_note(use, NOT_IN_FORCE, text))
             continue
-        items[use.kind][key] = item
-        first.setdefault(key, use)
-        notes.append(_note(use, True, f"{_called(use, matching[0])}: {use.field} {', '.join(use.acls)}"))
+        items[use.kind][key] = before | item
+        first.setdefault((*key, use.field), use)
+        notes.append(
+            _note(use, IN_FORCE, f"{_called(use, matching[0])}: {use.field} {', '.join(use.acls)}{_REMARKS.get(use.field, '')}")
+        )
     data = {
         "acls": [{"name": acl.name, "rules": list(acl.rules)} for acl in imported.acls],
         "meters": [{k: v for k, v in meter._asdict().items() if v is not None} for meter in imported.meters],
@@ -119,5 +125,31 @@ def _several(use: Use, matching: Sequence[Mapping[str, Any]]) -> str:
     return f"several {use.kind}s are called {' or '.join((use.name, *use.aliases))}: {names}"
 
 
-def _note(use: Use, taken: bool, text: str) -> Note:
-    return Note(use.file, use.line, use.path, taken, text)
+def _note(use: Use, outcome: ImportPart, text: str) -> Note:
+    return Note(use.file, use.line, use.path, outcome, text)
+
+
+def reconsidered(imported: Import, data: Mapping[str, Any]) -> Iterator[Note]:
+    """The notes of the file. An ACL whose uses all came to nothing is not in force: its uses say why."""
+    lists = ("acls", "default_acl", "vlan_out_acl")
+    attached = {
+        name
+        for kind in ("endpoints", "networks", "hosts")
+        for item in data[kind]
+        for field in lists
+        for name in item.get(field, ())
+    }
+    for note in imported.notes:
+        idle = note.acl is not None and note.outcome is IN_FORCE and note.acl not in attached
+        yield (
+            replace(note, outcome=ImportPart.HARMLESS, text=f"{note.text}, which no object of Warren's has yet") if idle else note
+        )
+
+
+def summary(notes: Iterable[Note]) -> Iterator[str]:
+    """The lines of the three parts: what is in force, what is not, and what is harmless."""
+    by_place = sorted(notes, key=lambda note: (note.file, note.line, note.path))
+    for outcome in ImportPart:
+        part = [note for note in by_place if note.outcome is outcome]
+        yield f"{outcome.value[0].upper()}{outcome.value[1:]} ({len(part)}):"
+        yield from (f"  {note.file}:{note.line}: {note.path}: {note.text}" for note in part)
