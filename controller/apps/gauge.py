@@ -309,6 +309,8 @@ def _about_the_process(registry: CollectorRegistry) -> None:
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)  # type: ignore[operator]
     Info("warren", "The controller's version", registry=registry).info({"version": version("warren")})
+    pbr = Value("faucet_pbr_version", "The controller's version, under FAUCET's name", ["version"], registry=registry)
+    pbr.labels(version("warren")).set(1)
     ryu = Value("ryu_config", "Ryu's settings", ["param"], registry=registry)
     for name in ("echo_request_interval", "maximum_unreplied_echo_requests"):
         ryu.labels(name).set(getattr(cfg.CONF, name))

@@ -202,6 +202,7 @@ class Overlay(RyuApp):
             if committed:
                 took_s = time.monotonic() - at
                 self.metrics.change.labels(*self._labels()).observe(took_s)
+                self.metrics.reload_warm.labels(*self._labels()).inc()
                 log.info("revision.applied revision=%d ms=%.2f", revision, took_s * 1000)
 
     def _report(self, revision: int, endpoints: tuple[Any, ...]) -> None:
@@ -261,6 +262,7 @@ class Overlay(RyuApp):
             log.info("etcd.read revision=%d entries=%d", message["revision"], len(entries))
             self._post(StoreRead(entries, message["revision"], tuple(message["reported"]), *_origins(message)))
         else:
+            self.metrics.reload_requests.inc()
             self.arrived.append((message["revision"], message["at"]))
             self._post(StoreChanged(entries, message["revision"]))
         self.loops.works(FEED)
@@ -275,6 +277,8 @@ class Overlay(RyuApp):
             self.session = SwitchSession(self.sessions, datapath, self._post)
             datapath.warren_session = self.session
             self.metrics.connections.labels(*self._labels()).inc()
+            for counter in (self.metrics.reload_warm, self.metrics.reload_cold):
+                counter.labels(*self._labels())  # the series is there from now on, though nothing has happened yet
             log.info("datapath.connected dpid=%016x session=%d", datapath.id, self.sessions)
             self._post(Connected(self.sessions))
         elif (session := getattr(datapath, "warren_session", None)) is not None:

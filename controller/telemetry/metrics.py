@@ -168,6 +168,19 @@ class ControllerMetrics:
             "warren_dhcp_ignored", "DHCP packets and router solicitations without an answer, by reason", (*D, "reason"),
             registry=self.registry,
         )  # fmt: skip
+        self.reload_requests = Counter(
+            "faucet_config_reload_requests", "Changes of the specs that the controller has read", registry=self.registry
+        )
+        self.reload_warm = Counter(
+            "faucet_config_reload_warm",
+            "Changes of the specs that changed flows, while packets went on",
+            D,
+            registry=self.registry,
+        )
+        self.reload_cold = Counter(
+            "faucet_config_reload_cold", "Changes of the specs that began the switch anew: none, Warren never does that", D,
+            registry=self.registry,
+        )  # fmt: skip
         self.packet_in_seconds = Histogram(
             "faucet_packet_in_secs", "Handling of a packet by the controller, seconds", D,
             buckets=FAUCET_SECONDS, registry=self.registry,

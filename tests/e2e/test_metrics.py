@@ -57,6 +57,17 @@ def test_the_names_and_labels_are_faucets_and_gauges(world: World) -> None:
     assert of(faucet, "dp_status") == of(gauge, "dp_status") == 1
     assert of(faucet, "ryu_config", param="echo_request_interval") > 0
     assert faucet["process_resident_memory_bytes"] > 0
+    assert of(faucet, "faucet_pbr_version") == 1
+    assert of(faucet, "faucet_config_reload_cold_total", dp_name="h1") == 0
+    requests, warm = faucet["faucet_config_reload_requests_total"], of(faucet, "faucet_config_reload_warm_total", dp_name="h1")
+    assert requests >= warm >= 0
+    with world.temporary("reloaded", "h1", "amber"):
+        change = {"name": "reloaded", "network": "amber", "host": "h1", "acls": ["reloaded"]}
+        world.apply(acls={"reloaded": [{"actions": {"allow": 1}}]}, endpoints=[change])
+        eventually(lambda: of(scraped(world, 9302), "faucet_config_reload_warm_total", dp_name="h1") > warm)
+        assert scraped(world, 9302)["faucet_config_reload_requests_total"] > requests
+    run.api(world.plan.hosts[0], "DELETE", "/acls/reloaded")
+    assert of(scraped(world, 9302), "faucet_config_reload_cold_total", dp_name="h1") == 0
     assert of(gauge, "warren_table_flows", table="SPOOF_GUARD") > 10
 
     def counted(metric: str, **labels: str) -> float:

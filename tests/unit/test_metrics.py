@@ -46,6 +46,8 @@ def registries(ports: int = 1) -> tuple[CollectorRegistry, CollectorRegistry]:
         controller.flow_messages,
         controller.connections,
         controller.disconnections,
+        controller.reload_warm,
+        controller.reload_cold,
     ):
         counter.labels("0xabc", "h1").inc()
     for histogram in (controller.bundle, controller.change, controller.packet_in_seconds):
