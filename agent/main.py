@@ -69,6 +69,7 @@ def main() -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor for each published port
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until `serve` reads files again at SIGHUP
     faulthandler.register(signal.SIGUSR1)  # SIGUSR1 prints the stacks of all threads to standard error
     try:
         logging.getLogger().setLevel(log_level(os.environ))

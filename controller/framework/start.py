@@ -14,6 +14,7 @@ from warren.settings import log_level, reloaded
 log = logging.getLogger("warren.overlay")
 T = TypeVar("T")
 _reloads: list[Callable[[], None]] = []
+signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to read again
 
 
 def or_exit(read: Callable[[], T]) -> T:
