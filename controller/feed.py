@@ -181,9 +181,19 @@ def main() -> None:
     """Run the child process."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to read anew
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C signals the whole process group; the child ends when its parent does
-    logging.basicConfig(level=os.environ.get("WARREN_LOG", "INFO").upper(), format=LOG_FORMAT)
-    config = settings(os.environ)
-    store = Store(list(config.etcd), config.prefix, EtcdTls(config.etcd_cert, config.etcd_key, config.etcd_ca))
+    parent = os.getppid()
+    logging.basicConfig(format=LOG_FORMAT)
+    try:
+        logging.getLogger().setLevel(log_level(os.environ))
+        config = settings(os.environ)
+        tls = EtcdTls(config.etcd_cert, config.etcd_key, config.etcd_ca)
+        tls.check()
+    except WarrenError as error:
+        time.sleep(1)  # a parent that starts reads the same settings, says so and ends
+        if os.getppid() == parent:
+            log.error("feed.settings reason=%s", error)
+        sys.exit(2)
+    store = Store(list(config.etcd), config.prefix, tls)
     # in a thread: this one may hold the store's lock
     signal.signal(signal.SIGHUP, lambda number, frame: threading.Thread(target=_reload, args=(store,)).start())
     channel = socket.socket(fileno=int(sys.argv[1]))
