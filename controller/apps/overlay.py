@@ -50,7 +50,7 @@ from controller.framework.runtime import (
     ofp_event,
     set_ev_cls,
 )
-from controller.framework.start import on_hangup, or_exit
+from controller.framework.start import begin
 from controller.loops import Loops
 from controller.openflow import messages
 from controller.openflow.icmp import complaint
@@ -61,9 +61,7 @@ from controller.telemetry.metrics import ControllerMetrics
 from pipeline.flow import Action, Flow, Output, Resubmit, Set
 from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
 from specs.lineage import StoreOrigin
-from specs.store.tls import EtcdTls
 from warren.exposure import exposure, log_exposure
-from warren.settings import LOG_FORMAT, Settings, log_level, settings
 
 log = logging.getLogger("warren.overlay")
 listen_on_loopback()  # ryu-manager loads this module before it opens the listener
@@ -78,15 +76,6 @@ KINDS = {
 }  # what it means that a flow of this table sends a packet to the controller
 
 
-def _checked_settings() -> Settings:
-    """Return the settings. Raises `Invalid`, also for files of TLS that the connection to etcd could not use."""
-    config = settings(os.environ)
-    EtcdTls(config.etcd_cert, config.etcd_key, config.etcd_ca).check()
-    if "WARREN_LOG" in os.environ:
-        logging.getLogger().setLevel(log_level(os.environ))
-    return config
-
-
 class Overlay(RyuApp):
     """Programs the integration bridge of one host from the specs in etcd."""
 
@@ -94,11 +83,8 @@ class Overlay(RyuApp):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        for handler in logging.getLogger().handlers:  # Ryu's own format has neither time nor level
-            handler.setFormatter(logging.Formatter(LOG_FORMAT))
         messages.read_cookies_only()
-        self.settings = or_exit(_checked_settings)
-        on_hangup(lambda: self.feed.reload())
+        self.settings = begin(lambda: self.feed.reload())
         self.resync_s = float(os.environ.get("WARREN_RESYNC_S", "30"))
         self.reconciler = Reconciler(self.settings.host, _pause)
         self.session: SwitchSession | None = None
@@ -276,9 +262,7 @@ class Overlay(RyuApp):
             self.sessions += 1
             self.session = SwitchSession(self.sessions, datapath, self._post)
             datapath.warren_session = self.session
-            self.metrics.connections.labels(*self._labels()).inc()
-            for counter in (self.metrics.reload_warm, self.metrics.reload_cold):
-                counter.labels(*self._labels())  # the series is there from now on, though nothing has happened yet
+            self.metrics.connected(*self._labels())
             log.info("datapath.connected dpid=%016x session=%d", datapath.id, self.sessions)
             self._post(Connected(self.sessions))
         elif (session := getattr(datapath, "warren_session", None)) is not None:

@@ -8,13 +8,31 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from controller.framework.runtime import hub
+from specs.store.tls import EtcdTls
 from warren.errors import WarrenError
-from warren.settings import log_level, reloaded
+from warren.settings import LOG_FORMAT, Settings, log_level, reloaded, settings
 
 log = logging.getLogger("warren.overlay")
 T = TypeVar("T")
 _reloads: list[Callable[[], None]] = []
 signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to read again
+
+
+def begin(reload: Callable[[], None]) -> Settings:
+    """Return the settings, or end the process; let the log be written in Warren's form, and call `reload` at SIGHUP."""
+    for handler in logging.getLogger().handlers:  # Ryu's own format has neither time nor level
+        handler.setFormatter(logging.Formatter(LOG_FORMAT))
+    on_hangup(reload)
+    return or_exit(_checked_settings)
+
+
+def _checked_settings() -> Settings:
+    """Return the settings. Raises `Invalid`, also for files of TLS that the connection to etcd could not use."""
+    config = settings(os.environ)
+    EtcdTls(config.etcd_cert, config.etcd_key, config.etcd_ca).check()
+    if "WARREN_LOG" in os.environ:
+        logging.getLogger().setLevel(log_level(os.environ))
+    return config
 
 
 def or_exit(read: Callable[[], T]) -> T:

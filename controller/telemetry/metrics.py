@@ -194,6 +194,12 @@ class ControllerMetrics:
             buckets=SECONDS, registry=self.registry,
         )  # fmt: skip
 
+    def connected(self, *labels: str) -> None:
+        """Count a connection of the switch. The series of its reloads are served from now on, though nothing has happened yet."""
+        self.connections.labels(*labels).inc()
+        for counter in (self.reload_warm, self.reload_cold):
+            counter.labels(*labels)
+
     def collect(self) -> Iterator[Metric]:
         """The figures of now."""
         state = self._state()
