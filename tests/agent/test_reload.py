@@ -59,9 +59,10 @@ def test_the_controller_goes_on(host: Host) -> None:
     endpoint = host.attach(host.network(ip_range="10.4.0.0/24"), host.container())
     settings = host.dir / "controller.env"
     host.stop("controller")
+    log, before = host.dir / "controller.log", (host.dir / "controller.log").stat().st_size
     host.env |= {"WARREN_SETTINGS": str(settings)}
     host.start("controller")
-    host.until(lambda: host.http.get("/status").json()["hosts"][0]["current"])
+    eventually(lambda: "datapath.connected" in log.read_text()[before:])
     settings.write_text("WARREN_LOG=DEBUG\n")
     host.processes["controller"].send_signal(signal.SIGHUP)
     eventually(lambda: "controller.reloaded level=DEBUG" in (host.dir / "controller.log").read_text())
