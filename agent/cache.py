@@ -24,6 +24,7 @@ from specs.model.endpoint import Endpoint
 from specs.snapshot import Decoded, Snapshot, put, updated
 from specs.store.continuity import Continuity
 from specs.store.etcd import Store
+from specs.store.feed import feed
 from specs.store.values import Entry, WatchEvent
 from warren.errors import Unavailable
 
@@ -133,7 +134,7 @@ class Cache:
 
     def _feed_specs(self, items: frozenset[str]) -> None:
         stop = self._specs_feed.stopping
-        self._store.feed(keys.SPEC, self._specs_read, self._specs_changed, self._feed_down, stop)
+        feed(self._store, keys.SPEC, self._specs_read, self._specs_changed, self._feed_down, stop)
 
     def _specs_read(self, revision: int, entries: list[Entry]) -> None:
         snapshot = Snapshot()
@@ -249,7 +250,7 @@ class Cache:
     def _feed_states(self, items: frozenset[str]) -> None:
         stop = self._states_feed.stopping
         prefix = keys.status_endpoints_of(self.host)
-        self._store.feed(prefix, self._states_read, self._states_changed, self._feed_down, stop)
+        feed(self._store, prefix, self._states_read, self._states_changed, self._feed_down, stop)
 
     def _states_read(self, revision: int, entries: list[Entry]) -> None:
         states = {entry.key.rpartition("/")[2]: parse_state(entry.value) for entry in entries}

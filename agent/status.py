@@ -17,6 +17,7 @@ from specs.model.host import Host
 from specs.references import References
 from specs.snapshot import Snapshot
 from specs.store.etcd import Store
+from specs.store.feed import feed
 from specs.store.values import Entry, Get
 from warren.errors import Invalid
 
@@ -124,8 +125,8 @@ def wait(
         check()
 
     prefix = keys.STATUS if plugged else keys.STATUS_CONTROLLERS
-    arguments = (prefix, read, changed, lambda reason: None, stop)
-    threading.Thread(target=store.feed, args=arguments, name="wait", daemon=True).start()
+    arguments = (store, prefix, read, changed, lambda reason: None, stop)
+    threading.Thread(target=feed, args=arguments, name="wait", daemon=True).start()
     done.wait(timeout_s)
     stop.set()
     return [key.removeprefix(keys.STATUS) for key in late()]

@@ -29,6 +29,7 @@ from specs.lineage import StoreOrigin, restored
 from specs.store.admission import Admission
 from specs.store.continuity import Continuity
 from specs.store.etcd import Store
+from specs.store.feed import feed
 from specs.store.lease import EtcdLease
 from specs.store.tls import EtcdTls
 from specs.store.values import Entry, Reread, WatchEvent
@@ -55,7 +56,7 @@ class Feed:
         """Run until the parent closes the socket."""
         self._await_admission()
         _start(self._write)
-        self.store.feed(keys.SPEC, self._read, self._changed, self._down, self.stop)
+        feed(self.store, keys.SPEC, self._read, self._changed, self._down, self.stop)
 
     def _await_admission(self) -> None:
         """Wait until no controller of another machine is this host. Until then the parent gets no specs, so it changes nothing."""

@@ -17,6 +17,9 @@ CAPTURES = "spec/captures/"
 STORE = "spec/store/"
 CLAIM = "claim/"
 POOL = "pool/"
+PLACING = "spec/placing/"
+PLACEMENTS = "placement/"
+PUBLISHERS = "publisher/"
 CLAIM_ENDPOINT_NAME = "claim/endpoint-name/"
 TENANTS = "spec/tenants/"
 POOL_PUBLISHED = "pool/published/"
@@ -65,6 +68,31 @@ def endpoints_of(network_id: str) -> str:
 def endpoint(network_id: str, endpoint_id: str) -> str:
     """Key of an endpoint's spec."""
     return f"{ENDPOINTS}{network_id}/{endpoint_id}"
+
+
+def placing(host_name: str) -> str:
+    """Says that all endpoints of a host have their placements (`placement`)."""
+    return f"{PLACING}{host_name}"
+
+
+def placements_of(host_name: str) -> str:
+    """Prefix of the placements of a host's endpoints."""
+    return f"{PLACEMENTS}{host_name}/"
+
+
+def placement(host_name: str, endpoint_id: str) -> str:
+    """Holds the id of the network of an endpoint: by these keys a host finds its endpoints without reading all."""
+    return f"{PLACEMENTS}{host_name}/{endpoint_id}"
+
+
+def publishers_of(host_name: str) -> str:
+    """Prefix of the published ports of a host's endpoints."""
+    return f"{PUBLISHERS}{host_name}/"
+
+
+def publisher(host_name: str, endpoint_id: str) -> str:
+    """Holds the ports that an active endpoint publishes, which the agents of all hosts must know."""
+    return f"{PUBLISHERS}{host_name}/{endpoint_id}"
 
 
 def acl(name: str) -> str:

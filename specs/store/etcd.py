@@ -1,4 +1,4 @@
-"""The only module that talks to etcd: reads, transactions, leases and the feed. Keys are relative to the prefix, values are
+"""The only module that talks to etcd: reads, transactions, leases and watches (specs/store/feed.py makes a feed of these). Keys are relative to the prefix, values are
 text.
 
 It uses only the protocol part of the `etcd3` package, whose watcher does not resume after a broken stream or a compaction.
@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import queue
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +25,7 @@ from specs.store.values import (
     Empty,
     Entry,
     Get,
+    KeyRange,
     NoneNewer,
     Outcome,
     Put,
@@ -34,18 +33,18 @@ from specs.store.values import (
     TxnOperation,
     WatchEvent,
 )
+from specs.store.watch import ANSWER_S, WatchStream, another
 from warren.errors import LeaseExpired, Unavailable
 
 log = logging.getLogger("warren.store")
 
-SILENCE_S = 2.0  # interval at which an idle watch checks that etcd answers
 COUNTS = 100  # prefixes that one transaction counts; etcd takes 128 operations by default
-ANSWER_S = 2.0  # time limit for that answer
 PROBE = 0.1  # the part of a call's time that is kept for finding out why it failed
+PAGE = 2000  # keys of one answer
 
 CHANNEL_OPTIONS = [
     # etcd ends the connection of a client that pings more often than every 5 s, or without a call (too_many_pings); grpc
-    # then doubles its interval, also for later connections. Silence is noticed by asking (`_watch`), not by these pings.
+    # then doubles its interval, also for later connections. Silence is noticed by asking (specs/store/watch.py), not by these pings.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 3000),
     ("grpc.keepalive_permit_without_calls", 0),
@@ -174,8 +173,24 @@ class Store:
 
     def list(self, prefix: str) -> tuple[int, Entries]:
         """Return etcd's revision and all keys below a prefix, sorted."""
-        answer = self._call(etcdrpc.KVStub, "Range", self._range(Get(prefix, prefix=True)))
-        return answer.header.revision, [self._entry(kv) for kv in answer.kvs]
+        key = self._bytes(prefix)
+        return self._read(key, _end(key), 0)
+
+    def read(self, keys: KeyRange, revision: int = 0) -> tuple[int, Entries]:
+        """Return a revision and all keys of a range as of it, sorted: etcd's newest, or the one given. Raises `Compacted`."""
+        return self._read(self._bytes(keys.first), self._bytes(keys.end), revision)
+
+    def _read(self, key: bytes, end: bytes, revision: int) -> tuple[int, Entries]:
+        """Read a range by pages, all as of one revision, so that no message grows with what exists."""
+        entries: Entries = []
+        while True:
+            request = etcdrpc.RangeRequest(key=key, range_end=end, revision=revision, limit=PAGE)
+            answer = self._call(etcdrpc.KVStub, "Range", request)
+            entries += map(self._entry, answer.kvs)
+            revision = revision or answer.header.revision
+            if not answer.more:
+                return revision, entries
+            key = answer.kvs[-1].key + b"\0"
 
     def counts(self, prefixes: Sequence[str]) -> tuple[int, ...]:
         """Return how many keys there are below each of some prefixes, without reading them."""
@@ -243,113 +258,45 @@ class Store:
             return etcdrpc.RequestOp(request_delete_range=delete)
         return etcdrpc.RequestOp(request_range=self._range(operation))
 
-    # ---- the feed ---------------------------------------------------------------------------------------------------
+    # ---- watches ----------------------------------------------------------------------------------------------------
 
-    def feed(
-        self,
-        prefix: str,
-        on_snapshot: Callable[[int, Entries], None],
-        on_events: Callable[[int, Events], None],
-        on_down: Callable[[str], None],
-        stop: threading.Event,
-    ) -> None:
-        """Pass on everything below a prefix: first the whole content, then every change, until `stop`. Blocks.
+    def watch(self, seen: Callable[[], int], stop: threading.Event) -> WatchStream[KeyRange]:
+        """Return a new stream of watches. `seen` returns the newest revision that its reader has seen."""
+        channel = self._connect()
 
-        Resumes a lost stream after the last revision seen. Reads everything again (`on_snapshot`) after a compaction, when
-        etcd's revision has gone back or its cluster id has changed (a restored backup, another cluster), and when a callback
-        raises `Reread`. Calls `on_down` once per outage, within some 4 s. When a callback raises `Unavailable`, it is called
-        again with the same data; any other exception ends the feed.
-        """
-        revision: int | None = None
-        cluster, witness = 0, None
-        down = False
-        backoff = 0.1
-        while not stop.is_set():
-            try:
-                if revision is not None:
-                    self._check_same(cluster, revision, witness)
-                if revision is None:
-                    read, entries = self.list(prefix)
-                    cluster, witness = self.cluster, max(entries, key=lambda entry: entry.mod_revision, default=None)
-                    on_snapshot(read, entries)
-                    revision = read
-                    down, backoff = False, 0.1
-                for response in self._watch(prefix, revision + 1, stop):
-                    down, backoff = False, 0.1
-                    _check(response)
-                    if response.events:
-                        # not the header's revision: while it catches up, etcd sends 1000 revisions at a time under its newest
-                        told = max(event.kv.mod_revision for event in response.events)
-                        on_events(told, [self._event(event) for event in response.events])
-                        witness = next((self._entry(e.kv) for e in reversed(response.events) if e.type == 0), witness)
-                        revision = told
-            except Reread as reason:
-                log.info("feed.reread prefix=%s reason=%s", prefix, reason)
-                revision = None
-            except Unavailable as error:
-                if stop.is_set():
-                    return
-                if not down:
-                    down = True
-                    on_down(str(error))
-                stop.wait(backoff * random.uniform(0.8, 1.2))
-                backoff = min(backoff * 2, 1.0)
+        def alive(timeout_s: float) -> Any:
+            # on the stream's own connection, because another endpoint's answer proves nothing about this one
+            return etcdrpc.KVStub(channel).Range(self._range(Get("alive")), timeout=timeout_s).header
 
-    def _check_same(self, cluster: int, revision: int, witness: Entry | None) -> None:
+        return WatchStream(
+            channel,
+            alive=alive,
+            reason=lambda error: _reason(error, self.endpoints, ANSWER_S),
+            lost=lambda: self._next_endpoint(channel),
+            seen=seen,
+            cluster=self.cluster,
+            stop=stop,
+        )
+
+    def add_watch(self, stream: WatchStream[KeyRange], keys: KeyRange, start: int) -> None:
+        """Watch a range from a revision on."""
+        stream.add(keys, self._bytes(keys.first), self._bytes(keys.end), start)
+
+    def event(self, event: Any) -> WatchEvent:
+        """Return an event of a watch as a value."""
+        entry = self._entry(event.kv)
+        deleted = event.type == 1  # mvccpb Event.DELETE
+        return WatchEvent(entry.key, None if deleted else entry.value, entry.create_revision, entry.mod_revision)
+
+    def check_same(self, cluster: int, revision: int, witness: Entry | None) -> None:
         """Raise `Reread` if etcd is not the one that had this revision: a watch would wait for a future that never comes. The
         revision may have grown past it since a restore, so the newest value that was seen must stand in its history, too."""
         header = self._call(etcdrpc.KVStub, "Range", self._range(Get("alive"))).header
-        if _another(header, cluster, revision):
+        if another(header, cluster, revision):
             raise Reread(f"etcd is at revision {header.revision} of cluster {header.cluster_id:x}")
         with contextlib.suppress(Compacted):
             if witness is not None and self.get(witness.key, witness.mod_revision) != witness:
                 raise Reread(f"etcd's history has no {witness.key} of revision {witness.mod_revision}")
-
-    def _watch(self, prefix: str, start: int, stop: threading.Event) -> Iterator[Any]:
-        key = self._bytes(prefix)
-        create = etcdrpc.WatchCreateRequest(key=key, range_end=_end(key), start_revision=start)
-        requests: queue.Queue[Any] = queue.Queue()
-        requests.put(etcdrpc.WatchRequest(create_request=create))
-        channel, cluster = self._connect(), self.cluster
-        ended = threading.Event()
-        silent: dict[str, str] = {}
-        call: Any = None
-
-        def watch_over() -> None:
-            """End the stream on `stop`, and when etcd is silent or another one, which a stream alone does not show."""
-            asked = time.monotonic()
-            while not stop.wait(0.2) and not ended.is_set():
-                if time.monotonic() - asked > SILENCE_S:
-                    try:  # on the stream's own connection, because another endpoint's answer proves nothing about this one
-                        answer = etcdrpc.KVStub(channel).Range(self._range(Get("alive")), timeout=ANSWER_S)
-                    except (grpc.RpcError, ValueError) as error:
-                        silent["reason"] = _reason(error, self.endpoints, ANSWER_S)
-                        break
-                    if _another(answer.header, cluster, start - 1):
-                        silent["reason"] = "its cluster has changed or its revision has gone back"
-                        break
-                    asked = time.monotonic()
-            call.cancel()
-
-        try:
-            call = etcdrpc.WatchStub(channel).Watch(iter(requests.get, None))
-            threading.Thread(target=watch_over, daemon=True).start()
-            while (response := next(call, None)) is not None:
-                yield response
-            raise Unavailable("etcd", "the watch stream ended")
-        except (grpc.RpcError, ValueError) as error:  # ValueError: the channel was closed by another thread
-            self._next_endpoint(channel)
-            raise Unavailable("etcd", silent.get("reason") or _stream_reason(error, self.endpoints)) from None
-        finally:
-            ended.set()
-            requests.put(None)
-            if call is not None:
-                call.cancel()
-
-    def _event(self, event: Any) -> WatchEvent:
-        entry = self._entry(event.kv)
-        deleted = event.type == 1  # mvccpb Event.DELETE
-        return WatchEvent(entry.key, None if deleted else entry.value, entry.create_revision, entry.mod_revision)
 
     # ---- leases -----------------------------------------------------------------------------------------------------
 
@@ -372,17 +319,6 @@ class Store:
     def revoke(self, lease: int) -> None:
         """End a lease and delete its keys."""
         self._call(etcdrpc.LeaseStub, "LeaseRevoke", etcdrpc.LeaseRevokeRequest(ID=lease))
-
-
-def _check(response: Any) -> None:
-    if response.compact_revision:
-        raise Reread(f"etcd has compacted revision {response.compact_revision}")
-    if response.canceled:
-        raise Unavailable("etcd", response.cancel_reason or "the watch was cancelled")
-
-
-def _another(header: Any, cluster: int, revision: int) -> bool:
-    return bool(header.cluster_id != cluster or header.revision < revision)
 
 
 def _reason(error: Exception, endpoints: Sequence[str], timeout_s: float) -> str:

@@ -4,9 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from warren.errors import Unavailable
+
+
+class KeyRange(NamedTuple):
+    """The keys from `first` to `end`, without `end`."""
+
+    first: str
+    end: str
+
+
+def below(prefix: str) -> KeyRange:
+    """All keys that begin with a prefix."""
+    return KeyRange(prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
 
 
 @dataclass(frozen=True, slots=True)

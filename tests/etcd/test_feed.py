@@ -16,8 +16,10 @@ import pytest
 from etcd3 import etcdrpc
 
 from specs.store.etcd import Store
+from specs.store.feed import feed
 from specs.store.lease import EtcdLease
-from specs.store.values import Entry, Put, Unchanged, WatchEvent
+from specs.store.values import Entry, KeyRange, Put, Unchanged, WatchEvent
+from specs.store.watch import WatchStream
 from tests.etcd.conftest import Etcd
 from tests.waiting import LIMIT_S, eventually
 from warren.errors import Unavailable
@@ -41,7 +43,7 @@ class Follower:
         self.state: dict[str, str] = {}
         self.stop = threading.Event()
         self.thread = threading.Thread(
-            target=store.feed, args=("spec/", self.read, self.changed, self.down, self.stop), daemon=True
+            target=feed, args=(store, "spec/", self.read, self.changed, self.down, self.stop), daemon=True
         )
         self.thread.start()
 
@@ -124,13 +126,13 @@ def test_a_watch_from_a_compacted_revision_reads_all_again(store: Store, monkeyp
     store.delete("spec/a")
     last = store.put("spec/b", "2")
     store._call(etcdrpc.KVStub, "Compact", etcdrpc.CompactionRequest(revision=last, physical=True))
-    really, once = store._watch, []
+    really, once = store.add_watch, []
 
-    def from_the_past(prefix: str, start: int, stop: threading.Event) -> Iterator[Any]:
+    def from_the_past(stream: WatchStream[KeyRange], keys: KeyRange, start: int) -> None:
         once.append(start)
-        return really(prefix, old if len(once) == 1 else start, stop)
+        really(stream, keys, old if len(once) == 1 else start)
 
-    monkeypatch.setattr(store, "_watch", from_the_past)
+    monkeypatch.setattr(store, "add_watch", from_the_past)
     follower = Follower(store)
     assert follower.until({"spec/b": "2"}) == ["read"]
     assert follower.news.get(timeout=LIMIT_S)[0] == "read"

@@ -16,8 +16,10 @@ from etcd3 import etcdrpc
 
 from intent.history import with_history
 from specs.store.etcd import Store
+from specs.store.feed import feed
 from specs.store.lease import EtcdLease
-from specs.store.values import Delete, Empty, Entry, Get, Put, Unchanged, WatchEvent
+from specs.store.values import Delete, Empty, Entry, Get, KeyRange, Put, Unchanged, WatchEvent
+from specs.store.watch import WatchStream
 from tests.etcd.conftest import Etcd, free_port
 from tests.waiting import LIMIT_S, eventually
 from warren.errors import Unavailable
@@ -57,21 +59,21 @@ class Follower:
         self.first: Callable[[], None] = lambda: None
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
-        self.tries, self._watch = 0, store._watch
-        store._watch = self._counted  # type: ignore[method-assign]
-        self._check_same = store._check_same
-        store._check_same = self._counted_check  # type: ignore[method-assign]
+        self.tries, self._watch = 0, store.watch
+        store.watch = self._counted  # type: ignore[method-assign]
+        self._check_same = store.check_same
+        store.check_same = self._counted_check  # type: ignore[method-assign]
 
-    def _counted(self, prefix: str, start: int, stop: threading.Event) -> Iterator[Any]:
+    def _counted(self, seen: Callable[[], int], stop: threading.Event) -> WatchStream[KeyRange]:
         self.tries += 1
-        return self._watch(prefix, start, stop)
+        return self._watch(seen, stop)
 
     def _counted_check(self, *arguments: Any) -> None:
         self.tries += 1  # what each try after the first begins with
         self._check_same(*arguments)
 
     def _run(self) -> None:
-        self.store.feed("spec/", self._snapshot, self._events, self.downs.append, self.stop)
+        feed(self.store, "spec/", self._snapshot, self._events, self.downs.append, self.stop)
 
     def _snapshot(self, revision: int, entries: list[Entry]) -> None:
         self.copy = {entry.key: entry.value for entry in entries}
@@ -304,7 +306,7 @@ def test_events_that_the_reader_refused_are_delivered_again(store: Store) -> Non
     def snapshot(_: int, __: list[Entry]) -> None:
         threading.Timer(0.2, store.put, ("spec/a", "1")).start()
 
-    thread = threading.Thread(target=store.feed, args=("spec/", snapshot, take, lambda _: None, stop), daemon=True)
+    thread = threading.Thread(target=feed, args=(store, "spec/", snapshot, take, lambda _: None, stop), daemon=True)
     thread.start()
     thread.join(LIMIT_S)
     stop.set()
@@ -318,7 +320,7 @@ def test_an_exception_of_the_reader_is_not_reported_as_an_outage(store: Store) -
         raise ValueError("a bug")
 
     with pytest.raises(ValueError, match="a bug"):
-        store.feed("spec/", wrong, lambda _, __: None, downs.append, threading.Event())
+        feed(store, "spec/", wrong, lambda _, __: None, downs.append, threading.Event())
     assert downs == []
 
 
