@@ -46,7 +46,8 @@ def collector_port(mirror: Mirror) -> str:
 class Surroundings:
     """What one host knows when it derives its sessions. `by_reference` are the valid networks as from `specs.checks.called`, `of_vni` their ids by VNI. `local` are the ids of its endpoints, `ports` and `interfaces` the OpenFlow
     ports of endpoints (by id) and of other interfaces (by name). `members` returns the endpoints that a source selects in a
-    network (by id), `vtep` the address by which this host reaches another."""
+    network (by id), `vtep` the address by which this host reaches another. `followed` are the networks whose endpoints it knows
+    (None: all); a mirror that names others does not concern it."""
 
     by_reference: Mapping[str, Network]
     of_vni: Mapping[int, str]
@@ -57,6 +58,14 @@ class Surroundings:
     interfaces: Mapping[str, int]
     members: Callable[[str, Who], Iterable[Endpoint]]
     vtep: Callable[[Host], str]
+    followed: Container[str] | None = None
+
+    def knows(self, mirror: Mirror) -> bool:
+        """Whether the endpoints of all networks that a mirror names are known."""
+        references = (*(source.network for source in mirror.sources), str(mirror.to.network))
+        named = (self.by_reference[reference].id for reference in references if reference in self.by_reference)
+        return self.followed is None or all(network_id in self.followed for network_id in named)
+
 
 
 def sessions(
@@ -69,7 +78,7 @@ def sessions(
     marks: dict[str, tuple[set[int], set[int]]] = {}
     problems: dict[str, str] = {}
     for mirror, reason in _without_conflicts(mirrors, surroundings):
-        if reason is None and not mirror.active:
+        if (reason is None and not mirror.active) or not surroundings.knows(mirror):
             continue
         target, reason = _target(mirror.to, collector_port(mirror), surroundings) if reason is None else (_NOWHERE, reason)
         if reason is not None:

@@ -44,6 +44,7 @@ class Index:
 
     host: str
     snapshot: Snapshot = field(default_factory=Snapshot)
+    followed: frozenset[str] | None = None  # networks whose endpoints are known; None: all
     ports: dict[str, int] = field(default_factory=dict)
     tunnel_ofport: int | None = None
     uplink_ofport: int | None = None
@@ -227,6 +228,7 @@ class Index:
             interfaces=self.bindings.interfaces,
             members=self.policies.members,
             vtep=lambda other: self.hosts.vtep(other.name),
+            followed=self.followed,
         )
         active, marks, self._idle = sessions(mirrors_in_order(self.snapshot), surroundings)
         names = {name for name in {*active, *self.sessions} if active.get(name) != self.sessions.get(name)}
