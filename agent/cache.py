@@ -15,17 +15,22 @@ from typing import NamedTuple
 
 from agent.listeners import Listeners
 from agent.offered import OfferedStore
+from agent.revisions import Revisions
 from agent.states import State, States
 from agent.worker import Worker
 from intent.history import with_history
 from specs import keys
+from specs.interest import Interest, networks_of
 from specs.lineage import continues
+from specs.model.derived import veth_name
 from specs.model.endpoint import Endpoint
 from specs.snapshot import Decoded, Snapshot, put, updated
 from specs.store.continuity import Continuity
 from specs.store.etcd import Store
-from specs.store.feed import feed
-from specs.store.values import Entry, WatchEvent
+from specs.store.feed import Feed, feed
+from specs.store.placements import PlacementWriter, Publisher, parse_publisher
+from specs.store.values import Entry, Reread, WatchEvent, below
+from specs.store.writer import decoded
 from warren.errors import Unavailable
 
 log = logging.getLogger("warren.cache")
@@ -39,7 +44,9 @@ class CacheView:
 
     snapshot: Snapshot = field(default_factory=Snapshot)
     local_endpoints: Mapping[str, Endpoint] = field(default_factory=dict)  # endpoints of this host, by id
-    publishers: Mapping[str, Endpoint] = field(default_factory=dict)  # endpoints of all hosts that publish ports, by id
+    publishers: Mapping[str, Endpoint | Publisher] = field(default_factory=dict)  # those of all hosts that publish ports, by id
+    index: Mapping[str, str] = field(default_factory=dict)  # this host's keys of specs/store/placements.py
+    followed: frozenset[str] | None = None  # networks whose endpoints are in the snapshot; None: all
 
 
 class _News(NamedTuple):
@@ -73,7 +80,7 @@ class Cache:
         self.host, self.view, self.states = host, CacheView(), States()
         self.synced = threading.Event()
         self.down: str | None = "not read yet"  # why the feed of the specs is down
-        self.revision = 0  # the newest revision that touched a spec
+        self.revisions = Revisions()
         self.changed: Listeners[[set[str]]] = Listeners()
         self.updated: Listeners[[Snapshot, Snapshot, Sequence[Decoded]]] = Listeners()
         self.reread: Listeners[[]] = Listeners()
@@ -89,6 +96,15 @@ class Cache:
         self._ahead: dict[
             str, tuple[int, str | None]
         ] = {}  # key -> revision and value of this agent's writes that the feed has not delivered yet
+        self._following = Feed(
+            store,
+            Interest(host, below(keys.PUBLISHERS)),
+            self._specs_read,
+            self._specs_changed,
+            self._feed_down,
+            self._specs_left,
+            lambda entries: list(with_history(entries, store)),
+        )
         self._specs_feed = Worker("feed of specs", self._feed_specs, interval_s=0)
         self._states_feed = Worker("feed of states", self._feed_states, interval_s=0)
 
@@ -103,24 +119,40 @@ class Cache:
         self.states.stop()
 
     def applied(self, written: Sequence[tuple[str, str | None]], revision: int) -> None:
-        """Apply what this agent has just written (None: deleted), before the feed delivers it."""
+        """Apply what this agent has just written (None: deleted), before the feed delivers it. Endpoints of networks that do not
+        concern this host are left out: the feed would not deliver what becomes of them."""
         with self._lock:
+            for key, _ in written:
+                self.revisions.note(key, revision)
+            written = [(key, value) for key, value in written if self._concerns(key, value)]
             self._ahead.update({key: (revision, value) for key, value in written})
-            self.revision = max(self.revision, revision)
             news = self._take([(key, value, revision) for key, value in written])
         self.updated(news.before, news.after, news.changes)
         self.changed(news.touched)
 
+    def _concerns(self, key: str, value: str | None) -> bool:
+        followed = self.view.followed
+        network_id = keys.network_of(key)
+        if network_id is None or followed is None or network_id in followed:
+            return True
+        return key.rpartition("/")[2] in self.view.local_endpoints or (value is not None and f'"{self.host}"' in value)
+
     def _take(self, changes: Iterable[tuple[str, str | None, int]]) -> _News:
         """Replace the view by one with the changes. The caller holds the lock."""
-        before = self.view.snapshot
+        before, changes = self.view.snapshot, list(changes)
         snapshot, decoded_changes = updated(before, changes)
         endpoints = [decoded for decoded in decoded_changes if decoded.kind == "endpoint"]
         local, touched = self.view.local_endpoints, set[str]()
         if endpoints:
             local = dict(local)
             touched = {decoded.id for decoded in endpoints if self._update(local, decoded)}
-        self.view = CacheView(snapshot, local, _publishers(self.view.publishers, endpoints))
+        self.view = CacheView(
+            snapshot,
+            local,
+            _publishers(self.view.publishers, endpoints, changes),
+            _index(self.host, self.view.index, changes),
+            networks_of(self._following.followed),
+        )
         return _News(before, snapshot, decoded_changes, touched)
 
     def _update(self, local: dict[str, Endpoint], decoded: Decoded) -> bool:
@@ -133,22 +165,46 @@ class Cache:
     # ---- the feed of specs ----------------------------------------------------------------------------------------
 
     def _feed_specs(self, items: frozenset[str]) -> None:
-        stop = self._specs_feed.stopping
-        feed(self._store, keys.SPEC, self._specs_read, self._specs_changed, self._feed_down, stop)
+        self._following.run(self._specs_feed.stopping)
 
     def _specs_read(self, revision: int, entries: list[Entry]) -> None:
         snapshot = Snapshot()
-        for entry in with_history(entries, self._store):
+        for entry in entries:
             put(snapshot, entry.key, entry.value, entry.create_revision)
         self.down = None
         log.info("specs.read revision=%d keys=%d", revision, len(entries))
         if self._continuity is None:
-            self._take_snapshot(snapshot, revision, max((entry.mod_revision for entry in entries), default=0))
+            self._take_snapshot(snapshot, revision, entries)
             return
         with self._offering:
-            self._offered = OfferedStore(self._continuity.origin(revision, entries), snapshot, entries)
+            origin = self._continuity.origin(revision, entries)
+            self._offered = OfferedStore(origin, snapshot, entries, self._networks(), self._hosts_of_veths(snapshot))
         self.consider()
         self.host_changed()
+
+    def _networks(self) -> frozenset[str] | None:
+        """The networks whose endpoints the feed reads; None: all."""
+        return networks_of(self._following.followed)
+
+    def _hosts_of_veths(self, snapshot: Snapshot) -> Mapping[str, str]:
+        """At the start of an agent on a machine with veths of unknown endpoints: the hosts that their records name, by veth. Raises `Reread`
+        after it has put the placements of this host's right that were missing."""
+        strays = set(self._veths()) - {endpoint.veth for endpoint in snapshot.endpoints.values()}
+        if self._taken or self._networks() is None or not strays:
+            return {}
+        writer, hosts, missing = PlacementWriter(self._store), dict[str, str](), 0
+        for key in self._store.names(keys.ENDPOINTS):
+            network_id, endpoint_id = key.split("/")[2:]
+            entry = self._store.get(key) if veth_name(endpoint_id) in strays else None
+            endpoint = decoded(Endpoint, entry) if entry is not None else None
+            if endpoint is not None:
+                hosts[endpoint.veth] = endpoint.host
+            if endpoint is not None and endpoint.host == self.host:
+                writer.index_endpoint(self.host, network_id, endpoint_id)
+                missing += 1
+        if missing:
+            raise Reread(f"{missing} placements were missing")
+        return hosts
 
     def consider(self) -> None:
         """Take the store that is offered, unless this host must hold."""
@@ -165,10 +221,10 @@ class Cache:
             if held is not None:
                 return
             if self._taken and not continues(continuity.known, offered.origin):
-                self._ahead, self.revision = {}, 0  # another history
+                self._ahead, self.revisions = {}, Revisions()  # another history
             self._offered = None
             continuity.remember(offered.origin)
-            self._take_snapshot(offered.snapshot, offered.origin.revision, offered.newest)
+            self._take_snapshot(offered.snapshot, offered.origin.revision, offered.entries())
 
     def require_permission(self) -> None:
         """Raise `Unavailable` if the agent has been refused as this host, or holds."""
@@ -193,16 +249,19 @@ class Cache:
         self.synced.set() if permitted else self.synced.clear()
         return permitted
 
-    def _take_snapshot(self, snapshot: Snapshot, revision: int, newest: int) -> None:
+    def _take_snapshot(self, snapshot: Snapshot, revision: int, entries: Collection[Entry]) -> None:
         with self._lock:
+            for entry in entries:
+                self.revisions.note(entry.key, entry.mod_revision)
             self._ahead = {key: ahead for key, ahead in self._ahead.items() if ahead[0] > revision}
             for key, (at, value) in self._ahead.items():
                 put(snapshot, key, value, at)
             before = self.view.local_endpoints
             local = {endpoint.id: endpoint for endpoint in snapshot.endpoints.values() if endpoint.host == self.host}
-            publishers = {e.id: e for e in snapshot.endpoints.values() if e.active and e.publish}
-            self.view = CacheView(snapshot, local, publishers)
-            self.revision = max(self.revision, newest)
+            indexed = [(entry.key, entry.value, 0) for entry in entries]
+            publishers = dict(_publishers({}, (), indexed))
+            publishers.update((e.id, e) for e in snapshot.endpoints.values() if e.active and e.publish)
+            self.view = CacheView(snapshot, local, publishers, _index(self.host, {}, indexed), self._networks())
             touched = set(before) | set(local)
         self._taken = True
         gc.collect()
@@ -218,7 +277,7 @@ class Cache:
         with self._lock:
             changes: list[tuple[str, str | None, int]] = []
             for event in events:
-                self.revision = max(self.revision, event.mod_revision)
+                self.revisions.note(event.key, event.mod_revision)
                 ahead = self._ahead.get(event.key)
                 if ahead is not None and event.mod_revision < ahead[0]:
                     continue
@@ -227,11 +286,24 @@ class Cache:
             publishers = self.view.publishers
             news = self._take(changes)
             publishers_changed = self.view.publishers is not publishers
+        if not (news.changes or publishers_changed):
+            return  # only where the endpoints of this host are
         self.updated(news.before, news.after, news.changes)
         if news.touched or publishers_changed or any(event.key.startswith(keys.NETWORKS) for event in events):
             self.changed(news.touched)
         if any(event.key == keys.host(self.host) for event in events):
             self.host_changed()
+
+    def _specs_left(self, prefixes: frozenset[str]) -> None:
+        """Forget the endpoints of networks that do not concern this host any more."""
+        networks = networks_of(prefixes) or frozenset()
+        with self._offering:
+            if self._offered is not None:
+                self._offered.forget(networks)
+        with self._lock:
+            endpoints = [e for e in self.view.snapshot.endpoints.values() if e.network_id in networks]
+            news = self._take([(keys.endpoint(e.network_id, e.id), None, 0) for e in endpoints])
+        self.updated(news.before, news.after, news.changes)
 
     def _offer_changes(self, continuity: Continuity, revision: int, events: list[WatchEvent]) -> bool:
         """Add changes to the store that is offered, if one is. Raises `Reread` if another process has seen etcd go back."""
@@ -270,18 +342,42 @@ class Cache:
         log.info("feed.down reason=%s", reason)
 
 
-def _publishers(before: Mapping[str, Endpoint], changed: Iterable[Decoded]) -> Mapping[str, Endpoint]:
-    """Return the endpoints that publish ports after these endpoints have changed: the same mapping if no such endpoint did."""
-    changed = [
+KeyChanges = Collection[tuple[str, str | None, int]]
+Publishers = Mapping[str, Endpoint | Publisher]
+
+
+def _publishers(before: Publishers, changed: Iterable[Decoded], changes: KeyChanges) -> Publishers:
+    """Return the endpoints that publish ports after these endpoints and keys have changed: the same mapping if no such endpoint did.
+    Of an endpoint that is in the snapshot its record counts."""
+    endpoints = [
         decoded
         for decoded in changed
         if decoded.id in before or (isinstance(decoded.record, Endpoint) and decoded.record.publish)
     ]
+    indexed = [(key, value) for key, value, _ in changes if key.startswith(keys.PUBLISHERS)]
+    if not endpoints and not indexed:
+        return before
+    after = dict(before)
+    for key, value in indexed:
+        _, host, endpoint_id = key.split("/", 2)
+        if not isinstance(after.get(endpoint_id), Endpoint):
+            after.pop(endpoint_id, None)
+            if value is not None and (publisher := parse_publisher(host, value)) is not None:
+                after[endpoint_id] = publisher
+    for change in endpoints:
+        after.pop(change.id, None)
+        if isinstance(record := change.record, Endpoint) and record.active and record.publish:
+            after[change.id] = record
+    return after
+
+
+def _index(host: str, before: Mapping[str, str], changes: KeyChanges) -> Mapping[str, str]:
+    """Return the keys of this host that say where its endpoints are, after these changes."""
+    prefixes = (keys.placements_of(host), keys.publishers_of(host))
+    changed = {key: value for key, value, _ in changes if key.startswith(prefixes) or key == keys.placing(host)}
     if not changed:
         return before
-    after = {i: endpoint for i, endpoint in before.items() if i not in {decoded.id for decoded in changed}}
-    records = (decoded.record for decoded in changed)
-    return after | {e.id: e for e in records if isinstance(e, Endpoint) and e.active and e.publish}
+    return {key: value for key, value in {**before, **changed}.items() if value is not None}
 
 
 def parse_state(text: str) -> State | None:

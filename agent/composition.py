@@ -38,6 +38,7 @@ from agent.linux import names
 from agent.listeners import Listeners
 from agent.lookup import Lookup
 from agent.peers import Peers
+from agent.placements import Placements
 from agent.port_check import PortCheck
 from agent.remote import Remote
 from agent.switch import Switch
@@ -118,7 +119,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     )
     docker = Docker(core, dhcp_clients) if with_docker else None
     held_ports = HeldPorts(name)
-    port_check = PortCheck(cache, held_ports, core.remote)
+    port_check = PortCheck(cache, held_ports, core.remote, repository.endpoints)
     check_ports.add(port_check.check)
     host_network = HostNetworkWatcher(cache, repository, common.etcd, news)
     gateway = GatewayReconciler(
@@ -138,6 +139,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         reconciler,
         port_check,
         ExposedApi(config),
+        Placements(cache, Repository(store)),
         PreallocatedFiller(cache, pool, endpoints),
         AdoptedPorts(bridge, cache=cache, ovsdb=ovsdb, ovsdb_changed=ovsdb_changed, endpoints=endpoints, on_change=news),
         host_network,

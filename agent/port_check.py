@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
@@ -15,6 +15,7 @@ from agent.linux.host_ports import HostPort
 from agent.peers import PeerError
 from agent.remote import Forwarded, Remote
 from pipeline.protocols import IpAddress
+from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from specs.model.publish import Publish
 from specs.model.service import Proto
@@ -40,7 +41,9 @@ class PortsBody(BaseModel):
 class PortCheck(Feature):
     """Checks the ports of this host, and asks other hosts' agents about theirs."""
 
-    def __init__(self, cache: Cache, held: HeldPorts, remote: Remote) -> None:
+    def __init__(self, cache: Cache, held: HeldPorts, remote: Remote, endpoints_of: Callable[[str], Iterable[Endpoint]]) -> None:
+        """`endpoints_of` reads the endpoints of a network that does not concern this host."""
+        self._endpoints_of = endpoints_of
         self._cache, self._held, self._remote = cache, held, remote
 
     def check(self, host: str | None, network: Network, publish: tuple[Publish, ...]) -> None:
@@ -56,7 +59,9 @@ class PortCheck(Feature):
                 self._request(name, ports)
 
     def _hosts_of(self, network_id: str) -> list[str]:
-        endpoints = self._cache.view.snapshot.endpoints.values()
+        view = self._cache.view
+        known = view.followed is None or network_id in view.followed
+        endpoints = view.snapshot.endpoints.values() if known else self._endpoints_of(network_id)
         return sorted({endpoint.host for endpoint in endpoints if endpoint.network_id == network_id and endpoint.active})
 
     def _request(self, host: str, ports: Iterable[HostPort]) -> None:

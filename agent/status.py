@@ -9,16 +9,19 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
-from agent.cache import Cache
+from agent.cache import Cache, CacheView
+from agent.references import references
+from agent.revisions import Revisions
 from agent.states import SETTLED
 from specs import keys
 from specs.model.base import decode_json
+from specs.model.endpoint import Endpoint
 from specs.model.host import Host
-from specs.references import References
 from specs.snapshot import Snapshot
 from specs.store.etcd import Store
 from specs.store.feed import feed
 from specs.store.values import Entry, Get
+from specs.store.writer import decoded
 from warren.errors import Invalid
 
 TUNNEL_PROBLEMS = {
@@ -27,8 +30,9 @@ TUNNEL_PROBLEMS = {
 }
 
 
-def overview(store: Store, revision: int, specs: Snapshot | None = None) -> dict[str, Any]:
-    """Return the status of all hosts. `revision` is the newest revision of the specs. With `specs`, count endpoints and tell what the specs name in vain.
+def overview(store: Store, revisions: Revisions, view: CacheView | None = None) -> dict[str, Any]:
+    """Return the status of all hosts. `revisions` are those of the specs. With a view of the specs, count endpoints and tell what the specs name in
+    vain.
 
     Controllers count their endpoints by state themselves. The states that a dead one left are counted by etcd and not read, so this costs what
     the hosts are, not what their endpoints are.
@@ -45,15 +49,15 @@ def overview(store: Store, revision: int, specs: Snapshot | None = None) -> dict
             host = decode_json(Host, entry.value, entry.key)
         except Invalid:
             continue
-        hosts.append(_host(host, agents.get(host.name), controllers.get(host.name), revision))
+        hosts.append(_host(host, agents.get(host.name), controllers.get(host.name), revisions))
         hosts[-1]["problems"] += claimants.get(host.name, [])
-        if specs is not None:
-            hosts[-1]["problems"] = [with_names(problem, specs) for problem in hosts[-1]["problems"]]
-    if specs is None:
-        return {"revision": revision, "hosts": hosts}
+        if view is not None:
+            hosts[-1]["problems"] = [with_names(problem, view.snapshot) for problem in hosts[-1]["problems"]]
+    if view is None:
+        return {"revision": revisions.newest, "hosts": hosts}
     _count_endpoints(store, hosts, controllers)
-    problems = [f"{p.about.replace('/', ' ', 1)}: {p.reason}" for p in References(specs).problems()]
-    return {"revision": revision, "hosts": hosts, "problems": problems}
+    problems = [f"{p.about.replace('/', ' ', 1)}: {p.reason}" for p in references(store, view).problems()]
+    return {"revision": revisions.newest, "hosts": hosts, "problems": problems}
 
 
 def _count_endpoints(store: Store, hosts: list[dict[str, Any]], controllers: Mapping[str, Mapping[str, Any]]) -> None:
@@ -94,15 +98,15 @@ def wait(
 ) -> list[str]:
     """Wait until every live controller has applied the current specs and these endpoints are up or closed, at most
     `timeout_s` seconds; return the keys (below `status/`) that are late. With `hosts`, consider only their controllers."""
-    revision = cache.revision
-    records = [record for i in endpoints if (record := cache.view.snapshot.endpoints.get(i)) is not None]
+    revisions = cache.revisions.copy()
+    records = _records(store, cache, endpoints)
     plugged = [keys.status_endpoint(e.host, e.id) for e in records if e.netns and e.active]
     reports: dict[str, Mapping[str, Any]] = {}
     done, stop = threading.Event(), threading.Event()
 
     def late() -> list[str]:
         late_keys = [
-            key for key, r in list(reports.items()) if key.startswith(keys.STATUS_CONTROLLERS) and not current(r, revision)
+            key for key, r in list(reports.items()) if key.startswith(keys.STATUS_CONTROLLERS) and not current(r, revisions)
         ]
         late_keys = [key for key in late_keys if hosts is None or key.rpartition("/")[2] in hosts]
         return late_keys + [key for key in plugged if reports.get(key, {}).get("state") not in SETTLED]
@@ -132,12 +136,24 @@ def wait(
     return [key.removeprefix(keys.STATUS) for key in late()]
 
 
-def current(report: Mapping[str, Any], revision: int) -> bool:
-    """Return whether a controller is connected and has applied this revision."""
-    return bool(report.get("connected")) and int(report.get("revision") or 0) >= revision
+def _records(store: Store, cache: Cache, endpoint_ids: Iterable[str]) -> list[Endpoint]:
+    """The records of endpoints, read from etcd if one is in a network that does not concern this host."""
+    known, sought = cache.view.snapshot.endpoints, set(endpoint_ids)
+    records = [known[endpoint_id] for endpoint_id in sought if endpoint_id in known]
+    if len(records) < len(sought) and cache.view.followed is not None:
+        entries = [entry for entry in store.list(keys.ENDPOINTS)[1] if entry.key.rpartition("/")[2] in sought - known.keys()]
+        records += [record for entry in entries if (record := decoded(Endpoint, entry)) is not None]
+    return records
 
 
-def _host(host: Host, agent: Mapping[str, Any] | None, controller: Mapping[str, Any] | None, revision: int) -> dict[str, Any]:
+def current(report: Mapping[str, Any], revisions: Revisions) -> bool:
+    """Return whether a controller is connected and has applied all that concerns its host."""
+    return bool(report.get("connected")) and int(report.get("revision") or 0) >= revisions.wanted(report.get("networks"))
+
+
+def _host(
+    host: Host, agent: Mapping[str, Any] | None, controller: Mapping[str, Any] | None, revisions: Revisions
+) -> dict[str, Any]:
     problems = [str(problem) for problem in (agent or {}).get("problems", ())]
     problems += [": ".join(map(str, p)) if isinstance(p, list) else str(p) for p in (controller or {}).get("problems", ())]
     tunnels = (controller or {}).get("tunnels") or {}
@@ -154,7 +170,7 @@ def _host(host: Host, agent: Mapping[str, Any] | None, controller: Mapping[str, 
         "controller": "alive" if controller is not None else "dead",
         "connected": bool((controller or {}).get("connected")),
         "revision": (controller or {}).get("revision"),
-        "current": controller is not None and current(controller, revision),
+        "current": controller is not None and current(controller, revisions),
         "flows": (controller or {}).get("flows"),
         "tunnels": {"known": int(tunnels.get("known", 0)), "broken": dict(tunnels.get("broken", {}))},
         "problems": problems,

@@ -124,6 +124,7 @@ def main() -> None:
     from specs.model.derived import default_mac
     from specs.model.endpoint import Endpoint
     from specs.store.etcd import Put, Store, TxnOperation
+    from specs.store.placements import index
     from specs.store.repository import Repository
 
     url, network_id, host, ports = sys.argv[1:]
@@ -137,6 +138,7 @@ def main() -> None:
             ofport=number,
         )  # type: ignore[arg-type]  # fmt: skip
         puts.append(Put(keys.endpoint(network_id, endpoint.id), endpoint.encode()))
+        puts += [Put(key, value) for key, value in index(endpoint).items()]
     for start in range(0, len(puts), 100):
         specs.store.txn((), puts[start : start + 100])
 

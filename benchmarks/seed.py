@@ -23,6 +23,7 @@ from specs.model.host import Host
 from specs.model.network import Network
 from specs.store import bitmap
 from specs.store.etcd import Store
+from specs.store.placements import index
 from specs.store.pool import Pool
 from specs.store.repository import Repository
 from specs.store.values import Delete, Put, TxnOperation
@@ -39,6 +40,7 @@ def endpoint_records(endpoint: Endpoint) -> list[Put]:
         Put(keys.endpoint(endpoint.network_id, endpoint.id), endpoint.encode()),
         Put(keys.claim_endpoint_mac(endpoint.network_id, endpoint.mac_address), endpoint.id),
         Put(keys.status_endpoint(endpoint.host, endpoint.id), state),
+        *(Put(key, value) for key, value in index(endpoint).items()),
     ]
 
 

@@ -23,22 +23,33 @@ class KeyState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StoreRead:
-    """A full read of `spec/` at a revision, and the endpoints that this host has reported on before. `origin` says where it comes from,
-    `known` what the process acted on before; without an origin the read is taken as it is."""
+    """A full read of what concerns this host at a revision, and the endpoints that this host has reported on before. `origin` says where
+    it comes from, `known` what the process acted on before; without an origin the read is taken as it is. `followed` are the
+    networks whose endpoints were read (None: all), `placements` the hosts of endpoints that may be of others, by id."""
 
     entries: tuple[KeyState, ...]
     revision: int
     reported: tuple[str, ...] = ()
     origin: StoreOrigin | None = None
     known: StoreOrigin | None = None
+    followed: frozenset[str] | None = None
+    placements: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class StoreChanged:
-    """Changes of `spec/`, up to a revision."""
+    """Changes up to a revision, and the networks whose endpoints are read from now on."""
 
     entries: tuple[KeyState, ...]
     revision: int
+    followed: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLeft:
+    """Networks whose endpoints are not read any more, because they do not concern this host."""
+
+    networks: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +107,7 @@ class Audit:
     """Time to compare with the switch again."""
 
 
-Event = StoreRead | StoreChanged | PortsRead | Connected | Disconnected | ReadBack | Committed | BundleRefused | Audit
+Event = StoreRead | StoreChanged | StoreLeft | PortsRead | Connected | Disconnected | ReadBack | Committed | BundleRefused | Audit
 
 # ---- effects --------------------------------------------------------------------------------------------------------
 

@@ -18,18 +18,19 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from controller.reports import Reports
 from intent.history import with_history
 from specs import keys
 from specs.identity import Machine
+from specs.interest import Interest, networks_of
 from specs.lineage import StoreOrigin, restored
 from specs.store.admission import Admission
 from specs.store.continuity import Continuity
 from specs.store.etcd import Store
-from specs.store.feed import feed
+from specs.store.feed import Feed
 from specs.store.lease import EtcdLease
 from specs.store.tls import EtcdTls
 from specs.store.values import Entry, Reread, WatchEvent
@@ -39,13 +40,16 @@ from warren.settings import LOG_FORMAT, log_level, machine_ids, reloaded, run_di
 log = logging.getLogger("warren.feed")
 
 
-class Feed:
+class SpecFeed:
     """Passes specs from etcd to the controller of `host`, and the controller's reports to etcd."""
 
     def __init__(self, store: Store, host: str, channel: socket.socket, continuity: Continuity, machine: Machine) -> None:
         self.store, self.host, self.channel = store, host, channel
         self.stop = threading.Event()
         self.messages: queue.Queue[dict[str, Any]] = queue.Queue()  # reports of the parent, and the states that etcd has
+        complete: Callable[[list[Entry]], list[Entry]] = lambda entries: list(with_history(entries, store))  # noqa: E731
+        self.following = Feed(store, Interest(host), self._read, self._changed, self._down, self._left, complete)
+        self.networks: list[str] | None = None  # the networks whose endpoints are read; None: all
         self.send_lock = threading.Lock()
         self.continuity, self.lineage = continuity, ""
         self.admission = Admission(store, host, machine, "controller", keys.status_controller(host))
@@ -56,7 +60,7 @@ class Feed:
         """Run until the parent closes the socket."""
         self._await_admission()
         _start(self._write)
-        feed(self.store, keys.SPEC, self._read, self._changed, self._down, self.stop)
+        self.following.run(self.stop)
 
     def _await_admission(self) -> None:
         """Wait until no controller of another machine is this host. Until then the parent gets no specs, so it changes nothing."""
@@ -105,7 +109,9 @@ class Feed:
             {
                 "type": "read",
                 "revision": revision,
-                "entries": [(e.key, e.value, e.create_revision, e.mod_revision) for e in with_history(entries, self.store)],
+                "entries": _specs(entries),
+                "followed": self._followed(),
+                "placements": self._placements_elsewhere(entries),
                 "origin": dataclasses.asdict(origin),
                 "known": dataclasses.asdict(known) if known is not None else None,
                 "reported": list(stored),
@@ -116,8 +122,23 @@ class Feed:
         if any(event.key == keys.lineage() and event.value != self.lineage for event in events):
             raise Reread("the lineage was replaced")
         at = time.monotonic()  # the clock is the same in all processes of a host
-        entries = [(e.key, e.value, e.create_revision, e.mod_revision) for e in events]
-        self._send({"type": "changed", "revision": revision, "at": at, "entries": entries})
+        self._send({"type": "changed", "revision": revision, "at": at, "entries": _specs(events), "followed": self._followed()})
+
+    def _left(self, prefixes: frozenset[str]) -> None:
+        self._send({"type": "left", "networks": sorted(networks_of(prefixes) or ())})
+
+    def _followed(self) -> list[str] | None:
+        """The networks whose endpoints are read, sorted; None: all."""
+        networks = networks_of(self.following.followed)
+        self.networks = None if networks is None else sorted(networks)
+        return self.networks
+
+    def _placements_elsewhere(self, entries: list[Entry]) -> dict[str, str]:
+        """Where the endpoints of all hosts are, if this host has none: it may have had another name."""
+        if self._followed() is None or any(entry.key.startswith(keys.PLACEMENTS) for entry in entries):
+            return {}
+        placements = (entry.key.split("/") for entry in self.store.list(keys.PLACEMENTS)[1])
+        return {endpoint_id: host for _, host, endpoint_id in placements}
 
     def _down(self, reason: str) -> None:
         self._send({"type": "down", "reason": reason})
@@ -150,7 +171,12 @@ class Feed:
             return
         if (origin := message.pop("origin", None)) is not None:
             self.continuity.remember(StoreOrigin(**{**origin, "revision": max(origin["revision"], message["revision"])}))
-        reports.take({**message, "machine": self.machine.data()})
+        reports.take({**message, "machine": self.machine.data(), "networks": self.networks})
+
+
+def _specs(entries: Iterable[Entry | WatchEvent]) -> list[tuple[str, str | None, int, int]]:
+    """The specs among the entries, for a message."""
+    return [(e.key, e.value, e.create_revision, e.mod_revision) for e in entries if e.key.startswith(keys.SPEC)]
 
 
 def _start(loop: Callable[[], None]) -> None:
@@ -201,7 +227,7 @@ def main() -> None:
     channel.setblocking(True)  # the parent, patched by Ryu, makes its sockets non-blocking
     machine_id, boot = machine_ids(os.environ)
     machine = Machine(id=machine_id, boot=boot, vtep=vtep(os.environ))
-    Feed(store, config.host, channel, Continuity(store, run_directory(os.environ) / "controller-etcd.json"), machine).run()
+    SpecFeed(store, config.host, channel, Continuity(store, run_directory(os.environ) / "controller-etcd.json"), machine).run()
     time.sleep(3)  # `_receive` closes the lease and ends the process; end it here if etcd or grpc keeps that thread waiting
     os._exit(0)
 

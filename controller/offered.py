@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
-from controller.events import KeyState, StoreRead
+from controller.events import StoreChanged, StoreRead
 from specs import keys
 from specs.lineage import Offer, StoreOrigin, former_hosts, hold, lost
 from specs.snapshot import Snapshot, put
@@ -16,11 +16,16 @@ class Offered:
     def __init__(self, read: StoreRead) -> None:
         self.entries = list(read.entries)
         self.revision, self.reported, self.origin, self.known = read.revision, read.reported, read.origin, read.known
+        self.followed, self._placements = read.followed, read.placements
 
-    def add(self, entries: Iterable[KeyState], revision: int) -> None:
+    def add(self, change: StoreChanged) -> None:
         """Add changes that came after the read."""
-        self.entries += entries
-        self.revision = revision
+        self.entries += change.entries
+        self.revision, self.followed = max(self.revision, change.revision), change.followed
+
+    def forget(self, networks: Collection[str]) -> None:
+        """Leave out the endpoints of networks."""
+        self.entries = [entry for entry in self.entries if keys.network_of(entry.key) not in networks]
 
     def keys(self) -> set[str]:
         """Return the keys that are offered."""
@@ -37,7 +42,7 @@ class Offered:
         offered = self.keys()
         former: tuple[str, ...] = ()
         if before is not None:
-            missing = lost(before, offered)
+            missing = lost(before, offered, host, self.followed)
         else:
             records = self._hosts(plugged)
             missing = tuple(sorted(f"endpoint {i}" for i in plugged if i not in records))
@@ -62,4 +67,4 @@ class Offered:
         for entry in self.entries:
             if entry.key.startswith(keys.ENDPOINTS) and entry.key.rpartition("/")[2] in plugged:
                 put(snapshot, entry.key, entry.value, entry.created)
-        return {endpoint.id: endpoint.host for endpoint in snapshot.endpoints.values()}
+        return {**self._placements, **{endpoint.id: endpoint.host for endpoint in snapshot.endpoints.values()}}

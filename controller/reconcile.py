@@ -10,13 +10,13 @@ One bundle is in flight at a time; events and answers carry the session of the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TypeVar
 
 from controller.announcements import changed_endpoints
 from controller.compiler.compile import Program
+from controller.difference import difference
 from controller.events import (
     Announce,
     AskReadBack,
@@ -35,6 +35,7 @@ from controller.events import (
     ReadBack,
     Report,
     StoreChanged,
+    StoreLeft,
     StoreRead,
 )
 from controller.offered import Offered
@@ -56,7 +57,6 @@ class Phase(Enum):
 
 
 UNITS_AT_ONCE = 200  # compiled between two pauses: some 20 ms
-Value = TypeVar("Value")
 
 
 def _no_pause() -> None:
@@ -113,7 +113,7 @@ class Reconciler:
     def step(self, event: Event) -> list[Effect]:
         """Take one event. Returns what is to be done now."""
         match event:
-            case StoreRead() | StoreChanged():
+            case StoreRead() | StoreChanged() | StoreLeft():
                 self._take_store(event)
             case PortsRead(ports, tunnel, uplink, interfaces):
                 self._take_ports(ports)
@@ -150,14 +150,23 @@ class Reconciler:
 
     # ---- what comes in ----------------------------------------------------------------------------------------------
 
-    def _take_store(self, event: StoreRead | StoreChanged) -> None:
+    def _take_store(self, event: StoreRead | StoreChanged | StoreLeft) -> None:
         if isinstance(event, StoreRead):
             self._offered = Offered(event)
+        elif isinstance(event, StoreLeft):
+            self._forget(event.networks)
         elif self._offered is not None:
-            self._offered.add(event.entries, event.revision)
+            self._offered.add(event)
         else:
+            self.index.followed = event.followed
             self._take(event.entries)
-            self.revision = event.revision
+            self.revision = max(self.revision, event.revision)
+
+    def _forget(self, networks: frozenset[str]) -> None:
+        """Forget the endpoints of networks that do not concern this host any more."""
+        if self._offered is not None:
+            self._offered.forget(networks)
+        self._take([KeyState(key, None, 0, 0) for key in self._modified if keys.network_of(key) in networks])
 
     def _consider(self) -> None:
         """Take the store that is offered, unless the host must hold. After a start this needs the ports that the switch has."""
@@ -172,6 +181,7 @@ class Reconciler:
         if origin is not None and not continues(self.origin, origin):  # another history has other values under the same revisions
             self._to_report |= set(self.index.local_ids())
             self._reported, self._modified = -1, {}
+        self.index.followed = offered.followed
         self._take(offered.entries)
         self._take(KeyState(key, None, 0, 0) for key in gone)
         self._was_local |= set(offered.reported)
@@ -289,8 +299,8 @@ class Reconciler:
     def _plan(self) -> Commit | None:
         missing = [cookie for cookie in self._changed if cookie in self.flows and cookie not in self.installed]
         deletes = tuple(cookie for cookie in self._changed if cookie not in self.flows and cookie in self.installed)
-        groups, group_deletes = _difference(self._changed_groups, self.groups, self.installed_groups)
-        meters, meter_deletes = _difference(sorted(self._changed_meters), self.meters, self.installed_meters)
+        groups, group_deletes = difference(self._changed_groups, self.groups, self.installed_groups)
+        meters, meter_deletes = difference(sorted(self._changed_meters), self.meters, self.installed_meters)
         plan = Commit(
             session=self.session,
             groups=groups,
@@ -385,11 +395,3 @@ class Reconciler:
                 Problem("switch", f"{self._drifted} flows or groups were changed by somebody else; they are being repaired")
             )
         return tuple(sorted(problems))
-
-
-def _difference(
-    changed: Iterable[int], desired: Mapping[int, Value], installed: Collection[int]
-) -> tuple[tuple[Value, ...], tuple[int, ...]]:
-    """What to add, and the ids of what to delete, among the ids that changed."""
-    adds = tuple(desired[key] for key in changed if key in desired and key not in installed)
-    return adds, tuple(key for key in changed if key not in desired and key in installed)

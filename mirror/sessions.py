@@ -67,7 +67,6 @@ class Surroundings:
         return self.followed is None or all(network_id in self.followed for network_id in named)
 
 
-
 def sessions(
     mirrors: Iterable[Mirror], surroundings: Surroundings
 ) -> tuple[dict[str, MirrorSession], dict[str, Marks], dict[str, str]]:

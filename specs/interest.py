@@ -44,14 +44,18 @@ class Interest:
     def __init__(self, host: str, *more: KeyRange) -> None:
         self.ranges: tuple[KeyRange, ...] = (*SMALL_KINDS, below(keys.placements_of(host)), *more)
         self._host, self._placements = host, keys.placements_of(host)
+        self._placed: dict[str, str] = {}  # endpoint -> network, of this host
+        self._own: dict[str, frozenset[str]] = {}  # key of an endpoint of this host -> names of its ACLs
+        self._before: set[str] = set()  # networks that were its own before the last `reset`
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything."""
+        """Forget everything, but for the networks in which this host has endpoints: until all is read again (`complete`) they
+        concern it, so that an endpoint is found whose placement is missing."""
+        self._before |= self._own_networks()
         self._hosts: set[str] = set()
         self._placing: set[str] = set()  # hosts whose endpoints all have placements
-        self._placed: dict[str, str] = {}  # endpoint -> network, of this host
-        self._own: dict[str, frozenset[str]] = {}  # key of an endpoint of this host -> names of its ACLs
+        self._placed, self._own = {}, {}
         self._networks: dict[str, _Network] = {}
         self._called: dict[str, set[str]] = defaultdict(set)  # name of networks -> their ids
         self._routers: dict[str, frozenset[str]] = {}
@@ -60,6 +64,11 @@ class Interest:
         self._everywhere: dict[str, frozenset[str]] = {}  # key of this host or of the tenant -> names of ACLs
         self._looked_up: set[str] = set()
         self._prefixes: frozenset[str] | None = None  # None: to be computed
+
+    def complete(self) -> None:
+        """Take note that everything has been put."""
+        if self._before:
+            self._before, self._prefixes = set(), None
 
     def put(self, key: str, value: str | None) -> None:
         """Take a key (value None: deleted)."""
@@ -144,7 +153,7 @@ class Interest:
 
     def _concerned(self) -> set[str]:
         self._looked_up = set()
-        own = {*self._placed.values(), *(key.split("/")[-2] for key in self._own)}
+        own = self._own_networks() | self._before
         self._looked_up |= own
         joined: dict[str, set[str]] = defaultdict(set)
         for references in self._routers.values():
@@ -162,6 +171,10 @@ class Interest:
             if mirror.host == self._host or not networks.isdisjoint(own):
                 concerned |= networks
         return concerned
+
+    def _own_networks(self) -> set[str]:
+        """The networks in which this host has endpoints."""
+        return {*self._placed.values(), *(key.split("/")[-2] for key in self._own)}
 
     def _ids(self, references: Iterable[str]) -> set[str]:
         """The networks that have one of these ids or names."""

@@ -95,6 +95,11 @@ def publisher(host_name: str, endpoint_id: str) -> str:
     return f"{PUBLISHERS}{host_name}/{endpoint_id}"
 
 
+def network_of(key: str) -> str | None:
+    """The id of the network of an endpoint's key; None for another key."""
+    return key.split("/")[2] if key.startswith(ENDPOINTS) else None
+
+
 def acl(name: str) -> str:
     """Key of an ACL."""
     return f"{ACLS}{name}"

@@ -85,10 +85,12 @@ def former_hosts(host: str, plugged: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(sorted(hosts)) if host not in hosts else ()
 
 
-def lost(known: Snapshot, offered: Collection[str]) -> tuple[str, ...]:
+def lost(known: Snapshot, offered: Collection[str], host: str, followed: Collection[str] | None) -> tuple[str, ...]:
     """Return the names of the known objects whose keys are not offered. Captures and the networks of hosts are written again by their
-    processes, so they do not count; a host counts until it has registered again."""
-    names = {keys.endpoint(e.network_id, e.id): f"endpoint {e.name or e.id}" for e in known.endpoints.values()}
+    processes, so they do not count; a host counts until it has registered again. Of endpoints count those of this host, and those of
+    the networks whose endpoints were read (`followed`; None: all)."""
+    counted = (e for e in known.endpoints.values() if e.host == host or followed is None or e.network_id in followed)
+    names = {keys.endpoint(e.network_id, e.id): f"endpoint {e.name or e.id}" for e in counted}
     for prefix, _, kind in KINDS:
         if kind not in ("endpoint", "capture", "hostnet"):
             objects = getattr(known, f"{kind}s")

@@ -24,10 +24,11 @@ KINDS = ("network", "endpoint", "host", "acl", "tenant", "mirror", "service")
 
 
 class References:
-    """Checks the references of records in one state of the specs."""
+    """Checks the references of records in one state of the specs. `followed` are the networks whose endpoints it has (None: all); of
+    endpoints of others nothing is said."""
 
-    def __init__(self, state: Snapshot) -> None:
-        self._state = state
+    def __init__(self, state: Snapshot, followed: frozenset[str] | None = None) -> None:
+        self._state, self._followed = state, followed
 
     def problems(self) -> list[Problem]:
         """Those of all records; published ports that lead nowhere once for each network."""
@@ -93,6 +94,8 @@ class References:
     def _selected(self, path: str, who: Who | None) -> Iterator[str]:
         if who is not None and who.network is not None and who.network not in self._networks:
             yield f"{path} names network {who.network}, which does not exist"
+        if self._followed is not None:
+            return
         if who is not None and who.endpoint is not None and not any(who.endpoint in names for names in self._names.values()):
             yield f"{path} names endpoint {who.endpoint}, which does not exist"
 
@@ -104,6 +107,8 @@ class References:
         network = self._networks.get(reference)
         if network is None:
             yield f"{path} names network {reference}, which does not exist"
+        elif self._followed is not None and network.id not in self._followed:
+            return
         elif endpoint is not None and endpoint not in self._names.get(network.id, ()):
             yield f"{path} names endpoint {endpoint}, which network {network.name} does not have"
 

@@ -125,7 +125,7 @@ class Application:
         changes = diff(self._document, self.current, self._prune)
         self._staged = StagedStore(self._store, self._entries, keys.SPEC)
         if len(changes) * READ_ALL > len(self.current.endpoints):
-            self._staged.read(keys.CLAIM, keys.POOL)
+            self._staged.read(keys.CLAIM, keys.POOL, keys.PLACEMENTS, keys.PUBLISHERS)
         ports = _Ports(self._repository.ask_hosts)
         work = Changes(Repository(self._staged, check_ports=ports.add), self.current)
         for number, ports.change in enumerate(changes):

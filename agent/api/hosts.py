@@ -30,12 +30,12 @@ def _status_routes(router: APIRouter, core: Core) -> None:
     @router.get("/hosts")
     def hosts() -> dict[str, Any]:
         """All hosts, and whether their agents and controllers are alive."""
-        return {"hosts": status.overview(core.store, core.cache.revision)["hosts"]}
+        return {"hosts": status.overview(core.store, core.cache.revisions.copy())["hosts"]}
 
     @router.get("/hosts/{name}")
     def show_host(name: str) -> dict[str, Any]:
         """One host, with what its agent and controller report."""
-        for host in status.overview(core.store, core.cache.revision, core.cache.view.snapshot)["hosts"]:
+        for host in status.overview(core.store, core.cache.revisions.copy(), core.cache.view)["hosts"]:
             if host["name"] == name:
                 return {"host": host}
         raise NotFound("host", name)
@@ -47,7 +47,7 @@ def _status_routes(router: APIRouter, core: Core) -> None:
         """Every host: revisions wanted and applied, endpoints by state, problems."""
         if wait_s:
             status.wait(core.store, core.cache, wait_s)
-        return status.overview(core.store, core.cache.revision, core.cache.view.snapshot)
+        return status.overview(core.store, core.cache.revisions.copy(), core.cache.view)
 
 
 def _removal_routes(router: APIRouter, core: Core) -> None:

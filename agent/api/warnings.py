@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from agent.core import Core
-from specs.references import References
+from agent.references import references
 from specs.snapshot import Problem
 
 
@@ -16,5 +16,5 @@ def lines(problems: list[Problem]) -> list[str]:
 
 def with_warnings(core: Core, kind: str, identity: str, data: dict[str, Any]) -> dict[str, Any]:
     """The data of a record that was just written, with `warnings` if there are any."""
-    problems = References(core.cache.view.snapshot).of(kind, identity)
+    problems = references(core.store, core.cache.view).of(kind, identity)
     return data | {"warnings": lines(problems)} if problems else data

@@ -222,7 +222,9 @@ class Captures(Feature):
             running = list(self._running.values())
         cache = self._core.cache
         for each in running:
-            gone = cache.synced.is_set() and each.endpoint.id not in cache.view.snapshot.endpoints
+            followed = cache.view.followed
+            complete = cache.synced.is_set() and (followed is None or each.endpoint.network_id in followed)
+            gone = complete and each.endpoint.id not in cache.view.snapshot.endpoints
             if gone or time.monotonic() - each.heard_at > SILENCE_S:
                 self.end(each)
 

@@ -15,6 +15,7 @@ from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
 from specs.snapshot import Snapshot
+from specs.store.placements import Publisher
 
 ServicePort = tuple[str, int]  # protocol, number
 
@@ -26,7 +27,7 @@ class Machines:
 
     etcd: tuple[str, ...] = ()
     addresses: Mapping[str, Collection[IpAddress]]
-    publishers: Collection[Endpoint] = ()
+    publishers: Collection[Endpoint | Publisher] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import asdict
 from typing import Any
 
-from controller.apps.store_feed import StoreFeed, start_early
+from controller.apps.store_feed import StoreFeed, start_early, store_event
 
 start_early()  # before the imports below, which take as long as it takes to read etcd
 
@@ -32,7 +32,6 @@ from controller.events import (
     DropMeters,
     Effect,
     Event,
-    KeyState,
     PortsRead,
     ReadBack,
     Report,
@@ -60,7 +59,6 @@ from controller.reconcile import Phase, Reconciler
 from controller.telemetry.metrics import ControllerMetrics
 from pipeline.flow import Action, Flow, Output, Resubmit, Set
 from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
-from specs.lineage import StoreOrigin
 from warren.exposure import exposure, log_exposure
 
 log = logging.getLogger("warren.overlay")
@@ -243,14 +241,13 @@ class Overlay(RyuApp):
         if message["type"] == "refused":
             log.info("controller.refused reason=%s", message["reason"])
             return
-        entries = tuple(KeyState(*entry) for entry in message["entries"])
-        if message["type"] == "read":
-            log.info("etcd.read revision=%d entries=%d", message["revision"], len(entries))
-            self._post(StoreRead(entries, message["revision"], tuple(message["reported"]), *_origins(message)))
-        else:
+        event = store_event(message)
+        if isinstance(event, StoreRead):
+            log.info("etcd.read revision=%d entries=%d", event.revision, len(event.entries))
+        elif isinstance(event, StoreChanged):
             self.metrics.reload_requests.inc()
-            self.arrived.append((message["revision"], message["at"]))
-            self._post(StoreChanged(entries, message["revision"]))
+            self.arrived.append((event.revision, message["at"]))
+        self._post(event)
         self.loops.works(FEED)
 
     # ---- OpenFlow ---------------------------------------------------------------------------------------------------
@@ -381,11 +378,6 @@ class Overlay(RyuApp):
         elif session is not None:
             self.metrics.errors.labels(*self._labels()).inc()
             session.error(message.type, message.code, bytes(message.data or b""))
-
-
-def _origins(message: dict[str, Any]) -> tuple[StoreOrigin, StoreOrigin | None]:
-    """Where a full read comes from, and what the process acted on before."""
-    return StoreOrigin(**message["origin"]), StoreOrigin(**message["known"]) if message["known"] else None
 
 
 def _pause() -> None:

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 
+from controller.events import KeyState, StoreChanged, StoreLeft, StoreRead
 from controller.framework.runtime import hub, is_manager
+from specs.lineage import StoreOrigin
 
 log = logging.getLogger("warren.overlay")
 
@@ -35,6 +37,25 @@ def start_early() -> None:
     """Start the first child if this process is `ryu-manager`: it reads etcd while this process loads the rest of its modules."""
     if is_manager():
         _early.append(_start())
+
+
+def store_event(message: FeedMessage) -> StoreRead | StoreChanged | StoreLeft:
+    """The event that a message of the child about the specs means."""
+    if message["type"] == "left":
+        return StoreLeft(frozenset(message["networks"]))
+    entries, revision = tuple(KeyState(*entry) for entry in message["entries"]), message["revision"]
+    followed = frozenset(message["followed"]) if message["followed"] is not None else None
+    if message["type"] == "changed":
+        return StoreChanged(entries, revision, followed)
+    return StoreRead(
+        entries,
+        revision,
+        tuple(message["reported"]),
+        origin=StoreOrigin(**message["origin"]),
+        known=StoreOrigin(**message["known"]) if message["known"] else None,
+        followed=followed,
+        placements=message["placements"],
+    )
 
 
 class StoreFeed:

@@ -21,6 +21,7 @@ from specs.store import bitmap
 from specs.store.allowed_values import AllowedValues, check_placed, contradiction, lowest_free
 from specs.store.leased_addresses import kept
 from specs.store.network_state import NetworkState, gets_of, network_state
+from specs.store.placements import index_changes
 from specs.store.pool import Pool, transaction
 from specs.store.values import Compare, Delete, Get, NoneNewer, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, decoded
@@ -256,7 +257,7 @@ class EndpointWriter(Writer):
             if old == new:
                 return entry.mod_revision
             compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
-            puts: list[TxnOperation] = [Put(entry.key, new.encode())]
+            puts: list[TxnOperation] = [Put(entry.key, new.encode()), *index_changes(old, new)]
             for held in set(_claims(endpoint)) - set(_claims(old)):
                 if (holder := self.store.get(held)) is not None:
                     named = held.startswith(keys.CLAIM_ENDPOINT_NAME)
@@ -358,7 +359,7 @@ class EndpointWriter(Writer):
 def _written(endpoint: Endpoint) -> list[TxnOperation]:
     """The writes of a new endpoint, beside those of pools."""
     claims = [Put(claim, endpoint.id) for claim in _claims(endpoint)]
-    return [Put(keys.endpoint(endpoint.network_id, endpoint.id), endpoint.encode()), *claims]
+    return [Put(keys.endpoint(endpoint.network_id, endpoint.id), endpoint.encode()), *claims, *index_changes(None, endpoint)]
 
 
 def _deleted(endpoint: Endpoint) -> list[TxnOperation]:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -57,7 +57,7 @@ CHANNEL_OPTIONS = [
 
 # names for types: inside Store, `list` is the method
 Entries = list[Entry]
-Events = list[WatchEvent]
+KeyNames = list[str]
 
 
 def _end(prefix: bytes) -> bytes:
@@ -180,11 +180,16 @@ class Store:
         """Return a revision and all keys of a range as of it, sorted: etcd's newest, or the one given. Raises `Compacted`."""
         return self._read(self._bytes(keys.first), self._bytes(keys.end), revision)
 
-    def _read(self, key: bytes, end: bytes, revision: int) -> tuple[int, Entries]:
+    def names(self, prefix: str) -> KeyNames:
+        """Return all keys below a prefix, without their values."""
+        key = self._bytes(prefix)
+        return [entry.key for entry in self._read(key, _end(key), 0, keys_only=True)[1]]
+
+    def _read(self, key: bytes, end: bytes, revision: int, keys_only: bool = False) -> tuple[int, Entries]:
         """Read a range by pages, all as of one revision, so that no message grows with what exists."""
         entries: Entries = []
         while True:
-            request = etcdrpc.RangeRequest(key=key, range_end=end, revision=revision, limit=PAGE)
+            request = etcdrpc.RangeRequest(key=key, range_end=end, revision=revision, limit=PAGE, keys_only=keys_only)
             answer = self._call(etcdrpc.KVStub, "Range", request)
             entries += map(self._entry, answer.kvs)
             revision = revision or answer.header.revision

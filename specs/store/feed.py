@@ -34,6 +34,9 @@ class Wants(Protocol):
     def reset(self) -> None:
         """Forget all keys."""
 
+    def complete(self) -> None:
+        """Take note that everything has been put, after a `reset`."""
+
     def put(self, key: str, value: str | None) -> None:
         """Take a key (value None: deleted)."""
 
@@ -48,6 +51,9 @@ class Fixed:
         self.ranges = ranges
 
     def reset(self) -> None:
+        """Do nothing."""
+
+    def complete(self) -> None:
         """Do nothing."""
 
     def put(self, key: str, value: str | None) -> None:
@@ -229,6 +235,7 @@ def read(
         fresh = wants.prefixes() - followed
         followed |= fresh
         ranges = [below(prefix) for prefix in sorted(fresh)]
+    wants.complete()
     return revision, entries, followed
 
 

@@ -37,6 +37,8 @@ class HostWriter(Writer):
                 Unchanged(claim, read.found[1][0].mod_revision if read.found[1] else 0),
             ]
             changes: list[TxnOperation] = [Put(key, new.encode()), Put(claim, host.name)]
+            if entry is None:  # its endpoints will all have placements
+                changes.append(Put(keys.placing(host.name), "{}"))
             if old is not None and old.vtep != new.vtep:
                 before = keys.claim_host_vtep(str(old.vtep))
                 holder = self.store.get(before)
@@ -83,6 +85,7 @@ class HostWriter(Writer):
             changes: list[TxnOperation] = [
                 Delete(entry.key),
                 Delete(keys.hostnet(name)),
+                Delete(keys.placing(name)),
                 Delete(keys.status_endpoints_of(name), prefix=True),
             ]
             changes.append(Delete(ports, prefix=True))

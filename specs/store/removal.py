@@ -85,6 +85,8 @@ def _remove(repository: Repository, name: str, held: _Held) -> None:
         keys.status_endpoints_of(name),
         keys.status_claimants_of(name),
         f"{keys.POOL_PUBLISHED}{name}/",
+        keys.placements_of(name),
+        keys.publishers_of(name),
     )
     repository.store.txn((), [Delete(prefix, prefix=True) for prefix in leftovers])
 

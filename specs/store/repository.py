@@ -13,6 +13,7 @@ from specs.store.leased_addresses import LeasedAddressWriter
 from specs.store.meters import MeterWriter
 from specs.store.mirrors import MirrorWriter
 from specs.store.networks import HasEndpoints, NetworkWriter
+from specs.store.placements import PlacementWriter
 from specs.store.routers import RouterWriter
 from specs.store.services import ServiceWriter
 from specs.store.tenants import TenantWriter
@@ -25,6 +26,7 @@ class Repository(
     NetworkWriter,
     EndpointWriter,
     LeasedAddressWriter,
+    PlacementWriter,
     AclWriter,
     MeterWriter,
     TenantWriter,

@@ -39,7 +39,7 @@ class Follower:
     """A feed whose news go into a queue, and the state that they add up to."""
 
     def __init__(self, store: Store) -> None:
-        self.news: queue.Queue[tuple[str, Any]] = queue.Queue()
+        self.news: queue.Queue[tuple[str, Any, dict[str, str]]] = queue.Queue()  # with the state after each
         self.state: dict[str, str] = {}
         self.stop = threading.Event()
         self.thread = threading.Thread(
@@ -49,7 +49,7 @@ class Follower:
 
     def read(self, revision: int, entries: list[Entry]) -> None:
         self.state = {entry.key: entry.value for entry in entries}
-        self.news.put(("read", revision))
+        self.news.put(("read", revision, dict(self.state)))
 
     def changed(self, revision: int, events: list[WatchEvent]) -> None:
         for event in events:
@@ -57,16 +57,18 @@ class Follower:
                 self.state.pop(event.key, None)
             else:
                 self.state[event.key] = event.value
-        self.news.put(("changed", revision))
+        self.news.put(("changed", revision, dict(self.state)))
 
     def down(self, reason: str) -> None:
-        self.news.put(("down", reason))
+        self.news.put(("down", reason, dict(self.state)))
 
     def until(self, state: dict[str, str], timeout_s: float = LIMIT_S) -> list[str]:
         """Wait until the state is this; the kinds of news on the way."""
         kinds, deadline = [], time.monotonic() + timeout_s
-        while self.state != state or not kinds:
-            kinds.append(self.news.get(timeout=max(0.01, deadline - time.monotonic()))[0])
+        last: dict[str, str] | None = None
+        while last != state:
+            kind, _, last = self.news.get(timeout=max(0.01, deadline - time.monotonic()))
+            kinds.append(kind)
         return kinds
 
     def end(self) -> None:

@@ -1,7 +1,8 @@
-"""store_keys URL put VALUE KEY... | delete KEY... | list PREFIX: write, delete or print keys of Warren's in etcd, past all checks."""
+"""store_keys URL put VALUE KEY... | delete KEY... | list PREFIX | json PREFIX: write, delete or print keys of Warren's in etcd, past all checks."""
 
 from __future__ import annotations
 
+import json
 import sys
 
 from specs.store.etcd import Store
@@ -17,3 +18,5 @@ match verb:
             store.delete(key)
     case "list":
         print(store.list(rest[0])[1])
+    case "json":
+        print(json.dumps({entry.key: entry.value for entry in store.list(rest[0])[1]}))

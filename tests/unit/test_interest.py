@@ -36,6 +36,7 @@ class Deeds(NamedTuple):
     changes: list[Change]
     lost: int | None = None  # the stream is lost after so many deliveries
     compacted: bool = False  # etcd forgets its past first
+    meanwhile: str | None = None  # what befalls while the next network arrives: compacted, lost, restored
 
 
 class History:
@@ -49,7 +50,7 @@ class History:
         self.cluster = 1
         self.idle: Callable[[], bool] = lambda: False  # makes the next change; False: there is none
         self.losing: int | None = None
-        self.reads = 0
+        self.meanwhile: str | None = None
 
     @property
     def revision(self) -> int:
@@ -75,11 +76,25 @@ class History:
     # what a feed asks of a store
 
     def read(self, within: KeyRange, revision: int = 0) -> tuple[int, list[Entry]]:
-        self.reads += 1
+        if revision and self.meanwhile is not None:
+            self.befall()
         revision = revision or self.revision
         if revision < self.compacted:
             raise Compacted("etcd", "compacted")
         return revision, [e for k, e in sorted(self.versions[revision].items()) if within.first <= k < within.end]
+
+    def befall(self) -> None:
+        """What befalls while a network arrives."""
+        deed, self.meanwhile = self.meanwhile, None
+        if deed == "compacted":
+            self.compacted = self.revision
+            raise Compacted("etcd", "compacted")
+        if deed == "restored":
+            self.cluster += 1
+            self.versions = self.versions[: max(2, self.revision // 2)]
+            self.events = [event for event in self.events if event.mod_revision <= self.revision]
+            self.compacted = 0
+        raise Unavailable("etcd", "lost")
 
     def check_same(self, cluster: int, revision: int, witness: Entry | None) -> None:
         if revision > self.revision or cluster != self.cluster:
@@ -193,8 +208,8 @@ class Reader:
     def compare(self) -> None:
         """Compare with what a host arrives at that reads all."""
         entries = standing(self.history.versions[-1].values(), self.history.before)
-        told = [(entry.key, entry.value, entry.create_revision) for entry in entries]
-        full = view(snapshot(told), self.name, PLUGGED, TUNNEL, 65278, {"tap0": 900})
+        past = [(entry.key, entry.value, entry.create_revision) for entry in entries]
+        full = view(snapshot(past), self.name, PLUGGED, TUNNEL, 65278, {"tap0": 900})
         self.index.flush()
         mine = self.index.view()
         assert dataclasses.replace(mine, problems=full.problems) == full
@@ -232,6 +247,7 @@ deeds = st.builds(
     st.lists(written | written | deleted, min_size=1, max_size=3),
     st.none() | st.none() | st.integers(0, 3),
     st.sampled_from((False, False, False, True)),
+    st.sampled_from((None, None, "compacted", "lost", "restored")),
 )
 
 
@@ -256,7 +272,7 @@ def test_a_host_that_reads_what_concerns_it_arrives_where_one_does_that_reads_al
             return False
         for change in done.changes:
             history.write(with_placements([change], history.versions[-1]))
-        history.losing = done.lost
+        history.losing, history.meanwhile = done.lost, done.meanwhile
         if done.compacted:
             history.compacted = history.revision
         return True
