@@ -16,7 +16,9 @@ DEFAULT_SOCKET = "/run/warren/agent.sock"
 
 
 class Failure(Exception):
-    """A failed command, in one line for the user; the command exits with 2."""
+    """A failed command, in one line for the user."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,7 +119,7 @@ def _run(command: Any, arguments: list[str] | None) -> int:
     try:
         code = command.main(args=arguments, prog_name="warren", standalone_mode=False)
     except (Failure, Error) as error:
-        code = _fail(message_of(error))
+        code = _fail(message_of(error), getattr(error, "exit_code", 2))
     except (KeyboardInterrupt, typer.Abort):
         code = 130
     except BrokenPipeError:
