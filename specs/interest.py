@@ -135,7 +135,7 @@ class Interest:
             self._prefixes = None
 
     def _put_host(self, name: str, value: str | None) -> None:
-        self._set_member(self._hosts, name, value is not None)
+        self._set_member(self._hosts, name, _fields(value).get("name") == name)  # else no agent has written it
         if name == self._host:
             self._set(self._everywhere, keys.host(name), _acls(_fields(value)))
 

@@ -70,7 +70,6 @@ MUTANTS = (
     Mutant("intent/incremental/index.py", "self._dirty_networks |= self.policies.networks_using(decoded.id)", "pass", INDEX),
     Mutant("intent/incremental/index.py", "self.policies.touch((decoded.kind, decoded.id))", "pass", INDEX),
     Mutant("intent/incremental/index.py", "touched = delta.networks | delta.moved", "touched = delta.networks", INDEX),
-    Mutant("intent/incremental/index.py", "other |= {n for n in found if found[n] != self._zones.get(n)}", "pass", INDEX),
     Mutant("pipeline/flow.py", "{self.match!r}, {_text(self.actions)}, {self.origin!r}", "{self.match!r}, {self.origin!r}"),
     Mutant("controller/reconcile.py", "self._compiled.update((flow.cookie, flow) for flow in program.flows)", "pass",
            "tests/unit/test_units.py"),
