@@ -30,7 +30,8 @@ from specs.store.writer import OUTRUN, TRIES, CheckPorts
 from warren.errors import Conflict, Invalid, NotFound, Unavailable, WarrenError
 
 REPORT_EACH = 250  # changes that are checked between two reports of progress
-ROUNDS = 5  # comparisons with the store, while other writers make what the document makes
+ROUNDS = 40  # comparisons with the store, while other writers make what the document makes; a large one is made in many commits
+PAUSE_S = 0.2  # at most, before the next comparison, so that two writers do not keep step
 READ_ALL = 50  # of so many endpoints one is changed: then it is faster to read all keys than to read those of each change
 
 
@@ -112,6 +113,7 @@ class Application:
                 made = refused.made
                 if not self._outdated(error):
                     break
+                time.sleep(random.uniform(0, PAUSE_S))
         raise refused
 
     def _outdated(self, error: NotApplied) -> bool:
