@@ -133,16 +133,16 @@ def test_the_next_holder_of_an_address_inherits_no_connection(guarded: Guarded, 
 def joined(guarded: Guarded) -> Iterator[Guarded]:
     """Two networks that a router joins. Nothing but replies reaches the members of `near`; `far` has no ACL."""
     guarded.world.apply(
-        acls={"shut": [{"proto": "udp", "udp_dst": 9, "actions": {"allow": 1}}]},
+        acls={"replies-only": [{"proto": "udp", "udp_dst": 9, "actions": {"allow": 1}}]},
         networks=[
-            {"name": "near", "ip_range": "10.16.0.0/24", "mode": "nat", "default_acl": "guard", "vlan_out_acl": "shut"},
+            {"name": "near", "ip_range": "10.16.0.0/24", "mode": "nat", "default_acl": "guard", "vlan_out_acl": "replies-only"},
             {"name": "far", "ip_range": "10.17.0.0/24", "mode": "nat"},
         ],
         routers=[{"name": "joint", "networks": ["near", "far"]}],
     )
     yield guarded
     guarded.clean()
-    for path in ("/routers/joint", "/networks/near", "/networks/far", "/acls/shut"):
+    for path in ("/routers/joint", "/networks/near", "/networks/far", "/acls/replies-only"):
         run.api(guarded.plan.hosts[0], "DELETE", path)
 
 
