@@ -75,6 +75,7 @@ _BRIDGE = re.compile(r'bridge\("(.+)"\)$')
 _OUTPUT = re.compile(r"-> output port is (\d+)|output:(\d+)$|output\(port=(\d+)")
 _SET = re.compile(r"set_field:(\S+)->(tun_dst|tun_ipv6_dst|tun_id|reg2)$")
 _WARNING = re.compile(r">>+ (.*?)(?: <<+)?$")
+RETURNING = (Table.NEXT_HOP.name,)  # tables that only set fields: the packet goes on after them
 _FORKED = "-> A clone of the packet is forked to recirculate"
 # Open vSwitch repeats what is inside of ct(...) as lines of their own
 _INSIDE_CT = re.compile(
@@ -228,7 +229,11 @@ class _Reader:
         ends: list[TraceEnd] = []
         for number, step in enumerate(self.steps):
             of_step = self.ends.get(number, [])
-            if number not in self.passed_on and not any(end.branch == step.branch for end in of_step):
+            if (
+                step.table not in RETURNING
+                and number not in self.passed_on
+                and not any(end.branch == step.branch for end in of_step)
+            ):
                 of_step = [*of_step, self._ended("drop", number, step.branch, self.packets[number])]
             ends += of_step
         return Trace(tuple(self.steps), tuple(ends))
