@@ -137,7 +137,10 @@ class Allowed:
             if holders and number and number not in map(identity, holders):
                 return f"{address} belonged to another endpoint than {holders[0].name or holders[0].id}"
             ends.append([e for e in holders if number in (0, identity(e))] or [None])
-        if ends[0] == [None] and (former := self._former_sender(connection)) is not None:
+        former = self._former_sender(connection) if ends[0] == [None] else None
+        if (
+            former is not None and former not in ends[1]
+        ):  # what comes in by the gateway has the identity of its target at both ends
             return f"{former.name or former.id} is not allowed {connection.source} any more"
         reason = None
         for sender, receiver in product(*ends):  # of endpoints that share an address, any may be the one

@@ -146,6 +146,8 @@ def test_a_published_port_must_still_lead_there() -> None:
     came = {"proto": 6, "source": "192.0.2.9", "target": "100.127.0.7", "replier": "10.0.0.5", "mark": 0}
     allowed = Allowed(state(shop, acls=(), mode="nat"))
     assert allowed.objection(connection(**came, target_port=80, replier_port=8080)) is None
+    target = identity(allowed.snapshot.endpoints["shop"])  # which stands at both ends of what comes in by the gateway
+    assert allowed.objection(connection(**came, target_port=80, replier_port=8080, ends=(target, target))) is None
     for ports in ((81, 8080), (80, 8081)):
         reason = allowed.objection(connection(**came, target_port=ports[0], replier_port=ports[1]))
         assert reason == f"port {ports[0]} is not published to 10.0.0.5 port {ports[1]}"
