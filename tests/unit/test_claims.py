@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from intent.incremental.claims import Claims
 from specs.snapshot import Snapshot, put
 from tests.unit import worlds
@@ -66,3 +68,20 @@ def test_a_closed_endpoint_keeps_what_it_was_the_first_to_claim() -> None:
     claims.remove("both")
     assert claims.resolve() == {"last"}
     assert claims.winners == {"first", "last"}
+
+
+def test_whoever_has_an_address_as_its_own_is_looked_at_when_an_older_endpoint_is_allowed_it() -> None:
+    state = Snapshot()
+    claims = Claims("h1", state)
+    put(state, *worlds.endpoint("older", "amber", "h1", 2, 2), 1)
+    put(state, *worlds.endpoint("younger", "amber", "h2", 5, 2), 2)
+    for endpoint_id, endpoint in state.endpoints.items():
+        claims.add(endpoint_id, endpoint)
+    claims.resolve()
+    assert claims.winners == {"older", "younger"}
+    key, value = worlds.endpoint("older", "amber", "h1", 2, 2)
+    put(state, key, json.dumps(json.loads(value) | {"allowed": [{"address": "10.0.0.5"}]}), 1)
+    claims.remove("older")
+    claims.add("older", state.endpoints["older"])
+    assert claims.resolve() == {"older", "younger"}
+    assert claims.winners == {"older"}

@@ -51,7 +51,7 @@ MUTANTS = (
     Mutant("intent/incremental/claims.py", "concerned |= {holder for holder in (before, after) if holder in self.endpoints}", "pass"),
     Mutant("intent/incremental/claims.py", "self._holders[claim] = rivals[0][1]\n            else", "pass\n            else"),
     Mutant("intent/incremental/claims.py", "self._changed.update(self._shares.of(claim))", "pass", INDEX),
-    Mutant("intent/incremental/claims.py", "self._changed.update((self._holders[claim], *(rival", "set().update((self._holders[claim], *(rival", INDEX),
+    Mutant("intent/incremental/claims.py", "self._changed.update((self._holders[claim], *(rival", "set().update((self._holders[claim], *(rival", "tests/unit/test_claims.py"),
     Mutant("intent/incremental/virtual.py", "self._holders[key].pop((holder.endpoint.id, holder.mac), None)", "pass", INDEX),
     Mutant("intent/shares.py", "places.get(int(address) >> (address.max_prefixlen - length), ())", "()", INDEX),
     Mutant("intent/incremental/hosts.py", "del hosts[name]", "pass"),
