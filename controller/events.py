@@ -38,11 +38,13 @@ class StoreRead:
 
 @dataclass(frozen=True, slots=True)
 class StoreChanged:
-    """Changes up to a revision, and the networks whose endpoints are read from now on."""
+    """Changes up to a revision, and the networks whose endpoints are read from now on. `at` is when they came from etcd (seconds of
+    the monotonic clock)."""
 
     entries: tuple[KeyState, ...]
     revision: int
     followed: frozenset[str] | None = None
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,7 +137,7 @@ class SpecFeed:
         """Where the endpoints of all hosts are, if this host has none: it may have had another name."""
         if self._followed() is None or any(entry.key.startswith(keys.PLACEMENTS) for entry in entries):
             return {}
-        placements = (entry.key.split("/") for entry in self.store.list(keys.PLACEMENTS)[1])
+        placements = (key.split("/") for key in self.store.names(keys.PLACEMENTS))
         return {endpoint_id: host for _, host, endpoint_id in placements}
 
     def _down(self, reason: str) -> None:

@@ -145,6 +145,8 @@ class Overlay(RyuApp):
                 return
 
     def _take(self, event: Event) -> None:
+        if isinstance(event, StoreChanged):
+            self.arrived.append((event.revision, event.at))
         with garbage.paused():
             for effect in self.reconciler.step(event):
                 self._carry_out(effect)
@@ -152,7 +154,8 @@ class Overlay(RyuApp):
             self.bridge.wake(full_read=isinstance(event, StoreRead))
             if isinstance(event, StoreRead) or self.reconciler.held is not None:
                 self._status_changed()
-        if isinstance(event, (StoreChanged, Committed)):
+        # two watches may tell of one revision: what is in flight is timed when it is committed
+        if isinstance(event, Committed) or (isinstance(event, StoreChanged) and self.reconciler.phase is not Phase.COMMITTING):
             self._clock(self.reconciler.applied, isinstance(event, Committed))
         if isinstance(event, (Connected, Disconnected, PortsRead, ReadBack, Committed)):  # problems may have changed
             self._status_changed()
@@ -246,7 +249,6 @@ class Overlay(RyuApp):
             log.info("etcd.read revision=%d entries=%d", event.revision, len(event.entries))
         elif isinstance(event, StoreChanged):
             self.metrics.reload_requests.inc()
-            self.arrived.append((event.revision, message["at"]))
         self._post(event)
         self.loops.works(FEED)
 

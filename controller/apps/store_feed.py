@@ -46,7 +46,7 @@ def store_event(message: FeedMessage) -> StoreRead | StoreChanged | StoreLeft:
     entries, revision = tuple(KeyState(*entry) for entry in message["entries"]), message["revision"]
     followed = frozenset(message["followed"]) if message["followed"] is not None else None
     if message["type"] == "changed":
-        return StoreChanged(entries, revision, followed)
+        return StoreChanged(entries, revision, followed, message["at"])
     return StoreRead(
         entries,
         revision,
