@@ -35,14 +35,14 @@ class Datapath:
 
     def end_of(self, zone: int, address: IpAddress) -> None:
         """End all connections of an address: those that it began, and those that it answers."""
-        flush = self._flush()
         for _ in range(TRIES):
-            if address.version == 4:
-                flush(f"zone={zone}", dump.sender(address))
-                flush(f"zone={zone}", "", dump.sender(address))
             if f"(src={address}," not in self._appctl("dpctl/dump-conntrack", self._name(), f"zone={zone}"):
                 break
-            if address.version == 6:  # some of them may be ICMPv6's
+            if address.version == 4:
+                flush = self._flush()
+                flush(f"zone={zone}", dump.sender(address))
+                flush(f"zone={zone}", "", dump.sender(address))
+            else:  # some of them may be ICMPv6's
                 connections = self.read((zone,))
                 ending = [c for c in connections if address in (c.source, c.replier)]
                 self.end(ending, (c for c in connections if address not in (c.source, c.replier)))

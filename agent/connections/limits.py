@@ -7,7 +7,8 @@ differ. It leaves zones that belong to no network alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.cache import Cache, CacheView
@@ -20,6 +21,7 @@ from specs.model.network import Network
 from specs.snapshot import Snapshot
 
 INTERVAL_S = 2.0  # the longest time until a limit that somebody changed is restored
+CHANGED = "changed"  # item of a step that a change of endpoints has woken
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,25 @@ def limits(snapshot: Snapshot, local_endpoints: Iterable[Endpoint], default: int
     Pure."""
     valid, _ = valid_networks(snapshot)
     networks = {zone: valid[network_id] for network_id, zone in zones(snapshot, valid).items()}
-    used = {endpoint.network_id for endpoint in local_endpoints if endpoint.active}
+    used = _used(local_endpoints)
     by_zone = {zone: network.ct_limit or default for zone, network in networks.items() if network.id in used}
     return Limits({zone: limit for zone, limit in by_zone.items() if limit}, networks)
+
+
+def _used(local_endpoints: Iterable[Endpoint]) -> set[str]:
+    """The networks with an active local endpoint."""
+    return {endpoint.network_id for endpoint in local_endpoints if endpoint.active}
+
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """What limits follow from: the networks in use here, and all networks, a mapping that a change of one replaces."""
+
+    used: set[str]
+    networks: Mapping[str, Network]
+
+    def same_as(self, other: _Basis | None) -> bool:
+        return other is not None and self.used == other.used and self.networks is other.networks
 
 
 class ConnectionLimits(Feature):
@@ -56,9 +74,11 @@ class ConnectionLimits(Feature):
         self._cache, self._datapath, self._appctl, self._default = cache, datapath, appctl, default
         self._on_change = on_change
         self._applied: dict[int, int] = {}
+        self._basis: _Basis | None = None  # what the limits in force follow from
+        self._compared_at = 0.0
         self._reached: list[str] = []
         self._worker = Worker("connection limits", self._step, interval_s=INTERVAL_S, on_change=on_change)
-        cache.changed.add(lambda ids: self._worker.wake())
+        cache.changed.add(lambda ids: self._worker.wake(CHANGED))
 
     def workers(self) -> Sequence[Worker]:
         """Return the reconciling worker."""
@@ -92,8 +112,13 @@ class ConnectionLimits(Feature):
         self._report_full(desired, current)
 
     def _step(self, items: frozenset[str]) -> None:
+        view, now = self._cache.view, time.monotonic()
+        basis = _Basis(_used(view.local_endpoints.values()), view.snapshot.networks)
+        if CHANGED in items and basis.same_as(self._basis) and now - self._compared_at < INTERVAL_S:
+            return  # one more endpoint of a network asks for no other limit
         if self._cache.synced.is_set() and has_datapath(self._appctl):
-            self.reconcile(self._cache.view)
+            self.reconcile(view)
+            self._basis, self._compared_at = basis, now
 
     def _desired(self, view: CacheView) -> Limits:
         return limits(view.snapshot, view.local_endpoints.values(), self._default)

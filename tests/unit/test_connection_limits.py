@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from agent.cache import Cache, CacheView
-from agent.connections.limits import ConnectionLimits, limits
+from agent.connections.limits import CHANGED, ConnectionLimits, limits
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
 from tests.unit.test_gateway import mine
@@ -73,6 +74,31 @@ def test_a_network_without_a_limit_of_its_own_has_the_hosts() -> None:
     datapath = Datapath()
     limits_of(datapath, default=1000).reconcile(view(amber=100))
     assert datapath.limits == {7: 100, 8: 1000}
+
+
+def test_a_change_asks_the_switch_only_if_it_asks_for_other_limits() -> None:
+    datapath, commands = Datapath(z7=1), list[str]()
+    cache = Cache(None, "h1")  # type: ignore[arg-type]
+
+    def appctl(command: str, *words: str) -> str:
+        commands.append(command)
+        return "netdev@ovs-netdev\n" if command == "dpctl/dump-dps" else datapath.appctl(command, *words)
+
+    limits = ConnectionLimits(cache, lambda: "netdev@ovs-netdev", appctl, 0, lambda: None)
+    (worker,) = limits.workers()
+    cache.synced.set()
+    cache.view = view(amber=100)
+    worker.run_once(frozenset({CHANGED}))
+    assert datapath.limits == {7: 100}
+    cache.view = dataclasses.replace(cache.view, local_endpoints=dict(cache.view.local_endpoints))
+    commands.clear()
+    worker.run_once(frozenset({CHANGED}))
+    assert commands == []
+    worker.run_once()  # in any case after a while: somebody may have changed a limit
+    assert "dpctl/ct-get-limits" in commands
+    cache.view = dataclasses.replace(cache.view, local_endpoints={})
+    worker.run_once(frozenset({CHANGED}))
+    assert datapath.limits == {}
 
 
 def test_a_network_that_has_reached_its_limit_is_named_until_it_has_not() -> None:
