@@ -62,6 +62,16 @@ class Guarded:
         self.stations: list[Station] = []
         self.containers: set[str] = set()
 
+    def client_left_alone(self, server_ip: str) -> Station:
+        """g-client, after g-server has answered it and has ended: the connection is tracked, and nobody sends."""
+        client, server = self.station("g-client", CLIENT), self.station("g-server", SERVER)
+        client.command("echo", "off")
+        client.command("to", server_ip, SERVER)
+        eventually(lambda: client.hears(f"{server_ip} {SERVER}"))
+        client.command("quiet")
+        server.end()
+        return client
+
     def station(self, name: str, port: int) -> Station:
         self.stations.append(Station(self.world, name, port))
         return self.stations[-1]
@@ -107,12 +117,7 @@ def guarded(world: World) -> Iterator[Guarded]:
 def test_the_next_holder_of_an_address_inherits_no_connection(guarded: Guarded, server_host: str, restarted: str) -> None:
     client_ip = guarded.container("g-client", "h1")
     server_ip = guarded.container("g-server", server_host)
-    client, server = guarded.station("g-client", CLIENT), guarded.station("g-server", SERVER)
-    client.command("echo", "off")
-    client.command("to", server_ip, SERVER)
-    eventually(lambda: client.hears(f"{server_ip} {SERVER}"))
-    client.command("quiet")
-    server.end()
+    client = guarded.client_left_alone(server_ip)
     if restarted:
         run.stop(guarded.plan, "h1", restarted, signal.SIGKILL)
     guarded.delete("g-server")
@@ -154,12 +159,7 @@ def test_the_next_holder_of_an_address_in_a_joined_network_inherits_no_connectio
     """The host of the client routes, so the client's network there keeps the connection, too."""
     client_ip = joined.container("g-client", "h1", "near")
     server_ip = joined.container("g-server", server_host, "far")
-    client, server = joined.station("g-client", CLIENT), joined.station("g-server", SERVER)
-    client.command("echo", "off")
-    client.command("to", server_ip, SERVER)
-    eventually(lambda: client.hears(f"{server_ip} {SERVER}"))
-    client.command("quiet")
-    server.end()
+    client = joined.client_left_alone(server_ip)
     for process in restarted:
         run.stop(joined.plan, "h1", process)
     joined.delete("g-server", force=restarted != () and server_host == "h1")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -82,7 +83,10 @@ def until_healthy(world: World, *hosts: str) -> None:
     eventually(healthy)
 
 
-def standing(world: World, host: str) -> tuple[list[str], list[str], list[str]]:
+Standing = tuple[list[str], list[str], list[str]]
+
+
+def standing(world: World, host: str) -> Standing:
     """What must not go: the veths, the flows and the ports of a host."""
     links = world.inside(host, "ip", "-o", "link").stdout
     veths = sorted(line.split(":")[1].split("@")[0].strip() for line in links.splitlines() if ": wv" in line)
@@ -155,48 +159,42 @@ def test_a_clone_of_a_living_agent_is_refused_and_both_statuses_say_so(lab: Worl
     eventually(lambda: not any("wants to be host" in line for line in problems(lab, "h1")))
 
 
-def test_a_renamed_host_keeps_everything_until_its_former_name_is_removed(lab: World) -> None:
+@contextmanager
+def restarted_as(lab: World, **settings: str) -> Iterator[Standing]:
+    """While it lasts, agent and controller of h2 run with other settings; what stood on h2 before. Afterwards its cables stand as they did."""
     until_healthy(lab, "h1", "h2")
     before = standing(lab, "h2")
     for name in ("agent", "controller"):
         run.stop(lab.plan, "h2", name)
     for name in ("controller", "agent"):
-        start(lab, "h2", process(lab, "h2", name, WARREN_HOST="renamed"))
+        start(lab, "h2", process(lab, "h2", name, **settings))
     try:
+        yield before
+    finally:
+        for name in ("agent", "controller"):
+            run.stop(lab.plan, "h2", name)
+    for name in ("controller", "agent"):
+        start(lab, "h2", process(lab, "h2", name))
+    until_healthy(lab, "h1", "h2")
+    assert standing(lab, "h2")[0] == before[0]
+
+
+def test_a_renamed_host_keeps_everything_until_its_former_name_is_removed(lab: World) -> None:
+    with restarted_as(lab, WARREN_HOST="renamed") as before:
         until_told(lab, "h2", "wants to be host renamed", "WARREN_HOST=h2", "warren host remove h2")
         eventually(lambda: "etcd.read" in (lab.plan.host("h2").directory / "controller.log").read_text())  # type: ignore[union-attr]
         until_told(lab, "h2", "refused")
         assert standing(lab, "h2") == before
         assert lab.reaches("web", lab.address["db"])
-    finally:
-        for name in ("agent", "controller"):
-            run.stop(lab.plan, "h2", name)
-    for name in ("controller", "agent"):
-        start(lab, "h2", process(lab, "h2", name))
-    until_healthy(lab, "h1", "h2")
-    assert standing(lab, "h2")[0] == before[0]
 
 
 def test_a_host_with_a_new_name_and_a_new_vtep_keeps_everything_too(lab: World) -> None:
     """Nothing in etcd contradicts such a host: what is plugged in says that the machine was another one."""
-    until_healthy(lab, "h1", "h2")
-    before = standing(lab, "h2")
-    for name in ("agent", "controller"):
-        run.stop(lab.plan, "h2", name)
-    for name in ("controller", "agent"):
-        start(lab, "h2", process(lab, "h2", name, WARREN_HOST="moved", WARREN_VTEP="198.18.0.77"))
-    log = lab.plan.host("h2").directory / "agent.log"  # type: ignore[union-attr]
-    try:
+    with restarted_as(lab, WARREN_HOST="moved", WARREN_VTEP="198.18.0.77") as before:
+        log = lab.plan.host("h2").directory / "agent.log"  # type: ignore[union-attr]
         eventually(lambda: "belong to host h2" in log.read_text())
         assert standing(lab, "h2") == before
         assert lab.reaches("web", lab.address["db"])
-    finally:
-        for name in ("agent", "controller"):
-            run.stop(lab.plan, "h2", name)
-    for name in ("controller", "agent"):
-        start(lab, "h2", process(lab, "h2", name))
-    until_healthy(lab, "h1", "h2")
-    assert standing(lab, "h2")[0] == before[0]
 
 
 def test_another_machine_takes_the_name_of_a_dead_host_over(lab: World) -> None:
