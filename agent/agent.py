@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from agent.core import Core
 from agent.feature import Feature
 from agent.identity.registration import Registration
-from agent.worker import Worker
 from warren.errors import WarrenError
+from warren.worker import Worker
 
 log = logging.getLogger("warren.agent")
 

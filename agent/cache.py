@@ -17,7 +17,6 @@ from agent.listeners import Listeners
 from agent.offered import OfferedStore
 from agent.revisions import Revisions
 from agent.states import State, States
-from agent.worker import Worker
 from intent.history import with_history
 from specs import keys
 from specs.interest import Interest, networks_of
@@ -32,6 +31,7 @@ from specs.store.placements import PlacementWriter, Publisher, parse_publisher
 from specs.store.values import Entry, Reread, WatchEvent, below
 from specs.store.writer import decoded
 from warren.errors import Unavailable
+from warren.worker import Worker
 
 log = logging.getLogger("warren.cache")
 

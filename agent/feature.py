@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter
 
-from agent.worker import Worker
 from specs.model.endpoint import Endpoint
+from warren.worker import Worker
 
 
 class Feature:

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 
 from agent.cache import Cache, CacheView
 from agent.feature import Feature
-from agent.worker import Worker
 from specs import keys
 from specs.model.endpoint import Endpoint
 from specs.store.placements import index
 from specs.store.repository import Repository
+from warren.worker import Worker
 
 log = logging.getLogger("warren.placements")
 

@@ -32,7 +32,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "specs": ("model keys identity", "ports", "snapshot", "checks obstacles lineage", "references", "store documents"),
     "controller": ("framework compiler events telemetry tunnels", "openflow dhcp reconcile reports", "feed", "apps"),
     "agent": (
-        "worker states config exclusive listeners offered",
+        "states config exclusive listeners offered",
         "linux feature cache",
         "identity",
         "peers lookup status switch",

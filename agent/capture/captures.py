@@ -24,13 +24,13 @@ from agent import status
 from agent.core import Core
 from agent.feature import Feature
 from agent.linux.tap import LONGEST, Tap
-from agent.worker import Worker
 from specs import keys
 from specs.model.base import decode
 from specs.model.endpoint import Endpoint
 from specs.model.mirror import Capture, Matches, SnapLength
 from specs.store.lease import EtcdLease
 from warren.errors import Conflict, NotFound, Unavailable, WarrenError
+from warren.worker import Worker
 
 log = logging.getLogger("warren.captures")
 

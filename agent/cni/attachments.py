@@ -22,12 +22,12 @@ from agent.endpoints.request import ActivateParams, EndpointCreate, cidr
 from agent.exclusive import Exclusive
 from agent.feature import Feature
 from agent.linux import inspect, netns, veth
-from agent.worker import Worker
 from specs import keys
 from specs.model.derived import veth_mac
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from warren.errors import Conflict, Exhausted, Invalid, NotFound, Unavailable, WarrenError
+from warren.worker import Worker
 
 log = logging.getLogger("warren.cni")
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
-from agent.worker import Worker
 from warren.errors import WarrenError
+from warren.worker import Worker
 
 log = logging.getLogger("warren.cni")
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 from agent.cache import Cache, CacheView
 from agent.feature import Feature
-from agent.worker import Worker
 from ovsdb.control import ZoneLimit, has_datapath, zone_limits
 from specs.checks import valid_networks, zones
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from specs.snapshot import Snapshot
+from warren.worker import Worker
 
 INTERVAL_S = 2.0  # the longest time until a limit that somebody changed is restored
 CHANGED = "changed"  # item of a step that a change of endpoints has woken

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from agent.feature import Feature
-from agent.worker import Worker
 from ovsdb.control import has_datapath, held_versions
+from warren.worker import Worker
 
 INTERVAL_S = 2.0  # the longest time for which fragments are held after ovs-vswitchd has started
 

@@ -17,9 +17,9 @@ from agent.cache import Cache
 from agent.connections.changes import GivenUp, concerned
 from agent.connections.datapath import TRIES, Datapath
 from agent.feature import Feature
-from agent.worker import Worker
 from intent.connections import Allowed, Connection
 from specs.snapshot import Decoded, Snapshot
+from warren.worker import Worker
 
 log = logging.getLogger("warren.connections")
 

@@ -25,11 +25,11 @@ from agent.dhcp_client.udhcpc import Clients
 from agent.feature import Feature
 from agent.linux.netns import of_processes, path_of
 from agent.linux.reading import far_end_of
-from agent.worker import Worker
 from specs.model.endpoint import Endpoint
 from specs.ports import is_subport
 from specs.store.repository import Repository
 from warren.errors import NotFound, WarrenError
+from warren.worker import Worker
 
 log = logging.getLogger("warren.leases")
 

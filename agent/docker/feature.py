@@ -10,7 +10,7 @@ from agent.docker.driver import Driver
 from agent.docker.engine import Engine
 from agent.docker.sweep import DockerSweep
 from agent.feature import Feature
-from agent.worker import Worker
+from warren.worker import Worker
 
 
 class Docker(Feature):

@@ -16,9 +16,9 @@ from agent.core import Core
 from agent.docker.driver import Driver
 from agent.docker.engine import Engine
 from agent.docker.ledger import LABEL
-from agent.worker import Worker
 from specs.model.endpoint import Endpoint
 from warren.errors import Invalid, WarrenError
+from warren.worker import Worker
 
 log = logging.getLogger("warren.docker")
 

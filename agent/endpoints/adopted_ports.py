@@ -19,12 +19,12 @@ from agent.endpoints.endpoints import Endpoints
 from agent.endpoints.request import EndpointCreate
 from agent.feature import Feature
 from agent.listeners import Listeners
-from agent.worker import Worker
 from ovsdb.client import Ovsdb
 from ovsdb.rows import ObservedPort
 from specs.model.endpoint import Endpoint
 from specs.model.validation import invalid
 from warren.errors import Invalid, NotFound, WarrenError
+from warren.worker import Worker
 
 log = logging.getLogger("warren.adopted_ports")
 

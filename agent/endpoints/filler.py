@@ -10,8 +10,8 @@ from agent.cache import Cache
 from agent.endpoints.endpoints import Endpoints
 from agent.endpoints.preallocated import PreallocatedPool
 from agent.feature import Feature
-from agent.worker import Worker
 from warren.errors import WarrenError
+from warren.worker import Worker
 
 log = logging.getLogger("warren.preallocated")
 

@@ -15,9 +15,9 @@ from agent.endpoints.repairs import Repairs
 from agent.feature import Feature
 from agent.linux.links import Links
 from agent.listeners import Listeners
-from agent.worker import Worker
 from specs.snapshot import Decoded, Snapshot
 from warren.errors import WarrenError
+from warren.worker import Worker
 
 log = logging.getLogger("warren.reconciler")
 

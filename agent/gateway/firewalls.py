@@ -14,9 +14,9 @@ from agent.gateway.rules import TABLE, Outside
 from agent.gateway.verdicts import Chains, Packet, dropped, reverse
 from agent.linux import host_routes, iptables, nft
 from agent.linux.bridges import BridgeReader
-from agent.worker import Worker
 from ovsdb.rows import UPLINK_PORT
 from warren.errors import Unavailable
+from warren.worker import Worker
 
 INTERVAL_S = 5.0
 DOCKER_USER, FORWARD = "DOCKER-USER", "FORWARD"

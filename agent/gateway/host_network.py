@@ -12,12 +12,12 @@ from agent.feature import Feature
 from agent.gateway.host_prefixes import prefixes
 from agent.gateway.names import Resolver, hostname, literal
 from agent.linux import host_routes
-from agent.worker import Worker
 from pipeline.protocols import IpAddress
 from specs.model.hostnet import PREFIXES_LIMIT, HostNetwork, HostPrefix
 from specs.obstacles import obstacle, transit_obstacle
 from specs.store.repository import Repository
 from warren.errors import WarrenError
+from warren.worker import Worker
 
 log = logging.getLogger("warren.host_network")
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from agent.worker import Worker
 from pipeline.protocols import IpAddress
+from warren.worker import Worker
 
 INTERVAL_S = 60.0
 

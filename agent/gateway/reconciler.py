@@ -25,8 +25,8 @@ from agent.gateway.rules import TABLE, Outside, outside, ruleset
 from agent.gateway.switches import FORWARDING, Switches
 from agent.linux import nft, uplink
 from agent.linux.bridges import BridgeReader, Bridges
-from agent.worker import Worker
 from warren.errors import WarrenError
+from warren.worker import Worker
 
 log = logging.getLogger("warren.gateway")
 

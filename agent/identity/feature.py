@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from agent.cache import Cache
 from agent.feature import Feature
 from agent.identity.registration import Registration
-from agent.worker import Worker
+from warren.worker import Worker
 
 CONSIDER_S = 2.0  # while the host holds: how often it looks whether its containers have ended
 

@@ -10,7 +10,6 @@ from ipaddress import IPv4Address, IPv6Address
 from pyroute2 import IPRoute
 
 from agent.identity.notes import Notes
-from agent.worker import Worker
 from specs import keys
 from specs.identity import Machine
 from specs.model.base import decode_json, now
@@ -22,6 +21,7 @@ from specs.store.repository import Repository
 from specs.store.values import Entry
 from warren import __version__
 from warren.errors import Conflict, Invalid, WarrenError
+from warren.worker import Worker
 
 log = logging.getLogger("warren.registration")
 

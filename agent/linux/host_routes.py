@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from pathlib import Path
 
-from agent.linux.netlink_dump import ADDRESSES, ROUTES, RULES, attributes, dump, number
 from ovsdb.rows import UPLINK_PORT
 from pipeline.protocols import IpAddress, IpNetwork
 from warren.errors import Unavailable
+from warren.netlink_dump import ADDRESSES, ROUTES, RULES, attributes, dump, number
 
 RESOLVERS = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))  # the second has what 127.0.0.53 asks
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)

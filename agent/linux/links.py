@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from agent.linux.reading import links
-from agent.worker import Worker
+from warren.worker import Worker
 
 log = logging.getLogger("warren.links")
 

@@ -15,11 +15,11 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.linux.interface import ROUTE_PROTOCOL
-from agent.linux.netlink_dump import ROUTES, attributes, dump, number
 from intent.gateway import GATEWAY_MAC, HOST_MAC
 from ovsdb.rows import UPLINK_PORT
 from specs.model.cluster import Transit
 from warren.errors import Unavailable
+from warren.netlink_dump import ROUTES, attributes, dump, number
 
 _EARLIER_PROTOCOL = 4  # static: that of routes before there was a mark
 _NODAD, _PERMANENT = 0x02, 0x80  # IFA_F_NODAD, NUD_PERMANENT

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from agent import worker as module
-from agent.worker import Worker
 from tests.waiting import LIMIT_S
 from warren.errors import Unavailable
+from warren.worker import Worker
 
 
 @pytest.fixture(autouse=True)

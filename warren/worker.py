@@ -1,4 +1,4 @@
-"""Worker: the class for all loops of the agent. It survives any exception and reports it in `warren status`."""
+"""Worker: the class for the loops of Warren's daemons. It survives any exception and reports it in `warren status`."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ import socket
 import struct
 from collections.abc import Iterator
 
-ADDRESSES, ROUTES, RULES = 22, 26, 34  # RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE
-_FIXED = {ADDRESSES: 8, ROUTES: 12, RULES: 12}  # sizes of struct ifaddrmsg, rtmsg, fib_rule_hdr
+LINKS, ADDRESSES, ROUTES, RULES = 18, 22, 26, 34  # RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETRULE
+_FIXED = {LINKS: 16, ADDRESSES: 8, ROUTES: 12, RULES: 12}  # sizes of struct ifinfomsg, ifaddrmsg, rtmsg, fib_rule_hdr
 _REQUEST_DUMP = 0x301  # NLM_F_REQUEST, NLM_F_DUMP
 _ERROR, _DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
