@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+from itertools import product
 from random import Random
 
+import pytest
 from hypothesis import given, note, settings
 from hypothesis import strategies as st
 
 from acl.compile import compile_policy
 from acl.evaluate import Verdict, evaluate
+from acl.policy import PolicyKey, resolve
 from pipeline.tables import Table
 from tests import acl_cases
 from tests.depth import examples
@@ -34,6 +38,37 @@ def test_the_evaluator_and_the_flows_agree(seed: int) -> None:
         note(str(sent))
         verdict = evaluate(rules, sent.evaluated(), world.prefixes)
         agree(verdict, interpret(table, sent.looked_up()), sent)
+
+
+@pytest.mark.parametrize("frag", ["no", "first", acl_cases.LATER])
+def test_addresses_of_different_alternatives_do_not_combine_in_a_fragment(frag: str) -> None:
+    """One rule with many sources, targets and ports becomes one set of conj_ids for whole packets, and one for later fragments."""
+    world = acl_cases.World(
+        {
+            "first": [
+                {
+                    "proto": "udp",
+                    "udp_dst": [22, 80, 443],
+                    "from": {"network": "amber"},
+                    "to": {"label": "web"},
+                    "actions": {"allow": 1},
+                }
+            ]
+        }
+    )
+    view = resolve(PolicyKey("amber", "in", tuple(world.acls)), world)
+    table = accepted(normalised(flow, Table.FORWARD) for flow in compile_policy(view, Table.ACL_IN, Table.FORWARD))
+    rules = [(resolved.acl, resolved.number, resolved.rule) for resolved in view.rules]
+    template = acl_cases.packet(Random(0), "udp4")
+    ends = [int(ip_address(text)) for text in ("10.0.0.1", "10.0.0.2", "10.0.1.1", "10.9.9.9")]
+    verdicts = set()
+    for source, target, port in product(ends, ends, (22, 23)):
+        fields = template.fields | {"ipv4_src": source, "ipv4_dst": target, "udp_dst": port}
+        sent = acl_cases.Sent(fields, frag=frag)
+        verdict = evaluate(rules, sent.evaluated(), world.prefixes)
+        agree(verdict, interpret(table, sent.looked_up()), sent)
+        verdicts.add(verdict.allow)
+    assert verdicts == {True, False}
 
 
 def agree(verdict: Verdict, result: Result, sent: acl_cases.Sent) -> None:
