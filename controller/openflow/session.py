@@ -67,7 +67,8 @@ class SwitchSession:
         """One part of flow statistics; the gauge asks for some, too."""
         if xid != self._flow_xid:
             return
-        self._cookies.update(stat.cookie for stat in body)
+        for part in body:
+            self._cookies.update(part.cookies)
         if not more:
             self._flows_read = True
             self._read_back_complete()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,3 +124,31 @@ def test_a_bundle_adds_before_it_deletes() -> None:
 def test_actions_with_equal_fields_are_not_confused(equal: tuple[Action, ...]) -> None:
     flows = [Flow(Table.CLASSIFY, 1, match(eth_type=0x0800), (action,), Origin("test", "x")) for action in equal]
     assert len({wire.add_flow(flow)[56:] for flow in flows}) == len(equal)
+
+
+def flow_stats(cookie: int, address: str) -> bytes:
+    """One entry of flow statistics, as long as its match and instructions (OpenFlow 1.4, 7.3.5.2)."""
+    entry = bytearray(48)
+    fields = parser.OFPMatch(eth_type=0x0800, ipv4_dst=address) if cookie % 2 else parser.OFPMatch()
+    end = 48 + fields.serialize(entry, 48)
+    for table in range(cookie % 3):
+        parser.OFPInstructionGotoTable(table + 1).serialize(entry, end)
+        end += 8
+    struct.pack_into("!HBxIIHHHHHxxQQQ", entry, 0, end, 1, 2, 3, 4, 5, 6, 0, 0, cookie, 7, 8)
+    return bytes(entry)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**64 - 1), v4), max_size=5))
+def test_the_cookies_of_flow_statistics_are_those_that_ryu_decodes(flows: list[tuple[int, str]]) -> None:
+    message, position, decoded = bytes(16) + b"".join(flow_stats(*flow) for flow in flows), 16, []
+    while position < len(message):
+        decoded.append(parser.OFPFlowStats.parser(message, position))
+        position += decoded[-1].length
+    part = wire.FlowStats.parser(message, 16)
+    assert part.cookies == [stats.cookie for stats in decoded] == [cookie for cookie, _ in flows]
+    assert part.length == len(message) - 16
+
+
+def test_flow_statistics_without_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="of 0 bytes"):
+        wire.FlowStats.parser(bytes(16 + 56), 16)
