@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +16,13 @@ import networkx as nx
 import pytest
 import yaml
 
+from tools.graph.colours import colours
 from tools.graph.inside import journey, pipeline
 from tools.graph.main import picture
 from tools.graph.mermaid import mermaid
+from tools.graph.nodes import Topology
 from tools.graph.sample import sample
-from tools.graph.topology import Topology, colours, graph, restricted, topology
+from tools.graph.topology import graph, restricted, topology
 
 HERE = Path(__file__).parent
 GOLDEN = HERE.parent / "golden"
@@ -56,7 +61,7 @@ DOTS = {
     "boxes": lambda: picture(specs()).source,
     "broken": lambda: picture(broken()).source,
     "broken-list": lambda: picture(broken("mtu"), "list").source,
-    "broken-mermaid": lambda: mermaid(broken(), colours(broken())),
+    "broken-mermaid": lambda: mermaid(broken(), colours(broken().networks)),
     "list": lambda: picture(specs(), "list").source,
     "counts": lambda: picture(topology(sample(8, 200))).source,
     "one-network": lambda: picture(restricted(specs(), network="blue")).source,
@@ -64,7 +69,7 @@ DOTS = {
     "path": lambda: journey(trace([STEP, MISS, MISS, STEP], [STEP])).source,
     "path-dropped": lambda: journey(trace([STEP, LOST], verdict="dropped")).source,
     "path-copied": lambda: journey(trace([STEP, COPIED, LOST], verdict="dropped")).source,
-    "mermaid": lambda: mermaid(specs(), colours(specs())),
+    "mermaid": lambda: mermaid(specs(), colours(specs().networks)),
 }
 
 
@@ -100,8 +105,123 @@ def test_the_order_of_a_document_does_not_matter() -> None:
     assert topology(turned) == topology(SPECS)
 
 
+def test_names_are_in_the_order_in_which_people_count() -> None:
+    """Endpoints, networks, routers and services: 3 comes before 11."""
+    names = ["n11", "n3", "n19", "n15"]
+    document = {
+        "networks": [{"name": name} for name in names],
+        "endpoints": [{"name": f"web-{name}", "network": "n3", "host": "h1"} for name in names],
+        "routers": [{"name": name, "networks": ["n3", "n11"]} for name in names],
+        "services": [{"name": name, "network": "n3", "host_port": 1, "port": 1, "label": "x"} for name in names],
+        "mirrors": [{"name": name, "sources": [{"network": "n3"}], "to": {"gre": "192.0.2.1"}} for name in names],
+    }
+    whole = topology(document)
+    for kind in (whole.networks, whole.routers, whole.services, whole.copies):
+        assert [item.name for item in kind] == ["n3", "n11", "n15", "n19"]
+    assert [e.name for e in whole.endpoints] == ["web-n3", "web-n11", "web-n15", "web-n19"]
+
+
+@pytest.mark.parametrize("vnis", [True, False])
+def test_a_network_keeps_its_colour_when_another_is_added(vnis: bool) -> None:
+    def shades(*names: str) -> dict[str, str]:
+        items = [{"name": name, **({"vxlan_vni": ord(name[0])} if vnis else {})} for name in names]
+        return colours(topology({"networks": items}).networks)
+
+    before = shades("green", "yellow", "quartz")
+    for other in ("amber", "a", "harbour", "zebra"):
+        after = shades("green", "yellow", other, "quartz")
+        assert {name: after[name] for name in before} == before
+        assert len(set(after.values())) == 4
+
+
+def rgb(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
+
+
+def test_colours_are_told_apart_and_dark_text_is_legible_on_them() -> None:
+    shades = colours(topology({"networks": [{"name": f"n{i}", "vxlan_vni": i} for i in range(1, 25)]}).networks)
+    for one, other in combinations(shades.values(), 2):
+        assert sum(abs(a - b) for a, b in zip(rgb(one), rgb(other), strict=True)) >= 16, (one, other)
+    first = list(shades.values())[:12]
+    for one, other in combinations(first, 2):
+        assert sum(abs(a - b) for a, b in zip(rgb(one), rgb(other), strict=True)) >= 44, (one, other)
+    for shade in shades.values():
+        linear = [(part / 255) ** 2.2 for part in rgb(shade)]
+        luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+        assert (luminance + 0.05) / 0.05 >= 6, shade  # the contrast to black
+
+
+def placed(source: str, kind: str) -> list[tuple[float, float, float, float]]:
+    """The rectangles of a picture's nodes of one kind: left, top, right, bottom in inches, as Graphviz draws them."""
+    plain = subprocess.run(["dot", "-Tplain"], input=source, capture_output=True, text=True).stdout
+    found_at = re.findall(rf'^node "?{kind} .*?"? (-?[\d.]+) (-?[\d.]+) ([\d.]+) ([\d.]+) ', plain, re.MULTILINE)
+    rects = [tuple(map(float, numbers)) for numbers in found_at]
+    return [(x - w / 2, y - h / 2, x + w / 2, y + h / 2) for x, y, w, h in rects]
+
+
+def crowd(hosts: int, each: int) -> dict[str, Any]:
+    endpoints = [{"name": f"e{i}", "network": "amber", "host": f"h{i % hosts}", "ofport": i} for i in range(hosts * each)]
+    return {"networks": [{"name": "amber", "vxlan_vni": 1}], "endpoints": endpoints}
+
+
+@pytest.mark.parametrize(("hosts", "each"), [(1, 0), (1, 1), (3, 5), (4, 6), (3, 40), (30, 4), (1, 120)])
+def test_boxes_neither_touch_nor_leave_their_host_and_the_picture_is_not_wide(hosts: int, each: int) -> None:
+    source = picture(topology(crowd(hosts, each) if each else {"hosts": [{"name": "h0"}]}), "boxes").source
+    endpoints, frames = placed(source, "endpoint"), placed(source, "frame")
+    assert (len(endpoints), len(frames)) == (hosts * each, hosts)
+    for kind in (endpoints, frames, placed(source, "bridge")):
+        for (left, low, right, high), (left2, low2, right2, high2) in combinations(kind, 2):
+            assert right < left2 or right2 < left or high < low2 or high2 < low
+    for left, low, right, high in (*endpoints, *placed(source, "bridge")):
+        assert any(a < left and b < low and right < c and high < d for a, b, c, d in frames)
+    assert max(frame[2] for frame in frames) <= 2100 / 72
+
+
+def test_mirror_sessions_move_nothing_and_are_named_once_each() -> None:
+    without = picture(topology({**SPECS, "mirrors": []}), "boxes").source
+    mirrored = picture(topology({**SPECS, "mirrors": [m for m in SPECS["mirrors"] if m["name"] != "tap"]}), "boxes").source
+    frames = [[(left, right - left, high - low) for left, low, right, high in placed(s, "frame")] for s in (without, mirrored)]
+    assert frames[0] == frames[1]
+    many = {"name": "wide", "sources": [{"network": "blue"}], "to": {"network": "amber", "endpoint": "db"}}
+    source = picture(topology({**SPECS, "mirrors": [many]}), "boxes").source
+    assert source.count("mirror wide</font>") == 1
+    assert source.count('-> "mirror wide"') == 4
+
+
+def test_every_view_shows_routers_services_acls_ways_out_published_ports_and_mirrors() -> None:
+    for detail in ("boxes", "list", "counts"):
+        source = picture(topology(SPECS), detail).source  # type: ignore[arg-type]
+        shown = [
+            "core: amber, blue",
+            "shop: tcp 8000 → 80",
+            "acl base",
+            "nat via 10.0.0.1",
+            "suspects: amber/web to blue/ids",
+            "far: blue/red",
+        ]
+        shown += ["2 published ports", "with an ACL"] if detail == "counts" else ["acl web, slow", "tcp 8080 → 80"]
+        assert [text for text in shown if text not in source] == [], detail
+
+
+def test_a_document_needs_no_vni_nor_gateway() -> None:
+    """What Warren would choose is shown."""
+    document = {
+        "networks": [
+            {"name": "amber", "ip_range": "10.5.0.0/24", "mode": "nat"},
+            {"name": "six", "ipv6_range": "fd00::/64", "mode": "routed"},
+        ]
+    }
+    source = picture(topology(document), "boxes").source
+    assert [text for text in ("nat via 10.5.0.1", "routed via fd00::1", "auto") if text not in source] == []
+
+
+def test_the_legend_has_columns_of_one_length() -> None:
+    source = picture(topology(sample(50, 500))).source
+    assert source.index("<b>mail </b>") < source.index("<b>backup </b>")  # six and six: mail heads the second column
+
+
 def test_every_network_has_its_own_colour() -> None:
-    shades = colours(topology({"networks": [{"name": f"n{i}"} for i in range(40)]}))
+    shades = colours(topology({"networks": [{"name": f"n{i}"} for i in range(40)]}).networks)
     assert len(set(shades.values())) == 40
 
 
@@ -123,7 +243,8 @@ def test_odd_names_are_only_names(name: str, tmp_path: Path) -> None:
     for detail in ("boxes", "list", "counts"):
         dot = subprocess.run(["dot", "-Tplain"], input=picture(topology(document), detail).source, capture_output=True, text=True)  # type: ignore[arg-type]
         assert (dot.returncode, dot.stderr) == (0, "")
-        assert dot.stdout.count("\nnode ") == (4 if detail == "boxes" else 2)
+        nodes = re.findall(r'^node "?(frame|bridge|endpoint|host) ', dot.stdout, re.MULTILINE)
+        assert Counter(nodes) == ({"frame": 2, "bridge": 2, "endpoint": 2} if detail == "boxes" else {"host": 2})
 
 
 @pytest.mark.parametrize(("ending", "magic"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml"), ("mmd", b"flowchart"),

@@ -1,119 +1,162 @@
-"""The detailed picture: a cluster for each host, its bridge, a box for each endpoint, every tunnel. For topologies that fit on a page. Pure."""
+"""The detailed picture: a frame for each host, its bridge, a box for each endpoint, every tunnel and mirror session. Pure.
+
+Warren places everything itself (geometry.py): Graphviz draws. Its layout moves hosts about for a mirror session, and Graphviz 2.43 ends
+with an error for edges between clusters that have labels."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass
+from textwrap import wrap
 
 import graphviz
 
-from tools.graph.label import FONT, cell, lines, node, row, table, text
-from tools.graph.legend import GREY, RED, heading
-from tools.graph.topology import Copies, EndpointNode, HostNode, Topology, Tunnel
+from tools.graph.canvas import note, page, put
+from tools.graph.geometry import GAP, HostPlace, Rect, host, rows, spline
+from tools.graph.label import lines, node, text, width
+from tools.graph.legend import GREY, RED
+from tools.graph.nodes import EndpointNode, HostNode, Topology
+from tools.graph.wiring import TUNNELS_LIMIT, mirrors, tunnels
 
-TUNNEL = "#3b6ea5"
-COPY = "#8e44ad"
-BROKEN = {"down": "nothing comes back", "mtu": "large packets are lost"}
+INK = "#1d2733"
+NARROWEST, WIDEST = 96.0, 190.0  # of an endpoint's box
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """A text of a box, in one line or, where it is too long, in several."""
+
+    value: str
+    size: float = 9
+    bold: bool = False
+    mono: bool = False
+    colour: str | None = None
+
+    def folded(self, room: float) -> list[str]:
+        """The lines that fit into so many points."""
+        letters = max(8, int(room / width("m" * 10, self.size, self.bold, self.mono) * 10))
+        return wrap(self.value, letters) or [""]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What hangs on a bridge: an endpoint, an interface that copies go to, or the host's part as a gateway. `port` labels its line."""
+
+    node: str
+    words: tuple[Words, ...]
+    fill: str = "white"
+    colour: str = "#7d8794"
+    shape: str = "box"
+    port: str = ""
+
+    def shown(self, flat: bool) -> list[Words]:
+        """Its texts; the port is one of them where it has no line."""
+        port = [Words(self.port, 8, colour=INK)] if self.port and not flat else []
+        return [words for words in (*self.words, *port) if words.value]
 
 
 def boxes(whole: Topology, shades: dict[str, str]) -> graphviz.Digraph:
     """The picture's source."""
     dot = page(whole, shades)
-    dot.attr(ranksep="0.6", nodesep="0.25", newrank="true")
-    for host in whole.hosts:
-        _host(dot, whole, host, shades)
-    with dot.subgraph() as level:
-        level.attr(rank="same")
-        for left, right in pairwise(whole.hosts):
-            level.edge(node("bridge", left.name), node("bridge", right.name), style="invis", weight="0")
-    for tunnel in whole.tunnels:
-        _tunnel(dot, whole, tunnel)
-    keys = {e.key for e in whole.endpoints}
-    for session in whole.copies:
-        _copies(dot, session, keys, {host.name for host in whole.hosts})
+    dot.attr(layout="nop2", outputorder="nodesfirst")
+    dot.attr("node", fixedsize="true")
+    content = {h.name: _content(whole, h, shades) for h in whole.hosts}
+    sizes = {name: _sizes(items) for name, items in content.items()}
+    placed = rows([host(sizes[h.name], _head_width(h)) for h in whole.hosts])
+    places = dict(zip((h.name for h in whole.hosts), placed, strict=True))
+    one_row = len({p.frame.y for p in placed}) <= 1
+    drawn = whole.tunnels if one_row and len(whole.tunnels) <= TUNNELS_LIMIT else ()
+    for number, h in enumerate(whole.hosts):
+        peers = f"tunnels to {len(whole.peers(h.name))} hosts" if whole.tunnels and not drawn else ""
+        _host(dot, h, places[h.name], number, peers)
+        for box, place in zip(content[h.name], places[h.name].boxes, strict=True):
+            _box(dot, node("bridge", h.name), box, place, places[h.name].flat)
+    tunnels(dot, whole, drawn, places)
+    at = {box.node: place for h in whole.hosts for box, place in zip(content[h.name], places[h.name].boxes, strict=True)}
+    if one_row and all(p.flat for p in placed):
+        mirrors(dot, whole, at, max((p.frame.bottom for p in places.values()), default=0.0))
     return dot
 
 
-def page(whole: Topology, shades: dict[str, str]) -> graphviz.Digraph:
-    """An empty picture with its heading."""
-    dot = graphviz.Digraph("warren", engine="dot")
-    dot.attr(fontname=FONT, bgcolor="white", pad="0.3", label=heading(whole, shades), labelloc="t", rankdir="TB")
-    dot.attr("node", fontname=FONT, fontsize="10", shape="box", style="rounded,filled", fillcolor="white", color="#7d8794")
-    dot.attr("edge", fontname=FONT, fontsize="8", color="#7d8794", dir="none")
-    return dot
+def _head_width(h: HostNode) -> float:
+    name = width(h.name, 13, bold=True) + width(", ".join(h.notes), 9) + 2 * GAP
+    return max(name, width(f"VTEP {h.vtep}, tunnels to 99 hosts", 9))
 
 
-def _host(dot: graphviz.Digraph, whole: Topology, host: HostNode, shades: dict[str, str]) -> None:
-    with dot.subgraph(name=f"cluster_{host.name}") as cluster:
-        notes = text(", ".join(host.notes), 9, colour=RED)
-        cluster.attr(label=lines(text(host.name, 13, bold=True), notes), style="rounded,filled", fillcolor="#f4f6f8",
-                     color=RED if host.notes else "#c3cad3", labelloc="t", labeljust="l")  # fmt: skip
-        cluster.node(node("bridge", host.name), lines(text("br-warren", 10, bold=True), text(f"VTEP {host.vtep}", 9)), style="filled",
-                     fillcolor="#dde4ec")  # fmt: skip
-        for endpoint in whole.at(host.name):
-            cluster.node(
-                node("endpoint", endpoint.key),
-                _box(endpoint),
-                shape="component" if endpoint.physical else "box",
-                fillcolor=shades[endpoint.network],
-                color=RED if endpoint.reason else "#7d8794",
-            )
-            port = f" port {endpoint.ofport}" if endpoint.ofport is not None else ""
-            cluster.edge(node("bridge", host.name), node("endpoint", endpoint.key), label=port)
-        ways = [n for n in whole.networks if n.gateway and any(e.network == n.name for e in whole.at(host.name))]
-        if ways:
-            exits = [text(f"{n.name}: {n.mode} via {n.gateway}", 9) for n in ways]
-            cluster.node(
-                node("out", host.name),
-                lines(text("way out", 9, bold=True), *exits),
-                shape="note",
-                style="filled",
-                fillcolor="white",
-            )
-            cluster.edge(node("bridge", host.name), node("out", host.name), label=" wan")
-        for target in sorted({c.target for c in whole.copies if c.target.startswith(f"{host.name}:")}):
-            cluster.node(
-                node("target", target),
-                lines(text(target.partition(":")[2], 10, bold=True), text("interface", 8, colour=GREY)),
-                shape="component",
-            )
-            cluster.edge(node("bridge", host.name), node("target", target))
+def _sizes(items: Sequence[Box]) -> list[tuple[float, float]]:
+    """The width and height of each box. Endpoints' boxes are equally wide."""
+    flat = host([(0, 0)] * len(items), 0).flat
+    need = [max(width(w.value, w.size, w.bold, w.mono) for w in box.words) + 16 for box in items]
+    common = max((n for n, box in zip(need, items, strict=True) if box.shape != "note"), default=0.0)
+    wides = [
+        min(WIDEST, max(NARROWEST, n if flat and box.shape == "note" else common)) for n, box in zip(need, items, strict=True)
+    ]
+    return [(wide, _height(box, wide, flat)) for wide, box in zip(wides, items, strict=True)]
 
 
-def _box(endpoint: EndpointNode) -> str:
-    closed = text(f"closed: {endpoint.reason}", 8, colour=RED) if endpoint.reason else ""
-    acls = text(f"acl {', '.join(endpoint.acls)}", 8.5, colour="#26374a") if endpoint.acls else ""
-    published = [text(p.replace(">", " → "), 8.5) for p in endpoint.published]
-    addresses = [text(a or "", 9) for a in (endpoint.ipv4, endpoint.ipv6)]
-    return lines(text(endpoint.name, 11, bold=True), *addresses, text(endpoint.mac or "", 8, mono=True),
-                 text(endpoint.seat, 8.5), acls, *published, closed)  # fmt: skip
+def _height(box: Box, wide: float, flat: bool) -> float:
+    return 14 + sum(1.22 * words.size * len(words.folded(wide - 12)) for words in box.shown(flat))
 
 
-def _tunnel(dot: graphviz.Digraph, whole: Topology, tunnel: Tunnel) -> None:
-    all_of_them = len(whole.networks) > 1 and len(tunnel.networks) == len(whole.networks) > 3
-    shown = "all networks" if all_of_them else ", ".join(tunnel.networks[:3]) + (" ..." if len(tunnel.networks) > 3 else "")
-    colour = RED if tunnel.broken else TUNNEL
-    parts = [text("VXLAN", 8, bold=True, colour=colour), text(shown, 8, colour=colour)]
-    parts += [text(BROKEN[tunnel.broken], 8, bold=True, colour=colour)] if tunnel.broken else []
-    label = table(*(row(cell(part)) for part in parts), bgcolor="white", cellpadding=0)
-    ends = (node("bridge", tunnel.one), node("bridge", tunnel.other))
-    style = {"style": "dashed"} if tunnel.broken else {}
-    dot.edge(*ends, xlabel=label, color=colour, penwidth="2.4" if tunnel.broken else "1.6", constraint="false", **style)
+def _host(dot: graphviz.Digraph, h: HostNode, place: HostPlace, number: int, peers: str) -> None:
+    notes = ", ".join(h.notes)
+    put(dot, f"frame {number}", "", place.frame, fillcolor="#f4f6f8", color=RED if notes else "#c3cad3")
+    left = place.frame.x + GAP + width(h.name, 13, bold=True) / 2
+    note(dot, f"name {number}", lines(text(h.name, 13, bold=True)), left, place.frame.y + 14)
+    if notes:
+        right = place.frame.x + place.frame.width - GAP - width(notes, 9) / 2
+        note(dot, f"notes {number}", lines(text(notes, 9, colour=RED)), right, place.frame.y + 14)
+    vtep = f"VTEP {h.vtep}" + (f", {peers}" if peers else "")
+    label = lines(text("br-warren", 10, bold=True), text(vtep, 9))
+    put(dot, node("bridge", h.name), label, place.bridge, style="filled", fillcolor="#dde4ec")
 
 
-def _copies(dot: graphviz.Digraph, session: Copies, keys: set[str], hosts: set[str]) -> None:
-    """Draws a mirror session as dashed arrows, to a node of the picture or to a collector."""
-    if session.target in keys:
-        target = node("endpoint", session.target)
-    elif " " in session.target:  # a collector
-        target = node("target", session.target)
-        dot.node(target, lines(text("collector", 10, bold=True), text(session.target, 9)), shape="component")
-    elif session.target.rpartition(":")[0] in hosts:
-        target = node("target", session.target)
+def _box(dot: graphviz.Digraph, bridge: str, box: Box, place: Rect, flat: bool) -> None:
+    parts = [
+        text(line, words.size, words.bold, words.colour, words.mono)
+        for words in box.shown(flat)
+        for line in words.folded(place.width - 12)
+    ]
+    style = "filled" if box.shape == "note" else "rounded,filled"
+    put(dot, box.node, lines(*parts), place, shape=box.shape, style=style, fillcolor=box.fill, color=box.colour)
+    x = place.centre[0]
+    if flat:
+        dot.edge(bridge, box.node, pos=spline([(x, place.y - 30), (x, place.y)]))
+        if box.port:
+            beside = x + 4 + width(box.port, 8) / 2
+            note(dot, f"port {box.node}", lines(text(box.port, 8, colour=GREY)), beside, place.y - 15)
     else:
-        return
-    label = lines(text(f"mirror {session.name}", 8, colour=COPY))
-    for source in session.sources:
-        if source != session.target:
-            # not constraint=false: Graphviz 2.43 dies of such edges between clusters
-            dot.edge(node("endpoint", source), target, dir="forward", style="dashed", color=COPY, label=label, weight="0")
-            label = ""  # once is enough
+        dot.edge(bridge, box.node, style="invis")
+
+
+def _content(whole: Topology, h: HostNode, shades: dict[str, str]) -> list[Box]:
+    content = [_endpoint(e, shades[e.network], whole) for e in whole.at(h.name)]
+    for target in sorted({c.target for c in whole.copies if c.target.startswith(f"{h.name}:")}):
+        name = Words(target.partition(":")[2], 11, bold=True)
+        content.append(Box(node("target", target), (name, Words("interface for copies", 8.5)), shape="component"))
+    if gateway := _gateway(whole, h.name):
+        words = (Words("gateway", 11, bold=True), *(Words(line) for line in gateway))
+        content.append(Box(node("out", h.name), words, shape="note", port="warren-gw" if whole.ways_out(h.name) else ""))
+    return content
+
+
+def _gateway(whole: Topology, name: str) -> list[str]:
+    """What the host does between networks and towards the outside."""
+    used = {e.network for e in whole.at(name)}
+    ways = [f"{n.name}: {n.way_out}" for n in whole.ways_out(name)]
+    routers = [f"router {r.name}: {', '.join(r.networks)}" for r in whole.routers if used.intersection(r.networks)]
+    services = [f"service {s.name}: {s.port.replace('>', ' → ')}" for s in whole.services if s.network in used]
+    return ways + routers + services
+
+
+def _endpoint(e: EndpointNode, fill: str, whole: Topology) -> Box:
+    served = [s.name for s in whole.services if e.key in s.members]
+    words = (
+        Words(e.name, 11, bold=True), Words(e.ipv4 or ""), Words(e.ipv6 or ""), Words(e.mac or "", 8, mono=True), Words(e.seat, 8.5),
+        Words(f"acl {', '.join(e.acls)}" if e.acls else "", 8.5),
+        *(Words(p.replace(">", " → "), 8.5) for p in e.published), Words(f"service {', '.join(served)}" if served else "", 8.5),
+        Words(f"closed: {e.reason}" if e.reason else "", 8, bold=True, colour="#a01010"),
+    )  # fmt: skip
+    port = f"port {e.ofport}" if e.ofport is not None else ""
+    shape = "component" if e.physical else "box"
+    return Box(node("endpoint", e.key), words, fill, RED if e.reason else "#7d8794", shape, port)

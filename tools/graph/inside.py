@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import graphviz
 
-from tools.graph.boxes import TUNNEL
-from tools.graph.label import FONT, lines, text
+from tools.graph.label import FONT, cell, lines, row, text
+from tools.graph.label import table as rows_of
 from tools.graph.legend import GREY, RED
+from tools.graph.wiring import TUNNEL
 
 GREEN = "#2e7d32"
 _TO = re.compile(r"goto_table:(\d+)|resubmit\(,(\d+)\)|ct\([^)]*table=(\d+)")
@@ -20,7 +21,7 @@ _TO = re.compile(r"goto_table:(\d+)|resubmit\(,(\d+)\)|ct\([^)]*table=(\d+)")
 
 def _page(name: str, title: str) -> graphviz.Digraph:
     dot = graphviz.Digraph(name, engine="dot")
-    dot.attr(fontname=FONT, bgcolor="white", pad="0.3", label=lines(text(title, 13)), labelloc="t", rankdir="TB")
+    dot.attr(fontname=FONT, bgcolor="white", pad="0.3", label=lines(text(title, 13), text(" ", 8)), labelloc="t", rankdir="TB")
     dot.attr("node", fontname=FONT, fontsize="10", shape="box", style="rounded,filled", fillcolor="white", color="#7d8794")
     dot.attr("edge", fontname=FONT, fontsize="8", color="#7d8794", fontcolor=GREY, arrowsize="0.7")
     return dot
@@ -42,24 +43,41 @@ def pipeline(host: str, flows: Iterable[Mapping[str, Any]]) -> graphviz.Digraph:
         ends[number]["drop"] += actions == "drop"
     dot = _page("pipeline", f"{host}: {len(rows)} flows in {len(names)} tables")
     dot.attr(ranksep="0.22", nodesep="0.3")
+    entered = {*list(names)[:1], *(target for _, target in ways)}
     for number, table in names.items():
         in_table = [f for f in rows if int(f["table_id"]) == number]
-        packets = sum(int(f["packets"]) for f in in_table)
-        dropped = sum(int(f["packets"]) for f in in_table if f["actions"] == "drop")
-        totals = f"{len(in_table)} flow{'s' * (len(in_table) != 1)}, {packets} packets"
-        more = text(
-            ", ".join(f"{count} to {end}" for end, count in sorted(ends[number].items()) if count and end != "drop"),
-            8,
-            colour=GREY,
+        note = "" if number in entered else "no flow leads here"
+        used = any(int(f["packets"]) for f in in_table)
+        dot.node(
+            f"table {number}",
+            _table(f"{number} {table}", in_table, ends[number], note),
+            fillcolor="#e3f1e4" if used else "#f4f6f8",
         )
-        drops = text(f"{ends[number]['drop']} drop ({dropped} packets)", 8, colour=RED) if ends[number]["drop"] else ""
-        label = lines(text(f"{number} {table}", 11, bold=True), text(totals, 9), drops, more)
-        dot.node(f"table {number}", label, fillcolor="#e3f1e4" if packets else "#f4f6f8")
+    for before, after in pairwise(names):
+        if after not in entered:  # it stands below the table before it, not beside the first
+            dot.edge(f"table {before}", f"table {after}", style="invis")
     for (source, target), count in sorted(ways.items()):
         busy = max(1.0, min(4.0, 1 + count.bit_length() / 4))
         weight = "10" if list(names).index(target) - list(names).index(source) == 1 else "1"
         dot.edge(f"table {source}", f"table {target}", label=f" {count}", penwidth=f"{busy:g}", weight=weight)
     return dot
+
+
+def _table(name: str, flows: list[Mapping[str, Any]], ends: Counter[str], note: str) -> str:
+    """A table's label. Rows, not lines: an underscore of a line runs into the next one."""
+    packets = sum(int(f["packets"]) for f in flows)
+    dropped = sum(int(f["packets"]) for f in flows if f["actions"] == "drop")
+    totals = f"{len(flows)} flow{'s' * (len(flows) != 1)}, {packets} packets"
+    more = ", ".join(f"{count} to {end}" for end, count in sorted(ends.items()) if count and end != "drop")
+    drops = f"{ends['drop']} drop ({dropped} packets)" if ends["drop"] else ""
+    words = (
+        text(name, 11, bold=True),
+        text(totals, 9),
+        text(drops, 8, colour=RED),
+        text(more, 8, colour=GREY),
+        text(note, 8, colour=GREY),
+    )
+    return rows_of(*(row(cell(part)) for part in words if part), cellpadding=1)
 
 
 def journey(trace: Mapping[str, Any]) -> graphviz.Digraph:

@@ -14,10 +14,12 @@ import typer
 
 from specs.documents.text import load
 from tools.graph.boxes import boxes
+from tools.graph.colours import colours
 from tools.graph.inside import journey, pipeline
 from tools.graph.mermaid import mermaid
+from tools.graph.nodes import Topology
 from tools.graph.tiles import tiles
-from tools.graph.topology import Topology, colours, graph, restricted, topology
+from tools.graph.topology import graph, restricted, topology
 from warren.errors import Invalid
 
 if TYPE_CHECKING:
@@ -70,7 +72,7 @@ def overlay(
         else:
             whole = restricted(_offline(source) if source is not None else _agent(url, lab, _online), network, host)
             if ending == "mmd":
-                output.write_text(mermaid(whole, colours(whole)))
+                output.write_text(mermaid(whole, colours(whole.networks)))
             else:
                 _write(output, ending, lambda: picture(whole, detail), nx.node_link_data(graph(whole), edges="edges"))
     except graphviz.ExecutableNotFound:
@@ -85,7 +87,7 @@ def picture(whole: Topology, detail: Detail = "auto") -> graphviz.Digraph:
         crowd = max((len(whole.at(h.name)) for h in whole.hosts), default=0)
         small = len(whole.hosts) <= BOXES_HOSTS and crowd <= BOXES_ENDPOINTS
         detail = "boxes" if small else "list" if len(whole.endpoints) <= LISTED else "counts"
-    shades = colours(whole)
+    shades = colours(whole.networks)
     return boxes(whole, shades) if detail == "boxes" else tiles(whole, shades, detail == "counts")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.graph.topology import Topology
+from tools.graph.nodes import Topology
 
 
 def mermaid(whole: Topology, shades: dict[str, str]) -> str:

@@ -7,12 +7,13 @@ from math import ceil, sqrt
 
 import graphviz
 
-from tools.graph.boxes import page
+from tools.graph.canvas import page
 from tools.graph.label import cell, node, row, table, text
-from tools.graph.legend import GREY, RED
-from tools.graph.topology import EndpointNode, HostNode, Topology
+from tools.graph.legend import COPY, GREY, RED
+from tools.graph.nodes import EndpointNode, HostNode, Topology, natural
 
 NAMES = 4  # hosts that a tile names as its peers; more are a number
+LINE = 18  # points of height of each line, whatever its size
 SQUEEZE = 1.5  # the picture's width to its height
 
 
@@ -42,9 +43,30 @@ def tiles(whole: Topology, shades: dict[str, str], counts: bool) -> graphviz.Dig
 def _length(whole: Topology, host: HostNode, counts: bool) -> int:
     """The lines of a tile below its heading."""
     endpoints = whole.at(host.name)
-    return (
-        max(1, len({e.network for e in endpoints}) if counts else len(endpoints)) + bool(host.notes) + bool(_broken(whole, host))
-    )
+    listed = max(1, len({e.network for e in endpoints}) if counts else len(endpoints))
+    return listed + bool(host.notes) + len(_extras(whole, host, counts))
+
+
+def _extras(whole: Topology, host: HostNode, counts: bool) -> list[str]:
+    """Lines below the heading: broken tunnels, ways out, mirror sessions and, where endpoints are numbers, what they publish."""
+    ways = ", ".join(f"{n.name} ({n.mode})" for n in whole.ways_out(host.name))
+    copied = ", ".join(c.name for c in whole.mirrored(host.name))
+    published = sum(len(e.published) for e in whole.at(host.name))
+    acls = sum(bool(e.acls) for e in whole.at(host.name))
+    broken = _broken(whole, host)
+    return [
+        *([text(broken, 8, colour=RED)] if broken else []),
+        *([text(_short(f"way out: {ways}", counts), 8)] if ways else []),
+        *([text(_short(f"mirror {copied}", counts), 8, colour=COPY)] if copied else []),
+        *([text(f"{published} published port{'s' * (published != 1)}", 8)] if counts and published else []),
+        *([text(f"{acls} with an ACL of {'its' if acls == 1 else 'their'} own", 8)] if counts and acls else []),
+    ]
+
+
+def _short(phrase: str, counts: bool) -> str:
+    """A phrase that widens no tile."""
+    limit = 34 if counts else 80
+    return phrase if len(phrase) <= limit else f"{phrase[: limit - 1]}…"
 
 
 def _broken(whole: Topology, host: HostNode) -> str:
@@ -59,7 +81,7 @@ def _broken(whole: Topology, host: HostNode) -> str:
 def _tile(whole: Topology, host: HostNode, shades: dict[str, str], counts: bool, longest: int) -> str:
     endpoints = whole.at(host.name)
     span = 2 if counts else 5
-    peers = [other for t in whole.tunnels if host.name in (t.one, t.other) for other in (t.one, t.other) if other != host.name]
+    peers = whole.peers(host.name)
     tunnels = (
         f"tunnels to {', '.join(peers)}"
         if 0 < len(peers) <= NAMES
@@ -68,42 +90,51 @@ def _tile(whole: Topology, host: HostNode, shades: dict[str, str], counts: bool,
         else "no tunnels"
     )
     rows = [
+        row(cell(text(" ", 2), colspan=span)),  # clears the round corners
         row(cell(text(host.name, 13, bold=True), colspan=span, bgcolor="#dde4ec")),
         row(cell(text(f"VTEP {host.vtep}", 9), colspan=span, bgcolor="#dde4ec")),
         row(cell(text(tunnels, 8, colour=GREY), colspan=span)),
     ]
-    if broken := _broken(whole, host):
-        rows.append(row(cell(text(broken, 8, colour=RED), colspan=span)))
+    rows += [row(cell(line, colspan=span, height=LINE)) for line in _extras(whole, host, counts)]
     if host.notes:
-        rows.insert(1, row(cell(text(", ".join(host.notes), 9, colour=RED), colspan=span)))
+        rows.insert(2, row(cell(text(", ".join(host.notes), 9, colour=RED), colspan=span, height=LINE)))
     rows += _counted(endpoints, shades) if counts else [_listed(e, shades) for e in endpoints]
     if not endpoints:
         rows.append(row(cell(text("no endpoints", 9, colour=GREY), colspan=span)))
-    fill = row(cell(text(" ", 10), colspan=span))  # all tiles of a row are of one height
-    rows += [fill] * (longest - _length(whole, host, counts))
+    fill = row(
+        cell(text(" ", 8), colspan=span, height=LINE)
+    )  # all tiles of a row are of one height, and the last line clears the round corners
+    rows += [fill] * (longest - _length(whole, host, counts)) + [row(cell(text(" ", 3), colspan=span))]
     return table(*rows, border=1, color=RED if host.notes else "#7d8794", style="rounded", cellspacing=1, cellpadding=2)
 
 
 def _counted(endpoints: tuple[EndpointNode, ...], shades: dict[str, str]) -> list[str]:
     counted = []
-    for network in sorted({e.network for e in endpoints}):
+    for network in sorted({e.network for e in endpoints}, key=natural):
         members = [e for e in endpoints if e.network == network]
         closed = sum(bool(e.reason) for e in members)
         number = text(len(members), 10, bold=True) + (text(f" ({closed} closed)", 8, colour=RED) if closed else "")
-        counted.append(row(cell(text(network, 10), bgcolor=shades[network], align="left"), cell(number, align="right")))
+        counted.append(
+            row(
+                cell(text(network, 10), bgcolor=shades[network], align="left", height=LINE),
+                cell(number, align="right", bgcolor=shades[network]),
+            )
+        )
     return counted
 
 
 def _listed(endpoint: EndpointNode, shades: dict[str, str]) -> str:
     port = "" if endpoint.ofport is None else endpoint.ofport
     address = endpoint.ipv4 or endpoint.ipv6 or ""
-    more = ", ".join([*endpoint.acls, *(p.replace(">", " → ") for p in endpoint.published)])
+    acl = [f"acl {', '.join(endpoint.acls)}"] if endpoint.acls else []
+    seat = [endpoint.seat] if endpoint.seat and endpoint.mac else []
+    more = ", ".join([*seat, *acl, *(p.replace(">", " → ") for p in endpoint.published)])
     if endpoint.reason:
         more = f"closed: {endpoint.reason}"
     return row(
-        cell(text(port, 8, colour=GREY), align="right"),
+        cell(text(port, 8, colour=GREY), align="right", height=LINE),
         cell(text(endpoint.name, 10), bgcolor=shades[endpoint.network], align="left"),
         cell(text(address, 9), align="left"),
         cell(text(endpoint.mac, 8, mono=True) if endpoint.mac else text(endpoint.seat, 8), align="left"),
-        cell(text(more, 8, colour=RED if endpoint.reason else "#26374a"), align="left"),
+        cell(text(more, 8, colour=RED if endpoint.reason else "#1d2733"), align="left"),
     )

@@ -1,98 +1,29 @@
-"""The content of a picture as values: hosts, networks, endpoints, the tunnels in use, copies. Pure: from a document as `warren export`
+"""The content of a picture as values: hosts, networks, endpoints, the tunnels in use, routers, services, mirrors. Pure: from a document as `warren export`
 prints it and, where an agent was asked, from what the hosts report."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from ipaddress import ip_network
 from itertools import combinations
 from typing import Any
 
 import networkx as nx
 
 from specs.model.mirror import COLLECTORS
-
-
-@dataclass(frozen=True, slots=True)
-class HostNode:
-    """A host; `notes` lists its problems."""
-
-    name: str
-    vtep: str
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkNode:
-    """A network; `ranges` are its subnets, `gateway` its way out where it has one (mode nat or routed)."""
-
-    name: str
-    vni: int | None
-    ranges: tuple[str, ...]
-    mode: str
-    gateway: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class EndpointNode:
-    """An endpoint; `reason` says why it is closed. `published` are PROTO HOSTPORT>PORT. `seat` says what it is behind when it has no
-    cable of its own: an interface of the host (`physical`: its MAC means nothing), or another endpoint."""
-
-    id: str
-    name: str
-    network: str
-    host: str
-    ipv4: str | None
-    ipv6: str | None
-    mac: str | None
-    ofport: int | None
-    acls: tuple[str, ...]
-    published: tuple[str, ...]
-    labels: tuple[str, ...]
-    state: str = ""
-    reason: str = ""
-    seat: str = ""
-    physical: bool = False
-
-    @property
-    def key(self) -> str:
-        """The key in pictures: NETWORK/NAME."""
-        return f"{self.network}/{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Tunnel:
-    """Two hosts that share networks. `broken` is the worse state that either reports for the tunnel: down, mtu (large packets are lost), or empty."""
-
-    one: str
-    other: str
-    networks: tuple[str, ...]
-    broken: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Copies:
-    """A mirror session: from endpoints, by their keys, to an endpoint's key, HOST:INTERFACE, or how and where a collector is."""
-
-    name: str
-    sources: tuple[str, ...]
-    target: str
-
-
-@dataclass(frozen=True, slots=True)
-class Topology:
-    """The whole topology, each kind sorted by name."""
-
-    hosts: tuple[HostNode, ...]
-    networks: tuple[NetworkNode, ...]
-    endpoints: tuple[EndpointNode, ...]
-    tunnels: tuple[Tunnel, ...]
-    copies: tuple[Copies, ...] = ()
-
-    def at(self, host: str) -> tuple[EndpointNode, ...]:
-        """The endpoints of one host."""
-        return tuple(e for e in self.endpoints if e.host == host)
+from tools.graph.nodes import (
+    Copies,
+    EndpointNode,
+    HostNode,
+    NetworkNode,
+    RouterNode,
+    ServiceNode,
+    Topology,
+    Tunnel,
+    natural,
+)
 
 
 def topology(
@@ -107,18 +38,20 @@ def topology(
     report_of = {str(r["name"]): r for r in reports}
     items = list(document.get("endpoints") or ())
     names_of = {str(e.get("id")): str(e.get("name") or e.get("id")) for e in items}
-    endpoints = tuple(sorted((_endpoint(e, called, state_of, names_of) for e in items), key=lambda e: (e.network, e.name, e.id)))
-    vteps = {str(h["name"]): str(h.get("vtep", "?")) for h in document.get("hosts") or ()}
-    names = vteps | {e.host: "?" for e in endpoints if e.host not in vteps}
-    hosts = tuple(
-        HostNode(name, vtep, _notes(report_of.get(name))) for name, vtep in sorted(names.items(), key=lambda h: _natural(h[0]))
+    endpoints = tuple(
+        sorted(
+            (_endpoint(e, called, state_of, names_of) for e in items), key=lambda e: (natural(e.network), natural(e.name), e.id)
+        )
     )
+    hosts = _hosts(document.get("hosts") or (), endpoints, report_of)
     declared = {network.name for network in networks}
     extra = tuple(NetworkNode(n, None, (), "flat", None) for n in sorted({e.network for e in endpoints} - declared))
     copies = tuple(_copies(m, called, endpoints) for m in document.get("mirrors") or () if m.get("active", True))
     return Topology(
-        hosts, networks + extra, endpoints, _tunnels(endpoints, report_of), tuple(sorted(copies, key=lambda c: c.name))
-    )
+        hosts, tuple(sorted(networks + extra, key=lambda n: natural(n.name))), endpoints, _tunnels(endpoints, report_of),
+        tuple(sorted(copies, key=lambda c: natural(c.name))), _routers(document.get("routers") or (), called),
+        _services(document.get("services") or (), called, endpoints),
+    )  # fmt: skip
 
 
 def restricted(whole: Topology, network: str | None = None, host: str | None = None) -> Topology:
@@ -136,7 +69,14 @@ def restricted(whole: Topology, network: str | None = None, host: str | None = N
             {name for tunnel in part.tunnels for name in (tunnel.one, tunnel.other)} | {e.host for e in part.endpoints} | {host}
         )
         hosts = tuple(h for h in hosts if h.name in used)
-    return replace(part, hosts=hosts, copies=_copies_from(part.endpoints, whole.copies))
+    shown = {n.name for n in part.networks}
+    return replace(
+        part,
+        hosts=hosts,
+        copies=_copies_from(part.endpoints, whole.copies),
+        routers=tuple(r for r in whole.routers if shown.intersection(r.networks)),
+        services=tuple(s for s in whole.services if s.network in shown),
+    )
 
 
 def _must_exist(kind: str, name: str, names: list[str]) -> None:
@@ -173,7 +113,8 @@ def _copies_from(endpoints: Iterable[EndpointNode], copies: Iterable[Copies]) ->
 
 def graph(whole: Topology) -> nx.Graph:
     """Nodes `host NAME`, `network NAME`, `endpoint NETWORK/NAME`; edges: an endpoint and its host (kind port), two hosts that share
-    networks (kind tunnel), a source and its session's target (kind mirror)."""
+    networks (kind tunnel), a source and its session's target (kind mirror), a router and its networks (kind route), a service and its
+    endpoints (kind member)."""
     result = nx.Graph()
     for host in whole.hosts:
         result.add_node(f"host {host.name}", kind="host", **asdict(host))
@@ -193,15 +134,20 @@ def graph(whole: Topology) -> nx.Graph:
             result.add_node(target, kind="target", name=session.target)
         for source in session.sources:
             result.add_edge(f"endpoint {source}", target, kind="mirror", session=session.name)
+    _add_joined(result, whole)
     return result
 
 
-def colours(whole: Topology) -> dict[str, str]:
-    """A light colour for each network: dark text is read on all of them."""
-    names = [network.name for network in whole.networks]
-    first = ("#f6b44b", "#6aa9e9", "#8fd19e", "#d99ad9", "#f08a7a", "#9ad9d4", "#c9c26a", "#b3a3f0")
-    more = (f"{(i * 0.618034) % 1:.3f} {0.26 + 0.14 * (i % 2):.2f} {0.97 - 0.06 * (i % 3):.2f}" for i in range(len(names)))
-    return {name: first[i] if i < len(first) else shade for i, (name, shade) in enumerate(zip(names, more, strict=True))}
+def _add_joined(result: nx.Graph, whole: Topology) -> None:
+    """Routers and services, which join what is there."""
+    for router in whole.routers:
+        result.add_node(f"router {router.name}", kind="router", **asdict(router))
+        for name in router.networks:
+            result.add_edge(f"router {router.name}", f"network {name}", kind="route")
+    for service in whole.services:
+        result.add_node(f"service {service.name}", kind="service", **asdict(service))
+        for member in service.members:
+            result.add_edge(f"service {service.name}", f"endpoint {member}", kind="member")
 
 
 def _networks(items: Iterable[Mapping[str, Any]]) -> tuple[tuple[NetworkNode, ...], dict[str, str]]:
@@ -212,9 +158,52 @@ def _networks(items: Iterable[Mapping[str, Any]]) -> tuple[tuple[NetworkNode, ..
         called |= {str(n.get("id") or name): name, name: name}
         ranges = tuple(str(n[field]) for field in ("ip_range", "ipv6_range") if n.get(field))
         mode = str(n.get("mode", "flat"))
-        gateway = str(n["gateway"]).split("/")[0] if n.get("gateway") and mode != "flat" else None
-        networks.append(NetworkNode(name, n.get("vxlan_vni"), ranges, mode, gateway))
-    return tuple(sorted(networks, key=lambda n: _natural(n.name))), called
+        networks.append(
+            NetworkNode(name, n.get("vxlan_vni"), ranges, mode, _gateway(n, ranges, mode), _names(n.get("default_acl")))
+        )
+    return tuple(networks), called
+
+
+def _hosts(
+    items: Iterable[Mapping[str, Any]], endpoints: Iterable[EndpointNode], reports: Mapping[str, Mapping[str, Any]]
+) -> tuple[HostNode, ...]:
+    vteps = {e.host: "?" for e in endpoints} | {str(h["name"]): str(h.get("vtep", "?")) for h in items}
+    return tuple(HostNode(name, vteps[name], _notes(reports.get(name))) for name in sorted(vteps, key=natural))
+
+
+def _gateway(n: Mapping[str, Any], ranges: Sequence[str], mode: str) -> str | None:
+    """The gateway's address: as stated, else the first of the range, which Warren takes."""
+    stated = n.get("gateway") or n.get("ipv6_gateway")
+    if mode == "flat" or not (stated or ranges):
+        return None
+    return str(stated).split("/")[0] if stated else str(ip_network(ranges[0], strict=False).network_address + 1)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    """Names of ACLs: a document has one or a list."""
+    return tuple(map(str, [value] if isinstance(value, (str, int)) else value or ()))
+
+
+def _routers(items: Iterable[Mapping[str, Any]], called: Mapping[str, str]) -> tuple[RouterNode, ...]:
+    routers = (RouterNode(str(r["name"]), tuple(called.get(str(n), str(n)) for n in r["networks"])) for r in items)
+    return tuple(sorted(routers, key=lambda r: natural(r.name)))
+
+
+def _services(
+    items: Iterable[Mapping[str, Any]], called: Mapping[str, str], endpoints: Sequence[EndpointNode]
+) -> tuple[ServiceNode, ...]:
+    def node(s: Mapping[str, Any]) -> ServiceNode:
+        network, label = called.get(str(s["network"]), str(s["network"])), str(s.get("label") or "")
+        listed = set(map(str, s.get("endpoints") or ()))
+        members = [e for e in endpoints if e.network == network and (e.name in listed or e.id in listed or _has(e, label))]
+        return ServiceNode(str(s["name"]), network, _published(s), tuple(e.key for e in members), label)
+
+    return tuple(sorted(map(node, items), key=lambda s: natural(s.name)))
+
+
+def _has(e: EndpointNode, label: str) -> bool:
+    """Whether the endpoint bears the label, KEY or KEY=VALUE."""
+    return label in e.labels or label in {text.partition("=")[0] for text in e.labels}
 
 
 def _endpoint(
@@ -223,12 +212,11 @@ def _endpoint(
     network = str(e.get("network") or e["network_id"])
     endpoint_id = str(e.get("id") or e.get("name"))
     state = states.get(endpoint_id, {})
-    acls = e.get("acls") or ()
     labels = tuple(f"{key}={value}" if value else str(key) for key, value in sorted((e.get("labels") or {}).items()))
     return EndpointNode(
         endpoint_id, str(e.get("name") or endpoint_id), called.get(network, network), str(e["host"]),
         e.get("ipv4_address"), e.get("ipv6_address"), None if e.get("port") else e.get("mac_address"), None if e.get("parent") else e.get("ofport"),
-        tuple(map(str, [acls] if isinstance(acls, (str, int)) else acls)), tuple(map(_published, e.get("publish") or ())), labels,
+        _names(e.get("acls")), tuple(map(_published, e.get("publish") or ())), labels,
         str(state.get("state", "")), str(state.get("reason") or ""), _seat(e, names), bool(e.get("port")),
     )  # fmt: skip
 
@@ -252,9 +240,9 @@ def _tunnels(endpoints: Iterable[EndpointNode], reports: Mapping[str, Mapping[st
         members[e.network].add(e.host)
     shared: dict[tuple[str, str], list[str]] = defaultdict(list)
     for network, hosts in sorted(members.items()):
-        for one, other in combinations(sorted(hosts, key=_natural), 2):
+        for one, other in combinations(sorted(hosts, key=natural), 2):
             shared[one, other].append(network)
-    pairs = sorted(shared.items(), key=lambda pair: (_natural(pair[0][0]), _natural(pair[0][1])))
+    pairs = sorted(shared.items(), key=lambda pair: (natural(pair[0][0]), natural(pair[0][1])))
     return tuple(Tunnel(one, other, tuple(networks), _broken(reports, one, other)) for (one, other), networks in pairs)
 
 
@@ -274,7 +262,7 @@ def _copies(mirror: Mapping[str, Any], called: Mapping[str, str], endpoints: Ite
         if source.get("endpoint") is not None:
             return source["endpoint"] in (e.name, e.id)
         label = source.get("label")
-        return label is None or label in e.labels or label in {text.partition("=")[0] for text in e.labels}
+        return label is None or _has(e, label)
 
     to = mirror["to"]
     if to.get("endpoint"):
@@ -297,17 +285,3 @@ def _notes(report: Mapping[str, Any] | None) -> tuple[str, ...]:
         notes.append("behind")
     problems = len(report.get("problems") or ())
     return (*notes, f"{problems} problem{'s' * (problems > 1)}") if problems else tuple(notes)
-
-
-def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """Sort key that puts h2 before h10."""
-    parts, digits = [], ""
-    for letter in [*name, ""]:
-        if letter.isdigit():
-            digits += letter
-            continue
-        if digits:
-            parts.append((0, int(digits), ""))
-            digits = ""
-        parts.append((1, 0, letter))
-    return tuple(parts)
