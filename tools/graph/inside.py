@@ -64,7 +64,7 @@ def pipeline(host: str, flows: Iterable[Mapping[str, Any]]) -> graphviz.Digraph:
 
 
 def _table(name: str, flows: list[Mapping[str, Any]], ends: Counter[str], note: str) -> str:
-    """A table's label. Rows, not lines: an underscore of a line runs into the next one."""
+    """A table's label."""
     packets = sum(int(f["packets"]) for f in flows)
     dropped = sum(int(f["packets"]) for f in flows if f["actions"] == "drop")
     totals = f"{len(flows)} flow{'s' * (len(flows) != 1)}, {packets} packets"
@@ -77,6 +77,11 @@ def _table(name: str, flows: list[Mapping[str, Any]], ends: Counter[str], note: 
         text(more, 8, colour=GREY),
         text(note, 8, colour=GREY),
     )
+    return _rows(*words)
+
+
+def _rows(*words: str) -> str:
+    """A label of rows: an underscore of `lines` runs into the line below it."""
     return rows_of(*(row(cell(part)) for part in words if part), cellpadding=1)
 
 
@@ -104,8 +109,8 @@ def journey(trace: Mapping[str, Any]) -> graphviz.Digraph:
                         dot.edge(last, node)
                     else:  # beside the sender's host, not below it
                         via = lines(
-                            text("VXLAN", 9, bold=True, colour=TUNNEL),
-                            text(f"VNI {trace['hosts'][0].get('vni')}", 8, colour=TUNNEL),
+                            text("   VXLAN", 9, bold=True, colour=TUNNEL),
+                            text(f"   VNI {trace['hosts'][0].get('vni')}", 8, colour=TUNNEL),
                         )
                         dot.edge(last, node, label=via, color=TUNNEL, penwidth="2", constraint="false")
                     previous = node
@@ -114,7 +119,7 @@ def journey(trace: Mapping[str, Any]) -> graphviz.Digraph:
     label = lines(text(trace["dst"], 11, bold=True), "" if delivered else text("not reached", 9, colour=RED))
     dot.node("target", label, fillcolor="#f6b44b" if delivered else "white", color=GREEN if delivered else RED)
     reason = (
-        {} if delivered else {"label": lines(text(f"{trace['verdict']} {trace['reason']}", 9, colour=RED)), "style": "dashed"}
+        {} if delivered else {"label": lines(text(f"  {trace['verdict']} {trace['reason']}", 9, colour=RED)), "style": "dashed"}
     )
     dot.edge(last, "target", color=GREEN if delivered else RED, penwidth="2", **reason)
     return dot
@@ -142,7 +147,7 @@ def _steps(prefix: str, passed_by: bool, steps: list[Mapping[str, Any]]) -> list
         actions = [a for a in step["actions"] if not a.startswith(("goto_table", "->"))]
         matches = [text(part, 8, mono=True) for part in matched]
         does = [text(part, 8, colour="#26374a", mono=True) for action in actions[:4] for part in _folded(action)]
-        label = lines(text(step["table"], 10, bold=True), text(step["origin"], 9), *matches, *does)
+        label = _rows(text(step["table"], 10, bold=True), text(step["origin"], 9), *matches, *does)
         boxes.append((f"{prefix}.{number}", label, "#e3f1e4" if "drop" not in actions else "#fbe3e3"))
     return boxes
 
