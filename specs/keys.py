@@ -225,6 +225,11 @@ def docker_pools(host_name: str) -> str:
     return f"docker/{host_name}/pools/"
 
 
+def docker_containers(host_name: str) -> str:
+    """Prefix of what a host's engine has told of its containers."""
+    return f"docker/{host_name}/containers/"
+
+
 def status_agent(host_name: str) -> str:
     """Written by a host's agent under its lease."""
     return f"{STATUS_AGENTS}{host_name}"

@@ -6,41 +6,33 @@ agent/docker/server.py decodes the calls; agent/docker/ipam.py answers those abo
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from agent.core import Core
 from agent.dhcp_client.clients import DhcpClients
-from agent.docker.aux_addresses import AuxAddresses, addresses_of
-from agent.docker.engine import Engine
-from agent.docker.ipam import SPACE, EngineBody, Ipam, check_pool, from_us, range_of, subnet_of
+from agent.docker.aux_addresses import AuxAddresses
+from agent.docker.dead import DeadEndpoints
+from agent.docker.engine import Container, Engine
+from agent.docker.ipam import SPACE, EngineBody, Ipam
 from agent.docker.labels import as_record, described, prefixed
 from agent.docker.ledger import LABEL, Ledger
 from agent.docker.mac import follow
-from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, PortRequest, named_network, published, read
-from agent.endpoints.filler import ONLY_HOST
-from agent.endpoints.request import EndpointCreate
+from agent.docker.networks import DockerNetworks, gateways
+from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, read
+from agent.docker.ports import ContainerPorts
+from agent.docker.remembered import Remembered
+from agent.docker.validation import check_acl
 from agent.linux import names
-from agent.linux.host_ports import listeners
-from specs import keys
 from specs.model.endpoint import SANDBOX, Endpoint
 from specs.model.network import Network
-from specs.model.publish import Publish
-from specs.store import bitmap
-from specs.store.endpoints import DEFAULT_VLAN
-from specs.store.pool import Pool
-from warren.errors import MISSING, Conflict, Exhausted, Invalid, NotFound, WarrenError
+from warren.errors import Conflict, NotFound
 
 log = logging.getLogger("warren.docker")
 
-CHOICES = 20
-DRIVER_NAME = "warren.driver"  # in each call's body: by which of its names the engine has called the driver
-SAND = "sand"  # under this name the driver makes no networks of its own: SAND's are those of all hosts
-ADDED = "docker.added"  # label of an interface that a Docker network added; its value is Docker's id of the network
+Call = Callable[[EngineBody], dict[str, Any]]
 
 
 class Driver:
@@ -49,24 +41,28 @@ class Driver:
     def __init__(self, core: Core, engine: Engine, dhcp_clients: DhcpClients) -> None:
         self._core, self._engine, self._dhcp_clients = core, engine, dhcp_clients
         self.ledger = Ledger(core)
-        self._aux = AuxAddresses(core, self.ledger)
-        ipam = Ipam(core, self.ledger, self._aux)
-        self.calls: dict[str, Callable[[EngineBody], dict[str, Any]]] = {
-            "Plugin.Activate": lambda body: {"Implements": ["NetworkDriver", "IpamDriver"]},
+        self.remembered = Remembered(core.store, core.host.name)
+        self.told: Callable[[], None] = lambda: None  # called when a container is to be remembered
+        aux = AuxAddresses(core, self.ledger)
+        self.networks = networks = DockerNetworks(core, self.ledger, aux)
+        self._ports, self._dead = ContainerPorts(core, self.ledger), DeadEndpoints(core, self.ledger, engine)
+        ipam = Ipam(core, self.ledger, aux)
+        self.calls: dict[str, Call] = {
+            "Plugin.Activate": self.activate,
             "NetworkDriver.GetCapabilities": lambda body: {
                 "Scope": "local",
                 "ConnectivityScope": "global",
                 "GwAllocChecker": True,
             },
             "NetworkDriver.GwAllocCheck": lambda body: {"SkipIPv4": False, "SkipIPv6": False},
-            "NetworkDriver.CreateNetwork": self.create_network,
-            "NetworkDriver.DeleteNetwork": self.delete_network,
-            "NetworkDriver.CreateEndpoint": self.create_endpoint,
+            "NetworkDriver.CreateNetwork": networks.create,
+            "NetworkDriver.DeleteNetwork": networks.delete,
+            "NetworkDriver.CreateEndpoint": self._yielding(self.create_endpoint),
             "NetworkDriver.DeleteEndpoint": self.delete_endpoint,
             "NetworkDriver.EndpointOperInfo": lambda body: {"Value": {}},
-            "NetworkDriver.Join": self.join,
+            "NetworkDriver.Join": self._yielding(self.join),
             "NetworkDriver.Leave": self.leave,
-            "NetworkDriver.ProgramExternalConnectivity": self.publish,
+            "NetworkDriver.ProgramExternalConnectivity": self._yielding(self.publish),
             "NetworkDriver.RevokeExternalConnectivity": self.unpublish,
             "NetworkDriver.DiscoverNew": lambda body: {},
             "NetworkDriver.DiscoverDelete": lambda body: {},
@@ -77,78 +73,9 @@ class Driver:
             },
             "IpamDriver.RequestPool": ipam.request_pool,
             "IpamDriver.ReleasePool": ipam.release_pool,
-            "IpamDriver.RequestAddress": ipam.request_address,
+            "IpamDriver.RequestAddress": self._yielding(ipam.request_address),
             "IpamDriver.ReleaseAddress": ipam.release_address,
         }
-
-    # ---- networks -----------------------------------------------------------------------------------------------------
-
-    def create_network(self, body: EngineBody) -> dict[str, Any]:
-        """Connect a Docker network to the Warren network that its options name, or to a new one that they describe.
-
-        The ledger remembers the Docker network before anything is made for it, so that the sweep can remove what a crash
-        leaves behind. The call may be repeated.
-        """
-        docker_id = str(body["NetworkID"])
-        with contextlib.suppress(NotFound):  # in the ledger, but the Warren network does not exist yet
-            if self.ledger.network(docker_id) is not None:
-                return {}
-        options = body.get("Options") or {}
-        generic, internal = options.get("com.docker.network.generic") or {}, bool(options.get("com.docker.network.internal"))
-        fields = read(NETWORK_OPTIONS, generic)
-        added = [*fields.pop("add_ports", ()), *fields.pop("add_copro_ports", ())]
-        _check_vlans(added, fields.get("vlan"))
-        (pool, gateway), (pool6, gateway6) = subnet_of(body.get("IPv4Data")), subnet_of(body.get("IPv6Data"), v6=True)
-        _check_dhcp(fields, pool)
-        families = ((False, pool, body.get("IPv4Data")), (True, pool6, body.get("IPv6Data")))
-        pools = {given: self.ledger.open_pool(given) if from_us(data) else {} for _, given, data in families if given}
-        named = named_network(generic) or next((entry["named"] for entry in pools.values() if "named" in entry), None)
-        if named is not None:
-            network = self._core.lookup.network(named)
-            for v6, given, _ in families:
-                if given:
-                    check_pool(given, range_of(network, v6), network, pools[given])
-            self.ledger.keep_network(docker_id, network.id, False, internal, list(pools))
-        elif body.get(DRIVER_NAME) == SAND:
-            raise Invalid("sand-id", MISSING, "driver sand needs it: --opt sand-id=ID, with the id or name of a network")
-        else:
-            network_id = str(uuid.uuid4())
-            self.ledger.keep_network(docker_id, network_id, True, internal, list(pools))
-        try:
-            if named is None:
-                labels = {"docker.network": docker_id, ONLY_HOST: self._core.host.name}
-                draft = {"id": network_id, "name": f"docker-{docker_id[:12]}", "labels": labels, **fields}
-                draft |= {"ip_range": pool, "gateway": gateway} if pool else {}
-                draft |= {"ipv6_range": pool6, "ipv6_gateway": gateway6} if pool6 else {}
-                network, _ = self._core.repository.create_network(draft)
-            self._aux.keep(docker_id, network, addresses_of(body))
-            self._add_ports(docker_id, network, added)
-        except WarrenError:
-            with contextlib.suppress(WarrenError):
-                self.delete_network(body)
-            raise
-        return {}
-
-    def delete_network(self, body: EngineBody) -> dict[str, Any]:
-        """Forget a Docker network. Deletes the Warren network too when Docker made it."""
-        docker_id = str(body["NetworkID"])
-        entry = self.ledger.networks().get(docker_id)
-        if entry is None:
-            return {}
-        self._remove_mirror(entry["network"])
-        self._remove_ports(docker_id)
-        self._aux.give_back(docker_id, entry["network"])
-        if entry["made"]:
-            for held in [e for e in self.ledger.endpoints() if e.network_id == entry["network"]]:
-                self._core.endpoints.detach(held)
-            with contextlib.suppress(NotFound):
-                self._core.repository.delete_network(entry["network"])
-        for pool_id in [
-            i for i, pool in self.ledger.pools().items() if entry["made"] and pool.get("network") == entry["network"]
-        ]:
-            self.ledger.forget(pool_id)  # Docker released it, unless the agent was away then
-        self.ledger.forget(docker_id)
-        return {}
 
     # ---- endpoints ----------------------------------------------------------------------------------------------------
 
@@ -205,35 +132,39 @@ class Driver:
 
         The engine has a short time to tell the container's name and labels; `tell_labels` asks again later.
         """
-        endpoint, network = self._endpoint(body), self._network(body)
-        container = self._engine.container(str(body["NetworkID"]), str(body["EndpointID"]))
+        endpoint, network, docker_network = self._endpoint(body), self._network(body), str(body["NetworkID"])
         peer = names.peer_name(endpoint.id)
         labels = endpoint.labels | {SANDBOX: str(body["SandboxKey"])}
-        joined = endpoint.model_copy(update={"active": True, "interface": peer, "labelled": False, "labels": labels})
+        labelled = not self._core.config.docker_engine  # nobody tells labels: there are none to wait for
+        joined = endpoint.model_copy(update={"active": True, "interface": peer, "labelled": labelled, "labels": labels})
+        container = self._container(docker_network, joined)
         if container is not None:
-            joined = described(joined, network, container, self._core.host.name)
+            joined = self._described(joined, network, container)
         if endpoint.active and joined.mac_address != endpoint.mac_address:
             self.ledger.recreate(endpoint)
             return self.join(body)
         if MIRRORED in joined.labels:
-            self._mirror(network)
-        if self.ledger.is_internal(str(body["NetworkID"])) and (requests := self._port_requests(body, network)):
-            joined = joined.model_copy(update={"publish": tuple(self._choose_ports(requests))})
+            self.networks.mirror(network)
+        ports = self._ports.in_join(body.get("Options"), docker_network, network, joined)
+        joined = joined.model_copy(update={"publish": ports})
         if network.external:
             self._dhcp_clients.joins(endpoint.id, str(body["SandboxKey"]))
         self._core.endpoints.namespaces.join(str(body["SandboxKey"]), endpoint.id, network)
+        if not joined.labelled:
+            self.told()  # look for them until the container's process runs
         # the port of an endpoint without its required labels stays closed; Docker goes on meanwhile
         self._plug_in(endpoint, joined, wait=joined.labelled or not network.labels_required)
         if joined.mac_address != endpoint.mac_address:
             # Docker learned the old MAC from CreateEndpoint, and sets it
             arguments = (str(body["SandboxKey"]), endpoint.veth, endpoint.mac_address, joined.mac_address)
             threading.Thread(target=follow, args=arguments, name="mac", daemon=True).start()
-        return {"InterfaceName": {"SrcName": peer, "DstPrefix": "eth"}, **_gateways(network)}
+        prefix = self.ledger.settings(docker_network).get("prefix", "eth")
+        return {"InterfaceName": {"SrcName": peer, "DstPrefix": prefix}, **gateways(network)}
 
     def _plug_in(self, endpoint: Endpoint, joined: Endpoint, wait: bool) -> None:
         """Plug an endpoint in under the container's name, or without a name when another endpoint has that one."""
         try:
-            self._core.endpoints.attach_inactive(joined, wait)
+            self._dead.yielding(lambda: self._core.endpoints.attach_inactive(joined, wait))
         except Conflict as error:
             if joined.name == endpoint.name or error.field != "name":
                 raise
@@ -241,15 +172,14 @@ class Driver:
 
     def tell_labels(self, docker_network: str, endpoint: Endpoint) -> bool:
         """Ask again for the labels of an endpoint that joined without them. Returns whether the engine told them."""
-        container = self._engine.container(docker_network, endpoint.labels[LABEL])
-        network = self.ledger.network(docker_network)
+        container, network = self._container(docker_network, endpoint), self.ledger.network(docker_network)
         if container is None or network is None:
             return False
-        labelled = described(endpoint, network, container, self._core.host.name).model_copy(
+        labelled = self._described(endpoint, network, container).model_copy(
             update={"mac_address": endpoint.mac_address}  # it is in use
         )
         if MIRRORED in labelled.labels:
-            self._mirror(network)
+            self.networks.mirror(network)
         try:
             self.ledger.update(labelled)
         except Conflict as error:
@@ -264,16 +194,7 @@ class Driver:
     def publish(self, body: EngineBody) -> dict[str, Any]:
         """Publish the ports of a container. Raises `Conflict` when one is taken."""
         endpoint, network = self._endpoint(body), self._network(body)
-        requests = self._port_requests(body, network)
-        if not requests and not endpoint.publish:
-            return {}
-        for attempt in range(CHOICES):
-            try:
-                self.ledger.update(endpoint.model_copy(update={"publish": tuple(self._choose_ports(requests))}))
-                break
-            except Conflict:
-                if attempt == CHOICES - 1 or all(len(request.candidates) == 1 for request in requests):
-                    raise  # another agent may have taken a free port since; then choose again
+        self._ports.publish(endpoint, self._ports.requests(body.get("Options"), str(body["NetworkID"]), network))
         return {}
 
     def leave(self, body: EngineBody) -> dict[str, Any]:
@@ -287,18 +208,44 @@ class Driver:
     def unpublish(self, body: EngineBody) -> dict[str, Any]:
         """Withdraw published ports."""
         endpoint = self.ledger.endpoint(str(body["EndpointID"]))
-        if endpoint is not None and endpoint.publish:
-            self.ledger.update(endpoint.model_copy(update={"publish": ()}))
+        if endpoint is not None:
+            self._ports.withdraw(endpoint)
         return {}
 
     def delete_endpoint(self, body: EngineBody) -> dict[str, Any]:
         """Unplug an endpoint and delete its record."""
         endpoint = self.ledger.endpoint(str(body["EndpointID"]))
         if endpoint is not None:
+            self.ledger.of_this_run.discard(endpoint.id)  # if this fails, it is in nobody's way
             self._core.endpoints.detach(endpoint)
         return {}
 
+    def activate(self, body: EngineBody) -> dict[str, Any]:
+        """Say which drivers this is. The engine asks when it has started: none of the endpoints is in its hands then."""
+        self.ledger.of_this_run.clear()
+        return {"Implements": ["NetworkDriver", "IpamDriver"]}
+
     # ---- small things -------------------------------------------------------------------------------------------------
+
+    def _container(self, docker_network: str, endpoint: Endpoint) -> Container | None:
+        """Return the container of an endpoint, from the engine, or as it was when the engine told it last."""
+        container = self._engine.container(docker_network, endpoint.labels[LABEL])
+        if container is None and self._core.config.docker_engine:
+            return self.remembered.container(docker_network, endpoint.labels[SANDBOX], endpoint.veth)
+        if container is not None and self.remembered.keep(container, docker_network):
+            self.told()
+        return container
+
+    def _described(self, endpoint: Endpoint, network: Network, container: Container) -> Endpoint:
+        """Return an endpoint with its container's name and labels. Raises `Invalid` for labels that nothing can be made of."""
+        result = described(endpoint, network, container, self._core.host.name)
+        for acl in result.acls or ():
+            check_acl("warren.acl", acl, self._core.cache.view.snapshot)
+        return result
+
+    def _yielding(self, call: Call) -> Call:
+        """Return the call, before which endpoints of containers that have ended give way."""
+        return lambda body: self._dead.yielding(lambda: call(body))
 
     def _endpoint(self, body: EngineBody) -> Endpoint:
         endpoint = self.ledger.endpoint(str(body["EndpointID"]))
@@ -311,86 +258,3 @@ class Driver:
         if network is None:
             raise NotFound("network", str(body["NetworkID"]))
         return network
-
-    def _port_requests(self, body: EngineBody, network: Network) -> list[PortRequest]:
-        requests = published(body.get("Options") or {})
-        if requests and network.mode != "nat":
-            problem = f"network {network.name} is in mode {network.mode}, and published ports need mode nat (-o warren.mode=nat)"
-            raise Invalid("-p", MISSING, "mode nat", problem=problem)
-        return requests
-
-    def _choose_ports(self, requests: list[PortRequest]) -> list[Publish]:
-        """Choose ports of the host where Docker leaves the choice open. The update is refused when another host's agent
-        takes one first."""
-        ports: list[Publish] = []
-        for candidates, request in requests:
-            prefix = keys.pool_published(self._core.host.name, request["proto"])
-            pool = Pool.read(prefix, self._core.repository.store.list(prefix)[1])
-            mine = {p.host_port for p in ports if p.proto == request["proto"]}
-            host_port: int | None = candidates[0]
-            if len(candidates) > 1:
-                mine |= {listener.port for listener in listeners(request["proto"])}
-                host_port = bitmap.lowest_free(pool.blocks, candidates[0], candidates[-1], mine)  # type: ignore[arg-type]
-            if host_port is None:
-                raise Exhausted(
-                    f"no {request['proto']} port of host {self._core.host.name} is left in {candidates[0]}-{candidates[-1]}"
-                )
-            ports.append(Publish(host_port=host_port, **request))
-        return ports
-
-    def _add_ports(self, docker_id: str, network: Network, drafts: list[dict[str, Any]]) -> None:
-        """Put interfaces of this host on a network for as long as Docker has it. Adds all of them, or none and raises."""
-        try:
-            for draft in drafts:
-                draft = {name: value for name, value in draft.items() if name != "native"}
-                body = {**draft, "network_id": network.id, "labels": {ADDED: docker_id}}
-                self._core.endpoints.attach(EndpointCreate.model_validate(body))
-        except WarrenError:
-            self._remove_ports(docker_id)
-            raise
-
-    def _remove_ports(self, docker_id: str) -> None:
-        for endpoint in [e for e in self._core.cache.view.local_endpoints.values() if e.labels.get(ADDED) == docker_id]:
-            self._core.endpoints.detach(endpoint)
-
-    def _mirror(self, network: Network) -> None:
-        """Return the mirror session for this host's mirrored containers of a network."""
-        interface, host = self._core.config.docker_mirror, self._core.host.name
-        if interface:
-            draft = {"name": _session(host, network.id), "sources": [{"network": network.id, "label": f"{MIRRORED}={host}"}],
-                     "to": {"host": host, "interface": interface}, "vlan": network.vlan}  # fmt: skip
-            self._core.repository.put_mirror(draft)
-
-    def _remove_mirror(self, network_id: str) -> None:
-        name = _session(self._core.host.name, network_id)
-        if name in self._core.cache.view.snapshot.mirrors:
-            with contextlib.suppress(NotFound):
-                self._core.repository.delete_mirror(name)
-
-
-def _check_vlans(drafts: list[dict[str, Any]], vlan: int | None) -> None:
-    network_vlan = vlan or DEFAULT_VLAN
-    for draft in drafts:
-        if (draft.get("native") or network_vlan) != network_vlan:
-            expected = f"{network_vlan}, the network's own, or nothing; another VLAN is another network's (warren port add)"
-            raise Invalid(f"add_ports: {draft['port']}", draft["native"], expected)
-
-
-def _check_dhcp(fields: Mapping[str, Any], pool: str) -> None:
-    if fields.get("dhcp") and fields.get("mode", "flat") != "flat":
-        raise Invalid("ovs.bridge.mode", fields["mode"], "flat, with ovs.bridge.dhcp=true: the server outside tells the router")
-    if fields.get("dhcp") and pool:
-        expected = "none, with ovs.bridge.dhcp=true: say --ipam-driver null, for the server outside gives the addresses"
-        raise Invalid("--subnet", pool, expected)
-
-
-def _gateways(network: Network) -> dict[str, Any]:
-    """Return the part of Join's answer that names the gateways."""
-    if network.mode == "flat" or (network.gateway is None and network.ipv6_gateway is None):
-        return {"DisableGatewayService": True}
-    pairs = (("Gateway", network.gateway), ("GatewayIPv6", network.ipv6_gateway))
-    return {name: str(gateway.ip) for name, gateway in pairs if gateway is not None}
-
-
-def _session(host: str, network_id: str) -> str:
-    return f"docker-{host[:20]}-{network_id}"[:63]

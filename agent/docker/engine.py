@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import socket
+import struct
 import time
 from typing import Any, NamedTuple
 
@@ -16,15 +19,17 @@ import httpx
 log = logging.getLogger("warren.docker")
 
 TIMEOUT_S = 0.3
-PAUSE_S = 3.0
+PAUSE_S = 1.0
+_JOINING = "ep-"  # begins the key of an endpoint whose container does not run yet; afterwards the key is the container's id
 
 
 class Container(NamedTuple):
-    """A container's name and labels, and the engine's name for the network."""
+    """A container's name and labels, the engine's name for the network, and the container's id."""
 
     name: str
     labels: dict[str, str]
     network: str
+    id: str = ""
 
 
 class EngineError(Exception):
@@ -46,17 +51,17 @@ class Engine:
             return None
         try:
             network = self._get(f"/networks/{network_id}") or {}
-            members = network.get("Containers") or {}
-            member: dict[str, Any] = members.get(f"ep-{endpoint_id}") or next(
-                (m for m in members.values() if m.get("EndpointID") == endpoint_id), {}
-            )
-            if not member.get("Name"):
+            key, name = _member(network, endpoint_id)
+            if not name:
                 return None
-            filters = json.dumps({"name": [f"^/{member['Name']}$"]})
-            containers = self._get("/containers/json", all="1", filters=filters)
-            if not containers:
-                return None
-            return Container(str(member["Name"]), dict(containers[0].get("Labels") or {}), str(network.get("Name") or ""))
+            joining = key.startswith(_JOINING)
+            # the engine reads a name as a regular expression that may match anywhere, so the answer is compared as well
+            filters = {"name": [f"^/{re.escape(name)}$"]} if joining else {"id": [key]}
+            for container in self._get("/containers/json", all="1", filters=json.dumps(filters)) or ():
+                if f"/{name}" in (container.get("Names") or ()) if joining else container.get("Id") == key:
+                    labels = dict(container.get("Labels") or {})
+                    return Container(name, labels, str(network.get("Name") or ""), str(container.get("Id") or ""))
+            return None
         except EngineError as error:
             self._silent_until = time.monotonic() + PAUSE_S
             log.info("engine.silent reason=%s", error)
@@ -77,6 +82,26 @@ class Engine:
             return None
         return answers
 
+    def containers(self) -> set[str] | None:
+        """Return the ids of all containers, also of those that do not run; None when the engine does not answer."""
+        try:
+            return {str(container.get("Id")) for container in self._get("/containers/json", all="1") or ()}
+        except EngineError:
+            return None
+
+    def shares_processes(self) -> bool:
+        """Return whether this process sees the engine's, and so those of its containers. The engine need not answer for that."""
+        if not self._path:
+            return False
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(TIMEOUT_S)
+            try:
+                probe.connect(self._path)
+                credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+            except OSError:
+                return False
+        return bool(struct.unpack("3i", credentials)[0] > 0)  # 0: a process of another pid namespace
+
     def _get(self, path: str, **query: str) -> Any:
         """Return the JSON of an answer, or None for 404. Raises `EngineError`."""
         try:
@@ -87,3 +112,11 @@ class Engine:
             return answer.json()
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             raise EngineError(str(error) or type(error).__name__) from None
+
+
+def _member(network: dict[str, Any], endpoint_id: str) -> tuple[str, str]:
+    """Return the key and the name that a network's answer has for the container of an endpoint; "" where it has none."""
+    members = network.get("Containers") or {}
+    joining = f"{_JOINING}{endpoint_id}"
+    key = joining if joining in members else next((k for k, m in members.items() if m.get("EndpointID") == endpoint_id), "")
+    return key, str(members[key].get("Name") or "") if key else ""

@@ -21,6 +21,14 @@ class Docker(Feature):
         self.driver = Driver(core, engine, dhcp_clients)
         self._sweep = DockerSweep(core, self.driver, engine, core.config.docker_sweep_s)
 
+    def problems(self) -> list[str]:
+        """Return why containers stay closed: labels that nothing can be made of."""
+        return [
+            f"container {e.name or e.id}: {self._sweep.wrong[e.id]}"
+            for e in self.driver.ledger.endpoints()
+            if e.id in self._sweep.wrong
+        ]
+
     def workers(self) -> Sequence[Worker]:
         """Return the worker that sweeps."""
         return (self._sweep.worker,)

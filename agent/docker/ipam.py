@@ -186,6 +186,8 @@ def range_of(network: Network, v6: bool) -> IpNetwork | None:
 def subnet_of(data: Any, v6: bool = False) -> tuple[str, str | None]:
     """Return range and gateway from CreateNetwork's IPv4Data or IPv6Data; "" where there is none."""
     given = (data or [{}])[0]
+    if len(data or ()) > 1:
+        raise Invalid("--subnet", str(data[1].get("Pool")), f"one IPv{6 if v6 else 4} subnet")
     pool = str(given.get("Pool") or "")
     return ("", None) if pool in ("", "0.0.0.0/0", "::/0") else (_subnet(pool, v6), given.get("Gateway") or None)
 

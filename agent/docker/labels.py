@@ -6,19 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.docker.engine import Container
-from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, read
+from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, options_among, read
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 
-_ENDPOINT_NAMES = {name for option in ENDPOINT_OPTIONS for name in option.names}
 _MIRROR_NAMES = {name for option in ENDPOINT_OPTIONS for name in option.names if option.field == "mirror"}
 
 
 def described(endpoint: Endpoint, network: Network, container: Container, host: str) -> Endpoint:
     """Return an endpoint with its container's name and labels. Options that `docker run` gave for this network take
     precedence."""
-    named = {k: v for k, v in container.labels.items() if k in _ENDPOINT_NAMES}
-    options = read(ENDPOINT_OPTIONS, named, (container.network, network.name, network.id))
+    options = read(ENDPOINT_OPTIONS, options_among(container.labels), (container.network, network.name, network.id))
     labels = {k: v for k, v in container.labels.items() if k not in _MIRROR_NAMES}
     if options.pop("mirror", False):
         labels[MIRRORED] = host

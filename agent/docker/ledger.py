@@ -29,6 +29,7 @@ class Ledger:
         self._core, self._store = core, core.store
         self._host = core.host.name
         self._entries: dict[str, dict[str, Any]] = {}  # of networks and of pools that have one: they never change
+        self.of_this_run: set[str] = set()  # ids of endpoints that the engine has asked for since it started
 
     # ---- networks and pools -------------------------------------------------------------------------------------------
 
@@ -36,9 +37,9 @@ class Ledger:
         """Return the Warren network of a Docker network. Raises `NotFound` when it is gone."""
         return self._remembered(docker_id, keys.docker_network(self._host, docker_id))
 
-    def is_internal(self, docker_id: str) -> bool:
-        """Return whether a Docker network was made with --internal. The engine does not publish ports of such a network."""
-        return self.network(docker_id) is not None and bool(self._entries[docker_id].get("internal"))
+    def settings(self, docker_id: str) -> dict[str, Any]:
+        """Return what `keep_network` has stored of a Docker network; empty if nothing is stored."""
+        return self._entries[docker_id] if self.network(docker_id) is not None else {}
 
     def network_of_pool(self, pool_id: str) -> Network | None:
         """Return the network of a pool, or None while it has none."""
@@ -48,8 +49,7 @@ class Ledger:
         return self._remembered(pool_id, keys.docker_pools(self._host) + pool_id)
 
     def networks(self) -> dict[str, dict[str, Any]]:
-        """Return all Docker networks of this engine by id: their `network`, whether Docker `made` it, and whether it is
-        `internal`."""
+        """Return all Docker networks of this engine by id: their `network`, whether Docker `made` it, and further settings."""
         return self._below(keys.docker_network(self._host, ""))
 
     def pools(self) -> dict[str, dict[str, Any]]:
@@ -78,10 +78,10 @@ class Ledger:
         waiting = [entry for entry in entries if (data := json.loads(entry.value))["pool"] == pool and "network" not in data]
         return sorted(waiting, key=lambda entry: -entry.mod_revision)
 
-    def keep_network(self, docker_id: str, network_id: str, made: bool, internal: bool, pools: list[str]) -> None:
-        """Store a Docker network together with the pools that it takes. Of several open pools with one range it takes the
-        newest."""
-        entry = {"network": network_id, "made": made, "internal": internal}
+    def keep_network(self, docker_id: str, network_id: str, made: bool, pools: list[str], **settings: Any) -> None:
+        """Store a Docker network together with the pools that it takes and with settings that are not the Warren network's. Of several
+        open pools with one range it takes the newest."""
+        entry = {"network": network_id, "made": made, **settings}
         puts: dict[str, Mapping[str, Any]] = {keys.docker_network(self._host, docker_id): entry}
         for pool in pools:
             for newest in self._open_pools(pool)[:1]:
@@ -153,11 +153,14 @@ class Ledger:
     def create(self, draft: dict[str, Any], versions: Collection[int] = (4, 6)) -> tuple[Endpoint, Network]:
         """Return a new inactive endpoint of this host, with one address for each of these IP versions."""
         draft = {"host": self._host, "active": False, **draft}
-        return self._core.repository.create_endpoint(draft, versions)[:2]
+        endpoint, network, _ = self._core.repository.create_endpoint(draft, versions)
+        self.of_this_run.add(endpoint.id)
+        return endpoint, network
 
     def update(self, endpoint: Endpoint) -> Endpoint:
         """Write an endpoint."""
         self._core.repository.update_endpoint(endpoint)
+        self.of_this_run.add(endpoint.id)
         return endpoint
 
     # ---- etcd ---------------------------------------------------------------------------------------------------------

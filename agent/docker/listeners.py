@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.config import Config, Tls
-from agent.docker.driver import SAND
+from agent.docker.networks import SAND
 from agent.sockets import bind_tcp, bind_unix
 from warren.errors import Invalid
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from ipaddress import AddressValueError, IPv4Address
 from typing import Any, NamedTuple
 
 from specs.model.allowed import parse_allowed
@@ -16,6 +17,10 @@ from warren.errors import Invalid
 
 _TRUE, _FALSE = frozenset(("1", "t", "true")), frozenset(("", "0", "f", "false"))
 _MAC_PREFIX = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){0,4}\Z")
+_MAC = re.compile(r"[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}\Z")
+_DPID = re.compile(r"0x(?!0+\Z)[0-9A-Fa-f]{1,16}\Z")
+_CONTROLLERS = re.compile(r"(tcp|ssl):[^,\s]+(,(tcp|ssl):[^,\s]+)*\Z")
+_IFACE_PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,9}\Z")
 _PER_NETWORK = re.compile(r"(?P<network>[A-Za-z0-9][A-Za-z0-9_.-]*):(?P<value>.*)\Z")
 
 
@@ -75,8 +80,42 @@ def _mac_prefix(name: str, value: str) -> str:
     return value.lower()
 
 
-def _nothing(name: str, value: str) -> None:
-    return None
+def _ignored(check: Callable[[str, str], Any]) -> Callable[[str, str], None]:
+    """Return a parser that refuses a wrong value and sets no field."""
+
+    def read(name: str, value: str) -> None:
+        check(name, value)
+
+    return read
+
+
+def _matching(pattern: re.Pattern[str], expected: str) -> Callable[[str, str], str]:
+    """Return a parser that accepts what a pattern matches."""
+
+    def read(name: str, value: str) -> str:
+        if not pattern.match(value):
+            raise Invalid(name, value, expected)
+        return value
+
+    return read
+
+
+def _always(right: bool, instead: str) -> Callable[[str, str], None]:
+    """Return a parser for a switch that Warren has in one position alone."""
+
+    def read(name: str, value: str) -> None:
+        if _bool(name, value) != right:
+            raise Invalid(name, value, f"{str(right).lower()}: {instead}")
+
+    return read
+
+
+def _ipv4(name: str, value: str) -> str | None:
+    try:
+        address = IPv4Address(value)
+    except AddressValueError:
+        raise Invalid(name, value, "an IPv4 address of this host") from None
+    return None if address.is_unspecified else str(address)
 
 
 def _external(name: str, value: str) -> str | None:
@@ -142,24 +181,30 @@ NETWORK_OPTIONS = (
     Option(
         ("ovs.bridge.dpid",),
         "",
-        _nothing,
+        _ignored(_matching(_DPID, "a datapath id such as 0x1, not 0")),
         "ignored: all networks share the host's bridge; `hosts` in a document sets its dpid",
     ),
     Option(
         ("ovs.bridge.controller",),
         "",
-        _nothing,
+        _ignored(_matching(_CONTROLLERS, "tcp:ADDRESS:PORT, several with commas")),
         "ignored: Warren is the controller; `hosts` in a document adds others",
     ),
     Option(
         ("ovs.bridge.userspace",),
         "",
-        _nothing,
+        _ignored(_bool),
         "ignored: Warren detects the datapath type; `hosts` in a document sets it",
     ),
-    Option(("ovs.bridge.ovs_local_mac",), "", _nothing, "ignored: `hosts` in a document sets the bridge's MAC"),
-    Option(("ovs.bridge.mirror_tunnel_vid",), "", _nothing, "ignored: a mirror session has a `vlan` of its own"),
-    Option(("ovs.bridge.lbport",), "", _nothing, "ignored"),
+    Option(
+        ("ovs.bridge.ovs_local_mac",),
+        "",
+        _ignored(_matching(_MAC, "a unicast MAC address")),
+        "ignored: `hosts` in a document sets the bridge's MAC",
+    ),
+    Option(("ovs.bridge.mirror_tunnel_vid",), "", _ignored(_number), "ignored: a mirror session has a `vlan` of its own"),
+    Option(("ovs.bridge.lbport",), "", _ignored(_number), "ignored: Warren needs no port to mirror"),
+    Option(("ovs.bridge.bind_interface",), "", _ignored(_text), "ignored, as dovesnap does"),
     Option(
         ("warren.preallocate", "ovs.bridge.preallocate_ports"),
         "preallocate",
@@ -183,6 +228,49 @@ NETWORK_OPTIONS = (
         "add_copro_ports",
         _coprocessors,
         "`PORT[/OFPORT[/ACL]],...`: interfaces of this host with a coprocessor: a packet that it sends with VLAN id 1000 + N leaves through OpenFlow port N of the network, without that tag",
+    ),
+    Option(
+        ("com.docker.network.bridge.host_binding_ipv4",),
+        "host_ip",
+        _ipv4,
+        "the address of this host at which ports are published that name none; 0.0.0.0 is all",
+    ),
+    Option(
+        ("com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6"),
+        "gateway_mode",
+        _choice("nat", "routed"),
+        "nat or routed: the same as `warren.mode`",
+    ),
+    Option(
+        ("com.docker.network.bridge.enable_ip_masquerade",),
+        "masquerade",
+        _bool,
+        "false: not with mode nat; in mode routed no address is translated",
+    ),
+    Option(
+        ("com.docker.network.bridge.enable_icc",),
+        "",
+        _always(True, "which containers reach each other is what ACLs say (-o warren.default_acl=NAME)"),
+        "true; false is refused, ACLs say which containers reach each other",
+    ),
+    Option(
+        ("com.docker.network.container_iface_prefix",),
+        "prefix",
+        _matching(_IFACE_PREFIX, "the beginning of an interface's name, at most 10 characters"),
+        "how the containers' interfaces are named: this and a number (default: eth)",
+    ),
+    Option(("com.docker.network.bridge.name",), "", _ignored(_text), "ignored: Warren makes no Linux bridge"),
+    Option(
+        ("com.docker.network.bridge.default_bridge",),
+        "",
+        _always(False, "a network of Warren's is not Docker's default bridge"),
+        "false; true is refused",
+    ),
+    Option(
+        ("com.docker.network.bridge.inhibit_ipv4",),
+        "",
+        _always(False, "a network without a gateway is one in mode flat (-o warren.mode=flat)"),
+        "false; true is refused",
     ),
 )
 ENDPOINT_OPTIONS = (
@@ -209,28 +297,39 @@ ENDPOINT_OPTIONS = (
 )
 MIRRORED = "warren.mirror"  # label of a mirrored endpoint; its value is the host, because each host has a target of its own
 OWN_CHOICE = range(61_000, 65_536)  # for -P: above the ports that Linux uses for its own connections (ip_local_port_range)
-PREFIXES = ("warren.", "ovs.bridge.", "dovesnap.", "sand-")
+_ENGINES_OWN = "com.docker.network."  # options of an endpoint that the engine adds itself
+_MEANT_FOR_US = re.compile(r"(warren|dovesnap|ovs[._-]bridge)\b|(warren|dovesnap)_", re.IGNORECASE)  # labels of a container
+_COMPONENT = "dovesnap.namespace"  # dovesnap's label of its own containers, no option
 
 
 def read(table: tuple[Option, ...], given: Mapping[str, Any], networks: Collection[str] | None = None) -> dict[str, Any]:
     """Return the fields that options set. Of a value NET:VALUE/NET2:VALUE, the last one for one of `networks` (or for all)
     counts.
 
-    Raises `Invalid` for a wrong value, and for an unknown option with a prefix of Warren's or dovesnap's.
+    Raises `Invalid` for a wrong value, for an unknown option, and for two options that contradict each other.
     """
     by_name = {name: option for option in table for name in option.names}
     fields: dict[str, Any] = {}
     for name, value in given.items():
         option = by_name.get(name)
         if option is None:
-            if name.startswith(PREFIXES):
-                raise Invalid(name, value, f"one of {', '.join(sorted(by_name))}")
-            continue
+            if table is ENDPOINT_OPTIONS and name.startswith(_ENGINES_OWN):
+                continue
+            raise Invalid(name, value, f"one of {', '.join(sorted(by_name))}")
         part = str(value) if networks is None else value_for(networks, option, str(value))
         parsed = option.read(name, part) if part is not None else None
         if parsed is not None and option.field:
+            if fields.get(option.field, parsed) != parsed:
+                other = next(n for n in option.names if n in given and n != name)
+                raise Invalid(name, value, f"the same as {other}, or one of the two alone")
             fields[option.field] = parsed
     return fields
+
+
+def options_among(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels of a container that are options, also those that are written wrongly: one that was meant as a policy must not
+    leave the port open."""
+    return {name: value for name, value in labels.items() if _MEANT_FOR_US.match(name) and name != _COMPONENT}
 
 
 def value_for(networks: Collection[str], option: Option, value: str) -> str | None:
@@ -261,12 +360,13 @@ class PortRequest(NamedTuple):
     way: dict[str, Any]
 
 
-def published(options: Mapping[str, Any]) -> list[PortRequest]:
-    """Parse Docker's port map. With -P or a range of host ports the driver chooses."""
+def published(options: Mapping[str, Any], host_ip: str | None = None) -> list[PortRequest]:
+    """Parse Docker's port map. With -P or a range of host ports the driver chooses. `host_ip` is the address for ports that name none."""
     requests = []
     for entry in options.get("com.docker.network.portmap") or ():
         host, last = int(entry.get("HostPort") or 0), int(entry.get("HostPortEnd") or 0)
         way = {"port": int(entry["Port"]), "proto": {6: "tcp", 17: "udp", 132: "sctp"}[int(entry["Proto"])]}
-        way |= {"host_ip": entry["HostIP"]} if entry.get("HostIP") not in (None, "", "0.0.0.0", "::") else {}
+        address = entry.get("HostIP") or host_ip
+        way |= {"host_ip": address} if address not in (None, "0.0.0.0", "::") else {}
         requests.append(PortRequest(range(host, max(host, last) + 1) if host else OWN_CHOICE, way))
     return requests

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from agent.docker.driver import DRIVER_NAME, Driver
-from warren.errors import Invalid, WarrenError
+from agent.docker.driver import Call, Driver
+from agent.docker.networks import DRIVER_NAME
+from warren.errors import Invalid, Unavailable, WarrenError
 
 log = logging.getLogger("warren.docker")
 
@@ -21,6 +23,14 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 NO_BODY = {"Plugin.Activate", "NetworkDriver.GetCapabilities", "IpamDriver.GetCapabilities", "IpamDriver.GetDefaultAddressSpaces"}
 BODY_LIMIT = 1_000_000
+# Docker starts a container once, also when etcd or the controller starts at the same moment in another container: these calls wait
+STARTING = {
+    "IpamDriver.RequestAddress",
+    "NetworkDriver.CreateEndpoint",
+    "NetworkDriver.Join",
+    "NetworkDriver.ProgramExternalConnectivity",
+}
+PATIENCE_S, PAUSE_S = 20.0, 0.5
 
 
 def application(driver: Driver, driver_name: str = "warren") -> Callable[[dict[str, Any], Receive, Send], Awaitable[None]]:
@@ -58,7 +68,7 @@ def answer_to(driver: Driver, name: str, body: bytes, driver_name: str = "warren
         data = json.loads(body) if body.strip() else {}
         if not isinstance(data, dict):
             raise Invalid("request", data, "a JSON object")
-        return 200, call(data | {DRIVER_NAME: driver_name})
+        return 200, _patiently(call, data | {DRIVER_NAME: driver_name}, PATIENCE_S if name in STARTING else 0.0)
     except (ValueError, KeyError) as error:
         return 200, _error(f"malformed request: {type(error).__name__}: {error}")
     except WarrenError as error:
@@ -67,6 +77,18 @@ def answer_to(driver: Driver, name: str, body: bytes, driver_name: str = "warren
     except Exception as error:  # no traceback reaches a user
         log.exception("docker.failed call=%s", name)
         return 200, _error(f"internal error: {type(error).__name__}")
+
+
+def _patiently(call: Call, body: dict[str, Any], patience_s: float) -> dict[str, Any]:
+    """Call, and again for a while if etcd, OVSDB or the controller does not answer."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return call(body)
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(PAUSE_S)
 
 
 def _error(text: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from warren.worker import Worker
 
 log = logging.getLogger("warren.docker")
 
+QUICK_S, QUICKLY_S = 0.05, 15.0  # how often, and how long, to look for the labels of a container that starts
 UNUSED_S = 20.0  # an address without an endpoint, a pool without a network: the engine repeats a call for 15 s, and gives up
 LABELS_S = 1.0
 
@@ -33,38 +34,48 @@ class DockerSweep:
         self._core, self._driver, self._engine, self._every_s = core, driver, engine, every_s
         self._next_sweep = time.monotonic() + every_s
         self._suspects: set[str] = set()
-        self._wrong: set[str] = set()  # endpoints whose labels are wrong: logged once, and left without labels
+        self.wrong: dict[str, str] = {}  # endpoints whose labels are wrong, and why; they stay without labels
+        self._unlabelled: dict[str, float] = {}  # when an endpoint without labels was seen first
         self._open: dict[str, float] = {}  # when a pool without a network was seen first
         self.worker = Worker("Docker sweep", self._step, interval_s=min(LABELS_S, every_s))
+        driver.told = self.worker.wake
 
-    def _step(self, items: frozenset[str]) -> None:
+    def _step(self, items: frozenset[str]) -> float | None:
         if not self._core.cache.synced.is_set():
-            return
+            return None
         try:
+            self._driver.remembered.write()
             self.tell_labels()
             if time.monotonic() >= self._next_sweep:
                 self._next_sweep = time.monotonic() + self._every_s
                 self.sweep()
         except WarrenError as error:
             log.info("sweep.waits reason=%s", error)
+        now = time.monotonic()
+        return QUICK_S if any(now - since < QUICKLY_S for since in self._unlabelled.values()) else None
 
     def tell_labels(self) -> None:
         """Ask for the labels of endpoints that joined without them."""
-        unlabelled = [e for e in self._driver.ledger.endpoints() if e.active and not e.labelled and e.id not in self._wrong]
+        endpoints, now = self._driver.ledger.endpoints(), time.monotonic()
+        self.wrong = {e.id: self.wrong[e.id] for e in endpoints if e.id in self.wrong}
+        unlabelled = [e for e in endpoints if e.active and not e.labelled and e.id not in self.wrong]
+        self._unlabelled = {e.id: self._unlabelled.get(e.id, now) for e in unlabelled}
         if not unlabelled:
             return
         networks = self._driver.ledger.networks()
         for endpoint in unlabelled:
             for docker_id in (i for i, kept in networks.items() if kept["network"] == endpoint.network_id):
                 try:
-                    self._driver.tell_labels(docker_id, endpoint)
+                    if self._driver.tell_labels(docker_id, endpoint):
+                        break
                 except Invalid as error:  # the container runs already: it cannot be refused any more
-                    self._wrong.add(endpoint.id)
+                    self.wrong[endpoint.id] = str(error)
                     log.warning("labels.wrong id=%s reason=%s", endpoint.id, error)
 
     def sweep(self) -> None:
         """Remove what is missing now and was missing at the last sweep."""
         networks, pools = self._driver.ledger.networks(), self._driver.ledger.pools()
+        remembered = self._driver.remembered.ids()
         by_network = self._engine.endpoints(sorted(networks))
         if by_network is None:
             self._suspects = set()
@@ -72,6 +83,8 @@ class DockerSweep:
         missing = lost(
             self._driver.ledger.endpoints(), {e for entry in by_network.values() for e in entry or ()}, datetime.now(UTC)
         )
+        if remembered and (containers := self._engine.containers()) is not None:
+            self._driver.remembered.forget(remembered - containers)
         gone = {docker_id for docker_id, entry in by_network.items() if entry is None}
         for endpoint in missing:
             if endpoint.id in self._suspects:
@@ -79,7 +92,7 @@ class DockerSweep:
                 self._core.endpoints.detach(endpoint)
         for docker_id in sorted(gone & self._suspects):
             log.info("network.gone docker=%s", docker_id)
-            self._driver.delete_network({"NetworkID": docker_id})
+            self._driver.networks.delete({"NetworkID": docker_id})
         self._suspects = {endpoint.id for endpoint in missing} | gone
         now = time.monotonic()
         served = {entry["network"] for docker_id, entry in networks.items() if docker_id not in gone}

@@ -108,6 +108,22 @@ def change_mac(veth: str, netns: str, current: str, desired: str) -> bool:
             raise Unavailable("the kernel", f"cannot change the MAC of {veth} in {netns}: {reason(error)}") from error
 
 
+def far_end_in(veth: str, netns: str) -> bool:
+    """Return whether the far end is in the namespace. Raises `Invalid` if the namespace does not exist, `Unavailable` if the kernel
+    refuses."""
+
+    def work(fd: int) -> bool:
+        with IPRoute() as host:
+            near, far = pair_of(host, veth, fd)
+            return near is not None and near.peer_nsid is not None and far is not None
+
+    with namespaces.opened(netns) as fd:
+        try:
+            return namespaces.in_thread(lambda: work(fd))
+        except (NetlinkError, OSError) as error:
+            raise Unavailable("the kernel", f"cannot look for {veth} in {netns}: {reason(error)}") from error
+
+
 def move(interface: str, netns: str, name: str) -> None:
     """Move an interface of the host into a namespace and rename it, in one request. Raises `Invalid` for an unusable
     namespace, `Conflict` if the name is taken there, `Unavailable` if the kernel refuses."""

@@ -58,7 +58,7 @@ class NetworkFields(DhcpFields):
     ct_limit: CtLimit | None = None
     host_access: HostAccessLevel = "none"
     preallocate: Annotated[Whole, Field(ge=0, le=256)] = 0
-    labels_required: Flag = False
+    labels_required: Flag = True
     labels: Labels = {}
 
 

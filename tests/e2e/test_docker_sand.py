@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.conftest import World
 from tools.lab import run
-from tools.lab.engine import CLIENT, IMAGE, PLUGINS, LabEngine
+from tools.lab.engine import IMAGE, PLUGINS, LabEngine
 
 COMPOSE = """version: '2'
 networks:
@@ -83,7 +83,7 @@ def test_sands_compose_file_works_word_for_word(
 ) -> None:
     """Compose of today leaves `options` of `ipam` out; with both sets the network is named twice."""
     engine, driver = engines[0], sands[0]
-    compose = [CLIENT, "-H", f"unix://{engine.socket}", "compose"]
+    compose = engine.command("compose")
     if subprocess.run([*compose, "version"], capture_output=True).returncode:
         compose = [shutil.which("docker-compose") or "", "-H", f"unix://{engine.socket}"]
     if not compose[0]:

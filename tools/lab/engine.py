@@ -1,10 +1,14 @@
-"""A Docker engine of its own in a host of a laboratory: dockerd in the host's namespace, with the host's agent as its driver."""
+"""A Docker engine of its own in a host of a laboratory: dockerd in the host's namespace, with the host's agent as its driver.
+
+It is this machine's own engine, or the newer one that scripts/install-engine puts beside it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -19,7 +23,8 @@ from tools.lab import run
 from tools.lab.plan import LabPlan
 
 BUSYBOX = Path("/bin/busybox")
-CLIENT = "/usr/bin/docker"
+PROGRAMS = Path("/usr/bin")
+NEWER = Path(os.environ.get("WARREN_LAB_ENGINE") or "/var/cache/warren-lab/engine")  # scripts/install-engine
 PLUGINS = Path("/run/docker/plugins")
 IMAGE = "busybox"
 APPLETS = ("sh", "sleep", "ping", "ping6", "ip", "cat", "nc", "httpd", "wget", "mkdir")
@@ -30,6 +35,11 @@ PATIENT_S = 120
 def available() -> bool:
     """Whether this machine has what engines need: Debian's docker.io and busybox-static."""
     return bool(shutil.which("dockerd")) and BUSYBOX.exists()
+
+
+def newer_available() -> bool:
+    """Whether scripts/install-engine has fetched the newer engine."""
+    return available() and (NEWER / "dockerd").exists()
 
 
 def image() -> bytes:
@@ -49,12 +59,13 @@ def image() -> bytes:
 
 
 class LabEngine:
-    """dockerd in a host's namespace. `driver` is the name of its host's plugin; with `live_restore` containers outlive the engine."""
+    """dockerd in a host's namespace. `driver` is the name of its host's plugin; with `live_restore` containers outlive the engine.
+    `programs` is the folder of dockerd and docker; what that lacks is the machine's own."""
 
-    def __init__(self, plan: LabPlan, host: str, live_restore: bool = True) -> None:
+    def __init__(self, plan: LabPlan, host: str, live_restore: bool = True, programs: Path = PROGRAMS) -> None:
         lab_host = plan.host(host)
         assert lab_host is not None
-        self.host, self.plan, self.live_restore = host, plan, live_restore
+        self.host, self.plan, self.live_restore, self.programs = host, plan, live_restore, programs
         self.directory, self.netns = lab_host.directory, lab_host.netns
         self.driver = f"{plan.name}{host}"
         PLUGINS.mkdir(parents=True, exist_ok=True)
@@ -69,13 +80,13 @@ class LabEngine:
     def start_daemon(self, wait: bool = True) -> None:
         """Start dockerd, unless it runs; `wait` until it answers."""
         if self.process is None or self.process.poll() is not None:
-            directory = self.directory
+            directory, environment = self.directory, {**os.environ, "PATH": f"{self.programs}:{os.environ['PATH']}"}
             options = ["--iptables=false", "--ip6tables=false", "--ip-forward=false", "--bridge=none", f"--data-root={self.data}",
                        f"--exec-root={directory}/docker-exec", f"-H=unix://{directory}/docker.sock", f"--pidfile={directory}/docker.pid",
                        *(["--live-restore"] if self.live_restore else [])]  # fmt: skip
             with (directory / "docker.log").open("ab") as log:
                 self.process = subprocess.Popen(
-                    run.in_netns(self.netns, "dockerd", *options), stdout=log, stderr=log, start_new_session=True
+                    run.in_netns(self.netns, "dockerd", *options), stdout=log, stderr=log, start_new_session=True, env=environment
                 )
         if wait:
             self.wait()
@@ -105,7 +116,12 @@ class LabEngine:
 
     def command(self, *words: str) -> list[str]:
         """The docker client's command line for this engine."""
-        return [CLIENT, "-H", f"unix://{self.socket}", *words]
+        return [str(self.programs / "docker"), "-H", f"unix://{self.socket}", *words]
+
+    def compose(self, file: Path, *words: str) -> str:
+        """Run the newer engine's docker compose. Raises `LabError` with its standard error."""
+        command = [str(NEWER / "cli-plugins/docker-compose"), "-H", f"unix://{self.socket}", "-f", str(file), *words]
+        return run.sh(*command)
 
     def try_docker(self, *words: str, data: bytes | None = None, timeout_s: float = 120) -> subprocess.CompletedProcess[bytes]:
         """Run the docker client; the exit code is not checked."""

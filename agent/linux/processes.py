@@ -1,0 +1,56 @@
+"""Finds the processes in a network namespace, and the containers that they belong to.
+
+An engine that starts its containers answers no questions meanwhile, but the kernel does: a process's control group bears the
+id of its container.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.linux.veth import far_end_in
+from warren.errors import WarrenError
+
+_CONTAINER_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
+_PROC = Path("/proc")
+
+
+def in_namespace(sandbox: str, veth: str) -> Iterator[int]:
+    """Yield the pids of the processes in the namespace that an engine calls `sandbox` (a path). Where the path is not visible, which
+    an agent in a container knows, it is the namespace that has the far end of `veth`."""
+    own = os.stat("/proc/self/ns/net")
+    try:
+        named = os.stat(sandbox)
+        inode = named.st_ino if named.st_dev == own.st_dev else None  # a file before the engine mounts the namespace
+    except OSError:
+        inode = None
+    checked: dict[int, bool] = {own.st_ino: False}
+    for entry in _PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # it has ended
+            namespace = os.stat(entry / "ns/net").st_ino
+            if namespace not in checked:
+                checked[namespace] = namespace == inode if inode is not None else _has_far_end(veth, f"{entry}/ns/net")
+            if checked[namespace]:
+                yield int(entry.name)
+
+
+def _has_far_end(veth: str, path: str) -> bool:
+    try:
+        return far_end_in(veth, path)
+    except WarrenError:  # the namespace has ended
+        return False
+
+
+def container_ids(pids: Iterator[int]) -> set[str]:
+    """Return the ids of the containers that processes belong to."""
+    ids: set[str] = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            ids.update(_CONTAINER_ID.findall((_PROC / str(pid) / "cgroup").read_text()))
+    return ids
