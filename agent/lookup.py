@@ -49,6 +49,10 @@ class Lookup:
         except Unavailable:
             return _cached_endpoint(cached, reference)
 
+    def has_acl(self, name: str) -> bool:
+        """Return whether an ACL exists, also if the cache has not heard of it yet."""
+        return name in self._cache.view.snapshot.acls or self._repository.store.get(keys.acl(name)) is not None
+
     def host(self, name: str) -> Host:
         """Return a host by name. Raises `NotFound`."""
         away = self._cache.snapshot_without_etcd()

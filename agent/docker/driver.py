@@ -240,7 +240,7 @@ class Driver:
         """Return an endpoint with its container's name and labels. Raises `Invalid` for labels that nothing can be made of."""
         result = described(endpoint, network, container, self._core.host.name)
         for acl in result.acls or ():
-            check_acl("warren.acl", acl, self._core.cache.view.snapshot)
+            check_acl("warren.acl", acl, self._core.lookup.has_acl)
         return result
 
     def _yielding(self, call: Call) -> Call:

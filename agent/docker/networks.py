@@ -49,7 +49,7 @@ class DockerNetworks:
         check_vlans(added, fields.get("vlan"))
         (pool, gateway), (pool6, gateway6) = subnet_of(body.get("IPv4Data")), subnet_of(body.get("IPv6Data"), v6=True)
         check_dhcp(fields, pool)
-        check_references(fields, added, self._core.cache.view.snapshot)
+        check_references(fields, added, self._core.lookup.has_acl, self._core.cache.view.snapshot.hosts.values())
         families = ((False, pool, body.get("IPv4Data")), (True, pool6, body.get("IPv6Data")))
         pools = {given: self._ledger.open_pool(given) if from_us(data) else {} for _, given, data in families if given}
         named = named_network(generic) or next((entry["named"] for entry in pools.values() if "named" in entry), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from difflib import get_close_matches
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, NamedTuple
 
@@ -315,7 +316,8 @@ def read(table: tuple[Option, ...], given: Mapping[str, Any], networks: Collecti
         if option is None:
             if table is ENDPOINT_OPTIONS and name.startswith(_ENGINES_OWN):
                 continue
-            raise Invalid(name, value, f"one of {', '.join(sorted(by_name))}")
+            closest = get_close_matches(name.lower(), sorted(by_name), 3, 0.0)
+            raise Invalid(name, value, f"an option that exists, such as {', '.join(closest)} (docs/docker.md lists all)")
         part = str(value) if networks is None else value_for(networks, option, str(value))
         parsed = option.read(name, part) if part is not None else None
         if parsed is not None and option.field:

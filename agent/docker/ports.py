@@ -38,6 +38,8 @@ class ContainerPorts:
             raise Invalid("-p", MISSING, "mode nat or routed", problem=problem)
         for request in requests:
             address = request.way.get("host_ip")
+            if address == "::1":
+                raise Invalid("-p", address, "127.0.0.1: IPv6 does not translate packets from its loopback address")
             if address is not None and not has_address(address):
                 raise Invalid("-p", address, f"an address of host {self._core.host.name}, or none")
         return requests

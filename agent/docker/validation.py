@@ -3,12 +3,12 @@ whether an interface exists."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from agent.linux.kernel import index_of
 from intent.views import inner_mtu
-from specs.snapshot import Snapshot
+from specs.model.host import Host
 from specs.store.endpoints import DEFAULT_VLAN
 from warren.errors import Invalid
 
@@ -49,22 +49,23 @@ def check_dhcp(fields: Mapping[str, Any], pool: str) -> None:
         raise Invalid("--subnet", pool, expected)
 
 
-def check_references(fields: Mapping[str, Any], added: Sequence[Mapping[str, Any]], snapshot: Snapshot) -> None:
-    """Raise `Invalid` for an ACL or an interface that does not exist, and for an MTU that no tunnel carries."""
+def check_references(
+    fields: Mapping[str, Any], added: Sequence[Mapping[str, Any]], has_acl: Callable[[str], bool], hosts: Iterable[Host]
+) -> None:
+    """Raise `Invalid` for an ACL or an interface that does not exist, and for an MTU that the tunnels of the `hosts` do not carry."""
     named = [(field, acl) for field in ("default_acl", "vlan_out_acl", "nat_acl") for acl in fields.get(field) or ()]
     named += [("add_ports", acl) for draft in added for acl in draft.get("acls") or ()]
     for field, acl in named:
-        check_acl(field, acl, snapshot)
+        check_acl(field, acl, has_acl)
     for draft in added:
         if index_of(draft["port"]) is None:
             raise Invalid("add_ports", draft["port"], "an interface of this host")
-    limit = min((inner_mtu(host) for host in snapshot.hosts.values()), default=None)
+    limit = min((inner_mtu(host) for host in hosts), default=None)
     if limit is not None and (fields.get("mtu") or 0) > limit:
         raise Invalid("mtu", fields["mtu"], f"at most {limit}, which the tunnels leave room for")
 
 
-def check_acl(field: str, acl: str, snapshot: Snapshot) -> None:
+def check_acl(field: str, acl: str, has_acl: Callable[[str], bool]) -> None:
     """Raise `Invalid` for an ACL that does not exist."""
-    if acl not in snapshot.acls:
-        known = ", ".join(sorted(snapshot.acls)[:10]) or "none exists"
-        raise Invalid(field, acl, f"the name of an ACL ({known})")
+    if not has_acl(acl):
+        raise Invalid(field, acl, "the name of an ACL that exists (warren acl list)")

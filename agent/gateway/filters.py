@@ -54,6 +54,12 @@ def chains(routed: Iterable[str], access: HostAccess, forwarding: Forwarding, tr
         *_chain("to_containers", _allowed(access, ANSWERED)),
         *_chain("to_machines", _machines(access, SENT, "from_containers")),
         *_chain("from_machines", _machines(access, ANSWERED, "to_containers")),
+        # before translation, which gives replies to the host's own questions a loopback address (agent/gateway/switches.py)
+        *_chain(
+            "no_loopback",
+            [f'iifname "{UPLINK_PORT}" ip daddr 127.0.0.0/8 counter drop'],
+            "type filter hook prerouting priority raw; policy accept;",
+        ),
         *_chain("no_tunnels", _no_tunnels(), "type filter hook prerouting priority filter; policy accept;"),
         *_chain("forward", _forward(routed, forwarding), "type filter hook forward priority filter; policy accept;"),
         *_chain("input", _input(transit), "type filter hook input priority filter; policy accept;"),

@@ -126,7 +126,7 @@ class GatewayReconciler(Feature):
         if self._applied is None or self._applied != (desired, forwarding, table):
             nft.run(commands=ruleset(desired, forwarding, json.dumps(before)))
             self._applied = (desired, forwarding, nft.table(TABLE))
-        self._connections.follow(desired.published, desired.transit)
+        self._connections.follow(desired.published, desired.transit, desired.routed)
         self._switches.on(desired.versions)  # after the table, which keeps strangers out
 
     def _up(self, desired: Outside) -> None:

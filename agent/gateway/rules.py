@@ -23,22 +23,30 @@ from specs.model.service import Service
 from specs.snapshot import Snapshot
 
 TABLE = "warren"
+LOOPBACK = "127.0.0.0/8"
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A port of the host and the transit address that nftables translates it to."""
+    """A port of the host and what nftables translates it to: the transit address of a network in mode nat with the same port, or
+    the address and `to_port` of an endpoint in mode routed."""
 
     proto: str
     port: int
     host_ip: IpAddress | None
-    transit: IpAddress
+    to: IpAddress
+    to_port: int | None = None
     held: bool = True  # False: the container's runtime holds the port itself, as podman does after CNI's ADD
 
     @property
     def host_port(self) -> HostPort:
         """The port as a socket of the host would have it."""
-        return HostPort(self.proto, self.host_ip or WILDCARDS[self.transit.version], self.port)
+        return HostPort(self.proto, self.host_ip or WILDCARDS[self.to.version], self.port)
+
+    @property
+    def target(self) -> tuple[IpAddress, int]:
+        """Address and port that packets have after the translation."""
+        return self.to, self.to_port or self.port
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +125,14 @@ def _published_by_endpoints(
 def _published_by(endpoint: Endpoint, gateway: Gateway) -> Iterator[Published]:
     for publish in endpoint.publish:
         for address, transit in ((endpoint.ipv4_address, gateway.transit4), (endpoint.ipv6_address, gateway.transit6)):
-            if address is None or transit is None:
+            if address is None or publish.host_ip is not None and publish.host_ip.version != address.version:
                 continue
-            if publish.host_ip is None or publish.host_ip.version == transit.version:
-                for port, _ in publish.pairs:
-                    yield Published(publish.proto, port, publish.host_ip, transit, held=CNI_CONTAINER not in endpoint.labels)
+            held = CNI_CONTAINER not in endpoint.labels
+            for port, inside in publish.pairs:
+                if transit is not None:
+                    yield Published(publish.proto, port, publish.host_ip, transit, held=held)
+                elif not gateway.nat:
+                    yield Published(publish.proto, port, publish.host_ip, address, inside, held=held)
 
 
 def _published_by_services(
@@ -154,6 +165,13 @@ def ruleset(desired: Outside, forwarding: Forwarding, comment: str) -> str:
     ranges = desired.transit
     for family, *prefixes in (("ip", ranges.zones4, ranges.ports4), ("ip6", ranges.zones6, ranges.ports6)):
         lines += [f'        {family} saddr {prefix} oifname != "{UPLINK_PORT}" masquerade' for prefix in prefixes]
+    # a process of the host that asks its own loopback address for a published port: a container cannot answer there
+    lines.append(f'        ip saddr {LOOPBACK} oifname "{UPLINK_PORT}" masquerade')
+    # an endpoint of a routed network that asks a port of the host which leads back to such a network: its answer must come by the host
+    lines += [
+        f'        iifname "{UPLINK_PORT}" oifname "{UPLINK_PORT}" ct status dnat {"ip6" if ":" in prefix else "ip"} saddr {prefix} masquerade'
+        for prefix in desired.routed
+    ]
     return "\n".join([*lines, "    }", *chains(desired.routed, desired.access, forwarding, desired.transit), "}", ""])
 
 
@@ -163,10 +181,8 @@ def _on_loopback(published: Published) -> bool:
 
 
 def _destination_nat(published: Published) -> str:
-    version = published.transit.version
-    family, to = (
-        ("ip", f"{published.transit}:{published.port}") if version == 4 else ("ip6", f"[{published.transit}]:{published.port}")
-    )
+    (address, port), version = published.target, published.to.version
+    family, to = ("ip", f"{address}:{port}") if version == 4 else ("ip6", f"[{address}]:{port}")
     local = (
         f"meta nfproto ipv{version} fib daddr type local" if published.host_ip is None else f"{family} daddr {published.host_ip}"
     )

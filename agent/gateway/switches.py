@@ -1,5 +1,5 @@
 """The sysctls that switch IP forwarding on, and the values that they had before Warren; with IPv6 also those by which the host goes on to learn
-its routes (agent/gateway/router_advertisements.py).
+its routes (agent/gateway/router_advertisements.py). One of the host's own interface lets its processes reach published ports at 127.0.0.1.
 
 The values of the first stand in a file below `WARREN_RUN` and in the comment of Warren's nftables table, because each of the two can be
 lost: the table by `nft flush ruleset`, the file with a container that the agent runs in.
@@ -14,8 +14,10 @@ from pathlib import Path
 
 from agent.gateway import router_advertisements
 from agent.gateway.rules import kept_switches
+from ovsdb.rows import UPLINK_PORT
 
 FORWARDING = {4: Path("/proc/sys/net/ipv4/ip_forward"), 6: Path("/proc/sys/net/ipv6/conf/all/forwarding")}
+LOCALNET = Path(f"/proc/sys/net/ipv4/conf/{UPLINK_PORT}/route_localnet")  # goes with the interface
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # the sysctls are new with each boot
 
 
@@ -41,6 +43,8 @@ class Switches:
             router_advertisements.accept()
         for version in versions:
             _set(FORWARDING[version], "1")
+        if 4 in versions and LOCALNET.exists():
+            _set(LOCALNET, "1")
 
     def restore(self, table: str | None) -> None:
         """Give the sysctls their earlier values, if Warren has changed them."""
@@ -58,6 +62,8 @@ class Switches:
         """Return a line for each sysctl that is not as these versions of IP need it."""
         off = [FORWARDING[version] for version in versions if FORWARDING[version].read_text().strip() != "1"]
         lines = [f"{path}: off, though networks of this host need forwarding" for path in off]
+        if 4 in versions and LOCALNET.exists() and LOCALNET.read_text().strip() != "1":
+            lines.append(f"{LOCALNET}: off, so published ports do not answer at 127.0.0.1")
         deaf = router_advertisements.to_accept(router_advertisements.current()) if 6 in versions and self._learns() else []
         return lines + [
             f"interface {name}: accept_ra is 1, so the host does not learn its routes while it forwards" for name in deaf

@@ -141,6 +141,15 @@ def engines(world: World) -> Iterator[list[engine.LabEngine]]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def newer(world: World) -> Iterator[engine.LabEngine]:
+    """A Docker engine of today on h3, whose containers do not outlive it."""
+    if not engine.newer_available():
+        pytest.skip("needs scripts/install-engine")
+    with engine.engines(world.plan, ("h3",), programs=engine.NEWER) as started:
+        yield started[0]
+
+
 def complaints_of(directory: Path) -> list[str]:
     """WARN and ERROR lines in Warren's logs."""
     complaints = []

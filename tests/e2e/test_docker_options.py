@@ -276,7 +276,9 @@ def silent(engine: LabEngine) -> Iterator[None]:
 def test_labels_are_read_from_the_engine_after_the_join(world: World, engines: list[LabEngine], required: bool) -> None:
     """The engine does not tell: the port is closed where labels are required, and open without them where they are not."""
     engine = engines[0]
-    engine.docker("network", "create", "-d", engine.driver, *(("-o", "warren.labels=required") if required else ()), "strict")
+    engine.docker(
+        "network", "create", "-d", engine.driver, "-o", f"warren.labels={'required' if required else 'optional'}", "strict"
+    )
     target = engine.run("target", "strict")
     with silent(engine):
         engine.run("late", "strict", "--label", "role=web")

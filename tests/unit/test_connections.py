@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import pytest
@@ -187,6 +187,10 @@ DNS = Published("udp", 53, None, ip_address("100.127.0.7"))
         ("198.18.0.11", "100.127.0.7", (), True),  # it is published no more
         ("198.18.0.11", "198.18.0.11", (), False),  # a process of the host
         ("203.0.113.1", "203.0.113.1", (DNS,), False),  # to another machine's port 53
+        ("198.18.0.11", "10.9.0.2", (), True),  # a network in mode routed
+        ("198.18.0.11", "10.9.0.2", (Published("udp", 53, None, ip_address("10.9.0.2")),), False),
+        ("198.18.0.11", "10.9.0.2", (Published("udp", 53, None, ip_address("10.9.0.2"), 54),), True),  # to another port there
+        ("198.18.0.11", "172.17.0.2", (), False),  # somebody else's translation
     ],
 )
 def test_connections_of_the_host_follow_published_ports(
@@ -196,4 +200,4 @@ def test_connections_of_the_host_follow_published_ports(
         proto=17, source=ip_address("192.0.2.9"), source_port=4000, target=ip_address(target), target_port=53,
         replier=ip_address(replier), replier_port=53,
     )  # fmt: skip
-    assert contradicts(entry, published, OWN, transit()) is ends
+    assert contradicts(entry, published, OWN, (transit().zones4, ip_network("10.9.0.0/24"))) is ends

@@ -51,7 +51,7 @@ def test_every_option_meets_a_real_engine_in_some_test() -> None:
 @pytest.mark.parametrize(
     ("given", "fields"),
     [
-        ({"ovs.bridge.mode": "NAT", "ovs.bridge.dpid": "0x1", "com.docker.network.internal": True}, {"mode": "nat"}),
+        ({"ovs.bridge.mode": "NAT", "ovs.bridge.dpid": "0x1", "warren.mode": "nat"}, {"mode": "nat"}),
         ({"warren.default_acl": "a,b", "ovs.bridge.mtu": "1400"}, {"default_acl": ["a", "b"], "mtu": 1400}),
         ({"ovs.bridge.dhcp": "True", "ovs.bridge.mode": "flat"}, {"dhcp": "external", "mode": "flat"}),
         ({"ovs.bridge.nat_acl": "net:door/net2:wall"}, {"nat_acl": ["net:door", "net2:wall"]}),

@@ -70,7 +70,7 @@ def test_published_ports_lead_to_the_transit_address_of_their_network() -> None:
 def test_of_two_endpoints_that_publish_a_port_the_first_created_has_it() -> None:
     networks = (worlds.network("amber", 7, v6=False, mode="nat"), worlds.network("blue", 8, v6=False, mode="nat"))
     needed = needs(state(*networks, endpoint("e1", "blue", 2, WEB[:1]), endpoint("e2", "amber", 3, WEB)))
-    assert {(way.port, str(way.transit)) for way in needed.published} == {(80, "100.127.0.8"), (81, "100.127.0.8")}
+    assert {(way.port, str(way.to)) for way in needed.published} == {(80, "100.127.0.8"), (81, "100.127.0.8")}
 
 
 def test_a_services_port_leads_there_on_every_host_of_its_network_but_not_over_an_endpoints_own() -> None:
@@ -78,7 +78,7 @@ def test_a_services_port_leads_there_on_every_host_of_its_network_but_not_over_a
     services = (worlds.service("shop", "amber", 80, label="web"), worlds.service("mail", "amber", 25, label="web"),
                 worlds.service("late", "blue", 25, label="web"), worlds.service("else", "green", 99, label="web"))  # fmt: skip
     needed = needs(state(*networks, *services, endpoint("e1", "blue", 2, WEB[:1]), endpoint("e2", "amber", 3)))
-    ways = {(way.port, str(way.transit)) for way in needed.published}
+    ways = {(way.port, str(way.to)) for way in needed.published}
     assert ways == {(80, "100.127.0.8"), (81, "100.127.0.8"), (25, "100.127.0.7")}
     assert needs(state(*networks, *services, endpoint("e1", "blue", 2))).published == ()
 
@@ -86,7 +86,17 @@ def test_a_services_port_leads_there_on_every_host_of_its_network_but_not_over_a
 def test_routed_networks_are_routes() -> None:
     needed = needs(state(worlds.network("amber", 7, mode="routed"), endpoint("e1", "amber", 2, WEB)))
     assert needed.routes == needed.routed == ("10.0.0.0/24", "fd00::/64")
-    assert needed.published == ()
+    assert ("10.0.0.2", 8080) in {(str(way.to), way.to_port) for way in needed.published}
+    assert "dnat ip to 10.0.0.2:8080" in ruleset(needed, Forwarding(), "x")
+    assert 'iifname "warren-gw" oifname "warren-gw" ct status dnat ip saddr 10.0.0.0/24 masquerade' in ruleset(
+        needed, Forwarding(), "x"
+    )
+
+
+def test_only_the_host_itself_reaches_published_ports_at_its_loopback_address() -> None:
+    rules = ruleset(needs(state(worlds.network("amber", 7, mode="nat"))), Forwarding(), "x")
+    assert 'ip saddr 127.0.0.0/8 oifname "warren-gw" masquerade' in rules
+    assert re.search(r'priority raw; policy accept;\s+iifname "warren-gw" ip daddr 127.0.0.0/8 counter drop', rules)
 
 
 def test_a_port_bound_to_a_loopback_address_is_for_the_host_alone() -> None:

@@ -205,12 +205,14 @@ class LabEngine:
 
 
 @contextmanager
-def engines(plan: LabPlan, hosts: Sequence[str], live_restore: Sequence[str] = ()) -> Iterator[list[LabEngine]]:
+def engines(
+    plan: LabPlan, hosts: Sequence[str], live_restore: Sequence[str] = (), programs: Path = PROGRAMS
+) -> Iterator[list[LabEngine]]:
     """An engine on each host, gone at the end. On the hosts of `live_restore` containers outlive it."""
     started: list[LabEngine] = []
     try:
         for host in hosts:
-            started.append(LabEngine(plan, host, host in live_restore))
+            started.append(LabEngine(plan, host, host in live_restore, programs))
         yield started
     finally:
         for engine in started:
