@@ -9,19 +9,20 @@ from typing import Any
 
 from agent.core import Core
 from agent.docker.aux_addresses import AuxAddresses, addresses_of
-from agent.docker.ipam import EngineBody, check_pool, from_us, range_of, subnet_of
+from agent.docker.ipam import EngineBody, check_pool, range_of
 from agent.docker.ledger import Ledger
-from agent.docker.options import MIRRORED, NETWORK_OPTIONS, named_network, read
-from agent.docker.validation import check_dhcp, check_references, check_vlans, mode_of
+from agent.docker.options import MIRRORED
+from agent.docker.request import DockerNetworkRequest, parse
+from agent.docker.validation import check_references
 from agent.endpoints.filler import ONLY_HOST
 from agent.endpoints.request import EndpointCreate
 from specs.model.network import Network
+from specs.store.endpoints import DEFAULT_VLAN
 from warren.errors import MISSING, Invalid, NotFound, WarrenError
 
 DRIVER_NAME = "warren.driver"  # in each call's body: by which of its names the engine has called the driver
 SAND = "sand"  # under this name the driver makes no networks of its own: SAND's are those of all hosts
 ADDED = "docker.added"  # label of an interface that a Docker network added; its value is Docker's id of the network
-_SETTINGS = ("host_ip", "prefix")  # options that are not the Warren network's but this engine's
 
 
 class DockerNetworks:
@@ -40,63 +41,64 @@ class DockerNetworks:
         with contextlib.suppress(NotFound):  # in the ledger, but the Warren network does not exist yet
             if self._ledger.network(docker_id) is not None:
                 return {}
-        options = body.get("Options") or {}
-        generic, internal = options.get("com.docker.network.generic") or {}, bool(options.get("com.docker.network.internal"))
-        fields = read(NETWORK_OPTIONS, generic)
-        fields |= mode_of(fields, generic, internal)
-        added = [*fields.pop("add_ports", ()), *fields.pop("add_copro_ports", ())]
-        settings = {"internal": internal, **{name: fields.pop(name) for name in _SETTINGS if name in fields}}
-        check_vlans(added, fields.get("vlan"))
-        (pool, gateway), (pool6, gateway6) = subnet_of(body.get("IPv4Data")), subnet_of(body.get("IPv6Data"), v6=True)
-        check_dhcp(fields, pool)
-        check_references(fields, added, self._core.lookup.has_acl, self._core.cache.view.snapshot.hosts.values())
-        families = ((False, pool, body.get("IPv4Data")), (True, pool6, body.get("IPv6Data")))
-        pools = {given: self._ledger.open_pool(given) if from_us(data) else {} for _, given, data in families if given}
-        named = named_network(generic) or next((entry["named"] for entry in pools.values() if "named" in entry), None)
-        if named is not None:
-            network = self._core.lookup.network(named)
-            if internal and network.mode != "flat":
-                raise Invalid(
-                    "--internal", True, f"no such flag: network {network.name} is in mode {network.mode}, for all hosts"
-                )
-            for v6, given, _ in families:
-                if given:
-                    check_pool(given, range_of(network, v6), network, pools[given])
-            self._ledger.keep_network(docker_id, network.id, False, list(pools), **settings)
-        elif body.get(DRIVER_NAME) == SAND:
+        request = parse(body)
+        hosts = self._core.cache.view.snapshot.hosts.values()
+        check_references(request.fields, request.interfaces, self._core.lookup.has_acl, hosts)
+        pools = {s.prefix: self._ledger.open_pool(s.prefix) if s.ours else {} for s in request.subnets}
+        named = request.named or next((entry["named"] for entry in pools.values() if "named" in entry), None)
+        if named is None and body.get(DRIVER_NAME) == SAND:
             raise Invalid("sand-id", MISSING, "driver sand needs it: --opt sand-id=ID, with the id or name of a network")
-        else:
-            network_id = str(uuid.uuid4())
-            self._ledger.keep_network(docker_id, network_id, True, list(pools), **settings)
+        draft = self._draft(request)
+        network = self._shared(request, named, pools) if named is not None else None
+        vlan = network.vlan if network is not None else request.fields.get("vlan")
+        vlans = {str(v): str(uuid.uuid4()) for v in request.by_vlan(vlan) if v != (vlan or DEFAULT_VLAN)}
+        network_id = network.id if network is not None else draft["id"]
+        self._ledger.keep_network(docker_id, network_id, network is None, list(pools), vlans=vlans, **request.settings)
         try:
-            if named is None:
-                labels = {"docker.network": docker_id, ONLY_HOST: self._core.host.name}
-                draft = {"id": network_id, "name": f"docker-{docker_id[:12]}", "labels": labels, **fields}
-                draft |= {"ip_range": pool, "gateway": gateway} if pool else {}
-                draft |= {"ipv6_range": pool6, "ipv6_gateway": gateway6} if pool6 else {}
-                network, _ = self._core.repository.create_network(draft)
+            if network is None:  # preallocated endpoints come after interfaces, which may ask for their OpenFlow port numbers
+                network, _ = self._core.repository.create_network({**draft, "preallocate": 0})
             self._aux.keep(docker_id, network, addresses_of(body))
-            self._add_ports(docker_id, network, added)
+            self._add_interfaces(request, network, vlans)
+            if preallocate := request.fields.get("preallocate"):
+                self._core.repository.update_network(network.model_copy(update={"preallocate": preallocate}))
         except WarrenError:
             with contextlib.suppress(WarrenError):
                 self.delete(body)
             raise
         return {}
 
+    def _draft(self, request: DockerNetworkRequest) -> dict[str, Any]:
+        """Return a new Warren network for a Docker network."""
+        name = f"docker-{request.docker_id[:12]}"
+        return {"id": str(uuid.uuid4()), "name": name, "labels": self._labels(request), **request.fields, **request.ranges()}
+
+    def _labels(self, request: DockerNetworkRequest) -> dict[str, str]:
+        return {"docker.network": request.docker_id, ONLY_HOST: self._core.host.name}
+
+    def _shared(self, request: DockerNetworkRequest, named: str, pools: Mapping[str, Mapping[str, Any]]) -> Network:
+        """Return the Warren network that a Docker network names. Raises `Invalid` if it is not as Docker wants it."""
+        network = self._core.lookup.network(named)
+        if request.internal and network.mode != "flat":
+            raise Invalid("--internal", True, f"no such flag: network {network.name} is in mode {network.mode}, for all hosts")
+        for subnet in request.subnets:
+            check_pool(subnet.prefix, range_of(network, subnet.v6), network, pools[subnet.prefix])
+        return network
+
     def delete(self, body: EngineBody) -> dict[str, Any]:
-        """Forget a Docker network. Deletes the Warren network too when Docker made it."""
+        """Forget a Docker network. Deletes the Warren networks too that it made."""
         docker_id = str(body["NetworkID"])
         entry = self._ledger.networks().get(docker_id)
         if entry is None:
             return {}
         self._remove_mirror(entry["network"])
-        self._remove_ports(docker_id)
+        self._remove_interfaces(docker_id)
         self._aux.give_back(docker_id, entry["network"])
         if entry["made"]:
             for held in [e for e in self._ledger.endpoints() if e.network_id == entry["network"]]:
                 self._core.endpoints.detach(held)
+        for network_id in (*([entry["network"]] if entry["made"] else ()), *(entry.get("vlans") or {}).values()):
             with contextlib.suppress(NotFound):
-                self._core.repository.delete_network(entry["network"])
+                self._core.repository.delete_network(network_id)
         for pool_id in [
             i for i, pool in self._ledger.pools().items() if entry["made"] and pool.get("network") == entry["network"]
         ]:
@@ -112,18 +114,24 @@ class DockerNetworks:
                      "to": {"host": host, "interface": interface}, "vlan": network.vlan}  # fmt: skip
             self._core.repository.put_mirror(draft)
 
-    def _add_ports(self, docker_id: str, network: Network, drafts: list[dict[str, Any]]) -> None:
-        """Put interfaces of this host on a network for as long as Docker has it. Adds all of them, or none and raises."""
+    def _add_interfaces(self, request: DockerNetworkRequest, network: Network, vlans: Mapping[str, str]) -> None:
+        """Put interfaces of this host on a network for as long as Docker has it, and those with another VLAN on a network of their own for
+        each VLAN, as dovesnap's switch keeps them apart. Adds all of them, or none and raises."""
         try:
-            for draft in drafts:
-                draft = {name: value for name, value in draft.items() if name != "native"}
-                body = {**draft, "network_id": network.id, "labels": {ADDED: docker_id}}
-                self._core.endpoints.attach(EndpointCreate.model_validate(body))
+            for vlan, interfaces in request.by_vlan(network.vlan).items():
+                network_id = vlans.get(str(vlan), network.id)
+                if network_id != network.id:
+                    draft = {"id": network_id, "name": f"docker-{request.docker_id[:12]}-vlan{vlan}", "vlan": vlan}
+                    self._core.repository.create_network(draft | {"labels": self._labels(request)})
+                for interface in interfaces:
+                    fields = {name: value for name, value in interface.items() if name != "native"}
+                    body = {**fields, "network_id": network_id, "labels": {ADDED: request.docker_id}}
+                    self._core.endpoints.attach(EndpointCreate.model_validate(body))
         except WarrenError:
-            self._remove_ports(docker_id)
+            self._remove_interfaces(request.docker_id)
             raise
 
-    def _remove_ports(self, docker_id: str) -> None:
+    def _remove_interfaces(self, docker_id: str) -> None:
         for endpoint in [e for e in self._core.cache.view.local_endpoints.values() if e.labels.get(ADDED) == docker_id]:
             self._core.endpoints.detach(endpoint)
 

@@ -216,7 +216,7 @@ NETWORK_OPTIONS = (
         ("warren.add_ports", "ovs.bridge.add_ports"),
         "add_ports",
         _added,
-        "`PORT[/OFPORT[/ACL[/VLAN]]],...`: interfaces of this host to put on the network, untagged, for as long as Docker has it; VLAN must be the network's",
+        "`PORT[/OFPORT[/ACL[/VLAN]]],...`: interfaces of this host to put on the network, untagged, for as long as Docker has it; those with another VLAN than the network's are apart from it, with each other",
     ),
     Option(
         ("warren.dhcp", "ovs.bridge.dhcp"),
@@ -299,7 +299,7 @@ ENDPOINT_OPTIONS = (
 MIRRORED = "warren.mirror"  # label of a mirrored endpoint; its value is the host, because each host has a target of its own
 OWN_CHOICE = range(61_000, 65_536)  # for -P: above the ports that Linux uses for its own connections (ip_local_port_range)
 _ENGINES_OWN = "com.docker.network."  # options of an endpoint that the engine adds itself
-_MEANT_FOR_US = re.compile(r"(warren|dovesnap|ovs[._-]bridge)\b|(warren|dovesnap)_", re.IGNORECASE)  # labels of a container
+_MEANT_FOR_US = re.compile(r"(warren|dovesnap|ovs[._-]bridge)(_|\b)", re.IGNORECASE)  # labels of a container
 _COMPONENT = "dovesnap.namespace"  # dovesnap's label of its own containers, no option
 
 

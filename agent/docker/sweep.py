@@ -75,7 +75,7 @@ class DockerSweep:
     def sweep(self) -> None:
         """Remove what is missing now and was missing at the last sweep."""
         networks, pools = self._driver.ledger.networks(), self._driver.ledger.pools()
-        remembered = self._driver.remembered.ids()
+        self._forget_containers()
         by_network = self._engine.endpoints(sorted(networks))
         if by_network is None:
             self._suspects = set()
@@ -83,8 +83,6 @@ class DockerSweep:
         missing = lost(
             self._driver.ledger.endpoints(), {e for entry in by_network.values() for e in entry or ()}, datetime.now(UTC)
         )
-        if remembered and (containers := self._engine.containers()) is not None:
-            self._driver.remembered.forget(remembered - containers)
         gone = {docker_id for docker_id, entry in by_network.items() if entry is None}
         for endpoint in missing:
             if endpoint.id in self._suspects:
@@ -101,6 +99,13 @@ class DockerSweep:
         for pool_id in [pool_id for pool_id, since in self._open.items() if now - since > UNUSED_S]:
             log.info("pool.unused pool=%s", pool_id)
             self._driver.ledger.forget(pool_id)
+
+    def _forget_containers(self) -> None:
+        """Forget the labels of containers that the engine does not have any more."""
+        remembered = self._driver.remembered.ids()
+        containers = self._engine.containers() if remembered else None
+        if containers is not None:
+            self._driver.remembered.forget(remembered - containers)
 
 
 def lost(endpoints: Iterable[Endpoint], existing: set[str], now: datetime) -> list[Endpoint]:

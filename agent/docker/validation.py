@@ -9,7 +9,6 @@ from typing import Any
 from agent.linux.kernel import index_of
 from intent.views import inner_mtu
 from specs.model.host import Host
-from specs.store.endpoints import DEFAULT_VLAN
 from warren.errors import Invalid
 
 DOVESNAP_MODE = "ovs.bridge.mode"  # under its own name a mode means what it means to dovesnap, which demands --internal
@@ -29,15 +28,6 @@ def mode_of(fields: dict[str, Any], given: Mapping[str, Any], internal: bool) ->
     if internal and DOVESNAP_MODE not in given:
         mode = "flat"  # --internal: no way outside
     return {} if mode is None else {"mode": mode}
-
-
-def check_vlans(drafts: list[dict[str, Any]], vlan: int | None) -> None:
-    """Raise `Invalid` for an added interface with the VLAN of another network."""
-    network_vlan = vlan or DEFAULT_VLAN
-    for draft in drafts:
-        if (draft.get("native") or network_vlan) != network_vlan:
-            expected = f"{network_vlan}, the network's own, or nothing; another VLAN is another network's (warren port add)"
-            raise Invalid(f"add_ports: {draft['port']}", draft["native"], expected)
 
 
 def check_dhcp(fields: Mapping[str, Any], pool: str) -> None:

@@ -22,13 +22,13 @@ _PROC = Path("/proc")
 def in_namespace(sandbox: str, veth: str) -> Iterator[int]:
     """Yield the pids of the processes in the namespace that an engine calls `sandbox` (a path). Where the path is not visible, which
     an agent in a container knows, it is the namespace that has the far end of `veth`."""
-    own = os.stat("/proc/self/ns/net")
+    ours = os.stat("/proc/self/ns/net")
     try:
         named = os.stat(sandbox)
-        inode = named.st_ino if named.st_dev == own.st_dev else None  # a file before the engine mounts the namespace
+        inode = named.st_ino if named.st_dev == ours.st_dev else None  # a file before the engine mounts the namespace
     except OSError:
         inode = None
-    checked: dict[int, bool] = {own.st_ino: False}
+    checked: dict[int, bool] = {ours.st_ino: False}
     for entry in _PROC.iterdir():
         if not entry.name.isdigit():
             continue

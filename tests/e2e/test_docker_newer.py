@@ -207,3 +207,33 @@ def test_addresses_and_ports_that_cannot_be_published(world: World, docked: LabE
     finally:
         server.kill()
         server.wait()
+
+
+def test_dovesnaps_added_ports_on_several_vlans(world: World, docked: LabEngine) -> None:
+    """Its scenario vlan_config: machines behind interfaces with one VLAN reach each other, those with the network's reach containers."""
+    host, machines = world.plan.hosts[2].netns, {number: f"{world.plan.name}-c-vlan{number}" for number in (1, 2, 3)}
+    try:
+        for number, machine in machines.items():
+            run.sh("ip", "netns", "add", machine)
+            run.sh("ip", "-n", host, "link", "add", f"add{number}", "type", "veth", "peer", "name", "eth0", "netns", machine)
+            for place, name in ((machine, "eth0"), (host, f"add{number}")):
+                run.sh("ip", "netns", "exec", place, "ethtool", "-K", name, "tx", "off")
+            run.sh("ip", "-n", machine, "addr", "add", f"10.67.0.10{number}/24", "dev", "eth0")
+            run.sh("ip", "-n", machine, "link", "set", "eth0", "up")
+        docked.docker("network", "create", "testnet", "-d", docked.driver, "--internal", "--subnet", "10.67.0.0/24", "-o", "ovs.bridge.mode=nat",
+                      "-o", "ovs.bridge.dpid=0x1", "-o", "ovs.bridge.vlan=100", "-o", "ovs.bridge.preallocate_ports=2",
+                      "-o", "ovs.bridge.add_ports=add1/1//20,add2/2//20,add3/3")  # fmt: skip
+        added = run.api(world.plan.hosts[0], "GET", "/endpoints?hostname=h3")["endpoints"]
+        assert {(e["port"], e["ofport"]) for e in added if e["port"]} == {("add1", 1), ("add2", 2), ("add3", 3)}
+        container = docked.run("testcon", "testnet")
+        assert world.reaches("vlan1", "10.67.0.102")
+        assert world.reaches("vlan3", container)
+        for source, target in (("vlan1", container), ("vlan1", "10.67.0.103"), ("vlan3", "10.67.0.102")):
+            assert not world.pings(source, target)
+        docked.docker("rm", "-f", "testcon")
+        docked.docker("network", "rm", "testnet")
+        assert not [e for e in run.api(world.plan.hosts[0], "GET", "/endpoints?hostname=h3")["endpoints"] if e["port"]]
+        assert not [n for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"] if n["vlan"] in (20, 100)]
+    finally:
+        for machine in machines.values():
+            run.sh("ip", "netns", "del", machine, check=False)

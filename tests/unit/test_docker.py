@@ -8,14 +8,26 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from agent.docker.engine import Container
+from agent.docker.engine import Container, Engine
 from agent.docker.labels import described
 from agent.docker.ledger import LABEL
-from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, NETWORK_OPTIONS, OWN_CHOICE, named_network, published, read
+from agent.docker.options import (
+    ENDPOINT_OPTIONS,
+    MIRRORED,
+    NETWORK_OPTIONS,
+    OWN_CHOICE,
+    named_network,
+    options_among,
+    published,
+    read,
+)
+from agent.docker.request import parse
 from agent.docker.server import answer_to
 from agent.docker.sweep import DockerSweep, lost
+from agent.linux import processes
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from warren.errors import Invalid
@@ -227,3 +239,129 @@ def test_wrong_late_labels_are_logged_once_and_delay_no_container() -> None:
     for _ in range(2):
         sweep.tell_labels()
     assert driver.described == ["wrong", "right", "right"]
+
+
+@pytest.mark.parametrize(
+    ("label", "meant"),
+    [("warren.acl", True), ("warren.acls", True), ("Warren.ACL", True), ("warren-acl", True), ("warren_acl", True), ("warren", True),
+     ("dovesnap.faucet.portacl", True), ("DOVESNAP.x", True), ("ovs.bridge.mode", True), ("ovs_bridge_mode", True), ("dovesnap.namespace", False),
+     ("warrenty.acl", False), ("com.example.warren.acl", False), ("role", False)],
+)  # fmt: skip
+def test_labels_that_are_meant_for_the_driver(label: str, meant: bool) -> None:
+    assert options_among({label: "x"}) == ({label: "x"} if meant else {})
+
+
+def create(internal: bool = False, subnets: tuple[str, ...] = ("10.1.0.0/24",), **options: str) -> dict[str, Any]:
+    """The body of CreateNetwork."""
+    generic = {name.replace("__", "."): value for name, value in options.items()}
+    return {
+        "NetworkID": "n" * 64,
+        "Options": {"com.docker.network.generic": generic, "com.docker.network.internal": internal},
+        "IPv4Data": [{"AddressSpace": "LocalDefault", "Pool": subnet, "Gateway": None} for subnet in subnets],
+    }
+
+
+BRIDGE = "com__docker__network__bridge__"
+
+
+@pytest.mark.parametrize(
+    ("body", "mode"),
+    [
+        (create(), None),
+        (create(warren__mode="nat"), "nat"),
+        (create(True, warren__mode="nat"), "flat"),
+        (create(True), "flat"),
+        (create(True, ovs__bridge__mode="nat"), "nat"),  # dovesnap demands --internal of every network
+        (create(**{f"{BRIDGE}gateway_mode_ipv4": "routed"}), "routed"),
+        (create(**{f"{BRIDGE}gateway_mode_ipv4": "nat", f"{BRIDGE}gateway_mode_ipv6": "nat"}), "nat"),
+        (create(warren__mode="routed", **{f"{BRIDGE}enable_ip_masquerade": "false"}), "routed"),
+        (create(warren__mode="nat", **{f"{BRIDGE}enable_ip_masquerade": "true"}), "nat"),
+    ],
+)
+def test_the_mode_that_docker_means(body: dict[str, Any], mode: str | None) -> None:
+    assert parse(body).fields.get("mode") == mode
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        (create(warren__mode="nat", **{f"{BRIDGE}enable_ip_masquerade": "false"}), "masquerade"),
+        (create(warren__mode="nat", **{f"{BRIDGE}gateway_mode_ipv4": "routed"}), "gateway_mode"),
+        (create(**{f"{BRIDGE}gateway_mode_ipv4": "nat", f"{BRIDGE}gateway_mode_ipv6": "routed"}), "gateway_mode_ipv6"),
+        (create(warren__mode="nat", ovs__bridge__mode="flat"), "ovs.bridge.mode"),
+        (create(**{f"{BRIDGE}enable_icc": "false"}), "enable_icc"),
+        (create(**{f"{BRIDGE}enable_icc": "perhaps"}), "enable_icc"),
+        (create(**{f"{BRIDGE}host_binding_ipv4": "::1"}), "host_binding"),
+        (create(com__docker__network__host_ipv4="192.0.2.1"), "host_ipv4"),
+        (create(parent="eth0"), "parent"),
+        (create(subnets=("10.1.0.0/24", "10.2.0.0/24")), "--subnet"),
+        (create(com__docker__network__container_iface_prefix="a/b"), "container_iface_prefix"),
+    ],
+)
+def test_what_docker_must_not_ask_for(body: dict[str, Any], path: str) -> None:
+    with pytest.raises(Invalid, match=path):
+        parse(body)
+
+
+def test_settings_that_only_the_engine_has() -> None:
+    body = create(True, **{f"{BRIDGE}host_binding_ipv4": "127.0.0.1"}, com__docker__network__container_iface_prefix="lan")
+    assert parse(body).settings == {"internal": True, "host_ip": "127.0.0.1", "prefix": "lan"}
+    assert parse(create(**{f"{BRIDGE}host_binding_ipv4": "0.0.0.0"})).settings == {"internal": False}
+    port = {"Proto": 6, "Port": 80, "HostPort": 8080}
+    assert published({"com.docker.network.portmap": [port]}, "127.0.0.1")[0].way["host_ip"] == "127.0.0.1"
+    assert (
+        published({"com.docker.network.portmap": [{**port, "HostIP": "192.0.2.1"}]}, "127.0.0.1")[0].way["host_ip"] == "192.0.2.1"
+    )
+    assert "host_ip" not in published({"com.docker.network.portmap": [{**port, "HostIP": "0.0.0.0"}]}, "127.0.0.1")[0].way
+
+
+def test_interfaces_are_grouped_by_their_vlan() -> None:
+    groups = parse(create(ovs__bridge__add_ports="a/1//20,b,c///20,d///7")).by_vlan(7)
+    assert {vlan: [each["port"] for each in interfaces] for vlan, interfaces in groups.items()} == {20: ["a", "c"], 7: ["b", "d"]}
+
+
+ID, OTHER = "a" * 64, "b" * 64
+
+
+@pytest.mark.parametrize(
+    ("members", "containers", "expected"),
+    [
+        ({"ep-e1": {"Name": "web.1", "EndpointID": "e1"}}, [("web-1", OTHER), ("web.1", ID)], "web.1"),
+        ({"ep-e1": {"Name": "web.1", "EndpointID": "e1"}}, [("web-1", OTHER)], None),
+        ({ID: {"Name": "web.1", "EndpointID": "e1"}}, [("web-1", OTHER), ("web.1", ID)], "web.1"),
+        ({ID: {"Name": "web.1", "EndpointID": "e2"}}, [("web.1", ID)], None),
+        ({}, [("web.1", ID)], None),
+    ],
+)
+def test_only_the_container_itself_tells_labels(
+    members: dict[str, Any], containers: list[tuple[str, str]], expected: str | None
+) -> None:
+    """An engine of whatever version: its filters may let others through."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/networks/n1":
+            return httpx.Response(200, json={"Name": "net", "Containers": members})
+        listed = [{"Id": i, "Names": [f"/{name}"], "Labels": {"of": name}} for name, i in containers]
+        return httpx.Response(200, json=listed)
+
+    engine = Engine("/nowhere")
+    engine._client = httpx.Client(base_url="http://docker", transport=httpx.MockTransport(answer))
+    container = engine.container("n1", "e1")
+    assert (container and container.labels.get("of")) == expected
+    assert container is None or (container.id, container.network) == (ID, "net")
+
+
+def test_control_groups_name_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of cgroupfs and systemd, and of an agent in a container of its own."""
+    lines = {
+        "1": f"12:pids:/docker/{ID}\n0::/",
+        "2": f"0::/system.slice/docker-{OTHER}.scope",
+        "3": "0::/init.scope",
+        "4": f"0::/../{ID}",
+    }
+    for pid, text in lines.items():
+        (tmp_path / pid).mkdir()
+        (tmp_path / pid / "cgroup").write_text(text)
+    monkeypatch.setattr(processes, "_PROC", tmp_path)
+    assert processes.container_ids(iter([1, 2, 3, 99])) == {ID, OTHER}
+    assert processes.container_ids(iter([4])) == {ID}
