@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from tests import depth
 
 depth.load()  # before any test module is read
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # a shell that starts a job in the background has it ignored, for children, too
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
