@@ -50,6 +50,11 @@ def test_clicks_show_an_endpoint_and_trace_between_two(world: World, browser: Br
     shown = browser.run("document.getElementById('about-fields').innerText")
     assert world.address["web"] in shown
     assert world.mac["web"] in shown
+    assert "not its own" in shown
+    assert "Choose an endpoint" in browser.run("document.getElementById('hint').innerText")
+    browser.run("search('amber/db'); 1")
+    assert browser.run("[...document.querySelectorAll('[data-endpoint]')].map((e) => e.dataset.endpoint).join()") == "amber/db"
+    browser.run("search(''); 1")
     browser.run(click("amber/db"))
     browser.wait("document.getElementById('about-fields').innerText.includes('delivered')")
     assert "FORWARD" in browser.run("document.getElementById('about-text').innerText")

@@ -1,16 +1,15 @@
 "use strict";
-// The topology, from GET /status, /networks and /endpoints; a trace from POST /trace, which sends no packet. All text is set as text.
+// The topology, from GET requests; a trace from POST /trace, which sends no packet. All text is set as text.
 
 const POLL_MS = 2000;
-const COLOURS = ["#f6b44b", "#6aa9e9", "#8fd19e", "#d99ad9", "#f08a7a", "#9ad9d4", "#c9c26a", "#b3a3f0"];
-const TILE = { width: 210, head: 54, line: 30, gap: 50, top: 60 };
 const LISTED = 14; // endpoints of a host that are drawn each; more are numbers by network
-const BROKEN = { down: "nothing comes back", mtu: "large packets are lost" };
+const MATCHES = 60; // of a host, endpoints that a search shows
 const DRAWN = 60; // hosts that are drawn; of more, those that are not well come first
 const READ = 5000; // endpoints up to which all are read; of more, each host has its numbers by state
-const TUNNELS = 28; // tunnels that are drawn; more are a number at each host
+const LEGEND = 40; // networks that have a button; the search finds the others
+const PROBLEMS = 3; // of a host, in the picture; the panel has all
 
-const state = { hosts: [], networks: [], endpoints: [], total: 0, read: "", only: "", chosen: [], polls: 0 };
+const state = { hosts: [], networks: [], endpoints: [], routers: [], services: [], copies: [], shades: new Map(), total: 0, read: "", only: "", chosen: [], polls: 0 };
 const $ = (id) => document.getElementById(id);
 
 async function ask(path, body) {
@@ -26,17 +25,11 @@ async function poll() {
     const status = await ask("status");
     const now = JSON.stringify(status);
     if (now !== state.read) { // the large lists only when something has changed
-      state.total = status.hosts.reduce((sum, host) => sum + states(host).reduce((n, [, count]) => n + count, 0), 0);
-      const reading = state.total > READ ? { endpoints: [] } : ask("endpoints?states=true");
-      const [networks, endpoints] = await Promise.all([ask("networks"), reading]);
-      state.hosts = status.hosts.sort((a, b) => natural(a.name, b.name));
-      const named = networks.networks.map((n) => ({ ...n, name: n.unique_name })); // other clients may give one name to several
-      state.networks = named.sort((a, b) => natural(a.name, b.name));
-      state.endpoints = endpoints.endpoints;
+      await read(status);
       state.read = now;
       draw();
     }
-    $("trouble").textContent = "";
+    $("trouble").textContent = (status.problems || []).map(problemText).join("; ");
   } catch (error) {
     state.read = ""; // what is shown is old: read all once it is back
     $("trouble").textContent = error.answered ? `what is shown may be old: ${error.message}`
@@ -47,168 +40,178 @@ async function poll() {
   setTimeout(poll, POLL_MS);
 }
 
+async function read(status) {
+  state.total = status.hosts.reduce((sum, host) => sum + states(host).reduce((n, [, count]) => n + count, 0), 0);
+  const reading = state.total > READ ? { endpoints: [] } : ask("endpoints?states=true");
+  const [networks, endpoints, routers, services, mirrors] = await Promise.all([ask("networks"), reading, ...["routers", "services", "mirrors"].map((kind) => ask(kind))]);
+  state.hosts = status.hosts.sort((a, b) => natural(a.name, b.name));
+  const named = networks.networks.map((n) => ({ ...n, name: n.unique_name })); // other clients may give one name to several
+  state.networks = named.sort((a, b) => natural(a.name, b.name));
+  state.shades = colours(named);
+  state.endpoints = endpoints.endpoints.sort((a, b) => natural(called(a), called(b)));
+  state.routers = routers.routers;
+  state.services = services.services;
+  state.copies = mirrors.mirrors.filter((m) => m.active).map(session);
+}
+
+const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 const states = (host) => Object.entries(host?.endpoints || {});
 const natural = (a, b) => a.localeCompare(b, undefined, { numeric: true });
 const called = (e) => `${e.network}/${e.name || e.id}`;
+const nameOf = (network) => state.networks.find((n) => n.id === network)?.name ?? network;
+const problemText = (problem) => (typeof problem === "string" ? problem : problem.text || problem.problem || Object.values(problem).filter(Boolean).join(": "));
+const published = (e) => e.publish.map((p) => `${p.proto} ${p.host_port} → ${p.port}`).join(", ");
+const serviceText = (s) => `${s.name}: ${s.proto || "tcp"} ${s.host_port} → ${s.port}`;
+const servicesOf = (e) => state.services.filter((s) => nameOf(s.network) === e.network && s.members?.includes(`${e.name || e.id} on ${e.hostname}`));
+const wayOut = (n) => (n.mode === "flat" ? "" : `${n.mode} via ${(n.gateway || n.ipv6_gateway || "").split("/")[0]}`);
+const faded = (network) => (state.only && state.only !== network ? "faded" : "");
 
-function colour(network) {
-  const at = state.networks.findIndex((n) => n.name === network);
-  return at < COLOURS.length ? COLOURS[Math.max(at, 0)] : `hsl(${(at * 222.5) % 360} 60% 78%)`;
+function session(mirror) { // its sources as ids of endpoints, its target an id or a text
+  const selects = (source, e) => nameOf(source.network) === e.network && (source.endpoint === undefined || [e.name, e.id].includes(source.endpoint))
+    && (source.label === undefined || Object.entries(e.labels).some(([key, value]) => [key, `${key}=${value}`].includes(source.label)));
+  const sources = state.endpoints.filter((e) => mirror.sources.some((source) => selects(source, e)));
+  const to = mirror.to;
+  const target = to.endpoint && state.endpoints.find((e) => e.network === nameOf(to.network) && [e.name, e.id].includes(to.endpoint));
+  const text = target ? called(target) : to.interface ? `${to.host}:${to.interface}` : Object.entries(to).map((pair) => pair.join(" ")).join(", ");
+  return { name: mirror.name, sources: sources.map((e) => e.id), names: sources.map(called), target: target?.id, text };
 }
 
 function make(kind, attributes, text, parent) {
-  const found = document.createElementNS("http://www.w3.org/2000/svg", kind);
-  for (const [name, value] of Object.entries(attributes)) found.setAttribute(name, value);
-  if (text !== undefined) found.textContent = text;
-  if (parent) parent.append(found);
-  return found;
+  const element = document.createElement(kind);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  if (text !== undefined) element.textContent = text;
+  if (parent) parent.append(element);
+  return element;
 }
 
-function tunnels() {
-  const members = new Map(); // network -> hosts
-  for (const e of state.endpoints) {
-    if (state.only && e.network !== state.only) continue;
-    if (!members.has(e.network)) members.set(e.network, new Set());
-    members.get(e.network).add(e.hostname);
-  }
-  const found = new Map(); // "h1 h2" -> networks
-  for (const [network, hosts] of members) {
-    const names = [...hosts].sort(natural);
-    names.forEach((one, i) => names.slice(i + 1).forEach((other) => {
-      const key = `${one}\n${other}`;
-      found.set(key, [...(found.get(key) || []), network]);
-    }));
-  }
-  return [...found].map(([key, networks]) => ({ ends: key.split("\n"), networks }));
+function searched(e, words) { // every word of the search is part of what the endpoint shows
+  const labels = Object.entries(e.labels).map(([key, value]) => `${key}=${value}`);
+  const text = [called(e), e.hostname, e.target_veth_ip, e.target_veth_ipv6, e.target_veth_mac, e.port, e.state || "unknown", e.reason, ...labels, ...(e.acls || [])].join(" ").toLowerCase();
+  return words.every((word) => text.includes(word));
 }
 
 function draw() {
   const picture = $("picture");
+  const words = $("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const at = new Map(state.hosts.map((h) => [h.name, []]));
   for (const e of state.endpoints) {
     if (!at.has(e.hostname)) at.set(e.hostname, []);
-    at.get(e.hostname).push(e);
+    if (searched(e, words)) at.get(e.hostname).push(e);
   }
-  const all = [...at.keys()].sort(natural);
+  const hosts = new Map(state.hosts.map((h) => [h.name, h]));
+  const matching = (name) => !words.length || at.get(name).length > 0 || words.every((word) => name.toLowerCase().includes(word));
+  const all = [...at.keys()].sort(natural).filter(matching);
   const few = all.length <= DRAWN;
-  const named = new Map(state.hosts.map((h) => [h.name, h]));
-  const isTroubled = (name) => !named.has(name) || trouble(named.get(name)).length > 0;
+  const isTroubled = (name) => !hosts.has(name) || trouble(hosts.get(name)).length > 0;
   const names = few ? all : [...all.filter(isTroubled), ...all.filter((name) => !isTroubled(name))].slice(0, DRAWN);
-  const used = few ? tunnels() : []; // as many as pairs of hosts
-  const columns = Math.max(1, Math.min(names.length, Math.floor(picture.parentElement.clientWidth / (TILE.width + TILE.gap))));
-  const lines = (name) => {
-    const endpoints = at.get(name);
-    if (!endpoints.length) return states(named.get(name)).length;
-    return endpoints.length <= LISTED ? endpoints.length : new Set(endpoints.map((e) => e.network)).size;
-  };
-  const places = new Map();
-  let top = TILE.top;
-  for (let i = 0; i < names.length; i += columns) {
-    const row = names.slice(i, i + columns);
-    const height = TILE.head + TILE.line * Math.max(1, ...row.map(lines)) + 8;
-    row.forEach((name, j) => places.set(name, { x: j * (TILE.width + TILE.gap) + 10, y: top, height }));
-    top += height + TILE.top;
-  }
-  picture.replaceChildren();
-  picture.setAttribute("width", columns * (TILE.width + TILE.gap) + 20);
-  picture.setAttribute("height", top);
-  if (used.length <= TUNNELS) used.forEach((t) => tunnel(picture, t, places)); // behind the hosts
-  for (const name of names) tile(picture, name, at.get(name), places.get(name), used);
-  const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
-  $("numbers").textContent = [count(all.length, "host") + (few ? "" : ` (${names.length} drawn, those with trouble first)`),
-    count(state.endpoints.length || state.total, "endpoint"), count(state.networks.length, "network"),
-    ...(few ? [count(used.length, "tunnel") + " in use"] : []), ...broke(used)].join(", ");
+  const used = few ? tunnels(state.endpoints.filter((e) => !state.only || e.network === state.only)) : []; // as many as pairs of hosts
+  picture.replaceChildren(...names.map((name) => tile(name, hosts.get(name), at.get(name), used, words.length > 0)));
+  if (!names.length) make("p", {}, words.length ? "Nothing matches the search." : "No hosts.", picture);
+  wire(picture, used, state.copies, hosts);
+  totals(all, names, few, used, hosts, [...at.values()].reduce((sum, list) => sum + list.length, 0), words.length > 0);
   legend();
 }
 
-function broke(used) {
-  const count = used.filter((t) => broken(t)).length;
-  return count ? [`${count} of them broken`] : [];
+function totals(all, names, few, used, hosts, matching, searching) {
+  const bad = used.filter((t) => broken(t, hosts)).length;
+  const endpoints = state.endpoints.length || state.total;
+  $("numbers").textContent = [count(all.length, "host") + (few ? "" : ` (${names.length} drawn, those with trouble first)`),
+    searching ? `${matching} of ${count(endpoints, "endpoint")}` : count(endpoints, "endpoint"), count(state.networks.length, "network"),
+    ...(few ? [count(used.length, "tunnel") + " in use"] : []), ...(bad ? [`${bad} of them broken`] : [])].join(", ");
 }
 
-function tile(picture, name, endpoints, place, used) {
-  const host = state.hosts.find((h) => h.name === name);
-  const notes = host ? trouble(host) : [];
-  const group = make("g", { transform: `translate(${place.x} ${place.y})`, "data-host": name }, undefined, picture);
-  make("rect", { class: notes.length ? "host troubled" : "host", width: TILE.width, height: place.height, rx: 8 }, undefined, group);
-  make("rect", { class: "bridge", x: 6, y: 24, width: TILE.width - 12, height: 22, rx: 3 }, undefined, group);
-  make("text", { class: "name", x: 10, y: 17 }, name, group);
-  if (notes.length) make("text", { class: "small", x: TILE.width - 8, y: 17, "text-anchor": "end", fill: "#c62828" }, notes.join(", "), group);
+function tile(name, host, endpoints, used, searching) {
+  const notes = host ? trouble(host) : ["not registered"];
+  const section = make("section", { class: notes.length ? "host troubled" : "host", "data-host": name });
+  const head = make("button", { type: "button", class: "head", title: "all about this host" }, undefined, section);
+  make("h2", {}, name, head);
+  if (notes.length) make("span", { class: "notes" }, notes.join(", "), head);
+  head.addEventListener("click", () => aboutHost(name));
   const mine = used.filter((t) => t.ends.includes(name)).length;
-  const more = used.length > TUNNELS ? `, ${mine} tunnels` : "";
-  make("text", { class: "small", x: 12, y: 39 }, `br-warren, VTEP ${host ? host.vtep : "?"}${more}`, group);
-  if (!endpoints.length) {
-    states(host).forEach(([word, number], i) => make("text", { x: 14, y: TILE.head + i * TILE.line + 17 }, `${number} ${word}`, group));
-  } else if (endpoints.length > LISTED) {
-    const networks = [...new Set(endpoints.map((e) => e.network))].sort(natural);
-    networks.forEach((network, i) => counted(group, network, endpoints.filter((e) => e.network === network).length, i));
+  make("div", { class: "bridge" }, `br-warren, VTEP ${host ? host.vtep : "?"}${used.length > WIRES ? `, ${mine} tunnels` : ""}`, section);
+  const problems = (host?.problems || []).map(problemText);
+  for (const text of problems.slice(0, PROBLEMS)) make("p", { class: "problem" }, text, section);
+  if (problems.length > PROBLEMS) make("p", { class: "problem" }, `and ${problems.length - PROBLEMS} more: choose the host`, section);
+  fill(section, name, host, endpoints, searching);
+  return section;
+}
+
+function fill(section, name, host, endpoints, searching) {
+  const limit = searching ? MATCHES : LISTED;
+  if (!endpoints.length && !searching) states(host).forEach(([word, number]) => make("div", {}, `${number} ${word}`, section));
+  if (endpoints.length > limit && !searching) {
+    for (const network of [...new Set(endpoints.map((e) => e.network))]) counted(section, name, network, endpoints.filter((e) => e.network === network));
   } else {
-    endpoints.sort((a, b) => natural(called(a), called(b))).forEach((e, i) => end(group, e, i));
+    endpoints.slice(0, limit).forEach((e) => end(section, e));
+    if (endpoints.length > limit) make("div", {}, `and ${endpoints.length - limit} more`, section);
   }
+  const gateway = gatewayOf(new Set(endpoints.map((e) => e.network)));
+  if (gateway.length) make("p", { class: "gateway" }, `gateway: ${gateway.join("; ")}`, section);
+}
+
+function gatewayOf(used) { // what a host does between its networks and to the outside
+  return [...state.networks.filter((n) => used.has(n.name) && wayOut(n)).map((n) => `${n.name} ${wayOut(n)}`),
+    ...state.routers.filter((r) => r.networks.some((n) => used.has(nameOf(n)))).map((r) => `router ${r.name}: ${r.networks.map(nameOf).join(", ")}`),
+    ...state.services.filter((s) => used.has(nameOf(s.network))).map((s) => `service ${serviceText(s)}`)];
 }
 
 function trouble(host) {
   const notes = ["agent", "controller"].filter((who) => host[who] === "dead").map((who) => `${who} dead`);
   if (host.controller === "alive" && !host.connected) notes.push("switch not connected");
-  if (host.controller === "alive" && host.connected && !host.current) notes.push(`${state.revision - host.revision} behind the specs`);
+  if (host.controller === "alive" && host.connected && !host.current) notes.push("behind the specs");
   if (host.problems.length) notes.push(`${host.problems.length} problem${host.problems.length > 1 ? "s" : ""}`);
   return notes;
 }
 
-function counted(group, network, count, i) {
-  const y = TILE.head + i * TILE.line;
-  const shown = make("g", { class: faded(network), "data-network": network }, undefined, group);
-  make("rect", { x: 8, y, width: TILE.width - 16, height: TILE.line - 4, rx: 5, fill: colour(network) }, undefined, shown);
-  make("text", { class: "name", x: 16, y: y + 17 }, network, shown);
-  make("text", { x: TILE.width - 16, y: y + 17, "text-anchor": "end" }, count, shown);
+function counted(section, host, network, endpoints) {
+  const closed = endpoints.filter((e) => e.state === "closed").length;
+  const button = make("button", { type: "button", class: `end ${faded(network)}`, "data-network": network, "data-state": closed ? "closed" : "up", title: "list them" }, undefined, section);
+  button.style.backgroundColor = state.shades.get(network);
+  const first = make("span", { class: "first" }, undefined, button);
+  make("b", {}, network, first);
+  make("span", {}, endpoints.length, first);
+  if (closed) make("small", { class: "state" }, `${closed} closed`, button);
+  button.addEventListener("click", () => search(`${network}/ ${host}`));
 }
 
-function end(group, e, i) {
-  const y = TILE.head + i * TILE.line;
+function end(section, e) {
   const kinds = ["end", e.state === "closed" && "closed", state.chosen.includes(e.id) && "chosen", faded(e.network)];
-  const shown = make("g", { class: kinds.filter(Boolean).join(" "), tabindex: 0, role: "button", "data-endpoint": called(e) }, undefined, group);
-  make("title", {}, `${called(e)} ${e.state} ${e.reason}`, shown);
-  make("rect", { x: 8, y, width: TILE.width - 16, height: TILE.line - 4, rx: 5, fill: colour(e.network) }, undefined, shown);
-  make("text", { class: "name", x: 14, y: y + 17 }, clipped(e.name || e.id, 15), shown);
-  const address = (e.target_veth_ip || e.target_veth_ipv6 || e.port || e.target_veth_mac).split("/")[0];
-  make("text", { x: TILE.width - 14, y: y + 17, "text-anchor": "end" }, clipped(address, 17), shown);
-  shown.addEventListener("click", () => choose(e));
-  shown.addEventListener("keydown", (event) => { if (event.key === "Enter" || event.key === " ") choose(e); });
-}
-
-const faded = (network) => (state.only && state.only !== network ? "faded" : "");
-const clipped = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
-
-function tunnel(picture, t, places) {
-  const [one, other] = t.ends.map((name) => places.get(name)).sort((a, b) => a.y - b.y);
-  const middle = (place) => place.x + TILE.width / 2;
-  const [x1, x2] = [middle(one), middle(other)];
-  const bend = one.y === other.y ? Math.min(46, 14 + Math.abs(x2 - x1) / 18) : -30;
-  const y1 = one.y < other.y ? one.y + one.height : one.y; // a row further down: from below
-  const path = `M ${x1} ${y1} C ${x1} ${y1 - bend}, ${x2} ${other.y - Math.abs(bend)}, ${x2} ${other.y}`;
-  const word = broken(t);
-  const shown = make("path", { class: `tunnel ${word}`.trim(), d: path, "data-tunnel": t.ends.join(" "), "data-state": word }, undefined, picture);
-  make("title", {}, `VXLAN ${t.ends.join(" - ")}: ${t.networks.join(", ")}${word ? `: ${BROKEN[word]}` : ""}`, shown);
-}
-
-function broken(t) { // what either end says of the other; the worse counts
-  const said = t.ends.map((here, i) => state.hosts.find((h) => h.name === here)?.tunnels?.broken[t.ends[1 - i]]);
-  return ["down", "mtu"].find((word) => said.includes(word)) || "";
+  const button = make("button", { type: "button", class: kinds.filter(Boolean).join(" "), "data-endpoint": called(e), "data-id": e.id, "data-state": e.state || "unknown", title: called(e) }, undefined, section);
+  button.style.backgroundColor = state.shades.get(e.network);
+  const first = make("span", { class: "first" }, undefined, button);
+  make("b", {}, e.name || e.id, first);
+  make("span", {}, (e.target_veth_ip || e.target_veth_ipv6 || e.port || e.target_veth_mac).split("/")[0], first);
+  if (e.state !== "up") make("small", { class: "state" }, [e.state || "no report", e.reason].filter(Boolean).join(": "), button);
+  const more = [e.acls?.length && `acl ${e.acls.join(", ")}`, published(e), ...servicesOf(e).map((s) => `service ${s.name}`),
+    ...state.copies.filter((c) => c.sources.includes(e.id)).map((c) => `mirror ${c.name} to ${c.text}`)].filter(Boolean);
+  if (more.length) make("small", {}, more.join(", "), button);
+  button.addEventListener("click", () => choose(e));
 }
 
 function legend() {
-  const buttons = state.networks.map((n) => {
+  const shown = state.networks.length <= LEGEND ? state.networks : state.networks.slice(0, LEGEND);
+  const buttons = shown.map((n) => {
     const item = document.createElement("li");
-    const button = document.createElement("button");
-    button.type = "button";
-    button.textContent = `${n.name} · VNI ${n.vxlan_vni} · ${n.ip_range || n.ipv6_range || "no range"}`;
-    button.style.background = colour(n.name);
-    button.setAttribute("aria-pressed", state.only === n.name);
+    const acls = n.default_acl.length ? `acl ${n.default_acl.join(", ")}` : "";
+    const button = make("button", { type: "button", "aria-pressed": state.only === n.name, title: "fade the other networks" },
+      [n.name, `VNI ${n.vxlan_vni}`, n.ip_range || n.ipv6_range || "no range", wayOut(n), acls].filter(Boolean).join(" · "), item);
+    button.style.backgroundColor = state.shades.get(n.name);
     button.addEventListener("click", () => { state.only = state.only === n.name ? "" : n.name; draw(); });
-    item.append(button);
     return item;
   });
+  if (shown.length < state.networks.length) buttons.push(make("li", {}, `and ${state.networks.length - shown.length} more networks: search for them`));
   $("networks").replaceChildren(...buttons);
+  const rows = [...state.routers.map((r) => `router ${r.name}: ${r.networks.map(nameOf).join(", ")}`),
+    ...state.services.map((s) => `service ${serviceText(s)} of ${nameOf(s.network)}: ${s.members?.join(", ") || "no members"}`),
+    ...state.copies.map((c) => `mirror ${c.name}: ${c.names.slice(0, 5).join(", ") || "no sources"}${c.names.length > 5 ? ` and ${c.names.length - 5} more` : ""} to ${c.text}`)];
+  $("joined").hidden = !rows.length;
+  $("joined").querySelector("summary").textContent = [count(state.routers.length, "router"), count(state.services.length, "service"), count(state.copies.length, "mirror session")].join(", ");
+  $("joined").querySelector("ul").replaceChildren(...rows.map((row) => make("li", {}, row)));
+}
+
+function search(text) {
+  $("search").value = text;
+  draw();
 }
 
 function choose(e) {
@@ -217,66 +220,12 @@ function choose(e) {
   if (state.chosen.length === 2) trace(); else about(e);
 }
 
-function panel(title, fields, hint, text) {
-  show(true);
-  $("about-title").textContent = title;
-  $("about-fields").replaceChildren(...fields.flatMap(([name, value]) => {
-    const [dt, dd] = [document.createElement("dt"), document.createElement("dd")];
-    dt.textContent = name;
-    dd.textContent = value;
-    return [dt, dd];
-  }));
-  $("about-hint").textContent = hint;
-  $("about-text").textContent = text;
-}
-
-function show(open) { // beside the picture, not over it
-  if ($("about").hidden !== open) return;
-  $("about").hidden = !open;
-  document.body.classList.toggle("about", open);
-  draw();
-}
-
-async function about(e) {
-  const published = e.publish.map((p) => `${p.proto} ${p.host_port} → ${p.port}`).join(", ");
-  const labels = Object.entries(e.labels).map(([key, value]) => (value ? `${key}=${value}` : key)).join(", ");
-  const fields = [["state", `${e.state || "not reported"} ${e.reason}`], ["host", e.hostname], ["network", e.network],
-    ["address", [e.target_veth_ip, e.target_veth_ipv6].filter(Boolean).join(", ") || "none"],
-    e.port ? [e.coprocessor ? "coprocessor behind" : "interface of the host", e.port] : ["MAC", e.target_veth_mac],
-    ...(e.vlan ? [["VLAN on its port", e.vlan]] : []),
-    ["OpenFlow port", e.ofport], ["ACLs", e.acls === null ? "the network's" : e.acls.join(", ") || "none"],
-    ...(e.allowed?.length ? [["allowed", e.allowed.map((a) => [a.address, a.mac].filter(Boolean).join(" ")).join(", ")]] : []),
-    ["published", published || "nothing"], ["labels", labels || "none"], ["namespace", e.target_netns_path || "none"]];
-  const hint = "Choose another endpoint for a trace from this one to it.";
-  panel(called(e), fields, hint, "");
-  try { // its counters, as far as its own flows tell them
-    const { flows } = await ask(`hosts/${encodeURIComponent(e.hostname)}/flows`);
-    if (state.chosen.length !== 1 || state.chosen[0] !== e.id) return;
-    const mine = flows.filter((f) => f.origin === `endpoint/${called(e)}` && matches(f, e.ofport));
-    const sum = (rows) => rows.reduce((total, f) => total + Number(f.packets), 0);
-    fields.push(["packets sent", sum(mine.filter((f) => f.table === "CLASSIFY"))],
-      ["of them refused: not its own, nor allowed", sum(mine.filter((f) => f.table === "SPOOF_GUARD" && f.actions === "drop"))]);
-    panel(called(e), fields, hint, "");
-  } catch (error) {
-    panel(called(e), fields, `${hint} No counters: ${error.message}`, "");
-  }
-}
-
-const matches = (flow, port) => flow.match.split(",").includes(`in_port=${port}`);
-
-async function trace() {
-  const [from, to] = state.chosen.map((id) => state.endpoints.find((e) => e.id === id));
-  if (!from || !to) return;
-  const title = `${called(from)} → ${called(to)}`;
-  panel(title, [], "tracing", "");
-  try {
-    const found = await ask("trace", { src: from.id, dst: to.id, proto: "icmp" });
-    panel(title, [["verdict", `${found.verdict} ${found.reason}`]], "No packet was sent: the switches were asked.", found.text);
-  } catch (error) {
-    panel(title, [["verdict", `unknown: ${error.message}`]], "", "");
-  }
-}
-
+$("search").addEventListener("input", draw);
 $("close").addEventListener("click", () => { state.chosen = []; show(false); });
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && !$("about").hidden) $("close").click();
+  if (event.key === "/" && document.activeElement !== $("search")) { event.preventDefault(); $("search").focus(); }
+});
 window.addEventListener("resize", draw);
+$("joined").addEventListener("toggle", draw);
 poll();
