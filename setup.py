@@ -5,7 +5,7 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-ROOMS = ("acl", "agent", "controller", "intent", "mirror", "ovsdb", "pipeline", "specs", "tools", "warren")
+ROOMS = ("acl", "agent", "controller", "intent", "mirror", "ovsdb", "pipeline", "specs", "tools", "underlay", "warren")
 VERSION = re.search(r'__version__ = "(.+)"', Path(__file__).with_name("warren").joinpath("__init__.py").read_text())[1]
 
 setup(
@@ -71,6 +71,8 @@ setup(
             "warren=tools.cli.main:main",
             "warren-agent=agent.main:main",
             "warren-cni=tools.cni.plugin:main",
+            "warren-underlay=underlay.main:main",
+            "cnctl=underlay.cnctl:main",
             "graph_overlay=tools.graph.main:main",
         ],
     },

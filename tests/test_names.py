@@ -8,7 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ("acl", "agent", "benchmarks", "controller", "intent", "mirror", "ovsdb", "pipeline", "specs", "tools", "warren")
+ROOMS = (
+    "acl",
+    "agent",
+    "benchmarks",
+    "controller",
+    "intent",
+    "mirror",
+    "ovsdb",
+    "pipeline",
+    "specs",
+    "tools",
+    "underlay",
+    "warren",
+)
 CLIENT = "warren/client/"  # imports nothing of the rest, so its results and errors bear the plain names
 
 
@@ -47,7 +60,7 @@ VAGUE = frozenset(("found", "told", "asked", "said", "there", "wanted", "known",
 CLEAN = (  # rooms without such a name; a room that becomes clean is added here
     "acl", "agent/api", "agent/capture", "agent/cni", "agent/connections", "agent/dhcp_client", "agent/endpoints", "agent/gateway", "agent/identity", "agent/linux",
     "benchmarks", "controller/apps", "controller/compiler", "controller/dhcp", "controller/openflow", "controller/telemetry",
-    "controller/tunnels", "intent", "mirror", "ovsdb", "pipeline", "tests", "tools",
+    "controller/tunnels", "intent", "mirror", "ovsdb", "pipeline", "tests", "tools", "underlay",
 )  # fmt: skip
 
 
