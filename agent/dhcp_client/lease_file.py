@@ -36,7 +36,7 @@ def parse(text: str) -> ReportedLease:
     if event not in HELD:
         return ReportedLease(None, reason=LOST.get(event, f"its DHCP client says {event!r}"))
     try:
-        address = IPv4Interface(f"{variables['ip']}/{variables.get('mask') or 32}")
+        address = IPv4Interface(f"{variables['ip']}/{variables.get('mask') or _prefix_length(variables)}")
         if address.network.prefixlen == 0 or not _usable(address.ip):
             raise ValueError
         return ReportedLease(address, _routes(variables, address), int(variables.get("lease") or 0))
@@ -44,6 +44,15 @@ def parse(text: str) -> ReportedLease:
         raise Invalid(
             "DHCP lease", f"{variables.get('ip', '')}/{variables.get('mask', '')}", "a unicast IPv4 address with a mask"
         ) from None
+
+
+def _prefix_length(variables: dict[str, str]) -> int:
+    """Return the length of the prefix if the server tells no mask: 24, or less if the router is further away. Without one nobody on the
+    network could be reached."""
+    address, router = (
+        int(IPv4Address(text)) for text in (variables["ip"], (variables.get("router") or variables["ip"]).split()[0])
+    )
+    return min(24, 32 - (address ^ router).bit_length())
 
 
 def _usable(address: IPv4Address) -> bool:

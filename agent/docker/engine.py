@@ -12,6 +12,7 @@ import re
 import socket
 import struct
 import time
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import httpx
@@ -30,6 +31,9 @@ class Container(NamedTuple):
     labels: dict[str, str]
     network: str
     id: str = ""
+
+
+Members = Mapping[str, tuple[str, str]]  # id of an endpoint -> id and name of its container
 
 
 class EngineError(Exception):
@@ -67,20 +71,34 @@ class Engine:
             log.info("engine.silent reason=%s", error)
             return None
 
-    def endpoints(self, network_ids: list[str]) -> dict[str, set[str] | None] | None:
-        """Return the endpoint ids of all running containers, by network; None for a network that the engine does not have.
+    def endpoints(self, network_ids: list[str]) -> dict[str, Members | None] | None:
+        """Return the endpoints of all running containers, by network; None for a network that the engine does not have.
 
         Returns None instead of the mapping when the engine does not answer.
         """
-        answers: dict[str, set[str] | None] = {}
+        answers: dict[str, Members | None] = {}
         try:
             for network_id in network_ids:
                 network = self._get(f"/networks/{network_id}")
-                members = (network.get("Containers") or {}).values() if network is not None else ()
-                answers[network_id] = {str(m.get("EndpointID")) for m in members} if network is not None else None
+                members = (network.get("Containers") or {}).items() if network is not None else ()
+                by_id = {str(m.get("EndpointID")): (key, str(m.get("Name") or "")) for key, m in members}
+                answers[network_id] = by_id if network is not None else None
         except EngineError:
             return None
         return answers
+
+    def renames(self) -> Iterator[None]:
+        """Yield when a container has got another name, until the engine ends or `close` is called. Raises `EngineError`."""
+        filters = json.dumps({"type": ["container"], "event": ["rename"]})
+        try:
+            with self._client.stream(
+                "GET", "/events", params={"filters": filters}, timeout=httpx.Timeout(TIMEOUT_S, read=None)
+            ) as events:
+                yield  # one may have been missed before
+                for _ in events.iter_lines():
+                    yield
+        except (httpx.HTTPError, OSError) as error:
+            raise EngineError(str(error) or type(error).__name__) from None
 
     def containers(self) -> set[str] | None:
         """Return the ids of all containers, also of those that do not run; None when the engine does not answer."""

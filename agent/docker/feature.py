@@ -19,6 +19,7 @@ class Docker(Feature):
     def __init__(self, core: Core, dhcp_clients: DhcpClients) -> None:
         engine = Engine(core.config.docker_engine)
         self.driver = Driver(core, engine, dhcp_clients)
+        self._follows = bool(core.config.docker_engine)
         self._sweep = DockerSweep(core, self.driver, engine, core.config.docker_sweep_s)
 
     def problems(self) -> list[str]:
@@ -30,5 +31,5 @@ class Docker(Feature):
         ]
 
     def workers(self) -> Sequence[Worker]:
-        """Return the worker that sweeps."""
-        return (self._sweep.worker,)
+        """Return the worker that sweeps, and the one that follows names."""
+        return (self._sweep.worker, *((self._sweep.names,) if self._follows else ()))

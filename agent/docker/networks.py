@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.core import Core
+from agent.docker import local_mac
 from agent.docker.aux_addresses import AuxAddresses, addresses_of
 from agent.docker.ipam import EngineBody, check_pool, range_of
 from agent.docker.ledger import Ledger
@@ -57,6 +58,8 @@ class DockerNetworks:
         try:
             if network is None:  # preallocated endpoints come after interfaces, which may ask for their OpenFlow port numbers
                 network, _ = self._core.repository.create_network({**draft, "preallocate": 0})
+            if request.settings.get("local_mac"):
+                local_mac.reconcile(self._core, self._ledger)
             self._aux.keep(docker_id, network, addresses_of(body))
             self._add_interfaces(request, network, vlans)
             if preallocate := request.fields.get("preallocate"):
@@ -104,6 +107,8 @@ class DockerNetworks:
         ]:
             self._ledger.forget(pool_id)  # Docker released it, unless the agent was away then
         self._ledger.forget(docker_id)
+        if entry.get("local_mac"):
+            local_mac.reconcile(self._core, self._ledger, entry["local_mac"])
         return {}
 
     def mirror(self, network: Network) -> None:
@@ -111,7 +116,7 @@ class DockerNetworks:
         interface, host = self._core.config.docker_mirror, self._core.host.name
         if interface:
             draft = {"name": _session(host, network.id), "sources": [{"network": network.id, "label": f"{MIRRORED}={host}"}],
-                     "to": {"host": host, "interface": interface}, "vlan": network.vlan}  # fmt: skip
+                     "to": {"host": host, "interface": interface}, "vlan": network.vlan or DEFAULT_VLAN}  # fmt: skip
             self._core.repository.put_mirror(draft)
 
     def _add_interfaces(self, request: DockerNetworkRequest, network: Network, vlans: Mapping[str, str]) -> None:

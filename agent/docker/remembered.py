@@ -58,6 +58,20 @@ class Remembered:
                 return Container(entry.name, dict(entry.labels), entry.networks.get(network_id, ""), container_id)
         return None
 
+    def name_of(self, container_id: str) -> str | None:
+        """Return a container's name, as it was told last."""
+        with self._lock:
+            entry = self._read().get(container_id)
+        return entry.name if entry is not None else None
+
+    def rename(self, container_id: str, name: str) -> None:
+        """Remember that a container has another name."""
+        with self._lock:
+            entry = self._read().get(container_id)
+            if entry is not None and entry.name != name:
+                self._read()[container_id] = entry._replace(name=name)
+                self._unwritten.add(container_id)
+
     def ids(self) -> set[str]:
         """Return the ids of all containers that are remembered."""
         with self._lock:

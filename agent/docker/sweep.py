@@ -7,17 +7,18 @@ nothing.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from agent.core import Core
 from agent.docker.driver import Driver
-from agent.docker.engine import Engine
+from agent.docker.engine import Engine, EngineError, Members
 from agent.docker.ledger import LABEL
 from specs.model.endpoint import Endpoint
-from warren.errors import Invalid, WarrenError
+from warren.errors import Conflict, Invalid, WarrenError
 from warren.worker import Worker
 
 log = logging.getLogger("warren.docker")
@@ -25,6 +26,7 @@ log = logging.getLogger("warren.docker")
 QUICK_S, QUICKLY_S = 0.05, 15.0  # how often, and how long, to look for the labels of a container that starts
 UNUSED_S = 20.0  # an address without an endpoint, a pool without a network: the engine repeats a call for 15 s, and gives up
 LABELS_S = 1.0
+NAMES_S = 5.0  # until the engine, which has ended, is asked for news again
 
 
 class DockerSweep:
@@ -39,6 +41,7 @@ class DockerSweep:
         self._open: dict[str, float] = {}  # when a pool without a network was seen first
         self.worker = Worker("Docker sweep", self._step, interval_s=min(LABELS_S, every_s))
         driver.told = self.worker.wake
+        self.names = Worker("Docker names", self._follow_names, interval_s=NAMES_S)
 
     def _step(self, items: frozenset[str]) -> float | None:
         if not self._core.cache.synced.is_set():
@@ -83,6 +86,7 @@ class DockerSweep:
         missing = lost(
             self._driver.ledger.endpoints(), {e for entry in by_network.values() for e in entry or ()}, datetime.now(UTC)
         )
+        self._rename(by_network)
         gone = {docker_id for docker_id, entry in by_network.items() if entry is None}
         for endpoint in missing:
             if endpoint.id in self._suspects:
@@ -99,6 +103,29 @@ class DockerSweep:
         for pool_id in [pool_id for pool_id, since in self._open.items() if now - since > UNUSED_S]:
             log.info("pool.unused pool=%s", pool_id)
             self._driver.ledger.forget(pool_id)
+
+    def _rename(self, by_network: Mapping[str, Members | None]) -> None:
+        """Give endpoints that bear the name of their container its new one (`docker rename`)."""
+        containers = {docker_id: member for members in by_network.values() for docker_id, member in (members or {}).items()}
+        for endpoint in self._driver.ledger.endpoints():
+            container_id, name = containers.get(endpoint.labels[LABEL], ("", ""))
+            former = self._driver.remembered.name_of(container_id)
+            if name and former not in (None, name) and endpoint.name == former:
+                log.info("endpoint.renamed id=%s from=%s to=%s", endpoint.id, former, name)
+                with contextlib.suppress(Conflict):  # another endpoint has the name: it keeps the former one
+                    self._core.repository.update_endpoint(endpoint.model_copy(update={"name": name}), renames=True)
+        for container_id, name in containers.values():
+            self._driver.remembered.rename(container_id, name)
+
+    def _follow_names(self, items: frozenset[str]) -> None:
+        try:
+            for _ in self._engine.renames():
+                if self._core.cache.synced.is_set() and (
+                    answer := self._engine.endpoints(sorted(self._driver.ledger.networks()))
+                ):
+                    self._rename(answer)
+        except EngineError as error:
+            log.debug("engine.events_end reason=%s", error)
 
     def _forget_containers(self) -> None:
         """Forget the labels of containers that the engine does not have any more."""

@@ -188,8 +188,9 @@ def test_a_lease_that_no_endpoint_can_have_is_refused(fields: dict[str, str]) ->
         parse(lease_lines(**fields))
 
 
-def test_a_mask_may_be_missing() -> None:
-    assert parse(lease_lines(mask="")).address == IPv4Interface("100.64.0.10/32")
+@pytest.mark.parametrize(("router", "length"), [("", 24), ("100.64.0.1", 24), ("100.64.9.1", 20), ("100.64.0.10", 24)])
+def test_without_a_mask_the_router_is_on_the_network(router: str, length: int) -> None:
+    assert parse(lease_lines(mask="", router=router)).address == IPv4Interface(f"100.64.0.10/{length}")
 
 
 def test_a_host_without_udhcpc_reports_the_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
