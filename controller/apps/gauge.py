@@ -205,7 +205,7 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         if stats is None or overlay is None:
             return
         flows = overlay.reconciler.watched
-        with_flow = [(flow, stat) for stat in stats if (flow := flows.get(stat.cookie)) is not None]
+        with_flow = [(flow, stat) for part in stats for stat in part.counters() if (flow := flows.get(stat.cookie)) is not None]
         rules = ((flow.origin.name, stat) for flow, stat in with_flow if flow.origin.kind == "acl")
         drops = ((flow.table.name, stat) for flow, stat in with_flow if not flow.actions)
         refused = (

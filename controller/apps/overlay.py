@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from controller.apps.store_feed import StoreFeed, start_early, store_event
+from controller.openflow.flow_stats import read_cookies_only
 
 start_early()  # before the imports below, which take as long as it takes to read etcd
 
@@ -81,7 +82,7 @@ class Overlay(RyuApp):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        messages.read_cookies_only()
+        read_cookies_only()
         self.settings = begin(lambda: self.feed.reload())
         self.resync_s = float(os.environ.get("WARREN_RESYNC_S", "30"))
         self.reconciler = Reconciler(self.settings.host, _pause)

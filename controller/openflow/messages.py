@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
-from controller.framework.protocol import nx_actions, ofproto_v1_4, ofproto_v1_4_parser, oxm_fields, type_desc
+from controller.framework.protocol import nx_actions, ofproto_v1_4, oxm_fields, type_desc
 from controller.framework.protocol import ofproto_v1_4 as ofp
 from controller.framework.protocol import ofproto_v1_4_parser as parser
 from pipeline.flow import (
@@ -324,36 +324,6 @@ def discard_bundle() -> bytes:
 
 
 # ---- read-back ------------------------------------------------------------------------------------------------------
-
-
-class FlowStats(NamedTuple):
-    """The cookies of all flows in one message of flow statistics. Nothing else of them is decoded: a resync
-    reads every flow, and Ryu takes 30 us for each."""
-
-    length: int
-    cookies: list[int]
-
-    @classmethod
-    def parser(cls, buffer: bytes, offset: int) -> FlowStats:
-        """What Ryu's multipart decoder calls at the first entry: takes all entries up to the end (OpenFlow 1.4, 7.3.5.2). Raises
-        `ValueError` for an entry that is shorter than its fixed part."""
-        cookies, position, end = [], offset, len(buffer)
-        while position < end:
-            length, cookie = _FLOW_STATS.unpack_from(buffer, position)
-            if length < FLOW_STATS_BYTES:
-                raise ValueError(f"flow statistics of {length} bytes")
-            cookies.append(cookie)
-            position += length
-        return cls(end - offset, cookies)
-
-
-FLOW_STATS_BYTES = 56  # the fixed part, with the header of the match
-_FLOW_STATS = struct.Struct("!H22xQ")
-
-
-def read_cookies_only() -> None:
-    """Make Ryu's decoder of flow statistics return `FlowStats` (for the whole process)."""
-    ofproto_v1_4_parser.OFPFlowStatsReply.cls_stats_body_cls = FlowStats
 
 
 def flow_stats_request(datapath: object) -> object:

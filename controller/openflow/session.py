@@ -9,6 +9,7 @@ from typing import Any
 
 from controller.events import AskReadBack, BundleRefused, Commit, Committed, DropMeters, Event, ReadBack
 from controller.openflow import messages
+from controller.openflow.flow_stats import FlowStats
 from pipeline.flow import SwitchMeter
 
 log = logging.getLogger("warren.datapath")
@@ -63,7 +64,7 @@ class SwitchSession:
 
     # ---- answers ----------------------------------------------------------------------------------------------------
 
-    def flow_stats(self, xid: int, body: list[messages.FlowStats], more: bool) -> None:
+    def flow_stats(self, xid: int, body: list[FlowStats], more: bool) -> None:
         """One part of flow statistics; the gauge asks for some, too."""
         if xid != self._flow_xid:
             return

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from controller.framework.protocol import ofproto_v1_4 as ofp
 from controller.framework.protocol import ofproto_v1_4_parser as parser
 from controller.openflow import messages as wire
+from controller.openflow.flow_stats import FlowStats
 from pipeline.flow import (
     Action,
     Bucket,
@@ -144,11 +145,13 @@ def test_the_cookies_of_flow_statistics_are_those_that_ryu_decodes(flows: list[t
     while position < len(message):
         decoded.append(parser.OFPFlowStats.parser(message, position))
         position += decoded[-1].length
-    part = wire.FlowStats.parser(message, 16)
+    part = FlowStats.parser(message, 16)
     assert part.cookies == [stats.cookie for stats in decoded] == [cookie for cookie, _ in flows]
     assert part.length == len(message) - 16
+    counters = [(s.cookie, s.duration_sec + s.duration_nsec / 1e9, s.packet_count, s.byte_count) for s in decoded]
+    assert [tuple(each) for each in part.counters()] == counters
 
 
 def test_flow_statistics_without_length_are_refused() -> None:
     with pytest.raises(ValueError, match="of 0 bytes"):
-        wire.FlowStats.parser(bytes(16 + 56), 16)
+        FlowStats.parser(bytes(16 + 56), 16)
