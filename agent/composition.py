@@ -16,6 +16,7 @@ from agent.connections.reconciler import ConnectionReconciler
 from agent.core import Core
 from agent.dhcp_client.clients import DhcpClients
 from agent.docker.feature import Docker
+from agent.encryption.feature import Encryption, of_outside
 from agent.endpoints.adopted_ports import AdoptedPorts
 from agent.endpoints.endpoints import Endpoints
 from agent.endpoints.filler import PreallocatedFiller
@@ -33,8 +34,9 @@ from agent.gateway.reconciler import GatewayReconciler
 from agent.gateway.routes import GatewayRoutes
 from agent.gateway.switches import Switches
 from agent.identity.feature import HostIdentity
-from agent.identity.registration import DEFAULT_MTU, Registration, underlay_mtu
+from agent.identity.registration import Registration, underlay_mtu
 from agent.linux import names
+from agent.linux.addresses import DEFAULT_MTU, interface_mtu
 from agent.listeners import Listeners
 from agent.lookup import Lookup
 from agent.peers import Peers
@@ -45,6 +47,7 @@ from agent.switch import Switch
 from ovsdb.client import Ovsdb
 from ovsdb.control import appctl, datapath
 from specs.identity import Machine
+from specs.model.derived import link_names
 from specs.model.host import Host
 from specs.model.network import Network
 from specs.model.publish import Publish
@@ -99,7 +102,8 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         orphaned=endpoints.orphaned,
     )
     measure_mtu = partial(underlay_mtu, config.vtep, config.underlay_mtu)
-    host = Host(name=name, vtep=config.vtep, api=config.api, underlay_mtu=measure_mtu() or DEFAULT_MTU)
+    mtu = measure_mtu() or DEFAULT_MTU
+    host = Host(name=name, vtep=config.vtep, api=config.api, underlay_mtu=mtu, site=config.site, outside=config.outside)
     lookup, peers = Lookup(repository, cache), Peers(config.http_tls, timeout_s=config.attach_timeout_s + PEER_TIMEOUT_S)
     core = Core(
         config=config,
@@ -133,7 +137,9 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     )
     datapath_name = partial(datapath, ovsdb, bridge)
     machine = Machine(id=config.machine[0], boot=config.machine[1], vtep=str(config.vtep))
-    registration = Registration(host, machine, store, lambda: problems(features, workers), cache.permit, measure_mtu)
+    key_file = config.run / f"wireguard-{name}.key"
+    of_host = of_outside(key_file, interface_mtu)
+    registration = Registration(host, machine, store, lambda: problems(features, workers), cache.permit, measure_mtu, of_host)
     features: list[Feature] = [
         HostIdentity(cache, registration),
         reconciler,
@@ -145,6 +151,15 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         host_network,
         gateway,
         Firewalls(gateway.needed, docker_user=config.docker_user, on_change=news),
+        Encryption(
+            cache,
+            repository,
+            ovsdb,
+            names=link_names(machine.id or machine.boot, name),
+            key_file=key_file,
+            userspace=plugging.checksum_offload_off,
+            on_change=news,
+        ),
         ConnectionLimits(cache, datapath_name, appctl, config.ct_limit, news),
         Reassembly(datapath_name, appctl),
         ConnectionReconciler(cache, Datapath(datapath_name, appctl, core.switch.ofctl)),

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from specs.model.base import is_name
+from specs.model.site import Outside, parse_outside
 from warren.errors import Invalid
 from warren.settings import Settings, choice, machine_ids, run_directory, settings, vtep
 
@@ -46,6 +47,8 @@ class Config:
     forwards_for_others: bool
     docker_user: bool
     ct_limit: int
+    site: str | None
+    outside: Outside | None
 
     @property
     def with_docker(self) -> bool:
@@ -71,6 +74,8 @@ SETTINGS = """\
   WARREN_HOST              this host's name [hostname]                              PEER_HOSTNAME, PUBLIC_HOSTNAME
   WARREN_MACHINE_ID        this machine's id, or the path of a file that holds it [/etc/machine-id]
   WARREN_VTEP              its address on the underlay, for VXLAN (required)        PEER_IP, PUBLIC_IP
+  WARREN_SITE              name of the site that this host is in; hosts of other sites are reached encrypted [that of the host's record]
+  WARREN_OUTSIDE           its address for hosts of other sites: ADDRESS[@INTERFACE][,public=ADDRESS][,port=51820] [that of the host's record]
   WARREN_ETCD              etcd's URLs, with commas [http://127.0.0.1:2379]         ETCD_HOSTS
   WARREN_PREFIX            prefix of all keys in etcd [/warren]                     ETCD_PREFIX, ETCDPREFIX
   WARREN_ETCD_CERT, _KEY, _CA    client certificate for etcd                        ETCD_TLS_CERT, ETCD_TLS_KEY, ETCD_CACERT
@@ -131,6 +136,8 @@ def load(env: Mapping[str, str]) -> Config:
         machine=machine_ids(env),
         forwards_for_others=choice("WARREN_FORWARD", get("WARREN_FORWARD"), "warren", "all") == "all",
         docker_user=choice("WARREN_DOCKER_USER", get("WARREN_DOCKER_USER"), "on", "off") == "on",
+        site=_site(get("WARREN_SITE")),
+        outside=parse_outside(get("WARREN_OUTSIDE"), "WARREN_OUTSIDE") if get("WARREN_OUTSIDE") else None,
         ct_limit=int(_number("WARREN_CT_LIMIT", get("WARREN_CT_LIMIT", default="16384"), 0)),
     )
 
@@ -197,6 +204,12 @@ def _names(variable: str, text: str) -> tuple[str, ...]:
         if not is_name(name):
             raise Invalid(variable, text, "names of drivers with commas, such as sand,dovesnap")
     return names
+
+
+def _site(name: str) -> str | None:
+    if name and not is_name(name):
+        raise Invalid("WARREN_SITE", name, "the name of a site, such as bts1")
+    return name or None
 
 
 def _docker_port(env: Mapping[str, str]) -> int | None:

@@ -57,7 +57,9 @@ class Switch:
         state = self._specs()
         interfaces = interface_ports(requested_interfaces(state.endpoints.values(), self._host))
         targets = self._ovsdb.ofports((*interfaces, *mirror_ports(state.copied.values(), self._host)))
-        program = compile_view(view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT), targets))
+        program = compile_view(
+            view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT), targets, self._ovsdb.encrypted())
+        )
         flows = {flow.cookie: flow for flow in program.flows}
         return DesiredSwitch(program, flows, names(state), tunnel, ports, mirroring(state))
 

@@ -56,12 +56,14 @@ class StoreLeft:
 
 @dataclass(frozen=True, slots=True)
 class PortsRead:
-    """All endpoint ports of the switch (endpoint id -> OpenFlow port), the tunnel port and the port to the host."""
+    """All endpoint ports of the switch (endpoint id -> OpenFlow port), the tunnel port and the port to the host; and what else OVSDB
+    tells."""
 
     ports: dict[str, int]
     tunnel: int | None
     uplink: int | None = None
     interfaces: Mapping[str, int] = field(default_factory=dict)  # targets of mirror sessions: name -> OpenFlow port
+    encrypted: frozenset[str] = frozenset()  # hosts of other sites to which the tunnel's encryption is up
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,11 +115,12 @@ class Reconciler:
         match event:
             case StoreRead() | StoreChanged() | StoreLeft():
                 self._take_store(event)
-            case PortsRead(ports, tunnel, uplink, interfaces):
+            case PortsRead(ports, tunnel, uplink, interfaces, encrypted):
                 self._take_ports(ports)
                 self.index.set_tunnel(tunnel)
                 self.index.set_uplink(uplink)
                 self.index.set_interfaces(interfaces)
+                self.index.set_encrypted(encrypted)
             case Connected(session):
                 self._abandon_flight()
                 self.session, self.phase = session, Phase.READING

@@ -7,13 +7,14 @@ created first wins a conflict; the loser is closed, with a problem.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from acl.language import Who
 from acl.policy import PolicyKey, PolicyView, keys_of, resolve
 from intent.services import ServiceView, service_members, service_view
 from intent.shares import Shares, crossing, shared
+from intent.sites import vtep
 from intent.views import (
     NO_RELATED,
     TENANT,
@@ -31,7 +32,6 @@ from intent.views import (
     related_vni,
     routed_remote_view,
     selects,
-    vtep,
 )
 from intent.virtual import virtual_views
 from mirror.sessions import Surroundings, sessions
@@ -53,10 +53,12 @@ def view(
     tunnel_ofport: int | None,
     uplink: int | None = None,
     interfaces: Mapping[str, int] = NO_INTERFACES,
+    encrypted: frozenset[str] = frozenset(),
 ) -> View:
     """The view of `host`. `ports` maps endpoint ids to the OpenFlow ports that the switch has given them, `interfaces` the names of interfaces
-    that specs name to theirs; `tunnel_ofport` is the tunnel's port, `uplink` the port to the host."""
-    recompute = _Recompute(snapshot, host, ofports(snapshot.endpoints, host, ports, interfaces), uplink, interfaces)
+    that specs name to theirs; `tunnel_ofport` is the tunnel's port, `uplink` the port to the host; `encrypted` are the hosts of other sites to which
+    the tunnel's encryption is up."""
+    recompute = _Recompute(snapshot, host, ofports(snapshot.endpoints, host, ports, interfaces), uplink, interfaces, encrypted)
     return recompute.view(tunnel_ofport)
 
 
@@ -90,8 +92,15 @@ class _Recompute:
     """One recompute: each step derives something from the snapshot and the steps before it, and adds its problems."""
 
     def __init__(
-        self, snapshot: Snapshot, host: str, ports: Mapping[str, int], uplink: int | None, interfaces: Mapping[str, int]
+        self,
+        snapshot: Snapshot,
+        host: str,
+        ports: Mapping[str, int],
+        uplink: int | None,
+        interfaces: Mapping[str, int],
+        encrypted: frozenset[str],
     ) -> None:
+        self.encrypted = encrypted
         self.snapshot, self.host, self.ports, self.uplink, self.interfaces = snapshot, host, ports, uplink, interfaces
         self.problems: set[Problem] = {Problem(key, reason) for key, reason in snapshot.malformed.items()}
         self.host_record = snapshot.hosts.get(host)
@@ -124,7 +133,7 @@ class _Recompute:
             ports=ports,
             interfaces=interfaces,
             members=self.names.members,
-            vtep=lambda other: vtep(other, self.host_record),
+            vtep=lambda other: self._vtep(other.name),
         )
         self.sessions, self.marks, idle = sessions(mirrors_in_order(snapshot), surroundings)
         self._report("mirror", idle)
@@ -209,7 +218,7 @@ class _Recompute:
         return View(
             host=self.host,
             tunnel_ofport=tunnel_ofport,
-            peers=frozenset(vtep(other, self.host_record) for name, other in self.snapshot.hosts.items() if name != self.host),
+            peers=frozenset(self._vteps(name for name in self.snapshot.hosts if name != self.host)),
             networks=frozenset(networks),
             endpoints=frozenset(endpoints),
             policies=frozenset(policy for policy in self.policies.values() if policy.closed is None),
@@ -234,10 +243,10 @@ class _Recompute:
             network,
             local,
             vteps=Vteps(
-                members={self._vtep(e) for e in remote},
-                interfaces={self._vtep(e) for e in remote if e.port is not None},
-                behind={self._vtep(e) for e in remote if has_unknown_macs(e)},
-                routing={self._vtep(e) for n in routed_to for e in members[n] if e.host != self.host},
+                members=self._vteps(e.host for e in remote),
+                interfaces=self._vteps(e.host for e in remote if e.port is not None),
+                behind=self._vteps(e.host for e in remote if has_unknown_macs(e)),
+                routing=self._vteps(e.host for n in routed_to for e in members[n] if e.host != self.host),
             ),
             zone=self.zone[network.id],
             stateful=stateful,
@@ -256,13 +265,14 @@ class _Recompute:
             members = service_members(service, network.id, self.names.members)
             ids |= {member.id for member in members}
             if network_view.serves and network_view.gateway is not None:
-                reachable = (member for member in members if member.host != self.host or member.id in self.local)
+                reachable = (member for member in members if self._reachable(member))
                 views.add(service_view(service, network.vxlan_vni, network_view.gateway, reachable))
         return ids
 
     def _endpoint(self, endpoint: Endpoint, network: Network, network_view: NetworkView, is_served: bool) -> EndpointView | None:
         if endpoint.host != self.host:
-            return endpoint_view(endpoint, network, network_view, vtep=self._vtep(endpoint), served=is_served)
+            address = self._vtep(endpoint.host)
+            return endpoint_view(endpoint, network, network_view, vtep=address, served=is_served) if address is not None else None
         if endpoint.id not in self.local:
             return None
         return endpoint_view(
@@ -275,5 +285,11 @@ class _Recompute:
             marks=self.marks.get(endpoint.id, UNMARKED),
         )
 
-    def _vtep(self, endpoint: Endpoint) -> str:
-        return vtep(self.snapshot.hosts[endpoint.host], self.host_record)
+    def _reachable(self, endpoint: Endpoint) -> bool:
+        return endpoint.id in self.local if endpoint.host == self.host else self._vtep(endpoint.host) is not None
+
+    def _vtep(self, host: str) -> str | None:
+        return vtep(self.snapshot.hosts[host], self.host_record, self.encrypted)
+
+    def _vteps(self, hosts: Iterable[str]) -> set[str]:
+        return {address for host in hosts if (address := self._vtep(host)) is not None}

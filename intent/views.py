@@ -5,7 +5,7 @@ intent/recompute.py derives the whole view; intent/incremental/ keeps it up to d
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
@@ -21,7 +21,6 @@ from specs.checks import order
 from specs.model.allowed import misplaced, text
 from specs.model.cluster import Transit
 from specs.model.endpoint import Endpoint
-from specs.model.host import Host
 from specs.model.mirror import Mirror
 from specs.model.network import RELATED_BIT, Network
 from specs.model.router import Route
@@ -29,12 +28,9 @@ from specs.obstacles import obstacle
 from specs.ports import has_unknown_macs, port_claims
 from specs.snapshot import Problem, Snapshot
 
-VXLAN_OVER_IPV4 = 20 + 8 + 8 + 14  # IPv4, UDP, VXLAN (RFC 7348), inner Ethernet: bytes
-VXLAN_OVER_IPV6 = 40 + 8 + 8 + 14
 TENANT = "default"
 Claim = tuple[str, str]
 NO_RELATED = "its VNI with the highest bit turned is another network's: allow_related does not reach other hosts"
-INNER_TAG = 4  # room for one VLAN tag inside
 
 
 class AllowedView(NamedTuple):
@@ -143,22 +139,6 @@ class View:
     services: frozenset[ServiceView]
     virtuals: frozenset[VirtualView]
     problems: frozenset[Problem]
-
-
-def vtep(remote: Host, local: Host | None) -> str:
-    """The address by which `local` reaches `remote`: the only place that reads it, because later it will depend on the pair."""
-    return str(remote.vtep)
-
-
-def endpoint_mtu(hosts: Iterable[Host], network: Network) -> int:
-    """The largest MTU (bytes) of an endpoint that fits every host's underlay; a network may ask for less."""
-    fits = min((inner_mtu(host) for host in hosts), default=1500 - VXLAN_OVER_IPV4 - INNER_TAG)
-    return min(fits, network.mtu) if network.mtu else fits
-
-
-def inner_mtu(host: Host) -> int:
-    """Return the MTU (bytes) that a host's underlay leaves to its endpoints."""
-    return host.underlay_mtu - (VXLAN_OVER_IPV4 if host.vtep.version == 4 else VXLAN_OVER_IPV6) - INNER_TAG
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -46,7 +46,7 @@ def collector_port(mirror: Mirror) -> str:
 class Surroundings:
     """What one host knows when it derives its sessions. `by_reference` are the valid networks as from `specs.checks.called`, `of_vni` their ids by VNI. `local` are the ids of its endpoints, `ports` and `interfaces` the OpenFlow
     ports of endpoints (by id) and of other interfaces (by name). `members` returns the endpoints that a source selects in a
-    network (by id), `vtep` the address by which this host reaches another. `followed` are the networks whose endpoints it knows
+    network (by id), `vtep` the address by which this host reaches another (None: it does not). `followed` are the networks whose endpoints it knows
     (None: all); a mirror that names others does not concern it."""
 
     by_reference: Mapping[str, Network]
@@ -57,7 +57,7 @@ class Surroundings:
     ports: Mapping[str, int]
     interfaces: Mapping[str, int]
     members: Callable[[str, Who], Iterable[Endpoint]]
-    vtep: Callable[[Host], str]
+    vtep: Callable[[Host], str | None]
     followed: Container[str] | None = None
 
     def knows(self, mirror: Mirror) -> bool:
@@ -120,7 +120,8 @@ def _sources(mirror: Mirror, surroundings: Surroundings, *, but: str | None) -> 
 
 def _session(mirror: Mirror, target: _Target, sources: Iterable[Endpoint], surroundings: Surroundings) -> MirrorSession:
     networks, hosts = surroundings.by_reference, surroundings.hosts
-    copiers = {surroundings.vtep(hosts[e.host]) for e in sources if e.host != surroundings.host} if target.arrive else ()
+    remote = {e.host for e in sources if e.host != surroundings.host} if target.arrive else set[str]()
+    copiers = {vtep for host in remote if (vtep := surroundings.vtep(hosts[host])) is not None}
     senders = sorted((networks[e.network_id].vxlan_vni, e.mac_address) for e in sources) if mirror.direction == "both" else ()
     return MirrorSession(
         name=mirror.name,
@@ -170,4 +171,5 @@ def _target(to: Target, collector: str, surroundings: Surroundings) -> tuple[_Ta
         return _Target(port, None, True, endpoint), None if port is not None else "its target is not plugged in"
     if host not in surroundings.hosts:
         return _NOWHERE, f"host {host} does not exist"
-    return _Target(None, surroundings.vtep(surroundings.hosts[str(host)]), False, endpoint), None
+    vtep = surroundings.vtep(surroundings.hosts[str(host)])
+    return (_Target(None, vtep, False, endpoint), None) if vtep is not None else (_NOWHERE, f"there is no tunnel to host {host}")

@@ -23,6 +23,7 @@ from ovsdb.replica import Replica
 from ovsdb.request import PendingTransaction
 from ovsdb.rows import (
     AS_CHOSEN,
+    ENCRYPTED_KEY,
     OWNER,
     CreatePort,
     DeletePort,
@@ -32,15 +33,18 @@ from ovsdb.rows import (
     Port,
     UpdatePort,
     diff,
+    encrypted_hosts,
+    encrypted_text,
     endpoint_port,
     integration_bridge,
     is_stale,
     port_differences,
 )
-from ovsdb.transact import Json, bump_next_cfg, member, operations, results
+from ovsdb.transact import Json, bump_next_cfg, member, operations, put_config, results
 from specs.model.derived import veth_name
 from specs.model.host import BridgeSettings
 from warren.errors import Conflict, Unavailable, WarrenError
+from warren.settings import boot_id
 
 log = logging.getLogger("warren.ovsdb")
 
@@ -135,6 +139,16 @@ class Ovsdb:
         }
         return {name: port.ofport for name, port in may.items() if port.works and port.ofport is not None}
 
+    def encrypted(self) -> frozenset[str]:
+        """Return the hosts to which the agent holds encrypted tunnels."""
+        return encrypted_hosts(self._replica.encrypted, boot_id())
+
+    def set_encrypted(self, hosts: Iterable[str], timeout_s: float = TIMEOUT_S) -> None:
+        """Tell the controller the hosts to which there are encrypted tunnels. Raises `Unavailable`."""
+        text = encrypted_text(hosts, boot_id())
+        if text != (self._replica.encrypted or encrypted_text((), boot_id())):
+            self._transact(put_config(ENCRYPTED_KEY, text), time.monotonic() + timeout_s)
+
     def on_bridge(self, bridge: str, names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[str, str]:
         """Return which of these ports are on a bridge, with their rows. This reads from the server, because the replica does
         not hold it. Raises `Unavailable`."""
@@ -154,6 +168,10 @@ class Ovsdb:
         when the database refuses, `Unavailable` when it does not reply."""
         if rows := self._operations(ops):
             self._transact(rows, time.monotonic() + timeout_s)
+
+    def apply_and_settle(self, ops: Iterable[Op], timeout_s: float = TIMEOUT_S) -> None:
+        """As `apply`, and wait until ovs-vswitchd has done what it can."""
+        self._apply_and_settle(ops, time.monotonic() + timeout_s)
 
     def ensure_bridge(
         self,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from ovsdb.rows import CONTROLLER, Observed, ObservedBridge, ObservedPort
+from ovsdb.rows import CONTROLLER, ENCRYPTED_KEY, Observed, ObservedBridge, ObservedPort
 
 
 class Replica:
@@ -20,6 +20,7 @@ class Replica:
         self.port_uuids: dict[str, str] = {}
         self.bridge_uuids: dict[str, str] = {}
         self.cur_cfg = -1
+        self.encrypted: str | None = None
         self.changed: set[str] = set()
         self.endpoints_changed: set[str] = set()  # endpoints whose port was added, changed or deleted
         self._others: dict[str, ObservedPort] = {}  # interfaces that are not of endpoints
@@ -58,6 +59,9 @@ class Replica:
             case "Open_vSwitch" if not deleted:
                 self.cur_cfg = row.cur_cfg
                 self.changed.add("config")
+                if (encrypted := row.external_ids.get(ENCRYPTED_KEY)) != self.encrypted:
+                    self.encrypted = encrypted
+                    self.changed.add("ports")
 
     def take_changed(self) -> set[str]:
         """Return what changed since the last call."""

@@ -22,6 +22,9 @@ from warren.errors import Conflict
 OWNER = ("owner", "warren")
 ENDPOINT_KEY = "warren-endpoint"  # external_ids of an interface that the agent made: the endpoint's id
 NETWORK_KEY = "warren-network"  # external_ids of an interface that somebody else put on the bridge, for a network
+ENCRYPTED_KEY = (
+    "warren-encrypted"  # external_ids of the database: the boot, and the hosts to which the agent holds encrypted tunnels
+)
 IFINDEX_KEY = "warren-ifindex"  # the interface's number when it was put on the bridge: tells one made anew under the same name
 BRIDGE = "br-warren"
 TUNNEL_PORT = "vxlan-warren"
@@ -256,6 +259,17 @@ def present(ports: Iterable[Port], ifindexes: Mapping[str, int]) -> tuple[Port, 
 
 def _numbered(ifindex: int | None) -> dict[str, str]:
     return {} if ifindex is None else {IFINDEX_KEY: str(ifindex)}
+
+
+def encrypted_text(hosts: Iterable[str], boot: str) -> str:
+    """Return the value of ENCRYPTED_KEY: it holds for one boot of the machine, because a new one has no tunnels."""
+    return " ".join((boot, *sorted(hosts)))
+
+
+def encrypted_hosts(text: str | None, boot: str) -> frozenset[str]:
+    """Return the hosts in a value of ENCRYPTED_KEY, if it is of this boot."""
+    written_at, *hosts = (text or "").split(" ")
+    return frozenset(hosts) if written_at == boot else frozenset()
 
 
 def endpoint_port(veth: str, ofport: int, endpoint_id: str, ifindex: int | None = None) -> Port:

@@ -19,7 +19,7 @@ _MAP = {"type": {"key": "string", "value": "string", "min": 0, "max": "unlimited
 _CONTROLLERS = {"type": {"key": {"type": "uuid", "refTable": "Controller"}, "min": 0, "max": "unlimited"}}
 
 TABLES: dict[str, dict[str, Any]] = {
-    "Open_vSwitch": {"next_cfg": _INTEGER, "cur_cfg": _INTEGER},
+    "Open_vSwitch": {"next_cfg": _INTEGER, "cur_cfg": _INTEGER, "external_ids": _MAP},
     "Bridge": {
         "name": _TEXT,
         "datapath_type": _TEXT,

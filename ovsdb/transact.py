@@ -144,6 +144,12 @@ def _mutate(table: str, name: str, mutations: list[Any]) -> Json:
     return {"op": "mutate", "table": table, "where": [["name", "==", name]], "mutations": mutations}
 
 
+def put_config(key: str, value: str) -> list[Json]:
+    """Set a key in the external_ids of the database; other keys stay."""
+    mutations = [["external_ids", "delete", ["set", [key]]], ["external_ids", "insert", _map({key: value})]]
+    return [{"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": mutations}]
+
+
 def _put(table: str, name: str, column: str, values: Mapping[str, str]) -> Json:
     """Set keys of a map; other keys stay."""
     return _mutate(table, name, [[column, "delete", ["set", sorted(values)]], [column, "insert", _map(values)]])

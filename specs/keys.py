@@ -5,6 +5,7 @@ from __future__ import annotations
 SPEC = "spec/"
 HOSTS = "spec/hosts/"
 CLUSTERS = "spec/clusters/"
+SITES = "spec/sites/"
 HOSTNETS = "spec/hostnets/"
 NETWORKS = "spec/networks/"
 ENDPOINTS = "spec/endpoints/"
@@ -17,6 +18,8 @@ CAPTURES = "spec/captures/"
 STORE = "spec/store/"
 CLAIM = "claim/"
 POOL = "pool/"
+SECRETS = "secret/"
+CLAIM_TUNNEL_ADDRESS = "claim/tunnel-address/"
 PLACING = "spec/placing/"
 PLACEMENTS = "placement/"
 PUBLISHERS = "publisher/"
@@ -38,6 +41,21 @@ def host(name: str) -> str:
 def cluster(name: str) -> str:
     """Key of the settings of the cluster."""
     return f"{CLUSTERS}{name}"
+
+
+def site(name: str) -> str:
+    """Key of a site."""
+    return f"{SITES}{name}"
+
+
+def secrets_of(host_name: str) -> str:
+    """Prefix of the secrets that a host shares with others: what a role of etcd for this host must read, and no other."""
+    return f"{SECRETS}{host_name}/"
+
+
+def secret(host_name: str, peer: str) -> str:
+    """Holds the secret that a host shares with a peer; the peer has the same at its own key."""
+    return f"{SECRETS}{host_name}/{peer}"
 
 
 def hostnet(name: str) -> str:
@@ -163,6 +181,11 @@ def claim_network_name(name: str) -> str:
 def claim_host_vtep(address: str) -> str:
     """Holds the name of the host that has this VTEP address."""
     return f"claim/host-vtep/{address}"
+
+
+def claim_tunnel_address(address: str) -> str:
+    """Holds the name of the host that has this address in encrypted tunnels."""
+    return f"{CLAIM_TUNNEL_ADDRESS}{address}"
 
 
 def claim_endpoint_name(network_id: str, name: str) -> str:

@@ -18,6 +18,7 @@ from specs.model.mirror import Capture, Mirror
 from specs.model.network import Network
 from specs.model.router import Router
 from specs.model.service import Service
+from specs.model.site import Site
 from specs.model.tenant import Tenant
 from warren.errors import MISSING, Invalid
 
@@ -37,6 +38,7 @@ class Snapshot:
     """
 
     clusters: dict[str, Cluster] = field(default_factory=dict)
+    sites: dict[str, Site] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
     hostnets: dict[str, HostNetwork] = field(default_factory=dict)  # by host
     networks: dict[str, Network] = field(default_factory=dict)
@@ -64,11 +66,12 @@ class Snapshot:
 
 
 # kinds whose last valid record stays in force when a malformed one replaces it: without it working ports would be closed
-STANDING = (keys.ACLS, keys.METERS, keys.TENANTS, keys.CLUSTERS)
+STANDING = (keys.ACLS, keys.METERS, keys.TENANTS, keys.CLUSTERS, keys.SITES)
 
 KINDS: tuple[tuple[str, type[Record], str], ...] = (
     (keys.HOSTS, Host, "host"),
     (keys.CLUSTERS, Cluster, "cluster"),
+    (keys.SITES, Site, "site"),
     (keys.HOSTNETS, HostNetwork, "hostnet"),
     (keys.NETWORKS, Network, "network"),
     (keys.ENDPOINTS, Endpoint, "endpoint"),

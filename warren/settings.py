@@ -128,7 +128,12 @@ def machine_ids(environ: Mapping[str, str]) -> tuple[str, str]:
     """Return the machine's id and the id of its boot; empty text for what is not known. WARREN_MACHINE_ID is the id itself, or the path of
     a file that holds it."""
     named = environ.get("WARREN_MACHINE_ID") or "/etc/machine-id"
-    return (_text(Path(named)) if named.startswith("/") else named), _text(Path("/proc/sys/kernel/random/boot_id"))
+    return (_text(Path(named)) if named.startswith("/") else named), boot_id()
+
+
+def boot_id() -> str:
+    """Return the id of the machine's boot; empty text if it is not known."""
+    return _text(Path("/proc/sys/kernel/random/boot_id"))
 
 
 def _text(path: Path) -> str:

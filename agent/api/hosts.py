@@ -11,6 +11,7 @@ from agent import status, trace
 from agent.api.sand import WAIT_LIMIT_S, HostTraceBody, TraceBody
 from agent.core import Core
 from agent.remote import Forwarded
+from intent.sites import tunnel_end
 from specs.model.endpoint import Endpoint
 from specs.store.removal import remove_host
 from warren.errors import NotFound
@@ -106,5 +107,6 @@ def follow(
         answer: dict[str, Any] = core.remote.request_json(host, "POST", "/trace", json={"flow": flow, "enters": enters})
         return answer
 
-    vteps = {name: str(core.lookup.host(name).vtep) for name in (source.host, target.host)}
+    at, to = core.lookup.host(source.host), core.lookup.host(target.host)
+    vteps = {at.name: str(tunnel_end(at, to)), to.name: str(tunnel_end(to, at))}
     return trace.follow(source, target, proto, port, vteps, trace_at, ends)

@@ -26,6 +26,7 @@ from specs.model.mirror import Mirror
 from specs.model.network import Network
 from specs.model.router import Router
 from specs.model.service import Service
+from specs.model.site import Site
 from specs.model.tenant import Tenant
 from specs.snapshot import Snapshot
 from warren.errors import Invalid
@@ -34,6 +35,7 @@ TRIES_LIMIT = 60_000  # some seconds
 UNNAMED_PORT = 65_000
 KINDS: dict[str, type[Record]] = {
     "cluster": Cluster,
+    "site": Site,
     "acl": Acl,
     "meter": Meter,
     "mirror": Mirror,

@@ -3,7 +3,7 @@ with what is wanted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_interface
 
@@ -11,12 +11,13 @@ from agent.cache import Cache
 from agent.linux import veth
 from agent.linux.interface import Desired, IPInterface, differences
 from agent.linux.reading import read
-from intent.views import endpoint_mtu, inner_mtu
+from intent.sites import NO_SITES, endpoint_mtu, paths_mtu
 from ovsdb.client import Ovsdb
 from ovsdb.rows import port_differences
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
+from specs.model.site import Site
 from specs.snapshot import Decoded, Snapshot
 from warren.errors import Unavailable
 
@@ -39,7 +40,8 @@ class Plugging:
 
     def desired(self, endpoint: Endpoint, network: Network) -> Desired:
         """Return the desired state of the endpoint's veth pair now. Raises `Unavailable` without a bridge."""
-        return desired(endpoint, network, self._cache.view.snapshot.hosts.values(), self.checksum_offload_off())
+        snapshot = self._cache.view.snapshot
+        return desired(endpoint, network, snapshot.hosts.values(), self.checksum_offload_off(), snapshot.sites)
 
     def plug(self, endpoint: Endpoint, network: Network) -> str:
         """Create, complete or repair veth pair and port; return the interface's name in the container. Raises `WarrenError`."""
@@ -84,7 +86,9 @@ class Plugging:
         return bridge.datapath_type == "netdev"
 
 
-def desired(endpoint: Endpoint, network: Network, hosts: Iterable[Host], offload_off: bool) -> Desired:
+def desired(
+    endpoint: Endpoint, network: Network, hosts: Iterable[Host], offload_off: bool, sites: Mapping[str, Site] = NO_SITES
+) -> Desired:
     """Return the desired state of an endpoint's veth pair. Pure.
 
     Warren sets addresses only where it knows the namespace, and where no DHCP client sets them: otherwise an engine does.
@@ -95,7 +99,7 @@ def desired(endpoint: Endpoint, network: Network, hosts: Iterable[Host], offload
         netns=endpoint.netns,
         interface=endpoint.interface,
         mac=endpoint.mac_address.lower(),
-        mtu=endpoint_mtu(hosts, network),
+        mtu=endpoint_mtu(hosts, network, sites),
         addresses=_addresses(endpoint, network) if sets_addresses else (),
         gateways=_gateways(network) if sets_addresses else (),
         offload_off=offload_off,
@@ -105,16 +109,16 @@ def desired(endpoint: Endpoint, network: Network, hosts: Iterable[Host], offload
 
 def with_other_settings(before: Snapshot, after: Snapshot, changes: Iterable[Decoded], endpoints: Iterable[Endpoint]) -> set[str]:
     """Return the endpoints whose interface may have to change with their network, or with the underlay's MTU of a host. Pure."""
-    kinds = {(decoded.kind, decoded.id) for decoded in changes if decoded.kind in ("network", "host")}
+    kinds = {(decoded.kind, decoded.id) for decoded in changes if decoded.kind in ("network", "host", "site")}
     if not kinds:
         return set()
-    hosts_changed = any(kind == "host" for kind, _ in kinds)
-    everywhere = hosts_changed and _least_mtu(before) != _least_mtu(after)
+    hosts_changed = any(kind != "network" for kind, _ in kinds)
+    everywhere = hosts_changed and _paths_mtu(before) != _paths_mtu(after)
     return {endpoint.id for endpoint in endpoints if everywhere or ("network", endpoint.network_id) in kinds}
 
 
-def _least_mtu(snapshot: Snapshot) -> int | None:
-    return min((inner_mtu(host) for host in snapshot.hosts.values()), default=None)
+def _paths_mtu(snapshot: Snapshot) -> int:
+    return paths_mtu(snapshot.hosts.values(), snapshot.sites)
 
 
 def veth_spec(endpoint: Endpoint) -> tuple[object, ...]:

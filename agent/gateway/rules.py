@@ -11,7 +11,8 @@ from agent.gateway.filters import Forwarding, chains
 from agent.gateway.host_access import HostAccess, Machines, host_access
 from agent.linux.host_ports import WILDCARDS, HostPort
 from intent.gateway import Gateway, gateway_of
-from intent.views import Claim, endpoint_mtu, host_claims
+from intent.sites import endpoint_mtu
+from intent.views import Claim, host_claims
 from ovsdb.rows import UPLINK_PORT
 from pipeline.protocols import IpAddress
 from specs.checks import called, order, served, services_in_order, valid_networks, zones
@@ -87,7 +88,7 @@ def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint], 
         versions=tuple(sorted(versions)),
         routes=tuple(sorted(routes)),
         routed=tuple(sorted(routed)),
-        mtu=min((endpoint_mtu(hosts, network) for network in used.values()), default=0),
+        mtu=min((endpoint_mtu(hosts, network, snapshot.sites) for network in used.values()), default=0),
         published=tuple(sorted(published, key=repr)),
         transit=transit,
         access=host_access(snapshot, used, gateways, machines, active) if used else HostAccess(),

@@ -6,10 +6,10 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address, IPv6Address
-
-from pyroute2 import IPRoute
+from typing import Any
 
 from agent.identity.notes import Notes
+from agent.linux.addresses import interface_mtu
 from specs import keys
 from specs.identity import Machine
 from specs.model.base import decode_json, now
@@ -29,14 +29,15 @@ LEASE_S = 10
 RETRY_S = 1.0
 CHECK_S = 5.0  # the longest time until a change of the record or of the underlay's MTU is seen
 RECORD = "record"
-DEFAULT_MTU = 1500
+ALLOCATED = frozenset(("created_at", "tunnel_address"))  # by the writer
 PROBLEMS_SHOWN = 100
 
 
 class Registration:
     """Writes the host's record once etcd answers and no other living machine is this host, puts the record right when somebody
     changes it, and writes the host's status whenever `publish` is called. `permit` is told whether this machine is the host.
-    `problems` returns the problems in the status. `measure_mtu` returns the underlay's MTU, which the record follows."""
+    `problems` returns the problems in the status. `measure_mtu` returns the underlay's MTU, which the record follows; `of_outside` the fields that
+    follow from the outside address."""
 
     def __init__(
         self,
@@ -46,8 +47,9 @@ class Registration:
         problems: Callable[[], Sequence[str]],
         permit: Callable[[str | None], None],
         measure_mtu: Callable[[], int | None],
+        of_outside: Callable[[Host], dict[str, Any]] = lambda host: {},
     ) -> None:
-        self._measure_mtu = measure_mtu
+        self._measure_mtu, self._of_outside = measure_mtu, of_outside
         self._host, self._machine = host.model_copy(update={"machine": machine.id or None}), machine
         self._store, self._repository = store, Repository(store)
         self._problems_of_others, self._permit = problems, permit
@@ -68,7 +70,8 @@ class Registration:
         entry = self._store.get(keys.host(self._host.name))
         if entry is None:
             return [f"host {self._host.name}: it has no record"]
-        wrong = _wrong(_decoded(entry), self._host)
+        record = _decoded(entry)
+        wrong = _wrong(record, self._expected(record))
         return [f"host {self._host.name}: its record has {text}" for text in wrong]
 
     def publish(self) -> None:
@@ -133,9 +136,10 @@ class Registration:
         """Write the record unless it is right: the administrator sets `HostFields` (`warren apply`), the agent sets the other fields."""
         entry = self._store.get(keys.host(self._host.name))
         before = _decoded(entry) if entry is not None else None
-        kept = before or self._host
-        record = self._host.model_copy(update={name: getattr(kept, name) for name in HostFields.model_fields})
-        wrong = _wrong(before, self._host) if entry is not None else ["no record"]
+        record = self._expected(before)
+        wrong = _wrong(before, record) if entry is not None else ["no record"]
+        if record.site is not None and (before is None or before.site != record.site):
+            self._repository.make_site(record.site)
         revision = self._repository.put_host(record)
         if not self._registered:
             log.info("host.registered name=%s vtep=%s revision=%d", record.name, record.vtep, revision)
@@ -143,6 +147,14 @@ class Registration:
                 self._notes.add(f"{self._machine} has taken this host's name over from machine {before.machine}, which was gone")
         elif wrong:
             self._notes.add(f"somebody changed this host's record in etcd ({', '.join(wrong)}): it was put right")
+
+    def _expected(self, before: Host | None) -> Host:
+        """Return the record as it must be, without what is allocated. The administrator's fields stay as they are, but for the site and the outside
+        address where this agent's settings have them."""
+        kept = {name: getattr(before or self._host, name) for name in HostFields.model_fields}
+        kept |= {name: value for name in ("site", "outside") if (value := getattr(self._host, name)) is not None}
+        record = self._host.model_copy(update=kept)
+        return record.model_copy(update=self._of_outside(record))
 
     def _report(self) -> None:
         if self._lease is None:
@@ -167,7 +179,7 @@ def _wrong(record: Host | None, expected: Host) -> list[str]:
     """Return the fields that the agent sets and that have other values in the record, as text."""
     if record is None:
         return ["an unreadable value"]
-    fields = sorted(Host.model_fields.keys() - HostFields.model_fields.keys() - {"created_at"})
+    fields = sorted(Host.model_fields.keys() - HostFields.model_fields.keys() - ALLOCATED)
     pairs = [(name, getattr(record, name), getattr(expected, name)) for name in fields]
     return [f"{name} {value} instead of {right}" for name, value, right in pairs if value != right]
 
@@ -175,15 +187,5 @@ def _wrong(record: Host | None, expected: Host) -> list[str]:
 def underlay_mtu(vtep: IPv4Address | IPv6Address, setting: int | None) -> int | None:
     """Return the MTU in bytes of the interface that has the VTEP's address, or the setting if that is smaller; None if neither
     is known."""
-    limits = [mtu for mtu in (setting, _interface_mtu(vtep)) if mtu is not None]
+    limits = [mtu for mtu in (setting, interface_mtu(vtep)) if mtu is not None]
     return min(limits, default=None)
-
-
-def _interface_mtu(vtep: IPv4Address | IPv6Address) -> int | None:
-    """Return the MTU of the interface that has an address; None if there is none."""
-    with IPRoute() as netlink:
-        for address in netlink.get_addr():
-            if address.get("local", address.get("address")) == str(vtep) or address.get("address") == str(vtep):
-                link = netlink.get_links(address["index"])[0]
-                return min(int(link.get("mtu", DEFAULT_MTU)), 65_535)  # lo has 65536
-    return None

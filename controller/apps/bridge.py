@@ -105,7 +105,7 @@ class IntegrationBridge:
     def _publish_ports(self) -> None:
         ofport, others = self._ovsdb.ofport, self._ovsdb.ofports(self._desired_ports(), self._lent)
         endpoints = dict(self._ovsdb.ports_of_endpoints())
-        self._post(PortsRead(endpoints, ofport(TUNNEL_PORT), ofport(UPLINK_PORT), others))
+        self._post(PortsRead(endpoints, ofport(TUNNEL_PORT), ofport(UPLINK_PORT), others, self._ovsdb.encrypted()))
 
     def _desired_ports(self) -> tuple[Port, ...]:
         """Return the ports that the specs name, besides those of every bridge. An endpoint's interface may be a mirror

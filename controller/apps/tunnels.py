@@ -12,6 +12,7 @@ from typing import Any
 from controller.framework.runtime import hub
 from controller.tunnels.probes import Health, Prober
 from intent.incremental.index import Index
+from intent.sites import DEFAULT_MTU, encrypted_mtus, inside_mtu, tunnel_end
 from pipeline.flow import Action, Output, Set
 from pipeline.tables import PROBE_VNI
 from pipeline.tunnels import to_vtep
@@ -20,7 +21,6 @@ log = logging.getLogger("warren.tunnels")
 
 TICK_S = 0.25
 TARGETS_S = 2.0
-DEFAULT_MTU = 1500
 
 
 class Tunnels:
@@ -54,9 +54,10 @@ class Tunnels:
                 self._targets_set_at = now
                 used = {vtep for network in index.networks.values() for vtep in network.vteps}
                 used |= {session.vtep for session in index.sessions.values() if session.vtep is not None}
-                hosts = index.snapshot.hosts.values()
-                self._hosts = {str(host.vtep): host.name for host in hosts}
-                self._prober.set_targets(used, min((host.underlay_mtu for host in hosts), default=DEFAULT_MTU), now)
+                hosts, sites = index.snapshot.hosts.values(), index.snapshot.sites
+                self._hosts = {str(tunnel_end(host, index.local_host)): host.name for host in hosts}
+                smallest = min((inside_mtu(host, sites) for host in hosts), default=DEFAULT_MTU)
+                self._prober.set_targets(used, smallest, now, encrypted_mtus(index.local_host, hosts))
             for probe in self._prober.tick(now):
                 actions = (Set("tunnel_id", PROBE_VNI), to_vtep(probe.vtep), Output(index.tunnel_ofport))
                 self._send(probe.frame, actions)

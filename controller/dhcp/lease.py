@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface, ip
 from typing import Any
 
 from intent.gateway import GATEWAY_MAC
-from intent.views import endpoint_mtu
+from intent.sites import endpoint_mtu
 from specs.model.derived import link_local
 from specs.model.dhcp import SERVER4, DhcpRoute
 from specs.model.endpoint import Endpoint
@@ -45,7 +45,7 @@ def lease_of(snapshot: Snapshot, endpoint_id: str) -> DhcpLease | None:
     network = snapshot.networks.get(endpoint.network_id) if endpoint is not None else None
     if endpoint is None or network is None or not network.dhcp:
         return None
-    return lease(endpoint, network, endpoint_mtu(snapshot.hosts.values(), network))
+    return lease(endpoint, network, endpoint_mtu(snapshot.hosts.values(), network, snapshot.sites))
 
 
 def lease(endpoint: Endpoint, network: Network, mtu: int) -> DhcpLease:

@@ -7,7 +7,7 @@ No I/O, no clock: times are seconds of a clock that only goes forward. controlle
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ MISSED = 3  # after so many probes in a row without an answer, the tunnel is bro
 STALL_S = 0.7  # when this process was stopped for so long, missing answers say nothing about the tunnel
 OUTSIDE = 20 + 8 + 8  # bytes of IPv4, UDP and VXLAN round the probe's own Ethernet frame
 LONGER = 20  # bytes by which the header of IPv6 is longer
+NONE: Mapping[str, int] = {}
 SMALL, FULL = 0, 1  # kinds of probes
 
 _HEAD = struct.Struct("!6s6sH8sQ")
@@ -67,10 +68,12 @@ class Prober:
         self._waiting: dict[int, tuple[str, int, float]] = {}  # number -> VTEP, kind, time of sending
         self._now: float | None = None
         self._largest = SMALLEST  # over IPv4
+        self._encrypted_mtu = NONE
 
-    def set_targets(self, vteps: Collection[str], underlay_mtu: int, now: float) -> None:
-        """Probe these VTEPs from now on, and no others. `underlay_mtu` (bytes) is what full-size packets must fit."""
-        self._largest = underlay_mtu - OUTSIDE
+    def set_targets(self, vteps: Collection[str], underlay_mtu: int, now: float, encrypted_mtu: Mapping[str, int] = NONE) -> None:
+        """Probe these VTEPs from now on, and no others. `underlay_mtu` (bytes) is what full-size packets must fit; `encrypted_mtu` that of
+        VTEPs in encrypted tunnels."""
+        self._largest, self._encrypted_mtu = underlay_mtu - OUTSIDE, encrypted_mtu
         self._peers = {vtep: self._peers.get(vtep) or _Peer(now) for vtep in sorted(vteps)}
         self._waiting = {number: waiting for number, waiting in self._waiting.items() if waiting[0] in self._peers}
 
@@ -104,7 +107,8 @@ class Prober:
         return probes
 
     def _size(self, kind: int, vtep: str) -> int:
-        return SMALLEST if kind == SMALL else max(SMALLEST, self._largest - (LONGER if ":" in vtep else 0))
+        largest = self._encrypted_mtu[vtep] - OUTSIDE if vtep in self._encrypted_mtu else self._largest
+        return SMALLEST if kind == SMALL else max(SMALLEST, largest - (LONGER if ":" in vtep else 0))
 
     def _frame(self, number: int, size: int) -> bytes:
         mac = mac_bytes(PROBE_MAC)

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from intent.views import Vteps, vtep
+from intent.sites import vtep
+from intent.views import Vteps
 from specs.model.endpoint import Endpoint
 from specs.ports import has_unknown_macs
 from specs.snapshot import Snapshot
@@ -19,6 +20,7 @@ class Hosts:
 
     host: str
     snapshot: Snapshot
+    encrypted: frozenset[str] = frozenset()  # hosts of other sites to which the tunnel's encryption is up
     peers: set[str] = field(default_factory=set)  # their VTEPs
     _members: dict[str, dict[str, int]] = field(default_factory=lambda: defaultdict(dict))  # network -> host -> endpoints
     _behind: dict[str, dict[str, Endpoint]] = field(
@@ -34,22 +36,25 @@ class Hosts:
         """Recompute the VTEPs after a change of records, which is rare. Returns those that have come (as themselves) or gone (None)."""
         if not self._changed:
             return {}
-        before, self.peers = self.peers, {self.vtep(name) for name in self.snapshot.hosts if name != self.host}
+        before, self.peers = self.peers, self._vteps(name for name in self.snapshot.hosts if name != self.host)
         self._changed = False
         return {address: address if address in self.peers else None for address in before ^ self.peers}
 
-    def vtep(self, name: str) -> str:
-        """The address by which this host reaches another."""
-        return vtep(self.snapshot.hosts[name], self.snapshot.hosts.get(self.host))
+    def vtep(self, name: str) -> str | None:
+        """The address by which this host reaches another; None while it does not."""
+        return vtep(self.snapshot.hosts[name], self.snapshot.hosts.get(self.host), self.encrypted)
+
+    def _vteps(self, names: Iterable[str]) -> set[str]:
+        return {address for name in names if (address := self.vtep(name)) is not None}
 
     def vteps(self, network_id: str, routed_to: Iterable[str]) -> Vteps:
         """The hosts that send into a network; `routed_to` are the networks that it is routed to."""
         behind = self._behind.get(network_id, {}).values()
         return Vteps(
-            members={self.vtep(name) for name in self._members.get(network_id, ())},
-            interfaces={self.vtep(e.host) for e in behind},
-            behind={self.vtep(e.host) for e in behind if has_unknown_macs(e)},
-            routing={self.vtep(name) for other in routed_to for name in self._members.get(other, ())},
+            members=self._vteps(self._members.get(network_id, ())),
+            interfaces=self._vteps(e.host for e in behind),
+            behind=self._vteps(e.host for e in behind if has_unknown_macs(e)),
+            routing=self._vteps(name for other in routed_to for name in self._members.get(other, ())),
         )
 
     def add(self, endpoint: Endpoint) -> bool:

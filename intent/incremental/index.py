@@ -34,6 +34,7 @@ from intent.views import (
 from mirror.sessions import Marks, MirrorSession, Surroundings, sessions
 from specs.checks import routes
 from specs.model.endpoint import Endpoint
+from specs.model.host import Host
 from specs.ports import Bindings
 from specs.snapshot import Decoded, Problem, Snapshot, put
 
@@ -118,6 +119,12 @@ class Index:
             self.uplink_ofport = ofport
             self._dirty_networks |= {n.id for n in self._networks.valid.values() if n.mode != "flat"}
 
+    def set_encrypted(self, hosts: frozenset[str]) -> None:
+        """Take the hosts of other sites to which the tunnel's encryption is up."""
+        before, self.hosts.encrypted = self.hosts.encrypted, hosts
+        for name in before ^ hosts:
+            self._host_changed(name)
+
     def set_interfaces(self, ofports: Mapping[str, int]) -> None:
         """Take the OpenFlow ports of interfaces that specs name."""
         for moved in self.bindings.set_interfaces(ofports):
@@ -127,18 +134,15 @@ class Index:
         if decoded.kind == "endpoint":
             self._dirty.add(decoded.id)
         elif decoded.kind in ("host", "hostnet"):
-            self.hosts.change()
-            of_host = self._of_host.get(decoded.id, set())
-            self._dirty |= set(self.snapshot.endpoints) if (decoded.kind, decoded.id) == ("host", self.host) else of_host
-            self._dirty_networks |= self._with_routed({self._records[e].network_id for e in of_host})
+            self._host_changed(decoded.id, whole=(decoded.kind, decoded.id) == ("host", self.host))
         elif decoded.kind == "network":
             self._update_network(decoded.id)
         elif decoded.kind == "router":
             self._dirty_networks |= self.routes.take_routers({decoded.id})
         elif decoded.kind == "service":
             self._dirty_networks |= self.services.take_services({decoded.id})
-        elif decoded.kind in ("mirror", "capture"):
-            pass  # sessions are looked at whenever there are any
+        elif decoded.kind in ("mirror", "capture", "site"):
+            pass  # a site is a matter of MTUs; sessions are looked at whenever there are any
         elif decoded.kind in ("tenant", "cluster"):
             self._dirty |= set(self.snapshot.endpoints)
             self._dirty_networks |= set(self._networks.valid)
@@ -146,6 +150,14 @@ class Index:
             self.policies.touch((decoded.kind, decoded.id))
             if decoded.kind == "acl":
                 self._dirty_networks |= self.policies.networks_using(decoded.id)
+
+    def _host_changed(self, name: str, *, whole: bool = False) -> None:
+        """Update what depends on a host: its endpoints and their networks; with `whole`, all endpoints, whose paths begin here."""
+        self.hosts.change()
+        of_host = self._of_host.get(name, set())
+        changed = set(self.snapshot.endpoints) if whole else of_host
+        self._dirty |= changed
+        self._dirty_networks |= self._with_routed({self._records[e].network_id for e in changed if e in self._records})
 
     def _update_network(self, changed: str) -> None:
         """Update which networks are valid, their zones, routes and services. What it costs is said in networks.py, routes.py, services.py."""
@@ -335,7 +347,9 @@ class Index:
     def _reachable(self, endpoint: Endpoint) -> bool:
         """Whether a packet can be sent to a member of a service: it is on another host, or has a port here that no policy
         closes."""
-        return endpoint.host != self.host or endpoint.id in self._local[endpoint.network_id]
+        if endpoint.host != self.host:
+            return self.hosts.vtep(endpoint.host) is not None
+        return endpoint.id in self._local[endpoint.network_id]
 
     def _endpoint_view(self, endpoint_id: str) -> EndpointView | None:
         if endpoint_id not in self._claims.winners:
@@ -351,7 +365,8 @@ class Index:
                 return None
             keys, marks = self.policies.keys[endpoint_id], self._marks.get(endpoint_id, UNMARKED)
             return endpoint_view(endpoint, network, network_view, ofport=ofport, served=served, keys=keys, marks=marks)
-        return endpoint_view(endpoint, network, network_view, vtep=self.hosts.vtep(endpoint.host), served=served)
+        vtep = self.hosts.vtep(endpoint.host)
+        return endpoint_view(endpoint, network, network_view, vtep=vtep, served=served) if vtep is not None else None
 
     # ---- what is known --------------------------------------------------------------------------------------------
 
@@ -361,6 +376,11 @@ class Index:
 
     def _closed_here(self, endpoint_id: str) -> str | None:
         return self.policies.closed(endpoint_id) if endpoint_id in self.ports else None
+
+    @property
+    def local_host(self) -> Host | None:
+        """The record of this host."""
+        return self.snapshot.hosts.get(self.host)
 
     def local_ids(self) -> Collection[str]:
         """All endpoints that the specs put on this host."""

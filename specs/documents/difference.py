@@ -18,7 +18,7 @@ from specs.model.ranges import check_ranges
 from specs.snapshot import Snapshot
 from warren.errors import Invalid
 
-KINDS = ("cluster", "meter", "acl", "tenant", "mirror", "host", "network", "endpoint", "router", "service")
+KINDS = ("cluster", "site", "meter", "acl", "tenant", "mirror", "host", "network", "endpoint", "router", "service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Change:
     `fields` maps each field that differs to its old and its new value; `path` is that of the item in the document."""
 
     action: str  # create, update, delete
-    kind: str  # cluster, acl, meter, tenant, mirror, host, network, endpoint, router, service
+    kind: str  # cluster, site, acl, meter, tenant, mirror, host, network, endpoint, router, service
     name: str
     id: str | None
     path: str
@@ -49,12 +49,12 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
     """The changes that make the store agree with the document. With `prune`, objects that a section of the document does not list are
     deleted. The order:
 
-    1. the cluster, meters, ACLs, tenants, mirrors and hosts are created and updated
+    1. the cluster, sites, meters, ACLs, tenants, mirrors and hosts are created and updated
     2. routers and services are deleted, and updated where they name only networks that exist
     3. endpoints and networks are deleted, which frees names, numbers and addresses
     4. networks and endpoints are created and updated, and networks are deleted that endpoints have left
     5. the other routers and services are created and updated
-    6. hosts, mirrors, tenants, ACLs, meters and the cluster are deleted
+    6. hosts, mirrors, tenants, ACLs, meters, sites and the cluster are deleted
 
     Raises `Invalid` when the document refers to a network or a host that neither it nor the store has."""
     difference = _Difference(document, current)
@@ -66,10 +66,10 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
     late = difference.left_by(changed["endpoint"], gone["network"])
     routing = [*changed["router"], *changed["service"]]
     early = [change for change in routing if change.action == "update" and difference.names_existing_networks(change)]
-    steps = [changed[kind] for kind in ("cluster", "meter", "acl", "tenant", "mirror", "host")]
+    steps = [changed[kind] for kind in ("cluster", "site", "meter", "acl", "tenant", "mirror", "host")]
     steps += [gone["router"], gone["service"], early, gone["endpoint"], _but(gone["network"], late)]
     steps += [changed["network"], changed["endpoint"], late, _but(routing, early)]
-    steps += [gone[kind] for kind in ("host", "mirror", "tenant", "acl", "meter", "cluster")]
+    steps += [gone[kind] for kind in ("host", "mirror", "tenant", "acl", "meter", "site", "cluster")]
     return tuple(change for step in steps for change in step)
 
 

@@ -26,12 +26,14 @@ from specs.model.mirror import MirrorItem
 from specs.model.network import NetworkItem
 from specs.model.router import RouterItem
 from specs.model.service import ServiceItem
+from specs.model.site import SiteItem
 from specs.model.tenant import TenantItem
 from specs.model.validation import invalid
 from warren.errors import MISSING, Invalid
 
 SECTIONS: dict[str, type[Item]] = {
     "clusters": ClusterItem,
+    "sites": SiteItem,
     "tenants": TenantItem,
     "meters": MeterItem,
     "acls": AclItem,
@@ -49,6 +51,7 @@ class Document:
     """A parsed document. A section is None if the document does not have it."""
 
     clusters: tuple[ClusterItem, ...] | None = None
+    sites: tuple[SiteItem, ...] | None = None
     hosts: tuple[HostItem, ...] | None = None
     networks: tuple[NetworkItem, ...] | None = None
     endpoints: tuple[EndpointItem, ...] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from pipeline.protocols import mac_bytes, mac_text
@@ -36,3 +37,19 @@ def link_local(mac: str) -> IPv6Address:
     """The link-local address that the kernel derives from a MAC (modified EUI-64, RFC 4291 appendix A)."""
     raw = mac_bytes(mac)
     return IPv6Address(b"\xfe\x80" + bytes(6) + bytes([raw[0] ^ 2]) + raw[1:3] + b"\xff\xfe" + raw[3:])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkNames:
+    """Names that no two hosts share: hosts of a laboratory have one directory of namespaces, and one of wireguard-go's sockets."""
+
+    netns: str
+    near: str  # the host's end of the veth pair
+    far: str
+    wireguard: str
+
+
+def link_names(machine: str, host: str) -> LinkNames:
+    """The names for a host on a machine."""
+    digest = hashlib.sha256(f"{machine}/{host}".encode()).hexdigest()[:10]
+    return LinkNames(netns=f"warren-{digest}", near=f"wc{digest}", far=f"wf{digest}", wireguard=f"wg{digest}")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from specs.model.base import AclNames, Address, Item, Labels, Mac, Mtu, Name, NestedValue, Record
+from specs.model.site import Outside
 
 _TARGET = re.compile(r"(tcp|ssl):(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:\d{1,5})?\Z")
 
@@ -37,21 +39,29 @@ class BridgeSettings(NestedValue):
 
 
 class HostFields(BaseModel):
-    """The fields of a host that an administrator sets; its agent fills in the others."""
+    """The fields of a host that an administrator sets; its agent fills in the others. The agent sets `site` and `outside`, too, if its settings
+    have them."""
 
     acls: AclNames = ()
     labels: Labels = {}
     bridge: BridgeSettings | None = None
+    site: Name | None = None
+    outside: Outside | None = None
 
 
 class Host(HostFields, Record):
-    """A machine with an Open vSwitch; `vtep` is its address on the underlay, `underlay_mtu` is in bytes, `machine` is its machine id."""
+    """A machine with an Open vSwitch; `vtep` is its address on the underlay (inside its site), `underlay_mtu` is in bytes, `machine` is its
+    machine id. For hosts of other sites: `tunnel_address` is its VTEP inside encrypted tunnels, allocated with its first outside address;
+    `outside_mtu` is in bytes, `public_key` is WireGuard's."""
 
     name: Name
     vtep: Address
     api: str | None = None
     underlay_mtu: Mtu = 1500
     machine: str | None = None
+    tunnel_address: IPv4Address | None = None
+    outside_mtu: Mtu | None = None
+    public_key: str | None = None
     created_at: str | None = None
 
 

@@ -16,6 +16,7 @@ from specs.store.networks import HasEndpoints, NetworkWriter
 from specs.store.placements import PlacementWriter
 from specs.store.routers import RouterWriter
 from specs.store.services import ServiceWriter
+from specs.store.sites import SiteWriter
 from specs.store.tenants import TenantWriter
 from warren.errors import NotFound
 
@@ -34,6 +35,7 @@ class Repository(
     CaptureWriter,
     RouterWriter,
     ServiceWriter,
+    SiteWriter,
 ):
     """All kinds of specs."""
 

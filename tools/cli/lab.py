@@ -47,10 +47,11 @@ def up(
     hosts: Annotated[int, typer.Option(help="How many hosts.")] = 3,
     lab: LabName = DEFAULT,
     ipv6: Annotated[bool, typer.Option("--ipv6", help="The underlay between the hosts is IPv6.")] = False,
+    sites: Annotated[int, typer.Option(help="So many sites with --hosts hosts each; encrypted tunnels between them.")] = 0,
 ) -> None:
     """Start a laboratory and wait until every host is up.  Example: warren lab up --hosts 3"""
     with Refusal():
-        plan = LabPlan(lab, hosts, ipv6)
+        plan = LabPlan(lab, hosts * max(1, sites), ipv6, sites)
         with console.status("starting") as status:
             run.up(plan, lambda step: status.update(f"laboratory {lab}: {step}"))
     typer.echo(f"laboratory {lab} is up: {', '.join(host.name for host in plan.hosts)}; `warren status` shows it")

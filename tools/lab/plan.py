@@ -41,6 +41,8 @@ class HostPlan:
     lab: str
     number: int
     ipv6: bool = False  # the underlay is IPv6
+    site: int = 0  # 0: the laboratory has no sites
+    translated: bool = False  # the site is behind a router that translates outside addresses, one to one
 
     @property
     def name(self) -> str:
@@ -68,6 +70,21 @@ class HostPlan:
         return f"{self.vtep}/{64 if self.ipv6 else 24}"
 
     @property
+    def inside(self) -> str:
+        """The bridge of the underlay that this host is on."""
+        return f"under{self.site or ''}"
+
+    @property
+    def public(self) -> str:
+        """The host's address on the internet of the laboratory."""
+        return f"198.18.2.{10 + self.number}"
+
+    @property
+    def outside(self) -> str:
+        """The address of the host's interface to the outside."""
+        return f"198.18.3.{10 + self.number}" if self.translated else self.public
+
+    @property
     def management(self) -> str:
         """The host's address on the management network."""
         return f"198.18.1.{10 + self.number}"
@@ -81,6 +98,7 @@ class HostPlan:
         """The environment of Warren's processes on this host."""
         directory = str(self.directory)
         return (
+            *self._site_environment(),
             ("WARREN_HOST", self.name),
             ("WARREN_MACHINE_ID", f"{self.lab}-{self.name}"),
             ("WARREN_VTEP", self.vtep),
@@ -103,6 +121,12 @@ class HostPlan:
             ("OVS_DBDIR", directory),
             ("OVS_LOGDIR", directory),
         )
+
+    def _site_environment(self) -> tuple[tuple[str, str], ...]:
+        if not self.site:
+            return ()
+        public = f",public={self.public}" if self.translated else ""
+        return ("WARREN_SITE", f"s{self.site}"), ("WARREN_OUTSIDE", f"{self.outside}@out0{public}")
 
     def process(self, name: str) -> Process:
         """The process with one of the names in PROCESSES."""
@@ -127,23 +151,26 @@ class LabPlan:
     name: str
     size: int
     ipv6: bool = False  # the underlay is IPv6
+    sites: int = 0  # so many sites share the hosts, one after the other; the last one is behind a translating router
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
             raise ValueError("a laboratory's name is a letter and up to five letters or digits")
         if not 1 <= self.size <= 99:
             raise ValueError("a laboratory has 1 to 99 hosts")
+        if self.sites and not (2 <= self.sites <= 9 and self.size % self.sites == 0):
+            raise ValueError("a laboratory has 2 to 9 sites, with the same number of hosts each")
 
     @staticmethod
     def parse(name: str, text: str) -> LabPlan:
         """The plan of a laboratory whose state is `text`."""
         state = json.loads(text)
-        return LabPlan(name, state["size"], state.get("ipv6", False))
+        return LabPlan(name, state["size"], state.get("ipv6", False), state.get("sites", 0))
 
     @property
     def text(self) -> str:
         """The plan as JSON, for `parse`."""
-        return json.dumps({"size": self.size, "ipv6": self.ipv6})
+        return json.dumps({"size": self.size, "ipv6": self.ipv6, "sites": self.sites})
 
     @property
     def directory(self) -> Path:
@@ -153,7 +180,9 @@ class LabPlan:
     @property
     def hosts(self) -> tuple[HostPlan, ...]:
         """h1 ... hN."""
-        return tuple(HostPlan(self.name, number, self.ipv6) for number in range(1, self.size + 1))
+        each = self.size // self.sites if self.sites else self.size
+        sites = {number: (number - 1) // each + 1 if self.sites else 0 for number in range(1, self.size + 1)}
+        return tuple(HostPlan(self.name, n, self.ipv6, site, site == self.sites > 0) for n, site in sites.items())
 
     @property
     def netns(self) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import httpx
 
+from tools.lab import sites
 from tools.lab.machine import PATIENCE, kernel_datapath
 from tools.lab.plan import PROCESSES, RUN, HostPlan, LabPlan, Process, container_netns
 
@@ -181,7 +182,7 @@ def _warm_up(plan: LabPlan) -> None:
     """OVS loses the first packet to a VTEP whose MAC it has not seen; it sees one once the tunnel port is there."""
     for host in plan.hosts:
         for other in plan.hosts:
-            if other is not host:
+            if other is not host and other.site == host.site:
                 sh(*in_netns(host.netns, "ping", "-c1", "-W1", other.vtep), check=False)
 
 
@@ -189,7 +190,7 @@ def _networks(plan: LabPlan) -> None:
     net = plan.netns
     sh("ip", "netns", "add", net)
     batch = ["link set lo up"]
-    for bridge in ("under", "mgmt"):
+    for bridge in (*dict.fromkeys(host.inside for host in plan.hosts), "mgmt"):
         batch += [f"link add {bridge} type bridge forward_delay 0", f"link set {bridge} up"]
     batch += ["addr add 198.18.1.1/24 dev mgmt"]
     for host in plan.hosts:
@@ -197,7 +198,7 @@ def _networks(plan: LabPlan) -> None:
         batch += [
             f"link add u{host.number} type veth peer name eth0 netns {host.netns}",
             f"link add m{host.number} type veth peer name mgmt0 netns {host.netns}",
-            f"link set u{host.number} master under up",
+            f"link set u{host.number} master {host.inside} up",
             f"link set m{host.number} master mgmt up",
         ]
     _ip_batch(net, batch)
@@ -212,6 +213,8 @@ def _networks(plan: LabPlan) -> None:
             sh(*in_netns(host.netns, "ethtool", "-K", "eth0", "tx", "off"))
         links = [f"link set {name} up" for name in ("lo", "eth0", "mgmt0")]
         _ip_batch(host.netns, [*links, f"addr add {host.management}/24 dev mgmt0"])
+    if plan.sites:
+        sites.networks(plan, _ip_batch, sh)
 
 
 def _ip_batch(netns: str, lines: list[str]) -> None:
@@ -384,9 +387,10 @@ def _down(plan: LabPlan) -> None:
         host = record.parent.name if record.parent != plan.directory else ""
         stop_process(plan, host, record.stem)
     _end_clients(plan)
+    crypto = {sites.crypto_netns(plan.name, host.parent.name) for host in plan.directory.glob("*/conf.db")}
     for netns in sh("ip", "netns", "list").split("\n"):
         name = netns.split(" ")[0]
-        if name.startswith(f"{plan.name}-"):
+        if name.startswith(f"{plan.name}-") or name in crypto:
             sh("ip", "netns", "del", name, check=False)
     shutil.rmtree(plan.directory, ignore_errors=True)
 

@@ -1,0 +1,193 @@
+"""Encryption: holds the encrypted tunnels of this host to hosts of other sites, and the guard.
+
+The controller sends to a host of another site only while OVSDB says that the tunnel to it is up (`Ovsdb.set_encrypted`). This feature says so
+after the guard is in force.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter
+
+from agent.cache import Cache
+from agent.encryption.driver import LinkDriver
+from agent.encryption.guard import TABLE, Guard, GuardTable, dropped
+from agent.encryption.health import PairHealth, PairState
+from agent.encryption.link import Link, wanted_link
+from agent.feature import Feature
+from agent.linux import cryptolink, nft, wireguard
+from agent.linux.addresses import interface_of
+from agent.worker import Worker
+from intent.sites import Pair, pairs
+from ovsdb.client import Ovsdb
+from pipeline.tunnels import UDP_PORTS
+from specs.model.derived import LinkNames
+from specs.model.host import Host
+from specs.store.repository import Repository
+from warren.errors import Invalid, Unavailable
+
+log = logging.getLogger("warren.encryption")
+
+INTERVAL_S = 2.0  # the longest time until a change by others is repaired
+SECRETS_S = 6.0  # how often the secrets of pairs are read from etcd
+
+
+class Encryption(Feature):
+    """Reconciles the encrypted tunnels. `userspace` returns whether the switch's datapath is in userspace, and raises `Unavailable` without a
+    switch; `on_change` is called when `problems` have changed."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        repository: Repository,
+        ovsdb: Ovsdb,
+        *,
+        names: LinkNames,
+        key_file: Path,
+        userspace: Callable[[], bool],
+        on_change: Callable[[], None],
+    ) -> None:
+        self._cache, self._repository, self._ovsdb = cache, repository, ovsdb
+        self._names, self._key_file, self._userspace, self._on_change = names, key_file, userspace, on_change
+        self._driver, self._guard, self._health = LinkDriver(ovsdb, names, key_file), GuardTable(), PairHealth(time.monotonic)
+        self._secrets: Mapping[str, str] = {}
+        self._secrets_read_at: float | None = None
+        self._pairs: tuple[PairState, ...] = ()
+        self._lines: list[str] = []
+        self._worker = Worker("encryption", self._step, interval_s=INTERVAL_S, on_change=on_change)
+        cache.updated.add(lambda before, after, changes: self._look(changes))
+
+    def workers(self) -> Sequence[Worker]:
+        """Return the reconciling worker."""
+        return (self._worker,)
+
+    def router(self) -> APIRouter:
+        """Return the route that shows the encrypted tunnels of this host."""
+        router = APIRouter(tags=["Warren"])
+
+        @router.get("/encryption")
+        def encryption() -> dict[str, Any]:
+            """The encrypted tunnels of this agent's host, and how many tunnel packets in clear text its guard has dropped."""
+            guarded = dropped(nft.objects("list", "counters", "table", "inet", TABLE)) if self._pairs else {}
+            return {"host": self._cache.host, "pairs": [asdict(pair) for pair in self._pairs], "dropped": guarded}
+
+        return router
+
+    def problems(self) -> list[str]:
+        """Return which hosts of other sites are not reached, and why."""
+        return self._lines
+
+    def differences(self) -> list[str]:
+        """Return how namespace, interfaces, bridge, peers and guard differ from what is wanted."""
+        local = self._local()
+        if local is None or local.outside is None:
+            remains = cryptolink.exists(self._names.netns)
+            return [f"encryption: namespace {self._names.netns} exists"] if remains else []
+        link = self._link(local, self._wanted(local)[0])
+        lines = [f"encryption: {text}" for _, text in self._driver.differences(link)] if link is not None else []
+        return [*self._guard.differences(self._wanted_guard(local)), *lines]
+
+    def _look(self, changes: Sequence[Any]) -> None:
+        if any(change.kind in ("host", "site") for change in changes):
+            self._worker.wake()
+
+    def _local(self) -> Host | None:
+        return self._cache.view.snapshot.hosts.get(self._cache.host)
+
+    def _wanted(self, local: Host) -> tuple[dict[str, Pair], dict[str, str]]:
+        return pairs(local, self._cache.view.snapshot.hosts)
+
+    def _link(self, local: Host, wanted: Mapping[str, Pair]) -> Link | None:
+        key = wireguard.key_of(self._key_file)
+        return wanted_link(local, wanted, self._secrets, names=self._names, private_key=key, userspace=self._userspace())
+
+    def _wanted_guard(self, local: Host) -> Guard:
+        """Return what to guard. Raises `Invalid` for an outside that is no other interface than the inside."""
+        assert local.outside is not None
+        interface = local.outside.interface or interface_of(local.outside.address)
+        if interface is None:
+            raise Invalid("outside.address", str(local.outside.address), "an address of an interface of this host")
+        if interface == interface_of(local.vtep):
+            expected = f"another interface than that of the host's address inside its site ({local.vtep})"
+            raise Invalid("outside.interface", interface, expected)
+        return Guard(interface=interface, ports=UDP_PORTS)
+
+    def _step(self, items: frozenset[str]) -> None:
+        local = self._local()
+        if not self._cache.synced.is_set() or local is None:
+            return
+        wanted, lacking = self._wanted(local)
+        states: tuple[PairState, ...] = ()
+        try:
+            if local.outside is None or local.tunnel_address is None:
+                self._remove()
+            else:
+                states = self._hold(local, wanted)
+        finally:  # whatever fails here, the controller must not send to where no tunnel is
+            self._publish(states)
+        lines = [f"no tunnel to host {name}: {reason}" for name, reason in lacking.items()]
+        lines += [f"encrypted tunnel to host {state.peer}: {state.reason}" for state in states if not state.up]
+        changed, self._lines = lines != self._lines, lines
+        if changed:
+            self._on_change()
+
+    def _hold(self, local: Host, wanted: Mapping[str, Pair]) -> tuple[PairState, ...]:
+        self._guard.reconcile(self._wanted_guard(local))
+        self._read_secrets(wanted)
+        link = self._link(local, wanted)
+        if link is None:
+            return ()
+        reading = self._driver.reconcile(link)
+        return self._health.states(wanted, reading.device, time.time(), self._secrets)
+
+    def _publish(self, states: Sequence[PairState]) -> None:
+        up = frozenset(state.peer for state in states if state.up)
+        for peer in sorted(up ^ {pair.peer for pair in self._pairs if pair.up}):
+            log.info("encryption.changed peer=%s up=%s", peer, peer in up)
+        self._pairs = tuple(states)
+        self._ovsdb.set_encrypted(up)
+
+    def _remove(self) -> None:
+        """Remove what an earlier outside address has left."""
+        if cryptolink.exists(self._names.netns):
+            self._ovsdb.set_encrypted(())
+            self._driver.remove()
+            self._guard.remove()
+
+    def _read_secrets(self, wanted: Mapping[str, Pair]) -> None:
+        """Read the secrets, and make those that are missing. While etcd is away, those that were read last hold."""
+        due = self._secrets_read_at is None or time.monotonic() - self._secrets_read_at >= SECRETS_S
+        if not due and wanted.keys() <= self._secrets.keys():
+            return
+        try:
+            secrets = self._repository.pair_secrets(self._cache.host)
+            missing = sorted(wanted.keys() - secrets.keys())
+            for peer in missing:
+                self._repository.make_pair_secret(self._cache.host, peer)
+            gone = sorted(secrets.keys() - self._cache.view.snapshot.hosts.keys())
+            self._repository.forget_pair_secrets(self._cache.host, gone)
+            self._secrets = self._repository.pair_secrets(self._cache.host) if missing else secrets
+            self._secrets_read_at = time.monotonic()
+        except Unavailable as error:
+            log.info("encryption.secrets_not_read reason=%s", error)
+
+
+def of_outside(key_file: Path, mtu_of: Callable[[Any], int | None]) -> Callable[[Host], dict[str, Any]]:
+    """Return the function that gives the fields of a host's record that follow from its outside address: its MTU and WireGuard's public key.
+    `mtu_of` returns the MTU of the interface with an address."""
+
+    def fields(host: Host) -> dict[str, Any]:
+        if host.outside is None:
+            return {"outside_mtu": None, "public_key": None}
+        mtu = mtu_of(host.outside.address)
+        if mtu is None:
+            raise Invalid("outside.address", str(host.outside.address), "an address of an interface of this host")
+        return {"outside_mtu": mtu, "public_key": wireguard.public_key(wireguard.key_of(key_file))}
+
+    return fields

@@ -1,0 +1,30 @@
+"""Finds the interfaces of the host that have an address."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any
+
+from pyroute2 import IPRoute
+
+DEFAULT_MTU = 1500
+
+
+def interface_mtu(wanted: IPv4Address | IPv6Address) -> int | None:
+    """Return the MTU of the interface that has an address; None if there is none."""
+    link = _link(wanted)
+    return min(int(link.get("mtu", DEFAULT_MTU)), 65_535) if link is not None else None  # lo has 65536
+
+
+def interface_of(wanted: IPv4Address | IPv6Address) -> str | None:
+    """Return the name of the interface that has an address; None if there is none."""
+    link = _link(wanted)
+    return str(link.get("ifname")) if link is not None else None
+
+
+def _link(wanted: IPv4Address | IPv6Address) -> Any:
+    with IPRoute() as netlink:
+        for address in netlink.get_addr():
+            if str(wanted) in (address.get("local"), address.get("address")):
+                return netlink.get_links(address["index"])[0]
+    return None

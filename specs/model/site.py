@@ -1,0 +1,69 @@
+"""Sites: places whose hosts reach each other directly. Hosts of different sites reach each other encrypted, over the outside. Pure."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from specs.model.base import Address, IfName, Item, Mtu, Name, NestedValue, Record, Whole
+from warren.errors import Invalid
+
+TUNNEL_RANGE = IPv4Network("100.125.0.0/16")  # of hosts' addresses for encrypted tunnels; shared address space, RFC 6598
+WIREGUARD_PORT = 51820
+
+
+class SiteFields(BaseModel):
+    """The fields that a document, a request and the record of a site share."""
+
+    underlay_mtu: Mtu | None = None
+
+
+class Site(SiteFields, Record):
+    """A site; `underlay_mtu` (bytes) is the largest packet of the network between its hosts, if it is smaller than the hosts know."""
+
+    name: Name
+    created_at: str | None = None
+
+
+class SiteItem(SiteFields, Item):
+    """A site, in a document."""
+
+    name: Name
+
+
+class Outside(NestedValue):
+    """How hosts of other sites reach a host: `address` is on its `interface` (without one, on that which has the address), `public` is the
+    address that others see if it is translated on the way, `port` is WireGuard's UDP port."""
+
+    address: Address
+    interface: IfName | None = None
+    public: Address | None = None
+    port: Annotated[Whole, Field(ge=1, le=65_535)] = WIREGUARD_PORT
+
+    @property
+    def endpoint(self) -> str:
+        """Where peers send to, as wg(8) writes it."""
+        address = self.public or self.address
+        return f"[{address}]:{self.port}" if address.version == 6 else f"{address}:{self.port}"
+
+
+def parse_outside(text: str, path: str) -> Outside:
+    """An outside address as settings and commands write it: ADDRESS[@INTERFACE][,public=ADDRESS][,port=NUMBER]. Raises `Invalid`."""
+    first, *rest = text.split(",")
+    address, _, interface = first.partition("@")
+    fields: dict[str, object] = {"address": address.strip(), "interface": interface.strip() or None}
+    for word in rest:
+        name, _, value = word.strip().partition("=")
+        if name not in ("public", "port") or not value:
+            raise Invalid(
+                path, text, "ADDRESS[@INTERFACE][,public=ADDRESS][,port=NUMBER], such as 192.0.2.1@eth1,public=203.0.113.9"
+            )
+        fields[name] = int(value) if name == "port" and value.isascii() and value.isdigit() else value
+    try:
+        return Outside.model_validate(fields)
+    except ValueError:
+        raise Invalid(
+            path, text, "ADDRESS[@INTERFACE][,public=ADDRESS][,port=NUMBER], such as 192.0.2.1@eth1,public=203.0.113.9"
+        ) from None
