@@ -23,6 +23,9 @@ uninstall-system: ## takes that away again
 demo: install    ## three hosts, two networks with one subnet, packets; KEEP=1 leaves it up
 	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m tools.lab.demo $(if $(KEEP),--keep)
 
+demo-sites: install ## three sites of two hosts, WireGuard between them; KEEP=1 leaves it up
+	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m tools.lab.demo_sites $(if $(KEEP),--keep)
+
 test: install    ## everything; the last lines say what passed, what failed and what was skipped
 	scripts/test $(VENV)
 

@@ -155,6 +155,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
             cache,
             repository,
             ovsdb,
+            core.remote,
             names=link_names(machine.id or machine.boot, name),
             key_file=key_file,
             userspace=plugging.checksum_offload_off,

@@ -169,10 +169,6 @@ class Ovsdb:
         if rows := self._operations(ops):
             self._transact(rows, time.monotonic() + timeout_s)
 
-    def apply_and_settle(self, ops: Iterable[Op], timeout_s: float = TIMEOUT_S) -> None:
-        """As `apply`, and wait until ovs-vswitchd has done what it can."""
-        self._apply_and_settle(ops, time.monotonic() + timeout_s)
-
     def ensure_bridge(
         self,
         name: str,
@@ -206,7 +202,7 @@ class Ovsdb:
             return
         kinds = ("netdev",) if bridge is not None and bridge.datapath_type == "netdev" else ("system", "netdev")
         for kind in (settings.datapath_type,) if settings.datapath_type else kinds:
-            self._apply_and_settle(ops(kind), deadline)
+            self.apply_and_settle(ops(kind), deadline)
             bridge = self.observed().bridge(name)
             if bridge is not None and bridge.works:
                 log.info("bridge.made name=%s datapath_type=%s", name, kind)
@@ -250,7 +246,7 @@ class Ovsdb:
     def _make_as_desired(self, bridge: str, observed: ObservedPort | None, desired: Port, deadline: float) -> None:
         if observed is not None and is_stale(observed, desired):
             # In one transaction ovs-vswitchd would keep the interface that it has open under that name.
-            self._apply_and_settle([DeletePort(desired.name)], deadline)
+            self.apply_and_settle([DeletePort(desired.name)], deadline)
             observed = None
         if observed is None:
             self.apply([CreatePort(bridge, desired)], left(deadline))
@@ -293,8 +289,8 @@ class Ovsdb:
     def _operations(self, ops: Iterable[Op]) -> list[Json]:
         return operations(ops, self._replica.port_uuids, self._replica.bridge_uuids)
 
-    def _apply_and_settle(self, ops: Iterable[Op], deadline: float) -> None:
-        """Apply operations and wait until ovs-vswitchd has done what it can."""
+    def apply_and_settle(self, ops: Iterable[Op], deadline: float) -> None:
+        """As `apply`, until a time of the monotonic clock; and wait until ovs-vswitchd has done what it can."""
         select_next = {"op": "select", "table": "Open_vSwitch", "where": [], "columns": ["next_cfg"]}
         done = self._transact([*self._operations(ops), bump_next_cfg(), select_next], deadline)
         if not done[-1]["rows"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from agent.encryption.link import (
 )
 from agent.linux import cryptolink, wireguard
 from agent.linux import netns as namespaces
-from ovsdb.client import Ovsdb
+from ovsdb.client import TIMEOUT_S, Ovsdb
 from ovsdb.rows import Bridge, CreateBridge, CreatePort, DeleteBridge, DeletePort, Port, is_stale, present
 from specs.model.derived import LinkNames
 from warren.errors import Conflict
@@ -146,7 +147,7 @@ class LinkDriver:
         """Take a veth's end that is to be made anew off the bridge: Open vSwitch 3.1 would keep the old one."""
         port = self._ovsdb.observed().port(self._names.near)
         if port is not None and port.external_ids.get("owner") == MARK["owner"]:
-            self._ovsdb.apply_and_settle([DeletePort(self._names.near)])
+            self._ovsdb.apply_and_settle([DeletePort(self._names.near)], time.monotonic() + TIMEOUT_S)
 
     def _make_bridge(self) -> None:
         observed = self._ovsdb.observed()
@@ -157,7 +158,7 @@ class LinkDriver:
         if port is not None:
             self._remove_port()
         new = CreateBridge(Bridge(BRIDGE, "netdev", (), "standalone", MARK, {}, (row,)))
-        self._ovsdb.apply_and_settle([new if bridge is None else CreatePort(BRIDGE, row)])
+        self._ovsdb.apply_and_settle([new if bridge is None else CreatePort(BRIDGE, row)], time.monotonic() + TIMEOUT_S)
 
 
 def _nic(values: dict[str, object] | None) -> Nic | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict
 
 from agent.cache import Cache
 from agent.encryption.driver import LinkDriver
@@ -23,19 +24,30 @@ from agent.encryption.link import Link, wanted_link
 from agent.feature import Feature
 from agent.linux import cryptolink, nft, wireguard
 from agent.linux.addresses import interface_of
-from agent.worker import Worker
+from agent.remote import Forwarded, Remote
+from warren.worker import Worker
 from intent.sites import Pair, pairs
 from ovsdb.client import Ovsdb
 from pipeline.tunnels import UDP_PORTS
+from specs.model.base import Name
 from specs.model.derived import LinkNames
 from specs.model.host import Host
 from specs.store.repository import Repository
-from warren.errors import Invalid, Unavailable
+from warren.errors import MISSING, Invalid, Unavailable
 
 log = logging.getLogger("warren.encryption")
 
 INTERVAL_S = 2.0  # the longest time until a change by others is repaired
 SECRETS_S = 6.0  # how often the secrets of pairs are read from etcd
+
+
+class RotateBody(BaseModel):
+    """POST /encryption/rotate: the two hosts of a pair; without them, all pairs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    host: Name | None = None
+    peer: Name | None = None
 
 
 class Encryption(Feature):
@@ -47,18 +59,20 @@ class Encryption(Feature):
         cache: Cache,
         repository: Repository,
         ovsdb: Ovsdb,
+        remote: Remote,
         *,
         names: LinkNames,
         key_file: Path,
         userspace: Callable[[], bool],
         on_change: Callable[[], None],
     ) -> None:
-        self._cache, self._repository, self._ovsdb = cache, repository, ovsdb
+        self._cache, self._repository, self._ovsdb, self._remote = cache, repository, ovsdb, remote
         self._names, self._key_file, self._userspace, self._on_change = names, key_file, userspace, on_change
         self._driver, self._guard, self._health = LinkDriver(ovsdb, names, key_file), GuardTable(), PairHealth(time.monotonic)
         self._secrets: Mapping[str, str] = {}
         self._secrets_read_at: float | None = None
         self._pairs: tuple[PairState, ...] = ()
+        self._guarded = False  # the guard is in force
         self._lines: list[str] = []
         self._worker = Worker("encryption", self._step, interval_s=INTERVAL_S, on_change=on_change)
         cache.updated.add(lambda before, after, changes: self._look(changes))
@@ -71,11 +85,25 @@ class Encryption(Feature):
         """Return the route that shows the encrypted tunnels of this host."""
         router = APIRouter(tags=["Warren"])
 
-        @router.get("/encryption")
-        def encryption() -> dict[str, Any]:
-            """The encrypted tunnels of this agent's host, and how many tunnel packets in clear text its guard has dropped."""
-            guarded = dropped(nft.objects("list", "counters", "table", "inet", TABLE)) if self._pairs else {}
-            return {"host": self._cache.host, "pairs": [asdict(pair) for pair in self._pairs], "dropped": guarded}
+        @router.get("/hosts/{name}/encryption")
+        def encryption(name: str, forwarded: Forwarded = None) -> Any:
+            """The encrypted tunnels of a host, and how many tunnel packets in clear text its guard has dropped."""
+            if not self._remote.is_local(name, forwarded):
+                return self._remote.request_json(name, "GET", "/encryption")
+            guarded = dropped(nft.objects("list", "counters", "table", "inet", TABLE)) if self._guarded else {}
+            return {"host": name, "pairs": [asdict(pair) for pair in self._pairs], "dropped": guarded}
+
+        @router.post("/encryption/rotate")
+        def rotate(body: RotateBody) -> dict[str, Any]:
+            """Give two hosts another secret for their tunnel, or all pairs of hosts. No packet is lost: sessions last until the next handshake."""
+            if (body.host is None) != (body.peer is None):
+                raise Invalid("peer" if body.peer is None else "host", MISSING, "both hosts of a pair, or none for all pairs")
+            named = (
+                [(body.host, body.peer)] if body.host is not None and body.peer is not None else self._repository.secret_pairs()
+            )
+            for first, second in named:
+                self._repository.rotate_pair_secret(first, second)
+            return {"rotated": named}
 
         return router
 
@@ -138,7 +166,9 @@ class Encryption(Feature):
             self._on_change()
 
     def _hold(self, local: Host, wanted: Mapping[str, Pair]) -> tuple[PairState, ...]:
+        self._guarded = False
         self._guard.reconcile(self._wanted_guard(local))
+        self._guarded = True
         self._read_secrets(wanted)
         link = self._link(local, wanted)
         if link is None:
@@ -159,6 +189,7 @@ class Encryption(Feature):
             self._ovsdb.set_encrypted(())
             self._driver.remove()
             self._guard.remove()
+            self._guarded = False
 
     def _read_secrets(self, wanted: Mapping[str, Pair]) -> None:
         """Read the secrets, and make those that are missing. While etcd is away, those that were read last hold."""

@@ -55,9 +55,10 @@ class Tunnels:
                 used = {vtep for network in index.networks.values() for vtep in network.vteps}
                 used |= {session.vtep for session in index.sessions.values() if session.vtep is not None}
                 hosts, sites = index.snapshot.hosts.values(), index.snapshot.sites
-                self._hosts = {str(tunnel_end(host, index.local_host)): host.name for host in hosts}
+                local = index.snapshot.hosts.get(index.host)
+                self._hosts = {str(tunnel_end(host, local)): host.name for host in hosts}
                 smallest = min((inside_mtu(host, sites) for host in hosts), default=DEFAULT_MTU)
-                self._prober.set_targets(used, smallest, now, encrypted_mtus(index.local_host, hosts))
+                self._prober.set_targets(used, smallest, now, encrypted_mtus(local, hosts))
             for probe in self._prober.tick(now):
                 actions = (Set("tunnel_id", PROBE_VNI), to_vtep(probe.vtep), Output(index.tunnel_ofport))
                 self._send(probe.frame, actions)

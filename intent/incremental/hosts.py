@@ -32,6 +32,11 @@ class Hosts:
         """Take note that a host's record has changed."""
         self._changed = True
 
+    def set_encrypted(self, hosts: frozenset[str]) -> frozenset[str]:
+        """Take the hosts of other sites to which the tunnel's encryption is up. Returns those for which that has changed."""
+        before, self.encrypted = self.encrypted, hosts
+        return before ^ hosts
+
     def recompute(self) -> dict[str, str | None]:
         """Recompute the VTEPs after a change of records, which is rare. Returns those that have come (as themselves) or gone (None)."""
         if not self._changed:

@@ -34,7 +34,6 @@ from intent.views import (
 from mirror.sessions import Marks, MirrorSession, Surroundings, sessions
 from specs.checks import routes
 from specs.model.endpoint import Endpoint
-from specs.model.host import Host
 from specs.ports import Bindings
 from specs.snapshot import Decoded, Problem, Snapshot, put
 
@@ -81,8 +80,6 @@ class Index:
         self.routes = Routes(self.snapshot, self._networks.by_reference)
         self.services = Services(self.snapshot, self._networks.by_reference)
 
-    # ---- changes --------------------------------------------------------------------------------------------------
-
     def put(self, key: str, value: str | None, born: int) -> None:
         """Take one entry of the store (value None: deleted)."""
         decoded = put(self.snapshot, key, value, born)
@@ -121,8 +118,7 @@ class Index:
 
     def set_encrypted(self, hosts: frozenset[str]) -> None:
         """Take the hosts of other sites to which the tunnel's encryption is up."""
-        before, self.hosts.encrypted = self.hosts.encrypted, hosts
-        for name in before ^ hosts:
+        for name in self.hosts.set_encrypted(hosts):
             self._host_changed(name)
 
     def set_interfaces(self, ofports: Mapping[str, int]) -> None:
@@ -154,10 +150,9 @@ class Index:
     def _host_changed(self, name: str, *, whole: bool = False) -> None:
         """Update what depends on a host: its endpoints and their networks; with `whole`, all endpoints, whose paths begin here."""
         self.hosts.change()
-        of_host = self._of_host.get(name, set())
-        changed = set(self.snapshot.endpoints) if whole else of_host
+        changed = set(self.snapshot.endpoints) if whole else self._of_host.get(name, set())
         self._dirty |= changed
-        self._dirty_networks |= self._with_routed({self._records[e].network_id for e in changed if e in self._records})
+        self._dirty_networks |= self.routes.with_routed({self._records[e].network_id for e in changed if e in self._records})
 
     def _update_network(self, changed: str) -> None:
         """Update which networks are valid, their zones, routes and services. What it costs is said in networks.py, routes.py, services.py."""
@@ -170,9 +165,7 @@ class Index:
         touched = delta.networks | delta.moved
         self._dirty_networks |= touched | delta.related
         self._dirty_networks |= self.routes.take_references(delta.references) | self.services.take_references(delta.references)
-        self._dirty_networks |= self._with_routed(touched)
-
-    # ---- the delta ------------------------------------------------------------------------------------------------
+        self._dirty_networks |= self.routes.with_routed(touched)
 
     def flush(self) -> Delta:
         """Update everything that depends on the changes since the last flush. Returns what was touched."""
@@ -225,8 +218,7 @@ class Index:
         return delta
 
     def _recompute_sessions(self) -> tuple[dict[str, MirrorSession | None], set[str]]:
-        """Recompute the mirror sessions. Returns those that differ, and the endpoints whose sessions differ. Costs what
-        sessions name."""
+        """Recompute the mirror sessions: those that differ, and the endpoints whose sessions differ. Costs what sessions name."""
         if not self.snapshot.copied and not self.sessions and not self._idle:
             return {}, set()
         local = {endpoint_id for ids in self._local.values() for endpoint_id in ids}
@@ -294,7 +286,7 @@ class Index:
             self._members[network_id].discard(endpoint_id)
             self._local[network_id].discard(endpoint_id)
             if self.hosts.remove(endpoint_id, network_id, host):
-                networks |= self._with_routed({network_id})
+                networks |= self.routes.with_routed({network_id})
         if endpoint_id in self._claims.winners:
             endpoint = self._claims.endpoints[endpoint_id]
             network_id = endpoint.network_id
@@ -302,7 +294,7 @@ class Index:
             self._counted[endpoint_id] = (network_id, endpoint.host)
             self._members[network_id].add(endpoint_id)
             if self.hosts.add(endpoint):
-                networks |= self._with_routed({network_id})
+                networks |= self.routes.with_routed({network_id})
             if endpoint.host == self.host and endpoint_id in self.ports and self.policies.closed(endpoint_id) is None:
                 self._local[network_id].add(endpoint_id)
         return networks
@@ -336,10 +328,6 @@ class Index:
             transit=self.snapshot.cluster.transit,
         )
 
-    def _with_routed(self, networks: set[str]) -> set[str]:
-        """Networks, and those that they are routed to."""
-        return networks.union(*(self.routes.to.get(n, ()) for n in networks))
-
     def _tracked(self, network_id: str) -> bool:
         to = self.routes.to.get(network_id, ())
         return network_id in self.services.of or any(self.policies.stateful(n) for n in (network_id, *to))
@@ -347,9 +335,8 @@ class Index:
     def _reachable(self, endpoint: Endpoint) -> bool:
         """Whether a packet can be sent to a member of a service: it is on another host, or has a port here that no policy
         closes."""
-        if endpoint.host != self.host:
-            return self.hosts.vtep(endpoint.host) is not None
-        return endpoint.id in self._local[endpoint.network_id]
+        local = endpoint.host == self.host
+        return endpoint.id in self._local[endpoint.network_id] if local else self.hosts.vtep(endpoint.host) is not None
 
     def _endpoint_view(self, endpoint_id: str) -> EndpointView | None:
         if endpoint_id not in self._claims.winners:
@@ -365,8 +352,8 @@ class Index:
                 return None
             keys, marks = self.policies.keys[endpoint_id], self._marks.get(endpoint_id, UNMARKED)
             return endpoint_view(endpoint, network, network_view, ofport=ofport, served=served, keys=keys, marks=marks)
-        vtep = self.hosts.vtep(endpoint.host)
-        return endpoint_view(endpoint, network, network_view, vtep=vtep, served=served) if vtep is not None else None
+        address = self.hosts.vtep(endpoint.host)
+        return endpoint_view(endpoint, network, network_view, vtep=address, served=served) if address is not None else None
 
     # ---- what is known --------------------------------------------------------------------------------------------
 
@@ -376,11 +363,6 @@ class Index:
 
     def _closed_here(self, endpoint_id: str) -> str | None:
         return self.policies.closed(endpoint_id) if endpoint_id in self.ports else None
-
-    @property
-    def local_host(self) -> Host | None:
-        """The record of this host."""
-        return self.snapshot.hosts.get(self.host)
 
     def local_ids(self) -> Collection[str]:
         """All endpoints that the specs put on this host."""

@@ -85,6 +85,10 @@ class Routes:
         to = self.to.get(network_id, {})
         return set(to).union(*(self.to[n] for n in to))
 
+    def with_routed(self, networks: set[str]) -> set[str]:
+        """Networks, and those that they are routed to."""
+        return networks.union(*(self.to.get(n, ()) for n in networks))
+
     def set_facts(self, network_id: str, *facts: bool) -> set[str]:
         """Take the facts about a network that others depend on: whether it has endpoints here, ACLs that track connections,
         services. Returns the networks that a change of these facts touches."""

@@ -49,21 +49,20 @@ class Outside(NestedValue):
         return f"[{address}]:{self.port}" if address.version == 6 else f"{address}:{self.port}"
 
 
+EXPECTED = "ADDRESS[@INTERFACE][,public=ADDRESS][,port=NUMBER], such as 192.0.2.1@eth1,public=203.0.113.9"
+
+
 def parse_outside(text: str, path: str) -> Outside:
-    """An outside address as settings and commands write it: ADDRESS[@INTERFACE][,public=ADDRESS][,port=NUMBER]. Raises `Invalid`."""
-    first, *rest = text.split(",")
-    address, _, interface = first.partition("@")
-    fields: dict[str, object] = {"address": address.strip(), "interface": interface.strip() or None}
+    """An outside address as settings and commands write it. Raises `Invalid`."""
+    first, *rest = (word.strip() for word in text.split(","))
+    address, at, interface = first.partition("@")
+    fields: dict[str, object] = {"address": address, **({"interface": interface} if at else {})}
     for word in rest:
-        name, _, value = word.strip().partition("=")
-        if name not in ("public", "port") or not value:
-            raise Invalid(
-                path, text, "ADDRESS[@INTERFACE][,public=ADDRESS][,port=NUMBER], such as 192.0.2.1@eth1,public=203.0.113.9"
-            )
+        name, _, value = word.partition("=")
+        if name not in ("public", "port"):
+            raise Invalid(path, text, EXPECTED)
         fields[name] = int(value) if name == "port" and value.isascii() and value.isdigit() else value
     try:
         return Outside.model_validate(fields)
     except ValueError:
-        raise Invalid(
-            path, text, "ADDRESS[@INTERFACE][,public=ADDRESS][,port=NUMBER], such as 192.0.2.1@eth1,public=203.0.113.9"
-        ) from None
+        raise Invalid(path, text, EXPECTED) from None

@@ -49,6 +49,11 @@ class SiteWriter(Writer):
         """Return the secrets that a host shares, by peer."""
         return {entry.key.rpartition("/")[2]: entry.value for entry in self.store.list(keys.secrets_of(host))[1]}
 
+    def secret_pairs(self) -> list[tuple[str, str]]:
+        """Return the pairs of hosts that share a secret, each once."""
+        pairs = {tuple(sorted(entry.key.split("/")[1:])) for entry in self.store.list(keys.SECRETS)[1]}
+        return [(pair[0], pair[1]) for pair in sorted(pairs)]
+
     def make_pair_secret(self, host: str, peer: str) -> None:
         """Give a pair of hosts a secret, unless it has one."""
         pair = keys.secret(host, peer), keys.secret(peer, host)

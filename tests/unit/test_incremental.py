@@ -78,6 +78,8 @@ leased = st.lists(st.lists(written | deleted, min_size=1, max_size=3) | worlds.l
 @example([[worlds.endpoint("e7", "amber", "h1", 10, 9)], [RANGE], [(worlds.endpoint("e7", "amber", "h1", 10, 9)[0], None)]])
 @example([[RANGE], [worlds.endpoint("e7", "amber", "h1", 10, 9)], [worlds.endpoint("e8", "amber", "h2", 20, 10)]])
 @example([[VIRTUAL], [worlds.endpoint("e7", "amber", "h1", 10, 9)], [(VIRTUAL[0], None)]])
+# h2 moves to another site while the tunnel to it is down, which then comes up
+@example([{"e0": 1, "e2": 3}, [worlds.host("h2", "198.18.0.12", site="s2")], {"e0": 1, "e1": 2, "e2": 3}])
 @given(changes)
 def test_every_change_leads_to_the_full_view(sequence: Sequence) -> None:
     follow(sequence)
@@ -101,6 +103,7 @@ def follow(sequence: Sequence) -> None:
     index.set_tunnel(TUNNEL)
     uplink: int | None = None
     interfaces: dict[str, int] = {}
+    encrypted: frozenset[str] = frozenset()
     sessions: dict[str, MirrorSession] = {}
     services: dict[str, ServiceView] = {}
     virtuals: dict[object, VirtualView] = {}
@@ -113,6 +116,8 @@ def follow(sequence: Sequence) -> None:
             index.set_uplink(uplink)
             interfaces = {"tap0": 900} if "e4" in step else {}
             index.set_interfaces(interfaces)
+            encrypted = frozenset(name for name, endpoint in (("h2", "e1"), ("h3", "e2")) if endpoint in step)
+            index.set_encrypted(encrypted)
         else:
             for key, value in step:
                 revision += 1
@@ -134,7 +139,7 @@ def follow(sequence: Sequence) -> None:
         ):
             mine.update(news)  # type: ignore[arg-type]
         entries = [(key, value, born) for key, past in store.items() for value, born in past]
-        full = view(snapshot(entries), "h1", ports, TUNNEL, uplink, interfaces)
+        full = view(snapshot(entries), "h1", ports, TUNNEL, uplink, interfaces, encrypted)
         assert index.view() == full
         kept = {"networks": networks, "endpoints": endpoints, "policies": policies, "sessions": sessions, "services": services}
         kept |= {"virtuals": virtuals, "peers": peers}

@@ -18,9 +18,11 @@ METERS = ("slow", "slower")
 ENDPOINTS = tuple(f"e{i}" for i in range(7))
 
 
-def host(name: str, vtep: str, acls: tuple[str, ...] = ()) -> tuple[str, str]:
+def host(name: str, vtep: str, acls: tuple[str, ...] = (), site: str | None = None) -> tuple[str, str]:
     """A store entry."""
-    return keys.host(name), json.dumps({"name": name, "vtep": vtep, "acls": acls})
+    outside = {"address": f"203.0.113.{name[1:]}"} if site else None
+    far = {"site": site, "outside": outside, "tunnel_address": f"100.125.0.{name[1:]}", "public_key": name} if site else {}
+    return keys.host(name), json.dumps({"name": name, "vtep": vtep, "acls": acls, **far})
 
 
 def hostnet(name: str, *prefixes: tuple[str, str]) -> tuple[str, str]:
@@ -244,7 +246,13 @@ captures = st.builds(
     st.sampled_from(("h1", "h2")),
     st.sampled_from((4000, 4001, 7)),
 )
-hosts = st.builds(host, st.sampled_from(HOSTS), st.sampled_from(("198.18.0.11", "198.18.0.12", "198.18.0.13")), lists)
+hosts = st.builds(
+    host,
+    st.sampled_from(HOSTS),
+    st.sampled_from(("198.18.0.11", "198.18.0.12", "198.18.0.13")),
+    lists,
+    st.sampled_from((None, "s1", "s2")),
+)
 _taken = st.sampled_from(
     (("10.0.0.0/25", "interface"), ("10.1.0.64/26", "route"), ("10.0.0.0/8", "route"), ("fd00:2::53/128", "dns"))
 )

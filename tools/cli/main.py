@@ -30,6 +30,7 @@ from tools.cli import (
     router,
     service,
     show,
+    site,
 )
 from tools.cli.client import Failure, Where, message_of
 from warren import __version__
@@ -50,6 +51,8 @@ app.add_typer(network.app, name="network")
 app.add_typer(endpoint.app, name="endpoint")
 app.add_typer(host.app, name="host")
 app.add_typer(cluster.app, name="cluster")
+app.add_typer(site.app, name="site")
+app.add_typer(site.crypto, name="crypto")
 app.add_typer(etcd.app, name="etcd")
 app.add_typer(port.app, name="port")
 app.add_typer(publish.app, name="publish")

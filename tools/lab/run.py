@@ -203,7 +203,7 @@ def _networks(plan: LabPlan) -> None:
         ]
     _ip_batch(net, batch)
     # the machine's filters are no business of the underlay, and cost it a lot
-    filters = [f"net.bridge.bridge-nf-call-{family}=0" for family in ("iptables", "ip6tables", "arptables")]
+    filters = (f"net.bridge.bridge-nf-call-{family}=0" for family in ("iptables", "ip6tables", "arptables"))
     sh(*in_netns(net, "sysctl", "-q", "-e", "-w", *filters), check=False)
     for host in plan.hosts:
         if not (plan.ipv6 and kernel_datapath()):
@@ -213,8 +213,7 @@ def _networks(plan: LabPlan) -> None:
             sh(*in_netns(host.netns, "ethtool", "-K", "eth0", "tx", "off"))
         links = [f"link set {name} up" for name in ("lo", "eth0", "mgmt0")]
         _ip_batch(host.netns, [*links, f"addr add {host.management}/24 dev mgmt0"])
-    if plan.sites:
-        sites.networks(plan, _ip_batch, sh)
+    sites.networks(plan, _ip_batch, sh)
 
 
 def _ip_batch(netns: str, lines: list[str]) -> None:
@@ -370,9 +369,6 @@ def _process(plan: LabPlan, host_name: str, process: str) -> tuple[str, Process]
     return host.name, host.process(process)
 
 
-# ---- down -----------------------------------------------------------------------------------------------------------
-
-
 def down(name: str) -> None:
     """Take a laboratory away: its processes, namespaces and files. Works for a half-started one, too; an absent one is no error."""
     with locked(name):
@@ -388,8 +384,7 @@ def _down(plan: LabPlan) -> None:
         stop_process(plan, host, record.stem)
     _end_clients(plan)
     crypto = {sites.crypto_netns(plan.name, host.parent.name) for host in plan.directory.glob("*/conf.db")}
-    for netns in sh("ip", "netns", "list").split("\n"):
-        name = netns.split(" ")[0]
+    for name in (line.split(" ")[0] for line in sh("ip", "netns", "list").splitlines()):
         if name.startswith(f"{plan.name}-") or name in crypto:
             sh("ip", "netns", "del", name, check=False)
     shutil.rmtree(plan.directory, ignore_errors=True)

@@ -26,6 +26,8 @@ def crypto_netns(lab: str, host: str) -> str:
 
 def networks(plan: LabPlan, batch: Batch, shell: Shell) -> None:
     """Connect the outside interface of each host (out0) to the internet."""
+    if not plan.sites:
+        return
     router = router_netns(plan)
     shell("ip", "netns", "add", router)
     lines = [f"link add {INTERNET} type bridge forward_delay 0", f"link set {INTERNET} up"]

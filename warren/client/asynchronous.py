@@ -110,6 +110,11 @@ class AsyncClient:
     service = _AsyncMethod(operations.service)
     put_service = _AsyncMethod(operations.put_service)
     delete_service = _AsyncMethod(operations.delete_service)
+    sites = _AsyncMethod(operations.sites)
+    put_site = _AsyncMethod(operations.put_site)
+    delete_site = _AsyncMethod(operations.delete_site)
+    encryption = _AsyncMethod(operations.encryption)
+    rotate_secrets = _AsyncMethod(operations.rotate_secrets)
 
     async def run(self, operation: Operation[T]) -> T:
         """Drive an operation to its result."""

@@ -38,6 +38,7 @@ from warren.client.routing import (
     service,
     services,
 )
+from warren.client.sites import delete_site, encryption, put_site, rotate_secrets, sites
 
 __all__ = [
     "accept_etcd",
@@ -56,6 +57,8 @@ __all__ = [
     "delete_network",
     "delete_router",
     "delete_service",
+    "delete_site",
+    "encryption",
     "endpoint",
     "endpoints",
     "export",
@@ -72,6 +75,9 @@ __all__ = [
     "put_mirror",
     "put_router",
     "put_service",
+    "put_site",
+    "rotate_secrets",
+    "sites",
     "remove_host",
     "remove_port",
     "router",

@@ -111,6 +111,11 @@ class Client:
     service = _Method(operations.service)
     put_service = _Method(operations.put_service)
     delete_service = _Method(operations.delete_service)
+    sites = _Method(operations.sites)
+    put_site = _Method(operations.put_site)
+    delete_site = _Method(operations.delete_site)
+    encryption = _Method(operations.encryption)
+    rotate_secrets = _Method(operations.rotate_secrets)
 
     def run(self, operation: Operation[T]) -> T:
         """Drive an operation to its result."""

@@ -1,0 +1,220 @@
+"""Paths between sites, and what encrypted tunnels stand on: plans, differences and health, without a kernel."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Address, ip_address
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.config import load
+from agent.encryption.guard import Guard, dropped, ruleset
+from agent.encryption.health import HANDSHAKE_LIMIT_S, SILENT_S, PairHealth
+from agent.encryption.link import FAR_SETTINGS, NEAR_SETTINGS, WIREGUARD_SETTINGS, LinkReading, Nic, differences, wanted_link
+from agent.linux.wireguard import Traffic, WireguardDevice
+from intent.sites import Pair, crosses, encrypted_mtus, endpoint_mtu, pairs, paths_mtu, tunnel_end, vtep
+from ovsdb.rows import encrypted_hosts, encrypted_text
+from specs.model.derived import link_names
+from specs.model.host import Host
+from specs.model.network import Network
+from specs.model.site import Outside, Site, parse_outside
+from warren.errors import Invalid
+
+NAMES = link_names("machine", "h1")
+
+
+def host(number: int, site: str | None = None, *, outside: bool = True, **fields: Any) -> Host:
+    far: dict[str, Any] = {}
+    if outside and site:
+        far = {"outside": Outside(address=ip_address(f"203.0.113.{number}")), "outside_mtu": 1500, "public_key": f"key{number}"}
+        far["tunnel_address"] = IPv4Address(f"100.125.0.{number}")
+    return Host.model_validate({"name": f"h{number}", "vtep": f"192.0.2.{number}", "site": site, **far, **fields})
+
+
+hosts = st.lists(st.tuples(st.sampled_from((None, "s1", "s2", "s3")), st.booleans()), min_size=1, max_size=6).map(
+    lambda drawn: {f"h{i}": host(i, site, outside=outside) for i, (site, outside) in enumerate(drawn, 1)}
+)
+
+
+@given(hosts)
+def test_two_hosts_agree_on_their_path(world: dict[str, Host]) -> None:
+    for a in world.values():
+        wanted, lacking = pairs(a, world)
+        assert not wanted.keys() & lacking.keys()
+        for b in world.values():
+            if a is b:
+                continue
+            assert (b.name in wanted or b.name in lacking) == crosses(b, a) == crosses(a, b)
+            back, lacking_back = pairs(b, world)
+            assert (b.name in wanted, b.name in lacking) == (a.name in back, a.name in lacking_back)
+            if not crosses(b, a):
+                assert vtep(b, a, ()) == str(b.vtep)
+            else:
+                assert vtep(b, a, ()) is None, "nothing goes to another site before the encryption is up"
+                assert b.name not in wanted or vtep(b, a, {b.name}) == str(b.tunnel_address)
+                assert vtep(b, a, {b.name}) != str(b.vtep)
+
+
+def test_hosts_without_sites_are_reached_as_ever() -> None:
+    assert tunnel_end(host(2), host(1)) == ip_address("192.0.2.2")
+    assert pairs(host(1), {"h1": host(1), "h2": host(2)}) == ({}, {})
+    assert vtep(host(2), None, ()) == "192.0.2.2"
+
+
+def test_a_host_without_an_outside_is_named() -> None:
+    world = {"h1": host(1, "s1"), "h2": host(2, "s2", outside=False)}
+    assert pairs(world["h1"], world) == ({}, {"h2": "host h2 has no outside address"})
+    assert pairs(world["h2"], world) == ({}, {"h1": "host h2 has no outside address"})
+
+
+@pytest.mark.parametrize(
+    ("world", "mtu"),
+    [
+        ([host(1), host(2)], 1446),
+        ([host(1, "s1"), host(2, "s1")], 1446),
+        ([host(1, "s1"), host(2, "s2")], 1366),
+        ([host(1, "s1", underlay_mtu=9000), host(2, "s2", underlay_mtu=9000)], 1366),
+        ([host(1, "s1"), host(2, "s2", outside_mtu=1460)], 1326),  # as GCP's
+        ([host(1, "s1", outside_mtu=9000), host(2, "s2", outside_mtu=9000)], 1446),
+        ([host(1, "s1", underlay_mtu=1400), host(2, "s2")], 1346),
+    ],
+)
+def test_the_worst_path_decides_the_mtu(world: list[Host], mtu: int) -> None:
+    assert paths_mtu(world) == mtu
+    small = Network.model_validate({"id": "n", "name": "n", "vxlan_vni": 5, "mtu": 1200})
+    assert endpoint_mtu(world, small) == 1200
+
+
+def test_a_site_may_carry_less_than_its_hosts_know() -> None:
+    world = [host(1, "s1"), host(2, "s1")]
+    assert paths_mtu(world, {"s1": Site(name="s1", underlay_mtu=1400)}) == 1346
+    assert encrypted_mtus(host(1, "s1"), [host(2, "s2", outside_mtu=1460), host(3, "s1")]) == {"100.125.0.2": 1380}
+
+
+def test_encrypted_hosts_hold_for_one_boot() -> None:
+    assert encrypted_hosts(encrypted_text(("h3", "h2"), "boot"), "boot") == {"h2", "h3"}
+    assert encrypted_hosts(encrypted_text((), "boot"), "boot") == set()
+    assert encrypted_hosts(encrypted_text(("h2",), "before"), "boot") == encrypted_hosts(None, "boot") == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint", "interface"),
+    [
+        ("203.0.113.1", "203.0.113.1:51820", None),
+        ("10.0.0.1@eth1,public=203.0.113.9", "203.0.113.9:51820", "eth1"),
+        ("2001:db8::1@eth1, port=7", "[2001:db8::1]:7", "eth1"),
+    ],
+)
+def test_outside_addresses_are_written_short(text: str, endpoint: str, interface: str | None) -> None:
+    outside = parse_outside(text, "WARREN_OUTSIDE")
+    assert (outside.endpoint, outside.interface) == (endpoint, interface)
+
+
+@pytest.mark.parametrize("text", ["x", "@eth1", "203.0.113.1@", "203.0.113.1,x=1", "203.0.113.1,port=0", "203.0.113.1,port=x",
+                                  "203.0.113.1,public=", "203.0.113.1@a/b", "203.0.113.0/24", "1"])  # fmt: skip
+def test_malformed_outside_addresses_are_refused_by_the_settings(text: str) -> None:
+    with pytest.raises(Invalid) as refused:
+        load({"WARREN_OUTSIDE": text})
+    assert refused.value.path == "WARREN_OUTSIDE"
+
+
+def test_a_site_of_the_settings_has_a_name() -> None:
+    assert load({"WARREN_SITE": "bts1"}).site == "bts1"
+    with pytest.raises(Invalid):
+        load({"WARREN_SITE": "a b"})
+
+
+PAIR = Pair(peer="h2", tunnel_address=IPv4Address("100.125.0.2"), endpoint="203.0.113.2:51820", public_key="key2")
+LINK = wanted_link(host(1, "s1"), {"h2": PAIR}, {"h2": "secret"}, names=NAMES, private_key="private", userspace=True)
+assert LINK is not None
+PEER = LINK.peers["key2"]
+DEVICE = WireguardDevice(private_key="private", port=51820, peers={"key2": (PEER, Traffic())})
+READING = LinkReading(
+    netns=True,
+    near=Nic(up=True, mtu=1500, settings=NEAR_SETTINGS),
+    far=Nic(up=True, mtu=1500, routes=frozenset(("100.125.0.1/32",)), settings=FAR_SETTINGS),
+    bridged=True,
+    holder=Nic(up=True, mtu=1500, addresses=frozenset(("100.125.0.1/16",))),
+    wireguard=Nic(up=True, mtu=1420, routes=frozenset(("100.125.0.0/16",)), settings=WIREGUARD_SETTINGS),
+    device=DEVICE,
+)
+
+
+def parts(reading: LinkReading, configured: dict[str, str] | None = None) -> list[str]:
+    assert LINK is not None
+    return [part for part, _ in differences(LINK, reading, configured or {})]
+
+
+def test_a_link_as_wanted_differs_in_nothing() -> None:
+    assert parts(READING) == []
+
+
+@pytest.mark.parametrize(
+    ("reading", "part"),
+    [
+        (LinkReading(), "netns"),
+        (replace(READING, near=None), "veth"),
+        (replace(READING, far=None), "veth"),
+        (replace(READING, near=replace(READING.near, settings={})), "near"),  # type: ignore[type-var]
+        (replace(READING, near=replace(READING.near, addresses=frozenset(("100.125.0.1/16",)))), "near"),  # type: ignore[type-var]
+        (replace(READING, bridged=False), "bridge"),
+        (replace(READING, holder=Nic(up=True, mtu=1500)), "holder"),
+        (replace(READING, far=replace(READING.far, routes=frozenset())), "far"),  # type: ignore[type-var]
+        (replace(READING, far=replace(READING.far, settings={})), "far"),  # type: ignore[type-var]
+        (replace(READING, wireguard=None), "wireguard"),
+        (replace(READING, device=None), "wireguard"),
+        (replace(READING, wireguard=replace(READING.wireguard, up=False)), "device"),  # type: ignore[type-var]
+        (replace(READING, wireguard=replace(READING.wireguard, mtu=1500)), "device"),  # type: ignore[type-var]
+        (replace(READING, device=replace(DEVICE, private_key="other")), "device"),
+        (replace(READING, device=replace(DEVICE, peers={})), "peers"),
+        (replace(READING, device=replace(DEVICE, peers={"key2": (replace(PEER, secret="wrong"), Traffic())})), "peers"),
+        (replace(READING, device=replace(DEVICE, peers={**DEVICE.peers, "key9": (PEER, Traffic())})), "peers"),
+    ],
+)
+def test_each_difference_of_a_link_has_its_part(reading: LinkReading, part: str) -> None:
+    assert parts(reading) == [part]
+
+
+def test_a_peer_that_has_moved_stays_where_it_moved_to() -> None:
+    moved = replace(READING, device=replace(DEVICE, peers={"key2": (replace(PEER, endpoint="198.51.100.7:4"), Traffic())}))
+    assert parts(moved, {"key2": PEER.endpoint}) == []
+    assert parts(moved, {"key2": "203.0.113.99:51820"}) == ["peers"], "its record has another address than was set last"
+
+
+def test_a_pair_without_a_secret_gets_no_peer() -> None:
+    link = wanted_link(host(1, "s1"), {"h2": PAIR}, {}, names=NAMES, private_key="private", userspace=False)
+    assert link is not None
+    assert not link.peers
+    assert wanted_link(host(1), {}, {}, names=NAMES, private_key="private", userspace=False) is None
+
+
+def test_a_tunnel_is_up_while_something_is_heard() -> None:
+    clock = [1000.0]
+    health = PairHealth(lambda: clock[0])
+
+    def state(handshake_at: int, received: int, *, secrets: tuple[str, ...] = ("h2",), device: bool = True) -> str | None:
+        peers = {"key2": (PEER, Traffic(handshake_at=handshake_at, received=received, sent=1))}
+        wireguard = replace(DEVICE, peers=peers) if device else None
+        (pair,) = health.states({"h2": PAIR}, wireguard, 5000.0, dict.fromkeys(secrets, "x"))
+        assert pair.up == (pair.reason is None)
+        return pair.reason
+
+    assert "no handshake" in (state(0, 0) or "")
+    assert state(4990, 100) is None
+    clock[0] += SILENT_S + 1
+    assert "nothing comes back" in (state(4990, 100) or "")
+    assert state(4990, 200) is None
+    assert "no handshake" in (state(int(5000 - HANDSHAKE_LIMIT_S - 2), 300) or "")
+    assert "no secret" in (state(4990, 400, secrets=()) or "")
+    assert "does not run" in (state(4990, 500, device=False) or "")
+
+
+def test_the_guard_drops_and_counts_in_both_directions() -> None:
+    rules = ruleset(Guard(interface="out0", ports=(14789, 4789)))
+    for direction, counter in (("iifname", "received"), ("oifname", "sent")):
+        assert f'{direction} "out0" udp dport {{ 4789, 14789 }} counter name {counter} drop' in rules
+    listed = [{"metainfo": {}}, {"counter": {"name": "sent", "packets": 3}}, {"counter": {"name": "received", "packets": 0}}]
+    assert dropped(listed) == {"sent": 3, "received": 0}

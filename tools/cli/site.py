@@ -1,0 +1,85 @@
+"""warren site ... and warren crypto ..."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tools.cli import show
+from tools.cli.context import JsonOption, client, print_one
+from warren.client import Error
+
+app = typer.Typer(help="Sites: hosts of one reach each other directly, hosts of different ones encrypted.", no_args_is_help=True)
+crypto = typer.Typer(help="Encrypted tunnels between hosts of different sites.", no_args_is_help=True)
+SiteName = Annotated[str, typer.Argument(help="Name of the site.")]
+
+
+@app.command(epilog="Example: warren site create bts1 --underlay-mtu 9000")
+def create(
+    context: typer.Context,
+    name: SiteName,
+    underlay_mtu: Annotated[
+        int | None, typer.Option(help="Largest packet (bytes) between hosts of the site, if it is less than their interfaces'.")
+    ] = None,
+    json: JsonOption = False,
+) -> None:
+    """Create a site, or change one. A host whose WARREN_SITE names a site that does not exist creates it, too."""
+    print_one(client(context).put_site(name, underlay_mtu=underlay_mtu), json)
+
+
+@app.command("list", epilog="Example: warren site list")
+def list_(context: typer.Context, json: JsonOption = False) -> None:
+    """List the sites and their hosts."""
+    sites = client(context).sites()
+    if json:
+        show.as_json([site.raw for site in sites])
+        return
+    rows = [(site.name, site.underlay_mtu or "", ", ".join(site.hosts)) for site in sites]
+    show.table(("NAME", "UNDERLAY MTU", "HOSTS"), rows, "no sites (warren site create NAME, or WARREN_SITE on a host)")
+
+
+@app.command(epilog="Example: warren site delete bts1")
+def delete(context: typer.Context, name: SiteName) -> None:
+    """Delete a site that no host is in."""
+    client(context).delete_site(name)
+
+
+@crypto.command(epilog="Example: warren crypto status --host h1")
+def status(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Option(help="Only the tunnels of this host.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the encrypted tunnels of all hosts: whether each is up and why not, the age of its last handshake, its bytes."""
+    agent = client(context)
+    rows: list[tuple[object, ...]] = []
+    objects: list[dict[str, object]] = []
+    for name in [host] if host is not None else [each.name for each in agent.hosts()]:
+        try:
+            tunnels = agent.encryption(name)
+        except Error as error:
+            if host is not None:
+                raise
+            rows.append((name, "", "unknown", "", "", "", str(error)))
+            continue
+        for each in tunnels:
+            age = f"{each.handshake_age_s} s" if each.handshake_age_s is not None else "never"
+            rows.append((name, each.peer, "up" if each.up else "down", age, each.received, each.sent, each.reason or ""))
+            objects.append({"host": name, **each.raw})
+    if json:
+        show.as_json(objects)
+        return
+    columns = ("HOST", "PEER", "STATE", "HANDSHAKE", "RECEIVED", "SENT", "WHY")
+    show.table(columns, rows, "no encrypted tunnels (hosts of different sites with an outside address have them)")
+
+
+@crypto.command(epilog="Example: warren crypto rotate h1 h3")
+def rotate(
+    context: typer.Context,
+    host: Annotated[str | None, typer.Argument(help="A host; without one, all pairs get new secrets.")] = None,
+    peer: Annotated[str | None, typer.Argument(help="The host at the other end.")] = None,
+) -> None:
+    """Give two hosts, or all pairs of hosts, another secret. No packet is lost."""
+    for first, second in client(context).rotate_secrets(host, peer):
+        print(f"rotated the secret of {first} and {second}")
