@@ -25,7 +25,6 @@ from agent.feature import Feature
 from agent.linux import cryptolink, nft, wireguard
 from agent.linux.addresses import interface_of
 from agent.remote import Forwarded, Remote
-from warren.worker import Worker
 from intent.sites import Pair, pairs
 from ovsdb.client import Ovsdb
 from pipeline.tunnels import UDP_PORTS
@@ -33,7 +32,8 @@ from specs.model.base import Name
 from specs.model.derived import LinkNames
 from specs.model.host import Host
 from specs.store.repository import Repository
-from warren.errors import MISSING, Invalid, Unavailable
+from warren.errors import Invalid, Unavailable
+from warren.worker import Worker
 
 log = logging.getLogger("warren.encryption")
 
@@ -46,8 +46,7 @@ class RotateBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    host: Name | None = None
-    peer: Name | None = None
+    pair: tuple[Name, Name] | None = None
 
 
 class Encryption(Feature):
@@ -96,11 +95,7 @@ class Encryption(Feature):
         @router.post("/encryption/rotate")
         def rotate(body: RotateBody) -> dict[str, Any]:
             """Give two hosts another secret for their tunnel, or all pairs of hosts. No packet is lost: sessions last until the next handshake."""
-            if (body.host is None) != (body.peer is None):
-                raise Invalid("peer" if body.peer is None else "host", MISSING, "both hosts of a pair, or none for all pairs")
-            named = (
-                [(body.host, body.peer)] if body.host is not None and body.peer is not None else self._repository.secret_pairs()
-            )
+            named = [body.pair] if body.pair is not None else self._repository.secret_pairs()
             for first, second in named:
                 self._repository.rotate_pair_secret(first, second)
             return {"rotated": named}

@@ -66,7 +66,7 @@ class SiteWriter(Writer):
             if self.store.get(keys.host(name)) is None:
                 raise NotFound("host", name)
         if self.store.get(keys.secret(host, peer)) is None:
-            raise Invalid("peer", peer, f"a host to which {host} has an encrypted tunnel (warren crypto status)")
+            raise Invalid("pair", peer, f"a host to which {host} has an encrypted tunnel (warren crypto status)")
         secret = _secret()
         self.store.txn((), [Put(keys.secret(host, peer), secret), Put(keys.secret(peer, host), secret)])
 

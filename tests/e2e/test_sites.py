@@ -128,6 +128,23 @@ def test_without_encryption_nothing_leaves_and_it_comes_back(sites: World) -> No
     assert outside == []
 
 
+def test_the_flows_to_a_host_go_with_its_tunnel(sites: World) -> None:
+    """The agent of h3 is away, and so is its WireGuard: h1 sends it nothing any more and says why; other tunnels stay."""
+    address = tunnel_address(sites, "h3")
+    run.stop(sites.plan, "h3", "agent")
+    run.sh("ip", "netns", "del", names(sites, "h3").netns)
+    with captured(sites, "inet", "udp and not port 51820") as outside:
+        eventually(lambda: address not in flows_to_tunnels(sites, "h1"), WAIT_S)
+        assert "comes back" in tunnels(sites, "h1")["h3"]["reason"]
+        line = "encrypted tunnel to host h3: nothing comes back"
+        eventually(lambda: line in str(run.api(sites.plan.hosts[0], "GET", "/hosts/h1")["host"]["problems"]), WAIT_S)
+        assert sites.reaches("c1", sites.address["c5"])
+        run.start(sites.plan, "h3", "agent")
+        eventually(lambda: is_up(sites, "h1", "h3") and address in flows_to_tunnels(sites, "h1"), WAIT_S)
+        assert sites.reaches("c1", sites.address["c3"])
+    assert outside == []
+
+
 def test_a_wrong_secret_ends_one_tunnel_alone_and_is_put_right(sites: World) -> None:
     h1 = names(sites, "h1")
     peer = run.api(sites.plan.host("h3"), "GET", "/hosts/h3")["host"]["public_key"]  # type: ignore[arg-type]
@@ -147,7 +164,7 @@ def test_rotating_a_secret_loses_no_packet(sites: World) -> None:
     reads = [run.in_netns(n.netns, "wg", "show", n.wireguard, "preshared-keys") for n in shown]
     secrets = [set(run.sh(*read).split()) for read in reads]
     pinging = sites.background("c1", "ping", "-i", "0.1", "-c", "100", sites.address["c3"])
-    answer = run.api(sites.plan.hosts[0], "POST", "/encryption/rotate", host="h1", peer="h3")
+    answer = run.api(sites.plan.hosts[0], "POST", "/encryption/rotate", pair=["h1", "h3"])
     assert answer["rotated"] == [["h1", "h3"]]
     eventually(lambda: all(set(run.sh(*read).split()) != old for read, old in zip(reads, secrets, strict=True)), WAIT_S)
     assert " 0% packet loss" in pinging.communicate(timeout=WAIT_S)[0]
@@ -204,5 +221,6 @@ def test_what_cannot_be_is_refused(sites: World) -> None:
     ):
         with pytest.raises(run.LabError, match=rf"hosts\[0\]\.{path}"):
             sites.apply(hosts=[item])
-    with pytest.raises(run.LabError):
-        run.api(first, "POST", "/encryption/rotate", host="h1", peer="h2")
+    for pair, error in ((["h1", "h2"], "expected a host to which h1 has"), (["h1", "h9"], "h9"), (["h1"], "pair")):
+        with pytest.raises(run.LabError, match=error):
+            run.api(first, "POST", "/encryption/rotate", pair=pair)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tools.cli import show
+from tools.cli.client import Failure
 from tools.cli.context import JsonOption, client, print_one
 from warren.client import Error
 
@@ -81,5 +82,7 @@ def rotate(
     peer: Annotated[str | None, typer.Argument(help="The host at the other end.")] = None,
 ) -> None:
     """Give two hosts, or all pairs of hosts, another secret. No packet is lost."""
-    for first, second in client(context).rotate_secrets(host, peer):
+    if host is not None and peer is None:
+        raise Failure("name both hosts of a pair, or none to rotate all secrets")
+    for first, second in client(context).rotate_secrets((host, peer) if host is not None and peer is not None else None):
         print(f"rotated the secret of {first} and {second}")

@@ -49,7 +49,7 @@ def encryption(host: str) -> Operation[tuple[EncryptedTunnel, ...]]:
     return all_of(EncryptedTunnel, (yield get(path("hosts", host, "encryption"))), "pairs")
 
 
-def rotate_secrets(host: str | None = None, peer: str | None = None) -> Operation[tuple[tuple[str, str], ...]]:
+def rotate_secrets(pair: tuple[str, str] | None = None) -> Operation[tuple[tuple[str, str], ...]]:
     """Give two hosts another secret for their tunnel, or all pairs of hosts; return the pairs. No packet is lost."""
-    rotated = (yield post("/encryption/rotate", stated(host=host, peer=peer))).get("rotated") or ()
+    rotated = (yield post("/encryption/rotate", stated(pair=pair))).get("rotated") or ()
     return tuple((str(first), str(second)) for first, second in rotated)
