@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 from specs.model.base import is_name
-from specs.model.site import Outside, parse_outside
+from specs.model.site import OutsideAddress, parse_outside
 from warren.errors import Invalid
 from warren.settings import Settings, choice, machine_ids, run_directory, settings, vtep
 
@@ -48,7 +48,7 @@ class Config:
     docker_user: bool
     ct_limit: int
     site: str | None
-    outside: Outside | None
+    outside: OutsideAddress | None
 
     @property
     def with_docker(self) -> bool:

@@ -36,7 +36,7 @@ def vtep(remote: Host, local: Host | None, encrypted: Container[str]) -> str | N
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class EncryptedPair:
     """An encrypted tunnel as the specs want it: the peer, its address in the tunnel, where it is reached, and its public key."""
 
     peer: str
@@ -45,9 +45,9 @@ class Pair:
     public_key: str
 
 
-def pairs(local: Host, hosts: Mapping[str, Host]) -> tuple[dict[str, Pair], dict[str, str]]:
+def pairs(local: Host, hosts: Mapping[str, Host]) -> tuple[dict[str, EncryptedPair], dict[str, str]]:
     """The encrypted tunnels of a host, by peer, and why others cannot be, by peer."""
-    wanted: dict[str, Pair] = {}
+    complete: dict[str, EncryptedPair] = {}
     lacking: dict[str, str] = {}
     for name, host in sorted(hosts.items()):
         if name == local.name or not crosses(host, local):
@@ -56,10 +56,10 @@ def pairs(local: Host, hosts: Mapping[str, Host]) -> tuple[dict[str, Pair], dict
         if reason is not None:
             lacking[name] = reason
         elif host.outside and host.tunnel_address and host.public_key:
-            wanted[name] = Pair(
+            complete[name] = EncryptedPair(
                 peer=name, tunnel_address=host.tunnel_address, endpoint=host.outside.endpoint, public_key=host.public_key
             )
-    return wanted, lacking
+    return complete, lacking
 
 
 def _lacks(host: Host) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from agent.linux.kernel import index_of
-from intent.views import inner_mtu
+from intent.sites import paths_mtu
 from specs.model.host import Host
 from warren.errors import Invalid
 
@@ -50,7 +50,8 @@ def check_references(
     for draft in added:
         if index_of(draft["port"]) is None:
             raise Invalid("add_ports", draft["port"], "an interface of this host")
-    limit = min((inner_mtu(host) for host in hosts), default=None)
+    members = list(hosts)
+    limit = paths_mtu(members) if members else None
     if limit is not None and (fields.get("mtu") or 0) > limit:
         raise Invalid("mtu", fields["mtu"], f"at most {limit}, which the tunnels leave room for")
 

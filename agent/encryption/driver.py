@@ -12,9 +12,9 @@ from agent.encryption.link import (
     NEAR_SETTINGS,
     RANGE,
     WIREGUARD_SETTINGS,
-    Link,
+    CryptoLink,
+    LinkInterface,
     LinkReading,
-    Nic,
     changed_peers,
     differences,
 )
@@ -53,11 +53,11 @@ class LinkDriver:
             device=wireguard.device(names.netns, names.wireguard) if wg is not None else None,
         )
 
-    def differences(self, link: Link) -> list[tuple[str, str]]:
+    def differences(self, link: CryptoLink) -> list[tuple[str, str]]:
         """Return how this host differs from the link. Raises `WarrenError`."""
         return differences(link, self.read(link.userspace), self._configured)
 
-    def reconcile(self, link: Link) -> LinkReading:
+    def reconcile(self, link: CryptoLink) -> LinkReading:
         """Repair what differs; return what is there then. Raises `WarrenError`."""
         for _ in range(ROUNDS):
             reading = self.read(link.userspace)
@@ -87,8 +87,8 @@ class LinkDriver:
         """Return the wanted row of the veth's end, marked with the interface's index."""
         return present((Port(self._names.near, external_ids=MARK),), namespaces.interfaces())[0]
 
-    def _repair(self, part: str, link: Link, reading: LinkReading) -> None:
-        repairs: dict[str, Callable[[Link, LinkReading], None]] = {
+    def _repair(self, part: str, link: CryptoLink, reading: LinkReading) -> None:
+        repairs: dict[str, Callable[[CryptoLink, LinkReading], None]] = {
             "netns": lambda link, _: cryptolink.make_netns(link.names.netns),
             "veth": self._make_veth,
             "near": self._set_near,
@@ -101,41 +101,41 @@ class LinkDriver:
         }
         repairs[part](link, reading)
 
-    def _make_veth(self, link: Link, reading: LinkReading) -> None:
+    def _make_veth(self, link: CryptoLink, reading: LinkReading) -> None:
         self._remove_port()
         cryptolink.make_veth(link.names.near, link.names.far, link.names.netns)
 
-    def _set_near(self, link: Link, reading: LinkReading) -> None:
+    def _set_near(self, link: CryptoLink, reading: LinkReading) -> None:
         cryptolink.write_settings(link.names.near, NEAR_SETTINGS if link.userspace else {}, ipv6=False)
         if link.userspace:
             for address in reading.near.addresses if reading.near is not None else ():
                 wireguard.run("ip", "addr", "del", address, "dev", link.names.near)
         cryptolink.bring_up(link.names.near, link.outer_mtu)
 
-    def _set_holder(self, link: Link, reading: LinkReading) -> None:
+    def _set_holder(self, link: CryptoLink, reading: LinkReading) -> None:
         cryptolink.bring_up(link.holder, link.outer_mtu)
         cryptolink.set_address(link.holder, link.holder_address)
 
-    def _set_far(self, link: Link, reading: LinkReading) -> None:
+    def _set_far(self, link: CryptoLink, reading: LinkReading) -> None:
         names = link.names
         cryptolink.write_settings(names.far, FAR_SETTINGS, netns=names.netns)
         cryptolink.no_proxy_delay(names.far, netns=names.netns)
         cryptolink.bring_up(names.far, link.outer_mtu, netns=names.netns)
         cryptolink.set_route(f"{link.address}/32", names.far, netns=names.netns)
 
-    def _make_wireguard(self, link: Link, reading: LinkReading) -> None:
+    def _make_wireguard(self, link: CryptoLink, reading: LinkReading) -> None:
         cryptolink.remove_link(link.names.wireguard)
         wireguard.make(link.names.wireguard)
         cryptolink.move(link.names.wireguard, link.names.netns)
 
-    def _set_device(self, link: Link, reading: LinkReading) -> None:
+    def _set_device(self, link: CryptoLink, reading: LinkReading) -> None:
         names = link.names
         cryptolink.write_settings(names.wireguard, WIREGUARD_SETTINGS, netns=names.netns)
         wireguard.configure(names.netns, names.wireguard, self._key_file, link.port)
         cryptolink.bring_up(names.wireguard, link.mtu, netns=names.netns)
         cryptolink.set_route(RANGE, names.wireguard, netns=names.netns)
 
-    def _change_peers(self, link: Link, reading: LinkReading) -> None:
+    def _change_peers(self, link: CryptoLink, reading: LinkReading) -> None:
         if reading.device is None:
             return
         changed = [link.peers[key] for key in changed_peers(link, reading.device, self._configured)]
@@ -161,5 +161,5 @@ class LinkDriver:
         self._ovsdb.apply_and_settle([new if bridge is None else CreatePort(BRIDGE, row)], time.monotonic() + TIMEOUT_S)
 
 
-def _nic(values: dict[str, object] | None) -> Nic | None:
-    return Nic(**values) if values is not None else None  # type: ignore[arg-type]
+def _nic(values: dict[str, object] | None) -> LinkInterface | None:
+    return LinkInterface(**values) if values is not None else None  # type: ignore[arg-type]

@@ -20,12 +20,12 @@ from agent.cache import Cache
 from agent.encryption.driver import LinkDriver
 from agent.encryption.guard import TABLE, Guard, GuardTable, dropped
 from agent.encryption.health import PairHealth, PairState
-from agent.encryption.link import Link, wanted_link
+from agent.encryption.link import CryptoLink, wanted_link
 from agent.feature import Feature
 from agent.linux import cryptolink, nft, wireguard
 from agent.linux.addresses import interface_of
 from agent.remote import Forwarded, Remote
-from intent.sites import Pair, pairs
+from intent.sites import EncryptedPair, pairs
 from ovsdb.client import Ovsdb
 from pipeline.tunnels import UDP_PORTS
 from specs.model.base import Name
@@ -123,10 +123,10 @@ class Encryption(Feature):
     def _local(self) -> Host | None:
         return self._cache.view.snapshot.hosts.get(self._cache.host)
 
-    def _wanted(self, local: Host) -> tuple[dict[str, Pair], dict[str, str]]:
+    def _wanted(self, local: Host) -> tuple[dict[str, EncryptedPair], dict[str, str]]:
         return pairs(local, self._cache.view.snapshot.hosts)
 
-    def _link(self, local: Host, wanted: Mapping[str, Pair]) -> Link | None:
+    def _link(self, local: Host, wanted: Mapping[str, EncryptedPair]) -> CryptoLink | None:
         key = wireguard.key_of(self._key_file)
         return wanted_link(local, wanted, self._secrets, names=self._names, private_key=key, userspace=self._userspace())
 
@@ -160,7 +160,7 @@ class Encryption(Feature):
         if changed:
             self._on_change()
 
-    def _hold(self, local: Host, wanted: Mapping[str, Pair]) -> tuple[PairState, ...]:
+    def _hold(self, local: Host, wanted: Mapping[str, EncryptedPair]) -> tuple[PairState, ...]:
         self._guarded = False
         self._guard.reconcile(self._wanted_guard(local))
         self._guarded = True
@@ -186,7 +186,7 @@ class Encryption(Feature):
             self._guard.remove()
             self._guarded = False
 
-    def _read_secrets(self, wanted: Mapping[str, Pair]) -> None:
+    def _read_secrets(self, wanted: Mapping[str, EncryptedPair]) -> None:
         """Read the secrets, and make those that are missing. While etcd is away, those that were read last hold."""
         due = self._secrets_read_at is None or time.monotonic() - self._secrets_read_at >= SECRETS_S
         if not due and wanted.keys() <= self._secrets.keys():

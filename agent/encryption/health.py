@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from agent.linux.wireguard import KEEPALIVE_S, Traffic, WireguardDevice
-from intent.sites import Pair
+from intent.sites import EncryptedPair
 
 SILENT_S = 5.0 * KEEPALIVE_S
 HANDSHAKE_LIMIT_S = 190.0  # WireGuard ends a session after 180 s
@@ -32,14 +32,14 @@ class PairHealth:
         self._heard: dict[str, tuple[int, float]] = {}  # public key -> bytes received, and when the number last grew
 
     def states(
-        self, wanted: Mapping[str, Pair], device: WireguardDevice | None, now: float, secrets: Mapping[str, str]
+        self, wanted: Mapping[str, EncryptedPair], device: WireguardDevice | None, now: float, secrets: Mapping[str, str]
     ) -> tuple[PairState, ...]:
         """Return the states of the wanted tunnels. `now` is the time in seconds since 1970."""
         keys = {pair.public_key for pair in wanted.values()}
         self._heard = {key: heard for key, heard in self._heard.items() if key in keys}
         return tuple(self._state(pair, device, now, name in secrets) for name, pair in sorted(wanted.items()))
 
-    def _state(self, pair: Pair, device: WireguardDevice | None, now: float, has_secret: bool) -> PairState:
+    def _state(self, pair: EncryptedPair, device: WireguardDevice | None, now: float, has_secret: bool) -> PairState:
         traffic = Traffic()
         if device is not None and pair.public_key in device.peers:
             traffic = device.peers[pair.public_key][1]
@@ -55,7 +55,7 @@ class PairHealth:
         )
 
     def _reason(
-        self, pair: Pair, device: WireguardDevice | None, traffic: Traffic, age_s: int | None, has_secret: bool
+        self, pair: EncryptedPair, device: WireguardDevice | None, traffic: Traffic, age_s: int | None, has_secret: bool
     ) -> str | None:
         if device is None:
             return "WireGuard does not run on this host"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from agent.linux.wireguard import WireguardDevice, WireguardPeer
-from intent.sites import DEFAULT_MTU, Pair, link_mtu
+from intent.sites import DEFAULT_MTU, EncryptedPair, link_mtu
 from specs.model.derived import LinkNames
 from specs.model.host import Host
 from specs.model.site import TUNNEL_RANGE
@@ -23,7 +23,7 @@ BRIDGE = "br-crypto"  # where the switch's datapath is in userspace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
+class CryptoLink:
     """The wanted state. `mtu` (bytes) is that of WireGuard's interface; `userspace` says where the switch's datapath is."""
 
     names: LinkNames
@@ -51,7 +51,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nic:
+class LinkInterface:
     """An interface as it is: MTU in bytes, addresses with prefix length, prefixes of routes by it, kernel settings by name."""
 
     up: bool
@@ -66,11 +66,11 @@ class LinkReading:
     """What is there. None: it does not exist."""
 
     netns: bool = False
-    near: Nic | None = None
-    far: Nic | None = None
+    near: LinkInterface | None = None
+    far: LinkInterface | None = None
     bridged: bool = False  # the bridge exists and has the veth's end
-    holder: Nic | None = None
-    wireguard: Nic | None = None
+    holder: LinkInterface | None = None
+    wireguard: LinkInterface | None = None
     device: WireguardDevice | None = None
 
 
@@ -81,7 +81,7 @@ NEAR_SETTINGS = {"arp_ignore": "8"}  # the kernel would answer ARP with the veth
 RANGE = str(TUNNEL_RANGE)
 
 
-def differences(link: Link, reading: LinkReading, configured: Mapping[str, str]) -> list[tuple[str, str]]:
+def differences(link: CryptoLink, reading: LinkReading, configured: Mapping[str, str]) -> list[tuple[str, str]]:
     """How a reading differs from the link, as (part, phrase), in the order in which parts are repaired. `configured` are the endpoints that
     were set last, by public key: a peer may have moved to another one since."""
     names = link.names
@@ -109,7 +109,7 @@ def differences(link: Link, reading: LinkReading, configured: Mapping[str, str])
     return lines + [("peers", text) for text in peer_differences(link, reading.device, configured)]
 
 
-def _near(link: Link, nic: Nic) -> Iterator[str]:
+def _near(link: CryptoLink, nic: LinkInterface) -> Iterator[str]:
     """How the host's end of the veth pair differs; where the kernel forwards, it has the tunnel address, which is compared as the holder's."""
     if link.userspace:
         return _nic(link.names.near, nic, link.outer_mtu, settings=NEAR_SETTINGS)
@@ -118,7 +118,7 @@ def _near(link: Link, nic: Nic) -> Iterator[str]:
 
 def _nic(
     name: str,
-    nic: Nic,
+    nic: LinkInterface,
     mtu: int,
     *,
     addresses: Collection[str] = (),
@@ -138,7 +138,7 @@ def _nic(
             yield f"{name} has {setting} {nic.settings.get(setting)} instead of {value}"
 
 
-def peer_differences(link: Link, device: WireguardDevice, configured: Mapping[str, str]) -> Iterator[str]:
+def peer_differences(link: CryptoLink, device: WireguardDevice, configured: Mapping[str, str]) -> Iterator[str]:
     """How the peers differ. A peer that has moved keeps the endpoint that it moved to."""
     for key in sorted(changed_peers(link, device, configured)):
         yield f"peer {link.peers[key].allowed} is not configured as wanted"
@@ -146,7 +146,7 @@ def peer_differences(link: Link, device: WireguardDevice, configured: Mapping[st
         yield f"peer {device.peers[key][0].allowed} is nobody's"
 
 
-def changed_peers(link: Link, device: WireguardDevice, configured: Mapping[str, str]) -> list[str]:
+def changed_peers(link: CryptoLink, device: WireguardDevice, configured: Mapping[str, str]) -> list[str]:
     """The public keys of peers that are to be set."""
     changed = []
     for key, peer in link.peers.items():
@@ -158,8 +158,14 @@ def changed_peers(link: Link, device: WireguardDevice, configured: Mapping[str, 
 
 
 def wanted_link(
-    local: Host, pairs: Mapping[str, Pair], secrets: Mapping[str, str], *, names: LinkNames, private_key: str, userspace: bool
-) -> Link | None:
+    local: Host,
+    pairs: Mapping[str, EncryptedPair],
+    secrets: Mapping[str, str],
+    *,
+    names: LinkNames,
+    private_key: str,
+    userspace: bool,
+) -> CryptoLink | None:
     """The link of a host; None for one that has no outside. A pair without a secret gets no peer yet."""
     if local.outside is None or local.tunnel_address is None:
         return None
@@ -170,7 +176,7 @@ def wanted_link(
         for name, pair in pairs.items()
         if name in secrets
     )
-    return Link(
+    return CryptoLink(
         names=names,
         address=local.tunnel_address,
         mtu=link_mtu(local),

@@ -10,21 +10,21 @@ from pyroute2 import IPRoute
 DEFAULT_MTU = 1500
 
 
-def interface_mtu(wanted: IPv4Address | IPv6Address) -> int | None:
+def interface_mtu(address: IPv4Address | IPv6Address) -> int | None:
     """Return the MTU of the interface that has an address; None if there is none."""
-    link = _link(wanted)
+    link = _link(address)
     return min(int(link.get("mtu", DEFAULT_MTU)), 65_535) if link is not None else None  # lo has 65536
 
 
-def interface_of(wanted: IPv4Address | IPv6Address) -> str | None:
+def interface_of(address: IPv4Address | IPv6Address) -> str | None:
     """Return the name of the interface that has an address; None if there is none."""
-    link = _link(wanted)
+    link = _link(address)
     return str(link.get("ifname")) if link is not None else None
 
 
-def _link(wanted: IPv4Address | IPv6Address) -> Any:
+def _link(sought: IPv4Address | IPv6Address) -> Any:
     with IPRoute() as netlink:
         for address in netlink.get_addr():
-            if str(wanted) in (address.get("local"), address.get("address")):
+            if str(sought) in (address.get("local"), address.get("address")):
                 return netlink.get_links(address["index"])[0]
     return None

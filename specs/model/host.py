@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from specs.model.base import AclNames, Address, Item, Labels, Mac, Mtu, Name, NestedValue, Record
-from specs.model.site import Outside
+from specs.model.site import OutsideAddress
 
 _TARGET = re.compile(r"(tcp|ssl):(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:\d{1,5})?\Z")
 
@@ -46,7 +46,7 @@ class HostFields(BaseModel):
     labels: Labels = {}
     bridge: BridgeSettings | None = None
     site: Name | None = None
-    outside: Outside | None = None
+    outside: OutsideAddress | None = None
 
 
 class Host(HostFields, Record):

@@ -33,7 +33,7 @@ class SiteItem(SiteFields, Item):
     name: Name
 
 
-class Outside(NestedValue):
+class OutsideAddress(NestedValue):
     """How hosts of other sites reach a host: `address` is on its `interface` (without one, on that which has the address), `public` is the
     address that others see if it is translated on the way, `port` is WireGuard's UDP port."""
 
@@ -52,7 +52,7 @@ class Outside(NestedValue):
 EXPECTED = "ADDRESS[@INTERFACE][,public=ADDRESS][,port=NUMBER], such as 192.0.2.1@eth1,public=203.0.113.9"
 
 
-def parse_outside(text: str, path: str) -> Outside:
+def parse_outside(text: str, path: str) -> OutsideAddress:
     """An outside address as settings and commands write it. Raises `Invalid`."""
     first, *rest = (word.strip() for word in text.split(","))
     address, at, interface = first.partition("@")
@@ -63,6 +63,6 @@ def parse_outside(text: str, path: str) -> Outside:
             raise Invalid(path, text, EXPECTED)
         fields[name] = int(value) if name == "port" and value.isascii() and value.isdigit() else value
     try:
-        return Outside.model_validate(fields)
+        return OutsideAddress.model_validate(fields)
     except ValueError:
         raise Invalid(path, text, EXPECTED) from None
