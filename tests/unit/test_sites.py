@@ -54,19 +54,19 @@ hosts = st.lists(st.tuples(st.sampled_from((None, "s1", "s2", "s3")), st.boolean
 @given(hosts)
 def test_two_hosts_agree_on_their_path(world: dict[str, Host]) -> None:
     for a in world.values():
-        wanted, lacking = pairs(a, world)
-        assert not wanted.keys() & lacking.keys()
+        complete, lacking = pairs(a, world)
+        assert not complete.keys() & lacking.keys()
         for b in world.values():
             if a is b:
                 continue
-            assert (b.name in wanted or b.name in lacking) == crosses(b, a) == crosses(a, b)
+            assert (b.name in complete or b.name in lacking) == crosses(b, a) == crosses(a, b)
             back, lacking_back = pairs(b, world)
-            assert (b.name in wanted, b.name in lacking) == (a.name in back, a.name in lacking_back)
+            assert (b.name in complete, b.name in lacking) == (a.name in back, a.name in lacking_back)
             if not crosses(b, a):
                 assert vtep(b, a, ()) == str(b.vtep)
             else:
                 assert vtep(b, a, ()) is None, "nothing goes to another site before the encryption is up"
-                assert b.name not in wanted or vtep(b, a, {b.name}) == str(b.tunnel_address)
+                assert b.name not in complete or vtep(b, a, {b.name}) == str(b.tunnel_address)
                 assert vtep(b, a, {b.name}) != str(b.vtep)
 
 
