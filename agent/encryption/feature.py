@@ -23,7 +23,7 @@ from agent.encryption.health import PairHealth, PairState
 from agent.encryption.link import CryptoLink, wanted_link
 from agent.feature import Feature
 from agent.linux import cryptolink, nft, wireguard
-from agent.linux.addresses import interface_of
+from agent.linux.addresses import DEFAULT_MTU, interface_of
 from agent.remote import Forwarded, Remote
 from intent.sites import EncryptedPair, pairs
 from ovsdb.client import Ovsdb
@@ -139,6 +139,9 @@ class Encryption(Feature):
         if interface == interface_of(local.vtep):
             expected = f"another interface than that of the host's address inside its site ({local.vtep})"
             raise Invalid("outside.interface", interface, expected)
+        if self._ovsdb.observed().bridge(interface) is not None:
+            expected = "an interface that is no bridge of Open vSwitch, which would take its packets before the guard sees them"
+            raise Invalid("outside.interface", interface, expected)
         return Guard(interface=interface, ports=UDP_PORTS)
 
     def _step(self, items: frozenset[str]) -> None:
@@ -206,14 +209,16 @@ class Encryption(Feature):
 
 def of_outside(key_file: Path, mtu_of: Callable[[Any], int | None]) -> Callable[[Host], dict[str, Any]]:
     """Return the function that gives the fields of a host's record that follow from its outside address: its MTU and WireGuard's public key.
-    `mtu_of` returns the MTU of the interface with an address."""
+    `mtu_of` returns the MTU of the interface with an address. A host whose outside is not as it should be still registers: `Encryption` says what
+    is wrong."""
 
     def fields(host: Host) -> dict[str, Any]:
         if host.outside is None:
             return {"outside_mtu": None, "public_key": None}
-        mtu = mtu_of(host.outside.address)
-        if mtu is None:
-            raise Invalid("outside.address", str(host.outside.address), "an address of an interface of this host")
-        return {"outside_mtu": mtu, "public_key": wireguard.public_key(wireguard.key_of(key_file))}
+        try:
+            key = wireguard.public_key(wireguard.key_of(key_file))
+        except Unavailable:
+            key = None
+        return {"outside_mtu": mtu_of(host.outside.address) or DEFAULT_MTU, "public_key": key}
 
     return fields

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config import load
+from agent.encryption.feature import of_outside
 from agent.encryption.guard import Guard, dropped, ruleset
 from agent.encryption.health import HANDSHAKE_LIMIT_S, SILENT_S, PairHealth
 from agent.encryption.link import (
@@ -222,6 +225,23 @@ def test_a_tunnel_is_up_while_something_is_heard() -> None:
     assert "no handshake" in (state(int(5000 - HANDSHAKE_LIMIT_S - 2), 300) or "")
     assert "no secret" in (state(4990, 400, secrets=()) or "")
     assert "does not run" in (state(4990, 500, device=False) or "")
+
+
+def test_a_host_registers_although_its_outside_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")  # wg is not installed
+    fields = of_outside(tmp_path / "key", lambda address: None)
+    assert fields(host(1, "s1")) == {"outside_mtu": 1500, "public_key": None}
+    assert fields(host(1)) == {"outside_mtu": None, "public_key": None}
+
+
+def test_a_private_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) -> None:
+    if shutil.which("wg") is None:
+        pytest.skip("needs wireguard-tools")
+    fields = of_outside(tmp_path / "run" / "key", lambda address: 1460)
+    first = fields(host(1, "s1"))
+    assert first["outside_mtu"] == 1460
+    assert fields(host(1, "s1")) == first
+    assert (tmp_path / "run" / "key").stat().st_mode & 0o777 == 0o600
 
 
 def test_the_guard_drops_and_counts_in_both_directions() -> None:
