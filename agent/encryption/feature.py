@@ -156,7 +156,11 @@ class Encryption(Feature):
             else:
                 states = self._hold(local, wanted)
         finally:  # whatever fails here, the controller must not send to where no tunnel is
+            self._report(lacking, states)
             self._publish(states)
+
+    def _report(self, lacking: Mapping[str, str], states: Sequence[PairState]) -> None:
+        """Say in `warren status` which hosts are not reached, and why."""
         lines = [f"no tunnel to host {name}: {reason}" for name, reason in lacking.items()]
         lines += [f"encrypted tunnel to host {state.peer}: {state.reason}" for state in states if not state.up]
         changed, self._lines = lines != self._lines, lines

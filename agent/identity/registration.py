@@ -145,7 +145,7 @@ class Registration:
             log.info("host.registered name=%s vtep=%s revision=%d", record.name, record.vtep, revision)
             if before is not None and before.machine not in (None, record.machine):
                 self._notes.add(f"{self._machine} has taken this host's name over from machine {before.machine}, which was gone")
-        elif wrong:
+        elif wrong and not _follows(before, record):
             self._notes.add(f"somebody changed this host's record in etcd ({', '.join(wrong)}): it was put right")
 
     def _expected(self, before: Host | None) -> Host:
@@ -166,6 +166,11 @@ class Registration:
             "problems": self.problems()[:PROBLEMS_SHOWN],
         }
         self._lease.put(keys.status_agent(self._host.name), json.dumps(status, sort_keys=True))
+
+
+def _follows(before: Host | None, record: Host) -> bool:
+    """Return whether the record changes because its outside address has come or gone, and not because somebody has changed what follows."""
+    return before is not None and (before.public_key is None) != (record.public_key is None)
 
 
 def _decoded(entry: Entry) -> Host | None:
