@@ -14,7 +14,7 @@ $(VENV)/.done: setup.py scripts/install-debian scripts/install-venv
 	scripts/install-venv $(VENV)
 	touch $@
 
-install-system:  ## Warren on this host: /opt/warren, systemd units, /etc/warren/warren.env (WARREN_VTEP, WARREN_ETCD)
+install-system:  ## Warren on this host: /opt/warren, systemd units, /etc/warren/warren.env (WARREN_VTEP, WARREN_ETCD; WARREN_UNDERLAY=cloud)
 	scripts/install-system install
 
 uninstall-system: ## takes that away again

@@ -48,6 +48,20 @@ def test_install_system_installs_working_units_and_uninstall_removes_them(tmp_pa
     assert install(tmp_path, "reinstall").returncode == 2
 
 
+def test_the_underlays_daemon_is_installed_where_it_is_asked_for(tmp_path: Path) -> None:
+    assert install(tmp_path, "install", WARREN_VTEP="192.0.2.1", WARREN_UNDERLAY="on").returncode == 2
+    assert install(tmp_path, "install", WARREN_VTEP="192.0.2.1", WARREN_UNDERLAY="cloud").returncode == 0
+    unit = tmp_path / "etc/systemd/system/warren-underlay.service"
+    assert f"ExecStart={VENV}/bin/warren-underlay\n" in unit.read_text()
+    assert (tmp_path / "usr/local/bin/cnctl").readlink() == VENV / "bin/cnctl"
+    if shutil.which("systemd-analyze"):
+        checked = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+        lines = [line for line in checked.stderr.splitlines() if "warren" in line and "is not executable" not in line]
+        assert lines == []  # an environment of before has no such command yet
+    assert install(tmp_path, "remove").returncode == 0
+    assert [path for path in tmp_path.rglob("*") if not path.is_dir()] == []
+
+
 def test_the_drivers_socket_is_systemds(world: World, engines: list[LabEngine], tmp_path: Path) -> None:
     """The socket is there before the agent: Docker's first call starts it, and waits for its answer."""
     if not shutil.which("systemd-socket-activate"):
