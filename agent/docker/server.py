@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from agent.docker.bodies import check
 from agent.docker.driver import Call, Driver
 from agent.docker.networks import DRIVER_NAME
 from warren.errors import Invalid, Unavailable, WarrenError
@@ -68,8 +69,9 @@ def answer_to(driver: Driver, name: str, body: bytes, driver_name: str = "warren
         data = json.loads(body) if body.strip() else {}
         if not isinstance(data, dict):
             raise Invalid("request", data, "a JSON object")
+        check(data)
         return 200, _patiently(call, data | {DRIVER_NAME: driver_name}, PATIENCE_S if name in STARTING else 0.0)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         return 200, _error(f"malformed request: {type(error).__name__}: {error}")
     except WarrenError as error:
         log.info("docker.refused call=%s reason=%s", name, error)

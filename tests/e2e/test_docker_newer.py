@@ -4,14 +4,17 @@ ports of containers with several networks."""
 from __future__ import annotations
 
 import json
+import random
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.e2e.audit import settled
-from tests.e2e.conftest import World
+from tests.e2e.conftest import World, complaints_of
+from tests.e2e.docker_bodies import CALLS, wrong
 from tests.programs import program, ready
 from tests.waiting import eventually
 from tools.lab import run
@@ -237,3 +240,46 @@ def test_dovesnaps_added_ports_on_several_vlans(world: World, docked: LabEngine)
     finally:
         for machine in machines.values():
             run.sh("ip", "netns", "del", machine, check=False)
+
+
+def test_a_renamed_container_keeps_its_endpoint(world: World, docked: LabEngine) -> None:
+    docked.run("before", "front")
+    docked.docker("rename", "before", "after")
+
+    def names() -> set[str]:
+        return {e["name"] for e in run.api(world.plan.hosts[0], "GET", "/endpoints?hostname=h3")["endpoints"]}
+
+    eventually(lambda: names() == {"after"})
+    assert docked.reaches("after", "10.61.0.1")
+
+
+def test_dovesnaps_local_mac_is_that_of_the_bridge_for_as_long_as_a_network_wants_it(world: World, docked: LabEngine) -> None:
+    def mac() -> str:
+        return world.inside("h3", "ip", "-o", "link", "show", "br-warren").stdout.partition("link/ether ")[2][:17]
+
+    before = mac()
+    docked.docker(
+        "network", "create", "-d", docked.driver, "--internal", "-o", "ovs.bridge.ovs_local_mac=0E:01:00:00:00:23", "own"
+    )
+    eventually(lambda: mac() == "0e:01:00:00:00:23")
+    docked.docker("network", "rm", "own")
+    eventually(lambda: mac() == before)
+
+
+def test_bodies_that_no_engine_sends(world: World, docked: LabEngine) -> None:
+    """Every answer is one that Docker shows to its user; nothing is left of any call, and nothing of it is in our logs."""
+    chance, network, endpoint = random.Random(5), "c" * 64, "d" * 64
+    transport = httpx.HTTPTransport(uds=str(docked.directory / "docker-plugin.sock"))
+    with httpx.Client(transport=transport, base_url="http://plugin", timeout=60) as client:
+        for _ in range(16):
+            for call in CALLS:
+                text = json.dumps(wrong(chance, network, endpoint))
+                answer = client.post(f"/{call}", content=text)
+                assert answer.status_code == 200, (call, text, answer.text)
+                assert "internal error" not in answer.json().get("Err", ""), (call, text, answer.text)
+        for content in (b"", b"null", b"[" * 100_000, b"\xff", b'"x"', b"{" + b" " * 2_000_000):
+            assert client.post("/NetworkDriver.Join", content=content).json()["Err"]
+        for call in ("NetworkDriver.DeleteEndpoint", "NetworkDriver.DeleteNetwork"):
+            client.post(f"/{call}", content=json.dumps({"NetworkID": network, "EndpointID": endpoint}))
+    settled(world, [docked])
+    assert complaints_of(docked.directory) == []
