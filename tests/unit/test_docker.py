@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from agent.docker.bodies import check
 from agent.docker.engine import Container, Engine
 from agent.docker.labels import described
 from agent.docker.ledger import LABEL
@@ -189,6 +190,34 @@ def test_errors_are_reported_in_both_plugin_protocols(name: str, body: bytes, st
     assert code == status
     assert answer["Err"] == answer["Error"]
     assert text in answer["Err"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"Options": []}, {"Options": {"com.docker.network.portmap": [{"Proto": 7, "Port": 80}]}}, {"NetworkID": "../etc"}, {"NetworkID": 1},
+     {"SandboxKey": "\0"}, {"IPv4Data": {"Pool": "x"}}, {"IPv4Data": [None]}, {"Interface": "x"}, {"V6": "no"}, {"PoolID": "x" * 5000},
+     {"Options": {"com.docker.network.generic": {"warren.mode": ["nat"]}}}, {"IPv6Data": [{"AuxAddresses": []}]}],
+)  # fmt: skip
+def test_a_body_of_another_shape_is_refused_before_anything_reads_it(body: dict[str, Any]) -> None:
+    code, answer = answer_to(Refusing(), "NetworkDriver.Leave", json.dumps({"EndpointID": "e"} | body).encode())  # type: ignore[arg-type]
+    assert code == 200
+    assert answer["Err"].startswith("request."), answer
+
+
+def test_bodies_of_every_engine_have_the_shape() -> None:
+    """As 20.10 and 28.5 send them, with fields that nobody reads."""
+    bodies: list[dict[str, Any]] = [
+        {"NetworkID": "a" * 64, "Options": {"com.docker.network.enable_ipv4": True, "com.docker.network.generic": {"mode": "flat"},
+         "com.docker.network.internal": True}, "IPv4Data": [{"AddressSpace": "s", "AuxAddresses": {"r": "10.77.0.2/16"}, "Gateway": "10.77.0.1/16",
+         "Pool": "10.77.0.0/16"}], "IPv6Data": []},
+        {"NetworkID": "a" * 64, "EndpointID": "b" * 64, "Interface": {"Address": "10.81.0.77/24", "AddressIPv6": "", "MacAddress": ""},
+         "Options": {"com.docker.network.endpoint.exposedports": [{"Proto": 6, "Port": 443}], "com.docker.network.endpoint.macaddress": "AkKqu8zd",
+         "com.docker.network.portmap": [{"Proto": 17, "IP": "", "Port": 53, "HostIP": "127.0.0.1", "HostPort": 5353, "HostPortEnd": 5353}]}},
+        {"PoolID": "pool6-x/fd00::/80", "Address": "", "Options": {"RequestAddressType": "com.docker.network.gateway"}},
+        {"AddressSpace": "s", "Pool": "", "SubPool": "", "Options": None, "V6": False},
+    ]  # fmt: skip
+    for body in bodies:
+        check(body)
 
 
 def test_endpoints_that_the_engine_does_not_have_are_removed() -> None:
