@@ -20,6 +20,7 @@ from agent.encryption.feature import Encryption, of_outside
 from agent.endpoints.adopted_ports import AdoptedPorts
 from agent.endpoints.endpoints import Endpoints
 from agent.endpoints.filler import PreallocatedFiller
+from agent.endpoints.kept_namespaces import KeptNamespaces
 from agent.endpoints.plugging import Plugging
 from agent.endpoints.preallocated import PreallocatedPool
 from agent.endpoints.reconciler import EndpointReconciler
@@ -81,7 +82,8 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     dhcp_clients = DhcpClients(config.run / "dhcp", repository, cache, news)
     pool = PreallocatedPool(cache)
     exclusive = Exclusive()
-    plugging = Plugging(name, bridge, ovsdb, cache)
+    kept = KeptNamespaces(config.run / "netns", cache, news)
+    plugging = Plugging(name, bridge, ovsdb, cache, kept)
     endpoints = Endpoints(
         name,
         repository=repository,
@@ -89,7 +91,8 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         cache=cache,
         plugging=plugging,
         preallocated=pool,
-        leaving=(dhcp_clients.leaving,),
+        kept=kept,
+        leaving=(kept.leaving, dhcp_clients.leaving),
         exclusive=exclusive,
         attach_timeout_s=config.attach_timeout_s,
     )
@@ -143,6 +146,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     features: list[Feature] = [
         HostIdentity(cache, registration),
         reconciler,
+        kept,
         port_check,
         ExposedApi(config),
         Placements(cache, Repository(store)),

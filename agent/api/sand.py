@@ -137,6 +137,8 @@ def endpoint_out(
         "ofport": endpoint.ofport,
         "port": endpoint.port,
         "parent": endpoint.parent,
+        "machine": endpoint.machine,
+        "keep_netns": endpoint.keep_netns,
         "vlan": endpoint.vlan,
         "coprocessor": endpoint.coprocessor.model_dump() if endpoint.coprocessor else None,
         "labels": endpoint.labels,

@@ -15,19 +15,20 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agent.cache import Cache
+from agent.endpoints.kept_namespaces import KeptNamespaces
 from agent.endpoints.namespace_ranges import NamespaceRanges
 from agent.endpoints.plugging import Plugging
 from agent.endpoints.preallocated import PreallocatedPool
 from agent.endpoints.request import EndpointCreate
 from agent.endpoints.saga import Saga, SagaStep
 from agent.exclusive import Exclusive
-from agent.linux import names, netns, veth
+from agent.linux import machines, names, netns, veth
 from agent.linux.netns import EXPECTED
 from agent.listeners import Listeners
 from ovsdb.client import Ovsdb
 from specs import keys
 from specs.model.base import decode, now
-from specs.model.endpoint import Endpoint
+from specs.model.endpoint import MACHINE_INTERFACE, Endpoint
 from specs.model.network import Network
 from specs.store.repository import Repository
 from warren.errors import MISSING, Conflict, Invalid, NotFound, Unavailable, WarrenError
@@ -35,7 +36,7 @@ from warren.errors import MISSING, Conflict, Invalid, NotFound, Unavailable, War
 log = logging.getLogger("warren.endpoints")
 
 _FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls", "publish", "allowed",
-           "port", "coprocessor", "parent", "vlan"}  # fmt: skip
+           "port", "coprocessor", "parent", "vlan", "machine", "keep_netns"}  # fmt: skip
 INTERFACE_WAIT_S = 5.0  # how long an attach behind an interface waits for that interface, which may appear later
 Leaving = Callable[[Endpoint], contextlib.AbstractContextManager[None]]
 
@@ -60,13 +61,14 @@ class Endpoints:
         cache: Cache,
         plugging: Plugging,
         preallocated: PreallocatedPool,
+        kept: KeptNamespaces,
         leaving: Sequence[Leaving],
         exclusive: Exclusive,
         attach_timeout_s: float,
     ) -> None:
         self.host, self.cache, self.preallocated, self.namespaces = host, cache, preallocated, NamespaceRanges(cache)
         self._repository, self._ovsdb, self._plugging, self._leaving = repository, ovsdb, plugging, leaving
-        self._attach_timeout_s = attach_timeout_s
+        self._attach_timeout_s, self._kept = attach_timeout_s, kept
         self.orphaned: dict[str, str] = {}  # endpoint id -> network id, for failed attaches whose record etcd may still hold
         self.failed: Listeners[[str]] = Listeners()
         self._exclusive = exclusive  # one operation at a time on an endpoint
@@ -76,6 +78,13 @@ class Endpoints:
     def attach(self, request: EndpointCreate) -> tuple[Endpoint, Network]:
         """Create and plug in an endpoint; return when packets can flow. Raises `WarrenError` after everything has been
         undone."""
+        if not request.activate:
+            return self._attach(request)
+        request = _in_namespace(request)
+        with self._kept.making(request.netns) if request.keep_netns else contextlib.nullcontext():
+            return self._attach(request)
+
+    def _attach(self, request: EndpointCreate) -> tuple[Endpoint, Network]:
         draft = request.model_dump(mode="json", include=_FIELDS)
         draft |= {"host": self.host, "netns": request.netns, "active": request.activate, "id": request.id or str(uuid.uuid4())}
         if request.port is not None or request.parent is not None:
@@ -302,3 +311,16 @@ class Endpoints:
             veth.unplug(endpoint.veth)
             self._plugging.plugged.pop(endpoint.id, None)
         log.info("endpoint.detached id=%s", endpoint.id)
+
+
+def _in_namespace(request: EndpointCreate) -> EndpointCreate:
+    """Return the request with the path of the namespace in which a machine or a process is, and the name of the interface. Raises
+    `WarrenError`."""
+    path = request.netns
+    if request.machine is not None:
+        path = machines.namespace_of_machine(request.machine)
+    elif request.pid is not None:
+        path = machines.namespace_of_process(request.pid)
+    elif not request.keep_netns:
+        return request
+    return request.model_copy(update={"ns_handle_path": path, "interface": request.interface or MACHINE_INTERFACE})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_interface
 
 from agent.cache import Cache
+from agent.endpoints.kept_namespaces import KeptNamespaces
 from agent.linux import veth
 from agent.linux.interface import Desired, IPInterface, differences
 from agent.linux.reading import read
@@ -34,8 +35,8 @@ class Plugging:
     """Plugs endpoints of one host into its bridge, and remembers what each was plugged in from. Thread-safe for different
     endpoints. Addresses are set while ovs-vswitchd makes the port, which takes it longer."""
 
-    def __init__(self, host: str, bridge: str, ovsdb: Ovsdb, cache: Cache) -> None:
-        self._host, self._bridge, self._ovsdb, self._cache = host, bridge, ovsdb, cache
+    def __init__(self, host: str, bridge: str, ovsdb: Ovsdb, cache: Cache, kept: KeptNamespaces) -> None:
+        self._host, self._bridge, self._ovsdb, self._cache, self._kept = host, bridge, ovsdb, cache, kept
         self.plugged: dict[str, Plugged] = {}  # by endpoint id
 
     def desired(self, endpoint: Endpoint, network: Network) -> Desired:
@@ -46,6 +47,7 @@ class Plugging:
     def plug(self, endpoint: Endpoint, network: Network) -> str:
         """Create, complete or repair veth pair and port; return the interface's name in the container. Raises `WarrenError`."""
         pair = self.desired(endpoint, network)
+        self._kept.ensure(endpoint)
         name = veth.plug(pair, meanwhile=lambda: self.add_port(endpoint))
         self.plugged[endpoint.id] = Plugged(endpoint, pair)
         return name

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from agent.cache import Cache
 from agent.endpoints.plugging import Plugging, veth_spec
 from agent.exclusive import Exclusive
-from agent.linux import names, veth
+from agent.linux import machines, names, veth
 from ovsdb.client import Ovsdb
 from specs.model.derived import veth_name
 from specs.model.endpoint import Endpoint
@@ -126,8 +126,17 @@ class Repairs:
         if network is None:
             return f"network {record.network_id} does not exist"
         if repair or not self._unchanged(record, network):
+            record = self._in_its_machine(record)
             self._plug_as_recorded(record, network)
         return None
+
+    def _in_its_machine(self, record: Endpoint) -> Endpoint:
+        """Return the record with the namespace in which its machine runs now. Raises `WarrenError`."""
+        netns = machines.namespace_of_machine(record.machine) if record.machine is not None else record.netns
+        if netns != record.netns:
+            record = record.model_copy(update={"netns": netns})
+            self._repository.update_endpoint(record)
+        return record
 
     def _unchanged(self, record: Endpoint, network: Network) -> bool:
         """Return whether the endpoint is plugged in as its record says; unplug a veth pair that was made from other values."""

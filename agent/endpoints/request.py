@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network
-from typing import Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from specs.model.base import Name
+from specs.model.base import Name, Whole
 from specs.model.endpoint import EndpointFields
 from warren.errors import Invalid
 
@@ -51,7 +51,8 @@ class ActivateParams(RequestBody):
 class EndpointCreate(EndpointFields, RequestBody):
     """POST /endpoints: SAND's fields, and Warren's: name, labels, interface, ipv6_address, ofport, hostname. `set_addresses` puts the
     addresses on the interface; `move_interface` moves it into the namespace (otherwise it stays in the host's, for a runtime that moves
-    it itself)."""
+    it itself). Instead of a path, `machine` is the name of a container that systemd-machined knows, and `pid` that of a process in the
+    container. With `keep_netns` the path is that of a namespace below /run/netns, which Warren makes."""
 
     network_id: Name
     activate: bool = True
@@ -62,6 +63,13 @@ class EndpointCreate(EndpointFields, RequestBody):
     id: Name | None = None
     name: Name | None = None
     hostname: Name | None = None
+    pid: Annotated[Whole, Field(ge=1, le=4_194_304)] | None = None
+
+    @model_validator(mode="after")
+    def _one_namespace(self) -> Self:
+        if sum(value is not None for value in (self.machine, self.pid, self.netns)) > 1:
+            raise ValueError("one of machine, pid and a namespace's path")
+        return self
 
     @property
     def netns(self) -> str | None:

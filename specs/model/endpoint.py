@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from typing import Annotated, Any
 
@@ -20,6 +21,16 @@ CNI_CONTAINER = "cni.container"  # the label of endpoints that a CNI runtime mad
 SANDBOX = (
     "docker.sandbox"  # the label of endpoints of Docker: the path of the namespace into which the engine moves the interface
 )
+MACHINE_INTERFACE = "host0"  # the name that systemd-nspawn gives to a container's interface
+_KEPT = re.compile(r"(/(var/)?run/netns/)?(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]{0,62})\Z")
+
+
+def kept_name(netns: str | None) -> str | None:
+    """The name of a namespace below /run/netns, from its path or from that name; None for any other path."""
+    match = _KEPT.match(netns or "")
+    return match["name"] if match else None
+
+
 Address4 = Annotated[IPv4Address, BeforeValidator(require_text)]
 Address6 = Annotated[IPv6Address, BeforeValidator(require_text)]
 
@@ -40,11 +51,14 @@ class EndpointFields(BaseModel):
     publish: tuple[Publish, ...] = ()
     allowed: Annotated[tuple[AllowedEntry, ...], AfterValidator(check_allowed)] = ()
     labels: Labels = {}
+    machine: Name | None = None
+    keep_netns: Flag = False
 
 
 class Endpoint(EndpointFields, Record):
     """A port on a network for one interface of a container: a network namespace on one host. Until it is `labelled` its labels are not
-    known. `spare` marks a preallocated one. Without `set_addresses` somebody else puts the addresses on the interface. With `leased_prefix` (a length) an external DHCP server leased its IPv4 address
+    known. `spare` marks a preallocated one. Without `set_addresses` somebody else puts the addresses on the interface. `machine` is the name
+    under which systemd-machined knows the container; the agent fills in its namespace. With `keep_netns` Warren makes the namespace and keeps it. With `leased_prefix` (a length) an external DHCP server leased its IPv4 address
     (specs/store/leased_addresses.py)."""
 
     id: Name
@@ -71,6 +85,20 @@ class Endpoint(EndpointFields, Record):
             raise ValueError("each port of the host once")
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _interface_of_a_machine(cls, data: Any) -> Any:
+        machines = isinstance(data, dict) and (data.get("machine") or data.get("keep_netns")) and not data.get("interface")
+        return {**data, "interface": MACHINE_INTERFACE} if machines else data
+
+    @model_validator(mode="after")
+    def _namespace_is_consistent(self) -> Endpoint:
+        if self.machine and (self.port or self.parent or self.keep_netns):
+            raise ValueError("a machine has a namespace of its own: neither port, parent nor keep_netns")
+        if self.keep_netns and kept_name(self.netns) is None:
+            raise ValueError("keep_netns with a namespace below /run/netns, such as netns: /run/netns/web1")
+        return self
+
     @model_validator(mode="after")
     def _subport_is_consistent(self) -> Endpoint:
         """specs/ports.py explains subports."""
@@ -92,9 +120,10 @@ class Endpoint(EndpointFields, Record):
         return self
 
     def data(self) -> dict[str, Any]:
-        """As JSON data. Without allowed addresses there is no such field: agents of an earlier version refuse fields that they do not know."""
+        """As JSON data. Fields that came later are left out where they say nothing: agents of an earlier version refuse fields that they do not know."""
         data = super().data()
-        return data if self.allowed else {name: value for name, value in data.items() if name != "allowed"}
+        left_out = {name for name in ("allowed", "keep_netns") if not getattr(self, name)}
+        return {name: value for name, value in data.items() if name not in left_out}
 
     @property
     def macs(self) -> tuple[str, ...]:
@@ -111,6 +140,11 @@ class Endpoint(EndpointFields, Record):
     def namespace(self) -> str | None:
         """The path of the namespace that its interface is in, also when a container engine moves it there."""
         return self.netns or self.labels.get(SANDBOX)
+
+    @property
+    def kept_namespace(self) -> str | None:
+        """The name below /run/netns of the namespace that Warren keeps for it, if any."""
+        return kept_name(self.netns) if self.keep_netns and self.active else None
 
     @property
     def veth(self) -> str:

@@ -20,6 +20,7 @@ from tools.cli import (
     etcd,
     host,
     lab,
+    machine,
     manual,
     mirror,
     network,
@@ -61,6 +62,7 @@ app.add_typer(router.app, name="router")
 app.add_typer(mirror.app, name="mirror")
 app.add_typer(acl.app, name="acl")
 app.add_typer(acl.meters, name="meter")
+machine.register(app)
 documents.register(app)
 operate.register(app)
 app.command(epilog=capture.EPILOG)(capture.capture)

@@ -383,9 +383,10 @@ def _down(plan: LabPlan) -> None:
         host = record.parent.name if record.parent != plan.directory else ""
         stop_process(plan, host, record.stem)
     _end_clients(plan)
-    crypto = {sites.crypto_netns(plan.name, host.parent.name) for host in plan.directory.glob("*/conf.db")}
+    others = {sites.crypto_netns(plan.name, host.parent.name) for host in plan.directory.glob("*/conf.db")}
+    others |= {path.name for path in plan.directory.glob("*/netns/*")}
     for name in (line.split(" ")[0] for line in sh("ip", "netns", "list").splitlines()):
-        if name.startswith(f"{plan.name}-") or name in crypto:
+        if name.startswith(f"{plan.name}-") or name in others:
             sh("ip", "netns", "del", name, check=False)
     shutil.rmtree(plan.directory, ignore_errors=True)
 

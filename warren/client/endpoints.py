@@ -66,8 +66,12 @@ def create_endpoint(
     labels: Mapping[str, str] | None = None,
     allowed: Sequence[str] | None = None,
     set_addresses: bool = True,
+    machine: str | None = None,
+    pid: int | None = None,
+    keep_netns: bool = False,
 ) -> Operation[Endpoint]:
-    """Plug the namespace at the path `netns` into a network; returns when packets can flow. Without `netns` only the record is made.
+    """Plug the namespace at the path `netns` into a network; returns when packets can flow. Instead of the path, `machine` is the name of a
+    container that systemd-machined knows, `pid` that of a process in the container. With `keep_netns` Warren makes the namespace. Without any only the record is made.
     `allowed` are addresses and ranges that it may have besides its own, as ADDRESS or ADDRESS,MAC."""
     body = stated(
         network_id=(yield from find_network(network)).id,
@@ -82,11 +86,15 @@ def create_endpoint(
         acls=acls,
         labels=labels,
         allowed=allowed,
-        activate=netns is not None,
+        machine=machine,
+        pid=pid,
+        keep_netns=keep_netns or None,
+        activate=any(value is not None for value in (netns, machine, pid)),
     )
     if netns is not None:
         body["activate_params"] = stated(ns_handle_path=netns)
-        body |= {} if set_addresses else {"set_addresses": False}
+    if body["activate"] and not set_addresses:
+        body["set_addresses"] = False
     return Endpoint.of((yield post("/endpoints", body)).get("endpoint"))
 
 

@@ -134,6 +134,8 @@ class Endpoint(Result):
     ofport: int | None = None
     port: str | None = None
     parent: str | None = None
+    machine: str | None = None
+    keep_netns: bool = False
     vlan: int | None = None
     coprocessor: Mapping[str, Any] | None = field(default=None, hash=False)
     acls: tuple[str, ...] | None = None
