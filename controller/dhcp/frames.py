@@ -4,6 +4,7 @@ with a reason."""
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
@@ -97,6 +98,15 @@ def _inside(
     if length < 8:
         raise Ignored("malformed")
     return Datagram(source, target, protocol, hops, port, cut(body, 8, length - 8))
+
+
+def domains(names: Iterable[str]) -> bytes:
+    """Domain names on the wire, one after the other without compression (RFC 1035, 3.1)."""
+    return b"".join(_domain(name) for name in names if name)
+
+
+def _domain(name: str) -> bytes:
+    return b"".join(bytes((len(label),)) + label.encode() for label in name.split(".")) + b"\0"
 
 
 # ---- out --------------------------------------------------------------------------------------------------------------

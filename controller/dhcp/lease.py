@@ -10,7 +10,7 @@ from typing import Any
 from intent.gateway import GATEWAY_MAC
 from intent.sites import endpoint_mtu
 from specs.model.derived import link_local
-from specs.model.dhcp import SERVER4, DhcpRoute
+from specs.model.dhcp import SERVER4, Boot, DhcpRoute
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from specs.snapshot import Snapshot
@@ -37,6 +37,14 @@ class DhcpLease:
     dns4: tuple[IPv4Address, ...] = ()
     dns6: tuple[IPv6Address, ...] = ()
     routes: tuple[DhcpRoute, ...] = ()
+    boot: Boot | None = None
+    ntp: tuple[IPv4Address, ...] = ()
+    search: tuple[str, ...] = ()
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The domains to search: those that are stated, else the client's own."""
+        return self.search or (self.domain,)
 
 
 def lease_of(snapshot: Snapshot, endpoint_id: str) -> DhcpLease | None:
@@ -66,6 +74,9 @@ def lease(endpoint: Endpoint, network: Network, mtu: int) -> DhcpLease:
         dns4=tuple(a for a in network.dns if isinstance(a, IPv4Address)),
         dns6=tuple(a for a in network.dns if isinstance(a, IPv6Address)),
         routes=network.dhcp_routes,
+        boot=network.boot,
+        ntp=network.ntp,
+        search=network.search,
     )
 
 

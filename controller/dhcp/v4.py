@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from controller.dhcp.frames import BROADCAST, BROADCAST_MAC, Answer, Datagram, Ignored, cut, udp4
+from controller.dhcp.frames import BROADCAST, BROADCAST_MAC, Answer, Datagram, Ignored, cut, domains, udp4
 from controller.dhcp.lease import DhcpLease
 from pipeline.protocols import mac_bytes
 from specs.model.dhcp import SERVER4
@@ -17,13 +17,15 @@ COOKIE = bytes((99, 130, 83, 99))
 PAD, END = 0, 255
 (
     MASK, ROUTER, DNS, HOST_NAME, DOMAIN, MTU, REQUESTED, LEASE_TIME, OVERLOAD, TYPE, SERVER_ID, REQUEST_LIST, MESSAGE,
-    LARGEST, T1, T2, CLIENT_ID, ROUTES,
-) = 1, 3, 6, 12, 15, 26, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 61, 121  # fmt: skip
+    LARGEST, T1, T2, CLIENT_ID, ROUTES, ROOT_PATH, NTP, VENDOR_CLASS, BOOT_SERVER, BOOT_FILE, USER_CLASS, ARCHITECTURE, SEARCH,
+) = 1, 3, 6, 12, 15, 26, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 61, 121, 17, 42, 60, 66, 67, 77, 93, 119  # fmt: skip
 DISCOVER, OFFER, REQUEST, DECLINE, ACK, NAK, RELEASE, INFORM = range(1, 9)
 NAMES = {
     DISCOVER: "discover", OFFER: "offer", REQUEST: "request", DECLINE: "decline", ACK: "ack", NAK: "nak",
     RELEASE: "release", INFORM: "inform",
 }  # fmt: skip
+ARCHITECTURES = {0: "bios", 6: "efi-ia32", 7: "efi-x86_64", 9: "efi-x86_64", 11: "efi-arm64", 16: "http-x86_64", 19: "http-arm64"}
+HTTP_CLIENT = b"HTTPClient"
 UNSET = IPv4Address(0)
 _FIXED = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s")
 _SMALLEST = 300  # bytes of a message: some clients accept no shorter one (RFC 1542, 2.1)
@@ -90,11 +92,11 @@ def _reply(message: Message, lease: DhcpLease, kind: int, endpoint_address: IPv4
         flags,
         client.packed,
         given.packed,
-        bytes(4),
+        lease.boot.server.packed if lease.boot is not None and kind != NAK else bytes(4),
         bytes(4),
         mac_bytes(lease.mac),
         bytes(64),
-        bytes(128),
+        _boot_file(message, lease) if kind != NAK else b"",
     )
     room = min(max(_number(message.options.get(LARGEST, b"")), _LEAST_ROOM), max(lease.mtu, _LEAST_ROOM)) - 28
     payload = (fixed + COOKIE + _options(message, lease, kind, room - len(fixed) - len(COOKIE))).ljust(_SMALLEST, b"\0")
@@ -118,13 +120,41 @@ def _options(message: Message, lease: DhcpLease, kind: int, room: int) -> bytes:
         required += [_option(code, struct.pack("!I", value)) for code, value in seconds]
     options = b"".join(required)
     asked_codes = message.options.get(REQUEST_LIST, b"")
-    for code, value in sorted(_configuration(lease), key=lambda option: option[0] != MASK and option[0] not in asked_codes):
+    for code, value in sorted(
+        _configuration(message, lease), key=lambda option: option[0] != MASK and option[0] not in asked_codes
+    ):
         if value and len(options) + 2 + len(value) < room:
             options += _option(code, value)
     return options + bytes((END,))
 
 
-def _configuration(lease: DhcpLease) -> list[tuple[int, bytes]]:
+def _boot_file(message: Message, lease: DhcpLease) -> bytes:
+    """The boot file of a client: that of iPXE if it runs already (user class, RFC 3004), else that of its architecture (RFC 4578), else the one
+    for all."""
+    boot = lease.boot
+    if boot is None:
+        return b""
+    codes = message.options.get(ARCHITECTURE, b"")
+    kinds = ["ipxe"] if message.options.get(USER_CLASS, b"").removeprefix(b"\x04") == b"iPXE" else []
+    kinds += [ARCHITECTURES.get(int.from_bytes(codes[at : at + 2], "big"), "") for at in range(0, len(codes) - 1, 2)]
+    files = {str(kind): file for kind, file in boot.files.items()}
+    return next((files[kind] for kind in kinds if kind in files), boot.file or "").encode()
+
+
+def _booting(message: Message, lease: DhcpLease) -> list[tuple[int, bytes]]:
+    """The options of network boot. A client that boots by HTTP takes no offer without its own vendor class."""
+    if lease.boot is None:
+        return []
+    by_http = message.options.get(VENDOR_CLASS, b"").startswith(HTTP_CLIENT)
+    return [
+        (BOOT_FILE, _boot_file(message, lease)),
+        (BOOT_SERVER, str(lease.boot.server).encode()),
+        (ROOT_PATH, (lease.boot.root_path or "").encode()),
+        (VENDOR_CLASS, HTTP_CLIENT if by_http else b""),
+    ]
+
+
+def _configuration(message: Message, lease: DhcpLease) -> list[tuple[int, bytes]]:
     """All options that are known, the most important first; the mask comes before the router (RFC 2132, 3.3)."""
     assert lease.ipv4 is not None
     return [
@@ -135,6 +165,9 @@ def _configuration(lease: DhcpLease) -> list[tuple[int, bytes]]:
         (MTU, struct.pack("!H", lease.mtu)),
         (DOMAIN, lease.domain.encode()),
         (HOST_NAME, lease.name.encode()),
+        *_booting(message, lease),
+        (NTP, b"".join(server.packed for server in lease.ntp)),
+        (SEARCH, domains(lease.search)),
     ]
 
 

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable
 from ipaddress import IPv6Address
 
-from controller.dhcp.frames import Answer, Datagram, Ignored, cut, udp6
+from controller.dhcp.frames import Answer, Datagram, Ignored, cut, domains, udp6
 from controller.dhcp.lease import SERVER6, SERVER_MAC, DhcpLease
 from pipeline.protocols import mac_bytes
 
@@ -72,7 +72,7 @@ def _check(kind: int, client: bytes | None, server: bytes | None) -> None:
 def _answer_options(kind: int, options: Options, lease: DhcpLease, endpoint_address: IPv6Address) -> Options:
     """The options of the answer, besides the identifiers of client and server."""
     asked_codes = {code for _, value in _of(options, OPTION_REQUEST) for code in _numbers(value)}
-    settings = [(DNS, b"".join(server.packed for server in lease.dns6)), (SEARCH, _domain(lease.domain))]
+    settings = [(DNS, b"".join(server.packed for server in lease.dns6)), (SEARCH, domains(lease.searched))]
     extra = [(code, value) for code, value in settings if code in asked_codes and value]
     associations = [o for o in options if o[0] in (IA_NA, IA_TA, IA_PD)][:ASSOCIATIONS_LIMIT]
     if kind == CONFIRM:
@@ -113,11 +113,6 @@ def _held(association: bytes) -> list[IPv6Address]:
 
 def _status(code: int) -> tuple[int, bytes]:
     return STATUS, struct.pack("!H", code)
-
-
-def _domain(name: str) -> bytes:
-    """A domain name on the wire (RFC 1035, 3.1)."""
-    return b"".join(bytes((len(label),)) + label.encode() for label in name.split(".")) + b"\0" if name else b""
 
 
 def _written(options: Iterable[tuple[int, bytes]]) -> bytes:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from specs.model.base import NestedValue, Whole, require_text
 from warren.errors import Invalid
@@ -18,6 +18,8 @@ SERVER4 = IPv4Address("169.254.67.1")  # of networks without a gateway (link-loc
 DNS_LIMIT = 8
 ROUTES_LIMIT = 16  # they must fit in one option of 255 bytes
 LEASE_FIRST_S, LEASE_LAST_S = 10, 31_536_000
+BOOT_FILE_LONGEST = 127  # bytes: the header's field ends with a zero byte
+SEARCH_LONGEST = 255
 EXTERNAL = "external"
 
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\Z")
@@ -50,6 +52,14 @@ def _answering(value: Any) -> Any:
     return value
 
 
+def _searched(value: tuple[str, ...]) -> tuple[str, ...]:
+    if sum(len(name) + 2 for name in value) > SEARCH_LONGEST:
+        raise ValueError(f"domain names that fit in one option of {SEARCH_LONGEST} bytes together")
+    return value
+
+
+Domain = Annotated[str, AfterValidator(_domain)]
+Server4 = Annotated[IPv4Address, BeforeValidator(require_text)]
 ServerAddress = Annotated[IPv4Address | IPv6Address, BeforeValidator(_server)]
 
 
@@ -60,14 +70,42 @@ class DhcpRoute(NestedValue):
     via: Annotated[IPv4Address, BeforeValidator(require_text)]
 
 
+def _boot_file(value: str) -> str:
+    if not value.isascii() or not value.isprintable() or " " in value or not 1 <= len(value) <= BOOT_FILE_LONGEST:
+        raise ValueError(f"a path or URL of 1 to {BOOT_FILE_LONGEST} printable ASCII characters without spaces")
+    return value
+
+
+BootFile = Annotated[str, AfterValidator(_boot_file)]
+
+
+class Boot(NestedValue):
+    """What a machine without a disk is told: the server of its boot file (`server`), the file, and the root file system (`root_path`, option 17).
+    `files` has other boot files for the architectures that clients name in option 93, and for those that iPXE runs on already (`ipxe`)."""
+
+    server: Annotated[IPv4Address, BeforeValidator(require_text)]
+    file: BootFile | None = None
+    files: dict[Literal["bios", "efi-ia32", "efi-x86_64", "efi-arm64", "http-x86_64", "http-arm64", "ipxe"], BootFile] = {}
+    root_path: BootFile | None = None
+
+    @model_validator(mode="after")
+    def _some_file(self) -> Self:
+        if self.file is None and not self.files:
+            raise ValueError("file, or files by architecture")
+        return self
+
+
 class DhcpFields(BaseModel):
     """The DHCP fields of a network. With `dhcp` the controller answers: it leases each endpoint its own address, for `dhcp_lease_s` seconds,
     so a client that renews late gets the same address. With `external` a server behind an interface of the network answers."""
 
     dhcp: Annotated[bool | Literal["external"], BeforeValidator(_answering)] = False
     dns: Annotated[tuple[ServerAddress, ...], BeforeValidator(_listed), Field(max_length=DNS_LIMIT)] = ()
-    domain: Annotated[str, AfterValidator(_domain)] | None = None
+    domain: Domain | None = None
     dhcp_routes: Annotated[tuple[DhcpRoute, ...], BeforeValidator(_listed), Field(max_length=ROUTES_LIMIT)] = ()
+    boot: Boot | None = None
+    ntp: Annotated[tuple[Server4, ...], BeforeValidator(_listed), Field(max_length=DNS_LIMIT)] = ()
+    search: Annotated[tuple[Domain, ...], BeforeValidator(_listed), AfterValidator(_searched)] = ()
     dhcp_lease_s: Annotated[Whole, Field(ge=LEASE_FIRST_S, le=LEASE_LAST_S)] = 3600
 
     @property
@@ -88,7 +126,7 @@ def check_dhcp(network: DhcpFields, ip_range: IPv4Network | None, mode: str) -> 
             raise Invalid("mode", mode, "flat, with dhcp: external (the external server announces the router)")
         if ip_range is not None:
             raise Invalid("ip_range", str(ip_range), "nothing, with dhcp: external: the external server leases the addresses")
-        for name in ("dns", "domain", "dhcp_routes"):
+        for name in ("dns", "domain", "dhcp_routes", "boot", "ntp", "search"):
             if value := network.model_dump(mode="json", include={name})[name]:
                 raise Invalid(name, value, "nothing, with dhcp: external: the external server announces it")
     for i, route in enumerate(network.dhcp_routes):

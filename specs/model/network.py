@@ -73,6 +73,11 @@ class Network(NetworkFields, Record):
     vxlan_vni: Vni
     created_at: str | None = None
 
+    def data(self) -> dict[str, Any]:
+        """As JSON data. Fields that came later are left out where they say nothing: agents of an earlier version refuse fields that they do not know."""
+        left_out = {name for name in ("ntp", "search") if not getattr(self, name)}
+        return {name: value for name, value in super().data().items() if name not in left_out}
+
     @model_validator(mode="after")
     def _gateways_inside(self) -> Network:
         _check_gateway("gateway", self.gateway, "ip_range", self.ip_range)

@@ -117,6 +117,72 @@ def test_a_discover_is_answered_with_all_options_of_the_network() -> None:
     }  # fmt: skip
 
 
+BOOT = {
+    "server": "10.0.0.9", "file": "all.kpxe", "root_path": "nfs:/srv/root",
+    "files": {"bios": "undionly.kpxe", "efi-x86_64": "ipxe.efi", "http-x86_64": "http://10.0.0.9/x.efi", "ipxe": "http://10.0.0.9/boot.ipxe"},
+}  # fmt: skip
+X86_64 = (93, b"\0\x07")
+
+
+@pytest.mark.parametrize(
+    ("options", "file"),
+    [
+        ((), "all.kpxe"),
+        (((93, b"\0\0"),), "undionly.kpxe"),
+        ((X86_64,), "ipxe.efi"),
+        (((93, b"\0\x09"),), "ipxe.efi"),
+        (((93, b"\0\x0b"),), "all.kpxe"),
+        (((93, b"\0\x0b\0\x07"),), "ipxe.efi"),
+        (((93, b"\0"),), "all.kpxe"),
+        (((77, b"iPXE"), X86_64), "http://10.0.0.9/boot.ipxe"),
+        (((77, b"\x04iPXE"), X86_64), "http://10.0.0.9/boot.ipxe"),
+        (((77, b"other"), X86_64), "ipxe.efi"),
+        (((60, b"HTTPClient:Arch:00016"), (93, b"\0\x10")), "http://10.0.0.9/x.efi"),
+    ],
+)
+def test_the_boot_file_follows_from_the_architecture_and_from_ipxe(options: tuple[tuple[int, bytes], ...], file: str) -> None:
+    offer, (_, _, message), answered = reply(question(v4.DISCOVER, *options), lease_for(boot=BOOT))
+    assert (message.siaddr, answered[66], answered[17]) == ("10.0.0.9", b"10.0.0.9", b"nfs:/srv/root")
+    assert answered[67] == file.encode()
+    assert (offer.frame or b"")[42 + 108 : 42 + 236].rstrip(b"\0") == file.encode()
+    assert answered.get(60) == (b"HTTPClient" if options and options[0][0] == 60 else None)
+
+
+def test_a_refusal_and_a_network_without_boot_say_nothing_of_it() -> None:
+    _, (_, _, message), answered = reply(question(v4.REQUEST, (50, bytes((10, 0, 0, 77)))), lease_for(boot=BOOT))
+    assert answered[53] == bytes((v4.NAK,))
+    assert message.siaddr == "0.0.0.0"
+    assert not {17, 60, 66, 67} & answered.keys()
+    assert not {17, 42, 60, 66, 67, 119} & reply(question(v4.DISCOVER, X86_64))[2].keys()
+
+
+def test_time_servers_and_domains_to_search_are_announced() -> None:
+    answered = reply(question(v4.DISCOVER), lease_for(ntp=["10.0.0.8", "10.0.0.9"], search=["prolo", "example.org"]))[2]
+    assert answered[42] == bytes((10, 0, 0, 8, 10, 0, 0, 9))
+    assert answered[119] == b"\x05prolo\0\x07example\x03org\0"
+
+
+@pytest.mark.parametrize(
+    ("network", "path"),
+    [
+        ({"boot": {"server": "10.0.0.9"}}, "boot"),
+        ({"boot": {"file": "x"}}, "boot.server"),
+        ({"boot": {"server": "fd00::9", "file": "x"}}, "boot.server"),
+        ({"boot": {"server": "10.0.0.9", "file": "x" * 128}}, "boot.file"),
+        ({"boot": {"server": "10.0.0.9", "file": "a b"}}, "boot.file"),
+        ({"boot": {"server": "10.0.0.9", "files": {"amiga": "x"}}}, "boot.files"),
+        ({"ntp": ["pool.example.org"]}, "ntp[0]"),
+        ({"search": ["a..b"]}, "search[0]"),
+        ({"search": ["a" * 63 + "." + "b" * 63, "c" * 63 + "." + "d" * 63]}, "search"),
+    ],
+)
+def test_wrong_settings_of_network_boot_are_refused(network: dict[str, Any], path: str) -> None:
+    key, text = worlds.network("amber", 7, mode="nat", dhcp=True)
+    with pytest.raises(Invalid) as refused:
+        decode(Network, json.loads(text) | network, "network")
+    assert refused.value.path.startswith(f"network.{path}")
+
+
 def test_without_a_gateway_the_server_is_link_local_and_there_is_no_router() -> None:
     _, (_, ip, message), options = reply(question(v4.DISCOVER), FLAT)
     assert (ip.src, options[54]) == ("169.254.67.1", bytes((169, 254, 67, 1)))

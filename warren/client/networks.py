@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from warren.client.calls import Operation, delete, get, path, post, stated
 from warren.client.errors import NotFound
@@ -58,6 +59,9 @@ def create_network(
     domain: str | None = None,
     dhcp_lease_s: int | None = None,
     dhcp_routes: Sequence[Mapping[str, str]] | None = None,
+    boot: Mapping[str, Any] | None = None,
+    ntp: Sequence[str] | None = None,
+    search: Sequence[str] | None = None,
     labels: Mapping[str, str] | None = None,
 ) -> Operation[Network]:
     """Create a network. The agent chooses what is left out: name, range, gateway, VNI. The fields are those of documents (docs/specs.md)."""
@@ -83,6 +87,9 @@ def create_network(
         domain=domain,
         dhcp_lease_s=dhcp_lease_s,
         dhcp_routes=dhcp_routes,
+        boot=boot,
+        ntp=ntp,
+        search=search,
         labels=labels,
     )
     return Network.of((yield post("/networks", body)).get("network"))
