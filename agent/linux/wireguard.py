@@ -14,7 +14,7 @@ from warren.errors import Unavailable
 TIMEOUT_S = 10.0
 KEEPALIVE_S = 5  # so often each side sends something: it shows that the tunnel works, and keeps translations on the way open
 SOCKETS = Path("/var/run/wireguard")  # wireguard-go's, for all namespaces
-NOTHING = "(none)"  # as wg writes what is not set
+STDIN = "/proc/self/fd/0"  # /dev/stdin is a link to it that not every machine has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +113,6 @@ def change_peers(netns: str, interface: str, remove: Iterable[str], put: Iterabl
     for key in remove:
         run("wg", "set", interface, "peer", key, "remove", netns=netns)
     for peer in put:
-        words = ["peer", peer.public_key, "preshared-key", "/dev/stdin", "endpoint", peer.endpoint]
+        words = ["peer", peer.public_key, "preshared-key", STDIN, "endpoint", peer.endpoint]
         words += ["persistent-keepalive", str(KEEPALIVE_S), "allowed-ips", peer.allowed]
         run("wg", "set", interface, *words, netns=netns, text=f"{peer.secret}\n")
