@@ -40,6 +40,7 @@ from agent.linux import names
 from agent.linux.addresses import DEFAULT_MTU, interface_mtu
 from agent.listeners import Listeners
 from agent.lookup import Lookup
+from agent.names.feature import ResolverProcess
 from agent.peers import Peers
 from agent.placements import Placements
 from agent.port_check import PortCheck
@@ -47,6 +48,7 @@ from agent.remote import Remote
 from agent.switch import Switch
 from ovsdb.client import Ovsdb
 from ovsdb.control import appctl, datapath
+from ovsdb.rows import resolver_port
 from specs.identity import Machine
 from specs.model.derived import link_names
 from specs.model.host import Host
@@ -169,6 +171,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         Reassembly(datapath_name, appctl),
         ConnectionReconciler(cache, Datapath(datapath_name, appctl, core.switch.ofctl)),
         dhcp_clients,
+        ResolverProcess(config.run, cache, lambda: bool(ovsdb.ofports((resolver_port(),))), news),
         Captures(core),
         Attachments(core, suspects=lambda: set(reconciler.reasons), differences=repairs.differences),
         *((docker,) if docker is not None else ()),

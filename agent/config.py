@@ -97,6 +97,7 @@ SETTINGS = """\
   WARREN_RUN               directory for files of DHCP clients, which outlive the agent [that of WARREN_SOCKET, else /run/warren]
   WARREN_FORWARD           warren: a host that was no router forwards for Warren's networks alone; all: for everybody [warren]
   WARREN_DOCKER_USER       on: let Warren's networks pass in Docker's chain DOCKER-USER; off: leave it alone [on]
+  WARREN_DNS               name servers for names outside, with commas [those of /etc/resolv.conf]
   WARREN_CT_LIMIT          connections that this host tracks of each network without ct_limit; 0 is no limit [16384]
   WARREN_TRUSTED_NETWORK   on: listeners beyond this host without TLS are no problem in `warren status` [off]
   WARREN_LOG               DEBUG, INFO, WARNING or ERROR [INFO]

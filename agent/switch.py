@@ -19,7 +19,7 @@ from intent.history import with_history
 from intent.recompute import view
 from ovsdb.client import Ovsdb
 from ovsdb.control import Refused, appctl
-from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, interface_ports, mirror_ports
+from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, interface_ports, mirror_ports, resolver_port
 from pipeline.flow import Flow, is_our_group, is_ours
 from pipeline.tables import REG_COPY, Table
 from specs import keys
@@ -56,7 +56,7 @@ class Switch:
         ports, tunnel = self._ovsdb.ports_of_endpoints(), self._ovsdb.ofport(TUNNEL_PORT)
         state = self._specs()
         interfaces = interface_ports(requested_interfaces(state.endpoints.values(), self._host))
-        targets = self._ovsdb.ofports((*interfaces, *mirror_ports(state.copied.values(), self._host)))
+        targets = self._ovsdb.ofports((resolver_port(), *interfaces, *mirror_ports(state.copied.values(), self._host)))
         program = compile_view(
             view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT), targets, self._ovsdb.encrypted())
         )

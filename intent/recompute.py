@@ -35,6 +35,7 @@ from intent.views import (
 )
 from intent.virtual import virtual_views
 from mirror.sessions import Surroundings, sessions
+from pipeline.tables import RESOLVER_PORT
 from specs.checks import called, joined, order, routers_in_order, routes, served, services_in_order, valid_networks, zones
 from specs.model.acl import Acl
 from specs.model.endpoint import Endpoint
@@ -56,7 +57,7 @@ def view(
     encrypted: frozenset[str] = frozenset(),
 ) -> View:
     """The view of `host`. `ports` maps endpoint ids to the OpenFlow ports that the switch has given them, `interfaces` the names of interfaces
-    that specs name to theirs; `tunnel_ofport` is the tunnel's port, `uplink` the port to the host; `encrypted` are the hosts of other sites to which
+    that specs name, and of the resolver, to theirs; `tunnel_ofport` is the tunnel's port, `uplink` the port to the host; `encrypted` are the hosts of other sites to which
     the tunnel's encryption is up."""
     recompute = _Recompute(snapshot, host, ofports(snapshot.endpoints, host, ports, interfaces), uplink, interfaces, encrypted)
     return recompute.view(tunnel_ofport)
@@ -252,6 +253,7 @@ class _Recompute:
             stateful=stateful,
             vnis=self.vnis,
             uplink=self.uplink,
+            resolver=self.interfaces.get(RESOLVER_PORT),
             routes=routes(network, routed_to, self.networks, lambda n: self.zone[n] if n in tracked_here else 0),
             routed=routed,
             served=network.id in self.services,

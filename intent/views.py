@@ -14,6 +14,7 @@ from acl.language import Who
 from acl.policy import PolicyKey, PolicyKeys, PolicyView, enters, network_of, receives
 from intent.gateway import GATEWAY_MAC, Gateway, gateway_of
 from intent.identity import identity
+from intent.names import NameServer, name_server
 from intent.services import ServiceView
 from mirror.sessions import Marks, MirrorSession
 from pipeline.protocols import address_text
@@ -67,6 +68,7 @@ class EndpointView:
     unknown_macs: bool = False  # it is an interface: MACs behind it are not known (specs/ports.py)
     dhcp: bool = False  # the controller answers its DHCP questions; local endpoints only
     leases: bool = False  # a DHCP server outside leases its address; local endpoints only
+    server: NameServer | None = None  # of its network; local endpoints only
     allowed: tuple[AllowedView, ...] = ()
 
 
@@ -94,6 +96,7 @@ class NetworkView:
     gateway_vteps: tuple[str, ...] = ()  # of hosts whose switches send into it as the gateway, and as the host
     host_vteps: tuple[str, ...] = ()
     dhcp: bool = False
+    server: NameServer | None = None
     closed6: bool = False  # it has an IPv6 range, and all neighbours in it are known: no host has an interface on it
     coprocessors: tuple[tuple[int, int, int], ...] = ()  # (port, VLAN id that means port 0, policy of what it sends)
 
@@ -105,7 +108,7 @@ class NetworkView:
     @property
     def shape(self) -> tuple[object, ...]:
         """Fields that endpoint views are derived from. When they change, all endpoint views of the network are rebuilt."""
-        return self.gateway, self.routed, bool(self.ports)
+        return self.gateway, self.routed, bool(self.ports), self.server
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +164,7 @@ def network_view(
     stateful: bool,
     vnis: Container[int],
     uplink: int | None,
+    resolver: int | None,
     routes: tuple[Route, ...],
     routed: bool,
     served: bool,
@@ -168,7 +172,7 @@ def network_view(
 ) -> NetworkView:
     """One network as the compiler sees it. `local` are its endpoints here, with their ports and policies. `zone` is its conntrack zone; `stateful`
     says whether it tracks connections: because of an ACL in use, there or in a network that it is routed to, or of a service. `vnis` are those
-    of all networks, `uplink` is the port to the host."""
+    of all networks, `uplink` is the port to the host, `resolver` that to its resolver."""
     gateway = gateway_of(network, zone, uplink, number(enters(network)), transit)
     members, interfaces, unknown_macs_vteps = (tuple(sorted(group)) for group in (vteps.members, vteps.interfaces, vteps.behind))
     entered = gateway is not None and (served or not gateway.nat)  # what comes in by any of its hosts goes on from the gateway
@@ -195,6 +199,7 @@ def network_view(
         gateway_vteps=tuple(sorted({*vteps.routing, *(members if entered else ())})),
         host_vteps=members if gateway is not None and served else (),
         dhcp=network.answers,
+        server=name_server(network, resolver),
         closed6=network.ipv6_range is not None and not (unknown_macs_ports or unknown_macs_vteps),
         coprocessors=tuple(coprocessors),
     )
@@ -215,7 +220,7 @@ def misfit(endpoint: Endpoint, network: Network | None, snapshot: Snapshot) -> s
         return f"host {endpoint.host} does not exist"
     if network.labels_required and not endpoint.labelled:
         return "its labels are not known yet"
-    if (network.mode != "flat" or network.answers) and endpoint.mac_address == GATEWAY_MAC:
+    if network.has_gateway_mac and endpoint.mac_address == GATEWAY_MAC:
         return f"MAC {GATEWAY_MAC} is the gateway's"
     if network.mode == "routed" and (collision := obstacle(network, host, snapshot.hostnets.get(endpoint.host))) is not None:
         return f"network {network.name} has no way out of this host: its {collision}"
@@ -336,5 +341,6 @@ def endpoint_view(
         unknown_macs=behind_interface,
         dhcp=network.answers and local and not behind_interface,
         leases=network.external and local and not behind_interface,
+        server=network_view.server if local and not behind_interface else None,
         allowed=tuple(AllowedView(text(a.address), a.mac or endpoint.mac_address) for a in endpoint.allowed),
     )

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mirror.sessions import collector_port
-from pipeline.tables import TUNNEL_OFPORT, UPLINK_OFPORT
+from pipeline.tables import RESOLVER_PORT, TUNNEL_OFPORT, UPLINK_OFPORT
 from pipeline.tunnels import VXLAN_UDP_PORT
 from specs.model.host import BridgeSettings
 from specs.model.mirror import ERSPAN_SESSIONS, Mirror
@@ -220,6 +220,11 @@ def tunnel_port() -> Port:
 def uplink_port() -> Port:
     """Return the port between networks with a gateway and the host. The agent assigns the interface its addresses."""
     return Port(UPLINK_PORT, "internal", _frozen({}), UPLINK_OFPORT, _frozen(dict([OWNER])))
+
+
+def resolver_port() -> Port:
+    """Return the port to this host's resolver, which makes the interface itself (agent/names/)."""
+    return Port(RESOLVER_PORT)
 
 
 def mirror_ports(mirrors: Iterable[Mirror], host: str) -> tuple[Port, ...]:

@@ -135,6 +135,7 @@ PEER_METER_LAST = 0x2_FFFF
 # OpenFlow ports: those of endpoints, and two of the bridge itself. They are requested; OVS may assign others, so read them back.
 OFPORT_FIRST, OFPORT_LAST = 1, 65_279  # OFPP_MAX is 0xff00 (OpenFlow 1.4, 7.2.1)
 TUNNEL_OFPORT, UPLINK_OFPORT = OFPORT_LAST, OFPORT_LAST - 1  # the port to other hosts, and the one to this host
+RESOLVER_PORT = "warren-dns"  # the interface to this host's resolver (agent/names/); any OpenFlow port will do
 ENDPOINT_OFPORT_LAST = UPLINK_OFPORT - 1  # of those that Warren allocates
 
 # Connection tracking: a zone per network (see intent/views.py), and one mark.

@@ -106,6 +106,7 @@ def network_out(network: Network) -> dict[str, Any]:
         "host_access": network.host_access,
         "preallocate": network.preallocate,
         **{name: data.get(name) for name in DhcpFields.model_fields},
+        "dns_server": network.dns_server,
         "labels_required": network.labels_required,
         "labels": network.labels,
     }
@@ -146,6 +147,7 @@ def endpoint_out(
         "acls": list(endpoint.acls) if endpoint.acls is not None else None,
         "publish": [p.model_dump(mode="json", exclude_none=True) for p in endpoint.publish],
         "allowed": [entry.data() for entry in endpoint.allowed],
+        "aliases": list(endpoint.aliases),
         "state": (state or {}).get("state", ""),
         "reason": (state or {}).get("reason", "") or "",
     }

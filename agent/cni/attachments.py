@@ -254,7 +254,7 @@ class Attachments(Feature):
             {"name": endpoint.veth, "mac": veth_mac(endpoint.veth), "mtu": seen.mtu},
             {"name": call.interface, "mac": seen.mac, "mtu": seen.mtu, "sandbox": call.netns},
         )
-        dns = {"nameservers": [str(server) for server in network.dns], "domain": network.domain}
+        dns = {"nameservers": [str(server) for server in network.name_servers], "domain": network.domain}
         addresses = [] if network.answers else self._addresses(endpoint, network)
         return result(call, interfaces, addresses, seen.gateways, {name: value for name, value in dns.items() if value})
 

@@ -14,17 +14,15 @@ import contextlib
 import logging
 import os
 import re
-import select
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from agent.dhcp_client import addresses
-from agent.linux import netns
+from agent.linux import netns, survivors
 from warren.errors import Unavailable, WarrenError
 
 log = logging.getLogger("warren.udhcpc")
@@ -41,8 +39,7 @@ class Clients:
     """The clients whose files are in one directory. The caller must not run two calls for one endpoint at the same time."""
 
     directory: Path
-    # endpoint id -> pid and pidfd; a pid alone may be that of another process by now
-    _held: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _held: dict[str, survivors.Held] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.directory = self.directory.absolute()
@@ -72,7 +69,7 @@ class Clients:
         held = self._held.get(endpoint_id)
         if held is None:
             return False
-        if not _ends(held[1], 0):
+        if not survivors.ends(held, 0):
             return True
         self._ended(endpoint_id)
         return False
@@ -80,7 +77,7 @@ class Clients:
     def namespace(self, endpoint_id: str) -> str | None:
         """Return the path of the network namespace that an endpoint's client is in; None if there is no client, or it has
         not written its pid yet."""
-        pid = self._pid(endpoint_id) if self.lives(endpoint_id) else None
+        pid = survivors.pid_in(self.pids / endpoint_id) if self.lives(endpoint_id) else None
         return f"/proc/{pid}/ns/net" if pid is not None else None
 
     def start(self, endpoint_id: str, where: str, interface: str, name: str | None, last: IPv4Address | None) -> None:
@@ -96,31 +93,22 @@ class Clients:
         command = ("nsenter", f"--net={where}", "--", *program, "-f", "-R", "-i", interface, "-s", str(HOOK), *TIMING,
                    "-p", str(self.pids / endpoint_id), "-O", "staticroutes", *request, *host)  # fmt: skip
         environment = {"PATH": PATHS, "WARREN_LEASES": str(self.leases), "WARREN_ENDPOINT": endpoint_id}
-        try:
-            child = subprocess.Popen(
-                command, env=environment, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL, start_new_session=True,
-            )  # fmt: skip
-        except OSError as error:
-            raise Unavailable("nsenter", f"does not run ({error.strerror})") from None
-        child.returncode = 0  # keeps Popen from waiting for the process: `_ended` does, also for the child of an earlier agent
-        self._held[endpoint_id] = child.pid, os.pidfd_open(child.pid)
-        log.info("client.started endpoint=%s interface=%s pid=%d", endpoint_id, interface, child.pid)
+        held = self._held[endpoint_id] = survivors.start(command, environment, quiet=True)
+        log.info("client.started endpoint=%s interface=%s pid=%d", endpoint_id, interface, held.pid)
 
     def end(self, endpoint_id: str, then: Callable[[str], None] = lambda netns: None) -> None:
         """Stop an endpoint's client, which releases its lease, and remove its files. Waits until the release has left the
         namespace or the client was killed, and then calls `then` with the path of the namespace."""
         client = self._held.get(endpoint_id) if self.lives(endpoint_id) else None
         if client is not None:
-            pid, held = client
             # the open file keeps the namespace alive: the client may be the last process in it
-            with contextlib.suppress(OSError, WarrenError), netns.opened(f"/proc/{pid}/ns/net") as kept:
-                signal.pidfd_send_signal(held, signal.SIGTERM)
-                if _ends(held, END_S):
+            with contextlib.suppress(OSError, WarrenError), netns.opened(f"/proc/{client.pid}/ns/net") as kept:
+                signal.pidfd_send_signal(client.pidfd, signal.SIGTERM)
+                if survivors.ends(client, END_S):
                     addresses.sent(f"/proc/self/fd/{kept}")
                 else:
-                    signal.pidfd_send_signal(held, signal.SIGKILL)
-                    _ends(held, END_S)
+                    signal.pidfd_send_signal(client.pidfd, signal.SIGKILL)
+                    survivors.ends(client, END_S)
                 then(f"/proc/self/fd/{kept}")
             log.info("client.ended endpoint=%s", endpoint_id)
             self._ended(endpoint_id)
@@ -136,40 +124,14 @@ class Clients:
         return None
 
     def _find(self, endpoint_id: str) -> None:
-        """Take over a running client by its pid file, if the process is that client: it has the pid file's path among its
-        arguments and runs in the agent's pid namespace, unlike the processes of containers."""
-        pid = self._pid(endpoint_id)
-        if pid is None:
-            return
-        with contextlib.suppress(OSError):
-            held = os.pidfd_open(pid)
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            same_pid_namespace = os.stat("/proc/self/ns/pid").st_ino == os.stat(f"/proc/{pid}/ns/pid").st_ino
-            if same_pid_namespace and str(self.pids / endpoint_id).encode() in arguments:
-                self._held[endpoint_id] = pid, held
-                log.info("client.found endpoint=%s pid=%d", endpoint_id, pid)
-            else:
-                os.close(held)
-
-    def _pid(self, endpoint_id: str) -> int | None:
-        try:
-            return int((self.pids / endpoint_id).read_text())
-        except (OSError, ValueError):
-            return None
+        """Take over a running client."""
+        if (held := survivors.find(self.pids / endpoint_id)) is not None:
+            self._held[endpoint_id] = held
+            log.info("client.found endpoint=%s pid=%d", endpoint_id, held.pid)
 
     def _ended(self, endpoint_id: str) -> None:
-        held = self._held.pop(endpoint_id, None)
-        if held is not None:
-            with contextlib.suppress(ChildProcessError):
-                os.waitid(os.P_PIDFD, held[1], os.WEXITED | os.WNOHANG)
-            os.close(held[1])
-
-
-def _ends(pidfd: int, timeout_s: float) -> bool:
-    """Return whether a process has ended or ends within the timeout (pidfd_open(2))."""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(timeout_s * 1000))
+        if (held := self._held.pop(endpoint_id, None)) is not None:
+            survivors.release(held)
 
 
 def host_name(name: str) -> str:

@@ -35,7 +35,7 @@ from warren.errors import MISSING, Conflict, Invalid, NotFound, Unavailable, War
 
 log = logging.getLogger("warren.endpoints")
 
-_FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls", "publish", "allowed",
+_FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls", "publish", "allowed", "aliases",
            "port", "coprocessor", "parent", "vlan", "machine", "keep_netns"}  # fmt: skip
 INTERFACE_WAIT_S = 5.0  # how long an attach behind an interface waits for that interface, which may appear later
 Leaving = Callable[[Endpoint], contextlib.AbstractContextManager[None]]

@@ -125,6 +125,14 @@ def enter(fd: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
+def unshare() -> None:
+    """Move this thread into a new namespace, for good: only for threads of `in_thread`."""
+    assert threading.current_thread().name == "netns", "the caller's own thread must stay where it is"
+    if _libc.unshare(_CLONE_NEWNET) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
 def inside(netns: str, work: Callable[[], T]) -> T:
     """Run `work` in the namespace. Returns its result. Raises `Invalid` if there is no such namespace."""
     with opened(netns) as fd:

@@ -11,7 +11,7 @@ from controller.framework.runtime import hub
 from controller.reconcile import Reconciler
 from ovsdb.client import Ovsdb
 from ovsdb.control import ZoneLimit, appctl, datapath, zone_limits
-from ovsdb.rows import AS_CHOSEN, TUNNEL_PORT, UPLINK_PORT, Port, interface_ports, mirror_ports, present
+from ovsdb.rows import AS_CHOSEN, TUNNEL_PORT, UPLINK_PORT, Port, interface_ports, mirror_ports, present, resolver_port
 from warren.errors import WarrenError
 from warren.settings import Settings
 
@@ -113,4 +113,4 @@ class IntegrationBridge:
         index = self._reconciler().index
         interfaces = index.bindings.requested_interfaces()
         targets = mirror_ports(index.snapshot.copied.values(), self._host)
-        return (*interface_ports(interfaces), *(port for port in targets if port.name not in interfaces))
+        return (resolver_port(), *interface_ports(interfaces), *(port for port in targets if port.name not in interfaces))

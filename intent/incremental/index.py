@@ -32,6 +32,7 @@ from intent.views import (
     routed_remote_view,
 )
 from mirror.sessions import Marks, MirrorSession, Surroundings, sessions
+from pipeline.tables import RESOLVER_PORT
 from specs.checks import routes
 from specs.model.endpoint import Endpoint
 from specs.ports import Bindings
@@ -122,7 +123,9 @@ class Index:
             self._host_changed(name)
 
     def set_interfaces(self, ofports: Mapping[str, int]) -> None:
-        """Take the OpenFlow ports of interfaces that specs name."""
+        """Take the OpenFlow ports of interfaces that specs name, and that of the resolver."""
+        if ofports.get(RESOLVER_PORT) != self.bindings.interfaces.get(RESOLVER_PORT):
+            self._dirty_networks |= {n.id for n in self._networks.valid.values() if n.dns_server}
         for moved in self.bindings.set_interfaces(ofports):
             self._update_port(moved)
 
@@ -302,13 +305,11 @@ class Index:
     def _network_view(self, network_id: str) -> NetworkView | None:
         local, to = self._local.get(network_id), self.routes.to.get(network_id, {})
         routed, stateful = any(self._local.get(n) for n in to), self._tracked(network_id)
-        if not local:
-            return (
-                routed_remote_view(self._networks.valid[network_id], stateful=stateful, vnis=self._networks.of_vni)
-                if routed
-                else None
-            )
+        if not local and not routed:
+            return None
         network = self._networks.valid[network_id]
+        if not local:
+            return routed_remote_view(network, stateful=stateful, vnis=self._networks.of_vni)
         return network_view(
             network,
             [(self._claims.endpoints[e], self.ports[e], self.policies.keys[e]) for e in local],
@@ -317,6 +318,7 @@ class Index:
             stateful=stateful,
             vnis=self._networks.of_vni,
             uplink=self.uplink_ofport,
+            resolver=self.bindings.interfaces.get(RESOLVER_PORT),
             routes=routes(
                 network,
                 to,

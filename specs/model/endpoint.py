@@ -35,6 +35,17 @@ Address4 = Annotated[IPv4Address, BeforeValidator(require_text)]
 Address6 = Annotated[IPv6Address, BeforeValidator(require_text)]
 
 
+ALIASES_LIMIT = 64
+
+
+def _aliases(value: Any) -> Any:
+    """One name or a list; each counts once."""
+    return tuple(dict.fromkeys([value] if isinstance(value, str) else value)) if isinstance(value, (str, list, tuple)) else value
+
+
+Aliases = Annotated[tuple[Name, ...], BeforeValidator(_aliases), Field(max_length=ALIASES_LIMIT)]
+
+
 class EndpointFields(BaseModel):
     """The fields that a document, a request and the record of an endpoint share."""
 
@@ -50,6 +61,7 @@ class EndpointFields(BaseModel):
     acls: AclReferences | None = None
     publish: tuple[Publish, ...] = ()
     allowed: Annotated[tuple[AllowedEntry, ...], AfterValidator(check_allowed)] = ()
+    aliases: Aliases = ()
     labels: Labels = {}
     machine: Name | None = None
     keep_netns: Flag = False
@@ -122,7 +134,7 @@ class Endpoint(EndpointFields, Record):
     def data(self) -> dict[str, Any]:
         """As JSON data. Fields that came later are left out where they say nothing: agents of an earlier version refuse fields that they do not know."""
         data = super().data()
-        left_out = {name for name in ("allowed", "keep_netns") if not getattr(self, name)}
+        left_out = {name for name in ("allowed", "aliases", "keep_netns") if not getattr(self, name)}
         return {name: value for name, value in data.items() if name not in left_out}
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_interface
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -58,6 +58,7 @@ class NetworkFields(DhcpFields):
     ct_limit: CtLimit | None = None
     host_access: HostAccessLevel = "none"
     preallocate: Annotated[Whole, Field(ge=0, le=256)] = 0
+    dns_server: Flag = False
     labels_required: Flag = True
     labels: Labels = {}
 
@@ -65,7 +66,8 @@ class NetworkFields(DhcpFields):
 class Network(NetworkFields, Record):
     """An isolated layer 2 network. `host_access` is what its endpoints reach of the cluster's machines by the gateway, besides
     published ports: nothing, name servers, or everything. `gateway` and `ipv6_gateway` are addresses with prefix length, inside the range.
-    `title` is the name that SAND's client gave, if that is no unique name: free text, which names nothing. `labels_required` closes endpoints until their labels are known."""
+    `title` is the name that SAND's client gave, if that is no unique name: free text, which names nothing. `labels_required` closes endpoints until their labels are known. With
+    `dns_server` each host answers questions for the names of its endpoints at the gateway's addresses (agent/names/)."""
 
     id: Name
     name: Name
@@ -83,10 +85,30 @@ class Network(NetworkFields, Record):
         _check_gateway("gateway", self.gateway, "ip_range", self.ip_range)
         _check_gateway("ipv6_gateway", self.ipv6_gateway, "ipv6_range", self.ipv6_range)
         check_dhcp(self, self.ip_range, self.mode)
-        if (self.mode != "flat" or self.answers) and self.ip_range is None and self.ipv6_range is None:
-            reason = "dhcp" if self.dhcp else f"mode {self.mode}"
+        if self.has_gateway_mac and self.ip_range is None and self.ipv6_range is None:
+            reason = "dhcp" if self.dhcp else "dns_server" if self.dns_server else f"mode {self.mode}"
             raise Invalid("ip_range", MISSING, f"{reason} needs ip_range or ipv6_range")
         return self
+
+    @property
+    def gateways(self) -> tuple[IPv4Interface | IPv6Interface, ...]:
+        """The gateway's addresses, IPv4 first. A network in mode `flat` reserves them, too."""
+        return tuple(gateway for gateway in (self.gateway, self.ipv6_gateway) if gateway is not None)
+
+    @property
+    def has_gateway_mac(self) -> bool:
+        """Whether the gateway's MAC is a neighbour of its endpoints: as gateway, DHCP server or name server."""
+        return self.mode != "flat" or self.answers or self.dns_server
+
+    @property
+    def name_servers(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """The name servers that endpoints are offered: those of `dns`, else the network's own."""
+        return self.dns or (tuple(gateway.ip for gateway in self.gateways) if self.dns_server else ())
+
+    def data(self) -> dict[str, Any]:
+        """As JSON data. Without a name server there is no such field: agents of an earlier version refuse fields that they do not know."""
+        data = super().data()
+        return data if self.dns_server else {name: value for name, value in data.items() if name != "dns_server"}
 
 
 def _check_gateway(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from intent.recompute import view
 from intent.views import View
 from mirror.sessions import collector_port
+from pipeline.tables import RESOLVER_PORT
 from specs.ports import is_subport
 from specs.snapshot import snapshot
 from tests.unit import worlds
@@ -94,6 +95,15 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("web-2", "amber", "h2", 3, 1),
         worlds.endpoint("db-1", "blue", "h1", 2, 2, v6=False),
         worlds.endpoint("db-2", "blue", "h2", 3, 2, v6=False),
+    ],
+    # name servers of two networks with one subnet, one of them without a gateway
+    "names": [
+        *HOSTS,
+        worlds.network("amber", 7, mode="nat", named=True),
+        worlds.network("blue", 8, v6=False, named=True),
+        worlds.endpoint("web-1", "amber", "h1", 2, 1),
+        worlds.endpoint("web-2", "amber", "h2", 3, 1),
+        worlds.endpoint("db-1", "blue", "h1", 2, 2, v6=False),
     ],
     # a router between two networks, each with one member on another host
     "joined": [
@@ -249,5 +259,6 @@ def view_of(scenario: str, host: str) -> View:
     local = [e for e in state.endpoints.values() if e.host == host]
     ports = {e.id: e.ofport for e in local if not is_subport(e)}
     interfaces = {collector_port(mirror): 4096 for mirror in state.mirrors.values()}
+    interfaces |= {RESOLVER_PORT: 4097}
     interfaces |= {e.port: 8 for e in local if e.port is not None}
     return view(state, host, ports, TUNNEL, UPLINK, interfaces)

@@ -114,7 +114,7 @@ def follow(sequence: Sequence) -> None:
             ports = step
             uplink = None if uplink and "e5" in step else 65278
             index.set_uplink(uplink)
-            interfaces = {"tap0": 900} if "e4" in step else {}
+            interfaces = {"tap0": 900, "warren-dns": 901} if "e4" in step else {}
             index.set_interfaces(interfaces)
             encrypted = frozenset(name for name, endpoint in (("h2", "e1"), ("h3", "e2")) if endpoint in step)
             index.set_encrypted(encrypted)

@@ -101,6 +101,7 @@ def network(
     dhcp: bool | str = False,
     labels_required: bool = False,
     mtu: int | None = None,
+    named: bool = False,
 ) -> tuple[str, str]:
     """A store entry."""
     if dhcp == "external":
@@ -112,7 +113,7 @@ def network(
         "nat_acl": nat,
         "dhcp": dhcp if dhcp == "external" else dhcp and (v4 or v6),
     }
-    data |= {"labels_required": labels_required, "mtu": mtu}
+    data |= {"labels_required": labels_required, "mtu": mtu, "dns_server": named and (v4 or v6)}
     if v4:
         data |= {"ip_range": f"10.{subnet(name)}.0.0/24", "gateway": f"10.{subnet(name)}.0.1/24"}
     if v6:
@@ -272,6 +273,7 @@ networks = st.builds(
     st.booleans(),
     st.just(False),
     st.sampled_from((None, None, 1300, 1400)),
+    st.booleans(),
 )
 # own addresses and MACs of some, the gateway, what several share, and ranges around them
 allowed = st.just([]) | st.lists(

@@ -33,6 +33,7 @@ def create(
         list[str],
         typer.Option(metavar="ADDRESS[,MAC]", help="Address or range that it may have besides its own; may be repeated."),
     ] = [],  # noqa: B006
+    alias: Annotated[list[str], typer.Option(help="One more name for name servers; may be repeated.")] = [],  # noqa: B006
     json: JsonOption = False,
 ) -> None:
     """Plug a namespace into a network; returns when packets can flow.
@@ -43,7 +44,7 @@ def create(
     agent = client(context)
     endpoint = agent.create_endpoint(
         network, netns=netns, name=name, host=host, ipv4=ip, ipv6=ipv6, mac=mac, interface=interface, labels=labels(label),
-        acls=acl or None, parent=parent, vlan=vlan, allowed=allow or None,
+        acls=acl or None, parent=parent, vlan=vlan, allowed=allow or None, aliases=alias or None,
     )  # fmt: skip
     print_one(endpoint, json)
 

@@ -57,6 +57,9 @@ def create(
     ] = False,
     dns: Annotated[list[str], typer.Option(help="Name server in DHCP answers; may be repeated.")] = [],  # noqa: B006
     domain: Annotated[str | None, typer.Option(help="Domain in DHCP answers.")] = None,
+    dns_server: Annotated[
+        bool, typer.Option("--dns-server", help="Answer questions for names of endpoints at the gateway's address.")
+    ] = False,
     dhcp_route: Annotated[list[str], typer.Option(help="RANGE=NEXT_HOP, a route in DHCP answers; may be repeated.")] = [],  # noqa: B006
     dhcp_lease_s: Annotated[int | None, typer.Option(help="How many seconds a DHCP lease lasts (default: 3600).")] = None,
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
@@ -72,7 +75,7 @@ def create(
         name, ip_range=ip_range, gateway=gateway, ipv6_range=ipv6_range, ipv6_gateway=ipv6_gateway, vxlan_vni=vni, mtu=mtu,
         vlan=vlan, vlan_transparent=vlan_transparent or None, labels=labels(label), default_acl=default_acl or None,
         vlan_out_acl=vlan_out_acl or None, mode=mode, nat_acl=nat_acl or None, ct_limit=ct_limit, host_access=host_access, preallocate=preallocate,
-        dhcp="external" if dhcp_external else dhcp or None, dns=dns or None, domain=domain, dhcp_lease_s=dhcp_lease_s,
+        dhcp="external" if dhcp_external else dhcp or None, dns=dns or None, domain=domain, dns_server=dns_server or None, dhcp_lease_s=dhcp_lease_s,
         dhcp_routes=[dict(zip(("to", "via"), route.partition("=")[::2], strict=True)) for route in dhcp_route] or None,
     )  # fmt: skip
     if wait:

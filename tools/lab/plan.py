@@ -117,6 +117,7 @@ class HostPlan:
             ("WARREN_DOCKER_SWEEP_S", "4"),
             ("WARREN_DOCKER_ENGINE", f"{directory}/docker.sock"),
             ("WARREN_DOCKER_MIRROR", "mirror0"),
+            ("WARREN_DNS", "127.0.0.1"),
             ("OVS_RUNDIR", directory),
             ("OVS_DBDIR", directory),
             ("OVS_LOGDIR", directory),

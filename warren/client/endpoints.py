@@ -65,6 +65,7 @@ def create_endpoint(
     acls: Sequence[str] | None = None,
     labels: Mapping[str, str] | None = None,
     allowed: Sequence[str] | None = None,
+    aliases: Sequence[str] | None = None,
     set_addresses: bool = True,
     machine: str | None = None,
     pid: int | None = None,
@@ -72,7 +73,8 @@ def create_endpoint(
 ) -> Operation[Endpoint]:
     """Plug the namespace at the path `netns` into a network; returns when packets can flow. Instead of the path, `machine` is the name of a
     container that systemd-machined knows, `pid` that of a process in the container. With `keep_netns` Warren makes the namespace. Without any only the record is made.
-    `allowed` are addresses and ranges that it may have besides its own, as ADDRESS or ADDRESS,MAC."""
+    `allowed` are addresses and ranges that it may have besides its own, as ADDRESS or ADDRESS,MAC; `aliases` are more names of it for
+    name servers."""
     body = stated(
         network_id=(yield from find_network(network)).id,
         name=name,
@@ -86,6 +88,7 @@ def create_endpoint(
         acls=acls,
         labels=labels,
         allowed=allowed,
+        aliases=aliases,
         machine=machine,
         pid=pid,
         keep_netns=keep_netns or None,

@@ -82,6 +82,7 @@ class Network(Result):
     nat_acl: tuple[str, ...] = ()
     ct_limit: int | None = None
     host_access: str = "none"
+    dns_server: bool = False
     preallocate: int | None = None
     dhcp: bool | str = False
     dns: tuple[str, ...] = ()
@@ -141,6 +142,7 @@ class Endpoint(Result):
     acls: tuple[str, ...] | None = None
     published: tuple[PublishedPort, ...] = field(default=(), metadata={"json": ("publish",), "item": PublishedPort})
     allowed: tuple[AllowedAddress, ...] = _nested(AllowedAddress)
+    aliases: tuple[str, ...] = ()
     labels: Mapping[str, str] = _mapping()
     state: str = ""
     reason: str = ""

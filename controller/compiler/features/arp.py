@@ -10,7 +10,7 @@ has the option, is returned as the neighbour's.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 from controller.compiler.features.spoof import FROM_A_MAC, LINK_LOCAL, masked
 from intent.gateway import GATEWAY_MAC
@@ -78,7 +78,7 @@ def _virtual(e: EndpointView, origin: Origin) -> Iterator[Flow]:
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
-    """The answers for the gateway, which is a neighbour on every host, or for the DHCP server of a network without one."""
+    """The answers for the gateway, which is a neighbour on every host, or for the servers of a network without one."""
     g, origin = n.gateway, Origin("network", n.id)
     if n.closed6:  # otherwise machines behind an interface may have asked, and the advertisement is for them
         yield Flow(Table.ARP, KNOWN, _advertised(n, UNICAST), _ADVERTISEMENT, origin)
@@ -87,20 +87,30 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
             priority = CHOSEN if about is LINK_LOCAL else CHOSEN + 1
             fields = match(**dict(_advertised(n, UNICAST)), ipv6_nd_target=about)
             yield Flow(Table.ARP, priority, fields, actions, origin)
-    if g is None:
-        if n.dhcp:
-            request = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(SERVER4))
-            yield Flow(Table.ARP, KNOWN, request, _arp_reply(GATEWAY_MAC, str(SERVER4)), origin)
-        return
-    if g.ipv4 is not None:
-        request = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(g.ipv4.ip))
-        yield Flow(Table.ARP, KNOWN, request, _arp_reply(GATEWAY_MAC, str(g.ipv4.ip)), origin)
-    for target in (str(g.ipv6.ip), str(link_local(GATEWAY_MAC))) if g.ipv6 is not None else ():
+    for address in _server_addresses(n, 4):
+        request = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=ARP, arp_op=REQUEST, arp_tpa=str(address))
+        yield Flow(Table.ARP, KNOWN, request, _arp_reply(GATEWAY_MAC, str(address)), origin)
+    for target in map(str, _server_addresses(n, 6)):
         nd = match(reg0=n.vni, reg1=ORIGIN_LOCAL, eth_type=IPV6, ip_proto=ICMPV6, icmpv6_type=SOLICITATION, ipv6_nd_target=target)
         yield Flow(Table.ARP, KNOWN, nd, _asks_back(GATEWAY_MAC, target), origin)
-    if n.dhcp and g.ipv6 is not None:
+    if n.dhcp and g is not None and g.ipv6 is not None:
         # The flags are the endpoint's own: they would say that the gateway is no router, and Linux would then give up the advertised route
         yield Flow(Table.ARP, SELF, _advertised(n, GATEWAY_MAC), (), origin)
+
+
+def _server_addresses(n: NetworkView, version: int) -> Iterator[IPv4Address | IPv6Address]:
+    """The addresses of the gateway's MAC: the gateway's, or those of the name server and the DHCP server of a network without one."""
+    if n.gateway is not None:
+        interface = n.gateway.ipv4 if version == 4 else n.gateway.ipv6
+        address = interface.ip if interface is not None else None
+    else:
+        address = None if n.server is None else n.server.ipv4 if version == 4 else n.server.ipv6
+        if n.dhcp and version == 4:
+            yield SERVER4
+    if address is not None:
+        yield address
+        if version == 6:
+            yield link_local(GATEWAY_MAC)
 
 
 # Shared by all these flows: a host has one for each endpoint of a network

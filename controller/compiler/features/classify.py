@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
 
+from controller.compiler.features import names
 from intent.gateway import Gateway
 from intent.views import EndpointView, NetworkView
 from mirror.compile import arrival, copies
@@ -91,6 +92,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     enter = (*untag, *copies(e.copies_in), Set(REG_NETWORK, e.vni), Set(REG_SOURCE, e.identity), *policy, Goto(Table.SPOOF_GUARD))
     origin = Origin("endpoint", e.id)
     yield Flow(Table.CLASSIFY, priority, fields, enter, origin)
+    yield from names.answers(e)
     if (g := e.gateway) is not None and not e.tag:
         own4, own6 = g.port_transits(e.ofport)
         own_addresses: list[dict[str, Value]] = []

@@ -1,5 +1,5 @@
 """ROUTE: packets to the gateway's MAC go out by the host, packets from the host go to the endpoint's MAC. The gateway
-answers pings. A network without a gateway (mode flat) has no flows here.
+answers pings. A network without a gateway (mode flat) has no flows here but those of its name server.
 
 NEXT_HOP: a packet that a router routes to another network is a packet of that network from here on, and goes to its
 endpoint's MAC. Packets come back from here, because the first network commits the connection with that endpoint's identity, too.
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from controller.compiler.features import conntrack, nat
+from controller.compiler.features import conntrack, names, nat
 from controller.compiler.features.forward import virtual_match, virtual_priority
 from intent.gateway import GATEWAY_MAC, HOST_MAC, Gateway
 from intent.views import EndpointView, NetworkView, VirtualView
@@ -84,6 +84,7 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     if any(policy for _, _, policy in n.coprocessors):
         chosen = match(reg0=n.vni, reg1=ORIGIN_CHOSEN)
         yield Flow(Table.ROUTE, CHOSEN, chosen, (Goto(Table.MIRROR),), Origin("network", n.id))
+    yield from names.questions(n)
     if n.gateway is None:
         return
     origin = Origin("network", n.id)

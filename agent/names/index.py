@@ -1,0 +1,146 @@
+"""Which names an endpoint can resolve, and to what. Pure.
+
+An endpoint sees its own network's endpoints as NAME, NAME.NETWORK and, if the network has a domain, NAME.DOMAIN; endpoints of networks that a
+router joins to its own as NAME.NETWORK and NAME.DOMAIN. An alias is one more name, and several endpoints may have the same.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+
+from pipeline.protocols import IpAddress
+from specs import keys
+from specs.checks import called, joined, routers_in_order, valid_networks
+from specs.model.endpoint import Endpoint
+from specs.model.network import Network
+from specs.snapshot import Snapshot, put
+
+KINDS = (keys.NETWORKS, keys.ENDPOINTS, keys.ROUTERS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """The addresses of a name; a name may exist without any."""
+
+    ipv4: tuple[IPv4Address, ...] = ()
+    ipv6: tuple[IPv6Address, ...] = ()
+
+
+@dataclass(slots=True)
+class _Members:
+    """The endpoints of a network, by lower-case name and by address."""
+
+    names: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    addresses: dict[IpAddress, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+
+class NameIndex:
+    """The names of all networks that concern a host, kept current by `put`. What a change costs does not grow with the number of endpoints."""
+
+    def __init__(self) -> None:
+        self._snapshot = Snapshot()
+        self._members: dict[str, _Members] = defaultdict(_Members)
+        self._indexed: dict[str, Endpoint] = {}
+        self._networks: dict[int, Network] | None = None  # by VNI; None: to be computed
+        self._joined: dict[str, list[Network]] = {}
+
+    def put(self, key: str, value: str | None, born: int) -> None:
+        """Take one entry of the store (value None: deleted)."""
+        decoded = put(self._snapshot, key, value, born) if key.startswith(KINDS) else None
+        if decoded is None:
+            return
+        if decoded.kind == "endpoint":
+            self._index(decoded.id)
+        else:
+            self._networks = None
+
+    def _index(self, endpoint_id: str) -> None:
+        if (old := self._indexed.pop(endpoint_id, None)) is not None:
+            members = self._members[old.network_id]
+            for kept, terms in ((members.names, _names(old)), (members.addresses, _addresses(old))):
+                for term in terms:
+                    kept[term].discard(endpoint_id)  # type: ignore[index]
+                    if not kept[term]:  # type: ignore[index]
+                        del kept[term]  # type: ignore[arg-type]
+        new = self._snapshot.endpoints.get(endpoint_id)
+        if new is not None and new.active:
+            self._indexed[endpoint_id] = new
+            members = self._members[new.network_id]
+            for name in _names(new):
+                members.names[name].add(endpoint_id)
+            for address in _addresses(new):
+                members.addresses[address].add(endpoint_id)
+
+    def forget(self, prefixes: Collection[str]) -> None:
+        """Forget the endpoints whose keys begin with these prefixes."""
+        for endpoint in list(self._snapshot.endpoints.values()):
+            key = keys.endpoint(endpoint.network_id, endpoint.id)
+            if key.startswith(tuple(prefixes)):
+                self.put(key, None, 0)
+
+    def network(self, vni: int) -> Network | None:
+        """The network with a name server that has a VNI."""
+        if self._networks is None:
+            valid = valid_networks(self._snapshot)[0]
+            routed_to = joined(routers_in_order(self._snapshot), called(valid))[0]
+            self._joined = {i: [valid[other] for other in others] for i, others in routed_to.items()}
+            self._networks = {network.vxlan_vni: network for network in valid.values() if network.dns_server}
+        return self._networks.get(vni)
+
+    def addresses(self, network: Network, name: str) -> Addresses | None:
+        """The addresses of a name (lower case, without the last dot) as endpoints of a network see it: None if the name is one of these
+        networks' and nobody has it. Raises `LookupError` for all other names."""
+        if name in self._members[network.id].names:
+            return self._of(self._members[network.id].names[name])
+        ours = False
+        for other in (network, *self._joined.get(network.id, ())):
+            for suffix in suffixes(other):
+                if name == suffix:
+                    return Addresses()
+                if not name.endswith(f".{suffix}"):
+                    continue
+                ours, names = True, self._members[other.id].names
+                if (ids := names.get(name.removesuffix(f".{suffix}"))) is not None:
+                    return self._of(ids)
+        if not ours:
+            raise LookupError(name)
+        return None
+
+    def name(self, network: Network, address: IpAddress) -> str | None:
+        """The name of an address as endpoints of a network see it: None if the address is one of these networks' and no endpoint with a name has it.
+        Raises `LookupError` for all other addresses."""
+        for other in (network, *self._joined.get(network.id, ())):
+            ids = self._members[other.id].addresses.get(address, set())
+            named = next((endpoint.name for i in sorted(ids) if (endpoint := self._indexed[i]).name), None)
+            if named is not None:
+                return f"{named}.{suffixes(other)[-1]}".lower()
+            if ids or any(r is not None and address in r for r in (other.ip_range, other.ipv6_range)):
+                return None
+        raise LookupError(str(address))
+
+    def _of(self, ids: Iterable[str]) -> Addresses:
+        endpoints = [self._indexed[i] for i in sorted(ids)]
+        return Addresses(
+            ipv4=tuple(e.ipv4_address for e in endpoints if e.ipv4_address is not None),
+            ipv6=tuple(e.ipv6_address for e in endpoints if e.ipv6_address is not None),
+        )
+
+
+def suffixes(network: Network) -> tuple[str, ...]:
+    """What names of a network's endpoints may end in, lower case."""
+    return tuple(text.lower() for text in (network.name, network.domain) if text)
+
+
+def _names(endpoint: Endpoint) -> Iterator[str]:
+    for name in (endpoint.name, *endpoint.aliases):
+        if name:
+            yield name.lower()
+
+
+def _addresses(endpoint: Endpoint) -> Iterator[IpAddress]:
+    for address in (endpoint.ipv4_address, endpoint.ipv6_address):
+        if address is not None:
+            yield address
