@@ -12,9 +12,9 @@ from pathlib import Path
 from agent.cache import Cache
 from agent.feature import Feature
 from agent.linux import resolver_namespace, survivors
-from agent.worker import Worker
 from pipeline.tables import RESOLVER_PORT
 from warren import __version__
+from warren.worker import Worker
 
 log = logging.getLogger("warren.resolver")
 
