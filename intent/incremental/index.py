@@ -1,5 +1,4 @@
 """Index: the view of one host, updated change by change. The cost follows what a change touches, not what exists.
-
 intent/recompute.py says what is right; a property test compares the two after any sequence of changes.
 """
 

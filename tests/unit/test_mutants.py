@@ -60,6 +60,7 @@ MUTANTS = (
     Mutant("intent/incremental/hosts.py", "return hosts[endpoint.host] == 1", "return False", INDEX),
     Mutant("intent/incremental/hosts.py", "return name not in hosts", "return False", INDEX),
     Mutant("intent/incremental/index.py", "self.hosts.change()", "pass", INDEX),
+    Mutant("intent/incremental/index.py", "self._dirty_networks |= {n.id for n in self._networks.valid.values() if n.dns_server}", "pass", INDEX),
     Mutant("intent/incremental/index.py", "self._dirty_networks |= self.routes.with_routed({self._records[e]", "self._dirty_networks |= set({self._records[e]", INDEX),
     Mutant("intent/incremental/index.py", "for name in self.hosts.set_encrypted(hosts):", "for name in list(self.hosts.set_encrypted(hosts))[:0]:", INDEX),
     Mutant("intent/incremental/index.py", "if local else self.hosts.vtep(endpoint.host) is not None", "if local else True", INDEX),
