@@ -38,12 +38,16 @@ Address6 = Annotated[IPv6Address, BeforeValidator(require_text)]
 ALIASES_LIMIT = 64
 
 
-def _aliases(value: Any) -> Any:
-    """One name or a list; each counts once."""
-    return tuple(dict.fromkeys([value] if isinstance(value, str) else value)) if isinstance(value, (str, list, tuple)) else value
+def _listed(value: Any) -> Any:
+    """One name or a list."""
+    return (value,) if isinstance(value, str) else value
 
 
-Aliases = Annotated[tuple[Name, ...], BeforeValidator(_aliases), Field(max_length=ALIASES_LIMIT)]
+def _once(value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(value))
+
+
+Aliases = Annotated[tuple[Name, ...], BeforeValidator(_listed), AfterValidator(_once), Field(max_length=ALIASES_LIMIT)]
 
 
 class EndpointFields(BaseModel):
