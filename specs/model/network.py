@@ -77,7 +77,7 @@ class Network(NetworkFields, Record):
 
     def data(self) -> dict[str, Any]:
         """As JSON data. Fields that came later are left out where they say nothing: agents of an earlier version refuse fields that they do not know."""
-        left_out = {name for name in ("ntp", "search") if not getattr(self, name)}
+        left_out = {name for name in ("dns_server", "ntp", "search") if not getattr(self, name)}
         return {name: value for name, value in super().data().items() if name not in left_out}
 
     @model_validator(mode="after")
@@ -104,11 +104,6 @@ class Network(NetworkFields, Record):
     def name_servers(self) -> tuple[IPv4Address | IPv6Address, ...]:
         """The name servers that endpoints are offered: those of `dns`, else the network's own."""
         return self.dns or (tuple(gateway.ip for gateway in self.gateways) if self.dns_server else ())
-
-    def data(self) -> dict[str, Any]:
-        """As JSON data. Without a name server there is no such field: agents of an earlier version refuse fields that they do not know."""
-        data = super().data()
-        return data if self.dns_server else {name: value for name, value in data.items() if name != "dns_server"}
 
 
 def _check_gateway(
