@@ -17,7 +17,6 @@ from intent.shares import Shares, crossing, shared
 from intent.sites import vtep
 from intent.views import (
     NO_RELATED,
-    TENANT,
     UNMARKED,
     Claim,
     EndpointView,
@@ -41,6 +40,7 @@ from specs.model.acl import Acl
 from specs.model.endpoint import Endpoint
 from specs.model.meter import Meter
 from specs.model.network import Network
+from specs.model.tenant import governing
 from specs.ports import has_unknown_macs, ofports
 from specs.snapshot import Problem, Snapshot
 
@@ -113,8 +113,11 @@ class _Recompute:
 
         self.endpoints = self._winners()
         self.names = _Names(snapshot, {e.id: e for e in self.endpoints}, ports)
-        tenant = snapshot.tenants.get(TENANT)
-        self.keys = {e.id: keys_of(e, self.networks[e.network_id], snapshot.hosts[e.host], tenant) for e in self.endpoints}
+        tenant_acls = {network.id: governing(network, snapshot.tenants) for network in self.networks.values()}
+        self.keys = {
+            e.id: keys_of(e, self.networks[e.network_id], snapshot.hosts[e.host], tenant_acls[e.network_id])
+            for e in self.endpoints
+        }
         self.policies = self._policies()
         self.local = self._local()
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from acl.language import Rule, Who
 from acl.policy import PolicyKey, PolicyKeys, keys_of
-from intent.views import TENANT, selects
+from intent.views import selects
 from pipeline.protocols import IpNetwork
 from specs.model.endpoint import Endpoint
+from specs.model.tenant import governing
 from specs.snapshot import Snapshot
 from warren.errors import NotFound
 
@@ -30,7 +31,7 @@ class RecordPolicies:
         network = state.networks.get(endpoint.network_id)
         if network is None:
             raise NotFound("network", endpoint.network_id)
-        return keys_of(endpoint, network, state.hosts.get(endpoint.host), state.tenants.get(TENANT))
+        return keys_of(endpoint, network, state.hosts.get(endpoint.host), governing(network, state.tenants))
 
     def rules(self, key: PolicyKey) -> Rules | None:
         """The rules of a policy in order, each with its ACL and its number; None if one of its ACLs does not exist."""

@@ -29,7 +29,6 @@ from specs.obstacles import obstacle
 from specs.ports import has_unknown_macs, port_claims
 from specs.snapshot import Problem, Snapshot
 
-TENANT = "default"
 Claim = tuple[str, str]
 NO_RELATED = "its VNI with the highest bit turned is another network's: allow_related does not reach other hosts"
 

@@ -138,6 +138,16 @@ def service(name: str) -> str:
     return f"{SERVICES}{name}"
 
 
+def claim_tenants() -> str:
+    """Key touched by every transaction that changes a tenant: those that make networks compare it."""
+    return "claim/tenancy/tenants"
+
+
+def claim_networks() -> str:
+    """Key touched by every transaction that makes a network or changes its VLAN: those that change tenants compare it."""
+    return "claim/tenancy/networks"
+
+
 def claim_routing() -> str:
     """Key touched by every router or service transaction, so that concurrent writers conflict and retry."""
     return "claim/ways"

@@ -62,7 +62,7 @@ class Changes:
         self._networks[network.name] = network.id
 
     def _network_update(self, change: Change) -> None:
-        for field in ("name", "vxlan_vni", "ip_range", "ipv6_range"):
+        for field in ("name", "tenant", "vxlan_vni", "ip_range", "ipv6_range"):
             if field in change.fields:
                 old, new = ("nothing" if value is None else value for value in change.fields[field])
                 raise Conflict(f"{field} cannot change (from {old} to {new}): delete and create the network", field=field)

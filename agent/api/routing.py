@@ -1,4 +1,4 @@
-"""Routers and services over HTTP."""
+"""Routers, services and tenants over HTTP."""
 
 from __future__ import annotations
 
@@ -16,16 +16,50 @@ from intent.views import selects
 from specs.model.endpoint import Endpoint
 from specs.model.router import RouterItem
 from specs.model.service import Service, ServiceItem
+from specs.model.tenant import DEFAULT, Tenant, TenantItem
 from specs.snapshot import Snapshot
 from warren.errors import NotFound
 
 
 def router(core: Core) -> APIRouter:
-    """The routes of routers and services."""
+    """The routes of routers, services and tenants."""
     router = APIRouter(tags=["Warren"])
     _router_routes(router, core)
     _service_routes(router, core)
+    _tenant_routes(router, core)
     return router
+
+
+def _tenant_routes(router: APIRouter, core: Core) -> None:
+    def shown(tenant: Tenant, snapshot: Snapshot) -> dict[str, Any]:
+        names = sorted(n.name for n in snapshot.networks.values() if (n.tenant or DEFAULT) == tenant.name)
+        return tenant.data() | {"networks": names}
+
+    @router.get("/tenants")
+    def tenants() -> dict[str, Any]:
+        """All tenants, with their networks."""
+        snapshot = read_snapshot(core.store)
+        return {"tenants": [shown(tenant, snapshot) for _, tenant in sorted(snapshot.tenants.items())]}
+
+    @router.get("/tenants/{name}")
+    def show_tenant(name: str) -> dict[str, Any]:
+        """One tenant."""
+        snapshot = read_snapshot(core.store)
+        if name not in snapshot.tenants:
+            raise NotFound("tenant", name)
+        return {"tenant": shown(snapshot.tenants[name], snapshot)}
+
+    @router.post("/tenants", status_code=201)
+    def put_tenant(body: TenantItem) -> dict[str, Any]:
+        """Create a tenant, or change one. Ranges that others use are refused."""
+        tenant, _ = core.repository.put_tenant(body.model_dump(mode="json", exclude_none=True))
+        return {"tenant": shown(tenant, read_snapshot(core.store))}
+
+    @router.delete("/tenants/{name}", status_code=204)
+    def delete_tenant(name: str) -> Response:
+        """Delete a tenant that has no networks."""
+        core.repository.delete_tenant(name)
+        return Response(status_code=204)
 
 
 def _router_routes(router: APIRouter, core: Core) -> None:

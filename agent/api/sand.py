@@ -93,6 +93,7 @@ def network_out(network: Network) -> dict[str, Any]:
         "ip_range": data.get("ip_range", ""),
         "gateway": data.get("gateway", ""),
         "unique_name": network.name,
+        "tenant": network.tenant or "default",
         "ipv6_range": data.get("ipv6_range", ""),
         "ipv6_gateway": data.get("ipv6_gateway", ""),
         "mtu": network.mtu,

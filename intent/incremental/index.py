@@ -19,7 +19,6 @@ from intent.incremental.services import Services
 from intent.incremental.virtual import Virtuals
 from intent.views import (
     NO_RELATED,
-    TENANT,
     UNMARKED,
     EndpointView,
     NetworkView,
@@ -34,6 +33,7 @@ from mirror.sessions import Marks, MirrorSession, Surroundings, sessions
 from pipeline.tables import RESOLVER_PORT
 from specs.checks import routes
 from specs.model.endpoint import Endpoint
+from specs.model.tenant import governing
 from specs.ports import Bindings
 from specs.snapshot import Decoded, Problem, Snapshot, put
 
@@ -248,7 +248,7 @@ class Index:
             return
         endpoint = self._claims.endpoints[endpoint_id]
         network, host = self._networks.valid[endpoint.network_id], self.snapshot.hosts[endpoint.host]
-        keys = keys_of(endpoint, network, host, self.snapshot.tenants.get(TENANT))
+        keys = keys_of(endpoint, network, host, governing(network, self.snapshot.tenants))
         self.policies.set_member(endpoint_id, endpoint, keys, endpoint.host == self.host and endpoint_id in self.ports)
 
     def _resolve_claims(self) -> set[str]:

@@ -42,6 +42,7 @@ class NetworkFields(DhcpFields):
     id: Name | None = None
     name: Name | None = None
     title: Annotated[str, Field(max_length=TITLE_LIMIT)] | None = None
+    tenant: Name | None = None
     type: str = "overlay"
     vxlan_vni: Vni | None = None
     ip_range: Range4 | None = None
@@ -66,7 +67,7 @@ class NetworkFields(DhcpFields):
 class Network(NetworkFields, Record):
     """An isolated layer 2 network. `host_access` is what its endpoints reach of the cluster's machines by the gateway, besides
     published ports: nothing, name servers, or everything. `gateway` and `ipv6_gateway` are addresses with prefix length, inside the range.
-    `title` is the name that SAND's client gave, if that is no unique name: free text, which names nothing. `labels_required` closes endpoints until their labels are known. With
+    `title` is the name that SAND's client gave, if that is no unique name: free text, which names nothing. `tenant` owns it; None is `default`. `labels_required` closes endpoints until their labels are known. With
     `dns_server` each host answers questions for the names of its endpoints at the gateway's addresses (agent/names/)."""
 
     id: Name

@@ -4,13 +4,13 @@ VNI back."""
 from __future__ import annotations
 
 from specs import keys
-from specs.model.base import VNI_FIRST, VNI_LAST
 from specs.model.mirror import capture_name
-from specs.store import bitmap
+from specs.store.networks import free_vni
 from specs.store.pool import Pool
+from specs.store.tenants import tenants_of
 from specs.store.values import Delete, Get, Put, Unchanged
 from specs.store.writer import Writer
-from warren.errors import Conflict, Exhausted
+from warren.errors import Conflict
 
 CAPTURES_LIMIT = 16  # of one agent at one time
 
@@ -23,16 +23,16 @@ class CaptureWriter(Writer):
 
         def attempt() -> tuple[str, int] | None:
             prefix = keys.claim_captures(host)
-            read = self.store.txn((), (Get(prefix, prefix=True), Get(keys.pool_vni(), prefix=True)))
+            read = self.store.txn(
+                (), (Get(prefix, prefix=True), Get(keys.pool_vni(), prefix=True), Get(keys.TENANTS, prefix=True))
+            )
             taken = {entry.key.removeprefix(prefix) for entry in read.found[0]}
             names = (capture_name(host, number) for number in range(1, CAPTURES_LIMIT + 1))
             name = next((name for name in names if name not in taken), None)
             if name is None:
                 raise Conflict(f"the agent of {host} has {CAPTURES_LIMIT} captures already: end one of them")
             pool = Pool.read(keys.pool_vni(), read.found[1])
-            vni = bitmap.lowest_free(pool.blocks, VNI_FIRST, VNI_LAST)
-            if vni is None:
-                raise Exhausted(f"no VNI is left in {VNI_FIRST}..{VNI_LAST}")
+            vni = free_vni(pool, None, tenants_of(read.found[2]))
             pool.take(vni)
             claim = f"{prefix}{name}"
             outcome = self.commit([Unchanged(claim, 0), *pool.compares()], [Put(claim, str(vni)), *pool.puts()])

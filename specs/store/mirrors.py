@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from specs import keys
-from specs.model.base import VNI_FIRST, VNI_LAST, decode
+from specs.model.base import decode
 from specs.model.mirror import CAPTURE_PREFIX, Mirror
-from specs.store import bitmap
+from specs.store.networks import free_vni
 from specs.store.pool import Pool
+from specs.store.tenants import tenants_of
 from specs.store.values import Delete, Get, Put, Unchanged
 from specs.store.writer import Writer, dated, decoded
-from warren.errors import Exhausted, Invalid, NotFound
+from warren.errors import Invalid, NotFound
 
 
 class MirrorWriter(Writer):
@@ -25,13 +26,11 @@ class MirrorWriter(Writer):
             raise Invalid("mirror.name", name, f"a name that does not begin with {CAPTURE_PREFIX} (those are of warren capture)")
 
         def attempt() -> tuple[Mirror, int] | None:
-            read = self.store.txn((), (Get(keys.mirror(name)), Get(keys.pool_vni(), prefix=True)))
+            read = self.store.txn((), (Get(keys.mirror(name)), Get(keys.pool_vni(), prefix=True), Get(keys.TENANTS, prefix=True)))
             entry = read.found[0][0] if read.found[0] else None
             old = decoded(Mirror, entry) if entry else None
             pool = Pool.read(keys.pool_vni(), read.found[1])
-            vni = old.vni if old else bitmap.lowest_free(pool.blocks, VNI_FIRST, VNI_LAST)
-            if vni is None:
-                raise Exhausted(f"no VNI is left in {VNI_FIRST}..{VNI_LAST}")
+            vni = old.vni if old else free_vni(pool, None, tenants_of(read.found[2]))
             new = dated(decode(Mirror, {**draft, "vni": vni}, "mirror"), old)
             if old == new:
                 return new, entry.mod_revision  # type: ignore[union-attr]

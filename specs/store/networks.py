@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from specs import keys
@@ -13,11 +13,13 @@ from specs.model.network import Network, default_gateways
 from specs.model.ranges import check_ranges
 from specs.model.router import Router
 from specs.model.service import Service
+from specs.model.tenant import DEFAULT, Tenant, check_network, free_vnis
 from specs.obstacles import check_hosts, check_transit_networks
 from specs.snapshot import snapshot
 from specs.store import bitmap
 from specs.store.network_state import NetworkState, gets_of, network_state
 from specs.store.pool import Pool
+from specs.store.tenants import revision, tenants_of
 from specs.store.values import Compare, Delete, Empty, Entry, Get, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, Exhausted, NotFound
@@ -54,28 +56,47 @@ class NetworkWriter(Writer):
 
         def attempt() -> tuple[Network, int] | None:
             key, claim = keys.network(checked.id), keys.claim_network_name(checked.name)
-            read = self.store.txn((), (Get(key), Get(claim), Get(keys.pool_vni(), prefix=True)))
+            limits = (Get(keys.TENANTS, prefix=True), Get(keys.claim_tenants()), Get(keys.claim_networks()))
+            read = self.store.txn((), (Get(key), Get(claim), Get(keys.pool_vni(), prefix=True), *limits))
             if read.found[0]:
                 raise Conflict(f"network {checked.id} exists already", field="id")
             if read.found[1]:
                 holder = read.found[1][0].value
                 raise Conflict(f"the name {checked.name} belongs to network {holder}", field="name", holder=holder)
             pool = Pool.read(keys.pool_vni(), read.found[2])
-            vni = requested if requested is not None else bitmap.lowest_free(pool.blocks, VNI_FIRST, VNI_LAST)
-            if vni is None:
-                raise Exhausted(f"no VNI is left in {VNI_FIRST}..{VNI_LAST}")
+            tenants = tenants_of(read.found[3])
+            vni = requested if requested is not None else free_vni(pool, checked.tenant, tenants)
+            check_network(checked, vni, tenants)
             if bitmap.taken(pool.blocks, vni):
                 holder = self._holder_of_vni(vni)
                 raise Conflict(f"VNI {vni} is taken by network {holder}", field="vxlan_vni", holder=holder)
             pool.take(vni)
             network = decode(Network, {**data, "vxlan_vni": vni}, "network")
-            compares = [Unchanged(key, 0), Unchanged(claim, 0), *pool.compares()]
-            puts = [Put(key, network.encode()), Put(claim, network.id), *pool.puts()]
+            compares: list[Compare] = [
+                Unchanged(key, 0),
+                Unchanged(claim, 0),
+                Unchanged(keys.claim_tenants(), revision(read.found[4])),
+            ]
+            compares += [*pool.compares(), *self._room_for_one_more(checked.tenant, tenants, revision(read.found[5]))]
+            puts = [Put(key, network.encode()), Put(claim, network.id), Put(keys.claim_networks(), network.id), *pool.puts()]
             outcome = self.commit(compares, puts)
             return (network, outcome.revision) if outcome.succeeded else None
 
         with self.one_at_a_time("vni"):
             return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def _room_for_one_more(self, name: str | None, tenants: Mapping[str, Tenant], made: int) -> list[Compare]:
+        """The compares that hold while the tenant gets no further network. Raises `Conflict` if it has all that it may have, and `NotFound`."""
+        if name is None or (tenant := tenants.get(name)) is None:
+            if name not in (None, DEFAULT):
+                raise NotFound("tenant", str(name))
+            return []
+        if tenant.max_networks is None:
+            return []
+        count = sum(network.tenant == name for network in self.networks())
+        if count >= tenant.max_networks:
+            raise Conflict(f"tenant {name} has {count} networks, and may have {tenant.max_networks}", field="tenant", holder=name)
+        return [Unchanged(keys.claim_networks(), made)]
 
     def _check_host_networks(self, network: Network) -> None:
         """Raises `Conflict` if a range of the network is a transit range, or in the way on a host, as far as the hosts have published it."""
@@ -110,7 +131,7 @@ class NetworkWriter(Writer):
             outcome = self.store.txn((), gets_of(network.id))
             state = network_state(network.id, outcome.found)
             old, key = state.network, keys.network(network.id)
-            for name in ("name", "vxlan_vni", "ip_range", "ipv6_range"):
+            for name in ("name", "tenant", "vxlan_vni", "ip_range", "ipv6_range"):
                 if getattr(old, name) != getattr(network, name):
                     problem = f"{name} cannot change from {getattr(old, name)}; delete and create it"
                     raise Conflict(f"network {old.name}: {problem}", field=name)
@@ -120,7 +141,13 @@ class NetworkWriter(Writer):
             if old.mode != network.mode:
                 self._check_host_networks(network)
                 compares.append(self._check_routing(network))
-            done = self.commit(compares, [Put(key, network.encode())])
+            puts: list[TxnOperation] = [Put(key, network.encode())]
+            if old.vlan != network.vlan:
+                entries, claim = self.store.txn((), (Get(keys.TENANTS, prefix=True), Get(keys.claim_tenants()))).found
+                check_network(network, network.vxlan_vni, tenants_of(entries))
+                compares.append(Unchanged(keys.claim_tenants(), revision(claim)))
+                puts.append(Put(keys.claim_networks(), network.id))
+            done = self.commit(compares, puts)
             return done.revision if done.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
@@ -163,6 +190,17 @@ class NetworkWriter(Writer):
         """All networks; malformed records are left out."""
         networks = (decoded(Network, entry) for entry in self.store.list(keys.NETWORKS)[1])
         return [network for network in networks if network is not None]
+
+
+def free_vni(pool: Pool, name: str | None, tenants: Mapping[str, Tenant]) -> int:
+    """The lowest free VNI of a tenant, or of those that are delegated to nobody. Raises `Exhausted`."""
+    tenant = tenants.get(name or DEFAULT)
+    for first, last in free_vnis(tenant, tenants.values()):
+        vni = bitmap.lowest_free(pool.blocks, first, last)
+        if vni is not None:
+            return vni
+    where = f"{tenant.vni} of tenant {tenant.name}" if tenant is not None and tenant.vni else f"{VNI_FIRST}..{VNI_LAST}"
+    raise Exhausted(f"no VNI is left in {where}")
 
 
 def _unnamed(network: Network, routers: Iterable[Entry], services: Iterable[Entry]) -> None:

@@ -23,7 +23,7 @@ BASE: dict[str, list[dict[str, Any]]] = {
     "endpoints": [{"name": "e", "id": "e", "network": "n", "host": "h1"}, {"name": "trunk", "id": "trunk", "network": "m", "host": "h1"}],
     "acls": [{"name": "a", "rules": [{"actions": {"allow": 1}}]}],
     "meters": [{"name": "slow", "rate": 10}],
-    "tenants": [{"name": "default"}],
+    "tenants": [{"name": "default"}, {"name": "acme"}],
     "clusters": [{"name": "default"}],
     "mirrors": [{"name": "copy", "sources": [{"network": "n"}], "to": {"host": "h1", "interface": "tap0"}}],
     "routers": [{"name": "r", "networks": ["n", "m"]}],
@@ -51,13 +51,18 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     },
     "acls": {"description": ("words", {})},
     "meters": {"burst": (5, {}), "packets": (True, {})},
-    "tenants": {"acls": (["a"], {})},
+    "tenants": {"acls": (["a"], {}), "vni": ("5000-5009", {"name": "acme"}), "vlan": ("100-109", {"name": "acme"}), "max_networks": (5, {"name": "acme"})},
     "clusters": {"transit4": ("198.18.0.0/15", {}), "transit6": ("fd12:3456:7800::/56", {})},
     "mirrors": {"direction": ("in", {}), "match": ({"proto": "tcp"}, {}), "snap": (100, {}), "vlan": (7, {}), "active": (False, {})},
     "routers": {},
     "services": {"proto": ("udp", {})},
 }  # fmt: skip
-STAYS = {"networks": ("vxlan_vni", "id", "type"), "endpoints": ("ofport", "id"), "meters": ("meter_id",), "clusters": ("name",)}
+STAYS = {
+    "networks": ("vxlan_vni", "id", "type", "tenant"),
+    "endpoints": ("ofport", "id"),
+    "meters": ("meter_id",),
+    "clusters": ("name",),
+}
 ONE_OF_TWO = {"networks": ("ip_range", "ipv6_range"), "services": ("label", "endpoints")}  # below: they have tests of their own
 
 

@@ -32,6 +32,7 @@ from tools.cli import (
     service,
     show,
     site,
+    tenant,
 )
 from tools.cli.client import Failure, Where, message_of
 from warren import __version__
@@ -59,6 +60,7 @@ app.add_typer(port.app, name="port")
 app.add_typer(publish.app, name="publish")
 app.add_typer(service.app, name="service")
 app.add_typer(router.app, name="router")
+app.add_typer(tenant.app, name="tenant")
 app.add_typer(mirror.app, name="mirror")
 app.add_typer(acl.app, name="acl")
 app.add_typer(acl.meters, name="meter")

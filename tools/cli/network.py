@@ -63,6 +63,7 @@ def create(
     dhcp_route: Annotated[list[str], typer.Option(help="RANGE=NEXT_HOP, a route in DHCP answers; may be repeated.")] = [],  # noqa: B006
     dhcp_lease_s: Annotated[int | None, typer.Option(help="How many seconds a DHCP lease lasts (default: 3600).")] = None,
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
+    tenant: Annotated[str | None, typer.Option(help="Tenant that owns it; its VNI comes from the tenant's range.")] = None,
     wait: Wait = False,
     timeout: Timeout = 30.0,
     json: JsonOption = False,
@@ -73,7 +74,7 @@ def create(
     agent = client(context)
     network = agent.create_network(
         name, ip_range=ip_range, gateway=gateway, ipv6_range=ipv6_range, ipv6_gateway=ipv6_gateway, vxlan_vni=vni, mtu=mtu,
-        vlan=vlan, vlan_transparent=vlan_transparent or None, labels=labels(label), default_acl=default_acl or None,
+        vlan=vlan, vlan_transparent=vlan_transparent or None, labels=labels(label), tenant=tenant, default_acl=default_acl or None,
         vlan_out_acl=vlan_out_acl or None, mode=mode, nat_acl=nat_acl or None, ct_limit=ct_limit, host_access=host_access, preallocate=preallocate,
         dhcp="external" if dhcp_external else dhcp or None, dns=dns or None, domain=domain, dns_server=dns_server or None, dhcp_lease_s=dhcp_lease_s,
         dhcp_routes=[dict(zip(("to", "via"), route.partition("=")[::2], strict=True)) for route in dhcp_route] or None,
@@ -84,9 +85,18 @@ def create(
 
 
 @app.command("list", epilog="Example: warren network list --json | jq -r '.[].name'")
-def list_(context: typer.Context, selector: Selector = None, json: JsonOption = False) -> None:
+def list_(
+    context: typer.Context,
+    selector: Selector = None,
+    tenant: Annotated[str | None, typer.Option(help="Only networks of this tenant.")] = None,
+    json: JsonOption = False,
+) -> None:
     """List the networks."""
-    networks = selected(client(context).networks(), selector)
+    agent = client(context)
+    networks = selected(agent.networks(), selector)
+    if tenant is not None:
+        name = tenant if tenant == "default" else agent.tenant(tenant).name
+        networks = [network for network in networks if network.tenant == name]
     if json:
         show.as_json([network.raw for network in networks])
         return

@@ -53,6 +53,7 @@ from warren.client.results import (
     Trace,
     Tunnels,
 )
+from warren.client.routing import Tenant
 from warren.client.sync import Capture, Client
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ __all__ = [
     "DEFAULT_URL", "Acl", "AclCheck", "AclList", "AclRule", "AclSummary", "AgentUnreachable", "AllowedAddress", "Applied", "AsyncCapture", "AsyncClient",
     "Capture", "CaptureCounts", "Change", "Client", "Cluster", "Conflict", "Decision", "Endpoint", "Error", "Exhausted", "Flow", "FlowCheck", "Host",
     "Invalid", "LeaseExpired", "Meter", "Mirror", "Network", "NoAnswer", "NotFound", "PairChange", "Progress", "PublishedPort", "Refused", "Router",
-    "Service", "Status", "Trace", "Tunnels", "Unavailable", "tls_context",
+    "Service", "Status", "Tenant", "Trace", "Tunnels", "Unavailable", "tls_context",
 ]  # fmt: skip
 
 

@@ -115,6 +115,10 @@ class AsyncClient:
     delete_site = _AsyncMethod(operations.delete_site)
     encryption = _AsyncMethod(operations.encryption)
     rotate_secrets = _AsyncMethod(operations.rotate_secrets)
+    tenants = _AsyncMethod(operations.tenants)
+    tenant = _AsyncMethod(operations.tenant)
+    put_tenant = _AsyncMethod(operations.put_tenant)
+    delete_tenant = _AsyncMethod(operations.delete_tenant)
 
     async def run(self, operation: Operation[T]) -> T:
         """Drive an operation to its result."""

@@ -64,6 +64,7 @@ def create_network(
     ntp: Sequence[str] | None = None,
     search: Sequence[str] | None = None,
     labels: Mapping[str, str] | None = None,
+    tenant: str | None = None,
 ) -> Operation[Network]:
     """Create a network. The agent chooses what is left out: name, range, gateway, VNI. The fields are those of documents (docs/specs.md)."""
     body = stated(
@@ -93,6 +94,7 @@ def create_network(
         ntp=ntp,
         search=search,
         labels=labels,
+        tenant=tenant,
     )
     return Network.of((yield post("/networks", body)).get("network"))
 

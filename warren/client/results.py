@@ -26,8 +26,7 @@ class Result:
             value = next((data[name] for name in names if data.get(name) is not None), None)
             if spec.name == "raw" or value is None:
                 continue
-            item: type[Result] | None = spec.metadata.get("item")
-            if item is not None:
+            if (item := spec.metadata.get("item")) is not None:
                 value = tuple(map(item.of, value)) if isinstance(value, list) else item.of(value)
             values[spec.name] = tuple(value) if isinstance(value, list) else value
         return cls(**values)
@@ -74,6 +73,7 @@ class Network(Result):
     ipv6_range: str = ""
     ipv6_gateway: str = ""
     mode: str = "flat"
+    tenant: str = "default"
     mtu: int | None = None
     vlan: int | None = None
     vlan_transparent: bool = False

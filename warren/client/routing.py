@@ -1,15 +1,29 @@
-"""Routers and services."""
+"""Routers, services and tenants."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 from warren.client.calls import Operation, delete, get, path, post, stated
 from warren.client.results import (
+    Result,
     Router,
     Service,
     all_of,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tenant(Result):
+    """Who owns the VNIs `vni` and the VLAN ids `vlan` (ranges such as `5000-5099,7000`), and `networks`, by name."""
+
+    name: str = ""
+    vni: str = ""
+    vlan: str = ""
+    max_networks: int | None = None
+    acls: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
 
 
 def routers() -> Operation[tuple[Router, ...]]:
@@ -61,3 +75,31 @@ def put_service(
 def delete_service(name: str) -> Operation[None]:
     """Delete a service: its port leads nowhere."""
     yield delete(path("services", name))
+
+
+def tenants() -> Operation[tuple[Tenant, ...]]:
+    """All tenants, with their networks."""
+    return all_of(Tenant, (yield get("/tenants")), "tenants")
+
+
+def tenant(name: str) -> Operation[Tenant]:
+    """One tenant."""
+    return Tenant.of((yield get(path("tenants", name))).get("tenant"))
+
+
+def put_tenant(
+    name: str,
+    *,
+    vni: str | None = None,
+    vlan: str | None = None,
+    max_networks: int | None = None,
+    acls: Sequence[str] | None = None,
+) -> Operation[Tenant]:
+    """Create a tenant, or replace the one of that name. `vni` and `vlan` are ranges such as `5000-5099,7000`."""
+    body = stated(name=name, vni=vni, vlan=vlan, max_networks=max_networks, acls=acls)
+    return Tenant.of((yield post("/tenants", body)).get("tenant"))
+
+
+def delete_tenant(name: str) -> Operation[None]:
+    """Delete a tenant; it must have no networks."""
+    yield delete(path("tenants", name))

@@ -116,6 +116,10 @@ class Client:
     delete_site = _Method(operations.delete_site)
     encryption = _Method(operations.encryption)
     rotate_secrets = _Method(operations.rotate_secrets)
+    tenants = _Method(operations.tenants)
+    tenant = _Method(operations.tenant)
+    put_tenant = _Method(operations.put_tenant)
+    delete_tenant = _Method(operations.delete_tenant)
 
     def run(self, operation: Operation[T]) -> T:
         """Drive an operation to its result."""
