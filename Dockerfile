@@ -28,11 +28,12 @@ LABEL org.opencontainers.image.title="Warren" \
       org.opencontainers.image.revision="${REVISION}"
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-        python3 ca-certificates openvswitch-switch etcd-server etcd-client nftables iproute2 ethtool busybox graphviz tcpdump \
-    && rm -rf /var/lib/apt/lists/* /usr/share/doc /usr/share/man /var/cache/debconf/*-old
+        python3 ca-certificates openvswitch-switch etcd-server nftables iproute2 ethtool busybox graphviz tcpdump \
+    && rm -rf /var/lib/apt/lists/* /usr/share/doc /usr/share/man /usr/share/locale /usr/share/info /var/cache/debconf/*-old /var/log/*.log
 COPY --from=build /opt/warren /opt/warren
 COPY tools/cni/plugin.py /opt/cni/bin/warren
 COPY etc/compose/start-ovs /usr/local/bin/start-ovs
 RUN chmod 755 /opt/cni/bin/warren && mkdir -p /var/lib/etcd && chown etcd: /var/lib/etcd && chmod 700 /var/lib/etcd
-ENV PATH=/opt/warren/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+# compiled modules are no part of the image: each container writes them when it first loads them
+ENV PATH=/opt/warren/bin:$PATH PYTHONPYCACHEPREFIX=/var/cache/python
 CMD ["warren", "--help"]
