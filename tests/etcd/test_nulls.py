@@ -23,6 +23,7 @@ BASE: dict[str, list[dict[str, Any]]] = {
     "endpoints": [{"name": "e", "id": "e", "network": "n", "host": "h1"}, {"name": "trunk", "id": "trunk", "network": "m", "host": "h1"}],
     "acls": [{"name": "a", "rules": [{"actions": {"allow": 1}}]}],
     "meters": [{"name": "slow", "rate": 10}],
+    "sites": [{"name": "east"}],
     "tenants": [{"name": "default"}, {"name": "acme"}],
     "clusters": [{"name": "default"}],
     "mirrors": [{"name": "copy", "sources": [{"network": "n"}], "to": {"host": "h1", "interface": "tap0"}}],
@@ -35,7 +36,8 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         "dhcp": (True, {}), "dns": (["192.0.2.53"], {}), "domain": ("example.org", {}), "dhcp_lease_s": (60, {}),
         "dhcp_routes": ([{"to": "10.9.0.0/16", "via": "10.0.0.9"}], {}), "mtu": (1400, {}), "vlan": (7, {}), "vlan_transparent": (True, {}),
         "mode": ("routed", {}), "default_acl": (["a"], {}), "vlan_out_acl": (["a"], {}), "nat_acl": (["a"], {}),
-        "ct_limit": (10, {}), "host_access": ("all", {}), "preallocate": (1, {}), "labels_required": (True, {}), "labels": ({"a": "b"}, {}),
+        "ct_limit": (10, {}), "host_access": ("all", {}), "preallocate": (1, {}), "labels_required": (False, {}), "labels": ({"a": "b"}, {}),
+        "boot": ({"file": "boot.ipxe", "server": "10.0.0.5"}, {}), "ntp": (["10.0.0.5"], {}), "search": (["example.org"], {}), "dns_server": (True, {}),
         "gateway": ("10.0.0.9/24", {}), "title": ("Amber, the first", {}), "ipv6_gateway": ("fd00:1::9/64", {}),
     },
     "endpoints": {
@@ -43,12 +45,15 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         "interface": ("eth7", {}), "netns": ("/run/netns/x", {}), "active": (False, {}), "acls": (["a"], {}),
         "publish": ([{"host_port": 81, "port": 80}], {}), "labels": ({"a": "b"}, {}), "name": ("other", {}), "allowed": ([{"address": "10.0.0.100"}], {}),
         "port": ("eth9", {"network": "bare"}), "vlan": (5, {"network": "bare", "port": "eth8"}),
+        "aliases": (["www"], {}), "machine": ("web", {"interface": "host0"}),
+        "keep_netns": (True, {"netns": "/run/netns/kept", "interface": "host0"}),
         "coprocessor": (True, {"network": "bare", "port": "eth7"}), "parent": ("trunk", {"vlan": 5}),
     },
     "hosts": {
         "acls": (["a"], {}), "labels": ({"a": "b"}, {}), "bridge": ({"datapath_id": "1"}, {}), "api": ("http://192.0.2.1:1", {}),
-        "underlay_mtu": (9000, {}),
+        "underlay_mtu": (9000, {}), "site": ("east", {}), "outside": ({"address": "203.0.113.1"}, {}),
     },
+    "sites": {"underlay_mtu": (1500, {})},
     "acls": {"description": ("words", {})},
     "meters": {"burst": (5, {}), "packets": (True, {})},
     "tenants": {"acls": (["a"], {}), "vni": ("5000-5009", {"name": "acme"}), "vlan": ("100-109", {"name": "acme"}), "max_networks": (5, {"name": "acme"})},
@@ -88,9 +93,11 @@ class World:
         return len(work.changes)
 
     def records(self) -> dict[str, Any]:
-        """All records, without the time of their creation."""
+        """All records, without the time of their creation, and without the tunnel addresses of hosts, which stay once they are allocated."""
         entries = self.store.list(keys.SPEC)[1]
-        return {e.key: {k: v for k, v in json.loads(e.value).items() if k != "created_at"} for e in entries}
+        return {
+            e.key: {k: v for k, v in json.loads(e.value).items() if k not in ("created_at", "tunnel_address")} for e in entries
+        }
 
 
 @pytest.mark.parametrize(("section", "field"), [(s, f) for s, fields in SAMPLES.items() for f in fields])
