@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent import worker as module
 from tests.waiting import LIMIT_S
+from warren import worker as module
 from warren.errors import Unavailable
 from warren.worker import Worker
 
