@@ -24,7 +24,11 @@ def mode_of(fields: dict[str, Any], given: Mapping[str, Any], internal: bool) ->
         raise Invalid(GATEWAY_MODE, docker_mode, f"{mode}, as the other option says")
     mode = mode or docker_mode
     if masquerade is False and mode == "nat":
-        raise Invalid(MASQUERADE, "false", "true in mode nat; in mode routed no address is translated (-o warren.mode=routed)")
+        raise Invalid(
+            MASQUERADE,
+            str(masquerade).lower(),
+            "true in mode nat; in mode routed no address is translated (-o warren.mode=routed)",
+        )
     if internal and DOVESNAP_MODE not in given:
         mode = "flat"  # --internal: no way outside
     return {} if mode is None else {"mode": mode}

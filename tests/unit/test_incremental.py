@@ -12,6 +12,7 @@ from intent.recompute import view
 from intent.services import ServiceView
 from intent.views import EndpointView, NetworkView, View, VirtualView
 from mirror.sessions import MirrorSession
+from pipeline.tables import RESOLVER_PORT
 from specs.snapshot import snapshot
 from tests.depth import examples
 from tests.unit import worlds
@@ -189,3 +190,17 @@ def test_an_endpoint_that_gets_a_label_reaches_the_policies_that_name_it() -> No
     index.put(key, value, 9)
     changed = [policy for policy in index.flush().policies.values() if policy]
     assert [str(source) for policy in changed for source in policy.rules[0].sources or ()] == ["10.0.0.3/32", "fd00::3/128"]
+
+
+def test_the_port_of_the_resolver_reaches_the_networks_with_names() -> None:
+    index = Index("h1")
+    entries = (worlds.host("h1", "198.18.0.11"), worlds.network("amber", 7, named=True), worlds.network("blue", 8))
+    for born, (key, value) in enumerate(
+        (*entries, worlds.endpoint("e0", "amber", "h1", 2, 1), worlds.endpoint("e1", "blue", "h1", 3, 2)), 1
+    ):
+        index.put(key, value, born)
+    index.set_endpoint_ports({"e0": 1, "e1": 2})
+    index.set_interfaces({})
+    assert index.flush().networks.keys() == {"amber", "blue"}
+    index.set_interfaces({RESOLVER_PORT: 65277})
+    assert index.flush().networks.keys() == {"amber"}
