@@ -51,8 +51,11 @@ def _containers(demo: Demo) -> None:
 
 
 def _packets(demo: Demo) -> None:
-    words = run.in_netns(demo.plan.netns, "tcpdump", "-nnqtl", "-i", INTERNET, "udp")
-    capture = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    words = run.in_netns(demo.plan.netns, "tcpdump", "--immediate-mode", "-nnqtl", "-i", INTERNET, "udp")
+    capture = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for line in capture.stderr or ():
+        if "listening" in line:  # what is sent before is not captured
+            break
     for host in HOSTS[1:]:
         answered = _pings(demo, host)
         console.print(f"c1 on h1 to c{host[1:]} on {host}: {'answered' if answered else 'no answer'}")
