@@ -18,7 +18,7 @@ from agent.encryption.link import (
     changed_peers,
     differences,
 )
-from agent.linux import cryptolink, wireguard
+from agent.linux import cryptolink, named_namespaces, wireguard
 from agent.linux import netns as namespaces
 from ovsdb.client import TIMEOUT_S, Ovsdb
 from ovsdb.rows import Bridge, CreateBridge, CreatePort, DeleteBridge, DeletePort, Port, is_stale, present
@@ -40,7 +40,7 @@ class LinkDriver:
         """Return what is there. Raises `WarrenError`."""
         names = self._names
         near = _nic(cryptolink.read(names.near, NEAR_SETTINGS if userspace else ()))
-        if not cryptolink.exists(names.netns):
+        if not named_namespaces.is_ours(names.netns):
             return LinkReading(near=near)
         wg = _nic(cryptolink.read(names.wireguard, WIREGUARD_SETTINGS, names.netns))
         return LinkReading(
@@ -109,7 +109,7 @@ class LinkDriver:
         cryptolink.write_settings(link.names.near, NEAR_SETTINGS if link.userspace else {}, ipv6=False)
         if link.userspace:
             for address in reading.near.addresses if reading.near is not None else ():
-                wireguard.run("ip", "addr", "del", address, "dev", link.names.near)
+                cryptolink.remove_address(link.names.near, address)
         cryptolink.bring_up(link.names.near, link.outer_mtu)
 
     def _set_holder(self, link: CryptoLink, reading: LinkReading) -> None:

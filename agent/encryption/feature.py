@@ -22,7 +22,7 @@ from agent.encryption.guard import TABLE, Guard, GuardTable, dropped
 from agent.encryption.health import PairHealth, PairState
 from agent.encryption.link import CryptoLink, wanted_link
 from agent.feature import Feature
-from agent.linux import cryptolink, nft, wireguard
+from agent.linux import named_namespaces, nft, wireguard
 from agent.linux.addresses import DEFAULT_MTU, interface_of
 from agent.remote import Forwarded, Remote
 from intent.sites import EncryptedPair, pairs
@@ -110,7 +110,7 @@ class Encryption(Feature):
         """Return how namespace, interfaces, bridge, peers and guard differ from what is wanted."""
         local = self._local()
         if local is None or local.outside is None:
-            remains = cryptolink.exists(self._names.netns)
+            remains = named_namespaces.exists(self._names.netns)
             return [f"encryption: namespace {self._names.netns} exists"] if remains else []
         link = self._link(local, self._wanted(local)[0])
         lines = [f"encryption: {text}" for _, text in self._driver.differences(link)] if link is not None else []
@@ -187,7 +187,7 @@ class Encryption(Feature):
 
     def _remove(self) -> None:
         """Remove what an earlier outside address has left."""
-        if cryptolink.exists(self._names.netns):
+        if named_namespaces.exists(self._names.netns):
             self._ovsdb.set_encrypted(())
             self._driver.remove()
             self._guard.remove()

@@ -10,55 +10,49 @@ from typing import Any
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from agent.linux import named_namespaces
 from agent.linux import netns as namespaces
-from agent.linux import wireguard
+from agent.linux.command import run
 from specs.model.derived import veth_mac
 from warren.errors import Unavailable
 
 SETTINGS = "/proc/sys/net/ipv4/conf/{}/{}"
-NAMES = "/run/netns"
-
-
-def exists(netns: str) -> bool:
-    """Return whether a namespace of that name exists."""
-    return os.path.exists(os.path.join(NAMES, netns))
 
 
 def make_netns(netns: str) -> None:
-    """Make a namespace. Raises `Unavailable`."""
-    wireguard.run("ip", "netns", "add", netns)
-    wireguard.run(
-        "ip", "link", "set", "lo", "up", netns=netns
-    )  # without any local address, the kernel takes all others for broadcast
-    wireguard.run("sysctl", "-qew", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1", netns=netns)
+    """Make a namespace without IPv6. Its loopback is up: without any local address, the kernel takes all others for broadcast. What an
+    earlier one of that name has left goes. Raises `Unavailable`."""
+    remove_netns(netns)
+    named_namespaces.add(netns)
+    run("sysctl", "-qew", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1", netns=netns)
 
 
 def remove_netns(netns: str) -> None:
     """Remove a namespace with all interfaces in it. Raises `Unavailable`."""
-    if exists(netns):
-        wireguard.run("ip", "netns", "del", netns)
+    if named_namespaces.exists(netns):
+        named_namespaces.delete(netns)
 
 
 def make_veth(near: str, far: str, netns: str) -> None:
     """Make a veth pair whose far end is in a namespace; what is left of an earlier one goes. Its MAC is always the same, because Open vSwitch
     keeps for 15 minutes what it has learned by ARP. Raises `Unavailable`."""
     with contextlib.suppress(Unavailable):
-        wireguard.run("ip", "link", "del", near)
+        run("ip", "link", "del", near)
     with contextlib.suppress(Unavailable):
-        wireguard.run("ip", "link", "del", far, netns=netns)
-    wireguard.run("ip", "link", "add", near, "type", "veth", "peer", "name", far, "address", veth_mac(far), "netns", netns)
+        run("ip", "link", "del", far, netns=netns)
+    run("ip", "link", "add", near, "type", "veth", "peer", "name", far, "address", veth_mac(far), "netns", netns)
     write_settings(near, {}, ipv6=False)
 
 
 def remove_link(name: str) -> None:
     """Remove an interface of the host, if it exists. Raises `Unavailable`."""
     if os.path.exists(f"/sys/class/net/{name}"):
-        wireguard.run("ip", "link", "del", name)
+        run("ip", "link", "del", name)
 
 
 def move(name: str, netns: str) -> None:
     """Move an interface of the host into a namespace. Raises `Unavailable`."""
-    wireguard.run("ip", "link", "set", name, "netns", netns)
+    run("ip", "link", "set", name, "netns", netns)
 
 
 def read(name: str, settings: Iterable[str] = (), netns: str | None = None) -> dict[str, Any] | None:
@@ -103,27 +97,32 @@ def write_settings(name: str, settings: Mapping[str, str], *, netns: str | None 
     """Set kernel settings of an interface for IPv4, and forbid IPv6 on it unless `ipv6`. Raises `Unavailable`."""
     words = [f"net.ipv4.conf.{name}.{setting}={value}" for setting, value in settings.items()]
     words += [] if ipv6 else [f"net.ipv6.conf.{name}.disable_ipv6=1"]
-    wireguard.run("sysctl", "-qew", *words, netns=netns)
+    run("sysctl", "-qew", *words, netns=netns)
+
+
+def remove_address(name: str, address: str) -> None:
+    """Take an address from an interface of the host. Raises `Unavailable`."""
+    run("ip", "addr", "del", address, "dev", name)
 
 
 def bring_up(name: str, mtu: int, *, netns: str | None = None) -> None:
     """Give an interface its MTU, and set it up. Raises `Unavailable`."""
-    wireguard.run("ip", "link", "set", name, "mtu", str(mtu), "up", netns=netns)
+    run("ip", "link", "set", name, "mtu", str(mtu), "up", netns=netns)
 
 
 def set_address(name: str, address: str) -> None:
     """Give an interface of the host one address, and no other. Raises `Unavailable`."""
     reading = read(name)
     for other in (reading or {}).get("addresses", frozenset()) - {address}:
-        wireguard.run("ip", "addr", "del", other, "dev", name)
-    wireguard.run("ip", "addr", "replace", address, "dev", name, "nodad")
+        remove_address(name, other)
+    run("ip", "addr", "replace", address, "dev", name, "nodad")
 
 
 def set_route(prefix: str, name: str, *, netns: str) -> None:
     """Make a route by an interface. Raises `Unavailable`."""
-    wireguard.run("ip", "route", "replace", prefix, "dev", name, netns=netns)
+    run("ip", "route", "replace", prefix, "dev", name, netns=netns)
 
 
 def no_proxy_delay(name: str, *, netns: str) -> None:
     """Let an interface answer ARP for others at once: the kernel would wait up to 0.8 s."""
-    wireguard.run("sysctl", "-qew", f"net.ipv4.neigh.{name}.proxy_delay=0", netns=netns)
+    run("sysctl", "-qew", f"net.ipv4.neigh.{name}.proxy_delay=0", netns=netns)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Iterator
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.linux import netns as namespaces
+from agent.linux.command import run
 from agent.linux.inspect import identity
 from warren.errors import Invalid, Unavailable
 
 _HOST_MOUNTS, _OWN_MOUNTS = "/proc/1/ns/mnt", "/proc/self/ns/mnt"
-TIMEOUT_S = 10.0
 MARK = "warren"  # the alias of the loopback interface in a namespace that Warren has made
 _LOOPBACK = 1  # its index in every namespace
 
@@ -86,8 +85,6 @@ def _ip_netns(action: str, name: str) -> None:
         if os.stat(_HOST_MOUNTS).st_ino != os.stat(_OWN_MOUNTS).st_ino:
             command = ["nsenter", f"--mount={_HOST_MOUNTS}", "--", *command]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable("ip netns", f"cannot {action} {name}: {error}") from None
-    if done.returncode:
-        raise Unavailable("ip netns", f"cannot {action} {name}: {done.stderr.strip() or done.returncode}")
+        run(*command)
+    except Unavailable as error:
+        raise Unavailable("ip netns", f"cannot {action} {name}: {error.reason}") from None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from agent.linux.command import run
 from warren.errors import Unavailable
 
-TIMEOUT_S = 10.0
 KEEPALIVE_S = 5  # so often each side sends something: it shows that the tunnel works, and keeps translations on the way open
 SOCKETS = Path("/var/run/wireguard")  # wireguard-go's, for all namespaces
 STDIN = "/proc/self/fd/0"  # /dev/stdin is a link to it that not every machine has
@@ -22,7 +21,7 @@ class WireguardPeer:
     """A peer as it is configured. `allowed` is the address that it has inside the tunnel, `secret` the one that it shares with this host."""
 
     public_key: str
-    secret: str
+    secret: str = field(repr=False)
     endpoint: str
     allowed: str
 
@@ -40,21 +39,9 @@ class Traffic:
 class WireguardDevice:
     """WireGuard's side of an interface: its keys, its port, and its peers with their traffic, by public key."""
 
-    private_key: str
+    private_key: str = field(repr=False)
     port: int
     peers: dict[str, tuple[WireguardPeer, Traffic]]
-
-
-def run(*command: str, netns: str | None = None, text: str | None = None) -> str:
-    """Run a command, in a network namespace if one is named; return its output. Raises `Unavailable`."""
-    words = ["nsenter", f"--net=/run/netns/{netns}", "--", *command] if netns else list(command)
-    try:
-        done = subprocess.run(words, input=text, capture_output=True, text=True, timeout=TIMEOUT_S, start_new_session=True)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unavailable(command[0], f"it does not run ({getattr(error, 'strerror', None) or error})") from None
-    if done.returncode != 0:
-        raise Unavailable(command[0], (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
-    return done.stdout
 
 
 def key_of(path: Path) -> str:
