@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -16,6 +17,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from agent.linux import netns as namespaces
 from agent.linux.command import run
 from agent.linux.inspect import identity
+from agent.linux.processes import in_namespaces
 from warren.errors import Invalid, Unavailable
 
 _HOST_MOUNTS, _OWN_MOUNTS = "/proc/1/ns/mnt", "/proc/self/ns/mnt"
@@ -57,15 +59,10 @@ def delete(name: str) -> None:
 
 def users(name: str) -> Iterator[tuple[int, str]]:
     """Yield pid and command of the processes in a namespace."""
-    expected = identity(namespaces.path_of(name))
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
+    _, expected = identity(namespaces.path_of(name))
+    for pid in in_namespaces(lambda inode, _: inode == expected):
         with contextlib.suppress(OSError):  # it has ended
-            status = os.stat(f"/proc/{entry.name}/ns/net")
-            if (status.st_dev, status.st_ino) == expected:
-                with open(f"/proc/{entry.name}/comm") as command:
-                    yield int(entry.name), command.read().strip()
+            yield pid, Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def _mark_loopback() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from agent.linux.veth import far_end_in
@@ -17,6 +17,20 @@ from warren.errors import WarrenError
 
 _CONTAINER_ID = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _PROC = Path("/proc")
+
+
+def in_namespaces(belongs: Callable[[int, str], bool]) -> Iterator[int]:
+    """Yield the pids of the processes in the network namespaces that `belongs` accepts, by inode and path. It is called once for each."""
+    judged: dict[int, bool] = {}
+    for entry in _PROC.iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # it has ended
+            namespace = os.stat(entry / "ns/net").st_ino
+            if namespace not in judged:
+                judged[namespace] = belongs(namespace, f"{entry}/ns/net")
+            if judged[namespace]:
+                yield int(entry.name)
 
 
 def in_namespace(sandbox: str, veth: str) -> Iterator[int]:
@@ -28,16 +42,9 @@ def in_namespace(sandbox: str, veth: str) -> Iterator[int]:
         inode = named.st_ino if named.st_dev == ours.st_dev else None  # a file before the engine mounts the namespace
     except OSError:
         inode = None
-    checked: dict[int, bool] = {ours.st_ino: False}
-    for entry in _PROC.iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError):  # it has ended
-            namespace = os.stat(entry / "ns/net").st_ino
-            if namespace not in checked:
-                checked[namespace] = namespace == inode if inode is not None else _has_far_end(veth, f"{entry}/ns/net")
-            if checked[namespace]:
-                yield int(entry.name)
+    if inode is None:
+        return in_namespaces(lambda other, path: other != ours.st_ino and _has_far_end(veth, path))
+    return in_namespaces(lambda other, path: other == inode != ours.st_ino)
 
 
 def _has_far_end(veth: str, path: str) -> bool:
