@@ -43,10 +43,12 @@ class Configuration:
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Configuration:
-    """Return the settings in a file; the defaults without a file. Raises `Invalid`."""
+    """Return the settings in a file; the defaults without a file at `PATH`. Raises `Invalid`, also for another path without a file."""
     try:
         text = path.read_text()
     except FileNotFoundError:
+        if path != PATH:
+            raise Invalid("--config", str(path), "the path of a file") from None
         text = ""
     except (OSError, UnicodeDecodeError) as error:
         raise Invalid(str(path), path.name, "a readable file of TOML", problem=str(error)) from None

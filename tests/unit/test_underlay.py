@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tools.lab import metadata as service
 from underlay import aws, azure, fetch, gcp, layout, state
-from underlay.config import duration_s, parsed
+from underlay.config import PATH, Configuration, duration_s, load, parsed
 from underlay.detect import FILES, cloud, recognised
 from underlay.events import concerns
 from underlay.fields import mac_address
@@ -355,6 +355,13 @@ def test_routes_of_routers_wake_nobody() -> None:
 )
 def test_durations_of_go(text: str, seconds: float | None) -> None:
     assert duration_s(text) == seconds
+
+
+def test_only_the_usual_configuration_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Invalid, match="--config: .*nope.toml.: expected the path of a file"):
+        load(tmp_path / "nope.toml", {})
+    monkeypatch.setattr("underlay.config.PATH", tmp_path / PATH.name)
+    assert load(tmp_path / PATH.name, {}) == Configuration()
 
 
 def test_a_configuration_of_cloud_network_is_read_unchanged() -> None:
