@@ -3,10 +3,12 @@ speed."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 LIMIT_S = 120.0 * float(os.environ.get("WARREN_LAB_PATIENCE") or 1)
 PATIENTLY = f"-W{LIMIT_S:g}"  # for ping(8): how late an answer may come
@@ -39,8 +41,9 @@ def listening(dump: subprocess.Popen[str]) -> None:
     """Wait until a tcpdump has begun to listen. Its standard error is a pipe of its own, or that of its standard output."""
     stream = dump.stderr or dump.stdout
     assert stream is not None
-    while "listening" not in stream.readline():
-        assert dump.poll() is None, "tcpdump has ended"
+    with ended_late(dump):
+        while "listening" not in (line := stream.readline()):
+            assert line, "tcpdump has ended"
 
 
 def quiet(value: Callable[[], object], quiet_s: float = 0.7) -> None:
@@ -56,8 +59,20 @@ def read_until(process: subprocess.Popen[str], *words: str) -> str:
     """What a process prints, until all these words have come."""
     assert process.stdout is not None
     seen = ""
-    while not all(word in seen for word in words):
-        line = process.stdout.readline()
-        assert line, f"it has ended before it said {words}: {seen}"
-        seen += line
+    with ended_late(process):
+        while not all(word in seen for word in words):
+            line = process.stdout.readline()
+            assert line, f"it ended, or {LIMIT_S:g} s were over, before it said {words}: {seen}"
+            seen += line
     return seen
+
+
+@contextlib.contextmanager
+def ended_late(process: subprocess.Popen[str]) -> Iterator[None]:
+    """A context in which one reads what a process prints: after `LIMIT_S` seconds the process is killed, so that the reader gets an end."""
+    timer = threading.Timer(LIMIT_S, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

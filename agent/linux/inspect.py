@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 
 from pyroute2 import IPRoute
@@ -56,11 +56,13 @@ def look(netns: str, interface: str) -> Far | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamespaceAddress:
-    """An address of an interface, with the length of its prefix."""
+    """An address of an interface, with the length of its prefix. `peer` is the name of the interface of this host that is the other end of its
+    veth pair, or empty: two networks with the same addresses have endpoints with the same address and MAC."""
 
     interface: str
     mac: str
     address: IPv4Interface | IPv6Interface
+    peer: str = ""
 
 
 def identity(netns: str) -> tuple[int, int]:
@@ -74,23 +76,34 @@ def addresses(netns: str) -> list[NamespaceAddress]:
     """Return the addresses of a namespace, without loopback and link-local ones. Raises `Invalid` for an unusable namespace, `Unavailable` if
     the kernel refuses."""
 
-    def work() -> list[NamespaceAddress]:
+    def work() -> list[tuple[int, NamespaceAddress]]:
         if len(namespaces.interfaces()) < 2:
             return []  # a new namespace: netlink would take some milliseconds
         with IPRoute() as inside:
             links = {link["index"]: link for link in inside.get_links()}
             rows = [(row, links[row["index"]]) for row in inside.get_addr() if row["index"] in links]
             read = [
-                NamespaceAddress(
-                    interface=str(link.get_attr("IFLA_IFNAME")),
-                    mac=str(link.get_attr("IFLA_ADDRESS") or ""),
-                    address=ip_interface(f"{row.get_attr('IFA_LOCAL') or row.get_attr('IFA_ADDRESS')}/{row['prefixlen']}"),
+                (
+                    int(link.get_attr("IFLA_LINK") or 0),
+                    NamespaceAddress(
+                        interface=str(link.get_attr("IFLA_IFNAME")),
+                        mac=str(link.get_attr("IFLA_ADDRESS") or ""),
+                        address=ip_interface(f"{row.get_attr('IFA_LOCAL') or row.get_attr('IFA_ADDRESS')}/{row['prefixlen']}"),
+                    ),
                 )
                 for row, link in rows
             ]
-            return [each for each in read if not (each.address.ip.is_loopback or each.address.ip.is_link_local)]
+            return [pair for pair in read if not (pair[1].address.ip.is_loopback or pair[1].address.ip.is_link_local)]
 
     try:
-        return namespaces.inside(netns, work)
+        return [replace(each, peer=_name(peer)) for peer, each in namespaces.inside(netns, work)]
     except (NetlinkError, OSError) as error:
         raise Unavailable("the kernel", f"cannot read the addresses of {netns}: {error}") from error
+
+
+def _name(index: int) -> str:
+    """The name of the interface of this thread's namespace with that index, or an empty text."""
+    try:
+        return socket.if_indextoname(index)
+    except OSError:
+        return ""

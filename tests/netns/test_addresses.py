@@ -9,6 +9,7 @@ import pytest
 
 from agent.dhcp_client import addresses
 from agent.dhcp_client.lease_file import LeaseRoute
+from agent.linux import inspect
 from specs.model.derived import veth_name
 from tests.netns.test_veth import Cables, cables, container, ip
 
@@ -29,6 +30,20 @@ def put(cables: Cables, container: Callable[[], str]) -> Callable[..., tuple[str
 
     do.name = name  # type: ignore[attr-defined]
     return do
+
+
+def test_an_address_comes_with_the_hosts_end_of_its_veth_pair(cables: Cables, container: Callable[[], str]) -> None:
+    """So that two endpoints with one address and MAC, in two networks, are told apart."""
+    one, two = container(), container()
+    for endpoint, name in (("a", one), ("b", two)):
+        cables.plug(endpoint, name, 2)
+        ip("-n", name, "link", "add", "other", "type", "veth", "peer", "name", "inside")
+        ip("-n", name, "addr", "add", "192.0.2.9/24", "dev", "other")
+    read = {name: cables.on_host(lambda name=name: inspect.addresses(name)) for name in (one, two)}
+    peers = {(name, each.interface): each.peer for name in read for each in read[name]}
+    assert peers[one, "eth0"] == veth_name("a")
+    assert peers[two, "eth0"] == veth_name("b")
+    assert {each.mac for name in read for each in read[name] if each.interface == "eth0"} == {"02:57:0a:00:00:02"}
 
 
 def test_an_address_of_the_same_range_replaces_the_earlier_one(put: Callable[..., tuple[str, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_interface
 
 import pytest
@@ -42,6 +43,18 @@ def test_another_network_with_common_addresses_is_refused_by_name(ranges: dict[s
     assert "overlaps network amber (" in str(error.value)
     with pytest.raises(Conflict, match=r"network blue .* overlaps network amber"):
         check_networks(network("blue", **ranges), [AMBER], "web")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_two_endpoints_with_one_address_and_mac_the_veth_pair_tells_which_is_inside(order: int) -> None:
+    """An endpoint of the other network elsewhere on this host has the same address and MAC, and may come first in the view."""
+    elsewhere = E1.model_copy(update={"id": "e2", "network_id": "blue"})
+    endpoints = {endpoint.id: endpoint for endpoint in (elsewhere, E1)[::order]}
+    blue = network("blue", ip_range="10.0.0.0/24")
+    state = replace(STATE, networks={**STATE.networks, "blue": blue})
+    inside = NamespaceAddress(interface="eth0", mac=E1.mac_address, address=ip_interface(f"{E1.ipv4_address}/24"), peer=E1.veth)
+    with pytest.raises(Conflict, match=r"overlaps network amber"):
+        check_addresses(blue, [inside], CacheView(state, endpoints), "web")
 
 
 def test_an_interface_that_is_not_warrens_is_named() -> None:
