@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -45,7 +46,7 @@ def checkout(tmp_path: Path) -> Path:
         executable(tmp_path / "scripts" / script, f"exec ./{part}")
     executable(
         tmp_path / ".venv" / "bin" / "python",
-        'case "$*" in *"--ignore tests/e2e"*) exec ./others ;; *--ignore=*) exec ./e2e ;; *) exec ./runtimes ;; esac',
+        'case "$*" in *test_b*) exec ./again ;; *"--ignore tests/e2e"*) exec ./others ;; *--ignore=*) exec ./e2e ;; *) exec ./runtimes ;; esac',
     )
     return tmp_path
 
@@ -59,10 +60,11 @@ def executable(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def run(checkout: Path) -> tuple[int, str, list[str]]:
+def run(checkout: Path, recheck: str = "no") -> tuple[int, str, list[str]]:
     """The exit code, all output, and the lines of the summary."""
+    environment = {**os.environ, "RECHECK": recheck}
     done = subprocess.run(
-        ["scripts/test"], cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        ["scripts/test"], cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, env=environment
     )
     return done.returncode, done.stdout, done.stdout.partition("---- summary\n")[2].splitlines()
 
@@ -95,3 +97,35 @@ def test_a_part_whose_tests_are_all_skipped_is_skipped(checkout: Path) -> None:
     behave(checkout, "e2e", 0, "284 skipped in 1.00s")
     code, output, summary = run(checkout)
     assert (code, summary[2].split()[0]) == (0, "skipped"), output
+
+
+FAILURE = "FAILED tests/unit/test_a.py::test_b[x y] - assert 1 == 2"
+
+
+@pytest.mark.parametrize("part", ["others", "e2e", "runtimes"])
+def test_what_passes_when_it_runs_again_is_listed_as_unsteady(checkout: Path, part: str) -> None:
+    behave(checkout, part, 1, f"{FAILURE}\\n1 failed, 9 passed in 3.20s")
+    behave(checkout, "again", 0, "1 passed in 1.00s")
+    code, output, summary = run(checkout, "yes")
+    assert code == 0, output
+    assert [line.split()[1] for line in summary if line.startswith("unsteady")] == [part]
+    assert "    passed when it ran again: tests/unit/test_a.py::test_b[x y]" in summary
+    assert (checkout / "ran").read_text().split().count("again") == 1
+
+
+@pytest.mark.parametrize(
+    ("failures", "code", "recheck"),
+    [
+        ([FAILURE], 1, "yes"),
+        ([FAILURE], 0, "no"),
+        ([FAILURE, "ERROR tests/e2e/test_c.py::test_d - assert complaints == []"], 0, "yes"),
+        ([FAILURE.replace("test_b", f"test_b{i}") for i in range(6)], 0, "yes"),
+    ],
+    ids=["fails again", "not asked for", "something was left behind", "many"],
+)
+def test_what_else_fails_fails_the_run(checkout: Path, failures: list[str], code: int, recheck: str) -> None:
+    behave(checkout, "e2e", 1, "\\n".join([*failures, "1 failed, 9 passed in 3.20s"]))
+    behave(checkout, "again", code, "1 passed in 1.00s")
+    result, output, summary = run(checkout, recheck)
+    assert result == 1, output
+    assert [line.split()[1] for line in summary if line.startswith("FAILED")] == ["e2e"]
