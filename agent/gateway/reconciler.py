@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -31,6 +32,7 @@ from warren.worker import Worker
 log = logging.getLogger("warren.gateway")
 
 INTERVAL_S = 2.0  # the longest time until a change of routes or rules by others is repaired
+SPECS = "specs"  # the worker's item when nothing but the specs may have changed
 
 
 class GatewayReconciler(Feature):
@@ -57,7 +59,9 @@ class GatewayReconciler(Feature):
         # what the table was generated from, and how nft printed it afterwards
         self._applied: tuple[Outside, Forwarding, str | None] | None = None
         self._worker = Worker("gateway", self._step, interval_s=INTERVAL_S, on_change=on_change)
-        cache.changed.add(lambda ids: self._worker.wake())
+        self._reconciled: Outside | None = None  # what the host needed at the last step, if that succeeded
+        self._due = 0.0  # when the host is read again, whatever the specs say (monotonic clock)
+        cache.changed.add(lambda ids: self._worker.wake(SPECS))
 
     def workers(self) -> Sequence[Worker]:
         """Return the reconciling worker, and the one that resolves names."""
@@ -86,27 +90,32 @@ class GatewayReconciler(Feature):
             return [f"nftables table inet {TABLE}: differs from the specs, or was changed by others"]
         return []
 
-    def _step(self, items: frozenset[str]) -> None:
+    def _step(self, items: frozenset[str]) -> float | None:
         if not self._cache.synced.is_set():
-            return
-        view = self._cache.view
+            return None
+        needed, clock = self._needed(self._cache.view), time.monotonic()
+        if SPECS in items and needed == self._reconciled and clock < self._due:
+            return (
+                self._due - clock
+            )  # most changes are of endpoints without ports, and reading the table costs as much as an attach
         before = self.problems()
-        self._problem = self._attempt(view)
+        self._problem = self._attempt(needed)
+        self._reconciled, self._due = needed if self._problem is None else None, clock + INTERVAL_S
         if before != self.problems():
             log.info("gateway.reconciled problems=%s", "; ".join(self.problems()) or "none")
             self._on_change()
+        return None
 
-    def _attempt(self, view: CacheView) -> str | None:
+    def _attempt(self, needed: Outside) -> str | None:
         try:
-            self._reconcile(view)
+            self._reconcile(needed)
         except WarrenError as error:
             return str(error)
         except OSError as error:
             return f"the gateway of this host: {error.strerror or error}"
         return None
 
-    def _reconcile(self, view: CacheView) -> None:
-        needed = self._needed(view)
+    def _reconcile(self, needed: Outside) -> None:
         self._held_ports.reconcile(*({p.host_port for p in needed.published if p.held is held} for held in (True, False)))
         desired = self._possible(needed)
         table = nft.table(TABLE)

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from agent.cache import Cache, CacheView
+from agent.cache import Cache
 from agent.composition import build
 from agent.config import load
 from agent.gateway.held_ports import HeldPorts
 from agent.gateway.host_access import Machines
-from agent.gateway.reconciler import GatewayReconciler
+from agent.gateway.reconciler import INTERVAL_S, SPECS, GatewayReconciler
 from agent.gateway.routes import GatewayRoutes
-from agent.gateway.rules import outside
+from agent.gateway.rules import Outside, outside
 from agent.gateway.switches import Switches
 from specs.store.values import Entry, WatchEvent
 from tests.unit import worlds
@@ -152,10 +152,10 @@ def test_the_gateway_goes_on_after_a_network_was_deleted_at_the_wrong_moment(
         filled, switches, HeldPorts("h1"), GatewayRoutes(tuple), lambda: None, forwards_for_others=False, etcd=()
     )
     worker = gateway.workers()[0]
-    seen: list[CacheView] = []
+    seen: list[Outside] = []
 
-    def failing(view: CacheView) -> None:
-        seen.append(view)
+    def failing(needed: Outside) -> None:
+        seen.append(needed)
         raise KeyError("n1")
 
     monkeypatch.setattr(gateway, "_reconcile", failing)
@@ -165,3 +165,34 @@ def test_the_gateway_goes_on_after_a_network_was_deleted_at_the_wrong_moment(
     worker.run_once()
     assert worker.problems == []
     assert len(seen) == 2
+
+
+def test_specs_that_change_nothing_for_the_gateway_do_not_let_it_read_the_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But it is read every `INTERVAL_S` seconds, also while specs change all the time."""
+    filled, clock = cache(*WORLD), [100.0]
+    switches = Switches(tmp_path / "forwarding.json")
+    gateway = GatewayReconciler(
+        filled, switches, HeldPorts("h1"), GatewayRoutes(tuple), lambda: None, forwards_for_others=False, etcd=()
+    )
+    worker, read = gateway.workers()[0], list[Outside]()
+    monkeypatch.setattr(gateway, "_reconcile", read.append)
+    monkeypatch.setattr("agent.gateway.reconciler.time.monotonic", lambda: clock[0])
+    assert worker.run_once(frozenset({SPECS})) == INTERVAL_S
+    clock[0] += 0.5
+    filled.applied([worlds.endpoint("other", "n1", "h2", 3, None)], 100)
+    assert worker.run_once(frozenset({SPECS})) == INTERVAL_S - 0.5
+    assert len(read) == 1
+    filled.applied([worlds.endpoint("e1", "n1", "h1", 2, 1, publish=[{"host_port": 8080, "port": 80}])], 101)
+    worker.run_once(frozenset({SPECS}))
+    assert len(read) == 2
+    clock[0] += INTERVAL_S
+    worker.run_once(frozenset({SPECS}))
+    worker.run_once()
+    assert len(read) == 4
+    monkeypatch.setattr(gateway, "_reconcile", lambda needed: (_ for _ in ()).throw(OSError(5, "it does not work")))
+    worker.run_once()
+    monkeypatch.setattr(gateway, "_reconcile", read.append)
+    worker.run_once(frozenset({SPECS}))
+    assert len(read) == 5, "the step before failed"
