@@ -214,6 +214,27 @@ def test_a_form_or_selector_that_is_none_is_one_line(any_agent: str, words: tupl
     assert (code, error.count("\n")) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("network list -o xml", "--output: 'xml': expected one of table, wide, json, yaml, name"),
+        ("network create amber --vni x", "--vni: 'x': expected a whole number"),
+        ("network create amber --vni 1.5", "--vni: '1.5': expected a whole number"),
+        ("apply -f nope --timeout soon", "--timeout: 'soon': expected a number"),
+        ("apply -f nope --timeout 99", "--timeout: 99: expected at most 50"),
+        ("capture web --count 0", "--count: 0: expected at least 1"),
+        ("completion tcsh", "SHELL: 'tcsh': expected one of bash, zsh, fish"),
+        ("network show", "NETWORK is missing: name or id"),
+        ("apply", "--file is missing: a YAML document; - is standard input"),
+        ("network create amber --dhcp --dhcp-external", "give --dhcp (the controller answers) or --dhcp-external"),
+    ],
+)
+def test_a_bad_value_is_named_with_what_would_be_right(any_agent: str, words: str, line: str) -> None:
+    code, _, error = run(any_agent, *words.split())
+    assert (code, error.count("\n")) == (2, 1)
+    assert error.startswith(f"warren: {line}"), error
+
+
 def test_a_watched_command_prints_until_it_is_ended(any_agent: str) -> None:
     command = [sys.executable, "-m", "tools.cli.main", "--url", any_agent, "network", "list", "-o", "name", "--watch"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -312,3 +333,4 @@ def test_no_argument_gives_a_traceback(any_agent: str, words: list[str]) -> None
     assert "Traceback" not in out + error
     if code == 2 and error:
         assert error.count("\n") == 1, error
+        assert not any(word in error for word in ("Input should", "Value error", "Invalid value", "pydantic")), error

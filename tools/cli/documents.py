@@ -68,7 +68,7 @@ def _print_difference(applied: Applied) -> None:
 
 def _applied(context: typer.Context, file: str, report: _Report, **options: Any) -> Applied:
     """The answer to a document. Raises `Failure`."""
-    agent, document = client(context), _read(file)
+    agent, document = client(context), read(file)
     try:
         with report:
             return agent.apply(document, progress=report.take, **options)
@@ -171,7 +171,8 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: warren export > specs.yaml")(export)
 
 
-def _read(file: str) -> str:
+def read(file: str) -> str:
+    """The text of a document; - is standard input. Raises `Failure`."""
     try:
         raw = sys.stdin.buffer.read(SIZE_LIMIT + 1) if file == "-" else _head(Path(file))
         text = raw.decode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -33,17 +32,16 @@ from tools.cli import (
     show,
     site,
     tenant,
+    usage,
 )
-from tools.cli.client import Failure, Where, message_of
+from tools.cli.client import Where
 from warren import __version__
-from warren.client import Error
 
-HELP_OPTIONS = ("-h", "--help")
 app = typer.Typer(
     help="Container networks over Open vSwitch, declared in etcd.\n\n"
     "Commands talk to an agent: --url or WARREN_URL, a laboratory that is up (--lab or WARREN_LAB), "
     "or /run/warren/agent.sock. Objects have names and ids; commands take either.",
-    context_settings={"help_option_names": list(HELP_OPTIONS)},
+    context_settings={"help_option_names": list(usage.HELP_OPTIONS)},
     epilog="Start here: warren lab up --hosts 3; warren network create amber; warren status",
     no_args_is_help=True,
     add_completion=False,
@@ -100,7 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The console script: runs one command and exits."""
     command = typer.main.get_command(app)
     output.add_options(command)
-    _tidy(command)
+    usage.tidy(command)
     completion_init()
     code = _run(command, arguments)
     while show.output.watch and code in (0, 1):
@@ -121,43 +119,9 @@ def _run_again(command: Any, arguments: list[str] | None) -> int:
 
 
 def _run(command: Any, arguments: list[str] | None) -> int:
-    """Run a command; returns the exit code. A failure is one line on standard error."""
+    """Run a command with a format of its own; returns the exit code."""
     show.output.format, show.output.watch = "table", False
-    try:
-        code = command.main(args=arguments, prog_name="warren", standalone_mode=False)
-    except (Failure, Error) as error:
-        code = _fail(message_of(error), getattr(error, "exit_code", 2))
-    except (KeyboardInterrupt, typer.Abort):
-        code = 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader, such as `head`, has ended: nothing to report
-        code = 0
-    except (OSError, UnicodeError) as error:  # the terminal, a file, or an argument that no file and no request can hold
-        code = _fail(
-            f"{error.strerror or error}" if isinstance(error, OSError) else f"an argument or an answer is no text: {error}"
-        )
-    except Exception as error:
-        if not hasattr(error, "format_message"):
-            raise
-        text = error.format_message()  # a usage error, whichever click typer stands on
-        code = _fail(f"{text} (see --help)") if text else 2  # no text: help was shown
-    return code if isinstance(code, int) else 0
-
-
-def _tidy(command: Any) -> None:
-    """Mend what typer makes of help texts: `<bool>` behind every flag, and line breaks inside paragraphs."""
-    command.help = "\n\n".join(text.replace("\n", " ") for text in cleandoc(command.help or "").split("\n\n")) or None
-    with typer.Context(command, help_option_names=list(HELP_OPTIONS)) as context:
-        for option in (*command.params, command.get_help_option(context)):
-            if getattr(option, "is_flag", False):
-                option.metavar = ""
-    for inner in getattr(command, "commands", {}).values():
-        _tidy(inner)
-
-
-def _fail(message: str, code: int = 2) -> int:
-    print(f"warren: {' '.join(message.split())}", file=sys.stderr)
-    return code
+    return usage.run(command, "warren", arguments)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tools.cli import show
+from tools.cli.client import Failure
 from tools.cli.context import JsonOption, NetworkRef, Selector, Timeout, Wait, await_hosts, client, labels, print_one, selected
 
 app = typer.Typer(help="Isolated layer 2 networks. Two networks may use the same addresses.", no_args_is_help=True)
@@ -70,7 +71,7 @@ def create(
 ) -> None:
     """Create a network."""
     if dhcp and dhcp_external:
-        raise typer.BadParameter("give --dhcp (the controller answers) or --dhcp-external (a server outside does), not both")
+        raise Failure("give --dhcp (the controller answers) or --dhcp-external (a server outside does), not both")
     agent = client(context)
     network = agent.create_network(
         name, ip_range=ip_range, gateway=gateway, ipv6_range=ipv6_range, ipv6_gateway=ipv6_gateway, vxlan_vni=vni, mtu=mtu,

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from tools.cli import show
+from tools.cli.client import Failure
 from tools.cli.context import JsonOption, client, print_one
 
 app = typer.Typer(help="Tenants: who owns which VNIs and VLAN ids.", no_args_is_help=True)
@@ -32,7 +33,7 @@ def create(
     """Create a tenant. Its ranges must be free: no tenant and no network uses them."""
     agent = client(context)
     if any(tenant.name == name for tenant in agent.tenants()):
-        raise typer.BadParameter(f"tenant {name} exists already: warren tenant update {name}")
+        raise Failure(f"tenant {name} exists already: warren tenant update {name}")
     print_one(agent.put_tenant(name, vni=vni, vlan=vlan, max_networks=max_networks, acls=acl or None), json)
 
 

@@ -12,7 +12,11 @@ import graphviz
 import networkx as nx
 import typer
 
+from specs.documents.document import parse
 from specs.documents.text import load
+from tools.cli import usage
+from tools.cli.client import Failure, Where, connect
+from tools.cli.documents import read
 from tools.graph.boxes import boxes
 from tools.graph.colours import colours
 from tools.graph.inside import journey, pipeline
@@ -57,10 +61,10 @@ def overlay(
     lab: Annotated[str | None, typer.Option(help="The laboratory, as `warren --lab`.")] = None,
 ) -> None:
     """Draw hosts, networks, endpoints and the tunnels in use."""
+    ending = output.suffix.removeprefix(".")
+    if ending not in FORMATS:
+        raise Failure(f"--output {output}: expected a file that ends in one of {', '.join(FORMATS)}")
     try:
-        ending = output.suffix.removeprefix(".")
-        if ending not in FORMATS:
-            raise ValueError(f"{output}: the ending must be one of {', '.join(FORMATS)}")
         if path is not None:
             src, dst = path
             answer = _agent(url, lab, lambda agent: agent.trace(src, dst, "icmp" if tcp is None else "tcp", tcp)).raw
@@ -70,15 +74,22 @@ def overlay(
             flows = [dict(flow.raw) for flow in _agent(url, lab, lambda agent: agent.flows(host_name))]
             _write(output, ending, lambda: pipeline(tables, flows), flows)
         else:
-            whole = restricted(_offline(source) if source is not None else _agent(url, lab, _online), network, host)
+            whole = _only(_offline(source) if source is not None else _agent(url, lab, _online), network, host)
             if ending == "mmd":
                 output.write_text(mermaid(whole, colours(whole.networks)))
             else:
                 _write(output, ending, lambda: picture(whole, detail), nx.node_link_data(graph(whole), edges="edges"))
     except graphviz.ExecutableNotFound:
-        _fail("Graphviz' program `dot` is not there (Debian: apt install graphviz)")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, Invalid, graphviz.CalledProcessError) as error:
-        _fail(f"{error!r} is missing" if isinstance(error, KeyError) else " ".join(str(error).split()))
+        raise Failure("Graphviz' program `dot` is not there (Debian: apt install graphviz)") from None
+    except graphviz.CalledProcessError as error:
+        raise Failure(str(error)) from None
+
+
+def _only(whole: Topology, network: str | None, host: str | None) -> Topology:
+    try:
+        return restricted(whole, network, host)
+    except ValueError as error:
+        raise Failure(str(error)) from None
 
 
 def picture(whole: Topology, detail: Detail = "auto") -> graphviz.Digraph:
@@ -99,13 +110,18 @@ def _write(output: Path, ending: str, draw: Callable[[], graphviz.Digraph], data
     elif ending in PICTURES:
         output.write_bytes(draw().pipe(format=ending))
     else:
-        raise ValueError(f"{output}: only the topology can be written as .{ending}")
+        raise Failure(f"--output {output}: only the topology can be written as .{ending}")
 
 
 def _offline(source: Path) -> Topology:
-    document = load(sys.stdin.read() if str(source) == "-" else source.read_text()) or {}
-    if not isinstance(document, dict):
-        raise ValueError(f"{source}: expected a document with hosts, networks, endpoints")
+    text = read(str(source))
+    try:
+        parse(text)
+        document = load(text) or {}
+    except Invalid as error:
+        raise Failure(f"{source}: {error}") from None
+    if not any(document.get(section) for section in ("hosts", "networks", "endpoints")):
+        raise Failure(f"{source}: expected a document with hosts, networks or endpoints, such as `warren export` prints")
     return topology(document)
 
 
@@ -116,24 +132,16 @@ def _online(agent: Client) -> Topology:
 
 
 def _agent(url: str | None, lab: str | None, question: Callable[[Client], T]) -> T:
-    """The agent's answer. Raises `ValueError` with one line for the user."""
-    from tools.cli.client import Failure, Where, connect, message_of  # only when an agent is asked: httpx takes long to import
-    from warren.client import Error
-
-    try:
-        with connect(Where(url, lab)) as agent:
-            return question(agent)
-    except (Failure, Error) as error:
-        raise ValueError(message_of(error)) from None
+    with connect(Where(url, lab)) as agent:
+        return question(agent)
 
 
-def _fail(reason: str) -> None:
-    print(f"graph_overlay: {reason}", file=sys.stderr)
-    raise typer.Exit(2)
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """The console script."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        add_completion=False, pretty_exceptions_enable=False, context_settings={"help_option_names": list(usage.HELP_OPTIONS)}
+    )
     app.command(epilog=EXAMPLES)(overlay)
-    app()
+    command = typer.main.get_command(app)
+    usage.tidy(command)
+    sys.exit(usage.run(command, "graph_overlay", arguments))
