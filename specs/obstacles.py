@@ -7,8 +7,9 @@ Such a network is refused when it is created. Flat networks have nothing to do w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -17,7 +18,10 @@ from specs.model.cluster import Cluster
 from specs.model.host import Host
 from specs.model.hostnet import HostNetwork, HostPrefix
 from specs.model.network import Network
-from warren.errors import Conflict
+from warren.errors import Conflict, Invalid
+
+# the loopback interface, Open vSwitch's, and those that Warren makes on a host
+_NO_PORT = re.compile(r"lo|ovs-(system|netdev)|br-(warren|crypto)|warren-.*|w[a-z][0-9a-f]{12}")
 
 
 class Obstacle(NamedTuple):
@@ -81,6 +85,32 @@ def check_hosts(network: Network, hosts: Mapping[str, Host], hostnets: Mapping[s
         if collision is not None:
             remedy = "choose a range that no host uses, or mode flat"
             raise Conflict(f"network {network.name}: {collision}: {remedy}", field=collision.field, holder=name)
+
+
+def check_interface(interface: str, host: str, hostnet: HostNetwork | None) -> None:
+    """Raises `Invalid` if an interface of a host cannot be put on a network without harm to the host."""
+    expected = "an interface that leads to other machines, such as eno1"
+    if _NO_PORT.fullmatch(interface):
+        raise Invalid("endpoint.port", interface, f"{expected}, not one of the host's own machinery")
+    if (prefix := addressed(interface, hostnet)) is not None:
+        raise Invalid("endpoint.port", interface, f"{expected}, without addresses of its host: {cut_off(prefix, host)}")
+
+
+def addressed(interface: str, hostnet: HostNetwork | None) -> HostPrefix | None:
+    """The first prefix that a host reaches by an interface directly."""
+    prefixes = hostnet.prefixes if hostnet is not None else ()
+    return next((prefix for prefix in prefixes if prefix.kind == "interface" and prefix.via == interface), None)
+
+
+def cut_off(prefix: HostPrefix, host: str) -> str:
+    """What becomes of a prefix whose interface is on a network."""
+    return f"{prefix.on(host)}, which would no longer be reached"
+
+
+def lacks(address: IPv4Address | IPv6Address, hostnet: HostNetwork | None) -> bool:
+    """Whether a host has no interface in whose range an address is, as far as its agent has published them."""
+    prefixes = [prefix.prefix for prefix in hostnet.prefixes if prefix.kind == "interface"] if hostnet is not None else []
+    return bool(prefixes) and not address.is_loopback and not any(address in prefix for prefix in prefixes)
 
 
 def check_transit(new: Cluster, old: Cluster, hosts: Mapping[str, Host], hostnets: Mapping[str, HostNetwork]) -> None:

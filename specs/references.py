@@ -18,6 +18,7 @@ from specs.model.mirror import Mirror
 from specs.model.network import Network
 from specs.model.service import Service
 from specs.model.tenant import Tenant
+from specs.obstacles import addressed, cut_off, lacks
 from specs.snapshot import Problem, Snapshot
 
 KINDS = ("network", "endpoint", "host", "acl", "tenant", "mirror", "service")
@@ -34,8 +35,10 @@ class References:
         """Those of all records; published ports that lead nowhere once for each network."""
         others = ((kind, name) for kind in KINDS if kind != "endpoint" for name in sorted(getattr(self._state, f"{kind}s")))
         problems = [problem for kind, name in others for problem in self.of(kind, name)]
-        with_acls = [endpoint for endpoint in self._state.endpoints.values() if endpoint.acls and not endpoint.spare]
-        return problems + [Problem(self._about("endpoint", e), reason) for e in with_acls for reason in self._acls(e)]
+        endpoints = (e for e in self._state.endpoints.values() if (e.acls or e.port or e.publish) and not e.spare)
+        return problems + [
+            Problem(self._about("endpoint", e), reason) for e in endpoints for reason in (*self._acls(e), *self._of_host(e))
+        ]
 
     def of(self, kind: str, name: str) -> list[Problem]:
         """Those of one record, by its id (or its name, if the kind has no ids). None for a record that does not exist."""
@@ -74,7 +77,18 @@ class References:
             return self._of_acl(record)
         if isinstance(record, Service):
             return self._members(record)
+        if isinstance(record, Endpoint):
+            return [*self._published(record), *self._of_host(record)]
         return self._published(record)
+
+    def _of_host(self, endpoint: Endpoint) -> Iterator[str]:
+        """What an endpoint takes of its host, or needs there."""
+        hostnet = self._state.hostnets.get(endpoint.host)
+        for address in sorted({entry.host_ip for entry in endpoint.publish if entry.host_ip is not None}, key=str):
+            if lacks(address, hostnet):
+                yield f"publish: no interface of host {endpoint.host} has host_ip {address} in its range: the ports lead nowhere until one has"
+        if endpoint.port is not None and (prefix := addressed(endpoint.port, hostnet)) is not None:
+            yield f"port: {cut_off(prefix, endpoint.host)}"
 
     def _of_mirror(self, mirror: Mirror) -> Iterator[str]:
         for i, source in enumerate(mirror.sources):

@@ -21,14 +21,13 @@ from agent.feature import Feature
 from agent.listeners import Listeners
 from ovsdb.client import Ovsdb
 from ovsdb.rows import ObservedPort
-from specs.model.endpoint import Endpoint
+from specs.model.endpoint import ADOPTED, Endpoint
 from specs.model.validation import invalid
 from warren.errors import Invalid, NotFound, WarrenError
 from warren.worker import Worker
 
 log = logging.getLogger("warren.adopted_ports")
 
-ADOPTED = "ovs.lent"  # label of an endpoint that was created for an adopted port
 RETRY_S = 5.0
 
 

@@ -16,6 +16,7 @@ from specs.model.coprocessor import Coprocessor
 from specs.model.derived import veth_name
 from specs.model.publish import PUBLISHED_LIMIT, Publish
 
+ADOPTED = "ovs.lent"  # label of an endpoint behind a port that somebody else added to the bridge
 Ofport = Annotated[Whole, Field(ge=OFPORT_FIRST, le=OFPORT_LAST)]
 CNI_CONTAINER = "cni.container"  # the label of endpoints that a CNI runtime made
 SANDBOX = (

@@ -13,9 +13,11 @@ from specs import keys
 from specs.model.allowed import text
 from specs.model.base import decode, decode_json, now
 from specs.model.derived import default_mac
-from specs.model.endpoint import Endpoint
+from specs.model.endpoint import ADOPTED, Endpoint
+from specs.model.hostnet import HostNetwork
 from specs.model.network import Network
 from specs.model.publish import Publish
+from specs.obstacles import check_interface
 from specs.ports import is_subport, port_claims
 from specs.store import bitmap
 from specs.store.allowed_values import AllowedValues, check_placed, contradiction, lowest_free
@@ -138,6 +140,8 @@ class EndpointWriter(Writer):
         """Completes the draft of a subport: the parent's id, the VLAN tag. Raises `NotFound`, and `Conflict` if the tag or the network
         is on the port already."""
         others = [e for e in self.endpoints() if e.host == data.get("host")]
+        if data.get("port") is not None and ADOPTED not in data.get("labels", {}):
+            self._check_interface(str(data["port"]), str(data.get("host")))
         if data.get("parent") is not None:
             self._bind_to_parent(data, others)
         probe = decode(Endpoint, {"mac_address": "02:59:00:00:00:01", "ofport": 1, **data}, "endpoint")
@@ -145,6 +149,10 @@ class EndpointWriter(Writer):
         for claim in port_claims(probe):
             if claim in holders:
                 raise Conflict(f"{claim[1]} belongs to endpoint {holders[claim].name or holders[claim].id}")
+
+    def _check_interface(self, interface: str, host: str) -> None:
+        entry = self.store.get(keys.hostnet(host))
+        check_interface(interface, host, decoded(HostNetwork, entry) if entry is not None else None)
 
     def _bind_to_parent(self, data: dict[str, Any], others: list[Endpoint]) -> None:
         reference = data["parent"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from typing import Any
 
 from specs import keys
@@ -21,9 +22,13 @@ class MirrorWriter(Writer):
     def put_mirror(self, draft: dict[str, Any]) -> tuple[Mirror, int]:
         """Create or change a mirror session; it keeps its VNI, or gets the lowest free one. Returns it with the revision.
         Raises `Invalid`, `Exhausted`."""
-        name = decode(Mirror, {**draft, "vni": 1}, "mirror").name
+        probe = decode(Mirror, {**draft, "vni": 1}, "mirror")
+        name = probe.name
         if name.startswith(CAPTURE_PREFIX):
             raise Invalid("mirror.name", name, f"a name that does not begin with {CAPTURE_PREFIX} (those are of warren capture)")
+
+        if (collector := probe.to.collector) is not None and not _reachable(collector[1]):
+            raise Invalid(f"mirror.to.{collector[0]}", str(collector[1]), "the address of another machine, such as 192.0.2.7")
 
         def attempt() -> tuple[Mirror, int] | None:
             read = self.store.txn((), (Get(keys.mirror(name)), Get(keys.pool_vni(), prefix=True), Get(keys.TENANTS, prefix=True)))
@@ -58,3 +63,8 @@ class MirrorWriter(Writer):
             return outcome.revision if outcome.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
+
+
+def _reachable(address: IPv4Address) -> bool:
+    """Whether an address can be that of a machine which takes copies. Copies to a group or to the host itself would go round or nowhere."""
+    return not (address.is_unspecified or address.is_loopback or address.is_multicast or address.is_reserved)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from specs.model.endpoint import ADOPTED
 from specs.model.host import Host
 from specs.model.hostnet import HostNetwork, HostPrefix
 from specs.store.etcd import Store
@@ -92,3 +93,22 @@ def test_transit_ranges_in_use_change_by_force_alone(specs: Repository) -> None:
     specs.delete_cluster("default")
     with pytest.raises(NotFound):
         specs.delete_cluster("default")
+
+
+def test_an_interface_with_the_hosts_addresses_is_no_port_unless_it_is_on_the_bridge_already(specs: Repository) -> None:
+    network, _ = specs.create_network({"name": "lan"})
+    draft = {"network_id": network.id, "host": "h2", "port": "eth0"}
+    for port, reason in (("eth0", "192.0.2.0/24 on interface eth0 of host h2"), ("lo", "machinery")):
+        with pytest.raises(Invalid, match=reason):
+            specs.create_endpoint({**draft, "port": port})
+    assert specs.endpoints(network.id) == []
+    specs.create_endpoint({**draft, "labels": {ADOPTED: ""}})
+    specs.create_endpoint({**draft, "host": "h1"})
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255", "240.0.0.1"])
+@pytest.mark.parametrize("kind", ["gre", "erspan", "vxlan"])
+def test_copies_go_to_another_machine(specs: Repository, kind: str, address: str) -> None:
+    with pytest.raises(Invalid, match="the address of another machine") as refused:
+        specs.put_mirror({"name": "m", "sources": [{"network": "lan"}], "to": {kind: address}})
+    assert refused.value.path == f"mirror.to.{kind}"

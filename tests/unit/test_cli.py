@@ -153,7 +153,8 @@ class AnyAgent(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = json.dumps({"networks": [NETWORK], "endpoints": [ENDPOINT], "network": NETWORK, "endpoint": ENDPOINT}).encode()
+        one = {"networks": [NETWORK], "endpoints": [ENDPOINT], "network": NETWORK, "endpoint": ENDPOINT}
+        body = json.dumps(one | {kind: [{"name": "first"}] for kind in ("mirrors", "meters", "sites")}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -233,6 +234,23 @@ def test_a_bad_value_is_named_with_what_would_be_right(any_agent: str, words: st
     code, _, error = run(any_agent, *words.split())
     assert (code, error.count("\n")) == (2, 1)
     assert error.startswith(f"warren: {line}"), error
+
+
+@pytest.mark.parametrize("kind", ["mirror", "meter", "site"])
+def test_one_of_a_kind_without_a_request_of_its_own_is_shown(any_agent: str, kind: str) -> None:
+    code, out, _ = run(any_agent, kind, "show", "first", "-o", "json")
+    assert (code, json.loads(out)["name"]) == (0, "first")
+    assert run(any_agent, kind, "show", "nope") == (2, "", f"warren: {kind} 'nope' does not exist (warren {kind} list)\n")
+
+
+@pytest.mark.parametrize("words", ["network add", "network remove", "endpoint add", "mirror remove", "publish create",
+                                   "service create", "router remove", "host delete", "port delete", "acl remove"])  # fmt: skip
+def test_every_group_takes_both_words_for_making_and_removing(any_agent: str, words: str) -> None:
+    """The other word leads to the same command, whose missing argument is named."""
+    code, _, error = run(any_agent, *words.split())
+    assert code == 2
+    assert " is missing: " in error
+    assert f" {words.split()[1]} " not in run(any_agent, words.split()[0], "--help")[1]
 
 
 def test_a_watched_command_prints_until_it_is_ended(any_agent: str) -> None:

@@ -18,10 +18,10 @@ from intent.views import misfit
 from specs.model.host import Host
 from specs.model.hostnet import PREFIXES_LIMIT, HostNetwork, HostPrefix
 from specs.model.network import Network
-from specs.obstacles import check_hosts, in_the_way, obstacle
+from specs.obstacles import check_hosts, check_interface, in_the_way, obstacle
 from specs.snapshot import snapshot
 from tests.unit import worlds
-from warren.errors import Conflict
+from warren.errors import Conflict, Invalid
 
 
 def address(text: str, device: str = "eth0", peer: str | None = None) -> HostAddress:
@@ -110,6 +110,34 @@ def test_vtep_and_agent_address_are_obstacles_without_a_published_network(api: s
         "ip_range 10.0.0.0/24 overlaps 10.0.0.5, " + ("the address of the agent of host h1" if api else "the VTEP of host h1")
     )
     assert obstacle(network("nat"), host.model_copy(update={"api": "http://h1.example:9999"}), None) is None or not api
+
+
+@pytest.mark.parametrize(
+    ("interface", "problem"),
+    [
+        ("lo", "not one of the host's own machinery"),
+        ("ovs-system", "not one of the host's own machinery"),
+        ("br-warren", "not one of the host's own machinery"),
+        ("warren-gw", "not one of the host's own machinery"),
+        ("wv0123456789ab", "not one of the host's own machinery"),
+        ("mgmt0", "192.0.2.0/24 on interface mgmt0 of host h1, which would no longer be reached"),
+        ("eno1", None),
+        ("wg0", None),
+        ("lo1", None),
+        ("br-lan", None),
+    ],
+)
+def test_an_interface_that_the_host_needs_is_no_port(interface: str, problem: str | None) -> None:
+    prefixes = (HostPrefix(prefix=ip_network("192.0.2.0/24"), kind="interface", via="mgmt0"), taken("203.0.113.0/24", "route"))
+    hostnet = HostNetwork(name="h1", prefixes=prefixes)
+    if problem is None:
+        check_interface(interface, "h1", hostnet)
+        check_interface("mgmt0", "h1", None)
+        return
+    with pytest.raises(Invalid) as refused:
+        check_interface(interface, "h1", hostnet)
+    assert refused.value.path == "endpoint.port"
+    assert problem in str(refused.value)
 
 
 def test_a_refusal_names_network_range_and_host() -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tools.lab import run
-from tools.lab.plan import LabPlan
+from tools.lab.plan import LabPlan, container_netns
 
 
 @dataclass
@@ -54,6 +54,12 @@ def test_a_host_that_the_laboratory_does_not_have_has_no_processes(process: str)
     for change in (run.stop, run.start, run.restart):
         with pytest.raises(run.LabError, match="has no host 'h9'; it has h1 to h3"):
             change(LabPlan("none", 3), "h9", process)
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "-a", "a b", "a" * 64])
+def test_a_container_has_a_name_that_a_namespace_can_have(name: str) -> None:
+    with pytest.raises(ValueError, match="expected letters, digits"):
+        container_netns("lab", name)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")

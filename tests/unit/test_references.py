@@ -7,6 +7,7 @@ import pytest
 from specs.model.acl import Acl
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
+from specs.model.hostnet import HostNetwork
 from specs.model.meter import Meter
 from specs.model.mirror import Mirror
 from specs.model.network import Network
@@ -21,6 +22,7 @@ STATE = Snapshot(
     networks={"n1": Network(id="n1", name="amber", vxlan_vni=1), "n2": Network(id="n2", name="blue", vxlan_vni=2, mode="nat", ip_range="10.0.0.0/24")},
     endpoints={"e1": WEB},
     acls={"wall": Acl(name="wall", rules=({"actions": {"allow": 0, "meter": "slow"}},))},
+    hostnets={"h1": HostNetwork(name="h1", prefixes=({"prefix": "192.0.2.0/24", "kind": "interface", "via": "mgmt0"}, {"prefix": "198.51.100.0/24", "kind": "route", "via": "192.0.2.9"}))},
     meters={"slow": Meter(name="slow", meter_id=1, rate=1)},
 )  # fmt: skip
 ALLOW = {"actions": {"allow": 1}}
@@ -37,6 +39,13 @@ ALLOW = {"actions": {"allow": 1}}
         ("endpoint", WEB.model_copy(update={"acls": ("nope",), "spare": True}), []),
         ("endpoint", Endpoint.model_validate(WEB.data() | {"publish": [{"host_port": 80, "port": 80}]}), ["publish: network amber is in mode flat"]),
         ("endpoint", Endpoint.model_validate(WEB.data() | {"network_id": "n2", "publish": [{"host_port": 80, "port": 80}]}), []),
+        ("endpoint", Endpoint.model_validate(WEB.data() | {"network_id": "n2", "publish": [
+            {"host_ip": ip, "host_port": port, "port": 80} for port, ip in enumerate(("9.9.9.9", "192.0.2.77", "127.0.0.1", "198.51.100.1", "2001:db8::1"), 80)]}),
+         [f"publish: no interface of host h1 has host_ip {ip} in its range" for ip in ("198.51.100.1", "2001:db8::1", "9.9.9.9")]),
+        ("endpoint", WEB.model_copy(update={"port": "mgmt0"}), ["port: 192.0.2.0/24 on interface mgmt0 of host h1, which would no longer be reached"]),
+        ("endpoint", WEB.model_copy(update={"port": "mgmt0", "host": "h2"}), []),
+        ("endpoint", WEB.model_copy(update={"port": "mgmt0", "spare": True}), []),
+        ("endpoint", WEB.model_copy(update={"port": "eno1"}), []),
         ("host", Host(name="x", vtep="192.0.2.9", acls=["nope"]), ["acls names ACL nope"]),
         ("tenant", Tenant(name="default", acls=["nope"]), ["acls names ACL nope"]),
         ("acl", Acl(name="x", rules=({"actions": {"allow": 1, "meter": "fast"}},)), ["rules[0] names meter fast"]),
@@ -54,7 +63,9 @@ ALLOW = {"actions": {"allow": 1}}
 )  # fmt: skip
 def test_names_without_a_bearer_are_told(kind: str, record: object, reasons: list[str]) -> None:
     name = str(getattr(record, "id", None) or record.name)  # type: ignore[attr-defined]
-    state = Snapshot(**{f"{k}s": dict(getattr(STATE, f"{k}s")) for k in ("host", "network", "endpoint", "acl", "meter")})
+    state = Snapshot(
+        **{f"{k}s": dict(getattr(STATE, f"{k}s")) for k in ("host", "hostnet", "network", "endpoint", "acl", "meter")}
+    )
     getattr(state, f"{kind}s")[name] = record
     texts = [problem.reason for problem in References(state).of(kind, name)]
     assert len(texts) == len(reasons), texts

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tools.cli import show
-from tools.cli.context import JsonOption, Tcp, Timeout, Udp, Wait, await_hosts, client, probe
+from tools.cli.context import JsonOption, Tcp, Timeout, Udp, Wait, await_hosts, client, named, print_one, probe
 from warren.client import AclCheck
 
 app = typer.Typer(
@@ -117,6 +117,14 @@ def list_meters(context: typer.Context, as_json: JsonOption = False) -> None:
         return
     rows = [(m.name, m.meter_id, f"{m.rate} {'packets/s' if m.packets else 'kb/s'}", m.burst or "") for m in listed]
     show.table(("NAME", "ID", "RATE", "BURST"), rows, f"no meters ({WRITE})")
+
+
+@meters.command("show", epilog="Example: warren meter show slow")
+def show_meter(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="Name of the meter.")], as_json: JsonOption = False
+) -> None:
+    """Show one meter."""
+    print_one(named(client(context).meters(), "meter", name), as_json)
 
 
 _THEN = ("actions", "log", "allow_related")

@@ -10,8 +10,9 @@ import typer
 
 from tools.cli import show
 from tools.cli.client import Failure, Where, connect
-from warren.client import Client, Endpoint, Network
+from warren.client import Client, Endpoint, Meter, Mirror, Network
 from warren.client.results import Result
+from warren.client.sites import Site
 
 EndpointRef = Annotated[str, typer.Argument(metavar="ENDPOINT", help="Name, NETWORK/NAME or id.")]
 NetworkRef = Annotated[str, typer.Argument(metavar="NETWORK", help="Name or id.")]
@@ -29,6 +30,15 @@ Selector = Annotated[
     str | None, typer.Option("--selector", "-l", metavar="LABELS", help="Only with these labels: KEY or KEY=VALUE, with commas.")
 ]
 R = TypeVar("R", Network, Endpoint)
+N = TypeVar("N", Meter, Mirror, Site)
+
+
+def named(results: Iterable[N], kind: str, name: str) -> N:
+    """The result with that name. Raises `Failure`."""
+    for result in results:
+        if result.name == name:
+            return result
+    raise Failure(f"{kind} {name!r} does not exist (warren {kind} list)")
 
 
 def selected(results: Iterable[R], selector: str | None) -> list[R]:

@@ -98,6 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     """The console script: runs one command and exits."""
     command = typer.main.get_command(app)
     output.add_options(command)
+    usage.add_verbs(command)
     usage.tidy(command)
     completion_init()
     code = _run(command, arguments)

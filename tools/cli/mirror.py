@@ -10,20 +10,22 @@ import typer
 
 from tools.cli import show
 from tools.cli.client import Failure
-from tools.cli.context import JsonOption, Timeout, Wait, await_hosts, client, print_one, probe
+from tools.cli.context import JsonOption, Timeout, Wait, await_hosts, client, named, print_one, probe
 
 app = typer.Typer(help="Mirror sessions: copies of packets of endpoints, for an analyser.", no_args_is_help=True)
 _COLLECTOR = re.compile(r"(?P<kind>gre|erspan|vxlan)(?P<version>2)?://(?P<address>[^/]+)(/(?P<key>\d+))?")
-SOURCE = "NETWORK, NETWORK/ENDPOINT, or NETWORK/KEY=VALUE and NETWORK/KEY= for a label; may be repeated."
-TARGET = "NETWORK/ENDPOINT, HOST:INTERFACE, gre://ADDRESS, erspan://ADDRESS (erspan2://), or vxlan://ADDRESS; /KEY behind the last two."
+SOURCE = "NETWORK, NETWORK/ENDPOINT, or NETWORK/KEY=VALUE and NETWORK/KEY= for a label"
+TARGET = (
+    "NETWORK/ENDPOINT, HOST:INTERFACE, gre://ADDRESS, erspan://ADDRESS (erspan2://), or vxlan://ADDRESS; /KEY behind the last two"
+)
 
 
 @app.command(epilog="Example: warren mirror create suspects --from amber/role=web --to h3:tap0 --vlan 356")
 def create(
     context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the session; one that exists is changed.")],
-    source: Annotated[list[str], typer.Option("--from", help=SOURCE)],
-    to: Annotated[str, typer.Option("--to", help=TARGET)],
+    source: Annotated[list[str], typer.Option("--from", help=f"{SOURCE}; may be repeated.")],
+    to: Annotated[str, typer.Option("--to", help=f"{TARGET}.")],
     direction: Annotated[str, typer.Option(help="in: what they send; out: what they receive; both.")] = "both",
     tcp: Annotated[int | None, typer.Option(metavar="PORT", help="Only TCP to this port.")] = None,
     udp: Annotated[int | None, typer.Option(metavar="PORT", help="Only UDP to this port.")] = None,
@@ -59,6 +61,14 @@ def list_(context: typer.Context, json: JsonOption = False) -> None:
     show.table(("NAME", "FROM", "DIRECTION", "TO", "MATCH", "VLAN"), rows, "no mirrors (warren mirror create)")
 
 
+@app.command("show", epilog="Example: warren mirror show suspects")
+def show_(
+    context: typer.Context, name: Annotated[str, typer.Argument(help="Name of the session.")], json: JsonOption = False
+) -> None:
+    """Show one session."""
+    print_one(named(client(context).mirrors(), "mirror", name), json)
+
+
 @app.command(epilog="Example: warren mirror delete suspects")
 def delete(context: typer.Context, name: Annotated[str, typer.Argument(help="Name of the session.")]) -> None:
     """End a session."""
@@ -89,7 +99,7 @@ def _target(text: str) -> dict[str, Any]:
         more = {"key": int(collector["key"])} if collector["key"] else {}
         more |= {"version": 2} if collector["version"] else {}
         return {collector["kind"]: collector["address"], **more}
-    for separator, names in (("/", ("network", "endpoint")), (":", ("host", "interface"))):
+    for separator, names in () if "://" in text else (("/", ("network", "endpoint")), (":", ("host", "interface"))):
         first, _, second = text.partition(separator)
         if first and second:
             return dict(zip(names, (first, second), strict=True))

@@ -8,7 +8,7 @@ import typer
 
 from tools.cli import show
 from tools.cli.client import Failure
-from tools.cli.context import JsonOption, client, print_one
+from tools.cli.context import JsonOption, client, named, print_one
 from warren.client import Error
 
 app = typer.Typer(help="Sites: hosts of one reach each other directly, hosts of different ones encrypted.", no_args_is_help=True)
@@ -38,6 +38,12 @@ def list_(context: typer.Context, json: JsonOption = False) -> None:
         return
     rows = [(site.name, site.underlay_mtu or "", ", ".join(site.hosts)) for site in sites]
     show.table(("NAME", "UNDERLAY MTU", "HOSTS"), rows, "no sites (warren site create NAME, or WARREN_SITE on a host)")
+
+
+@app.command("show", epilog="Example: warren site show bts1")
+def show_(context: typer.Context, name: SiteName, json: JsonOption = False) -> None:
+    """Show one site and its hosts."""
+    print_one(named(client(context).sites(), "site", name), json)
 
 
 @app.command(epilog="Example: warren site delete bts1")

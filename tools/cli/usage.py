@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from inspect import cleandoc
 from typing import Any
@@ -19,6 +20,7 @@ BOUNDS = {
     "less_than_equal": ("le", "at most"),
     "less_than": ("lt", "less than"),
 }
+VERBS = (("create", "add"), ("delete", "remove"))  # each group has one of them by name, and takes the other
 
 
 def run(command: Any, name: str, arguments: list[str] | None) -> int:
@@ -51,6 +53,18 @@ def tidy(command: Any) -> None:
                 option.metavar = ""
     for inner in getattr(command, "commands", {}).values():
         tidy(inner)
+
+
+def add_verbs(command: Any) -> None:
+    """Make every group take both words of `VERBS`; help texts show the group's own."""
+    commands = getattr(command, "commands", {})
+    for inner in list(commands.values()):
+        add_verbs(inner)
+    for pair in VERBS:
+        for verb, other in (pair, pair[::-1]):
+            if verb in commands and other not in commands:
+                commands[other] = copy.copy(commands[verb])
+                commands[other].hidden = True
 
 
 def _refusal(error: Any, name: str) -> str:

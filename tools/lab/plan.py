@@ -21,6 +21,7 @@ PROCESSES = ("ovsdb", "ovs", "controller", "agent")
 UNDERLAY_MTU = 1500
 
 _NAME = re.compile(r"[a-z][a-z0-9]{0,5}\Z")
+_CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,5 +206,7 @@ class LabPlan:
 
 
 def container_netns(lab: str, name: str) -> str:
-    """The namespace of a container of a laboratory."""
+    """The namespace of a container of a laboratory. Raises `ValueError` for a name that no container can have."""
+    if not _CONTAINER.fullmatch(name):
+        raise ValueError(f"container {name!r}: expected letters, digits, '.', '_' or '-', at most 63, first a letter or digit")
     return f"{lab}-c-{name}"

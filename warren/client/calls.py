@@ -65,9 +65,8 @@ def _segment(part: str, path: str, whole: str) -> str:
     """Return a name quoted as one segment of a path. Raises `Invalid` if it is empty, `.` or `..`, or has a slash."""
     if not part or part in (".", "..") or "/" in part:
         expected = "a name or an id" if path == "name" else "a name, NETWORK/NAME or an id"
-        problem = "an empty text" if not whole else repr(whole)
         raise Invalid(
-            f"{problem} is no name: expected {expected}",
+            f"{path}: {whole!r}: expected {expected}",
             400,
             {"kind": "invalid", "path": path, "value": repr(whole), "expected": expected},
         )
