@@ -22,6 +22,7 @@ from agent.endpoints.request import ActivateParams, EndpointCreate, cidr
 from agent.exclusive import Exclusive
 from agent.feature import Feature
 from agent.linux import inspect, netns, veth
+from intent.sites import endpoint_mtu
 from specs import keys
 from specs.model.derived import veth_mac
 from specs.model.endpoint import Endpoint
@@ -120,9 +121,8 @@ class Attachments(Feature):
         key = self._id(call)
         with self._exclusive.hold(key):
             network = self._network(call)
-            if call.fields.get("publish") and network.mode != "nat":
-                ports = ", ".join(str(way.host_port) for way in call.fields["publish"])
-                raise Invalid("runtimeConfig.portMappings", ports, f"a network in mode nat; {network.name} is {network.mode}")
+            snapshot = self._core.cache.view.snapshot
+            call.demands.check(network, endpoint_mtu(snapshot.hosts.values(), network, snapshot.sites))
             self._namespace(call)
             endpoint = self._core.cache.view.local_endpoints.get(key)
             if endpoint is not None and not self._serves(endpoint, network, call):
@@ -254,7 +254,8 @@ class Attachments(Feature):
             {"name": endpoint.veth, "mac": veth_mac(endpoint.veth), "mtu": seen.mtu},
             {"name": call.interface, "mac": seen.mac, "mtu": seen.mtu, "sandbox": call.netns},
         )
-        dns = {"nameservers": [str(server) for server in network.name_servers], "domain": network.domain}
+        servers = [str(server) for server in network.name_servers]
+        dns = {"nameservers": servers, "domain": network.domain, "search": list(network.search)}
         addresses = [] if network.answers else self._addresses(endpoint, network)
         return result(call, interfaces, addresses, seen.gateways, {name: value for name, value in dns.items() if value})
 

@@ -10,16 +10,28 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface
+from ipaddress import ip_interface
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from specs.model.base import AclReferences, IfName, Labels, Mac, Name
+from agent.cni.requested import (
+    Arguments,
+    Choice,
+    Dns,
+    Lenient,
+    Requested,
+    RuntimeConfig,
+    addresses,
+    chosen,
+    model,
+    nothing,
+    published,
+    refuse_unsupported,
+)
+from specs.model.base import AclReferences, Flag, IfName, Labels, Name
 from specs.model.endpoint import CNI_CONTAINER
-from specs.model.publish import Publish
-from specs.model.service import PortNumber
-from specs.model.validation import invalid
+from specs.model.network import Network
 from warren.errors import MISSING, Invalid
 
 VERSIONS = {"0.3.0": (0, 3, 0), "0.3.1": (0, 3, 1), "0.4.0": (0, 4, 0), "1.0.0": (1, 0, 0), "1.1.0": (1, 1, 0)}
@@ -49,94 +61,50 @@ def _word(value: str) -> str:
     return value
 
 
-def _address(value: Any) -> Any:
-    """CNI's addresses come with and without a prefix length; the network's own length counts."""
-    try:
-        return ip_interface(value if isinstance(value, str) else "").ip
-    except ValueError:
-        raise ValueError("an address such as 10.0.0.5 or fd00:1::5") from None
-
-
-def _nothing(value: Any) -> Any:
-    """null counts as not set: runtimes are written in Go."""
-    return () if value is None else value
-
-
-def _host_ip(value: Any) -> Any:
-    """An empty address and the unspecified one are no restriction."""
-    if value is None or value == "":
-        return None
-    try:
-        parsed = ip_address(value if isinstance(value, str) else "")
-    except ValueError:
-        raise ValueError("an address of this host, such as 192.0.2.1") from None
-    return None if parsed.is_unspecified else parsed
-
-
-CniAddress = Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
 Word = Annotated[str, AfterValidator(_word)]
 
 
-class _Lenient(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class PortMapping(_Lenient):
-    """One entry of the capability `portMappings`."""
-
-    host_port: PortNumber = Field(alias="hostPort")
-    container_port: PortNumber = Field(alias="containerPort")
-    protocol: Annotated[str, AfterValidator(str.lower), Field(pattern="^(?i:tcp|udp|sctp)$")] = "tcp"
-    host_ip: Annotated[IPv4Address | IPv6Address | None, BeforeValidator(_host_ip)] = Field(default=None, alias="hostIP")
-
-
-class RuntimeConfig(_Lenient):
-    """The fields that the runtime fills in, for the capabilities in the configuration."""
-
-    port_mappings: Annotated[tuple[PortMapping, ...], BeforeValidator(_nothing)] = Field(default=(), alias="portMappings")
-    mac: Annotated[Mac | None, BeforeValidator(lambda value: value or None)] = None
-    ips: Annotated[tuple[CniAddress, ...], BeforeValidator(_nothing)] = ()
-
-
-class CniLabel(_Lenient):
+class CniLabel(Lenient):
     """One of `args.cni.labels`."""
 
     key: str
     value: str
 
 
-class CniArgs(_Lenient):
+class CniArgs(Arguments):
     """`args.cni`."""
 
-    labels: Annotated[tuple[CniLabel, ...], BeforeValidator(_nothing)] = ()
-    ips: Annotated[tuple[CniAddress, ...], BeforeValidator(_nothing)] = ()
+    labels: Annotated[tuple[CniLabel, ...], BeforeValidator(nothing)] = ()
 
 
-class Args(_Lenient):
+class Args(Lenient):
     """`args`."""
 
     cni: CniArgs = CniArgs()
 
 
-class CniConfig(_Lenient):
-    """A network configuration, as far as ADD reads it."""
+class CniConfig(Requested):
+    """A network configuration, as far as ADD reads it. Without `ipMasq` the network's mode says whether addresses are translated."""
 
     name: Word
     network: Name | None = None
     acls: AclReferences | None = None
     labels: Labels = {}
     args: Args = Args()
+    dns: Annotated[Dns, BeforeValidator(lambda value: value or {})] = Dns()
+    ip_masq: Flag | None = Field(default=None, alias="ipMasq")
+    ipam: Any = None
     runtime_config: RuntimeConfig = Field(default=RuntimeConfig(), alias="runtimeConfig")
 
 
-class ValidAttachment(_Lenient):
+class ValidAttachment(Lenient):
     """One of the attachments that GC keeps."""
 
     container: str = Field(alias="containerID")
     interface: str = Field(alias="ifname")
 
 
-class ValidAttachments(_Lenient):
+class ValidAttachments(Lenient):
     """The attachments that GC keeps."""
 
     valid: tuple[ValidAttachment, ...]
@@ -152,9 +120,30 @@ class CniCall(BaseModel):
     config: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkDemands:
+    """What a call presumes of its network."""
+
+    mtu: Choice | None = None
+    ports: Choice | None = None
+    masquerade: bool | None = None
+
+    def check(self, network: Network, mtu: int) -> None:
+        """Compare with the network, whose endpoints have an MTU of `mtu` bytes. Raises `Invalid`."""
+        if self.ports is not None and network.mode != "nat":
+            ports = ", ".join(str(mapping.host_port) for mapping in self.ports.value)
+            raise Invalid(self.ports.path, ports, f"a network in mode nat; {network.name} is {network.mode}")
+        if self.mtu is not None and self.mtu.value != mtu:
+            right = f"nothing or {mtu}, the MTU of all endpoints of network {network.name} (`warren network set` changes it)"
+            raise Invalid(self.mtu.path, self.mtu.value, right)
+        if self.masquerade is not None and self.masquerade != (network.mode == "nat"):
+            right = f"nothing or {str(network.mode == 'nat').lower()}: network {network.name} is in mode {network.mode}"
+            raise Invalid("ipMasq", self.masquerade, right)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CniRequest:
-    """A parsed call. `network_source` is the key that names the network."""
+    """A parsed call. `network_source` is the key that names the network; `dns` is what the call says of it, over the network's own."""
 
     command: str
     version: str
@@ -166,6 +155,8 @@ class CniRequest:
     netns: str
     endpoint_name: str | None
     fields: Mapping[str, Any]
+    demands: NetworkDemands
+    dns: Mapping[str, Any]
     previous: Mapping[str, Any] | None
     valid: tuple[tuple[str, str], ...]
 
@@ -183,8 +174,8 @@ def read(call: CniCall) -> CniRequest:
         )
     version = _version(config, command)
     environment = {name: _variable(call.environment, name) for name in NEEDED[command]}
-    whole = _model(CniConfig, config) if command == "ADD" else None
-    name = whole.name if whole else _model(CniConfig, {"name": config.get("name", "")}).name
+    whole = model(CniConfig, config) if command == "ADD" else None
+    name = whole.name if whole else model(CniConfig, {"name": config.get("name", "")}).name
     network_source = "network" if config.get("network") else "name"
     network = whole.network if whole else config.get("network")
     arguments = _arguments(call.environment.get("CNI_ARGS", ""))
@@ -200,6 +191,8 @@ def read(call: CniCall) -> CniRequest:
         netns=call.environment.get("CNI_NETNS", ""),
         endpoint_name=called if _WORD.match(called) and len(called) <= 63 else None,
         fields=_fields(whole, arguments) if whole else {},
+        demands=_network_demands(whole) if whole else NetworkDemands(),
+        dns={**whole.dns.result(), **whole.runtime_config.dns.result()} if whole else {},
         previous=_previous(config, command),
         valid=_valid(config) if command == "GC" else (),
     )
@@ -237,7 +230,7 @@ def result(
             *(before.get("routes") or ()),
             *({"dst": "::/0" if ":" in via else "0.0.0.0/0", "gw": via} for via in gateways),
         ],
-        "dns": {**dns, **{k: v for k, v in (before.get("dns") or {}).items() if v}},
+        "dns": {**dns, **{k: v for k, v in (before.get("dns") or {}).items() if v}, **call.dns},
     }
     return {name: value for name, value in printed.items() if value or name in ("cniVersion", "interfaces", "ips")}
 
@@ -278,7 +271,7 @@ def _variable(environment: Mapping[str, str], name: str) -> str:
         if name == "CNI_CONTAINERID":
             _word(value)
         if name == "CNI_IFNAME":
-            _model(_Interface, {"name": value})
+            model(_Interface, {"name": value})
     except ValueError as error:
         raise Invalid(name, value, str(error)) from None
     except Invalid as error:
@@ -286,20 +279,8 @@ def _variable(environment: Mapping[str, str], name: str) -> str:
     return value
 
 
-class _Interface(_Lenient):
+class _Interface(Lenient):
     name: IfName
-
-
-class _Addresses(_Lenient):
-    ips: tuple[CniAddress, ...] = ()
-    mac: Mac | None = None
-
-
-def _model(kind: type[Any], data: Any) -> Any:
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        raise invalid(error) from None
 
 
 def _arguments(text: str) -> dict[str, str]:
@@ -307,43 +288,52 @@ def _arguments(text: str) -> dict[str, str]:
     return {name: value for name, _, value in (pair.partition("=") for pair in text.split(";")) if name and value}
 
 
-def _fields(config: CniConfig, arguments: Mapping[str, str]) -> dict[str, Any]:
-    """The fields of the endpoint, as POST /endpoints takes them. If several places give an address, the one nearest to the
-    runtime wins."""
+def _outer(arguments: Mapping[str, str]) -> Arguments:
+    """The addresses in CNI_ARGS. Raises `Invalid`."""
+    ips = tuple(arguments["IP"].split(",")) if "IP" in arguments else ()
     try:
-        ips = tuple(arguments[name] for name in ("IP",) if name in arguments)
-        outer = _model(_Addresses, {"ips": tuple(ip for given in ips for ip in given.split(",")), "mac": arguments.get("MAC")})
+        outer: Arguments = model(Arguments, {"ips": ips, "mac": arguments.get("MAC")})
     except Invalid as error:
         name = "IP" if error.path.startswith("ips") else "MAC"
         raise Invalid(f"CNI_ARGS.{name}", error.value, error.expected) from None
-    places = (
-        ("runtimeConfig.ips", config.runtime_config.ips),
-        ("args.cni.ips", config.args.cni.ips),
-        ("CNI_ARGS.IP", outer.ips),
+    return outer
+
+
+def _fields(config: CniConfig, arguments: Mapping[str, str]) -> dict[str, Any]:
+    """The fields of the endpoint, as POST /endpoints takes them. If several places give a value, the one nearest to the
+    runtime wins."""
+    runtime, inner, outer = config.runtime_config, config.args.cni, _outer(arguments)
+    refuse_unsupported(
+        {
+            "runtimeConfig.bandwidth": runtime.bandwidth,
+            "runtimeConfig.ipRanges": runtime.ip_ranges,
+            "runtimeConfig.infinibandGUID": runtime.infiniband_guid,
+            "runtimeConfig.deviceID": runtime.device_id,
+            "bandwidth": config.bandwidth,
+            "ipam": config.ipam,
+        }
     )
-    path, chosen = next(((path, ips) for path, ips in places if ips), ("", ()))
-    fields: dict[str, Any] = {}
-    for address in chosen:
-        field = f"ipv{address.version}_address"
-        if field in fields:
-            raise Invalid(path, ", ".join(map(str, chosen)), "at most one IPv4 and one IPv6 address")
-        fields[field] = str(address)
-    if mac := config.runtime_config.mac or outer.mac:
-        fields["mac_address"] = mac
+    fields: dict[str, Any] = addresses(
+        chosen(("runtimeConfig.ips", runtime.ips), ("args.cni.ips", inner.ips), ("CNI_ARGS.IP", outer.ips), ("ips", config.ips))
+    )
+    further = {
+        "mac_address": runtime.mac or inner.mac or outer.mac or config.mac,
+        "publish": published(runtime.port_mappings or config.port_mappings),
+        "aliases": runtime.aliases_on(config.name, "runtimeConfig.aliases") or config.aliases_on(config.name, "aliases"),
+    }
+    fields |= {name: value for name, value in further.items() if value}
     if config.acls is not None:
         fields["acls"] = config.acls
-    if ways := _published(config.runtime_config.port_mappings):
-        fields["publish"] = ways
-    return fields | {"labels": {**config.labels, **{label.key: label.value for label in config.args.cni.labels}}}
+    return fields | {"labels": {**config.labels, **{label.key: label.value for label in inner.labels}}}
 
 
-def _published(mappings: Sequence[PortMapping]) -> tuple[Publish, ...]:
-    """Published ports, each once: runtimes list a port for each address family."""
-    ways = [
-        Publish.model_validate({"host_port": m.host_port, "port": m.container_port, "proto": m.protocol, "host_ip": m.host_ip})
-        for m in mappings
-    ]
-    return tuple(dict.fromkeys(ways))
+def _network_demands(config: CniConfig) -> NetworkDemands:
+    runtime = config.runtime_config
+    return NetworkDemands(
+        mtu=chosen(("runtimeConfig.mtu", runtime.mtu), ("mtu", config.mtu)),
+        ports=chosen(("runtimeConfig.portMappings", runtime.port_mappings), ("portMappings", config.port_mappings)),
+        masquerade=config.ip_masq,
+    )
 
 
 def _previous(config: Mapping[str, Any], command: str) -> Mapping[str, Any] | None:
@@ -369,7 +359,7 @@ def _valid(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     if key is None:
         raise Invalid(ATTACHMENTS[0], MISSING, 'say which attachments stay: a list of {"containerID": ID, "ifname": NAME}')
     try:
-        valid = _model(ValidAttachments, {"valid": config[key] or ()}).valid
+        valid = model(ValidAttachments, {"valid": config[key] or ()}).valid
     except Invalid as error:
         raise error.at(error.path.replace("valid", key, 1)) from None
     return tuple((one.container, one.interface) for one in valid)

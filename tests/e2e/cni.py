@@ -22,7 +22,8 @@ class Failed(Exception):
 
 def conflist(name: str, socket: Path, version: str = "1.1.0", **more: Any) -> dict[str, Any]:
     """A network with Warren's plugin alone, with all capabilities."""
-    plugin = {"type": "warren", "socket": str(socket), "capabilities": {"portMappings": True, "mac": True, "ips": True}, **more}
+    capabilities = dict.fromkeys(("portMappings", "mac", "ips", "aliases", "dns", "bandwidth"), True)
+    plugin = {"type": "warren", "socket": str(socket), "capabilities": capabilities, **more}
     return {"cniVersion": version, "name": name, "plugins": [plugin]}
 
 
@@ -35,7 +36,8 @@ class Runtime:
 
     def execute(self, command: str, config: Mapping[str, Any], **environment: str) -> Any:
         """One plugin, once; what it answers. Raises `Failed`."""
-        variables = {"PATH": os.environ["PATH"], "CNI_COMMAND": command, "CNI_PATH": str(self.plugins), **environment}
+        kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        variables = {**kept, "CNI_COMMAND": command, "CNI_PATH": str(self.plugins), **environment}
         program = self.plugins / config["type"]
         done = subprocess.run(
             [program], input=json.dumps(config), env=variables, capture_output=True, text=True, timeout=LIMIT_S, check=False

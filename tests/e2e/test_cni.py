@@ -186,14 +186,19 @@ def test_gc_removes_an_attachment_that_its_runtime_has_forgotten(world: World, r
 
 
 def test_portmap_publishes_a_port_and_containers_reach_the_outside(world: World, runtime: Runtime, box: Box) -> None:
-    """The capabilities portMappings, mac and ips; the default route by the gateway."""
-    network = conflist("cni-nat", world.plan.hosts[0].socket, version="0.4.0", labels={"role": "web"})
+    """The capabilities portMappings, mac, ips, aliases and dns; the default route by the gateway."""
+    more = {"labels": {"role": "web"}, "mtu": 1446, "ipMasq": True, "dns": {"domain": "example.org"}}
+    network = conflist("cni-nat", world.plan.hosts[0].socket, version="0.4.0", **more)
     ports = [{"hostPort": 18300, "containerPort": 80, "protocol": "tcp", "hostIP": ip} for ip in ("0.0.0.0", "::")]
     capabilities = {"portMappings": ports, "mac": "02:00:00:00:61:09", "ips": ["10.61.0.9/24"]}
+    capabilities |= {"aliases": {"cni-nat": ["shop", "till"]}, "dns": {"servers": ["192.0.2.7"], "searches": ["a.example"]}}
     result = runtime.add(network, "web", box("one"), capabilities=capabilities)
     assert result["ips"] == [{"version": "4", "address": "10.61.0.9/24", "gateway": "10.61.0.1", "interface": 1}]
     assert result["routes"] == [{"dst": "0.0.0.0/0", "gw": "10.61.0.1"}]
+    assert result["dns"] == {"domain": "example.org", "nameservers": ["192.0.2.7"], "search": ["a.example"]}
     assert result["interfaces"][1]["mac"] == "02:00:00:00:61:09"
+    made = run.api(world.plan.hosts[0], "GET", "/endpoints?network_id=cni-nat")["endpoints"]
+    assert [endpoint["aliases"] for endpoint in made] == [["shop", "till"]]
     assert "default via 10.61.0.1" in world.inside("one", "ip", "route").stdout
     server = world.background("one", sys.executable, "-m", "http.server", "80", "-d", "/proc/self/fdinfo")
     try:
@@ -364,6 +369,8 @@ def test_a_refused_cni_add_names_the_error_and_leaves_nothing(world: World, runt
         (conflist("nowhere", socket), {}, 7, "name: 'nowhere': expected a network that is there"),
         (conflist("x", socket, network="nowhere"), {}, 7, "network: 'nowhere'"),
         (flat, {"capabilities": ports}, 7, "runtimeConfig.portMappings"),
+        (flat, {"capabilities": {"bandwidth": {"ingressRate": 1000}}}, 7, "runtimeConfig.bandwidth"),
+        (conflist("cni-flat", socket, mtu=9000), {}, 7, "mtu: 9000: expected nothing or 1446"),
         (flat, {"args": "IP=10.99.0.1"}, 7, "10.60.0.0/24"),
         (flat, {"args": "IP=10.60.0.1"}, 100, "gateway"),
         (flat, {"netns": "/run/netns/nobody"}, 4, "CNI_NETNS: '/run/netns/nobody'"),

@@ -23,6 +23,7 @@ from agent.cni import messages
 from agent.cni.attachments import Attachments, code_of
 from agent.cni.messages import CniCall, endpoint_id, expected, read, result
 from agent.endpoints.request import EndpointCreate
+from specs.model.network import Network
 from tests.depth import short_texts
 from tests.waiting import LIMIT_S
 from warren.errors import Invalid, NotFound
@@ -104,7 +105,7 @@ def test_what_a_configuration_asks_for() -> None:
         unknown={"key": 1},
     )
     assert values == {
-        "labels": {"role": "web", "app": "shop"}, "acls": ("wall",), "mac_address": "02:00:00:00:00:aa",
+        "aliases": ("x",), "labels": {"role": "web", "app": "shop"}, "acls": ("wall",), "mac_address": "02:00:00:00:00:aa",
         "ipv4_address": "10.0.0.5", "ipv6_address": "fd00::5",
     }  # fmt: skip
     assert fields() == {"labels": {}}
@@ -117,6 +118,10 @@ def test_the_address_comes_from_the_most_specific_source() -> None:
     assert fields(outer)["ipv4_address"] == "10.0.0.7"
     assert fields(outer)["mac_address"] == "02:00:00:00:00:07"
     assert fields(outer, args=args)["ipv4_address"] == "10.0.0.6"
+    nearby = {"ips": ["10.0.0.4"], "mac": "02:00:00:00:00:04"}
+    assert (fields(**nearby)["ipv4_address"], fields(**nearby)["mac_address"]) == ("10.0.0.4", "02:00:00:00:00:04")
+    assert fields(outer, **nearby)["ipv4_address"] == "10.0.0.7"
+    assert fields(outer, args={"cni": {"mac": "02:00:00:00:00:06"}}, **nearby)["mac_address"] == "02:00:00:00:00:06"
     near = fields(outer, args=args, runtimeConfig={"ips": ["10.0.0.5"], "mac": "02:00:00:00:00:05"})
     assert (near["ipv4_address"], near["mac_address"]) == ("10.0.0.5", "02:00:00:00:00:05")
 
@@ -130,6 +135,62 @@ def test_ports() -> None:
         {"host_port": 8080, "port": 80, "proto": "tcp"},
         {"host_port": 53, "port": 53, "proto": "udp", "host_ip": "192.0.2.9"},
     ]
+
+
+def test_aliases_come_as_a_list_or_for_each_network() -> None:
+    """The conventions have a list, podman a mapping; the runtime's win over the configuration's."""
+    for names in (["db", "db"], {"amber": ["db"], "other": ["x"]}, "db"):
+        assert fields(aliases=names)["aliases"] == ("db",)
+        assert fields(aliases=["far"], runtimeConfig={"aliases": names})["aliases"] == ("db",)
+    for names in (None, [], {}, {"other": ["x"]}, {"amber": None}):
+        assert "aliases" not in fields(runtimeConfig={"aliases": names})
+
+
+def test_the_containers_resolver_gets_what_the_call_says() -> None:
+    """The configuration's `dns`, over it the runtime's, which calls two of the keys otherwise; the network's where they say nothing."""
+    offered = {"nameservers": ["192.0.2.53"], "domain": "example.org"}
+    config = {"nameservers": ["192.0.2.1", "fd00::1"], "domain": "a.example", "search": ["b.example"], "options": ["ndots:2"]}
+    runtime = {"servers": ["192.0.2.2"], "searches": ["c.example"], "options": None}
+    for more, dns in (
+        ({}, offered),
+        ({"dns": None, "runtimeConfig": {"dns": None}}, offered),
+        ({"dns": config}, config),
+        ({"dns": {"search": ["b.example"]}}, offered | {"search": ["b.example"]}),
+        ({"runtimeConfig": {"dns": runtime}}, offered | {"nameservers": ["192.0.2.2"], "search": ["c.example"]}),
+        ({"dns": config, "runtimeConfig": {"dns": runtime}}, config | {"nameservers": ["192.0.2.2"], "search": ["c.example"]}),
+    ):
+        assert shown("1.1.0", **more)["dns"] == dns
+
+
+@pytest.mark.parametrize(
+    ("mode", "config", "message"),
+    [
+        ("nat", {}, None),
+        ("nat", {"mtu": 1446, "runtimeConfig": {"mtu": 1446}, "ipMasq": True}, None),
+        ("flat", {"mtu": 0, "ipMasq": False}, None),
+        ("nat", {"runtimeConfig": {"bandwidth": {"ingressRate": 0, "egressRate": 0}, "ipRanges": [], "deviceID": ""}, "ipam": {}}, None),
+        ("nat", {"mtu": 1400}, "mtu: 1400: expected nothing or 1446, the MTU of all endpoints of network amber"),
+        ("nat", {"mtu": 9000}, "mtu: 9000: expected nothing or 1446"),
+        ("nat", {"mtu": 1446, "runtimeConfig": {"mtu": 1200}}, "runtimeConfig.mtu: 1200: expected nothing or 1446"),
+        ("nat", {"ipMasq": False}, "ipMasq: false: expected nothing or true: network amber is in mode nat"),
+        ("routed", {"ipMasq": True}, "ipMasq: true: expected nothing or false: network amber is in mode routed"),
+        ("flat", {"portMappings": [{"hostPort": 1, "containerPort": 2}]}, "portMappings: '1': expected a network in mode nat"),
+        ("routed", {"runtimeConfig": {"portMappings": [{"hostPort": 1, "containerPort": 2}]}}, "runtimeConfig.portMappings: '1'"),
+    ],
+)  # fmt: skip
+def test_what_a_call_demands_of_its_network(mode: str, config: dict[str, Any], message: str | None) -> None:
+    """What Warren does otherwise than the configuration says is refused, not ignored."""
+    network = Network(
+        id="n1", name="amber", vxlan_vni=7, mode=mode, ip_range="10.0.0.0/24", gateway=None if mode == "flat" else "10.0.0.1/24"
+    )
+    demands = read(call(**config)).demands
+    if message is None:
+        demands.check(network, 1446)
+        return
+    with pytest.raises(Invalid) as caught:
+        demands.check(network, 1446)
+    assert message in str(caught.value)
+    assert code_of(caught.value) == 7
 
 
 def test_an_endpoints_name_follows_the_container() -> None:
@@ -166,6 +227,31 @@ def test_an_endpoints_name_follows_the_container() -> None:
         (call(runtimeConfig={"portMappings": [{"hostPort": 0, "containerPort": 1}]}), 7, "runtimeConfig.portMappings[0].hostPort: 0"),
         (call(runtimeConfig={"portMappings": [{"hostPort": 1, "containerPort": 1, "protocol": "ip"}]}), 7, "protocol: 'ip'"),
         (call(runtimeConfig={"portMappings": [{"hostPort": 1, "containerPort": 1, "hostIP": "x"}]}), 7, "hostIP: 'x'"),
+        (call(portMappings="80"), 7, "portMappings: '80': expected a list"),
+        (call(portMappings=[{"hostPort": 1, "containerPort": 70000}]), 7, "portMappings[0].containerPort: 70000"),
+        (call(mac="x"), 7, "mac: 'x': expected a MAC address"),
+        (call(ips=["10.0.0.300"]), 7, "ips[0]: '10.0.0.300': expected an address"),
+        (call(args={"cni": {"mac": "ff:ff:ff:ff:ff:ff"}}), 7, "args.cni.mac"),
+        (call(mtu="big"), 7, "mtu: 'big'"),
+        (call(mtu=100), 7, "mtu: 100: expected at least 576"),
+        (call(runtimeConfig={"mtu": -1}), 7, "runtimeConfig.mtu: -1"),
+        (call(aliases=["a b"]), 7, "aliases[0]: 'a b': expected a name"),
+        (call(aliases=7), 7, "aliases: 7: expected a list"),
+        (call(runtimeConfig={"aliases": {"amber": ["ok", "-"]}}), 7, "runtimeConfig.aliases.amber[1]: '-'"),
+        (call(dns={"nameservers": ["x"]}), 7, "dns.nameservers[0]: 'x': expected an address"),
+        (call(dns=["192.0.2.1"]), 7, "dns: ["),
+        (call(dns={"domain": "a b"}), 7, "dns.domain: 'a b'"),
+        (call(runtimeConfig={"dns": {"servers": "192.0.2.1"}}), 7, "runtimeConfig.dns.servers: '192.0.2.1': expected a list"),
+        (call(runtimeConfig={"dns": {"searches": ["a", ""]}}), 7, "runtimeConfig.dns.searches[1]: ''"),
+        (call(runtimeConfig={"dns": {"options": [1]}}), 7, "runtimeConfig.dns.options[0]: 1"),
+        (call(runtimeConfig={"bandwidth": {"ingressRate": 1000}}), 7, "runtimeConfig.bandwidth"),
+        (call(bandwidth={"egressBurst": 1}), 7, "bandwidth: {"),
+        (call(bandwidth="fast"), 7, "bandwidth: 'fast': expected nothing: Warren limits rates by a rule's meter"),
+        (call(runtimeConfig={"ipRanges": [[{"subnet": "10.9.0.0/24"}]]}), 7, "runtimeConfig.ipRanges"),
+        (call(runtimeConfig={"infinibandGUID": "c2:11"}), 7, "runtimeConfig.infinibandGUID"),
+        (call(runtimeConfig={"deviceID": "0000:04:00.5"}), 7, "runtimeConfig.deviceID"),
+        (call(ipam={"type": "host-local"}), 7, "ipam: {"),
+        (call(ipMasq="maybe"), 7, "ipMasq: 'maybe'"),
         (call(prevResult=[1]), 7, "prevResult: [1]: expected the result of ADD"),
         (call(prevResult={"ips": {}, "interfaces": 7}), 7, "prevResult.interfaces: 7: expected a list"),
         (call("CHECK"), 7, "prevResult is missing: the result of ADD"),
@@ -198,9 +284,18 @@ def test_del_ignores_mistakes_elsewhere_in_the_configuration() -> None:
 SCALARS = st.sampled_from([None, True, False, 0, -1, 7, 2**70, "", "eth0", "10.0.0.9/24", "0.4.0"]) | short_texts
 FLAT = SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(short_texts, SCALARS, max_size=3)
 JSON = (
-    FLAT | st.lists(FLAT, max_size=2) | st.dictionaries(st.sampled_from(["mac", "ips", "cni", "key", "value"]), FLAT, max_size=2)
+    FLAT
+    | st.lists(FLAT, max_size=2)
+    | st.dictionaries(
+        st.sampled_from(["mac", "ips", "cni", "key", "value", "dns", "aliases", "mtu", "servers", "nameservers", "hostPort"]),
+        FLAT,
+        max_size=2,
+    )
 )
-KEYS = st.sampled_from(["cniVersion", "name", "network", "acls", "labels", "args", "runtimeConfig", "cni.dev/valid-attachments"])
+KEYS = st.sampled_from(
+    ["cniVersion", "name", "network", "acls", "labels", "args", "runtimeConfig", "cni.dev/valid-attachments"]
+    + ["mac", "ips", "mtu", "dns", "aliases", "portMappings", "bandwidth", "ipMasq", "ipam"]
+)
 
 
 def rows(*names: str) -> st.SearchStrategy[list[dict[str, Any]]]:
@@ -272,21 +367,55 @@ def run(command: str | None, text: str = "", *words: str, **environment: str) ->
     """The plugin as a runtime starts it; Python's own library is all that it has."""
     variables = {"PATH": os.environ["PATH"], **environment, **({"CNI_COMMAND": command} if command else {})}
     done = subprocess.run(
-        [sys.executable, "-I", PLUGIN, *words], input=text, env=variables, capture_output=True, text=True, check=False
+        [sys.executable, "-I", PLUGIN, *words],
+        input=text,
+        env=variables,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=False,
     )
     assert done.stderr == ""
     return done.returncode, json.loads(done.stdout) if command else done.stdout
 
 
+ANSWER = {"supportedVersions": list(messages.VERSIONS)}
+
+
 def test_versions() -> None:
-    for text, version in (('{"cniVersion": "0.3.1"}', "0.3.1"), ("", "1.1.0"), ("[]", "1.1.0")):
-        assert run("VERSION", text) == (0, {"cniVersion": version, "supportedVersions": list(messages.VERSIONS)})
+    """VERSION fails for no configuration: a runtime that probes may send none, or what it has."""
+    for text, version in (
+        ('{"cniVersion": "0.3.1"}', "0.3.1"),
+        ("", "1.1.0"),
+        ("[]", "1.1.0"),
+        ("{", "1.1.0"),
+        ("[" * 99999, "1.1.0"),
+    ):
+        assert run("VERSION", text) == (0, {"cniVersion": version, **ANSWER})
 
 
-def test_started_by_hand() -> None:
-    for words, code in ((("--help",), 0), ((), 2)):
-        status, text = run(None, "", *words)
-        assert (status, "CNI_COMMAND=ADD" in text) == (code, True)
+def test_without_an_environment_it_answers_as_to_version() -> None:
+    """A probe gets the versions on standard output, a person the help on standard error. Nothing is read."""
+    started = [sys.executable, "-I", str(PLUGIN)]
+    reader, writer = os.pipe()  # nobody closes the other end
+    try:
+        done = subprocess.run(started, stdin=reader, env={}, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    finally:
+        os.close(reader)
+        os.close(writer)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"cniVersion": "1.1.0", **ANSWER})
+    assert "CNI_COMMAND=ADD" in done.stderr
+    status, text = run(None, "", "--help")
+    assert (status, "CNI_COMMAND=ADD" in text) == (0, True)
+
+
+def test_standard_input_that_is_closed() -> None:
+    shell = ["sh", "-c", f'exec "{sys.executable}" -I "{PLUGIN}" <&-']
+    for command, code in (("VERSION", 0), ("ADD", 1)):
+        environment = {"PATH": os.environ["PATH"], "CNI_COMMAND": command}
+        done = subprocess.run(shell, env=environment, capture_output=True, text=True, check=False, timeout=LIMIT_S)
+        assert (done.returncode, done.stderr) == (code, "")
+        assert json.loads(done.stdout).get("code") == (5 if code else None)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +423,8 @@ def test_started_by_hand() -> None:
     [
         ("ADD", "{", 6, "not JSON"),
         ("ADD", "", 6, "not JSON"),
-        ("VERSION", "{", 6, "not JSON"),
+        ("ADD", "[" * 99999, 6, "not JSON"),
+        ("ADD", "\udcff", 6, "not JSON"),
         ("ADD", '{"socket": 7}', 7, "socket: 7: expected the path"),
         ("ADD", '{"socket": "/nowhere/agent.sock"}', 11, "does not listen on /nowhere/agent.sock"),
         ("STATUS", '{"socket": "/nowhere/agent.sock"}', 50, "does not listen on /nowhere/agent.sock"),

@@ -23,7 +23,7 @@ Container runtimes start it, under the name that network configurations have as 
   ln -s "$(command -v warren-cni)" /opt/cni/bin/warren
   cat >/etc/cni/net.d/amber.conflist <<'END'
   {"cniVersion": "1.0.0", "name": "amber", "plugins": [
-    {"type": "warren", "capabilities": {"portMappings": true, "mac": true, "ips": true}}]}
+    {"type": "warren", "capabilities": {"portMappings": true, "mac": true, "ips": true, "aliases": true}}]}
   END
 
 More keys of a configuration: network (its name in Warren [name]), socket (the agent's [$WARREN_SOCKET, else /run/warren/agent.sock]),
@@ -46,17 +46,19 @@ class PluginError(Exception):
 
 def main() -> int:
     """The console script: serves one command of the runtime. Returns the exit code: 0, or 1 after an error as JSON."""
-    if not os.environ.get("CNI_COMMAND"):
+    command = os.environ.get("CNI_COMMAND")
+    if not command and sys.argv[1:] in (["--help"], ["-h"]):
         print(HELP, end="")
-        return 0 if sys.argv[1:] in (["--help"], ["-h"]) else 2
+        return 0
     version = VERSIONS[-1]
+    if not command:  # a probe: what the plugin is, for people, and its versions, for programs
+        print(HELP, end="", file=sys.stderr)
+        print(_versions(version))
+        return 0
     try:
-        config = _config()
+        config = _config(command)
         version = _version(config, version)
-        if os.environ["CNI_COMMAND"] == "VERSION":
-            answer = json.dumps({"cniVersion": version, "supportedVersions": VERSIONS})
-        else:
-            answer = _call_agent(config)
+        answer = _versions(version) if command == "VERSION" else _call_agent(config)
     except PluginError as error:
         error_object = {"cniVersion": version, "code": error.code, "msg": str(error)}
         print(json.dumps(error_object | ({"details": error.details} if error.details else {})))
@@ -66,18 +68,27 @@ def main() -> int:
     return 0
 
 
-def _config() -> object:
-    """The network configuration on standard input. Raises `PluginError`."""
+def _versions(version: str) -> str:
+    return json.dumps({"cniVersion": version, "supportedVersions": VERSIONS})
+
+
+def _config(command: str) -> object:
+    """The network configuration on standard input. Raises `PluginError`, but for VERSION, which needs none."""
     try:
-        text = sys.stdin.buffer.read()
-    except OSError as error:
-        raise PluginError(IO_FAILURE, f"standard input cannot be read: {error.strerror}") from None
-    if not text.strip() and os.environ["CNI_COMMAND"] == "VERSION":
-        return {}
-    try:
-        return json.loads(text)
-    except ValueError as error:
+        return json.loads(_standard_input(command))
+    except (OSError, ValueError, RecursionError) as error:
+        if command == "VERSION":
+            return {}
+        if isinstance(error, OSError):
+            raise PluginError(IO_FAILURE, f"standard input cannot be read: {error.strerror}") from None
         raise PluginError(NOT_DECODED, f"the network configuration on standard input is not JSON: {error}") from None
+
+
+def _standard_input(command: str) -> bytes:
+    """Raises `OSError`. Python has no `stdin` when it is closed; a person's terminal has nothing for VERSION."""
+    if sys.stdin is None:
+        raise OSError(9, os.strerror(9))
+    return b"" if command == "VERSION" and sys.stdin.isatty() else sys.stdin.buffer.read()
 
 
 def _version(config: object, default: str) -> str:
