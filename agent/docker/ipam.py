@@ -24,6 +24,7 @@ from specs.model.network import Network
 from specs.model.ranges import check_range
 from specs.store import bitmap
 from specs.store.pool import Pool
+from specs.store.reserved import bounds, require_address, set_aside
 from warren.errors import Conflict, Exhausted, Invalid, WarrenError
 
 POOLS = ip_network("10.99.0.0/16")  # for networks that Docker makes without a subnet: a /24 each
@@ -155,9 +156,10 @@ class Ipam:
         whole = range_of(network, v6)
         assert whole is not None
         part, base = within or whole, int(whole[0])
-        gateway = network.ipv6_gateway if v6 else network.gateway
-        first, last = max(int(part[0]) - base, 1), min(int(part[-1]) - base, whole.num_addresses - (1 if v6 else 2))
-        number = bitmap.lowest_free(self._blocks(network, v6), first, last, {int(gateway.ip) - base} if gateway else ())
+        require_address(network, whole.version)
+        lowest, highest = bounds(network, whole)
+        first, last = max(int(part[0]) - base, lowest), min(int(part[-1]) - base, highest)
+        number = bitmap.lowest_free(self._blocks(network, v6), first, last, set_aside(network, whole))
         if number is None:
             raise Exhausted(f"network {network.name}: no free address is left in {part}")
         return str(whole[number])

@@ -68,7 +68,7 @@ def lease(endpoint: Endpoint, network: Network, mtu: int) -> DhcpLease:
         router4=router4,
         router6=gated and network.ipv6_gateway is not None,
         mtu=mtu,
-        lease_s=network.dhcp_lease_s,
+        lease_s=network.lease_s(endpoint.ipv4_address),
         name=(endpoint.name or "").replace("_", "-").strip("-."),
         domain=network.domain or "",
         dns4=tuple(a for a in network.name_servers if isinstance(a, IPv4Address)),

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from specs.model.base import NestedValue, Whole, require_text
+from specs.model.reservations import RESERVATIONS_LIMIT, DhcpPool, Reservation
 from warren.errors import Invalid
 
 SERVER4 = IPv4Address("169.254.67.1")  # of networks without a gateway (link-local, RFC 3927: never routed)
@@ -97,7 +98,8 @@ class Boot(NestedValue):
 
 class DhcpFields(BaseModel):
     """The DHCP fields of a network. With `dhcp` the controller answers: it leases each endpoint its own address, for `dhcp_lease_s` seconds,
-    so a client that renews late gets the same address. With `external` a server behind an interface of the network answers."""
+    so a client that renews late gets the same address. With `external` a server behind an interface of the network answers. `reservations` set addresses
+    aside by MAC; an endpoint that states no IPv4 address and has no reservation gets one of `dhcp_pool`, if that is there, and none if it is `none`."""
 
     dhcp: Annotated[bool | Literal["external"], BeforeValidator(_answering)] = False
     dns: Annotated[tuple[ServerAddress, ...], BeforeValidator(_listed), Field(max_length=DNS_LIMIT)] = ()
@@ -106,6 +108,8 @@ class DhcpFields(BaseModel):
     boot: Boot | None = None
     ntp: Annotated[tuple[Server4, ...], BeforeValidator(_listed), Field(max_length=DNS_LIMIT)] = ()
     search: Annotated[tuple[Domain, ...], BeforeValidator(_listed), AfterValidator(_searched)] = ()
+    reservations: Annotated[tuple[Reservation, ...], BeforeValidator(_listed), Field(max_length=RESERVATIONS_LIMIT)] = ()
+    dhcp_pool: DhcpPool | None = None
     dhcp_lease_s: Annotated[Whole, Field(ge=LEASE_FIRST_S, le=LEASE_LAST_S)] = 3600
 
     @property
@@ -126,7 +130,7 @@ def check_dhcp(network: DhcpFields, ip_range: IPv4Network | None, mode: str) -> 
             raise Invalid("mode", mode, "flat, with dhcp: external (the external server announces the router)")
         if ip_range is not None:
             raise Invalid("ip_range", str(ip_range), "nothing, with dhcp: external: the external server leases the addresses")
-        for name in ("dns", "domain", "dhcp_routes", "boot", "ntp", "search"):
+        for name in ("dns", "domain", "dhcp_routes", "boot", "ntp", "search", "reservations", "dhcp_pool"):
             if value := network.model_dump(mode="json", include={name})[name]:
                 raise Invalid(name, value, "nothing, with dhcp: external: the external server announces it")
     for i, route in enumerate(network.dhcp_routes):

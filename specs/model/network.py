@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pipeline.protocols import IpNetwork
 from specs.model.base import AclNames, Flag, Item, Labels, Mtu, Name, Record, Vlan, Vni, Whole, require_text
 from specs.model.dhcp import DhcpFields, check_dhcp
+from specs.model.reservations import AddressPool, Reservation, check_reservations
 from warren.errors import MISSING, Invalid
 
 TITLE_LIMIT = 4096
@@ -78,7 +79,7 @@ class Network(NetworkFields, Record):
 
     def data(self) -> dict[str, Any]:
         """As JSON data. Fields that came later are left out where they say nothing: agents of an earlier version refuse fields that they do not know."""
-        left_out = {name for name in ("dns_server", "ntp", "search") if not getattr(self, name)}
+        left_out = {name for name in ("dns_server", "ntp", "search", "reservations", "dhcp_pool") if not getattr(self, name)}
         return {name: value for name, value in super().data().items() if name not in left_out}
 
     @model_validator(mode="after")
@@ -86,6 +87,8 @@ class Network(NetworkFields, Record):
         _check_gateway("gateway", self.gateway, "ip_range", self.ip_range)
         _check_gateway("ipv6_gateway", self.ipv6_gateway, "ipv6_range", self.ipv6_range)
         check_dhcp(self, self.ip_range, self.mode)
+        gateways = [gateway.ip for gateway in self.gateways]
+        check_reservations(self.reservations, self.dhcp_pool, (self.ip_range, self.ipv6_range), gateways)
         if self.has_gateway_mac and self.ip_range is None and self.ipv6_range is None:
             reason = "dhcp" if self.dhcp else "dns_server" if self.dns_server else f"mode {self.mode}"
             raise Invalid("ip_range", MISSING, f"{reason} needs ip_range or ipv6_range")
@@ -95,6 +98,17 @@ class Network(NetworkFields, Record):
     def gateways(self) -> tuple[IPv4Interface | IPv6Interface, ...]:
         """The gateway's addresses, IPv4 first. A network in mode `flat` reserves them, too."""
         return tuple(gateway for gateway in (self.gateway, self.ipv6_gateway) if gateway is not None)
+
+    def reservation(self, mac: str | None, *addresses: IPv4Address | IPv6Address | None) -> Reservation | None:
+        """The reservation for a MAC; without one, that of the first of these addresses that is reserved."""
+        if mac is not None:
+            return next((each for each in self.reservations if each.mac == mac), None)
+        return next((each for each in self.reservations if set(addresses) & set(each.addresses)), None)
+
+    def lease_s(self, address: IPv4Address | None) -> int:
+        """How many seconds a DHCP lease of an address lasts."""
+        pool = self.dhcp_pool
+        return pool.lease_s if isinstance(pool, AddressPool) and address in pool else self.dhcp_lease_s
 
     @property
     def has_gateway_mac(self) -> bool:

@@ -85,13 +85,16 @@ def _is_mac(value: str) -> bool:
     return len(value) == 17 and value.count(":") == 5
 
 
-def lowest_free(pool: Pool, network_range: IpNetwork, last: int, reserved: set[int], allowed: Iterable[IpNetwork]) -> int | None:
-    """The lowest free number of a network's range that is in no allowed range; None if there is none."""
+def lowest_free(
+    pool: Pool, network_range: IpNetwork, bounds: tuple[int, int], reserved: set[int], allowed: Iterable[IpNetwork]
+) -> int | None:
+    """The lowest free number of a network's range, within the bounds, that is in no allowed range; None if there is none."""
+    first, last = bounds
     base = int(network_range.network_address)
     spans = sorted(
         (int(p.network_address) - base, int(p.broadcast_address) - base) for p in allowed if p.version == network_range.version
     )
-    number = bitmap.lowest_free(pool.blocks, 1, last, reserved)
+    number = bitmap.lowest_free(pool.blocks, first, last, reserved)
     for low, high in spans:
         if number is not None and low <= number <= high:
             number = bitmap.lowest_free(pool.blocks, high + 1, last, reserved)

@@ -25,6 +25,7 @@ from specs.store.leased_addresses import kept
 from specs.store.network_state import NetworkState, gets_of, network_state
 from specs.store.placements import index_changes
 from specs.store.pool import Pool, transaction
+from specs.store.reserved import bounds, check_reserved, require_address, set_aside, with_reserved
 from specs.store.values import Compare, Delete, Get, NoneNewer, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, Exhausted, Invalid, NotFound
@@ -65,6 +66,7 @@ class EndpointWriter(Writer):
         if network.external and probe.parent is not None:
             raise Invalid("endpoint.parent", probe.parent, "nothing on a network with dhcp: external: no client can ask for it")
         check_placed(probe, network)
+        data, probe = with_reserved(network, data, probe)
         v4 = v6 = None
         if probe.port is None and 4 in versions:
             v4 = self._address(network, read.v4, read.allowed, probe, "ipv4_address")
@@ -72,7 +74,7 @@ class EndpointWriter(Writer):
             v6 = self._address(network, read.v6, read.allowed, probe, "ipv6_address")
         ofport = _take_ofport(ofports, probe.host, data.get("ofport"))
         mac = data.get("mac_address") or default_mac(probe.id, v4, v6)  # type: ignore[arg-type]
-        if "mac_address" not in data and mac in read.allowed.counts:
+        if "mac_address" not in data and (mac in read.allowed.counts or network.reservation(mac) is not None):
             mac = default_mac(probe.id, None, None)
         filled = {**data, "ofport": ofport, "mac_address": mac, "ipv4_address": v4 and str(v4), "ipv6_address": v6 and str(v6)}
         endpoint = decode(Endpoint, filled, "endpoint")
@@ -188,24 +190,24 @@ class EndpointWriter(Writer):
         `allowed` are the values that other endpoints are allowed."""
         version4, requested = field_name == "ipv4_address", getattr(endpoint, field_name)
         network_range: IpNetwork | None = network.ip_range if version4 else network.ipv6_range
-        gateway = network.gateway if version4 else network.ipv6_gateway
         if network_range is None:
             if requested is not None:
                 raise Invalid(f"endpoint.{field_name}", str(requested), f"none: network {network.name} has no such range")
             return None
         base = int(network_range.network_address)
         last = int(network_range.broadcast_address) - base - (1 if network_range.version == 4 else 0)
-        reserved = {int(gateway.ip) - base} if gateway else set()
         if requested is None:
-            prefixes = (*allowed.prefixes, *(entry.address for entry in endpoint.allowed))
-            number = lowest_free(pool, network_range, last, reserved, prefixes)
+            require_address(network, network_range.version)
+            prefixes, choice = (*allowed.prefixes, *(entry.address for entry in endpoint.allowed)), bounds(network, network_range)
+            number = lowest_free(pool, network_range, choice, set_aside(network, network_range), prefixes)
             if number is None:
-                raise Exhausted(f"network {network.name}: no free address is left in {network_range}")
+                span = f"{network_range[choice[0]]} to {network_range[choice[1]]}" if choice != (1, last) else network_range
+                raise Exhausted(f"network {network.name}: no free address is left in {span}")
         else:
             number = int(requested) - base
             if requested not in network_range or not 1 <= number <= last:
                 raise Invalid(f"endpoint.{field_name}", str(requested), f"a host address of {network_range}")
-            if number in reserved:
+            if requested in (gateway.ip for gateway in network.gateways):
                 raise Conflict(f"{requested} is the gateway of network {network.name}", field=field_name)
             if bitmap.taken(pool.blocks, number):
                 holder = self._holder_of(network.id, field_name, requested)
@@ -297,6 +299,7 @@ class EndpointWriter(Writer):
         outcome = self.store.txn((), gets_of(new.network_id))
         read = network_state(new.network_id, outcome.found)
         check_placed(new, read.network)
+        check_reserved(read.network, new, new.mac_address)
         read.allowed.remove(old)
         for name, pool, network_range in (
             ("ipv4_address", read.v4, read.network.ip_range),

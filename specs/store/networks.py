@@ -9,6 +9,7 @@ from typing import Any
 from specs import keys
 from specs.model.allowed import text
 from specs.model.base import VNI_FIRST, VNI_LAST, decode, decode_json, now
+from specs.model.endpoint import Endpoint
 from specs.model.network import Network, default_gateways
 from specs.model.ranges import check_ranges
 from specs.model.router import Router
@@ -20,7 +21,7 @@ from specs.store import bitmap
 from specs.store.network_state import NetworkState, gets_of, network_state
 from specs.store.pool import Pool
 from specs.store.tenants import revision, tenants_of
-from specs.store.values import Compare, Delete, Empty, Entry, Get, Put, TxnOperation, Unchanged
+from specs.store.values import Compare, Delete, Empty, Entry, Get, NoneNewer, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, Exhausted, NotFound
 
@@ -137,7 +138,11 @@ class NetworkWriter(Writer):
                     raise Conflict(f"network {old.name}: {problem}", field=name)
             if old == network:
                 return state.network_revision
-            compares = [Unchanged(key, state.network_revision), *_free_gateways(network, state)]
+            compares = [
+                Unchanged(key, state.network_revision),
+                *_free_gateways(network, state),
+                *self._free_reservations(network, state),
+            ]
             if old.mode != network.mode:
                 self._check_host_networks(network)
                 compares.append(self._check_routing(network))
@@ -151,6 +156,22 @@ class NetworkWriter(Writer):
             return done.revision if done.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def _free_reservations(self, new: Network, state: NetworkState) -> list[Compare]:
+        """The compares that hold while no endpoint gets an address that becomes reserved. Raises `Conflict` if one with another MAC has it."""
+        added = [each for each in new.reservations if each not in state.network.reservations]
+        if not added:
+            return []
+        prefix = keys.endpoints_of(new.id)
+        entries = self.store.list(prefix)[1]
+        endpoints = [endpoint for entry in entries if (endpoint := decoded(Endpoint, entry)) is not None]
+        for reservation in added:
+            for field, address in (("ipv4_address", reservation.ipv4_address), ("ipv6_address", reservation.ipv6_address)):
+                holder = next((e for e in endpoints if address is not None and getattr(e, field) == address), None)
+                if holder is not None and holder.mac_address != reservation.mac:
+                    reason = f"{address} is reserved for {reservation.mac}, but belongs to endpoint {holder.name or holder.id} ({holder.mac_address})"
+                    raise Conflict(f"network {new.name}: {reason}", field="reservations", holder=holder.id)
+        return [NoneNewer(prefix, max((entry.mod_revision for entry in entries), default=0))]
 
     def delete_network(self, network_id: str) -> int:
         """Raises `NotFound`, `HasEndpoints`, and `Conflict` while a router or service names it. Returns the revision."""

@@ -37,7 +37,8 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         "dhcp_routes": ([{"to": "10.9.0.0/16", "via": "10.0.0.9"}], {}), "mtu": (1400, {}), "vlan": (7, {}), "vlan_transparent": (True, {}),
         "mode": ("routed", {}), "default_acl": (["a"], {}), "vlan_out_acl": (["a"], {}), "nat_acl": (["a"], {}),
         "ct_limit": (10, {}), "host_access": ("all", {}), "preallocate": (1, {}), "labels_required": (False, {}), "labels": ({"a": "b"}, {}),
-        "boot": ({"file": "boot.ipxe", "server": "10.0.0.5"}, {}), "ntp": (["10.0.0.5"], {}), "search": (["example.org"], {}), "dns_server": (True, {}),
+        "boot": ({"file": "boot.ipxe", "server": "10.0.0.5"}, {}), "ntp": (["10.0.0.5"], {}), "search": (["example.org"], {}),
+        "reservations": ([{"mac": "02:00:00:00:00:01", "ipv4_address": "10.0.0.5"}], {}), "dhcp_pool": ({"first": "10.0.0.5", "last": "10.0.0.9"}, {}), "dns_server": (True, {}),
         "gateway": ("10.0.0.9/24", {}), "title": ("Amber, the first", {}), "ipv6_gateway": ("fd00:1::9/64", {}),
     },
     "endpoints": {

@@ -227,6 +227,11 @@ def test_a_form_or_selector_that_is_none_is_one_line(any_agent: str, words: tupl
         ("completion tcsh", "SHELL: 'tcsh': expected one of bash, zsh, fish"),
         ("network show", "NETWORK is missing: name or id"),
         ("apply", "--file is missing: a YAML document; - is standard input"),
+        ("network create amber --reserve 52:54:00:00:00:01", "--reserve 52:54:00:00:00:01: MAC=ADDRESS"),
+        ("network create amber --dhcp-pool 10.0.0.5", "--dhcp-pool 10.0.0.5: FIRST-LAST[,SECONDS]"),
+        ("network create amber --dhcp-pool 10.0.0.5-10.0.0.9,soon", "--dhcp-pool 10.0.0.5-10.0.0.9,soon: FIRST-LAST[,SECONDS]"),
+        ("network create amber --boot-file x", "--boot-file, --boot-file-for and --root-path need --boot-server ADDRESS"),
+        ("network create amber --boot-server 10.0.0.9 --boot-file-for efi", "--boot-file-for efi: KIND=FILE"),
         ("network create amber --dhcp --dhcp-external", "give --dhcp (the controller answers) or --dhcp-external"),
     ],
 )

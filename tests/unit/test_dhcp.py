@@ -183,6 +183,43 @@ def test_wrong_settings_of_network_boot_are_refused(network: dict[str, Any], pat
     assert refused.value.path.startswith(f"network.{path}")
 
 
+@pytest.mark.parametrize(
+    ("network", "path"),
+    [
+        ({"reservations": [{"mac": "52:54:00:00:00:01"}]}, "reservations[0]"),
+        ({"reservations": [{"mac": "53:54:00:00:00:01", "ipv4_address": "10.0.0.5"}]}, "reservations[0].mac"),
+        ({"reservations": [{"mac": "52:54:00:00:00:01", "ipv4_address": "10.0.1.5"}]}, "reservations[0].ipv4_address"),
+        ({"reservations": [{"mac": "52:54:00:00:00:01", "ipv4_address": "10.0.0.255"}]}, "reservations[0].ipv4_address"),
+        ({"reservations": [{"mac": "52:54:00:00:00:01", "ipv4_address": "10.0.0.1"}]}, "reservations[0].ipv4_address"),
+        ({"reservations": [{"mac": "52:54:00:00:00:01", "ipv6_address": "fd01::5"}]}, "reservations[0].ipv6_address"),
+        ({"reservations": [{"mac": "52:54:00:00:00:01", "ipv4_address": f"10.0.0.{i}"} for i in (5, 6)]}, "reservations[1].mac"),
+        (
+            {"reservations": [{"mac": f"52:54:00:00:00:0{i}", "ipv4_address": "10.0.0.5"} for i in (5, 6)]},
+            "reservations[1].ipv4_address",
+        ),
+        ({"dhcp_pool": "all"}, "dhcp_pool"),
+        ({"dhcp_pool": {"first": "10.0.0.9"}}, "dhcp_pool"),
+        ({"dhcp_pool": {"first": "10.0.0.9", "last": "10.0.0.5"}}, "dhcp_pool.last"),
+        ({"dhcp_pool": {"first": "10.0.1.9", "last": "10.0.1.10"}}, "dhcp_pool.first"),
+        ({"dhcp_pool": {"first": "10.0.0.9", "last": "10.0.0.10", "lease_s": 1}}, "dhcp_pool"),
+    ],
+)
+def test_wrong_reservations_and_pools_are_refused(network: dict[str, Any], path: str) -> None:
+    key, text = worlds.network("amber", 7, mode="nat", dhcp=True)
+    with pytest.raises(Invalid) as refused:
+        decode(Network, json.loads(text) | network, "network")
+    assert refused.value.path.startswith(f"network.{path}")
+
+
+def test_leases_of_the_pool_are_short() -> None:
+    def seconds(**fields: Any) -> int:
+        return int.from_bytes(reply(question(v4.DISCOVER), lease_for(**fields))[2][51], "big")
+
+    assert seconds(dhcp_pool={"first": "10.0.0.2", "last": "10.0.0.9"}) == 30
+    assert seconds(dhcp_pool={"first": "10.0.0.2", "last": "10.0.0.9", "lease_s": 45}) == 45
+    assert seconds(dhcp_pool={"first": "10.0.0.3", "last": "10.0.0.9"}) == 600
+
+
 def test_without_a_gateway_the_server_is_link_local_and_there_is_no_router() -> None:
     _, (_, ip, message), options = reply(question(v4.DISCOVER), FLAT)
     assert (ip.src, options[54]) == ("169.254.67.1", bytes((169, 254, 67, 1)))

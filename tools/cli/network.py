@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tools.cli import show
+from tools.cli import dhcp_options, show
 from tools.cli.client import Failure
 from tools.cli.context import JsonOption, NetworkRef, Selector, Timeout, Wait, await_hosts, client, labels, print_one, selected
 
@@ -63,6 +63,27 @@ def create(
     ] = False,
     dhcp_route: Annotated[list[str], typer.Option(help="RANGE=NEXT_HOP, a route in DHCP answers; may be repeated.")] = [],  # noqa: B006
     dhcp_lease_s: Annotated[int | None, typer.Option(help="How many seconds a DHCP lease lasts (default: 3600).")] = None,
+    reserve: Annotated[
+        list[str], typer.Option(help="MAC=ADDRESS[,ADDRESS]: addresses of the endpoint with that MAC; may be repeated.")
+    ] = [],  # noqa: B006
+    dhcp_pool: Annotated[
+        str | None,
+        typer.Option(
+            help="FIRST-LAST[,SECONDS]: IPv4 addresses of endpoints without a reservation, and how long a lease of them lasts (default: 30 s); "
+            "none: they get no address."
+        ),
+    ] = None,
+    ntp: Annotated[list[str], typer.Option(help="Time server in DHCP answers; may be repeated.")] = [],  # noqa: B006
+    search: Annotated[list[str], typer.Option(help="Domain to search in DHCP answers; may be repeated.")] = [],  # noqa: B006
+    boot_server: Annotated[str | None, typer.Option(help="Network boot: address of the server of the boot files.")] = None,
+    boot_file: Annotated[str | None, typer.Option(help="Network boot: path or URL of the boot file.")] = None,
+    boot_file_for: Annotated[
+        list[str],
+        typer.Option(
+            help="KIND=FILE, the boot file of bios, efi-ia32, efi-x86_64, efi-arm64, http-x86_64, http-arm64 or ipxe; may be repeated."
+        ),
+    ] = [],  # noqa: B006
+    root_path: Annotated[str | None, typer.Option(help="Network boot: the root file system (DHCP option 17).")] = None,
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
     tenant: Annotated[str | None, typer.Option(help="Tenant that owns it; its VNI comes from the tenant's range.")] = None,
     wait: Wait = False,
@@ -79,6 +100,8 @@ def create(
         vlan_out_acl=vlan_out_acl or None, mode=mode, nat_acl=nat_acl or None, ct_limit=ct_limit, host_access=host_access, preallocate=preallocate,
         dhcp="external" if dhcp_external else dhcp or None, dns=dns or None, domain=domain, dns_server=dns_server or None, dhcp_lease_s=dhcp_lease_s,
         dhcp_routes=[dict(zip(("to", "via"), route.partition("=")[::2], strict=True)) for route in dhcp_route] or None,
+        reservations=dhcp_options.reservations(reserve), dhcp_pool=dhcp_options.pool(dhcp_pool), ntp=ntp or None, search=search or None,
+        boot=dhcp_options.boot(boot_server, boot_file, boot_file_for, root_path),
     )  # fmt: skip
     if wait:
         await_hosts(agent, timeout)

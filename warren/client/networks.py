@@ -63,6 +63,8 @@ def create_network(
     boot: Mapping[str, Any] | None = None,
     ntp: Sequence[str] | None = None,
     search: Sequence[str] | None = None,
+    reservations: Sequence[Mapping[str, str]] | None = None,
+    dhcp_pool: Mapping[str, Any] | str | None = None,
     labels: Mapping[str, str] | None = None,
     tenant: str | None = None,
 ) -> Operation[Network]:
@@ -93,6 +95,8 @@ def create_network(
         boot=boot,
         ntp=ntp,
         search=search,
+        reservations=reservations,
+        dhcp_pool=dhcp_pool,
         labels=labels,
         tenant=tenant,
     )
