@@ -12,7 +12,7 @@ from controller.reconcile import Reconciler
 from ovsdb.client import Ovsdb
 from ovsdb.control import ZoneLimit, appctl, datapath, zone_limits
 from ovsdb.rows import AS_CHOSEN, TUNNEL_PORT, UPLINK_PORT, Port, interface_ports, mirror_ports, present, resolver_port
-from warren.errors import WarrenError
+from warren.errors import Unavailable, WarrenError
 from warren.settings import Settings
 
 log = logging.getLogger("warren.overlay")
@@ -52,7 +52,7 @@ class IntegrationBridge:
             self._reconcile()
             self._report(None)
         except WarrenError as error:
-            self._report(str(error))
+            self._report(error)
         self._changed.wait(timeout=INTERVAL_S)
 
     def connections(self) -> dict[str, ZoneLimit]:
@@ -71,9 +71,12 @@ class IntegrationBridge:
         """Return why the bridge is not as wanted, for `warren status`."""
         return [] if self.problem is None else [["bridge", self.problem]]
 
-    def _report(self, problem: str | None) -> None:
+    def _report(self, error: WarrenError | None) -> None:
+        problem = None if error is None else str(error)
         if problem != self.problem:
-            if problem is not None:
+            if isinstance(error, Unavailable):  # a busy ovs-vswitchd, which is asked again; `warren status` says so meanwhile
+                log.info("ovsdb.waits reason=%s", problem)
+            elif problem is not None:
                 log.error("ovsdb.refused reason=%s", problem)
             self.problem = problem
             self._on_problem()
