@@ -87,17 +87,28 @@ class Engine:
             return None
         return answers
 
-    def renames(self) -> Iterator[None]:
-        """Yield when a container has got another name, until the engine ends or `close` is called. Raises `EngineError`."""
-        filters = json.dumps({"type": ["container"], "event": ["rename"]})
+    def network_name(self, network_id: str) -> str | None:
+        """Return the name of a network; None when the engine does not tell."""
+        try:
+            network = self._get(f"/networks/{network_id}")
+        except EngineError:
+            return None
+        return str(network["Name"]) if network is not None and network.get("Name") else None
+
+    def news_of_names(self) -> Iterator[None]:
+        """Yield when a container has got another name or a network was made, until the engine ends or `close` is called. Raises
+        `EngineError`."""
+        filters = json.dumps({"type": ["container", "network"], "event": ["rename", "create"]})
         try:
             with self._client.stream(
                 "GET", "/events", params={"filters": filters}, timeout=httpx.Timeout(TIMEOUT_S, read=None)
             ) as events:
                 yield  # one may have been missed before
-                for _ in events.iter_lines():
-                    yield
-        except (httpx.HTTPError, OSError) as error:
+                for line in events.iter_lines():
+                    event = json.loads(line)
+                    if (event.get("Type"), event.get("Action")) != ("container", "create"):
+                        yield
+        except (httpx.HTTPError, OSError, ValueError, AttributeError) as error:
             raise EngineError(str(error) or type(error).__name__) from None
 
     def containers(self) -> set[str] | None:

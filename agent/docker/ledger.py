@@ -19,6 +19,7 @@ from specs.model.network import Network
 from specs.store.values import Delete, Entry, Get, Put, TxnOperation
 from warren.errors import NotFound
 
+UNNAMED = "unnamed"  # of a network's record: it does not bear its user's name yet
 LABEL = "docker.endpoint"  # of an endpoint: Docker's id of it, "" while it only holds an address
 
 
@@ -88,6 +89,15 @@ class Ledger:
                 puts[newest.key] = {"pool": pool, "network": network_id}
         self._put(puts)
         self._entries.pop(docker_id, None)
+
+    def keep_named(self, docker_id: str) -> None:
+        """Store that a Docker network bears its user's name now."""
+        entry = self._get(keys.docker_network(self._host, docker_id))
+        if entry is not None:
+            self._put(
+                {keys.docker_network(self._host, docker_id): {name: value for name, value in entry.items() if name != UNNAMED}}
+            )
+            self._entries.pop(docker_id, None)
 
     def forget(self, docker_id: str) -> None:
         """Delete the record of a network or a pool."""

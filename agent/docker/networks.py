@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -11,15 +12,18 @@ from agent.core import Core
 from agent.docker import local_mac
 from agent.docker.aux_addresses import AuxAddresses, addresses_of
 from agent.docker.ipam import EngineBody, check_pool, range_of
-from agent.docker.ledger import Ledger
+from agent.docker.ledger import UNNAMED, Ledger
 from agent.docker.options import MIRRORED
 from agent.docker.request import DockerNetworkRequest, parse
 from agent.docker.validation import check_references
 from agent.endpoints.filler import ONLY_HOST
 from agent.endpoints.request import EndpointCreate
+from specs.model.base import NAME_LIMIT, is_name
 from specs.model.network import Network
 from specs.store.endpoints import DEFAULT_VLAN
-from warren.errors import MISSING, Invalid, NotFound, WarrenError
+from warren.errors import MISSING, Conflict, Invalid, NotFound, WarrenError
+
+log = logging.getLogger("warren.docker")
 
 DRIVER_NAME = "warren.driver"  # in each call's body: by which of its names the engine has called the driver
 SAND = "sand"  # under this name the driver makes no networks of its own: SAND's are those of all hosts
@@ -54,7 +58,15 @@ class DockerNetworks:
         vlan = network.vlan if network is not None else request.fields.get("vlan")
         vlans = {str(v): str(uuid.uuid4()) for v in request.by_vlan(vlan) if v != (vlan or DEFAULT_VLAN)}
         network_id = network.id if network is not None else draft["id"]
-        self._ledger.keep_network(docker_id, network_id, network is None, list(pools), vlans=vlans, **request.settings)
+        self._ledger.keep_network(
+            docker_id,
+            network_id,
+            network is None,
+            list(pools),
+            vlans=vlans,
+            **request.settings,
+            **self._name_settings(request, network),
+        )
         try:
             if network is None:  # preallocated endpoints come after interfaces, which may ask for their OpenFlow port numbers
                 network, _ = self._core.repository.create_network({**draft, "preallocate": 0})
@@ -77,6 +89,31 @@ class DockerNetworks:
 
     def _labels(self, request: DockerNetworkRequest) -> dict[str, str]:
         return {"docker.network": request.docker_id, ONLY_HOST: self._core.host.name}
+
+    def _name_settings(self, request: DockerNetworkRequest, network: Network | None) -> dict[str, bool]:
+        """Return what the ledger keeps of the name of a Docker network: that a new Warren network waits for it."""
+        return {UNNAMED: True} if network is None and "name" not in request.fields else {}
+
+    def name(self, docker_id: str, name: str) -> None:
+        """Let the Warren networks of a Docker network bear its name, or that with the host's if another network has it; the network that the engine
+        of another host made under this name is another one."""
+        entry = self._ledger.networks().get(docker_id)
+        if entry is None:  # deleted meanwhile
+            return
+        for candidate in (name, f"{name}-{self._core.host.name}"):
+            if not is_name(candidate):
+                continue
+            try:
+                self._core.repository.rename_network(entry["network"], candidate)
+                for vlan, network_id in (entry.get("vlans") or {}).items():
+                    self._core.repository.rename_network(network_id, f"{candidate}-vlan{vlan}"[:NAME_LIMIT])
+            except NotFound:
+                return
+            except Conflict as error:
+                log.info("network.keeps_name docker=%s reason=%s", docker_id, error)
+                continue
+            break
+        self._ledger.keep_named(docker_id)
 
     def _shared(self, request: DockerNetworkRequest, named: str, pools: Mapping[str, Mapping[str, Any]]) -> Network:
         """Return the Warren network that a Docker network names. Raises `Invalid` if it is not as Docker wants it."""
@@ -156,4 +193,4 @@ def gateways(network: Network) -> Mapping[str, Any]:
 
 
 def _session(host: str, network_id: str) -> str:
-    return f"docker-{host[:20]}-{network_id}"[:63]
+    return f"docker-{host[:20]}-{network_id}"[:NAME_LIMIT]

@@ -154,7 +154,7 @@ NETWORK_OPTIONS = (
         ("warren.name", "ovs.bridge.name"),
         "name",
         _text,
-        "the name of the new Warren network (default: `docker-` and the id of Docker's)",
+        "the name of the new Warren network (default: that of Docker's network)",
     ),
     Option(("warren.mode", "ovs.bridge.mode"), "mode", _choice("flat", "nat", "routed"), "flat, nat or routed"),
     Option(("warren.vlan", "ovs.bridge.vlan"), "vlan", _number, "the VLAN of the network on physical ports"),

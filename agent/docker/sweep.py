@@ -12,11 +12,12 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from agent.core import Core
 from agent.docker.driver import Driver
 from agent.docker.engine import Engine, EngineError, Members
-from agent.docker.ledger import LABEL
+from agent.docker.ledger import LABEL, UNNAMED
 from specs.model.endpoint import Endpoint
 from warren.errors import Conflict, Invalid, WarrenError
 from warren.worker import Worker
@@ -87,6 +88,7 @@ class DockerSweep:
             self._driver.ledger.endpoints(), {e for entry in by_network.values() for e in entry or ()}, datetime.now(UTC)
         )
         self._rename(by_network)
+        self._name_networks(networks)
         gone = {docker_id for docker_id, entry in by_network.items() if entry is None}
         for endpoint in missing:
             if endpoint.id in self._suspects:
@@ -117,12 +119,20 @@ class DockerSweep:
         for container_id, name in containers.values():
             self._driver.remembered.rename(container_id, name)
 
+    def _name_networks(self, networks: Mapping[str, Mapping[str, Any]]) -> None:
+        """Give networks that Docker has made the names that their users gave: the call that makes one does not say it."""
+        for docker_id, entry in networks.items():
+            if entry.get(UNNAMED) and (name := self._engine.network_name(docker_id)) is not None:
+                self._driver.networks.name(docker_id, name)
+
     def _follow_names(self, items: frozenset[str]) -> None:
         try:
-            for _ in self._engine.renames():
-                if self._core.cache.synced.is_set() and (
-                    answer := self._engine.endpoints(sorted(self._driver.ledger.networks()))
-                ):
+            for _ in self._engine.news_of_names():
+                if not self._core.cache.synced.is_set():
+                    continue
+                networks = self._driver.ledger.networks()
+                self._name_networks(networks)
+                if answer := self._engine.endpoints(sorted(networks)):
                     self._rename(answer)
         except EngineError as error:
             log.debug("engine.events_end reason=%s", error)

@@ -30,6 +30,7 @@ from specs.model.validation import invalid
 from warren.errors import Invalid
 
 VNI_FIRST, VNI_LAST = 1, 16_777_215
+NAME_LIMIT = 63  # characters
 ACLS_LIMIT = 16  # in one list
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")

@@ -173,6 +173,37 @@ class NetworkWriter(Writer):
                     raise Conflict(f"network {new.name}: {reason}", field="reservations", holder=holder.id)
         return [NoneNewer(prefix, max((entry.mod_revision for entry in entries), default=0))]
 
+    def rename_network(self, network_id: str, name: str) -> int:
+        """Give a network that nothing refers to by its name another one. Raises `NotFound`, and `Conflict` if another network has the name, or a
+        router or service names the network. Returns the revision."""
+
+        def attempt() -> int | None:
+            key, claim, routing = keys.network(network_id), keys.claim_network_name(name), keys.claim_routing()
+            read = self.store.txn(
+                (), [Get(key), Get(claim), *(Get(p, prefix=True) for p in (keys.ROUTERS, keys.SERVICES, routing))]
+            )
+            if not read.found[0]:
+                raise NotFound("network", network_id)
+            entry = read.found[0][0]
+            network = decode_json(Network, entry.value, entry.key)
+            if network.name == name:
+                return entry.mod_revision
+            if read.found[1]:
+                holder = read.found[1][0].value
+                raise Conflict(f"the name {name} belongs to network {holder}", field="name", holder=holder)
+            _unnamed(network, read.found[2], read.found[3])
+            compares = [Unchanged(key, entry.mod_revision), Unchanged(claim, 0), Unchanged(routing, revision(read.found[4]))]
+            renamed = network.model_copy(update={"name": name})
+            writes: list[TxnOperation] = [
+                Put(key, renamed.encode()),
+                Put(claim, network.id),
+                Delete(keys.claim_network_name(network.name)),
+            ]
+            outcome = self.commit(compares, writes)
+            return outcome.revision if outcome.succeeded else None
+
+        return self.retry(attempt)  # type: ignore[no-any-return]
+
     def delete_network(self, network_id: str) -> int:
         """Raises `NotFound`, `HasEndpoints`, and `Conflict` while a router or service names it. Returns the revision."""
 

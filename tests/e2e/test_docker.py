@@ -78,17 +78,44 @@ def test_connect_disconnect_and_kill(world: World, engines: list[LabEngine]) -> 
     engine.docker("rm", "-f", "two")
 
 
+def named(world: World, engine: LabEngine, docker_name: str) -> str:
+    """The name of the Warren network that an engine's network is."""
+    docker_id = engine.docker("network", "inspect", "-f", "{{.Id}}", docker_name).strip()
+    networks = run.api(world.plan.hosts[0], "GET", "/networks")["networks"]
+    return next(n["name"] for n in networks if n["labels"].get("docker.network") == docker_id)  # type: ignore[no-any-return]
+
+
+def test_networks_bear_the_names_that_their_users_gave(world: World, engines: list[LabEngine]) -> None:
+    """Also when an agent was away at first; a second network of that name, of another engine, gets its host's name, too."""
+    for engine, name in zip(engines, ("yours", "yours-h2"), strict=True):
+        engine.docker("network", "create", "-d", engine.driver, "yours")
+        eventually(lambda engine=engine, name=name: named(world, engine, "yours") == name)  # type: ignore[misc]
+    engines[0].docker("network", "create", "-d", engines[0].driver, "-o", "warren.name=mine", "other")
+    assert named(world, engines[0], "other") == "mine"
+    engines[0].docker("network", "create", "-d", engines[0].driver, "late")
+    run.restart(world.plan, "h1", "agent", signal.SIGKILL)
+    eventually(lambda: named(world, engines[0], "late") == "late")
+    for engine, names in zip(engines, (("yours", "other", "late"), ("yours",)), strict=True):
+        engine.docker("network", "rm", *names)
+    eventually(
+        lambda: (
+            not {"yours", "yours-h2", "mine", "late"}
+            & {n["name"] for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"]}
+        )
+    )
+
+
 def test_a_container_does_not_join_two_networks_with_common_addresses(world: World, engines: list[LabEngine]) -> None:
     """Neither while it runs nor at its start, when the engine has not made its namespace yet."""
     engine = engines[0]
     create = ("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver)
     engine.docker(*create, "--subnet", "10.32.0.128/25", "common")
     refusal = engine.refused("network", "connect", "common", "client")
-    assert "(10.32.0.128/25) overlaps network docker-" in refusal
+    assert "(10.32.0.128/25) overlaps network " in refusal
     assert engine.reaches("client", engine.address("server", "made"))
     engine.docker("create", "--name", "both", "--network", "made", "busybox", "sleep", "600")
     engine.docker("network", "connect", "common", "both")
-    assert "overlaps network docker-" in engine.refused("start", "both")
+    assert "overlaps network " in engine.refused("start", "both")
     engine.docker("network", "disconnect", "common", "both")
     engine.docker("start", "both")
     assert engine.reaches("both", engine.address("server", "made"))
@@ -157,7 +184,7 @@ def test_docker_leaves_no_endpoint_network_or_port_behind(world: World, engines:
     for engine in engines:
         engine.docker("network", "rm", *engine.networks())
     settled(world, engines, 20)
-    names = {n["name"] for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"]}
-    assert not [name for name in names if name.startswith("docker-")]
-    assert "shared" in names
+    networks = run.api(world.plan.hosts[0], "GET", "/networks")["networks"]
+    assert not [n for n in networks if "docker.network" in n["labels"]]
+    assert "shared" in {n["name"] for n in networks}
     run.api(world.plan.hosts[0], "DELETE", "/networks/shared")

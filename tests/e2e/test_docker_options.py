@@ -231,7 +231,7 @@ def test_ports_that_the_driver_chooses(world: World, engines: list[LabEngine]) -
     (network,) = [
         n
         for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"]
-        if n["name"].startswith("docker-") and n["host_access"] == "dns"
+        if "docker.network" in n["labels"] and n["host_access"] == "dns"
     ]
     assert network["mode"] == "nat"
     serve = ("httpd", "-f", "-p", "80", "-h", "/etc")

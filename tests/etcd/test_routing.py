@@ -41,6 +41,21 @@ def test_a_router_is_written_changed_and_deleted(specs: Repository) -> None:
         specs.delete_router("core")
 
 
+def test_a_network_that_nothing_names_gets_another_name(specs: Repository) -> None:
+    amber, blue = (next(n for n in specs.networks() if n.name == name) for name in ("amber", "blue"))
+    specs.rename_network(blue.id, "violet")
+    assert specs.rename_network(blue.id, "violet") == specs.rename_network(blue.id, "violet")
+    with pytest.raises(Conflict, match=f"the name amber belongs to network {amber.id}"):
+        specs.rename_network(blue.id, "amber")
+    specs.create_network({"name": "blue"})  # the former name is free
+    specs.put_router({"name": "core", "networks": ["violet", "green"]})
+    with pytest.raises(Conflict, match="network violet is joined by router core"):
+        specs.rename_network(blue.id, "indigo")
+    with pytest.raises(NotFound):
+        specs.rename_network("nowhere", "indigo")
+    assert {n.name for n in specs.networks()} == {"amber", "violet", "green", "blue"}
+
+
 def test_of_two_contradicting_concurrent_writers_one_is_refused(specs: Repository) -> None:
     refused: list[str] = []
 
