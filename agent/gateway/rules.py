@@ -74,7 +74,8 @@ def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint], 
     """Return what the networks with an active endpoint on this host need. `local_endpoints` are all endpoints of this host;
     searching the endpoints of all hosts would make the cost of each change grow with the whole installation."""
     valid, transit = valid_networks(snapshot)[0], snapshot.cluster.transit
-    active = sorted((e for e in local_endpoints if e.active), key=lambda e: order(snapshot, "endpoint", e.id))
+    active = [e for e in local_endpoints if e.active]
+    publishers = sorted((e for e in active if e.publish), key=lambda e: order(snapshot, "endpoint", e.id))
     used = {e.network_id: valid[e.network_id] for e in active if e.network_id in valid and valid[e.network_id].mode != "flat"}
     zone = zones(snapshot, valid)
     gateways = {i: gateway for i, n in used.items() if (gateway := gateway_of(n, zone[i], None, 0, transit)) is not None}
@@ -82,7 +83,7 @@ def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint], 
     _, routed = _reach((network for network in used.values() if network.mode == "routed"), transit)
     hosts = list(snapshot.hosts.values())
     claimed: set[Claim] = set()
-    published = [*_published_by_endpoints(active, used, gateways, claimed)]
+    published = [*_published_by_endpoints(publishers, used, gateways, claimed)]
     published += _published_by_services(served(services_in_order(snapshot), called(valid))[0], host, gateways, claimed)
     return Outside(
         versions=tuple(sorted(versions)),
