@@ -13,7 +13,9 @@ from ipaddress import AddressValueError, IPv4Address
 from typing import Any, NamedTuple
 
 from specs.model.allowed import parse_allowed
+from specs.model.base import is_name
 from specs.model.dhcp import EXTERNAL
+from specs.model.endpoint import ALIASES_LIMIT
 from warren.errors import Invalid
 
 _TRUE, _FALSE = frozenset(("1", "t", "true")), frozenset(("", "0", "f", "false"))
@@ -61,6 +63,14 @@ def _acls(name: str, value: str) -> list[str]:
     if not all(names):
         raise Invalid(name, value, "ACL[,ACL2] or NETWORK:ACL/NETWORK2:ACL2")
     return names
+
+
+def _names(name: str, value: str) -> list[str]:
+    """Parse NAME[,NAME2]."""
+    names = [item.strip() for item in value.split(",")]
+    if len(names) > ALIASES_LIMIT or not all(map(is_name, names)):
+        raise Invalid(name, value, f"NAME[,NAME2], at most {ALIASES_LIMIT} names of letters, digits, '.', '_' or '-'")
+    return list(dict.fromkeys(names))
 
 
 def _bool(name: str, value: str) -> bool:
@@ -172,6 +182,12 @@ NETWORK_OPTIONS = (
         "host_access",
         _choice("none", "dns", "all"),
         "what containers reach of the hosts and etcd besides published ports: none (default), dns or all",
+    ),
+    Option(
+        ("warren.dns_server",),
+        "dns_server",
+        _bool,
+        "true: the gateway's address answers for the names of the network's endpoints ([dns.md](dns.md)); tell containers of it by `--dns`",
     ),
     Option(
         ("warren.labels",),
@@ -289,6 +305,12 @@ ENDPOINT_OPTIONS = (
         "the first 1 to 5 bytes of the container's MAC",
     ),
     Option(("warren.name",), "name", _text, "the endpoint's name (default: the container's)"),
+    Option(
+        ("warren.aliases",),
+        "aliases",
+        _names,
+        "`NAME[,NAME2]`: further names, for a network with `warren.dns_server`; other endpoints may share them",
+    ),
     Option(
         ("warren.allowed",),
         "allowed",

@@ -224,6 +224,25 @@ def test_ipv6_of_a_network_that_docker_describes(world: World, engines: list[Lab
         engine.clean()
 
 
+def test_names_and_aliases_of_containers(world: World, engines: list[LabEngine]) -> None:
+    """The gateway answers Docker's own server, for the containers of both engines; the network has the name that its user gave."""
+    create = ("network", "create", "-d", engines[0].driver, "--ipam-driver", engines[0].driver, "--subnet", "10.89.0.0/24")
+    engines[0].docker(*create, "-o", "warren.dns_server=true", "books")
+    try:
+        engines[0].run("reader", "books", "--dns", "10.89.0.1")
+        engines[0].run("shelf", "books", "--label", "warren.aliases=www,shop")
+        address = engines[0].address("shelf", "books")
+        for name in ("shelf.books", "shop.books", "www.books"):
+            eventually(
+                lambda name=name: address in engines[0].try_docker("exec", "reader", "busybox", "nslookup", name).stdout.decode()
+            )  # type: ignore[misc]
+        assert shown(world, "shelf")["aliases"] == ["www", "shop"]
+        refusal = engines[0].refused("run", "--network", "books", "--label", "warren.aliases=www,a b", "busybox", "true")
+        assert "warren.aliases: 'www,a b': expected NAME[,NAME2]" in refusal
+    finally:
+        engines[0].clean()
+
+
 def test_ports_that_the_driver_chooses(world: World, engines: list[LabEngine]) -> None:
     """-P and a range: free ports of the host, each once, told by the agent."""
     engine = engines[0]
