@@ -394,3 +394,37 @@ def test_a_flood_of_malformed_dhcp_packets_does_not_slow_other_clients(world: Wo
     seen = ignored("truncated") + ignored("malformed")
     assert seen < 100 + 10 * seconds, "the meter lets ten a second by"
     print(f"flood: {sent} packets sent in {seconds:.1f} s, {seen:.0f} seen by the controller")
+
+
+def test_reserved_addresses_and_a_pool_with_short_leases(leases: Leases) -> None:
+    world, mac = leases.world, "52:54:00:00:00:01"
+    fields = {
+        "ip_range": "10.24.0.0/24",
+        "dhcp": True,
+        "dhcp_lease_s": 600,
+        "dhcp_pool": {"first": "10.24.0.100", "last": "10.24.0.101"},
+    }
+    world.apply(networks=[{"name": "contest", **fields, "reservations": [{"mac": mac, "ipv4_address": "10.24.0.11"}]}])
+    with (
+        world.temporary("c1", "h1", "contest", mac_address=mac),
+        world.temporary("c2", "h2", "contest"),
+        world.temporary("c3", "h1", "contest"),
+    ):
+        clients = {name: leases.udhcpc(name) for name in ("c1", "c2")}
+        try:
+            for name, address, seconds in (("c1", "10.24.0.11", "600"), ("c2", "10.24.0.100", "30")):
+                eventually(lambda name=name: "bound" in leases.events(name))  # type: ignore[misc]
+                bound = leases.event(name, "bound")
+                assert (bound["ip"], bound["lease"]) == (address, seconds)
+            assert world.reaches("c2", "10.24.0.11")
+            with pytest.raises(run.LabError, match=r"no free address is left in 10.24.0.100 to 10.24.0.101"):
+                run.container(leases.plan, "c4", "h1", "contest")
+            with pytest.raises(run.LabError, match=rf"10.24.0.11 of network contest is reserved for {mac}"):
+                run.container(leases.plan, "c4", "h1", "contest", mac_address="52:54:00:00:00:02", ipv4_address="10.24.0.11")
+        finally:
+            for client in clients.values():
+                client.terminate()
+                client.wait()
+    with world.temporary("c4", "h1", "contest") as guest:
+        assert guest["target_veth_ip"] == "10.24.0.100/24", "it went back to the pool"
+    run.api(world.plan.hosts[0], "DELETE", "/networks/contest")
