@@ -34,10 +34,11 @@ from agent.gateway.host_network import HostNetworkWatcher
 from agent.gateway.reconciler import GatewayReconciler
 from agent.gateway.routes import GatewayRoutes
 from agent.gateway.switches import Switches
+from agent.identity.cloud import CloudUnderlay
 from agent.identity.feature import HostIdentity
-from agent.identity.registration import Registration, underlay_mtu
+from agent.identity.registration import Registration, of_underlay
 from agent.linux import names
-from agent.linux.addresses import DEFAULT_MTU, interface_mtu
+from agent.linux.addresses import interface_mtu
 from agent.listeners import Listeners
 from agent.lookup import Lookup
 from agent.names.feature import ResolverProcess
@@ -65,8 +66,11 @@ PEER_TIMEOUT_S = 10.0  # timeout for another agent's answer, in addition to the 
 
 def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     """Return the agent, and its Docker driver if `with_docker`; connect and start nothing. Raises `Invalid`."""
-    if config.vtep is None:
-        raise Invalid("WARREN_VTEP", MISSING, "set it to this host's address on the underlay, such as 192.0.2.1")
+    if config.vtep is None and config.underlay is None:
+        expected = (
+            "set it to this host's address on the underlay, such as 192.0.2.1; in a cloud, set WARREN_UNDERLAY=cloud instead"
+        )
+        raise Invalid("WARREN_VTEP", MISSING, expected)
     common = config.common
     name, bridge = common.host, common.bridge
     tls = EtcdTls(common.etcd_cert, common.etcd_key, common.etcd_ca)
@@ -106,9 +110,16 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         exclusive=exclusive,
         orphaned=endpoints.orphaned,
     )
-    measure_mtu = partial(underlay_mtu, config.vtep, config.underlay_mtu)
-    mtu = measure_mtu() or DEFAULT_MTU
-    host = Host(name=name, vtep=config.vtep, api=config.api, underlay_mtu=mtu, site=config.site, outside=config.outside)
+    cloud = CloudUnderlay(config, cache, news)
+    host = Host(
+        name=name,
+        vtep=cloud.vtep(),
+        api=config.api,
+        site=config.site,
+        outside=config.outside,
+        underlay="cloud" if config.underlay else None,
+    )
+    host = host.model_copy(update=of_underlay(config, host, cloud.fields))
     lookup, peers = Lookup(repository, cache), Peers(config.http_tls, timeout_s=config.attach_timeout_s + PEER_TIMEOUT_S)
     core = Core(
         config=config,
@@ -141,12 +152,14 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         etcd=common.etcd,
     )
     datapath_name = partial(datapath, ovsdb, bridge)
-    machine = Machine(id=config.machine[0], boot=config.machine[1], vtep=str(config.vtep))
+    machine = Machine(id=config.machine[0], boot=config.machine[1], vtep=str(config.vtep or ""))  # as the controller knows it
     key_file = config.run / f"wireguard-{name}.key"
     of_host = of_outside(key_file, interface_mtu)
-    registration = Registration(host, machine, store, lambda: problems(features, workers), cache.permit, measure_mtu, of_host)
+    of_place = partial(of_underlay, config, host, cloud.fields)
+    registration = Registration(host, machine, store, lambda: problems(features, workers), cache.permit, of_place, of_host)
     features: list[Feature] = [
         HostIdentity(cache, registration),
+        cloud,
         reconciler,
         kept,
         port_check,

@@ -49,6 +49,8 @@ class Config:
     ct_limit: int
     site: str | None
     outside: OutsideAddress | None
+    underlay: str | None
+    api_name: str
 
     @property
     def with_docker(self) -> bool:
@@ -73,7 +75,8 @@ _GO_TRUE, _GO_FALSE = ("1", "t", "true"), ("", "0", "f", "false")
 SETTINGS = """\
   WARREN_HOST              this host's name [hostname]                              PEER_HOSTNAME, PUBLIC_HOSTNAME
   WARREN_MACHINE_ID        this machine's id, or the path of a file that holds it [/etc/machine-id]
-  WARREN_VTEP              its address on the underlay, for VXLAN (required)        PEER_IP, PUBLIC_IP
+  WARREN_VTEP              its address on the underlay, for VXLAN (required, but in a cloud)   PEER_IP, PUBLIC_IP
+  WARREN_UNDERLAY          cloud: VTEP, site and outside address that are not set here come from the cloud's metadata, by warren-underlay [none]
   WARREN_SITE              name of the site that this host is in; hosts of other sites are reached encrypted [that of the host's record]
   WARREN_OUTSIDE           its address for hosts of other sites: ADDRESS[@INTERFACE][,public=ADDRESS][,port=51820] [that of the host's record]
   WARREN_ETCD              etcd's URLs, with commas [http://127.0.0.1:2379]         ETCD_HOSTS
@@ -138,6 +141,8 @@ def load(env: Mapping[str, str]) -> Config:
         forwards_for_others=choice("WARREN_FORWARD", get("WARREN_FORWARD"), "warren", "all") == "all",
         docker_user=choice("WARREN_DOCKER_USER", get("WARREN_DOCKER_USER"), "on", "off") == "on",
         site=_site(get("WARREN_SITE")),
+        underlay=_underlay(get("WARREN_UNDERLAY")),
+        api_name=get("API_HOSTNAME"),
         outside=parse_outside(get("WARREN_OUTSIDE"), "WARREN_OUTSIDE") if get("WARREN_OUTSIDE") else None,
         ct_limit=int(_number("WARREN_CT_LIMIT", get("WARREN_CT_LIMIT", default="16384"), 0)),
     )
@@ -211,6 +216,17 @@ def _site(name: str) -> str | None:
     if name and not is_name(name):
         raise Invalid("WARREN_SITE", name, "the name of a site, such as bts1")
     return name or None
+
+
+def _underlay(text: str) -> str | None:
+    if text not in ("", "cloud"):
+        raise Invalid("WARREN_UNDERLAY", text, "cloud, or nothing")
+    return text or None
+
+
+def api_url(config: Config, vtep: IPv4Address | IPv6Address) -> str | None:
+    """Return the agent's URL for other agents when its VTEP is an address that the settings do not name."""
+    return config.api or _api(config.http, config.http_tls is not None, str(vtep), config.api_name)
 
 
 def _docker_port(env: Mapping[str, str]) -> int | None:

@@ -62,7 +62,7 @@ def router(core: Core) -> APIRouter:
         endpoint, network = core.endpoints.attach(body)
         shown = endpoint if endpoint.netns or not body.netns else endpoint.model_copy(update={"netns": body.netns})
         state = core.cache.states.get(endpoint.id)
-        hosts = {**core.cache.view.snapshot.hosts, core.host.name: core.host}
+        hosts = {core.host.name: core.host, **core.cache.view.snapshot.hosts}
         report = {"state": state.state, "reason": state.reason} if state else None
         data = endpoint_out(shown, {network.id: network}, hosts, report)
         return {"endpoint": with_warnings(core, "endpoint", endpoint.id, data)}

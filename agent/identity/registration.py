@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
+from agent.config import Config
 from agent.identity.notes import Notes
 from agent.linux.addresses import interface_mtu
 from specs import keys
@@ -36,8 +36,8 @@ PROBLEMS_SHOWN = 100
 class Registration:
     """Writes the host's record once etcd answers and no other living machine is this host, puts the record right when somebody
     changes it, and writes the host's status whenever `publish` is called. `permit` is told whether this machine is the host.
-    `problems` returns the problems in the status. `measure_mtu` returns the underlay's MTU, which the record follows; `of_outside` the fields that
-    follow from the outside address."""
+    `problems` returns the problems in the status. `of_underlay` returns the fields that follow the underlay (its MTU; in a cloud its addresses and
+    site); `of_outside` those that follow from the outside address."""
 
     def __init__(
         self,
@@ -46,11 +46,13 @@ class Registration:
         store: Store,
         problems: Callable[[], Sequence[str]],
         permit: Callable[[str | None], None],
-        measure_mtu: Callable[[], int | None],
+        of_underlay: Callable[[], dict[str, Any]],
         of_outside: Callable[[Host], dict[str, Any]] = lambda host: {},
     ) -> None:
-        self._measure_mtu, self._of_outside = measure_mtu, of_outside
+        self._of_underlay, self._of_outside = of_underlay, of_outside
         self._host, self._machine = host.model_copy(update={"machine": machine.id or None}), machine
+        self._by_settings = self._host
+        self._followed: frozenset[str] = frozenset()  # fields that follow the underlay now
         self._store, self._repository = store, Repository(store)
         self._problems_of_others, self._permit = problems, permit
         self._admission = Admission(store, host.name, machine, "agent", keys.status_agent(host.name))
@@ -93,7 +95,7 @@ class Registration:
 
     def _step(self, items: frozenset[str]) -> float | None:
         try:
-            self._follow_mtu()
+            self._follow_underlay()
             self._admission.check()
             self._register()
             self._admission.admitted()
@@ -108,11 +110,15 @@ class Registration:
             self._log_refusal(error)
         return RETRY_S
 
-    def _follow_mtu(self) -> None:
-        mtu = self._measure_mtu()
-        if mtu is not None and mtu != self._host.underlay_mtu:
-            log.info("host.mtu_changed before=%d now=%d", self._host.underlay_mtu, mtu)
-            self._host, self._registered = self._host.model_copy(update={"underlay_mtu": mtu}), False
+    def _follow_underlay(self) -> None:
+        """Take over the fields that follow the underlay; those that follow it no longer get their values by the settings again."""
+        fields = self._of_underlay()
+        ended = {name: getattr(self._by_settings, name) for name in self._followed - fields.keys() - {"underlay_mtu"}}
+        changed = {name: value for name, value in {**ended, **fields}.items() if value != getattr(self._host, name)}
+        self._followed = frozenset(fields)
+        if changed:
+            log.info("host.underlay_changed %s", " ".join(f"{name}={value}" for name, value in sorted(changed.items())))
+            self._host, self._registered = self._host.model_copy(update=changed), False
 
     def _refuse(self, error: Conflict) -> None:
         """Stop acting as this host, and say so where the host that keeps the name or address can see it."""
@@ -150,9 +156,10 @@ class Registration:
 
     def _expected(self, before: Host | None) -> Host:
         """Return the record as it must be, without what is allocated. The administrator's fields stay as they are, but for the site and the outside
-        address where this agent's settings have them."""
+        address where this agent's settings or the cloud's metadata have them."""
         kept = {name: getattr(before or self._host, name) for name in HostFields.model_fields}
-        kept |= {name: value for name in ("site", "outside") if (value := getattr(self._host, name)) is not None}
+        by_agent = {name: getattr(self._host, name) for name in ("site", "outside", "underlay")}
+        kept |= {name: value for name, value in by_agent.items() if value is not None or name in self._followed}
         record = self._host.model_copy(update=kept)
         return record.model_copy(update=self._of_outside(record))
 
@@ -189,8 +196,9 @@ def _wrong(record: Host | None, expected: Host) -> list[str]:
     return [f"{name} {value} instead of {right}" for name, value, right in pairs if value != right]
 
 
-def underlay_mtu(vtep: IPv4Address | IPv6Address, setting: int | None) -> int | None:
-    """Return the MTU in bytes of the interface that has the VTEP's address, or the setting if that is smaller; None if neither
-    is known."""
-    limits = [mtu for mtu in (setting, interface_mtu(vtep)) if mtu is not None]
-    return min(limits, default=None)
+def of_underlay(config: Config, host: Host, of_cloud: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return the fields that follow the underlay: those of the cloud, and the MTU in bytes of the interface that has the VTEP, or the setting if
+    that is smaller. `host` is the host by its settings."""
+    fields = of_cloud()
+    limits = [mtu for mtu in (config.underlay_mtu, interface_mtu(fields.get("vtep", host.vtep))) if mtu is not None]
+    return {**fields, "underlay_mtu": min(limits)} if limits else fields

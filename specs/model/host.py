@@ -40,13 +40,14 @@ class BridgeSettings(NestedValue):
 
 class HostFields(BaseModel):
     """The fields of a host that an administrator sets; its agent fills in the others. The agent sets `site` and `outside`, too, if its settings
-    have them."""
+    have them, or if they come from a cloud's metadata (`underlay`)."""
 
     acls: AclNames = ()
     labels: Labels = {}
     bridge: BridgeSettings | None = None
     site: Name | None = None
     outside: OutsideAddress | None = None
+    underlay: Literal["cloud"] | None = None
 
 
 class Host(HostFields, Record):

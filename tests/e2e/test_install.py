@@ -50,7 +50,10 @@ def test_install_system_installs_working_units_and_uninstall_removes_them(tmp_pa
 
 def test_the_underlays_daemon_is_installed_where_it_is_asked_for(tmp_path: Path) -> None:
     assert install(tmp_path, "install", WARREN_VTEP="192.0.2.1", WARREN_UNDERLAY="on").returncode == 2
-    assert install(tmp_path, "install", WARREN_VTEP="192.0.2.1", WARREN_UNDERLAY="cloud").returncode == 0
+    assert install(tmp_path, "install", WARREN_UNDERLAY="cloud").returncode == 0
+    settings = (tmp_path / "etc/warren/warren.env").read_text()
+    assert "\nWARREN_UNDERLAY=cloud\n" in settings
+    assert "WARREN_VTEP" not in settings
     unit = tmp_path / "etc/systemd/system/warren-underlay.service"
     assert f"ExecStart={VENV}/bin/warren-underlay\n" in unit.read_text()
     assert (tmp_path / "usr/local/bin/cnctl").readlink() == VENV / "bin/cnctl"

@@ -52,7 +52,7 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     },
     "hosts": {
         "acls": (["a"], {}), "labels": ({"a": "b"}, {}), "bridge": ({"datapath_id": "1"}, {}), "api": ("http://192.0.2.1:1", {}),
-        "underlay_mtu": (9000, {}), "site": ("east", {}), "outside": ({"address": "203.0.113.1"}, {}),
+        "underlay_mtu": (9000, {}), "site": ("east", {}), "outside": ({"address": "203.0.113.1"}, {}), "underlay": ("cloud", {}),
     },
     "sites": {"underlay_mtu": (1500, {})},
     "acls": {"description": ("words", {})},

@@ -48,10 +48,17 @@ def up(
     lab: LabName = DEFAULT,
     ipv6: Annotated[bool, typer.Option("--ipv6", help="The underlay between the hosts is IPv6.")] = False,
     sites: Annotated[int, typer.Option(help="So many sites with --hosts hosts each; encrypted tunnels between them.")] = 0,
+    cloud: Annotated[
+        str,
+        typer.Option(
+            help="Clouds with commas: aws, azure, gcp. Each is a site, whose hosts find their addresses in its metadata."
+        ),
+    ] = "",
 ) -> None:
     """Start a laboratory and wait until every host is up.  Example: warren lab up --hosts 3"""
     with Refusal():
-        plan = LabPlan(lab, hosts * max(1, sites), ipv6, sites)
+        clouds = tuple(name.strip() for name in cloud.split(",")) if cloud else ()
+        plan = LabPlan(lab, hosts * max(1, sites, len(clouds)), ipv6, sites or len(clouds), clouds)
         with console.status("starting") as status:
             run.up(plan, lambda step: status.update(f"laboratory {lab}: {step}"))
     typer.echo(f"laboratory {lab} is up: {', '.join(host.name for host in plan.hosts)}; `warren status` shows it")

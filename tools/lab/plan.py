@@ -18,6 +18,8 @@ from pathlib import Path
 RUN = Path("/run/warren-lab")
 DEFAULT = "lab"
 PROCESSES = ("ovsdb", "ovs", "controller", "agent")
+IN_CLOUDS = (*PROCESSES[:2], "metadata", "underlay", *PROCESSES[2:])
+CLOUDS = ("aws", "azure", "gcp")
 UNDERLAY_MTU = 1500
 
 _NAME = re.compile(r"[a-z][a-z0-9]{0,5}\Z")
@@ -44,6 +46,7 @@ class HostPlan:
     ipv6: bool = False  # the underlay is IPv6
     site: int = 0  # 0: the laboratory has no sites
     translated: bool = False  # the site is behind a router that translates outside addresses, one to one
+    cloud: str = ""  # the cloud whose metadata tells the host its addresses
 
     @property
     def name(self) -> str:
@@ -99,10 +102,9 @@ class HostPlan:
         """The environment of Warren's processes on this host."""
         directory = str(self.directory)
         return (
-            *self._site_environment(),
+            *self._place_environment(),
             ("WARREN_HOST", self.name),
             ("WARREN_MACHINE_ID", f"{self.lab}-{self.name}"),
-            ("WARREN_VTEP", self.vtep),
             ("WARREN_ETCD", "http://198.18.1.1:2379"),
             ("WARREN_OVSDB", f"unix:{directory}/db.sock"),
             ("WARREN_SOCKET", str(self.socket)),
@@ -124,14 +126,22 @@ class HostPlan:
             ("OVS_LOGDIR", directory),
         )
 
-    def _site_environment(self) -> tuple[tuple[str, str], ...]:
+    @property
+    def processes(self) -> tuple[str, ...]:
+        """The names of its processes, in the order of their start."""
+        return IN_CLOUDS if self.cloud else PROCESSES
+
+    def _place_environment(self) -> tuple[tuple[str, str], ...]:
+        if self.cloud:
+            return (("WARREN_UNDERLAY", "cloud"),)
+        vtep = ("WARREN_VTEP", self.vtep)
         if not self.site:
-            return ()
+            return (vtep,)
         public = f",public={self.public}" if self.translated else ""
-        return ("WARREN_SITE", f"s{self.site}"), ("WARREN_OUTSIDE", f"{self.outside}@out0{public}")
+        return vtep, ("WARREN_SITE", f"s{self.site}"), ("WARREN_OUTSIDE", f"{self.outside}@out0{public}")
 
     def process(self, name: str) -> Process:
-        """The process with one of the names in PROCESSES."""
+        """The process with one of the names in `processes`."""
         directory = self.directory
         programs = Path(sys.executable).parent
         commands: dict[str, tuple[str, ...]] = {
@@ -142,6 +152,9 @@ class HostPlan:
             "controller": (str(programs / "ryu-manager"), "--ofp-tcp-listen-port", "6653",
                            "controller.apps.overlay", "controller.apps.gauge"),
             "agent": (str(programs / "warren-agent"),),
+            "metadata": (sys.executable, "-m", "tools.lab.metadata", "--instance", f"{directory}/instance.json"),
+            "underlay": (sys.executable, "-m", "underlay.main", "--provider", self.cloud, "--user", "nobody",
+                         "--config", f"{directory}/cloud-network.toml", "--state", f"{directory}/cloud"),
         }  # fmt: skip
         return Process(name, self.netns, commands[name], self.environment(), directory / f"{name}.log")
 
@@ -154,25 +167,36 @@ class LabPlan:
     size: int
     ipv6: bool = False  # the underlay is IPv6
     sites: int = 0  # so many sites share the hosts, one after the other; the last one is behind a translating router
+    clouds: tuple[str, ...] = ()  # the cloud of each site; clouds translate all outside addresses
 
     def __post_init__(self) -> None:
         if not _NAME.match(self.name):
             raise ValueError("a laboratory's name is a letter and up to five letters or digits")
         if not 1 <= self.size <= 99:
             raise ValueError("a laboratory has 1 to 99 hosts")
-        if self.sites and not (2 <= self.sites <= 9 and self.size % self.sites == 0):
+        if self.clouds:
+            self._check_clouds()
+        elif self.sites and not (2 <= self.sites <= 9 and self.size % self.sites == 0):
             raise ValueError("a laboratory has 2 to 9 sites, with the same number of hosts each")
+
+    def _check_clouds(self) -> None:
+        if len(self.clouds) != self.sites or not set(self.clouds) <= set(CLOUDS):
+            raise ValueError(f"clouds are {', '.join(CLOUDS)}; each is a site")
+        if len(self.clouds) > 9 or self.size % self.sites:
+            raise ValueError("a laboratory has 1 to 9 clouds, with the same number of hosts each")
+        if self.ipv6:
+            raise ValueError("a laboratory in clouds has an IPv4 underlay")
 
     @staticmethod
     def parse(name: str, text: str) -> LabPlan:
         """The plan of a laboratory whose state is `text`."""
         state = json.loads(text)
-        return LabPlan(name, state["size"], state.get("ipv6", False), state.get("sites", 0))
+        return LabPlan(name, state["size"], state.get("ipv6", False), state.get("sites", 0), tuple(state.get("clouds", ())))
 
     @property
     def text(self) -> str:
         """The plan as JSON, for `parse`."""
-        return json.dumps({"size": self.size, "ipv6": self.ipv6, "sites": self.sites})
+        return json.dumps({"size": self.size, "ipv6": self.ipv6, "sites": self.sites, "clouds": self.clouds})
 
     @property
     def directory(self) -> Path:
@@ -184,7 +208,11 @@ class LabPlan:
         """h1 ... hN."""
         each = self.size // self.sites if self.sites else self.size
         sites = {number: (number - 1) // each + 1 if self.sites else 0 for number in range(1, self.size + 1)}
-        return tuple(HostPlan(self.name, n, self.ipv6, site, site == self.sites > 0) for n, site in sites.items())
+        clouds = {number: self.clouds[site - 1] if self.clouds else "" for number, site in sites.items()}
+        return tuple(
+            HostPlan(self.name, n, self.ipv6, site, bool(clouds[n]) or site == self.sites > 0, clouds[n])
+            for n, site in sites.items()
+        )
 
     @property
     def netns(self) -> str:

@@ -1,7 +1,6 @@
 """Makes laboratories real and takes them away again: namespaces, Open vSwitch, etcd, Warren's own processes.
 
-State is in /run/warren-lab/<lab>/: lab.json and a record of every process (pid and start time, so that no stranger
-that got an old pid is ever ended)."""
+State is in /run/warren-lab/<lab>/: lab.json and a record of every process (pid and start time: an old pid may be another process's)."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import httpx
 
-from tools.lab import sites
+from tools.lab import clouds, sites
 from tools.lab.machine import PATIENCE, kernel_datapath
 from tools.lab.plan import PROCESSES, RUN, HostPlan, LabPlan, Process, container_netns
 
@@ -169,7 +168,7 @@ def _up(plan: LabPlan, progress: Progress, processes: tuple[str, ...]) -> None:
         progress(f"Open vSwitch of {host.name}")
         _open_vswitch(plan, host)
     for host in plan.hosts:
-        for name in processes[2:]:
+        for name in [name for name in host.processes[2:] if name not in PROCESSES or name in processes]:
             progress(f"{name} of {host.name}")
             start_process(plan, host.name, host.process(name))
     if "agent" in processes:
@@ -214,6 +213,7 @@ def _networks(plan: LabPlan) -> None:
         links = [f"link set {name} up" for name in ("lo", "eth0", "mgmt0")]
         _ip_batch(host.netns, [*links, f"addr add {host.management}/24 dev mgmt0"])
     sites.networks(plan, _ip_batch, sh)
+    clouds.networks(plan, _ip_batch, sh)
 
 
 def _ip_batch(netns: str, lines: list[str]) -> None:
@@ -224,6 +224,7 @@ def _ip_batch(netns: str, lines: list[str]) -> None:
 
 def _open_vswitch(plan: LabPlan, host: HostPlan) -> None:
     host.directory.mkdir()
+    clouds.configure(host)
     sh("ovsdb-tool", "create", str(host.directory / "conf.db"), SCHEMA)
     start_process(plan, host.name, host.process("ovsdb"))
     _wait(lambda: _listens(host.directory / "db.sock"), f"ovsdb-server of {host.name}", plan, host.name, "ovsdb")
@@ -232,15 +233,15 @@ def _open_vswitch(plan: LabPlan, host: HostPlan) -> None:
     sh("ovs-vsctl", database, "--timeout=10", "init")
     if not kernel_datapath():
         sh("ovs-vsctl", database, "--timeout=10", "--", "add-br", "br-phy", "--", "set", "bridge", "br-phy",
-           "datapath_type=netdev", "--", "add-port", "br-phy", "eth0")  # fmt: skip
+           "datapath_type=netdev", *clouds.of_bridge(host), "--", "add-port", "br-phy", "eth0")  # fmt: skip
     underlay(host)
 
 
 def underlay(host: HostPlan) -> None:
-    """Give a host its address on the underlay: eth0's, which the kernel's tunnels need no more than, or that of the bridge that userspace tunnels
-    leave by (which is gone with ovs-vswitchd)."""
+    """Give a host its address on the underlay: eth0's, or that of the bridge that userspace tunnels leave by (gone with ovs-vswitchd)."""
     interface = "eth0" if kernel_datapath() else "br-phy"
-    _ip_batch(host.netns, [f"addr replace {host.underlay} dev {interface} nodad", f"link set {interface} up"])
+    address = [] if host.cloud else [f"addr replace {host.underlay} dev {interface} nodad"]  # the cloud's metadata tells it
+    _ip_batch(host.netns, [*address, f"link set {interface} up"])
 
 
 def wait_until_up(plan: LabPlan, timeout_s: float = 60) -> None:
@@ -348,8 +349,7 @@ def start(plan: LabPlan, host_name: str, process: str) -> None:
     """Start a process of a host (etcd: of the laboratory); an agent listens when this returns."""
     where, spec = _process(plan, host_name, process)
     start_process(plan, where, spec)
-    host = plan.host(host_name)
-    if process == "agent" and host is not None:
+    if process == "agent" and (host := plan.host(host_name)) is not None:
         _wait(lambda: _listens(host.socket), f"agent of {host.name}", plan, host.name, "agent")
 
 
@@ -364,8 +364,8 @@ def _process(plan: LabPlan, host_name: str, process: str) -> tuple[str, Process]
         raise LabError(f"laboratory {plan.name!r} has no host {host_name!r}; it has h1 to h{plan.size}")
     if process == "etcd":
         return "", plan.etcd()
-    if process not in PROCESSES:
-        raise LabError(f"no process {process!r}: it is one of {', '.join(PROCESSES)}, etcd")
+    if process not in host.processes:
+        raise LabError(f"no process {process!r}: it is one of {', '.join(host.processes)}, etcd")
     return host.name, host.process(process)
 
 

@@ -45,12 +45,25 @@ def networks(plan: LabPlan, batch: Batch, shell: Shell) -> None:
     behind = [host for host in plan.hosts if host.translated]
     batch(router, ["link set lo up", "link set wan up", "link set lan up", f"addr add {ROUTER}/24 dev lan", "addr add 198.18.2.1/24 dev wan"]
           + [f"addr add {host.public}/32 dev wan" for host in behind])  # fmt: skip
-    shell("ip", "netns", "exec", router, "sysctl", "-q", "net.ipv4.ip_forward=1")
+    shell(
+        "ip",
+        "netns",
+        "exec",
+        router,
+        "sysctl",
+        "-q",
+        "-w",
+        "net.ipv4.ip_forward=1",
+        "net.ipv4.conf.all.send_redirects=0",
+        "net.ipv4.conf.lan.send_redirects=0",
+    )
     rules = ["table ip translation {", "chain in { type nat hook prerouting priority dstnat;"]
-    rules += [f"iifname wan ip daddr {host.public} dnat to {host.outside};" for host in behind]
+    rules += [f"ip daddr {host.public} dnat to {host.outside};" for host in behind]
     rules += ["}", "chain out { type nat hook postrouting priority srcnat;"]
-    rules += [f"oifname wan ip saddr {host.outside} snat to {host.public};" for host in behind]
+    rules += [f"ip saddr {host.outside} snat to {host.public};" for host in behind]
     shell("nsenter", f"--net=/run/netns/{router}", "--", "nft", "\n".join([*rules, "}", "}"]))
     for host in plan.hosts:
-        route = [f"route add 198.18.2.0/24 via {ROUTER} dev out0"] if host.translated else []
-        batch(host.netns, ["link set out0 up", f"addr add {host.outside}/24 dev out0", *route])
+        route = [f"route add 198.18.2.0/24 via {ROUTER} dev out0 onlink"] if host.translated else []
+        # in a cloud, its metadata tells the address; DHCP would give the route
+        address = [] if host.cloud else [f"addr add {host.outside}/24 dev out0"]
+        batch(host.netns, ["link set out0 up", *address, *route])
