@@ -71,6 +71,7 @@ setup(
             "warren=tools.cli.main:main",
             "warren-agent=agent.main:main",
             "warren-cni=tools.cni.plugin:main",
+            "warren-netavark=tools.cni.plugin:netavark",
             "warren-underlay=underlay.main:main",
             "cnctl=underlay.cnctl:main",
             "graph_overlay=tools.graph.main:main",

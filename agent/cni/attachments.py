@@ -15,7 +15,9 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from agent import status
+from agent.cni import netavark
 from agent.cni.messages import CONTAINER, INTERFACE, NETWORK, CniCall, CniRequest, endpoint_id, expected, read, result
+from agent.cni.netavark import NetavarkCall
 from agent.cni.sweep import AttachmentSweep
 from agent.core import Core
 from agent.endpoints.request import ActivateParams, EndpointCreate, cidr
@@ -95,7 +97,24 @@ class Attachments(Feature):
                 return JSONResponse({"error": str(error), "code": code_of(error)}, error.http_status)
             return JSONResponse(answer) if answer is not None else Response()
 
+        @router.post("/netavark")
+        def call_of_netavark(body: NetavarkCall) -> Any:
+            """A call of podman's netavark, from its plugin: the answer is what the plugin prints."""
+            answer = self.create(body.config) if body.command == "create" else self._netavark(netavark.read(body))
+            return JSONResponse(answer) if answer is not None else Response()
+
         return router
+
+    def create(self, config: Any) -> dict[str, Any]:
+        """Check a network that podman creates against Warren's; returns what it keeps. Raises `WarrenError`."""
+        self._read()
+        requested, reference, path = netavark.read_network(config)
+        network = self._existing(reference, path)
+        return netavark.created(config, requested, network, self._mtu(network))
+
+    def _netavark(self, call: CniRequest) -> dict[str, Any] | None:
+        answer = self.do(call)
+        return netavark.status_block(answer, call.interface) if answer is not None else None
 
     def drop(self, key: str) -> None:
         """Detach an attachment whose container is gone. As long as the host's end of the veth exists, so does the namespace,
@@ -121,8 +140,7 @@ class Attachments(Feature):
         key = self._id(call)
         with self._exclusive.hold(key):
             network = self._network(call)
-            snapshot = self._core.cache.view.snapshot
-            call.demands.check(network, endpoint_mtu(snapshot.hosts.values(), network, snapshot.sites))
+            call.demands.check(network, self._mtu(network))
             self._namespace(call)
             endpoint = self._core.cache.view.local_endpoints.get(key)
             if endpoint is not None and not self._serves(endpoint, network, call):
@@ -202,11 +220,18 @@ class Attachments(Feature):
             raise Unavailable("etcd", self._core.cache.down or "the specs are not read yet")
 
     def _network(self, call: CniRequest) -> Network:
+        return self._existing(call.network, call.network_source)
+
+    def _existing(self, reference: str, path: str) -> Network:
         try:
-            return self._core.lookup.network(call.network)
+            return self._core.lookup.network(reference)
         except NotFound:
             right = "a network that is there: `warren network list` has them, `warren network create` makes one"
-            raise Invalid(call.network_source, call.network, right) from None
+            raise Invalid(path, reference, right) from None
+
+    def _mtu(self, network: Network) -> int:
+        snapshot = self._core.cache.view.snapshot
+        return endpoint_mtu(snapshot.hosts.values(), network, snapshot.sites)
 
     def _namespace(self, call: CniRequest) -> None:
         try:

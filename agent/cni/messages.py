@@ -189,13 +189,18 @@ def read(call: CniCall) -> CniRequest:
         container=environment.get("CNI_CONTAINERID", ""),
         interface=environment.get("CNI_IFNAME", ""),
         netns=call.environment.get("CNI_NETNS", ""),
-        endpoint_name=called if _WORD.match(called) and len(called) <= 63 else None,
+        endpoint_name=endpoint_name(called),
         fields=_fields(whole, arguments) if whole else {},
         demands=_network_demands(whole) if whole else NetworkDemands(),
         dns={**whole.dns.result(), **whole.runtime_config.dns.result()} if whole else {},
         previous=_previous(config, command),
         valid=_valid(config) if command == "GC" else (),
     )
+
+
+def endpoint_name(container: str) -> str | None:
+    """The name of a container as that of its endpoint, if an endpoint may be called so."""
+    return container if _WORD.match(container) and len(container) <= 63 else None
 
 
 def endpoint_id(host: str, name: str, container: str, interface: str) -> str:

@@ -50,7 +50,7 @@ def _host_ip(value: Any) -> Any:
     return None if parsed.is_unspecified else parsed
 
 
-def _unset(value: Any) -> Any:
+def unset(value: Any) -> Any:
     """Empty text, 0 and null count as not set."""
     return None if value in ("", 0) and value is not False else value
 
@@ -61,6 +61,7 @@ def _text(value: str) -> str:
     return value
 
 
+HostIp = Annotated[IPv4Address | IPv6Address | None, BeforeValidator(_host_ip)]
 CniAddress = Annotated[IPv4Address | IPv6Address, BeforeValidator(_address)]
 _Text = Annotated[str, AfterValidator(_text)]
 _Texts = Annotated[tuple[_Text, ...], BeforeValidator(nothing)]
@@ -78,14 +79,14 @@ class PortMapping(Lenient):
     host_port: PortNumber = Field(alias="hostPort")
     container_port: PortNumber = Field(alias="containerPort")
     protocol: Annotated[str, AfterValidator(str.lower), Field(pattern="^(?i:tcp|udp|sctp)$")] = "tcp"
-    host_ip: Annotated[IPv4Address | IPv6Address | None, BeforeValidator(_host_ip)] = Field(default=None, alias="hostIP")
+    host_ip: HostIp = Field(default=None, alias="hostIP")
 
 
 class Dns(Lenient):
     """What a container's resolver gets: the specification's `dns`; the capability calls two of the keys otherwise."""
 
     nameservers: Annotated[tuple[CniAddress, ...], BeforeValidator(nothing)] = ()
-    domain: Annotated[_Text | None, BeforeValidator(_unset)] = None
+    domain: Annotated[_Text | None, BeforeValidator(unset)] = None
     search: _Texts = ()
     options: _Texts = ()
 
@@ -112,10 +113,10 @@ class Requested(Lenient):
     networks to lists."""
 
     port_mappings: Annotated[tuple[PortMapping, ...], BeforeValidator(nothing)] = Field(default=(), alias="portMappings")
-    mac: Annotated[Mac | None, BeforeValidator(_unset)] = None
+    mac: Annotated[Mac | None, BeforeValidator(unset)] = None
     ips: Annotated[tuple[CniAddress, ...], BeforeValidator(nothing)] = ()
     aliases: Any = None
-    mtu: Annotated[Mtu | None, BeforeValidator(_unset)] = None
+    mtu: Annotated[Mtu | None, BeforeValidator(unset)] = None
     bandwidth: Any = None
 
     def aliases_on(self, network: str, path: str) -> tuple[str, ...]:
@@ -147,7 +148,7 @@ class Arguments(Lenient):
     """The words of CNI_ARGS and `args.cni` that are about addresses."""
 
     ips: Annotated[tuple[CniAddress, ...], BeforeValidator(nothing)] = ()
-    mac: Annotated[Mac | None, BeforeValidator(_unset)] = None
+    mac: Annotated[Mac | None, BeforeValidator(unset)] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,7 @@ def test_install_system_installs_working_units_and_uninstall_removes_them(tmp_pa
     assert [unit.name for unit in units] == ["warren-agent.service", "warren-controller.service", "warren-docker.socket"]
     plugin = tmp_path / "opt/cni/bin/warren"
     assert plugin.readlink() == VENV / "bin/warren-cni"
+    assert (tmp_path / "usr/local/libexec/netavark/warren").readlink() == VENV / "bin/warren-netavark"
     settings = tmp_path / "etc/warren/warren.env"
     assert "WARREN_VTEP=192.0.2.1\n" in settings.read_text()
     settings.write_text("WARREN_VTEP=192.0.2.2\n")

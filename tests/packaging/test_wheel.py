@@ -16,7 +16,7 @@ from tests.test_architecture import ALLOWED
 from warren import __version__
 
 ROOT = Path(__file__).parent.parent.parent
-COMMANDS = ("warren", "warren-agent", "warren-cni", "graph_overlay", "ryu-manager")
+COMMANDS = ("warren", "warren-agent", "warren-cni", "warren-netavark", "graph_overlay", "ryu-manager")
 # without the checkout on the path: pip would take its egg-info for an installed Warren
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 UNFETCHED = re.compile(

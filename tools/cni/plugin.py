@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""`warren-cni`, the CNI plugin: passes a runtime's call to this host's agent (agent/cni/attachments.py) and prints the answer.
+"""`warren-cni` and `warren-netavark`, the plugins of CNI and netavark: pass a runtime's call to this host's agent (agent/cni/) and print the
+answer.
 
 A runtime starts it twice per container, so it imports little. It needs only the standard library: this file alone, executable and named
-`warren` in the runtime's plugin directory, is the plugin too.
+`warren` in the runtime's plugin directory, is both plugins too.
 """
 
 import json
@@ -13,6 +14,9 @@ import sys
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 ENVIRONMENT = ("CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_ARGS", "CNI_PATH")
 SOCKET = "/run/warren/agent.sock"
+VERSION = "0.1.0"  # Warren's
+NETAVARK = ("create", "setup", "teardown", "info")
+NETAVARK_API = "1.0.0"
 ANSWER_S = 60.0  # an attach takes milliseconds; the agent gives up long before
 IO_FAILURE, NOT_DECODED, WRONG_CONFIG, TRY_LATER, NOT_READY, OURS = 5, 6, 7, 11, 50, 100
 HELP = """warren-cni: attaches containers of podman, containerd, nerdctl and Nomad to Warren's networks (CNI 0.3.0 to 1.1.0).
@@ -36,6 +40,21 @@ Answers and errors are JSON on standard output, as the CNI specification has the
 """
 
 
+NETAVARK_HELP = """warren-netavark: attaches podman's containers (netavark 1.6 and later) to Warren's networks.
+
+podman and netavark start it, under the name that is the network's driver:
+
+  warren network create amber --ip-range 10.0.0.0/24
+  mkdir -p /usr/local/libexec/netavark && ln -s "$(command -v warren-netavark)" /usr/local/libexec/netavark/warren
+  podman network create --driver warren amber
+  podman run --network amber ...
+
+By hand, with the JSON of netavark's plugin API on standard input:
+
+  warren-netavark create | setup NETNS | teardown NETNS | info
+"""
+
+
 class PluginError(Exception):
     """An error for the runtime: one line, and a code of the CNI specification or, from 100 on, one of Warren's."""
 
@@ -46,6 +65,8 @@ class PluginError(Exception):
 
 def main() -> int:
     """The console script: serves one command of the runtime. Returns the exit code: 0, or 1 after an error as JSON."""
+    if sys.argv[1:2] and sys.argv[1] in NETAVARK:
+        return netavark()
     command = os.environ.get("CNI_COMMAND")
     if not command and sys.argv[1:] in (["--help"], ["-h"]):
         print(HELP, end="")
@@ -58,10 +79,35 @@ def main() -> int:
     try:
         config = _config(command)
         version = _version(config, version)
-        answer = _versions(version) if command == "VERSION" else _call_agent(config)
+        answer = _versions(version) if command == "VERSION" else _cni(command, config)
     except PluginError as error:
         error_object = {"cniVersion": version, "code": error.code, "msg": str(error)}
         print(json.dumps(error_object | ({"details": error.details} if error.details else {})))
+        return 1
+    if answer:
+        print(answer)
+    return 0
+
+
+def netavark() -> int:
+    """The console script `warren-netavark`: serves one command of netavark or podman. Returns the exit code: 0, 1 after an error as
+    JSON, or 2 after a wrong command line."""
+    words = sys.argv[1:]
+    if words == ["info"]:
+        print(json.dumps({"version": VERSION, "api_version": NETAVARK_API}))
+        return 0
+    if words[:1] not in (["create"], ["setup"], ["teardown"]) or len(words) != (1 if words[0] == "create" else 2):
+        print(NETAVARK_HELP, end="")
+        return 0 if words in (["--help"], ["-h"]) else 2
+    try:
+        config = _config(words[0])
+        network = (config if words[0] == "create" else config.get("network")) if isinstance(config, dict) else None
+        options = network.get("options") if isinstance(network, dict) else None
+        socket_path = options.get("socket") if isinstance(options, dict) else None
+        body = {"command": words[0], "netns": "".join(words[1:]), "config": config}
+        answer = _call_agent("/netavark", body, _socket(socket_path, "network.options.socket"), TRY_LATER)
+    except PluginError as error:
+        print(json.dumps({"error": str(error)}))
         return 1
     if answer:
         print(answer)
@@ -96,14 +142,26 @@ def _version(config: object, default: str) -> str:
     return version if isinstance(version, str) and version else default
 
 
-def _call_agent(config: object) -> str:
-    """Ask the agent; returns its result as text, empty for commands without one. Raises `PluginError` with the agent's error."""
-    path = config.get("socket") if isinstance(config, dict) else None
-    if path is not None and (not isinstance(path, str) or not path.startswith("/")):
-        raise PluginError(WRONG_CONFIG, f"socket: {path!r}: expected the path of the agent's unix socket, such as {SOCKET}")
-    path = path or os.environ.get("WARREN_SOCKET") or SOCKET
-    body = json.dumps({"environment": {name: os.environ.get(name, "") for name in ENVIRONMENT}, "config": config}).encode()
-    status, answer = _post(path, "/cni", body)
+def _cni(command: str, config: object) -> str:
+    """Ask the agent as a CNI plugin. Raises `PluginError`."""
+    path = _socket(config.get("socket") if isinstance(config, dict) else None, "socket")
+    body = {"environment": {name: os.environ.get(name, "") for name in ENVIRONMENT}, "config": config}
+    return _call_agent("/cni", body, path, NOT_READY if command == "STATUS" else TRY_LATER)
+
+
+def _socket(configured: object, key: str) -> str:
+    """The path of the agent's socket. Raises `PluginError` if the configuration's is none."""
+    if configured is None:
+        return os.environ.get("WARREN_SOCKET") or SOCKET
+    if not isinstance(configured, str) or not configured.startswith("/"):
+        raise PluginError(WRONG_CONFIG, f"{key}: {configured!r}: expected the path of the agent's unix socket, such as {SOCKET}")
+    return configured
+
+
+def _call_agent(resource: str, request: object, path: str, unreachable: int) -> str:
+    """Ask the agent; returns its result as text, empty for commands without one. Raises `PluginError` with the agent's error, or with
+    the code `unreachable`."""
+    status, answer = _post(path, resource, json.dumps(request).encode(), unreachable)
     if status < 400:
         return answer.decode()
     try:
@@ -115,12 +173,11 @@ def _call_agent(config: object) -> str:
         ) from None
 
 
-def _post(path: str, resource: str, body: bytes) -> tuple[int, bytes]:
+def _post(path: str, resource: str, body: bytes, unreachable: int) -> tuple[int, bytes]:
     """Status and body of the answer to a POST over a unix socket. Raises `PluginError`.
 
     HTTP/1.0, so the body ends with the connection (RFC 9112, 6.3). The standard library's client would take longer to import than all the
     rest of this program."""
-    unreachable = NOT_READY if os.environ["CNI_COMMAND"] == "STATUS" else TRY_LATER
     head = f"POST {resource} HTTP/1.0\r\nHost: agent\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     answer = b""
     with socket.socket(socket.AF_UNIX) as agent:
