@@ -170,7 +170,7 @@ def test_commands_create_show_change_and_delete_each_kind(host: Host) -> None:
         (("endpoint", "list", "--host", ""), "hostname is empty"),
         (("network", "create", "x", "--ip-range", "10.0.0.1/24"), "ip_range"),
         (("network", "create", "x", "--label", "a"), "KEY=VALUE"),
-        (("network", "create"), "Missing argument"),
+        (("network", "create"), "NAME is missing"),
         (("nope",), "No such command"),
         (("apply", "-f", "/nope"), "No such file"),
         (("--url", "unix:///nope", "status"), "no agent at"),

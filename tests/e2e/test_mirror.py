@@ -88,7 +88,7 @@ def watch(world: World) -> Iterator[Watch]:
     run.sh("ip", "-n", host3, "link", "add", "tap0", "type", "veth", "peer", "name", "tap1")
     for name in ("tap0", "tap1"):
         run.sh("ip", "-n", host3, "link", "set", name, "up")
-    fixture.ping("m1", "m2")
+    fixture.settle(("m1", "m2"))
     yield fixture
     for name, _, _ in names:
         endpoint = run.api(world.plan.hosts[0], "GET", f"/endpoints/{name}")["endpoint"]
@@ -135,7 +135,7 @@ def test_mirrored_packets_arrive_exactly_once(watch: Watch, target: str, directi
     to, where, interface = TARGETS[target]
     lines: list[str] = []
     with watch.session(sources=[{"network": "seen", "endpoint": "m1"}], direction=direction, to=to):
-        watch.ping("m1", "m2")  # a VTEP that is met for the first time costs a packet
+        watch.settle(("m1", "m2"))  # a VTEP that is met for the first time costs a packet
         with watch.heard(where, interface, "icmp", lines):
             watch.ping("m1", "m2")
             watch.ping("m3", "m2")
@@ -146,9 +146,11 @@ def test_packets_between_two_mirrored_endpoints_are_copied_once(watch: Watch) ->
     """On one host and across hosts, with a broadcast; by label of nobody else."""
     lines: list[str] = []
     to = {"network": "seers", "endpoint": "eye1"}
-    with watch.session(sources=[{"network": "seen"}], to=to), watch.heard("eye1", "eth0", "icmp", lines):
-        watch.ping("m1", "m2")
-        watch.ping("m1", "m3")
+    with watch.session(sources=[{"network": "seen"}], to=to):
+        watch.settle(("m1", "m2"), ("m1", "m3"))
+        with watch.heard("eye1", "eth0", "icmp", lines):
+            watch.ping("m1", "m2")
+            watch.ping("m1", "m3")
     pairs = icmp(lines, watch)
     for pair in (("m1", "m2", "request"), ("m2", "m1", "reply"), ("m1", "m3", "request"), ("m3", "m1", "reply")):
         assert pairs.count(pair) == COUNT, pairs
@@ -159,7 +161,7 @@ def test_filter_tag_and_length(watch: Watch) -> None:
     match = {"dl_type": 0x0800, "nw_proto": 1, "icmpv4_type": 0}
     to = {"network": "seers", "endpoint": "eye3"}
     with watch.session(sources=[{"network": "seen", "endpoint": "m1"}], match=match, vlan=356, snap=60, to=to):
-        watch.ping("m1", "m2")
+        watch.settle(("m1", "m2"))
         with watch.heard("eye3", "eth0", "vlan 356", lines):
             watch.ping("m1", "m2")
     assert [kind for _, _, kind in icmp(lines, watch)] == ["reply"] * COUNT, lines
@@ -173,7 +175,7 @@ def test_a_collector_by_gre(watch: Watch) -> None:
     collector = str(watch.world.plan.host("h3").vtep)  # type: ignore[union-attr]
     with watch.session(sources=[{"network": "seen", "endpoint": "m1"}], to={"gre": collector}):
         eventually(lambda: "wm" in ports(watch.world, "h1"))
-        watch.ping("m1", "m2")
+        watch.settle(("m1", "m2"))
         with watch.heard("h3", "eth0", "proto gre", lines):
             watch.ping("m1", "m2")
     assert sorted(icmp(lines, watch)) == sorted(ONE_WAY + WAY_BACK)
@@ -201,7 +203,7 @@ def test_a_session_survives_a_restart(watch: Watch, process: str) -> None:
         run.restart(watch.world.plan, "h1", process, signal.SIGKILL)
         eventually(lambda: watch.world.pings("m1", watch.v4["m2"], 1))
         run.wait_until_up(watch.world.plan)
-        watch.ping("m1", "m2")
+        watch.settle(("m1", "m2"))
         with watch.heard("eye1", "eth0", "icmp", lines):
             watch.ping("m1", "m2")
     assert sorted(icmp(lines, watch)) == sorted(ONE_WAY + WAY_BACK)

@@ -137,7 +137,7 @@ def test_a_collector_by_erspan(river: Watch, version: int) -> None:
         sources=[{"network": "left", "endpoint": "m1"}], to={"erspan": "198.18.0.13", "version": version, "key": 77}
     ):
         eventually(lambda: "wm" in ports(river.world, "h1"))
-        river.ping("m1", "m2")
+        river.settle(("m1", "m2"))
         listener = ready(river.world.background("h3", *program("collect_erspan", version, 2 * COUNT)))
         river.ping("l1", "l2")
         river.ping("m1", "m2")
@@ -200,12 +200,12 @@ def test_a_session_across_hosts_survives_a_killed_process_at_either_end(river: W
     """h1 copies, h2 has the analyser; of the agent's death packets under way do not even hear."""
     lines: list[str] = []
     with river.session(sources=[{"network": "left", "endpoint": "m1"}], to={"network": "eyes", "endpoint": "eye"}):
-        river.ping("m1", "m2")
+        river.settle(("m1", "m2"))
         run.restart(river.world.plan, host, process, signal.SIGKILL)
         run.wait_until_up(river.world.plan)
         eventually(lambda: river.world.pings("m1", river.v4["m2"], 1))
         eventually(lambda: not river.complaints())
-        river.ping("m1", "m2")
+        river.settle(("m1", "m2"))
         with river.heard("eye", "eth0", "icmp", lines):
             river.ping("m1", "m2")
     assert sorted(icmp(lines, river)) == sorted(ONE_WAY + WAY_BACK), lines
