@@ -78,13 +78,13 @@ def _network_of(each: NamespaceAddress, view: CacheView) -> Network | None:
     """Return the network of the endpoint that has this address and MAC; None for an interface that is not Warren's. Endpoints of two networks
     may have both in common; the veth pair tells them apart."""
     networks: Mapping[str, Network] = view.snapshot.networks
-    alike = [
+    alike = (
         endpoint
         for endpoint in view.local_endpoints.values()
         if endpoint.mac_address == each.mac and each.address.ip in (endpoint.ipv4_address, endpoint.ipv6_address)
-    ]
-    alike.sort(key=lambda endpoint: endpoint.veth != each.peer)
-    return networks.get(alike[0].network_id) if alike else None
+    )
+    inside = min(alike, key=lambda endpoint: endpoint.veth != each.peer, default=None)
+    return networks.get(inside.network_id) if inside is not None else None
 
 
 def _conflict(network: Network, other: str, netns: str, holder: str) -> Conflict:
