@@ -13,8 +13,9 @@ from specs.model.site import Site
 VXLAN_OVER_IPV4 = 20 + 8 + 8 + 14  # IPv4, UDP, VXLAN (RFC 7348), inner Ethernet: bytes
 VXLAN_OVER_IPV6 = 40 + 8 + 8 + 14
 INNER_TAG = 4  # room for one VLAN tag inside
-WIREGUARD = 40 + 8 + 32  # IPv6 (IPv4 leaves 20 bytes unused), UDP, WireGuard's header and tag: bytes
+WIREGUARD_HEADERS = 40 + 8 + 32  # IPv6 (IPv4 leaves 20 bytes unused), UDP, WireGuard's header and tag: bytes
 DEFAULT_MTU = 1500
+WIREGUARD = "wireguard"  # ciphers
 NO_SITES: Mapping[str, Site] = {}
 
 
@@ -40,6 +41,7 @@ class EncryptedPair:
     """An encrypted tunnel as the specs want it: the peer, its address in the tunnel, where it is reached, and its public key."""
 
     peer: str
+    cipher: str = WIREGUARD
     tunnel_address: IPv4Address
     endpoint: str
     public_key: str
@@ -70,7 +72,7 @@ def _lacks(host: Host) -> str | None:
 
 def link_mtu(local: Host) -> int:
     """The MTU (bytes) of a host's interface for encrypted tunnels."""
-    return (local.outside_mtu or DEFAULT_MTU) - WIREGUARD
+    return (local.outside_mtu or DEFAULT_MTU) - WIREGUARD_HEADERS
 
 
 def encrypted_mtus(local: Host | None, hosts: Iterable[Host]) -> dict[str, int]:

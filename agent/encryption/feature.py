@@ -21,18 +21,20 @@ from agent.encryption.driver import LinkDriver
 from agent.encryption.guard import TABLE, Guard, GuardTable, dropped
 from agent.encryption.health import PairHealth, PairState
 from agent.encryption.link import CryptoLink, wanted_link
+from agent.encryption.tunnels import PairTunnel, TunnelDriver, TunnelPlan
+from agent.encryption.wireguard_driver import WireguardDriver
 from agent.feature import Feature
 from agent.linux import named_namespaces, nft, wireguard
 from agent.linux.addresses import DEFAULT_MTU, interface_of
 from agent.remote import Forwarded, Remote
-from intent.sites import EncryptedPair, pairs
+from intent.sites import WIREGUARD, EncryptedPair, link_mtu, pairs
 from ovsdb.client import Ovsdb
 from pipeline.tunnels import UDP_PORTS
 from specs.model.base import Name
 from specs.model.derived import LinkNames
 from specs.model.host import Host
 from specs.store.repository import Repository
-from warren.errors import Invalid, Unavailable
+from warren.errors import Invalid, Unavailable, WarrenError
 from warren.worker import Worker
 
 log = logging.getLogger("warren.encryption")
@@ -66,8 +68,9 @@ class Encryption(Feature):
         on_change: Callable[[], None],
     ) -> None:
         self._cache, self._repository, self._ovsdb, self._remote = cache, repository, ovsdb, remote
-        self._names, self._key_file, self._userspace, self._on_change = names, key_file, userspace, on_change
-        self._driver, self._guard, self._health = LinkDriver(ovsdb, names, key_file), GuardTable(), PairHealth(time.monotonic)
+        self._names, self._userspace, self._on_change = names, userspace, on_change
+        self._link, self._guard, self._health = LinkDriver(ovsdb, names), GuardTable(), PairHealth(time.monotonic)
+        self._drivers: Mapping[str, TunnelDriver] = {WIREGUARD: WireguardDriver(names, key_file)}
         self._secrets: Mapping[str, str] = {}
         self._secrets_read_at: float | None = None
         self._pairs: tuple[PairState, ...] = ()
@@ -112,9 +115,11 @@ class Encryption(Feature):
         if local is None or local.outside is None:
             remains = named_namespaces.exists(self._names.netns)
             return [f"encryption: namespace {self._names.netns} exists"] if remains else []
-        link = self._link(local, self._wanted(local)[0])
-        lines = [f"encryption: {text}" for _, text in self._driver.differences(link)] if link is not None else []
-        return [*self._guard.differences(self._wanted_guard(local)), *lines]
+        link = self._wanted_link(local)
+        lines = self._link.differences(link) if link is not None else []
+        for cipher, plan in self._plans(local, self._wanted(local)[0]).items() if link is not None else ():
+            lines += self._drivers[cipher].differences(plan)
+        return [*self._guard.differences(self._wanted_guard(local)), *(f"encryption: {line}" for line in lines)]
 
     def _look(self, changes: Sequence[Any]) -> None:
         if any(change.kind in ("host", "site") for change in changes):
@@ -126,9 +131,21 @@ class Encryption(Feature):
     def _wanted(self, local: Host) -> tuple[dict[str, EncryptedPair], dict[str, str]]:
         return pairs(local, self._cache.view.snapshot.hosts)
 
-    def _link(self, local: Host, wanted: Mapping[str, EncryptedPair]) -> CryptoLink | None:
-        key = wireguard.key_of(self._key_file)
-        return wanted_link(local, wanted, self._secrets, names=self._names, private_key=key, userspace=self._userspace())
+    def _wanted_link(self, local: Host) -> CryptoLink | None:
+        return wanted_link(local, names=self._names, userspace=self._userspace())
+
+    def _plans(self, local: Host, wanted: Mapping[str, EncryptedPair]) -> dict[str, TunnelPlan]:
+        """What each cipher in use is to do. WireGuard is ready for peers that are to come."""
+        return {
+            cipher: TunnelPlan(
+                names=self._names,
+                local=local,
+                mtu=link_mtu(local),
+                pairs={name: pair for name, pair in wanted.items() if pair.cipher == cipher},
+                secrets=self._secrets,
+            )
+            for cipher in {pair.cipher for pair in wanted.values()} or {WIREGUARD}
+        }
 
     def _wanted_guard(self, local: Host) -> Guard:
         """Return what to guard. Raises `Invalid` for an outside that is no other interface than the inside."""
@@ -172,11 +189,27 @@ class Encryption(Feature):
         self._guard.reconcile(self._wanted_guard(local))
         self._guarded = True
         self._read_secrets(wanted)
-        link = self._link(local, wanted)
+        link = self._wanted_link(local)
         if link is None:
             return ()
-        reading = self._driver.reconcile(link)
-        return self._health.states(wanted, reading.device, time.time(), self._secrets)
+        self._link.reconcile(link)
+        plans = self._plans(local, wanted)
+        tunnels: dict[str, PairTunnel] = {}
+        for cipher, driver in self._drivers.items():
+            if cipher in plans:
+                tunnels |= self._tunnels(driver, plans[cipher])
+            else:
+                driver.remove()
+        return self._health.states(wanted, tunnels, self._secrets)
+
+    def _tunnels(self, driver: TunnelDriver, plan: TunnelPlan) -> Mapping[str, PairTunnel]:
+        """Let a cipher repair its part. One that fails concerns its own pairs only."""
+        try:
+            return driver.reconcile(plan, self._health.silent())
+        except WarrenError as error:
+            if not plan.pairs:
+                raise
+            return {name: PairTunnel(reason=str(error)) for name in plan.pairs}
 
     def _publish(self, states: Sequence[PairState]) -> None:
         up = frozenset(state.peer for state in states if state.up)
@@ -189,7 +222,9 @@ class Encryption(Feature):
         """Remove what an earlier outside address has left."""
         if named_namespaces.exists(self._names.netns):
             self._ovsdb.set_encrypted(())
-            self._driver.remove()
+            for driver in self._drivers.values():
+                driver.remove()
+            self._link.remove()
             self._guard.remove()
             self._guarded = False
 

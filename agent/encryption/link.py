@@ -2,9 +2,9 @@
 
 br-crypto (or the interface itself)    in the host's namespace; has the tunnel address, from which the switch sends VXLAN
    |  wc...  veth  wf...
-warren-...                             a namespace without any way out but WireGuard: answers ARP for all tunnel addresses,
-   |  wg...                            so whatever becomes of WireGuard, no packet leaves in clear text
-the outside interface                  WireGuard's UDP socket is in the host's namespace
+warren-...                             a namespace without any way out but the interfaces of ciphers: answers ARP for all
+   |  wg... (wireguard.py)             tunnel addresses, so whatever becomes of encryption, no packet leaves in clear text
+the outside interface                  the ciphers' UDP sockets are in the host's namespace
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from agent.linux.wireguard import WireguardDevice, WireguardPeer
-from intent.sites import DEFAULT_MTU, EncryptedPair, link_mtu
+from intent.sites import DEFAULT_MTU, link_mtu
 from specs.model.derived import LinkNames
 from specs.model.host import Host
 from specs.model.site import TUNNEL_RANGE
@@ -24,15 +23,13 @@ BRIDGE = "br-crypto"  # where the switch's datapath is in userspace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CryptoLink:
-    """The wanted state. `mtu` (bytes) is that of WireGuard's interface; `userspace` says where the switch's datapath is."""
+    """The wanted state. `outer_mtu` (bytes) is that of the interfaces before those of ciphers: the switch sends nothing that is larger than
+    these allow. `userspace` says where the switch's datapath is."""
 
     names: LinkNames
     address: IPv4Address
-    mtu: int
-    port: int
-    private_key: str = field(repr=False)
+    outer_mtu: int
     userspace: bool
-    peers: Mapping[str, WireguardPeer]  # by public key
 
     @property
     def holder(self) -> str:
@@ -43,11 +40,6 @@ class CryptoLink:
     def holder_address(self) -> str:
         """The tunnel address with its prefix length: all tunnel addresses are on the link, so the switch asks for their MACs."""
         return f"{self.address}/{TUNNEL_RANGE.prefixlen}"
-
-    @property
-    def outer_mtu(self) -> int:
-        """The MTU of the interfaces before WireGuard's. The switch sends nothing that is larger than WireGuard's allows."""
-        return max(DEFAULT_MTU, self.mtu)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +53,11 @@ class LinkInterface:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
+def interface_of_values(values: Mapping[str, object] | None) -> LinkInterface | None:
+    """An interface from what `agent.linux.cryptolink.read` returns."""
+    return LinkInterface(**values) if values is not None else None  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkReading:
     """What is there. None: it does not exist."""
@@ -70,20 +67,17 @@ class LinkReading:
     far: LinkInterface | None = None
     bridged: bool = False  # the bridge exists and has the veth's end
     holder: LinkInterface | None = None
-    wireguard: LinkInterface | None = None
-    device: WireguardDevice | None = None
 
 
 NO_SETTINGS: Mapping[str, str] = {}
 FAR_SETTINGS = {"proxy_arp": "1", "rp_filter": "0", "forwarding": "1"}
-WIREGUARD_SETTINGS = {"rp_filter": "0", "forwarding": "1"}
+TUNNEL_SETTINGS = {"rp_filter": "0", "forwarding": "1"}  # of the interfaces of ciphers
 NEAR_SETTINGS = {"arp_ignore": "8"}  # the kernel would answer ARP with the veth's MAC, and packets would pass by the bridge
 RANGE = str(TUNNEL_RANGE)
 
 
-def differences(link: CryptoLink, reading: LinkReading, configured: Mapping[str, str]) -> list[tuple[str, str]]:
-    """How a reading differs from the link, as (part, phrase), in the order in which parts are repaired. `configured` are the endpoints that
-    were set last, by public key: a peer may have moved to another one since."""
+def differences(link: CryptoLink, reading: LinkReading) -> list[tuple[str, str]]:
+    """How a reading differs from the link, as (part, phrase), in the order in which parts are repaired."""
     names = link.names
     if not reading.netns:
         return [("netns", f"namespace {names.netns} does not exist")]
@@ -93,30 +87,21 @@ def differences(link: CryptoLink, reading: LinkReading, configured: Mapping[str,
     if link.userspace and not reading.bridged:
         lines.append(("bridge", f"bridge {BRIDGE} with port {names.near} does not exist"))
     elif reading.holder is not None:
-        lines += [
-            ("holder", text) for text in _nic(link.holder, reading.holder, link.outer_mtu, addresses=(link.holder_address,))
-        ]
+        texts = nic_differences(link.holder, reading.holder, link.outer_mtu, addresses=(link.holder_address,))
+        lines += [("holder", text) for text in texts]
     to_host = (f"{link.address}/32",)
-    lines += [("far", text) for text in _nic(names.far, reading.far, link.outer_mtu, routes=to_host, settings=FAR_SETTINGS)]
-    if reading.wireguard is None or reading.device is None:
-        return [*lines, ("wireguard", f"interface {names.wireguard} does not exist, or WireGuard does not answer for it")]
-    lines += [
-        ("device", text)
-        for text in _nic(names.wireguard, reading.wireguard, link.mtu, routes=(RANGE,), settings=WIREGUARD_SETTINGS)
-    ]
-    if (reading.device.private_key, reading.device.port) != (link.private_key, link.port):
-        lines.append(("device", f"{names.wireguard} has another key or port"))
-    return lines + [("peers", text) for text in peer_differences(link, reading.device, configured)]
+    texts = nic_differences(names.far, reading.far, link.outer_mtu, routes=to_host, settings=FAR_SETTINGS)
+    return lines + [("far", text) for text in texts]
 
 
 def _near(link: CryptoLink, nic: LinkInterface) -> Iterator[str]:
     """How the host's end of the veth pair differs; where the kernel forwards, it has the tunnel address, which is compared as the holder's."""
     if link.userspace:
-        return _nic(link.names.near, nic, link.outer_mtu, settings=NEAR_SETTINGS)
-    return _nic(link.names.near, nic, link.outer_mtu, addresses=nic.addresses)
+        return nic_differences(link.names.near, nic, link.outer_mtu, settings=NEAR_SETTINGS)
+    return nic_differences(link.names.near, nic, link.outer_mtu, addresses=nic.addresses)
 
 
-def _nic(
+def nic_differences(
     name: str,
     nic: LinkInterface,
     mtu: int,
@@ -125,6 +110,7 @@ def _nic(
     routes: Collection[str] = (),
     settings: Mapping[str, str] = NO_SETTINGS,
 ) -> Iterator[str]:
+    """How an interface differs: these addresses and no others, these routes and perhaps others."""
     if not nic.up:
         yield f"{name} is down"
     if nic.mtu != mtu:
@@ -138,50 +124,9 @@ def _nic(
             yield f"{name} has {setting} {nic.settings.get(setting)} instead of {value}"
 
 
-def peer_differences(link: CryptoLink, device: WireguardDevice, configured: Mapping[str, str]) -> Iterator[str]:
-    """How the peers differ. A peer that has moved keeps the endpoint that it moved to."""
-    for key in sorted(changed_peers(link, device, configured)):
-        yield f"peer {link.peers[key].allowed} is not configured as wanted"
-    for key in sorted(device.peers.keys() - link.peers.keys()):
-        yield f"peer {device.peers[key][0].allowed} is nobody's"
-
-
-def changed_peers(link: CryptoLink, device: WireguardDevice, configured: Mapping[str, str]) -> list[str]:
-    """The public keys of peers that are to be set."""
-    changed = []
-    for key, peer in link.peers.items():
-        current = device.peers[key][0] if key in device.peers else None
-        same = current is not None and (current.secret, current.allowed) == (peer.secret, peer.allowed)
-        if not same or configured.get(key, current.endpoint if current else None) != peer.endpoint:
-            changed.append(key)
-    return changed
-
-
-def wanted_link(
-    local: Host,
-    pairs: Mapping[str, EncryptedPair],
-    secrets: Mapping[str, str],
-    *,
-    names: LinkNames,
-    private_key: str,
-    userspace: bool,
-) -> CryptoLink | None:
-    """The link of a host; None for one that has no outside. A pair without a secret gets no peer yet."""
+def wanted_link(local: Host, *, names: LinkNames, userspace: bool) -> CryptoLink | None:
+    """The link of a host; None for one that has no outside."""
     if local.outside is None or local.tunnel_address is None:
         return None
-    peers = (
-        WireguardPeer(
-            public_key=pair.public_key, secret=secrets[name], endpoint=pair.endpoint, allowed=f"{pair.tunnel_address}/32"
-        )
-        for name, pair in pairs.items()
-        if name in secrets
-    )
-    return CryptoLink(
-        names=names,
-        address=local.tunnel_address,
-        mtu=link_mtu(local),
-        port=local.outside.port,
-        private_key=private_key,
-        userspace=userspace,
-        peers={peer.public_key: peer for peer in peers},
-    )
+    outer_mtu = max(DEFAULT_MTU, link_mtu(local))
+    return CryptoLink(names=names, address=local.tunnel_address, outer_mtu=outer_mtu, userspace=userspace)

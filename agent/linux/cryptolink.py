@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -44,10 +43,10 @@ def make_veth(near: str, far: str, netns: str) -> None:
     write_settings(near, {}, ipv6=False)
 
 
-def remove_link(name: str) -> None:
-    """Remove an interface of the host, if it exists. Raises `Unavailable`."""
-    if os.path.exists(f"/sys/class/net/{name}"):
-        run("ip", "link", "del", name)
+def remove_link(name: str, netns: str | None = None) -> None:
+    """Remove an interface of the host or of a namespace, if it exists. Raises `Unavailable`."""
+    if read(name, netns=netns) is not None:
+        run("ip", "link", "del", name, netns=netns)
 
 
 def move(name: str, netns: str) -> None:

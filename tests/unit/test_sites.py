@@ -13,18 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.config import load
+from agent.encryption import wireguard
 from agent.encryption.feature import of_outside
 from agent.encryption.guard import Guard, dropped, ruleset
-from agent.encryption.health import HANDSHAKE_LIMIT_S, SILENT_S, PairHealth
+from agent.encryption.health import SILENT_S, PairHealth
 from agent.encryption.link import (
     FAR_SETTINGS,
     NEAR_SETTINGS,
-    WIREGUARD_SETTINGS,
+    TUNNEL_SETTINGS,
     LinkInterface,
     LinkReading,
     differences,
     wanted_link,
 )
+from agent.encryption.tunnels import TunnelPlan
+from agent.encryption.wireguard import HANDSHAKE_LIMIT_S, WireguardReading, wanted_wireguard
 from agent.linux.wireguard import Traffic, WireguardDevice
 from intent.sites import EncryptedPair, crosses, encrypted_mtus, endpoint_mtu, pairs, paths_mtu, tunnel_end, vtep
 from ovsdb.rows import encrypted_hosts, encrypted_text
@@ -143,9 +146,11 @@ def test_a_site_of_the_settings_has_a_name() -> None:
 
 
 PAIR = EncryptedPair(peer="h2", tunnel_address=IPv4Address("100.125.0.2"), endpoint="203.0.113.2:51820", public_key="key2")
-LINK = wanted_link(host(1, "s1"), {"h2": PAIR}, {"h2": "secret"}, names=NAMES, private_key="private", userspace=True)
+LINK = wanted_link(host(1, "s1"), names=NAMES, userspace=True)
 assert LINK is not None
-PEER = LINK.peers["key2"]
+PLAN = TunnelPlan(names=NAMES, local=host(1, "s1"), mtu=1420, pairs={"h2": PAIR}, secrets={"h2": "secret"})
+WG = wanted_wireguard(PLAN, "private")
+PEER = WG.peers["key2"]
 DEVICE = WireguardDevice(private_key="private", port=51820, peers={"key2": (PEER, Traffic())})
 READING = LinkReading(
     netns=True,
@@ -153,18 +158,20 @@ READING = LinkReading(
     far=LinkInterface(up=True, mtu=1500, routes=frozenset(("100.125.0.1/32",)), settings=FAR_SETTINGS),
     bridged=True,
     holder=LinkInterface(up=True, mtu=1500, addresses=frozenset(("100.125.0.1/16",))),
-    wireguard=LinkInterface(up=True, mtu=1420, routes=frozenset(("100.125.0.0/16",)), settings=WIREGUARD_SETTINGS),
-    device=DEVICE,
 )
+TUNNEL = LinkInterface(up=True, mtu=1420, routes=frozenset(("100.125.0.0/16",)), settings=TUNNEL_SETTINGS)
+WG_READING = WireguardReading(interface=TUNNEL, device=DEVICE)
 
 
-def parts(reading: LinkReading, configured: dict[str, str] | None = None) -> list[str]:
+def parts(reading: LinkReading | WireguardReading, configured: dict[str, str] | None = None) -> list[str]:
     assert LINK is not None
-    return [part for part, _ in differences(LINK, reading, configured or {})]
+    if isinstance(reading, LinkReading):
+        return [part for part, _ in differences(LINK, reading)]
+    return [part for part, _ in wireguard.differences(WG, reading, configured or {})]
 
 
 def test_a_link_as_wanted_differs_in_nothing() -> None:
-    assert parts(READING) == []
+    assert parts(READING) == parts(WG_READING) == []
 
 
 @pytest.mark.parametrize(
@@ -179,31 +186,30 @@ def test_a_link_as_wanted_differs_in_nothing() -> None:
         (replace(READING, holder=LinkInterface(up=True, mtu=1500)), "holder"),
         (replace(READING, far=replace(READING.far, routes=frozenset())), "far"),  # type: ignore[type-var]
         (replace(READING, far=replace(READING.far, settings={})), "far"),  # type: ignore[type-var]
-        (replace(READING, wireguard=None), "wireguard"),
-        (replace(READING, device=None), "wireguard"),
-        (replace(READING, wireguard=replace(READING.wireguard, up=False)), "device"),  # type: ignore[type-var]
-        (replace(READING, wireguard=replace(READING.wireguard, mtu=1500)), "device"),  # type: ignore[type-var]
-        (replace(READING, device=replace(DEVICE, private_key="other")), "device"),
-        (replace(READING, device=replace(DEVICE, peers={})), "peers"),
-        (replace(READING, device=replace(DEVICE, peers={"key2": (replace(PEER, secret="wrong"), Traffic())})), "peers"),
-        (replace(READING, device=replace(DEVICE, peers={**DEVICE.peers, "key9": (PEER, Traffic())})), "peers"),
+        (replace(WG_READING, interface=None), "wireguard"),
+        (replace(WG_READING, device=None), "wireguard"),
+        (replace(WG_READING, interface=replace(TUNNEL, up=False)), "device"),
+        (replace(WG_READING, interface=replace(TUNNEL, mtu=1500)), "device"),
+        (replace(WG_READING, interface=replace(TUNNEL, routes=frozenset())), "device"),
+        (replace(WG_READING, device=replace(DEVICE, private_key="other")), "device"),
+        (replace(WG_READING, device=replace(DEVICE, peers={})), "peers"),
+        (replace(WG_READING, device=replace(DEVICE, peers={"key2": (replace(PEER, secret="wrong"), Traffic())})), "peers"),
+        (replace(WG_READING, device=replace(DEVICE, peers={**DEVICE.peers, "key9": (PEER, Traffic())})), "peers"),
     ],
 )
-def test_each_difference_of_a_link_has_its_part(reading: LinkReading, part: str) -> None:
+def test_each_difference_of_a_link_has_its_part(reading: LinkReading | WireguardReading, part: str) -> None:
     assert set(parts(reading)) == {part}
 
 
 def test_a_peer_that_has_moved_stays_where_it_moved_to() -> None:
-    moved = replace(READING, device=replace(DEVICE, peers={"key2": (replace(PEER, endpoint="198.51.100.7:4"), Traffic())}))
+    moved = replace(WG_READING, device=replace(DEVICE, peers={"key2": (replace(PEER, endpoint="198.51.100.7:4"), Traffic())}))
     assert parts(moved, {"key2": PEER.endpoint}) == []
     assert parts(moved, {"key2": "203.0.113.99:51820"}) == ["peers"], "its record has another address than was set last"
 
 
 def test_a_pair_without_a_secret_gets_no_peer() -> None:
-    link = wanted_link(host(1, "s1"), {"h2": PAIR}, {}, names=NAMES, private_key="private", userspace=False)
-    assert link is not None
-    assert not link.peers
-    assert wanted_link(host(1), {}, {}, names=NAMES, private_key="private", userspace=False) is None
+    assert not wanted_wireguard(replace(PLAN, secrets={}), "private").peers
+    assert wanted_link(host(1), names=NAMES, userspace=False) is None
 
 
 def test_a_tunnel_is_up_while_something_is_heard() -> None:
@@ -212,8 +218,8 @@ def test_a_tunnel_is_up_while_something_is_heard() -> None:
 
     def state(handshake_at: int, received: int, *, secrets: tuple[str, ...] = ("h2",), device: bool = True) -> str | None:
         peers = {"key2": (PEER, Traffic(handshake_at=handshake_at, received=received, sent=1))}
-        wireguard = replace(DEVICE, peers=peers) if device else None
-        (pair,) = health.states({"h2": PAIR}, wireguard, 5000.0, dict.fromkeys(secrets, "x"))
+        tunnels = wireguard.tunnels(PLAN, replace(DEVICE, peers=peers) if device else None, 5000.0)
+        (pair,) = health.states({"h2": PAIR}, tunnels, dict.fromkeys(secrets, "x"))
         assert pair.up == (pair.reason is None)
         return pair.reason
 

@@ -1,0 +1,62 @@
+"""What all ciphers have in common: what they are to do, how their tunnels are, and the loop that repairs what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from intent.sites import EncryptedPair
+from specs.model.derived import LinkNames
+from specs.model.host import Host
+
+ROUNDS = 8  # repairs that each make the next one possible
+
+Deviation = tuple[str, str]  # what is to be repaired, and a phrase that says what is wrong
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelPlan:
+    """What a cipher is to do on the host `local`: its pairs and their secrets, by peer; `mtu` (bytes) is that of its interface."""
+
+    names: LinkNames
+    local: Host
+    mtu: int
+    pairs: Mapping[str, EncryptedPair]
+    secrets: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairTunnel:
+    """The tunnel to a peer as it is: why it is down, seconds since the keys were agreed upon, bytes received and sent."""
+
+    reason: str | None = None
+    age_s: int | None = None
+    received: int = 0
+    sent: int = 0
+
+
+class TunnelDriver(Protocol):
+    """Holds the tunnels of one cipher. All methods raise `WarrenError`."""
+
+    def differences(self, plan: TunnelPlan) -> list[str]:
+        """Return how this host differs from the plan."""
+
+    def reconcile(self, plan: TunnelPlan, silent: Collection[str]) -> Mapping[str, PairTunnel]:
+        """Repair what differs; return the tunnels by peer. Nothing is heard from `silent` peers, though their tunnels seem to be up."""
+
+    def remove(self) -> None:
+        """Remove all of it, if it is there."""
+
+
+def converge(read: Callable[[], R], differ: Callable[[R], Sequence[Deviation]], repair: Callable[[str, R], None]) -> R:
+    """Read and repair, until nothing differs or nothing helps; return the last reading."""
+    for _ in range(ROUNDS):
+        reading = read()
+        parts = dict.fromkeys(part for part, _ in differ(reading))
+        if not parts:
+            break
+        for part in parts:
+            repair(part, reading)
+    return reading
