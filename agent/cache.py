@@ -31,6 +31,7 @@ from specs.store.placements import PlacementWriter, Publisher, parse_publisher
 from specs.store.values import Entry, Reread, WatchEvent, below
 from specs.store.writer import decoded
 from warren.errors import Unavailable
+from warren.memory import give_back_soon
 from warren.worker import Worker
 
 log = logging.getLogger("warren.cache")
@@ -265,6 +266,7 @@ class Cache:
             touched = set(before) | set(local)
         self._taken = True
         gc.collect()
+        give_back_soon()
         gc.freeze()  # keeps the garbage collector from scanning 10 000 records during an attach
         if self._permit():
             self.changed(touched)

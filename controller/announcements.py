@@ -7,10 +7,12 @@ changed is read from the flows that a bundle adds, so a restarted controller ann
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 from controller.dhcp.frames import icmp6, tagged
+from controller.events import PlannedFlow
 from intent.incremental.index import Index
 from intent.views import EndpointView
 from pipeline.flow import Flow
@@ -22,17 +24,26 @@ OVERRIDE, TARGET_MAC = 0x2000_0000, 2  # RFC 4861, 4.4 and 4.6.1
 WHERE = (Table.ARP, Table.TUNNEL_GUARD)  # which MAC an address has and whether it is here; behind which VTEP it is
 
 
-def changed_endpoints(added: Iterable[Flow], index: Index) -> tuple[str, ...]:
+def planned(flow: Flow, pack: Callable[[Flow], Any]) -> PlannedFlow:
+    """A flow as a plan has it: what arrives with it, and the message that adds it."""
+    return PlannedFlow(flow.cookie, flow.origin, _arrival(flow), pack(flow))
+
+
+def _arrival(flow: Flow) -> str | int | None:
+    """What arrives on this host with a flow: the id of an endpoint whose place, MAC or address it tells, the VNI of a network, or None."""
+    if flow.table in WHERE and flow.origin.kind == "endpoint":
+        return flow.origin.name
+    if flow.table is Table.CLASSIFY and flow.origin.kind == "network":
+        return next((value for name, value in flow.match if name == "tunnel_id" and isinstance(value, int)), None)
+    return None
+
+
+def changed_endpoints(added: Iterable[PlannedFlow], index: Index) -> tuple[str, ...]:
     """The endpoints whose place, MAC or address is new with these flows. Networks that are new on this host are left out: nobody here
     has heard of their endpoints before."""
-    endpoints, new_vnis = set(), set()
-    for flow in added:
-        if flow.table in WHERE and flow.origin.kind == "endpoint":
-            endpoints.add(flow.origin.name)
-        elif flow.table is Table.CLASSIFY and flow.origin.kind == "network":
-            new_vnis.add(dict(flow.match).get("tunnel_id"))
-    views = (index.endpoints.get(endpoint_id) for endpoint_id in sorted(endpoints))
-    return tuple(e.id for e in views if e is not None and not e.routed_remote and e.vni not in new_vnis)
+    arrivals = {flow.arrival for flow in added}
+    views = (index.endpoints.get(name) for name in sorted(name for name in arrivals if isinstance(name, str)))
+    return tuple(e.id for e in views if e is not None and not e.routed_remote and e.vni not in arrivals)
 
 
 def announcements(e: EndpointView, neighbours: Iterable[EndpointView]) -> Iterator[tuple[int, bytes]]:

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from enum import Enum
+from typing import Any, NamedTuple
 
-from pipeline.flow import Flow, Group, SwitchMeter
+from pipeline.flow import Group, Origin, SwitchMeter
 from specs.lineage import StoreOrigin
+
+
+class Phase(Enum):
+    """The phase of the switch connection."""
+
+    DOWN = "down"
+    READING = "reading"
+    READY = "ready"
+    COMMITTING = "committing"
+
 
 # ---- events ---------------------------------------------------------------------------------------------------------
 
@@ -123,13 +134,23 @@ class AskReadBack:
     session: int
 
 
+class PlannedFlow(NamedTuple):
+    """A flow that a plan adds. It is packed into its message as soon as it is compiled: fifty thousand flows as Python objects take
+    50 MB, which the process would keep. `arrival` is what a host's members hear when the flow is in (announcements.py)."""
+
+    cookie: int
+    origin: Origin
+    arrival: str | int | None
+    message: Any
+
+
 @dataclass(frozen=True, slots=True)
 class Commit:
     """Send the meters, which cannot be in a bundle, and then one atomic bundle: groups+, flows+, flows-, groups-."""
 
     session: int
     groups: tuple[Group, ...]
-    flows: tuple[Flow, ...]
+    flows: tuple[PlannedFlow, ...]
     deletes: tuple[int, ...]
     group_deletes: tuple[int, ...]
     meters: tuple[SwitchMeter, ...] = ()  # new ones

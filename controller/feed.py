@@ -35,6 +35,7 @@ from specs.store.lease import EtcdLease
 from specs.store.tls import EtcdTls
 from specs.store.values import Entry, Reread, WatchEvent
 from warren.errors import Conflict, Unavailable, WarrenError
+from warren.memory import give_back_soon
 from warren.settings import LOG_FORMAT, log_level, machine_ids, reloaded, run_directory, settings, vtep
 
 log = logging.getLogger("warren.feed")
@@ -117,6 +118,7 @@ class SpecFeed:
                 "reported": list(stored),
             }
         )
+        give_back_soon()
 
     def _changed(self, revision: int, events: list[WatchEvent]) -> None:
         if any(event.key == keys.lineage() and event.value != self.lineage for event in events):

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from enum import Enum
+from typing import Any
 
-from controller.announcements import changed_endpoints
+from controller.announcements import changed_endpoints, planned
 from controller.compiler.compile import Program
 from controller.difference import difference
 from controller.events import (
@@ -31,6 +31,8 @@ from controller.events import (
     EndpointState,
     Event,
     KeyState,
+    Phase,
+    PlannedFlow,
     PortsRead,
     ReadBack,
     Report,
@@ -46,16 +48,6 @@ from specs import keys
 from specs.lineage import StoreOrigin, continues
 from specs.snapshot import Problem
 
-
-class Phase(Enum):
-    """The phase of the switch connection."""
-
-    DOWN = "down"
-    READING = "reading"
-    READY = "ready"
-    COMMITTING = "committing"
-
-
 UNITS_AT_ONCE = 200  # compiled between two pauses: some 20 ms
 
 
@@ -66,10 +58,11 @@ def _no_pause() -> None:
 @dataclass(slots=True)
 class Reconciler:
     """The state; `step` is the only way to change it. `pause` is called now and then in a step that compiles much: while it takes seconds,
-    the switch must get its answers."""
+    the switch must get its answers. `pack` makes the message that adds a flow."""
 
     host: str
     pause: Callable[[], None] = _no_pause
+    pack: Callable[[Flow], Any] = lambda flow: flow
     index: Index = field(init=False)
     phase: Phase = Phase.DOWN
     session: int = 0
@@ -93,7 +86,9 @@ class Reconciler:
     _metered: dict[int, set[Unit]] = field(default_factory=dict)  # meter -> units that use it
     _changed_meters: set[int] = field(default_factory=set)
     _units: dict[Unit, Footprint] = field(default_factory=dict)
-    _compiled: dict[int, Flow] = field(default_factory=dict)  # flows to install that need not be compiled again for the next plan
+    _compiled: dict[int, PlannedFlow] = field(
+        default_factory=dict
+    )  # flows to install that need not be compiled again for the next plan
     _changed: set[int] = field(default_factory=set)  # cookies that may differ between desired and installed
     _changed_groups: set[int] = field(default_factory=set)
     _modified: dict[str, int] = field(default_factory=dict)  # key -> mod revision, of all that is in the index
@@ -295,7 +290,7 @@ class Reconciler:
             if is_watched(flow):
                 self.watched[flow.cookie] = flow
             if planned_soon and flow.cookie not in self.installed:
-                self._compiled[flow.cookie] = flow
+                self._compiled[flow.cookie] = planned(flow, self.pack)
 
     def _plan(self) -> Commit | None:
         missing = [cookie for cookie in self._changed if cookie in self.flows and cookie not in self.installed]
@@ -315,13 +310,13 @@ class Reconciler:
         self._changed, self._changed_groups, self._changed_meters, self._compiled = set(), set(), set(), {}
         return plan or None
 
-    def _compile_again(self, cookies: Iterable[int]) -> tuple[Flow, ...]:
+    def _compile_again(self, cookies: Iterable[int]) -> tuple[PlannedFlow, ...]:
         """The flows with these cookies, by unit. Units whose flows are not at hand are compiled again."""
         needed = set(cookies)
         for unit in self._units_of(needed - self._compiled.keys()):
             program = compile_unit(unit, self.index)
             assert program is not None, unit
-            self._compiled.update((flow.cookie, flow) for flow in program.flows)
+            self._compiled.update((flow.cookie, planned(flow, self.pack)) for flow in program.flows if flow.cookie in needed)
         return tuple(self._compiled[cookie] for cookie in needed)
 
     def _meter_changes(self) -> tuple[SwitchMeter, ...]:

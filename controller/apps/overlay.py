@@ -61,6 +61,7 @@ from controller.telemetry.metrics import ControllerMetrics
 from pipeline.flow import Action, Flow, Output, Resubmit, Set
 from pipeline.tables import ORIGIN_ANSWER, REG_NETWORK, REG_ORIGIN, Table
 from warren.exposure import exposure, log_exposure
+from warren.memory import give_back
 
 log = logging.getLogger("warren.overlay")
 listen_on_loopback()  # ryu-manager loads this module before it opens the listener
@@ -85,7 +86,7 @@ class Overlay(RyuApp):
         read_cookies_only()
         self.settings = begin(lambda: self.feed.reload())
         self.resync_s = float(os.environ.get("WARREN_RESYNC_S", "30"))
-        self.reconciler = Reconciler(self.settings.host, _pause)
+        self.reconciler = Reconciler(self.settings.host, _pause, messages.add_flow)
         self.session: SwitchSession | None = None
         self.sessions = 0
         self.inbox: Any = hub.Queue()
@@ -163,7 +164,8 @@ class Overlay(RyuApp):
 
     def _start_over(self) -> None:
         """Read the specs and the switch again, because the reconciler's state may be half changed. Flows stay meanwhile."""
-        self.reconciler = Reconciler(self.settings.host, _pause, drift=self.reconciler.drift, strays=self.reconciler.strays)
+        drift, strays = self.reconciler.drift, self.reconciler.strays
+        self.reconciler = Reconciler(self.settings.host, _pause, messages.add_flow, drift=drift, strays=strays)
         self.arrived.clear()
         self.feed.restart()
         if self.session is not None:
@@ -229,6 +231,7 @@ class Overlay(RyuApp):
 
     def _audit(self) -> None:
         hub.sleep(self.resync_s)
+        give_back()
         self._post(Audit())
 
     # ---- etcd, through the child ------------------------------------------------------------------------------------

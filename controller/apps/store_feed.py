@@ -105,8 +105,9 @@ class StoreFeed:
             if b"\n" not in data:
                 continue
             *lines, buffer = buffer.split(b"\n")
-            for line in lines:
-                self._on_message(json.loads(line))
+            del data
+            while lines:  # a full read is one line of megabytes: it must not stay until the next one
+                self._on_message(json.loads(lines.pop(0)))
 
     def _detach(self) -> None:
         self._channel = self._out = self._child = None

@@ -293,16 +293,16 @@ def _bundle_control(kind: int, xid: int) -> bytes:
 
 
 def bundle(
-    groups: Iterable[Group], adds: Iterable[Flow], deletes: Iterable[int], group_deletes: Iterable[int]
+    groups: Iterable[Group], adds: Iterable[bytes], deletes: Iterable[int], group_deletes: Iterable[int]
 ) -> Iterator[bytes]:
-    """The whole bundle in chunks of about 64 KiB: open, groups+, flows+, flows-, groups-, commit.
+    """The whole bundle in chunks of about 64 KiB: open, groups+, flows+, flows-, groups-, commit. `adds` are messages of `add_flow`.
 
     Adds land before deletes: an add of the same match and priority replaces the old flow without a gap.
     """
 
     def messages() -> Iterator[bytes]:
         yield from map(add_group, groups)
-        yield from map(add_flow, adds)
+        yield from adds
         yield from map(delete_flow, deletes)
         yield from map(delete_group, group_deletes)
 

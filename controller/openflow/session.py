@@ -50,7 +50,8 @@ class SwitchSession:
             self.datapath.send(messages.meter_mod(meter))
         for meter in effect.meter_changes:
             self.datapath.send(messages.meter_mod(meter, change=True))
-        for chunk in messages.bundle(effect.groups, effect.flows, effect.deletes, effect.group_deletes):
+        adds = (flow.message for flow in effect.flows)
+        for chunk in messages.bundle(effect.groups, adds, effect.deletes, effect.group_deletes):
             self.datapath.send(chunk)
 
     def drop_meters(self, effect: DropMeters) -> None:

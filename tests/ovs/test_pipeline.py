@@ -91,8 +91,9 @@ class Controller:
         """Send a bundle; the types of the switch's messages until it has committed or refused."""
         for meter in program.meters:
             self.socket.sendall(wire.meter_mod(meter))
+        adds = map(wire.add_flow, program.flows)
         sender = threading.Thread(
-            target=lambda: [self.socket.sendall(c) for c in wire.bundle(program.groups, program.flows, deletes, group_deletes)]
+            target=lambda: [self.socket.sendall(c) for c in wire.bundle(program.groups, adds, deletes, group_deletes)]
         )
         sender.start()
         seen: list[int] = []

@@ -78,7 +78,7 @@ MUTANTS = (
     Mutant("intent/incremental/index.py", "self.policies.touch((decoded.kind, decoded.id))", "pass", INDEX),
     Mutant("intent/incremental/index.py", "touched = delta.networks | delta.moved", "touched = delta.networks", INDEX),
     Mutant("pipeline/flow.py", "{self.match!r}, {_text(self.actions)}, {self.origin!r}", "{self.match!r}, {self.origin!r}"),
-    Mutant("controller/reconcile.py", "self._compiled.update((flow.cookie, flow) for flow in program.flows)", "pass",
+    Mutant("controller/reconcile.py", "self._compiled.update((flow.cookie, planned(flow, self.pack)) for flow in program.flows if flow.cookie in needed)", "pass",
            "tests/unit/test_units.py"),
     Mutant("controller/apps/store_feed.py", "_early.pop() if _early else _start()", "_start()", "tests/unit/test_store_feed.py"),
     Mutant("controller/compiler/features/forward.py", "match(reg0=e.vni, reg1=ORIGIN_LOCAL, eth_dst=e.mac)", "match(reg0=e.vni, eth_dst=e.mac)",

@@ -107,7 +107,7 @@ def test_a_bundle_adds_before_it_deletes() -> None:
     """Groups first (flows refer to them) and last (flows referred to them); every message carries the bundle's xid."""
     flow = Flow(Table.FORWARD, 1, match(eth_dst="02:00:00:00:00:01"), (Output(1),), Origin("endpoint", "x"))
     group = Group((Bucket((Output(1),)),), Origin("network", "n"))
-    data = b"".join(wire.bundle([group], [flow], [7], [0x1000_0001]))
+    data = b"".join(wire.bundle([group], [wire.add_flow(flow)], [7], [0x1000_0001]))
     seen = []
     while data:
         kind, length, xid = data[1], int.from_bytes(data[2:4], "big"), int.from_bytes(data[4:8], "big")

@@ -57,7 +57,7 @@ class Switch:
         for group in plan.groups:
             assert group.group_id not in self.groups, "adding a group that is there is refused"
             self.groups[group.group_id] = group
-        for flow in plan.flows:
+        for flow in (planned.message for planned in plan.flows):
             for action in flow.actions:
                 if type(action).__name__ == "ToGroup":
                     assert action.group_id in self.groups, "a flow may only use a group that is there"

@@ -54,7 +54,7 @@ def test_a_switch_that_lost_its_flows_gets_all_of_them_though_none_was_kept() ->
     reconciler = filled()
     reconciler.step(Disconnected(1))
     reconciler.step(Connected(2))
-    assert set(commit_of(reconciler.step(ReadBack(2, EMPTY, EMPTY))).flows) == flows_of(reconciler)
+    assert {flow.message for flow in commit_of(reconciler.step(ReadBack(2, EMPTY, EMPTY))).flows} == flows_of(reconciler)
 
 
 def test_a_switch_that_lost_one_flow_gets_that_one() -> None:
