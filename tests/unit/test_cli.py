@@ -241,6 +241,13 @@ def test_a_bad_value_is_named_with_what_would_be_right(any_agent: str, words: st
     assert error.startswith(f"warren: {line}"), error
 
 
+@pytest.mark.parametrize("command", ["apply", "diff"])
+def test_an_empty_document_is_refused(any_agent: str, command: str, tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text(" \n")
+    line = f"warren: {tmp_path / 'empty.yaml'}: it is empty; expected a YAML document with sections such as networks:\n"
+    assert run(any_agent, command, "-f", str(tmp_path / "empty.yaml")) == (2, "", line)
+
+
 @pytest.mark.parametrize("kind", ["mirror", "meter", "site"])
 def test_one_of_a_kind_without_a_request_of_its_own_is_shown(any_agent: str, kind: str) -> None:
     code, out, _ = run(any_agent, kind, "show", "first", "-o", "json")

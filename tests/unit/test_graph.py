@@ -267,7 +267,8 @@ def test_five_hundred_endpoints_are_drawn_as_tiles() -> None:
 @pytest.mark.parametrize(
     ("document", "problem"),
     [
-        (b"", "expected a document with hosts, networks or endpoints"),
+        (b"", "it is empty"),
+        (b"{}", "expected a document with hosts, networks or endpoints"),
         (b"acls: []", "expected a document with hosts, networks or endpoints"),
         (b"\xff\xfe", "not UTF-8 text"),
         (b"networks: [", "expected YAML"),

@@ -70,3 +70,10 @@ def test_users_without_root_are_told_in_one_line(words: tuple[str, ...]) -> None
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a laboratory needs root")
+def test_taking_away_a_laboratory_that_is_not_up_is_said_and_no_error() -> None:
+    command = [sys.executable, "-m", "tools.cli.main", "lab", "down", "--lab", "absent"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "laboratory absent was not up\n")

@@ -180,6 +180,8 @@ def read(file: str) -> str:
         raise Failure(f"{file}: {getattr(error, 'strerror', None) or 'not UTF-8 text'}") from None
     if len(raw) > SIZE_LIMIT:
         raise Failure(f"{file}: longer than {SIZE_LIMIT} bytes")
+    if not text.strip():  # an unset variable or a failed command before the pipe: with --prune it would delete everything
+        raise Failure(f"{file}: it is empty; expected a YAML document with sections such as networks:")
     return text
 
 

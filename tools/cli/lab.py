@@ -68,7 +68,10 @@ def up(
 def down(lab: LabName = DEFAULT) -> None:
     """Stop a laboratory and remove all that belongs to it.  Example: warren lab down"""
     with Refusal():
+        was_up = lab in run.names()
         run.down(lab)
+    if not was_up:
+        typer.echo(f"laboratory {lab} was not up", err=True)
 
 
 @app.command("list")
