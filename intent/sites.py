@@ -9,14 +9,9 @@ from ipaddress import IPv4Address, IPv6Address
 from specs.model.host import Host
 from specs.model.network import Network
 from specs.model.site import Site
+from specs.paths import NO_SITES, link_mtu, paths_mtu
 
-VXLAN_OVER_IPV4 = 20 + 8 + 8 + 14  # IPv4, UDP, VXLAN (RFC 7348), inner Ethernet: bytes
-VXLAN_OVER_IPV6 = 40 + 8 + 8 + 14
-INNER_TAG = 4  # room for one VLAN tag inside
-WIREGUARD_HEADERS = 40 + 8 + 32  # IPv6 (IPv4 leaves 20 bytes unused), UDP, WireGuard's header and tag: bytes
-DEFAULT_MTU = 1500
 WIREGUARD = "wireguard"  # ciphers
-NO_SITES: Mapping[str, Site] = {}
 
 
 def crosses(remote: Host, local: Host | None) -> bool:
@@ -70,37 +65,12 @@ def _lacks(host: Host) -> str | None:
     return None if host.public_key and host.tunnel_address else f"host {host.name} has published no key"
 
 
-def link_mtu(local: Host) -> int:
-    """The MTU (bytes) of a host's interface for encrypted tunnels."""
-    return (local.outside_mtu or DEFAULT_MTU) - WIREGUARD_HEADERS
-
-
 def encrypted_mtus(local: Host | None, hosts: Iterable[Host]) -> dict[str, int]:
     """The largest packet (bytes, with its own IP header) in the encrypted tunnel to each host of another site, by its tunnel address."""
     if local is None:
         return {}
     others = [host for host in hosts if crosses(host, local) and host.tunnel_address is not None]
     return {str(host.tunnel_address): min(link_mtu(host), link_mtu(local)) for host in others}
-
-
-def inside_mtu(host: Host, sites: Mapping[str, Site] = NO_SITES) -> int:
-    """The largest packet (bytes) of a host inside its site."""
-    site = sites.get(host.site or "")
-    return min(host.underlay_mtu, site.underlay_mtu) if site is not None and site.underlay_mtu else host.underlay_mtu
-
-
-def paths_mtu(hosts: Iterable[Host], sites: Mapping[str, Site] = NO_SITES) -> int:
-    """The MTU (bytes) that the worst path between these hosts leaves to endpoints. Costs what the hosts are, not their pairs."""
-    members = list(hosts)
-    fits = [inside_mtu(host, sites) - vxlan_header(host.vtep) - INNER_TAG for host in members]
-    if len({host.site for host in members}) > 1:
-        fits += [link_mtu(host) - VXLAN_OVER_IPV4 - INNER_TAG for host in members if host.outside is not None]
-    return min(fits, default=DEFAULT_MTU - VXLAN_OVER_IPV4 - INNER_TAG)
-
-
-def vxlan_header(address: IPv4Address | IPv6Address) -> int:
-    """The bytes that VXLAN to an address puts round an endpoint's packet, without tags."""
-    return VXLAN_OVER_IPV4 if address.version == 4 else VXLAN_OVER_IPV6
 
 
 def endpoint_mtu(hosts: Iterable[Host], network: Network, sites: Mapping[str, Site] = NO_SITES) -> int:

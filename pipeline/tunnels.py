@@ -8,8 +8,25 @@ from ipaddress import IPv4Address, ip_address
 from pipeline.flow import Set, Value
 
 VXLAN_UDP_PORT = 4789  # RFC 7348
+VNI_BITS = 24
 # Where hosts take tunnel packets: no container may send there (see route.py and agent/gateway/rules.py).
 UDP_PORTS = (VXLAN_UDP_PORT,)
+
+
+def network_number(profile: int, vni: int) -> int:
+    """What packets carry of their network inside a switch (REG_NETWORK): the VNI, and above it the number of the tunnel profile, so that
+    networks of two profiles may have one VNI."""
+    return profile << VNI_BITS | vni
+
+
+def profile_number(number: int) -> int:
+    """The number of the profile of a network's number."""
+    return number >> VNI_BITS
+
+
+def vni_of(number: int) -> int:
+    """The VNI of a network's number: what tunnel packets carry."""
+    return number & (1 << VNI_BITS) - 1
 
 
 def to_vtep(vtep: str) -> Set:

@@ -6,6 +6,7 @@ SPEC = "spec/"
 HOSTS = "spec/hosts/"
 CLUSTERS = "spec/clusters/"
 SITES = "spec/sites/"
+PROFILES = "spec/profiles/"
 HOSTNETS = "spec/hostnets/"
 NETWORKS = "spec/networks/"
 ENDPOINTS = "spec/endpoints/"
@@ -46,6 +47,16 @@ def cluster(name: str) -> str:
 def site(name: str) -> str:
     """Key of a site."""
     return f"{SITES}{name}"
+
+
+def profile(name: str) -> str:
+    """Key of a tunnel profile."""
+    return f"{PROFILES}{name}"
+
+
+def claim_profiles() -> str:
+    """Key touched by every transaction that changes a profile: those that make networks compare it."""
+    return "claim/tunnel-profiles"
 
 
 def secrets_of(host_name: str) -> str:
@@ -213,9 +224,9 @@ def claim_allowed(network_id: str) -> str:
     return f"claim/allowed/{network_id}"
 
 
-def pool_vni() -> str:
-    """Prefix of the bitmap blocks of VNIs in use."""
-    return "pool/vni/"
+def pool_vni(profile: str | None = None) -> str:
+    """Prefix of the bitmap blocks of VNIs in use in a tunnel profile (None: in `default`)."""
+    return f"pool/vni-of/{profile}/" if profile else "pool/vni/"
 
 
 def pool_v4(network_id: str) -> str:

@@ -16,6 +16,7 @@ from specs.model.hostnet import HostNetwork
 from specs.model.meter import Meter
 from specs.model.mirror import Capture, Mirror
 from specs.model.network import Network
+from specs.model.profile import Profile
 from specs.model.router import Router
 from specs.model.service import Service
 from specs.model.site import Site
@@ -39,6 +40,7 @@ class Snapshot:
 
     clusters: dict[str, Cluster] = field(default_factory=dict)
     sites: dict[str, Site] = field(default_factory=dict)
+    profiles: dict[str, Profile] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
     hostnets: dict[str, HostNetwork] = field(default_factory=dict)  # by host
     networks: dict[str, Network] = field(default_factory=dict)
@@ -66,12 +68,13 @@ class Snapshot:
 
 
 # kinds whose last valid record stays in force when a malformed one replaces it: without it working ports would be closed
-STANDING = (keys.ACLS, keys.METERS, keys.TENANTS, keys.CLUSTERS, keys.SITES)
+STANDING = (keys.ACLS, keys.METERS, keys.TENANTS, keys.CLUSTERS, keys.SITES, keys.PROFILES)
 
 KINDS: tuple[tuple[str, type[Record], str], ...] = (
     (keys.HOSTS, Host, "host"),
     (keys.CLUSTERS, Cluster, "cluster"),
     (keys.SITES, Site, "site"),
+    (keys.PROFILES, Profile, "profile"),
     (keys.HOSTNETS, HostNetwork, "hostnet"),
     (keys.NETWORKS, Network, "network"),
     (keys.ENDPOINTS, Endpoint, "endpoint"),

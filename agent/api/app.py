@@ -5,7 +5,20 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI
 
 from agent.agent import Agent, differences
-from agent.api import cluster, documents, endpoints, hosts, mirrors, networks, pages, policies, reference, routing, sites
+from agent.api import (
+    cluster,
+    documents,
+    endpoints,
+    hosts,
+    mirrors,
+    networks,
+    pages,
+    policies,
+    profiles,
+    reference,
+    routing,
+    sites,
+)
 from agent.api.body_limit import BodyLimit
 from agent.api.errors import add_handlers
 from warren import __version__
@@ -34,7 +47,7 @@ def build(agent: Agent) -> FastAPI:
     add_handlers(app)
     app.include_router(_version())
     app.include_router(hosts.router(agent.core, lambda: differences(agent.features)))
-    for subject in (cluster, networks, endpoints, documents, policies, mirrors, routing, sites):
+    for subject in (cluster, networks, endpoints, documents, policies, mirrors, routing, sites, profiles):
         app.include_router(subject.router(agent.core))
     app.include_router(pages.router())
     for feature in agent.features:

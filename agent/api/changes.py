@@ -53,16 +53,16 @@ class Changes:
     _acl_create = _acl_update = _meter_create = _meter_update = _tenant_create = _tenant_update = _named_put
     _mirror_create = _mirror_update = _cluster_create = _cluster_update = _named_put
     _router_create = _router_update = _service_create = _service_update = _named_put
-    _site_create = _site_update = _named_put
+    _site_create = _site_update = _profile_create = _profile_update = _named_put
     _cluster_delete = _acl_delete = _meter_delete = _tenant_delete = _mirror_delete = _named_delete
-    _router_delete = _service_delete = _site_delete = _named_delete
+    _router_delete = _service_delete = _site_delete = _profile_delete = _named_delete
 
     def _network_create(self, change: Change) -> None:
         network, _ = self._repository.create_network(_without_nulls(change.stated))
         self._networks[network.name] = network.id
 
     def _network_update(self, change: Change) -> None:
-        for field in ("name", "tenant", "vxlan_vni", "ip_range", "ipv6_range"):
+        for field in ("name", "tenant", "profile", "vxlan_vni", "ip_range", "ipv6_range"):
             if field in change.fields:
                 old, new = ("nothing" if value is None else value for value in change.fields[field])
                 raise Conflict(f"{field} cannot change (from {old} to {new}): delete and create the network", field=field)

@@ -24,6 +24,7 @@ from specs.model.host import Host
 from specs.model.meter import Meter
 from specs.model.mirror import Mirror
 from specs.model.network import Network
+from specs.model.profile import Profile
 from specs.model.router import Router
 from specs.model.service import Service
 from specs.model.site import Site
@@ -41,6 +42,7 @@ KINDS: dict[str, type[Record]] = {
     "mirror": Mirror,
     "tenant": Tenant,
     "host": Host,
+    "profile": Profile,
     "network": Network,
     "endpoint": Endpoint,
     "router": Router,

@@ -94,6 +94,7 @@ def network_out(network: Network) -> dict[str, Any]:
         "gateway": data.get("gateway", ""),
         "unique_name": network.name,
         "tenant": network.tenant or "default",
+        "profile": network.profile or "default",
         "ipv6_range": data.get("ipv6_range", ""),
         "ipv6_gateway": data.get("ipv6_gateway", ""),
         "mtu": network.mtu,

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from agent.linux.kernel import index_of
-from intent.sites import paths_mtu
 from specs.model.host import Host
+from specs.paths import paths_mtu
 from warren.errors import Invalid
 
 DOVESNAP_MODE = "ovs.bridge.mode"  # under its own name a mode means what it means to dovesnap, which demands --internal

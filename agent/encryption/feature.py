@@ -27,12 +27,13 @@ from agent.feature import Feature
 from agent.linux import named_namespaces, nft, wireguard
 from agent.linux.addresses import DEFAULT_MTU, interface_of
 from agent.remote import Forwarded, Remote
-from intent.sites import WIREGUARD, EncryptedPair, link_mtu, pairs
+from intent.sites import WIREGUARD, EncryptedPair, pairs
 from ovsdb.client import Ovsdb
 from pipeline.tunnels import UDP_PORTS
 from specs.model.base import Name
 from specs.model.derived import LinkNames
 from specs.model.host import Host
+from specs.paths import link_mtu
 from specs.store.repository import Repository
 from warren.errors import Invalid, Unavailable, WarrenError
 from warren.worker import Worker

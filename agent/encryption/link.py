@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from intent.sites import DEFAULT_MTU, link_mtu
 from specs.model.derived import LinkNames
 from specs.model.host import Host
 from specs.model.site import TUNNEL_RANGE
+from specs.paths import DEFAULT_MTU, link_mtu
 
 BRIDGE = "br-crypto"  # where the switch's datapath is in userspace
 

@@ -12,13 +12,14 @@ from agent.endpoints.kept_namespaces import KeptNamespaces
 from agent.linux import veth
 from agent.linux.interface import Desired, IPInterface, differences
 from agent.linux.reading import read
-from intent.sites import NO_SITES, endpoint_mtu, paths_mtu
+from intent.sites import endpoint_mtu
 from ovsdb.client import Ovsdb
 from ovsdb.rows import port_differences
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
 from specs.model.site import Site
+from specs.paths import NO_SITES, paths_mtu
 from specs.snapshot import Decoded, Snapshot
 from warren.errors import Unavailable
 

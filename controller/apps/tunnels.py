@@ -12,10 +12,11 @@ from typing import Any
 from controller.framework.runtime import hub
 from controller.tunnels.probes import Health, Prober
 from intent.incremental.index import Index
-from intent.sites import DEFAULT_MTU, encrypted_mtus, inside_mtu, tunnel_end
+from intent.sites import encrypted_mtus, tunnel_end
 from pipeline.flow import Action, Output, Set
 from pipeline.tables import PROBE_VNI
 from pipeline.tunnels import to_vtep
+from specs.paths import DEFAULT_MTU, inside_mtu
 
 log = logging.getLogger("warren.tunnels")
 

@@ -14,11 +14,12 @@ from specs.model.base import ALLOCATED, Item, Record
 from specs.model.derived import default_mac
 from specs.model.endpoint import Endpoint, EndpointItem
 from specs.model.network import Network, NetworkItem, default_gateways
+from specs.model.profile import Profile
 from specs.model.ranges import check_ranges
 from specs.snapshot import Snapshot
 from warren.errors import Invalid
 
-KINDS = ("cluster", "site", "meter", "acl", "tenant", "mirror", "host", "network", "endpoint", "router", "service")
+KINDS = ("cluster", "site", "meter", "acl", "tenant", "mirror", "host", "profile", "network", "endpoint", "router", "service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Change:
     `fields` maps each field that differs to its old and its new value; `path` is that of the item in the document."""
 
     action: str  # create, update, delete
-    kind: str  # cluster, site, acl, meter, tenant, mirror, host, network, endpoint, router, service
+    kind: str  # cluster, site, acl, meter, tenant, mirror, host, profile, network, endpoint, router, service
     name: str
     id: str | None
     path: str
@@ -49,12 +50,12 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
     """The changes that make the store agree with the document. With `prune`, objects that a section of the document does not list are
     deleted. The order:
 
-    1. the cluster, sites, meters, ACLs, tenants, mirrors and hosts are created and updated
+    1. the cluster, sites, meters, ACLs, tenants, mirrors, hosts and tunnel profiles are created and updated
     2. routers and services are deleted, and updated where they name only networks that exist
     3. endpoints and networks are deleted, which frees names, numbers and addresses
     4. networks and endpoints are created and updated, and networks are deleted that endpoints have left
     5. the other routers and services are created and updated
-    6. hosts, mirrors, tenants, ACLs, meters, sites and the cluster are deleted
+    6. profiles, hosts, mirrors, tenants, ACLs, meters, sites and the cluster are deleted
 
     Raises `Invalid` when the document refers to a network or a host that neither it nor the store has."""
     difference = _Difference(document, current)
@@ -66,10 +67,10 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
     late = difference.left_by(changed["endpoint"], gone["network"])
     routing = [*changed["router"], *changed["service"]]
     early = [change for change in routing if change.action == "update" and difference.names_existing_networks(change)]
-    steps = [changed[kind] for kind in ("cluster", "site", "meter", "acl", "tenant", "mirror", "host")]
+    steps = [changed[kind] for kind in ("cluster", "site", "meter", "acl", "tenant", "mirror", "host", "profile")]
     steps += [gone["router"], gone["service"], early, gone["endpoint"], _but(gone["network"], late)]
     steps += [changed["network"], changed["endpoint"], late, _but(routing, early)]
-    steps += [gone[kind] for kind in ("host", "mirror", "tenant", "acl", "meter", "site", "cluster")]
+    steps += [gone[kind] for kind in ("profile", "host", "mirror", "tenant", "acl", "meter", "site", "cluster")]
     return tuple(change for step in steps for change in step)
 
 
@@ -191,7 +192,7 @@ def _identity(record: Record) -> str:
 def _without(record: Record, field: str, value: Any) -> Any:
     """The value that a field of a record has, as JSON data, once its value is taken away. What is allocated stays; of addresses, another one
     may be allocated."""
-    if field in ALLOCATED:
+    if field in ALLOCATED or (isinstance(record, Profile) and field == "port"):
         return value
     if isinstance(record, Endpoint) and record.parent is not None and field in ("mac_address", "vlan"):
         return value  # the parent's, and the network's

@@ -24,6 +24,7 @@ from specs.model.host import HostItem
 from specs.model.meter import MeterItem
 from specs.model.mirror import MirrorItem
 from specs.model.network import NetworkItem
+from specs.model.profile import ProfileItem
 from specs.model.router import RouterItem
 from specs.model.service import ServiceItem
 from specs.model.site import SiteItem
@@ -39,6 +40,7 @@ SECTIONS: dict[str, type[Item]] = {
     "acls": AclItem,
     "mirrors": MirrorItem,
     "hosts": HostItem,
+    "profiles": ProfileItem,
     "networks": NetworkItem,
     "endpoints": EndpointItem,
     "routers": RouterItem,
@@ -53,6 +55,7 @@ class Document:
     clusters: tuple[ClusterItem, ...] | None = None
     sites: tuple[SiteItem, ...] | None = None
     hosts: tuple[HostItem, ...] | None = None
+    profiles: tuple[ProfileItem, ...] | None = None
     networks: tuple[NetworkItem, ...] | None = None
     endpoints: tuple[EndpointItem, ...] | None = None
     acls: tuple[AclItem, ...] | None = None

@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pipeline.protocols import IpNetwork
+from pipeline.tunnels import network_number
 from specs.model.base import AclNames, Flag, Item, Labels, Mtu, Name, Record, Vlan, Vni, Whole, require_text
 from specs.model.dhcp import DhcpFields, check_dhcp
+from specs.model.profile import PROFILES_LIMIT, ProfileName
 from specs.model.reservations import AddressPool, Reservation, check_reservations
 from warren.errors import MISSING, Invalid
 
@@ -44,6 +46,7 @@ class NetworkFields(DhcpFields):
     name: Name | None = None
     title: Annotated[str, Field(max_length=TITLE_LIMIT)] | None = None
     tenant: Name | None = None
+    profile: ProfileName = None
     type: str = "overlay"
     vxlan_vni: Vni | None = None
     ip_range: Range4 | None = None
@@ -68,18 +71,24 @@ class NetworkFields(DhcpFields):
 class Network(NetworkFields, Record):
     """An isolated layer 2 network. `host_access` is what its endpoints reach of the cluster's machines by the gateway, besides
     published ports: nothing, name servers, or everything. `gateway` and `ipv6_gateway` are addresses with prefix length, inside the range.
-    `title` is the name that SAND's client gave, if that is no unique name: free text, which names nothing. `tenant` owns it; None is `default`. `labels_required` closes endpoints until their labels are known. With
+    `title` is the name that SAND's client gave, if that is no unique name: free text, which names nothing. `tenant` owns it; None is `default`. `profile` says how its tunnel packets travel (None is `default`), and
+    `profile_number` is that profile's. `labels_required` closes endpoints until their labels are known. With
     `dns_server` each host answers questions for the names of its endpoints at the gateway's addresses (agent/names/)."""
 
     id: Name
     name: Name
     type: str = Field(default="overlay", pattern="^overlay$")
     vxlan_vni: Vni
+    profile_number: Annotated[Whole, Field(ge=0, le=PROFILES_LIMIT)] = 0
     created_at: str | None = None
 
     def data(self) -> dict[str, Any]:
         """As JSON data. Fields that came later are left out where they say nothing: agents of an earlier version refuse fields that they do not know."""
-        left_out = {name for name in ("dns_server", "ntp", "search", "reservations", "dhcp_pool") if not getattr(self, name)}
+        left_out = {
+            name
+            for name in ("dns_server", "ntp", "search", "reservations", "dhcp_pool", "profile_number")
+            if not getattr(self, name)
+        }
         return {name: value for name, value in super().data().items() if name not in left_out}
 
     @model_validator(mode="after")
@@ -93,6 +102,11 @@ class Network(NetworkFields, Record):
             reason = "dhcp" if self.dhcp else "dns_server" if self.dns_server else f"mode {self.mode}"
             raise Invalid("ip_range", MISSING, f"{reason} needs ip_range or ipv6_range")
         return self
+
+    @property
+    def number(self) -> int:
+        """What packets carry of their network inside a switch: its VNI, and above it the number of its profile."""
+        return network_number(self.profile_number, self.vxlan_vni)
 
     @property
     def gateways(self) -> tuple[IPv4Interface | IPv6Interface, ...]:

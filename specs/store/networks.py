@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from specs import keys
@@ -11,6 +11,7 @@ from specs.model.allowed import text
 from specs.model.base import VNI_FIRST, VNI_LAST, decode, decode_json, now
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network, default_gateways
+from specs.model.profile import Profile
 from specs.model.ranges import check_ranges
 from specs.model.router import Router
 from specs.model.service import Service
@@ -58,18 +59,21 @@ class NetworkWriter(Writer):
         def attempt() -> tuple[Network, int] | None:
             key, claim = keys.network(checked.id), keys.claim_network_name(checked.name)
             limits = (Get(keys.TENANTS, prefix=True), Get(keys.claim_tenants()), Get(keys.claim_networks()))
-            read = self.store.txn((), (Get(key), Get(claim), Get(keys.pool_vni(), prefix=True), *limits))
+            vnis = keys.pool_vni(checked.profile)
+            profiles = (Get(keys.PROFILES, prefix=True), Get(keys.claim_profiles())) if checked.profile else ()
+            read = self.store.txn((), (Get(key), Get(claim), Get(vnis, prefix=True), *limits, *profiles))
             if read.found[0]:
                 raise Conflict(f"network {checked.id} exists already", field="id")
             if read.found[1]:
                 holder = read.found[1][0].value
                 raise Conflict(f"the name {checked.name} belongs to network {holder}", field="name", holder=holder)
-            pool = Pool.read(keys.pool_vni(), read.found[2])
+            data["profile_number"], of_profile = _profile(checked.profile, read.found[6:])
+            pool = Pool.read(vnis, read.found[2])
             tenants = tenants_of(read.found[3])
             vni = requested if requested is not None else free_vni(pool, checked.tenant, tenants)
             check_network(checked, vni, tenants)
             if bitmap.taken(pool.blocks, vni):
-                holder = self._holder_of_vni(vni)
+                holder = self._holder_of_vni(vni, checked.profile)
                 raise Conflict(f"VNI {vni} is taken by network {holder}", field="vxlan_vni", holder=holder)
             pool.take(vni)
             network = decode(Network, {**data, "vxlan_vni": vni}, "network")
@@ -77,6 +81,7 @@ class NetworkWriter(Writer):
                 Unchanged(key, 0),
                 Unchanged(claim, 0),
                 Unchanged(keys.claim_tenants(), revision(read.found[4])),
+                *of_profile,
             ]
             compares += [*pool.compares(), *self._room_for_one_more(checked.tenant, tenants, revision(read.found[5]))]
             puts = [Put(key, network.encode()), Put(claim, network.id), Put(keys.claim_networks(), network.id), *pool.puts()]
@@ -118,10 +123,10 @@ class NetworkWriter(Writer):
             raise Conflict(f"network {network.name}: {reason}", field="mode")
         return Unchanged(keys.claim_routing(), claim[0].mod_revision if claim else 0)
 
-    def _holder_of_vni(self, vni: int) -> str:
+    def _holder_of_vni(self, vni: int, profile: str | None) -> str:
         for entry in self.store.list(keys.NETWORKS)[1]:
             network = decoded(Network, entry)
-            if network is not None and network.vxlan_vni == vni:
+            if network is not None and (network.vxlan_vni, network.profile) == (vni, profile):
                 return network.name
         return "(deleted this moment)"
 
@@ -132,7 +137,7 @@ class NetworkWriter(Writer):
             outcome = self.store.txn((), gets_of(network.id))
             state = network_state(network.id, outcome.found)
             old, key = state.network, keys.network(network.id)
-            for name in ("name", "tenant", "vxlan_vni", "ip_range", "ipv6_range"):
+            for name in ("name", "tenant", "profile", "vxlan_vni", "ip_range", "ipv6_range"):
                 if getattr(old, name) != getattr(network, name):
                     problem = f"{name} cannot change from {getattr(old, name)}; delete and create it"
                     raise Conflict(f"network {old.name}: {problem}", field=name)
@@ -209,13 +214,14 @@ class NetworkWriter(Writer):
 
         def attempt() -> int | None:
             key = keys.network(network_id)
-            prefixes = (keys.pool_vni(), keys.ROUTERS, keys.SERVICES, keys.claim_routing())
-            read = self.store.txn((), (Get(key), *(Get(prefix, prefix=True) for prefix in prefixes)))
-            if not read.found[0]:
+            entry = self.store.get(key)
+            if entry is None:
                 raise NotFound("network", network_id)
-            entry = read.found[0][0]
             network = decode_json(Network, entry.value, entry.key)
-            pool = Pool.read(keys.pool_vni(), read.found[1])
+            vnis = keys.pool_vni(network.profile)
+            prefixes = (key, vnis, keys.ROUTERS, keys.SERVICES, keys.claim_routing())
+            read = self.store.txn((), [Get(prefix, prefix=prefix != key) for prefix in prefixes])
+            pool = Pool.read(vnis, read.found[1])
             pool.give_back(network.vxlan_vni)
             _unnamed(network, read.found[2], read.found[3])
             endpoints, claim = keys.endpoints_of(network_id), read.found[4]
@@ -242,6 +248,18 @@ class NetworkWriter(Writer):
         """All networks; malformed records are left out."""
         networks = (decoded(Network, entry) for entry in self.store.list(keys.NETWORKS)[1])
         return [network for network in networks if network is not None]
+
+
+def _profile(name: str | None, read: Sequence[tuple[Entry, ...]]) -> tuple[int, list[Compare]]:
+    """The number of the profile of that name, from the profiles and their claim as read, and the compare that holds while it stays. Raises
+    `NotFound`."""
+    if name is None:
+        return 0, []
+    profiles = (decoded(Profile, entry) for entry in read[0])
+    for profile in profiles:
+        if profile is not None and profile.name == name:
+            return profile.number, [Unchanged(keys.claim_profiles(), revision(read[1]))]
+    raise NotFound("profile", name)
 
 
 def free_vni(pool: Pool, name: str | None, tenants: Mapping[str, Tenant]) -> int:

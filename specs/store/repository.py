@@ -14,6 +14,7 @@ from specs.store.meters import MeterWriter
 from specs.store.mirrors import MirrorWriter
 from specs.store.networks import HasEndpoints, NetworkWriter
 from specs.store.placements import PlacementWriter
+from specs.store.profiles import ProfileWriter
 from specs.store.routers import RouterWriter
 from specs.store.services import ServiceWriter
 from specs.store.sites import SiteWriter
@@ -36,6 +37,7 @@ class Repository(
     RouterWriter,
     ServiceWriter,
     SiteWriter,
+    ProfileWriter,
 ):
     """All kinds of specs."""
 

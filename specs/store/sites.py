@@ -9,6 +9,7 @@ from typing import Any
 from specs import keys
 from specs.model.base import decode
 from specs.model.host import Host
+from specs.model.profile import Profile
 from specs.model.site import Site
 from specs.store.values import Delete, Get, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, decoded
@@ -33,13 +34,23 @@ class SiteWriter(Writer):
         """Delete a site that no host is in. Raises `NotFound`, `Conflict`."""
 
         def attempt() -> int | None:
-            site, hosts = self.store.txn((), (Get(keys.site(name)), Get(keys.HOSTS, prefix=True))).found
+            gets = (
+                Get(keys.site(name)),
+                Get(keys.HOSTS, prefix=True),
+                Get(keys.PROFILES, prefix=True),
+                Get(keys.claim_profiles()),
+            )
+            site, hosts, profiles, claim = self.store.txn((), gets).found
             if not site:
                 raise NotFound("site", name)
             inside = sorted(host.name for entry in hosts if (host := decoded(Host, entry)) is not None and host.site == name)
             if inside:
                 raise Conflict(f"site {name} has hosts: {', '.join(inside)}")
+            naming = [each.name for entry in profiles if (each := decoded(Profile, entry)) is not None and name in each.sites]
+            if naming:
+                raise Conflict(f"site {name} is named by tunnel profile {', '.join(sorted(naming))}")
             compares = [Unchanged(entry.key, entry.mod_revision) for entry in (*site, *hosts)]
+            compares.append(Unchanged(keys.claim_profiles(), claim[0].mod_revision if claim else 0))
             outcome = self.commit(compares, [Delete(keys.site(name))])
             return outcome.revision if outcome.succeeded else None
 

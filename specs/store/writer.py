@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pipeline.tunnels import UDP_PORTS
 from specs import keys
 from specs.model.base import Record, decode_json, now
 from specs.model.network import Network
+from specs.model.profile import Profile, all_profiles
 from specs.model.publish import Publish
 from specs.store.values import Compare, Delete, Entry, Outcome, Put, Transactions, TxnOperation, Unchanged
 from warren.errors import MISSING, Conflict, Invalid, NotFound, Unavailable
@@ -48,13 +48,19 @@ class Writer:
 
     def check_ports(self, host: str | None, network_id: str, publish: tuple[Publish, ...]) -> None:
         """Raises `Conflict` for ports in use on the host (None: on those of the network), and for the tunnel's on every host."""
-        for proto, port in ((p.proto, port) for p in publish for port, _ in p.pairs):
-            if proto == "udp" and port in UDP_PORTS:
-                raise Conflict(f"udp port {port} of all hosts is the tunnel's", field="publish")
+        published = {port for p in publish if p.proto == "udp" for port, _ in p.pairs}
+        for profile in all_profiles(self.profiles()) if published else ():
+            if profile.port in published:
+                raise Conflict(f"udp port {profile.port} of all hosts is the tunnel's (profile {profile.name})", field="publish")
         entry = self.store.get(keys.network(network_id))
         network = decoded(Network, entry) if entry is not None else None
         if network is not None:
             self.ask_hosts(host, network, publish)
+
+    def profiles(self) -> dict[str, Profile]:
+        """All tunnel profiles with a record; malformed records are left out."""
+        profiles = (decoded(Profile, entry) for entry in self.store.list(keys.PROFILES)[1])
+        return {profile.name: profile for profile in profiles if profile is not None}
 
     def commit(
         self, compares: Sequence[Compare], operations: Sequence[TxnOperation], failure: Sequence[TxnOperation] = ()

@@ -24,6 +24,7 @@ BASE: dict[str, list[dict[str, Any]]] = {
     "acls": [{"name": "a", "rules": [{"actions": {"allow": 1}}]}],
     "meters": [{"name": "slow", "rate": 10}],
     "sites": [{"name": "east"}],
+    "profiles": [{"name": "default"}, {"name": "wide", "hosts": ["all"]}],
     "tenants": [{"name": "default"}, {"name": "acme"}],
     "clusters": [{"name": "default"}],
     "mirrors": [{"name": "copy", "sources": [{"network": "n"}], "to": {"host": "h1", "interface": "tap0"}}],
@@ -55,6 +56,7 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         "underlay_mtu": (9000, {}), "site": ("east", {}), "outside": ({"address": "203.0.113.1"}, {}), "underlay": ("cloud", {}),
     },
     "sites": {"underlay_mtu": (1500, {})},
+    "profiles": {"listen": ("0.0.0.0", {}), "mtu": (1300, {}), "encryption": ("always", {}), "cipher": ("ipsec", {}), "hosts": (["h1"], {"name": "default"})},
     "acls": {"description": ("words", {})},
     "meters": {"burst": (5, {}), "packets": (True, {})},
     "tenants": {"acls": (["a"], {}), "vni": ("5000-5009", {"name": "acme"}), "vlan": ("100-109", {"name": "acme"}), "max_networks": (5, {"name": "acme"})},
@@ -64,7 +66,8 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     "services": {"proto": ("udp", {})},
 }  # fmt: skip
 STAYS = {
-    "networks": ("vxlan_vni", "id", "type", "tenant"),
+    "networks": ("vxlan_vni", "id", "type", "tenant", "profile"),
+    "profiles": ("port",),
     "endpoints": ("ofport", "id"),
     "meters": ("meter_id",),
     "clusters": ("name",),

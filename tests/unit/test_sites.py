@@ -29,12 +29,13 @@ from agent.encryption.link import (
 from agent.encryption.tunnels import TunnelPlan
 from agent.encryption.wireguard import HANDSHAKE_LIMIT_S, WireguardReading, wanted_wireguard
 from agent.linux.wireguard import Traffic, WireguardDevice
-from intent.sites import EncryptedPair, crosses, encrypted_mtus, endpoint_mtu, pairs, paths_mtu, tunnel_end, vtep
+from intent.sites import EncryptedPair, crosses, encrypted_mtus, endpoint_mtu, pairs, tunnel_end, vtep
 from ovsdb.rows import encrypted_hosts, encrypted_text
 from specs.model.derived import link_names
 from specs.model.host import Host
 from specs.model.network import Network
 from specs.model.site import OutsideAddress, Site, parse_outside
+from specs.paths import paths_mtu
 from warren.errors import Invalid
 
 NAMES = link_names("machine", "h1")

@@ -26,6 +26,7 @@ from tools.cli import (
     operate,
     output,
     port,
+    profile,
     publish,
     router,
     service,
@@ -52,6 +53,7 @@ app.add_typer(endpoint.app, name="endpoint")
 app.add_typer(host.app, name="host")
 app.add_typer(cluster.app, name="cluster")
 app.add_typer(site.app, name="site")
+app.add_typer(profile.app, name="profile")
 app.add_typer(site.crypto, name="crypto")
 app.add_typer(etcd.app, name="etcd")
 app.add_typer(port.app, name="port")

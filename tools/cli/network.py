@@ -86,6 +86,9 @@ def create(
     root_path: Annotated[str | None, typer.Option(help="Network boot: the root file system (DHCP option 17).")] = None,
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
     tenant: Annotated[str | None, typer.Option(help="Tenant that owns it; its VNI comes from the tenant's range.")] = None,
+    profile: Annotated[
+        str | None, typer.Option(help="Tunnel profile: which hosts it joins, by which port, and whether encrypted.")
+    ] = None,
     wait: Wait = False,
     timeout: Timeout = 30.0,
     json: JsonOption = False,
@@ -96,7 +99,7 @@ def create(
     agent = client(context)
     network = agent.create_network(
         name, ip_range=ip_range, gateway=gateway, ipv6_range=ipv6_range, ipv6_gateway=ipv6_gateway, vxlan_vni=vni, mtu=mtu,
-        vlan=vlan, vlan_transparent=vlan_transparent or None, labels=labels(label), tenant=tenant, default_acl=default_acl or None,
+        vlan=vlan, vlan_transparent=vlan_transparent or None, labels=labels(label), tenant=tenant, profile=profile, default_acl=default_acl or None,
         vlan_out_acl=vlan_out_acl or None, mode=mode, nat_acl=nat_acl or None, ct_limit=ct_limit, host_access=host_access, preallocate=preallocate,
         dhcp="external" if dhcp_external else dhcp or None, dns=dns or None, domain=domain, dns_server=dns_server or None, dhcp_lease_s=dhcp_lease_s,
         dhcp_routes=[dict(zip(("to", "via"), route.partition("=")[::2], strict=True)) for route in dhcp_route] or None,

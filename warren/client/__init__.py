@@ -25,6 +25,7 @@ from warren.client.errors import (
     Refused,
     Unavailable,
 )
+from warren.client.profiles import Profile
 from warren.client.results import (
     Acl,
     AclCheck,
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_URL", "Acl", "AclCheck", "AclList", "AclRule", "AclSummary", "AgentUnreachable", "AllowedAddress", "Applied", "AsyncCapture", "AsyncClient",
     "Capture", "CaptureCounts", "Change", "Client", "Cluster", "Conflict", "Decision", "Endpoint", "Error", "Exhausted", "Flow", "FlowCheck", "Host",
-    "Invalid", "LeaseExpired", "Meter", "Mirror", "Network", "NoAnswer", "NotFound", "PairChange", "Progress", "PublishedPort", "Refused", "Router",
+    "Invalid", "LeaseExpired", "Meter", "Mirror", "Network", "NoAnswer", "NotFound", "PairChange", "Profile", "Progress", "PublishedPort", "Refused", "Router",
     "Service", "Status", "Tenant", "Trace", "Tunnels", "Unavailable", "tls_context",
 ]  # fmt: skip
 

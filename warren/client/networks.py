@@ -67,6 +67,7 @@ def create_network(
     dhcp_pool: Mapping[str, Any] | str | None = None,
     labels: Mapping[str, str] | None = None,
     tenant: str | None = None,
+    profile: str | None = None,
 ) -> Operation[Network]:
     """Create a network. The agent chooses what is left out: name, range, gateway, VNI. The fields are those of documents (docs/specs.md)."""
     body = stated(
@@ -99,6 +100,7 @@ def create_network(
         dhcp_pool=dhcp_pool,
         labels=labels,
         tenant=tenant,
+        profile=profile,
     )
     return Network.of((yield post("/networks", body)).get("network"))
 

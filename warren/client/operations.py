@@ -28,6 +28,7 @@ from warren.client.hosts import (
 )
 from warren.client.networks import create_network, delete_network, network, networks
 from warren.client.policies import acl, acls, check_acl, delete_acl, delete_mirror, meters, mirrors, put_mirror
+from warren.client.profiles import delete_profile, profile, profiles, put_profile
 from warren.client.routing import (
     delete_router,
     delete_service,
@@ -59,6 +60,7 @@ __all__ = [
     "delete_endpoint",
     "delete_mirror",
     "delete_network",
+    "delete_profile",
     "delete_router",
     "delete_service",
     "delete_site",
@@ -75,9 +77,12 @@ __all__ = [
     "network",
     "networks",
     "ports",
+    "profile",
+    "profiles",
     "publish",
     "put_cluster",
     "put_mirror",
+    "put_profile",
     "put_router",
     "put_service",
     "put_site",

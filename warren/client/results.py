@@ -74,6 +74,7 @@ class Network(Result):
     ipv6_gateway: str = ""
     mode: str = "flat"
     tenant: str = "default"
+    profile: str = "default"
     mtu: int | None = None
     vlan: int | None = None
     vlan_transparent: bool = False
