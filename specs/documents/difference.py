@@ -14,7 +14,7 @@ from specs.model.base import ALLOCATED, Item, Record
 from specs.model.derived import default_mac
 from specs.model.endpoint import Endpoint, EndpointItem
 from specs.model.network import Network, NetworkItem, default_gateways
-from specs.model.profile import Profile
+from specs.model.profile import BUILT_IN, DEFAULT, Profile
 from specs.model.ranges import check_ranges
 from specs.snapshot import Snapshot
 from warren.errors import Invalid
@@ -200,6 +200,8 @@ def _without(record: Record, field: str, value: Any) -> Any:
         return default_mac(record.id, record.ipv4_address, record.ipv6_address)
     if field in ("gateway", "ipv6_gateway") and isinstance(record, Network):
         return default_gateways(record.model_copy(update={field: None})).get(field)
+    if field == "hosts" and isinstance(record, Profile) and record.name == DEFAULT:
+        return list(BUILT_IN.hosts)
     default = type(record).model_fields[field].default
     return None if default is PydanticUndefined else to_jsonable_python(default)
 

@@ -34,8 +34,6 @@ def _hosts(value: Any) -> tuple[str, ...]:
 _HOSTS_SCHEMA = WithJsonSchema({"anyOf": [{"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "string"}]})
 HostWords = Annotated[tuple[str, ...], BeforeValidator(_hosts), _HOSTS_SCHEMA]
 UdpPort = Annotated[Whole, Field(ge=1, le=65_535)]
-Encryption = Literal["auto", "always", "never"]
-Cipher = Literal["wireguard", "ipsec"]
 
 
 class ProfileFields(BaseModel):
@@ -46,8 +44,8 @@ class ProfileFields(BaseModel):
     listen: Address | None = None
     hosts: HostWords | None = None
     mtu: Literal["auto"] | Mtu = "auto"
-    encryption: Encryption = "auto"
-    cipher: Cipher = "wireguard"
+    encryption: Literal["auto", "always", "never"] = "auto"
+    cipher: Literal["wireguard", "ipsec"] = "wireguard"
 
 
 class Profile(ProfileFields, Record):

@@ -57,7 +57,9 @@ class ProfileWriter(Writer):
                     field="port",
                     holder=holder,
                 )
-            networks = [decoded(Network, each) for each in self.store.list(keys.NETWORKS)[1]]
+            entries, made = self.store.txn((), (Get(keys.NETWORKS, prefix=True), Get(keys.claim_networks()))).found
+            compares.append(Unchanged(keys.claim_networks(), revision(made)))
+            networks = (decoded(Network, each) for each in entries)
             naming = sorted(network.name for network in networks if network is not None and network.profile == name)
             if naming and name != DEFAULT:
                 raise Conflict(f"profile {name} has network{'s' * (len(naming) > 1)} {', '.join(naming[:5])}", holder=naming[0])
