@@ -177,6 +177,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
             core.remote,
             names=link_names(machine.id or machine.boot, name),
             key_file=key_file,
+            ipsec=config.run / f"ipsec-{name}",
             userspace=plugging.checksum_offload_off,
             on_change=news,
         ),

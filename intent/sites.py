@@ -6,12 +6,11 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from specs.ciphers import IPSEC, WIREGUARD
 from specs.model.host import Host
 from specs.model.network import Network
-from specs.model.site import Site
+from specs.model.site import Site, socket_text
 from specs.paths import NO_SITES, link_mtu, paths_mtu
-
-WIREGUARD = "wireguard"  # ciphers
 
 
 def crosses(remote: Host, local: Host | None) -> bool:
@@ -33,36 +32,51 @@ def vtep(remote: Host, local: Host | None, encrypted: Container[str]) -> str | N
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncryptedPair:
-    """An encrypted tunnel as the specs want it: the peer, its address in the tunnel, where it is reached, and its public key."""
+    """An encrypted tunnel as the specs want it: the peer, its address in the tunnel, the addresses of both ends of the path and the peer's UDP
+    port there, and its public key for WireGuard."""
 
     peer: str
     cipher: str = WIREGUARD
     tunnel_address: IPv4Address
-    endpoint: str
-    public_key: str
+    source: IPv4Address | IPv6Address
+    target: IPv4Address | IPv6Address
+    port: int
+    public_key: str | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """Where the peer is reached."""
+        return socket_text(self.target, self.port)
 
 
-def pairs(local: Host, hosts: Mapping[str, Host]) -> tuple[dict[str, EncryptedPair], dict[str, str]]:
+def pairs(local: Host, hosts: Mapping[str, Host], cipher: str = WIREGUARD) -> tuple[dict[str, EncryptedPair], dict[str, str]]:
     """The encrypted tunnels of a host, by peer, and why others cannot be, by peer."""
     complete: dict[str, EncryptedPair] = {}
     lacking: dict[str, str] = {}
     for name, host in sorted(hosts.items()):
         if name == local.name or not crosses(host, local):
             continue
-        reason = _lacks(local) or _lacks(host)
+        reason = _lacks(local, cipher) or _lacks(host, cipher)
         if reason is not None:
             lacking[name] = reason
-        elif host.outside and host.tunnel_address and host.public_key:
+        elif local.outside and host.outside and host.tunnel_address:
             complete[name] = EncryptedPair(
-                peer=name, tunnel_address=host.tunnel_address, endpoint=host.outside.endpoint, public_key=host.public_key
+                peer=name,
+                cipher=cipher,
+                tunnel_address=host.tunnel_address,
+                source=local.outside.address,
+                target=host.outside.reached,
+                port=host.outside.port if cipher == WIREGUARD else host.outside.ipsec_port,
+                public_key=host.public_key,
             )
     return complete, lacking
 
 
-def _lacks(host: Host) -> str | None:
+def _lacks(host: Host, cipher: str) -> str | None:
     if host.outside is None:
         return f"host {host.name} has no outside address"
-    return None if host.public_key and host.tunnel_address else f"host {host.name} has published no key"
+    has_key = host.public_key or cipher == IPSEC  # which authenticates by the secret of the pair
+    return None if has_key and host.tunnel_address else f"host {host.name} has published no key"
 
 
 def encrypted_mtus(local: Host | None, hosts: Iterable[Host]) -> dict[str, int]:

@@ -57,6 +57,7 @@ DOORS = {
     "prometheus_client": ("controller/apps/", "controller/telemetry/"),
     "fastapi": ("agent/",),
     "dns": ("agent/names/",),
+    "vici": ("agent/linux/charon.py",),
     "typer": ("tools/",),
     "yaml": ("warren/yaml.py", "specs/documents/export.py", "tools/graph/sample.py"),  # the one loader; the others only dump
     "networkx": ("tools/graph/",),

@@ -20,20 +20,21 @@ from agent.cache import Cache
 from agent.encryption.driver import LinkDriver
 from agent.encryption.guard import TABLE, Guard, GuardTable, dropped
 from agent.encryption.health import PairHealth, PairState
+from agent.encryption.ipsec_driver import IpsecDriver
 from agent.encryption.link import CryptoLink, wanted_link
-from agent.encryption.tunnels import PairTunnel, TunnelDriver, TunnelPlan
+from agent.encryption.tunnels import SECRETS_S, PairTunnel, TunnelDriver, TunnelPlan
 from agent.encryption.wireguard_driver import WireguardDriver
 from agent.feature import Feature
 from agent.linux import named_namespaces, nft, wireguard
 from agent.linux.addresses import DEFAULT_MTU, interface_of
 from agent.remote import Forwarded, Remote
-from intent.sites import WIREGUARD, EncryptedPair, pairs
+from intent.sites import EncryptedPair, pairs
 from ovsdb.client import Ovsdb
 from pipeline.tunnels import UDP_PORTS
+from specs.ciphers import IPSEC, WIREGUARD
 from specs.model.base import Name
 from specs.model.derived import LinkNames
 from specs.model.host import Host
-from specs.paths import link_mtu
 from specs.store.repository import Repository
 from warren.errors import Invalid, Unavailable, WarrenError
 from warren.worker import Worker
@@ -41,7 +42,6 @@ from warren.worker import Worker
 log = logging.getLogger("warren.encryption")
 
 INTERVAL_S = 2.0  # the longest time until a change by others is repaired
-SECRETS_S = 6.0  # how often the secrets of pairs are read from etcd
 
 
 class RotateBody(BaseModel):
@@ -65,13 +65,17 @@ class Encryption(Feature):
         *,
         names: LinkNames,
         key_file: Path,
+        ipsec: Path,
         userspace: Callable[[], bool],
         on_change: Callable[[], None],
     ) -> None:
         self._cache, self._repository, self._ovsdb, self._remote = cache, repository, ovsdb, remote
         self._names, self._userspace, self._on_change = names, userspace, on_change
         self._link, self._guard, self._health = LinkDriver(ovsdb, names), GuardTable(), PairHealth(time.monotonic)
-        self._drivers: Mapping[str, TunnelDriver] = {WIREGUARD: WireguardDriver(names, key_file)}
+        self._drivers: Mapping[str, TunnelDriver] = {
+            WIREGUARD: WireguardDriver(names, key_file),
+            IPSEC: IpsecDriver(names, ipsec),
+        }
         self._secrets: Mapping[str, str] = {}
         self._secrets_read_at: float | None = None
         self._pairs: tuple[PairState, ...] = ()
@@ -141,7 +145,6 @@ class Encryption(Feature):
             cipher: TunnelPlan(
                 names=self._names,
                 local=local,
-                mtu=link_mtu(local),
                 pairs={name: pair for name, pair in wanted.items() if pair.cipher == cipher},
                 secrets=self._secrets,
             )

@@ -11,6 +11,7 @@ from specs.model.derived import LinkNames
 from specs.model.host import Host
 
 ROUNDS = 8  # repairs that each make the next one possible
+SECRETS_S = 6.0  # how often the secrets of pairs are read from etcd
 
 Deviation = tuple[str, str]  # what is to be repaired, and a phrase that says what is wrong
 R = TypeVar("R")
@@ -18,11 +19,10 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelPlan:
-    """What a cipher is to do on the host `local`: its pairs and their secrets, by peer; `mtu` (bytes) is that of its interface."""
+    """What a cipher is to do on the host `local`: its pairs and their secrets, by peer."""
 
     names: LinkNames
     local: Host
-    mtu: int
     pairs: Mapping[str, EncryptedPair]
     secrets: Mapping[str, str] = field(repr=False)
 

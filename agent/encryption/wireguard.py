@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from agent.encryption.link import RANGE, TUNNEL_SETTINGS, LinkInterface, nic_differences
 from agent.encryption.tunnels import Deviation, PairTunnel, TunnelPlan
 from agent.linux.wireguard import Traffic, WireguardDevice, WireguardPeer
+from intent.sites import link_mtu
 
 HANDSHAKE_LIMIT_S = 190.0  # WireGuard ends a session after 180 s
 
@@ -39,13 +40,13 @@ def wanted_wireguard(plan: TunnelPlan, private_key: str) -> WireguardLink:
             public_key=pair.public_key, secret=plan.secrets[name], endpoint=pair.endpoint, allowed=f"{pair.tunnel_address}/32"
         )
         for name, pair in plan.pairs.items()
-        if name in plan.secrets
+        if name in plan.secrets and pair.public_key is not None
     )
     assert plan.local.outside is not None
     return WireguardLink(
         netns=plan.names.netns,
         interface=plan.names.wireguard,
-        mtu=plan.mtu,
+        mtu=link_mtu(plan.local),
         port=plan.local.outside.port,
         private_key=private_key,
         peers={peer.public_key: peer for peer in peers},
@@ -89,7 +90,11 @@ def tunnels(plan: TunnelPlan, device: WireguardDevice | None, now: float) -> dic
     if device is None:
         return {name: PairTunnel(reason="WireGuard does not run on this host") for name in plan.pairs}
     return {
-        name: _tunnel(pair.endpoint, device.peers[pair.public_key][1] if pair.public_key in device.peers else Traffic(), now)
+        name: _tunnel(
+            pair.endpoint,
+            device.peers[pair.public_key][1] if pair.public_key and pair.public_key in device.peers else Traffic(),
+            now,
+        )
         for name, pair in plan.pairs.items()
     }
 

@@ -122,6 +122,11 @@ def set_route(prefix: str, name: str, *, netns: str) -> None:
     run("ip", "route", "replace", prefix, "dev", name, netns=netns)
 
 
+def remove_route(prefix: str, name: str, *, netns: str) -> None:
+    """Remove a route by an interface. Raises `Unavailable`."""
+    run("ip", "route", "del", prefix, "dev", name, netns=netns)
+
+
 def no_proxy_delay(name: str, *, netns: str) -> None:
     """Let an interface answer ARP for others at once: the kernel would wait up to 0.8 s."""
     run("sysctl", "-qew", f"net.ipv4.neigh.{name}.proxy_delay=0", netns=netns)

@@ -46,10 +46,17 @@ class LinkNames:
     netns: str
     near: str  # the host's end of the veth pair
     far: str
-    wireguard: str
+    wireguard: str  # the interfaces of ciphers, in the namespace
+    ipsec: str
 
 
 def link_names(machine: str, host: str) -> LinkNames:
     """The names for a host on a machine."""
     digest = hashlib.sha256(f"{machine}/{host}".encode()).hexdigest()[:10]
-    return LinkNames(netns=f"warren-{digest}", near=f"wc{digest}", far=f"wf{digest}", wireguard=f"wg{digest}")
+    return LinkNames(
+        netns=f"warren-{digest}",
+        near=f"wc{digest}",
+        far=f"wf{digest}",
+        wireguard=f"wg{digest}",
+        ipsec=f"wi{digest}",
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from typing import Annotated
 
 from pydantic import BaseModel, Field
@@ -12,6 +12,8 @@ from warren.errors import Invalid
 
 TUNNEL_RANGE = IPv4Network("100.125.0.0/16")  # of hosts' addresses for encrypted tunnels; shared address space, RFC 6598
 WIREGUARD_PORT = 51820
+IPSEC_PORT = 4500  # of IKE, and of ESP in UDP (RFC 3948)
+UdpPortNumber = Annotated[Whole, Field(ge=1, le=65_535)]
 
 
 class SiteFields(BaseModel):
@@ -33,23 +35,33 @@ class SiteItem(SiteFields, Item):
     name: Name
 
 
+def socket_text(address: IPv4Address | IPv6Address, port: int) -> str:
+    """An address with a port, as a URL would have it."""
+    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
 class OutsideAddress(NestedValue):
     """How hosts of other sites reach a host: `address` is on its `interface` (without one, on that which has the address), `public` is the
-    address that others see if it is translated on the way, `port` is WireGuard's UDP port."""
+    address that others see if it is translated on the way, `port` is WireGuard's UDP port, `ipsec_port` that of IPsec."""
 
     address: Address
     interface: IfName | None = None
     public: Address | None = None
-    port: Annotated[Whole, Field(ge=1, le=65_535)] = WIREGUARD_PORT
+    port: UdpPortNumber = WIREGUARD_PORT
+    ipsec_port: UdpPortNumber = IPSEC_PORT
+
+    @property
+    def reached(self) -> IPv4Address | IPv6Address:
+        """The address that peers send to."""
+        return self.public or self.address
 
     @property
     def endpoint(self) -> str:
-        """Where peers send to, as wg(8) writes it."""
-        address = self.public or self.address
-        return f"[{address}]:{self.port}" if address.version == 6 else f"{address}:{self.port}"
+        """Where peers send WireGuard's packets to, as wg(8) writes it."""
+        return socket_text(self.reached, self.port)
 
 
-EXPECTED = "ADDRESS[@INTERFACE][,public=ADDRESS][,port=NUMBER], such as 192.0.2.1@eth1,public=203.0.113.9"
+EXPECTED = "ADDRESS[@INTERFACE][,public=ADDRESS][,port=NUMBER][,ipsec_port=NUMBER], such as 192.0.2.1@eth1,public=203.0.113.9"
 
 
 def parse_outside(text: str, path: str) -> OutsideAddress:
@@ -59,9 +71,9 @@ def parse_outside(text: str, path: str) -> OutsideAddress:
     fields: dict[str, object] = {"address": address, **({"interface": interface} if at else {})}
     for word in rest:
         name, _, value = word.partition("=")
-        if name not in ("public", "port"):
+        if name not in ("public", "port", "ipsec_port"):
             raise Invalid(path, text, EXPECTED)
-        fields[name] = int(value) if name == "port" and value.isascii() and value.isdigit() else value
+        fields[name] = int(value) if name != "public" and value.isascii() and value.isdigit() else value
     try:
         return OutsideAddress.model_validate(fields)
     except ValueError:

@@ -146,10 +146,17 @@ def test_a_site_of_the_settings_has_a_name() -> None:
         load({"WARREN_SITE": "a b"})
 
 
-PAIR = EncryptedPair(peer="h2", tunnel_address=IPv4Address("100.125.0.2"), endpoint="203.0.113.2:51820", public_key="key2")
+PAIR = EncryptedPair(
+    peer="h2",
+    tunnel_address=IPv4Address("100.125.0.2"),
+    source=ip_address("203.0.113.1"),
+    target=ip_address("203.0.113.2"),
+    port=51820,
+    public_key="key2",
+)
 LINK = wanted_link(host(1, "s1"), names=NAMES, userspace=True)
 assert LINK is not None
-PLAN = TunnelPlan(names=NAMES, local=host(1, "s1"), mtu=1420, pairs={"h2": PAIR}, secrets={"h2": "secret"})
+PLAN = TunnelPlan(names=NAMES, local=host(1, "s1"), pairs={"h2": PAIR}, secrets={"h2": "secret"})
 WG = wanted_wireguard(PLAN, "private")
 PEER = WG.peers["key2"]
 DEVICE = WireguardDevice(private_key="private", port=51820, peers={"key2": (PEER, Traffic())})

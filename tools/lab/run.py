@@ -392,8 +392,8 @@ def _down(plan: LabPlan) -> None:
 
 
 def _end_clients(plan: LabPlan) -> None:
-    """DHCP clients and resolvers outlive their agents, and clients keep the namespaces of their containers."""
-    for written in (*plan.directory.glob("*/dhcp/clients/*"), *plan.directory.glob("*/names.pid")):
+    """DHCP clients, resolvers and charon outlive their agents, and clients keep the namespaces of their containers."""
+    for written in (file for kind in ("dhcp/clients/*", "names.pid", "ipsec-*.pid") for file in plan.directory.glob(f"*/{kind}")):
         with suppress(OSError, ValueError):
             pid = int(written.read_text())
             if str(written).encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
