@@ -26,6 +26,7 @@ from benchmarks.mirror import measure as mirrored
 from benchmarks.policy import measure as bulk
 from benchmarks.scale import FIGURES, IDLE, STORM, both
 from benchmarks.throughput import PATHS, throughput
+from benchmarks.underlay import ADDRESSES, CLOUDS, NICS, underlay
 from tools.lab import engine
 
 console = Console(width=None if sys.stdout.isatty() else 120)
@@ -284,6 +285,22 @@ def apply(measured: Measured, options: BenchmarkOptions) -> None:
             measured.goal("< 10 s", median < 10)
 
 
+def clouds(measured: Measured, options: BenchmarkOptions) -> None:
+    """warren-underlay on an instance with many NICs and addresses, in the dialect of each cloud."""
+    for cloud in CLOUDS:
+        with console.status(f"{cloud}: {NICS} NICs with {ADDRESSES} addresses each"):
+            figures = underlay(cloud, max(1, options.rounds // 10))
+        where = f"{cloud}, {NICS} NICs with {ADDRESSES} addresses each"
+        measured.add(f"{where}: start of the process until all addresses are there", figures["until right"], "s")
+        measured.add(
+            f"{where}: start of the process over what an earlier one left, until its first reading", figures["restart"], "s"
+        )
+        measured.add(f"{where}: processor time of a refresh without a change", figures["refresh"], "ms")
+        measured.add(f"{where}: requests of a reading", figures["requests"], "requests")
+        memory = measured.add(f"{where}: memory", figures["memory"], "MiB")
+        measured.goal("<= 60 MiB", memory <= 60)
+
+
 SUITES: dict[str, Callable[[Measured, BenchmarkOptions], None]] = {
     "overlay": overlay,
     "policy": policy,
@@ -295,6 +312,7 @@ SUITES: dict[str, Callable[[Measured, BenchmarkOptions], None]] = {
     "connections": tracked,
     "scale": scale,
     "apply": apply,
+    "underlay": clouds,
 }
 
 
