@@ -17,6 +17,8 @@ from agent.core import Core
 from agent.dhcp_client.clients import DhcpClients
 from agent.docker.feature import Docker
 from agent.encryption.feature import Encryption, of_outside
+from agent.encryption.firewall import HostFirewall
+from agent.endpoints.admin_overlay import AdminEndpoint
 from agent.endpoints.adopted_ports import AdoptedPorts
 from agent.endpoints.endpoints import Endpoints
 from agent.endpoints.filler import PreallocatedFiller
@@ -167,6 +169,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         Placements(cache, Repository(store)),
         PreallocatedFiller(cache, pool, endpoints),
         AdoptedPorts(bridge, cache=cache, ovsdb=ovsdb, ovsdb_changed=ovsdb_changed, endpoints=endpoints, on_change=news),
+        AdminEndpoint(cache, ovsdb, endpoints, news),
         host_network,
         gateway,
         Firewalls(gateway.needed, docker_user=config.docker_user, on_change=news),
@@ -181,6 +184,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
             userspace=plugging.checksum_offload_off,
             on_change=news,
         ),
+        HostFirewall(cache, repository, ovsdb, core.remote, news),
         ConnectionLimits(cache, datapath_name, appctl, config.ct_limit, news),
         Reassembly(datapath_name, appctl),
         ConnectionReconciler(cache, Datapath(datapath_name, appctl, core.switch.ofctl)),

@@ -7,6 +7,7 @@ HOSTS = "spec/hosts/"
 CLUSTERS = "spec/clusters/"
 SITES = "spec/sites/"
 PROFILES = "spec/profiles/"
+FIREWALLS = "spec/firewalls/"
 HOSTNETS = "spec/hostnets/"
 NETWORKS = "spec/networks/"
 ENDPOINTS = "spec/endpoints/"
@@ -57,6 +58,11 @@ def profile(name: str) -> str:
 def claim_profiles() -> str:
     """Key touched by every transaction that changes a profile: those that make networks compare it."""
     return "claim/tunnel-profiles"
+
+
+def firewall(name: str) -> str:
+    """Key of the firewall's settings."""
+    return f"{FIREWALLS}{name}"
 
 
 def secrets_of(host_name: str) -> str:

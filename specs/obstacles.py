@@ -14,6 +14,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pipeline.protocols import IpNetwork
+from specs.model.admin import ADMIN_INTERFACE
 from specs.model.cluster import Cluster
 from specs.model.host import Host
 from specs.model.hostnet import HostNetwork, HostPrefix
@@ -68,11 +69,14 @@ def of_host(host: Host | None, hostnet: HostNetwork | None) -> Iterator[HostPref
 
 
 def obstacle(network: Network, host: Host | None, hostnet: HostNetwork | None) -> Obstacle | None:
-    """The first obstacle to a network on one host; None for a flat network."""
-    if network.mode == "flat":
+    """The first obstacle to a network on one host; None for a flat network, with which the host has nothing to do. On the admin overlay the host
+    itself has an address, so routes count as for a routed network; the overlay's own interface is no obstacle to it."""
+    if network.mode == "flat" and network.admin is None:
         return None
+    prefixes = (prefix for prefix in of_host(host, hostnet) if network.admin is None or prefix.via != ADMIN_INTERFACE)
+    candidates = tuple(prefixes)
     for field, network_range in ranges(network):
-        prefix = in_the_way(network_range, of_host(host, hostnet), routes=network.mode == "routed")
+        prefix = in_the_way(network_range, candidates, routes=network.mode == "routed" or network.admin is not None)
         if prefix is not None:
             return Obstacle(field, network_range, prefix, host.name if host is not None else "")
     return None
@@ -83,8 +87,22 @@ def check_hosts(network: Network, hosts: Mapping[str, Host], hostnets: Mapping[s
     for name in sorted(hosts):
         collision = obstacle(network, hosts[name], hostnets.get(name))
         if collision is not None:
-            remedy = "choose a range that no host uses, or mode flat"
+            remedy = "choose a range that no host uses" + (", or mode flat" if network.admin is None else "")
             raise Conflict(f"network {network.name}: {collision}: {remedy}", field=collision.field, holder=name)
+
+
+def check_admin_networks(new: Network, networks: Iterable[Network]) -> None:
+    """Raises `Conflict` for a second admin overlay, and for one whose range overlaps that of a network which hosts have routes to."""
+    for other in networks:
+        if other.admin is not None:
+            raise Conflict(
+                f"network {other.name} is the admin overlay already (warren admin-overlay info)", field="admin", holder=other.name
+            )
+        for field, value in ranges(new):
+            for _, taken in ranges(other):
+                if other.mode != "flat" and taken.version == value.version and taken.overlaps(value):
+                    reason = f"{field} {value} overlaps {taken} of network {other.name}, which hosts reach (mode {other.mode})"
+                    raise Conflict(f"network {new.name}: {reason}: choose another range", field=field, holder=other.name)
 
 
 def check_interface(interface: str, host: str, hostnet: HostNetwork | None) -> None:

@@ -11,6 +11,7 @@ from specs.model.acl import Acl
 from specs.model.base import Record, decode_json
 from specs.model.cluster import CLUSTER, Cluster
 from specs.model.endpoint import Endpoint
+from specs.model.firewall import FIREWALL, Firewall
 from specs.model.host import Host
 from specs.model.hostnet import HostNetwork
 from specs.model.meter import Meter
@@ -41,6 +42,7 @@ class Snapshot:
     clusters: dict[str, Cluster] = field(default_factory=dict)
     sites: dict[str, Site] = field(default_factory=dict)
     profiles: dict[str, Profile] = field(default_factory=dict)
+    firewalls: dict[str, Firewall] = field(default_factory=dict)
     hosts: dict[str, Host] = field(default_factory=dict)
     hostnets: dict[str, HostNetwork] = field(default_factory=dict)  # by host
     networks: dict[str, Network] = field(default_factory=dict)
@@ -62,19 +64,25 @@ class Snapshot:
         return self.clusters.get(CLUSTER) or Cluster()
 
     @property
+    def firewall(self) -> Firewall:
+        """The settings of the firewall."""
+        return self.firewalls.get(FIREWALL) or Firewall()
+
+    @property
     def copied(self) -> dict[str, Mirror]:
         """All mirror sessions, with the temporary ones."""
         return {**self.captures, **self.mirrors}
 
 
 # kinds whose last valid record stays in force when a malformed one replaces it: without it working ports would be closed
-STANDING = (keys.ACLS, keys.METERS, keys.TENANTS, keys.CLUSTERS, keys.SITES, keys.PROFILES)
+STANDING = (keys.ACLS, keys.METERS, keys.TENANTS, keys.CLUSTERS, keys.SITES, keys.PROFILES, keys.FIREWALLS)
 
 KINDS: tuple[tuple[str, type[Record], str], ...] = (
     (keys.HOSTS, Host, "host"),
     (keys.CLUSTERS, Cluster, "cluster"),
     (keys.SITES, Site, "site"),
     (keys.PROFILES, Profile, "profile"),
+    (keys.FIREWALLS, Firewall, "firewall"),
     (keys.HOSTNETS, HostNetwork, "hostnet"),
     (keys.NETWORKS, Network, "network"),
     (keys.ENDPOINTS, Endpoint, "endpoint"),

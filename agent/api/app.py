@@ -6,6 +6,7 @@ from fastapi import APIRouter, FastAPI
 
 from agent.agent import Agent, differences
 from agent.api import (
+    admin,
     cluster,
     documents,
     endpoints,
@@ -47,7 +48,7 @@ def build(agent: Agent) -> FastAPI:
     add_handlers(app)
     app.include_router(_version())
     app.include_router(hosts.router(agent.core, lambda: differences(agent.features)))
-    for subject in (cluster, networks, endpoints, documents, policies, mirrors, routing, sites, profiles):
+    for subject in (admin, cluster, networks, endpoints, documents, policies, mirrors, routing, sites, profiles):
         app.include_router(subject.router(agent.core))
     app.include_router(pages.router())
     for feature in agent.features:

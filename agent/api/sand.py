@@ -33,7 +33,7 @@ class NetworkCreate(NetworkFields, RequestBody):
         if not {"ip_range", "ipv6_range"} & stated and not self.external:
             values["ip_range"] = DEFAULT_RANGE
         for gateway, range_field in (("gateway", "ip_range"), ("ipv6_gateway", "ipv6_range")):
-            if gateway not in stated:
+            if gateway not in stated and self.admin is None:
                 values[gateway] = first_address(values[range_field])
         values["name"] = self.name or default_name(network_id)
         return values
@@ -111,6 +111,7 @@ def network_out(network: Network) -> dict[str, Any]:
         "dns_server": network.dns_server,
         "labels_required": network.labels_required,
         "labels": network.labels,
+        "admin": data.get("admin"),
     }
 
 

@@ -18,15 +18,17 @@ from pydantic import BaseModel, ConfigDict
 
 from agent.cache import Cache
 from agent.encryption.driver import LinkDriver
-from agent.encryption.guard import TABLE, Guard, GuardTable, dropped
+from agent.encryption.guard import TABLE, Guard, ruleset
 from agent.encryption.health import PairHealth, PairState
 from agent.encryption.ipsec_driver import IpsecDriver
 from agent.encryption.link import CryptoLink, wanted_link
+from agent.encryption.outside import outside_interface
 from agent.encryption.tunnels import SECRETS_S, PairTunnel, TunnelDriver, TunnelPlan
 from agent.encryption.wireguard_driver import WireguardDriver
 from agent.feature import Feature
-from agent.linux import named_namespaces, nft, wireguard
-from agent.linux.addresses import DEFAULT_MTU, interface_of
+from agent.linux import named_namespaces, wireguard
+from agent.linux.addresses import DEFAULT_MTU
+from agent.linux.nft import OwnTable
 from agent.remote import Forwarded, Remote
 from intent.sites import EncryptedPair, pairs
 from ovsdb.client import Ovsdb
@@ -36,7 +38,7 @@ from specs.model.base import Name
 from specs.model.derived import LinkNames
 from specs.model.host import Host
 from specs.store.repository import Repository
-from warren.errors import Invalid, Unavailable, WarrenError
+from warren.errors import Unavailable, WarrenError
 from warren.worker import Worker
 
 log = logging.getLogger("warren.encryption")
@@ -71,7 +73,7 @@ class Encryption(Feature):
     ) -> None:
         self._cache, self._repository, self._ovsdb, self._remote = cache, repository, ovsdb, remote
         self._names, self._userspace, self._on_change = names, userspace, on_change
-        self._link, self._guard, self._health = LinkDriver(ovsdb, names), GuardTable(), PairHealth(time.monotonic)
+        self._link, self._guard, self._health = LinkDriver(ovsdb, names), OwnTable(TABLE, "guard"), PairHealth(time.monotonic)
         self._drivers: Mapping[str, TunnelDriver] = {
             WIREGUARD: WireguardDriver(names, key_file),
             IPSEC: IpsecDriver(names, ipsec),
@@ -79,7 +81,6 @@ class Encryption(Feature):
         self._secrets: Mapping[str, str] = {}
         self._secrets_read_at: float | None = None
         self._pairs: tuple[PairState, ...] = ()
-        self._guarded = False  # the guard is in force
         self._lines: list[str] = []
         self._worker = Worker("encryption", self._step, interval_s=INTERVAL_S, on_change=on_change)
         cache.updated.add(lambda before, after, changes: self._look(changes))
@@ -97,8 +98,7 @@ class Encryption(Feature):
             """The encrypted tunnels of a host, and how many tunnel packets in clear text its guard has dropped."""
             if not self._remote.is_local(name, forwarded):
                 return self._remote.request_json(name, "GET", "/encryption")
-            guarded = dropped(nft.objects("list", "counters", "table", "inet", TABLE)) if self._guarded else {}
-            return {"host": name, "pairs": [asdict(pair) for pair in self._pairs], "dropped": guarded}
+            return {"host": name, "pairs": [asdict(pair) for pair in self._pairs], "dropped": self._guard.packets()}
 
         @router.post("/encryption/rotate")
         def rotate(body: RotateBody) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Encryption(Feature):
         return [*self._guard.differences(self._wanted_guard(local)), *(f"encryption: {line}" for line in lines)]
 
     def _look(self, changes: Sequence[Any]) -> None:
-        if any(change.kind in ("host", "site") for change in changes):
+        if any(change.kind in ("host", "site", "firewall") for change in changes):
             self._worker.wake()
 
     def _local(self) -> Host | None:
@@ -151,19 +151,11 @@ class Encryption(Feature):
             for cipher in {pair.cipher for pair in wanted.values()} or {WIREGUARD}
         }
 
-    def _wanted_guard(self, local: Host) -> Guard:
-        """Return what to guard. Raises `Invalid` for an outside that is no other interface than the inside."""
-        assert local.outside is not None
-        interface = local.outside.interface or interface_of(local.outside.address)
-        if interface is None:
-            raise Invalid("outside.address", str(local.outside.address), "an address of an interface of this host")
-        if interface == interface_of(local.vtep):
-            expected = f"another interface than that of the host's address inside its site ({local.vtep})"
-            raise Invalid("outside.interface", interface, expected)
-        if self._ovsdb.observed().bridge(interface) is not None:
-            expected = "an interface that is no bridge of Open vSwitch, which would take its packets before the guard sees them"
-            raise Invalid("outside.interface", interface, expected)
-        return Guard(interface=interface, ports=UDP_PORTS)
+    def _wanted_guard(self, local: Host) -> str | None:
+        """Return the guard's rules; None if an administrator has switched it off. Raises `Invalid`."""
+        if self._cache.view.snapshot.firewall.mode == "off":
+            return None
+        return ruleset(Guard(interface=outside_interface(local, self._ovsdb), ports=UDP_PORTS))
 
     def _step(self, items: frozenset[str]) -> None:
         local = self._local()
@@ -189,9 +181,10 @@ class Encryption(Feature):
             self._on_change()
 
     def _hold(self, local: Host, wanted: Mapping[str, EncryptedPair]) -> tuple[PairState, ...]:
-        self._guarded = False
-        self._guard.reconcile(self._wanted_guard(local))
-        self._guarded = True
+        if (guard := self._wanted_guard(local)) is not None:
+            self._guard.reconcile(guard)
+        else:
+            self._guard.remove()
         self._read_secrets(wanted)
         link = self._wanted_link(local)
         if link is None:
@@ -230,7 +223,6 @@ class Encryption(Feature):
                 driver.remove()
             self._link.remove()
             self._guard.remove()
-            self._guarded = False
 
     def _read_secrets(self, wanted: Mapping[str, EncryptedPair]) -> None:
         """Read the secrets, and make those that are missing. While etcd is away, those that were read last hold."""

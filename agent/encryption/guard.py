@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-
-from agent.linux import nft
 
 TABLE = "warren-guard"
 
@@ -38,36 +35,3 @@ table inet {TABLE} {{
     }}
 }}
 """
-
-
-class GuardTable:
-    """Keeps the table as wanted."""
-
-    def __init__(self) -> None:
-        self._loaded: tuple[Guard, str | None] | None = None  # what was loaded, and how nft prints it
-
-    def reconcile(self, guard: Guard) -> None:
-        """Load the table unless it is as it was loaded. Raises `Unavailable`."""
-        if not self.differences(guard):
-            return
-        nft.run(commands=ruleset(guard))
-        self._loaded = guard, nft.table(TABLE)
-
-    def differences(self, guard: Guard) -> list[str]:
-        """Return how the table differs, a line each. Raises `Unavailable`."""
-        table = nft.table(TABLE)
-        if table is None:
-            return [f"guard: nftables table inet {TABLE} does not exist"]
-        return [] if self._loaded == (guard, table) else [f"guard: nftables table inet {TABLE} is not as Warren has made it"]
-
-    def remove(self) -> None:
-        """Remove the table, if it is there. Raises `Unavailable`."""
-        if nft.table(TABLE) is not None:
-            nft.run("delete", "table", "inet", TABLE)
-        self._loaded = None
-
-
-def dropped(objects: Iterable[dict[str, dict[str, object]]]) -> dict[str, int]:
-    """Return how many packets the guard has dropped, by direction, from what nft lists as JSON."""
-    counters = (item["counter"] for item in objects if "counter" in item)
-    return {str(counter["name"]): int(str(counter["packets"])) for counter in counters}

@@ -14,6 +14,7 @@ from pipeline.protocols import IpAddress
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
+from specs.obstacles import ranges
 from specs.snapshot import Snapshot
 from specs.store.placements import Publisher
 
@@ -33,7 +34,7 @@ class Machines:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostAccess:
     """Prefixes from which containers reach everything (`unlimited`) or name servers (`dns`) of the cluster's machines, the
-    addresses of its `hosts` and of all its `machines`, and the ports that every network reaches: those that hosts have
+    addresses of its `hosts` and of all its `machines` with the ranges of the admin overlay, and the ports that every network reaches: those that hosts have
     `published`, and those of `services` on all hosts."""
 
     unlimited: tuple[str, ...] = ()
@@ -56,22 +57,35 @@ def host_access(
     sources = [(network.host_access, prefix) for i, network in networks.items() for prefix in _sources(network, gateways.get(i))]
     by_host = {host.name: set(_addresses(host, machines)) for host in snapshot.hosts.values()}
     hosts = {address for addresses in by_host.values() for address in addresses}
-    etcd = {address for name in machines.etcd for address in _resolved(name, machines)}
-    published = {
-        (str(address), publish.proto, port)
-        for endpoint in machines.publishers
-        for publish in endpoint.publish
-        for address in ((publish.host_ip,) if publish.host_ip is not None else by_host.get(endpoint.host, ()))
-        for port, _ in publish.pairs
+    overlays = {
+        str(prefix) for network in snapshot.networks.values() if network.admin is not None for _, prefix in ranges(network)
     }
+    etcd = {address for name in machines.etcd for address in _resolved(name, machines)}
     return HostAccess(
         unlimited=tuple(sorted(unlimited.union(prefix for level, prefix in sources if level == "all"))),
         dns=tuple(sorted(prefix for level, prefix in sources if level == "dns")),
-        hosts=tuple(sorted(map(str, hosts))),
-        machines=tuple(sorted(map(str, hosts | etcd))),
-        published=tuple(sorted(published)),
+        hosts=tuple(sorted({*map(str, hosts), *overlays})),
+        machines=tuple(sorted({*map(str, hosts | etcd), *overlays})),
+        published=tuple(sorted(set(_published(machines.publishers, by_host)))),
         services=tuple(sorted({(service.proto, service.host_port) for service in snapshot.services.values()})),
     )
+
+
+def _published(
+    publishers: Iterable[Endpoint | Publisher], by_host: Mapping[str, Collection[IpAddress]]
+) -> Iterator[tuple[str, str, int]]:
+    """Yield address, protocol and number of each port that hosts publish."""
+    for endpoint in publishers:
+        for publish in endpoint.publish:
+            addresses = (publish.host_ip,) if publish.host_ip is not None else by_host.get(endpoint.host, ())
+            yield from ((str(address), publish.proto, port) for address in addresses for port, _ in publish.pairs)
+
+
+def _admin_ranges(snapshot: Snapshot) -> Iterator[str]:
+    """Yield the ranges of the admin overlay, whose addresses are hosts'."""
+    for network in snapshot.networks.values():
+        if network.admin is not None:
+            yield from (str(prefix) for _, prefix in ranges(network))
 
 
 def _sources(network: Network, gateway: Gateway | None) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterable
 from typing import Any
 
 from warren.errors import Unavailable
@@ -35,3 +36,43 @@ def table(name: str) -> str | None:
     """Return an inet table as nft prints it, without the values of counters; None if it does not exist."""
     names = {item["table"]["name"] for item in objects("list", "tables", "inet") if "table" in item}
     return run("-s", "list", "table", "inet", name) if name in names else None
+
+
+class OwnTable:
+    """Keeps an inet table of Warren's own as wanted. `subject` names it in differences."""
+
+    def __init__(self, name: str, subject: str) -> None:
+        self._name, self._subject = name, subject
+        self._loaded: tuple[str, str | None] | None = None  # what was loaded, and how nft prints it
+
+    def reconcile(self, ruleset: str) -> None:
+        """Load the commands that make the table, in one transaction, unless it is as they have made it. Raises `Unavailable`."""
+        if self.differences(ruleset):
+            run(commands=ruleset)
+            self._loaded = ruleset, table(self._name)
+
+    def differences(self, ruleset: str | None) -> list[str]:
+        """Return how the table differs, a line each; None: there should be none. Raises `Unavailable`."""
+        printed = table(self._name)
+        if ruleset is None:
+            return [f"{self._subject}: nftables table inet {self._name} exists"] if printed is not None else []
+        if printed is None:
+            return [f"{self._subject}: nftables table inet {self._name} does not exist"]
+        same = self._loaded == (ruleset, printed)
+        return [] if same else [f"{self._subject}: nftables table inet {self._name} is not as Warren has made it"]
+
+    def remove(self) -> None:
+        """Remove the table, if it is there. Raises `Unavailable`."""
+        if table(self._name) is not None:
+            run("delete", "table", "inet", self._name)
+        self._loaded = None
+
+    def packets(self) -> dict[str, int]:
+        """Return the packets of the table's counters, by name; empty without the table. Raises `Unavailable`."""
+        return counted(objects("list", "counters", "table", "inet", self._name)) if table(self._name) is not None else {}
+
+
+def counted(listed: Iterable[dict[str, dict[str, object]]]) -> dict[str, int]:
+    """Return the packets of named counters, from what nft lists as JSON. Pure."""
+    counters = (item["counter"] for item in listed if "counter" in item)
+    return {str(counter["name"]): int(str(counter["packets"])) for counter in counters}

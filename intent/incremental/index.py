@@ -139,8 +139,8 @@ class Index:
             self._dirty_networks |= self.routes.take_routers({decoded.id})
         elif decoded.kind == "service":
             self._dirty_networks |= self.services.take_services({decoded.id})
-        elif decoded.kind in ("mirror", "capture", "site"):
-            pass  # a site is a matter of MTUs; sessions are looked at whenever there are any
+        elif decoded.kind in ("mirror", "capture", "site", "firewall"):
+            pass  # a site is a matter of MTUs, the firewall of nftables; sessions are looked at whenever there are any
         elif decoded.kind in ("tenant", "cluster"):
             self._dirty |= set(self.snapshot.endpoints)
             self._dirty_networks |= set(self._networks.valid)

@@ -112,13 +112,13 @@ class _Difference:
         return replace(change, fields=fields | {"network": (name, change.stated["network"])})
 
     def gone(self, kind: str) -> list[Change]:
-        """What the store has, and the section of the document does not list. Nothing, if the document does not have the section. Nobody
-        declares preallocated endpoints, so they stay."""
+        """What the store has, and the section of the document does not list. Nothing, if the document does not have the section. Endpoints
+        that agents make stay."""
         items = self._items(kind)
         if items is None:
             return []
         kept = {_identity(old) for item in items if (old := self._old(kind, item)) is not None}
-        records = {i: record for i, record in self._records(kind).items() if not getattr(record, "spare", False)}
+        records = {i: record for i, record in self._records(kind).items() if getattr(record, "declared", True)}
         return [Change("delete", kind, _name(records[i]), i, "", {}, {}) for i in sorted(set(records) - kept)]
 
     def left_by(self, endpoints: Iterable[Change], networks: Iterable[Change]) -> list[Change]:

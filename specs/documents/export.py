@@ -33,11 +33,11 @@ def as_yaml(data: Any) -> str:
 
 
 def _records(section: str, current: Snapshot) -> Iterable[Record]:
-    """The records of a section in the order of the document. Preallocated endpoints are not declared by anybody and are left out."""
+    """The records of a section in the order of the document. Endpoints that nobody has declared are left out."""
     if section == "networks":
         return sorted(current.networks.values(), key=lambda n: (n.name, n.id))
     if section == "endpoints":
-        declared = (e for e in current.endpoints.values() if not e.spare)
+        declared = (e for e in current.endpoints.values() if e.declared)
         return sorted(declared, key=lambda e: (e.network_id, e.name or "", e.id))
     records: Mapping[str, Record] = getattr(current, section)
     return [record for _, record in sorted(records.items())]

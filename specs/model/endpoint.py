@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, field_va
 
 from pipeline.protocols import IpNetwork
 from pipeline.tables import OFPORT_FIRST, OFPORT_LAST
+from specs.model.admin import HOST_NAMESPACE
 from specs.model.allowed import AllowedEntry, check_allowed
 from specs.model.base import AclReferences, FilePath, Flag, IfName, Item, Labels, Mac, Name, Record, Vlan, Whole, require_text
 from specs.model.coprocessor import Coprocessor
@@ -141,6 +142,16 @@ class Endpoint(EndpointFields, Record):
         data = super().data()
         left_out = {name for name in ("allowed", "aliases", "keep_netns") if not getattr(self, name)}
         return {name: value for name, value in data.items() if name not in left_out}
+
+    @property
+    def is_hosts_own(self) -> bool:
+        """Whether it is a host's own endpoint on the admin overlay, which its agent makes."""
+        return self.netns == HOST_NAMESPACE
+
+    @property
+    def declared(self) -> bool:
+        """Whether a user has declared it: agents make preallocated ones, and those of hosts."""
+        return not self.spare and not self.is_hosts_own
 
     @property
     def macs(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pipeline.protocols import IpNetwork
 from pipeline.tunnels import network_number
+from specs.model.admin import AdminOverlay, check_admin
 from specs.model.base import AclNames, Flag, Item, Labels, Mtu, Name, Record, Vlan, Vni, Whole, require_text
 from specs.model.dhcp import DhcpFields, check_dhcp
 from specs.model.profile import PROFILES_LIMIT, ProfileName
@@ -66,6 +67,7 @@ class NetworkFields(DhcpFields):
     dns_server: Flag = False
     labels_required: Flag = True
     labels: Labels = {}
+    admin: AdminOverlay | None = None
 
 
 class Network(NetworkFields, Record):
@@ -73,7 +75,8 @@ class Network(NetworkFields, Record):
     published ports: nothing, name servers, or everything. `gateway` and `ipv6_gateway` are addresses with prefix length, inside the range.
     `title` is the name that SAND's client gave, if that is no unique name: free text, which names nothing. `tenant` owns it; None is `default`. `profile` says how its tunnel packets travel (None is `default`), and
     `profile_number` is that profile's. `labels_required` closes endpoints until their labels are known. With
-    `dns_server` each host answers questions for the names of its endpoints at the gateway's addresses (agent/names/)."""
+    `dns_server` each host answers questions for the names of its endpoints at the gateway's addresses (agent/names/). `admin` makes it the admin
+    overlay (specs/model/admin.py)."""
 
     id: Name
     name: Name
@@ -86,7 +89,7 @@ class Network(NetworkFields, Record):
         """As JSON data. Fields that came later are left out where they say nothing: agents of an earlier version refuse fields that they do not know."""
         left_out = {
             name
-            for name in ("dns_server", "ntp", "search", "reservations", "dhcp_pool", "profile_number")
+            for name in ("dns_server", "ntp", "search", "reservations", "dhcp_pool", "profile_number", "admin")
             if not getattr(self, name)
         }
         return {name: value for name, value in super().data().items() if name not in left_out}
@@ -98,10 +101,24 @@ class Network(NetworkFields, Record):
         check_dhcp(self, self.ip_range, self.mode)
         gateways = [gateway.ip for gateway in self.gateways]
         check_reservations(self.reservations, self.dhcp_pool, (self.ip_range, self.ipv6_range), gateways)
+        self._check_admin()
         if self.has_gateway_mac and self.ip_range is None and self.ipv6_range is None:
             reason = "dhcp" if self.dhcp else "dns_server" if self.dns_server else f"mode {self.mode}"
             raise Invalid("ip_range", MISSING, f"{reason} needs ip_range or ipv6_range")
         return self
+
+    def _check_admin(self) -> None:
+        if self.admin is None:
+            return
+        if self.ip_range is None and self.ipv6_range is None:
+            raise Invalid("ip_range", MISSING, "the admin overlay needs ip_range or ipv6_range")
+        for name in ("dhcp", "dns_server", "preallocate", "vlan_transparent", "gateway", "ipv6_gateway"):
+            if value := getattr(self, name):
+                shown = value if isinstance(value, str | bool | int) else str(value)
+                raise Invalid(name, shown, "nothing on the admin overlay: hosts alone are on it, and none is a router")
+        if self.mode != "flat":
+            raise Invalid("mode", self.mode, "flat, as the admin overlay is")
+        check_admin(self.admin, (self.ip_range, self.ipv6_range))
 
     @property
     def number(self) -> int:
@@ -150,8 +167,10 @@ def _check_gateway(
 
 
 def default_gateways(network: Network) -> dict[str, str]:
-    """The gateways that the spec does not state: the first host address of each range."""
+    """The gateways that the spec does not state: the first host address of each range. The admin overlay has none."""
     gateways: dict[str, str] = {}
+    if network.admin is not None:
+        return gateways
     ranges: tuple[tuple[str, Any, IpNetwork | None], ...] = (
         ("gateway", network.gateway, network.ip_range),
         ("ipv6_gateway", network.ipv6_gateway, network.ipv6_range),

@@ -74,10 +74,10 @@ def check_reservations(
                 raise Invalid(path, str(value), "a value that no other reservation has")
             seen.add(value)
             if field != "mac":
-                _check_address(path, value, ranges, gateways)
+                check_address(path, value, ranges, gateways)
     if isinstance(pool, AddressPool):
         for field, address in (("first", pool.first), ("last", pool.last)):
-            _check_address(f"dhcp_pool.{field}", address, ranges, ())
+            check_address(f"dhcp_pool.{field}", address, ranges, ())
         if pool.last < pool.first:
             raise Invalid("dhcp_pool.last", str(pool.last), f"an address from {pool.first} on")
 
@@ -88,9 +88,10 @@ def _values(reservation: Reservation) -> Iterator[tuple[str, Any]]:
     )
 
 
-def _check_address(
+def check_address(
     path: str, address: Any, ranges: Sequence[IPv4Network | IPv6Network | None], gateways: Sequence[IPv4Address | IPv6Address]
 ) -> None:
+    """Raises `Invalid` for an address that no endpoint of a network can have."""
     of_version = [each for each in ranges if each is not None and each.version == address.version]
     edges = {
         edge for each in of_version for edge in (each.network_address, *([each.broadcast_address] if each.version == 4 else []))

@@ -8,6 +8,8 @@ from pydantic import ValidationError
 
 from warren.errors import MISSING, Invalid
 
+_OF_PYDANTIC = ("function", "lax-or-strict")  # parts of a location that name a validator, or a member of a union
+
 _EXPECTED = {
     "missing": "it is required",
     "ip_v4_network": "an IPv4 range in CIDR form without host bits, such as 10.0.0.0/24",
@@ -51,7 +53,7 @@ def path_of(location: Iterable[str | int], path: str = "") -> str:
 def invalid(error: ValidationError, path: str = "") -> Invalid:
     """The first problem of a pydantic error as `Invalid`."""
     first = error.errors(include_url=False)[0]
-    where = path_of((part for part in first["loc"] if not str(part).startswith("function")), path)
+    where = path_of((part for part in first["loc"] if not str(part).startswith(_OF_PYDANTIC)), path)
     kind = first["type"]
     expected = expectation(kind, first["msg"])
     if kind == "extra_forbidden":

@@ -11,6 +11,7 @@ from ipaddress import ip_network
 
 from pipeline.protocols import IpAddress, IpNetwork
 from specs import keys
+from specs.model.admin import host_endpoint_id
 from specs.model.allowed import misplaced, text
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
@@ -102,7 +103,12 @@ def lowest_free(
 
 
 def check_placed(endpoint: Endpoint, network: Network) -> None:
-    """Raises `Invalid` if an endpoint is allowed an address of the network itself."""
+    """Raises `Invalid` if an endpoint is allowed an address of the network itself, or is a host's own on any network but the admin overlay, or is
+    another one there."""
+    if network.admin is not None and not (endpoint.is_hosts_own and endpoint.id == host_endpoint_id(network.id, endpoint.host)):
+        raise Invalid("endpoint.network", network.name, "another network: on the admin overlay are hosts alone")
+    if network.admin is None and endpoint.is_hosts_own:
+        raise Invalid("endpoint.netns", endpoint.netns, "the namespace of a container: only the admin overlay is in a host's own")
     wrong = misplaced(endpoint.allowed, network)
     if wrong is not None:
         position, reason = wrong

@@ -16,7 +16,7 @@ from specs.model.ranges import check_ranges
 from specs.model.router import Router
 from specs.model.service import Service
 from specs.model.tenant import DEFAULT, Tenant, check_network, free_vnis
-from specs.obstacles import check_hosts, check_transit_networks
+from specs.obstacles import check_admin_networks, check_hosts, check_transit_networks
 from specs.snapshot import snapshot
 from specs.store import bitmap
 from specs.store.network_state import NetworkState, gets_of, network_state
@@ -83,7 +83,12 @@ class NetworkWriter(Writer):
                 Unchanged(keys.claim_tenants(), revision(read.found[4])),
                 *of_profile,
             ]
-            compares += [*pool.compares(), *self._room_for_one_more(checked.tenant, tenants, revision(read.found[5]))]
+            made = revision(read.found[5])
+            compares += [
+                *pool.compares(),
+                *self._room_for_one_more(checked.tenant, tenants, made),
+                *self._only_admin(checked, made),
+            ]
             puts = [Put(key, network.encode()), Put(claim, network.id), Put(keys.claim_networks(), network.id), *pool.puts()]
             outcome = self.commit(compares, puts)
             return (network, outcome.revision) if outcome.succeeded else None
@@ -102,6 +107,13 @@ class NetworkWriter(Writer):
         count = sum(network.tenant == name for network in self.networks())
         if count >= tenant.max_networks:
             raise Conflict(f"tenant {name} has {count} networks, and may have {tenant.max_networks}", field="tenant", holder=name)
+        return [Unchanged(keys.claim_networks(), made)]
+
+    def _only_admin(self, network: Network, made: int) -> list[Compare]:
+        """The compares that hold while no network comes beside a new admin overlay. Raises `Conflict` if there is one, or a network in its way."""
+        if network.admin is None:
+            return []
+        check_admin_networks(network, self.networks())
         return [Unchanged(keys.claim_networks(), made)]
 
     def _check_host_networks(self, network: Network) -> None:
@@ -143,6 +155,7 @@ class NetworkWriter(Writer):
                     raise Conflict(f"network {old.name}: {problem}", field=name)
             if old == network:
                 return state.network_revision
+            self._check_admin_change(old, network)
             compares = [
                 Unchanged(key, state.network_revision),
                 *_free_gateways(network, state),
@@ -161,6 +174,22 @@ class NetworkWriter(Writer):
             return done.revision if done.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def _check_admin_change(self, old: Network, new: Network) -> None:
+        """Raises `Conflict` if a network becomes the admin overlay, or if a host is to have the address that another one keeps."""
+        if new.admin is None or new.admin == old.admin:
+            return
+        if old.admin is None:
+            reason = "it cannot become the admin overlay: create another one (warren admin-overlay init)"
+            raise Conflict(f"network {old.name}: {reason}", field="admin")
+        endpoints = self.store.list(keys.endpoints_of(new.id))[1]
+        for endpoint in (decoded(Endpoint, entry) for entry in endpoints):
+            moves = endpoint is None or new.admin.of_host(endpoint.host)
+            taken = () if moves else (endpoint.ipv4_address, endpoint.ipv6_address)
+            for host, addresses in new.admin.addresses.items():
+                if common := set(addresses) & set(taken):
+                    reason = f"{min(map(str, common))} for host {host} is host {endpoint.host}'s: name another one for it, too"
+                    raise Conflict(f"network {new.name}: {reason}", field="admin", holder=endpoint.host)
 
     def _free_reservations(self, new: Network, state: NetworkState) -> list[Compare]:
         """The compares that hold while no endpoint gets an address that becomes reserved. Raises `Conflict` if one with another MAC has it."""

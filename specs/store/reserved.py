@@ -40,9 +40,11 @@ def check_reserved(network: Network, endpoint: Endpoint, mac: str | None) -> Non
 
 
 def set_aside(network: Network, network_range: IpNetwork) -> set[int]:
-    """The numbers of a range that are allocated to nobody: the gateway's, and reserved ones."""
+    """The numbers of a range that are allocated to nobody: the gateway's, reserved ones, and those of named hosts."""
     gateways: tuple[IPv4Address | IPv6Address, ...] = tuple(gateway.ip for gateway in network.gateways)
-    taken = (*gateways, *(address for each in network.reservations for address in each.addresses))
+    of_hosts = network.admin.addresses.values() if network.admin is not None else ()
+    reserved = (each.addresses for each in network.reservations)
+    taken = (*gateways, *(address for addresses in (*reserved, *of_hosts) for address in addresses))
     return {int(address) - int(network_range.network_address) for address in taken if address.version == network_range.version}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -103,6 +104,88 @@ def test_the_worst_path_decides_the_size_of_packets(sites: World) -> None:
         assert (ping.returncode == 0) is answered, size
 
 
+def overlay_of_hosts(world: World) -> dict[str, dict[str, Any]]:
+    """The hosts on the admin overlay, by name."""
+    shown = run.api(world.plan.hosts[0], "GET", "/admin-overlay")["admin_overlay"]
+    return {each["host"]: each for each in shown["hosts"]}
+
+
+def admin_link(world: World, host: str) -> dict[str, Any]:
+    """The interface of a host on the admin overlay, as ip(8) shows it; empty if there is none."""
+    shown = world.inside(host, "ip", "-j", "address", "show", "dev", "warren-admin")
+    return dict(json.loads(shown.stdout)[0]) if shown.returncode == 0 else {}
+
+
+def all_up(world: World) -> bool:
+    return {each["state"] for each in overlay_of_hosts(world).values()} == {"up"}
+
+
+@contextmanager
+def admin_overlay(world: World, **fields: Any) -> Iterator[dict[str, str]]:
+    """The admin overlay for a while; yields the address of each host."""
+    run.api(world.plan.hosts[0], "POST", "/admin-overlay", **fields)
+    try:
+        eventually(lambda: all_up(world), WAIT_S)
+        yield {name: each["addresses"][0] for name, each in overlay_of_hosts(world).items()}
+    finally:
+        run.api(world.plan.hosts[0], "DELETE", "/admin-overlay")
+        eventually(lambda: not any(admin_link(world, host.name) for host in world.plan.hosts), WAIT_S)
+
+
+def test_hosts_of_all_sites_reach_each_other_over_the_admin_overlay(sites: World) -> None:
+    with admin_overlay(sites, ip_range="10.44.44.0/24", addresses={"h1": "10.44.44.11"}) as address:
+        assert address["h1"] == "10.44.44.11"
+        assert len(set(address.values())) == 6
+        for peers in (("h1", ("h3", "h5")), ("h6", ("h2", "h4"))):
+            eventually(lambda peers=peers: is_up(sites, peers[0], *peers[1]), WAIT_S)  # type: ignore[misc]
+        with captured(sites, "inet", "udp and not port 51820") as outside:
+            for source, target in (("h1", "h2"), ("h1", "h3"), ("h1", "h5"), ("h6", "h2"), ("h4", "h1")):
+                assert sites.reaches(source, address[target]), f"{source} to {target}"
+            server = sites.background("h5", "iperf3", "-s", "-B", address["h5"])
+            assert patiently(lambda: sites.inside("h1", "iperf3", "-c", address["h5"], "-n", "1M").returncode == 0)
+            server.terminate()
+            server.communicate()
+        assert outside == []
+        assert admin_link(sites, "h1")["mtu"] == 1366
+        _a_host_has_its_own_address_alone(sites, address)
+        _what_is_damaged_comes_back(sites, address)
+        for body, error in (
+            ({"network_id": "admin", "ns_handle_path": run.netns_of(sites.plan, "c1")}, "hosts alone"),
+            ({"network_id": "amber", "ns_handle_path": "/proc/self/ns/net"}, "only the admin overlay"),
+        ):
+            with pytest.raises(run.LabError, match=error):
+                run.api(sites.plan.hosts[0], "POST", "/endpoints", **body)
+        assert not sites.pings("c1", address["h3"])
+
+
+def _a_host_has_its_own_address_alone(world: World, address: dict[str, str]) -> None:
+    stolen = ("address", "dev", "warren-admin", "10.44.44.99/32")
+    world.inside("h1", "ip", *stolen[:1], "add", *stolen[3:], *stolen[1:3])
+    try:
+        assert world.inside("h1", "ping", "-c2", "-i0.2", "-W1", "-I", "10.44.44.99", address["h3"]).returncode != 0
+    finally:
+        world.inside("h1", "ip", *stolen[:1], "del", *stolen[3:], *stolen[1:3])
+
+
+def _what_is_damaged_comes_back(world: World, address: dict[str, str]) -> None:
+    """The interface is deleted by hand, and the endpoint by a command: both come back as they were; an address that a host is given replaces the
+    one that it had."""
+    before = admin_link(world, "h3")["address"]
+    for harm in (
+        lambda: world.inside("h3", "ip", "link", "del", "warren-admin"),
+        lambda: run.api(world.plan.host("h3"), "DELETE", "/endpoints/admin/h3"),  # type: ignore[arg-type]
+    ):
+        index = admin_link(world, "h3")["ifindex"]
+        harm()
+        eventually(lambda index=index: admin_link(world, "h3").get("ifindex", index) != index, WAIT_S)  # type: ignore[misc]
+        eventually(lambda: all_up(world), WAIT_S)
+        assert admin_link(world, "h3")["address"] == before
+        assert world.reaches("h1", address["h3"])
+    run.api(world.plan.hosts[0], "POST", "/admin-overlay/update", addresses={"h3": "10.44.44.33"})
+    assert world.reaches("h1", "10.44.44.33")
+    assert not world.pings("h1", address["h3"])
+
+
 def flows_to_tunnels(world: World, host: str) -> str:
     return world.ofctl(host, "dump-flows", "br-warren")
 
@@ -194,6 +277,102 @@ def test_tunnel_packets_in_clear_text_reach_nobody_and_are_counted(sites: World)
         sites.inside("h1", "python3", "-c", send, frame.hex(), "198.18.2.13")
         eventually(lambda: dropped()["sent"] == before["sent"] + 1, WAIT_S)
     assert outside == []
+
+
+CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 8099), 2, (sys.argv[2], 0)).close()"
+
+
+def connects(netns: str, address: str, source: str = "0.0.0.0") -> bool:
+    """Whether a connection to port 8099 is answered at once: for what must not be answered."""
+    done = subprocess.run(run.in_netns(netns, "python3", "-c", CONNECT, address, source), capture_output=True, text=True)
+    return done.returncode == 0
+
+
+def gets_in(netns: str, address: str, source: str = "0.0.0.0") -> bool:
+    """Whether a connection to port 8099 is answered, however busy the machine is."""
+    return patiently(lambda: connects(netns, address, source))
+
+
+def firewall_of(world: World, host: str) -> dict[str, Any]:
+    return dict(run.api(world.plan.host(host), "GET", f"/hosts/{host}/firewall"))  # type: ignore[arg-type]
+
+
+@contextmanager
+def servers(*netns: str) -> Iterator[None]:
+    """A server on port 8099 in each of these namespaces."""
+    words = ("python3", "-m", "http.server", "8099", "--bind", "0.0.0.0", "--directory", "/proc/self/fdinfo")
+    started = [
+        subprocess.Popen(run.in_netns(each, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for each in netns
+    ]
+    try:
+        for each in netns:
+            assert gets_in(each, "127.0.0.1")
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+def test_the_allow_list_keeps_strangers_off_the_outside(sites: World) -> None:
+    """The internet's router is a stranger at 198.18.2.1 and 198.18.2.2. A list that nobody confirms is taken back; a confirmed one stays."""
+    first, router = sites.plan.hosts[0], f"{sites.plan.name}-nat"
+    hosts = {name: sites.plan.host(name).netns for name in ("h1", "h3", "h5")}  # type: ignore[union-attr]
+    nft = (*f"nsenter --net=/run/netns/{hosts['h1']}".split(), "nft")
+    run.sh("ip", "-n", router, "address", "replace", "198.18.2.2/24", "dev", "wan")
+    try:
+        with servers(*hosts.values(), router):
+            assert gets_in(router, "198.18.2.11")
+            run.api(first, "POST", "/firewall", mode="allowlist", sources=["203.0.113.0/24"], confirm_within_s=3600)
+            eventually(lambda: firewall_of(sites, "h1")["mode"] == "allowlist", WAIT_S)
+            assert not connects(router, "198.18.2.11")
+            assert firewall_of(sites, "h1")["refused"]
+            run.api(first, "POST", "/firewall", mode="allowlist", sources=["203.0.113.0/25"], confirm_within_s=1)
+            assert gets_in(router, "198.18.2.11")
+            eventually(lambda: run.api(first, "GET", "/firewall")["firewall"]["proposal"] is None, WAIT_S)
+            with pytest.raises(run.LabError, match="nothing to confirm"):
+                run.api(first, "POST", "/firewall/confirm")
+
+            run.api(first, "POST", "/firewall", mode="allowlist", sources=["198.18.2.2"], confirm_within_s=3600)
+            run.api(first, "POST", "/firewall/confirm")
+            eventually(lambda: all(firewall_of(sites, host)["mode"] == "allowlist" for host in hosts), WAIT_S)
+            _only_the_list_and_hosts_get_in(sites, router, hosts)
+            run.sh(*nft, "delete", "table", "inet", "warren-firewall")
+            eventually(lambda: firewall_of(sites, "h1").get("refused") == 0, WAIT_S)
+            run.restart(sites.plan, "h1", "agent")
+            eventually(lambda: firewall_of(sites, "h1")["mode"] == "allowlist", WAIT_S)
+            assert not connects(router, "198.18.2.11", "198.18.2.1")
+    finally:
+        run.api(first, "POST", "/firewall", mode="guard")
+        run.sh("ip", "-n", router, "address", "del", "198.18.2.2/24", "dev", "wan")
+    eventually(lambda: all(firewall_of(sites, host)["mode"] == "guard" for host in hosts), WAIT_S)
+    assert "warren-firewall" not in run.sh(*nft, "list", "tables")
+
+
+def _only_the_list_and_hosts_get_in(world: World, router: str, hosts: dict[str, str]) -> None:
+    for host in hosts:
+        plan = world.plan.host(host)
+        assert plan is not None
+        assert gets_in(router, plan.outside, "198.18.2.2"), f"an administrator to {host}"
+        assert not connects(router, plan.outside, "198.18.2.1"), f"a stranger to {host}"
+        for other, netns in hosts.items():
+            assert other == host or gets_in(netns, plan.public), f"{other} to {host}"
+    assert gets_in(hosts["h1"], "198.18.2.1"), "replies come in"
+    assert world.reaches("c1", world.address["c3"])
+    assert is_up(world, "h1", "h3", "h5")
+
+
+def test_the_guard_goes_and_comes_with_the_firewall(sites: World) -> None:
+    first = sites.plan.hosts[0]
+    listing = (*f"nsenter --net=/run/netns/{first.netns}".split(), "nft", "list", "tables")
+    try:
+        run.api(first, "POST", "/firewall", mode="off")
+        eventually(lambda: "warren-guard" not in run.sh(*listing), WAIT_S)
+        eventually(lambda: "firewall is off" in str(run.api(first, "GET", "/hosts/h1")["host"]["problems"]), WAIT_S)
+        assert is_up(sites, "h1", "h3", "h5")
+    finally:
+        run.api(first, "POST", "/firewall", mode="guard")
+    eventually(lambda: "warren-guard" in run.sh(*listing), WAIT_S)
 
 
 def test_a_host_that_leaves_its_site_is_followed(sites: World) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agent.config import load
 from agent.encryption import wireguard
 from agent.encryption.feature import of_outside
-from agent.encryption.guard import Guard, dropped, ruleset
+from agent.encryption.guard import Guard, ruleset
 from agent.encryption.health import SILENT_S, PairHealth
 from agent.encryption.link import (
     FAR_SETTINGS,
@@ -28,6 +28,7 @@ from agent.encryption.link import (
 )
 from agent.encryption.tunnels import TunnelPlan
 from agent.encryption.wireguard import HANDSHAKE_LIMIT_S, WireguardReading, wanted_wireguard
+from agent.linux.nft import counted
 from agent.linux.wireguard import Traffic, WireguardDevice
 from intent.sites import EncryptedPair, crosses, encrypted_mtus, endpoint_mtu, pairs, tunnel_end, vtep
 from ovsdb.rows import encrypted_hosts, encrypted_text
@@ -263,4 +264,4 @@ def test_the_guard_drops_and_counts_in_both_directions() -> None:
     for direction, counter in (("iifname", "received"), ("oifname", "sent")):
         assert f'{direction} "out0" udp dport {{ 4789, 14789 }} counter name {counter} drop' in rules
     listed = [{"metainfo": {}}, {"counter": {"name": "sent", "packets": 3}}, {"counter": {"name": "received", "packets": 0}}]
-    assert dropped(listed) == {"sent": 3, "received": 0}
+    assert counted(listed) == {"sent": 3, "received": 0}

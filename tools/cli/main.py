@@ -11,12 +11,14 @@ from typer.completion import completion_init
 
 from tools.cli import (
     acl,
+    admin,
     capture,
     cluster,
     contexts,
     documents,
     endpoint,
     etcd,
+    firewall,
     host,
     lab,
     machine,
@@ -55,6 +57,8 @@ app.add_typer(cluster.app, name="cluster")
 app.add_typer(site.app, name="site")
 app.add_typer(profile.app, name="profile")
 app.add_typer(site.crypto, name="crypto")
+app.add_typer(admin.app, name="admin-overlay")
+app.add_typer(firewall.app, name="firewall")
 app.add_typer(etcd.app, name="etcd")
 app.add_typer(port.app, name="port")
 app.add_typer(publish.app, name="publish")

@@ -118,11 +118,20 @@ class AsyncClient:
     put_profile = _AsyncMethod(operations.put_profile)
     delete_profile = _AsyncMethod(operations.delete_profile)
     encryption = _AsyncMethod(operations.encryption)
+    dropped = _AsyncMethod(operations.dropped)
     rotate_secrets = _AsyncMethod(operations.rotate_secrets)
+    firewall = _AsyncMethod(operations.firewall)
+    put_firewall = _AsyncMethod(operations.put_firewall)
+    confirm_firewall = _AsyncMethod(operations.confirm_firewall)
+    host_firewall = _AsyncMethod(operations.host_firewall)
     tenants = _AsyncMethod(operations.tenants)
     tenant = _AsyncMethod(operations.tenant)
     put_tenant = _AsyncMethod(operations.put_tenant)
     delete_tenant = _AsyncMethod(operations.delete_tenant)
+    admin_overlay = _AsyncMethod(operations.admin_overlay)
+    create_admin_overlay = _AsyncMethod(operations.create_admin_overlay)
+    update_admin_overlay = _AsyncMethod(operations.update_admin_overlay)
+    delete_admin_overlay = _AsyncMethod(operations.delete_admin_overlay)
 
     async def run(self, operation: Operation[T]) -> T:
         """Drive an operation to its result."""

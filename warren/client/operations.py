@@ -1,5 +1,6 @@
 """Every operation of the API, once for both clients: each yields requests and returns a result. No I/O."""
 
+from warren.client.admin import admin_overlay, create_admin_overlay, delete_admin_overlay, update_admin_overlay
 from warren.client.endpoints import (
     add_port,
     create_endpoint,
@@ -11,6 +12,7 @@ from warren.client.endpoints import (
     remove_port,
     unpublish,
 )
+from warren.client.firewall import confirm_firewall, firewall, host_firewall, put_firewall
 from warren.client.hosts import (
     accept_etcd,
     apply,
@@ -43,20 +45,24 @@ from warren.client.routing import (
     tenant,
     tenants,
 )
-from warren.client.sites import delete_site, encryption, put_site, rotate_secrets, sites
+from warren.client.sites import delete_site, dropped, encryption, put_site, rotate_secrets, sites
 
 __all__ = [
     "accept_etcd",
     "acl",
     "acls",
     "add_port",
+    "admin_overlay",
     "apply",
     "check",
     "check_acl",
     "cluster",
+    "confirm_firewall",
+    "create_admin_overlay",
     "create_endpoint",
     "create_network",
     "delete_acl",
+    "delete_admin_overlay",
     "delete_endpoint",
     "delete_mirror",
     "delete_network",
@@ -64,13 +70,16 @@ __all__ = [
     "delete_router",
     "delete_service",
     "delete_site",
-    "encryption",
     "delete_tenant",
+    "dropped",
+    "encryption",
     "endpoint",
     "endpoints",
     "export",
+    "firewall",
     "flows",
     "host",
+    "host_firewall",
     "hosts",
     "meters",
     "mirrors",
@@ -81,24 +90,26 @@ __all__ = [
     "profiles",
     "publish",
     "put_cluster",
+    "put_firewall",
     "put_mirror",
     "put_profile",
     "put_router",
     "put_service",
     "put_site",
-    "rotate_secrets",
-    "sites",
     "put_tenant",
     "remove_host",
     "remove_port",
+    "rotate_secrets",
     "router",
     "routers",
     "service",
     "services",
+    "sites",
+    "status",
     "tenant",
     "tenants",
-    "status",
     "trace",
     "unpublish",
+    "update_admin_overlay",
     "version",
 ]

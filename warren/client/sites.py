@@ -49,6 +49,11 @@ def encryption(host: str) -> Operation[tuple[EncryptedTunnel, ...]]:
     return all_of(EncryptedTunnel, (yield get(path("hosts", host, "encryption"))), "pairs")
 
 
+def dropped(host: str) -> Operation[dict[str, int]]:
+    """How many tunnel packets in clear text the guard of a host has dropped, by direction: received, sent."""
+    return dict((yield get(path("hosts", host, "encryption"))).get("dropped") or {})
+
+
 def rotate_secrets(pair: tuple[str, str] | None = None) -> Operation[tuple[tuple[str, str], ...]]:
     """Give two hosts another secret for their tunnel, or all pairs of hosts; return the pairs. No packet is lost."""
     rotated = (yield post("/encryption/rotate", stated(pair=pair))).get("rotated") or ()

@@ -119,11 +119,20 @@ class Client:
     put_profile = _Method(operations.put_profile)
     delete_profile = _Method(operations.delete_profile)
     encryption = _Method(operations.encryption)
+    dropped = _Method(operations.dropped)
     rotate_secrets = _Method(operations.rotate_secrets)
+    firewall = _Method(operations.firewall)
+    put_firewall = _Method(operations.put_firewall)
+    confirm_firewall = _Method(operations.confirm_firewall)
+    host_firewall = _Method(operations.host_firewall)
     tenants = _Method(operations.tenants)
     tenant = _Method(operations.tenant)
     put_tenant = _Method(operations.put_tenant)
     delete_tenant = _Method(operations.delete_tenant)
+    admin_overlay = _Method(operations.admin_overlay)
+    create_admin_overlay = _Method(operations.create_admin_overlay)
+    update_admin_overlay = _Method(operations.update_admin_overlay)
+    delete_admin_overlay = _Method(operations.delete_admin_overlay)
 
     def run(self, operation: Operation[T]) -> T:
         """Drive an operation to its result."""
