@@ -19,7 +19,8 @@ AGREE = "tests/unit/test_acl_agree.py"
 INDEX = "tests/unit/test_incremental.py"
 NETWORKS = "tests/unit/test_incremental_networks.py"
 DHCP = "tests/unit/test_dhcp.py"
-COPIED = ("warren", "pipeline", "acl", "specs", "mirror", "intent", "ovsdb", "controller", "tests", "docs")
+UNDERLAY = "tests/unit/test_underlay.py"
+COPIED = ("warren", "pipeline", "acl", "specs", "mirror", "intent", "ovsdb", "controller", "underlay", "tools", "tests", "docs")
 
 
 class Mutant(NamedTuple):
@@ -134,6 +135,17 @@ MUTANTS = (
     Mutant("ovsdb/transact.py", 'if named and result.get("count") == 0:', "if False:", "tests/unit/test_rows.py"),
     Mutant("acl/compile.py", "conj_id = 2 * position + index + 1", "conj_id = index + 1", AGREE),
     Mutant("controller/openflow/messages.py", "yield from map(delete_flow, deletes)", "pass", "tests/unit/test_openflow_messages.py"),
+    Mutant("underlay/plan.py", "if address.ip not in foreign}", "}", UNDERLAY),
+    Mutant("underlay/plan.py", "if holder != link.name:", "if False:", UNDERLAY),
+    Mutant("underlay/plan.py", "return len(placed) + len(others) > 1", "return len(placed) > 0", UNDERLAY),
+    Mutant("underlay/plan.py", "nic.gateway6 or learnt", "learnt", UNDERLAY),
+    Mutant("underlay/plan.py", "link.kind in _STACKED, link.index", "link.index", UNDERLAY),
+    Mutant("underlay/plan.py", "GUARD if self.source is None and self.destination is None else RULE", "RULE", UNDERLAY),
+    Mutant("underlay/plan.py", "not any(gateway in subnet for subnet in subnets)", "False", UNDERLAY),
+    Mutant("underlay/plan.py", "yield RoutingRule(version=prefix.version, table=table, source=prefix)", "pass", UNDERLAY),
+    Mutant("underlay/plan.py", "remove=less(before, after)", "remove=Marked()", UNDERLAY),
+    Mutant("underlay/fetch.py", "self._urls = (*self._urls[1:], self._urls[0])", "pass", UNDERLAY),
+    Mutant("underlay/fetch.py", "len(body) > ANSWER_LIMIT or time.monotonic() > deadline", "len(body) > ANSWER_LIMIT", UNDERLAY),
 )  # fmt: skip
 
 

@@ -317,6 +317,31 @@ def test_the_gateway_of_ipv6_is_that_of_router_advertisements() -> None:
     kernel = Kernel(links=(link(1), link(2)), gateways=((1, ip_address("fe80::9")), (2, ip_address("fe80::1"))))
     assert any(route.gateway == ip_address("fe80::1") and route.index == 2 for route in plan([ONE, both], kernel).state.routes)
     assert any("no gateway for IPv6" in problem for problem in plan([ONE, both], Kernel(links=(link(1), link(2)))).problems)
+    with_gateway = nic(2, "10.4.1.5/24", "fd00::5/64", gateway="10.4.1.1", gateway6=ip_address("fe80::7"))
+    ways = {
+        route.gateway
+        for route in plan([ONE, with_gateway], kernel).state.routes
+        if route.index == 2 and route.prefix.version == 6
+    }
+    assert ways == {None, ip_address("fe80::7")}, "the metadata's gateway goes before the advertised one"
+
+
+def test_the_rule_for_the_main_table_comes_first() -> None:
+    rules = plan([ONE, TWO], Kernel(links=(link(1), link(2)))).state.rules
+    assert {(rule.priority, rule.table == MAIN) for rule in rules} == {(30_210, True), (30_211, False)}
+
+
+def test_a_gateway_has_a_route_of_its_own_only_outside_of_the_subnets() -> None:
+    single = nic(1, "10.128.0.7/32", gateway="10.128.0.1")
+    ways = {str(route.prefix) for route in plan([single, TWO], Kernel(links=(link(1), link(2)))).state.routes}
+    assert "10.128.0.1/32" in ways
+    assert "10.4.1.1/32" not in ways
+
+
+def test_packets_from_a_delegated_prefix_leave_by_its_nic() -> None:
+    delegated = nic(2, "10.4.1.5/24", gateway="10.4.1.1", prefixes=(ip_network("10.4.1.64/28"),))
+    rules = plan([ONE, delegated], Kernel(links=(link(1), link(2)))).state.rules
+    assert RoutingRule(version=4, table=10_001, source=ip_network("10.4.1.64/28")) in rules
 
 
 def test_links_come_up_with_the_mtu_of_the_metadata() -> None:
