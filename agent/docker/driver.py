@@ -26,6 +26,7 @@ from agent.docker.ports import ContainerPorts
 from agent.docker.remembered import Remembered
 from agent.docker.validation import check_acl
 from agent.linux import names
+from agent.listeners import Listeners
 from specs.model.endpoint import SANDBOX, Endpoint
 from specs.model.network import Network
 from warren.errors import Conflict, NotFound
@@ -42,7 +43,7 @@ class Driver:
         self._core, self._engine, self._dhcp_clients = core, engine, dhcp_clients
         self.ledger = Ledger(core)
         self.remembered = Remembered(core.store, core.host.name)
-        self.told: Callable[[], None] = lambda: None  # called when a container is to be remembered
+        self.awaited: Listeners[[]] = Listeners()  # labels of a container must be looked for soon
         aux = AuxAddresses(core, self.ledger)
         self.networks = networks = DockerNetworks(core, self.ledger, aux)
         self._ports, self._dead = ContainerPorts(core, self.ledger), DeadEndpoints(core, self.ledger, engine)
@@ -151,7 +152,7 @@ class Driver:
             self._dhcp_clients.joins(endpoint.id, str(body["SandboxKey"]))
         self._core.endpoints.namespaces.join(str(body["SandboxKey"]), endpoint.id, network)
         if not joined.labelled:
-            self.told()  # look for them until the container's process runs
+            self.awaited()  # look for them until the container's process runs
         # the port of an endpoint without its required labels stays closed; Docker goes on meanwhile
         self._plug_in(endpoint, joined, wait=joined.labelled or not network.labels_required)
         if joined.mac_address != endpoint.mac_address:
@@ -233,7 +234,7 @@ class Driver:
         if container is None and self._core.config.docker_engine:
             return self.remembered.container(docker_network, endpoint.labels[SANDBOX], endpoint.veth)
         if container is not None and self.remembered.keep(container, docker_network):
-            self.told()
+            self.awaited()
         return container
 
     def _described(self, endpoint: Endpoint, network: Network, container: Container) -> Endpoint:

@@ -41,7 +41,7 @@ class DockerSweep:
         self._unlabelled: dict[str, float] = {}  # when an endpoint without labels was seen first
         self._open: dict[str, float] = {}  # when a pool without a network was seen first
         self.worker = Worker("Docker sweep", self._step, interval_s=min(LABELS_S, every_s))
-        driver.told = self.worker.wake
+        driver.awaited.add(self.worker.wake)
         self.names = Worker("Docker names", self._follow_names, interval_s=NAMES_S)
 
     def _step(self, items: frozenset[str]) -> float | None:

@@ -29,6 +29,7 @@ from agent.docker.request import parse
 from agent.docker.server import answer_to
 from agent.docker.sweep import DockerSweep, lost
 from agent.linux import processes
+from agent.listeners import Listeners
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from warren.errors import Invalid
@@ -246,6 +247,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self.ledger = self
+        self.awaited: Listeners[[]] = Listeners()
         self.described: list[str] = []
 
     def endpoints(self) -> list[Endpoint]:
