@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import sys
@@ -23,11 +24,14 @@ from benchmarks.docker import KINDS, starts
 from benchmarks.flood import CONNECTIONS, LIMIT, flood
 from benchmarks.laboratory import Laboratory, laboratory
 from benchmarks.mirror import measure as mirrored
+from benchmarks.ovn.programs import programs
+from benchmarks.ovn.turns import both_sides, compared, turns
 from benchmarks.policy import measure as bulk
 from benchmarks.scale import FIGURES, IDLE, STORM, both
 from benchmarks.throughput import PATHS, throughput
 from benchmarks.underlay import ADDRESSES, CLOUDS, NICS, underlay
 from tools.lab import engine
+from tools.lab.run import LabError
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 RESULTS = Path(__file__).with_name("results.json")
@@ -41,13 +45,15 @@ PORTS = 500  # of a host with many
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BenchmarkOptions:
-    """How often and how large: `sizes` are the endpoints of the one network of most suites, the last three are of `scale`."""
+    """How often and how large: `sizes` are the endpoints of the one network of most suites, `networks`, `endpoints` and `hosts` are of `scale`."""
 
     rounds: int
     sizes: tuple[int, ...]
     networks: int
     endpoints: int
     hosts: int
+    ovn_folder: Path
+    ovn_suite: str
 
 
 class Measured:
@@ -301,6 +307,22 @@ def clouds(measured: Measured, options: BenchmarkOptions) -> None:
         measured.goal("<= 60 MiB", memory <= 60)
 
 
+def beside_ovn(measured: Measured, options: BenchmarkOptions) -> None:
+    """Warren and OVN in turns."""
+    with console.status(f"OVN of Debian {options.ovn_suite}"):
+        unpacked = programs(options.ovn_folder, options.ovn_suite)
+    console.print(f"  OVN {unpacked.version}; load average {os.getloadavg()[0]:.1f}")
+    with console.status("a laboratory of each"), both_sides(unpacked) as sides:
+        for size, (warren, ovn) in turns(sides, options.sizes, options.rounds):
+            for figure in compared(warren, ovn):
+                what = f"{figure.what}, {size} endpoints"
+                measured.add(f"{what}: Warren", list(figure.warren), figure.unit)
+                measured.add(f"{what}: OVN {unpacked.version}", list(figure.ovn), figure.unit)
+                if figure.ratio is not None:
+                    measured.add(f"{what}: Warren against OVN", [figure.ratio], "x")
+            measured.add(f"load average of the machine, {size} endpoints", [os.getloadavg()[0]], "processes")
+
+
 SUITES: dict[str, Callable[[Measured, BenchmarkOptions], None]] = {
     "overlay": overlay,
     "policy": policy,
@@ -313,20 +335,27 @@ SUITES: dict[str, Callable[[Measured, BenchmarkOptions], None]] = {
     "scale": scale,
     "apply": apply,
     "underlay": clouds,
+    "ovn": beside_ovn,
 }
+NAMED = ("ovn",)  # fetches packages: measured only when it is named
 
 
 def main() -> None:
     """Entry of the command."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "suites", nargs="*", default=list(SUITES), metavar="SUITE", help=f"of: {', '.join(SUITES)} (default: all)"
-    )
+        "suites", nargs="*", default=[suite for suite in SUITES if suite not in NAMED], metavar="SUITE",
+        help=f"of: {', '.join(SUITES)} (default: all but {', '.join(NAMED)})",
+    )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=30, help="of everything that is quick (default: 30)")
     parser.add_argument("--sizes", default="10,100,1000,10000", help="endpoints that exist (default: 10,100,1000,10000)")
     parser.add_argument("--networks", type=int, default=1000, help="of `scale`: networks that exist (default: 1000)")
     parser.add_argument("--endpoints", type=int, default=100, help="of `scale`: endpoints of each network (default: 100)")
     parser.add_argument("--hosts", type=int, default=50, help="of `scale`: hosts that the other endpoints are on (default: 50)")
+    parser.add_argument(
+        "--ovn-folder", type=Path, default=Path("/var/tmp/warren-ovn"), help="of `ovn`: where Debian's OVN is unpacked and kept"
+    )
+    parser.add_argument("--ovn-suite", default="sid", help="of `ovn`: the release of Debian that it is from (default: sid)")
     arguments = parser.parse_args()
     options = BenchmarkOptions(
         rounds=arguments.rounds,
@@ -334,11 +363,16 @@ def main() -> None:
         networks=arguments.networks,
         endpoints=arguments.endpoints,
         hosts=arguments.hosts,
+        ovn_folder=arguments.ovn_folder,
+        ovn_suite=arguments.ovn_suite,
     )
     measured = Measured()
     for suite in arguments.suites:
         measured.suite = suite
-        SUITES[suite](measured, options)
+        try:
+            SUITES[suite](measured, options)
+        except LabError as error:
+            sys.exit(f"python -m benchmarks {suite}: {error}")
     console.print(measured.table())
     machine = {"machine": platform.machine(), "python": platform.python_version(), "kernel": platform.release()}
     # a suite alone leaves the others' figures as they were

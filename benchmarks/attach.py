@@ -38,7 +38,7 @@ def attach(
         began = time.monotonic()
         endpoint = agent.post("/endpoints", body)["endpoint"]
         durations["answer"].append((time.monotonic() - began) * 1000)
-        inside(netns, lambda: _until_answered(target))
+        inside(netns, lambda: until_answered(target))
         durations["ping"].append((time.monotonic() - began) * 1000)
         run.api(host, "DELETE", f"/endpoints/{endpoint['id']}")
         run.sh("ip", "netns", "del", netns)
@@ -106,7 +106,7 @@ class AgentConnection(http.client.HTTPConnection):
         return data
 
 
-def _until_answered(target: str, limit_s: float = 10) -> None:
+def until_answered(target: str, limit_s: float = 10) -> None:
     """Send echo requests (RFC 792) until one is answered."""
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
         raw.settimeout(ECHO_EVERY_S)

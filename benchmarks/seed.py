@@ -3,6 +3,8 @@
     python -m benchmarks.seed ETCD endpoints NETWORK FIRST LAST HOSTS   more endpoints of a network that exists
     python -m benchmarks.seed ETCD networks FIRST LAST ENDPOINTS HOSTS  more networks, each with so many endpoints
     python -m benchmarks.seed ETCD storm NETWORKS ENDPOINTS HOSTS RATE SECONDS   changes in these networks
+    python -m benchmarks.seed ETCD changes NETWORK HOSTS   one change for each line of its input: `put NUMBER` or `delete NUMBER` of an
+                                                           endpoint, `acl JSON`
 
 What it writes is what the agents and controllers of such hosts would have written, pools of addresses included.
 """
@@ -96,6 +98,22 @@ def storm(store: Store, networks: int, endpoints: int, hosts: int, rate: int, se
     return rate * seconds / (time.monotonic() - began)
 
 
+def follow(specs: Repository, network: Network, hosts: int) -> None:
+    """Carry out the lines of standard input, and print when each has begun."""
+    for line in sys.stdin:
+        command, argument = line.split(maxsplit=1)
+        if command == "acl":
+            acl = json.loads(argument)
+            print(time.monotonic(), flush=True)
+            specs.put_acl(acl)
+            continue
+        (endpoint,) = endpoints_of(network, int(argument), int(argument) + 1, hosts)
+        puts = endpoint_records(endpoint)
+        operations: list[TxnOperation] = list(puts) if command == "put" else [Delete(put.key) for put in puts]
+        print(time.monotonic(), flush=True)
+        specs.store.txn((), operations)
+
+
 def ghost_network(number: int, vni: int) -> Network:
     """One of the networks that only hosts have that do not exist."""
     name = f"ghosts-{number}"
@@ -146,6 +164,8 @@ def main() -> None:
         seed_endpoints(specs, specs.network(words[0]), *map(int, words[1:]))
     elif command == "networks":
         seed_networks(specs, *map(int, words))
+    elif command == "changes":
+        follow(specs, specs.network(words[0]), int(words[1]))
     else:
         print(storm(specs.store, *map(int, words)))
 
