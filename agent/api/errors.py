@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from agent.api.reference import allowed
-from specs.model.validation import expectation, path_of
+from specs.model.validation import expected_first, path_of
 from warren.errors import MISSING, Invalid, WarrenError
 
 
@@ -63,7 +63,8 @@ def add_handlers(app: FastAPI) -> None:
 
 def _first(error: RequestValidationError) -> Invalid:
     """The first problem of a request that does not fit the route."""
-    first = error.errors()[0]
+    errors = error.errors()
+    first = errors[0]
     path = path_of(part for part in first["loc"] if part not in ("body", "query", "path", "header"))
     kind, value = first["type"], first.get("input")
     if kind == "json_invalid":
@@ -74,6 +75,6 @@ def _first(error: RequestValidationError) -> Invalid:
     if kind == "extra_forbidden":
         return Invalid(path, value, "a field that exists", problem="there is no such field (is it spelt right?)")
     if not path:
-        expected = expectation(kind, first["msg"]) if kind == "value_error" else "a JSON object"
+        expected = expected_first(errors) if kind == "value_error" else "a JSON object"
         return Invalid("body", value, expected, problem=f"expected {expected}")
-    return Invalid(path, value, expectation(kind, first["msg"]))
+    return Invalid(path, value, expected_first(errors))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
 from warren.errors import MISSING, Invalid
 
-_OF_PYDANTIC = ("function", "lax-or-strict")  # parts of a location that name a validator, or a member of a union
+_OF_PYDANTIC = ("function", "lax-or-strict", "literal[")  # parts of a location that name a validator, or a member of a union
 
 _EXPECTED = {
     "missing": "it is required",
@@ -46,16 +47,24 @@ def expectation(kind: str, message: str) -> str:
 def path_of(location: Iterable[str | int], path: str = "") -> str:
     """A path such as dns[0].port below another one, from pydantic's location of a value."""
     for part in location:
+        if str(part).startswith(_OF_PYDANTIC):
+            continue
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
     return path
 
 
+def expected_first(errors: Sequence[Any]) -> str:
+    """What is expected where the first of pydantic's errors is: of a value that may be one of several kinds, each kind."""
+    where = path_of(errors[0]["loc"])
+    kinds = [expectation(error["type"], error["msg"]) for error in errors if path_of(error["loc"]) == where]
+    return ", or ".join(dict.fromkeys(kinds))
+
+
 def invalid(error: ValidationError, path: str = "") -> Invalid:
     """The first problem of a pydantic error as `Invalid`."""
-    first = error.errors(include_url=False)[0]
-    where = path_of((part for part in first["loc"] if not str(part).startswith(_OF_PYDANTIC)), path)
-    kind = first["type"]
-    expected = expectation(kind, first["msg"])
+    errors = error.errors(include_url=False)
+    first, expected = errors[0], expected_first(errors)
+    where, kind = path_of(first["loc"], path), first["type"]
     if kind == "extra_forbidden":
         return Invalid(where, first["input"], "a field that exists", problem="there is no such field (is it spelt right?)")
     if isinstance(first["input"], dict) and kind == "value_error":  # about a record as a whole
