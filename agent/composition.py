@@ -19,7 +19,9 @@ from agent.docker.feature import Docker
 from agent.encryption.feature import Encryption, of_outside
 from agent.encryption.firewall import HostFirewall
 from agent.endpoints.admin_overlay import AdminEndpoint
+from agent.endpoints.adopted_devices import AdoptedDevices
 from agent.endpoints.adopted_ports import AdoptedPorts
+from agent.endpoints.devices import Devices
 from agent.endpoints.endpoints import Endpoints
 from agent.endpoints.filler import PreallocatedFiller
 from agent.endpoints.kept_namespaces import KeptNamespaces
@@ -91,7 +93,8 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
     pool = PreallocatedPool(cache)
     exclusive = Exclusive()
     kept = KeptNamespaces(config.run / "netns", cache, news)
-    plugging = Plugging(name, bridge, ovsdb, cache, kept)
+    taken, link_changed = Devices(config.run / "devices"), Listeners[[str]]()
+    plugging = Plugging(name, bridge, ovsdb, cache, kept, taken)
     endpoints = Endpoints(
         name,
         repository=repository,
@@ -137,7 +140,13 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         remote=Remote(host, lookup, peers),
     )
     reconciler = EndpointReconciler(
-        cache, repairs, failed=endpoints.failed, ovsdb_changed=ovsdb_changed, ports_changed=ports_changed, on_change=news
+        cache,
+        repairs,
+        failed=endpoints.failed,
+        ovsdb_changed=ovsdb_changed,
+        ports_changed=ports_changed,
+        link_changed=link_changed,
+        on_change=news,
     )
     docker = Docker(core, dhcp_clients) if with_docker else None
     held_ports = HeldPorts(name)
@@ -170,6 +179,16 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         PreallocatedFiller(cache, pool, endpoints),
         AdoptedPorts(bridge, cache=cache, ovsdb=ovsdb, ovsdb_changed=ovsdb_changed, endpoints=endpoints, on_change=news),
         AdminEndpoint(cache, ovsdb, endpoints, news),
+        AdoptedDevices(
+            config.run,
+            cache=cache,
+            repository=repository,
+            endpoints=endpoints,
+            taken=taken,
+            link_changed=link_changed,
+            userspace=plugging.checksum_offload_off,
+            on_change=news,
+        ),
         host_network,
         gateway,
         Firewalls(gateway.needed, docker_user=config.docker_user, on_change=news),

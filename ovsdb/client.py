@@ -150,12 +150,10 @@ class Ovsdb:
             self._transact(put_config(ENCRYPTED_KEY, text), time.monotonic() + timeout_s)
 
     def on_bridge(self, bridge: str, names: Iterable[str], timeout_s: float = TIMEOUT_S) -> dict[str, str]:
-        """Return which of these ports are on a bridge, with their rows. This reads from the server, because the replica does
-        not hold it. Raises `Unavailable`."""
+        """Return which of these ports are on a bridge, with their rows; asks the server. Raises `Unavailable`."""
         known_ports = [(name, uuid) for name in names if (uuid := self._replica.port_uuids.get(name)) is not None]
-        replies = (
-            self._transact([member(bridge, uuid) for _, uuid in known_ports], time.monotonic() + timeout_s) if known_ports else []
-        )
+        questions = [member(bridge, uuid) for _, uuid in known_ports]
+        replies = self._transact(questions, time.monotonic() + timeout_s) if questions else []
         return {name: uuid for (name, uuid), reply in zip(known_ports, replies, strict=True) if reply["rows"]}
 
     def _is(self, name: str, uuid: str | None) -> bool:
@@ -277,7 +275,10 @@ class Ovsdb:
             return
         if not port.ours:
             raise Conflict(f"OVSDB has a port {veth!r} which is not Warren's")
-        self.apply([DeletePort(veth)], left(deadline))
+        if port.endpoint is None or veth == veth_name(port.endpoint):
+            self.apply([DeletePort(veth)], left(deadline))
+        else:  # others have made the interface: ovs-vswitchd puts its flags back, which must be over before the agent does
+            self.apply_and_settle([DeletePort(veth)], deadline)
         self._wait_for(lambda: self.port(veth) is None, deadline)
 
     # ---- inside -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ METERS = "spec/meters/"
 MIRRORS = "spec/mirrors/"
 ROUTERS = "spec/routers/"
 SERVICES = "spec/services/"
+ADOPTIONS = "spec/adoptions/"
 CAPTURES = "spec/captures/"
 STORE = "spec/store/"
 CLAIM = "claim/"
@@ -153,6 +154,11 @@ def router(name: str) -> str:
 def service(name: str) -> str:
     """Key of a service."""
     return f"{SERVICES}{name}"
+
+
+def adoption(name: str) -> str:
+    """Key of an adoption rule."""
+    return f"{ADOPTIONS}{name}"
 
 
 def claim_tenants() -> str:

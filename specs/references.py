@@ -11,6 +11,7 @@ from functools import cached_property
 from acl.language import Who
 from specs.checks import called
 from specs.model.acl import Acl
+from specs.model.adoption import Adoption
 from specs.model.base import Record
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
@@ -21,7 +22,7 @@ from specs.model.tenant import Tenant
 from specs.obstacles import addressed, cut_off, lacks
 from specs.snapshot import Problem, Snapshot
 
-KINDS = ("network", "endpoint", "host", "acl", "tenant", "mirror", "service")
+KINDS = ("network", "endpoint", "host", "acl", "tenant", "mirror", "service", "adoption")
 
 
 class References:
@@ -77,6 +78,8 @@ class References:
             return self._of_acl(record)
         if isinstance(record, Service):
             return self._members(record)
+        if isinstance(record, Adoption):
+            return self._endpoint("network", record.network, None)
         if isinstance(record, Endpoint):
             return [*self._published(record), *self._of_host(record)]
         return self._published(record)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from specs import keys
 from specs.model.acl import Acl
+from specs.model.adoption import Adoption
 from specs.model.base import Record, decode_json
 from specs.model.cluster import CLUSTER, Cluster
 from specs.model.endpoint import Endpoint
@@ -53,6 +54,7 @@ class Snapshot:
     mirrors: dict[str, Mirror] = field(default_factory=dict)
     routers: dict[str, Router] = field(default_factory=dict)
     services: dict[str, Service] = field(default_factory=dict)
+    adoptions: dict[str, Adoption] = field(default_factory=dict)
     captures: dict[str, Capture] = field(default_factory=dict)
     born: dict[str, int] = field(default_factory=dict)
     malformed: dict[str, str] = field(default_factory=dict)
@@ -93,6 +95,7 @@ KINDS: tuple[tuple[str, type[Record], str], ...] = (
     (keys.MIRRORS, Mirror, "mirror"),
     (keys.ROUTERS, Router, "router"),
     (keys.SERVICES, Service, "service"),
+    (keys.ADOPTIONS, Adoption, "adoption"),
 )
 
 

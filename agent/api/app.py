@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI
 from agent.agent import Agent, differences
 from agent.api import (
     admin,
+    adoptions,
     cluster,
     documents,
     endpoints,
@@ -48,7 +49,7 @@ def build(agent: Agent) -> FastAPI:
     add_handlers(app)
     app.include_router(_version())
     app.include_router(hosts.router(agent.core, lambda: differences(agent.features)))
-    for subject in (admin, cluster, networks, endpoints, documents, policies, mirrors, routing, sites, profiles):
+    for subject in (admin, cluster, networks, endpoints, documents, policies, mirrors, routing, sites, profiles, adoptions):
         app.include_router(subject.router(agent.core))
     app.include_router(pages.router())
     for feature in agent.features:

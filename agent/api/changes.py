@@ -54,8 +54,9 @@ class Changes:
     _mirror_create = _mirror_update = _cluster_create = _cluster_update = _named_put
     _router_create = _router_update = _service_create = _service_update = _named_put
     _site_create = _site_update = _profile_create = _profile_update = _named_put
+    _adoption_create = _adoption_update = _named_put
     _cluster_delete = _acl_delete = _meter_delete = _tenant_delete = _mirror_delete = _named_delete
-    _router_delete = _service_delete = _site_delete = _profile_delete = _named_delete
+    _router_delete = _service_delete = _site_delete = _profile_delete = _adoption_delete = _named_delete
 
     def _network_create(self, change: Change) -> None:
         network, _ = self._repository.create_network(_without_nulls(change.stated))

@@ -17,6 +17,7 @@ from intent.record_policies import RecordPolicies
 from specs.checks import Joined, called, joined, routers_in_order, valid_networks
 from specs.documents.difference import Change
 from specs.model.acl import Acl
+from specs.model.adoption import Adoption
 from specs.model.base import Record, decode, restated
 from specs.model.cluster import Cluster
 from specs.model.endpoint import Endpoint
@@ -47,6 +48,7 @@ KINDS: dict[str, type[Record]] = {
     "endpoint": Endpoint,
     "router": Router,
     "service": Service,
+    "adoption": Adoption,
 }
 
 ProtoPort = tuple[str, int | None]

@@ -140,6 +140,7 @@ def endpoint_out(
         "network": network.name if network else "",
         "ofport": endpoint.ofport,
         "port": endpoint.port,
+        "device": endpoint.device,
         "parent": endpoint.parent,
         "machine": endpoint.machine,
         "keep_netns": endpoint.keep_netns,

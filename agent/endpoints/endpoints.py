@@ -36,7 +36,7 @@ from warren.errors import MISSING, Conflict, Invalid, NotFound, Unavailable, War
 log = logging.getLogger("warren.endpoints")
 
 _FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls", "publish", "allowed", "aliases",
-           "port", "coprocessor", "parent", "vlan", "machine", "keep_netns"}  # fmt: skip
+           "port", "coprocessor", "parent", "vlan", "machine", "keep_netns", "device"}  # fmt: skip
 INTERFACE_WAIT_S = 5.0  # how long an attach behind an interface waits for that interface, which may appear later
 Leaving = Callable[[Endpoint], contextlib.AbstractContextManager[None]]
 
@@ -92,6 +92,12 @@ class Endpoints:
             return self._attach_to_port(draft | {"name": name})
         if not request.activate:
             return self._create(draft | {"interface": request.interface})[:2]
+        if request.device is not None:
+            self._require_bridge()
+            with self._exclusive.hold(draft["id"]):
+                attach, saga = self._attach_new(draft | {"interface": request.interface}, contextlib.ExitStack())
+            log.info("endpoint.attached id=%s device=%s %s", attach.endpoint.id, request.device, saga.timings())
+            return attach.endpoint, attach.network
         if request.netns is None:
             raise Invalid("activate_params.ns_handle_path", MISSING, f"say {EXPECTED}")
         with netns.opened(request.netns):  # refuses any other file
@@ -308,7 +314,7 @@ class Endpoints:
                 self._plugging.plugged.pop(endpoint.id, None)
                 self.failed(endpoint.id)
                 raise
-            veth.unplug(endpoint.veth)
+            self._plugging.remove_interface(endpoint.veth)
             self._plugging.plugged.pop(endpoint.id, None)
         log.info("endpoint.detached id=%s", endpoint.id)
 

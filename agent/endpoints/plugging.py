@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from ipaddress import ip_interface
 
 from agent.cache import Cache
+from agent.endpoints.devices import Devices
 from agent.endpoints.kept_namespaces import KeptNamespaces
-from agent.linux import veth
+from agent.linux import names, veth
 from agent.linux.interface import Desired, IPInterface, differences
 from agent.linux.reading import read
 from intent.sites import endpoint_mtu
@@ -36,8 +37,9 @@ class Plugging:
     """Plugs endpoints of one host into its bridge, and remembers what each was plugged in from. Thread-safe for different
     endpoints. Addresses are set while ovs-vswitchd makes the port, which takes it longer."""
 
-    def __init__(self, host: str, bridge: str, ovsdb: Ovsdb, cache: Cache, kept: KeptNamespaces) -> None:
-        self._host, self._bridge, self._ovsdb, self._cache, self._kept = host, bridge, ovsdb, cache, kept
+    def __init__(self, host: str, bridge: str, ovsdb: Ovsdb, cache: Cache, kept: KeptNamespaces, taken: Devices) -> None:
+        self._host, self._bridge, self._ovsdb, self._cache = host, bridge, ovsdb, cache
+        self._kept, self._taken = kept, taken
         self.plugged: dict[str, Plugged] = {}  # by endpoint id
 
     def desired(self, endpoint: Endpoint, network: Network) -> Desired:
@@ -46,10 +48,15 @@ class Plugging:
         return desired(endpoint, network, snapshot.hosts.values(), self.checksum_offload_off(), snapshot.sites)
 
     def plug(self, endpoint: Endpoint, network: Network) -> str:
-        """Create, complete or repair veth pair and port; return the interface's name in the container. Raises `WarrenError`."""
+        """Create, complete or repair veth pair (or take the device) and port; return the interface's name. Raises `WarrenError`."""
         pair = self.desired(endpoint, network)
-        self._kept.ensure(endpoint)
-        name = veth.plug(pair, meanwhile=lambda: self.add_port(endpoint))
+        if endpoint.device is not None:
+            self._taken.take(pair)
+            self.add_port(endpoint)
+            name = endpoint.device
+        else:
+            self._kept.ensure(endpoint)
+            name = veth.plug(pair, meanwhile=lambda: self.add_port(endpoint))
         self.plugged[endpoint.id] = Plugged(endpoint, pair)
         return name
 
@@ -65,14 +72,22 @@ class Plugging:
         self._ovsdb.add_port(self._bridge, endpoint.veth, endpoint.ofport, endpoint.id)
 
     def unplug(self, name: str) -> None:
-        """Remove the port and the veth pair of that name. Raises `WarrenError`."""
+        """Remove the port and the interface of that name. Raises `WarrenError`."""
         self._ovsdb.del_port(name)
-        veth.unplug(name)
+        self.remove_interface(name)
+
+    def remove_interface(self, name: str) -> None:
+        """Remove the veth pair of that name; give an interface that others have made back. Raises `WarrenError`."""
+        if names.is_veth(name):
+            veth.unplug(name)
+        else:
+            self._taken.give_back(name)
 
     def differences(self, endpoint: Endpoint, network: Network) -> list[str]:
         """Read veth pair and port of the endpoint, and return how they differ from what is wanted. Raises `WarrenError`."""
         pair = self.desired(endpoint, network)
-        return [*self.row_differences(endpoint), *differences(pair, read(pair))]
+        of_interface = self._taken.differences(pair) if endpoint.device is not None else differences(pair, read(pair))
+        return [*self.row_differences(endpoint), *of_interface]
 
     def row_differences(self, endpoint: Endpoint) -> tuple[str, ...]:
         """Return how the endpoint's port differs from what is wanted. Asks no server: the replica of OVSDB is current."""
@@ -128,7 +143,7 @@ def veth_spec(endpoint: Endpoint) -> tuple[object, ...]:
     """Return the fields that a veth pair is made from: when one changes, the pair must be made again. A leased address is
     left out, because the DHCP client adds and removes it."""
     ipv4 = endpoint.ipv4_address if endpoint.leased_prefix is None else None
-    return endpoint.netns, endpoint.interface, endpoint.mac_address, ipv4, endpoint.ipv6_address
+    return endpoint.device, endpoint.netns, endpoint.interface, endpoint.mac_address, ipv4, endpoint.ipv6_address
 
 
 def _addresses(endpoint: Endpoint, network: Network) -> tuple[IPInterface, ...]:

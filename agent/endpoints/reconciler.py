@@ -42,6 +42,7 @@ class EndpointReconciler(Feature):
         failed: Listeners[[str]],
         ovsdb_changed: Listeners[[set[str]]],
         ports_changed: Listeners[[set[str]]],
+        link_changed: Listeners[[str]],
         on_change: Callable[[], None],
     ) -> None:
         self._cache, self._repairs, self._on_change = cache, repairs, on_change
@@ -51,7 +52,8 @@ class EndpointReconciler(Feature):
         self._suspects: deque[str] = deque()  # from other threads
         self._paused: set[str] = set()  # endpoints whose repair waits, because others undo it
         self._worker = Worker("endpoints", self._step, interval_s=TURN_S, on_change=on_change)
-        self._links = Links(lambda name: self.suspect(repairs.with_veth(name)), self.wake_all)
+        link_changed.add(self._damaged)
+        self._links = Links(self._damaged, link_changed, self.wake_all)
         cache.changed.add(self.wake)
         cache.updated.add(self._specs_updated)
         cache.reread.add(self.wake_all)
@@ -94,6 +96,9 @@ class EndpointReconciler(Feature):
         if ids := tuple(endpoint_ids):
             self._suspects.extend(ids)
             self._worker.wake()
+
+    def _damaged(self, interface: str) -> None:
+        self.suspect(self._repairs.with_veth(interface))
 
     def _specs_updated(self, before: Snapshot, after: Snapshot, changes: Iterable[Decoded]) -> None:
         self.wake(with_other_settings(before, after, changes, self._cache.view.local_endpoints.values()))

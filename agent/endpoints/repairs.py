@@ -100,7 +100,7 @@ class Repairs:
             try:
                 return self._reconcile(endpoint_id, repair)
             except WarrenError as error:
-                self._close(veth_name(endpoint_id))
+                self._close(self._interface(endpoint_id))
                 return str(error)
             except Exception as error:  # one bad endpoint must not keep the others from being reconciled
                 log.exception("endpoint.reconcile_failed id=%s", endpoint_id)
@@ -115,8 +115,9 @@ class Repairs:
             return None
         record = self._cache.view.local_endpoints.get(endpoint_id)
         if record is None or not record.active:
+            name = self._interface(endpoint_id)
             self._plugging.plugged.pop(endpoint_id, None)
-            self._plugging.unplug(veth_name(endpoint_id))
+            self._plugging.unplug(name)
             return None
         if record.port is not None:
             veth.up(record.port)
@@ -147,20 +148,26 @@ class Repairs:
             return not self._plugging.row_differences(record)
         if veth_spec(before.record) != veth_spec(record):
             self._plugging.plugged.pop(record.id, None)
-            self._plugging.unplug(record.veth)
+            self._plugging.unplug(before.record.veth)
         return False
 
     def _plug_as_recorded(self, record: Endpoint, network: Network) -> None:
         """Plug the endpoint in, or complete and repair what exists."""
         if _awaits_engine(record):
             return
-        if record.netns is None and not record.spare:
+        if record.netns is None and not record.spare and record.device is None:
             self._plugging.complete_moved(record, network)
             return
         name = self._plugging.plug(record, network)
-        if record.interface is None:
+        if record.interface is None and record.device is None:
             self._repository.update_endpoint(record.model_copy(update={"interface": name}))
         log.info("endpoint.reconciled id=%s netns=%s", record.id, record.netns)
+
+    def _interface(self, endpoint_id: str) -> str:
+        """Return the name of the interface that an endpoint has, or had."""
+        plugged_in, record = self._plugging.plugged.get(endpoint_id), self._cache.view.local_endpoints.get(endpoint_id)
+        record = plugged_in.record if plugged_in is not None else record
+        return record.veth if record is not None else veth_name(endpoint_id)
 
     def _close(self, name: str) -> None:
         """Remove the port of a veth that no longer exists, so that the controller reports the endpoint as closed."""
@@ -171,4 +178,4 @@ class Repairs:
 
 def _awaits_engine(record: Endpoint) -> bool:
     """Return whether an endpoint is declared and nothing has plugged it in yet: it has neither namespace nor interface."""
-    return record.netns is None and record.interface is None and not veth.exists(record.veth)
+    return record.netns is None and record.interface is None and record.device is None and not veth.exists(record.veth)

@@ -136,10 +136,11 @@ class FarEnds:
 
 class Links:
     """Calls `on_damage` with the name of a veth when one of its ends may be damaged: deleted, down, with another name, MAC or MTU
-    than before, or without an address or default route that it had. Calls `on_missed` when messages were lost."""
+    than before, or without an address or default route that it had. Calls `on_other` with the name of an interface of the host that is not Warren's when it
+    appears, changes so or goes, and `on_missed` when messages were lost."""
 
-    def __init__(self, on_damage: Callable[[str], None], on_missed: Callable[[], None]) -> None:
-        self._on_damage, self._on_missed = on_damage, on_missed
+    def __init__(self, on_damage: Callable[[str], None], on_other: Callable[[str], None], on_missed: Callable[[], None]) -> None:
+        self._on_damage, self._on_other, self._on_missed = on_damage, on_other, on_missed
         self._far_ends = FarEnds()
         self._seen: dict[tuple[int | None, int], tuple[str, str, int]] = {}
         self._socket = listening()
@@ -175,9 +176,13 @@ class Links:
         ours = event.nsid is None and _VETH.match(event.name) is not None
         if ours:
             self._far_ends.learn(event)
-        for name in [event.name] if ours else self._far_ends.veths(event):
-            if event.gone or event.lost or self._suspicious(event):
+        names = [event.name] if ours else self._far_ends.veths(event)
+        other = event.nsid is None and not ours and event.name != ""
+        if (names or other) and (event.gone or event.lost or self._suspicious(event)):
+            for name in names:
                 self._on_damage(name)
+            if other:
+                self._on_other(event.name)
 
     def _suspicious(self, event: LinkEvent) -> bool:
         """Return whether the interface is down, or has another name, MAC or MTU than in the event before."""

@@ -25,6 +25,11 @@ def veths(prefix: str = VETH_PREFIX) -> list[str]:
     return sorted(name for name in names if name.startswith(prefix) and (prefix != VETH_PREFIX or _VETH.match(name)))
 
 
+def is_veth(name: str) -> bool:
+    """Return whether the host's end of an endpoint may have that name."""
+    return _VETH.match(name) is not None
+
+
 def peer_name(endpoint_id: str) -> str:
     """Return the name of a far end that stays in the host's namespace; the sweep leaves interfaces of that form alone."""
     return "wp" + hashlib.sha256(endpoint_id.encode()).hexdigest()[:12]

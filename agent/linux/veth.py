@@ -19,6 +19,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from agent.linux import names
 from agent.linux import netns as namespaces
+from agent.linux.far_namespace import at_far_end
 from agent.linux.interface import ROUTE_PROTOCOL, Desired, IPInterface, Link, mtu_fits, stale_routes, waits_for_its_engine
 from agent.linux.kernel import index_of, reason
 from agent.linux.reading import link_of, pair_of, read_inside, to_link
@@ -63,9 +64,9 @@ def complete_moved(desired: Desired) -> None:
             near, far = pair_of(host, desired.veth, None)
             if near is None:
                 raise Unavailable(f"interface {desired.veth}", "it does not exist; its engine must attach the container again")
-            if far is not None:
-                where = {"if_netnsid": near.peer_nsid} if near.peer_nsid is not None else {}
-                _complete_link(host, desired, near, far, **where)
+            if far is not None and not _complete(desired, near, far):
+                moved = near.peer_nsid is not None
+                at_far_end(host, near, lambda: _complete_moved_link(desired, near, far, moved))
             _configure_host(host, near, desired.mtu)
 
     try:
@@ -263,12 +264,23 @@ def _rename(inside: Any, far: Link, name: str) -> None:
         inside.link("set", index=far.index, state="up")
 
 
-def _complete_link(socket_of_far_end: Any, desired: Desired, near: Link, far: Link, **where: Any) -> None:
+def _complete(desired: Desired, near: Link, far: Link) -> bool:
+    """Return whether MTU and state of the far end are as they should be."""
+    return mtu_fits(desired, near.mtu, far.mtu) and far.up
+
+
+def _complete_moved_link(desired: Desired, near: Link, far: Link, moved: bool) -> None:
+    """As `_complete_link`, in the namespace that this thread is in. An interface that its engine has yet to rename stays down."""
+    with IPRoute() as inside:
+        _complete_link(inside, desired, near, far, stays_down=moved and waits_for_its_engine(desired, far))
+
+
+def _complete_link(inside: Any, desired: Desired, near: Link, far: Link, stays_down: bool = False) -> None:
     """Set MTU and state of the far end. The host's end follows: until then its MTU is the one that Warren set last."""
     if not mtu_fits(desired, near.mtu, far.mtu):
-        socket_of_far_end.link("set", index=far.index, mtu=desired.mtu, **where)
-    if not far.up and not (where and waits_for_its_engine(desired, far)):
-        socket_of_far_end.link("set", index=far.index, state="up", **where)
+        inside.link("set", index=far.index, mtu=desired.mtu)
+    if not far.up and not stays_down:
+        inside.link("set", index=far.index, state="up")
 
 
 def _configure_host(host: Any, near: Link, mtu: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from specs.checks import check_routing, planned
-from specs.documents.document import Document
+from specs.documents.document import Document, section_of
 from specs.model.base import ALLOCATED, Item, Record
 from specs.model.derived import default_mac
 from specs.model.endpoint import Endpoint, EndpointItem
@@ -19,7 +19,21 @@ from specs.model.ranges import check_ranges
 from specs.snapshot import Snapshot
 from warren.errors import Invalid
 
-KINDS = ("cluster", "site", "meter", "acl", "tenant", "mirror", "host", "profile", "network", "endpoint", "router", "service")
+KINDS = (
+    "cluster",
+    "site",
+    "meter",
+    "acl",
+    "tenant",
+    "mirror",
+    "host",
+    "profile",
+    "network",
+    "endpoint",
+    "router",
+    "service",
+    "adoption",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +42,7 @@ class Change:
     `fields` maps each field that differs to its old and its new value; `path` is that of the item in the document."""
 
     action: str  # create, update, delete
-    kind: str  # cluster, site, acl, meter, tenant, mirror, host, profile, network, endpoint, router, service
+    kind: str  # cluster, site, acl, meter, tenant, mirror, host, profile, network, endpoint, router, service, adoption
     name: str
     id: str | None
     path: str
@@ -51,10 +65,10 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
     deleted. The order:
 
     1. the cluster, sites, meters, ACLs, tenants, mirrors, hosts and tunnel profiles are created and updated
-    2. routers and services are deleted, and updated where they name only networks that exist
+    2. routers, services and adoption rules are deleted, and updated where they name only networks that exist
     3. endpoints and networks are deleted, which frees names, numbers and addresses
     4. networks and endpoints are created and updated, and networks are deleted that endpoints have left
-    5. the other routers and services are created and updated
+    5. the other routers and services, and adoption rules, are created and updated
     6. profiles, hosts, mirrors, tenants, ACLs, meters, sites and the cluster are deleted
 
     Raises `Invalid` when the document refers to a network or a host that neither it nor the store has."""
@@ -68,8 +82,8 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
     routing = [*changed["router"], *changed["service"]]
     early = [change for change in routing if change.action == "update" and difference.names_existing_networks(change)]
     steps = [changed[kind] for kind in ("cluster", "site", "meter", "acl", "tenant", "mirror", "host", "profile")]
-    steps += [gone["router"], gone["service"], early, gone["endpoint"], _but(gone["network"], late)]
-    steps += [changed["network"], changed["endpoint"], late, _but(routing, early)]
+    steps += [gone["router"], gone["service"], gone["adoption"], early, gone["endpoint"], _but(gone["network"], late)]
+    steps += [changed["network"], changed["endpoint"], late, _but(routing, early), changed["adoption"]]
     steps += [gone[kind] for kind in ("profile", "host", "mirror", "tenant", "acl", "meter", "site", "cluster")]
     return tuple(change for step in steps for change in step)
 
@@ -92,7 +106,7 @@ class _Difference:
         """What is created or updated, in the order of the document."""
         changes: list[Change] = []
         for i, item in enumerate(self._items(kind) or ()):
-            path = f"{kind}s[{i}]"
+            path = f"{section_of(kind)}[{i}]"
             stated = self._stated(item, path)
             old = self._old(kind, item)
             change = self._named_networks(_change(kind, _name(item), stated, old, path))
@@ -132,7 +146,7 @@ class _Difference:
         return names <= {*self.networks_by_name, *self.current.networks}
 
     def _items(self, kind: str) -> tuple[Item, ...] | None:
-        items: tuple[Item, ...] | None = getattr(self.document, f"{kind}s")
+        items: tuple[Item, ...] | None = getattr(self.document, section_of(kind))
         return items
 
     def _records(self, kind: str) -> Mapping[str, Record]:

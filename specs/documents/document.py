@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from specs.documents.text import line_of, load
 from specs.model.acl import AclItem
+from specs.model.adoption import AdoptionItem
 from specs.model.base import Item
 from specs.model.cluster import ClusterItem
 from specs.model.endpoint import EndpointItem
@@ -45,7 +46,9 @@ SECTIONS: dict[str, type[Item]] = {
     "endpoints": EndpointItem,
     "routers": RouterItem,
     "services": ServiceItem,
+    "adopt": AdoptionItem,
 }
+SECTION_OF = {"adoption": "adopt"}  # of other kinds it is KINDs
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,12 @@ class Document:
     mirrors: tuple[MirrorItem, ...] | None = None
     routers: tuple[RouterItem, ...] | None = None
     services: tuple[ServiceItem, ...] | None = None
+    adopt: tuple[AdoptionItem, ...] | None = None
+
+
+def section_of(kind: str) -> str:
+    """The section of a document that lists objects of a kind."""
+    return SECTION_OF.get(kind, f"{kind}s")
 
 
 def parse(text: str) -> Document:

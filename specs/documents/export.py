@@ -39,7 +39,7 @@ def _records(section: str, current: Snapshot) -> Iterable[Record]:
     if section == "endpoints":
         declared = (e for e in current.endpoints.values() if e.declared)
         return sorted(declared, key=lambda e: (e.network_id, e.name or "", e.id))
-    records: Mapping[str, Record] = getattr(current, section)
+    records: Mapping[str, Record] = current.adoptions if section == "adopt" else getattr(current, section)
     return [record for _, record in sorted(records.items())]
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from pipeline.protocols import mac_bytes, mac_text
 
 VETH_PREFIX = "wv"
+_LINK = re.compile(r"wv[0-9a-f]{12}|wp[0-9a-f]{12}|w[cfg][0-9a-f]{10}|w[mt]\d+|warren-.*|vxlan-warren")
 
 
 def veth_name(endpoint_id: str) -> str:
     """The name of the interface of an endpoint on the host."""
     return VETH_PREFIX + hashlib.sha256(endpoint_id.encode()).hexdigest()[:12]
+
+
+def is_link_name(name: str) -> bool:
+    """Whether an interface of that name is, or may be, Warren's own."""
+    return _LINK.fullmatch(name) is not None
 
 
 def veth_mac(veth: str) -> str:

@@ -14,9 +14,10 @@ from specs.model.admin import HOST_NAMESPACE
 from specs.model.allowed import AllowedEntry, check_allowed
 from specs.model.base import AclReferences, FilePath, Flag, IfName, Item, Labels, Mac, Name, Record, Vlan, Whole, require_text
 from specs.model.coprocessor import Coprocessor
-from specs.model.derived import veth_name
+from specs.model.derived import is_link_name, veth_name
 from specs.model.publish import PUBLISHED_LIMIT, Publish
 
+ADOPTED_BY = "adopted.by"  # label of an endpoint that an adoption rule made: the rule's name
 ADOPTED = "ovs.lent"  # label of an endpoint behind a port that somebody else added to the bridge
 Ofport = Annotated[Whole, Field(ge=OFPORT_FIRST, le=OFPORT_LAST)]
 CNI_CONTAINER = "cni.container"  # the label of endpoints that a CNI runtime made
@@ -61,6 +62,7 @@ class EndpointFields(BaseModel):
     ofport: Ofport | None = None
     interface: IfName | None = None
     port: IfName | None = None
+    device: IfName | None = None
     coprocessor: Coprocessor | None = None
     parent: Name | None = None
     vlan: Vlan | None = None
@@ -76,7 +78,8 @@ class EndpointFields(BaseModel):
 class Endpoint(EndpointFields, Record):
     """A port on a network for one interface of a container: a network namespace on one host. Until it is `labelled` its labels are not
     known. `spare` marks a preallocated one. Without `set_addresses` somebody else puts the addresses on the interface. `machine` is the name
-    under which systemd-machined knows the container; the agent fills in its namespace. With `keep_netns` Warren makes the namespace and keeps it. With `leased_prefix` (a length) an external DHCP server leased its IPv4 address
+    under which systemd-machined knows the container; the agent fills in its namespace. With `keep_netns` Warren makes the namespace and keeps it. `device` names an interface
+    of the host that somebody else has made for it, such as a virtual machine's tap: the machine at its other end is the endpoint. With `leased_prefix` (a length) an external DHCP server leased its IPv4 address
     (specs/store/leased_addresses.py)."""
 
     id: Name
@@ -118,6 +121,14 @@ class Endpoint(EndpointFields, Record):
         return self
 
     @model_validator(mode="after")
+    def _device_is_consistent(self) -> Endpoint:
+        if self.device and (self.netns or self.interface or self.port or self.parent or self.machine or self.keep_netns):
+            raise ValueError("one of device, netns (with interface), machine, port and parent")
+        if self.device and is_link_name(self.device):
+            raise ValueError(f"device: an interface that others make; {self.device} is Warren's")
+        return self
+
+    @model_validator(mode="after")
     def _subport_is_consistent(self) -> Endpoint:
         """specs/ports.py explains subports."""
         if (self.port or self.parent) and (self.netns or self.interface or (self.port and self.parent)):
@@ -140,7 +151,7 @@ class Endpoint(EndpointFields, Record):
     def data(self) -> dict[str, Any]:
         """As JSON data. Fields that came later are left out where they say nothing: agents of an earlier version refuse fields that they do not know."""
         data = super().data()
-        left_out = {name for name in ("allowed", "aliases", "keep_netns") if not getattr(self, name)}
+        left_out = {name for name in ("allowed", "aliases", "keep_netns", "device") if not getattr(self, name)}
         return {name: value for name, value in data.items() if name not in left_out}
 
     @property
@@ -150,8 +161,8 @@ class Endpoint(EndpointFields, Record):
 
     @property
     def declared(self) -> bool:
-        """Whether a user has declared it: agents make preallocated ones, and those of hosts."""
-        return not self.spare and not self.is_hosts_own
+        """Whether a user has declared it: agents make preallocated ones, those of hosts, and those of adoption rules."""
+        return ADOPTED_BY not in self.labels and not self.spare and not self.is_hosts_own
 
     @property
     def macs(self) -> tuple[str, ...]:
@@ -176,8 +187,8 @@ class Endpoint(EndpointFields, Record):
 
     @property
     def veth(self) -> str:
-        """The name of the interface on the host, which is also that of the OVS port: a known prefix, at most 15 characters."""
-        return veth_name(self.id)
+        """The name of the interface on the host, which is also that of the OVS port: a known prefix, at most 15 characters; or the device's."""
+        return self.device or veth_name(self.id)
 
 
 class _Placement(Item):

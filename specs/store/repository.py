@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from specs.store.acls import AclWriter
+from specs.store.adoptions import AdoptionWriter
 from specs.store.captures import CaptureWriter
 from specs.store.clusters import ClusterWriter
 from specs.store.endpoints import EndpointWriter
@@ -40,6 +41,7 @@ class Repository(
     SiteWriter,
     ProfileWriter,
     FirewallWriter,
+    AdoptionWriter,
 ):
     """All kinds of specs."""
 

@@ -29,6 +29,7 @@ BASE: dict[str, list[dict[str, Any]]] = {
     "clusters": [{"name": "default"}],
     "mirrors": [{"name": "copy", "sources": [{"network": "n"}], "to": {"host": "h1", "interface": "tap0"}}],
     "routers": [{"name": "r", "networks": ["n", "m"]}],
+    "adopt": [{"name": "r", "match": "ve-*", "network": "n"}],
     "services": [{"name": "s", "network": "n", "host_port": 80, "port": 80, "label": "x"}],
 }  # fmt: skip
 # section -> field -> a value that is not the default, and what else the item needs for it
@@ -50,6 +51,7 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         "aliases": (["www"], {}), "machine": ("web", {"interface": "host0"}),
         "keep_netns": (True, {"netns": "/run/netns/kept", "interface": "host0"}),
         "coprocessor": (True, {"network": "bare", "port": "eth7"}), "parent": ("trunk", {"vlan": 5}),
+        "device": ("tap0", {}),
     },
     "hosts": {
         "acls": (["a"], {}), "labels": ({"a": "b"}, {}), "bridge": ({"datapath_id": "1"}, {}), "api": ("http://192.0.2.1:1", {}),
@@ -63,6 +65,7 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     "clusters": {"transit4": ("198.18.0.0/15", {}), "transit6": ("fd12:3456:7800::/56", {})},
     "mirrors": {"direction": ("in", {}), "match": ({"proto": "tcp"}, {}), "snap": (100, {}), "vlan": (7, {}), "active": (False, {})},
     "routers": {},
+    "adopt": {"host": ("h1", {}), "labels": ({"a": "b"}, {})},
     "services": {"proto": ("udp", {})},
 }  # fmt: skip
 STAYS = {

@@ -252,6 +252,41 @@ def test_a_deleted_namespace_removes_its_veth(cables: Cables, container: Callabl
     assert cables.differences("a", two, 1) == (f"interface {veth_name('a')} does not exist",)
 
 
+def test_a_far_end_that_an_engine_has_moved_is_completed_where_it_is(cables: Cables, container: Callable[[], str]) -> None:
+    """The host's interface with the same index stays where it is, as it is."""
+    netns_name = container()
+    cables.plug("moved", netns_name, 9)
+    index = int(ip("-n", netns_name, "-o", "link", "show", "eth0").split(":")[0])
+    twin = (
+        "netns",
+        "exec",
+        cables.host,
+        "ip",
+        "link",
+        "add",
+        "twin",
+        "index",
+        str(index),
+        "type",
+        "veth",
+        "peer",
+        "name",
+        "twin-far",
+    )
+    if not [line for line in ip("-n", cables.host, "-o", "link").splitlines() if line.startswith(f"{index}:")]:
+        ip(*twin)
+    before = ip("-n", cables.host, "-o", "link", "show")
+    ip("-n", netns_name, "link", "set", "eth0", "down", "mtu", "1500")
+    desired = cables.desired("moved", None, 9)
+    cables.on_host(lambda: veth.complete_moved(desired))
+    shown = ip("-n", netns_name, "-o", "link", "show", "eth0")
+    assert ("UP" in shown, f"mtu {desired.mtu}" in shown) == (True, True), shown
+    names_before, names_after = (
+        [line.split(":")[1] for line in text.splitlines()] for text in (before, ip("-n", cables.host, "-o", "link", "show"))
+    )
+    assert names_before == names_after
+
+
 def test_unplug_is_idempotent_and_takes_both_ends(cables: Cables, container: Callable[[], str]) -> None:
     one = container()
     cables.plug("a", one, 1)

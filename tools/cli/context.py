@@ -11,6 +11,7 @@ import typer
 from tools.cli import show
 from tools.cli.client import Failure, Where, connect
 from warren.client import Client, Endpoint, Meter, Mirror, Network
+from warren.client.adoptions import Adoption
 from warren.client.results import Result
 from warren.client.sites import Site
 
@@ -30,7 +31,7 @@ Selector = Annotated[
     str | None, typer.Option("--selector", "-l", metavar="LABELS", help="Only with these labels: KEY or KEY=VALUE, with commas.")
 ]
 R = TypeVar("R", Network, Endpoint)
-N = TypeVar("N", Meter, Mirror, Site)
+N = TypeVar("N", Meter, Mirror, Site, Adoption)
 
 
 def named(results: Iterable[N], kind: str, name: str) -> N:

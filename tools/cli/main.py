@@ -12,6 +12,7 @@ from typer.completion import completion_init
 from tools.cli import (
     acl,
     admin,
+    adopt,
     capture,
     cluster,
     contexts,
@@ -59,6 +60,7 @@ app.add_typer(profile.app, name="profile")
 app.add_typer(site.crypto, name="crypto")
 app.add_typer(admin.app, name="admin-overlay")
 app.add_typer(firewall.app, name="firewall")
+app.add_typer(adopt.app, name="adopt")
 app.add_typer(etcd.app, name="etcd")
 app.add_typer(port.app, name="port")
 app.add_typer(publish.app, name="publish")

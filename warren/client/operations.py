@@ -1,6 +1,7 @@
 """Every operation of the API, once for both clients: each yields requests and returns a result. No I/O."""
 
 from warren.client.admin import admin_overlay, create_admin_overlay, delete_admin_overlay, update_admin_overlay
+from warren.client.adoptions import adoptions, delete_adoption, put_adoption
 from warren.client.endpoints import (
     add_port,
     create_endpoint,
@@ -53,6 +54,7 @@ __all__ = [
     "acls",
     "add_port",
     "admin_overlay",
+    "adoptions",
     "apply",
     "check",
     "check_acl",
@@ -63,6 +65,7 @@ __all__ = [
     "create_network",
     "delete_acl",
     "delete_admin_overlay",
+    "delete_adoption",
     "delete_endpoint",
     "delete_mirror",
     "delete_network",
@@ -89,6 +92,7 @@ __all__ = [
     "profile",
     "profiles",
     "publish",
+    "put_adoption",
     "put_cluster",
     "put_firewall",
     "put_mirror",

@@ -136,6 +136,7 @@ class Endpoint(Result):
     ofport: int | None = None
     port: str | None = None
     parent: str | None = None
+    device: str | None = None
     machine: str | None = None
     keep_netns: bool = False
     vlan: int | None = None

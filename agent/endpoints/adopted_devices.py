@@ -1,0 +1,240 @@
+"""Adopts interfaces that others make (nspawn's `ve-web`, a tap of libvirt or QEMU) by rule: each becomes an endpoint as long as it exists.
+
+A rule says which record there should be; the record is plugged in as any other (agent/endpoints/repairs.py). Its label names the rule. Warren
+never deletes such an interface.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from acl.policy import network_of
+from agent.cache import Cache, CacheView
+from agent.endpoints.devices import Devices
+from agent.endpoints.endpoints import Endpoints
+from agent.endpoints.remembered import RememberedAddresses
+from agent.feature import Feature
+from agent.linux import devices, netns, veth
+from agent.linux.devices import Device
+from agent.linux.first_frame import FirstFrame
+from agent.listeners import Listeners
+from specs.model.adoption import Adoption, rule_for
+from specs.model.base import is_name
+from specs.model.endpoint import ADOPTED_BY, Endpoint
+from specs.snapshot import Decoded, Snapshot
+from specs.store.repository import Repository
+from warren.errors import Conflict, Invalid, NotFound, Unavailable, WarrenError
+from warren.worker import Worker
+
+log = logging.getLogger("warren.adopted_devices")
+
+RETRY_S = 5.0
+LISTEN_S = 1.0  # between looks for the first frame of a virtual machine
+CALM_S = 15.0  # between comparisons without an event: a container may have changed its MAC
+SILENT = "no frame has come from it yet, which would tell the MAC of the machine behind it"
+HEADERS = "the program behind it leaves checksums to the interface, and the userspace datapath computes none (QEMU: -netdev tap,vnet_hdr=off)"
+
+
+@dataclass(slots=True)
+class _Listening:
+    """What is known of the machine behind a tap: the tap with this index."""
+
+    index: int
+    frames: FirstFrame | None
+    mac: str | None = None
+
+
+class AdoptedDevices(Feature):
+    """Creates an endpoint for each interface that a rule names, and removes it with the interface or the rule. `on_change` is called when
+    `problems` have changed; `link_changed` calls with the name of an interface that is not Warren's."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        cache: Cache,
+        repository: Repository,
+        endpoints: Endpoints,
+        taken: Devices,
+        link_changed: Listeners[[str]],
+        userspace: Callable[[], bool],
+        on_change: Listeners[[]],
+    ) -> None:
+        self._cache, self._repository, self._endpoints, self._taken, self._on_change = (
+            cache,
+            repository,
+            endpoints,
+            taken,
+            on_change,
+        )
+        self._userspace, self._addresses = userspace, RememberedAddresses(directory / "adopted.json")
+        self._reasons: dict[str, str] = {}  # interface -> why it has no endpoint, or one that does not work
+        self._listening: dict[str, _Listening] = {}
+        self._made: frozenset[str] = frozenset()  # ids of the endpoints that rules have made
+        self._worker = Worker("adopted devices", self._step, on_change=on_change)
+        cache.changed.add(self._endpoints_changed)
+        cache.updated.add(self._specs_updated)
+        cache.reread.add(self._worker.wake)
+        link_changed.add(self._link_changed)
+
+    def workers(self) -> Sequence[Worker]:
+        """Return the reconciling worker."""
+        return (self._worker,)
+
+    def problems(self) -> list[str]:
+        """Return a line for each interface that a rule names and that has no endpoint."""
+        return [f"interface {name}, named by an adoption rule: {reason}" for name, reason in sorted(self._reasons.copy().items())]
+
+    # ---- events ---------------------------------------------------------------------------------------------------
+
+    def _endpoints_changed(self, ids: Iterable[str]) -> None:
+        if not self._made.isdisjoint(ids):
+            self._worker.wake()
+
+    def _specs_updated(self, before: Snapshot, after: Snapshot, changes: Iterable[Decoded]) -> None:
+        if any(change.kind == "adoption" or (change.kind == "network" and after.adoptions) for change in changes):
+            self._worker.wake()
+
+    def _link_changed(self, name: str) -> None:
+        rules = self._cache.view.snapshot.adoptions.values()
+        if rules and rule_for(self._endpoints.host, name, rules) is not None:
+            self._worker.wake()
+
+    # ---- the worker -----------------------------------------------------------------------------------------------
+
+    def _step(self, items: frozenset[str]) -> float | None:
+        view = self._cache.view
+        if not self._cache.synced.is_set():
+            return None
+        adopted = {e.device: e for e in view.local_endpoints.values() if e.device and ADOPTED_BY in e.labels}
+        self._made = frozenset(e.id for e in adopted.values())
+        noted = self._taken.noted()
+        if not (view.snapshot.adoptions or adopted or self._reasons or noted):
+            return None
+        rules = self._rules(view)
+        reasons: dict[str, str] = {}
+        for name in sorted({*adopted, *rules}):
+            try:
+                if (reason := self._reconcile(view, name, rules.get(name), adopted.get(name))) is not None:
+                    reasons[name] = reason
+            except WarrenError as error:
+                reasons[name] = str(error)
+        for name in self._listening.keys() - rules.keys():
+            self._forget(name)
+        self._give_back(noted - rules.keys())
+        if reasons != self._reasons:
+            self._reasons = reasons
+            self._on_change()
+        if any(listening.frames is not None for listening in self._listening.values()):
+            return LISTEN_S
+        return RETRY_S if reasons else CALM_S
+
+    def _rules(self, view: CacheView) -> dict[str, Adoption]:
+        """Return the rule of each interface of this host that has one, without those that a spec names itself."""
+        declared = {e.device for e in view.local_endpoints.values() if e.device and ADOPTED_BY not in e.labels}
+        rules = list(view.snapshot.adoptions.values())
+        chosen = ((name, rule_for(self._endpoints.host, name, rules)) for name in netns.interfaces() if name not in declared)
+        return {name: rule for name, rule in chosen if rule is not None}
+
+    def _reconcile(self, view: CacheView, name: str, rule: Adoption | None, endpoint: Endpoint | None) -> str | None:
+        """Make the endpoint of an interface as its rule says; return what is wrong though it has one. Raises `WarrenError`."""
+        device = devices.read(name) if rule is not None else None
+        if (
+            rule is None or device is None
+        ):  # an interface of another kind, such as a network card, has no endpoint, whatever its name
+            self._remove(name, endpoint)
+            return None
+        if (problem := devices.obstacle(device)) is not None:
+            self._remove(name, endpoint)
+            raise Conflict(f"it {problem}")
+        draft = self._draft(view, rule, device, endpoint)
+        if endpoint is not None and _fields(endpoint) != draft:
+            self._endpoints.detach(endpoint)
+            endpoint = None
+        if endpoint is None:
+            self._create(name, draft)
+            self._stop_listening(name)
+        return HEADERS if device.headers and self._userspace() else None
+
+    def _draft(self, view: CacheView, rule: Adoption, device: Device, endpoint: Endpoint | None) -> dict[str, Any]:
+        network_id = network_of(rule.network, view.snapshot.networks)
+        if network_id is None:
+            raise NotFound("network", rule.network)
+        mac = self._mac(device, endpoint)
+        return {"network_id": network_id, "mac_address": mac, "labels": {**rule.labels, ADOPTED_BY: rule.name}}
+
+    def _create(self, name: str, draft: Mapping[str, Any]) -> None:
+        host = self._endpoints.host
+        full_name = f"{host}.{name}"
+        data = {**draft, "id": str(uuid.uuid4()), "host": host, "device": name, "name": full_name if is_name(full_name) else None}
+        addresses = self._addresses.of(draft["network_id"], draft["mac_address"])
+        try:
+            endpoint, network, _ = self._repository.create_endpoint(data | addresses)
+        except (Conflict, Invalid):  # another endpoint has got its addresses meanwhile, or it has others reserved
+            if not addresses:
+                raise
+            endpoint, network, _ = self._repository.create_endpoint(data)
+        self._addresses.keep(endpoint)
+        log.info("device.adopted name=%s network=%s endpoint=%s mac=%s", name, network.name, endpoint.id, endpoint.mac_address)
+
+    def _remove(self, name: str, endpoint: Endpoint | None) -> None:
+        self._forget(name)
+        if endpoint is not None:
+            self._endpoints.detach(endpoint)
+            log.info("device.released name=%s endpoint=%s", name, endpoint.id)
+
+    # ---- the MAC of the machine behind an interface -----------------------------------------------------------------
+
+    def _mac(self, device: Device, endpoint: Endpoint | None) -> str:
+        """Return the MAC of the container or the virtual machine. Raises `Unavailable` while it is not known."""
+        if device.kind == "veth":
+            if device.far is None:
+                raise Unavailable("its other end", "it is not to be found in any namespace of this host")
+            return device.far.mac
+        listening = self._listen(device)
+        if listening.frames is not None and (mac := listening.frames.mac()) is not None:
+            listening.mac = mac
+        if listening.mac is None and endpoint is None:
+            raise Unavailable("its MAC", SILENT)
+        if listening.mac is not None and endpoint is not None and listening.mac == endpoint.mac_address:
+            self._stop_listening(device.link.name)
+        return listening.mac or endpoint.mac_address  # type: ignore[union-attr]
+
+    def _listen(self, device: Device) -> _Listening:
+        """Return what is known of the machine behind a tap. Listens to each new tap, until an endpoint has the MAC."""
+        name, index = device.link.name, device.link.index
+        if (before := self._listening.get(name)) is not None and before.index == index:
+            return before
+        self._forget(name)
+        self._taken.note(device)
+        veth.up(name)
+        self._listening[name] = _Listening(index, FirstFrame(name))
+        return self._listening[name]
+
+    def _stop_listening(self, name: str) -> None:
+        if (listening := self._listening.get(name)) is not None and listening.frames is not None:
+            listening.frames.close()
+            listening.frames = None
+
+    def _forget(self, name: str) -> None:
+        """Forget the machine behind a tap that is gone, or that no rule names any more."""
+        self._stop_listening(name)
+        self._listening.pop(name, None)
+
+    def _give_back(self, names: Iterable[str]) -> None:
+        """Give back those of these interfaces that no endpoint has."""
+        needed = {e.device for e in self._cache.view.local_endpoints.values()}  # read last, because attaches continue meanwhile
+        for name in sorted(set(names) - needed):
+            try:
+                self._taken.give_back(name)
+            except WarrenError as error:
+                log.warning("device.not_given_back name=%s reason=%s", name, error)
+
+
+def _fields(endpoint: Endpoint) -> dict[str, Any]:
+    return {"network_id": endpoint.network_id, "mac_address": endpoint.mac_address, "labels": endpoint.labels}

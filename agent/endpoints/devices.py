@@ -1,0 +1,61 @@
+"""Takes interfaces that somebody else has made for endpoints, and gives them back as they were.
+
+A file for each below WARREN_RUN says how the interface was; the mark of one that is in use is its row in OVSDB.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from agent.linux import devices
+from agent.linux.devices import Device, Earlier
+from agent.linux.interface import Desired
+
+log = logging.getLogger("warren.devices")
+
+
+class Devices:
+    """The interfaces of one host that others have made. Thread-safe for different ones."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def take(self, desired: Desired) -> None:
+        """Give an interface the state that its endpoint needs. Raises `Unavailable`, `Conflict`."""
+        self.note(devices.usable(desired))
+        devices.take(desired)
+
+    def note(self, device: Device) -> None:
+        """Keep how an interface is, unless that is kept already."""
+        path, now = self._directory / device.link.name, devices.earlier(device)
+        earlier = _read(path)
+        if earlier is None or earlier.index != now.index:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(asdict(now)))
+
+    def give_back(self, name: str) -> None:
+        """Set an interface as it was before. Raises `Unavailable`."""
+        path = self._directory / name
+        if (earlier := _read(path)) is not None:
+            devices.give_back(name, earlier)
+            log.info("device.given_back name=%s", name)
+        path.unlink(missing_ok=True)
+
+    def noted(self) -> set[str]:
+        """Return the names of the interfaces whose earlier state is kept."""
+        return {path.name for path in self._directory.glob("*")} if self._directory.is_dir() else set()
+
+    def differences(self, desired: Desired) -> Sequence[str]:
+        """Return how an interface differs from what its endpoint needs. Raises `Unavailable`, `Conflict`."""
+        return devices.differences(desired)
+
+
+def _read(path: Path) -> Earlier | None:
+    try:
+        return Earlier(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,0 +1,26 @@
+"""Writes adoption rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from specs import keys
+from specs.model.adoption import Adoption
+from specs.model.base import decode
+from specs.store.writer import Writer
+from warren.errors import NotFound
+
+
+class AdoptionWriter(Writer):
+    """The adoption rules of a store."""
+
+    def put_adoption(self, draft: dict[str, Any]) -> tuple[Adoption, int]:
+        """Create or change a rule; return it with the revision. Raises `Invalid`, and `NotFound` for its network."""
+        rule = decode(Adoption, draft, "adoption")
+        if not any(self.store.get(key) for key in (keys.network(rule.network), keys.claim_network_name(rule.network))):
+            raise NotFound("network", rule.network)
+        return self.put_record(keys.adoption(rule.name), rule)
+
+    def delete_adoption(self, name: str) -> int:
+        """Delete a rule. Raises `NotFound`. Returns the revision."""
+        return self.delete_record("adoption", name, keys.adoption(name))

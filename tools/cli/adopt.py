@@ -1,0 +1,52 @@
+"""warren adopt ..."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tools.cli import show
+from tools.cli.context import JsonOption, client, labels, named, print_one
+
+app = typer.Typer(
+    help="Adoption rules: interfaces of containers and virtual machines that others make become endpoints.", no_args_is_help=True
+)
+RuleName = Annotated[str, typer.Argument(help="Name of the rule.")]
+
+
+@app.command(epilog="Example: warren adopt create 've-*' --network blue")
+def create(
+    context: typer.Context,
+    match: Annotated[str, typer.Argument(help="Name of the interfaces, with * for any characters and ? for one.")],
+    network: Annotated[str, typer.Option(help="Name or id of the network.")],
+    host: Annotated[str | None, typer.Option(help="Only on this host.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the rule (default: from what it matches).")] = None,
+    label: Annotated[list[str], typer.Option(help="KEY=VALUE, for the endpoints; may be repeated.")] = [],  # noqa: B006
+    json: JsonOption = False,
+) -> None:
+    """Create a rule, or change one. Taps and veths of that name, now and later, get an endpoint as long as they exist."""
+    print_one(client(context).put_adoption(match, network, host=host, name=name, labels=labels(label)), json)
+
+
+@app.command("list", epilog="Example: warren adopt list")
+def list_(context: typer.Context, json: JsonOption = False) -> None:
+    """List the rules and the endpoints that they have made."""
+    rules = client(context).adoptions()
+    if json:
+        show.as_json([rule.raw for rule in rules])
+        return
+    rows = [(rule.name, rule.match, rule.network, rule.host or "all", ", ".join(rule.endpoints)) for rule in rules]
+    show.table(("NAME", "MATCH", "NETWORK", "HOST", "ENDPOINTS"), rows, "no rules (warren adopt create MATCH --network NETWORK)")
+
+
+@app.command("show", epilog="Example: warren adopt show ve-ANY")
+def show_(context: typer.Context, name: RuleName, json: JsonOption = False) -> None:
+    """Show one rule."""
+    print_one(named(client(context).adoptions(), "adopt", name), json)
+
+
+@app.command(epilog="Example: warren adopt delete ve-ANY")
+def delete(context: typer.Context, name: RuleName) -> None:
+    """Delete a rule. The interfaces that it has adopted are given back, and their endpoints go."""
+    client(context).delete_adoption(name)
