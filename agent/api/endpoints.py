@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from agent.api.sand import endpoint_out
 from agent.api.sand_requests import ENDPOINT_FIELDS, EndpointRequest, body_schema, check_prefix, endpoint_request
+from agent.api.tenancy import Narrowed, TenantQuery
 from agent.api.warnings import with_warnings
 from agent.core import Core
 from agent.endpoints.request import EndpointCreate
@@ -38,13 +39,12 @@ def router(core: Core) -> APIRouter:
         hostname: Annotated[str, Query(description="Only of this host; empty: of all.")] = "",
         states: Annotated[bool, Query(description="Also the states that the hosts' controllers report.")] = False,
         spares: Annotated[bool, Query(description="Preallocated ones, too.")] = False,
+        tenant: TenantQuery = "",
     ) -> dict[str, Any]:
         """Endpoints, of all hosts."""
-        try:
-            chosen = core.repository.endpoints(core.lookup.network(network_id).id if network_id else None)
-        except NotFound:
-            chosen = []  # an unknown network has no endpoints, as in SAND
-        chosen = [e for e in chosen if (not hostname or e.host == hostname) and (spares or not e.spare)]
+        chosen = [
+            e for e in _chosen(core, network_id, tenant) if (not hostname or e.host == hostname) and (spares or not e.spare)
+        ]
         return {"endpoints": _endpoints_out(core, chosen, states)}
 
     @router.post("/endpoints", status_code=201, tags=["SAND"], openapi_extra=body_schema(EndpointCreate, ENDPOINT_FIELDS))
@@ -91,6 +91,19 @@ def router(core: Core) -> APIRouter:
         return Response(status_code=204)
 
     return router
+
+
+def _chosen(core: Core, network_id: str, tenant: str) -> list[Endpoint]:
+    """The endpoints of a network (empty: of all) that a tenant has (empty: any)."""
+    try:
+        endpoints = core.repository.endpoints(core.lookup.network(network_id).id if network_id else None)
+    except NotFound:
+        endpoints = []  # an unknown network has no endpoints, as in SAND
+    if not tenant:
+        return endpoints
+    tenants = {each.name: each for each in core.repository.tenants()}
+    narrowed = Narrowed(tenant, tenants, core.repository.networks())
+    return [endpoint for endpoint in endpoints if narrowed.has(endpoint.network_id)]
 
 
 def _endpoint_of(core: Core, ref: str, hostname: str) -> Endpoint:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from agent.api.tenancy import Narrowed, TenantQuery
 from agent.api.warnings import with_warnings
 from agent.core import Core
 from agent.switch import read_snapshot
@@ -17,9 +18,12 @@ def router(core: Core) -> APIRouter:
     router = APIRouter(tags=["Warren"])
 
     @router.get("/mirrors")
-    def mirrors() -> dict[str, Any]:
-        """All mirror sessions."""
-        return {"mirrors": [mirror.data() for _, mirror in sorted(read_snapshot(core.store).mirrors.items())]}
+    def mirrors(tenant: TenantQuery = "") -> dict[str, Any]:
+        """All mirror sessions; those of a tenant copy from one of its networks."""
+        state = read_snapshot(core.store)
+        narrowed = Narrowed(tenant, state.tenants, state.networks.values())
+        ordered = (mirror for _, mirror in sorted(state.mirrors.items()))
+        return {"mirrors": [each.data() for each in ordered if narrowed.has(*(source.network for source in each.sources))]}
 
     @router.post("/mirrors", status_code=201)
     def put_mirror(body: MirrorItem) -> dict[str, Any]:

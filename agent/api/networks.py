@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 
 from agent.api.sand import NetworkCreate, default_name, network_out
 from agent.api.sand_requests import NETWORK_FIELDS, NetworkRequest, body_schema, network_request
+from agent.api.tenancy import Narrowed, TenantQuery
 from agent.api.warnings import with_warnings
 from agent.core import Core
 from warren.errors import Conflict, Invalid
@@ -24,9 +25,11 @@ def router(core: Core) -> APIRouter:
     router = APIRouter(tags=["SAND"])
 
     @router.get("/networks")
-    def networks() -> dict[str, Any]:
+    def networks(tenant: TenantQuery = "") -> dict[str, Any]:
         """All networks."""
-        ordered = sorted(core.repository.networks(), key=lambda n: (n.created_at or "", n.name))
+        records = core.repository.networks()
+        narrowed = Narrowed(tenant, {each.name: each for each in core.repository.tenants()} if tenant else {}, records)
+        ordered = sorted((n for n in records if narrowed.has(n.id)), key=lambda n: (n.created_at or "", n.name))
         return {"networks": [network_out(network) for network in ordered]}
 
     @router.post("/networks", status_code=201, openapi_extra=body_schema(NetworkCreate, NETWORK_FIELDS))

@@ -8,17 +8,30 @@ from fastapi import APIRouter, Response
 
 from acl.language import Who
 from acl.policy import network_of
+from agent.api.tenancy import Narrowed, TenantQuery
 from agent.api.warnings import with_warnings
 from agent.core import Core
+from agent.endpoints.request import RequestBody
 from agent.switch import read_snapshot
 from intent.services import service_members
 from intent.views import selects
+from specs.model.base import AclNames, restated
 from specs.model.endpoint import Endpoint
+from specs.model.number_ranges import VlanRanges, VniRanges
 from specs.model.router import RouterItem
 from specs.model.service import Service, ServiceItem
-from specs.model.tenant import DEFAULT, Tenant, TenantItem
+from specs.model.tenant import DEFAULT, NetworksLimit, Tenant, TenantItem
 from specs.snapshot import Snapshot
 from warren.errors import NotFound
+
+
+class TenantChange(RequestBody):
+    """PATCH /tenants/{name}."""
+
+    vni: VniRanges | None = None
+    vlan: VlanRanges | None = None
+    max_networks: NetworksLimit | None = None
+    acls: AclNames | None = None
 
 
 def router(core: Core) -> APIRouter:
@@ -55,6 +68,16 @@ def _tenant_routes(router: APIRouter, core: Core) -> None:
         tenant, _ = core.repository.put_tenant(body.model_dump(mode="json", exclude_none=True))
         return {"tenant": shown(tenant, read_snapshot(core.store))}
 
+    @router.patch("/tenants/{name}")
+    def update_tenant(name: str, body: TenantChange) -> dict[str, Any]:
+        """Change a tenant: what is not stated stays, null takes a value away."""
+        old = next((each for each in core.repository.tenants() if each.name == name), None)
+        if old is None:
+            raise NotFound("tenant", name)
+        stated = body.model_dump(mode="json", exclude_unset=True)
+        tenant, _ = core.repository.put_tenant(restated(old.data(), stated))
+        return {"tenant": shown(tenant, read_snapshot(core.store))}
+
     @router.delete("/tenants/{name}", status_code=204)
     def delete_tenant(name: str) -> Response:
         """Delete a tenant that has no networks."""
@@ -64,9 +87,11 @@ def _tenant_routes(router: APIRouter, core: Core) -> None:
 
 def _router_routes(router: APIRouter, core: Core) -> None:
     @router.get("/routers")
-    def routers() -> dict[str, Any]:
+    def routers(tenant: TenantQuery = "") -> dict[str, Any]:
         """All routers."""
-        return {"routers": [record.data() for _, record in sorted(read_snapshot(core.store).routers.items())]}
+        state = read_snapshot(core.store)
+        narrowed = Narrowed(tenant, state.tenants, state.networks.values())
+        return {"routers": [each.data() for _, each in sorted(state.routers.items()) if narrowed.has(*each.networks)]}
 
     @router.get("/routers/{name}")
     def show_router(name: str) -> dict[str, Any]:
@@ -94,10 +119,12 @@ def _router_routes(router: APIRouter, core: Core) -> None:
 
 def _service_routes(router: APIRouter, core: Core) -> None:
     @router.get("/services")
-    def services() -> dict[str, Any]:
+    def services(tenant: TenantQuery = "") -> dict[str, Any]:
         """All services, with their members."""
         snapshot = read_snapshot(core.store)
-        return {"services": [_service_out(service, snapshot) for _, service in sorted(snapshot.services.items())]}
+        narrowed = Narrowed(tenant, snapshot.tenants, snapshot.networks.values())
+        ordered = (service for _, service in sorted(snapshot.services.items()) if narrowed.has(service.network))
+        return {"services": [_service_out(service, snapshot) for service in ordered]}
 
     @router.get("/services/{name}")
     def show_service(name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from controller.reconcile import Reconciler
 from ovsdb.client import Ovsdb
 from ovsdb.control import ZoneLimit, appctl, datapath, zone_limits
 from ovsdb.rows import AS_CHOSEN, TUNNEL_PORT, UPLINK_PORT, Port, interface_ports, mirror_ports, present, resolver_port
+from specs.model.tenant import DEFAULT
 from warren.errors import Unavailable, WarrenError
 from warren.settings import Settings
 
@@ -55,17 +56,17 @@ class IntegrationBridge:
             self._report(error)
         self._changed.wait(timeout=INTERVAL_S)
 
-    def connections(self) -> dict[str, ZoneLimit]:
-        """Return the connections that the datapath tracks, by network name; nothing if the switch is another machine's."""
+    def connections(self) -> dict[tuple[str, str], ZoneLimit]:
+        """Return the connections that the datapath tracks, by network name and tenant; nothing if the switch is another machine's."""
         try:
             zones = zone_limits(appctl("dpctl/ct-get-limits", datapath(self._ovsdb, self._name)))
         except WarrenError:
             return {}
         index = self._reconciler().index
         networks = [
-            (index.snapshot.networks[n.id].name, n.zone or (n.gateway.zone if n.gateway else 0)) for n in index.networks.values()
+            (index.snapshot.networks[n.id], n.zone or (n.gateway.zone if n.gateway else 0)) for n in index.networks.values()
         ]
-        return {name: zones[zone] for name, zone in networks if zone in zones}
+        return {(record.name, record.tenant or DEFAULT): zones[zone] for record, zone in networks if zone in zones}
 
     def problems(self) -> list[list[str]]:
         """Return why the bridge is not as wanted, for `warren status`."""

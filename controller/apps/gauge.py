@@ -38,6 +38,7 @@ from controller.telemetry.counters import Answers, Parts, Reading, Totals
 from controller.telemetry.metrics import Faucet, Gauge
 from controller.telemetry.switch_stats import Description, MeterNumbers, Numbers, Place, Polled, PortState
 from pipeline.tables import Table
+from specs.model.tenant import DEFAULT
 from warren.exposure import exposure, log_exposure
 from warren.settings import gauge_settings, settings
 
@@ -70,7 +71,7 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         """Called by ryu-manager once the application is instantiated."""
         super().start()
         gauge = CollectorRegistry()
-        gauge.register(Gauge(self.polled, self._places, lambda: hub.sleep(0)))  # type: ignore[arg-type]
+        gauge.register(Gauge(self.polled, self._places, self._tenants, lambda: hub.sleep(0)))  # type: ignore[arg-type]
         self.threads.append(hub.spawn(self._serve, "WARREN_GAUGE", self.settings.gauge, gauge))
         overlay = self._overlay()
         loops = Loops(lambda: None, hub.sleep) if overlay is None else overlay.loops
@@ -289,8 +290,14 @@ class GaugeApp(RyuApp):  # type: ignore[misc]
         endpoint = state.endpoints.get(endpoint_id)
         if endpoint is None:
             return None
-        network = state.networks.get(endpoint.network_id)
-        return Place(network.name if network is not None else endpoint.network_id, endpoint.name or endpoint.id)
+        network, name = state.networks.get(endpoint.network_id), endpoint.name or endpoint.id
+        return Place(endpoint.network_id, name) if network is None else Place(network.name, name, network.tenant or DEFAULT)
+
+    def _tenants(self) -> dict[str, str]:
+        """The tenants of networks, by name."""
+        overlay = self._overlay()
+        networks = overlay.reconciler.index.snapshot.networks.values() if overlay is not None else ()
+        return {network.name: network.tenant or DEFAULT for network in networks}
 
 
 def _zero_if_unknown(value: int) -> int:

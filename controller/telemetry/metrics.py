@@ -14,9 +14,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from controller.telemetry.switch_stats import Description, MeterNumbers, Numbers, Place, Polled, PortState
 from pipeline.tables import METER_LAST, PORT_METER_FIRST
+from specs.model.tenant import DEFAULT
 
 D = ("dp_id", "dp_name")
 P = (*D, "port", "port_description")
+N = ("network", "tenant")
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0)
 FAUCET_SECONDS = (0.0001, 0.001, 0.01, 0.1, 1.0)
 UNITS = {"packets": "packets", "bytes": "bytes", "dropped": "packets dropped", "errors": "errors"}
@@ -25,18 +27,24 @@ Places = Callable[[], Mapping[int, Place]]
 
 
 class Gauge:
-    """Gauge's metrics, and Warren's that come from the switch. `places` returns whose the OpenFlow ports are; `pause` is
-    called between metrics, so that the controller works on during a long scrape."""
+    """Gauge's metrics, and Warren's that come from the switch. `places` returns whose the OpenFlow ports are, `tenants` whose the networks are, by
+    name; `pause` is called between metrics, so that the controller works on during a long scrape."""
 
-    def __init__(self, polled: Polled, places: Places, pause: Callable[[], None] = lambda: None) -> None:
-        self._polled, self._places, self._pause = polled, places, pause
+    def __init__(
+        self,
+        polled: Polled,
+        places: Places,
+        tenants: Callable[[], Mapping[str, str]] = dict,
+        pause: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._polled, self._places, self._tenants, self._pause = polled, places, tenants, pause
 
     def collect(self) -> Iterator[Metric]:
         """The interface of prometheus_client."""
         p = self._polled
         dp = (f"{p.dpid:#x}", p.name)
         yield _one("dp_status", "Whether the switch is connected: 0 or 1", D, [(dp, int(p.connected))])
-        ports, states, places = p.ports, p.states, self._places()
+        ports, states, places, tenants = p.ports, p.states, self._places(), self._tenants()
         for family in _ports(dp, ports, states, places):
             yield family
             self._pause()
@@ -49,27 +57,29 @@ class Gauge:
             if number - PORT_METER_FIRST in places
         ]
         text = "DHCP packets and router solicitations of an endpoint that its meter dropped"
-        yield _one("warren_dhcp_limited_packets", text, (*D, "network", "endpoint"), limited)
+        yield _one("warren_dhcp_limited_packets", text, (*D, *Place._fields), limited)
         counts_of = [((*dp, table), count) for table, count in p.tables.items()]
         yield _one("warren_table_flows", "Flows in a table", (*D, "table"), counts_of)
         rules: LabelledTotals = {tuple(rule.rpartition("#")[::2]): counts for rule, counts in p.rules.items()}
         yield from _totals("warren_acl_rule", "that matched a rule", dp, ("acl", "rule"), rules)
         drops: LabelledTotals = {(table,): counts for table, counts in p.drops.items()}
         yield from _totals("warren_dropped", "dropped by a flow of a table", dp, ("table",), drops)
-        spoofed: LabelledTotals = {tuple(place.split("/", 1)): counts for place, counts in p.spoofed.items()}
+        spoofed: LabelledTotals = {
+            (*(place := text.split("/", 1)), tenants.get(place[0], DEFAULT)): counts for text, counts in p.spoofed.items()
+        }
         text = "that an endpoint sent from an address or a MAC that it may not have"
-        yield from _totals("warren_spoofed", text, dp, ("network", "endpoint"), spoofed)
+        yield from _totals("warren_spoofed", text, dp, Place._fields, spoofed)
         groups: LabelledTotals = {tuple(origin.split("/", 1)): counts for origin, counts in p.groups.items()}
         yield from _totals("warren_group", "copied by groups: floods of networks, mirror sessions", dp, ("kind", "name"), groups)
-        networks: LabelledTotals = {(network,): counts for network, counts in p.networks.items()}
+        networks: LabelledTotals = {(name, tenants.get(name, DEFAULT)): counts for name, counts in p.networks.items()}
         sides = ("rx_packets", "tx_packets", "rx_bytes", "tx_bytes")
         yield from _totals(
-            "warren_network", "of a network's endpoints on this host: rx is what they sent", dp, ("network",), networks, sides
+            "warren_network", "of a network's endpoints on this host: rx is what they sent", dp, N, networks, sides
         )
         for position, name in enumerate(sides):
             values = [((*dp, *place), ports[n][position]) for n, place in places.items() if n in ports]
             text = f"{name.replace('_', ' ')} of an endpoint's port: rx is what it sent"
-            yield _one(f"warren_endpoint_{name}", text, (*D, "network", "endpoint"), values)
+            yield _one(f"warren_endpoint_{name}", text, (*D, *Place._fields), values)
             self._pause()
 
 
@@ -232,5 +242,5 @@ class ControllerMetrics:
             ("warren_connections", "Tracked connections of a network on this host", 1),
             ("warren_connections_limit", "Limit of tracked connections of a network on this host", 0),
         ):
-            yield _one(name, text, (*D, "network"), [((*dp, network), limit[position]) for network, limit in tracked.items()])
+            yield _one(name, text, (*D, *N), [((*dp, *network), limit[position]) for network, limit in tracked.items()])
         yield _one("warren_endpoints", "Endpoints of this host by state", (*D, "state"), endpoints)

@@ -33,8 +33,8 @@ def tab_lines(polled: Polled, at: float) -> Iterator[str]:
 
 
 def influx_lines(polled: Polled, places: Mapping[int, Place], at: float) -> Iterator[str]:
-    """Points of InfluxDB: Gauge's measurements (a counter each, tags dp_name and port_name, field `value`), tags `network` and
-    `endpoint` where the port is an endpoint's, nanoseconds."""
+    """Points of InfluxDB: Gauge's measurements (a counter each, tags dp_name and port_name, field `value`), tags `network`,
+    `endpoint` and `tenant` where the port is an endpoint's, nanoseconds."""
     stamp = int(at * 1_000_000_000)
     for number, numbers in sorted(polled.ports.items()):
         state, place = polled.states.get(number), places.get(number)
@@ -42,7 +42,7 @@ def influx_lines(polled: Polled, places: Mapping[int, Place], at: float) -> Iter
             continue
         tags = {"dp_name": polled.name, "port_name": state.name}
         if place is not None:
-            tags |= {"endpoint": place.endpoint, "network": place.network}
+            tags |= {"endpoint": place.endpoint, "network": place.network, "tenant": place.tenant}
         written = "".join(f",{key}={_escaped(value)}" for key, value in sorted(tags.items()) if value)
         for statistic, field in STATISTICS:
             yield f"{statistic}{written} value={numbers[_POSITION[field]]}i {stamp}"

@@ -53,10 +53,11 @@ class Description(NamedTuple):
 
 
 class Place(NamedTuple):
-    """The network and endpoint of a port."""
+    """The network and endpoint of a port, and the network's tenant."""
 
     network: str
     endpoint: str
+    tenant: str = "default"
 
 
 @dataclass(slots=True)

@@ -18,6 +18,8 @@ from warren.errors import Conflict, Invalid
 
 DEFAULT = "default"  # the tenant of networks that name none: it owns what is delegated to nobody
 
+NetworksLimit = Annotated[Whole, Field(ge=0, le=1_000_000)]
+
 
 class TenantFields(BaseModel):
     """The fields that a document, a request and the record of a tenant share."""
@@ -25,7 +27,7 @@ class TenantFields(BaseModel):
     name: Name
     vni: VniRanges | None = None
     vlan: VlanRanges | None = None
-    max_networks: Annotated[Whole, Field(ge=0, le=1_000_000)] | None = None
+    max_networks: NetworksLimit | None = None
     acls: AclNames = ()
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from controller.tunnels.probes import Health
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
 STATE: dict[str, Any] = {
     "dpid": 0xABC, "name": "h1", "connected": True, "seen": 9, "applied": 8, "flows": 7, "refused": 0, "drift": 3, "strays": 1, "problems": 1,
-    "endpoints": {"up": 3, "closed": 1}, "connections": {"amber": (100, 3)}, "tunnels": {"h2": Health(True, False, 0.002), "h3": Health(False, False, None)},
+    "endpoints": {"up": 3, "closed": 1}, "connections": {("amber", "acme"): (100, 3)}, "tunnels": {"h2": Health(True, False, 0.002), "h3": Health(False, False, None)},
 }  # fmt: skip
 
 
@@ -34,7 +34,11 @@ def polled(ports: int = 1) -> Polled:
 
 def registries(ports: int = 1) -> tuple[CollectorRegistry, CollectorRegistry]:
     gauge = CollectorRegistry()
-    gauge.register(Gauge(polled(ports), lambda: {n: Place("amber", f"web-{n}") for n in range(1, ports + 1)}))  # type: ignore[arg-type]
+    gauge.register(
+        Gauge(
+            polled(ports), lambda: {n: Place("amber", f"web-{n}", "acme") for n in range(1, ports + 1)}, lambda: {"amber": "acme"}
+        )
+    )  # type: ignore[arg-type]
     controller = ControllerMetrics(lambda: STATE)
     controller.registry.register(Faucet(polled(ports), dict))  # type: ignore[arg-type]
     controller.packet_kinds.labels("0xabc", "h1", "acl").inc()
@@ -97,7 +101,7 @@ def test_gauges_names_and_labels_are_faucets() -> None:
         assert f"of_port_{name}{{{labels}}} {position}.0\n" in text
     assert 'of_meter_packet_band_count{dp_id="0xabc",dp_name="h1",meter_id="32768"} 4.0' in text
     assert 'meter_id="65537"' not in text  # of a port: told by endpoint
-    assert 'warren_dhcp_limited_packets{dp_id="0xabc",dp_name="h1",endpoint="web-1",network="amber"} 9.0' in text
+    assert 'warren_dhcp_limited_packets{dp_id="0xabc",dp_name="h1",endpoint="web-1",network="amber",tenant="acme"} 9.0' in text
     assert 'warren_acl_rule_packets_total{acl="web",dp_id="0xabc",dp_name="h1",rule="2"} 11.0' in text
 
 
@@ -138,7 +142,10 @@ def test_gauges_text() -> None:
 
 def test_influxs_line_protocol_keeps_odd_names_in_their_place() -> None:
     lines = list(sinks.influx_lines(polled(), {1: Place("my net", "a,b=c\nd")}, 1.5))
-    assert lines[0] == "packets_out,dp_name=h1,endpoint=a\\,b\\=c\\ d,network=my\\ net,port_name=wv1 value=2i 1500000000"
+    assert (
+        lines[0]
+        == "packets_out,dp_name=h1,endpoint=a\\,b\\=c\\ d,network=my\\ net,port_name=wv1,tenant=default value=2i 1500000000"
+    )
     assert lines[-1].startswith("port_state_reason,")
     assert len(lines) == 9
 

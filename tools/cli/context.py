@@ -30,6 +30,7 @@ JsonOption = Annotated[bool, typer.Option("--json", callback=_structured, help="
 Selector = Annotated[
     str | None, typer.Option("--selector", "-l", metavar="LABELS", help="Only with these labels: KEY or KEY=VALUE, with commas.")
 ]
+TenantOption = Annotated[str | None, typer.Option("--tenant", help="Only what belongs to networks of this tenant.")]
 R = TypeVar("R", Network, Endpoint)
 N = TypeVar("N", Meter, Mirror, Site, Adoption)
 

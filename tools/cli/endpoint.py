@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tools.cli import show
-from tools.cli.context import EndpointRef, JsonOption, Selector, client, labels, print_one, selected
+from tools.cli.context import EndpointRef, JsonOption, Selector, TenantOption, client, labels, print_one, selected
 
 app = typer.Typer(help="Ports on networks, one for each interface of a container.", no_args_is_help=True)
 
@@ -54,11 +54,12 @@ def list_(
     context: typer.Context,
     network: Annotated[str | None, typer.Option(help="Only endpoints of this network (name or id).")] = None,
     host: Annotated[str | None, typer.Option(help="Only endpoints of this host.")] = None,
+    tenant: TenantOption = None,
     selector: Selector = None,
     json: JsonOption = False,
 ) -> None:
     """List the endpoints."""
-    endpoints = selected(client(context).endpoints(network, host, states=True), selector)
+    endpoints = selected(client(context).endpoints(network, host, states=True, tenant=tenant), selector)
     if json:
         show.as_json([endpoint.raw for endpoint in endpoints])
         return

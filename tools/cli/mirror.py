@@ -10,7 +10,7 @@ import typer
 
 from tools.cli import show
 from tools.cli.client import Failure
-from tools.cli.context import JsonOption, Timeout, Wait, await_hosts, client, named, print_one, probe
+from tools.cli.context import JsonOption, TenantOption, Timeout, Wait, await_hosts, client, named, print_one, probe
 
 app = typer.Typer(help="Mirror sessions: copies of packets of endpoints, for an analyser.", no_args_is_help=True)
 _COLLECTOR = re.compile(r"(?P<kind>gre|erspan|vxlan)(?P<version>2)?://(?P<address>[^/]+)(/(?P<key>\d+))?")
@@ -48,9 +48,9 @@ def create(
 
 
 @app.command("list", epilog="Example: warren mirror list")
-def list_(context: typer.Context, json: JsonOption = False) -> None:
+def list_(context: typer.Context, tenant: TenantOption = None, json: JsonOption = False) -> None:
     """List the sessions."""
-    mirrors = client(context).mirrors()
+    mirrors = client(context).mirrors(tenant)
     if json:
         show.as_json([mirror.raw for mirror in mirrors])
         return

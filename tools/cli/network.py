@@ -8,7 +8,19 @@ import typer
 
 from tools.cli import dhcp_options, show
 from tools.cli.client import Failure
-from tools.cli.context import JsonOption, NetworkRef, Selector, Timeout, Wait, await_hosts, client, labels, print_one, selected
+from tools.cli.context import (
+    JsonOption,
+    NetworkRef,
+    Selector,
+    TenantOption,
+    Timeout,
+    Wait,
+    await_hosts,
+    client,
+    labels,
+    print_one,
+    selected,
+)
 
 app = typer.Typer(help="Isolated layer 2 networks. Two networks may use the same addresses.", no_args_is_help=True)
 HIDDEN = ("ns_handle_path",)  # always empty: SAND has a namespace per network
@@ -115,15 +127,11 @@ def create(
 def list_(
     context: typer.Context,
     selector: Selector = None,
-    tenant: Annotated[str | None, typer.Option(help="Only networks of this tenant.")] = None,
+    tenant: TenantOption = None,
     json: JsonOption = False,
 ) -> None:
     """List the networks."""
-    agent = client(context)
-    networks = selected(agent.networks(), selector)
-    if tenant is not None:
-        name = tenant if tenant == "default" else agent.tenant(tenant).name
-        networks = [network for network in networks if network.tenant == name]
+    networks = selected(client(context).networks(tenant), selector)
     if json:
         show.as_json([network.raw for network in networks])
         return

@@ -8,7 +8,7 @@ import typer
 
 from tools.cli import show
 from tools.cli.client import Failure
-from tools.cli.context import JsonOption, NetworkRef, client, print_one
+from tools.cli.context import JsonOption, NetworkRef, TenantOption, client, print_one
 from warren.client import Endpoint, Invalid, NotFound
 
 app = typer.Typer(help="Interfaces of hosts on networks: a physical port, a bond, a tap. Machines behind them are on the network.",
@@ -53,9 +53,9 @@ def add(
 
 
 @app.command("list", epilog="Example: warren port list --host h1")
-def list_(context: typer.Context, host: HostOption = None, json: JsonOption = False) -> None:
+def list_(context: typer.Context, host: HostOption = None, tenant: TenantOption = None, json: JsonOption = False) -> None:
     """List the interfaces that are on networks."""
-    ports = client(context).ports(host)
+    ports = client(context).ports(host, tenant)
     if json:
         show.as_json([port.raw for port in ports])
         return

@@ -9,7 +9,7 @@ import typer
 
 from tools.cli import show
 from tools.cli.client import Failure
-from tools.cli.context import EndpointRef, JsonOption, client, warn
+from tools.cli.context import EndpointRef, JsonOption, TenantOption, client, warn
 from warren.client import PublishedPort
 
 app = typer.Typer(help="Ports of a host that lead to an endpoint on it. Its network is in mode nat.", no_args_is_help=True)
@@ -31,9 +31,9 @@ def remove(context: typer.Context, endpoint: EndpointRef, ports: PortsArgument) 
 
 
 @app.command("list", epilog="Example: warren publish list --json")
-def list_(context: typer.Context, json: JsonOption = False) -> None:
+def list_(context: typer.Context, tenant: TenantOption = None, json: JsonOption = False) -> None:
     """List the published ports of all hosts."""
-    pairs = [(endpoint, port) for endpoint in client(context).endpoints() for port in endpoint.published]
+    pairs = [(endpoint, port) for endpoint in client(context).endpoints(tenant=tenant) for port in endpoint.published]
     if json:
         show.as_json([{"host": e.host, **port.data(), "network": e.network, "endpoint": e.name or e.id} for e, port in pairs])
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tools.cli import show
-from tools.cli.context import JsonOption, Timeout, Wait, await_hosts, client, print_one
+from tools.cli.context import JsonOption, TenantOption, Timeout, Wait, await_hosts, client, print_one
 
 app = typer.Typer(help="Routers: the endpoints of their networks reach each other through the gateways.", no_args_is_help=True)
 RouterName = Annotated[str, typer.Argument(help="Name of the router.")]
@@ -33,9 +33,9 @@ def add(
 
 
 @app.command("list", epilog="Example: warren router list")
-def list_(context: typer.Context, json: JsonOption = False) -> None:
+def list_(context: typer.Context, tenant: TenantOption = None, json: JsonOption = False) -> None:
     """List the routers."""
-    routers = client(context).routers()
+    routers = client(context).routers(tenant)
     if json:
         show.as_json([router.raw for router in routers])
         return

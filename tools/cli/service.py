@@ -8,7 +8,7 @@ import typer
 
 from tools.cli import publish, show
 from tools.cli.client import Failure
-from tools.cli.context import JsonOption, Timeout, Wait, await_hosts, client, print_one
+from tools.cli.context import JsonOption, TenantOption, Timeout, Wait, await_hosts, client, print_one
 
 app = typer.Typer(
     help="Ports of the hosts that lead to several endpoints; new connections are spread over them.", no_args_is_help=True
@@ -43,9 +43,9 @@ def add(
 
 
 @app.command("list", epilog="Example: warren service list")
-def list_(context: typer.Context, json: JsonOption = False) -> None:
+def list_(context: typer.Context, tenant: TenantOption = None, json: JsonOption = False) -> None:
     """List the services."""
-    services = client(context).services()
+    services = client(context).services(tenant)
     if json:
         show.as_json([service.raw for service in services])
         return

@@ -37,7 +37,7 @@ def create(
     print_one(agent.put_tenant(name, vni=vni, vlan=vlan, max_networks=max_networks, acls=acl or None), json)
 
 
-@app.command(epilog="Example: warren tenant update acme --vni 5000-5199")
+@app.command(epilog="Example: warren tenant update acme --vni 5000-5199 --remove vlan")
 def update(
     context: typer.Context,
     name: TenantName,
@@ -45,18 +45,21 @@ def update(
     vlan: VlanOption = None,
     max_networks: LimitOption = None,
     acl: TenantAcls = [],  # noqa: B006
+    remove: Annotated[
+        list[str],
+        typer.Option(help="Take this away: vni, vlan, max-networks or acls; may be repeated."),
+    ] = [],  # noqa: B006
     json: JsonOption = False,
 ) -> None:
-    """Change a tenant; what is not given stays. A document with `null` takes a value away."""
-    agent = client(context)
-    old = agent.tenant(name)
-    limit = old.max_networks if max_networks is None else max_networks
-    print_one(
-        agent.put_tenant(
-            name, vni=vni or old.vni or None, vlan=vlan or old.vlan or None, max_networks=limit, acls=acl or old.acls
-        ),
-        json,
-    )
+    """Change a tenant; what is not given stays."""
+    given = {"vni": vni, "vlan": vlan, "max_networks": max_networks, "acls": acl or None}
+    fields = {field: value for field, value in given.items() if value is not None}
+    removed = [field.replace("-", "_") for field in remove]
+    if unknown := [field for field in remove if field.replace("-", "_") not in given]:
+        raise Failure(f"--remove {unknown[0]!r}: expected vni, vlan, max-networks or acls")
+    if twice := sorted(fields.keys() & set(removed)):
+        raise Failure(f"--remove {twice[0].replace('_', '-')}: it is given as well")
+    print_one(client(context).update_tenant(name, **fields, **dict.fromkeys(removed)), json)
 
 
 @app.command("list", epilog="Example: warren tenant list")

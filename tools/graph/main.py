@@ -49,6 +49,7 @@ def overlay(
     ] = None,
     network: Annotated[str | None, typer.Option(help="Only this network, by name.")] = None,
     host: Annotated[str | None, typer.Option(help="Only this host and its tunnels.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Only the networks of this tenant.")] = None,
     path: Annotated[
         tuple[str, str] | None, typer.Option(metavar="FROM TO", help="A packet's way between two endpoints, table by table.")
     ] = None,
@@ -74,7 +75,7 @@ def overlay(
             flows = [dict(flow.raw) for flow in _agent(url, lab, lambda agent: agent.flows(host_name))]
             _write(output, ending, lambda: pipeline(tables, flows), flows)
         else:
-            whole = _only(_offline(source) if source is not None else _agent(url, lab, _online), network, host)
+            whole = _only(_offline(source) if source is not None else _agent(url, lab, _online), network, host, tenant)
             if ending == "mmd":
                 output.write_text(mermaid(whole, colours(whole.networks)))
             else:
@@ -85,9 +86,9 @@ def overlay(
         raise Failure(str(error)) from None
 
 
-def _only(whole: Topology, network: str | None, host: str | None) -> Topology:
+def _only(whole: Topology, network: str | None, host: str | None, tenant: str | None) -> Topology:
     try:
-        return restricted(whole, network, host)
+        return restricted(whole, network, host, tenant)
     except ValueError as error:
         raise Failure(str(error)) from None
 

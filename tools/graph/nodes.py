@@ -24,6 +24,7 @@ class NetworkNode:
     mode: str
     gateway: str | None
     acls: tuple[str, ...] = ()
+    tenant: str = "default"
 
     @property
     def way_out(self) -> str:

@@ -4,7 +4,7 @@ prints it and, where an agent was asked, from what the hosts report."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, replace
 from ipaddress import ip_network
 from itertools import combinations
@@ -13,6 +13,7 @@ from typing import Any
 import networkx as nx
 
 from specs.model.mirror import COLLECTORS
+from specs.model.tenant import DEFAULT
 from tools.graph.nodes import (
     Copies,
     EndpointNode,
@@ -54,15 +55,19 @@ def topology(
     )  # fmt: skip
 
 
-def restricted(whole: Topology, network: str | None = None, host: str | None = None) -> Topology:
-    """Only one network, or one host and the networks on it, or one network on one host. Raises `ValueError` for one that does not exist."""
+def restricted(whole: Topology, network: str | None = None, host: str | None = None, tenant: str | None = None) -> Topology:
+    """Only one network, one host and the networks on it, the networks of one tenant, or what all of these have in common. Raises `ValueError` for one
+    that does not exist, and for a tenant without networks."""
     part = whole
+    if tenant is not None:
+        _must_exist("tenant", tenant, sorted({n.tenant for n in whole.networks}))
+        part = _of_networks(part, {n.name for n in whole.networks if n.tenant == tenant})
     if host is not None:
         _must_exist("host", host, [h.name for h in whole.hosts])
         part = _of_host(part, host)
     if network is not None:
         _must_exist("network", network, [n.name for n in whole.networks])
-        part = _of_network(part, network)
+        part = _of_networks(part, {network})
     hosts = whole.hosts
     if part is not whole:
         used = (
@@ -95,12 +100,13 @@ def _of_host(whole: Topology, host: str) -> Topology:
     )
 
 
-def _of_network(whole: Topology, network: str) -> Topology:
+def _of_networks(whole: Topology, names: Set[str]) -> Topology:
+    tunnels = (replace(t, networks=tuple(n for n in t.networks if n in names)) for t in whole.tunnels)
     return replace(
         whole,
-        endpoints=tuple(e for e in whole.endpoints if e.network == network),
-        tunnels=tuple(replace(t, networks=(network,)) for t in whole.tunnels if network in t.networks),
-        networks=tuple(n for n in whole.networks if n.name == network),
+        endpoints=tuple(e for e in whole.endpoints if e.network in names),
+        tunnels=tuple(t for t in tunnels if t.networks),
+        networks=tuple(n for n in whole.networks if n.name in names),
     )
 
 
@@ -159,7 +165,15 @@ def _networks(items: Iterable[Mapping[str, Any]]) -> tuple[tuple[NetworkNode, ..
         ranges = tuple(str(n[field]) for field in ("ip_range", "ipv6_range") if n.get(field))
         mode = str(n.get("mode", "flat"))
         networks.append(
-            NetworkNode(name, n.get("vxlan_vni"), ranges, mode, _gateway(n, ranges, mode), _names(n.get("default_acl")))
+            NetworkNode(
+                name,
+                n.get("vxlan_vni"),
+                ranges,
+                mode,
+                _gateway(n, ranges, mode),
+                _names(n.get("default_acl")),
+                str(n.get("tenant") or DEFAULT),
+            )
         )
     return tuple(networks), called
 

@@ -130,6 +130,7 @@ class AsyncClient:
     tenants = _AsyncMethod(operations.tenants)
     tenant = _AsyncMethod(operations.tenant)
     put_tenant = _AsyncMethod(operations.put_tenant)
+    update_tenant = _AsyncMethod(operations.update_tenant)
     delete_tenant = _AsyncMethod(operations.delete_tenant)
     admin_overlay = _AsyncMethod(operations.admin_overlay)
     create_admin_overlay = _AsyncMethod(operations.create_admin_overlay)

@@ -38,6 +38,11 @@ def post(path: str, body: Mapping[str, Any]) -> Call:
     return Call("POST", path, body)
 
 
+def patch(path: str, body: Mapping[str, Any]) -> Call:
+    """A PATCH of JSON: what is not stated stays."""
+    return Call("PATCH", path, body)
+
+
 def delete(path: str, **parameters: Any) -> Call:
     """A DELETE."""
     return Call("DELETE", with_query(path, parameters))

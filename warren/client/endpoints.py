@@ -21,10 +21,12 @@ from warren.client.results import (
 PUBLISH_WAIT_S = 20.0
 
 
-def endpoints(network: str | None = None, host: str | None = None, *, states: bool = False) -> Operation[tuple[Endpoint, ...]]:
-    """Endpoints of all hosts, or only those of a network or a host; with `states` also what the controllers report of them. Raises `NotFound` for
+def endpoints(
+    network: str | None = None, host: str | None = None, *, states: bool = False, tenant: str | None = None
+) -> Operation[tuple[Endpoint, ...]]:
+    """Endpoints of all hosts, or only those of a network, a host or a tenant; with `states` also what the controllers report of them. Raises `NotFound` for
     a network or host that does not exist."""
-    filters = stated(network_id=network, hostname=host, states=states or None)
+    filters = stated(network_id=network, hostname=host, states=states or None, tenant=tenant)
     listed = all_of(Endpoint, (yield get("/endpoints", **filters)), "endpoints")
     if not listed and network is not None:  # an unknown network has no endpoints, as in SAND
         yield from find_network(network)
@@ -113,9 +115,9 @@ def _delete_endpoint(endpoint: Endpoint, force: bool = False) -> Operation[None]
     yield delete(endpoint_path(endpoint.id), hostname=endpoint.host or None, force=force or None)
 
 
-def ports(host: str | None = None) -> Operation[tuple[Endpoint, ...]]:
+def ports(host: str | None = None, tenant: str | None = None) -> Operation[tuple[Endpoint, ...]]:
     """The interfaces of hosts that are on networks: the endpoints with a `port`."""
-    return tuple(endpoint for endpoint in (yield from endpoints(host=host, states=True)) if endpoint.port)
+    return tuple(endpoint for endpoint in (yield from endpoints(host=host, states=True, tenant=tenant)) if endpoint.port)
 
 
 def add_port(

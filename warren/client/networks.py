@@ -13,9 +13,9 @@ from warren.client.results import (
 )
 
 
-def networks() -> Operation[tuple[Network, ...]]:
-    """All networks."""
-    return all_of(Network, (yield get("/networks")), "networks")
+def networks(tenant: str | None = None) -> Operation[tuple[Network, ...]]:
+    """All networks, or those of a tenant."""
+    return all_of(Network, (yield get("/networks", tenant=tenant)), "networks")
 
 
 def network(ref: str) -> Operation[Network]:

@@ -45,6 +45,7 @@ from warren.client.routing import (
     services,
     tenant,
     tenants,
+    update_tenant,
 )
 from warren.client.sites import delete_site, dropped, encryption, put_site, rotate_secrets, sites
 
@@ -115,5 +116,6 @@ __all__ = [
     "trace",
     "unpublish",
     "update_admin_overlay",
+    "update_tenant",
     "version",
 ]

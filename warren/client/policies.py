@@ -43,9 +43,9 @@ def meters() -> Operation[tuple[Meter, ...]]:
     return all_of(Meter, (yield get("/meters")), "meters")
 
 
-def mirrors() -> Operation[tuple[Mirror, ...]]:
-    """All mirror sessions."""
-    return all_of(Mirror, (yield get("/mirrors")), "mirrors")
+def mirrors(tenant: str | None = None) -> Operation[tuple[Mirror, ...]]:
+    """All mirror sessions, or those that copy from a tenant's networks."""
+    return all_of(Mirror, (yield get("/mirrors", tenant=tenant)), "mirrors")
 
 
 def put_mirror(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from warren.client.calls import Operation, delete, get, path, post, stated
+from warren.client.calls import Operation, delete, get, patch, path, post, stated
 from warren.client.results import (
     Result,
     Router,
@@ -26,9 +27,9 @@ class Tenant(Result):
     networks: tuple[str, ...] = ()
 
 
-def routers() -> Operation[tuple[Router, ...]]:
-    """All routers."""
-    return all_of(Router, (yield get("/routers")), "routers")
+def routers(tenant: str | None = None) -> Operation[tuple[Router, ...]]:
+    """All routers, or those of a tenant's networks."""
+    return all_of(Router, (yield get("/routers", tenant=tenant)), "routers")
 
 
 def router(name: str) -> Operation[Router]:
@@ -46,9 +47,9 @@ def delete_router(name: str) -> Operation[None]:
     yield delete(path("routers", name))
 
 
-def services() -> Operation[tuple[Service, ...]]:
-    """All services, with their members."""
-    return all_of(Service, (yield get("/services")), "services")
+def services(tenant: str | None = None) -> Operation[tuple[Service, ...]]:
+    """All services, with their members, or those of a tenant's networks."""
+    return all_of(Service, (yield get("/services", tenant=tenant)), "services")
 
 
 def service(name: str) -> Operation[Service]:
@@ -98,6 +99,11 @@ def put_tenant(
     """Create a tenant, or replace the one of that name. `vni` and `vlan` are ranges such as `5000-5099,7000`."""
     body = stated(name=name, vni=vni, vlan=vlan, max_networks=max_networks, acls=acls)
     return Tenant.of((yield post("/tenants", body)).get("tenant"))
+
+
+def update_tenant(name: str, **fields: Any) -> Operation[Tenant]:
+    """Change `vni`, `vlan`, `max_networks` or `acls` of a tenant; what is not named stays, None takes a value away."""
+    return Tenant.of((yield patch(path("tenants", name), fields)).get("tenant"))
 
 
 def delete_tenant(name: str) -> Operation[None]:

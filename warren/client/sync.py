@@ -131,6 +131,7 @@ class Client:
     tenants = _Method(operations.tenants)
     tenant = _Method(operations.tenant)
     put_tenant = _Method(operations.put_tenant)
+    update_tenant = _Method(operations.update_tenant)
     delete_tenant = _Method(operations.delete_tenant)
     admin_overlay = _Method(operations.admin_overlay)
     create_admin_overlay = _Method(operations.create_admin_overlay)
