@@ -7,7 +7,7 @@ import re
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,9 +19,11 @@ from intent.history import with_history
 from intent.recompute import view
 from ovsdb.client import Ovsdb
 from ovsdb.control import Refused, appctl
-from ovsdb.rows import TUNNEL_PORT, UPLINK_PORT, interface_ports, mirror_ports, resolver_port
+from ovsdb.rows import UPLINK_PORT, interface_ports, mirror_ports, resolver_port
+from ovsdb.tunnels import profile_ports
 from pipeline.flow import Flow, is_our_group, is_ours
 from pipeline.tables import REG_COPY, Table
+from pipeline.tunnels import TUNNEL_PORT
 from specs import keys
 from specs.ports import requested_interfaces
 from specs.snapshot import Snapshot, snapshot
@@ -31,6 +33,7 @@ from warren.errors import Invalid, NotFound, Unavailable
 TIMEOUT_S = 10.0
 VERSION = "OpenFlow14"
 CHECKS, CHECK_PAUSE_S = 3, 0.2
+TUNNEL = "tunnel"  # where a traced packet enters that comes from another host
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +43,25 @@ class DesiredSwitch:
     program: Program
     flows: Mapping[int, Flow]
     names: Mapping[str, str]
-    tunnel: int | None
+    tunnels: Mapping[int, int]  # OpenFlow ports to other hosts, by the number of their profile
     ports: Mapping[str, int]  # endpoint id -> OpenFlow port
     mirroring: frozenset[str] = frozenset()  # origins of the ACL rules that send a copy to a port
+
+    def entrance(self, name: str) -> int | None:
+        """The OpenFlow port of an endpoint, or to other hosts: `tunnel` is that of the profile `default`, `tunnel:NUMBER` that of another."""
+        word, _, number = name.partition(":")
+        if word != TUNNEL:
+            return self.ports.get(name)
+        return self.tunnels.get(int(number)) if number.isdecimal() else self.tunnels.get(0) if not number else None
+
+    def tunnelled(self, sent: Iterable[TraceEnd]) -> list[dict[str, Any]]:
+        """Those of the packets sent that go to other hosts: to which VTEP, with which VNI, and the number of their profile."""
+        profiles = {ofport: number for number, ofport in self.tunnels.items()}
+        return [
+            {"vtep": end.vtep, "vni": end.vni, "profile": profiles[end.port]}
+            for end in sent
+            if end.vtep and end.port is not None and end.port in profiles
+        ]
 
 
 class Switch:
@@ -56,12 +75,13 @@ class Switch:
         ports, tunnel = self._ovsdb.ports_of_endpoints(), self._ovsdb.ofport(TUNNEL_PORT)
         state = self._specs()
         interfaces = interface_ports(requested_interfaces(state.endpoints.values(), self._host))
-        targets = self._ovsdb.ofports((resolver_port(), *interfaces, *mirror_ports(state.copied.values(), self._host)))
-        program = compile_view(
-            view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT), targets, self._ovsdb.encrypted())
-        )
+        tunnels = profile_ports(state.profiles, state.hosts.get(self._host))
+        more = (resolver_port(), *tunnels, *interfaces, *mirror_ports(state.copied.values(), self._host))
+        ofports = self._ovsdb.ofports(more)
+        seen = view(state, self._host, ports, tunnel, self._ovsdb.ofport(UPLINK_PORT), ofports, self._ovsdb.encrypted())
+        program = compile_view(seen)
         flows = {flow.cookie: flow for flow in program.flows}
-        return DesiredSwitch(program, flows, names(state), tunnel, ports, mirroring(state))
+        return DesiredSwitch(program, flows, names(state), seen.tunnels, ports, mirroring(state))
 
     def _specs(self) -> Snapshot:
         """All specs; while etcd is away, those that were last read: the switch forwards by them."""
@@ -117,15 +137,14 @@ class Switch:
         return {"host": self._host, "flows": len(desired.flows), "missing": missing, "unexpected": unexpected}
 
     def trace(self, flow: str, enters: str | None) -> dict[str, Any]:
-        """Follow a packet through the switch. `flow` is in ovs-fields(7) syntax; `enters` is the endpoint (or `tunnel`) on
-        whose port the packet arrives, or None for the port in `flow`."""
+        """Follow a packet through the switch. `flow` is in ovs-fields(7) syntax; `enters` is the endpoint on whose port the packet arrives, or
+        `tunnel` (of the profile `default`) or `tunnel:NUMBER` (of that profile), or None for the port in `flow`."""
         if not flow.isprintable():
             raise Invalid("flow", flow, "a flow as in ovs-fields(7), without control characters")
         desired = self.desired()
         if enters is not None:
-            port = desired.tunnel if enters == "tunnel" else desired.ports.get(enters)
-            if port is None:
-                who = enters if enters == "tunnel" else f"endpoint {desired.names.get(enters, enters)}"
+            if (port := desired.entrance(enters)) is None:
+                who = enters if enters.startswith(TUNNEL) else f"endpoint {desired.names.get(enters, enters)}"
                 raise NotFound(f"port on the bridge of {self._host} for", who)
             flow = re.sub(r"^in_port=\d+", f"in_port={port}", flow)
         if self._ovsdb.observed().bridge(self._bridge) is None:
@@ -134,9 +153,9 @@ class Switch:
             text = appctl("ofproto/trace", self._bridge, flow)
         except Refused as error:
             raise Invalid("flow", flow, f"a flow as in ovs-fields(7) ({error.reason})") from None
-        trace = parse_trace(text, desired.flows, desired.names, desired.tunnel, desired.mirroring)
+        trace = parse_trace(text, desired.flows, desired.names, desired.tunnels.values(), desired.mirroring)
         owner = {port: endpoint_id for endpoint_id, port in desired.ports.items()}
-        tunnels = [{"vtep": end.vtep, "vni": end.vni} for end in trace.sent if end.port == desired.tunnel and end.vtep]
+        tunnels = desired.tunnelled(trace.sent)
         return {
             "host": self._host,
             "packet": flow,

@@ -78,7 +78,8 @@ def follow(
     tunnel = next((each for each in hops[0]["tunnels"] if each["vtep"] == vteps[target.host]), None)
     if tunnel is not None:
         flow = arriving(tunnel["vni"], TUNNEL_OFPORT, vteps[source.host], sender, receiver, proto, port)
-        hops.append(_completed(trace(target.host, flow, "tunnel")))
+        enters = f"tunnel:{tunnel['profile']}" if tunnel.get("profile") else "tunnel"
+        hops.append(_completed(trace(target.host, flow, enters)))
     verdict, reason = _verdict(target, hops[-1], vteps[target.host])
     if verdict == DROPPED and any(end["table"] == Table.SPOOF_GUARD.name and not end["branch"] for end in hops[-1]["ends"]):
         reason = f"in {Table.SPOOF_GUARD.name} on {source.host}: {_foreign(source, sender)}" if sender != source else reason

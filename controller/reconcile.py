@@ -112,7 +112,7 @@ class Reconciler:
                 self._take_store(event)
             case PortsRead(ports, tunnel, uplink, interfaces, encrypted):
                 self._take_ports(ports)
-                self.index.set_tunnel(tunnel)
+                self.index.tunnels.set_default(tunnel)
                 self.index.set_uplink(uplink)
                 self.index.set_interfaces(interfaces)
                 self.index.set_encrypted(encrypted)

@@ -6,7 +6,7 @@ take more memory than all that they are derived from. What is needed again is co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 from controller.compiler.compile import (
@@ -18,11 +18,14 @@ from controller.compiler.compile import (
     compile_policy,
     compile_service,
     compile_session,
+    compile_tunnel_port,
     compile_virtual,
 )
 from intent.incremental.delta import Delta
 from intent.incremental.index import Index
+from intent.views import EndpointView, NetworkView, VirtualView
 from pipeline.flow import Flow, Group, Origin, SwitchMeter, ToController
+from pipeline.tunnels import profile_number
 
 Unit = tuple[str, Hashable]
 
@@ -58,6 +61,7 @@ def is_watched(flow: Flow) -> bool:
 
 _VIEWS: dict[str, Callable[[Index, Any], Any]] = {
     "base": lambda index, _: index,
+    "tunnel-port": lambda index, port: port if port in index.tunnels.udp_ports else None,
     "peer": lambda index, vtep: vtep if vtep in index.hosts.peers else None,
     "network": lambda index, network_id: index.networks.get(network_id),
     "endpoint": lambda index, endpoint_id: index.endpoints.get(endpoint_id),
@@ -68,6 +72,7 @@ _VIEWS: dict[str, Callable[[Index, Any], Any]] = {
 }
 _COMPILERS: dict[str, Callable[[Any, int | None], Program]] = {
     "base": lambda _, tunnel: compile_base(tunnel),
+    "tunnel-port": lambda port, _: compile_tunnel_port(port),
     "peer": compile_peer,
     "network": compile_network,
     "endpoint": compile_endpoint,
@@ -82,13 +87,17 @@ def compile_unit(unit: Unit, index: Index) -> Program | None:
     """Return the program of a unit as the index is now; None if the unit is no more."""
     kind, key = unit
     view = _VIEWS[kind](index, key)
-    return _COMPILERS[kind](view, index.tunnel_ofport) if view is not None else None
+    if view is None:
+        return None
+    number = profile_number(view.vni) if isinstance(view, NetworkView | EndpointView | VirtualView) else 0
+    return _COMPILERS[kind](view, index.tunnels.ofports.get(number))
 
 
 def touched_units(delta: Delta, index: Index, *, beginning: bool) -> list[Unit]:
-    """Return the units to compile after a change: all of them in the beginning, and all that depend on the tunnel's port when that has
-    changed."""
+    """Return the units to compile after a change: all of them in the beginning, and all that depend on the port of a profile's
+    tunnels when that has changed."""
     parts: dict[str, set[Any]] = {
+        "tunnel-port": set(delta.tunnel_ports),
         "peer": set(delta.peers),
         "network": set(delta.networks),
         "endpoint": set(delta.endpoints),
@@ -97,14 +106,19 @@ def touched_units(delta: Delta, index: Index, *, beginning: bool) -> list[Unit]:
         "service": set(delta.services),
         "virtual": set(delta.virtuals),
     }
-    if delta.tunnel or beginning:
+    views: dict[str, Mapping[Any, Any]] = {
+        "network": index.networks,
+        "endpoint": index.endpoints,
+        "virtual": index.virtuals.views,
+    }
+    for kind, of_kind in views.items() if delta.tunnels or beginning else ():
+        parts[kind] |= {key for key, view in of_kind.items() if beginning or profile_number(view.vni) in delta.tunnels}
+    if 0 in delta.tunnels or beginning:
         parts["base"] = {""}
         parts["peer"] |= index.hosts.peers
-        parts["network"] |= index.networks.keys()
-        parts["endpoint"] |= index.endpoints.keys()
         parts["session"] |= index.sessions.keys()
-        parts["virtual"] |= index.virtuals.views.keys()
     if beginning:
+        parts["tunnel-port"] |= index.tunnels.udp_ports
         parts["policy"] |= index.policies.views.keys()
         parts["service"] |= index.services.views.keys()
     return [(kind, key) for kind, keys in parts.items() for key in keys]

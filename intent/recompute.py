@@ -14,7 +14,7 @@ from acl.language import Who
 from acl.policy import PolicyKey, PolicyView, keys_of, resolve
 from intent.services import ServiceView, service_members, service_view
 from intent.shares import Shares, crossing, shared
-from intent.sites import vtep
+from intent.sites import addresses, tunnel_ofports, tunnel_udp_ports, vtep
 from intent.views import (
     NO_RELATED,
     UNMARKED,
@@ -40,6 +40,7 @@ from specs.model.acl import Acl
 from specs.model.endpoint import Endpoint
 from specs.model.meter import Meter
 from specs.model.network import Network
+from specs.model.profile import Profile, all_profiles, profile_in, profile_of
 from specs.model.tenant import governing
 from specs.ports import has_unknown_macs, ofports
 from specs.snapshot import Problem, Snapshot
@@ -108,7 +109,7 @@ class _Recompute:
 
         self.networks, contradictions = valid_networks(snapshot)
         self._report("network", contradictions)
-        self.vnis = {network.vxlan_vni for network in self.networks.values()}
+        self.vnis = {network.number for network in self.networks.values()}
         self.zone = zones(snapshot, self.networks)
 
         self.endpoints = self._winners()
@@ -130,14 +131,14 @@ class _Recompute:
         self.present = {e.network_id for e in self.endpoints if e.id in self.local}  # networks with a local endpoint
         surroundings = Surroundings(
             by_reference=by_reference,
-            of_vni={network.vxlan_vni: network.id for network in self.networks.values()},
+            of_vni={network.number: network.id for network in self.networks.values()},
             hosts=snapshot.hosts,
             host=host,
             local=self.local,
             ports=ports,
             interfaces=interfaces,
             members=self.names.members,
-            vtep=lambda other: self._vtep(other.name),
+            vtep=lambda other: self._vtep(other.name, profile_of(None, snapshot.profiles)),
         )
         self.sessions, self.marks, idle = sessions(mirrors_in_order(snapshot), surroundings)
         self._report("mirror", idle)
@@ -221,8 +222,9 @@ class _Recompute:
             }
         return View(
             host=self.host,
-            tunnel_ofport=tunnel_ofport,
-            peers=frozenset(self._vteps(name for name in self.snapshot.hosts if name != self.host)),
+            tunnels=tunnel_ofports(tunnel_ofport, self.snapshot.profiles, self.interfaces),
+            tunnel_ports=tunnel_udp_ports(self.snapshot.profiles),
+            peers=frozenset(self._peers()),
             networks=frozenset(networks),
             endpoints=frozenset(endpoints),
             policies=frozenset(policy for policy in self.policies.values() if policy.closed is None),
@@ -242,15 +244,16 @@ class _Recompute:
         if stateful and not related_vni(network, self.vnis):
             self.problems.add(Problem(f"network/{network.id}", NO_RELATED))
         remote = [e for e in members[network.id] if e.host != self.host]
+        profile = profile_in(network, self.snapshot.profiles)
         tracked_here = self.stateful & self.present
         return network_view(
             network,
             local,
             vteps=Vteps(
-                members=self._vteps(e.host for e in remote),
-                interfaces=self._vteps(e.host for e in remote if e.port is not None),
-                behind=self._vteps(e.host for e in remote if has_unknown_macs(e)),
-                routing=self._vteps(e.host for n in routed_to for e in members[n] if e.host != self.host),
+                members=self._vteps((e.host for e in remote), profile),
+                interfaces=self._vteps((e.host for e in remote if e.port is not None), profile),
+                behind=self._vteps((e.host for e in remote if has_unknown_macs(e)), profile),
+                routing=self._vteps((e.host for n in routed_to for e in members[n] if e.host != self.host), profile),
             ),
             zone=self.zone[network.id],
             stateful=stateful,
@@ -271,12 +274,12 @@ class _Recompute:
             ids |= {member.id for member in members}
             if network_view.serves and network_view.gateway is not None:
                 reachable = (member for member in members if self._reachable(member))
-                views.add(service_view(service, network.vxlan_vni, network_view.gateway, reachable))
+                views.add(service_view(service, network.number, network_view.gateway, reachable))
         return ids
 
     def _endpoint(self, endpoint: Endpoint, network: Network, network_view: NetworkView, is_served: bool) -> EndpointView | None:
         if endpoint.host != self.host:
-            address = self._vtep(endpoint.host)
+            address = self._vtep(endpoint.host, profile_in(network, self.snapshot.profiles))
             return endpoint_view(endpoint, network, network_view, vtep=address, served=is_served) if address is not None else None
         if endpoint.id not in self.local:
             return None
@@ -291,10 +294,16 @@ class _Recompute:
         )
 
     def _reachable(self, endpoint: Endpoint) -> bool:
-        return endpoint.id in self.local if endpoint.host == self.host else self._vtep(endpoint.host) is not None
+        profile = profile_in(self.networks[endpoint.network_id], self.snapshot.profiles)
+        return endpoint.id in self.local if endpoint.host == self.host else self._vtep(endpoint.host, profile) is not None
 
-    def _vtep(self, host: str) -> str | None:
-        return vtep(self.snapshot.hosts[host], self.host_record, self.encrypted)
+    def _peers(self) -> set[str]:
+        others = [host for host in self.snapshot.hosts.values() if host.name != self.host]
+        profiles = all_profiles(self.snapshot.profiles)
+        return {address for host in others for address in addresses(host, self.host_record, self.encrypted, profiles)}
 
-    def _vteps(self, hosts: Iterable[str]) -> set[str]:
-        return {address for host in hosts if (address := self._vtep(host)) is not None}
+    def _vtep(self, host: str, profile: Profile | None) -> str | None:
+        return vtep(self.snapshot.hosts[host], self.host_record, self.encrypted, profile)
+
+    def _vteps(self, hosts: Iterable[str], profile: Profile | None) -> set[str]:
+        return {address for host in hosts if (address := self._vtep(host, profile)) is not None}

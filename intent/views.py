@@ -6,7 +6,7 @@ intent/recompute.py derives the whole view; intent/incremental/ keeps it up to d
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
@@ -18,12 +18,15 @@ from intent.names import NameServer, name_server
 from intent.services import ServiceView
 from mirror.sessions import Marks, MirrorSession
 from pipeline.protocols import address_text
+from pipeline.tunnels import vni_of
 from specs.checks import order
 from specs.model.allowed import misplaced, text
 from specs.model.cluster import Transit
 from specs.model.endpoint import Endpoint
+from specs.model.host import Host
 from specs.model.mirror import Mirror
 from specs.model.network import RELATED_BIT, Network
+from specs.model.profile import profile_in
 from specs.model.router import Route
 from specs.obstacles import obstacle
 from specs.ports import has_unknown_macs, port_claims
@@ -132,7 +135,8 @@ class View:
     """Everything that the compiler of one host needs."""
 
     host: str
-    tunnel_ofport: int | None
+    tunnels: Mapping[int, int] = field(hash=False)  # OpenFlow ports to other hosts, by the number of their profile
+    tunnel_ports: frozenset[int]  # UDP ports of profiles
     peers: frozenset[str]  # VTEPs of all other hosts
     networks: frozenset[NetworkView]
     endpoints: frozenset[EndpointView]
@@ -180,7 +184,7 @@ def network_view(
     coprocessors = sorted((port, e.coprocessor.vlan_vid_base, number(keys.sends)) for e, port, keys in local if e.coprocessor)
     return NetworkView(
         id=network.id,
-        vni=network.vxlan_vni,
+        vni=network.number,
         ports=tuple(sorted(port for endpoint, port, _ in local if endpoint.coprocessor is None)),
         vteps=members,
         zone=zone if stateful else 0,
@@ -198,7 +202,7 @@ def network_view(
         gateway_vteps=tuple(sorted({*vteps.routing, *(members if entered else ())})),
         host_vteps=members if gateway is not None and served else (),
         dhcp=network.answers,
-        server=name_server(network, resolver),
+        server=name_server(network, resolver, zone),
         closed6=network.ipv6_range is not None and not (unknown_macs_ports or unknown_macs_vteps),
         coprocessors=tuple(coprocessors),
     )
@@ -207,7 +211,7 @@ def network_view(
 def routed_remote_view(network: Network, *, stateful: bool, vnis: Container[int]) -> NetworkView:
     """A network without endpoints here that another one is routed to."""
     related = related_vni(network, vnis) if stateful else 0
-    return NetworkView(id=network.id, vni=network.vxlan_vni, ports=(), vteps=(), related_vni=related, routed=True)
+    return NetworkView(id=network.id, vni=network.number, ports=(), vteps=(), related_vni=related, routed=True)
 
 
 def misfit(endpoint: Endpoint, network: Network | None, snapshot: Snapshot) -> str | None:
@@ -217,12 +221,31 @@ def misfit(endpoint: Endpoint, network: Network | None, snapshot: Snapshot) -> s
         return f"network {endpoint.network_id} does not exist"
     if host is None:
         return f"host {endpoint.host} does not exist"
+    if (reason := _unreached(network, host, snapshot)) is not None:
+        return reason
     if network.labels_required and not endpoint.labelled:
         return "its labels are not known yet"
     if network.has_gateway_mac and endpoint.mac_address == GATEWAY_MAC:
         return f"MAC {GATEWAY_MAC} is the gateway's"
-    if network.mode == "routed" and (collision := obstacle(network, host, snapshot.hostnets.get(endpoint.host))) is not None:
+    if (reason := _outside_range(endpoint, network)) is not None:
+        return reason
+    wrong = misplaced(endpoint.allowed, network)
+    return None if wrong is None else f"allowed: {wrong[1]}"
+
+
+def _unreached(network: Network, host: Host, snapshot: Snapshot) -> str | None:
+    """Why a host cannot have endpoints of a network."""
+    if (profile := profile_in(network, snapshot.profiles)) is None:
+        return f"tunnel profile {network.profile} does not exist"
+    if not profile.has(host):
+        return f"host {host.name} is not in tunnel profile {profile.name}, by which network {network.name} travels"
+    if network.mode == "routed" and (collision := obstacle(network, host, snapshot.hostnets.get(host.name))) is not None:
         return f"network {network.name} has no way out of this host: its {collision}"
+    return None
+
+
+def _outside_range(endpoint: Endpoint, network: Network) -> str | None:
+    """Why a network cannot have an endpoint's addresses."""
     for address, network_range, gateway in (
         (endpoint.ipv4_address, network.ip_range, network.gateway),
         (endpoint.ipv6_address, network.ipv6_range, network.ipv6_gateway),
@@ -233,8 +256,7 @@ def misfit(endpoint: Endpoint, network: Network | None, snapshot: Snapshot) -> s
             return f"address {address} is outside the range of network {network.name}"
         if gateway is not None and address == gateway.ip:
             return f"address {address} is the gateway of network {network.name}"
-    wrong = misplaced(endpoint.allowed, network)
-    return None if wrong is None else f"allowed: {wrong[1]}"
+    return None
 
 
 def claims(endpoint: Endpoint, host: str) -> tuple[Claim, ...]:
@@ -290,8 +312,8 @@ UNMARKED: Marks = ((), ())
 def related_vni(network: Network, taken: Container[int]) -> int:
     """The second VNI of a network that tracks connections: its own with the highest bit flipped. 0 when another network has
     that VNI."""
-    flipped = network.vxlan_vni ^ RELATED_BIT
-    return 0 if flipped in taken or not flipped else flipped
+    flipped = network.number ^ RELATED_BIT
+    return 0 if flipped in taken or not vni_of(flipped) else flipped
 
 
 def number(key: PolicyKey | None) -> int:
@@ -319,7 +341,7 @@ def endpoint_view(
     return EndpointView(
         id=endpoint.id,
         identity=identity(endpoint),
-        vni=network.vxlan_vni,
+        vni=network.number,
         mac=endpoint.mac_address,
         ipv4=endpoint.ipv4_address,
         ipv6=endpoint.ipv6_address,

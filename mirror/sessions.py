@@ -122,7 +122,7 @@ def _session(mirror: Mirror, target: _Target, sources: Iterable[Endpoint], surro
     networks, hosts = surroundings.by_reference, surroundings.hosts
     remote = {e.host for e in sources if e.host != surroundings.host} if target.arrive else set[str]()
     copiers = {vtep for host in remote if (vtep := surroundings.vtep(hosts[host])) is not None}
-    senders = sorted((networks[e.network_id].vxlan_vni, e.mac_address) for e in sources) if mirror.direction == "both" else ()
+    senders = sorted((networks[e.network_id].number, e.mac_address) for e in sources) if mirror.direction == "both" else ()
     return MirrorSession(
         name=mirror.name,
         number=mirror.number,

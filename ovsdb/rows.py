@@ -14,9 +14,10 @@ from typing import Any
 
 from mirror.sessions import collector_port
 from pipeline.tables import RESOLVER_PORT, TUNNEL_OFPORT, UPLINK_OFPORT
-from pipeline.tunnels import VXLAN_UDP_PORT
-from specs.model.host import BridgeSettings
+from pipeline.tunnels import VXLAN_UDP_PORT, tunnel_port
+from specs.model.host import BridgeSettings, Host
 from specs.model.mirror import ERSPAN_SESSIONS, Mirror
+from specs.model.profile import BUILT_IN, Profile
 from warren.errors import Conflict
 
 OWNER = ("owner", "warren")
@@ -27,7 +28,6 @@ ENCRYPTED_KEY = (
 )
 IFINDEX_KEY = "warren-ifindex"  # the interface's number when it was put on the bridge: tells one made anew under the same name
 BRIDGE = "br-warren"
-TUNNEL_PORT = "vxlan-warren"
 UPLINK_PORT = "warren-gw"  # the host's end is a network interface of that name
 # The columns of a Controller row that are Warren's. Open vSwitch's own pause of 8 s would be the outage after a restart of the controller;
 # without a limit, which the ports share fairly, one port's flood is all that the controller sees.
@@ -211,10 +211,14 @@ Op = CreateBridge | UpdateBridge | SetControllers | DeleteBridge | CreatePort | 
 # ---- wanted rows -----------------------------------------------------------------------------------------------------
 
 
-def tunnel_port() -> Port:
-    """Return the one VXLAN port for all peers. Flows set the remote address and the VNI."""
-    options = {"remote_ip": "flow", "key": "flow", "dst_port": str(VXLAN_UDP_PORT)}
-    return Port(TUNNEL_PORT, "vxlan", _frozen(options), TUNNEL_OFPORT, _frozen(dict([OWNER])))
+def vxlan_port(profile: Profile = BUILT_IN, host: Host | None = None) -> Port:
+    """Return the one VXLAN port of a tunnel profile for all peers. Flows set the remote address and the VNI. The host that has the profile's
+    `listen` takes packets to it alone; encrypted ones come to another address."""
+    options = {"remote_ip": "flow", "key": "flow", "dst_port": str(profile.port)}
+    if host is not None and host.vtep == profile.listen and profile.encryption == "never":
+        options["local_ip"] = str(profile.listen)
+    ofport = UPLINK_OFPORT - profile.number if profile.number else TUNNEL_OFPORT
+    return Port(tunnel_port(profile.number), "vxlan", _frozen(options), ofport, _frozen(dict([OWNER])))
 
 
 def uplink_port() -> Port:
@@ -322,7 +326,7 @@ def integration_bridge(
         tuple(sorted({controller, *settings.controllers})),
         external_ids=_frozen(dict([OWNER])),
         other_config=_frozen(other),
-        ports=(tunnel_port(), uplink_port(), *more),
+        ports=tuple({port.name: port for port in (vxlan_port(), uplink_port(), *more)}.values()),
     )
 
 

@@ -9,8 +9,9 @@ from pipeline.flow import Set, Value
 
 VXLAN_UDP_PORT = 4789  # RFC 7348
 VNI_BITS = 24
-# Where hosts take tunnel packets: no container may send there (see route.py and agent/gateway/rules.py).
-UDP_PORTS = (VXLAN_UDP_PORT,)
+TUNNEL_PORT = (
+    "vxlan-warren"  # the interface of the bridge to other hosts; those of other profiles than `default` have a number behind it
+)
 
 
 def network_number(profile: int, vni: int) -> int:
@@ -22,6 +23,11 @@ def network_number(profile: int, vni: int) -> int:
 def profile_number(number: int) -> int:
     """The number of the profile of a network's number."""
     return number >> VNI_BITS
+
+
+def tunnel_port(profile: int) -> str:
+    """The interface by which the packets of a profile's networks come and go; `profile` is its number."""
+    return f"{TUNNEL_PORT}{profile or ''}"
 
 
 def vni_of(number: int) -> int:

@@ -75,7 +75,7 @@ def zones(snapshot: Snapshot, networks: Iterable[str], count: int = ZONES) -> di
     zone_of: dict[str, int] = {}
     taken: set[int] = set()
     for network_id in networks:
-        zone = home_zone(snapshot.networks[network_id].vxlan_vni, count)
+        zone = home_zone(snapshot.networks[network_id].number, count)
         while zone in taken and len(taken) < count:
             zone = next_zone(zone, count)
         taken.add(zone)
@@ -92,7 +92,7 @@ def valid_networks(snapshot: Snapshot) -> tuple[dict[str, Network], dict[str, st
     routed: list[Network] = []
     for network_id in sorted(snapshot.networks, key=lambda n: order(snapshot, "network", n)):
         network = snapshot.networks[network_id]
-        first = holders.setdefault(network.vxlan_vni, network_id)
+        first = holders.setdefault(network.number, network_id)
         crossed = next((other for other in routed if overlap(network, other)), None) if network.mode == "routed" else None
         reason = network_problem(network, first, crossed)
         if reason is not None:
@@ -181,7 +181,7 @@ def routes(
             if own_gateway is not None and gateway is not None
         ]
         ranges, gateways = (tuple(str(version[i]) for version in versions) for i in (0, 1))
-        all_routes.append(Route(router, other.vxlan_vni, zone(other.id), ranges, gateways, _narrower(network, other)))
+        all_routes.append(Route(router, other.number, zone(other.id), ranges, gateways, _narrower(network, other)))
     return tuple(sorted(all_routes, key=lambda route: route.vni))
 
 

@@ -99,7 +99,7 @@ def _shown(core: Core, network: Network, state: Snapshot) -> dict[str, Any]:
     return {
         "id": network.id,
         **{name: data.get(name) for name in ("name", "ip_range", "ipv6_range", "vxlan_vni", "vlan")},
-        "mtu": endpoint_mtu(list(state.hosts.values()), network, state.sites),
+        "mtu": endpoint_mtu(state, network),
         "profile": network.profile or DEFAULT,
         "interface": ADMIN_INTERFACE,
         "default_acl": list(network.default_acl),

@@ -13,6 +13,7 @@ from agent.core import Core
 from agent.remote import Forwarded
 from intent.sites import tunnel_end
 from specs.model.endpoint import Endpoint
+from specs.model.profile import BUILT_IN, profile_of
 from specs.store.removal import remove_host
 from warren.errors import NotFound
 
@@ -108,5 +109,7 @@ def follow(
         return answer
 
     at, to = core.lookup.host(source.host), core.lookup.host(target.host)
-    vteps = {at.name: str(tunnel_end(at, to)), to.name: str(tunnel_end(to, at))}
+    profiles = core.repository.profiles()
+    profile = profile_of(core.lookup.network(target.network_id).profile, profiles) or BUILT_IN
+    vteps = {at.name: str(tunnel_end(at, to, profile)), to.name: str(tunnel_end(to, at, profile))}
     return trace.follow(source, target, proto, port, vteps, trace_at, ends)

@@ -231,7 +231,7 @@ class Attachments(Feature):
 
     def _mtu(self, network: Network) -> int:
         snapshot = self._core.cache.view.snapshot
-        return endpoint_mtu(snapshot.hosts.values(), network, snapshot.sites)
+        return endpoint_mtu(snapshot, network)
 
     def _namespace(self, call: CniRequest) -> None:
         try:

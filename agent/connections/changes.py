@@ -85,4 +85,4 @@ def _policies(state: Snapshot, network_id: str) -> object:
     network: Network | None = state.networks.get(network_id)
     if network is None:
         return None
-    return network.default_acl, network.vlan_out_acl, network.nat_acl, network.mode, network.vxlan_vni
+    return network.default_acl, network.vlan_out_acl, network.nat_acl, network.mode, network.number

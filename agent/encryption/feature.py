@@ -30,9 +30,9 @@ from agent.linux import named_namespaces, wireguard
 from agent.linux.addresses import DEFAULT_MTU
 from agent.linux.nft import OwnTable
 from agent.remote import Forwarded, Remote
-from intent.sites import EncryptedPair, pairs
+from intent.sites import EncryptedPair, encrypted_mark, pairs, tunnel_udp_ports, without_path
 from ovsdb.client import Ovsdb
-from pipeline.tunnels import UDP_PORTS
+from pipeline.tunnels import VXLAN_UDP_PORT
 from specs.ciphers import IPSEC, WIREGUARD
 from specs.model.base import Name
 from specs.model.derived import LinkNames
@@ -127,14 +127,15 @@ class Encryption(Feature):
         return [*self._guard.differences(self._wanted_guard(local)), *(f"encryption: {line}" for line in lines)]
 
     def _look(self, changes: Sequence[Any]) -> None:
-        if any(change.kind in ("host", "site", "firewall") for change in changes):
+        if any(change.kind in ("host", "site", "profile", "firewall") for change in changes):
             self._worker.wake()
 
     def _local(self) -> Host | None:
         return self._cache.view.snapshot.hosts.get(self._cache.host)
 
     def _wanted(self, local: Host) -> tuple[dict[str, EncryptedPair], dict[str, str]]:
-        return pairs(local, self._cache.view.snapshot.hosts)
+        snapshot = self._cache.view.snapshot
+        return pairs(local, snapshot.hosts, snapshot.profiles)
 
     def _wanted_link(self, local: Host) -> CryptoLink | None:
         return wanted_link(local, names=self._names, userspace=self._userspace())
@@ -153,9 +154,11 @@ class Encryption(Feature):
 
     def _wanted_guard(self, local: Host) -> str | None:
         """Return the guard's rules; None if an administrator has switched it off. Raises `Invalid`."""
-        if self._cache.view.snapshot.firewall.mode == "off":
+        snapshot = self._cache.view.snapshot
+        if snapshot.firewall.mode == "off":
             return None
-        return ruleset(Guard(interface=outside_interface(local, self._ovsdb), ports=UDP_PORTS))
+        ports = tuple(sorted(tunnel_udp_ports(snapshot.profiles) | {VXLAN_UDP_PORT}))
+        return ruleset(Guard(interface=outside_interface(local, self._ovsdb), ports=ports))
 
     def _step(self, items: frozenset[str]) -> None:
         local = self._local()
@@ -169,13 +172,15 @@ class Encryption(Feature):
             else:
                 states = self._hold(local, wanted)
         finally:  # whatever fails here, the controller must not send to where no tunnel is
-            self._report(lacking, states)
-            self._publish(states)
+            self._report(local, lacking, states)
+            self._publish(wanted, states)
 
-    def _report(self, lacking: Mapping[str, str], states: Sequence[PairState]) -> None:
+    def _report(self, local: Host, lacking: Mapping[str, str], states: Sequence[PairState]) -> None:
         """Say in `warren status` which hosts are not reached, and why."""
         lines = [f"no tunnel to host {name}: {reason}" for name, reason in lacking.items()]
         lines += [f"encrypted tunnel to host {state.peer}: {state.reason}" for state in states if not state.up]
+        snapshot = self._cache.view.snapshot
+        lines += without_path(local, snapshot.hosts, snapshot.profiles)
         changed, self._lines = lines != self._lines, lines
         if changed:
             self._on_change()
@@ -208,12 +213,12 @@ class Encryption(Feature):
                 raise
             return {name: PairTunnel(reason=str(error)) for name in plan.pairs}
 
-    def _publish(self, states: Sequence[PairState]) -> None:
+    def _publish(self, wanted: Mapping[str, EncryptedPair], states: Sequence[PairState]) -> None:
         up = frozenset(state.peer for state in states if state.up)
         for peer in sorted(up ^ {pair.peer for pair in self._pairs if pair.up}):
             log.info("encryption.changed peer=%s up=%s", peer, peer in up)
         self._pairs = tuple(states)
-        self._ovsdb.set_encrypted(up)
+        self._ovsdb.set_encrypted(encrypted_mark(peer, wanted[peer].cipher) for peer in up)
 
     def _remove(self) -> None:
         """Remove what an earlier outside address has left."""

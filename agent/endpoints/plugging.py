@@ -3,7 +3,7 @@ with what is wanted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_interface
 
@@ -17,10 +17,9 @@ from intent.sites import endpoint_mtu
 from ovsdb.client import Ovsdb
 from ovsdb.rows import port_differences
 from specs.model.endpoint import Endpoint
-from specs.model.host import Host
 from specs.model.network import Network
-from specs.model.site import Site
-from specs.paths import NO_SITES, paths_mtu
+from specs.model.profile import DEFAULT, all_profiles
+from specs.paths import paths_mtu
 from specs.snapshot import Decoded, Snapshot
 from warren.errors import Unavailable
 
@@ -45,7 +44,7 @@ class Plugging:
     def desired(self, endpoint: Endpoint, network: Network) -> Desired:
         """Return the desired state of the endpoint's veth pair now. Raises `Unavailable` without a bridge."""
         snapshot = self._cache.view.snapshot
-        return desired(endpoint, network, snapshot.hosts.values(), self.checksum_offload_off(), snapshot.sites)
+        return desired(endpoint, network, snapshot, self.checksum_offload_off())
 
     def plug(self, endpoint: Endpoint, network: Network) -> str:
         """Create, complete or repair veth pair (or take the device) and port; return the interface's name. Raises `WarrenError`."""
@@ -104,9 +103,7 @@ class Plugging:
         return bridge.datapath_type == "netdev"
 
 
-def desired(
-    endpoint: Endpoint, network: Network, hosts: Iterable[Host], offload_off: bool, sites: Mapping[str, Site] = NO_SITES
-) -> Desired:
+def desired(endpoint: Endpoint, network: Network, snapshot: Snapshot, offload_off: bool) -> Desired:
     """Return the desired state of an endpoint's veth pair. Pure.
 
     Warren sets addresses only where it knows the namespace, and where no DHCP client sets them: otherwise an engine does.
@@ -117,7 +114,7 @@ def desired(
         netns=endpoint.netns,
         interface=endpoint.interface,
         mac=endpoint.mac_address.lower(),
-        mtu=endpoint_mtu(hosts, network, sites),
+        mtu=endpoint_mtu(snapshot, network),
         addresses=_addresses(endpoint, network) if sets_addresses else (),
         gateways=_gateways(network) if sets_addresses else (),
         offload_off=offload_off,
@@ -127,16 +124,22 @@ def desired(
 
 def with_other_settings(before: Snapshot, after: Snapshot, changes: Iterable[Decoded], endpoints: Iterable[Endpoint]) -> set[str]:
     """Return the endpoints whose interface may have to change with their network, or with the underlay's MTU of a host. Pure."""
-    kinds = {(decoded.kind, decoded.id) for decoded in changes if decoded.kind in ("network", "host", "site")}
+    kinds = {(decoded.kind, decoded.id) for decoded in changes if decoded.kind in ("network", "host", "site", "profile")}
     if not kinds:
         return set()
-    hosts_changed = any(kind != "network" for kind, _ in kinds)
-    everywhere = hosts_changed and _paths_mtu(before) != _paths_mtu(after)
-    return {endpoint.id for endpoint in endpoints if everywhere or ("network", endpoint.network_id) in kinds}
+    paths_changed = any(kind != "network" for kind, _ in kinds)
+    mtus = [_paths_mtus(snapshot) if paths_changed else {} for snapshot in (before, after)]
+    profiles = {name for name in {*mtus[0], *mtus[1]} if mtus[0].get(name) != mtus[1].get(name)}
+    networks = {i for kind, i in kinds if kind == "network"} | {
+        n.id for n in after.networks.values() if (n.profile or DEFAULT) in profiles
+    }
+    return {endpoint.id for endpoint in endpoints if endpoint.network_id in networks}
 
 
-def _paths_mtu(snapshot: Snapshot) -> int:
-    return paths_mtu(snapshot.hosts.values(), snapshot.sites)
+def _paths_mtus(snapshot: Snapshot) -> dict[str, int]:
+    """The MTU that the worst path of each tunnel profile leaves."""
+    hosts = snapshot.hosts.values()
+    return {profile.name: paths_mtu(hosts, snapshot.sites, profile) for profile in all_profiles(snapshot.profiles)}
 
 
 def veth_spec(endpoint: Endpoint) -> tuple[object, ...]:

@@ -17,7 +17,6 @@ from ipaddress import collapse_addresses, ip_address, ip_network
 from agent.gateway.host_access import HostAccess
 from agent.linux.bridges import Bridges
 from ovsdb.rows import UPLINK_PORT
-from pipeline.tunnels import UDP_PORTS
 from specs.model.cluster import Transit
 
 FAMILY = {4: "ip", 6: "ip6"}
@@ -47,7 +46,9 @@ class Forwarding:
     bridges: Bridges = Bridges()
 
 
-def chains(routed: Iterable[str], access: HostAccess, forwarding: Forwarding, transit: Transit) -> list[str]:
+def chains(
+    routed: Iterable[str], access: HostAccess, forwarding: Forwarding, transit: Transit, tunnel_ports: Iterable[int]
+) -> list[str]:
     """Return the lines of the chains. `routed` are the prefixes of networks that the outside reaches directly."""
     return [
         *_chain("from_containers", _allowed(access, SENT)),
@@ -60,7 +61,7 @@ def chains(routed: Iterable[str], access: HostAccess, forwarding: Forwarding, tr
             [f'iifname "{UPLINK_PORT}" ip daddr 127.0.0.0/8 counter drop'],
             "type filter hook prerouting priority raw; policy accept;",
         ),
-        *_chain("no_tunnels", _no_tunnels(), "type filter hook prerouting priority filter; policy accept;"),
+        *_chain("no_tunnels", _no_tunnels(tunnel_ports), "type filter hook prerouting priority filter; policy accept;"),
         *_chain("forward", _forward(routed, forwarding), "type filter hook forward priority filter; policy accept;"),
         *_chain("input", _input(transit), "type filter hook input priority filter; policy accept;"),
         *_chain("replies", _replies(), "type filter hook output priority filter; policy accept;"),
@@ -72,10 +73,10 @@ def _chain(name: str, rules: Iterable[str], hook: str = "") -> list[str]:
     return [f"    chain {name} {{", *(f"        {line}" for line in lines), "    }"]
 
 
-def _no_tunnels() -> Iterator[str]:
-    """Yield the rule that keeps containers from the tunnel's port of every host, this one too. ROUTE has dropped these packets; here their
+def _no_tunnels(ports: Iterable[int]) -> Iterator[str]:
+    """Yield the rule that keeps containers from the tunnels' UDP ports of every host, this one too. ROUTE has dropped these packets; here their
     fragments are together again."""
-    yield f'iifname "{UPLINK_PORT}" udp dport {_set(map(str, UDP_PORTS))} counter drop'
+    yield f'iifname "{UPLINK_PORT}" udp dport {_set(map(str, sorted(ports)))} counter drop'
 
 
 def _forward(routed: Iterable[str], forwarding: Forwarding) -> Iterator[str]:

@@ -11,10 +11,11 @@ from agent.gateway.filters import Forwarding, chains
 from agent.gateway.host_access import HostAccess, Machines, host_access
 from agent.linux.host_ports import WILDCARDS, HostPort
 from intent.gateway import Gateway, gateway_of
-from intent.sites import endpoint_mtu
+from intent.sites import endpoint_mtu, tunnel_udp_ports
 from intent.views import Claim, host_claims
 from ovsdb.rows import UPLINK_PORT
 from pipeline.protocols import IpAddress
+from pipeline.tunnels import VXLAN_UDP_PORT
 from specs.checks import called, order, served, services_in_order, valid_networks, zones
 from specs.model.cluster import Transit
 from specs.model.cluster import transit as default_transit
@@ -54,7 +55,7 @@ class Published:
 class Outside:
     """The IP `versions` that leave the host, the `routes` back to the networks (prefixes), those of them that lead to `routed`
     networks, the `mtu` of the smallest network in bytes, the ports that the host publishes, what containers reach of the cluster's
-    machines, and the `transit` ranges."""
+    machines, the `transit` ranges, and the UDP ports of tunnels."""
 
     versions: tuple[int, ...] = ()
     routes: tuple[str, ...] = ()
@@ -63,6 +64,7 @@ class Outside:
     published: tuple[Published, ...] = ()
     access: HostAccess = HostAccess()
     transit: Transit = field(default_factory=default_transit)
+    tunnel_ports: frozenset[int] = frozenset({VXLAN_UDP_PORT})
 
     @property
     def active(self) -> bool:
@@ -81,7 +83,6 @@ def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint], 
     gateways = {i: gateway for i, n in used.items() if (gateway := gateway_of(n, zone[i], None, 0, transit)) is not None}
     versions, routes = _reach(used.values(), transit)
     _, routed = _reach((network for network in used.values() if network.mode == "routed"), transit)
-    hosts = list(snapshot.hosts.values())
     claimed: set[Claim] = set()
     published = [*_published_by_endpoints(publishers, used, gateways, claimed)]
     published += _published_by_services(served(services_in_order(snapshot), called(valid))[0], host, gateways, claimed)
@@ -89,9 +90,10 @@ def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint], 
         versions=tuple(sorted(versions)),
         routes=tuple(sorted(routes)),
         routed=tuple(sorted(routed)),
-        mtu=min((endpoint_mtu(hosts, network, snapshot.sites) for network in used.values()), default=0),
+        mtu=min((endpoint_mtu(snapshot, network) for network in used.values()), default=0),
         published=tuple(sorted(published, key=repr)),
         transit=transit,
+        tunnel_ports=tunnel_udp_ports(snapshot.profiles) | {VXLAN_UDP_PORT},
         access=host_access(snapshot, used, gateways, machines, active) if used else HostAccess(),
     )
 
@@ -174,7 +176,9 @@ def ruleset(desired: Outside, forwarding: Forwarding, comment: str) -> str:
         f'        iifname "{UPLINK_PORT}" oifname "{UPLINK_PORT}" ct status dnat {"ip6" if ":" in prefix else "ip"} saddr {prefix} masquerade'
         for prefix in desired.routed
     ]
-    return "\n".join([*lines, "    }", *chains(desired.routed, desired.access, forwarding, desired.transit), "}", ""])
+    return "\n".join(
+        [*lines, "    }", *chains(desired.routed, desired.access, forwarding, desired.transit, desired.tunnel_ports), "}", ""]
+    )
 
 
 def _on_loopback(published: Published) -> bool:

@@ -13,7 +13,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from pipeline.protocols import IpAddress
 from specs import keys
-from specs.checks import called, joined, routers_in_order, valid_networks
+from specs.checks import called, joined, routers_in_order, valid_networks, zones
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from specs.snapshot import Snapshot, put
@@ -44,7 +44,7 @@ class NameIndex:
         self._snapshot = Snapshot()
         self._members: dict[str, _Members] = defaultdict(_Members)
         self._indexed: dict[str, Endpoint] = {}
-        self._networks: dict[int, Network] | None = None  # by VNI; None: to be computed
+        self._networks: dict[int, Network] | None = None  # by conntrack zone; None: to be computed
         self._joined: dict[str, list[Network]] = {}
 
     def put(self, key: str, value: str | None, born: int) -> None:
@@ -81,14 +81,15 @@ class NameIndex:
             if key.startswith(tuple(prefixes)):
                 self.put(key, None, 0)
 
-    def network(self, vni: int) -> Network | None:
-        """The network with a name server that has a VNI."""
+    def network(self, zone: int) -> Network | None:
+        """The network with a name server that has a conntrack zone."""
         if self._networks is None:
             valid = valid_networks(self._snapshot)[0]
             routed_to = joined(routers_in_order(self._snapshot), called(valid))[0]
             self._joined = {i: [valid[other] for other in others] for i, others in routed_to.items()}
-            self._networks = {network.vxlan_vni: network for network in valid.values() if network.dns_server}
-        return self._networks.get(vni)
+            zone_of = zones(self._snapshot, valid)
+            self._networks = {zone_of[network.id]: network for network in valid.values() if network.dns_server}
+        return self._networks.get(zone)
 
     def addresses(self, network: Network, name: str) -> Addresses | None:
         """The addresses of a name (lower case, without the last dot) as endpoints of a network see it: None if the name is one of these

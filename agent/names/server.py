@@ -13,7 +13,7 @@ from ipaddress import ip_address
 from agent.names.answer import Forward, answer, failed, shortened
 from agent.names.index import NameIndex
 from agent.names.upstream import Upstream
-from intent.names import vni_of
+from intent.names import zone_of
 
 log = logging.getLogger("warren.names")
 
@@ -58,19 +58,21 @@ class Server:
                 self._take_datagram(sock, wire, local, sender)
 
     def _take_datagram(self, sock: socket.socket, wire: bytes, local: bytes, sender: tuple[str, int]) -> None:
-        vni = vni_of(ip_address(local))
-        reply = self._answer(wire, vni, tcp=False)
+        zone = zone_of(ip_address(local))
+        reply = self._answer(wire, zone, tcp=False)
         if isinstance(reply, Forward):
             self._start_outside(sock, wire, local, sender, reply.limit)
         elif reply is not None:
             _send(sock, reply, local, sender)
 
-    def _answer(self, wire: bytes, vni: int, *, tcp: bool) -> bytes | Forward | None:
-        return answer(wire, self.names, self.names.network(vni) if self.names is not None else None, tcp=tcp)
+    def _answer(self, wire: bytes, zone: int, *, tcp: bool) -> bytes | Forward | None:
+        return answer(wire, self.names, self.names.network(zone) if self.names is not None else None, tcp=tcp)
 
     def _start_outside(self, sock: socket.socket, wire: bytes, local: bytes, sender: tuple[str, int], limit: int) -> None:
         async def ask() -> None:
-            _send(sock, shortened(await self._ask(wire, (vni_of(ip_address(local)), sender[0]), tcp=False), limit), local, sender)
+            _send(
+                sock, shortened(await self._ask(wire, (zone_of(ip_address(local)), sender[0]), tcp=False), limit), local, sender
+            )
 
         task = asyncio.get_running_loop().create_task(ask())
         self._tasks.add(task)
@@ -84,7 +86,7 @@ class Server:
             return await self._upstream.ask(wire, tcp=tcp) or failed(wire)
 
     async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asker = (vni_of(ip_address(writer.get_extra_info("sockname")[0])), str(writer.get_extra_info("peername")[0]))
+        asker = (zone_of(ip_address(writer.get_extra_info("sockname")[0])), str(writer.get_extra_info("peername")[0]))
         try:
             if self._connections[asker] < CONNECTIONS_OF_ONE and self._connections.total() < CONNECTIONS_LIMIT:
                 with _counted(self._connections, asker), suppress(OSError, asyncio.TimeoutError, asyncio.IncompleteReadError):

@@ -11,7 +11,9 @@ from controller.framework.runtime import hub
 from controller.reconcile import Reconciler
 from ovsdb.client import Ovsdb
 from ovsdb.control import ZoneLimit, appctl, datapath, zone_limits
-from ovsdb.rows import AS_CHOSEN, TUNNEL_PORT, UPLINK_PORT, Port, interface_ports, mirror_ports, present, resolver_port
+from ovsdb.rows import AS_CHOSEN, UPLINK_PORT, Port, interface_ports, mirror_ports, present, resolver_port
+from ovsdb.tunnels import profile_ports
+from pipeline.tunnels import TUNNEL_PORT
 from specs.model.tenant import DEFAULT
 from warren.errors import Unavailable, WarrenError
 from warren.settings import Settings
@@ -117,4 +119,10 @@ class IntegrationBridge:
         index = self._reconciler().index
         interfaces = index.bindings.requested_interfaces()
         targets = mirror_ports(index.snapshot.copied.values(), self._host)
-        return (resolver_port(), *interface_ports(interfaces), *(port for port in targets if port.name not in interfaces))
+        tunnels = profile_ports(index.snapshot.profiles, index.snapshot.hosts.get(self._host))
+        return (
+            resolver_port(),
+            *tunnels,
+            *interface_ports(interfaces),
+            *(port for port in targets if port.name not in interfaces),
+        )

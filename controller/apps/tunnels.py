@@ -12,7 +12,7 @@ from typing import Any
 from controller.framework.runtime import hub
 from controller.tunnels.probes import Health, Prober
 from intent.incremental.index import Index
-from intent.sites import encrypted_mtus, tunnel_end
+from intent.sites import encrypted_mtus
 from pipeline.flow import Action, Output, Set
 from pipeline.tables import PROBE_VNI
 from pipeline.tunnels import to_vtep
@@ -48,7 +48,7 @@ class Tunnels:
 
     def _tick(self, now: float) -> None:
         index = self._index()
-        if not self._connected() or index.tunnel_ofport is None:
+        if not self._connected() or (tunnel := index.tunnels.ofports.get(0)) is None:
             self._prober.forget()
         else:
             if now - self._targets_set_at > TARGETS_S:
@@ -57,11 +57,13 @@ class Tunnels:
                 used |= {session.vtep for session in index.sessions.values() if session.vtep is not None}
                 hosts, sites = index.snapshot.hosts.values(), index.snapshot.sites
                 local = index.snapshot.hosts.get(index.host)
-                self._hosts = {str(tunnel_end(host, local)): host.name for host in hosts}
+                self._hosts = {
+                    str(end): host.name for host in hosts for end in (host.tunnel_address, host.vtep) if end is not None
+                }
                 smallest = min((inside_mtu(host, sites) for host in hosts), default=DEFAULT_MTU)
-                self._prober.set_targets(used, smallest, now, encrypted_mtus(local, hosts))
+                self._prober.set_targets(used, smallest, now, encrypted_mtus(local, hosts, sites))
             for probe in self._prober.tick(now):
-                actions = (Set("tunnel_id", PROBE_VNI), to_vtep(probe.vtep), Output(index.tunnel_ofport))
+                actions = (Set("tunnel_id", PROBE_VNI), to_vtep(probe.vtep), Output(tunnel))
                 self._send(probe.frame, actions)
         words = {host: health.word for host, health in self.health().items()}
         if words != self._words:

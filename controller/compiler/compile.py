@@ -1,6 +1,6 @@
 """Compiles intent to flows: a pure function of a host's view, as a whole or unit by unit.
 
-A unit is a part that can change alone: the base, one other host, one network, one endpoint, one policy, one mirror session, one
+A unit is a part that can change alone: the base, one UDP port of tunnels, one other host, one network, one endpoint, one policy, one mirror session, one
 service, one virtual address or MAC. The flows of a view are the union of its units' flows.
 """
 
@@ -30,6 +30,7 @@ from intent.views import EndpointView, NetworkView, View, VirtualView
 from mirror.sessions import MirrorSession
 from pipeline.flow import Ct, Flow, Goto, Group, Origin, SwitchMeter
 from pipeline.tables import OWNER, TABLES, Miss, after
+from pipeline.tunnels import profile_number
 
 Part = Flow | Group | SwitchMeter
 
@@ -73,6 +74,7 @@ SESSION: dict[str, Callable[[MirrorSession, int | None], Iterator[Part]]] = {
 }
 PEER: dict[str, Callable[[str, int | None], Iterator[Part]]] = {"classify": classify.peer}
 SERVICE: dict[str, Callable[[ServiceView], Iterator[Part]]] = {"nat": nat.service}
+TUNNEL_PORT: dict[str, Callable[[int], Iterator[Part]]] = {"route": route.tunnel_port}
 VIRTUAL: dict[str, Callable[[VirtualView, int | None], Iterator[Part]]] = {
     "guard": guard.virtual,
     "route": route.virtual,
@@ -126,6 +128,11 @@ def compile_service(service: ServiceView) -> Program:
     return _program((name, feature(service)) for name, feature in SERVICE.items())
 
 
+def compile_tunnel_port(port: int) -> Program:
+    """Return the flows that keep endpoints from the UDP port of a tunnel profile."""
+    return _program((name, feature(port)) for name, feature in TUNNEL_PORT.items())
+
+
 def compile_virtual(virtual: VirtualView, tunnel: int | None) -> Program:
     """Return the flows and the groups of one virtual address or MAC."""
     return _program((name, feature(virtual, tunnel)) for name, feature in VIRTUAL.items())
@@ -133,14 +140,20 @@ def compile_virtual(virtual: VirtualView, tunnel: int | None) -> Program:
 
 def compile_view(view: View) -> Program:
     """Return all flows and groups of a host, sorted: the full recompute."""
-    units = [compile_base(view.tunnel_ofport)]
-    units += [compile_peer(vtep, view.tunnel_ofport) for vtep in view.peers]
-    units += [compile_network(network, view.tunnel_ofport) for network in view.networks]
-    units += [compile_endpoint(endpoint, view.tunnel_ofport) for endpoint in view.endpoints]
+    tunnels, default = view.tunnels, view.tunnels.get(0)
+
+    def tunnel(part: NetworkView | EndpointView | VirtualView) -> int | None:
+        return tunnels.get(profile_number(part.vni))
+
+    units = [compile_base(default)]
+    units += [compile_tunnel_port(port) for port in view.tunnel_ports]
+    units += [compile_peer(vtep, default) for vtep in view.peers]
+    units += [compile_network(network, tunnel(network)) for network in view.networks]
+    units += [compile_endpoint(endpoint, tunnel(endpoint)) for endpoint in view.endpoints]
     units += [compile_policy(policy) for policy in view.policies]
-    units += [compile_session(session, view.tunnel_ofport) for session in view.sessions]
+    units += [compile_session(session, default) for session in view.sessions]
     units += [compile_service(service) for service in view.services]
-    units += [compile_virtual(virtual, view.tunnel_ofport) for virtual in view.virtuals]
+    units += [compile_virtual(virtual, tunnel(virtual)) for virtual in view.virtuals]
     flows = {flow.cookie: flow for unit in units for flow in unit.flows}
     groups = {group.group_id: group for unit in units for group in unit.groups}
     assert len(flows) == sum(len(unit.flows) for unit in units), "two units compiled the same flow"

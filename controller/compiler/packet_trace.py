@@ -115,7 +115,7 @@ class _Reader:
 
     flows: Mapping[int, Flow]
     names: Mapping[str, str]
-    tunnel: int | None
+    tunnels: frozenset[int]
     mirroring: frozenset[str]
     bridge: str = ""
     frames: list[_Frame] = field(default_factory=list)
@@ -208,7 +208,7 @@ class _Reader:
         origin = self.steps[step].origin
         if output := _OUTPUT.match(text):
             port = int(output[1] or output[2] or output[3])
-            tunnelled = self.packet if port == self.tunnel else _Packet()
+            tunnelled = self.packet if port in self.tunnels else _Packet()
             copied = not ends and origin in self.mirroring
             branch = frame.branch or (COPY if copied else "")
             ends.append(self._ended("output", step, branch, replace(tunnelled, port=port)))
@@ -240,11 +240,12 @@ class _Reader:
 
 
 def parse_trace(
-    text: str, flows: Mapping[int, Flow], names: Mapping[str, str], tunnel: int | None, mirroring: Iterable[str] = ()
+    text: str, flows: Mapping[int, Flow], names: Mapping[str, str], tunnels: Iterable[int], mirroring: Iterable[str] = ()
 ) -> Trace:
-    """Parse the output of `ovs-appctl ofproto/trace`; it leaves out what other bridges do with the tunnel's packet. `mirroring` has the
+    """Parse the output of `ovs-appctl ofproto/trace`; it leaves out what other bridges do with a tunnel's packet. `tunnels` are the ports to other
+    hosts. `mirroring` has the
     origins of ACL rules with `mirror`: the first output of such a rule is a copy."""
-    reader = _Reader(flows, names, tunnel, frozenset(mirroring))
+    reader = _Reader(flows, names, frozenset(tunnels), frozenset(mirroring))
     for line in text.splitlines():
         reader.read(line)
     return reader.result()

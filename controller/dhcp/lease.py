@@ -53,7 +53,7 @@ def lease_of(snapshot: Snapshot, endpoint_id: str) -> DhcpLease | None:
     network = snapshot.networks.get(endpoint.network_id) if endpoint is not None else None
     if endpoint is None or network is None or not network.dhcp:
         return None
-    return lease(endpoint, network, endpoint_mtu(snapshot.hosts.values(), network, snapshot.sites))
+    return lease(endpoint, network, endpoint_mtu(snapshot, network))
 
 
 def lease(endpoint: Endpoint, network: Network, mtu: int) -> DhcpLease:

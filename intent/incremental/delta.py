@@ -22,4 +22,7 @@ class Delta:
     sessions: dict[str, MirrorSession | None]
     services: dict[str, ServiceView | None]
     virtuals: dict[Key, VirtualView | None]
-    tunnel: bool = False  # the tunnel port has changed: everything is touched
+    tunnels: frozenset[int] = (
+        frozenset()
+    )  # profiles (their numbers) whose port to other hosts has changed: all of their networks is touched
+    tunnel_ports: frozenset[int] = frozenset()  # UDP ports that came or went

@@ -7,9 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from intent.sites import vtep
+from intent.sites import addresses, marked_host, vtep
 from intent.views import Vteps
 from specs.model.endpoint import Endpoint
+from specs.model.network import Network
+from specs.model.profile import all_profiles, profile_in, profile_of
 from specs.ports import has_unknown_macs
 from specs.snapshot import Snapshot
 
@@ -33,33 +35,38 @@ class Hosts:
         self._changed = True
 
     def set_encrypted(self, hosts: frozenset[str]) -> frozenset[str]:
-        """Take the hosts of other sites to which the tunnel's encryption is up. Returns those for which that has changed."""
+        """Take the marks of encrypted tunnels that are up (`encrypted_mark`). Returns the hosts for which that has changed."""
         before, self.encrypted = self.encrypted, hosts
-        return before ^ hosts
+        return frozenset(marked_host(mark) for mark in before ^ hosts)
 
     def recompute(self) -> dict[str, str | None]:
         """Recompute the VTEPs after a change of records, which is rare. Returns those that have come (as themselves) or gone (None)."""
         if not self._changed:
             return {}
-        before, self.peers = self.peers, self._vteps(name for name in self.snapshot.hosts if name != self.host)
+        profiles, local = all_profiles(self.snapshot.profiles), self.snapshot.hosts.get(self.host)
+        others = [host for host in self.snapshot.hosts.values() if host.name != self.host]
+        before, self.peers = self.peers, {a for host in others for a in addresses(host, local, self.encrypted, profiles)}
         self._changed = False
         return {address: address if address in self.peers else None for address in before ^ self.peers}
 
-    def vtep(self, name: str) -> str | None:
-        """The address by which this host reaches another; None while it does not."""
-        return vtep(self.snapshot.hosts[name], self.snapshot.hosts.get(self.host), self.encrypted)
+    def vtep(self, name: str, network: Network | None = None) -> str | None:
+        """The address by which this host reaches another in a network (None: in the profile `default`); None while it does not."""
+        profiles = self.snapshot.profiles
+        profile = profile_in(network, profiles) if network is not None else profile_of(None, profiles)
+        return vtep(self.snapshot.hosts[name], self.snapshot.hosts.get(self.host), self.encrypted, profile)
 
-    def _vteps(self, names: Iterable[str]) -> set[str]:
-        return {address for name in names if (address := self.vtep(name)) is not None}
-
-    def vteps(self, network_id: str, routed_to: Iterable[str]) -> Vteps:
+    def vteps(self, network: Network, routed_to: Iterable[str]) -> Vteps:
         """The hosts that send into a network; `routed_to` are the networks that it is routed to."""
-        behind = self._behind.get(network_id, {}).values()
+        behind = self._behind.get(network.id, {}).values()
+
+        def vteps(names: Iterable[str]) -> set[str]:
+            return {address for name in names if (address := self.vtep(name, network)) is not None}
+
         return Vteps(
-            members=self._vteps(self._members.get(network_id, ())),
-            interfaces=self._vteps(e.host for e in behind),
-            behind=self._vteps(e.host for e in behind if has_unknown_macs(e)),
-            routing=self._vteps(name for other in routed_to for name in self._members.get(other, ())),
+            members=vteps(self._members.get(network.id, ())),
+            interfaces=vteps(e.host for e in behind),
+            behind=vteps(e.host for e in behind if has_unknown_macs(e)),
+            routing=vteps(name for other in routed_to for name in self._members.get(other, ())),
         )
 
     def add(self, endpoint: Endpoint) -> bool:

@@ -16,6 +16,7 @@ from intent.incremental.networks import Networks
 from intent.incremental.policies import NONE, Policies
 from intent.incremental.routes import Routes
 from intent.incremental.services import Services
+from intent.incremental.tunnels import TunnelPorts
 from intent.incremental.virtual import Virtuals
 from intent.views import (
     NO_RELATED,
@@ -46,7 +47,6 @@ class Index:
     snapshot: Snapshot = field(default_factory=Snapshot)
     followed: frozenset[str] | None = None  # networks whose endpoints are known; None: all
     ports: dict[str, int] = field(default_factory=dict)
-    tunnel_ofport: int | None = None
     uplink_ofport: int | None = None
     endpoints: dict[str, EndpointView] = field(default_factory=dict)
     networks: dict[str, NetworkView] = field(default_factory=dict)
@@ -63,9 +63,9 @@ class Index:
     _records: dict[str, Endpoint] = field(default_factory=dict)
     _dirty: set[str] = field(default_factory=set)
     _dirty_networks: set[str] = field(default_factory=set)
-    _tunnel_moved: bool = False
     routes: Routes = field(init=False)
     services: Services = field(init=False)
+    tunnels: TunnelPorts = field(init=False)
     virtuals: Virtuals = field(default_factory=Virtuals)
     sessions: dict[str, MirrorSession] = field(default_factory=dict)
     _marks: dict[str, Marks] = field(default_factory=dict)
@@ -79,6 +79,7 @@ class Index:
         self._networks = Networks(self.snapshot)
         self.routes = Routes(self.snapshot, self._networks.by_reference)
         self.services = Services(self.snapshot, self._networks.by_reference)
+        self.tunnels = TunnelPorts(self.snapshot)
 
     def put(self, key: str, value: str | None, born: int) -> None:
         """Take one entry of the store (value None: deleted)."""
@@ -105,11 +106,6 @@ class Index:
         if member is not None:
             self.policies.touch(("member", member.network_id))
 
-    def set_tunnel(self, ofport: int | None) -> None:
-        """Take the OpenFlow port of the tunnel (None: there is none)."""
-        if ofport != self.tunnel_ofport:
-            self.tunnel_ofport, self._tunnel_moved = ofport, True
-
     def set_uplink(self, ofport: int | None) -> None:
         """Take the OpenFlow port to the host (None: there is none)."""
         if ofport != self.uplink_ofport:
@@ -122,7 +118,8 @@ class Index:
             self._host_changed(name)
 
     def set_interfaces(self, ofports: Mapping[str, int]) -> None:
-        """Take the OpenFlow ports of interfaces that specs name, and that of the resolver."""
+        """Take the OpenFlow ports of interfaces that specs name, of the tunnels of profiles, and of the resolver."""
+        self.tunnels.set_interfaces(ofports)
         if ofports.get(RESOLVER_PORT) != self.bindings.interfaces.get(RESOLVER_PORT):
             self._dirty_networks |= {n.id for n in self._networks.valid.values() if n.dns_server}
         for moved in self.bindings.set_interfaces(ofports):
@@ -139,6 +136,8 @@ class Index:
             self._dirty_networks |= self.routes.take_routers({decoded.id})
         elif decoded.kind == "service":
             self._dirty_networks |= self.services.take_services({decoded.id})
+        elif decoded.kind == "profile":
+            self._profile_changed(decoded.id)
         elif decoded.kind in ("mirror", "capture", "site", "firewall"):
             pass  # a site is a matter of MTUs, the firewall of nftables; sessions are looked at whenever there are any
         elif decoded.kind in ("tenant", "cluster"):
@@ -148,6 +147,14 @@ class Index:
             self.policies.touch((decoded.kind, decoded.id))
             if decoded.kind == "acl":
                 self._dirty_networks |= self.policies.networks_using(decoded.id)
+
+    def _profile_changed(self, name: str) -> None:
+        """Update the tunnels, and what depends on a profile: its networks, those routed to them, and their endpoints."""
+        self.hosts.change()
+        self.tunnels.update()
+        networks = self._networks.of_profile(name)
+        self._dirty |= {endpoint_id for network_id in networks for endpoint_id in self._of_network.get(network_id, ())}
+        self._dirty_networks |= self.routes.with_routed(networks)
 
     def _host_changed(self, name: str, *, whole: bool = False) -> None:
         """Update what depends on a host: its endpoints and their networks; with `whole`, all endpoints, whose paths begin here."""
@@ -206,17 +213,12 @@ class Index:
                 self.endpoints.pop(endpoint_id, None)
             else:
                 self.endpoints[endpoint_id] = view
+        moved_tunnels, tunnel_ports = self.tunnels.flush()
         delta = Delta(
-            peers=self.hosts.recompute(),
-            endpoints=endpoints,
-            networks=changed,
-            policies=policies,
-            sessions=sessions,
-            services=services,
-            virtuals=virtuals,
-            tunnel=self._tunnel_moved,
-        )
-        self._dirty, self._dirty_networks, self._tunnel_moved = set(), set(), False
+            peers=self.hosts.recompute(), endpoints=endpoints, networks=changed, policies=policies, sessions=sessions, services=services,
+            virtuals=virtuals, tunnels=moved_tunnels, tunnel_ports=tunnel_ports,
+        )  # fmt: skip
+        self._dirty, self._dirty_networks = set(), set()
         return delta
 
     def _recompute_sessions(self) -> tuple[dict[str, MirrorSession | None], set[str]]:
@@ -225,17 +227,10 @@ class Index:
             return {}, set()
         local = {endpoint_id for ids in self._local.values() for endpoint_id in ids}
         surroundings = Surroundings(
-            by_reference=self._networks.by_reference,
-            of_vni=self._networks.of_vni,
-            hosts=self.snapshot.hosts,
-            host=self.host,
-            local=local,
-            ports=self.ports,
-            interfaces=self.bindings.interfaces,
-            members=self.policies.members,
-            vtep=lambda other: self.hosts.vtep(other.name),
+            by_reference=self._networks.by_reference, of_vni=self._networks.of_vni, hosts=self.snapshot.hosts, host=self.host, local=local,
+            ports=self.ports, interfaces=self.bindings.interfaces, members=self.policies.members, vtep=lambda other: self.hosts.vtep(other.name),
             followed=self.followed,
-        )
+        )  # fmt: skip
         active, marks, self._idle = sessions(mirrors_in_order(self.snapshot), surroundings)
         names = {name for name in {*active, *self.sessions} if active.get(name) != self.sessions.get(name)}
         marked = {e for e in {*marks, *self._marks} if marks.get(e) != self._marks.get(e)}
@@ -312,7 +307,7 @@ class Index:
         return network_view(
             network,
             [(self._claims.endpoints[e], self.ports[e], self.policies.keys[e]) for e in local],
-            vteps=self.hosts.vteps(network_id, to),
+            vteps=self.hosts.vteps(network, to),
             zone=self._networks.zones.of[network_id],
             stateful=stateful,
             vnis=self._networks.of_vni,
@@ -336,8 +331,9 @@ class Index:
     def _reachable(self, endpoint: Endpoint) -> bool:
         """Whether a packet can be sent to a member of a service: it is on another host, or has a port here that no policy
         closes."""
-        local = endpoint.host == self.host
-        return endpoint.id in self._local[endpoint.network_id] if local else self.hosts.vtep(endpoint.host) is not None
+        if endpoint.host == self.host:
+            return endpoint.id in self._local[endpoint.network_id]
+        return self.hosts.vtep(endpoint.host, self._networks.valid[endpoint.network_id]) is not None
 
     def _endpoint_view(self, endpoint_id: str) -> EndpointView | None:
         if endpoint_id not in self._claims.winners:
@@ -353,7 +349,7 @@ class Index:
                 return None
             keys, marks = self.policies.keys[endpoint_id], self._marks.get(endpoint_id, UNMARKED)
             return endpoint_view(endpoint, network, network_view, ofport=ofport, served=served, keys=keys, marks=marks)
-        address = self.hosts.vtep(endpoint.host)
+        address = self.hosts.vtep(endpoint.host, network)
         return endpoint_view(endpoint, network, network_view, vtep=address, served=served) if address is not None else None
 
     # ---- what is known --------------------------------------------------------------------------------------------
@@ -388,7 +384,8 @@ class Index:
         """The same value that the full recompute gives."""
         return View(
             host=self.host,
-            tunnel_ofport=self.tunnel_ofport,
+            tunnels=self.tunnels.ofports,
+            tunnel_ports=self.tunnels.udp_ports,
             peers=frozenset(self.hosts.peers),
             networks=frozenset(self.networks.values()),
             endpoints=frozenset(self.endpoints.values()),

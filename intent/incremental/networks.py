@@ -12,6 +12,7 @@ from intent.incremental.ranges import Ranges
 from intent.incremental.zones import Age, Zones
 from specs.checks import network_problem, order
 from specs.model.network import RELATED_BIT, Network
+from specs.model.profile import DEFAULT
 from specs.snapshot import Snapshot
 
 
@@ -65,19 +66,23 @@ class Networks:
             related=self._change_vnis(differing),
         )
 
+    def of_profile(self, name: str) -> set[str]:
+        """The valid networks that travel by a profile. Costs what all networks are; profiles seldom change."""
+        return {network.id for network in self.valid.values() if (network.profile or DEFAULT) == name}
+
     def _index(self, network_id: str) -> None:
         old = self._records.pop(network_id, None)
         if old is not None:
             del self._ages[network_id]
-            self._claiming[old.vxlan_vni].discard(network_id)
-            if not self._claiming[old.vxlan_vni]:
-                del self._claiming[old.vxlan_vni]
+            self._claiming[old.number].discard(network_id)
+            if not self._claiming[old.number]:
+                del self._claiming[old.number]
             if old.mode == "routed":
                 self._routed.remove(old)
         new = self.snapshot.networks.get(network_id)
         if new is not None:
             self._records[network_id], self._ages[network_id] = new, order(self.snapshot, "network", network_id)
-            self._claiming[new.vxlan_vni].add(network_id)
+            self._claiming[new.number].add(network_id)
             if new.mode == "routed":
                 self._routed.add(new)
 
@@ -86,7 +91,7 @@ class Networks:
         record = self._records.get(network_id)
         if record is None:
             return set()
-        return self._claiming[record.vxlan_vni] | (self._routed.overlapping(record) if record.mode == "routed" else set())
+        return self._claiming[record.number] | (self._routed.overlapping(record) if record.mode == "routed" else set())
 
     def _check(self, concerned: Iterable[str]) -> dict[str, Network | None]:
         """Say of networks whether they are valid, the oldest first, and of all that depend on those that changed. Returns them as they were."""
@@ -111,7 +116,7 @@ class Networks:
         return before
 
     def _problem(self, network: Network) -> str | None:
-        holder = min(self._claiming[network.vxlan_vni], key=self._ages.__getitem__)
+        holder = min(self._claiming[network.number], key=self._ages.__getitem__)
         crossed: list[str] = []
         if network.mode == "routed":
             age = self._ages[network.id]
@@ -142,17 +147,16 @@ class Networks:
     def _move(self, differing: dict[str, Network | None], reordered: set[str]) -> set[str]:
         """Update the zones of networks that came or went, have another VNI or another age. Returns the networks whose zone differs."""
         vnis = {
-            n: (old.vxlan_vni if old else None, self.valid[n].vxlan_vni if n in self.valid else None)
-            for n, old in differing.items()
+            n: (old.number if old else None, self.valid[n].number if n in self.valid else None) for n, old in differing.items()
         }
         moving = {n for n, (old, new) in vnis.items() if old != new} | reordered
-        coming = [(n, self._ages[n], self.valid[n].vxlan_vni) for n in sorted(moving) if n in self.valid]
+        coming = [(n, self._ages[n], self.valid[n].number) for n in sorted(moving) if n in self.valid]
         return self.zones.update(moving, coming)
 
     def _change_vnis(self, differing: dict[str, Network | None]) -> set[str]:
         """Update the VNIs in use. Returns the networks whose second VNI came into use or is free now."""
-        before = {old.vxlan_vni for old in differing.values() if old is not None}
-        after = {self.valid[n].vxlan_vni: n for n in differing if n in self.valid}
+        before = {old.number for old in differing.values() if old is not None}
+        after = {self.valid[n].number: n for n in differing if n in self.valid}
         for vni in before:
             del self.of_vni[vni]
         self.of_vni |= after

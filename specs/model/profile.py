@@ -6,7 +6,7 @@ profiles: [{name: customers, port: 14790, hosts: [h1, h2], encryption: always}]
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 
@@ -81,9 +81,29 @@ ProfileName = Annotated[Annotated[Name, AfterValidator(_named)] | None, Field()]
 BUILT_IN = Profile(name=DEFAULT, port=VXLAN_UDP_PORT, hosts=(ALL,))
 
 
+class InProfile(Protocol):
+    """What names a profile, as a network does."""
+
+    @property
+    def profile(self) -> str | None:
+        """The profile's name; None is `default`."""
+        ...
+
+    @property
+    def profile_number(self) -> int:
+        """Its number."""
+        ...
+
+
 def profile_of(name: str | None, profiles: Mapping[str, Profile]) -> Profile | None:
     """The profile that a network names; None if it does not exist."""
     return profiles.get(name or DEFAULT, BUILT_IN if name in (None, DEFAULT) else None)
+
+
+def profile_in(network: InProfile, profiles: Mapping[str, Profile]) -> Profile | None:
+    """The profile by which a network travels; None if it does not exist, or not as it did when the network was made."""
+    profile = profile_of(network.profile, profiles)
+    return profile if profile is not None and profile.number == network.profile_number else None
 
 
 def all_profiles(profiles: Mapping[str, Profile]) -> list[Profile]:

@@ -8,7 +8,7 @@ import re
 import subprocess
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -64,11 +64,12 @@ def is_up(world: World, host: str, *peers: str) -> bool:
 
 
 @contextmanager
-def captured(world: World, bridge: str, filters: str) -> Iterator[list[str]]:
-    """The packets that pass a bridge of the laboratory's networks meanwhile, a line each."""
+def captured(world: World, bridge: str, filters: str, *, at: str | None = None) -> Iterator[list[str]]:
+    """The packets that pass a bridge of the laboratory's networks meanwhile, or an interface of a container, a line each."""
     lines: list[str] = []
     words = ("tcpdump", "-nnqtl", "-i", bridge, *filters.split())
-    capture = subprocess.Popen(run.in_netns(world.plan.netns, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    netns = run.netns_of(world.plan, at) if at is not None else world.plan.netns
+    capture = subprocess.Popen(run.in_netns(netns, *words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert capture.stderr is not None
     while "listening on" not in (line := capture.stderr.readline()):
         assert line, "tcpdump ended"
@@ -375,6 +376,63 @@ def test_the_guard_goes_and_comes_with_the_firewall(sites: World) -> None:
     eventually(lambda: "warren-guard" in run.sh(*listing), WAIT_S)
 
 
+@contextmanager
+def two_profiles(world: World) -> Iterator[None]:
+    """`safe` is encrypted inside a site, too, `plain` never; a network of each has VNI 77 and the same addresses."""
+    first = world.plan.hosts[0]
+    profiles = {
+        "safe": {"hosts": "h1,h2,h3", "encryption": "always", "port": 4791},
+        "plain": {"hosts": "site:s1", "encryption": "never", "port": 4792},
+    }
+    with ExitStack() as made:
+        for name, fields in profiles.items():
+            run.api(first, "POST", "/profiles", name=name, **fields)
+            made.callback(run.api, first, "DELETE", f"/profiles/{name}")
+            network = run.api(
+                first, "POST", "/networks", name=f"n-{name}", profile=name, vxlan_vni=77, ip_range="10.7.0.0/24", mode="nat"
+            )["network"]
+            made.callback(run.api, first, "DELETE", f"/networks/{network['id']}")
+        for name, host in (("safe1", "h1"), ("safe2", "h2"), ("safe3", "h3"), ("plain1", "h1"), ("plain2", "h2")):
+            address = f"10.7.0.{1 + int(name[-1])}"
+            made.enter_context(world.temporary(name, host, f"n-{name[:-1]}", ipv4_address=address))
+        yield
+
+
+def test_two_profiles_with_one_vni_do_not_meet(sites: World) -> None:
+    before = sites.cookies("h1")
+    with two_profiles(sites):
+        tunnel_ports = "udp portrange 4790-4792"
+        eventually(lambda: is_up(sites, "h1", "h2", "h3"), WAIT_S)
+        with captured(sites, "under1", tunnel_ports) as inside, captured(sites, "inet", "udp and not port 51820") as outside:
+            for source, address in (("safe1", "10.7.0.3"), ("safe1", "10.7.0.4"), ("safe3", "10.7.0.3"), ("plain1", "10.7.0.3")):
+                assert sites.reaches(source, address), f"{source} to {address}"
+            with (
+                captured(sites, "eth0", "icmp[icmptype] = icmp-echo", at="safe2") as stray,
+                captured(sites, "eth0", "icmp[icmptype] = icmp-echo", at="plain2") as arrived,
+            ):
+                assert sites.reaches("plain1", "10.7.0.3")
+                assert not sites.pings("plain1", "10.7.0.4"), "only the network of the other profile has it"
+                sites.inside("plain1", "ping", "-b", "-c2", "-i0.1", "-W1", "10.7.0.255")
+            assert (stray, len(arrived) > 1) == ([], True)
+        assert inside, "the plain profile is seen in its site"
+        assert [line for line in inside if ".4792: " not in line] == []
+        assert outside == []
+        for name, mtu in (("safe1", 1366), ("plain1", 1446)):
+            assert f" mtu {mtu} " in sites.inside(name, "ip", "link", "show", "eth0").stdout
+        with pytest.raises(run.LabError, match="h5 is not in tunnel profile safe"):
+            run.container(sites.plan, "safe5", "h5", "n-safe")
+        table = run.sh(*run.in_netns(f"{sites.plan.name}-h1", "nft", "list", "table", "inet", "warren-guard"))
+        assert "4789, 4791, 4792" in table or "4789, 4791-4792" in table
+        eventually(lambda: clean(sites.plan.hosts[0]), WAIT_S)
+        assert before.keys() <= sites.cookies("h1").keys(), "flows of other networks were installed anew"
+        run.api(sites.plan.hosts[0], "POST", "/profiles", name="plain", hosts="h1,h2", encryption="always", port=4793)
+        eventually(lambda: sites.pings("plain1", "10.7.0.3"), WAIT_S)
+        with captured(sites, "under1", "udp port 4793") as inside:
+            assert sites.reaches("plain1", "10.7.0.3")
+        assert inside == [], "now it is encrypted"
+    eventually(lambda: sites.cookies("h1").keys() == before.keys(), WAIT_S)
+
+
 def test_a_host_that_leaves_its_site_is_followed(sites: World) -> None:
     """The second host of the second site moves to the third one: its tunnels follow, and those of others are not made anew."""
     plan, keys = sites.plan, names(sites, "h1")
@@ -400,6 +458,6 @@ def test_what_cannot_be_is_refused(sites: World) -> None:
     ):
         with pytest.raises(run.LabError, match=rf"hosts\[0\]\.{path}"):
             sites.apply(hosts=[item])
-    for pair, error in ((["h1", "h2"], "expected a host to which h1 has"), (["h1", "h9"], "h9"), (["h1"], "pair")):
+    for pair, error in ((["h5", "h6"], "expected a host to which h5 has"), (["h1", "h9"], "h9"), (["h1"], "pair")):
         with pytest.raises(run.LabError, match=error):
             run.api(first, "POST", "/encryption/rotate", pair=pair)

@@ -90,7 +90,7 @@ def test_the_evaluator_and_the_switch_agree(bridge: Switch, appctl: Callable[...
             tracking = ["--ct-next", "trk," + ",".join(OVS_STATES[s] for s in sent.states)] if sent.states else []
             port = TRACKED if sent.states else PLAIN
             text = appctl("ofproto/trace", BRIDGE, f"in_port={port}", *tracking, sent.frame().hex())
-            trace = parse_trace(text, flow_of, {}, None)
+            trace = parse_trace(text, flow_of, {}, ())
             steps = [step for step in trace.steps if step.table in ("ACL_IN", "FORWARD")]
             case = f"{ {n: a.rules for n, a in world.acls.items()} }\n{sent}\n{verdict}\n{text}"
             expected = f"acl/{verdict.acl}#{verdict.rule}" if verdict.rule else "policy/amber:in:" + "+".join(world.acls)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from ovsdb.client import Ovsdb
-from ovsdb.rows import BRIDGE, TUNNEL_PORT, UPLINK_PORT
+from ovsdb.rows import BRIDGE, UPLINK_PORT
+from pipeline.tunnels import TUNNEL_PORT
 from tests.ovs.conftest import Switch
 from tests.programs import program
 from tests.waiting import LIMIT_S, eventually

@@ -64,7 +64,7 @@ def load(switch: Switch, program: Program) -> None:
 def trace(switch: Switch, scenario: str, flow: str, *options: str, mirroring: tuple[str, ...] = ()) -> Trace:
     text = switch.run("ovs-appctl", "-t", f"{switch.dir}/ovs-vswitchd.ctl", "ofproto/trace", BRIDGE, flow, *options)
     program = compile_view(view_of(scenario, "h1"))
-    return parse_trace(text, {f.cookie: f for f in program.flows}, {}, TUNNEL, mirroring)
+    return parse_trace(text, {f.cookie: f for f in program.flows}, {}, (TUNNEL,), mirroring)
 
 
 def vtep_of(result: Trace) -> str | None:
@@ -294,12 +294,12 @@ def test_a_rule_that_mirrors_sends_no_packet(bridge: Switch) -> None:
     ofctl(bridge, "add-flow", BRIDGE, f"cookie={rule.cookie:#x},table=24,actions=output:2,output:1")
     ofctl(bridge, "add-flow", BRIDGE, "table=0,actions=goto_table:24")
     text = bridge.run("ovs-appctl", "-t", f"{bridge.dir}/ovs-vswitchd.ctl", "ofproto/trace", BRIDGE, "in_port=3,arp")
-    assert parse_trace(text, flow_of, {}, TUNNEL).outputs == (2, 1)
-    result = parse_trace(text, flow_of, {}, TUNNEL, ["acl/web#1"])
+    assert parse_trace(text, flow_of, {}, (TUNNEL,)).outputs == (2, 1)
+    result = parse_trace(text, flow_of, {}, (TUNNEL,), ["acl/web#1"])
     assert ([end.branch for end in result.ends], result.outputs) == ([COPY, ""], (1,))
     ofctl(bridge, "add-flow", BRIDGE, f"cookie={rule.cookie:#x},table=24,actions=output:2")
     text = bridge.run("ovs-appctl", "-t", f"{bridge.dir}/ovs-vswitchd.ctl", "ofproto/trace", BRIDGE, "in_port=3,arp")
-    assert [(e.kind, e.branch) for e in parse_trace(text, flow_of, {}, TUNNEL, ["acl/web#1"]).ends] == [
+    assert [(e.kind, e.branch) for e in parse_trace(text, flow_of, {}, (TUNNEL,), ["acl/web#1"]).ends] == [
         ("output", COPY),
         ("drop", ""),
     ]

@@ -6,6 +6,7 @@ from intent.recompute import view
 from intent.views import View
 from mirror.sessions import collector_port
 from pipeline.tables import RESOLVER_PORT
+from pipeline.tunnels import tunnel_port
 from specs.ports import is_subport
 from specs.snapshot import snapshot
 from tests.unit import worlds
@@ -242,6 +243,19 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         ),
         worlds.endpoint("api-3", "green", "h3", 2, 1, v6=False, allowed=["10.1.0.100"]),
     ],
+    # one VNI and one subnet in two profiles: amber's packets are plain, blue's are encrypted, and h3 is not in blue's profile
+    "profiles": [
+        *(worlds.host(f"h{i}", f"198.18.0.{10 + i}", site="s1") for i in (1, 2, 3)),
+        worlds.profile("far"),
+        worlds.profile("safe", ("h1", "h2"), "always", port=14790),
+        worlds.network("amber", 7, v6=False, profile="far"),
+        worlds.network("blue", 7, v6=False, mode="nat", profile="safe"),
+        worlds.endpoint("web-1", "amber", "h1", 2, 1, v6=False),
+        worlds.endpoint("web-2", "amber", "h2", 3, 1, v6=False),
+        worlds.endpoint("db-1", "blue", "h1", 2, 2, v6=False),
+        worlds.endpoint("db-2", "blue", "h2", 3, 2, v6=False),
+        worlds.endpoint("db-3", "blue", "h3", 4, 2, v6=False),
+    ],
     # second has first's MAC: it is closed everywhere
     "conflict": [
         *HOSTS,
@@ -260,5 +274,6 @@ def view_of(scenario: str, host: str) -> View:
     ports = {e.id: e.ofport for e in local if not is_subport(e)}
     interfaces = {collector_port(mirror): 4096 for mirror in state.mirrors.values()}
     interfaces |= {RESOLVER_PORT: 4097}
+    interfaces |= {tunnel_port(profile.number): 4100 + profile.number for profile in state.profiles.values()}
     interfaces |= {e.port: 8 for e in local if e.port is not None}
-    return view(state, host, ports, TUNNEL, UPLINK, interfaces)
+    return view(state, host, ports, TUNNEL, UPLINK, interfaces, frozenset(state.hosts))

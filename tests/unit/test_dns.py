@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from agent.names.answer import Forward, answer, failed, shortened
 from agent.names.index import NameIndex
 from agent.names.upstream import Upstream, addresses, answers, configured
-from intent.names import PREFIX4, PREFIX6, inner4, inner6, vni_of
+from intent.names import PREFIX4, PREFIX6, inner4, inner6, zone_of
 from specs import keys
-from specs.model.base import VNI_LAST, decode
+from specs.model.base import decode
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from specs.model.ranges import unusable
@@ -308,11 +308,11 @@ def test_name_servers_of_the_host(tmp_path: Path) -> None:
     assert Upstream(("192.0.2.9",), path).servers() == ("192.0.2.9",)
 
 
-@pytest.mark.parametrize("vni", [1, 255, 65_536, VNI_LAST])
-def test_each_network_has_addresses_of_its_own_in_the_resolver(vni: int) -> None:
-    assert vni_of(inner4(vni)) == vni_of(inner6(vni)) == vni
-    assert inner4(vni) in PREFIX4
-    assert inner6(vni) in PREFIX6
+@pytest.mark.parametrize("zone", [1, 255, 65_535])
+def test_each_network_has_addresses_of_its_own_in_the_resolver(zone: int) -> None:
+    assert zone_of(inner4(zone)) == zone_of(inner6(zone)) == zone
+    assert inner4(zone) in PREFIX4
+    assert inner6(zone) in PREFIX6
 
 
 def test_no_network_can_have_these_addresses() -> None:

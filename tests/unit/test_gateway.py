@@ -118,7 +118,7 @@ def forwards(*, routed: tuple[str, ...] = (), guarded: tuple[int, ...] = (4, 6),
 
 def rules_of(chain: str, access: HostAccess, forwarding: Forwarding = Forwarding(), routed: tuple[str, ...] = ()) -> list[str]:
     """The rules of a chain, without its hook."""
-    lines = chains(routed, access, forwarding, transit())
+    lines = chains(routed, access, forwarding, transit(), (4789, 4790))
     start = lines.index(f"    chain {chain} {{")
     return [line.strip() for line in lines[start + 1 : lines.index("    }", start)] if "hook" not in line]
 

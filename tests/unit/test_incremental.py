@@ -13,6 +13,7 @@ from intent.services import ServiceView
 from intent.views import EndpointView, NetworkView, View, VirtualView
 from mirror.sessions import MirrorSession
 from pipeline.tables import RESOLVER_PORT
+from pipeline.tunnels import tunnel_port
 from specs.snapshot import snapshot
 from tests.depth import examples
 from tests.unit import worlds
@@ -49,7 +50,7 @@ written = st.one_of(
     worlds.subports,
     worlds.acls,
     worlds.networks,
-    worlds.hosts | worlds.hostnets | worlds.clusters,
+    worlds.hosts | worlds.hostnets | worlds.clusters | worlds.profiles,
     worlds.meters | worlds.tenants,
     worlds.malformed,
     worlds.mirrors,
@@ -79,6 +80,18 @@ leased = st.lists(st.lists(written | deleted, min_size=1, max_size=3) | worlds.l
 @example([[worlds.endpoint("e7", "amber", "h1", 10, 9)], [RANGE], [(worlds.endpoint("e7", "amber", "h1", 10, 9)[0], None)]])
 @example([[RANGE], [worlds.endpoint("e7", "amber", "h1", 10, 9)], [worlds.endpoint("e8", "amber", "h2", 20, 10)]])
 @example([[VIRTUAL], [worlds.endpoint("e7", "amber", "h1", 10, 9)], [(VIRTUAL[0], None)]])
+# networks of two profiles with one VNI; a profile's hosts, encryption and port change, and it goes and comes back
+@example(
+    [
+        [worlds.profile("far"), worlds.profile("safe", ("h1", "h2"), "always"), worlds.network("amber", 7, profile="far")],
+        [worlds.network("blue", 7, mode="nat", profile="safe", named=True), worlds.host("h2", "198.18.0.12", site="s1")],
+        {"e0": 1, "e1": 2, "e4": 5},
+        [worlds.profile("far", ("h1",))],
+        [worlds.profile("far", port=5000), worlds.profile("safe", encryption="never")],
+        [(worlds.profile("far")[0], None)],
+        [worlds.profile("far", ("site:s1",))],
+    ]
+)
 # h2 moves to another site while the tunnel to it is down, which then comes up
 @example([{"e0": 1, "e2": 3}, [worlds.host("h2", "198.18.0.12", site="s2")], {"e0": 1, "e1": 2, "e2": 3}])
 @given(changes)
@@ -101,7 +114,7 @@ def follow(sequence: Sequence) -> None:
     endpoints: dict[str, EndpointView] = {}
     networks: dict[str, NetworkView] = {}
     policies: dict[object, PolicyView] = {}
-    index.set_tunnel(TUNNEL)
+    index.tunnels.set_default(TUNNEL)
     uplink: int | None = None
     interfaces: dict[str, int] = {}
     encrypted: frozenset[str] = frozenset()
@@ -109,13 +122,15 @@ def follow(sequence: Sequence) -> None:
     services: dict[str, ServiceView] = {}
     virtuals: dict[object, VirtualView] = {}
     peers: dict[str, str] = {}
+    tunnels: dict[int, int | None] = {}
+    tunnel_ports: frozenset[int] = frozenset()
     for step in (list(BEGINNING), PLUGGED, *sequence):
         if isinstance(step, dict):
             index.set_endpoint_ports(step)
             ports = step
             uplink = None if uplink and "e5" in step else 65278
             index.set_uplink(uplink)
-            interfaces = {"tap0": 900, "warren-dns": 901} if "e4" in step else {}
+            interfaces = {"tap0": 900, "warren-dns": 901, tunnel_port(1): 902} if "e4" in step else {}
             index.set_interfaces(interfaces)
             encrypted = frozenset(name for name, endpoint in (("h2", "e1"), ("h3", "e2")) if endpoint in step)
             index.set_encrypted(encrypted)
@@ -139,13 +154,16 @@ def follow(sequence: Sequence) -> None:
             (peers, delta.peers),
         ):
             mine.update(news)  # type: ignore[arg-type]
+        tunnels |= {number: index.tunnels.ofports.get(number) for number in delta.tunnels}
+        tunnel_ports ^= delta.tunnel_ports
         entries = [(key, value, born) for key, past in store.items() for value, born in past]
         full = view(snapshot(entries), "h1", ports, TUNNEL, uplink, interfaces, encrypted)
         assert index.view() == full
         kept = {"networks": networks, "endpoints": endpoints, "policies": policies, "sessions": sessions, "services": services}
         kept |= {"virtuals": virtuals, "peers": peers}
         followed = {name: frozenset(v for v in views.values() if v is not None) for name, views in kept.items()}
-        summed = View(host="h1", tunnel_ofport=TUNNEL, problems=full.problems, **followed)
+        ofports = {number: ofport for number, ofport in tunnels.items() if ofport is not None}
+        summed = View(host="h1", tunnels=ofports, tunnel_ports=tunnel_ports, problems=full.problems, **followed)
         assert summed == full, "the deltas do not add up"
     flows = compile_view(index.view()).flows
     assert len({(flow.table, flow.priority, flow.match) for flow in flows}) == len(flows), (
@@ -184,7 +202,7 @@ def test_an_endpoint_that_gets_a_label_reaches_the_policies_that_name_it() -> No
     ):  # fmt: skip
         index.put(key, value, born)
     index.set_endpoint_ports({"here": 1})
-    index.set_tunnel(65279)
+    index.tunnels.set_default(65279)
     assert [policy.rules[0].sources for policy in index.flush().policies.values() if policy] == [()]
     key, value = worlds.endpoint("there", "amber", "h2", 3, 2, labels={"tier": "db"})
     index.put(key, value, 9)

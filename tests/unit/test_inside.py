@@ -16,6 +16,7 @@ from agent.linux.links import RTM_DELADDR, RTM_DELLINK, RTM_DELROUTE, RTM_NEWLIN
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.network import Network
+from specs.model.profile import BUILT_IN
 from specs.snapshot import Decoded, Snapshot
 
 MAC = "02:57:0a:00:00:02"
@@ -106,12 +107,13 @@ ENDPOINT = Endpoint.model_validate({
     "netns": "/run/netns/c", "interface": "eth0",
 })  # fmt: skip
 HOSTS = [Host.model_validate({"name": f"h{n}", "vtep": f"192.0.2.{n}", "underlay_mtu": mtu}) for n, mtu in ((1, 1500), (2, 1400))]
+BOTH = Snapshot(hosts={host.name: host for host in HOSTS})
 
 
 def test_the_smallest_underlay_decides_the_mtu() -> None:
-    assert desired(ENDPOINT, NETWORK, HOSTS, True).mtu == 1346
-    assert desired(ENDPOINT, NETWORK, HOSTS[:1], True).mtu == 1446
-    assert desired(ENDPOINT, NETWORK.model_copy(update={"mtu": 1300}), HOSTS, True).mtu == 1300
+    assert desired(ENDPOINT, NETWORK, BOTH, True).mtu == 1346
+    assert desired(ENDPOINT, NETWORK, Snapshot(hosts={"h1": HOSTS[0]}), True).mtu == 1446
+    assert desired(ENDPOINT, NETWORK.model_copy(update={"mtu": 1300}), BOTH, True).mtu == 1300
 
 
 @pytest.mark.parametrize(
@@ -125,15 +127,16 @@ def test_the_smallest_underlay_decides_the_mtu() -> None:
     ids=["not asked for", "preallocated", "moved by an engine", "DHCP"],
 )
 def test_addresses_are_wanted_only_where_warren_sets_them(endpoint: dict[str, Any], network: dict[str, Any]) -> None:
-    target = desired(ENDPOINT.model_copy(update=endpoint), NETWORK.model_copy(update=network), HOSTS, True)
+    target = desired(ENDPOINT.model_copy(update=endpoint), NETWORK.model_copy(update=network), BOTH, True)
     assert (target.addresses, target.gateways) == ((), ())
-    ordinary = desired(ENDPOINT, NETWORK, HOSTS, True)
+    ordinary = desired(ENDPOINT, NETWORK, BOTH, True)
     assert (ordinary.addresses, ordinary.gateways) == ((ip_interface("10.0.0.2/24"),), ("10.0.0.1",))
 
 
 def test_endpoints_follow_their_network_and_the_smallest_underlay() -> None:
     other = ENDPOINT.model_copy(update={"id": "f", "network_id": "m"})
-    one, two = Snapshot(hosts={"h1": HOSTS[0]}), Snapshot(hosts={"h1": HOSTS[0], "h2": HOSTS[1]})
+    networks = {"n": NETWORK, "m": NETWORK.model_copy(update={"id": "m"})}
+    one, two = Snapshot(hosts={"h1": HOSTS[0]}, networks=networks), Snapshot(hosts=BOTH.hosts, networks=networks)
     network, host, acl = (Decoded(kind, "n", None, None) for kind in ("network", "host", "acl"))
 
     def woken(before: Snapshot, after: Snapshot, *changes: Decoded) -> set[str]:
@@ -142,6 +145,11 @@ def test_endpoints_follow_their_network_and_the_smallest_underlay() -> None:
     assert woken(one, one, network) == {"e"}
     assert woken(one, two, host) == {"e", "f"}
     assert woken(two, two, host) == woken(one, two, acl) == set()
+    profile = BUILT_IN.model_copy(update={"name": "small", "number": 1, "hosts": ("h1",)})
+    of_profile = networks | {"m": networks["m"].model_copy(update={"profile": "small"})}
+    before = replace(two, networks=of_profile, profiles={"small": profile})
+    after = replace(before, profiles={"small": profile.model_copy(update={"hosts": ("all",)})})
+    assert woken(before, after, Decoded("profile", "small", None, None)) == {"f"}
 
 
 # ---- the schedule ----------------------------------------------------------------------------------------------------------

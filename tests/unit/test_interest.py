@@ -260,7 +260,7 @@ def test_a_host_that_reads_what_concerns_it_arrives_where_one_does_that_reads_al
     history.write(with_placements([*BEGINNING, *PLACING], {}))
     host = Reader(history, name)
     host.index.set_endpoint_ports(PLUGGED)
-    host.index.set_tunnel(TUNNEL)
+    host.index.tunnels.set_default(TUNNEL)
     host.index.set_uplink(65278)
     host.index.set_interfaces({"tap0": 900})
     steps = iter(sequence)

@@ -28,6 +28,7 @@ from intent.sites import EncryptedPair, pairs
 from specs.ciphers import IPSEC, ipsec_mtu
 from specs.model.derived import link_names
 from specs.model.host import Host
+from specs.model.profile import BUILT_IN
 from specs.model.site import parse_outside
 from warren.errors import Invalid
 
@@ -221,7 +222,7 @@ def test_the_size_of_packets(outside_mtu: int, outside: str, mtu: int) -> None:
 
 def test_ipsec_needs_no_public_key_and_has_a_port() -> None:
     world = {"h1": host(1), "h2": host(2, outside={"address": "10.0.0.2", "public": "203.0.113.2", "ipsec_port": 4501})}
-    complete, lacking = pairs(world["h1"], world, IPSEC)
+    complete, lacking = pairs(world["h1"], world, {"default": BUILT_IN.model_copy(update={"cipher": IPSEC})})
     assert lacking == {}
     assert complete["h2"].endpoint == "203.0.113.2:4501"
     assert pairs(world["h1"], world)[1] == {"h2": "host h1 has published no key"}

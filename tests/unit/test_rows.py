@@ -15,7 +15,6 @@ from ovsdb.jsonstream import Parser
 from ovsdb.rows import (
     BRIDGE,
     ENDPOINT_KEY,
-    TUNNEL_PORT,
     Bridge,
     CreateBridge,
     CreatePort,
@@ -33,6 +32,7 @@ from ovsdb.rows import (
     port_differences,
 )
 from ovsdb.transact import operations, results
+from pipeline.tunnels import TUNNEL_PORT
 from tests.depth import texts
 from warren.errors import Conflict, Unavailable
 

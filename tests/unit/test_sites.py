@@ -30,13 +30,26 @@ from agent.encryption.tunnels import TunnelPlan
 from agent.encryption.wireguard import HANDSHAKE_LIMIT_S, WireguardReading, wanted_wireguard
 from agent.linux.nft import counted
 from agent.linux.wireguard import Traffic, WireguardDevice
-from intent.sites import EncryptedPair, crosses, encrypted_mtus, endpoint_mtu, pairs, tunnel_end, vtep
+from intent.sites import (
+    EncryptedPair,
+    crosses,
+    encrypted_mark,
+    encrypted_mtus,
+    endpoint_mtu,
+    is_secured,
+    pairs,
+    tunnel_end,
+    vtep,
+    without_path,
+)
 from ovsdb.rows import encrypted_hosts, encrypted_text
 from specs.model.derived import link_names
 from specs.model.host import Host
 from specs.model.network import Network
+from specs.model.profile import Profile
 from specs.model.site import OutsideAddress, Site, parse_outside
 from specs.paths import paths_mtu
+from specs.snapshot import Snapshot
 from warren.errors import Invalid
 
 NAMES = link_names("machine", "h1")
@@ -105,13 +118,17 @@ def test_a_host_without_an_outside_is_named() -> None:
 def test_the_worst_path_decides_the_mtu(world: list[Host], mtu: int) -> None:
     assert paths_mtu(world) == mtu
     small = Network.model_validate({"id": "n", "name": "n", "vxlan_vni": 5, "mtu": 1200})
-    assert endpoint_mtu(world, small) == 1200
+    assert endpoint_mtu(Snapshot(hosts={host.name: host for host in world}), small) == 1200
 
 
 def test_a_site_may_carry_less_than_its_hosts_know() -> None:
     world = [host(1, "s1"), host(2, "s1")]
     assert paths_mtu(world, {"s1": Site(name="s1", underlay_mtu=1400)}) == 1346
-    assert encrypted_mtus(host(1, "s1"), [host(2, "s2", outside_mtu=1460), host(3, "s1")]) == {"100.125.0.2": 1380}
+    assert encrypted_mtus(host(1, "s1"), [host(2, "s2", outside_mtu=1460), host(3, "s1"), host(4, "s1", underlay_mtu=1400)]) == {
+        "100.125.0.2": 1380,
+        "100.125.0.3": 1420,
+        "100.125.0.4": 1320,
+    }
 
 
 def test_encrypted_hosts_hold_for_one_boot() -> None:
@@ -265,3 +282,77 @@ def test_the_guard_drops_and_counts_in_both_directions() -> None:
         assert f'{direction} "out0" udp dport {{ 4789, 14789 }} counter name {counter} drop' in rules
     listed = [{"metainfo": {}}, {"counter": {"name": "sent", "packets": 3}}, {"counter": {"name": "received", "packets": 0}}]
     assert counted(listed) == {"sent": 3, "received": 0}
+
+
+# ---- tunnel profiles ---------------------------------------------------------------------------------------------------------
+
+
+def profile(name: str = "p", number: int = 1, **fields: Any) -> Profile:
+    return Profile.model_validate({"name": name, "port": 4789 + number, "number": number, "hosts": ["all"], **fields})
+
+
+profiles = st.builds(
+    lambda hosts, encryption, cipher: profile(hosts=hosts, encryption=encryption, cipher=cipher),
+    st.sampled_from((["all"], ["h1", "h2"], ["site:s1"], ["site:s2", "h1", "h9"])),
+    st.sampled_from(("auto", "always", "never")),
+    st.sampled_from(("wireguard", "ipsec")),
+)
+
+
+@given(hosts, profiles)
+def test_two_hosts_agree_on_their_path_in_a_profile(world: dict[str, Host], p: Profile) -> None:
+    everything = {encrypted_mark(name, p.cipher) for name in world}
+    for a in world.values():
+        complete, lacking = pairs(a, world, {p.name: p})
+        for b in world.values():
+            if a == b:
+                continue
+            members = p.has(a) and p.has(b)
+            to_b, to_a = tunnel_end(b, a, p), tunnel_end(a, b, p)
+            assert is_secured(a, b, p) == is_secured(b, a, p)
+            if not members or (p.encryption == "never" and a.site != b.site):
+                assert to_b is to_a is None
+            elif is_secured(b, a, p):
+                assert (to_b, to_a) == (b.tunnel_address, a.tunnel_address)
+                assert b.name in complete or b.name in lacking
+                assert vtep(b, a, (), p) is None, "nothing before encryption is up"
+                assert vtep(b, a, {encrypted_mark(b.name, "rot13")}, p) is None, "nor by another cipher"
+                assert vtep(b, a, everything, p) == (str(to_b) if to_b else None)
+            else:
+                assert (to_b, to_a) == (b.vtep, a.vtep)
+                assert a.site == b.site
+            assert vtep(b, a, everything, None) is None
+
+
+def test_inside_a_site_peers_send_to_inside_addresses() -> None:
+    world = {h.name: h for h in (host(1, "s1"), host(2, "s1"), host(3, "s2"))}
+    safe = {"safe": profile("safe", encryption="always")}
+    complete, _ = pairs(world["h1"], world, safe)
+    assert {name: pair.endpoint for name, pair in complete.items()} == {"h2": "192.0.2.2:51820", "h3": "203.0.113.3:51820"}
+    assert pairs(world["h1"], world)[0].keys() == {"h3"}
+    assert pairs(world["h1"], world, {"safe": profile("safe", hosts=["h1", "h3"], encryption="always")})[0].keys() == {"h3"}
+
+
+def test_what_a_profile_has_no_path_to_is_said() -> None:
+    world = {h.name: h for h in (host(1, "s1"), host(2, "s1"), host(3, "s2"))}
+    plain = profile("plain", encryption="never")
+    assert list(without_path(world["h1"], world, {"plain": plain})) == [
+        "profile plain: no path to host h3 of site s2, because encryption is never"
+    ]
+    assert list(without_path(world["h3"], world, {"plain": profile("plain", encryption="never", hosts=["site:s1"])})) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "mtu"),
+    [
+        ({}, 1366), ({"encryption": "always"}, 1366), ({"hosts": ["site:s1"]}, 1446), ({"hosts": ["site:s1"], "encryption": "always"}, 1366),
+        ({"hosts": ["site:s1"], "encryption": "never"}, 1446), ({"mtu": 1300}, 1300), ({"mtu": 1440, "hosts": ["h1"]}, 1440), ({"mtu": 9000}, 1366),
+        ({"hosts": ["h4"]}, 1346), ({"hosts": ["h4"], "encryption": "always"}, 1266), ({"hosts": ["h9"]}, 1446),
+    ],
+)  # fmt: skip
+def test_the_worst_path_of_a_profile_decides_the_mtu(fields: dict[str, Any], mtu: int) -> None:
+    world = [host(1, "s1"), host(2, "s1"), host(3, "s2"), host(4, "s3", underlay_mtu=1400)]
+    assert paths_mtu(world[:3] if "hosts" not in fields else world, profile=profile(**fields)) == mtu
+    network = Network.model_validate({"id": "n", "name": "n", "vxlan_vni": 5, "profile": "p", "profile_number": 1})
+    members = {h.name: h for h in (world[:3] if "hosts" not in fields else world)}
+    assert endpoint_mtu(Snapshot(hosts=members, profiles={"p": profile(**fields)}), network) == mtu

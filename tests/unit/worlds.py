@@ -15,6 +15,7 @@ HOSTS = ("h1", "h2", "h3")
 NETWORKS = ("amber", "blue", "amber", "blue", "green", "teal")  # the first two are met more often
 ACLS = ("base", "web", "db")
 METERS = ("slow", "slower")
+PROFILES = ("default", "far", "safe")
 ENDPOINTS = tuple(f"e{i}" for i in range(7))
 
 
@@ -23,6 +24,13 @@ def host(name: str, vtep: str, acls: tuple[str, ...] = (), site: str | None = No
     outside = {"address": f"203.0.113.{name[1:]}"} if site else None
     far = {"site": site, "outside": outside, "tunnel_address": f"100.125.0.{name[1:]}", "public_key": name} if site else {}
     return keys.host(name), json.dumps({"name": name, "vtep": vtep, "acls": acls, **far})
+
+
+def profile(name: str, hosts: tuple[str, ...] = ("all",), encryption: str = "auto", port: int = 0) -> tuple[str, str]:
+    """A store entry."""
+    number = PROFILES.index(name)
+    data = {"name": name, "port": port or 4789 + number, "number": number, "hosts": hosts, "encryption": encryption}
+    return keys.profile(name), json.dumps(data)
 
 
 def hostnet(name: str, *prefixes: tuple[str, str]) -> tuple[str, str]:
@@ -102,6 +110,7 @@ def network(
     labels_required: bool = False,
     mtu: int | None = None,
     named: bool = False,
+    profile: str | None = None,
 ) -> tuple[str, str]:
     """A store entry."""
     if dhcp == "external":
@@ -114,6 +123,7 @@ def network(
         "dhcp": dhcp if dhcp == "external" else dhcp and (v4 or v6),
     }
     data |= {"labels_required": labels_required, "mtu": mtu, "dns_server": named and (v4 or v6)}
+    data |= {"profile": profile, "profile_number": PROFILES.index(profile)} if profile else {}
     if v4:
         data |= {"ip_range": f"10.{subnet(name)}.0.0/24", "gateway": f"10.{subnet(name)}.0.1/24"}
     if v6:
@@ -274,6 +284,14 @@ networks = st.builds(
     st.just(False),
     st.sampled_from((None, None, 1300, 1400)),
     st.booleans(),
+    st.sampled_from((None, None, "far", "safe")),
+)
+profiles = st.builds(
+    profile,
+    st.sampled_from(PROFILES),
+    st.sampled_from((("all",), ("h1", "h2"), ("site:s1", "h1"), ("h2", "h3"))),
+    st.sampled_from(("auto", "always", "never")),
+    st.sampled_from((0, 5000)),
 )
 # own addresses and MACs of some, the gateway, what several share, and ranges around them
 allowed = st.just([]) | st.lists(
@@ -320,6 +338,7 @@ malformed = st.sampled_from(
         (keys.host("h2"), '{"name": "h3", "vtep": "198.18.0.9"}'),
         (keys.acl("web"), '{"name": "web", "rules": [{"tcp_dst": 1}]}'),
         (keys.meter("slow"), "[]"),
+        (keys.profile("far"), "[]"),
         (keys.tenant("default"), '{"name": "default", "acls": 7.5}'),
     )
 )
@@ -365,7 +384,7 @@ writes = st.one_of(
     acls,
     acls,
     networks,
-    hosts,
+    hosts | profiles,
     meters | tenants,
     malformed,
     mirrors | routers | services,

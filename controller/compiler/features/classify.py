@@ -44,7 +44,7 @@ from pipeline.tables import (
     REG_SOURCE,
     Table,
 )
-from pipeline.tunnels import from_vtep, to_vtep
+from pipeline.tunnels import from_vtep, to_vtep, vni_of
 
 UNTAGGED, VLAN_PRESENT = 0x0000, 0x1000
 # a tag that belongs to another endpoint on the same port is neither a transparent network's nor a coprocessor's choice
@@ -154,7 +154,7 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
         return
     origin, entered = Origin("network", n.id), (Set(REG_NETWORK, n.vni), Set(REG_ORIGIN, ORIGIN_TUNNEL))
     onward = Goto(Table.TUNNEL_GUARD)
-    yield Flow(Table.CLASSIFY, 100, match(tunnel_id=n.vni, in_port=tunnel), (*entered, onward), origin)
+    yield Flow(Table.CLASSIFY, 100, match(tunnel_id=vni_of(n.vni), in_port=tunnel), (*entered, onward), origin)
     if n.related_vni:
-        related = match(tunnel_id=n.related_vni, in_port=tunnel)
+        related = match(tunnel_id=vni_of(n.related_vni), in_port=tunnel)
         yield Flow(Table.CLASSIFY, 100, related, (*entered, Set(REG_RELATED, 1), onward), origin)

@@ -26,6 +26,7 @@ from pipeline.tables import (
     Table,
     after,
 )  # fmt: skip
+from pipeline.tunnels import vni_of
 
 UNTRACKED = 110  # neighbour discovery is not tracked
 TRACKED = 100
@@ -69,7 +70,7 @@ def _related_flows(n: NetworkView, origin: Origin) -> Iterator[Flow]:
 
 
 def _related_tunnel(n: NetworkView) -> tuple[Set, ...]:
-    return (Set("tunnel_id", n.related_vni),) if n.related_vni else ()
+    return (Set("tunnel_id", vni_of(n.related_vni)),) if n.related_vni else ()
 
 
 def _commits(n: NetworkView, origin: Origin) -> Iterator[Flow]:

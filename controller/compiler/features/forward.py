@@ -16,7 +16,7 @@ from intent.views import EndpointView, NetworkView, VirtualView
 from pipeline.flow import Bucket, Flow, Goto, Group, Match, Origin, Resubmit, Set, ToGroup, match
 from pipeline.protocols import IPV4, IPV6
 from pipeline.tables import GROUP_BUCKETS, ORIGIN_GATEWAY, ORIGIN_LOCAL, ORIGIN_TUNNEL, POLICY, REG_OUTPUT, REG_TARGET, Table
-from pipeline.tunnels import to_vtep
+from pipeline.tunnels import to_vtep, vni_of
 
 VIRTUAL, KNOWN, UNKNOWN = 300, 100, 50
 _DELIVER = Goto(Table.ACL_OUT)
@@ -42,7 +42,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             origin,
         )
     elif tunnel is not None and e.vtep is not None:
-        to_host = (Set("tunnel_id", e.vni), to_vtep(e.vtep), Set(REG_OUTPUT, tunnel))
+        to_host = (Set("tunnel_id", vni_of(e.vni)), to_vtep(e.vtep), Set(REG_OUTPUT, tunnel))
         away = (Set(REG_TARGET, e.identity), *to_host, _DELIVER)
         yield Flow(
             Table.FORWARD,
@@ -110,7 +110,7 @@ def replicate(
     local = list(_groups((Bucket((*receives(n.policy_out), Set(REG_OUTPUT, port), deliver)) for port in ports), origin))
     if tunnel is None:
         return local, []
-    away = (Set("tunnel_id", n.vni), Set(REG_OUTPUT, tunnel))
+    away = (Set("tunnel_id", vni_of(n.vni)), Set(REG_OUTPUT, tunnel))
     return local, list(_groups((Bucket((to_vtep(v), *away, deliver)) for v in vteps), origin))
 
 

@@ -25,8 +25,8 @@ def questions(n: NetworkView) -> Iterator[Flow]:
     if server is None or not n.ports:
         return
     for eth_type, version, address, inner in (
-        (IPV4, 4, server.ipv4, str(inner4(n.vni))),
-        (IPV6, 6, server.ipv6, address_text(inner6(n.vni))),
+        (IPV4, 4, server.ipv4, str(inner4(server.zone))),
+        (IPV6, 6, server.ipv6, address_text(inner6(server.zone))),
     ):
         for proto, name in ((UDP, "udp"), (TCP, "tcp")) if address is not None else ():
             to: dict[str, Value] = {
@@ -46,8 +46,8 @@ def answers(e: EndpointView) -> Iterator[Flow]:
     if server is None or e.ofport is None:
         return
     for eth_type, version, address, gateway, inner in (
-        (IPV4, 4, e.ipv4, server.ipv4, str(inner4(e.vni))),
-        (IPV6, 6, e.ipv6, server.ipv6, address_text(inner6(e.vni))),
+        (IPV4, 4, e.ipv4, server.ipv4, str(inner4(server.zone))),
+        (IPV6, 6, e.ipv6, server.ipv6, address_text(inner6(server.zone))),
     ):
         if address is None or gateway is None:
             continue

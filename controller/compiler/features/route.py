@@ -59,7 +59,7 @@ from pipeline.tables import (
     REG_TARGET,
     Table,
 )
-from pipeline.tunnels import UDP_PORTS, to_vtep, vtep_number
+from pipeline.tunnels import VXLAN_UDP_PORT, to_vtep, vni_of, vtep_number
 from specs.model.derived import link_local
 from specs.model.router import Route
 
@@ -178,7 +178,7 @@ def _returns(n: NetworkView, tunnel: int, origin: Origin) -> Iterator[Flow]:
                 DecTtl(),
                 Set("eth_src", GATEWAY_MAC),
                 Set("eth_dst", HOST_MAC),
-                Set("tunnel_id", n.vni),
+                Set("tunnel_id", vni_of(n.vni)),
                 to_origin,
                 Set(REG_OUTPUT, tunnel),
                 Goto(Table.OUTPUT),
@@ -199,10 +199,18 @@ def _origins(n: NetworkView) -> Iterator[tuple[tuple[int, int], Action]]:
 
 
 def _encapsulated(n: NetworkView, eth_type: int) -> Iterator[Match]:
-    """Datagrams to a tunnel's port. Outside, a host would take them for packets of another host: they would be in any network. Of a
-    fragmented datagram only the first fragment matches, and without it the others are nothing."""
-    for port in UDP_PORTS:
-        yield _leaving(n, eth_type) + match(ip_proto=UDP, udp_dst=port)
+    """Datagrams to the port of the profile `default`. Outside, a host would take them for packets of another host: they would be in any
+    network. Of a fragmented datagram only the first fragment matches, and without it the others are nothing."""
+    yield _leaving(n, eth_type) + match(ip_proto=UDP, udp_dst=VXLAN_UDP_PORT)
+
+
+def tunnel_port(port: int) -> Iterator[Flow]:
+    """The same for the UDP port of another profile, in all networks."""
+    origin, reply = Origin("pipeline", f"tunnel-port-{port}"), CT_TRACKED | CT_ESTABLISHED | CT_REPLY
+    for eth_type in (IPV4, IPV6):
+        to_port = match(reg1=ORIGIN_LOCAL, eth_dst=GATEWAY_MAC, vlan_vid=UNTAGGED, eth_type=eth_type, ip_proto=UDP, udp_dst=port)
+        yield Flow(Table.ROUTE, TUNNEL, to_port, (), origin)
+        yield Flow(Table.ROUTE, RETURN + 1, match(ct_state=(reply, reply | CT_INVALID), ct_label=_CAME) + to_port, (), origin)
 
 
 def _routed(n: NetworkView, route: Route) -> Iterator[Flow]:
