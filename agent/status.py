@@ -22,6 +22,7 @@ from specs.store.etcd import Store
 from specs.store.feed import feed
 from specs.store.values import Entry, Get
 from specs.store.writer import decoded
+from warren import __version__
 from warren.errors import Invalid
 
 TUNNEL_PROBLEMS = {
@@ -58,6 +59,15 @@ def overview(store: Store, revisions: Revisions, view: CacheView | None = None) 
     _count_endpoints(store, hosts, controllers)
     problems = [f"{p.about.replace('/', ' ', 1)}: {p.reason}" for p in references(store, view).problems()]
     return {"revision": revisions.newest, "hosts": hosts, "problems": problems}
+
+
+def alone(host: Host, problems: Iterable[str], view: CacheView, revisions: Revisions, reason: str) -> dict[str, Any]:
+    """Return the status of this host as its agent knows it while etcd is unavailable, and in `etcd` why. What controllers report is not known."""
+    entry = _host(host, {"version": __version__, "problems": list(problems)}, None, revisions)
+    count = sum(endpoint.active for endpoint in view.local_endpoints.values())
+    entry |= {"controller": "unknown", "endpoints": {"unknown": count} if count else {}}
+    entry["problems"] = [with_names(problem, view.snapshot) for problem in entry["problems"]]
+    return {"revision": revisions.newest, "hosts": [entry], "problems": [], "etcd": reason}
 
 
 def _count_endpoints(store: Store, hosts: list[dict[str, Any]], controllers: Mapping[str, Mapping[str, Any]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, FastAPI
 
-from agent.agent import Agent, differences
+from agent.agent import Agent, differences, problems
 from agent.api import (
     admin,
     adoptions,
@@ -48,7 +48,9 @@ def build(agent: Agent) -> FastAPI:
     app.add_middleware(BodyLimit)
     add_handlers(app)
     app.include_router(_version())
-    app.include_router(hosts.router(agent.core, lambda: differences(agent.features)))
+    app.include_router(
+        hosts.router(agent.core, lambda: differences(agent.features), lambda: problems(agent.features, agent.workers()))
+    )
     for subject in (admin, cluster, networks, endpoints, documents, policies, mirrors, routing, sites, profiles, adoptions):
         app.include_router(subject.router(agent.core))
     app.include_router(pages.router())

@@ -15,20 +15,20 @@ from intent.sites import tunnel_end
 from specs.model.endpoint import Endpoint
 from specs.model.profile import BUILT_IN, profile_of
 from specs.store.removal import remove_host
-from warren.errors import NotFound
+from warren.errors import NotFound, Unavailable
 
 
-def router(core: Core, differences: Callable[[], list[str]]) -> APIRouter:
-    """The routes of hosts. `differences` compares this host, but for its switch, with the specs."""
+def router(core: Core, differences: Callable[[], list[str]], problems: Callable[[], list[str]]) -> APIRouter:
+    """The routes of hosts. `differences` compares this host, but for its switch, with the specs; `problems` are those of its agent."""
     router = APIRouter(tags=["Warren"])
-    _status_routes(router, core)
+    _status_routes(router, core, problems)
     _removal_routes(router, core)
     _switch_routes(router, core, differences)
     _trace_routes(router, core)
     return router
 
 
-def _status_routes(router: APIRouter, core: Core) -> None:
+def _status_routes(router: APIRouter, core: Core, problems: Callable[[], list[str]]) -> None:
     @router.get("/hosts")
     def hosts() -> dict[str, Any]:
         """All hosts, and whether their agents and controllers are alive."""
@@ -46,10 +46,17 @@ def _status_routes(router: APIRouter, core: Core) -> None:
     def all_hosts(
         wait_s: Annotated[float, Query(ge=0, le=WAIT_LIMIT_S, description="Wait so long for the controllers to catch up.")] = 0.0,
     ) -> dict[str, Any]:
-        """Every host: revisions wanted and applied, endpoints by state, problems."""
+        """Every host: revisions wanted and applied, endpoints by state, problems. While etcd is unavailable: this host alone, and in `etcd` why."""
         if wait_s:
             status.wait(core.store, core.cache, wait_s)
-        return status.overview(core.store, core.cache.revisions.copy(), core.cache.view)
+        view, revisions = core.cache.view, core.cache.revisions.copy()
+        try:
+            return status.overview(core.store, revisions, view)
+        except Unavailable as error:
+            if wait_s:
+                raise
+            record = view.snapshot.hosts.get(core.host.name, core.host)
+            return status.alone(record, problems(), view, revisions, str(error))
 
 
 def _removal_routes(router: APIRouter, core: Core) -> None:
@@ -109,7 +116,8 @@ def follow(
         return answer
 
     at, to = core.lookup.host(source.host), core.lookup.host(target.host)
-    profiles = core.repository.profiles()
-    profile = profile_of(core.lookup.network(target.network_id).profile, profiles) or BUILT_IN
+    specs = core.cache.view.snapshot  # not read from etcd: local switches can be asked while it is away
+    network = specs.networks.get(target.network_id)
+    profile = (profile_of(network.profile, specs.profiles) if network is not None else None) or BUILT_IN
     vteps = {at.name: str(tunnel_end(at, to, profile)), to.name: str(tunnel_end(to, at, profile))}
     return trace.follow(source, target, proto, port, vteps, trace_at, ends)

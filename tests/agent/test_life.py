@@ -162,6 +162,12 @@ def test_the_switch_can_be_asked_while_etcd_is_away(host: Host) -> None:
         assert traced.status_code == 200, traced.text
         assert traced.json()["verdict"] == "delivered"
         assert host.http.get("/networks").status_code == 503
+        status = host.http.get("/status").json()
+        assert "etcd is unavailable" in status["etcd"]
+        (alone,) = status["hosts"]
+        assert (alone["name"], alone["agent"], alone["controller"]) == ("h1", "alive", "unknown")
+        assert alone["endpoints"].keys() == {"unknown"}
+        assert host.http.get("/status?wait_s=1").status_code == 503, "nobody can say that the hosts are current"
     finally:
         host.start("etcd")
     host.until(lambda: host.http.get("/networks").status_code == 200)

@@ -179,6 +179,20 @@ def any_agent() -> Iterator[str]:
     server.server_close()
 
 
+class Alone(AnyAgent):
+    """An agent that knows of its own host only, because etcd is away."""
+
+    def _answer(self) -> None:
+        host = {"name": "h1", "agent": "alive", "controller": "unknown", "endpoints": {"unknown": 2}, "problems": ["disk full"]}
+        body = json.dumps({"revision": 9, "hosts": [host], "problems": [], "etcd": "etcd is unavailable: no answer"}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = _answer
+
+
 def run(url: str, *words: str) -> tuple[int, str, str]:
     """The command in this process: its exit code, and what it prints."""
     out, error = StringIO(), StringIO()
@@ -202,6 +216,26 @@ def run(url: str, *words: str) -> tuple[int, str, str]:
 def test_results_are_printed_in_the_form_that_is_wanted(any_agent: str, words: tuple[str, ...], printed: str) -> None:
     code, out, _ = run(any_agent, "network", "list", *words)
     assert (code, out.startswith(printed), bool(out)) == (0, True, bool(printed))
+
+
+def test_status_without_etcd_shows_what_the_agent_knows_and_says_so() -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Alone)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        code, out, error = run(f"http://127.0.0.1:{server.server_port}", "status")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (code, error) == (2, "warren: etcd is unavailable: no answer; this is what the agent of h1 knows of its own host\n")
+    assert next(line for line in out.splitlines() if "alive" in line).split()[:6] == [
+        "h1",
+        "alive",
+        "unknown",
+        "-",
+        "2",
+        "unknown",
+    ]
+    assert "h1: disk full" in out
 
 
 def test_an_endpoints_name_is_one_that_commands_take(any_agent: str) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tools.cli import show
+from tools.cli.client import Failure
 from tools.cli.context import JsonOption, Tcp, Timeout, Udp, Wait, await_hosts, client, probe
 from warren.client import Host, Status, Tunnels
 
@@ -33,10 +34,9 @@ def status(
     if wait:
         await_hosts(agent, timeout)
     status = agent.status()
-    if json:
-        show.as_json([host.raw for host in status.hosts])
-        return
-    print_status(status, every)
+    show.as_json([host.raw for host in status.hosts]) if json else print_status(status, every)
+    if status.etcd:
+        raise Failure(f"{status.etcd}; this is what the agent of {status.hosts[0].name} knows of its own host")
 
 
 def print_status(status: Status, every: bool = False) -> None:

@@ -180,9 +180,11 @@ class Host(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Status(Result):
-    """All hosts. `revision` is the newest revision of the specs, `problems` are records that name what does not exist."""
+    """All hosts. `revision` is the newest revision of the specs, `problems` are records that name what does not exist. While etcd is
+    unavailable, `etcd` says why, and `hosts` has the agent's own host alone."""
 
     revision: int = 0
+    etcd: str | None = None
     problems: tuple[str, ...] = ()
     hosts: tuple[Host, ...] = _nested(Host)
 
