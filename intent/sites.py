@@ -12,7 +12,7 @@ from specs.model.host import Host
 from specs.model.network import Network
 from specs.model.profile import BUILT_IN, Profile, all_profiles, profile_of
 from specs.model.site import Site, socket_text
-from specs.paths import NO_SITES, WIREGUARD_HEADERS, inside_mtu, link_mtu, paths_mtu
+from specs.paths import NO_SITES, inside_encrypted_mtu, link_mtu, paths_mtu
 from specs.snapshot import Snapshot
 
 NO_PROFILES: Mapping[str, Profile] = {}
@@ -85,31 +85,35 @@ class EncryptedPair:
 def pairs(
     local: Host, hosts: Mapping[str, Host], profiles: Mapping[str, Profile] = NO_PROFILES
 ) -> tuple[dict[str, EncryptedPair], dict[str, str]]:
-    """The encrypted tunnels of a host, by peer, and why others cannot be, by peer. Two hosts have one cipher, that of the first of the profiles
-    (in the order of their numbers) that want their path encrypted."""
+    """The encrypted tunnels of a host, by their `encrypted_mark`, and why others cannot be, by peer: one for each cipher of the profiles that want
+    the path of two hosts encrypted."""
     complete: dict[str, EncryptedPair] = {}
     lacking: dict[str, str] = {}
     members = [profile for profile in all_profiles(profiles) if profile.has(local)]
     for name, host in sorted(hosts.items()):
         secured = [profile for profile in members if profile.has(host) and is_secured(host, local, profile)]
-        if name == local.name or not secured:
-            continue
-        cipher = secured[0].cipher
-        reason = _lacks(local, cipher) or _lacks(host, cipher)
-        if reason is not None:
-            lacking[name] = reason
-        elif local.outside and host.outside and host.tunnel_address:
-            inside = not crosses(host, local)
-            complete[name] = EncryptedPair(
-                peer=name,
-                cipher=cipher,
-                tunnel_address=host.tunnel_address,
-                source=local.vtep if inside else local.outside.address,
-                target=host.vtep if inside else host.outside.reached,
-                port=host.outside.port if cipher == WIREGUARD else host.outside.ipsec_port,
-                public_key=host.public_key,
-            )
+        for cipher in sorted({profile.cipher for profile in secured}) if name != local.name else ():
+            reason = _lacks(local, cipher) or _lacks(host, cipher)
+            if reason is not None:
+                lacking[name] = reason
+            elif (pair := _pair(local, host, cipher)) is not None:
+                complete[encrypted_mark(name, cipher)] = pair
     return complete, lacking
+
+
+def _pair(local: Host, host: Host, cipher: str) -> EncryptedPair | None:
+    if local.outside is None or host.outside is None or host.tunnel_address is None:
+        return None
+    inside = not crosses(host, local)
+    return EncryptedPair(
+        peer=host.name,
+        cipher=cipher,
+        tunnel_address=host.tunnel_address,
+        source=local.vtep if inside else local.outside.address,
+        target=host.vtep if inside else host.outside.reached,
+        port=host.outside.port if cipher == WIREGUARD else host.outside.ipsec_port,
+        public_key=host.public_key,
+    )
 
 
 def _lacks(host: Host, cipher: str) -> str | None:
@@ -127,15 +131,22 @@ def without_path(local: Host, hosts: Mapping[str, Host], profiles: Mapping[str, 
                 yield f"profile {profile.name}: no path to host {name} of site {host.site or 'none'}, because encryption is never"
 
 
-def encrypted_mtus(local: Host | None, hosts: Iterable[Host], sites: Mapping[str, Site] = NO_SITES) -> dict[str, int]:
-    """The largest packet (bytes, with its own IP header) in the encrypted tunnel to each host, by its tunnel address."""
+def encrypted_mtus(
+    local: Host | None,
+    hosts: Iterable[Host],
+    sites: Mapping[str, Site] = NO_SITES,
+    profiles: Mapping[str, Profile] = NO_PROFILES,
+) -> dict[str, int]:
+    """The largest packet (bytes, with its own IP header) in the encrypted tunnel to each host, by any cipher in use, by its tunnel address."""
     if local is None:
         return {}
+    ciphers = {profile.cipher for profile in all_profiles(profiles)}
     mtus: dict[str, int] = {}
     for host in hosts:
         if host.name != local.name and host.tunnel_address is not None:
-            fits = [link_mtu(host), link_mtu(local)]
-            fits += [] if crosses(host, local) else [inside_mtu(end, sites) - WIREGUARD_HEADERS for end in (host, local)]
+            ends = [(end, cipher) for end in (host, local) for cipher in ciphers]
+            fits = [link_mtu(end, cipher) for end, cipher in ends]
+            fits += [] if crosses(host, local) else [inside_encrypted_mtu(end, cipher, sites) for end, cipher in ends]
             mtus[str(host.tunnel_address)] = min(fits)
     return mtus
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv6Address
 
+from specs.ciphers import WIREGUARD, encrypted_mtu
 from specs.model.host import Host
 from specs.model.profile import BUILT_IN, Profile
 from specs.model.site import Site
@@ -12,20 +13,25 @@ from specs.model.site import Site
 VXLAN_OVER_IPV4 = 20 + 8 + 8 + 14  # IPv4, UDP, VXLAN (RFC 7348), inner Ethernet: bytes
 VXLAN_OVER_IPV6 = 40 + 8 + 8 + 14
 INNER_TAG = 4  # room for one VLAN tag inside
-WIREGUARD_HEADERS = 40 + 8 + 32  # IPv6 (IPv4 leaves 20 bytes unused), UDP, WireGuard's header and tag: bytes
 DEFAULT_MTU = 1500
 NO_SITES: Mapping[str, Site] = {}
 
 
-def link_mtu(local: Host) -> int:
+def link_mtu(local: Host, cipher: str = WIREGUARD) -> int:
     """The MTU (bytes) of a host's interface for encrypted tunnels."""
-    return (local.outside_mtu or DEFAULT_MTU) - WIREGUARD_HEADERS
+    address = local.outside.address if local.outside is not None else local.vtep
+    return encrypted_mtu(cipher, local.outside_mtu or DEFAULT_MTU, address)
 
 
 def inside_mtu(host: Host, sites: Mapping[str, Site] = NO_SITES) -> int:
     """The largest packet (bytes) of a host inside its site."""
     site = sites.get(host.site or "")
     return min(host.underlay_mtu, site.underlay_mtu) if site is not None and site.underlay_mtu else host.underlay_mtu
+
+
+def inside_encrypted_mtu(host: Host, cipher: str, sites: Mapping[str, Site] = NO_SITES) -> int:
+    """The largest packet (bytes) that a cipher carries for a host inside its site."""
+    return encrypted_mtu(cipher, inside_mtu(host, sites), host.vtep)
 
 
 def vxlan_header(address: IPv4Address | IPv6Address) -> int:
@@ -38,10 +44,13 @@ def _fits(hosts: Iterable[Host], sites: Mapping[str, Site], profile: Profile) ->
     members = [host for host in hosts if profile.has(host)]
     always = profile.encryption == "always"
     fits = [
-        inside_mtu(host, sites) - (WIREGUARD_HEADERS + VXLAN_OVER_IPV4 if always else vxlan_header(host.vtep)) for host in members
+        inside_encrypted_mtu(host, profile.cipher, sites) - VXLAN_OVER_IPV4
+        if always
+        else inside_mtu(host, sites) - vxlan_header(host.vtep)
+        for host in members
     ]
     if always or (profile.encryption == "auto" and len({host.site for host in members}) > 1):
-        fits += [link_mtu(host) - VXLAN_OVER_IPV4 for host in members if host.outside is not None]
+        fits += [link_mtu(host, profile.cipher) - VXLAN_OVER_IPV4 for host in members if host.outside is not None]
     return [size - INNER_TAG for size in fits]
 
 

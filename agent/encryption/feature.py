@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from specs.ciphers import IPSEC, WIREGUARD
 from specs.model.base import Name
 from specs.model.derived import LinkNames
 from specs.model.host import Host
+from specs.model.profile import all_profiles
 from specs.store.repository import Repository
 from warren.errors import Unavailable, WarrenError
 from warren.worker import Worker
@@ -81,6 +82,7 @@ class Encryption(Feature):
         self._secrets: Mapping[str, str] = {}
         self._secrets_read_at: float | None = None
         self._pairs: tuple[PairState, ...] = ()
+        self._up: frozenset[str] = frozenset()  # marks of tunnels that are up
         self._lines: list[str] = []
         self._worker = Worker("encryption", self._step, interval_s=INTERVAL_S, on_change=on_change)
         cache.updated.add(lambda before, after, changes: self._look(changes))
@@ -142,14 +144,17 @@ class Encryption(Feature):
 
     def _plans(self, local: Host, wanted: Mapping[str, EncryptedPair]) -> dict[str, TunnelPlan]:
         """What each cipher in use is to do. WireGuard is ready for peers that are to come."""
+        ciphers = {pair.cipher for pair in wanted.values()} or {WIREGUARD}
+        profiles = all_profiles(self._cache.view.snapshot.profiles) if len(ciphers) > 1 else ()
         return {
             cipher: TunnelPlan(
                 names=self._names,
                 local=local,
-                pairs={name: pair for name, pair in wanted.items() if pair.cipher == cipher},
+                pairs={pair.peer: pair for pair in wanted.values() if pair.cipher == cipher},
                 secrets=self._secrets,
+                ports=frozenset(profile.port for profile in profiles if profile.cipher == cipher),
             )
-            for cipher in {pair.cipher for pair in wanted.values()} or {WIREGUARD}
+            for cipher in ciphers
         }
 
     def _wanted_guard(self, local: Host) -> str | None:
@@ -173,7 +178,7 @@ class Encryption(Feature):
                 states = self._hold(local, wanted)
         finally:  # whatever fails here, the controller must not send to where no tunnel is
             self._report(local, lacking, states)
-            self._publish(wanted, states)
+            self._publish(states)
 
     def _report(self, local: Host, lacking: Mapping[str, str], states: Sequence[PairState]) -> None:
         """Say in `warren status` which hosts are not reached, and why."""
@@ -199,26 +204,27 @@ class Encryption(Feature):
         tunnels: dict[str, PairTunnel] = {}
         for cipher, driver in self._drivers.items():
             if cipher in plans:
-                tunnels |= self._tunnels(driver, plans[cipher])
+                shown = self._tunnels(driver, plans[cipher], self._health.silent(cipher))
+                tunnels |= {encrypted_mark(peer, cipher): tunnel for peer, tunnel in shown.items()}
             else:
                 driver.remove()
         return self._health.states(wanted, tunnels, self._secrets)
 
-    def _tunnels(self, driver: TunnelDriver, plan: TunnelPlan) -> Mapping[str, PairTunnel]:
+    def _tunnels(self, driver: TunnelDriver, plan: TunnelPlan, silent: Collection[str]) -> Mapping[str, PairTunnel]:
         """Let a cipher repair its part. One that fails concerns its own pairs only."""
         try:
-            return driver.reconcile(plan, self._health.silent())
+            return driver.reconcile(plan, silent)
         except WarrenError as error:
             if not plan.pairs:
                 raise
             return {name: PairTunnel(reason=str(error)) for name in plan.pairs}
 
-    def _publish(self, wanted: Mapping[str, EncryptedPair], states: Sequence[PairState]) -> None:
-        up = frozenset(state.peer for state in states if state.up)
-        for peer in sorted(up ^ {pair.peer for pair in self._pairs if pair.up}):
-            log.info("encryption.changed peer=%s up=%s", peer, peer in up)
-        self._pairs = tuple(states)
-        self._ovsdb.set_encrypted(encrypted_mark(peer, wanted[peer].cipher) for peer in up)
+    def _publish(self, states: Sequence[PairState]) -> None:
+        up = frozenset(encrypted_mark(state.peer, state.cipher) for state in states if state.up)
+        for mark in sorted(up ^ self._up):
+            log.info("encryption.changed tunnel=%s up=%s", mark, mark in up)
+        self._pairs, self._up = tuple(states), up
+        self._ovsdb.set_encrypted(up)
 
     def _remove(self) -> None:
         """Remove what an earlier outside address has left."""
@@ -232,11 +238,12 @@ class Encryption(Feature):
     def _read_secrets(self, wanted: Mapping[str, EncryptedPair]) -> None:
         """Read the secrets, and make those that are missing. While etcd is away, those that were read last hold."""
         due = self._secrets_read_at is None or time.monotonic() - self._secrets_read_at >= SECRETS_S
-        if not due and wanted.keys() <= self._secrets.keys():
+        peers = {pair.peer for pair in wanted.values()}
+        if not due and peers <= self._secrets.keys():
             return
         try:
             secrets = self._repository.pair_secrets(self._cache.host)
-            missing = sorted(wanted.keys() - secrets.keys())
+            missing = sorted(peers - secrets.keys())
             for peer in missing:
                 self._repository.make_pair_secret(self._cache.host, peer)
             gone = sorted(secrets.keys() - self._cache.view.snapshot.hosts.keys())

@@ -33,16 +33,19 @@ class PairHealth:
         self._clock = clock
         self._heard: dict[EncryptedPair, tuple[int, float]] = {}  # bytes received, and when the number last changed
 
-    def silent(self) -> frozenset[str]:
-        """Return the peers from whom nothing has come for too long."""
-        return frozenset(pair.peer for pair, (_, at) in self._heard.items() if self._clock() - at > SILENT_S)
+    def silent(self, cipher: str) -> frozenset[str]:
+        """Return the peers from whom nothing has come by a cipher for too long."""
+        now = self._clock()
+        return frozenset(pair.peer for pair, (_, at) in self._heard.items() if pair.cipher == cipher and now - at > SILENT_S)
 
     def states(
         self, pairs: Mapping[str, EncryptedPair], tunnels: Mapping[str, PairTunnel], secrets: Mapping[str, str]
     ) -> tuple[PairState, ...]:
-        """Return the states of the tunnels that should be."""
+        """Return the states of the tunnels that should be, from how they are; both by their mark. `secrets` are by peer."""
         self._heard = {pair: heard for pair, heard in self._heard.items() if pair in pairs.values()}
-        return tuple(self._state(pair, tunnels.get(name, PairTunnel()), name in secrets) for name, pair in sorted(pairs.items()))
+        return tuple(
+            self._state(pair, tunnels.get(mark, PairTunnel()), pair.peer in secrets) for mark, pair in sorted(pairs.items())
+        )
 
     def _state(self, pair: EncryptedPair, tunnel: PairTunnel, has_secret: bool) -> PairState:
         reason = self._reason(pair, tunnel) if has_secret else "the two hosts have no secret yet"

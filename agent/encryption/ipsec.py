@@ -19,9 +19,9 @@ from agent.encryption.link import TUNNEL_SETTINGS, LinkInterface, nic_difference
 from agent.encryption.tunnels import SECRETS_S, Deviation, PairTunnel, TunnelPlan
 from agent.linux.charon import CHILD, PRIORITY, TABLE, CharonState, SecurityAssociation
 from intent.sites import EncryptedPair
-from specs.ciphers import ipsec_mtu
+from specs.ciphers import IPSEC
 from specs.model.host import Host
-from specs.paths import DEFAULT_MTU
+from specs.paths import link_mtu
 
 PLUGINS = "random nonce openssl aes sha2 hmac kdf gcm gmp curve25519 {} kernel-netlink socket-default vici"
 LATER_S = 5.0  # after this time the second host of a pair begins, too
@@ -40,6 +40,7 @@ class IpsecLink:
     mtu: int
     kernel: bool
     if_id: int
+    port: int
     settings: str
     routes: frozenset[str]
     connections: Mapping[str, ViciMessage]
@@ -67,9 +68,10 @@ def wanted_ipsec(plan: TunnelPlan, *, socket: str, kernel: bool) -> IpsecLink:
     return IpsecLink(
         netns=plan.names.netns,
         interface=plan.names.ipsec,
-        mtu=ipsec_mtu(plan.local.outside_mtu or DEFAULT_MTU, plan.local.outside.address),
+        mtu=link_mtu(plan.local, IPSEC),
         kernel=kernel,
         if_id=if_id,
+        port=plan.local.outside.ipsec_port,
         settings=charon_settings(socket, plan.local.outside.ipsec_port, kernel=kernel),
         routes=frozenset(f"{pair.tunnel_address}/32" for pair in plan.pairs.values()),
         connections={names[name]: body for name, body in bodies.items()},

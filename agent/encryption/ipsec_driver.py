@@ -55,7 +55,7 @@ class IpsecDriver:
         """End charon, which takes its interface and SAs with it. Raises `WarrenError`."""
         if self._charon.settings() is not None:
             self._charon.end()
-            charon.remove_anchor()
+        charon.remove_anchor()
         if named_namespaces.is_ours(self._names.netns):
             cryptolink.remove_link(self._names.ipsec, netns=self._names.netns)
         self._missing_since, self._secret_since = {}, {}
@@ -74,14 +74,14 @@ class IpsecDriver:
             settings=settings,
             state=self._charon.read(),
             interface=interface_of_values(interface),
-            anchored=bool(self._kernel) or charon.anchored(),
+            anchored=bool(self._kernel) or charon.anchor() is not None,
         )
 
     def _repair(self, plan: TunnelPlan, link: IpsecLink, part: str, reading: IpsecReading) -> None:
         repairs: dict[str, Callable[[], None]] = {
             "charon": partial(self._start, link),
             "interface": partial(self._make_interface, plan, link),
-            "anchor": charon.make_anchor,
+            "anchor": partial(self._start, link),  # the name of its interface is in charon's memory only
             "device": partial(self._set_device, link, reading),
             "secrets": partial(self._change_secrets, plan, link, reading),
             "connections": partial(self._change_connections, link, reading),
@@ -92,7 +92,7 @@ class IpsecDriver:
     def _start(self, link: IpsecLink) -> None:
         self._charon.end()
         charon.remove_anchor()  # charon's own interface takes its name first
-        self._charon.start(link.settings)
+        self._charon.start(link.settings, link.port)
 
     def _make_interface(self, plan: TunnelPlan, link: IpsecLink) -> None:
         if link.kernel:

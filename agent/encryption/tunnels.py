@@ -19,12 +19,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelPlan:
-    """What a cipher is to do on the host `local`: its pairs and their secrets, by peer."""
+    """What a cipher is to do on the host `local`: its pairs and their secrets, by peer; `ports` are the UDP ports of its profiles, where another
+    cipher is in use beside it."""
 
     names: LinkNames
     local: Host
     pairs: Mapping[str, EncryptedPair]
     secrets: Mapping[str, str] = field(repr=False)
+    ports: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,15 +7,18 @@ from dataclasses import dataclass, field
 
 from agent.encryption.link import RANGE, TUNNEL_SETTINGS, LinkInterface, nic_differences
 from agent.encryption.tunnels import Deviation, PairTunnel, TunnelPlan
+from agent.linux.cryptolink import in_table
 from agent.linux.wireguard import Traffic, WireguardDevice, WireguardPeer
-from intent.sites import link_mtu
+from specs.paths import link_mtu
 
+TABLE = 22358  # in the namespace: routes the ports of WireGuard's profiles, where IPsec has the routes to peers
 HANDSHAKE_LIMIT_S = 190.0  # WireGuard ends a session after 180 s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireguardLink:
-    """The wanted state: the interface with its MTU (bytes), keys and UDP port, and its peers by public key."""
+    """The wanted state: the interface with its MTU (bytes), keys and UDP port, its peers by public key, and the UDP ports whose packets from
+    the interface `far` go by it although another cipher has the routes to their hosts."""
 
     netns: str
     interface: str
@@ -23,6 +26,13 @@ class WireguardLink:
     port: int
     private_key: str = field(repr=False)
     peers: Mapping[str, WireguardPeer]
+    far: str
+    ports: frozenset[int] = frozenset()
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """The wanted routes by the interface."""
+        return (RANGE, in_table(RANGE, TABLE)) if self.ports else (RANGE,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +41,7 @@ class WireguardReading:
 
     interface: LinkInterface | None = None
     device: WireguardDevice | None = None
+    ports: frozenset[int] = frozenset()
 
 
 def wanted_wireguard(plan: TunnelPlan, private_key: str) -> WireguardLink:
@@ -50,6 +61,8 @@ def wanted_wireguard(plan: TunnelPlan, private_key: str) -> WireguardLink:
         port=plan.local.outside.port,
         private_key=private_key,
         peers={peer.public_key: peer for peer in peers},
+        far=plan.names.far,
+        ports=plan.ports,
     )
 
 
@@ -59,10 +72,11 @@ def differences(link: WireguardLink, reading: WireguardReading, configured: Mapp
     name = link.interface
     if reading.interface is None or reading.device is None:
         return [("wireguard", f"interface {name} does not exist, or WireGuard does not answer for it")]
-    texts = nic_differences(name, reading.interface, link.mtu, routes=(RANGE,), settings=TUNNEL_SETTINGS)
+    texts = nic_differences(name, reading.interface, link.mtu, routes=link.routes, settings=TUNNEL_SETTINGS)
     lines = [("device", text) for text in texts]
     if (reading.device.private_key, reading.device.port) != (link.private_key, link.port):
         lines.append(("device", f"{name} has another key or port"))
+    lines += [("ports", f"the rule for UDP port {port} is wrong") for port in sorted(link.ports ^ reading.ports)]
     return lines + [("peers", text) for text in peer_differences(link, reading.device, configured)]
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 
-from agent.encryption.link import RANGE, TUNNEL_SETTINGS, interface_of_values
+from agent.encryption.link import TUNNEL_SETTINGS, interface_of_values
 from agent.encryption.tunnels import PairTunnel, TunnelPlan, converge
 from agent.encryption.wireguard import (
+    TABLE,
     WireguardLink,
     WireguardReading,
     changed_peers,
@@ -53,12 +54,17 @@ class WireguardDriver:
         if not named_namespaces.is_ours(netns):
             return WireguardReading()
         interface = interface_of_values(cryptolink.read(name, TUNNEL_SETTINGS, netns))
-        return WireguardReading(interface=interface, device=wireguard.device(netns, name) if interface is not None else None)
+        return WireguardReading(
+            interface=interface,
+            device=wireguard.device(netns, name) if interface is not None else None,
+            ports=cryptolink.port_rules(netns, TABLE),
+        )
 
     def _repair(self, link: WireguardLink, part: str, reading: WireguardReading) -> None:
         repairs: dict[str, Callable[[WireguardLink, WireguardReading], None]] = {
             "wireguard": self._make,
             "device": self._set_device,
+            "ports": self._change_rules,
             "peers": self._change_peers,
         }
         repairs[part](link, reading)
@@ -72,7 +78,14 @@ class WireguardDriver:
         cryptolink.write_settings(link.interface, TUNNEL_SETTINGS, netns=link.netns)
         wireguard.configure(link.netns, link.interface, self._key_file, link.port)
         cryptolink.bring_up(link.interface, link.mtu, netns=link.netns)
-        cryptolink.set_route(RANGE, link.interface, netns=link.netns)
+        for route in link.routes:
+            cryptolink.set_route(route, link.interface, netns=link.netns)
+
+    def _change_rules(self, link: WireguardLink, reading: WireguardReading) -> None:
+        for port in sorted(reading.ports - link.ports):
+            cryptolink.change_port_rule("del", link.far, port, TABLE, netns=link.netns)
+        for port in sorted(link.ports - reading.ports):
+            cryptolink.change_port_rule("add", link.far, port, TABLE, netns=link.netns)
 
     def _change_peers(self, link: WireguardLink, reading: WireguardReading) -> None:
         if reading.device is None:

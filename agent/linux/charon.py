@@ -1,8 +1,8 @@
 """Runs charon, strongSwan's IKE daemon, and speaks VICI with it: one of Warren's own, which leaves any other of the host alone.
 
 ESP is the kernel's where it has it, and strongSwan's in userspace (kernel-libipsec) otherwise. That one makes its TUN interface in the host's
-namespace, where its UDP socket stays, as WireGuard's does, and `adopt` moves it. It insists on a route by its interface when an SA comes; a TUN
-interface of the same name takes that route (`ANCHOR`), in a table that is asked last, for addresses that are always reached otherwise.
+namespace, where its UDP socket stays, as WireGuard's does, and `adopt` moves it. It insists on a route by its interface when an SA comes; another
+TUN interface of the same name, the anchor, takes that route, in a table that is asked last, for addresses that are always reached otherwise.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import vici
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 from vici.exception import CommandException, SessionException
 
 from agent.linux import survivors
@@ -29,7 +31,7 @@ DAEMON = "charon-systemd"
 START = 'echo $$ >"$0" && exec charon-systemd "$0"'  # charon ignores the argument, by which the next agent finds it
 START_S, END_S, ANSWER_S = 5.0, 2.0, 5.0
 TABLE, PRIORITY = 22357, 40000  # of the routes that kernel-libipsec insists on; after the main table's rule (32766)
-ANCHOR = "ipsec0"
+ALIAS = "warren-ipsec"  # of the anchor
 CHILD = "vxlan"  # the name of every CHILD_SA
 UP = ("INSTALLED", "UPDATING", "REKEYING", "REKEYED")  # states of CHILD_SAs that carry packets
 
@@ -85,9 +87,10 @@ class Charon:
             return self._settings.read_text()
         return None
 
-    def start(self, settings: str) -> None:
-        """Start it anew, and wait until it answers. Raises `Unavailable`."""
+    def start(self, settings: str, port: int) -> None:
+        """Start it anew with its UDP port, and wait until it answers. Raises `Unavailable`."""
         self.end()
+        _check_port(port)  # without its port it would run, but reach nobody
         self._settings.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._settings.write_text(settings)
         path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -97,7 +100,7 @@ class Charon:
             deadline = time.monotonic() + START_S
             while not self._answers():
                 if survivors.ends(held, 0.05):
-                    raise Unavailable(DAEMON, "it ended at once (is it installed, and is its UDP port free?)")
+                    raise Unavailable(DAEMON, "it ended at once (is it installed?)")
                 if time.monotonic() > deadline:
                     raise Unavailable(DAEMON, f"it does not answer within {START_S:g} s")
         finally:
@@ -114,8 +117,8 @@ class Charon:
         if (pid := survivors.pid_in(self._pid)) is not None:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)  # one that was killed, if this agent started it
-        self._pid.unlink(missing_ok=True)
-        self.socket.unlink(missing_ok=True)
+        for file in (self._pid, self.socket, self._settings):
+            file.unlink(missing_ok=True)
 
     def interface(self) -> str | None:
         """Return the name of its TUN interface; None without one."""
@@ -180,27 +183,42 @@ class Charon:
                 raise Unavailable(DAEMON, str(error) or "it does not answer") from None
 
 
+def _check_port(port: int) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            raise Unavailable(
+                DAEMON, f"another program has UDP port {port} (WARREN_OUTSIDE may give it another: ipsec_port)"
+            ) from None
+
+
 def adopt(name: str, netns: str, renamed: str) -> None:
-    """Move the TUN interface of kernel-libipsec into a namespace under another name. Raises `Unavailable`."""
+    """Move the TUN interface of kernel-libipsec into a namespace under another name, and make the anchor. Raises `Unavailable`."""
     run("ip", "link", "set", name, "down")
     run("ip", "link", "set", name, "netns", netns, "name", renamed)
+    run("ip", "tuntap", "add", "dev", name, "mode", "tun")
+    run("ip", "link", "set", name, "alias", ALIAS, "up")
 
 
-def anchored() -> bool:
-    """Return whether the anchor is in the host's namespace."""
-    return ANCHOR in interfaces()
-
-
-def make_anchor() -> None:
-    """Make the interface that takes the routes of kernel-libipsec. Raises `Unavailable`."""
-    run("ip", "tuntap", "add", "dev", ANCHOR, "mode", "tun")
-    run("ip", "link", "set", ANCHOR, "up")
+def anchor() -> str | None:
+    """Return the name of the anchor in the host's namespace; None without one."""
+    indexes = [index for name, index in interfaces().items() if name.startswith("ipsec")]
+    if not indexes:
+        return None
+    with contextlib.suppress(NetlinkError), IPRoute() as netlink:
+        for index in indexes:
+            link = next(iter(netlink.get_links(index)))
+            if link.get_attr("IFLA_IFALIAS") == ALIAS:
+                return str(link.get_attr("IFLA_IFNAME"))
+    return None
 
 
 def remove_anchor() -> None:
-    """Remove the anchor, and the rule of a charon that was killed. Raises `Unavailable`."""
-    if anchored():
-        run("ip", "link", "del", ANCHOR)
+    """Remove the anchor, and the rules of a charon that was killed. Raises `Unavailable`."""
+    if (name := anchor()) is None:
+        return
+    run("ip", "link", "del", name)
     for version in ("-4", "-6"):
         with contextlib.suppress(Unavailable):
             run("ip", version, "rule", "del", "priority", str(PRIORITY), "table", str(TABLE))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping
+from socket import AF_INET
 from typing import Any
 
 from pyroute2 import IPRoute
@@ -16,6 +17,7 @@ from specs.model.derived import veth_mac
 from warren.errors import Unavailable
 
 SETTINGS = "/proc/sys/net/ipv4/conf/{}/{}"
+MAIN, LOCAL = 254, 255  # routing tables
 
 
 def make_netns(netns: str) -> None:
@@ -55,7 +57,7 @@ def move(name: str, netns: str) -> None:
 
 
 def read(name: str, settings: Iterable[str] = (), netns: str | None = None) -> dict[str, Any] | None:
-    """Return what an interface has: up, mtu, addresses, routes, settings; None if it does not exist. Raises `Unavailable`."""
+    """Return what an interface has: up, mtu, addresses, routes (`in_table`), settings; None if it does not exist. Raises `Unavailable`."""
 
     def work() -> dict[str, Any] | None:
         try:
@@ -67,9 +69,7 @@ def read(name: str, settings: Iterable[str] = (), netns: str | None = None) -> d
                 addresses = {
                     f"{a.get_attr('IFA_ADDRESS')}/{a['prefixlen']}" for a in netlink.get_addr(index=index) if a["scope"] != 253
                 }
-                routes = {
-                    f"{dst}/{route['dst_len']}" for route in netlink.get_routes(oif=index) if (dst := route.get_attr("RTA_DST"))
-                }
+                routes = {_route(route) for route in netlink.get_routes(oif=index) if route.get_attr("RTA_DST")}
         except NetlinkError as error:
             raise Unavailable(f"interface {name}", str(error)) from None
         values = {setting: _setting(name, setting) for setting in settings}
@@ -82,6 +82,36 @@ def read(name: str, settings: Iterable[str] = (), netns: str | None = None) -> d
         }
 
     return work() if netns is None else namespaces.inside(netns, work)
+
+
+def in_table(prefix: str, table: int = MAIN) -> str:
+    """A route's prefix, with the table that it is in unless that is the main one, as ip(8) takes it."""
+    return prefix if table == MAIN else f"{prefix} table {table}"
+
+
+def _route(route: Any) -> str:
+    table = route.get_attr("RTA_TABLE")
+    return in_table(f"{route.get_attr('RTA_DST')}/{route['dst_len']}", MAIN if table == LOCAL else table)
+
+
+def port_rules(netns: str, table: int) -> frozenset[int]:
+    """Return the UDP ports whose packets a table routes. Raises `Unavailable`."""
+
+    def work() -> frozenset[int]:
+        try:
+            with IPRoute() as netlink:
+                rules = [rule for rule in netlink.get_rules(family=AF_INET) if rule.get_attr("FRA_TABLE") == table]
+        except NetlinkError as error:
+            raise Unavailable(f"namespace {netns}", str(error)) from None
+        return frozenset(int(ports.partition(":")[0]) for rule in rules if (ports := rule.get_attr("FRA_DPORT_RANGE")))
+
+    return namespaces.inside(netns, work)
+
+
+def change_port_rule(action: str, interface: str, port: int, table: int, *, netns: str) -> None:
+    """Let a table route the packets to a UDP port that an interface receives (`add`), or no more (`del`). Raises `Unavailable`."""
+    match = ("iif", interface, "ipproto", "udp", "dport", str(port))
+    run("ip", "rule", action, "priority", str(table), *match, "table", str(table), netns=netns)
 
 
 def _setting(name: str, setting: str) -> str:
@@ -118,13 +148,13 @@ def set_address(name: str, address: str) -> None:
 
 
 def set_route(prefix: str, name: str, *, netns: str) -> None:
-    """Make a route by an interface. Raises `Unavailable`."""
-    run("ip", "route", "replace", prefix, "dev", name, netns=netns)
+    """Make a route (`in_table`) by an interface. Raises `Unavailable`."""
+    run("ip", "route", "replace", *prefix.split(), "dev", name, netns=netns)
 
 
 def remove_route(prefix: str, name: str, *, netns: str) -> None:
-    """Remove a route by an interface. Raises `Unavailable`."""
-    run("ip", "route", "del", prefix, "dev", name, netns=netns)
+    """Remove a route (`in_table`) by an interface. Raises `Unavailable`."""
+    run("ip", "route", "del", *prefix.split(), "dev", name, netns=netns)
 
 
 def no_proxy_delay(name: str, *, netns: str) -> None:

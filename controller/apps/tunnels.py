@@ -55,13 +55,13 @@ class Tunnels:
                 self._targets_set_at = now
                 used = {vtep for network in index.networks.values() for vtep in network.vteps}
                 used |= {session.vtep for session in index.sessions.values() if session.vtep is not None}
-                hosts, sites = index.snapshot.hosts.values(), index.snapshot.sites
+                hosts, sites, profiles = index.snapshot.hosts.values(), index.snapshot.sites, index.snapshot.profiles
                 local = index.snapshot.hosts.get(index.host)
                 self._hosts = {
                     str(end): host.name for host in hosts for end in (host.tunnel_address, host.vtep) if end is not None
                 }
                 smallest = min((inside_mtu(host, sites) for host in hosts), default=DEFAULT_MTU)
-                self._prober.set_targets(used, smallest, now, encrypted_mtus(local, hosts, sites))
+                self._prober.set_targets(used, smallest, now, encrypted_mtus(local, hosts, sites, profiles))
             for probe in self._prober.tick(now):
                 actions = (Set("tunnel_id", PROBE_VNI), to_vtep(probe.vtep), Output(tunnel))
                 self._send(probe.frame, actions)

@@ -25,7 +25,7 @@ from agent.encryption.link import TUNNEL_SETTINGS, LinkInterface
 from agent.encryption.tunnels import TunnelPlan
 from agent.linux.charon import CHILD, CharonState, SecurityAssociation
 from intent.sites import EncryptedPair, pairs
-from specs.ciphers import IPSEC, ipsec_mtu
+from specs.ciphers import IPSEC, encrypted_mtu
 from specs.model.derived import link_names
 from specs.model.host import Host
 from specs.model.profile import BUILT_IN
@@ -217,14 +217,14 @@ def test_tunnels_are_up_with_a_child_sa() -> None:
     ],
 )
 def test_the_size_of_packets(outside_mtu: int, outside: str, mtu: int) -> None:
-    assert ipsec_mtu(outside_mtu, ip_address(outside)) == mtu
+    assert encrypted_mtu(IPSEC, outside_mtu, ip_address(outside)) == mtu
 
 
 def test_ipsec_needs_no_public_key_and_has_a_port() -> None:
     world = {"h1": host(1), "h2": host(2, outside={"address": "10.0.0.2", "public": "203.0.113.2", "ipsec_port": 4501})}
     complete, lacking = pairs(world["h1"], world, {"default": BUILT_IN.model_copy(update={"cipher": IPSEC})})
     assert lacking == {}
-    assert complete["h2"].endpoint == "203.0.113.2:4501"
+    assert complete["h2/ipsec"].endpoint == "203.0.113.2:4501"
     assert pairs(world["h1"], world)[1] == {"h2": "host h1 has published no key"}
 
 

@@ -46,7 +46,7 @@ from ovsdb.rows import encrypted_hosts, encrypted_text
 from specs.model.derived import link_names
 from specs.model.host import Host
 from specs.model.network import Network
-from specs.model.profile import Profile
+from specs.model.profile import BUILT_IN, Profile
 from specs.model.site import OutsideAddress, Site, parse_outside
 from specs.paths import paths_mtu
 from specs.snapshot import Snapshot
@@ -129,6 +129,40 @@ def test_a_site_may_carry_less_than_its_hosts_know() -> None:
         "100.125.0.3": 1420,
         "100.125.0.4": 1320,
     }
+
+
+def test_the_cipher_decides_the_size_of_packets() -> None:
+    world = [host(1, "s1"), host(2, "s2")]
+    ipsec = BUILT_IN.model_copy(update={"cipher": "ipsec"})
+    assert paths_mtu(world, {}, ipsec) == 1346
+    assert paths_mtu([host(1, "s1"), host(2, "s1")], {}, ipsec) == 1446, "inside a site it is plain"
+    assert paths_mtu([host(1, "s1"), host(2, "s1")], {}, ipsec.model_copy(update={"encryption": "always"})) == 1346
+    assert encrypted_mtus(world[0], world, profiles={"default": ipsec}) == {"100.125.0.2": 1400}
+    both = {"secure": ipsec.model_copy(update={"name": "secure", "number": 1, "port": 4790})}
+    assert encrypted_mtus(world[0], world, profiles=both) == {"100.125.0.2": 1400}, "that of the smaller one"
+
+
+def test_profiles_with_two_ciphers_make_two_tunnels() -> None:
+    world = {"h1": host(1, "s1"), "h2": host(2, "s2"), "h3": host(3, "s3")}
+    values = {"name": "secure", "number": 1, "port": 4790, "cipher": "ipsec", "hosts": ("h1", "h2")}
+    secure = BUILT_IN.model_copy(update=values)
+    complete, lacking = pairs(world["h1"], world, {"secure": secure})
+    assert {mark: (pair.peer, pair.cipher, pair.endpoint) for mark, pair in complete.items()} == {
+        "h2": ("h2", "wireguard", "203.0.113.2:51820"),
+        "h2/ipsec": ("h2", "ipsec", "203.0.113.2:4500"),
+        "h3": ("h3", "wireguard", "203.0.113.3:51820"),
+    }
+    assert lacking == {}
+    assert vtep(world["h2"], world["h1"], {"h2"}, secure) is None, "its profile's tunnel is not up"
+    assert vtep(world["h2"], world["h1"], {"h2/ipsec"}, secure) == "100.125.0.2"
+    assert vtep(world["h2"], world["h1"], {"h2/ipsec"}) is None
+
+
+def test_encryption_inside_a_site_is_between_inside_addresses() -> None:
+    world = {"h1": host(1, "s1"), "h2": host(2, "s1")}
+    always = BUILT_IN.model_copy(update={"encryption": "always", "cipher": "ipsec"})
+    pair = pairs(world["h1"], world, {"default": always})[0]["h2/ipsec"]
+    assert (str(pair.source), pair.endpoint) == ("192.0.2.1", "192.0.2.2:4500")
 
 
 def test_encrypted_hosts_hold_for_one_boot() -> None:
@@ -219,12 +253,20 @@ def test_a_link_as_wanted_differs_in_nothing() -> None:
         (replace(WG_READING, interface=replace(TUNNEL, routes=frozenset())), "device"),
         (replace(WG_READING, device=replace(DEVICE, private_key="other")), "device"),
         (replace(WG_READING, device=replace(DEVICE, peers={})), "peers"),
+        (replace(WG_READING, ports=frozenset((4789,))), "ports"),
         (replace(WG_READING, device=replace(DEVICE, peers={"key2": (replace(PEER, secret="wrong"), Traffic())})), "peers"),
         (replace(WG_READING, device=replace(DEVICE, peers={**DEVICE.peers, "key9": (PEER, Traffic())})), "peers"),
     ],
 )
 def test_each_difference_of_a_link_has_its_part(reading: LinkReading | WireguardReading, part: str) -> None:
     assert set(parts(reading)) == {part}
+
+
+def test_where_a_peer_has_two_ciphers_wireguard_routes_its_ports() -> None:
+    both = wanted_wireguard(replace(PLAN, ports=frozenset((4789,))), "private")
+    assert {part for part, _ in wireguard.differences(both, WG_READING, {})} == {"device", "ports"}
+    routed = replace(TUNNEL, routes=frozenset(both.routes))
+    assert wireguard.differences(both, replace(WG_READING, interface=routed, ports=frozenset((4789,))), {}) == []
 
 
 def test_a_peer_that_has_moved_stays_where_it_moved_to() -> None:

@@ -58,7 +58,7 @@ def status(
     host: Annotated[str | None, typer.Option(help="Only the tunnels of this host.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the encrypted tunnels of all hosts: whether each is up and why not, the age of its last handshake, its bytes."""
+    """Show the encrypted tunnels of all hosts: cipher, whether each is up and why not, the age of its keys, its bytes."""
     agent = client(context)
     rows: list[tuple[object, ...]] = []
     objects: list[dict[str, object]] = []
@@ -68,16 +68,17 @@ def status(
         except Error as error:
             if host is not None:
                 raise
-            rows.append((name, "", "unknown", "", "", "", str(error)))
+            rows.append((name, "", "", "unknown", "", "", "", str(error)))
             continue
         for each in tunnels:
             age = f"{each.handshake_age_s} s" if each.handshake_age_s is not None else "never"
-            rows.append((name, each.peer, "up" if each.up else "down", age, each.received, each.sent, each.reason or ""))
+            state = "up" if each.up else "down"
+            rows.append((name, each.peer, each.cipher, state, age, each.received, each.sent, each.reason or ""))
             objects.append({"host": name, **each.raw})
     if json:
         show.as_json(objects)
         return
-    columns = ("HOST", "PEER", "STATE", "HANDSHAKE", "RECEIVED", "SENT", "WHY")
+    columns = ("HOST", "PEER", "CIPHER", "STATE", "HANDSHAKE", "RECEIVED", "SENT", "WHY")
     show.table(columns, rows, "no encrypted tunnels (hosts of different sites with an outside address have them)")
 
 

@@ -19,9 +19,11 @@ class Site(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class EncryptedTunnel(Result):
-    """The encrypted tunnel to a peer. `reason` says why it is not up; `received` and `sent` are in bytes."""
+    """The encrypted tunnel to a peer. `reason` says why it is not up; `handshake_age_s` is how long ago its keys were agreed upon; `received` and
+    `sent` are in bytes, for IPsec since then."""
 
     peer: str = ""
+    cipher: str = "wireguard"
     up: bool = False
     reason: str | None = None
     handshake_age_s: int | None = None
