@@ -16,7 +16,7 @@ from benchmarks.ovn import database as db
 from benchmarks.ovn.database import Database, Operation
 from benchmarks.ovn.flows import FlowMonitor
 from benchmarks.ovn.programs import Programs
-from benchmarks.ovn.side import NETWORK, REMOTE, Sample, Watch, ping_once, pinging, rules
+from benchmarks.ovn.side import NETWORK, REMOTE, Sample, Watch, ping_once, pinging, processor_ms, rules
 from benchmarks.seed import FIRST_VTEP, endpoints_of
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
@@ -255,7 +255,8 @@ class OvnSide:
             self._controller(self.h1)
             self._until_done(self.h1, number)
             seconds = time.monotonic() - began
-            return {"current": seconds, "lost": ended()}
+            started = run.pid_of(self.plan, "h1", "ovn-controller") or 0
+            return {"current": seconds, "processor": processor_ms(started) / 1000, "lost": ended()}
 
     def memory(self) -> Sample:
         """Bytes of its processes."""

@@ -26,14 +26,18 @@ ATTACH = {
 }
 REMOTE = "one remote endpoint"
 RULE = {"written": "one rule of the ACL, from the database on", "requested": "one rule of the ACL, from the client's request on"}
-RESTART = {"current": "controller restarted, until current", "lost": "controller restarted, packets lost"}
+RESTART = {
+    "current": "controller restarted, until current",
+    "processor": "controller restarted, its processor time",
+    "lost": "controller restarted, packets lost",
+}
 MEMORY = {
     "host": "memory: controller with child and agent, or ovn-controller",
     "central": "memory: etcd, or northd and two ovsdb-servers",
 }
 FLOWS = "flows of the host"
 UNITS = {
-    **dict.fromkeys((*ATTACH.values(), REMOTE, *RULE.values()), "ms"), RESTART["current"]: "s", RESTART["lost"]: "packets",
+    **dict.fromkeys((*ATTACH.values(), REMOTE, *RULE.values()), "ms"), RESTART["current"]: "s", RESTART["processor"]: "s", RESTART["lost"]: "packets",
     **dict.fromkeys(MEMORY.values(), "MiB"), FLOWS: "flows",
 }  # fmt: skip
 

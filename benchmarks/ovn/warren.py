@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks.attach import AgentConnection
 from benchmarks.laboratory import ETCD, HOSTS, Laboratory, pss
 from benchmarks.ovn.flows import FlowMonitor
-from benchmarks.ovn.side import NETWORK, REMOTE, Sample, Watch, ping_once, pinging, rules
+from benchmarks.ovn.side import NETWORK, REMOTE, Sample, Watch, ping_once, pinging, processor_ms, rules
 from tools.lab import run
 from tools.lab.plan import LabPlan, container_netns
 
@@ -101,7 +101,8 @@ class WarrenSide:
             run.start(self.plan, "h1", "controller")
             self._until_current()
             seconds = time.monotonic() - began
-            return {"current": seconds, "lost": ended()}
+            controller, child, _ = map(int, self.lab.processes(self.h1))
+            return {"current": seconds, "processor": (processor_ms(controller) + processor_ms(child)) / 1000, "lost": ended()}
 
     def _until_current(self) -> None:
         deadline = time.monotonic() + 120
