@@ -30,7 +30,14 @@ ALLOWED: dict[str, set[str]] = {
 # Within a room, from the ground up: a place (a folder, or a file beside the folders) imports only places above its line. A place that is
 # not named, such as agent/main.py, may import all; that no two places import each other holds for it, too.
 FLOORS: dict[str, tuple[str, ...]] = {
-    "specs": ("model keys identity", "ports paths", "snapshot", "checks obstacles lineage", "references", "store documents"),
+    "specs": (
+        "model keys identity",
+        "ports paths",
+        "snapshot",
+        "checks obstacles lineage",
+        "references smartos",
+        "store documents",
+    ),
     "controller": ("framework compiler events telemetry tunnels", "openflow dhcp reconcile reports", "feed", "apps"),
     "agent": (
         "states config exclusive listeners offered",

@@ -18,6 +18,7 @@ DEFAULT = "default"  # the profile of networks that name none; it exists without
 ALL, OF_SITE = "all", "site:"
 PROFILES_LIMIT = 255  # besides `default`: registers have 8 bits for the number of a profile (pipeline/tunnels.py)
 HOSTS_LIMIT = 1000
+RULE_LIMIT = 2048  # characters
 EXPECTED = "all, site:NAME, the name of a host, or a list of these"
 
 
@@ -46,12 +47,13 @@ class ProfileFields(BaseModel):
     mtu: Literal["auto"] | Mtu = "auto"
     encryption: Literal["auto", "always", "never"] = "auto"
     cipher: Literal["wireguard", "ipsec"] = "wireguard"
+    rule: Annotated[str, Field(max_length=RULE_LIMIT)] | None = None
 
 
 class Profile(ProfileFields, Record):
     """How tunnel packets of networks travel: to UDP port `port`, on hosts with the address `listen` to that address alone, between the `hosts`:
     names of hosts (which may come later), `site:NAME`, `all`. `mtu` is that of endpoints in bytes; `auto` is what the worst path carries.
-    `encryption`: `auto` between sites, `always` inside a site, too, `never`: plain, and so inside a site only. `number` tells the profile's
+    `encryption`: `auto` between sites, `always` inside a site, too, `never`: plain, and so inside a site only. `rule` is the overlay rule of SmartOS that it was made from. `number` tells the profile's
     networks from those of others with the same VNI; 0 is `default`."""
 
     port: UdpPort

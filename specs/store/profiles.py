@@ -11,6 +11,7 @@ from specs.model.base import decode
 from specs.model.network import Network
 from specs.model.profile import DEFAULT, PROFILES_LIMIT, Profile, all_profiles
 from specs.paths import largest_mtu
+from specs.smartos import rule
 from specs.snapshot import Snapshot, snapshot
 from specs.store import bitmap
 from specs.store.pool import Pool
@@ -116,7 +117,10 @@ def _checked(draft: Mapping[str, Any]) -> tuple[Profile, bool]:
         data.setdefault("hosts", ["all"])
     if "hosts" not in data:
         raise Invalid("profile.hosts", MISSING, _HOSTS)
-    return decode(Profile, {"port": VXLAN_UDP_PORT, **data}, "profile"), "port" in data
+    profile = decode(Profile, {"port": VXLAN_UDP_PORT, **data}, "profile")
+    if profile.rule is not None:
+        rule.parse(profile.rule)
+    return profile, "port" in data
 
 
 def _allocated(profile: Profile, has_port: bool, old: Profile | None, state: Snapshot) -> Profile:

@@ -58,7 +58,7 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         "underlay_mtu": (9000, {}), "site": ("east", {}), "outside": ({"address": "203.0.113.1"}, {}), "underlay": ("cloud", {}),
     },
     "sites": {"underlay_mtu": (1500, {})},
-    "profiles": {"listen": ("0.0.0.0", {}), "mtu": (1300, {}), "encryption": ("always", {}), "cipher": ("ipsec", {}), "hosts": (["h1"], {"name": "default"})},
+    "profiles": {"listen": ("0.0.0.0", {}), "mtu": (1300, {}), "encryption": ("always", {}), "cipher": ("ipsec", {}), "rule": ("-e vxlan -s files -p vxlan/listen_ip=0.0.0.0,files/config=/x.json", {}), "hosts": (["h1"], {"name": "default"})},
     "acls": {"description": ("words", {})},
     "meters": {"burst": (5, {}), "packets": (True, {})},
     "tenants": {"acls": (["a"], {}), "vni": ("5000-5009", {"name": "acme"}), "vlan": ("100-109", {"name": "acme"}), "max_networks": (5, {"name": "acme"})},

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from tools.cli import show
 from tools.cli.client import Failure
 from tools.cli.context import JsonOption, client, print_one
+from tools.cli.documents import read
 
 app = typer.Typer(
     help="Tunnel profiles: between which hosts networks reach, by which UDP port, and whether encrypted.", no_args_is_help=True
@@ -81,6 +83,7 @@ def update(
         mtu=_mtu(mtu) if mtu is not None else old.mtu,
         encryption=encryption or old.encryption,
         cipher=cipher or old.cipher,
+        rule=old.rule,
     )
     print_one(profile, json)
 
@@ -111,3 +114,66 @@ def show_(context: typer.Context, name: ProfileRef, json: JsonOption = False) ->
 def delete(context: typer.Context, name: ProfileRef) -> None:
     """Delete a tunnel profile that no network names."""
     client(context).delete_profile(name)
+
+
+class RuleCommand(TyperCommand):
+    """A command with an argument that begins like an option and is several words: a rule of SmartOS begins with -e."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line with the rule behind `--`, where no word is an option."""
+        rules = [word for word in args if word.startswith("-") and " " in word] if "--" not in args else []
+        rest = [word for word in args if word not in rules]
+        return super().parse_args(ctx, [*rest, "--", *rules] if rules else rest)
+
+
+@app.command(
+    "import",
+    cls=RuleCommand,
+    epilog="Example: warren profile import customers '-e vxlan -p vxlan/listen_ip=0.0.0.0 -s files -p files/config=/x.json' --hosts h1,h2",
+)
+def import_(
+    context: typer.Context,
+    name: ProfileRef,
+    rule: Annotated[str | None, typer.Argument(metavar="[RULE]", help="An overlay rule of SmartOS.")] = None,
+    hosts: HostsOption = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Instead of a rule: a host's table of the search plug-in `files` (JSON); - is standard input."
+        ),
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="With --table: the network whose endpoints the table has.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Create or change a profile from SmartOS's overlay rule; or print the endpoints of a host's table as a document for `warren apply`."""
+    agent = client(context)
+    if (rule is None) == (table is None) or (network is None) != (table is None):
+        raise Failure("give a rule, or --table and --network")
+    if rule is not None:
+        print_one(agent.import_rule(name, rule, hosts=hosts), json)
+    elif table is not None and network is not None:
+        of_profile = agent.network(network).profile
+        if of_profile != name:
+            raise Failure(f"network {network} is of profile {of_profile}")
+        print(agent.import_table(read(table), network), end="")
+
+
+@app.command(
+    epilog="Example: warren profile export customers; warren profile export customers --table h1 > customers_overlay.json"
+)
+def export(
+    context: typer.Context,
+    name: ProfileRef,
+    table: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Instead of the rule: this host's table of the search plug-in `files`.")
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="With --table: only this network.")] = None,
+) -> None:
+    """Print a profile as SmartOS's overlay rule, or as a host's table of MACs."""
+    agent = client(context)
+    if table is not None:
+        show.as_json(agent.export_table(name, table, network=network))
+    elif network is not None:
+        raise Failure("--network: only with --table")
+    else:
+        print(agent.export_rule(name))

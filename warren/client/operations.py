@@ -31,7 +31,16 @@ from warren.client.hosts import (
 )
 from warren.client.networks import create_network, delete_network, network, networks
 from warren.client.policies import acl, acls, check_acl, delete_acl, delete_mirror, meters, mirrors, put_mirror
-from warren.client.profiles import delete_profile, profile, profiles, put_profile
+from warren.client.profiles import (
+    delete_profile,
+    export_rule,
+    export_table,
+    import_rule,
+    import_table,
+    profile,
+    profiles,
+    put_profile,
+)
 from warren.client.routing import (
     delete_router,
     delete_service,
@@ -80,11 +89,15 @@ __all__ = [
     "endpoint",
     "endpoints",
     "export",
+    "export_rule",
+    "export_table",
     "firewall",
     "flows",
     "host",
     "host_firewall",
     "hosts",
+    "import_rule",
+    "import_table",
     "meters",
     "mirrors",
     "network",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from warren.client.calls import Operation, delete, get, path, post, stated
 from warren.client.results import Result, all_of
@@ -21,6 +22,7 @@ class Profile(Result):
     mtu: int | str = "auto"
     encryption: str = "auto"
     cipher: str = "wireguard"
+    rule: str | None = None
     endpoint_mtu: int = 0
     members: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
@@ -45,13 +47,35 @@ def put_profile(
     mtu: int | str | None = None,
     encryption: str | None = None,
     cipher: str | None = None,
+    rule: str | None = None,
 ) -> Operation[Profile]:
     """Create a tunnel profile, or replace the one of that name. `hosts` are names, `site:NAME` or `all`; without a `port` the next free one is
-    taken, or the old one stays."""
-    body = stated(name=name, hosts=hosts, port=port, listen=listen, mtu=mtu, encryption=encryption, cipher=cipher)
+    taken, or the old one stays. `rule` is the overlay rule of SmartOS that it was made from."""
+    body = stated(name=name, hosts=hosts, port=port, listen=listen, mtu=mtu, encryption=encryption, cipher=cipher, rule=rule)
     return Profile.of((yield post("/profiles", body)).get("profile"))
 
 
 def delete_profile(name: str) -> Operation[None]:
     """Delete a tunnel profile; no network may name it."""
     yield delete(path("profiles", name))
+
+
+def import_rule(name: str, rule: str, *, hosts: str | Sequence[str] | None = None) -> Operation[Profile]:
+    """Create a tunnel profile from an overlay rule of SmartOS, or change one."""
+    return Profile.of((yield post(path("profiles", name, "rule"), stated(rule=rule, hosts=hosts))).get("profile"))
+
+
+def export_rule(name: str) -> Operation[str]:
+    """A tunnel profile as an overlay rule of SmartOS."""
+    return str((yield get(path("profiles", name, "rule"))).get("rule"))
+
+
+def export_table(name: str, host: str, *, network: str | None = None) -> Operation[dict[str, Any]]:
+    """Where each MAC of a profile's networks is, for a host, as SmartOS's search plug-in `files` has it: by MAC."""
+    answer = yield get(path("profiles", name, "table"), **stated(host=host, network=network))
+    return dict(answer.get("table") or {})
+
+
+def import_table(table: str, network: str) -> Operation[str]:
+    """The endpoints of such a table (JSON text) as a document for `apply`."""
+    return str((yield post("/profiles/table", stated(table=table, network=network))).get("document"))
