@@ -44,6 +44,9 @@ trixie-test: install ## a fresh Debian 13: make install, unit tests, the demo (p
 kernel-test: install ## packets once more where the kernel forwards, in an emulated machine (part of `make test`)
 	scripts/test-kernel $(VENV)
 
+pxe-test: install ## an emulated machine boots over a network of Warren
+	scripts/test-pxe $(VENV)
+
 differential: install ## Warren's ACLs against FAUCET's own compiler, in a virtual environment of its own
 	[ -x .venv-faucet/bin/faucet ] || tests/differential/install
 	$(VENV)/bin/python -m pytest -q -s tests/differential

@@ -70,6 +70,7 @@ class EndpointView:
     unknown_macs: bool = False  # it is an interface: MACs behind it are not known (specs/ports.py)
     dhcp: bool = False  # the controller answers its DHCP questions; local endpoints only
     leases: bool = False  # a DHCP server outside leases its address; local endpoints only
+    guarded: bool = False  # an interface behind which no DHCP server may be, because the controller serves the network
     server: NameServer | None = None  # of its network; local endpoints only
     allowed: tuple[AllowedView, ...] = ()
 
@@ -362,6 +363,7 @@ def endpoint_view(
         unknown_macs=behind_interface,
         dhcp=network.answers and local and not behind_interface,
         leases=network.external and local and not behind_interface,
+        guarded=network.answers and local and has_unknown_macs(endpoint),
         server=network_view.server if local and not behind_interface else None,
         allowed=tuple(AllowedView(text(a.address), a.mac or endpoint.mac_address) for a in endpoint.allowed),
     )

@@ -19,7 +19,7 @@ from agent.endpoints.devices import Devices
 from agent.endpoints.endpoints import Endpoints
 from agent.endpoints.remembered import RememberedAddresses
 from agent.feature import Feature
-from agent.linux import devices, netns, veth
+from agent.linux import devices, netns
 from agent.linux.devices import Device
 from agent.linux.first_frame import FirstFrame
 from agent.listeners import Listeners
@@ -212,7 +212,7 @@ class AdoptedDevices(Feature):
             return before
         self._forget(name)
         self._taken.note(device)
-        veth.up(name)
+        devices.raise_up(device)
         self._listening[name] = _Listening(index, FirstFrame(name))
         return self._listening[name]
 

@@ -18,6 +18,7 @@ from agent.linux.far_namespace import at_far_end
 from agent.linux.interface import Desired, Link
 from agent.linux.kernel import index_of, reason
 from agent.linux.reading import link_of, to_link
+from agent.linux.veth import NO_ADDRESS_OF_ITS_OWN, addr_gen_mode
 from warren.errors import Conflict, Unavailable
 
 KINDS = ("veth", "tun")  # a tap's kind is tun
@@ -35,6 +36,7 @@ class Device:
     bridge: str | None = None
     far: Link | None = None
     headers: bool = False
+    addr_gen_mode: int = 0  # how the host's end gets a link-local address (IFLA_INET6_ADDR_GEN_MODE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class Earlier:
     up: bool
     mtu: int
     far_mtu: int | None = None
+    addr_gen_mode: int = 0
 
 
 def read(name: str) -> Device | None:
@@ -63,13 +66,28 @@ def take(desired: Desired) -> None:
         with IPRoute() as host:
             if device.link.mtu != desired.mtu:
                 host.link("set", index=device.link.index, mtu=desired.mtu)
-            if not device.link.up:
-                host.link("set", index=device.link.index, state="up")
+            _raise_up(host, device)
             if device.far is not None and (device.far.mtu > desired.mtu or desired.offload_off):
                 far = device.far
                 at_far_end(host, device.link, lambda: _complete_far(far, min(far.mtu, desired.mtu), desired.offload_off))
     except (NetlinkError, OSError) as error:
         raise Unavailable("the kernel", f"cannot set up {desired.veth}: {reason(error)}") from error
+
+
+def raise_up(device: Device) -> None:
+    """Set an interface up. Raises `Unavailable` if the kernel refuses."""
+    try:
+        with IPRoute() as host:
+            _raise_up(host, device)
+    except (NetlinkError, OSError) as error:
+        raise Unavailable("the kernel", f"cannot set {device.link.name} up: {reason(error)}") from error
+
+
+def _raise_up(host: Any, device: Device) -> None:
+    """An address of the host's own there would let host and machine speak past the switch."""
+    if not device.link.up:
+        host.link("set", index=device.link.index, IFLA_AF_SPEC=NO_ADDRESS_OF_ITS_OWN)
+        host.link("set", index=device.link.index, state="up")
 
 
 def give_back(name: str, earlier: Earlier) -> None:
@@ -80,6 +98,7 @@ def give_back(name: str, earlier: Earlier) -> None:
     try:
         with IPRoute() as host:
             host.link("set", index=earlier.index, mtu=earlier.mtu, state="up" if earlier.up else "down")
+            host.link("set", index=earlier.index, IFLA_AF_SPEC=addr_gen_mode(earlier.addr_gen_mode))
             if device.far is not None and earlier.far_mtu is not None and device.far.mtu != earlier.far_mtu:
                 far, mtu = device.far, earlier.far_mtu
                 at_far_end(host, device.link, lambda: _complete_far(far, mtu, offload_off=False))
@@ -90,7 +109,13 @@ def give_back(name: str, earlier: Earlier) -> None:
 def earlier(device: Device) -> Earlier:
     """Return what `take` may change of an interface. Pure."""
     link, far = device.link, device.far
-    return Earlier(index=link.index, up=link.up, mtu=link.mtu, far_mtu=far.mtu if far is not None else None)
+    return Earlier(
+        index=link.index,
+        up=link.up,
+        mtu=link.mtu,
+        far_mtu=far.mtu if far is not None else None,
+        addr_gen_mode=device.addr_gen_mode,
+    )
 
 
 def usable(desired: Desired) -> Device:
@@ -143,8 +168,15 @@ def _read(host: Any, name: str) -> Device | None:
         kind=kind,
         bridge=_bridge(row.get_attr("IFLA_MASTER")),
         far=link_of(host, link.peer, link.peer_nsid) if kind == "veth" and link.peer is not None else None,
+        addr_gen_mode=_addr_gen_mode(row),
         headers=kind == "tun" and data is not None and bool(data.get_attr("IFLA_TUN_VNET_HDR")),
     )
+
+
+def _addr_gen_mode(row: Any) -> int:
+    families = row.get_attr("IFLA_AF_SPEC")
+    ipv6 = families.get_attr("AF_INET6") if families is not None else None
+    return int(ipv6.get_attr("IFLA_INET6_ADDR_GEN_MODE") or 0) if ipv6 is not None else 0
 
 
 def _bridge(index: int | None) -> str | None:

@@ -28,7 +28,13 @@ from warren.errors import Conflict, Unavailable
 
 log = logging.getLogger("warren.plug")
 
-NO_ADDRESS_OF_ITS_OWN = {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", 1]]}]]}
+
+def addr_gen_mode(mode: int) -> dict[str, Any]:
+    """Return the attribute IFLA_AF_SPEC that sets how the kernel gives an interface its link-local address."""
+    return {"attrs": [["AF_INET6", {"attrs": [["IFLA_INET6_ADDR_GEN_MODE", mode]]}]]}
+
+
+NO_ADDRESS_OF_ITS_OWN = addr_gen_mode(1)
 _IFA_F_NODAD = 0x02
 _TRIES = 16
 

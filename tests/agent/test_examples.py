@@ -12,7 +12,7 @@ from tests.agent.conftest import Host
 from tests.waiting import LIMIT_S
 
 EXAMPLES = sorted((Path(__file__).parent.parent.parent / "examples").glob("*.yaml"))
-SECTIONS = ("acls", "meters", "mirrors", "routers", "services", "endpoints", "networks")
+SECTIONS = ("acls", "meters", "mirrors", "routers", "services", "adopt", "endpoints", "networks")
 OTHERS = "hosts: [{name: h2, vtep: 198.18.0.12}, {name: h3, vtep: 198.18.0.13}]"
 
 

@@ -147,6 +147,7 @@ def test_a_containers_veth_is_an_endpoint_as_long_as_it_exists(adoption: Adoptio
             assert endpoint["labels"] == {"kind": "container", "adopted.by": "ad-ANY.h1"}
             assert adoption.address("ct") == CT_ADDRESS
             link = adoption.link("ad-ct")
+            assert "inet6" not in run.sh("ip", "-n", adoption.host, "-o", "addr", "show", "ad-ct")
             assert "UP" in link["flags"]
             assert link["mtu"] < 1500
             inside = json.loads(world.inside("ct", "ip", "-j", "link", "show", "eth0").stdout)[0]

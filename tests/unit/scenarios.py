@@ -174,7 +174,7 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         ),
         worlds.mirror("all", [{"network": "amber"}], {"gre": "192.0.2.9"}, direction="in", vni=4001),
     ],
-    # amber's endpoints ask the controller for their addresses; blue has a gateway and IPv4 alone
+    # amber's endpoints ask the controller for their addresses; blue has a gateway and IPv4 alone, and an uplink
     "dhcp": [
         *HOSTS,
         worlds.network("amber", 7, dhcp=True),
@@ -182,6 +182,7 @@ SCENARIOS: dict[str, list[tuple[str, str]]] = {
         worlds.endpoint("web-1", "amber", "h1", 2, 1),
         worlds.endpoint("web-2", "amber", "h2", 3, 1),
         worlds.endpoint("db-1", "blue", "h1", 2, 2, v6=False),
+        worlds.behind("uplink", "blue", "h1", 9, "eno1"),
     ],
     # amber's server is behind eno1 of h1: web-1 and web-2 have leased their addresses, web-3 asks
     "dhcp-external": [

@@ -39,6 +39,7 @@ MUTANTS = (
     Mutant("controller/dhcp/router.py", "!= (ROUTER_SOLICITATION, 0, 255) or not whole", "!= (ROUTER_SOLICITATION, 0, 255)", DHCP),
     Mutant("controller/dhcp/v6.py", "if not first:", "if code != IA_NA:", DHCP),
     Mutant("controller/compiler/features/spoof.py", "if e.dhcp:", "if True:", GOLDEN),
+    Mutant("controller/compiler/features/spoof.py", "if e.guarded:", "if False:", GOLDEN),
     Mutant("controller/compiler/features/spoof.py", "if e.leases and mac == e.mac:", "if mac == e.mac:", GOLDEN),
     Mutant("intent/views.py", "network.ipv6_range is not None or network.external,", "network.ipv6_range is not None,", GOLDEN),
     Mutant("controller/reconcile.py", "if not (self.store_read and self.ports_read):", "if not self.store_read:"),

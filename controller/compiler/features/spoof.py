@@ -47,6 +47,7 @@ FOREIGN = 1  # another MAC
 TAGGED = 105
 NEVER = 110  # refused from any sender
 OPEN = 115  # behind an interface there may be routers and any machine: its ACL decides
+GUARDED = 117  # a DHCP server behind an interface, on a network that the controller serves
 BRIDGES = 120  # refused there, too: bridge protocols, hidden headers
 
 # Open vSwitch shows a message with two options of one kind as one without, and ignores those of another length. No message with
@@ -83,6 +84,8 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
         # past the ARP table: machines change their cards, and the endpoint that they ask learns the new MAC from the request
         fields = match(reg0=e.vni, in_port=e.ofport)
         yield Flow(Table.SPOOF_GUARD, OPEN, fields, (Goto(Table.CONNTRACK),), Origin("endpoint", e.id))
+        if e.guarded:
+            yield from _no_server(e, e.ofport)
         return
     yield Flow(Table.SPOOF_GUARD, FOREIGN, match(reg0=e.vni, in_port=e.ofport), (), Origin("endpoint", e.id))
     for mac in dict.fromkeys((e.mac, *(mac for _, mac in e.allowed))):
@@ -92,6 +95,14 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             for eth_type in (ARP, IPV4, IPV6):
                 yield _refuse(e, REFUSE, mac, eth_type=eth_type)
             yield from dict.fromkeys((*_senders4(e, mac), *_senders6(e, mac)))
+
+
+def _no_server(e: EndpointView, ofport: int) -> Iterator[Flow]:
+    """What a DHCP server behind an interface sends: the outer network's must not answer where the controller does."""
+    for eth_type, port in CLIENT_TO_SERVER.items():
+        for field in ({"udp_src": port}, {"udp_dst": SERVER_TO_CLIENT[eth_type]}):
+            fields = match(reg0=e.vni, in_port=ofport, eth_type=eth_type, ip_proto=UDP, **field)
+            yield Flow(Table.SPOOF_GUARD, GUARDED, fields, (), Origin("endpoint", e.id))
 
 
 def _tags(e: EndpointView, mac: str) -> Iterator[Flow]:
