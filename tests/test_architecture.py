@@ -61,7 +61,7 @@ DOORS = {
     "grpc": ("specs/store/etcd.py", "specs/store/watch.py"),
     "pyroute2": ("agent/linux/", "underlay/kernel.py", "agent/dhcp_client/addresses.py"),
     "eventlet": ("controller/apps/",),
-    "prometheus_client": ("controller/apps/", "controller/telemetry/"),
+    "prometheus_client": ("controller/apps/", "controller/telemetry/", "agent/encryption/metrics.py"),
     "fastapi": ("agent/",),
     "dns": ("agent/names/",),
     "vici": ("agent/linux/charon.py",),

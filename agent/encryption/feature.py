@@ -14,19 +14,22 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict
 
 from agent.cache import Cache
+from agent.encryption.allowlist import TABLE as ALLOW_LIST
 from agent.encryption.driver import LinkDriver
 from agent.encryption.guard import TABLE, Guard, ruleset
 from agent.encryption.health import PairHealth, PairState
 from agent.encryption.ipsec_driver import IpsecDriver
 from agent.encryption.link import CryptoLink, wanted_link
+from agent.encryption.metrics import OutsideMetrics
 from agent.encryption.outside import outside_interface
 from agent.encryption.tunnels import SECRETS_S, PairTunnel, TunnelDriver, TunnelPlan
 from agent.encryption.wireguard_driver import WireguardDriver
 from agent.feature import Feature
-from agent.linux import named_namespaces, wireguard
+from agent.linux import named_namespaces, nft, wireguard
 from agent.linux.addresses import DEFAULT_MTU
 from agent.linux.nft import OwnTable
 from agent.remote import Forwarded, Remote
@@ -83,6 +86,9 @@ class Encryption(Feature):
         self._secrets_read_at: float | None = None
         self._pairs: tuple[PairState, ...] = ()
         self._up: frozenset[str] = frozenset()  # marks of tunnels that are up
+        self._metrics = OutsideMetrics(
+            cache.host, lambda: self._pairs, self._guard.packets, lambda: nft.packets(ALLOW_LIST).get("refused", 0)
+        )
         self._lines: list[str] = []
         self._worker = Worker("encryption", self._step, interval_s=INTERVAL_S, on_change=on_change)
         cache.updated.add(lambda before, after, changes: self._look(changes))
@@ -101,6 +107,11 @@ class Encryption(Feature):
             if not self._remote.is_local(name, forwarded):
                 return self._remote.request_json(name, "GET", "/encryption")
             return {"host": name, "pairs": [asdict(pair) for pair in self._pairs], "dropped": self._guard.packets()}
+
+        @router.get("/metrics", response_class=PlainTextResponse)
+        def metrics() -> str:
+            """Metrics of this host's encrypted tunnels, guard and allow list, as Prometheus reads them (docs/metrics.md)."""
+            return self._metrics.text()
 
         @router.post("/encryption/rotate")
         def rotate(body: RotateBody) -> dict[str, Any]:

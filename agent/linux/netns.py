@@ -65,6 +65,12 @@ def opened_or_none(netns: str | None) -> Iterator[int | None]:
         yield fd
 
 
+def is_own(fd: int) -> bool:
+    """Return whether this is the namespace that this thread is in. It may have an id like any other (`ip netns set`), which links within it do not
+    bear."""
+    return os.path.samestat(os.fstat(fd), os.stat("/proc/thread-self/ns/net"))
+
+
 def _is_network_namespace(fd: int) -> bool:
     try:
         return fcntl.ioctl(fd, _NS_GET_NSTYPE) == _CLONE_NEWNET

@@ -69,7 +69,12 @@ class OwnTable:
 
     def packets(self) -> dict[str, int]:
         """Return the packets of the table's counters, by name; empty without the table. Raises `Unavailable`."""
-        return counted(objects("list", "counters", "table", "inet", self._name)) if table(self._name) is not None else {}
+        return packets(self._name)
+
+
+def packets(name: str) -> dict[str, int]:
+    """Return the packets of an inet table's counters, by name; empty without the table. Raises `Unavailable`."""
+    return counted(objects("list", "counters", "table", "inet", name)) if table(name) is not None else {}
 
 
 def counted(listed: Iterable[dict[str, dict[str, object]]]) -> dict[str, int]:

@@ -82,13 +82,13 @@ def far_end(host: Any, near: Link, fd: int | None) -> Link | None:
     socket of the host's namespace."""
     if near.peer is None:
         return None
-    if fd is not None and namespace_id(host, fd) != near.peer_nsid:
+    if fd is not None and (None if namespaces.is_own(fd) else namespace_id(host, fd)) != near.peer_nsid:
         return None
     return link_of(host, near.peer, near.peer_nsid)
 
 
 def namespace_id(host: Any, fd: int) -> int | None:
-    """Return the id of a namespace seen from the host's; None for one that has none, such as the host's own."""
+    """Return the id of another namespace seen from the host's; None for one that has none."""
     number = int(host.get_netnsid(fd=fd)["nsid"])
     return number if number < 1 << 31 else None  # NETNSA_NSID_NOT_ASSIGNED is -1
 

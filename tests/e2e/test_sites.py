@@ -6,15 +6,18 @@ import json
 import os
 import re
 import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from specs.model.derived import LinkNames, link_names
+from tests.e2e.browser import Browser
 from tests.e2e.conftest import World, clean, complaints_of
 from tests.waiting import eventually, patiently
 from tools.lab import run
@@ -97,6 +100,46 @@ def test_containers_of_all_sites_reach_each_other(sites: World) -> None:
     assert inside, "plain VXLAN passed inside the first site"
 
 
+def test_status_and_metrics_tell_of_each_tunnel(sites: World) -> None:
+    """The age of the last handshake and the bytes of each pair, and the drops of the guard."""
+    eventually(lambda: is_up(sites, "h1", "h3", "h4", "h5", "h6"), WAIT_S)
+    command = [sys.executable, "-m", "tools.cli.main", "--lab", sites.plan.name, "status"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    pairs = re.findall(r"^ *(h\d) +(h\d) +(\w+) +(\w+) +(\d+ s|never) +(\d+) +(\d+)", shown, re.MULTILINE)
+    assert len({frozenset(pair[:2]) for pair in pairs}) == len(pairs) == 12, shown
+    of_h1 = {pair[1]: pair for pair in pairs if pair[0] == "h1"}
+    assert set(of_h1) == {"h3", "h4", "h5", "h6"}
+    assert of_h1["h3"][2:4] == ("wireguard", "up")
+    assert int(of_h1["h3"][5]) > 0
+    scrape = ("curl", "-s", "--unix-socket", str(sites.plan.hosts[0].socket), "http://agent/metrics")
+    metrics = run.sh(*scrape)
+    labels = r'\{cipher="wireguard",dp_name="h1",peer="h3"\}'
+    for name, value in (
+        ("up", r"1\.0"),
+        ("handshake_age_seconds", r"\d+\.0"),
+        ("received_bytes_total", r"[1-9]\S+"),
+        ("sent_bytes_total", r"[1-9]\S+"),
+    ):
+        assert re.search(rf"^warren_encrypted_tunnel_{name}{labels} {value}$", metrics, re.MULTILINE), metrics
+    assert 'warren_guard_dropped_packets_total{direction="received",dp_name="h1"}' in metrics
+
+
+def test_the_page_shows_sites_and_what_is_encrypted(sites: World, tmp_path: Path) -> None:
+    browser = Browser(sites.command("h1", "chromium"), tmp_path)
+    try:
+        browser.open(f"http://{sites.plan.hosts[0].management}:9999/ui")
+        browser.wait("document.querySelector('[data-tunnel=\"h1 h3\"]')?.dataset.cipher === 'wireguard'")
+        frames = "[...document.querySelectorAll('.site')].map((s) => [s.dataset.site, [...s.querySelectorAll('[data-host]')].map((h) => h.dataset.host)])"
+        assert browser.run(frames) == [["s1", ["h1", "h2"]], ["s2", ["h3", "h4"]], ["s3", ["h5", "h6"]]]
+        assert browser.run("document.querySelector('[data-tunnel=\"h1 h2\"]').dataset.cipher") == ""
+        assert browser.run(
+            "document.querySelectorAll('.lock.ring').length === document.querySelectorAll('.tunnel.encrypted').length"
+        )
+        assert browser.complaints == []
+    finally:
+        browser.close()
+
+
 def test_the_worst_path_decides_the_size_of_packets(sites: World) -> None:
     for name in ("c1", "c5"):
         assert " mtu 1366 " in sites.inside(name, "ip", "link", "show", "eth0").stdout
@@ -148,6 +191,8 @@ def test_hosts_of_all_sites_reach_each_other_over_the_admin_overlay(sites: World
             server.communicate()
         assert outside == []
         assert admin_link(sites, "h1")["mtu"] == 1366
+        netns = sites.plan.host("h3").netns  # type: ignore[union-attr]
+        run.sh("ip", "-n", netns, "netns", "set", netns, "auto", check=False)  # any tool may give the host's namespace an id
         _a_host_has_its_own_address_alone(sites, address)
         _what_is_damaged_comes_back(sites, address)
         for body, error in (

@@ -85,6 +85,19 @@ def ping(container: str, address: str, count: int = 1) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_both_ends_may_be_on_the_host_also_when_its_namespace_has_an_id(cables: Cables) -> None:
+    """A tool of the host, or an engine, may give the namespace an id at any time."""
+    fields = {"interface": "warren-admin", "addresses": ["10.44.44.1/24"]}
+    assert cables.plug("own", cables.host, 1, **fields) == "warren-admin"
+    assert cables.differences("own", cables.host, 1, **fields) == ()
+    index = ip("-n", cables.host, "-o", "link", "show", "warren-admin").split(":")[0]
+    ip("-n", cables.host, "netns", "set", cables.host, "auto")
+    assert cables.differences("own", cables.host, 1, **fields) == ()
+    cables.plug("own", cables.host, 1, **fields)
+    assert ip("-n", cables.host, "-o", "link", "show", "warren-admin").split(":")[0] == index, "it was not made anew"
+    cables.on_host(lambda: veth.unplug(veth_name("own")))
+
+
 def test_containers_reach_each_other(switch: Switch, cables: Cables, container: Callable[[], str]) -> None:
     switch.vsctl("add-br", "br-warren", "--", "set", "bridge", "br-warren", "datapath_type=netdev")
     client = Ovsdb(switch.remote)

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from tools.graph.colours import colours
+from tools.graph.geometry import Rect, host, rows, site_frames
 from tools.graph.inside import journey, pipeline
 from tools.graph.main import main, picture
 from tools.graph.mermaid import mermaid
@@ -58,7 +59,26 @@ def broken(state: str = "down") -> Topology:
     return topology(SPECS, reports=[{"name": "h2", "tunnels": {"known": 1, "broken": {"h1": state}}}, {"name": "h1"}])
 
 
+def of_sites(per_site: int = 1) -> Topology:
+    """Two sites, and a host in none. A tunnel is down, one is by IPsec, and the guard of h3 has dropped something."""
+    hosts = [{"name": f"h{i}", "vtep": f"192.0.2.{i}", **({"site": f"s{(i - 1) // per_site + 1}"} if i <= 2 * per_site else {})}
+             for i in range(1, 2 * per_site + 2)]  # fmt: skip
+    endpoints = [{"name": f"web-{h['name']}", "network": "amber", "host": h["name"], "ofport": 1} for h in hosts]
+    document = {
+        "hosts": hosts,
+        "networks": [{"name": "amber", "vxlan_vni": 7, "ip_range": "10.0.0.0/24"}],
+        "endpoints": endpoints,
+    }
+    pairs = [{"peer": "h2", "cipher": "ipsec", "up": True}, {"peer": "h3", "cipher": "wireguard", "up": False}]
+    return topology(
+        document, reports=[{"name": "h1", "encryption": pairs}, {"name": "h3", "dropped": {"received": 3, "sent": 1}}]
+    )
+
+
 DOTS = {
+    "sites": lambda: picture(of_sites()).source,
+    "sites-list": lambda: picture(of_sites(2), "list").source,
+    "sites-mermaid": lambda: mermaid(of_sites(), colours(of_sites().networks)),
     "boxes": lambda: picture(specs()).source,
     "broken": lambda: picture(broken()).source,
     "broken-list": lambda: picture(broken("mtu"), "list").source,
@@ -83,6 +103,40 @@ def test_golden(name: str, update_golden: bool) -> None:
     if not name.endswith("mermaid"):
         drawn = subprocess.run(["dot", "-Tsvg"], input=source, capture_output=True, text=True)
         assert (drawn.returncode, drawn.stderr) == (0, "")
+
+
+def test_tunnels_between_sites_have_their_cipher_and_those_within_none() -> None:
+    ciphers = {(t.one, t.other): (t.cipher, t.broken) for t in of_sites(2).tunnels}
+    assert ciphers["h1", "h2"] == ("ipsec", ""), "as the host reports it"
+    assert ciphers["h1", "h3"] == ("wireguard", "down")
+    assert ciphers["h2", "h4"] == ciphers["h4", "h5"] == ("wireguard", "")
+    assert ciphers["h3", "h4"] == ("", "")
+    assert [(h.name, h.site, h.guarded) for h in of_sites().hosts] == [("h3", "", 4), ("h1", "s1", 0), ("h2", "s2", 0)]
+    assert specs().sites() == ()
+
+
+def test_the_frame_of_a_site_holds_its_hosts_and_no_others() -> None:
+    """Also where a site is in two rows; frames do not meet."""
+    sites = ["", "s1", "s1", "s2", "s2", "s2", "s2"]
+    placed = rows([host([(190, 60)] * 2, 0) for _ in sites])
+    assert len({place.frame.y for place in placed}) == 2
+    frames = site_frames(sites, placed)
+    assert [site for site, _ in frames] == ["", "s1", "s2", "s2"]
+    for site, place in zip(sites, placed, strict=True):
+        around = [name for name, frame in frames if _holds(frame, place.frame)]
+        assert around == [site]
+    for (_, one), (_, other) in combinations(frames, 2):
+        apart = one.x + one.width < other.x or other.x + other.width < one.x or one.bottom < other.y or other.bottom < one.y
+        assert apart
+
+
+def _holds(outer: Rect, inner: Rect) -> bool:
+    return (
+        outer.x <= inner.x
+        and outer.y <= inner.y
+        and outer.x + outer.width >= inner.x + inner.width
+        and outer.bottom >= inner.bottom
+    )
 
 
 def test_only_tunnels_in_use() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from agent.encryption.health import PairState
+from agent.encryption.metrics import OutsideMetrics
 from controller.telemetry import sinks
 from controller.telemetry.counters import Answers, Parts, Reading, Totals
 from controller.telemetry.metrics import ControllerMetrics, Faucet, Gauge
@@ -32,7 +34,18 @@ def polled(ports: int = 1) -> Polled:
     )  # fmt: skip
 
 
-def registries(ports: int = 1) -> tuple[CollectorRegistry, CollectorRegistry]:
+def outside() -> OutsideMetrics:
+    """The metrics of h1's agent: one tunnel is up, the other has had no handshake yet."""
+    pairs = [
+        PairState(peer="h3", cipher="wireguard", up=True, reason=None, handshake_age_s=40, received=7000, sent=8000),
+        PairState(peer="h5", cipher="ipsec", up=False, reason="no answer", handshake_age_s=None, received=0, sent=9),
+    ]
+    return OutsideMetrics("h1", lambda: pairs, lambda: {"received": 3, "sent": 0}, lambda: 5)
+
+
+def registries(ports: int = 1) -> tuple[CollectorRegistry, CollectorRegistry, CollectorRegistry]:
+    agent = CollectorRegistry()
+    agent.register(outside())  # type: ignore[arg-type]
     gauge = CollectorRegistry()
     gauge.register(
         Gauge(
@@ -56,13 +69,28 @@ def registries(ports: int = 1) -> tuple[CollectorRegistry, CollectorRegistry]:
         counter.labels("0xabc", "h1").inc()
     for histogram in (controller.bundle, controller.change, controller.packet_in_seconds):
         histogram.labels("0xabc", "h1").observe(0.003)
-    return gauge, controller.registry
+    return gauge, controller.registry, agent
+
+
+def test_tunnels_have_a_state_an_age_and_bytes_and_the_guard_its_drops() -> None:
+    text = outside().text()
+    for line in (
+        'warren_encrypted_tunnel_up{cipher="wireguard",dp_name="h1",peer="h3"} 1.0',
+        'warren_encrypted_tunnel_up{cipher="ipsec",dp_name="h1",peer="h5"} 0.0',
+        'warren_encrypted_tunnel_handshake_age_seconds{cipher="wireguard",dp_name="h1",peer="h3"} 40.0',
+        'warren_encrypted_tunnel_received_bytes_total{cipher="wireguard",dp_name="h1",peer="h3"} 7000.0',
+        'warren_encrypted_tunnel_sent_bytes_total{cipher="ipsec",dp_name="h1",peer="h5"} 9.0',
+        'warren_guard_dropped_packets_total{direction="received",dp_name="h1"} 3.0',
+        'warren_allowlist_refused_packets_total{dp_name="h1"} 5.0',
+    ):
+        assert f"{line}\n" in text
+    assert 'age_seconds{cipher="ipsec"' not in text
 
 
 def table() -> list[str]:
     """The rows that docs/metrics.md should have."""
     rows = []
-    for where, registry in zip(("9303", "9302"), registries(), strict=True):
+    for where, registry in zip(("9303", "9302", "agent"), registries(), strict=True):
         for family in registry.collect():
             first = next(sample for sample in family.samples)
             labels = ", ".join(name for name in first.labels if name not in ("dp_id", "dp_name", "le"))

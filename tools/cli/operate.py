@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Annotated
 
 import typer
@@ -11,7 +11,9 @@ import typer
 from tools.cli import show
 from tools.cli.client import Failure
 from tools.cli.context import JsonOption, Tcp, Timeout, Udp, Wait, await_hosts, client, probe
+from tools.cli.site import print_pairs, tunnels_of
 from warren.client import Host, Status, Tunnels
+from warren.client.sites import EncryptedTunnel
 
 LISTED = 20  # hosts that `warren status` lists one by one
 
@@ -26,7 +28,7 @@ def status(
     json: JsonOption = False,
 ) -> None:
     """Show every host: agent and controller, revision of the specs, endpoints, tunnels, problems. Of more than 20 hosts, those that
-    are well are one line.
+    are well are one line. Between sites, it shows each pair of hosts with its encrypted tunnel: the age of the last handshake, and bytes.
 
     SPECS says whether a host's flows are those of today's specs: current, or how many revisions of etcd they are behind.
     """
@@ -34,9 +36,21 @@ def status(
     if wait:
         await_hosts(agent, timeout)
     status = agent.status()
-    show.as_json([host.raw for host in status.hosts]) if json else print_status(status, every)
+    outside = [host.name for host in status.hosts if host.raw.get("outside") and host.agent == "alive"]
+    tunnels = tunnels_of(agent, outside)[0] if not status.etcd and (every or len(outside) <= LISTED) else []
+    if json:
+        show.as_json([_with_tunnels(host, tunnels, outside) for host in status.hosts])
+    else:
+        print_status(status, every)
+        print_pairs(tunnels)
     if status.etcd:
         raise Failure(f"{status.etcd}; this is what the agent of {status.hosts[0].name} knows of its own host")
+
+
+def _with_tunnels(host: Host, tunnels: Iterable[tuple[str, EncryptedTunnel]], outside: Container[str]) -> dict[str, object]:
+    """A host as data; one with an outside address has its encrypted tunnels."""
+    pairs = [each.raw for name, each in tunnels if name == host.name]
+    return dict(host.raw) | ({"encryption": pairs} if host.name in outside else {})
 
 
 def print_status(status: Status, every: bool = False) -> None:

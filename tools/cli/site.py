@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -9,10 +10,12 @@ import typer
 from tools.cli import show
 from tools.cli.client import Failure
 from tools.cli.context import JsonOption, client, named, print_one
-from warren.client import Error
+from warren.client import Client, Error
+from warren.client.sites import EncryptedTunnel
 
 app = typer.Typer(help="Sites: hosts of one reach each other directly, hosts of different ones encrypted.", no_args_is_help=True)
 crypto = typer.Typer(help="Encrypted tunnels between hosts of different sites.", no_args_is_help=True)
+TUNNEL_COLUMNS = ("HOST", "PEER", "CIPHER", "STATE", "HANDSHAKE", "RECEIVED", "SENT", "WHY")
 SiteName = Annotated[str, typer.Argument(help="Name of the site.")]
 
 
@@ -60,26 +63,44 @@ def status(
 ) -> None:
     """Show the encrypted tunnels of all hosts: cipher, whether each is up and why not, the age of its keys, its bytes."""
     agent = client(context)
-    rows: list[tuple[object, ...]] = []
-    objects: list[dict[str, object]] = []
-    for name in [host] if host is not None else [each.name for each in agent.hosts()]:
-        try:
-            tunnels = agent.encryption(name)
-        except Error as error:
-            if host is not None:
-                raise
-            rows.append((name, "", "", "unknown", "", "", "", str(error)))
-            continue
-        for each in tunnels:
-            age = f"{each.handshake_age_s} s" if each.handshake_age_s is not None else "never"
-            state = "up" if each.up else "down"
-            rows.append((name, each.peer, each.cipher, state, age, each.received, each.sent, each.reason or ""))
-            objects.append({"host": name, **each.raw})
+    tunnels, silent = tunnels_of(agent, [host] if host is not None else [each.name for each in agent.hosts()])
+    if host is not None and silent:
+        raise silent[host]
     if json:
-        show.as_json(objects)
+        show.as_json([{"host": name, **each.raw} for name, each in tunnels])
         return
-    columns = ("HOST", "PEER", "CIPHER", "STATE", "HANDSHAKE", "RECEIVED", "SENT", "WHY")
-    show.table(columns, rows, "no encrypted tunnels (hosts of different sites with an outside address have them)")
+    rows = [_row(name, each) for name, each in tunnels]
+    rows += [(name, "", "", "unknown", "", "", "", str(error)) for name, error in silent.items()]
+    show.table(TUNNEL_COLUMNS, rows, "no encrypted tunnels (hosts of different sites with an outside address have them)")
+
+
+def tunnels_of(agent: Client, hosts: Iterable[str]) -> tuple[list[tuple[str, EncryptedTunnel]], dict[str, Error]]:
+    """The encrypted tunnels of these hosts, with the name of each, and the errors of those that do not answer."""
+    tunnels: list[tuple[str, EncryptedTunnel]] = []
+    silent: dict[str, Error] = {}
+    for name in hosts:
+        try:
+            tunnels += [(name, each) for each in agent.encryption(name)]
+        except Error as error:
+            silent[name] = error
+    return tunnels, silent
+
+
+def print_pairs(tunnels: Iterable[tuple[str, EncryptedTunnel]]) -> None:
+    """Print each pair of hosts once for each cipher, as one of the two sees it: one that sees it down, if there is one."""
+    pairs: dict[tuple[frozenset[str], str], tuple[str, EncryptedTunnel]] = {}
+    for name, each in tunnels:
+        key = frozenset((name, each.peer)), each.cipher
+        if key not in pairs or (pairs[key][1].up and not each.up):
+            pairs[key] = name, each
+    if pairs:
+        show.table(TUNNEL_COLUMNS, [_row(name, each) for name, each in pairs.values()], "")
+
+
+def _row(host: str, tunnel: EncryptedTunnel) -> tuple[object, ...]:
+    age = f"{tunnel.handshake_age_s} s" if tunnel.handshake_age_s is not None else "never"
+    state = "up" if tunnel.up else "down"
+    return host, tunnel.peer, tunnel.cipher, state, age, tunnel.received, tunnel.sent, tunnel.reason or ""
 
 
 @crypto.command(epilog="Example: warren crypto rotate h1 h3")

@@ -12,7 +12,7 @@ from textwrap import wrap
 import graphviz
 
 from tools.graph.canvas import note, page, put
-from tools.graph.geometry import GAP, HostPlace, Rect, host, rows, spline
+from tools.graph.geometry import GAP, SITE_FOOT, HostPlace, Rect, host, rows, site_frames, spline
 from tools.graph.label import lines, node, text, width
 from tools.graph.legend import GREY, RED
 from tools.graph.nodes import EndpointNode, HostNode, Topology
@@ -66,6 +66,7 @@ def boxes(whole: Topology, shades: dict[str, str]) -> graphviz.Digraph:
     places = dict(zip((h.name for h in whole.hosts), placed, strict=True))
     one_row = len({p.frame.y for p in placed}) <= 1
     drawn = whole.tunnels if one_row and len(whole.tunnels) <= TUNNELS_LIMIT else ()
+    _sites(dot, whole, placed)
     for number, h in enumerate(whole.hosts):
         peers = f"tunnels to {len(whole.peers(h.name))} hosts" if whole.tunnels and not drawn else ""
         _host(dot, h, places[h.name], number, peers)
@@ -74,13 +75,24 @@ def boxes(whole: Topology, shades: dict[str, str]) -> graphviz.Digraph:
     tunnels(dot, whole, drawn, places)
     at = {box.node: place for h in whole.hosts for box, place in zip(content[h.name], places[h.name].boxes, strict=True)}
     if one_row and all(p.flat for p in placed):
-        mirrors(dot, whole, at, max((p.frame.bottom for p in places.values()), default=0.0))
+        below = SITE_FOOT if whole.sites() else 0.0
+        mirrors(dot, whole, at, max((p.frame.bottom for p in places.values()), default=0.0) + below)
     return dot
+
+
+def _sites(dot: graphviz.Digraph, whole: Topology, placed: Sequence[HostPlace]) -> None:
+    """A frame round the hosts of each site, with its name below them."""
+    frames = site_frames([h.site for h in whole.hosts], placed) if whole.sites() else []
+    for number, (site, frame) in enumerate(frames):
+        put(dot, f"site {number}", "", frame, fillcolor="#fbf8f1", color="#b9a77c", style="rounded,filled,dashed")
+        name = f"site {site}" if site else "no site"
+        left = frame.x + GAP + width(name, 10, bold=True) / 2
+        note(dot, f"site name {number}", lines(text(name, 10, bold=True, colour="#7a6a3f")), left, frame.bottom - SITE_FOOT / 2)
 
 
 def _head_width(h: HostNode) -> float:
     name = width(h.name, 13, bold=True) + width(", ".join(h.notes), 9) + 2 * GAP
-    return max(name, width(f"VTEP {h.vtep}, tunnels to 99 hosts", 9))
+    return max(name, width(f"{h.underlay}, tunnels to 99 hosts", 9))
 
 
 def _sizes(items: Sequence[Box]) -> list[tuple[float, float]]:
@@ -106,7 +118,7 @@ def _host(dot: graphviz.Digraph, h: HostNode, place: HostPlace, number: int, pee
     if notes:
         right = place.frame.x + place.frame.width - GAP - width(notes, 9) / 2
         note(dot, f"notes {number}", lines(text(notes, 9, colour=RED)), right, place.frame.y + 14)
-    vtep = f"VTEP {h.vtep}" + (f", {peers}" if peers else "")
+    vtep = h.underlay + (f", {peers}" if peers else "")
     label = lines(text("br-warren", 10, bold=True), text(vtep, 9))
     put(dot, node("bridge", h.name), label, place.bridge, style="filled", fillcolor="#dde4ec")
 

@@ -8,6 +8,7 @@ from math import ceil, sqrt
 
 GAP = 14.0
 HEAD, BRIDGE, DROP = 26.0, 32.0, 30.0  # of a host: its name, its bridge, the lines to its endpoints
+SITE_MARGIN, SITE_FOOT = 6.0, 19.0  # round the hosts of a site: the frame, and its name below
 LANE = 24.0  # from one line between hosts to the next, with room for a text
 ROW_WIDTH = 2000.0  # hosts beyond it begin a new row
 IN_A_ROW = 6  # boxes of a host that stand side by side; more fill a grid
@@ -96,6 +97,19 @@ def rows(places: Sequence[HostPlace]) -> list[HostPlace]:
         row.append(place)
     end()
     return placed
+
+
+def site_frames(sites: Sequence[str], places: Sequence[HostPlace]) -> list[tuple[str, Rect]]:
+    """A frame round the hosts of each site, one for each row that it is in; `sites` are those of the hosts at these places."""
+    groups: dict[tuple[str, float], list[Rect]] = {}
+    for site, place in zip(sites, places, strict=True):
+        groups.setdefault((site, place.frame.y), []).append(place.frame)
+    frames = []
+    for (site, y), rects in groups.items():
+        left, right = min(r.x for r in rects), max(r.x + r.width for r in rects)
+        height = max(r.height for r in rects) + SITE_MARGIN + SITE_FOOT
+        frames.append((site, Rect(left - SITE_MARGIN, y - SITE_MARGIN, right - left + 2 * SITE_MARGIN, height)))
+    return frames
 
 
 def lanes(spans: Iterable[tuple[float, float]]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from tools.graph.mermaid import mermaid
 from tools.graph.nodes import Topology
 from tools.graph.tiles import tiles
 from tools.graph.topology import graph, restricted, topology
+from warren.client import Error, Host
 from warren.errors import Invalid
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ FORMATS = (*PICTURES, "dot", "json", "mmd")
 Detail = Literal["auto", "boxes", "list", "counts"]
 # what fits on a page: more is a coarser picture (hosts, endpoints of one host; endpoints)
 BOXES_HOSTS, BOXES_ENDPOINTS, LISTED = 4, 5, 160
+BOXES_HOSTS_OF_SITES = 6  # only boxes have lines, which show what is encrypted
 
 EXAMPLES = (
     "Examples: graph_overlay -o overlay.png; graph_overlay --path web db -o way.svg; graph_overlay --pipeline h1 -o tables.png"
@@ -97,7 +100,7 @@ def picture(whole: Topology, detail: Detail = "auto") -> graphviz.Digraph:
     """The topology's picture, as coarse as its size asks for."""
     if detail == "auto":
         crowd = max((len(whole.at(h.name)) for h in whole.hosts), default=0)
-        small = len(whole.hosts) <= BOXES_HOSTS and crowd <= BOXES_ENDPOINTS
+        small = len(whole.hosts) <= (BOXES_HOSTS_OF_SITES if whole.sites() else BOXES_HOSTS) and crowd <= BOXES_ENDPOINTS
         detail = "boxes" if small else "list" if len(whole.endpoints) <= LISTED else "counts"
     shades = colours(whole.networks)
     return boxes(whole, shades) if detail == "boxes" else tiles(whole, shades, detail == "counts")
@@ -129,7 +132,17 @@ def _offline(source: Path) -> Topology:
 def _online(agent: Client) -> Topology:
     document = load(agent.export(), size_limit=sys.maxsize) or {}
     endpoints = [dict(endpoint.raw) for endpoint in agent.endpoints(states=True)]
-    return topology(document, endpoints, [dict(host.raw) for host in agent.status().hosts])
+    return topology(document, endpoints, [_report(agent, host) for host in agent.status().hosts])
+
+
+def _report(agent: Client, host: Host) -> dict[str, Any]:
+    """What a host reports; if it has an outside address, also its encrypted tunnels and the drops of its guard."""
+    report = dict(host.raw)
+    if report.get("outside") and host.agent == "alive":
+        with contextlib.suppress(Error):  # the picture is drawn without them
+            report["encryption"] = [tunnel.raw for tunnel in agent.encryption(host.name)]
+            report["dropped"] = agent.dropped(host.name)
+    return report
 
 
 def _agent(url: str | None, lab: str | None, question: Callable[[Client], T]) -> T:

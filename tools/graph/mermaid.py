@@ -19,7 +19,8 @@ def mermaid(whole: Topology, shades: dict[str, str]) -> str:
         lines.append("  end")
     first = sum(len(whole.at(host.name)) for host in whole.hosts)  # links are numbered as they come
     for number, tunnel in enumerate(whole.tunnels, first):
-        lines.append(f'  {bridges[tunnel.one]} ===|"{_safe(", ".join(tunnel.networks))}"| {bridges[tunnel.other]}')
+        words = ", ".join(tunnel.networks) if not tunnel.cipher else f"{tunnel.cipher}: {', '.join(tunnel.networks)}"
+        lines.append(f'  {bridges[tunnel.one]} ===|"{_safe(words)}"| {bridges[tunnel.other]}')
         if tunnel.broken:
             lines.append(f"  linkStyle {number} stroke:#c62828,stroke-dasharray:4")
     for number, session in enumerate(whole.copies):

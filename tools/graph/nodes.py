@@ -7,11 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class HostNode:
-    """A host; `notes` lists its problems."""
+    """A host; `notes` lists its problems. `guarded` is how many tunnel packets in clear text its guard has dropped."""
 
     name: str
     vtep: str
     notes: tuple[str, ...] = ()
+    site: str = ""
+    guarded: int = 0
+
+    @property
+    def underlay(self) -> str:
+        """How it is reached, and what its guard has dropped."""
+        return f"VTEP {self.vtep}" + (f", guard dropped {self.guarded}" if self.guarded else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +70,14 @@ class EndpointNode:
 
 @dataclass(frozen=True, slots=True)
 class Tunnel:
-    """Two hosts that share networks. `broken` is the worse state that either reports for the tunnel: down, mtu (large packets are lost), or empty."""
+    """Two hosts that share networks. `broken` is the worse state that either reports for the tunnel: down, mtu (large packets are lost), or empty.
+    `cipher` is that of an encrypted tunnel, empty for plain VXLAN."""
 
     one: str
     other: str
     networks: tuple[str, ...]
     broken: str = ""
+    cipher: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,10 @@ class Topology:
     def peers(self, host: str) -> tuple[str, ...]:
         """The hosts that this host has tunnels to."""
         return tuple(t.other if t.one == host else t.one for t in self.tunnels if host in (t.one, t.other))
+
+    def sites(self) -> tuple[str, ...]:
+        """The sites that hosts are in, as the hosts are ordered; empty if there are none."""
+        return tuple(dict.fromkeys(h.site for h in self.hosts)) if any(h.site for h in self.hosts) else ()
 
 
 def natural(name: str) -> tuple[tuple[int, int, str], ...]:

@@ -11,6 +11,7 @@ from tools.graph.canvas import page
 from tools.graph.label import cell, node, row, table, text
 from tools.graph.legend import COPY, GREY, RED
 from tools.graph.nodes import EndpointNode, HostNode, Topology, natural
+from tools.graph.wiring import CIPHERS, ENCRYPTED
 
 NAMES = 4  # hosts that a tile names as its peers; more are a number
 LINE = 18  # points of height of each line, whatever its size
@@ -24,8 +25,35 @@ def tiles(whole: Topology, shades: dict[str, str], counts: bool) -> graphviz.Dig
     dot.attr("node", shape="plain", style="")
     lengths = {host.name: _length(whole, host, counts) for host in whole.hosts}
     ratio = (60 + 20 * max(lengths.values(), default=0)) / (130 if counts else 290)  # of a tile's height to its width
-    width = max(1, ceil(sqrt(len(whole.hosts) * ratio * SQUEEZE)))
-    rows = [whole.hosts[i : i + width] for i in range(0, len(whole.hosts), width)]
+    parts = whole.sites() or ("",)
+    columns = max(1, ceil(sqrt(len(parts)))) if len(parts) > 1 else 1
+    ends: list[tuple[str, str]] = []  # the first and the last tile of each site, at its left
+    for number, site in enumerate(parts):
+        hosts = [host for host in whole.hosts if host.site == site] if len(parts) > 1 or site else list(whole.hosts)
+        width = max(1, ceil(sqrt(len(hosts) * ratio * SQUEEZE)))
+        rows = [hosts[i : i + width] for i in range(0, len(hosts), width)]
+        if whole.sites():
+            with dot.subgraph(name=f"cluster site {number}") as cluster:
+                cluster.attr(label=f"site {site}" if site else "no site", style="rounded,dashed", color="#b9a77c", fontsize="11")
+                _grid(cluster, whole, rows, shades, counts, lengths)
+        else:
+            _grid(dot, whole, rows, shades, counts, lengths)
+        if rows:
+            ends.append((node("host", rows[0][0].name), node("host", rows[-1][0].name)))
+    for number, (first, _) in enumerate(ends[columns:]):
+        dot.edge(ends[number][1], first, style="invis", weight="10")
+    return dot
+
+
+def _grid(
+    dot: graphviz.Digraph,
+    whole: Topology,
+    rows: list[list[HostNode]],
+    shades: dict[str, str],
+    counts: bool,
+    lengths: dict[str, int],
+) -> None:
+    """The tiles of hosts, row by row."""
     for hosts in rows:
         longest = max(lengths[host.name] for host in hosts)
         with dot.subgraph() as level:
@@ -37,7 +65,6 @@ def tiles(whole: Topology, shades: dict[str, str], counts: bool) -> graphviz.Dig
     for upper, lower in pairwise(rows):
         for above, below in zip(upper, lower, strict=False):
             dot.edge(node("host", above.name), node("host", below.name), style="invis", weight="10")
-    return dot
 
 
 def _length(whole: Topology, host: HostNode, counts: bool) -> int:
@@ -53,8 +80,9 @@ def _extras(whole: Topology, host: HostNode, counts: bool) -> list[str]:
     copied = ", ".join(c.name for c in whole.mirrored(host.name))
     published = sum(len(e.published) for e in whole.at(host.name))
     acls = sum(bool(e.acls) for e in whole.at(host.name))
-    broken = _broken(whole, host)
+    broken, encrypted = _broken(whole, host), _encrypted(whole, host)
     return [
+        *([text(_short(line, counts), 8, colour=ENCRYPTED) for line in encrypted]),
         *([text(broken, 8, colour=RED)] if broken else []),
         *([text(_short(f"way out: {ways}", counts), 8)] if ways else []),
         *([text(_short(f"mirror {copied}", counts), 8, colour=COPY)] if copied else []),
@@ -78,6 +106,18 @@ def _broken(whole: Topology, host: HostNode) -> str:
     return f"broken to {', '.join(peers)}" if peers else ""
 
 
+def _encrypted(whole: Topology, host: HostNode) -> list[str]:
+    """The host's encrypted tunnels, a line for each cipher."""
+    peers: dict[str, list[str]] = {}
+    for tunnel in whole.tunnels:
+        if tunnel.cipher and host.name in (tunnel.one, tunnel.other):
+            peers.setdefault(tunnel.cipher, []).append(tunnel.other if tunnel.one == host.name else tunnel.one)
+    return [
+        f"{CIPHERS.get(cipher, cipher)} to {', '.join(names) if len(names) <= NAMES else f'{len(names)} hosts'}"
+        for cipher, names in sorted(peers.items())
+    ]
+
+
 def _tile(whole: Topology, host: HostNode, shades: dict[str, str], counts: bool, longest: int) -> str:
     endpoints = whole.at(host.name)
     span = 2 if counts else 5
@@ -92,7 +132,7 @@ def _tile(whole: Topology, host: HostNode, shades: dict[str, str], counts: bool,
     rows = [
         row(cell(text(" ", 2), colspan=span)),  # clears the round corners
         row(cell(text(host.name, 13, bold=True), colspan=span, bgcolor="#dde4ec")),
-        row(cell(text(f"VTEP {host.vtep}", 9), colspan=span, bgcolor="#dde4ec")),
+        row(cell(text(host.underlay, 9), colspan=span, bgcolor="#dde4ec")),
         row(cell(text(tunnels, 8, colour=GREY), colspan=span)),
     ]
     rows += [row(cell(line, colspan=span, height=LINE)) for line in _extras(whole, host, counts)]

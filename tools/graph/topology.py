@@ -12,6 +12,7 @@ from typing import Any
 
 import networkx as nx
 
+from specs.ciphers import WIREGUARD
 from specs.model.mirror import COLLECTORS
 from specs.model.tenant import DEFAULT
 from tools.graph.nodes import (
@@ -49,7 +50,7 @@ def topology(
     extra = tuple(NetworkNode(n, None, (), "flat", None) for n in sorted({e.network for e in endpoints} - declared))
     copies = tuple(_copies(m, called, endpoints) for m in document.get("mirrors") or () if m.get("active", True))
     return Topology(
-        hosts, tuple(sorted(networks + extra, key=lambda n: natural(n.name))), endpoints, _tunnels(endpoints, report_of),
+        hosts, tuple(sorted(networks + extra, key=lambda n: natural(n.name))), endpoints, _tunnels(endpoints, report_of, {h.name: h.site for h in hosts}),
         tuple(sorted(copies, key=lambda c: natural(c.name))), _routers(document.get("routers") or (), called),
         _services(document.get("services") or (), called, endpoints),
     )  # fmt: skip
@@ -181,8 +182,15 @@ def _networks(items: Iterable[Mapping[str, Any]]) -> tuple[tuple[NetworkNode, ..
 def _hosts(
     items: Iterable[Mapping[str, Any]], endpoints: Iterable[EndpointNode], reports: Mapping[str, Mapping[str, Any]]
 ) -> tuple[HostNode, ...]:
-    vteps = {e.host: "?" for e in endpoints} | {str(h["name"]): str(h.get("vtep", "?")) for h in items}
-    return tuple(HostNode(name, vteps[name], _notes(reports.get(name))) for name in sorted(vteps, key=natural))
+    declared = {str(h["name"]): h for h in items}
+
+    def node(name: str) -> HostNode:
+        host, report = declared.get(name, {}), reports.get(name)
+        guarded = sum(map(int, ((report or {}).get("dropped") or {}).values()))
+        return HostNode(name, str(host.get("vtep", "?")), _notes(report), str(host.get("site") or ""), guarded)
+
+    nodes = (node(name) for name in declared.keys() | {e.host for e in endpoints})
+    return tuple(sorted(nodes, key=lambda h: (natural(h.site), natural(h.name))))
 
 
 def _gateway(n: Mapping[str, Any], ranges: Sequence[str], mode: str) -> str | None:
@@ -248,7 +256,9 @@ def _published(p: Mapping[str, Any] | str) -> str:
     return f"{p.get('proto', 'tcp')} {p.get('host_port', '?')}>{p.get('port', '?')}"
 
 
-def _tunnels(endpoints: Iterable[EndpointNode], reports: Mapping[str, Mapping[str, Any]]) -> tuple[Tunnel, ...]:
+def _tunnels(
+    endpoints: Iterable[EndpointNode], reports: Mapping[str, Mapping[str, Any]], sites: Mapping[str, str]
+) -> tuple[Tunnel, ...]:
     members: dict[str, set[str]] = defaultdict(set)
     for e in endpoints:
         members[e.network].add(e.host)
@@ -257,7 +267,22 @@ def _tunnels(endpoints: Iterable[EndpointNode], reports: Mapping[str, Mapping[st
         for one, other in combinations(sorted(hosts, key=natural), 2):
             shared[one, other].append(network)
     pairs = sorted(shared.items(), key=lambda pair: (natural(pair[0][0]), natural(pair[0][1])))
-    return tuple(Tunnel(one, other, tuple(networks), _broken(reports, one, other)) for (one, other), networks in pairs)
+    return tuple(
+        Tunnel(one, other, tuple(networks), _broken(reports, one, other), _cipher(reports, sites, one, other))
+        for (one, other), networks in pairs
+    )
+
+
+def _encrypted(reports: Mapping[str, Mapping[str, Any]], one: str, other: str) -> list[Mapping[str, Any]]:
+    """What the two hosts report of the encrypted tunnel between them."""
+    ends = ((one, other), (other, one))
+    return [pair for host, peer in ends for pair in (reports.get(host) or {}).get("encryption") or () if pair.get("peer") == peer]
+
+
+def _cipher(reports: Mapping[str, Mapping[str, Any]], sites: Mapping[str, str], one: str, other: str) -> str:
+    """The cipher of a tunnel, as the hosts report it; without a report, that between sites unless a profile says otherwise."""
+    reported = [str(pair["cipher"]) for pair in _encrypted(reports, one, other) if pair.get("cipher")]
+    return next(iter(reported), WIREGUARD if sites[one] != sites[other] else "")
 
 
 def _broken(reports: Mapping[str, Mapping[str, Any]], one: str, other: str) -> str:
@@ -266,6 +291,7 @@ def _broken(reports: Mapping[str, Mapping[str, Any]], one: str, other: str) -> s
         str(((reports.get(host) or {}).get("tunnels") or {}).get("broken", {}).get(peer, ""))
         for host, peer in ((one, other), (other, one))
     }
+    reported |= {"down" for pair in _encrypted(reports, one, other) if pair.get("up") is False}
     return next((state for state in ("down", "mtu") if state in reported), "")
 
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import graphviz
 
 from tools.graph.canvas import note, put
-from tools.graph.geometry import GAP, LANE, HostPlace, Point, Rect, free_spot, lanes, spline
+from tools.graph.geometry import GAP, LANE, SITE_MARGIN, HostPlace, Point, Rect, free_spot, lanes, spline
 from tools.graph.label import lines, node, text, width
 from tools.graph.legend import COPY, RED
 from tools.graph.nodes import Copies, Topology, Tunnel
 
-TUNNEL = "#3b6ea5"
+TUNNEL, ENCRYPTED = "#3b6ea5", "#2e7d4f"
+CIPHERS = {"wireguard": "WireGuard", "ipsec": "IPsec"}
+LOCK = 10.0  # the room of a padlock beside a tunnel's text
 BROKEN = {"down": "nothing comes back", "mtu": "large packets are lost"}
 TUNNELS_LIMIT = 15  # more are a number at each host
 
@@ -34,22 +36,35 @@ def tunnels(dot: graphviz.Digraph, whole: Topology, drawn: Sequence[Tunnel], pla
             xs[t.one, t.other][name] = places[name].frame.part(number, len(ordered))
     spans = [(min(x.values()), max(x.values())) for t in drawn for x in (xs[t.one, t.other],)]
     for number, (t, (left, right), lane) in enumerate(zip(drawn, spans, lanes(spans), strict=True)):
-        top = min(p.frame.y for p in places.values())
+        top = min(p.frame.y for p in places.values()) - (SITE_MARGIN if whole.sites() else 0)
         y = top - GAP - LANE * (lane + 0.5)
         bridges = sorted((t.one, t.other), key=lambda name: xs[t.one, t.other][name])
-        colour = RED if t.broken else TUNNEL
+        colour = RED if t.broken else ENCRYPTED if t.cipher else TUNNEL
         style = {"style": "dashed"} if t.broken else {}
         foot = places[t.one].bridge.y
         dot.edge(*(node("bridge", name) for name in bridges), color=colour, penwidth="2.4" if t.broken else "1.6",
                  pos=spline([(left, foot), (left, y), (right, y), (right, foot)]), **style)  # fmt: skip
-        note(dot, f"tunnel {number}", _tunnel_label(whole, t, colour), (left + right) / 2, y - 8)
+        label, wide = _tunnel_label(whole, t, colour)
+        middle_x = (left + right) / 2 + (LOCK if t.cipher else 0) / 2
+        note(dot, f"tunnel {number}", label, middle_x, y - 8)
+        if t.cipher:
+            _lock(dot, number, middle_x - wide / 2 - LOCK, y - 8, colour)
 
 
-def _tunnel_label(whole: Topology, tunnel: Tunnel, colour: str) -> str:
+def _lock(dot: graphviz.Digraph, number: int, x: float, y: float, colour: str) -> None:
+    """A padlock: few fonts have one. Its body covers the lower half of the ring."""
+    put(dot, f"ring {number}", "", Rect(x - 2.5, y - 5.5, 5, 8), shape="ellipse", style="", penwidth="1.4", color=colour)
+    put(dot, f"lock {number}", "", Rect(x - 4, y - 1.5, 8, 6), style="filled", fillcolor=colour, color=colour)
+
+
+def _tunnel_label(whole: Topology, tunnel: Tunnel, colour: str) -> tuple[str, float]:
+    """The text beside a tunnel's line, and about how wide it is."""
     all_of_them = len(whole.networks) > 1 and len(tunnel.networks) == len(whole.networks) > 3
     shown = "all networks" if all_of_them else ", ".join(tunnel.networks[:3]) + (" ..." if len(tunnel.networks) > 3 else "")
     word = f": {BROKEN[tunnel.broken]}" if tunnel.broken else ""
-    return f"<{text('VXLAN', 8, bold=True, colour=colour)} {text(shown + word, 8, bold=bool(word), colour=colour)}>"
+    kind = CIPHERS.get(tunnel.cipher, tunnel.cipher) if tunnel.cipher else "VXLAN"
+    label = f"<{text(kind, 8, bold=True, colour=colour)} {text(shown + word, 8, bold=bool(word), colour=colour)}>"
+    return label, width(f"{kind} ", 8, bold=True) + width(shown + word, 8, bold=bool(word))
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ const DRAWN = 60; // hosts that are drawn; of more, those that are not well come
 const READ = 5000; // endpoints up to which all are read; of more, each host has its numbers by state
 const LEGEND = 40; // networks that have a button; the search finds the others
 const PROBLEMS = 3; // of a host, in the picture; the panel has all
+const ASKED = 20; // hosts with an outside address that are asked for their encrypted tunnels and the drops of their guards
+const ASK_POLLS = 5; // how many polls lie between two such questions
 
-const state = { hosts: [], networks: [], endpoints: [], routers: [], services: [], copies: [], shades: new Map(), total: 0, read: "", only: "", chosen: [], polls: 0 };
+const state = { hosts: [], networks: [], endpoints: [], routers: [], services: [], copies: [], ciphers: new Map(), down: new Set(), guarded: new Map(), shades: new Map(), total: 0, read: "", only: "", chosen: [], polls: 0 };
 const $ = (id) => document.getElementById(id);
 
 async function ask(path, body) {
@@ -27,8 +29,9 @@ async function poll() {
     if (now !== state.read) { // the large lists only when something has changed
       await read(status);
       state.read = now;
+      await readOutside();
       draw();
-    }
+    } else if (state.polls % ASK_POLLS === 0 && await readOutside()) draw();
     $("trouble").textContent = (status.problems || []).map(problemText).join("; ");
   } catch (error) {
     state.read = ""; // what is shown is old: read all once it is back
@@ -52,6 +55,26 @@ async function read(status) {
   state.routers = routers.routers;
   state.services = services.services;
   state.copies = mirrors.mirrors.filter((m) => m.active).map(session);
+}
+
+async function readOutside() { // the ciphers of tunnels and the drops of guards; returns whether something has changed
+  const outside = state.hosts.filter((host) => host.outside && host.agent === "alive");
+  if (!outside.length && !state.ciphers.size) return false;
+  const asked = outside.length <= ASKED ? outside : [];
+  const answers = await Promise.all(asked.map((host) => ask(`hosts/${encodeURIComponent(host.name)}/encryption`).catch(() => ({ host: host.name, pairs: [], dropped: {} }))));
+  const pairs = answers.flatMap((answer) => answer.pairs.map((pair) => [[answer.host, pair.peer].sort(natural).join("\n"), pair]));
+  const ciphers = new Map(pairs.map(([key, pair]) => [key, pair.cipher]));
+  const down = new Set(pairs.filter(([, pair]) => !pair.up).map(([key]) => key));
+  const guarded = new Map(answers.map((answer) => [answer.host, Object.values(answer.dropped).reduce((sum, n) => sum + n, 0)]));
+  const text = (...values) => JSON.stringify(values.map((value) => [...value]));
+  const changed = text(ciphers, down, guarded) !== text(state.ciphers, state.down, state.guarded);
+  Object.assign(state, { ciphers, down, guarded });
+  return changed;
+}
+
+function cipherOf(ends, hosts) { // of a tunnel; empty for plain VXLAN
+  const [one, other] = ends.map((name) => hosts.get(name)?.site || "");
+  return state.ciphers.get(ends.join("\n")) || (one !== other ? "wireguard" : "");
 }
 
 const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
@@ -105,11 +128,25 @@ function draw() {
   const isTroubled = (name) => !hosts.has(name) || trouble(hosts.get(name)).length > 0;
   const names = few ? all : [...all.filter(isTroubled), ...all.filter((name) => !isTroubled(name))].slice(0, DRAWN);
   const used = few ? tunnels(state.endpoints.filter((e) => !state.only || e.network === state.only)) : []; // as many as pairs of hosts
-  picture.replaceChildren(...names.map((name) => tile(name, hosts.get(name), at.get(name), used, words.length > 0)));
+  place(picture, hosts, names.map((name) => tile(name, hosts.get(name), at.get(name), used, words.length > 0)));
   if (!names.length) make("p", {}, words.length ? "Nothing matches the search." : "No hosts.", picture);
   wire(picture, used, state.copies, hosts);
   totals(all, names, few, used, hosts, [...at.values()].reduce((sum, list) => sum + list.length, 0), words.length > 0);
   legend();
+}
+
+function place(picture, hosts, tiles) { // where there are sites, the hosts of each stand in a frame
+  const siteOf = (element) => hosts.get(element.dataset.host)?.site || "";
+  const sites = [...new Set(tiles.map(siteOf))].sort(natural);
+  const sited = sites.some((site) => site);
+  picture.classList.toggle("sited", sited);
+  if (!sited) return picture.replaceChildren(...tiles);
+  picture.replaceChildren(...sites.map((site) => {
+    const frame = make("section", { class: "site", "data-site": site });
+    frame.append(...tiles.filter((element) => siteOf(element) === site));
+    make("h3", {}, site ? `site ${site}` : "no site", frame);
+    return frame;
+  }));
 }
 
 function totals(all, names, few, used, hosts, matching, searching) {
@@ -129,6 +166,8 @@ function tile(name, host, endpoints, used, searching) {
   head.addEventListener("click", () => aboutHost(name));
   const mine = used.filter((t) => t.ends.includes(name)).length;
   make("div", { class: "bridge" }, `br-warren, VTEP ${host ? host.vtep : "?"}${used.length > WIRES ? `, ${mine} tunnels` : ""}`, section);
+  const drops = state.guarded.get(name);
+  if (drops) make("div", { class: "guard" }, `guard dropped ${drops} tunnel packet${drops === 1 ? "" : "s"} in clear text`, section);
   const problems = (host?.problems || []).map(problemText);
   for (const text of problems.slice(0, PROBLEMS)) make("p", { class: "problem" }, text, section);
   if (problems.length > PROBLEMS) make("p", { class: "problem" }, `and ${problems.length - PROBLEMS} more: choose the host`, section);

@@ -2,6 +2,7 @@
 // Lines behind the hosts: tunnels between them, and mirror sessions between endpoints.
 
 const WIRES = 28; // lines of a kind that are drawn; more are a number at each host
+const CIPHERS = { wireguard: "WireGuard", ipsec: "IPsec" };
 const BROKEN = { down: "nothing comes back", mtu: "large packets are lost" };
 
 function svg(kind, attributes, text, parent) {
@@ -31,6 +32,7 @@ function tunnels(endpoints) { // pairs of hosts that share networks
 
 function broken(t, hosts) { // what either end says of the other; the worse counts
   const words = t.ends.map((end, i) => hosts.get(end)?.tunnels?.broken[t.ends[1 - i]]);
+  if (state.down.has(t.ends.join("\n"))) words.push("down");
   return ["down", "mtu"].find((word) => words.includes(word)) || "";
 }
 
@@ -54,10 +56,21 @@ function tunnel(canvas, t, frames, hosts, number) {
   if (!one || !other) return;
   const word = broken(t, hosts);
   const [d, x, y] = route(one, other, number);
-  const line = svg("path", { class: `tunnel ${word}`.trim(), d, "data-tunnel": t.ends.join(" "), "data-state": word }, undefined, canvas);
-  svg("title", {}, `VXLAN ${t.ends.join(" - ")}: ${t.networks.join(", ")}${word ? `: ${BROKEN[word]}` : ""}`, line);
-  const label = t.networks.length > 2 ? `${t.networks.length} networks` : t.networks.join(", ");
-  svg("text", { x, y, class: word ? "bad" : "" }, word ? `${label}: ${BROKEN[word]}` : label, canvas);
+  const cipher = cipherOf(t.ends, hosts);
+  const kind = cipher ? CIPHERS[cipher] || cipher : "VXLAN";
+  const style = `tunnel ${cipher ? "encrypted" : ""} ${word}`.replace(/ +/g, " ").trim();
+  const line = svg("path", { class: style, d, "data-tunnel": t.ends.join(" "), "data-state": word, "data-cipher": cipher }, undefined, canvas);
+  svg("title", {}, `${kind} ${t.ends.join(" - ")}: ${t.networks.join(", ")}${word ? `: ${BROKEN[word]}` : ""}`, line);
+  const networks = t.networks.length > 2 ? `${t.networks.length} networks` : t.networks.join(", ");
+  const label = cipher ? `${kind} ${networks}` : networks;
+  const text = svg("text", { x, y, class: word ? "bad" : cipher ? "encrypted" : "" }, word ? `${label}: ${BROKEN[word]}` : label, canvas);
+  if (cipher) lock(canvas, x - text.getComputedTextLength() / 2 - 12, y, word);
+}
+
+function lock(canvas, x, y, word) { // a padlock: few fonts have one
+  const style = `lock ${word ? "bad" : ""}`.trim();
+  svg("path", { class: style, d: `M ${x} ${y - 5} h 8 v 6 h -8 z` }, undefined, canvas);
+  svg("path", { class: `${style} ring`, d: `M ${x + 1.5} ${y - 5} v -2.5 a 2.5 2.5 0 0 1 5 0 v 2.5` }, undefined, canvas);
 }
 
 function route(one, other, number) { // the path, and where its text stands
