@@ -94,9 +94,9 @@ charon-systemd {{
     routing_table = {TABLE}
     routing_table_prio = {PRIORITY}
     make_before_break = yes
-    retransmit_tries = 3
-    retransmit_timeout = 2
-    retransmit_base = 1.4
+    retransmit_tries = 4
+    retransmit_timeout = 1
+    retransmit_base = 1.5
     plugins {{
         vici {{
             socket = unix://{socket}

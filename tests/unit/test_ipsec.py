@@ -165,6 +165,7 @@ def test_both_hosts_of_a_pair_want_the_same() -> None:
 
 def test_esp_is_the_kernels_or_strongswans() -> None:
     assert "kernel-libipsec" in link().settings
+    assert "make_before_break = yes" in link().settings, "a new secret would lose packets"
     assert "kernel-libipsec" not in link(kernel=True).settings
     child = link(kernel=True).connections[link(kernel=True).names["h2"]]["children"][CHILD]
     assert child["if_id_in"] == child["if_id_out"] == str(link().if_id)
