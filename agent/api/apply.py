@@ -17,7 +17,8 @@ from agent.api.changes import Changes
 from intent.history import with_history
 from specs import keys
 from specs.documents.difference import Change, diff
-from specs.documents.document import Document
+from specs.documents.document import Document, concerns_endpoints
+from specs.interest import SMALL_KINDS
 from specs.model.network import Network
 from specs.model.publish import Publish
 from specs.references import KINDS as REFERRING
@@ -26,6 +27,7 @@ from specs.snapshot import Problem, Snapshot, snapshot, updated
 from specs.store.etcd import Store
 from specs.store.repository import Repository
 from specs.store.staged import Outrun, StagedStore
+from specs.store.values import Entry
 from specs.store.writer import OUTRUN, TRIES, CheckPorts
 from warren.errors import Conflict, Invalid, NotFound, Unavailable, WarrenError
 
@@ -77,10 +79,14 @@ class ApplyProgress:
 
 class Application:
     """One document on its way into a store. `check` comes first, then `write`. Both report their progress while they work, and who does not read
-    that any more ends the work after the transaction that was written last. `changes` are those of the check."""
+    that any more ends the work after the transaction that was written last. `changes` are those of the check.
 
-    def __init__(self, store: Store, repository: Repository, document: Document, *, prune: bool) -> None:
+    A document that does not concern endpoints is compared without them, unless `whole` is set: one rule of an ACL costs the same however many
+    endpoints exist. The writers read those that they must check."""
+
+    def __init__(self, store: Store, repository: Repository, document: Document, *, prune: bool, whole: bool = False) -> None:
         self._store, self._repository, self._document, self._prune = store, repository, document, prune
+        self._whole = whole or prune or concerns_endpoints(document)
         self.current = Snapshot()
         self.changes: tuple[Change, ...] = ()
         self.warnings: list[Problem] = []  # what the changed records name and nobody has
@@ -118,15 +124,21 @@ class Application:
 
     def _outdated(self, error: NotApplied) -> bool:
         """Whether a change may have been refused because another writer has changed the specs since they were read."""
-        return isinstance(error.cause, Conflict | Invalid | NotFound) and self._store.list(keys.SPEC)[1] != self._entries
+        return isinstance(error.cause, Conflict | Invalid | NotFound) and self._read() != self._entries
+
+    def _read(self) -> list[Entry]:
+        """The specs, without endpoints where they are not needed."""
+        if self._whole:
+            return self._store.list(keys.SPEC)[1]
+        return [entry for small in SMALL_KINDS for entry in self._store.read(small)[1]]
 
     def _try_all(self) -> Generator[ApplyProgress, None, tuple[Change, ...]]:
         """Read the store; return the changes that make it equal to the document."""
-        self._entries = self._store.list(keys.SPEC)[1]
+        self._entries = self._read()
         self.current = snapshot((e.key, e.value, e.create_revision) for e in with_history(self._entries, self._store))
         changes = diff(self._document, self.current, self._prune)
-        self._staged = StagedStore(self._store, self._entries, keys.SPEC)
-        if len(changes) * READ_ALL > len(self.current.endpoints):
+        self._staged = StagedStore(self._store, self._entries, keys.SPEC, but=None if self._whole else keys.ENDPOINTS)
+        if self._whole and len(changes) * READ_ALL > len(self.current.endpoints):
             self._staged.read(keys.CLAIM, keys.POOL, keys.PLACEMENTS, keys.PUBLISHERS)
         ports = _Ports(self._repository.ask_hosts)
         work = Changes(Repository(self._staged, check_ports=ports.add), self.current)
@@ -139,7 +151,7 @@ class Application:
                 raise NotApplied(ports.change, 0, len(changes), error) from None
         ports.check()
         after, records = updated(self.current, self._staged.written(keys.SPEC))
-        references = References(after)
+        references = References(after, None if self._whole else frozenset())
         self.warnings = [p for record in records if record.kind in REFERRING for p in references.of(record.kind, record.id)]
         self._staged.roll_back()
         return changes

@@ -43,7 +43,7 @@ def router(core: Core) -> APIRouter:
     def apply_document(body: ApplyBody) -> Any:
         """Make the specs say what a YAML document says; the answer lists the changes. With `progress` it comes as lines of JSON: first
         how far the work is (`phase`, `done`, `total`), at last the answer, or `error`, `detail` and `status`. Then the work ends when the client goes."""
-        application = Application(core.store, core.repository, parse(body.document), prune=body.prune)
+        application = Application(core.store, core.repository, parse(body.document), prune=body.prune, whole=body.dry_run)
         work = _work(core, application, body)
         if body.progress:
             return StreamingResponse(_lines(work), media_type=LINES)

@@ -70,6 +70,23 @@ class Document:
     adopt: tuple[AdoptionItem, ...] | None = None
 
 
+WITHOUT_ENDPOINTS = ("clusters", "sites", "meters", "acls", "profiles", "networks")  # sections
+
+
+def concerns_endpoints(document: Document) -> bool:
+    """Whether one must know endpoints to compare a document with the store: it has a section that states them or names them, or an ACL that
+    names some."""
+    if any(getattr(document, section) is not None for section in SECTIONS if section not in WITHOUT_ENDPOINTS):
+        return True
+    return any(_names_endpoints(rule) for acl in document.acls or () for rule in acl.rules)
+
+
+def _names_endpoints(rule: dict[str, Any]) -> bool:
+    actions = rule.get("actions")
+    places = isinstance(actions, dict) and not actions.keys().isdisjoint(("output", "mirror"))
+    return places or any("endpoint" in (rule.get(end) or ()) for end in ("from", "to"))
+
+
 def section_of(kind: str) -> str:
     """The section of a document that lists objects of a kind."""
     return SECTION_OF.get(kind, f"{kind}s")

@@ -31,13 +31,15 @@ class StagedStore:
     is written before `commit_by`; after it, a transaction that cannot stand in one commit with those before it commits them first. Not
     for several threads."""
 
-    def __init__(self, store: Transactions, entries: Iterable[Entry], whole: str) -> None:
+    def __init__(self, store: Transactions, entries: Iterable[Entry], whole: str, but: str | None = None) -> None:
+        """`entries` are all keys below the prefix `whole`, without those below `but`."""
         self._store = store
         self._commit: CommitFunction | None = None
         self._entries = {entry.key: entry for entry in entries}
         self._keys = sorted(self._entries)
         self._absent: set[str] = set()
-        self._whole = [whole]  # prefixes below which every key is known
+        self._whole = [whole] if but is None else []  # prefixes below which every key is known
+        self._whole_but = (whole, but) if but is not None else None  # the same, but for the second prefix
         self._base: dict[str, Entry | None] = {}  # the staged keys as etcd has them
         self._compares: dict[Compare, None] = {}
         self._outdated: Sequence[Compare] = ()
@@ -48,7 +50,7 @@ class StagedStore:
 
     def read(self, *prefixes: str) -> None:
         """Read all keys below these prefixes in one round trip, if they are not known."""
-        unknown = [prefix for prefix in prefixes if not prefix.startswith(tuple(self._whole))]
+        unknown = [prefix for prefix in prefixes if not self._is_whole(prefix)]
         if not unknown:
             return
         for prefix, entries in zip(unknown, self._store.txn((), [Get(p, prefix=True) for p in unknown]).found, strict=True):
@@ -215,10 +217,18 @@ class StagedStore:
 
     # ---- what is known ----------------------------------------------------------------------------------------------
 
+    def _is_whole(self, prefix: str) -> bool:
+        """Whether every key below a prefix is known."""
+        if prefix.startswith(tuple(self._whole)):
+            return True
+        if self._whole_but is None:
+            return False
+        whole, but = self._whole_but
+        return prefix.startswith(whole) and not prefix.startswith(but) and not but.startswith(prefix)
+
     def _know(self, keys: Iterable[str]) -> None:
         """Read the keys that are not known, in one round trip."""
-        whole = tuple(self._whole)
-        unknown = [k for k in dict.fromkeys(keys) if k not in self._entries and k not in self._absent and not k.startswith(whole)]
+        unknown = [k for k in dict.fromkeys(keys) if k not in self._entries and k not in self._absent and not self._is_whole(k)]
         for first in range(0, len(unknown), OPERATIONS_LIMIT):
             some = unknown[first : first + OPERATIONS_LIMIT]
             for key, entries in zip(some, self._store.txn((), [Get(key) for key in some]).found, strict=True):

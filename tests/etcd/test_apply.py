@@ -22,7 +22,7 @@ from specs.store import bitmap
 from specs.store.etcd import Store
 from specs.store.repository import Repository
 from specs.store.staged import OPERATIONS_LIMIT
-from specs.store.values import Compare, Outcome, TxnOperation
+from specs.store.values import Compare, Outcome, TxnOperation, below
 from warren.errors import Conflict
 
 HOSTS = "hosts: [{name: h1, vtep: 192.0.2.1}, {name: h2, vtep: 192.0.2.2}]\n"
@@ -319,3 +319,39 @@ def test_a_record_that_etcd_would_refuse_for_its_size_is_found_first(specs: Repo
     with pytest.raises(NotApplied, match=r"^networks\[1\]: it takes \d+ bytes in etcd: expected at most 1000000$"):
         apply(specs, text)
     assert specs.networks() == []
+
+
+POLICY = "acls: [{name: wall, rules: [{proto: tcp, tcp_dst: 80, actions: {allow: 1}}]}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reads", "warns"),
+    [
+        (POLICY, False, False),
+        (POLICY + "networks: [{name: amber, default_acl: wall}]", False, False),
+        ("meters: [{name: slow, rate: 20}]\nsites: [{name: here}]", False, False),
+        ("acls: [{name: wall, rules: [{from: {endpoint: web}, actions: {allow: 1}}]}]", True, False),
+        ("acls: [{name: wall, rules: [{from: {endpoint: nobody}, actions: {allow: 1}}]}]", True, True),
+        ("endpoints: [{name: web, network: amber, host: h1, labels: {a: b}}]", True, False),
+    ],
+)
+def test_a_document_that_names_no_endpoint_reads_none(
+    specs: Repository, text: str, reads: bool, warns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply(specs, EXISTING)
+    assert isinstance(specs.store, Store)
+    first, last = (specs.store._bytes(key) for key in below(keys.ENDPOINTS))
+    read: list[bool] = []
+    plain = Store._read
+
+    def noted(store: Store, key: bytes, end: bytes, *rest: Any, **options: Any) -> Any:
+        read.append(key < last and first < end)
+        return plain(store, key, end, *rest, **options)
+
+    monkeypatch.setattr(Store, "_read", noted)
+    work = application(specs, text)
+    list(work.check())
+    list(work.write())
+    assert bool(work.changes)
+    assert any(read) == reads
+    assert bool(work.warnings) == warns
