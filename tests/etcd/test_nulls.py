@@ -69,7 +69,7 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     "services": {"proto": ("udp", {})},
 }  # fmt: skip
 STAYS = {
-    "networks": ("vxlan_vni", "id", "type", "tenant", "profile"),
+    "networks": ("vxlan_vni", "id", "type", "tenant", "profile", "admin"),
     "profiles": ("port",),
     "endpoints": ("ofport", "id"),
     "meters": ("meter_id",),
