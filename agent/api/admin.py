@@ -18,16 +18,16 @@ from specs.model.endpoint import Endpoint
 from specs.model.network import Network, Range4, Range6
 from specs.model.profile import DEFAULT, ProfileName
 from specs.snapshot import Snapshot
-from warren.errors import NotFound
+from warren.errors import Conflict, NotFound
 
 
 class AdminOverlayBody(RequestBody):
-    """POST /admin-overlay: `addresses` are those of hosts that shall not have just any free one."""
+    """POST /admin-overlay: `addresses` are those of hosts that shall not have just any free one. Without `vxlan_vni` it is 2, or a free one."""
 
     ip_range: Range4 | None = None
     ipv6_range: Range6 | None = None
     name: Name = ADMIN_NAME
-    vxlan_vni: Vni = ADMIN_VNI
+    vxlan_vni: Vni | None = None
     vlan: Vlan = ADMIN_VLAN
     mtu: Mtu | None = None
     profile: ProfileName = None
@@ -58,7 +58,15 @@ def router(core: Core) -> APIRouter:
     def create(body: AdminOverlayBody) -> dict[str, Any]:
         """Create the admin overlay: every host gets an address of it, in its own namespace."""
         values = body.model_dump(mode="json", exclude={"addresses"}, exclude_none=True)
-        network, _ = core.repository.create_network({**values, "admin": {"addresses": body.addresses}})
+        values["admin"] = {"addresses": body.addresses}
+        try:
+            network, _ = core.repository.create_network({"vxlan_vni": ADMIN_VNI, **values})
+        except Conflict as error:
+            if body.vxlan_vni is not None or error.field != "vxlan_vni":
+                raise
+            network, _ = core.repository.create_network(
+                values
+            )  # networks without a VNI of their own take the lowest, so 2 is seldom free
         return {"admin_overlay": _shown(core, network, read_snapshot(core.store))}
 
     @router.post("/admin-overlay/update")

@@ -204,6 +204,18 @@ def test_hosts_of_all_sites_reach_each_other_over_the_admin_overlay(sites: World
         assert not sites.pings("c1", address["h3"])
 
 
+def test_the_admin_overlay_takes_another_vni_where_a_network_has_its_own(sites: World) -> None:
+    first = sites.plan.hosts[0]
+    network = run.api(first, "POST", "/networks", name="two", vxlan_vni=2, ip_range="10.2.0.0/24")["network"]
+    try:
+        with pytest.raises(run.LabError, match="VNI 2 is taken by network two"):
+            run.api(first, "POST", "/admin-overlay", ip_range="10.44.45.0/24", vxlan_vni=2)
+        with admin_overlay(sites, ip_range="10.44.45.0/24"):
+            assert run.api(first, "GET", "/admin-overlay")["admin_overlay"]["vxlan_vni"] > 2
+    finally:
+        run.api(first, "DELETE", f"/networks/{network['id']}")
+
+
 def _a_host_has_its_own_address_alone(world: World, address: dict[str, str]) -> None:
     stolen = ("address", "dev", "warren-admin", "10.44.44.99/32")
     world.inside("h1", "ip", *stolen[:1], "add", *stolen[3:], *stolen[1:3])

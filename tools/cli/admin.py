@@ -26,7 +26,9 @@ def init(
     ranges: Annotated[list[str], typer.Argument(metavar="RANGE...", help="Its range in CIDR form; one of each version of IP.")],
     address: AddressOption = [],  # noqa: B006
     name: Annotated[str | None, typer.Option(help="Name of the network (default: admin).")] = None,
-    vni: Annotated[int | None, typer.Option(help="VXLAN network identifier (default: 2).")] = None,
+    vni: Annotated[
+        int | None, typer.Option(help="VXLAN network identifier (default: 2, or a free one if a network has it).")
+    ] = None,
     vlan: Annotated[int | None, typer.Option(help="VLAN id on physical ports (default: 2).")] = None,
     mtu: OverlayMtu = None,
     profile: Annotated[str | None, typer.Option(help="Tunnel profile (default: default).")] = None,
