@@ -62,6 +62,7 @@ setup(
             "ruff==0.17.5",
             "mypy==2.4.1",
             "radon==6.0.1",
+            "scapy==2.8.0",
             "types-PyYAML",
         ],
     },
