@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from acl.language import Who
 from acl.policy import PolicyKey, PolicyView, keys_of, resolve
+from intent.host_paths import HostPath
 from intent.services import ServiceView, service_members, service_view
 from intent.shares import Shares, crossing, shared
 from intent.sites import addresses, tunnel_ofports, tunnel_udp_ports, vtep
@@ -254,6 +255,12 @@ class _Recompute:
                 interfaces=self._vteps((e.host for e in remote if e.port is not None), profile),
                 behind=self._vteps((e.host for e in remote if has_unknown_macs(e)), profile),
                 routing=self._vteps((e.host for n in routed_to for e in members[n] if e.host != self.host), profile),
+                paths={
+                    HostPath(str(self.snapshot.hosts[e.host].vtep), path)
+                    for e in remote
+                    if (path := self._vtep(e.host, profile)) is not None
+                },
+                local=self.host_record,
             ),
             zone=self.zone[network.id],
             stateful=stateful,

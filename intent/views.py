@@ -13,6 +13,7 @@ from typing import NamedTuple
 from acl.language import Who
 from acl.policy import PolicyKey, PolicyKeys, PolicyView, enters, network_of, receives
 from intent.gateway import GATEWAY_MAC, Gateway, gateway_of
+from intent.host_paths import HostPath, hosts_that_ask
 from intent.identity import identity
 from intent.names import NameServer, name_server
 from intent.services import ServiceView
@@ -34,6 +35,15 @@ from specs.snapshot import Problem, Snapshot
 
 Claim = tuple[str, str]
 NO_RELATED = "its VNI with the highest bit turned is another network's: allow_related does not reach other hosts"
+
+
+class PublishedView(NamedTuple):
+    """A port of the host that leads to a port of an endpoint; `everywhere`: at each address of the host, and at the network's gateway."""
+
+    proto: str  # tcp, udp or sctp
+    host_port: int
+    port: int
+    everywhere: bool
 
 
 class AllowedView(NamedTuple):
@@ -65,7 +75,7 @@ class EndpointView:
     served: bool = False  # a service leads to it
     copies_in: tuple[int, ...] = ()  # mirror sessions that copy what it sends, and what it receives (mirror/sessions.py)
     copies_out: tuple[int, ...] = ()
-    published: tuple[tuple[str, int, int], ...] = ()  # (tcp, udp or sctp; port of the host; port of the endpoint)
+    published: tuple[PublishedView, ...] = ()
     tag: int = 0  # the VLAN tag of its frames on a shared port; 0: untagged
     unknown_macs: bool = False  # it is an interface: MACs behind it are not known (specs/ports.py)
     dhcp: bool = False  # the controller answers its DHCP questions; local endpoints only
@@ -98,6 +108,8 @@ class NetworkView:
     interface_vteps: tuple[str, ...] = ()  # of hosts with interfaces on it, coprocessors too: any MAC may come from them
     gateway_vteps: tuple[str, ...] = ()  # of hosts whose switches send into it as the gateway, and as the host
     host_vteps: tuple[str, ...] = ()
+    host_paths: tuple[HostPath, ...] = ()  # of other hosts with members, in mode routed; and this host's own address
+    host_address: str = ""
     dhcp: bool = False
     server: NameServer | None = None
     closed6: bool = False  # it has an IPv6 range, and all neighbours in it are known: no host has an interface on it
@@ -151,12 +163,15 @@ class View:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vteps:
     """The VTEPs of other hosts that send into a network: those with members of it, those of them with interfaces on it (`behind`:
-    machines behind these), and those with endpoints in networks that are routed to it, which route at the sender's host."""
+    machines behind these), and those with endpoints in networks that are routed to it, which route at the sender's host. `paths` lead to
+    the hosts with members, and `local` is this host."""
 
     members: Collection[str]
     interfaces: Collection[str]
     behind: Collection[str]
     routing: Collection[str]
+    paths: Collection[HostPath]
+    local: Host | None
 
 
 def network_view(
@@ -180,6 +195,7 @@ def network_view(
     gateway = gateway_of(network, zone, uplink, number(enters(network)), transit)
     members, interfaces, unknown_macs_vteps = (tuple(sorted(group)) for group in (vteps.members, vteps.interfaces, vteps.behind))
     entered = gateway is not None and (served or not gateway.nat)  # what comes in by any of its hosts goes on from the gateway
+    host_paths, host_address = hosts_that_ask(gateway, vteps.paths, vteps.local)
     unknown_macs_ports = tuple(sorted(port for endpoint, port, _ in local if has_unknown_macs(endpoint)))
     ranges = tuple(str(r) for r in (network.ip_range, network.ipv6_range) if r is not None)
     coprocessors = sorted((port, e.coprocessor.vlan_vid_base, number(keys.sends)) for e, port, keys in local if e.coprocessor)
@@ -202,6 +218,8 @@ def network_view(
         interface_vteps=interfaces,
         gateway_vteps=tuple(sorted({*vteps.routing, *(members if entered else ())})),
         host_vteps=members if gateway is not None and served else (),
+        host_paths=host_paths,
+        host_address=host_address,
         dhcp=network.answers,
         server=name_server(network, resolver, zone),
         closed6=network.ipv6_range is not None and not (unknown_macs_ports or unknown_macs_vteps),
@@ -338,7 +356,9 @@ def endpoint_view(
 ) -> EndpointView:
     """One endpoint as the compiler sees it: a local one with its `ofport`, policies and mirror sessions, a remote one with its `vtep`."""
     local, behind_interface = ofport is not None, endpoint.port is not None
-    published = tuple((p.proto, host_port, port) for p in endpoint.publish for host_port, port in p.pairs)
+    published = tuple(
+        PublishedView(p.proto, host_port, port, p.host_ip is None) for p in endpoint.publish for host_port, port in p.pairs
+    )
     return EndpointView(
         id=endpoint.id,
         identity=identity(endpoint),

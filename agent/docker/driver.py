@@ -13,6 +13,7 @@ from typing import Any
 
 from agent.core import Core
 from agent.dhcp_client.clients import DhcpClients
+from agent.docker.aliases import DockerAliases
 from agent.docker.aux_addresses import AuxAddresses
 from agent.docker.dead import DeadEndpoints
 from agent.docker.engine import Container, Engine
@@ -29,10 +30,12 @@ from agent.linux import names
 from agent.listeners import Listeners
 from specs.model.endpoint import SANDBOX, Endpoint
 from specs.model.network import Network
-from warren.errors import Conflict, NotFound
+from warren.errors import Conflict, NotFound, Unavailable
 
 log = logging.getLogger("warren.docker")
 
+READ_S, BRIEF_S = 5.0, 0.5  # the longest wait for the specs after the start of the agent
+REMOVING = ("DeleteNetwork", "DeleteEndpoint", "Leave", "RevokeExternalConnectivity", "ReleasePool", "ReleaseAddress")
 Call = Callable[[EngineBody], dict[str, Any]]
 
 
@@ -44,10 +47,25 @@ class Driver:
         self.ledger = Ledger(core)
         self.remembered = Remembered(core.store, core.host.name)
         self.awaited: Listeners[[]] = Listeners()  # labels of a container must be looked for soon
+        self.aliases = DockerAliases(core, self.ledger, engine)
         aux = AuxAddresses(core, self.ledger)
         self.networks = networks = DockerNetworks(core, self.ledger, aux)
         self._ports, self._dead = ContainerPorts(core, self.ledger), DeadEndpoints(core, self.ledger, engine)
         ipam = Ipam(core, self.ledger, aux)
+        informed = {
+            "NetworkDriver.CreateNetwork": networks.create,
+            "NetworkDriver.DeleteNetwork": networks.delete,
+            "NetworkDriver.CreateEndpoint": self._yielding(self.create_endpoint),
+            "NetworkDriver.DeleteEndpoint": self.delete_endpoint,
+            "NetworkDriver.Join": self._yielding(self.join),
+            "NetworkDriver.Leave": self.leave,
+            "NetworkDriver.ProgramExternalConnectivity": self._yielding(self.publish),
+            "NetworkDriver.RevokeExternalConnectivity": self.revoke,
+            "IpamDriver.RequestPool": ipam.request_pool,
+            "IpamDriver.ReleasePool": ipam.release_pool,
+            "IpamDriver.RequestAddress": self._yielding(ipam.request_address),
+            "IpamDriver.ReleaseAddress": ipam.release_address,
+        }
         self.calls: dict[str, Call] = {
             "Plugin.Activate": self.activate,
             "NetworkDriver.GetCapabilities": lambda body: {
@@ -56,15 +74,7 @@ class Driver:
                 "GwAllocChecker": True,
             },
             "NetworkDriver.GwAllocCheck": lambda body: {"SkipIPv4": False, "SkipIPv6": False},
-            "NetworkDriver.CreateNetwork": networks.create,
-            "NetworkDriver.DeleteNetwork": networks.delete,
-            "NetworkDriver.CreateEndpoint": self._yielding(self.create_endpoint),
-            "NetworkDriver.DeleteEndpoint": self.delete_endpoint,
             "NetworkDriver.EndpointOperInfo": lambda body: {"Value": {}},
-            "NetworkDriver.Join": self._yielding(self.join),
-            "NetworkDriver.Leave": self.leave,
-            "NetworkDriver.ProgramExternalConnectivity": self._yielding(self.publish),
-            "NetworkDriver.RevokeExternalConnectivity": self.unpublish,
             "NetworkDriver.DiscoverNew": lambda body: {},
             "NetworkDriver.DiscoverDelete": lambda body: {},
             "IpamDriver.GetCapabilities": lambda body: {"RequiresMACAddress": False, "RequiresRequestReplay": False},
@@ -72,10 +82,7 @@ class Driver:
                 "LocalDefaultAddressSpace": f"{SPACE}local",
                 "GlobalDefaultAddressSpace": f"{SPACE}global",
             },
-            "IpamDriver.RequestPool": ipam.request_pool,
-            "IpamDriver.ReleasePool": ipam.release_pool,
-            "IpamDriver.RequestAddress": self._yielding(ipam.request_address),
-            "IpamDriver.ReleaseAddress": ipam.release_address,
+            **{name: self._informed(name, call) for name, call in informed.items()},
         }
 
     # ---- endpoints ----------------------------------------------------------------------------------------------------
@@ -195,8 +202,15 @@ class Driver:
     def publish(self, body: EngineBody) -> dict[str, Any]:
         """Publish the ports of a container. Raises `Conflict` when one is taken."""
         endpoint, network = self._endpoint(body), self._network(body)
-        self._ports.publish(endpoint, self._ports.requests(body.get("Options"), str(body["NetworkID"]), network))
+        requests = self._ports.requests(body.get("Options"), str(body["NetworkID"]), network)
+        if requests or not self._internal(body):
+            self._ports.publish(endpoint, requests)
         return {}
+
+    def revoke(self, body: EngineBody) -> dict[str, Any]:
+        """Withdraw published ports: another network becomes the container's way outside. An internal network is none, and dovesnap's have the
+        ports of `join` for as long as the container is there."""
+        return {} if self._internal(body) else self.unpublish(body)
 
     def leave(self, body: EngineBody) -> dict[str, Any]:
         """Give back the address that a DHCP server leased, while the interface is still in the container, and withdraw
@@ -244,9 +258,24 @@ class Driver:
             check_acl("warren.acl", acl, self._core.lookup.has_acl)
         return result
 
+    def _internal(self, body: EngineBody) -> bool:
+        return bool(self.ledger.settings(str(body["NetworkID"])).get("internal"))
+
     def _yielding(self, call: Call) -> Call:
         """Return the call, before which endpoints of containers that have ended give way."""
         return lambda body: self._dead.yielding(lambda: call(body))
+
+    def _informed(self, name: str, call: Call) -> Call:
+        """Return the call, which waits until the agent has read the specs: it has just started, and has its endpoints in hand then alone.
+        What removes does not wait long, because an engine that starts removes much; the sweep makes up for it."""
+        removes = name.endswith(REMOVING)
+
+        def informed(body: EngineBody) -> dict[str, Any]:
+            if not self._core.cache.synced.wait(BRIEF_S if removes else READ_S) and not removes:
+                raise Unavailable("etcd", "the specs have not been read yet")
+            return call(body)
+
+        return informed
 
     def _endpoint(self, body: EngineBody) -> Endpoint:
         endpoint = self.ledger.endpoint(str(body["EndpointID"]))

@@ -21,6 +21,7 @@ log = logging.getLogger("warren.docker")
 
 TIMEOUT_S = 0.3
 PAUSE_S = 1.0
+SHORT_ID = 12
 _JOINING = "ep-"  # begins the key of an endpoint whose container does not run yet; afterwards the key is the container's id
 
 
@@ -95,19 +96,29 @@ class Engine:
             return None
         return str(network["Name"]) if network is not None and network.get("Name") else None
 
-    def news_of_names(self) -> Iterator[None]:
-        """Yield when a container has got another name or a network was made, until the engine ends or `close` is called. Raises
-        `EngineError`."""
-        filters = json.dumps({"type": ["container", "network"], "event": ["rename", "create"]})
+    def aliases(self, container_id: str) -> dict[str, list[str]]:
+        """Return the aliases of a running container by the ids of its endpoints; empty if the engine does not tell. Never ask this while the
+        engine waits for an answer: it holds the container's lock then."""
+        try:
+            container = self._get(f"/containers/{container_id}/json") or {}
+        except EngineError:
+            return {}
+        own = container_id[:SHORT_ID]  # an alias that engines before 25 add
+        networks = ((container.get("NetworkSettings") or {}).get("Networks") or {}).values()
+        return {str(n.get("EndpointID")): [a for a in n.get("Aliases") or () if a != own] for n in networks if n}
+
+    def news_of_names(self) -> Iterator[str]:
+        """Yield when a container has got another name or a network was made (""), and the ids of containers that have started or joined a
+        network, until the engine ends. Raises `EngineError`."""
+        filters = json.dumps({"type": ["container", "network"], "event": ["rename", "create", "start", "connect"]})
         try:
             with self._client.stream(
                 "GET", "/events", params={"filters": filters}, timeout=httpx.Timeout(TIMEOUT_S, read=None)
             ) as events:
-                yield  # one may have been missed before
+                yield ""  # one may have been missed before
                 for line in events.iter_lines():
-                    event = json.loads(line)
-                    if (event.get("Type"), event.get("Action")) != ("container", "create"):
-                        yield
+                    if (news := _news(json.loads(line))) is not None:
+                        yield news
         except (httpx.HTTPError, OSError, ValueError, AttributeError) as error:
             raise EngineError(str(error) or type(error).__name__) from None
 
@@ -141,6 +152,19 @@ class Engine:
             return answer.json()
         except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             raise EngineError(str(error) or type(error).__name__) from None
+
+
+def _news(event: dict[str, Any]) -> str | None:
+    """Return what `news_of_names` yields for an event; None for one that changes no name."""
+    actor = event.get("Actor") or {}
+    match event.get("Type"), event.get("Action"):
+        case ("container", "rename") | ("network", "create"):
+            return ""
+        case ("container", "start"):
+            return str(actor.get("ID") or "")
+        case ("network", "connect"):
+            return str((actor.get("Attributes") or {}).get("container") or "")
+    return None
 
 
 def _member(network: dict[str, Any], endpoint_id: str) -> tuple[str, str]:

@@ -7,9 +7,11 @@ from typing import Any
 
 from agent.docker.engine import Container
 from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, options_among, read
+from specs.model.base import is_name
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 
+SERVICE = "com.docker.compose.service"  # compose's label with the name by which its services know each other
 _MIRROR_NAMES = {name for option in ENDPOINT_OPTIONS for name in option.names if option.field == "mirror"}
 
 
@@ -27,6 +29,8 @@ def described(endpoint: Endpoint, network: Network, container: Container, host: 
         options.setdefault("name", container.name)
     else:
         options.pop("name", None)
+    if network.dns_server and SERVICE in container.labels:
+        options["aliases"] = [*options.get("aliases", endpoint.aliases), *filter(is_name, (container.labels[SERVICE],))]
     fields = {**as_record(options), "labels": {**labels, **endpoint.labels}, "labelled": True}
     if prefix is not None:
         fields["mac_address"] = prefixed(prefix, endpoint.mac_address)

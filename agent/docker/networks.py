@@ -10,6 +10,7 @@ from typing import Any
 
 from agent.core import Core
 from agent.docker import local_mac
+from agent.docker.apart import apart, apart_name, vlan_out_acl
 from agent.docker.aux_addresses import AuxAddresses, addresses_of
 from agent.docker.ipam import EngineBody, check_pool, range_of
 from agent.docker.ledger import UNNAMED, Ledger
@@ -53,14 +54,13 @@ class DockerNetworks:
         named = request.named or next((entry["named"] for entry in pools.values() if "named" in entry), None)
         if named is None and body.get(DRIVER_NAME) == SAND:
             raise Invalid("sand-id", MISSING, "driver sand needs it: --opt sand-id=ID, with the id or name of a network")
-        draft = self._draft(request)
+        draft, acl = self._drafts(request, named)
         network = self._shared(request, named, pools) if named is not None else None
         vlan = network.vlan if network is not None else request.fields.get("vlan")
         vlans = {str(v): str(uuid.uuid4()) for v in request.by_vlan(vlan) if v != (vlan or DEFAULT_VLAN)}
-        network_id = network.id if network is not None else draft["id"]
         self._ledger.keep_network(
             docker_id,
-            network_id,
+            draft["id"] if network is None else network.id,
             network is None,
             list(pools),
             vlans=vlans,
@@ -68,9 +68,8 @@ class DockerNetworks:
             **self._name_settings(request, network),
         )
         try:
-            if network is None:  # preallocated endpoints come after interfaces, which may ask for their OpenFlow port numbers
-                network, _ = self._core.repository.create_network({**draft, "preallocate": 0})
-            if request.settings.get("local_mac"):
+            network = network or self._make(draft, acl)
+            if "local_mac" in request.settings:
                 local_mac.reconcile(self._core, self._ledger)
             self._aux.keep(docker_id, network, addresses_of(body))
             self._add_interfaces(request, network, vlans)
@@ -82,10 +81,19 @@ class DockerNetworks:
             raise
         return {}
 
-    def _draft(self, request: DockerNetworkRequest) -> dict[str, Any]:
-        """Return a new Warren network for a Docker network."""
+    def _make(self, draft: Mapping[str, Any], acl: dict[str, Any] | None) -> Network:
+        """Return a network that was created now. Its preallocated endpoints come after interfaces, which may ask for their OpenFlow port numbers."""
+        if acl is not None:
+            self._core.repository.put_acl(acl)
+        return self._core.repository.create_network({**draft, "preallocate": 0})[0]
+
+    def _drafts(self, request: DockerNetworkRequest, named: str | None) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """Return a new Warren network for a Docker network, and the ACL that keeps its containers apart, if it has one."""
         name = f"docker-{request.docker_id[:12]}"
-        return {"id": str(uuid.uuid4()), "name": name, "labels": self._labels(request), **request.fields, **request.ranges()}
+        draft = {"id": str(uuid.uuid4()), "name": name, "labels": self._labels(request), **request.fields, **request.ranges()}
+        if "apart" not in request.settings:
+            return draft, None
+        return draft | {"vlan_out_acl": vlan_out_acl(request)}, apart(request, named)
 
     def _labels(self, request: DockerNetworkRequest) -> dict[str, str]:
         return {"docker.network": request.docker_id, ONLY_HOST: self._core.host.name}
@@ -139,6 +147,9 @@ class DockerNetworks:
         for network_id in (*([entry["network"]] if entry["made"] else ()), *(entry.get("vlans") or {}).values()):
             with contextlib.suppress(NotFound):
                 self._core.repository.delete_network(network_id)
+        if entry.get("apart"):
+            with contextlib.suppress(NotFound, Conflict):  # the user has given it to another network, too
+                self._core.repository.delete_acl(apart_name(docker_id))
         for pool_id in [
             i for i, pool in self._ledger.pools().items() if entry["made"] and pool.get("network") == entry["network"]
         ]:

@@ -266,9 +266,9 @@ NETWORK_OPTIONS = (
     ),
     Option(
         ("com.docker.network.bridge.enable_icc",),
-        "",
-        _always(True, "which containers reach each other is what ACLs say (-o warren.default_acl=NAME)"),
-        "true; false is refused, ACLs say which containers reach each other",
+        "apart",
+        lambda name, value: not _bool(name, value) or None,
+        "false: containers of the network do not reach each other by IP, only its gateway and what is outside; of a network that this one makes",
     ),
     Option(
         ("com.docker.network.container_iface_prefix",),

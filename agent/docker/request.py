@@ -11,7 +11,7 @@ from agent.docker.options import NETWORK_OPTIONS, named_network, read
 from agent.docker.validation import check_dhcp, mode_of
 from specs.store.endpoints import DEFAULT_VLAN
 
-_SETTINGS = ("host_ip", "prefix", "local_mac")  # options that are not the Warren network's but this engine's
+_SETTINGS = ("host_ip", "prefix", "local_mac", "apart")  # options that are not the Warren network's but this engine's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,7 @@ class DockerSweep:
         )
         self._rename(by_network)
         self._name_networks(networks)
+        self._read_aliases(_containers(by_network))
         gone = {docker_id for docker_id, entry in by_network.items() if entry is None}
         for endpoint in missing:
             if endpoint.id in self._suspects:
@@ -127,15 +128,23 @@ class DockerSweep:
 
     def _follow_names(self, items: frozenset[str]) -> None:
         try:
-            for _ in self._engine.news_of_names():
+            for container_id in self._engine.news_of_names():
                 if not self._core.cache.synced.is_set():
+                    continue
+                if container_id:
+                    self._read_aliases([container_id])
                     continue
                 networks = self._driver.ledger.networks()
                 self._name_networks(networks)
                 if answer := self._engine.endpoints(sorted(networks)):
                     self._rename(answer)
+                    self._read_aliases(_containers(answer))
         except EngineError as error:
             log.debug("engine.events_end reason=%s", error)
+
+    def _read_aliases(self, containers: list[str]) -> None:
+        if self._driver.aliases.awaited():
+            self._driver.aliases.read(containers)
 
     def _forget_containers(self) -> None:
         """Forget the labels of containers that the engine does not have any more."""
@@ -143,6 +152,11 @@ class DockerSweep:
         containers = self._engine.containers() if remembered else None
         if containers is not None:
             self._driver.remembered.forget(remembered - containers)
+
+
+def _containers(by_network: Mapping[str, Members | None]) -> list[str]:
+    """Return the ids of the containers of some networks."""
+    return sorted({container for members in by_network.values() for container, _ in (members or {}).values()})
 
 
 def lost(endpoints: Iterable[Endpoint], existing: set[str], now: datetime) -> list[Endpoint]:

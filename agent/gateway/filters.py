@@ -47,9 +47,15 @@ class Forwarding:
 
 
 def chains(
-    routed: Iterable[str], access: HostAccess, forwarding: Forwarding, transit: Transit, tunnel_ports: Iterable[int]
+    routed: Iterable[str],
+    access: HostAccess,
+    forwarding: Forwarding,
+    transit: Transit,
+    tunnel_ports: Iterable[int],
+    gateways: Iterable[str] = (),
 ) -> list[str]:
-    """Return the lines of the chains. `routed` are the prefixes of networks that the outside reaches directly."""
+    """Return the lines of the chains. `routed` are the prefixes of networks that the outside reaches directly, `gateways` the addresses of gateways
+    with published ports."""
     return [
         *_chain("from_containers", _allowed(access, SENT)),
         *_chain("to_containers", _allowed(access, ANSWERED)),
@@ -62,7 +68,7 @@ def chains(
             "type filter hook prerouting priority raw; policy accept;",
         ),
         *_chain("no_tunnels", _no_tunnels(tunnel_ports), "type filter hook prerouting priority filter; policy accept;"),
-        *_chain("forward", _forward(routed, forwarding), "type filter hook forward priority filter; policy accept;"),
+        *_chain("forward", _forward(routed, gateways, forwarding), "type filter hook forward priority filter; policy accept;"),
         *_chain("input", _input(transit), "type filter hook input priority filter; policy accept;"),
         *_chain("replies", _replies(), "type filter hook output priority filter; policy accept;"),
     ]
@@ -79,8 +85,10 @@ def _no_tunnels(ports: Iterable[int]) -> Iterator[str]:
     yield f'iifname "{UPLINK_PORT}" udp dport {_set(map(str, sorted(ports)))} counter drop'
 
 
-def _forward(routed: Iterable[str], forwarding: Forwarding) -> Iterator[str]:
+def _forward(routed: Iterable[str], gateways: Iterable[str], forwarding: Forwarding) -> Iterator[str]:
     yield ERRORS
+    for version, addresses in _by_version(gateways):  # an answer of a published port gets that sender after this hook
+        yield f'oifname "{UPLINK_PORT}" {FAMILY[version]} saddr {_set(addresses)} counter drop'
     yield f'oifname "{UPLINK_PORT}" {REPLY} jump from_machines'
     yield f"{REPLY} accept"
     yield f'iifname "{UPLINK_PORT}" jump to_machines'

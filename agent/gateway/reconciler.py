@@ -116,7 +116,9 @@ class GatewayReconciler(Feature):
         return None
 
     def _reconcile(self, needed: Outside) -> None:
-        self._held_ports.reconcile(*({p.host_port for p in needed.published if p.held is held} for held in (True, False)))
+        self._held_ports.reconcile(
+            *({p.host_port for p in needed.published if p.held is held and p.askers is None} for held in (True, False))
+        )
         desired = self._possible(needed)
         table = nft.table(TABLE)
         if not desired.active:

@@ -12,6 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from agent.gateway.rules import Outside
 from agent.linux import uplink
+from agent.linux.kernel import has_address
 from agent.linux.uplink import GatewayRoute
 from specs.model.hostnet import HostPrefix
 from specs.obstacles import in_the_way
@@ -39,13 +40,15 @@ def plan(desired: Iterable[GatewayRoute], ours: Iterable[GatewayRoute], prefixes
     )
 
 
-def wanted_routes(desired: Outside) -> list[GatewayRoute]:
-    """Return the routes that the host should have."""
+def wanted_routes(desired: Outside, has_source: bool = True) -> list[GatewayRoute]:
+    """Return the routes that the host should have. `has_source`: the host has the wanted source address, else the kernel refuses it."""
+    source = desired.source if has_source else None
     return [
         GatewayRoute(
             prefix=prefix,
             gateway=desired.transit.next_hop4 if prefix.version == 4 else desired.transit.next_hop6,
             mtu=desired.mtu,
+            source=source if source is not None and str(prefix) in desired.routed and prefix.version == source.version else None,
         )
         for prefix in map(ip_network, desired.routes)
     ]
@@ -75,8 +78,11 @@ class GatewayRoutes:
         return route_differences(self._plan(desired))
 
     def _plan(self, desired: Outside) -> Plan:
-        return plan(wanted_routes(desired), uplink.routes(), self._host_prefixes())
+        has_source = desired.source is not None and has_address(str(desired.source))
+        return plan(wanted_routes(desired, has_source), uplink.routes(), self._host_prefixes())
 
 
 def _sorted(routes: Iterable[GatewayRoute]) -> tuple[GatewayRoute, ...]:
-    return tuple(sorted(routes, key=lambda route: (route.prefix.version, route.prefix, route.mtu, str(route.gateway))))
+    return tuple(
+        sorted(routes, key=lambda route: (route.prefix.version, route.prefix, route.mtu, str(route.gateway), str(route.source)))
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from agent.gateway.filters import Forwarding, chains
 from agent.gateway.host_access import HostAccess, Machines, host_access
@@ -14,7 +14,7 @@ from intent.gateway import Gateway, gateway_of
 from intent.sites import endpoint_mtu, tunnel_udp_ports
 from intent.views import Claim, host_claims
 from ovsdb.rows import UPLINK_PORT
-from pipeline.protocols import IpAddress
+from pipeline.protocols import IpAddress, IpNetwork
 from pipeline.tunnels import VXLAN_UDP_PORT
 from specs.checks import called, order, served, services_in_order, valid_networks, zones
 from specs.model.cluster import Transit
@@ -31,7 +31,8 @@ LOOPBACK = "127.0.0.0/8"
 @dataclass(frozen=True, slots=True)
 class Published:
     """A port of the host and what nftables translates it to: the transit address of a network in mode nat with the same port, or
-    the address and `to_port` of an endpoint in mode routed."""
+    the address and `to_port` of an endpoint in mode routed. With `askers`, `host_ip` is the network's gateway, which the containers with
+    these addresses ask, and the host itself."""
 
     proto: str
     port: int
@@ -39,6 +40,7 @@ class Published:
     to: IpAddress
     to_port: int | None = None
     held: bool = True  # False: the container's runtime holds the port itself, as podman does after CNI's ADD
+    askers: IpAddress | IpNetwork | None = None
 
     @property
     def host_port(self) -> HostPort:
@@ -55,7 +57,8 @@ class Published:
 class Outside:
     """The IP `versions` that leave the host, the `routes` back to the networks (prefixes), those of them that lead to `routed`
     networks, the `mtu` of the smallest network in bytes, the ports that the host publishes, what containers reach of the cluster's
-    machines, the `transit` ranges, and the UDP ports of tunnels."""
+    machines, the `transit` ranges, the UDP ports of tunnels, and the `source` address of the host's own packets to `routed` networks, which
+    leads answers back to it from every host (controller/compiler/features/route.py)."""
 
     versions: tuple[int, ...] = ()
     routes: tuple[str, ...] = ()
@@ -65,6 +68,7 @@ class Outside:
     access: HostAccess = HostAccess()
     transit: Transit = field(default_factory=default_transit)
     tunnel_ports: frozenset[int] = frozenset({VXLAN_UDP_PORT})
+    source: IpAddress | None = None
 
     @property
     def active(self) -> bool:
@@ -86,6 +90,7 @@ def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint], 
     claimed: set[Claim] = set()
     published = [*_published_by_endpoints(publishers, used, gateways, claimed)]
     published += _published_by_services(served(services_in_order(snapshot), called(valid))[0], host, gateways, claimed)
+    routes |= {str(p.host_ip) for p in published if p.askers is not None and p.to_port is None}
     return Outside(
         versions=tuple(sorted(versions)),
         routes=tuple(sorted(routes)),
@@ -94,6 +99,7 @@ def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint], 
         published=tuple(sorted(published, key=repr)),
         transit=transit,
         tunnel_ports=tunnel_udp_ports(snapshot.profiles) | {VXLAN_UDP_PORT},
+        source=snapshot.hosts[host].vtep if routed and host in snapshot.hosts else None,
         access=host_access(snapshot, used, gateways, machines, active) if used else HostAccess(),
     )
 
@@ -131,12 +137,24 @@ def _published_by(endpoint: Endpoint, gateway: Gateway) -> Iterator[Published]:
         for address, transit in ((endpoint.ipv4_address, gateway.transit4), (endpoint.ipv6_address, gateway.transit6)):
             if address is None or publish.host_ip is not None and publish.host_ip.version != address.version:
                 continue
+            if transit is None and gateway.nat:
+                continue
             held = CNI_CONTAINER not in endpoint.labels
             for port, inside in publish.pairs:
-                if transit is not None:
-                    yield Published(publish.proto, port, publish.host_ip, transit, held=held)
-                elif not gateway.nat:
-                    yield Published(publish.proto, port, publish.host_ip, address, inside, held=held)
+                to, to_port = (transit, None) if transit is not None else (address, inside)
+                way = Published(publish.proto, port, publish.host_ip, to, to_port, held=held)
+                yield way
+                if publish.host_ip is None:
+                    yield from _at_gateway(way, gateway)
+
+
+def _at_gateway(way: Published, gateway: Gateway) -> Iterator[Published]:
+    """Yield the same port at the network's gateway."""
+    interface, ports = (gateway.ipv4, gateway.ports4) if way.to.version == 4 else (gateway.ipv6, gateway.ports6)
+    if interface is not None:
+        shares_transit = gateway.nat and way.proto in ("tcp", "udp")  # else each endpoint has a transit address of its own
+        askers = way.to if shares_transit else ports if gateway.nat else interface.network
+        yield replace(way, host_ip=interface.ip, askers=askers)
 
 
 def _published_by_services(
@@ -150,7 +168,9 @@ def _published_by_services(
             if (f"published on {host}", f"{service.proto} port {service.host_port}") not in claimed:
                 for transit in (gateway.transit4, gateway.transit6):
                     if transit is not None:
-                        yield Published(service.proto, service.host_port, None, transit)
+                        way = Published(service.proto, service.host_port, None, transit)
+                        yield way
+                        yield from _at_gateway(way, gateway)
 
 
 def ruleset(desired: Outside, forwarding: Forwarding, comment: str) -> str:
@@ -162,7 +182,11 @@ def ruleset(desired: Outside, forwarding: Forwarding, comment: str) -> str:
         lines += [
             f"    chain {hook} {{",
             f"        type nat hook {hook} priority {priority}; policy accept;",
-            *(f"        {_destination_nat(p)}" for p in desired.published if hook == "output" or not _on_loopback(p)),
+            *(
+                f"        {_askers(p, hook)}{_destination_nat(p)}"
+                for p in desired.published
+                if hook == "output" or not _on_loopback(p)
+            ),
             "    }",
         ]
     lines += ["    chain postrouting {", "        type nat hook postrouting priority srcnat; policy accept;"]
@@ -176,14 +200,24 @@ def ruleset(desired: Outside, forwarding: Forwarding, comment: str) -> str:
         f'        iifname "{UPLINK_PORT}" oifname "{UPLINK_PORT}" ct status dnat {"ip6" if ":" in prefix else "ip"} saddr {prefix} masquerade'
         for prefix in desired.routed
     ]
-    return "\n".join(
-        [*lines, "    }", *chains(desired.routed, desired.access, forwarding, desired.transit, desired.tunnel_ports), "}", ""]
-    )
+    gateways = sorted({str(p.host_ip) for p in desired.published if p.askers is not None})
+    filters = chains(desired.routed, desired.access, forwarding, desired.transit, desired.tunnel_ports, gateways)
+    return "\n".join([*lines, "    }", *filters, "}", ""])
 
 
 def _on_loopback(published: Published) -> bool:
     """Return whether a port is for the host alone. Packets from others pass the hook before the kernel refuses them."""
     return published.host_ip is not None and published.host_ip.is_loopback
+
+
+def _askers(published: Published, hook: str) -> str:
+    """Return the condition for a port at a gateway: its own containers ask it, or the host by Warren's route. Elsewhere the address may be
+    another machine's, which this host or another network's containers reach."""
+    if published.askers is None:
+        return ""
+    if hook == "output":
+        return f'oifname "{UPLINK_PORT}" '
+    return f'iifname "{UPLINK_PORT}" {"ip" if published.to.version == 4 else "ip6"} saddr {published.askers} '
 
 
 def _destination_nat(published: Published) -> str:

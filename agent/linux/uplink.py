@@ -24,16 +24,17 @@ from warren.netlink_dump import ROUTES, attributes, dump, number
 _EARLIER_PROTOCOL = 4  # static: that of routes before there was a mark
 _NODAD, _PERMANENT = 0x02, 0x80  # IFA_F_NODAD, NUD_PERMANENT
 _AF_INET, _AF_INET6, _SCOPE_LINK = 2, 10, 253
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS, _RTAX_MTU = 1, 4, 5, 8, 2
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_METRICS, _RTAX_MTU = 1, 4, 5, 7, 8, 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayRoute:
-    """A route to the gateways, with its MTU in bytes."""
+    """A route to the gateways, with its MTU in bytes, and the host's address that packets get which have none yet; None: the interface's."""
 
     prefix: IPv4Network | IPv6Network
     gateway: IPv4Address | IPv6Address
     mtu: int
+    source: IPv4Address | IPv6Address | None = None
 
 
 def up(versions: Collection[int], transit: Transit) -> None:
@@ -65,6 +66,7 @@ def _routes_by(index: int, protocol: int) -> Iterator[GatewayRoute]:
                 prefix=ip_network((values[_RTA_DST], fixed[1])),
                 gateway=ip_address(values[_RTA_GATEWAY]),
                 mtu=number(attributes(values.get(_RTA_METRICS, b"")).get(_RTAX_MTU)),
+                source=ip_address(values[_RTA_PREFSRC]) if _RTA_PREFSRC in values else None,
             )
 
 
@@ -124,6 +126,7 @@ def _set_addresses(netlink: Any, index: int, versions: Collection[int], transit:
 def _added(netlink: Any, index: int, route: GatewayRoute) -> bool:
     """Add a route; return whether the host had none to the same prefix. Never replaces a route (NLM_F_EXCL)."""
     arguments = {"gateway": str(route.gateway), "oif": index, "metrics": {"mtu": route.mtu}, "proto": ROUTE_PROTOCOL}
+    arguments |= {"prefsrc": str(route.source)} if route.source is not None else {}
     return _unless_present(netlink.route, "add", dst=str(route.prefix), **arguments)
 
 

@@ -73,7 +73,7 @@ SESSION: dict[str, Callable[[MirrorSession, int | None], Iterator[Part]]] = {
     "mirror": mirror.session,
 }
 PEER: dict[str, Callable[[str, int | None], Iterator[Part]]] = {"classify": classify.peer}
-SERVICE: dict[str, Callable[[ServiceView], Iterator[Part]]] = {"nat": nat.service}
+SERVICE: dict[str, Callable[[ServiceView], Iterator[Part]]] = {"nat": nat.service, "route": route.service}
 TUNNEL_PORT: dict[str, Callable[[int], Iterator[Part]]] = {"route": route.tunnel_port}
 VIRTUAL: dict[str, Callable[[VirtualView, int | None], Iterator[Part]]] = {
     "guard": guard.virtual,

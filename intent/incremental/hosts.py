@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from intent.host_paths import HostPath
 from intent.sites import addresses, marked_host, vtep
 from intent.views import Vteps
 from specs.model.endpoint import Endpoint
@@ -57,16 +58,19 @@ class Hosts:
 
     def vteps(self, network: Network, routed_to: Iterable[str]) -> Vteps:
         """The hosts that send into a network; `routed_to` are the networks that it is routed to."""
-        behind = self._behind.get(network.id, {}).values()
+        behind, hosts = self._behind.get(network.id, {}).values(), self.snapshot.hosts
+        members = self._members.get(network.id, ())
 
         def vteps(names: Iterable[str]) -> set[str]:
             return {address for name in names if (address := self.vtep(name, network)) is not None}
 
         return Vteps(
-            members=vteps(self._members.get(network.id, ())),
+            members=vteps(members),
             interfaces=vteps(e.host for e in behind),
             behind=vteps(e.host for e in behind if has_unknown_macs(e)),
             routing=vteps(name for other in routed_to for name in self._members.get(other, ())),
+            paths={HostPath(str(hosts[name].vtep), path) for name in members if (path := self.vtep(name, network)) is not None},
+            local=hosts.get(self.host),
         )
 
     def add(self, endpoint: Endpoint) -> bool:

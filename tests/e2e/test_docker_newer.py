@@ -141,7 +141,7 @@ def test_what_is_not_understood_is_refused_with_its_reason(world: World, docked:
     wrong = (
         "ovs.bridge.userspace=maybe", "ovs.bridge.ovs_local_mac=rubbish", "warren.default_acl=nosuch", "ovs.bridge.nat_acl=nosuch",
         "ovs.bridge.add_ports=nosuch0", "warren.mtu=9000", "ovs.bridge.dpid=0", "ovs.bridge.lbport=x", "mode=nat",
-        "com.docker.network.bridge.enable_icc=false", "com.docker.network.bridge.gateway_mode_ipv4=isolated",
+        "com.docker.network.bridge.gateway_mode_ipv4=isolated",
         "com.docker.network.bridge.inhibit_ipv4=true", "com.docker.network.bridge.default_bridge=true",
         "com.docker.network.bridge.trusted_host_interfaces=eth0",
     )  # fmt: skip
@@ -169,6 +169,23 @@ def test_dockers_own_options_are_carried_out(world: World, docked: LabEngine) ->
     assert page(world, f"{world.plan.hosts[2].vtep}:8065") == ""
     docked.docker("rm", "-f", "bound")
     docked.docker("network", "rm", "own")
+
+
+def test_containers_of_a_network_without_icc_reach_only_the_outside(world: World, docked: LabEngine) -> None:
+    option = "com.docker.network.bridge.enable_icc=false"
+    for words in (("-o", "warren.network=amber"), ("--ipam-driver", "null")):
+        assert "enable_icc" in docked.refused("network", "create", "-d", docked.driver, "-o", option, *words, "apart")
+    docked.docker(
+        "network", "create", "-d", docked.driver, "--subnet", "10.68.0.0/24", "-o", "warren.mode=nat", "-o", option, "apart"
+    )
+    first, second = docked.run("first", "apart", command=SERVE), docked.run("second", "apart", "-p", "8068:80", command=SERVE)
+    for container, gateway, other in (("first", "10.68.0.1", second), ("second", "10.68.0.1", first)):
+        assert docked.reaches(container, gateway)
+        assert not docked.pings(container, other)
+    eventually(lambda: page(world, f"{world.plan.hosts[2].vtep}:8068") != "")
+    docked.docker("rm", "-f", "first", "second")
+    docked.docker("network", "rm", "apart")
+    assert [acl["name"] for acl in run.api(world.plan.hosts[0], "GET", "/acls")["acls"]] == ["denyall"]
 
 
 def test_published_ports_of_a_container_with_several_networks(world: World, docked: LabEngine, tmp_path: Path) -> None:
@@ -211,36 +228,6 @@ def test_addresses_and_ports_that_cannot_be_published(world: World, docked: LabE
         server.wait()
 
 
-def test_dovesnaps_added_ports_on_several_vlans(world: World, docked: LabEngine) -> None:
-    """Its scenario vlan_config: machines behind interfaces with one VLAN reach each other, those with the network's reach containers."""
-    host, machines = world.plan.hosts[2].netns, {number: f"{world.plan.name}-c-vlan{number}" for number in (1, 2, 3)}
-    try:
-        for number, machine in machines.items():
-            run.sh("ip", "netns", "add", machine)
-            run.sh("ip", "-n", host, "link", "add", f"add{number}", "type", "veth", "peer", "name", "eth0", "netns", machine)
-            for place, name in ((machine, "eth0"), (host, f"add{number}")):
-                run.sh("ip", "netns", "exec", place, "ethtool", "-K", name, "tx", "off")
-            run.sh("ip", "-n", machine, "addr", "add", f"10.67.0.10{number}/24", "dev", "eth0")
-            run.sh("ip", "-n", machine, "link", "set", "eth0", "up")
-        docked.docker("network", "create", "testnet", "-d", docked.driver, "--internal", "--subnet", "10.67.0.0/24", "-o", "ovs.bridge.mode=nat",
-                      "-o", "ovs.bridge.dpid=0x1", "-o", "ovs.bridge.vlan=100", "-o", "ovs.bridge.preallocate_ports=2",
-                      "-o", "ovs.bridge.add_ports=add1/1//20,add2/2//20,add3/3")  # fmt: skip
-        added = run.api(world.plan.hosts[0], "GET", "/endpoints?hostname=h3")["endpoints"]
-        assert {(e["port"], e["ofport"]) for e in added if e["port"]} == {("add1", 1), ("add2", 2), ("add3", 3)}
-        container = docked.run("testcon", "testnet")
-        assert world.reaches("vlan1", "10.67.0.102")
-        assert world.reaches("vlan3", container)
-        for source, target in (("vlan1", container), ("vlan1", "10.67.0.103"), ("vlan3", "10.67.0.102")):
-            assert not world.pings(source, target)
-        docked.docker("rm", "-f", "testcon")
-        docked.docker("network", "rm", "testnet")
-        assert not [e for e in run.api(world.plan.hosts[0], "GET", "/endpoints?hostname=h3")["endpoints"] if e["port"]]
-        assert not [n for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"] if n["vlan"] in (20, 100)]
-    finally:
-        for machine in machines.values():
-            run.sh("ip", "netns", "del", machine, check=False)
-
-
 def test_a_renamed_container_keeps_its_endpoint(world: World, docked: LabEngine) -> None:
     docked.run("before", "front")
     docked.docker("rename", "before", "after")
@@ -250,19 +237,6 @@ def test_a_renamed_container_keeps_its_endpoint(world: World, docked: LabEngine)
 
     eventually(lambda: names() == {"after"})
     assert docked.reaches("after", "10.61.0.1")
-
-
-def test_dovesnaps_local_mac_is_that_of_the_bridge_for_as_long_as_a_network_wants_it(world: World, docked: LabEngine) -> None:
-    def mac() -> str:
-        return world.inside("h3", "ip", "-o", "link", "show", "br-warren").stdout.partition("link/ether ")[2][:17]
-
-    before = mac()
-    docked.docker(
-        "network", "create", "-d", docked.driver, "--internal", "-o", "ovs.bridge.ovs_local_mac=0E:01:00:00:00:23", "own"
-    )
-    eventually(lambda: mac() == "0e:01:00:00:00:23")
-    docked.docker("network", "rm", "own")
-    eventually(lambda: mac() == before)
 
 
 def test_bodies_that_no_engine_sends(world: World, docked: LabEngine) -> None:

@@ -26,25 +26,6 @@ from tools.lab.engine import LabEngine
 from tools.lab.machine import PATIENCE
 from tools.lab.plan import container_netns
 
-PUBLIC = "4.2.2.2"  # as dovesnap's quick start has it; in the tests' own namespace
-
-
-@pytest.fixture(scope="module")
-def internet(world: World) -> Iterator[str]:
-    """A host behind h1 that every packet for elsewhere goes to; its namespace."""
-    outside, host = f"{world.plan.name}-wan", f"{world.plan.name}-h1"
-    run.sh("ip", "netns", "add", outside)
-    run.sh("ip", "-n", host, "link", "add", "wan0", "type", "veth", "peer", "name", "eth0", "netns", outside)
-    run.sh("ip", "-n", host, "link", "set", "wan0", "up")
-    run.sh("ip", "-n", host, "addr", "add", "192.0.2.1/24", "dev", "wan0")
-    run.sh("ip", "-n", host, "route", "add", "default", "via", "192.0.2.9")
-    for words in (("link", "set", "lo", "up"), ("link", "set", "eth0", "up"), ("addr", "add", "192.0.2.9/24", "dev", "eth0"),
-                  ("addr", "add", f"{PUBLIC}/32", "dev", "lo")):  # fmt: skip
-        run.sh("ip", "-n", outside, *words)
-    yield outside
-    run.sh("ip", "-n", host, "link", "del", "wan0")
-    run.sh("ip", "netns", "del", outside)
-
 
 @pytest.fixture(autouse=True)
 def clean(world: World, engines: list[LabEngine]) -> Iterator[None]:
@@ -74,23 +55,6 @@ def heard(world: World, host: str, interface: str, work: Any) -> str:
             dump.communicate(timeout=LIMIT_S)
         output.seek(0)
         return output.read()
-
-
-def test_dovesnaps_quick_start(world: World, engines: list[LabEngine], internet: str) -> None:
-    """Word for word but for the driver's name. -p too: Docker does not call for ports of an internal network."""
-    engine = engines[0]
-    engine.docker("network", "create", "mynet", "-d", engine.driver, "--internal", "-o", "ovs.bridge.mode=nat", "-o", "ovs.bridge.dpid=0x1",
-                  "-o", "ovs.bridge.controller=tcp:127.0.0.1:6653,tcp:127.0.0.1:6654")  # fmt: skip
-    engine.docker("run", "-d", "--net=mynet", "--rm", "--name=testcon", "busybox", "sleep", "1h")
-    assert engine.reaches("testcon", PUBLIC)
-    engine.docker(
-        "run", "-d", "--net=mynet", "--name=served", "-p", "18081:80", "busybox", "httpd", "-f", "-p", "80", "-h", "/etc"
-    )
-    url = "http://192.0.2.1:18081/hostname"
-    seen = run.in_netns(internet, "curl", "-s", "-m", "2", url)
-    eventually(lambda: subprocess.run(seen, capture_output=True).returncode == 0)
-    engine.docker("rm", "-f", "served")
-    assert subprocess.run(seen, capture_output=True).returncode != 0
 
 
 def test_dovesnaps_acl_label_and_mac_prefix(world: World, engines: list[LabEngine]) -> None:
@@ -130,28 +94,6 @@ def test_dovesnaps_acl_label_and_mac_prefix(world: World, engines: list[LabEngin
     engine.docker("network", "rm", "testnet", "testnet2")
     for name in document["acls"]:
         run.api(world.plan.hosts[0], "DELETE", f"/acls/{name}")
-
-
-def test_dovesnaps_mirror_label(world: World, engines: list[LabEngine]) -> None:
-    """Both directions of the labelled container, with the network's VLAN, at the host's mirror interface; nobody else's."""
-    engine, host = engines[0], f"{world.plan.name}-h1"
-    before = run.api(world.plan.hosts[0], "GET", "/mirrors")
-    run.sh("ip", "-n", host, "link", "add", "mirror0", "type", "veth", "peer", "name", "mirror1")
-    for name in ("mirror0", "mirror1"):
-        run.sh("ip", "-n", host, "link", "set", name, "up")
-    engine.docker("network", "create", "testnet", "-d", engine.driver, "-o", "ovs.bridge.vlan=100")
-    target = engine.run("target", "testnet")
-    engine.run("watched", "testnet", "--label=dovesnap.faucet.mirror=testnet:true")
-    engine.run("other", "testnet", "--label=dovesnap.faucet.mirror=false")
-    watched = engine.address("watched", "testnet")
-    eventually(lambda: "vlan 100" in heard(world, "h1", "mirror1", lambda: engine.pings("watched", target)))
-    lines = heard(world, "h1", "mirror1", lambda: [engine.reaches(name, target) for name in ("watched", "other")])
-    assert f"vlan 100, p 0, ethertype IPv4 (0x0800), {watched} > {target}: ICMP echo request" in lines
-    assert f"{target} > {watched}: ICMP echo reply" in lines
-    assert engine.address("other", "testnet") not in lines
-    engine.clean()
-    eventually(lambda: run.api(world.plan.hosts[0], "GET", "/mirrors") == before)
-    run.sh("ip", "-n", host, "link", "del", "mirror0")
 
 
 def test_sands_quick_start(world: World, engines: list[LabEngine]) -> None:
@@ -237,6 +179,18 @@ def test_names_and_aliases_of_containers(world: World, engines: list[LabEngine])
                 lambda name=name: address in engines[0].try_docker("exec", "reader", "busybox", "nslookup", name).stdout.decode()
             )  # type: ignore[misc]
         assert shown(world, "shelf")["aliases"] == ["www", "shop"]
+        engines[0].run("desk", "books", "--network-alias", "table", "--label", "com.docker.compose.service=furniture")
+        eventually(lambda: shown(world, "desk")["aliases"] == ["furniture", "table"])
+        engines[0].docker(
+            "network", "create", "-d", engines[0].driver, "--subnet", "10.90.0.0/24", "-o", "warren.dns_server=true", "more"
+        )
+        engines[0].docker("network", "connect", "--alias", "board", "more", "desk")
+        eventually(lambda: shown(world, "more/desk")["aliases"] == ["furniture", "board"])
+        address = engines[0].address("desk", "books")
+        for name in ("table.books", "furniture.books"):
+            eventually(
+                lambda name=name: address in engines[0].try_docker("exec", "reader", "busybox", "nslookup", name).stdout.decode()
+            )  # type: ignore[misc]
         refusal = engines[0].refused("run", "--network", "books", "--label", "warren.aliases=www,a b", "busybox", "true")
         assert "warren.aliases: 'www,a b': expected NAME[,NAME2]" in refusal
     finally:

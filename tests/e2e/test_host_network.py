@@ -125,6 +125,27 @@ def test_a_route_that_an_operator_sets_instead_of_warrens_stays(world: World, ro
     eventually(lambda: state(world, "y1")[0] == "up")
 
 
+def test_a_host_reaches_containers_of_a_routed_network_on_other_hosts(world: World, routed: None) -> None:
+    """From its VTEP, whether or not the network tracks connections; the container reaches no more of that host than of its own."""
+    address = run.api(world.plan.hosts[0], "GET", "/endpoints/y2")["endpoint"]["target_veth_ip"].partition("/")[0]
+    asker, vtep = program("ask", "tcp", address, 80), world.plan.hosts[0].vtep
+    server = ready(world.background("y2", *program("serve", "{client}", "80/tcp")))
+    try:
+        for acls in ([], ["answered"]):  # what y1 may send makes the network track connections
+            world.apply(
+                acls={"answered": [{"proto": "udp", "allow_related": True}, {"actions": {"allow": 1}}]},
+                endpoints=[{"name": "y1", "network": "yard", "host": "h1", "acls": acls}],
+            )
+            eventually(lambda: world.inside("h1", *asker).stdout.strip() == vtep)
+            assert world.reaches("h1", address)
+            assert "Packet filtered" in world.inside("y2", "ping", "-c1", "-W2", vtep).stdout, "host_access"
+    finally:
+        server.kill()
+        server.wait()
+        world.apply(endpoints=[{"name": "y1", "network": "yard", "host": "h1", "acls": []}])
+        run.api(world.plan.hosts[0], "DELETE", "/acls/answered")
+
+
 def test_a_route_of_warren_that_somebody_removes_comes_back(world: World, routed: None) -> None:
     world.inside("h1", "ip", "route", "del", "10.77.0.0/24")
     eventually(lambda: "proto 87" in route_to(world, "h1", "10.77.0.0/24"))

@@ -320,7 +320,6 @@ def test_the_mode_that_docker_means(body: dict[str, Any], mode: str | None) -> N
         (create(warren__mode="nat", **{f"{BRIDGE}gateway_mode_ipv4": "routed"}), "gateway_mode"),
         (create(**{f"{BRIDGE}gateway_mode_ipv4": "nat", f"{BRIDGE}gateway_mode_ipv6": "routed"}), "gateway_mode_ipv6"),
         (create(warren__mode="nat", ovs__bridge__mode="flat"), "ovs.bridge.mode"),
-        (create(**{f"{BRIDGE}enable_icc": "false"}), "enable_icc"),
         (create(**{f"{BRIDGE}enable_icc": "perhaps"}), "enable_icc"),
         (create(**{f"{BRIDGE}host_binding_ipv4": "::1"}), "host_binding"),
         (create(com__docker__network__host_ipv4="192.0.2.1"), "host_ipv4"),
@@ -338,6 +337,7 @@ def test_settings_that_only_the_engine_has() -> None:
     body = create(True, **{f"{BRIDGE}host_binding_ipv4": "127.0.0.1"}, com__docker__network__container_iface_prefix="lan")
     assert parse(body).settings == {"internal": True, "host_ip": "127.0.0.1", "prefix": "lan"}
     assert parse(create(**{f"{BRIDGE}host_binding_ipv4": "0.0.0.0"})).settings == {"internal": False}
+    assert parse(create(**{f"{BRIDGE}enable_icc": "true"})).settings == {"internal": False}
     port = {"Proto": 6, "Port": 80, "HostPort": 8080}
     assert published({"com.docker.network.portmap": [port]}, "127.0.0.1")[0].way["host_ip"] == "127.0.0.1"
     assert (

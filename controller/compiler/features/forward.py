@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from ipaddress import ip_network
 
 from controller.compiler.features.spoof import masked
-from intent.gateway import GATEWAY_MAC
+from intent.gateway import GATEWAY_MAC, HOST_MAC
 from intent.views import EndpointView, NetworkView, VirtualView
-from pipeline.flow import Bucket, Flow, Goto, Group, Match, Origin, Resubmit, Set, ToGroup, match
+from pipeline.flow import Bucket, Flow, Goto, Group, Match, Origin, Resubmit, Set, ToGroup, Value, match
 from pipeline.protocols import IPV4, IPV6
 from pipeline.tables import GROUP_BUCKETS, ORIGIN_GATEWAY, ORIGIN_LOCAL, ORIGIN_TUNNEL, POLICY, REG_OUTPUT, REG_TARGET, Table
 from pipeline.tunnels import to_vtep, vni_of
@@ -57,8 +57,13 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
 
 
 def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow | Group]:
-    """The flows for unknown destinations."""
+    """The flows for unknown destinations, and for answers to this host's own questions (`_to_hosts` in route.py)."""
     origin = Origin("network", n.id)
+    if n.host_address and n.gateway is not None and n.gateway.uplink is not None:
+        name, eth_type = ("ipv6_dst", IPV6) if ":" in n.host_address else ("ipv4_dst", IPV4)
+        to: dict[str, Value] = {"eth_dst": HOST_MAC, "eth_type": eth_type, name: n.host_address}
+        to_host = Set(REG_OUTPUT, n.gateway.uplink), Goto(Table.OUTPUT)
+        yield Flow(Table.FORWARD, KNOWN, match(reg0=n.vni, reg1=ORIGIN_TUNNEL, **to), to_host, origin)
     local, remote = replicate(n, n.unknown_macs_ports, n.unknown_macs_vteps, tunnel, origin)
     yield from local
     yield from remote

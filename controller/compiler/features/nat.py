@@ -86,7 +86,7 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
                 "eth_type": eth_type,
             }
             yield from _translated(leaving, OWN_ADDRESS, g, str(port_transit), Origin("endpoint", e.id))
-    for proto, outside, inside in e.published:
+    for proto, outside, inside, _ in e.published:
         for version, eth_type, transit, address in ((4, IPV4, g.transit4, e.ipv4), (6, IPV6, g.transit6, e.ipv6)):
             if transit is not None and address is not None:
                 fields: dict[str, Value] = {

@@ -1,5 +1,5 @@
 """ROUTE: packets to the gateway's MAC go out by the host, packets from the host go to the endpoint's MAC. The gateway
-answers pings. A network without a gateway (mode flat) has no flows here but those of its name server.
+answers pings, and its published ports lead to the host, which leads them back to the endpoint. A network without a gateway (mode flat) has no flows here but those of its name server.
 
 NEXT_HOP: a packet that a router routes to another network is a packet of that network from here on, and goes to its
 endpoint's MAC. Packets come back from here, because the first network commits the connection with that endpoint's identity, too.
@@ -19,6 +19,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from controller.compiler.features import conntrack, names, nat
 from controller.compiler.features.forward import virtual_match, virtual_priority
 from intent.gateway import GATEWAY_MAC, HOST_MAC, Gateway
+from intent.services import ServiceView
 from intent.views import EndpointView, NetworkView, VirtualView
 from pipeline.flow import (
     Action,
@@ -38,7 +39,7 @@ from pipeline.flow import (
     Value,
     match,
 )
-from pipeline.protocols import ECHO, ECHO6, ECHO6_REPLY, ECHO_REPLY, ICMP, ICMPV6, IPV4, IPV6, UDP
+from pipeline.protocols import ECHO, ECHO6, ECHO6_REPLY, ECHO_REPLY, ICMP, ICMPV6, IPV4, IPV6, UDP, WITH_PORTS
 from pipeline.tables import (
     CT_ESTABLISHED,
     CT_INVALID,
@@ -63,10 +64,13 @@ from pipeline.tunnels import VXLAN_UDP_PORT, to_vtep, vni_of, vtep_number
 from specs.model.derived import link_local
 from specs.model.router import Route
 
-CHOSEN, PING, RETURN, REFUSE, EXPIRED, LARGE, ACROSS, DELIVER, TUNNEL, LEAVE = 130, 120, 112, 110, 108, 108, 105, 100, 95, 90
+CHOSEN, PING, PUBLISHED, SHARED, RETURN, REFUSE, EXPIRED, LARGE, ACROSS, DELIVER, TUNNEL, TO_HOST, LEAVE = (
+    130, 120, 116, 115, 112, 110, 108, 108, 105, 100, 95, 92, 90
+)  # fmt: skip
 SHOWN = {IPV4: 576, IPV6: 1280}  # the largest ICMP error, bytes (RFC 1812, 4.3.2.3; RFC 4443, 2.4)
 ETHERNET = 14
 WORD = 0xFFFF_FFFF
+ANSWERED = CT_TRACKED | CT_ESTABLISHED | CT_REPLY
 _CAME = (
     ORIGIN_TUNNEL << LABEL_ORIGIN,
     WORD << LABEL_ORIGIN,
@@ -97,7 +101,20 @@ def network(n: NetworkView, tunnel: int | None) -> Iterator[Flow]:
     for eth_type in _families(n.gateway):
         expired = _leaving(n, eth_type) + match(nw_ttl=1)  # the controller tells the sender (controller/openflow/icmp.py)
         yield Flow(Table.ROUTE, EXPIRED, expired, (ToController(SHOWN[eth_type]),), origin)
+    if tunnel is not None:
+        yield from _to_hosts(n, tunnel, origin)
     yield from _leaves(n, n.gateway)
+
+
+def _to_hosts(n: NetworkView, tunnel: int, origin: Origin) -> Iterator[Flow]:
+    """To the address from which another host asks containers of a routed network, through the tunnel: where its questions came from. By this
+    host, the answer would meet a connection tracking, a filter and a path that have not seen the question."""
+    for address, vtep in n.host_paths:
+        eth_type = IPV6 if ":" in address else IPV4
+        if n.gateway is not None and eth_type in _families(n.gateway):
+            macs = Set("eth_src", GATEWAY_MAC), Set("eth_dst", HOST_MAC)
+            away = (DecTtl(), *macs, Set("tunnel_id", vni_of(n.vni)), to_vtep(vtep), Set(REG_OUTPUT, tunnel), Goto(Table.COMMIT))
+            yield Flow(Table.ROUTE, TO_HOST, _leaving(n, eth_type, "dst", address), away, origin)
 
 
 def _leaves(n: NetworkView, gateway: Gateway) -> Iterator[Flow]:
@@ -107,19 +124,25 @@ def _leaves(n: NetworkView, gateway: Gateway) -> Iterator[Flow]:
     origin = Origin("network", n.id)
     for prefix in map(ip_network, n.ranges):
         yield from _refusals(n, prefix, origin)
-    out: tuple[Action, ...] = (
-        DecTtl(),
-        Set("eth_src", GATEWAY_MAC),
-        Set("eth_dst", HOST_MAC),
-        Set(REG_OUTPUT, gateway.uplink),
-        Goto(Table.SNAT if gateway.nat else Table.COMMIT),
-    )
+    for address, eth_type, name in ((gateway.ipv4, IPV4, "ipv4_src"), (gateway.ipv6, IPV6, "ipv6_src")):
+        if address is not None:  # looked up again with a port that FORWARD replaces: no other register is free here
+            answer = match(reg0=n.vni, reg1=ORIGIN_GATEWAY, reg2=0, eth_type=eth_type, **{name: str(address.ip)})
+            state = match(ct_state=(ANSWERED, ANSWERED | CT_INVALID)) if gateway.nat else ()
+            passes = Set(REG_OUTPUT, gateway.uplink), Resubmit(Table.ROUTE)
+            yield Flow(Table.ROUTE, RETURN, state + answer, passes, origin)
+    out = (DecTtl(), *_to_host(gateway, gateway.uplink))
     for eth_type in _families(gateway):
         for local in LINK_ONLY[eth_type]:
             yield Flow(Table.ROUTE, REFUSE, _leaving(n, eth_type, "dst", local), (), origin)
         for packet in _encapsulated(n, eth_type):
             yield Flow(Table.ROUTE, TUNNEL, packet, (), origin)
         yield Flow(Table.ROUTE, LEAVE, _leaving(n, eth_type), out, origin)
+
+
+def _to_host(gateway: Gateway, uplink: int) -> tuple[Action, ...]:
+    """The actions that send a packet to the host."""
+    table = Table.SNAT if gateway.nat else Table.COMMIT
+    return Set("eth_src", GATEWAY_MAC), Set("eth_dst", HOST_MAC), Set(REG_OUTPUT, uplink), Goto(table)
 
 
 def _families(gateway: Gateway) -> tuple[int, ...]:
@@ -130,7 +153,11 @@ def _families(gateway: Gateway) -> tuple[int, ...]:
 
 def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
     """From another network to an endpoint; from the host to an endpoint here, or on another host where addresses are not
-    translated."""
+    translated; and the ports that it publishes at the gateway."""
+    for way in e.published:
+        if way.everywhere and e.gateway is not None:
+            addresses = (e.ipv4, e.ipv6)
+            yield from _at_gateway(e.vni, e.gateway, way.proto, way.host_port, addresses, PUBLISHED, Origin("endpoint", e.id))
     if e.routed:
         for eth_type, name, address in ((IPV4, "ipv4_dst", e.ipv4), (IPV6, "ipv6_dst", e.ipv6)):
             if address is not None:
@@ -147,6 +174,32 @@ def endpoint(e: EndpointView, tunnel: int | None) -> Iterator[Flow]:
             sender = HOST_MAC if crossing else GATEWAY_MAC
             actions = (DecTtl(), Set("eth_src", sender), Set("eth_dst", e.mac), *away, Goto(Table.FORWARD))
             yield Flow(Table.ROUTE, DELIVER, match(reg0=e.vni, reg1=ORIGIN_GATEWAY, **came), actions, Origin("endpoint", e.id))
+
+
+def service(s: ServiceView) -> Iterator[Flow]:
+    """A service's port at the gateway. A port that an endpoint publishes itself is that endpoint's."""
+    yield from _at_gateway(s.vni, s.gateway, s.proto, s.host_port, (s.members4, s.members6), SHARED, Origin("service", s.name))
+
+
+def _at_gateway(
+    vni: int, gateway: Gateway, proto: str, port: int, targets: tuple[object, object], priority: int, origin: Origin
+) -> Iterator[Flow]:
+    """From containers of a network to a published port of its gateway, for the versions of IP that it has `targets` for: to the host, whose
+    nftables lead it back to the target (agent/gateway/rules.py), as a packet to an address of the host."""
+    if gateway.uplink is None:
+        return
+    for target, eth_type, name, address in zip(
+        targets, (IPV4, IPV6), ("ipv4_dst", "ipv6_dst"), (gateway.ipv4, gateway.ipv6), strict=True
+    ):
+        if target and address is not None:
+            to: dict[str, Value] = {
+                "eth_type": eth_type,
+                name: str(address.ip),
+                "ip_proto": WITH_PORTS[proto],
+                f"{proto}_dst": port,
+            }
+            packet = match(reg0=vni, reg1=ORIGIN_LOCAL, eth_dst=GATEWAY_MAC, vlan_vid=UNTAGGED, **to)
+            yield Flow(Table.ROUTE, priority, packet, _to_host(gateway, gateway.uplink), origin)
 
 
 def virtual(v: VirtualView, tunnel: int | None) -> Iterator[Flow]:
@@ -169,7 +222,7 @@ def virtual(v: VirtualView, tunnel: int | None) -> Iterator[Flow]:
 
 def _returns(n: NetworkView, tunnel: int, origin: Origin) -> Iterator[Flow]:
     """Replies, and ICMP errors, of connections that came in by a service's port of another host: back to that host."""
-    reply, error = CT_TRACKED | CT_ESTABLISHED | CT_REPLY, CT_TRACKED | CT_RELATED
+    reply, error = ANSWERED, CT_TRACKED | CT_RELATED
     for eth_type in (IPV4, IPV6):
         for packet in _encapsulated(n, eth_type):  # a client may ask from a tunnel's port, with a host's address
             yield Flow(Table.ROUTE, RETURN + 1, match(ct_state=(reply, reply | CT_INVALID), ct_label=_CAME) + packet, (), origin)
@@ -245,12 +298,13 @@ def _leaving(n: NetworkView, eth_type: int, end: str = "", prefix: str = "") -> 
 
 
 def _refusals(n: NetworkView, prefix: object, origin: Origin) -> Iterator[Flow]:
-    """Neighbours are reached directly, not by the gateway; and no neighbour is outside, so such senders are forged."""
+    """Neighbours are reached directly, not by the gateway; and no neighbour is outside, so such senders are forged, except the gateway's address:
+    the host answers from it for published ports (`_at_gateway`)."""
     network = ip_network(str(prefix))
     eth_type, version = (IPV4, 4) if network.version == 4 else (IPV6, 6)
     yield Flow(Table.ROUTE, REFUSE, _leaving(n, eth_type, "dst", str(network)), (), origin)
     forged: dict[str, Value] = {"eth_type": eth_type, f"ipv{version}_src": _masked(network)}
-    yield Flow(Table.ROUTE, REFUSE, match(reg0=n.vni, reg1=ORIGIN_GATEWAY, **forged), (), origin)
+    yield Flow(Table.ROUTE, REFUSE, match(reg0=n.vni, reg1=ORIGIN_GATEWAY, reg2=0, **forged), (), origin)
 
 
 def _masked(network: object) -> tuple[str, str]:
