@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -19,31 +20,34 @@ log = logging.getLogger("warren.devices")
 
 
 class Devices:
-    """The interfaces of one host that others have made. Thread-safe for different ones."""
+    """The interfaces of one host that others have made. Thread-safe: who takes an interface that is just being given back sees how it was."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self._directory, self._lock = directory, threading.RLock()
 
     def take(self, desired: Desired) -> None:
         """Give an interface the state that its endpoint needs. Raises `Unavailable`, `Conflict`."""
-        self.note(devices.usable(desired))
-        devices.take(desired)
+        with self._lock:
+            self.note(devices.usable(desired))
+            devices.take(desired)
 
     def note(self, device: Device) -> None:
         """Keep how an interface is, unless that is kept already."""
         path, now = self._directory / device.link.name, devices.earlier(device)
-        earlier = _read(path)
-        if earlier is None or earlier.index != now.index:
-            self._directory.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(asdict(now)))
+        with self._lock:
+            earlier = _read(path)
+            if earlier is None or earlier.index != now.index:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(asdict(now)))
 
     def give_back(self, name: str) -> None:
         """Set an interface as it was before. Raises `Unavailable`."""
         path = self._directory / name
-        if (earlier := _read(path)) is not None:
-            devices.give_back(name, earlier)
-            log.info("device.given_back name=%s", name)
-        path.unlink(missing_ok=True)
+        with self._lock:
+            if (earlier := _read(path)) is not None:
+                devices.give_back(name, earlier)
+                log.info("device.given_back name=%s", name)
+            path.unlink(missing_ok=True)
 
     def noted(self) -> set[str]:
         """Return the names of the interfaces whose earlier state is kept."""
