@@ -26,6 +26,7 @@ from agent.gateway.rules import TABLE, Outside, outside, ruleset
 from agent.gateway.switches import FORWARDING, Switches
 from agent.linux import nft, uplink
 from agent.linux.bridges import BridgeReader, Bridges
+from agent.linux.kernel import has_address
 from warren.errors import WarrenError
 from warren.worker import Worker
 
@@ -154,8 +155,11 @@ class GatewayReconciler(Feature):
         return self._needed(self._cache.view) if self._cache.synced.is_set() else None
 
     def _possible(self, needed: Outside) -> Outside:
-        """Return what the host needs, without the published ports that a process of the host has."""
-        return replace(needed, published=tuple(p for p in needed.published if p.host_port not in self._held_ports.taken))
+        """Return what the host needs, without the published ports that a process of the host has, and without a source address that the host
+        lacks: the kernel refuses it in routes."""
+        published = tuple(p for p in needed.published if p.host_port not in self._held_ports.taken)
+        source = needed.source if needed.source is not None and has_address(str(needed.source)) else None
+        return replace(needed, published=published, source=source)
 
     def _needed(self, view: CacheView) -> Outside:
         apis = (hostname(host.api) for host in view.snapshot.hosts.values() if host.api is not None)

@@ -12,7 +12,6 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from agent.gateway.rules import Outside
 from agent.linux import uplink
-from agent.linux.kernel import has_address
 from agent.linux.uplink import GatewayRoute
 from specs.model.hostnet import HostPrefix
 from specs.obstacles import in_the_way
@@ -40,9 +39,9 @@ def plan(desired: Iterable[GatewayRoute], ours: Iterable[GatewayRoute], prefixes
     )
 
 
-def wanted_routes(desired: Outside, has_source: bool = True) -> list[GatewayRoute]:
-    """Return the routes that the host should have. `has_source`: the host has the wanted source address, else the kernel refuses it."""
-    source = desired.source if has_source else None
+def wanted_routes(desired: Outside) -> list[GatewayRoute]:
+    """Return the routes that the host should have."""
+    source = desired.source
     return [
         GatewayRoute(
             prefix=prefix,
@@ -78,8 +77,7 @@ class GatewayRoutes:
         return route_differences(self._plan(desired))
 
     def _plan(self, desired: Outside) -> Plan:
-        has_source = desired.source is not None and has_address(str(desired.source))
-        return plan(wanted_routes(desired, has_source), uplink.routes(), self._host_prefixes())
+        return plan(wanted_routes(desired), uplink.routes(), self._host_prefixes())
 
 
 def _sorted(routes: Iterable[GatewayRoute]) -> tuple[GatewayRoute, ...]:

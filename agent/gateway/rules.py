@@ -173,6 +173,17 @@ def _published_by_services(
                         yield from _at_gateway(way, gateway)
 
 
+def _answered_by_the_host(prefix: str, source: IpAddress | None) -> Iterator[str]:
+    """Rules for packets that were led to another destination, a port that is published here or a service of kube-proxy's, and that leave for a
+    routed network: from an endpoint of such a network, and from the host itself. Their answers must come by this host, so they get its
+    address, which a container on another host can answer, too."""
+    family = "ip6" if ":" in prefix else "ip"
+    has_source = source is not None and (source.version == 6) == (family == "ip6")
+    yield f'iifname "{UPLINK_PORT}" {family} saddr {prefix} ' + (f"snat {family} to {source}" if has_source else "masquerade")
+    if has_source:
+        yield f"fib saddr type local {family} daddr {prefix} snat {family} to {source}"
+
+
 def ruleset(desired: Outside, forwarding: Forwarding, comment: str) -> str:
     """Return nft(8) commands that replace Warren's table in one transaction; they leave the host's own tables and policies
     alone."""
@@ -189,17 +200,17 @@ def ruleset(desired: Outside, forwarding: Forwarding, comment: str) -> str:
             ),
             "    }",
         ]
-    lines += ["    chain postrouting {", "        type nat hook postrouting priority srcnat; policy accept;"]
+    # before others' masquerading, kube-proxy's say, which would choose the transit address: every host has the same
+    lines += ["    chain postrouting {", "        type nat hook postrouting priority srcnat - 5; policy accept;"]
     ranges = desired.transit
     for family, *prefixes in (("ip", ranges.zones4, ranges.ports4), ("ip6", ranges.zones6, ranges.ports6)):
         lines += [f'        {family} saddr {prefix} oifname != "{UPLINK_PORT}" masquerade' for prefix in prefixes]
     # a process of the host that asks its own loopback address for a published port: a container cannot answer there
     lines.append(f'        ip saddr {LOOPBACK} oifname "{UPLINK_PORT}" masquerade')
-    # an endpoint of a routed network that asks a port of the host which leads back to such a network: its answer must come by the host
-    lines += [
-        f'        iifname "{UPLINK_PORT}" oifname "{UPLINK_PORT}" ct status dnat {"ip6" if ":" in prefix else "ip"} saddr {prefix} masquerade'
-        for prefix in desired.routed
-    ]
+    for prefix in desired.routed:
+        lines += [
+            f'        oifname "{UPLINK_PORT}" ct status dnat {rule}' for rule in _answered_by_the_host(prefix, desired.source)
+        ]
     gateways = sorted({str(p.host_ip) for p in desired.published if p.askers is not None})
     filters = chains(desired.routed, desired.access, forwarding, desired.transit, desired.tunnel_ports, gateways)
     return "\n".join([*lines, "    }", *filters, "}", ""])

@@ -146,6 +146,38 @@ def test_a_host_reaches_containers_of_a_routed_network_on_other_hosts(world: Wor
         run.api(world.plan.hosts[0], "DELETE", "/acls/answered")
 
 
+CLUSTER_IP = "198.19.7.9"
+KUBE_PROXY = """
+add table ip kube
+add chain ip kube prerouting { type nat hook prerouting priority dstnat; }
+add chain ip kube output { type nat hook output priority -100; }
+add chain ip kube postrouting { type nat hook postrouting priority srcnat; }
+add rule ip kube prerouting ip daddr CLUSTER tcp dport 80 dnat to POD:80
+add rule ip kube output ip daddr CLUSTER tcp dport 80 dnat to POD:80
+add rule ip kube postrouting ct status dnat masquerade
+"""
+
+
+def test_an_address_that_kube_proxy_leads_to_a_container_elsewhere_answers(world: World, routed: None) -> None:
+    """A container, and the host itself; the address that the kernel would choose in masquerading is that of every host's gateway."""
+    host = world.plan.hosts[0]
+    pod = run.api(host, "GET", "/endpoints/y2")["endpoint"]["target_veth_ip"].partition("/")[0]
+    server = ready(world.background("y2", *program("serve", "{client}", "80/tcp")))
+    try:
+        for line in KUBE_PROXY.replace("CLUSTER", CLUSTER_IP).replace("POD", pod).strip().splitlines():
+            world.inside("h1", "nft", line)
+        world.inside("h1", "ip", "route", "add", CLUSTER_IP, "dev", "br-phy", "src", host.vtep)
+        for asker in ("y1", "h1"):
+            eventually(
+                lambda asker=asker: world.inside(asker, *program("ask", "tcp", CLUSTER_IP, 80)).stdout.strip() == host.vtep
+            )  # type: ignore[misc]
+    finally:
+        server.kill()
+        server.wait()
+        world.inside("h1", "ip", "route", "del", CLUSTER_IP)
+        world.inside("h1", "nft", "delete", "table", "ip", "kube")
+
+
 def test_a_route_of_warren_that_somebody_removes_comes_back(world: World, routed: None) -> None:
     world.inside("h1", "ip", "route", "del", "10.77.0.0/24")
     eventually(lambda: "proto 87" in route_to(world, "h1", "10.77.0.0/24"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.gateway.filters import Forwarding
@@ -36,5 +38,5 @@ def test_the_host_asks_routed_networks_from_its_vtep(vtep: str, source: str | No
     entries = (worlds.host("h1", vtep), worlds.network("amber", 7, v6=False, mode="routed"), endpoint("e1", "amber", 2))
     needed = needs(snapshot((key, value, born) for born, (key, value) in enumerate(entries, 1)))
     assert [route.source and str(route.source) for route in wanted_routes(needed)] == [source]
-    assert [route.source for route in wanted_routes(needed, has_source=False)] == [None]
+    assert [route.source for route in wanted_routes(replace(needed, source=None))] == [None]
     assert needs(state(worlds.network("amber", 7, mode="nat"), endpoint("e1", "amber", 2))).source is None
