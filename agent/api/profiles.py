@@ -28,7 +28,7 @@ class RuleBody(BaseModel):
 
 
 class TableBody(BaseModel):
-    """POST /profiles/table: the JSON text of a table, and the network whose endpoints it has."""
+    """POST /smartos/table: the JSON text of a table, and the network whose endpoints it has."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -104,7 +104,7 @@ def _smartos_routes(router: APIRouter, core: Core) -> None:
         entries = table.table_of(core.lookup.host(host), profile, state.hosts, networks, state.endpoints.values())
         return {"table": {mac: entry.data() for mac, entry in sorted(entries.items())}}
 
-    @router.post("/profiles/table")
+    @router.post("/smartos/table")
     def import_table(body: TableBody) -> dict[str, Any]:
         """The endpoints of such a table as a document for `apply`: they are on the hosts that have the addresses, and keep MACs and addresses for
         containers that are to come."""

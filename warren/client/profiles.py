@@ -78,4 +78,4 @@ def export_table(name: str, host: str, *, network: str | None = None) -> Operati
 
 def import_table(table: str, network: str) -> Operation[str]:
     """The endpoints of such a table (JSON text) as a document for `apply`."""
-    return str((yield post("/profiles/table", stated(table=table, network=network))).get("document"))
+    return str((yield post("/smartos/table", stated(table=table, network=network))).get("document"))
