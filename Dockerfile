@@ -30,7 +30,8 @@ RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
         python3 ca-certificates openvswitch-switch etcd-server nftables iproute2 ethtool busybox graphviz tcpdump wireguard-tools wireguard-go \
         charon-systemd libcharon-extra-plugins libstrongswan-standard-plugins \
-    && rm -rf /var/lib/apt/lists/* /usr/share/doc /usr/share/man /usr/share/locale /usr/share/info /var/cache/debconf/*-old /var/log/*.log
+    && rm -rf /var/lib/apt/lists/* /usr/share/doc /usr/share/man /usr/share/locale /usr/share/info /var/cache/debconf/*-old /var/log/*.log \
+    && find /usr/lib/python3* -type d -name __pycache__ -prune -exec rm -rf {} +
 COPY --from=build /opt/warren /opt/warren
 COPY tools/cni/plugin.py /opt/cni/bin/warren
 COPY etc/compose/start-ovs /usr/local/bin/start-ovs
