@@ -31,7 +31,8 @@ def apart(request: DockerNetworkRequest, named: str | None) -> dict[str, Any]:
     """Return the draft of the ACL: what comes from an address of the network is for no container, unless it is the gateway's. Raises
     `Invalid` for a network that Docker does not make, and for one without addresses."""
     if named is not None:
-        raise Invalid(OPTION, "false", f"true for network {named}, which all hosts share: give it a vlan_out_acl instead")
+        expected = f"true for network {named}, which all hosts share: give it a vlan_out_acl instead"
+        raise Invalid(OPTION, MISSING, expected, problem=f"expected {expected}")
     if not request.subnets:
         raise Invalid("--subnet", MISSING, f"a range, with {OPTION}=false: the addresses say which packets are refused")
     rules: list[dict[str, Any]] = []

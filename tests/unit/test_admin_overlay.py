@@ -146,7 +146,7 @@ def test_containers_reach_it_no_more_than_hosts() -> None:
     snapshot = state(overlay(ipv6_range="fd44::/64"))
     access = host_access(snapshot, {"a": inside}, {"a": gateway}, Machines(addresses={}), [])
     assert {"10.44.44.0/24", "fd44::/64"} <= set(access.hosts) & set(access.machines)
-    rules = "\n".join(chains((), access, Forwarding(), transit()))
+    rules = "\n".join(chains((), access, Forwarding(), transit(), (4789,)))
     assert "10.44.44.0/24" in rules.split("chain to_machines")[1].split("}\n    chain")[0]
 
 

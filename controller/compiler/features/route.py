@@ -307,9 +307,11 @@ def _refusals(n: NetworkView, prefix: object, origin: Origin) -> Iterator[Flow]:
     yield Flow(Table.ROUTE, REFUSE, match(reg0=n.vni, reg1=ORIGIN_GATEWAY, reg2=0, **forged), (), origin)
 
 
-def _masked(network: object) -> tuple[str, str]:
+def _masked(network: object) -> Value:
+    """The value of a match on a range; of a single address without a mask, as the switch dumps it."""
     prefix = ip_network(str(network))
-    return str(prefix.network_address), str(prefix.netmask)
+    address = str(prefix.network_address)
+    return address if prefix.prefixlen == prefix.max_prefixlen else (address, str(prefix.netmask))
 
 
 def _pings(n: NetworkView, gateway: Gateway) -> Iterator[tuple[Match, tuple[Action, ...]]]:
