@@ -29,8 +29,9 @@ from benchmarks.ovn.turns import both_sides, compared, turns
 from benchmarks.policy import measure as bulk
 from benchmarks.scale import FIGURES, IDLE, STORM, both
 from benchmarks.throughput import PATHS, throughput
-from benchmarks.underlay import ADDRESSES, CLOUDS, NICS, underlay
+from benchmarks.underlay import ADDRESSES, NICS, underlay
 from tools.lab import engine
+from tools.lab.plan import CLOUDS
 from tools.lab.run import LabError
 
 console = Console(width=None if sys.stdout.isatty() else 120)

@@ -20,7 +20,6 @@ from typing import Any
 from benchmarks.laboratory import pss
 from tools.lab import run
 
-CLOUDS = ("aws", "azure", "gcp")
 NICS, ADDRESSES = 50, 30
 REFRESHES = 3
 STEP_S = 0.02

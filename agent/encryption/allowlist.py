@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import ip_network
 
+from agent.linux.nft import FAMILY, by_version, set_of
 from pipeline.protocols import IpAddress, IpNetwork
-from specs.model.firewall import by_version
 
 TABLE = "warren-firewall"
-FAMILY = {4: "ip", 6: "ip6"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +58,11 @@ def _rules(allowed: AllowList) -> Iterator[str]:
     yield "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-advert, mld-listener-query } ip6 hoplimit { 1, 255 } accept"
     yield "udp sport 67 udp dport 68 accept"
     yield "ip6 saddr fe80::/10 udp sport 547 udp dport 546 accept"
-    yield from _accepted(ip_network(address) for address in allowed.peers)
+    yield from _accepted(allowed.peers)
     yield from _accepted(allowed.sources)
     yield "counter name refused drop"
 
 
-def _accepted(ranges: Iterable[IpNetwork]) -> Iterator[str]:
-    for version, some in sorted(by_version(ranges).items()):
-        yield f"{FAMILY[version]} saddr {{ {', '.join(some)} }} accept"
+def _accepted(ranges: Iterable[IpNetwork | IpAddress]) -> Iterator[str]:
+    for version, some in by_version(ranges):
+        yield f"{FAMILY[version]} saddr {set_of(some)} accept"

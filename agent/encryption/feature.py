@@ -30,7 +30,6 @@ from agent.encryption.tunnels import SECRETS_S, PairTunnel, TunnelDriver, Tunnel
 from agent.encryption.wireguard_driver import WireguardDriver
 from agent.feature import Feature
 from agent.linux import named_namespaces, nft, wireguard
-from agent.linux.addresses import DEFAULT_MTU
 from agent.linux.nft import OwnTable
 from agent.remote import Forwarded, Remote
 from intent.sites import EncryptedPair, encrypted_mark, pairs, tunnel_udp_ports, without_path
@@ -41,6 +40,7 @@ from specs.model.base import Name
 from specs.model.derived import LinkNames
 from specs.model.host import Host
 from specs.model.profile import all_profiles
+from specs.paths import DEFAULT_MTU
 from specs.store.repository import Repository
 from warren.errors import Unavailable, WarrenError
 from warren.worker import Worker

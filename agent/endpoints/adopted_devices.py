@@ -144,9 +144,7 @@ class AdoptedDevices(Feature):
     def _reconcile(self, view: CacheView, name: str, rule: Adoption | None, endpoint: Endpoint | None) -> str | None:
         """Make the endpoint of an interface as its rule says; return what is wrong though it has one. Raises `WarrenError`."""
         device = devices.read(name) if rule is not None else None
-        if (
-            rule is None or device is None
-        ):  # an interface of another kind, such as a network card, has no endpoint, whatever its name
+        if rule is None or device is None:  # one of another kind, such as a network card, has no endpoint, whatever its name
             self._remove(name, endpoint)
             return None
         if (problem := devices.obstacle(device)) is not None:

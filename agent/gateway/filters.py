@@ -12,14 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import collapse_addresses, ip_address, ip_network
+from ipaddress import ip_address
 
 from agent.gateway.host_access import HostAccess
 from agent.linux.bridges import Bridges
+from agent.linux.nft import FAMILY, by_version, set_of
 from ovsdb.rows import UPLINK_PORT
 from specs.model.cluster import Transit
 
-FAMILY = {4: "ip", 6: "ip6"}
 REPLY = "ct state established ct direction reply"
 ERRORS = "ct state related accept"  # ICMP errors, in both directions
 
@@ -82,21 +82,21 @@ def _chain(name: str, rules: Iterable[str], hook: str = "") -> list[str]:
 def _no_tunnels(ports: Iterable[int]) -> Iterator[str]:
     """Yield the rule that keeps containers from the tunnels' UDP ports of every host, this one too. ROUTE has dropped these packets; here their
     fragments are together again."""
-    yield f'iifname "{UPLINK_PORT}" udp dport {_set(map(str, sorted(ports)))} counter drop'
+    yield f'iifname "{UPLINK_PORT}" udp dport {set_of(map(str, sorted(ports)))} counter drop'
 
 
 def _forward(routed: Iterable[str], gateways: Iterable[str], forwarding: Forwarding) -> Iterator[str]:
     yield ERRORS
-    for version, addresses in _by_version(gateways):  # an answer of a published port gets that sender after this hook
-        yield f'oifname "{UPLINK_PORT}" {FAMILY[version]} saddr {_set(addresses)} counter drop'
+    for version, addresses in by_version(gateways):  # an answer of a published port gets that sender after this hook
+        yield f'oifname "{UPLINK_PORT}" {FAMILY[version]} saddr {set_of(addresses)} counter drop'
     yield f'oifname "{UPLINK_PORT}" {REPLY} jump from_machines'
     yield f"{REPLY} accept"
     yield f'iifname "{UPLINK_PORT}" jump to_machines'
     yield f'iifname "{UPLINK_PORT}" oifname != "{UPLINK_PORT}" accept'
     # to the containers: a translated destination, which a published port has, or an address of a routed network
     yield f'oifname "{UPLINK_PORT}" ct status dnat accept'
-    for version, prefixes in _by_version(routed):
-        yield f'oifname "{UPLINK_PORT}" {FAMILY[version]} daddr {_set(prefixes)} accept'
+    for version, prefixes in by_version(routed):
+        yield f'oifname "{UPLINK_PORT}" {FAMILY[version]} daddr {set_of(prefixes)} accept'
     yield f'oifname "{UPLINK_PORT}" counter drop'
     yield from _between_others(forwarding)
 
@@ -107,11 +107,11 @@ def _between_others(forwarding: Forwarding) -> Iterator[str]:
         return
     yield "ct status expected,dnat accept"  # a helper of the kernel expects them (as FTP's), or somebody's rule leads them there
     if forwarding.bridges.internal:
-        yield f"iifname {_set(map(_quoted, forwarding.bridges.internal))} accept"
+        yield f"iifname {set_of(map(_quoted, forwarding.bridges.internal))} accept"
     if forwarding.bridges.external:  # with br_netfilter this hook sees the frames within a bridge, too
         within = (f"{_quoted(name)} . {_quoted(name)}" for name in forwarding.bridges.external)
-        yield f"iifname . oifname {_set(within)} accept"
-    yield f"meta nfproto {_set(f'ipv{version}' for version in forwarding.guarded)} counter drop"
+        yield f"iifname . oifname {set_of(within)} accept"
+    yield f"meta nfproto {set_of(f'ipv{version}' for version in forwarding.guarded)} counter drop"
 
 
 def _input(transit: Transit) -> Iterator[str]:
@@ -132,37 +132,25 @@ def _allowed(access: HostAccess, ends: Ends) -> Iterator[str]:
     """Yield the rules for packets between containers and the cluster's machines, after published ports: refused, unless the
     `host_access` of the container's network allows it."""
     for prefixes, ports in ((access.unlimited, ""), (access.dns, f" meta l4proto {{ tcp, udp }} th {ends.port} 53")):
-        for version, containers in _by_version(prefixes):
-            yield f"{FAMILY[version]} {ends.container} {_set(containers)}{ports} accept"
+        for version, containers in by_version(prefixes):
+            yield f"{FAMILY[version]} {ends.container} {set_of(containers)}{ports} accept"
     yield "counter reject with icmpx admin-prohibited"
 
 
 def _machines(access: HostAccess, ends: Ends, limited: str) -> Iterator[str]:
     """Yield the rules that pick, of the packets between containers and others, those of other hosts and of etcd: the chain
     `limited` decides about them. The others return."""
-    for version, hosts in _by_version(access.hosts):
+    for version, hosts in by_version(access.hosts):
         machine = f"{FAMILY[version]} {ends.machine}"
         if access.services:
-            services = _set(f"{proto} . {port}" for proto, port in access.services)
-            yield f"{machine} {_set(hosts)} meta l4proto . th {ends.port} {services} return"
+            services = set_of(f"{proto} . {port}" for proto, port in access.services)
+            yield f"{machine} {set_of(hosts)} meta l4proto . th {ends.port} {services} return"
         published = [entry for entry in access.published if ip_address(entry[0]).version == version]
         if published:
             elements = (f"{address} . {proto} . {port}" for address, proto, port in published)
-            yield f"{machine} . meta l4proto . th {ends.port} {_set(elements)} return"
-    for version, machines in _by_version(access.machines):
-        yield f"{FAMILY[version]} {ends.machine} {_set(machines)} goto {limited}"
-
-
-def _by_version(prefixes: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield each version of IP with its prefixes, which do not overlap: nft refuses a set whose ranges do."""
-    parsed = [ip_network(prefix) for prefix in prefixes]
-    for version in (4, 6):
-        if of_version := [network for network in parsed if network.version == version]:
-            yield version, [str(network) for network in collapse_addresses(of_version)]  # type: ignore[type-var]
-
-
-def _set(elements: Iterable[str]) -> str:
-    return f"{{ {', '.join(elements)} }}"
+            yield f"{machine} . meta l4proto . th {ends.port} {set_of(elements)} return"
+    for version, machines in by_version(access.machines):
+        yield f"{FAMILY[version]} {ends.machine} {set_of(machines)} goto {limited}"
 
 
 def _quoted(name: str) -> str:

@@ -57,9 +57,7 @@ def host_access(
     sources = [(network.host_access, prefix) for i, network in networks.items() for prefix in _sources(network, gateways.get(i))]
     by_host = {host.name: set(_addresses(host, machines)) for host in snapshot.hosts.values()}
     hosts = {address for addresses in by_host.values() for address in addresses}
-    overlays = {
-        str(prefix) for network in snapshot.networks.values() if network.admin is not None for _, prefix in ranges(network)
-    }
+    overlays = set(_admin_ranges(snapshot))
     etcd = {address for name in machines.etcd for address in _resolved(name, machines)}
     return HostAccess(
         unlimited=tuple(sorted(unlimited.union(prefix for level, prefix in sources if level == "all"))),

@@ -7,7 +7,7 @@ from typing import Any
 
 from pyroute2 import IPRoute
 
-DEFAULT_MTU = 1500
+from specs.paths import DEFAULT_MTU
 
 
 def interface_mtu(address: IPv4Address | IPv6Address) -> int | None:

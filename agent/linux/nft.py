@@ -1,15 +1,17 @@
-"""Runs nft(8)."""
+"""Runs nft(8), and writes its words."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from ipaddress import collapse_addresses, ip_network
 from typing import Any
 
 from warren.errors import Unavailable
 
 TIMEOUT_S = 10.0
+FAMILY = {4: "ip", 6: "ip6"}
 
 
 def run(*arguments: str, commands: str | None = None) -> str:
@@ -81,3 +83,16 @@ def counted(listed: Iterable[dict[str, dict[str, object]]]) -> dict[str, int]:
     """Return the packets of named counters, from what nft lists as JSON. Pure."""
     counters = (item["counter"] for item in listed if "counter" in item)
     return {str(counter["name"]): int(str(counter["packets"])) for counter in counters}
+
+
+def by_version(ranges: Iterable[object]) -> Iterator[tuple[int, list[str]]]:
+    """Yield each version of IP that there is, with its addresses or ranges, none inside another: nft refuses a set whose ranges overlap. Pure."""
+    parsed = [ip_network(str(each)) for each in ranges]
+    for version in FAMILY:
+        if of_version := [network for network in parsed if network.version == version]:
+            yield version, [str(network) for network in collapse_addresses(of_version)]  # type: ignore[type-var]
+
+
+def set_of(elements: Iterable[str]) -> str:
+    """Return an anonymous set. Pure."""
+    return f"{{ {', '.join(elements)} }}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from pipeline.protocols import IpAddress, IpNetwork
+from pipeline.protocols import IpAddress
 from specs.model.base import Name, NestedValue, Record, Whole, require_text
 from specs.model.host import Host
 
@@ -97,10 +97,3 @@ def peers(host: str, hosts: Iterable[Host]) -> frozenset[IpAddress]:
             if other.outside is not None:
                 addresses |= {other.outside.address, other.outside.public or other.outside.address}
     return frozenset(addresses)
-
-
-def by_version(ranges: Iterable[IpNetwork]) -> dict[int, list[str]]:
-    """Ranges as text by version of IP, none inside another."""
-    several = tuple(ranges)
-    of_version = {version: [each for each in several if each.version == version] for version in (4, 6)}
-    return {version: [str(each) for each in collapse_addresses(some)] for version, some in of_version.items() if some}  # type: ignore[type-var]

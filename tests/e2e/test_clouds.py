@@ -12,15 +12,13 @@ from typing import Any
 
 import pytest
 
-from specs.model.derived import link_names
-from tests.e2e.conftest import World, clean, complaints_of
+from tests.e2e.conftest import World, clean
+from tests.e2e.sites import WAIT_S, laboratory
 from tests.e2e.test_sites import captured, is_up
 from tests.waiting import eventually
 from tools.lab import clouds, run
-from tools.lab.machine import PATIENCE
 from tools.lab.plan import HostPlan, LabPlan
 
-WAIT_S = 30 * PATIENCE
 NETWORK = {"name": "amber", "ip_range": "10.0.0.0/24", "ipv6_range": "fd00::/64"}
 
 
@@ -30,22 +28,12 @@ def world() -> Iterator[World]:
     if os.geteuid():
         pytest.skip("needs root")
     plan = LabPlan("k" + uuid.uuid4().hex[:4], 3, sites=3, clouds=("aws", "azure", "gcp"))
-    run.up(plan)
-    try:
-        world = World(plan)
+    with laboratory(plan) as world:
         run.api(plan.hosts[0], "POST", "/networks", **NETWORK)
         for host in plan.hosts:
             world.container(f"c{host.number}", host.name, "amber")
         eventually(lambda: connected(world), WAIT_S)
         yield world
-        for host in plan.hosts:
-            eventually(lambda host=host: clean(host), WAIT_S)  # type: ignore[misc]
-        complaints = [line for host in plan.hosts for line in complaints_of(host.directory)]
-        netns = {link_names(f"{plan.name}-{host.name}", host.name).netns for host in plan.hosts}
-    finally:
-        run.down(plan.name)
-    assert complaints == []
-    assert not netns & set(run.sh("ip", "netns", "list").split())
 
 
 def connected(world: World) -> bool:

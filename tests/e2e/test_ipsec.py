@@ -15,15 +15,13 @@ from typing import Any
 import pytest
 
 from agent.linux.charon import Charon, CharonState
-from specs.model.derived import link_names
-from tests.e2e.conftest import World, clean, complaints_of
+from tests.e2e.conftest import World, clean
+from tests.e2e.sites import WAIT_S, laboratory
 from tests.e2e.test_sites import captured
 from tests.waiting import eventually, patiently
 from tools.lab import run
-from tools.lab.machine import PATIENCE
 from tools.lab.plan import LabPlan
 
-WAIT_S = 30 * PATIENCE
 FEW = 2  # lost packets that a busy machine is forgiven
 ESP = "udp port 4500 and udp[8:4] != 0"  # IKE on that port begins with four zeros (RFC 3948)
 CLEAR = "( udp or tcp or icmp ) and not port 4500 and not port 51820 and not ( icmp and icmp[0] = 3 )"  # 3: nobody listens
@@ -35,9 +33,7 @@ def secured() -> Iterator[World]:
     if os.geteuid():
         pytest.skip("needs root")
     plan = LabPlan("i" + uuid.uuid4().hex[:4], 3, sites=3)
-    run.up(plan)
-    try:
-        world = World(plan)
+    with laboratory(plan) as world:
         run.api(plan.hosts[0], "POST", "/profiles", name="secure", hosts="all", cipher="ipsec")
         run.api(plan.hosts[0], "POST", "/networks", name="amber", ip_range="10.0.0.0/24")
         run.api(plan.hosts[0], "POST", "/networks", name="indigo", ip_range="10.1.0.0/24", profile="secure")
@@ -45,14 +41,6 @@ def secured() -> Iterator[World]:
             endpoint = run.container(plan, name, f"h{name[1:]}", network)
             world.address[name] = endpoint["target_veth_ip"].split("/")[0]
         yield world
-        for host in plan.hosts:
-            eventually(lambda host=host: clean(host), WAIT_S)  # type: ignore[misc]
-        complaints = [line for host in plan.hosts for line in complaints_of(host.directory)]
-        netns = {link_names(f"{plan.name}-{host.name}", host.name).netns for host in plan.hosts}
-    finally:
-        run.down(plan.name)
-    assert complaints == []
-    assert not netns & set(run.sh("ip", "netns", "list").split())
     eventually(lambda: not [line for line in commands() if f"/{plan.name}/" in line])
 
 

@@ -18,13 +18,12 @@ import pytest
 
 from specs.model.derived import LinkNames, link_names
 from tests.e2e.browser import Browser
-from tests.e2e.conftest import World, clean, complaints_of
+from tests.e2e.conftest import World, clean
+from tests.e2e.sites import WAIT_S, laboratory
 from tests.waiting import eventually, patiently
 from tools.lab import run
-from tools.lab.machine import PATIENCE
 from tools.lab.plan import LabPlan
 
-WAIT_S = 30 * PATIENCE
 NETWORK = {"name": "amber", "ip_range": "10.0.0.0/24"}
 
 
@@ -34,22 +33,12 @@ def sites() -> Iterator[World]:
     if os.geteuid():
         pytest.skip("needs root")
     plan = LabPlan("s" + uuid.uuid4().hex[:4], 6, sites=3)
-    run.up(plan)
-    try:
-        world = World(plan)
+    with laboratory(plan) as world:
         run.api(plan.hosts[0], "POST", "/networks", **NETWORK)
         for host in ("h1", "h2", "h3", "h5"):
             endpoint = run.container(plan, f"c{host[1:]}", host, "amber")
             world.address[f"c{host[1:]}"] = endpoint["target_veth_ip"].split("/")[0]
         yield world
-        for host in plan.hosts:
-            eventually(lambda host=host: clean(host), WAIT_S)  # type: ignore[misc]
-        complaints = [line for host in plan.hosts for line in complaints_of(host.directory)]
-        netns = {names(world, host.name).netns for host in plan.hosts}
-    finally:
-        run.down(plan.name)
-    assert complaints == []
-    assert not netns & set(run.sh("ip", "netns", "list").split())
 
 
 def names(world: World, host: str) -> LinkNames:

@@ -9,8 +9,9 @@ import pytest
 
 from agent.encryption.allowlist import AllowList, ruleset
 from agent.encryption.trial import Trial
+from agent.linux.nft import by_version
 from specs.model.base import decode
-from specs.model.firewall import Firewall, FirewallSettings, by_version, peers
+from specs.model.firewall import Firewall, FirewallSettings, peers
 from specs.model.host import Host
 from warren.errors import Invalid
 
@@ -46,7 +47,7 @@ def test_what_is_no_setting_is_refused_with_its_path(fields: dict[str, Any], pat
 
 def test_a_single_address_and_both_versions_are_sources() -> None:
     settings = decode(Firewall, {"mode": "allowlist", "sources": ["203.0.113.9", "2001:db8::/48"]}, "firewall").settings
-    assert by_version(settings.sources) == {4: ["203.0.113.9/32"], 6: ["2001:db8::/48"]}
+    assert dict(by_version(settings.sources)) == {4: ["203.0.113.9/32"], 6: ["2001:db8::/48"]}
 
 
 class Clock:
