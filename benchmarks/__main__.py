@@ -341,6 +341,14 @@ SUITES: dict[str, Callable[[Measured, BenchmarkOptions], None]] = {
 NAMED = ("ovn",)  # fetches packages: measured only when it is named
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    """The value of --sizes."""
+    try:
+        return tuple(int(size) for size in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers with commas between") from None
+
+
 def main() -> None:
     """Entry of the command."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
@@ -349,7 +357,9 @@ def main() -> None:
         help=f"of: {', '.join(SUITES)} (default: all but {', '.join(NAMED)})",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=30, help="of everything that is quick (default: 30)")
-    parser.add_argument("--sizes", default="10,100,1000,10000", help="endpoints that exist (default: 10,100,1000,10000)")
+    parser.add_argument(
+        "--sizes", type=_numbers, default="10,100,1000,10000", help="endpoints that exist (default: 10,100,1000,10000)"
+    )
     parser.add_argument("--networks", type=int, default=1000, help="of `scale`: networks that exist (default: 1000)")
     parser.add_argument("--endpoints", type=int, default=100, help="of `scale`: endpoints of each network (default: 100)")
     parser.add_argument("--hosts", type=int, default=50, help="of `scale`: hosts that the other endpoints are on (default: 50)")
@@ -358,9 +368,11 @@ def main() -> None:
     )
     parser.add_argument("--ovn-suite", default="sid", help="of `ovn`: the release of Debian that it is from (default: sid)")
     arguments = parser.parse_args()
+    if unknown := [suite for suite in arguments.suites if suite not in SUITES]:
+        parser.error(f"SUITE {unknown[0]}: expected one of {', '.join(SUITES)}")
     options = BenchmarkOptions(
         rounds=arguments.rounds,
-        sizes=tuple(int(size) for size in arguments.sizes.split(",")),
+        sizes=arguments.sizes,
         networks=arguments.networks,
         endpoints=arguments.endpoints,
         hosts=arguments.hosts,

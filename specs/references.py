@@ -79,7 +79,7 @@ class References:
         if isinstance(record, Service):
             return self._members(record)
         if isinstance(record, Adoption):
-            return self._endpoint("network", record.network, None)
+            return [*self._endpoint("network", record.network, None), *self._host("host", record.host)]
         if isinstance(record, Endpoint):
             return [*self._published(record), *self._of_host(record)]
         return self._published(record)
@@ -98,8 +98,11 @@ class References:
             yield from self._endpoint(f"sources[{i}]", source.network, source.endpoint)
         if mirror.to.network is not None:
             yield from self._endpoint("to", mirror.to.network, mirror.to.endpoint)
-        if mirror.to.host is not None and mirror.to.host not in self._state.hosts:
-            yield f"to names host {mirror.to.host}, which does not exist"
+        yield from self._host("to", mirror.to.host)
+
+    def _host(self, path: str, name: str | None) -> Iterator[str]:
+        if name is not None and name not in self._state.hosts:
+            yield f"{path} names host {name}, which does not exist"
 
     def _of_acl(self, acl: Acl) -> Iterator[str]:
         for i, rule in enumerate(acl.parsed):

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
+from agent.api.warnings import with_warnings
 from agent.core import Core
 from agent.switch import read_snapshot
 from specs.model.adoption import Adoption, AdoptionItem
@@ -27,7 +28,7 @@ def router(core: Core) -> APIRouter:
     def put_adoption(body: AdoptionItem) -> dict[str, Any]:
         """Create an adoption rule, or change one."""
         record, _ = core.repository.put_adoption(body.model_dump(mode="json", exclude_none=True))
-        return {"adoption": _shown(record, read_snapshot(core.store))}
+        return {"adoption": with_warnings(core, "adoption", record.name, _shown(record, read_snapshot(core.store)))}
 
     @router.delete("/adoptions/{name}", status_code=204)
     def delete_adoption(name: str) -> Response:

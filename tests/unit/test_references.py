@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from specs.model.acl import Acl
+from specs.model.adoption import Adoption
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.hostnet import HostNetwork
@@ -53,6 +54,8 @@ ALLOW = {"actions": {"allow": 1}}
          ["rules[0].from names endpoint nope", "rules[1].to names network red"]),
         ("mirror", Mirror(name="x", vni=1, sources=[{"network": "red"}, {"network": "amber", "endpoint": "nope"}, {"network": "n1", "endpoint": "e1"}], to={"host": "h9", "interface": "tap0"}),
          ["sources[0] names network red", "sources[1] names endpoint nope, which network amber does not have", "to names host h9"]),
+        ("adoption", Adoption(name="x", match="ve-*", network="amber", host="h9"), ["host names host h9"]),
+        ("adoption", Adoption(name="x", match="ve-*", network="amber", host="h1"), []),
         ("mirror", Mirror(name="x", vni=1, sources=[{"network": "amber", "label": "any"}], to={"network": "blue", "endpoint": "web"}),
          ["to names endpoint web, which network blue does not have"]),
         ("service", Service(name="x", network="amber", host_port=1, port=1, endpoints=["web", "e1", "nope"]),
