@@ -164,9 +164,11 @@ def converge(planned: Callable[[Kernel], NetworkPlan]) -> tuple[NetworkPlan, Ker
         kernel = read()
         plan = planned(kernel)
         differing = difference(plan, kernel)
-        if not differing or problems:
+        if not differing:
+            return plan, kernel, []
+        before, problems = problems, carry_out(differing, kernel)
+        if problems and problems == before:  # the first time, the kernel may have changed since it was read
             break
-        problems = carry_out(differing, kernel)
     return plan, kernel, problems
 
 
