@@ -19,6 +19,11 @@ class Exclusive:
         with self._released:
             return key in self._held
 
+    def all_held(self) -> set[str]:
+        """Return the keys that are held now."""
+        with self._released:
+            return set(self._held)
+
     @contextlib.contextmanager
     def hold(self, key: str, wait: bool = True) -> Iterator[bool]:
         """Hold a key during the context. Without `wait`, yield False if another thread holds it."""

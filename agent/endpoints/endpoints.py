@@ -1,8 +1,8 @@
 """Attaches and detaches endpoints of this host.
 
-An attach is a saga of three steps: record (one etcd transaction), plug (veth pair and OVS port), up (wait until the
-controller reports the endpoint up). When a step fails, the saga undoes the steps before it. A crash in between leaves a
-record; the reconciler then completes the endpoint from the record and the state of the host.
+An attach is a saga of three steps: record (one etcd transaction, during which the veth pair is begun), plug (the pair and OVS
+port), up (wait until the controller reports the endpoint up). When a step fails, the saga undoes the steps before it. A crash in
+between leaves a record, which the reconciler completes, or a veth pair without one, which it removes.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from specs import keys
 from specs.model.base import decode, now
 from specs.model.endpoint import MACHINE_INTERFACE, Endpoint
 from specs.model.network import Network
+from specs.store.endpoints import Planned
 from specs.store.repository import Repository
 from warren.errors import MISSING, Conflict, Invalid, NotFound, Unavailable, WarrenError
 
@@ -47,6 +48,7 @@ class _Attach:
     endpoint: Endpoint
     network: Network
     revision: int
+    begun: veth.Plug | None = None  # while the record is written
 
 
 class Endpoints:
@@ -125,11 +127,21 @@ class Endpoints:
     def _attach_new(self, draft: dict[str, Any], reserved: contextlib.ExitStack) -> tuple[_Attach, Saga]:
         attach = _Attach()
 
+        def begin(endpoint: Endpoint, network: Network) -> None:
+            if attach.begun is None and endpoint.device is None and not endpoint.keep_netns:
+                attach.begun = self._plugging.begin(endpoint, network)
+
         def record() -> None:
-            attach.endpoint, attach.network, attach.revision = self._create(draft)
+            try:
+                attach.endpoint, attach.network, attach.revision = self._create(draft, begin)
+            except WarrenError:
+                if attach.begun is not None:
+                    with contextlib.suppress(WarrenError):  # the reconciler sweeps what stays
+                        self._plugging.drop(attach.begun)
+                raise
 
         def plug() -> None:
-            self._plugging.plug(attach.endpoint, attach.network)
+            self._plugging.plug(attach.endpoint, attach.network, attach.begun)
             reserved.close()  # the interface exists now, so its name needs no reservation
 
         return self._run(
@@ -245,9 +257,9 @@ class Endpoints:
         saga.run(steps)
         return attach, saga
 
-    def _create(self, draft: dict[str, Any]) -> tuple[Endpoint, Network, int]:
+    def _create(self, draft: dict[str, Any], planned: Planned = lambda endpoint, network: None) -> tuple[Endpoint, Network, int]:
         try:
-            return self._repository.create_endpoint(draft)
+            return self._repository.create_endpoint(draft, planned=planned)
         except Unavailable:
             self.orphaned[draft["id"]] = draft["network_id"]  # etcd may have committed the transaction
             raise

@@ -3,6 +3,7 @@ with what is wanted."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_interface
@@ -21,7 +22,7 @@ from specs.model.network import Network
 from specs.model.profile import DEFAULT, all_profiles
 from specs.paths import paths_mtu
 from specs.snapshot import Decoded, Snapshot
-from warren.errors import Unavailable
+from warren.errors import Unavailable, WarrenError
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +47,24 @@ class Plugging:
         snapshot = self._cache.view.snapshot
         return desired(endpoint, network, snapshot, self.checksum_offload_off())
 
-    def plug(self, endpoint: Endpoint, network: Network) -> str:
-        """Create, complete or repair veth pair (or take the device) and port; return the interface's name. Raises `WarrenError`."""
+    def begin(self, endpoint: Endpoint, network: Network) -> veth.Plug:
+        """Begin to make the veth pair of an endpoint whose record may not be written yet. Raises `Unavailable` without a bridge."""
+        return veth.Plug(self.desired(endpoint, network))
+
+    def plug(self, endpoint: Endpoint, network: Network, begun: veth.Plug | None = None) -> str:
+        """Create, complete or repair veth pair (or take the device) and port; return the interface's name. Continue what was `begun`, if it
+        makes what is desired, otherwise remove it. Raises `WarrenError`."""
         pair = self.desired(endpoint, network)
+        if begun is not None and begun.desired != pair:
+            self.drop(begun)
+            begun = None
         if endpoint.device is not None:
             self._taken.take(pair)
             self.add_port(endpoint)
             name = endpoint.device
         else:
             self._kept.ensure(endpoint)
-            name = veth.plug(pair, meanwhile=lambda: self.add_port(endpoint))
+            name = (begun or veth.Plug(pair)).finish(lambda: self.add_port(endpoint))
         self.plugged[endpoint.id] = Plugged(endpoint, pair)
         return name
 
@@ -69,6 +78,12 @@ class Plugging:
     def add_port(self, endpoint: Endpoint) -> None:
         """Create or repair the port of an endpoint whose veth pair exists. Raises `WarrenError`."""
         self._ovsdb.add_port(self._bridge, endpoint.veth, endpoint.ofport, endpoint.id)
+
+    def drop(self, begun: veth.Plug) -> None:
+        """Remove a pair that was begun, and is not wanted any more. Raises `Unavailable` if the kernel refuses."""
+        with contextlib.suppress(WarrenError):
+            begun.finish()
+        veth.unplug(begun.desired.veth)
 
     def unplug(self, name: str) -> None:
         """Remove the port and the interface of that name. Raises `WarrenError`."""

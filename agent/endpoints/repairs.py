@@ -71,13 +71,17 @@ class Repairs:
 
     def strays(self) -> dict[str, str]:
         """Return the names of Warren's veth pairs and ports on this host that belong to no record, with the endpoint's id if
-        it is known. Must not run before the first full read of the store."""
+        it is known. An attach makes the pair while etcd writes the record, so those of endpoints that a thread works on are left out. Must
+        not run before the first full read of the store."""
         assert self._cache.synced.is_set()
         ports = {port.name: endpoint_id for endpoint_id, port in self._ovsdb.endpoint_ports().items()}
         veths = set(names.veths())
+        busy = {
+            veth_name(endpoint_id) for endpoint_id in self._exclusive.all_held()
+        }  # read before the records: a finished attach has one
         local = self._cache.view.local_endpoints  # read last, because attaches continue meanwhile
         recorded = {endpoint.veth for endpoint in local.values() if endpoint.active}
-        return {name: ports.get(name, "") for name in sorted((veths | set(ports)) - recorded)}
+        return {name: ports.get(name, "") for name in sorted((veths | set(ports)) - busy - recorded)}
 
     # ---- repairing ------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ import stat
 import struct
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from warren.errors import Invalid
 
@@ -99,28 +99,36 @@ class Milestone:
         return self._reached
 
 
-def in_thread(work: Callable[[], T], meanwhile: Callable[[], object] | None = None) -> T:
-    """Run `work` in a thread of its own, which may `enter` a namespace and ends with it. Returns its result. `meanwhile` runs in the
-    caller's thread: a thread that `work` started would be in the namespace, too."""
-    results: list[T] = []
-    errors: list[BaseException] = []
+class Work(Generic[T]):
+    """Work that begins at once in a thread of its own, which may `enter` a namespace and ends with it."""
 
-    def run() -> None:
+    def __init__(self, work: Callable[[], T]) -> None:
+        self._results: list[T] = []
+        self._errors: list[BaseException] = []
+        self._thread = threading.Thread(target=self._run, args=(work,), name="netns", daemon=True)
+        self._thread.start()
+
+    def _run(self, work: Callable[[], T]) -> None:
         try:
-            results.append(work())
+            self._results.append(work())
         except BaseException as error:  # the exception belongs to the caller
-            errors.append(error)
+            self._errors.append(error)
 
-    thread = threading.Thread(target=run, name="netns", daemon=True)
-    thread.start()
-    try:
-        if meanwhile is not None:
-            meanwhile()
-    finally:
-        thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    def join(self) -> None:
+        """Wait for the end of the work."""
+        self._thread.join()
+
+    def result(self) -> T:
+        """Wait for the end of the work. Returns its result, or raises its exception."""
+        self.join()
+        if self._errors:
+            raise self._errors[0]
+        return self._results[0]
+
+
+def in_thread(work: Callable[[], T]) -> T:
+    """Run `work` in a thread of its own, which may `enter` a namespace and ends with it. Returns its result."""
+    return Work(work).result()
 
 
 def enter(fd: int) -> None:

@@ -39,26 +39,37 @@ _IFA_F_NODAD = 0x02
 _TRIES = 16
 
 
-def plug(desired: Desired, meanwhile: Callable[[], object] = lambda: None) -> str:
-    """Create the pair, or complete or recreate an existing one; return the name of the far end. Once both ends are up, call `meanwhile` in
-    the caller's thread, while addresses and routes are set.
+class Plug:
+    """The making, completing or recreating of a pair, which begins at once in a thread of its own."""
 
-    Raises `Invalid` for an unusable namespace, `Conflict` if the name is taken there, `Unavailable` if the kernel refuses.
-    """
-    both_up = namespaces.Milestone()
-    with namespaces.opened_or_none(desired.netns) as fd:
+    def __init__(self, desired: Desired) -> None:
+        self.desired = desired
+        self._both_up = namespaces.Milestone()
+        self._work = namespaces.Work(self._run)
 
-        def work() -> str:
-            try:
-                return _plug(desired, fd, both_up.reach)
-            finally:
-                both_up.end()
-
+    def _run(self) -> str:
         try:
-            return namespaces.in_thread(work, lambda: both_up.wait() and meanwhile())
+            with namespaces.opened_or_none(self.desired.netns) as fd:
+                return _plug(self.desired, fd, self._both_up.reach)
+        finally:
+            self._both_up.end()
+
+    def finish(self, meanwhile: Callable[[], object] = lambda: None) -> str:
+        """Wait for the end; return the name of the far end. Once both ends are up, call `meanwhile` in the caller's thread, while addresses
+        and routes are set.
+
+        Raises `Invalid` for an unusable namespace, `Conflict` if the name is taken there, `Unavailable` if the kernel refuses.
+        """
+        try:
+            try:
+                if self._both_up.wait():
+                    meanwhile()
+            finally:
+                self._work.join()
+            return self._work.result()
         except (NetlinkError, OSError) as error:
-            where = desired.netns or "the host"
-            raise Unavailable("the kernel", f"cannot plug {desired.veth} into {where}: {reason(error)}") from error
+            veth, where = self.desired.veth, self.desired.netns or "the host"
+            raise Unavailable("the kernel", f"cannot plug {veth} into {where}: {reason(error)}") from error
 
 
 def complete_moved(desired: Desired) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
@@ -24,21 +24,25 @@ from specs.store.allowed_values import AllowedValues, check_placed, contradictio
 from specs.store.leased_addresses import kept
 from specs.store.network_state import NetworkState, gets_of, network_state
 from specs.store.placements import index_changes
-from specs.store.pool import Pool, transaction
+from specs.store.pool import Pool, give_back_address, transaction
 from specs.store.reserved import bounds, check_reserved, require_address, set_aside, with_reserved
 from specs.store.values import Compare, Delete, Get, NoneNewer, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, Exhausted, Invalid, NotFound
 
+Planned = Callable[[Endpoint, Network], None]
 DEFAULT_VLAN = 100  # of subports on a network without `vlan`; the default of FAUCET and dovesnap
 
 
 class EndpointWriter(Writer):
     """The endpoints of a store."""
 
-    def create_endpoint(self, draft: dict[str, Any], versions: Collection[int] = (4, 6)) -> tuple[Endpoint, Network, int]:
+    def create_endpoint(
+        self, draft: dict[str, Any], versions: Collection[int] = (4, 6), planned: Planned = lambda endpoint, network: None
+    ) -> tuple[Endpoint, Network, int]:
         """Creates an endpoint from its fields: `network_id` and `host` are required; id, addresses (of these `versions` of IP), MAC and
-        ofport are allocated unless given. Returns it with its network and the revision.
+        ofport are allocated unless given. Returns it with its network and the revision. Before each attempt to write, calls `planned` with
+        what the attempt would write; when another writer is faster, the next attempt may write something else.
 
         Raises `NotFound`, `Invalid` (address outside the range), `Conflict` (taken), `Exhausted`.
         """
@@ -52,13 +56,13 @@ class EndpointWriter(Writer):
             self.check_ports(probe.host, probe.network_id, probe.publish)
 
         def attempt() -> tuple[Endpoint, Network, int] | None:
-            return self._try_create(probe, data, versions)
+            return self._try_create(probe, data, versions, planned)
 
         with self.one_at_a_time(probe.network_id):
             return self.retry(attempt)  # type: ignore[no-any-return]
 
     def _try_create(
-        self, probe: Endpoint, data: dict[str, Any], versions: Collection[int]
+        self, probe: Endpoint, data: dict[str, Any], versions: Collection[int], planned: Planned
     ) -> tuple[Endpoint, Network, int] | None:
         """One attempt; None if another writer was faster."""
         read, ofports = self._read_for_creation(probe)
@@ -84,6 +88,7 @@ class EndpointWriter(Writer):
         compares, puts = compares + allowed_compares, puts + allowed_puts
         compares += [Unchanged(keys.network(network.id), read.network_revision), *(Unchanged(k, 0) for k in (key, *held))]
         puts += _written(endpoint)
+        planned(endpoint, network)
         outcome = self.commit(compares, puts, [Get(keys.claim_endpoint_mac(network.id, mac))])
         if outcome.succeeded:
             return endpoint, network, outcome.revision
@@ -306,7 +311,7 @@ class EndpointWriter(Writer):
             ("ipv6_address", read.v6, read.network.ipv6_range),
         ):
             if getattr(old, name) != getattr(new, name):
-                _give_back(pool, network_range, getattr(old, name))
+                give_back_address(pool, network_range, getattr(old, name))
                 if getattr(new, name) is not None:
                     self._address(read.network, pool, read.allowed, new, name)
         compares, puts = transaction((read.v4, read.v6))
@@ -343,8 +348,8 @@ class EndpointWriter(Writer):
             v4_pool, v6_pool, port_pool = (Pool.read(p, read.found[1 + i]) for i, p in enumerate(prefixes))
             network = decoded(Network, read.found[0][0]) if read.found[0] else None
             if network is not None:
-                _give_back(v4_pool, network.ip_range, endpoint.ipv4_address)
-                _give_back(v6_pool, network.ipv6_range, endpoint.ipv6_address)
+                give_back_address(v4_pool, network.ip_range, endpoint.ipv4_address)
+                give_back_address(v6_pool, network.ipv6_range, endpoint.ipv6_address)
             port_pool.give_back(endpoint.ofport)
             published = self._published(endpoint.host, endpoint.publish, None)
             compares, changes = transaction((v4_pool, v6_pool, port_pool, *published))
@@ -393,8 +398,3 @@ def _take_ofport(pool: Pool, host: str, requested: int | None) -> int:
         raise Conflict(f"OpenFlow port {ofport} of host {host} is taken", field="ofport")
     pool.take(ofport)
     return ofport
-
-
-def _give_back(pool: Pool, network_range: IpNetwork | None, address: IPv4Address | IPv6Address | None) -> None:
-    if network_range is not None and address is not None and address in network_range:
-        pool.give_back(int(address) - int(network_range.network_address))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
 
+from pipeline.protocols import IpNetwork
 from specs.store import bitmap
 from specs.store.values import Compare, Entry, Put, TxnOperation, Unchanged
 
@@ -57,3 +59,9 @@ def transaction(pools: Iterable[Pool]) -> tuple[list[Compare], list[TxnOperation
     """The compares and the puts of several pools."""
     pools = list(pools)
     return [compare for pool in pools for compare in pool.compares()], [put for pool in pools for put in pool.puts()]
+
+
+def give_back_address(pool: Pool, network_range: IpNetwork | None, address: IPv4Address | IPv6Address | None) -> None:
+    """Mark an address of a network's range as free."""
+    if network_range is not None and address is not None and address in network_range:
+        pool.give_back(int(address) - int(network_range.network_address))

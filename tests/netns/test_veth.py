@@ -54,7 +54,7 @@ class Cables:
 
     def plug(self, endpoint: str, container: str | None, number: int, **more: Any) -> str:
         desired = self.desired(endpoint, container, number, **more)
-        return self.on_host(lambda: veth.plug(desired))
+        return self.on_host(lambda: veth.Plug(desired).finish())
 
     def differences(self, endpoint: str, container: str, number: int, **more: Any) -> tuple[str, ...]:
         desired = self.desired(endpoint, container, number, **more)
@@ -173,7 +173,7 @@ def test_the_port_is_made_from_the_host_while_addresses_are_set(cables: Cables, 
         seen.append((",UP" in near, ",UP" in far, os.readlink("/proc/thread-self/ns/net")))
 
     def plug() -> str:
-        veth.plug(cables.desired("a", one, 1), meanwhile)
+        veth.Plug(cables.desired("a", one, 1)).finish(meanwhile)
         return os.readlink("/proc/thread-self/ns/net")
 
     host = cables.on_host(plug)
@@ -185,14 +185,14 @@ def test_without_a_pair_no_port_is_made_and_a_port_that_fails_is_told(cables: Ca
     one, calls = container(), []
     ip("-n", one, "link", "add", "eth0", "type", "veth", "peer", "name", "eth9")
     with pytest.raises(Conflict):
-        cables.on_host(lambda: veth.plug(cables.desired("a", one, 1, interface="eth0"), lambda: calls.append("called")))
+        cables.on_host(lambda: veth.Plug(cables.desired("a", one, 1, interface="eth0")).finish(lambda: calls.append("called")))
     assert calls == []
 
     def fails() -> None:
         raise Unavailable("ovs-vswitchd", "it said no")
 
     with pytest.raises(Unavailable, match="it said no"):
-        cables.on_host(lambda: veth.plug(cables.desired("a", one, 1, interface="eth1"), fails))
+        cables.on_host(lambda: veth.Plug(cables.desired("a", one, 1, interface="eth1")).finish(fails))
     assert cables.differences("a", one, 1, interface="eth1") == (), "the pair is complete all the same"
 
 
