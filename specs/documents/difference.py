@@ -13,11 +13,12 @@ from specs.documents.document import Document, section_of
 from specs.model.base import ALLOCATED, Item, Record
 from specs.model.derived import default_mac
 from specs.model.endpoint import Endpoint, EndpointItem
+from specs.model.host import OF_CLOUD, Host, HostItem
 from specs.model.network import Network, NetworkItem, default_gateways
 from specs.model.profile import BUILT_IN, DEFAULT, Profile
 from specs.model.ranges import check_ranges
 from specs.snapshot import Snapshot
-from warren.errors import Invalid
+from warren.errors import MISSING, Invalid
 
 KINDS = (
     "cluster",
@@ -170,6 +171,8 @@ class _Difference:
     def _stated(self, item: Item, path: str) -> dict[str, Any]:
         """The fields that an item states. An endpoint's network is its id, where the store has the network."""
         stated = item.stated()
+        if isinstance(item, HostItem):
+            return _stated_host(stated, self.current.hosts.get(item.name), path)
         if not isinstance(item, EndpointItem):
             return stated
         network = self._network(item.network)
@@ -183,6 +186,20 @@ class _Difference:
             if old is not None and network.id == getattr(old, "network_id"):  # noqa: B009
                 stated.pop("network")
         return stated
+
+
+def _stated_host(stated: dict[str, Any], old: Host | None, path: str) -> dict[str, Any]:
+    """The fields that a document states of a host. Of a registered host of a cloud, those that its agent finds in the metadata are left out: they
+    may have changed since the document was written. Raises `Invalid`."""
+    cloud = stated.get("underlay", old.underlay if old is not None else None) is not None
+    if old is not None and cloud:
+        return {field: value for field, value in stated.items() if field not in OF_CLOUD}
+    if stated.get("vtep") is None:
+        expected = (
+            f"an address on the underlay: host {stated['name']} has not registered yet, which its agent does when it starts"
+        )
+        raise Invalid(f"{path}.vtep", MISSING, expected)
+    return stated
 
 
 def _check_network(item: NetworkItem, old: Network | None, change: Change | None, path: str) -> None:

@@ -6,10 +6,12 @@ import re
 from ipaddress import IPv4Address
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from specs.model.base import AclNames, Address, Item, Labels, Mac, Mtu, Name, NestedValue, Record
 from specs.model.site import OutsideAddress
+from specs.model.validation import NEEDED
 
 _TARGET = re.compile(r"(tcp|ssl):(\[[0-9A-Fa-f:.]+\]|[^\s:\[\]]+)(:\d{1,5})?\Z")
 
@@ -66,10 +68,22 @@ class Host(HostFields, Record):
     created_at: str | None = None
 
 
+OF_CLOUD = ("vtep", "site", "outside", "api", "underlay_mtu")  # written by the agent of a host with `underlay: cloud`
+
+
 class HostItem(HostFields, Item):
-    """A host. Agents register their own hosts, so documents seldom need any."""
+    """A host. Agents register their own hosts, so documents seldom need any. With `underlay: cloud` it needs no `vtep`."""
 
     name: Name
-    vtep: Address
+    vtep: Annotated[Address | None, Field(validate_default=True)] = None
     api: Annotated[str, Field(min_length=1)] | None = None
     underlay_mtu: Mtu = 1500
+
+    @field_validator("vtep")
+    @classmethod
+    def _given_or_found(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.data.get("underlay") is None:
+            raise PydanticCustomError(
+                NEEDED, "an address on the underlay, such as 192.0.2.1; in a cloud, underlay: cloud instead"
+            )
+        return value

@@ -11,6 +11,8 @@ from warren.errors import MISSING, Invalid
 
 _OF_PYDANTIC = ("function", "lax-or-strict", "literal[")  # parts of a location that name a validator, or a member of a union
 
+NEEDED = "needed"  # type of an error about a field that is missing beside the other fields; its message says what is expected
+
 _EXPECTED = {
     "missing": "it is required",
     "ip_v4_network": "an IPv4 range in CIDR form without host bits, such as 10.0.0.0/24",
@@ -69,4 +71,4 @@ def invalid(error: ValidationError, path: str = "") -> Invalid:
         return Invalid(where, first["input"], "a field that exists", problem="there is no such field (is it spelt right?)")
     if isinstance(first["input"], dict) and kind == "value_error":  # about a record as a whole
         return Invalid(where or path or "document", first["input"].get("name", MISSING), expected, problem=f"expected {expected}")
-    return Invalid(where or path or "document", MISSING if kind == "missing" else first["input"], expected)
+    return Invalid(where or path or "document", MISSING if kind in ("missing", NEEDED) else first["input"], expected)

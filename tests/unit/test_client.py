@@ -29,6 +29,7 @@ from warren.client import (
     Conflict,
     Error,
     Exhausted,
+    Host,
     Invalid,
     LeaseExpired,
     NoAnswer,
@@ -134,6 +135,14 @@ def test_fields_that_are_absent_or_null_have_their_defaults() -> None:
     assert Endpoint.of({"hostname": None}) == Endpoint()
     assert Status.of({"hosts": [{"name": "h1"}]}).hosts[0].tunnels.known == 0
     assert Network.of(None) == Network()
+
+
+def test_a_host_of_a_cloud_tells_its_site_and_outside_address() -> None:
+    data = {"name": "c1", "underlay": "cloud", "site": "aws.x", "outside": {"address": "10.4.1.5", "public": "198.51.100.5"}}
+    host = Host.of(data)
+    assert (host.underlay, host.site) == ("cloud", "aws.x")
+    assert host.outside["public"] == "198.51.100.5"
+    assert (Host.of({"name": "h1"}).underlay, Host.of({"name": "h1"}).outside) == (None, {})
 
 
 def test_late_hosts_are_alive_and_behind() -> None:

@@ -36,6 +36,7 @@ from warren.errors import Invalid
         ("endpoints: [{name: a, network: n, host: h}, {name: a, network: n, host: h2}]", "endpoints[1].name"),
         ("endpoints: [{name: a, network: n, host: h, mac_address: 1}]", "endpoints[0].mac_address"),
         ("hosts: [{name: h1}]", "hosts[0].vtep"),
+        ("hosts: [{name: h1, vtep: null, underlay: null}]", "hosts[0].vtep"),
         ("bridges: []", "bridges"),
         ("- 1", "document"),
         ("networks: []\nnetworks: []", "line 2"),
@@ -48,7 +49,7 @@ from warren.errors import Invalid
         ("? [a]\n: b", "line 1"),
         ("x" * 1_048_577, "document"),
     ],
-    ids=range(23),
+    ids=range(24),
 )
 def test_refused_with_the_path(text: str, path: str) -> None:
     with pytest.raises(Invalid) as error:
@@ -92,6 +93,33 @@ def test_fields_that_differ_in_a_document_are_changed() -> None:
     assert change.fields == {"labels": ({"a": "b"}, {}), "mtu": (None, 1400)}
     (change,) = diff(parse("endpoints: [{name: web, network: n1, host: h1, ipv4_address: null}]"), STORE)
     assert change.fields == {"ipv4_address": ("10.0.0.2", None)}
+
+
+def test_a_registered_host_of_a_cloud_needs_no_address() -> None:
+    """Its agent finds VTEP, site, outside address and MTU, which may have changed since the document was written."""
+    cloudy = Snapshot(hosts={"h1": HOST.model_copy(update={"underlay": "cloud", "site": "aws.x"})})
+    item = "name: h1, underlay: cloud"
+    earlier = "vtep: 192.0.2.9, site: elsewhere, outside: {address: 192.0.2.8, interface: eth1}, underlay_mtu: 9001, api: http://192.0.2.9:1"
+    for text in (item, f"{item}, {earlier}", f"name: h1, {earlier}", f"{item}, vtep: null, site: null"):
+        assert changes_of(f"hosts: [{{{text}}}]", store=cloudy) == [], text
+    (change,) = diff(parse(f"hosts: [{{{item}, labels: {{a: b}}, {earlier}}}]"), cloudy)
+    assert change.fields == {"labels": ({}, {"a": "b"})}
+    (change,) = diff(parse(f"hosts: [{{{item}}}]"), STORE)
+    assert (change.action, change.fields) == ("update", {"underlay": (None, "cloud")})
+    (change,) = diff(parse("hosts: [{name: h1, vtep: 192.0.2.9, underlay: null}]"), cloudy)  # no longer the cloud's
+    assert change.fields == {"underlay": ("cloud", None), "vtep": ("192.0.2.1", "192.0.2.9")}
+
+
+@pytest.mark.parametrize("text", ["name: h1", "name: h1, underlay: null, vtep: null", "name: h1, vtep: null"])
+def test_a_host_has_an_address_or_follows_a_cloud(text: str) -> None:
+    with pytest.raises(Invalid, match=r"hosts\[0\]\.vtep is missing: an address on the underlay.*underlay: cloud"):
+        parse(f"hosts: [{{{text}}}]")
+
+
+@pytest.mark.parametrize("text", ["", ", vtep: null"])
+def test_a_host_of_a_cloud_that_has_not_registered_needs_an_address(text: str) -> None:
+    with pytest.raises(Invalid, match=r"hosts\[1\]\.vtep is missing: .* host c1 has not registered yet"):
+        diff(parse(f"hosts: [{{name: h1, vtep: 192.0.2.1}}, {{name: c1, underlay: cloud{text}}}]"), STORE)
 
 
 def test_new_objects_are_created_after_what_they_refer_to() -> None:

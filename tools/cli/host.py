@@ -19,8 +19,9 @@ def list_(context: typer.Context, json: JsonOption = False) -> None:
     if json:
         show.as_json([host.raw for host in hosts])
         return
-    rows = [(h.name, h.vtep, h.underlay_mtu, h.agent, h.controller, h.api) for h in hosts]
-    show.table(("NAME", "VTEP", "UNDERLAY MTU", "AGENT", "CONTROLLER", "API"), rows, "no hosts (start warren-agent on one)")
+    rows = [(h.name, h.vtep, h.site, h.underlay, h.underlay_mtu, h.agent, h.controller, h.api) for h in hosts]
+    columns = ("NAME", "VTEP", "SITE", "UNDERLAY", "UNDERLAY MTU", "AGENT", "CONTROLLER", "API")
+    show.table(columns, rows, "no hosts (start warren-agent on one)")
 
 
 @app.command("show", epilog="Example: warren host show h1")

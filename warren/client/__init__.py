@@ -63,8 +63,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFAULT_URL", "Acl", "AclCheck", "AclList", "AclRule", "AclSummary", "AgentUnreachable", "AllowedAddress", "Applied", "AsyncCapture", "AsyncClient",
     "Capture", "CaptureCounts", "Change", "Client", "Cluster", "Conflict", "Decision", "Endpoint", "Error", "Exhausted", "Flow", "FlowCheck", "Host",
-    "Invalid", "LeaseExpired", "Meter", "Mirror", "Network", "NoAnswer", "NotFound", "PairChange", "Profile", "Progress", "PublishedPort", "Refused", "Router",
-    "Service", "Status", "Tenant", "Trace", "Tunnels", "Unavailable", "tls_context",
+    "Invalid", "LeaseExpired", "Meter", "Mirror", "Network", "NoAnswer", "NotFound", "PairChange", "Profile", "Progress", "PublishedPort", "Refused",
+    "Router", "Service", "Status", "Tenant", "Trace", "Tunnels", "Unavailable", "tls_context",
 ]  # fmt: skip
 
 

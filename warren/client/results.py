@@ -160,10 +160,14 @@ class Tunnels(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Host(Result):
-    """A host and what its agent and controller report. `endpoints` counts its endpoints by state."""
+    """A host and what its agent and controller report. `endpoints` counts its endpoints by state. `outside` says how hosts of
+    other sites reach it; `underlay` is "cloud" where its addresses follow a cloud's metadata."""
 
     name: str = ""
     vtep: str = ""
+    site: str | None = None
+    underlay: str | None = None
+    outside: Mapping[str, Any] = _mapping()
     underlay_mtu: int | None = None
     api: str | None = None
     agent: str = "dead"
