@@ -10,7 +10,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import NamedTuple
 
 from agent.listeners import Listeners
@@ -19,6 +19,7 @@ from agent.revisions import Revisions
 from agent.states import State, States
 from intent.history import with_history
 from specs import keys
+from specs.checks import ValidNetworks
 from specs.interest import Interest, networks_of
 from specs.lineage import continues
 from specs.model.derived import veth_name
@@ -48,6 +49,12 @@ class CacheView:
     publishers: Mapping[str, Endpoint | Publisher] = field(default_factory=dict)  # those of all hosts that publish ports, by id
     index: Mapping[str, str] = field(default_factory=dict)  # this host's keys of specs/store/placements.py
     followed: frozenset[str] | None = None  # networks whose endpoints are in the snapshot; None: all
+    before: InitVar[CacheView | None] = None  # the view that this one replaces
+    valid: ValidNetworks = field(init=False)
+
+    def __post_init__(self, before: CacheView | None) -> None:
+        valid = before.valid.of(self.snapshot) if before is not None else ValidNetworks(self.snapshot)
+        object.__setattr__(self, "valid", valid)
 
 
 class _News(NamedTuple):
@@ -153,6 +160,7 @@ class Cache:
             _publishers(self.view.publishers, endpoints, changes),
             _index(self.host, self.view.index, changes),
             networks_of(self._following.followed),
+            self.view,
         )
         return _News(before, snapshot, decoded_changes, touched)
 

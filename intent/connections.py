@@ -23,7 +23,7 @@ from intent.services import service_members
 from intent.shares import Shares, shared
 from pipeline.protocols import ICMP, ICMPV6, IPV4, IPV6, SCTP, TCP, UDP, IpAddress
 from pipeline.tables import MARK_RELATED, ORIGIN_TUNNEL
-from specs.checks import called, joined, routers_in_order, served, services_in_order, valid_networks, zones
+from specs.checks import ValidNetworks, joined, routers_in_order, served, services_in_order
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
 from specs.ports import has_unknown_macs
@@ -65,9 +65,10 @@ class Connection:
 
 @dataclass
 class Allowed:
-    """What the specs of one moment allow. Holds what it has derived, so make a new one for another snapshot."""
+    """What the specs of one moment allow. Holds what it has derived, so make a new one for another snapshot. `valid` are its networks."""
 
     snapshot: Snapshot
+    valid: ValidNetworks
     _source_ports: dict[PolicyKey, bool] = field(default_factory=dict)
     _verdicts: dict[tuple[object, ...], tuple[str | None, bool]] = field(default_factory=dict)
 
@@ -76,23 +77,9 @@ class Allowed:
         return RecordPolicies(self.snapshot)
 
     @cached_property
-    def networks(self) -> dict[str, Network]:
-        """The valid networks by id."""
-        return valid_networks(self.snapshot)[0]
-
-    @cached_property
-    def zones(self) -> dict[str, int]:
-        """The conntrack zone of each valid network."""
-        return zones(self.snapshot, self.networks)
-
-    @cached_property
-    def _networks_of_zones(self) -> dict[int, Network]:
-        return {zone: self.networks[network_id] for network_id, zone in self.zones.items()}
-
-    @cached_property
     def routed_to(self) -> Mapping[str, Mapping[str, str]]:
         """The networks that a router joins with each network."""
-        return joined(routers_in_order(self.snapshot), called(self.networks))[0]
+        return joined(routers_in_order(self.snapshot), self.valid.by_reference)[0]
 
     @cached_property
     def _holders(self) -> dict[tuple[str, IpAddress], Endpoint]:
@@ -122,11 +109,11 @@ class Allowed:
     def _unbound(self) -> set[str]:
         """Networks where addresses may be unknown machines': those with interfaces, and those without ranges of their own."""
         behind = {e.network_id for e in self.snapshot.endpoints.values() if has_unknown_macs(e)}
-        return behind | {n.id for n in self.networks.values() if n.external or not (n.ip_range or n.ipv6_range)}
+        return behind | {n.id for n in self.valid.by_id.values() if n.external or not (n.ip_range or n.ipv6_range)}
 
     def objection(self, connection: Connection) -> str | None:
         """Why a connection must end; None if it may stay. Zones of no network are somebody else's."""
-        network = self._networks_of_zones.get(connection.zone)
+        network = self.valid.by_zone.get(connection.zone)
         if network is None:
             return None
         ends: list[list[Endpoint | None]] = []
@@ -167,7 +154,7 @@ class Allowed:
 
     def _owner(self, network: Network, address: IpAddress) -> Network | None:
         """The network in which an address can only be an endpoint's."""
-        reached = map(self.networks.__getitem__, self._reached(network))
+        reached = map(self.valid.by_id.__getitem__, self._reached(network))
         return next((each for each in reached if self._must_be_held(each, address)), None)
 
     def _reached(self, network: Network) -> Iterator[str]:
@@ -211,7 +198,7 @@ class Allowed:
             network_id: [
                 (s.proto, s.host_port, s.port, service_members(s, network_id, self._policies.selected)) for s in services
             ]
-            for network_id, services in served(services_in_order(self.snapshot), called(self.networks))[0].items()
+            for network_id, services in served(services_in_order(self.snapshot), self.valid.by_reference)[0].items()
         }
 
     def _services(self, network: Network) -> list[tuple[str, int, int, tuple[Endpoint, ...]]]:

@@ -4,6 +4,7 @@ conntrack zones. Checks routers and services before they are written. Pure."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from specs.model.base import decode, restated
@@ -101,6 +102,38 @@ def valid_networks(snapshot: Snapshot) -> tuple[dict[str, Network], dict[str, st
             networks[network_id] = network
             routed += [network] if network.mode == "routed" else []
     return networks, problems
+
+
+class ValidNetworks:
+    """The valid networks of a snapshot that nobody changes any more, and what follows from them alone. Computed when it is first asked for,
+    and then kept for later snapshots with the same networks: an endpoint more must not cost what all networks cost."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+
+    def of(self, snapshot: Snapshot) -> ValidNetworks:
+        """Return the valid networks of another snapshot: these, if it has the very same networks."""
+        return self if snapshot.networks is self._snapshot.networks else ValidNetworks(snapshot)
+
+    @cached_property
+    def by_id(self) -> dict[str, Network]:
+        """The valid networks by id, in the order of their creation."""
+        return valid_networks(self._snapshot)[0]
+
+    @cached_property
+    def zones(self) -> dict[str, int]:
+        """The conntrack zone of each."""
+        return zones(self._snapshot, self.by_id)
+
+    @cached_property
+    def by_zone(self) -> dict[int, Network]:
+        """The network of each conntrack zone."""
+        return {zone: self.by_id[network_id] for network_id, zone in self.zones.items()}
+
+    @cached_property
+    def by_reference(self) -> dict[str, Network]:
+        """The networks by their ids and names."""
+        return called(self.by_id)
 
 
 def network_problem(network: Network, holder: str, crossed: Network | None) -> str | None:

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from agent.cache import Cache, CacheView
 from agent.feature import Feature
 from ovsdb.control import ZoneLimit, has_datapath, zone_limits
-from specs.checks import valid_networks, zones
+from specs.checks import ValidNetworks
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
-from specs.snapshot import Snapshot
 from warren.worker import Worker
 
 INTERVAL_S = 2.0  # the longest time until a limit that somebody changed is restored
@@ -33,14 +32,12 @@ class Limits:
     networks: dict[int, Network]
 
 
-def limits(snapshot: Snapshot, local_endpoints: Iterable[Endpoint], default: int) -> Limits:
+def limits(valid: ValidNetworks, local_endpoints: Iterable[Endpoint], default: int) -> Limits:
     """Return the limits of the networks with an active local endpoint. `default` is for networks without `ct_limit`; 0 is no limit.
     Pure."""
-    valid, _ = valid_networks(snapshot)
-    networks = {zone: valid[network_id] for network_id, zone in zones(snapshot, valid).items()}
     used = _used(local_endpoints)
-    by_zone = {zone: network.ct_limit or default for zone, network in networks.items() if network.id in used}
-    return Limits({zone: limit for zone, limit in by_zone.items() if limit}, networks)
+    by_zone = {zone: network.ct_limit or default for zone, network in valid.by_zone.items() if network.id in used}
+    return Limits({zone: limit for zone, limit in by_zone.items() if limit}, valid.by_zone)
 
 
 def _used(local_endpoints: Iterable[Endpoint]) -> set[str]:
@@ -121,7 +118,7 @@ class ConnectionLimits(Feature):
             self._basis, self._compared_at = basis, now
 
     def _desired(self, view: CacheView) -> Limits:
-        return limits(view.snapshot, view.local_endpoints.values(), self._default)
+        return limits(view.valid, view.local_endpoints.values(), self._default)
 
     def _current(self) -> dict[int, ZoneLimit]:
         return zone_limits(self._appctl("dpctl/ct-get-limits", self._datapath()))

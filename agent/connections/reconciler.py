@@ -51,7 +51,7 @@ class ConnectionReconciler(Feature):
     def differences(self) -> list[str]:
         """Return the connections that should have ended."""
         allowed = self._allowed()
-        refused = objections(allowed, self._datapath.read(set(allowed.zones.values())))
+        refused = objections(allowed, self._datapath.read(set(allowed.valid.zones.values())))
         return [f"connection {connection}: {reason}" for connection, reason in refused.items()][:SHOWN]
 
     # ---- what has changed -----------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ class ConnectionReconciler(Feature):
         self._end_given_up(allowed, zones, now)
         everything = EVERYTHING in items or now >= self._resync_at
         if everything:  # also in networks that have no endpoint here any more
-            self._judge(allowed, set(allowed.zones.values()))
+            self._judge(allowed, set(allowed.valid.zones.values()))
             self._resync_at = now + RESYNC_S
         for zone in zones.values() if EVERYTHING in items else {zones[n] for n in items if n in zones}:
             self._schedule(zone, now, PASSES_S)
@@ -89,8 +89,8 @@ class ConnectionReconciler(Feature):
         for given_up in list(self._given_up):
             network_id, address, host = given_up
             around = {zones[n] for n in (network_id, *allowed.routed_to.get(network_id, ())) if n in zones}
-            if host == self._cache.host and network_id in allowed.zones:  # it may have been the last endpoint here
-                around.add(allowed.zones[network_id])
+            if host == self._cache.host and network_id in allowed.valid.zones:  # it may have been the last endpoint here
+                around.add(allowed.valid.zones[network_id])
             for zone in around:
                 self._datapath.end_of(zone, address)
                 self._schedule(zone, now, PASSES_S[1:])
@@ -120,12 +120,13 @@ class ConnectionReconciler(Feature):
             self._datapath.end(refused, (connection for connection in connections if connection not in refused))
 
     def _allowed(self) -> Allowed:
-        return Allowed(self._cache.view.snapshot)
+        view = self._cache.view
+        return Allowed(view.snapshot, view.valid)
 
     def _zones(self, allowed: Allowed) -> dict[str, int]:
         """Return the conntrack zones of the networks that have an endpoint here."""
         local_networks = {endpoint.network_id for endpoint in self._cache.view.local_endpoints.values()}
-        return {network_id: allowed.zones[network_id] for network_id in local_networks if network_id in allowed.zones}
+        return {network_id: allowed.valid.zones[network_id] for network_id in local_networks if network_id in allowed.valid.zones}
 
 
 def objections(allowed: Allowed, connections: Iterable[Connection]) -> dict[Connection, str]:

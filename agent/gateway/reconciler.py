@@ -165,7 +165,7 @@ class GatewayReconciler(Feature):
         apis = (hostname(host.api) for host in view.snapshot.hosts.values() if host.api is not None)
         self._names.want(name for name in (*apis, *self._etcd) if name is not None)
         machines = Machines(etcd=self._etcd, addresses=self._names.addresses, publishers=tuple(view.publishers.values()))
-        return outside(view.snapshot, self._cache.host, view.local_endpoints.values(), machines)
+        return outside(view.snapshot, view.valid, self._cache.host, view.local_endpoints.values(), machines)
 
     def _forwarding(self, before: Mapping[str, str]) -> Forwarding:
         """Return what this host forwards besides Warren's packets; `before` are the switches' values before Warren."""

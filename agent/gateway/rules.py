@@ -16,7 +16,7 @@ from intent.views import Claim, host_claims
 from ovsdb.rows import UPLINK_PORT
 from pipeline.protocols import IpAddress, IpNetwork
 from pipeline.tunnels import VXLAN_UDP_PORT
-from specs.checks import called, order, served, services_in_order, valid_networks, zones
+from specs.checks import ValidNetworks, order, served, services_in_order
 from specs.model.cluster import Transit
 from specs.model.cluster import transit as default_transit
 from specs.model.endpoint import CNI_CONTAINER, Endpoint
@@ -76,20 +76,24 @@ class Outside:
         return bool(self.versions)
 
 
-def outside(snapshot: Snapshot, host: str, local_endpoints: Iterable[Endpoint], machines: Machines) -> Outside:
-    """Return what the networks with an active endpoint on this host need. `local_endpoints` are all endpoints of this host;
-    searching the endpoints of all hosts would make the cost of each change grow with the whole installation."""
-    valid, transit = valid_networks(snapshot)[0], snapshot.cluster.transit
+def outside(
+    snapshot: Snapshot, valid: ValidNetworks, host: str, local_endpoints: Iterable[Endpoint], machines: Machines
+) -> Outside:
+    """Return what the networks with an active endpoint on this host need. `valid` are the snapshot's networks, `local_endpoints` all
+    endpoints of this host: searching those of all hosts would make the cost of each change grow with the whole installation."""
+    networks, transit = valid.by_id, snapshot.cluster.transit
     active = [e for e in local_endpoints if e.active]
     publishers = sorted((e for e in active if e.publish), key=lambda e: order(snapshot, "endpoint", e.id))
-    used = {e.network_id: valid[e.network_id] for e in active if e.network_id in valid and valid[e.network_id].mode != "flat"}
-    zone = zones(snapshot, valid)
+    used = {
+        e.network_id: networks[e.network_id] for e in active if e.network_id in networks and networks[e.network_id].mode != "flat"
+    }
+    zone = valid.zones
     gateways = {i: gateway for i, n in used.items() if (gateway := gateway_of(n, zone[i], None, 0, transit)) is not None}
     versions, routes = _reach(used.values(), transit)
     _, routed = _reach((network for network in used.values() if network.mode == "routed"), transit)
     claimed: set[Claim] = set()
     published = [*_published_by_endpoints(publishers, used, gateways, claimed)]
-    published += _published_by_services(served(services_in_order(snapshot), called(valid))[0], host, gateways, claimed)
+    published += _published_by_services(served(services_in_order(snapshot), valid.by_reference)[0], host, gateways, claimed)
     routes |= {str(p.host_ip) for p in published if p.askers is not None and p.to_port is None}
     return Outside(
         versions=tuple(sorted(versions)),

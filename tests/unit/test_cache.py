@@ -74,7 +74,7 @@ def test_readers_and_the_feed_at_once() -> None:
     try:
         for _ in range(150):
             view = filled.view
-            outside(view.snapshot, "h1", view.local_endpoints.values(), Machines(addresses={}))
+            outside(view.snapshot, view.valid, "h1", view.local_endpoints.values(), Machines(addresses={}))
             assert all(network.ip_range is not None for network in view.snapshot.networks.values())
     finally:
         stop.set()
@@ -196,3 +196,19 @@ def test_specs_that_change_nothing_for_the_gateway_do_not_let_it_read_the_host(
     monkeypatch.setattr(gateway, "_reconcile", read.append)
     worker.run_once(frozenset({SPECS}))
     assert len(read) == 5, "the step before failed"
+
+
+def test_what_follows_from_the_networks_alone_is_kept_while_they_stay() -> None:
+    filled = cache(*WORLD)
+    valid = filled.view.valid
+    assert valid.zones == {f"n{number}": number for number in range(1, 40)}
+    elsewhere = worlds.endpoint("far", "n1", "h2", 9, 90)
+    filled._specs_changed(100, [WatchEvent(elsewhere[0], elsewhere[1], 100, 100)])
+    filled.applied([(ENDPOINTS[0][0], None)], 101)
+    assert filled.view.valid is valid
+    key, value = worlds.network("late", 99)
+    filled._specs_changed(102, [WatchEvent(key, value, 102, 102)])
+    assert filled.view.valid.by_zone[99].name == "late"
+    filled._specs_changed(103, [WatchEvent(key, None, 103, 103)])
+    assert 99 not in filled.view.valid.by_zone
+    assert 99 not in valid.by_zone

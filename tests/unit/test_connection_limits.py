@@ -7,6 +7,7 @@ import json
 
 from agent.cache import Cache, CacheView
 from agent.connections.limits import CHANGED, ConnectionLimits, limits
+from specs.checks import ValidNetworks
 from specs.snapshot import Snapshot, snapshot
 from tests.unit import worlds
 from tests.unit.test_gateway import mine
@@ -52,10 +53,10 @@ def view(**ct_limits: int | None) -> CacheView:
 
 def test_limits_are_those_of_networks_with_an_endpoint_here() -> None:
     some = state(amber=100, green=50)
-    assert limits(some, mine(some, "h1"), 0).by_zone == {7: 100}
-    assert limits(some, mine(some, "h2"), 0).by_zone == {9: 50}
-    assert limits(some, mine(some, "h1"), 16_384).by_zone == {7: 100, 8: 16_384}
-    assert set(limits(some, mine(some, "h1"), 0).networks) == {7, 8, 9}
+    assert limits(ValidNetworks(some), mine(some, "h1"), 0).by_zone == {7: 100}
+    assert limits(ValidNetworks(some), mine(some, "h2"), 0).by_zone == {9: 50}
+    assert limits(ValidNetworks(some), mine(some, "h1"), 16_384).by_zone == {7: 100, 8: 16_384}
+    assert set(limits(ValidNetworks(some), mine(some, "h1"), 0).networks) == {7, 8, 9}
 
 
 def test_wrong_limits_are_corrected_and_foreign_zones_stay() -> None:

@@ -16,6 +16,7 @@ from agent.linux.conntrack import HostConnection
 from intent.connections import Allowed, Connection
 from intent.identity import identity
 from pipeline.protocols import checksum
+from specs.checks import ValidNetworks
 from specs.model.cluster import transit
 from specs.snapshot import Snapshot, snapshot, updated
 from tests.unit import worlds
@@ -27,6 +28,10 @@ icmp,orig=(src=10.0.0.2,dst=8.8.8.8,id=12,type=8,code=0),reply=(src=8.8.8.8,dst=
 tcp,orig=(src=fd00::2,dst=fd00::3,sport=1,dport=2),reply=(src=fd00::3,dst=fd00::2,sport=2,dport=1),zone=9,protoinfo=(state=ESTABLISHED)
 47,orig=(src=10.0.0.2,dst=10.0.0.3,sport=0,dport=0),reply=(src=10.0.0.3,dst=10.0.0.2,sport=0,dport=0),zone=7
 """
+
+
+def allows(specs: Snapshot) -> Allowed:
+    return Allowed(specs, ValidNetworks(specs))
 
 
 def state(*more: tuple[str, str], acls: tuple[str, ...] = ("requests",), **network: Any) -> Snapshot:
@@ -88,7 +93,7 @@ def test_no_flush_matches_a_connection_of_icmpv6() -> None:
 
 
 def test_what_the_specs_allow_stays() -> None:
-    allowed = Allowed(state())
+    allowed = allows(state())
     ends = tuple(identity(allowed.snapshot.endpoints[name]) for name in ("web", "db"))
     assert allowed.objection(connection()) is None
     assert allowed.objection(connection(ends=ends)) is None
@@ -108,13 +113,13 @@ def test_what_the_specs_allow_stays() -> None:
     ],
 )
 def test_what_the_specs_do_not_allow_ends(changes: dict[str, Any], reason: str) -> None:
-    assert Allowed(state()).objection(connection(**changes)) == reason
+    assert allows(state()).objection(connection(**changes)) == reason
 
 
 def test_replies_that_no_rule_lets_back_any_more_end_with_their_connection() -> None:
     plain = worlds.acl("plain", [{"proto": "udp", "udp_dst": 7000, "actions": {"allow": 1}}])
-    assert Allowed(state(plain, acls=("plain",))).objection(connection()) == "no rule with allow_related allows it any more"
-    assert Allowed(state(plain, acls=("plain",))).objection(connection(mark=0)) is None
+    assert allows(state(plain, acls=("plain",))).objection(connection()) == "no rule with allow_related allows it any more"
+    assert allows(state(plain, acls=("plain",))).objection(connection(mark=0)) is None
 
 
 def test_what_an_entry_does_not_tell_is_decided_in_its_favour() -> None:
@@ -123,28 +128,26 @@ def test_what_an_entry_does_not_tell_is_decided_in_its_favour() -> None:
         "unmarked", [{"ip_dscp": 46, "eth_type": 0x800, "actions": {"allow": 0}}, {"proto": "udp", "actions": {"allow": 1}}]
     )
     for name, acl in (("marked", marked), ("unmarked", unmarked)):
-        assert Allowed(state(acl, acls=(name,))).objection(connection(mark=0)) is None
+        assert allows(state(acl, acls=(name,))).objection(connection(mark=0)) is None
     refused = connection(mark=0, proto=6)
-    assert Allowed(state(unmarked, acls=("unmarked",))).objection(refused) == "no rule of unmarked allows it"
+    assert allows(state(unmarked, acls=("unmarked",))).objection(refused) == "no rule of unmarked allows it"
 
 
 def test_connections_through_a_router_begin_and_end_with_endpoints_of_both_networks() -> None:
     joint = [worlds.network("green", 8, mode="nat"), worlds.router("joint", "amber", "green")]
     held = state(*joint, worlds.endpoint("api", "green", "h2", 5, 4), mode="nat")
     passed = connection(target="10.1.0.5")
-    assert Allowed(held).objection(passed) is None
-    assert (
-        Allowed(held).objection(connection(target="10.1.0.5", ends=(0, 99))) == "10.1.0.5 belonged to another endpoint than api"
-    )
-    assert Allowed(state(*joint, mode="nat")).objection(passed) == "no endpoint of network green has 10.1.0.5"
-    assert Allowed(state(joint[0], mode="nat")).objection(passed) is None, "no router: an address of the outside"
+    assert allows(held).objection(passed) is None
+    assert allows(held).objection(connection(target="10.1.0.5", ends=(0, 99))) == "10.1.0.5 belonged to another endpoint than api"
+    assert allows(state(*joint, mode="nat")).objection(passed) == "no endpoint of network green has 10.1.0.5"
+    assert allows(state(joint[0], mode="nat")).objection(passed) is None, "no router: an address of the outside"
 
 
 def test_a_published_port_must_still_lead_there() -> None:
     published = [{"host_port": 80, "port": 8080, "proto": "tcp"}]
     shop = worlds.endpoint("shop", "amber", "h1", 5, 5, publish=published)
     came = {"proto": 6, "source": "192.0.2.9", "target": "100.127.0.7", "replier": "10.0.0.5", "mark": 0}
-    allowed = Allowed(state(shop, acls=(), mode="nat"))
+    allowed = allows(state(shop, acls=(), mode="nat"))
     assert allowed.objection(connection(**came, target_port=80, replier_port=8080)) is None
     target = identity(allowed.snapshot.endpoints["shop"])  # which stands at both ends of what comes in by the gateway
     assert allowed.objection(connection(**came, target_port=80, replier_port=8080, ends=(target, target))) is None

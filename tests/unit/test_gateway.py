@@ -19,6 +19,7 @@ from agent.gateway.rules import Outside, outside, ruleset
 from agent.gateway.switches import Switches
 from agent.linux.bridges import Bridges
 from intent.gateway import gateway_of
+from specs.checks import ValidNetworks
 from specs.model.base import decode
 from specs.model.cluster import Cluster, transit
 from specs.model.endpoint import Endpoint
@@ -42,7 +43,7 @@ def endpoint(name: str, net: str, number: int, publish: Any = None, on: str = "h
 def needs(specs: Snapshot, host: str = "h1") -> Outside:
     publishers = [e for e in specs.endpoints.values() if e.publish and e.active]
     machines = Machines(etcd=ETCD, addresses=NAMES, publishers=publishers)
-    return outside(specs, host, mine(specs, host), machines)
+    return outside(specs, ValidNetworks(specs), host, mine(specs, host), machines)
 
 
 def mine(specs: Snapshot, host: str) -> list[Endpoint]:
@@ -390,5 +391,7 @@ def test_the_ports_of_a_cni_container_are_its_runtimes_to_hold() -> None:
             worlds.endpoint("web", "amber", "h1", 2, 1, publish=published, labels=labels),
         ]  # fmt: skip
         state = snapshot((key, value, born) for born, (key, value) in enumerate(entries, 1))
-        ports = outside(state, "h1", mine(state, "h1"), Machines(etcd=(), addresses={}, publishers=())).published
+        ports = outside(
+            state, ValidNetworks(state), "h1", mine(state, "h1"), Machines(etcd=(), addresses={}, publishers=())
+        ).published
         assert {port.held for port in ports} == {held}
