@@ -25,7 +25,7 @@ MESSAGE_LIMIT = 65_535
 _IP_PKTINFO = 8
 _INFO4, _INFO6 = struct.Struct("=i4s4s"), struct.Struct("=16si")  # in_pktinfo, in6_pktinfo
 
-Asker = tuple[int, str]  # VNI and address of an endpoint
+Asker = tuple[int, str]  # conntrack zone of the network, and address of the endpoint
 
 
 class Server:
