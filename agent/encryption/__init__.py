@@ -1,1 +1,1 @@
-"""Encrypted tunnels to hosts of other sites: WireGuard, the namespace that it works in, and the guard against tunnel packets in clear text."""
+"""Encrypted tunnels to other hosts (WireGuard, IPsec), the guard against tunnel packets in clear text, and the allow list of the outside interface."""

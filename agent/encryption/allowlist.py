@@ -1,4 +1,4 @@
-"""The allow list: what comes in by the outside interface, in one nftables table of Warren's own. Pure."""
+"""The allow list: which packets the outside interface accepts, as one nftables table of Warren's own. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TABLE = "warren-firewall"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllowList:
     """The outside interface, the addresses of other hosts, and the ranges of administrators. With `trial_s` the kernel itself lets everybody in again
-    after so many seconds, also if the agent has died."""
+    after that many seconds, even if the agent has died."""
 
     interface: str
     peers: frozenset[IpAddress] = frozenset()
@@ -25,8 +25,8 @@ class AllowList:
 def ruleset(allowed: AllowList) -> str:
     """Return the commands that make the table, in one transaction. The counter keeps its value.
 
-    The chain stands before the translation of addresses, so it also decides about published ports; and after connection tracking, which tells what is
-    a reply. A connection that somebody else began has no right to go on.
+    The chain comes before address translation, so it also decides about published ports, and after connection tracking, which recognises
+    replies. A connection that an address outside the list began earlier is cut off.
     """
     rules = "\n        ".join(_rules(allowed))
     timeout = f" timeout {allowed.trial_s}s" if allowed.trial_s is not None else ""

@@ -23,7 +23,9 @@ from ovsdb.rows import Bridge, CreateBridge, CreatePort, DeleteBridge, DeletePor
 from specs.model.derived import LinkNames
 from warren.errors import Conflict
 
-MARK: Mapping[str, str] = {"owner": "warren-encryption"}  # not "warren": the controller removes what it does not want of that
+MARK: Mapping[str, str] = {
+    "owner": "warren-encryption"
+}  # not "warren": the controller removes rows of that owner that it does not want
 
 
 class LinkDriver:
@@ -33,7 +35,7 @@ class LinkDriver:
         self._ovsdb, self._names = ovsdb, names
 
     def read(self, userspace: bool) -> LinkReading:
-        """Return what is there. Raises `WarrenError`."""
+        """Return the link as it is on this host. Raises `WarrenError`."""
         names = self._names
         near = interface_of_values(cryptolink.read(names.near, NEAR_SETTINGS if userspace else ()))
         if not named_namespaces.is_ours(names.netns):
@@ -55,7 +57,7 @@ class LinkDriver:
         converge(partial(self.read, link.userspace), partial(differences, link), partial(self._repair, link))
 
     def remove(self) -> None:
-        """Remove all of it, if it is there. Raises `WarrenError`."""
+        """Remove bridge, veth pair and namespace, as far as they exist. Raises `WarrenError`."""
         bridge = self._ovsdb.observed().bridge(BRIDGE)
         if bridge is not None and bridge.external_ids.get("owner") == MARK["owner"]:
             self._ovsdb.apply([DeleteBridge(BRIDGE)])
@@ -105,7 +107,7 @@ class LinkDriver:
         cryptolink.set_route(f"{link.address}/32", names.far, netns=names.netns)
 
     def _remove_port(self) -> None:
-        """Take a veth's end that is to be made anew off the bridge: Open vSwitch 3.1 would keep the old one."""
+        """Take the veth's end off the bridge before the veth is made anew: Open vSwitch 3.1 would keep the old one."""
         port = self._ovsdb.observed().port(self._names.near)
         if port is not None and port.external_ids.get("owner") == MARK["owner"]:
             self._ovsdb.apply_and_settle([DeletePort(self._names.near)], time.monotonic() + TIMEOUT_S)

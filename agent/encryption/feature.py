@@ -1,6 +1,6 @@
-"""Encryption: holds the encrypted tunnels of this host to hosts of other sites, and the guard.
+"""Encryption: reconciles the encrypted tunnels of this host to other hosts, and the guard.
 
-The controller sends to a host of another site only while OVSDB says that the tunnel to it is up (`Ovsdb.set_encrypted`). This feature says so
+The controller sends to a host of another site only while OVSDB says that the tunnel to it is up (`Ovsdb.set_encrypted`). This feature writes that
 after the guard is in force.
 """
 
@@ -98,7 +98,7 @@ class Encryption(Feature):
         return (self._worker,)
 
     def router(self) -> APIRouter:
-        """Return the route that shows the encrypted tunnels of this host."""
+        """Return the routes that show the encrypted tunnels of this host, give their metrics, and rotate secrets."""
         router = APIRouter(tags=["Warren"])
 
         @router.get("/hosts/{name}/encryption")
@@ -115,7 +115,7 @@ class Encryption(Feature):
 
         @router.post("/encryption/rotate")
         def rotate(body: RotateBody) -> dict[str, Any]:
-            """Give two hosts another secret for their tunnel, or all pairs of hosts. No packet is lost: sessions last until the next handshake."""
+            """Give a pair of hosts, or all pairs, a new secret for their tunnel. No packet is lost: sessions last until the next handshake."""
             named = [body.pair] if body.pair is not None else self._repository.secret_pairs()
             for first, second in named:
                 self._repository.rotate_pair_secret(first, second)
@@ -124,7 +124,7 @@ class Encryption(Feature):
         return router
 
     def problems(self) -> list[str]:
-        """Return which hosts of other sites are not reached, and why."""
+        """Return which hosts encrypted tunnels do not reach, and why."""
         return self._lines
 
     def differences(self) -> list[str]:
@@ -154,7 +154,7 @@ class Encryption(Feature):
         return wanted_link(local, names=self._names, userspace=self._userspace())
 
     def _plans(self, local: Host, wanted: Mapping[str, EncryptedPair]) -> dict[str, TunnelPlan]:
-        """What each cipher in use is to do. WireGuard is ready for peers that are to come."""
+        """Return a plan for each cipher in use; without pairs, one for WireGuard, so that it is ready for the first peer."""
         ciphers = {pair.cipher for pair in wanted.values()} or {WIREGUARD}
         profiles = all_profiles(self._cache.view.snapshot.profiles) if len(ciphers) > 1 else ()
         return {
@@ -187,7 +187,7 @@ class Encryption(Feature):
                 self._remove()
             else:
                 states = self._hold(local, wanted)
-        finally:  # whatever fails here, the controller must not send to where no tunnel is
+        finally:  # whatever fails here, the controller must not send by a tunnel that does not exist
             self._report(local, lacking, states)
             self._publish(states)
 
@@ -222,7 +222,7 @@ class Encryption(Feature):
         return self._health.states(wanted, tunnels, self._secrets)
 
     def _tunnels(self, driver: TunnelDriver, plan: TunnelPlan, silent: Collection[str]) -> Mapping[str, PairTunnel]:
-        """Let a cipher repair its part. One that fails concerns its own pairs only."""
+        """Let a cipher repair its part. If it fails, that concerns its own pairs only."""
         try:
             return driver.reconcile(plan, silent)
         except WarrenError as error:
@@ -238,7 +238,7 @@ class Encryption(Feature):
         self._ovsdb.set_encrypted(up)
 
     def _remove(self) -> None:
-        """Remove what an earlier outside address has left."""
+        """Remove what was made for an earlier outside address."""
         if named_namespaces.exists(self._names.netns):
             self._ovsdb.set_encrypted(())
             for driver in self._drivers.values():
@@ -247,7 +247,7 @@ class Encryption(Feature):
             self._guard.remove()
 
     def _read_secrets(self, wanted: Mapping[str, EncryptedPair]) -> None:
-        """Read the secrets, and make those that are missing. While etcd is away, those that were read last hold."""
+        """Read the secrets, and make those that are missing. While etcd is unavailable, keep those that were read last."""
         due = self._secrets_read_at is None or time.monotonic() - self._secrets_read_at >= SECRETS_S
         peers = {pair.peer for pair in wanted.values()}
         if not due and peers <= self._secrets.keys():
@@ -266,8 +266,8 @@ class Encryption(Feature):
 
 
 def of_outside(key_file: Path, mtu_of: Callable[[Any], int | None]) -> Callable[[Host], dict[str, Any]]:
-    """Return the function that gives the fields of a host's record that follow from its outside address: its MTU and WireGuard's public key.
-    `mtu_of` returns the MTU of the interface with an address. A host whose outside is not as it should be still registers: `Encryption` says what
+    """Return the function that computes the fields of a host's record that follow from its outside address: its MTU and WireGuard's public key.
+    `mtu_of` returns the MTU of the interface with an address. A host with a wrong outside address still registers: `Encryption` reports what
     is wrong."""
 
     def fields(host: Host) -> dict[str, Any]:

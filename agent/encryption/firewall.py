@@ -1,4 +1,4 @@
-"""Firewall: holds the allow list of this host's outside interface, and takes one back that nobody confirms."""
+"""Firewall: reconciles the allow list of this host's outside interface, and reverts an allow list that nobody confirms."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from warren.worker import Worker
 log = logging.getLogger("warren.firewall")
 
 INTERVAL_S = 2.0
-OFF = "firewall is off: nothing keeps tunnel packets in clear text off the outside interface (warren firewall guard)"
-TRIAL = "firewall: the allow list is on trial, and is taken back unless somebody confirms it (warren firewall confirm)"
+OFF = "firewall is off: the outside interface takes and sends tunnel packets in clear text; to drop them: warren firewall guard"
+TRIAL = "firewall: the allow list is on trial, and is reverted unless you confirm it: warren firewall confirm"
 
 
 class FirewallBody(BaseModel):
@@ -48,7 +48,7 @@ class HostFirewall(Feature):
         self._cache, self._repository, self._ovsdb, self._remote = cache, repository, ovsdb, remote
         self._on_change = on_change
         self._trial, self._table = Trial(time.monotonic), OwnTable(TABLE, "allow list")
-        self._settings = FirewallSettings()  # in force
+        self._settings = FirewallSettings()  # those in force
         self._lines: list[str] = []
         self._worker = Worker("firewall", self._step, interval_s=INTERVAL_S, on_change=on_change)
         cache.updated.add(lambda before, after, changes: self._look(changes))
@@ -71,13 +71,13 @@ class HostFirewall(Feature):
 
         @router.get("/firewall")
         def firewall() -> dict[str, Any]:
-            """The settings of the firewall, and what waits to be confirmed."""
+            """The settings of the firewall, and the allow list that waits to be confirmed."""
             return {"firewall": _shown(self._repository.firewall())}
 
         @router.post("/firewall")
         def put_firewall(body: FirewallBody) -> dict[str, Any]:
-            """Let in what comes from outside but tunnel packets in clear text (guard), refuse all but other hosts, administrators' sources and replies
-            (allowlist; taken back unless it is confirmed in time), or refuse nothing (off)."""
+            """Set the mode of the firewall. guard: drop tunnel packets in clear text. allowlist: also refuse all packets but those of other hosts,
+            of administrators' sources and replies; it is reverted unless it is confirmed in time. off: accept everything."""
             return {"firewall": _shown(self._repository.put_firewall(body.model_dump(mode="json"))[0])}
 
         @router.post("/firewall/confirm")
@@ -87,7 +87,7 @@ class HostFirewall(Feature):
 
         @router.get("/hosts/{name}/firewall")
         def of_host(name: str, forwarded: Forwarded = None) -> Any:
-            """What is in force on a host, and how many packets its allow list has refused."""
+            """The settings in force on a host, and how many packets its allow list has refused."""
             if not self._remote.is_local(name, forwarded):
                 return self._remote.request_json(name, "GET", "/firewall")
             left_s = self._trial.left_s(self._cache.view.snapshot.firewall)
@@ -136,7 +136,7 @@ class HostFirewall(Feature):
         if firewall.proposal is not None and not left_s:
             try:
                 self._repository.drop_proposal(firewall.proposal.id)
-            except WarrenError as error:  # it is not in force here, whatever etcd says
+            except WarrenError as error:  # the settings are not in force on this host, whatever etcd says
                 log.info("firewall.proposal_not_dropped reason=%s", error)
         local = self._local()
         outside = local is not None and local.outside is not None

@@ -1,4 +1,4 @@
-"""The guard: no tunnel packet passes the outside interface in clear text, in either direction. One nftables table of Warren's own."""
+"""The guard: one nftables table that drops tunnel packets in clear text at the outside interface, in both directions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ TABLE = "warren-guard"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guard:
-    """What is guarded: the outside interface, and the UDP ports of tunnels."""
+    """The outside interface that is guarded, and the UDP ports of tunnels."""
 
     interface: str
     ports: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Whether encrypted tunnels work: peers send something every few seconds (`KEEPALIVE_S`), so a silent one is down."""
+"""Judges whether encrypted tunnels work: peers send something every few seconds (`KEEPALIVE_S`), so the tunnel to a silent peer is down."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SILENT_S = 5.0 * KEEPALIVE_S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairState:
-    """An encrypted tunnel as it is. `reason` says why it is not up; `handshake_age_s` is how long ago the keys were agreed upon, None if they
+    """The state of an encrypted tunnel. `reason` says why it is not up; `handshake_age_s` is how long ago the keys were agreed upon, None if they
     never were."""
 
     peer: str
@@ -34,14 +34,14 @@ class PairHealth:
         self._heard: dict[EncryptedPair, tuple[int, float]] = {}  # bytes received, and when the number last changed
 
     def silent(self, cipher: str) -> frozenset[str]:
-        """Return the peers from whom nothing has come by a cipher for too long."""
+        """Return the peers of a cipher that have sent nothing for too long."""
         now = self._clock()
         return frozenset(pair.peer for pair, (_, at) in self._heard.items() if pair.cipher == cipher and now - at > SILENT_S)
 
     def states(
         self, pairs: Mapping[str, EncryptedPair], tunnels: Mapping[str, PairTunnel], secrets: Mapping[str, str]
     ) -> tuple[PairState, ...]:
-        """Return the states of the tunnels that should be, from how they are; both by their mark. `secrets` are by peer."""
+        """Return the state of each wanted tunnel, from the tunnels as they are; both by their mark. `secrets` are by peer."""
         self._heard = {pair: heard for pair, heard in self._heard.items() if pair in pairs.values()}
         return tuple(
             self._state(pair, tunnels.get(mark, PairTunnel()), pair.peer in secrets) for mark, pair in sorted(pairs.items())

@@ -1,9 +1,9 @@
-"""IPsec's part of the encrypted tunnels, as a value: what is wanted, what is there, how the two differ, and how each tunnel is. Pure.
+"""IPsec's part of the encrypted tunnels: the wanted state, a reading, their differences, and the state of each tunnel. Pure.
 
 charon       in the host's namespace, with its UDP socket: agrees upon keys by IKEv2 with the secret of each pair
-wi...        in the namespace of encrypted tunnels: ESP, which leaves in UDP (RFC 3948), so that it passes translated addresses
+wi...        in the namespace of encrypted tunnels: ESP, which leaves in UDP (RFC 3948), so that it passes NAT
 
-A connection's name ends with the digest of what it consists of, a secret's id with that of the secret. So what charon has is compared by names.
+A connection's name ends with the digest of its content, a secret's id with the digest of the secret. So comparing names is enough.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from specs.model.host import Host
 from specs.paths import link_mtu
 
 PLUGINS = "random nonce openssl aes sha2 hmac kdf gcm gmp curve25519 {} kernel-netlink socket-default vici"
-LATER_S = 5.0  # after this time the second host of a pair begins, too
-ROTATED_S = 2 * SECRETS_S  # after this time both hosts have a new secret
+LATER_S = 5.0  # after this time the second host of a pair initiates, too
+ROTATED_S = 2 * SECRETS_S  # after this time both hosts have read a new secret
 IKE, ESP = "aes256gcm16-prfsha256-curve25519", "aes256gcm16-curve25519"
 ViciMessage = Mapping[str, Any]  # of VICI
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IpsecLink:
-    """The wanted state. `settings` are charon's; `kernel` says whether ESP is the kernel's. `connections` and `secrets` are messages to charon, by
-    name and id; `names` has the connection of each peer."""
+    """The wanted state. `settings` are charon's; `kernel` says whether the kernel does ESP. `connections` and `secrets` are messages to charon, by
+    name and id; `names` has the connection's name for each peer."""
 
     netns: str
     interface: str
@@ -50,7 +50,8 @@ class IpsecLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IpsecReading:
-    """What is there. None: it does not exist, or does not run. `anchored` says whether the routes of ESP in userspace have their interface."""
+    """IPsec's part as it is on this host. None: it does not exist, or does not run. `anchored` says whether the interface for the routes of ESP in
+    userspace exists."""
 
     settings: str | None = None
     state: CharonState | None = None
@@ -59,7 +60,7 @@ class IpsecReading:
 
 
 def wanted_ipsec(plan: TunnelPlan, *, socket: str, kernel: bool) -> IpsecLink:
-    """What the plan means for IPsec. A pair without a secret gets no connection yet."""
+    """Return the wanted state of IPsec for a plan. A pair without a secret gets no connection yet."""
     assert plan.local.outside is not None
     pairs = {name: pair for name, pair in plan.pairs.items() if name in plan.secrets}
     if_id = int(plan.names.ipsec[-7:], 16) or 1
@@ -81,7 +82,7 @@ def wanted_ipsec(plan: TunnelPlan, *, socket: str, kernel: bool) -> IpsecLink:
 
 
 def charon_settings(socket: str, port: int, *, kernel: bool) -> str:
-    """The settings of charon: one UDP port for IKE and ESP, and no routes, rules or settings of the host's."""
+    """The settings of charon: one UDP port for IKE and ESP; charon changes no routes, rules or settings of the host."""
     return f"""\
 charon-systemd {{
     load_modular = no
@@ -166,14 +167,14 @@ def differences(link: IpsecLink, reading: IpsecReading) -> list[Deviation]:
         ("connections", "connection", link.connections.keys(), reading.state.connections),
     ):
         lines += [(part, f"charon lacks {kind} {name}") for name in sorted(wanted - current)]
-        lines += [(part, f"{kind} {name} is nobody's") for name in sorted(current - wanted)]
-    return lines + [("sas", f"the SA of {sa.connection} is nobody's") for sa in foreign(link, reading.state)]
+        lines += [(part, f"{kind} {name} belongs to no pair of hosts") for name in sorted(current - wanted)]
+    return lines + [("sas", f"the SA of {sa.connection} belongs to no pair of hosts") for sa in foreign(link, reading.state)]
 
 
 def _device(link: IpsecLink, interface: LinkInterface) -> Iterator[str]:
     yield from nic_differences(link.interface, interface, link.mtu, routes=link.routes, settings=TUNNEL_SETTINGS)
     for prefix in sorted(interface.routes - link.routes):
-        yield f"the route to {prefix} by {link.interface} is nobody's"
+        yield f"the route to {prefix} by {link.interface} belongs to no pair of hosts"
 
 
 def foreign(link: IpsecLink, state: CharonState) -> list[SecurityAssociation]:
@@ -182,19 +183,19 @@ def foreign(link: IpsecLink, state: CharonState) -> list[SecurityAssociation]:
 
 
 def stale(link: IpsecLink, state: CharonState, silent: Collection[str]) -> list[SecurityAssociation]:
-    """The SAs by which nothing comes, though they are long enough there."""
+    """The SAs of silent peers that are old enough to have carried something."""
     silent_names = {link.names[peer] for peer in silent if peer in link.names}
     return [sa for sa in state.sas if sa.connection in silent_names and (sa.keys_age_s or 0) > SILENT_S]
 
 
 def missing(link: IpsecLink, state: CharonState) -> list[str]:
-    """The peers with which no SA is there or under way."""
+    """The peers without an SA that is established or being established."""
     busy = {sa.connection for sa in state.sas if sa.age_s is None or sa.keys_age_s is not None}
     return [peer for peer, name in link.names.items() if name not in busy]
 
 
 def outdated(link: IpsecLink, state: CharonState, rotated: Mapping[str, float]) -> list[SecurityAssociation]:
-    """The SAs that this host has begun before their peers' secrets changed. `rotated` has for how long (seconds) each peer's secret has been there."""
+    """The SAs that this host initiated before their peer's secret changed. `rotated` has the age of each peer's secret in seconds."""
     ages = {link.names[peer]: age for peer, age in rotated.items() if peer in link.names and age > ROTATED_S}
     return [sa for sa in state.sas if sa.initiator and sa.age_s is not None and sa.age_s > ages.get(sa.connection, float("inf"))]
 
@@ -211,7 +212,7 @@ def tunnels(plan: TunnelPlan, link: IpsecLink, state: CharonState | None) -> dic
 
 def _tunnel(pair: EncryptedPair, sas: list[SecurityAssociation]) -> PairTunnel:
     age_s = min((sa.keys_age_s for sa in sas if sa.keys_age_s is not None), default=None)
-    why = f"no IPsec SA with {pair.endpoint} (is its UDP port open, and does it run? do both have the same keys?)"
+    why = f"no IPsec SA with {pair.endpoint} (is its UDP port open, and is the host up? do both hosts have the same secret?)"
     return PairTunnel(
         reason=why if age_s is None else None,
         age_s=age_s,

@@ -32,7 +32,7 @@ class IpsecDriver:
 
     def __init__(self, names: LinkNames, base: Path) -> None:
         self._names, self._charon = names, Charon(base)
-        self._kernel: bool | None = None  # ESP is the kernel's
+        self._kernel: bool | None = None  # whether the kernel does ESP
         self._missing_since: dict[str, float] = {}
         self._secret_since: dict[str, float] = {}
 
@@ -41,7 +41,7 @@ class IpsecDriver:
         return [text for _, text in differences(self._wanted(plan), self._read())]
 
     def reconcile(self, plan: TunnelPlan, silent: Collection[str]) -> Mapping[str, PairTunnel]:
-        """Repair what differs, and begin SAs that are missing. Raises `WarrenError`."""
+        """Repair what differs, and initiate SAs that are missing. Raises `WarrenError`."""
         link = self._wanted(plan)
         reading = converge(self._read, partial(differences, link), partial(self._repair, plan, link))
         if reading.state is not None:
@@ -103,7 +103,7 @@ class IpsecDriver:
             cryptolink.move(link.interface, link.netns)
             return
         name = self._charon.interface()
-        if name is None or cryptolink.read(name) is None:  # charon does not notice that it is gone
+        if name is None or cryptolink.read(name) is None:  # charon does not notice that its interface is gone
             self._start(link)
             return
         charon.adopt(name, link.netns, link.interface)
@@ -134,7 +134,7 @@ class IpsecDriver:
         self._charon.try_each("terminate", [{"ike-id": sa.id, "force": "yes", "timeout": "-1"} for sa in sas])
 
     def _change_sas(self, plan: TunnelPlan, link: IpsecLink, state: CharonState, silent: Collection[str]) -> None:
-        """End SAs by which nothing comes, begin those that are missing, and let those be agreed upon again whose secrets have changed."""
+        """End SAs of silent peers, initiate those that are missing, and authenticate those anew whose secrets have changed."""
         now = time.monotonic()
         self._end_sas(stale(link, state, silent))
         self._missing_since = {peer: self._missing_since.get(peer, now) for peer in missing(link, state)}

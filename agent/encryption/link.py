@@ -1,9 +1,9 @@
-"""What the encrypted tunnels of a host stand on, as a value: what is wanted, what is there, and how the two differ. Pure.
+"""The interfaces and the namespace that carry a host's encrypted tunnels: the wanted state, a reading, and their differences. Pure.
 
 br-crypto (or the interface itself)    in the host's namespace; has the tunnel address, from which the switch sends VXLAN
    |  wc...  veth  wf...
 warren-...                             a namespace without any way out but the interfaces of ciphers: answers ARP for all
-   |  wg... (wireguard.py)             tunnel addresses, so whatever becomes of encryption, no packet leaves in clear text
+   |  wg... (wireguard.py)             tunnel addresses, so that no packet leaves in clear text whatever happens to the ciphers
 the outside interface                  the ciphers' UDP sockets are in the host's namespace
 """
 
@@ -23,8 +23,8 @@ BRIDGE = "br-crypto"  # where the switch's datapath is in userspace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CryptoLink:
-    """The wanted state. `outer_mtu` (bytes) is that of the interfaces before those of ciphers: the switch sends nothing that is larger than
-    these allow. `userspace` says where the switch's datapath is."""
+    """The wanted state. `outer_mtu` (bytes) is the MTU of the interfaces between switch and ciphers: the switch sends no larger packet.
+    `userspace` says whether the switch's datapath is in userspace."""
 
     names: LinkNames
     address: IPv4Address
@@ -44,7 +44,7 @@ class CryptoLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkInterface:
-    """An interface as it is: MTU in bytes, addresses with prefix length, prefixes of routes by it, kernel settings by name."""
+    """An interface as it was read: MTU in bytes, addresses with prefix length, prefixes of routes by it, kernel settings by name."""
 
     up: bool
     mtu: int
@@ -60,7 +60,7 @@ def interface_of_values(values: Mapping[str, object] | None) -> LinkInterface | 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkReading:
-    """What is there. None: it does not exist."""
+    """The link as it was read. None: it does not exist."""
 
     netns: bool = False
     near: LinkInterface | None = None
@@ -95,7 +95,7 @@ def differences(link: CryptoLink, reading: LinkReading) -> list[tuple[str, str]]
 
 
 def _near(link: CryptoLink, nic: LinkInterface) -> Iterator[str]:
-    """How the host's end of the veth pair differs; where the kernel forwards, it has the tunnel address, which is compared as the holder's."""
+    """How the host's end of the veth pair differs. On the kernel's datapath it has the tunnel address, which is compared as the holder's."""
     if link.userspace:
         return nic_differences(link.names.near, nic, link.outer_mtu, settings=NEAR_SETTINGS)
     return nic_differences(link.names.near, nic, link.outer_mtu, addresses=nic.addresses)
@@ -110,7 +110,7 @@ def nic_differences(
     routes: Collection[str] = (),
     settings: Mapping[str, str] = NO_SETTINGS,
 ) -> Iterator[str]:
-    """How an interface differs: these addresses and no others, these routes and perhaps others."""
+    """How an interface differs: it should have exactly these addresses, and at least these routes."""
     if not nic.up:
         yield f"{name} is down"
     if nic.mtu != mtu:
@@ -125,7 +125,7 @@ def nic_differences(
 
 
 def wanted_link(local: Host, *, names: LinkNames, userspace: bool) -> CryptoLink | None:
-    """The link of a host; None for one that has no outside."""
+    """The wanted link of a host; None if the host has no outside address."""
     if local.outside is None or local.tunnel_address is None:
         return None
     outer_mtu = max(DEFAULT_MTU, link_mtu(local))

@@ -14,7 +14,8 @@ PAIR = (*H, "peer", "cipher")
 
 
 class OutsideMetrics:
-    """`pairs` returns the tunnels, `guard` the packets that the guard has dropped by direction, `refused` those that the allow list has refused."""
+    """Collects the metrics. `pairs` returns the tunnels, `guard` the packets that the guard has dropped, by direction, `refused` those that the allow
+    list has refused."""
 
     def __init__(
         self,
@@ -26,7 +27,7 @@ class OutsideMetrics:
         self._host, self._pairs, self._guard, self._refused = host, pairs, guard, refused
 
     def collect(self) -> Iterator[Metric]:
-        """The interface of prometheus_client."""
+        """Yield the metrics, as prometheus_client calls it."""
         pairs = {(self._host, pair.peer, pair.cipher): pair for pair in self._pairs()}
         up = GaugeMetricFamily("warren_encrypted_tunnel_up", "Whether the encrypted tunnel to a host works: 0 or 1", labels=PAIR)
         text = "How long ago the keys of the tunnel were agreed upon, seconds; no series: never"

@@ -1,4 +1,4 @@
-"""Finds the interface of a host's outside address, which nftables can filter."""
+"""Finds the interface with a host's outside address, and checks that nftables can filter its packets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from warren.errors import MISSING, Invalid
 
 
 def outside_interface(host: Host, ovsdb: Ovsdb) -> str:
-    """Return the outside interface. Raises `Invalid` for a host without one, or whose outside is no other interface than the inside."""
+    """Return the outside interface. Raises `Invalid` if the host has none, if it is also the inside interface, or if it is a bridge of Open vSwitch."""
     if host.outside is None:
         raise Invalid("outside", MISSING, "an outside address (WARREN_OUTSIDE)")
     interface = host.outside.interface or interface_of(host.outside.address)

@@ -1,4 +1,4 @@
-"""Which settings of the firewall are in force on this host: those that are confirmed, or for a while those that somebody tries. Pure but for its memory."""
+"""Decides which settings of the firewall are in force on this host: the confirmed ones, or for a while those on trial. Pure but for its memory."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from specs.model.firewall import Firewall, FirewallSettings
 
 
 class Trial:
-    """Decides by this process's own clock, so settings that keep the administrator and etcd out are taken back all the same. What a process finds when
-    it starts is not tried: nobody knows how long another one has tried it. `clock` returns seconds, and only goes forward."""
+    """Decides by this process's own clock, so that settings are reverted even if they cut off the administrator and etcd. A proposal that exists when
+    the process starts is not tried: an earlier process may have tried it already. `clock` returns seconds, and only goes forward."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._started = False
-        self._proposal: tuple[str, float] | None = None  # the id of the newest one, and when its time is up
+        self._proposal: tuple[str, float] | None = None  # the id of the newest proposal, and when its trial ends
 
     def settings(self, firewall: Firewall) -> FirewallSettings:
         """Return the settings that are to be in force now."""
@@ -27,7 +27,7 @@ class Trial:
         return firewall.proposed or firewall.settings
 
     def left_s(self, firewall: Firewall) -> float:
-        """Return for how many seconds the proposal may still be tried; 0: not any more."""
+        """Return for how many seconds the proposal may still be tried; 0: its trial has ended."""
         if firewall.proposal is None or self._proposal is None or self._proposal[0] != firewall.proposal.id:
             return 0.0
         return max(0.0, self._proposal[1] - self._clock())

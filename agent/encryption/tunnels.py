@@ -1,4 +1,4 @@
-"""What all ciphers have in common: what they are to do, how their tunnels are, and the loop that repairs what differs."""
+"""The parts that all ciphers share: their plan, the state of their tunnels, the drivers' protocol, and the loop that repairs what differs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TunnelPlan:
-    """What a cipher is to do on the host `local`: its pairs and their secrets, by peer; `ports` are the UDP ports of its profiles, where another
+    """The task of a cipher on the host `local`: its pairs and their secrets, by peer; `ports` are the UDP ports of its profiles, where another
     cipher is in use beside it."""
 
     names: LinkNames
@@ -31,7 +31,7 @@ class TunnelPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PairTunnel:
-    """The tunnel to a peer as it is: why it is down, seconds since the keys were agreed upon, bytes received and sent."""
+    """The state of the tunnel to a peer: why it is down, seconds since the keys were agreed upon, bytes received and sent."""
 
     reason: str | None = None
     age_s: int | None = None
@@ -40,20 +40,20 @@ class PairTunnel:
 
 
 class TunnelDriver(Protocol):
-    """Holds the tunnels of one cipher. All methods raise `WarrenError`."""
+    """Reconciles the tunnels of one cipher. All methods raise `WarrenError`."""
 
     def differences(self, plan: TunnelPlan) -> list[str]:
         """Return how this host differs from the plan."""
 
     def reconcile(self, plan: TunnelPlan, silent: Collection[str]) -> Mapping[str, PairTunnel]:
-        """Repair what differs; return the tunnels by peer. Nothing is heard from `silent` peers, though their tunnels seem to be up."""
+        """Repair what differs; return the tunnels by peer. `silent` peers send nothing, though their tunnels seem to be up."""
 
     def remove(self) -> None:
-        """Remove all of it, if it is there."""
+        """Remove everything that the cipher has made."""
 
 
 def converge(read: Callable[[], R], differ: Callable[[R], Sequence[Deviation]], repair: Callable[[str, R], None]) -> R:
-    """Read and repair, until nothing differs or nothing helps; return the last reading."""
+    """Read and repair, until nothing differs or `ROUNDS` repairs did not help; return the last reading."""
     for _ in range(ROUNDS):
         reading = read()
         parts = dict.fromkeys(part for part, _ in differ(reading))

@@ -1,4 +1,4 @@
-"""WireGuard's part of the encrypted tunnels, as a value: what is wanted, what is there, how the two differ, and how each tunnel is. Pure."""
+"""WireGuard's part of the encrypted tunnels: the wanted state, a reading, their differences, and the state of each tunnel. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from agent.linux.cryptolink import in_table
 from agent.linux.wireguard import Traffic, WireguardDevice, WireguardPeer
 from specs.paths import link_mtu
 
-TABLE = 22358  # in the namespace: routes the ports of WireGuard's profiles, where IPsec has the routes to peers
+TABLE = (
+    22358  # in the namespace: routes packets to the ports of WireGuard's profiles, where the main table's routes lead to IPsec
+)
 HANDSHAKE_LIMIT_S = 190.0  # WireGuard ends a session after 180 s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireguardLink:
-    """The wanted state: the interface with its MTU (bytes), keys and UDP port, its peers by public key, and the UDP ports whose packets from
-    the interface `far` go by it although another cipher has the routes to their hosts."""
+    """The wanted state: the interface with its MTU (bytes), key and UDP port, and its peers by public key. Packets from the interface `far` to
+    the UDP `ports` go by it, although the routes to their hosts lead to another cipher."""
 
     netns: str
     interface: str
@@ -37,7 +39,7 @@ class WireguardLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireguardReading:
-    """What is there. None: it does not exist."""
+    """WireGuard's part as it was read. None: it does not exist."""
 
     interface: LinkInterface | None = None
     device: WireguardDevice | None = None
@@ -45,7 +47,7 @@ class WireguardReading:
 
 
 def wanted_wireguard(plan: TunnelPlan, private_key: str) -> WireguardLink:
-    """What the plan means for WireGuard. A pair without a secret gets no peer yet."""
+    """Return the wanted state of WireGuard for a plan. A pair without a secret gets no peer yet."""
     peers = (
         WireguardPeer(
             public_key=pair.public_key, secret=plan.secrets[name], endpoint=pair.endpoint, allowed=f"{pair.tunnel_address}/32"
@@ -85,11 +87,11 @@ def peer_differences(link: WireguardLink, device: WireguardDevice, configured: M
     for key in sorted(changed_peers(link, device, configured)):
         yield f"peer {link.peers[key].allowed} is not configured as wanted"
     for key in sorted(device.peers.keys() - link.peers.keys()):
-        yield f"peer {device.peers[key][0].allowed} is nobody's"
+        yield f"peer {device.peers[key][0].allowed} belongs to no pair of hosts"
 
 
 def changed_peers(link: WireguardLink, device: WireguardDevice, configured: Mapping[str, str]) -> list[str]:
-    """The public keys of peers that are to be set."""
+    """The public keys of peers that must be configured (again)."""
     changed = []
     for key, peer in link.peers.items():
         current = device.peers[key][0] if key in device.peers else None
@@ -116,5 +118,9 @@ def tunnels(plan: TunnelPlan, device: WireguardDevice | None, now: float) -> dic
 def _tunnel(endpoint: str, traffic: Traffic, now: float) -> PairTunnel:
     age_s = max(0, int(now - traffic.handshake_at)) if traffic.handshake_at else None
     up = age_s is not None and age_s <= HANDSHAKE_LIMIT_S
-    reason = None if up else f"no handshake with {endpoint} (is its UDP port open, and does it run? do both have the same keys?)"
+    reason = (
+        None
+        if up
+        else f"no handshake with {endpoint} (is its UDP port open, and is the host up? do both hosts have the same keys?)"
+    )
     return PairTunnel(reason=reason, age_s=age_s, received=traffic.received, sent=traffic.sent)

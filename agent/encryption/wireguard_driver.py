@@ -34,14 +34,14 @@ class WireguardDriver:
         return [text for _, text in differences(self._wanted(plan), self._read(), self._configured)]
 
     def reconcile(self, plan: TunnelPlan, silent: Collection[str]) -> Mapping[str, PairTunnel]:
-        """Repair what differs. WireGuard itself tries silent peers again. Raises `WarrenError`."""
+        """Repair what differs. For silent peers nothing is done: WireGuard itself tries them again. Raises `WarrenError`."""
         link = self._wanted(plan)
         reading = converge(self._read, lambda reading: differences(link, reading, self._configured), partial(self._repair, link))
         self._configured = {key: self._configured.get(key, peer.endpoint) for key, peer in link.peers.items()}
         return tunnels(plan, reading.device, time.time())
 
     def remove(self) -> None:
-        """Remove the interface, if it is there. Raises `WarrenError`."""
+        """Remove the interface, if it exists. Raises `WarrenError`."""
         if self._read().interface is not None:
             cryptolink.remove_link(self._names.wireguard, netns=self._names.netns)
         self._configured = {}
