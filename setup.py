@@ -51,6 +51,7 @@ setup(
         "typer==0.29.2",
         "rich==15.0.0",
         "httpx==0.28.1",
+        "httpcore==1.0.9",
         "vici==6.0.3",
     ],
     extras_require={

@@ -5,6 +5,7 @@ The instance is a namespace with veths for NICs; the metadata service runs besid
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -29,8 +30,9 @@ LIMIT_S = 120.0
 def underlay(cloud: str, rounds: int) -> dict[str, list[float]]:
     """Figures of one provider: seconds from the start of the process until all addresses are there (`until right`) and until a second one
     starts over what the first left (`restart`), milliseconds of processor time of a refresh that finds nothing to do (`refresh`),
-    requests of one reading (`requests`), and MiB (`memory`)."""
-    figures: dict[str, list[float]] = {"until right": [], "restart": [], "refresh": [], "requests": [], "memory": []}
+    requests of the first reading and of a refresh (`first requests`, `requests`), and MiB (`memory`)."""
+    whats = ("until right", "restart", "refresh", "first requests", "requests", "memory")
+    figures: dict[str, list[float]] = {what: [] for what in whats}
     for _ in range(rounds):
         with _instance(cloud) as (netns, directory):
             for what in ("until right", "restart"):
@@ -41,7 +43,9 @@ def underlay(cloud: str, rounds: int) -> dict[str, list[float]]:
                     if what == "restart":
                         log = directory / "requests"
                         figures["refresh"].append(_refresh_ms(netns, pid, log))
-                        figures["requests"].append(_requests(netns, log))
+                        first, *_, last = _requests(log)
+                        figures["first requests"].append(first)
+                        figures["requests"].append(last)
                         figures["memory"].append(pss(pid) / (1 << 20))
     return figures
 
@@ -136,10 +140,11 @@ def _refresh_ms(netns: str, pid: str, log: Path) -> float:
     return (_processor_ms(pid) - used) / (_readings(log) - begun)
 
 
-def _requests(netns: str, log: Path) -> float:
-    """Requests of one reading."""
+def _requests(log: Path) -> list[int]:
+    """Requests of each whole reading."""
     lines = [line for line in log.read_text().splitlines() if "token" not in line]
-    return len(lines) / lines.count(lines[0])
+    begins = [number for number, line in enumerate(lines) if line == lines[0]]
+    return [after - before for before, after in itertools.pairwise(begins)]
 
 
 def _processor_ms(pid: str) -> float:

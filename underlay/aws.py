@@ -37,7 +37,7 @@ def _order(leaves: Any, path: str) -> tuple[int, int]:
     """Return the number of a NIC's network card and its number there: 0, 0 is the primary NIC."""
     numbers = [text(leaves, path, "network-card", "0"), text(leaves, path, "device-number")]
     for number in numbers:
-        if not (number.isascii() and number.isdigit()):
+        if not (number.isascii() and number.isdigit() and len(number) < 10):
             raise Invalid(f"{path}.device-number", number, "a number")
     return int(numbers[0]), int(numbers[1])
 

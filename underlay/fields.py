@@ -12,6 +12,7 @@ from warren.errors import MISSING, Invalid
 
 _MAC = re.compile(r"[0-9a-f]{12}")
 _GROUP_BIT = 0x01
+_SHORTEST = {4: 8, 6: 16}  # lengths of the widest ranges
 
 
 def member(document: Any, path: str, name: str) -> Any:
@@ -70,6 +71,8 @@ def usable(value: Any, path: str) -> AnyAddress:
         address = None
     if address is None or address.is_multicast or address.is_unspecified or address.is_loopback or int(address) == 0xFFFFFFFF:
         raise Invalid(path, value, "an address of an interface")
+    if isinstance(address, IPv6Address) and (address.ipv4_mapped is not None or address.scope_id is not None):
+        raise Invalid(path, value, "an address of an interface, neither mapped from IPv4 nor with a scope")
     return address
 
 
@@ -90,12 +93,18 @@ def usable6(value: Any, path: str) -> IPv6Address:
 
 
 def network(value: Any, path: str) -> AnyNetwork:
-    """Return a range of addresses. The default route is none."""
+    """Return a range of addresses. One that no cloud gives to an interface is none: too wide, or with the metadata service in it."""
     try:
         prefix = ip_network(value) if isinstance(value, str) and "/" in value else None
     except ValueError:
         prefix = None
-    if prefix is None or prefix.prefixlen == 0 or prefix.is_multicast or prefix.is_loopback:
+    if (
+        prefix is None
+        or prefix.prefixlen < _SHORTEST[prefix.version]
+        or prefix.is_multicast
+        or prefix.is_loopback
+        or prefix.is_link_local
+    ):
         raise Invalid(path, value, "a range of addresses, such as 10.4.0.0/24")
     return prefix
 

@@ -72,6 +72,9 @@ def checked(nics: tuple[Nic, ...], path: str) -> tuple[Nic, ...]:
     for number, nic in enumerate(nics):
         if not nic.addresses:
             raise Invalid(f"{path}[{number}]", nic.mac, "an interface with an address")
+        for address in nic.addresses:
+            if address.is_link_local:  # such as that of the metadata service itself
+                raise Invalid(f"{path}[{number}]", str(address.ip), "addresses that are not link-local")
     macs = [nic.mac for nic in nics]
     for mac in macs:
         if macs.count(mac) > 1:

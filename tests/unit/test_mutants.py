@@ -20,6 +20,7 @@ INDEX = "tests/unit/test_incremental.py"
 NETWORKS = "tests/unit/test_incremental_networks.py"
 DHCP = "tests/unit/test_dhcp.py"
 UNDERLAY = "tests/unit/test_underlay.py"
+METADATA = "tests/unit/test_metadata_services.py"
 COPIED = ("warren", "pipeline", "acl", "specs", "mirror", "intent", "ovsdb", "controller", "underlay", "tools", "tests", "docs")
 
 
@@ -148,8 +149,9 @@ MUTANTS = (
     Mutant("underlay/plan.py", "not any(gateway in subnet for subnet in subnets)", "False", UNDERLAY),
     Mutant("underlay/plan.py", "yield RoutingRule(version=prefix.version, table=table, source=prefix)", "pass", UNDERLAY),
     Mutant("underlay/plan.py", "remove=less(before, after)", "remove=Marked()", UNDERLAY),
-    Mutant("underlay/fetch.py", "self._urls = (*self._urls[1:], self._urls[0])", "pass", UNDERLAY),
-    Mutant("underlay/fetch.py", "len(body) > ANSWER_LIMIT or time.monotonic() > deadline", "len(body) > ANSWER_LIMIT", UNDERLAY),
+    Mutant("underlay/http.py", "self._urls = (*self._urls[1:], self._urls[0])", "pass", UNDERLAY),
+    Mutant("underlay/http.py", "self._inner.read(max_bytes, self._backend.left_s())", "self._inner.read(max_bytes, timeout)", METADATA),
+    Mutant("underlay/ec2.py", "(before.listing, before.leaves) == (listing.text, leaves)", "before.changing == changing", METADATA),
 )  # fmt: skip
 
 

@@ -118,6 +118,48 @@ def test_what_is_no_mac_is_refused(value: object) -> None:
         mac_address(value, "mac")
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"addresses": ["::ffff:10.4.0.5"]},
+        {"addresses": ["fe80::5"]},
+        {"addresses": ["fd00::5%eth0"]},
+        {"addresses": ["169.254.169.254"]},
+        {"addresses": ["255.255.255.255"]},
+        {"addresses": ["0.0.0.0"]},
+        {"addresses": ["10.4.0.5"], "prefixes": ["0.0.0.0/1"]},
+        {"addresses": ["10.4.0.5"], "prefixes": ["169.254.169.240/28"]},
+        {"addresses": ["10.4.0.5"], "prefixes": ["::/1"]},
+        {"addresses": ["10.4.0.5"], "prefixes": ["10.4.0.0/24", "127.0.0.0/28"]},
+        {"subnets": ["0.0.0.0/2"]},
+        {"subnets": ["169.254.0.0/16"]},
+    ],
+    ids=str,
+)
+def test_what_no_cloud_gives_to_an_interface_is_invalid(changes: dict[str, Any]) -> None:
+    instance = described("aws", [{"mac": "02:00:00:00:01:01", "addresses": ["10.4.0.5"], "subnets": ["10.4.0.0/24"], **changes}])
+    with pytest.raises(Invalid):
+        aws.metadata(*ec2_trees(instance), {})
+
+
+@pytest.mark.parametrize("mtu", [-1, 1, 1279, 65_536, 1500.5, "1500", True])
+def test_an_mtu_that_no_interface_has_is_invalid(mtu: object) -> None:
+    with pytest.raises(Invalid):
+        gcp.metadata(service.gcp_document(described("gcp", [{**NICS[0], "mtu": mtu}])))
+    assert gcp.metadata(service.gcp_document(described("gcp", [{**NICS[0], "mtu": 0}]))).nics[0].mtu is None
+
+
+def test_a_prefix_of_the_own_subnet_is_delegated_and_an_endless_device_number_is_none() -> None:
+    """EC2 takes prefixes out of the subnet: a rule for the range, and the addresses in it are nobody's here."""
+    nic = {"mac": "02:00:00:00:01:01", "addresses": ["10.4.0.5"], "subnets": ["10.4.0.0/24"], "prefixes": ["10.4.0.0/28"]}
+    (read,) = aws.metadata(*ec2_trees(described("aws", [nic])), {}).nics
+    assert read.prefixes == (ip_network("10.4.0.0/28"),)
+    system, macs = ec2_trees(described("aws", [nic]))
+    macs["02:00:00:00:01:01"]["device-number"] = "9" * 5000
+    with pytest.raises(Invalid):
+        aws.metadata(system, macs, {})
+
+
 def places(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """All paths of a document."""
     yield path

@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 TTL = "X-aws-ec2-metadata-token-ttl-seconds"
 POLL_S = 0.05
@@ -104,9 +105,9 @@ def _ec2_nic(instance: Instance, number: int, nic: Instance) -> dict[str, Any]:
     return {name: value for name, value in leaves.items() if value}  # what an interface has not is a 404
 
 
-def ec2_answer(instance: Instance, path: str) -> str | None:
+def ec2_answer(tree: Mapping[str, Any], path: str) -> str | None:
     """Return the text at a path; a directory lists its entries, those of further directories with a slash."""
-    node: Any = ec2_tree(instance)
+    node: Any = tree
     for part in path.removeprefix("/latest/").strip("/").split("/"):
         keys = [name for name in node if name == part or name.startswith(f"{part}=")] if isinstance(node, Mapping) else []
         if not keys:
@@ -199,10 +200,26 @@ class MetadataService:
     def __init__(self, file: Path, log: Path | None) -> None:
         self._file, self._log = file, log
         self._tokens: dict[str, float] = {}
+        self._read: tuple[bytes, dict[str, Any], dict[str, Any]] = (
+            b"",
+            {},
+            {},
+        )  # the file's content, its instance, EC2's tree of that
 
     def instance(self) -> dict[str, Any]:
         """Return the instance as the file has it now."""
-        return json.loads(self._file.read_text())  # type: ignore[no-any-return]
+        return self._now()[1]
+
+    def ec2_tree(self) -> dict[str, Any]:
+        """Return EC2's tree of the instance as the file has it now."""
+        return self._now()[2]
+
+    def _now(self) -> tuple[bytes, dict[str, Any], dict[str, Any]]:
+        content, read = self._file.read_bytes(), self._read
+        if content != read[0]:
+            instance = json.loads(content)
+            self._read = read = (content, instance, ec2_tree(instance) if instance["cloud"] == "aws" else {})
+        return read
 
     def note(self, line: str) -> None:
         """Write a line to the log."""
@@ -284,7 +301,7 @@ class Handler(BaseHTTPRequestHandler):
             return 200, self.service.new_token(int(ttl), faults), {TTL: ttl}
         if not faults.get("no_token") and not self.service.lives(self.headers.get("X-aws-ec2-metadata-token", "")):
             return 401, "", {}
-        text = ec2_answer(instance, self.path)
+        text = ec2_answer(self.service.ec2_tree(), unquote(self.path))
         return (404, "", {}) if text is None else (200, text, {"Content-Type": "text/plain"})
 
     def _azure(self, instance: Instance, faults: Mapping[str, Any]) -> tuple[int, str, dict[str, str]]:
