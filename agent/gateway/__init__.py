@@ -1,1 +1,1 @@
-"""The host's side of gateways: the interface to the host, IP forwarding, one nftables table, conntrack limits."""
+"""The host's side of gateways: the interface to them, routes, IP forwarding, one nftables table, published ports, and other firewalls."""

@@ -1,11 +1,11 @@
 """The nftables chains that filter the packets that the host forwards and those to its own addresses. Pure.
 
 Warren switches IP forwarding on for its networks, and the kernel then forwards every packet. These chains keep the host from
-becoming a router for others, and let only replies, published ports and routed networks in. They only drop: what they accept,
-other tables of the host may still refuse.
+becoming a router for others, and let only replies, published ports and routed networks in. They only drop: other tables of
+the host may still refuse what these chains accept.
 
-Today's rules decide about every packet in the direction in which its connection began, so a connection ends when its rule is
-taken back. Replies pass, except from a machine that the container may not reach any more.
+The rules that are in force now decide about every packet in the direction in which its connection began, so a connection ends
+when its rule is removed. Replies pass, except from a machine that the container may not reach any more.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ANSWERED = Ends(container="daddr", machine="saddr", port="sport")  # a machine's
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forwarding:
     """What the host forwards besides the packets of Warren's networks. `guarded` are the versions of IP that it did not
-    forward before Warren: of these, only what its `bridges` need passes."""
+    forward before Warren: their packets pass only where its `bridges` need it."""
 
     guarded: tuple[int, ...] = ()
     bridges: Bridges = Bridges()
@@ -80,8 +80,8 @@ def _chain(name: str, rules: Iterable[str], hook: str = "") -> list[str]:
 
 
 def _no_tunnels(ports: Iterable[int]) -> Iterator[str]:
-    """Yield the rule that keeps containers from the tunnels' UDP ports of every host, this one too. ROUTE has dropped these packets; here their
-    fragments are together again."""
+    """Yield the rule that keeps containers from the tunnels' UDP ports of every host, including this one. ROUTE drops such packets, but not
+    later fragments; at this hook fragments are reassembled."""
     yield f'iifname "{UPLINK_PORT}" udp dport {set_of(map(str, sorted(ports)))} counter drop'
 
 
@@ -105,7 +105,7 @@ def _between_others(forwarding: Forwarding) -> Iterator[str]:
     """Yield the rules for packets between other interfaces of the host."""
     if not forwarding.guarded:
         return
-    yield "ct status expected,dnat accept"  # a helper of the kernel expects them (as FTP's), or somebody's rule leads them there
+    yield "ct status expected,dnat accept"  # a helper of the kernel expects them (as FTP's), or somebody else's rule has translated them
     if forwarding.bridges.internal:
         yield f"iifname {set_of(map(_quoted, forwarding.bridges.internal))} accept"
     if forwarding.bridges.external:  # with br_netfilter this hook sees the frames within a bridge, too
@@ -124,7 +124,7 @@ def _input(transit: Transit) -> Iterator[str]:
 
 
 def _replies() -> Iterator[str]:
-    """Yield the rule for the host's replies to what its containers have begun."""
+    """Yield the rule for the host's replies in connections that its containers have begun."""
     yield f'oifname "{UPLINK_PORT}" {REPLY} goto to_containers'
 
 
@@ -138,8 +138,8 @@ def _allowed(access: HostAccess, ends: Ends) -> Iterator[str]:
 
 
 def _machines(access: HostAccess, ends: Ends, limited: str) -> Iterator[str]:
-    """Yield the rules that pick, of the packets between containers and others, those of other hosts and of etcd: the chain
-    `limited` decides about them. The others return."""
+    """Yield the rules that send packets between containers and machines of the cluster (other hosts, etcd) to the chain `limited`.
+    All other packets return."""
     for version, hosts in by_version(access.hosts):
         machine = f"{FAMILY[version]} {ends.machine}"
         if access.services:

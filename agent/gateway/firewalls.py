@@ -1,5 +1,5 @@
-"""Reports other packet filters of the host that drop packets from or to the gateways, and accepts these packets in Docker's chain for rules of
-users."""
+"""Reports other packet filters of the host that drop packets from or to the gateways, and accepts these packets in Docker's chain
+DOCKER-USER."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Filter:
 
 def packets(needed: Outside, version: int, interfaces: Sequence[str], incoming: bool) -> Iterator[list[Packet]]:
     """Yield groups of packets of Warren's networks that must pass, in one direction; those of a group differ in the interface
-    to the outside. Strangers begin connections only where ports are published or networks are routed."""
+    to the outside. Connections from outside begin only where ports are published or networks are routed."""
     begins = not incoming or bool(needed.published or needed.routed)
     for address in (prefix.partition("/")[0] for prefix in needed.routes if (":" in prefix) == (version == 6)):
         for state in ("established", *(("new",) if begins else ())):
@@ -81,15 +81,15 @@ def _remedies(rules: Filter, directions: Sequence[bool]) -> Iterator[str]:
 
 
 def accepting(bridges: Sequence[str]) -> list[list[str]]:
-    """Return the rules for Docker's chain. What goes on to containers of Docker's own bridges stays for Docker to decide."""
+    """Return the rules for Docker's chain. Packets to containers of Docker's own bridges return, so that Docker decides about them."""
     ours = ["-m", "comment", "--comment", MARK, "-j"]
     returning = [["-i", UPLINK_PORT, "-o", bridge, *ours, "RETURN"] for bridge in bridges]
     return [*returning, ["-i", UPLINK_PORT, *ours, "ACCEPT"], ["-o", UPLINK_PORT, *ours, "ACCEPT"]]
 
 
 def changes(text: str, desired: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Return the commands that make Warren's rules in Docker's chain the desired ones. `text` is the output of `iptables -S`: behind the rules of
-    users, and before a rule that ends the chain."""
+    """Return the commands that make Warren's rules in Docker's chain the desired ones: behind the rules of users, and before a rule that ends
+    the chain. `text` is the output of `iptables -S`."""
     if f"-N {DOCKER_USER}" not in text.splitlines():
         return []
     rules = [words[2:] for line in text.splitlines() if (words := shlex.split(line))[:2] == ["-A", DOCKER_USER]]
@@ -103,8 +103,8 @@ def changes(text: str, desired: Sequence[Sequence[str]]) -> list[list[str]]:
 
 
 class Firewalls(Feature):
-    """Looks at the other filters every five seconds. `needed` returns what the host needs; with `docker_user`, Warren's accept
-    stands in Docker's chain as long as a network needs it."""
+    """Reads the other filters every five seconds. `needed` returns what the host needs; with `docker_user`, Docker's chain has
+    Warren's accept as long as a network needs it."""
 
     def __init__(self, needed: Callable[[], Outside | None], *, docker_user: bool, on_change: Callable[[], None]) -> None:
         self._needed, self._docker_user, self._on_change = needed, docker_user, on_change
@@ -113,7 +113,7 @@ class Firewalls(Feature):
         self._worker = Worker("firewalls", self._step, interval_s=INTERVAL_S, on_change=on_change)
 
     def workers(self) -> Sequence[Worker]:
-        """Return the worker that looks."""
+        """Return the worker that reads the filters."""
         return (self._worker,)
 
     def problems(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Holds the ports that this host publishes, so that no process of the host can take them, and refuses those that one has."""
+"""Holds the ports that this host publishes, so that no process can take them, and refuses ports on which a process listens."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class HeldPorts:
             mine = {(port.proto, port.port) for port in self._held.keys() | self._held_by_runtimes}
             for port in sorted(ports, key=str):
                 if (port.proto, port.port) in mine:
-                    continue  # held for an endpoint: the store knows whether it is another one
+                    continue  # held for an endpoint: the store knows whether for another one
                 try:
                     if (holder := hold(port)) is not None:
                         holder.close()
@@ -53,7 +53,8 @@ class HeldPorts:
                         raise Conflict(f"port {port} is in use on {self._host} ({listener.where})", field="publish") from None
 
     def reconcile(self, desired: Collection[HostPort], held_by_runtimes: Iterable[HostPort] = ()) -> None:
-        """Hold exactly these ports, as far as possible; set `taken` and `problems`. `held_by_runtimes` are published, too."""
+        """Hold exactly these ports, as far as possible; set `taken` and `problems`. `held_by_runtimes` are published ports that a container
+        runtime holds itself."""
         with self._lock:
             self._held_by_runtimes = frozenset(held_by_runtimes)
             for port in self._held.keys() - set(desired):
@@ -71,12 +72,12 @@ class HeldPorts:
                             f"published port {port}: a process of this host listens on it ({listener.where}); stop it"
                             f" (ss -lnp 'sport = :{port.port}'), or publish another port"
                         )
-                    elif error.errno != errno.EADDRINUSE:  # a connection of the host has the port for now: try again next time
+                    elif error.errno != errno.EADDRINUSE:  # otherwise a connection of the host has the port: try again next time
                         problems.append(f"published port {port} cannot be held: {error.strerror}")
             self.taken, self.problems = frozenset(taken), problems
 
     def close(self) -> None:
-        """Hold no port any more."""
+        """Release all ports."""
         with self._lock:
             for port in list(self._held):
                 _close(self._held.pop(port))

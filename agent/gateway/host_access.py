@@ -23,7 +23,7 @@ ServicePort = tuple[str, int]  # protocol, number
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machines:
-    """The cluster's machines besides what the specs say: the names or addresses of `etcd`, the `addresses` of names, and
+    """What the specs do not say of the cluster's machines: the names or addresses of `etcd`, the `addresses` of names, and
     the endpoints of all hosts that publish ports (`publishers`)."""
 
     etcd: tuple[str, ...] = ()
@@ -80,14 +80,14 @@ def _published(
 
 
 def _admin_ranges(snapshot: Snapshot) -> Iterator[str]:
-    """Yield the ranges of the admin overlay, whose addresses are hosts'."""
+    """Yield the ranges of the admin overlay, whose addresses belong to hosts."""
     for network in snapshot.networks.values():
         if network.admin is not None:
             yield from (str(prefix) for _, prefix in ranges(network))
 
 
 def _sources(network: Network, gateway: Gateway | None) -> Iterator[str]:
-    """Yield the addresses from which the host sees a network's packets come."""
+    """Yield the source addresses that a network's packets have at the host."""
     if gateway is None:
         return
     addresses = (gateway.transit4, gateway.transit6) if gateway.nat else (network.ip_range, network.ipv6_range)
@@ -111,7 +111,7 @@ def _addresses(host: Host, machines: Machines) -> Iterator[IpAddress]:
 
 
 def _resolved(name: str, machines: Machines) -> Iterable[IpAddress]:
-    """Return the addresses of a machine, but no loopback address, which means this host."""
+    """Return the addresses of a machine, without loopback addresses, which mean this host."""
     address = literal(name)
     addresses = machines.addresses.get(name, ()) if address is None else (address,)
     return (address for address in addresses if not address.is_loopback)

@@ -1,5 +1,5 @@
-"""Watches the network of this host: publishes what Warren must leave alone, so that every agent refuses networks with such ranges, and tells which
-networks with endpoints here collide with it."""
+"""Watches the network of this host: publishes the prefixes that Warren must leave alone, so that every agent refuses networks with such
+ranges, and reports the networks with endpoints here that collide with them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class HostNetworkWatcher(Feature):
         return (self._worker, self._names.worker)
 
     def problems(self) -> list[str]:
-        """Return the networks with endpoints here that the host's own network is in the way of, and failures."""
+        """Return failures, and the networks with endpoints here that collide with the host's own network."""
         return list(self._problems)
 
     def read(self) -> tuple[HostPrefix, ...]:

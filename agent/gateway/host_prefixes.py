@@ -1,4 +1,4 @@
-"""What Warren must leave alone on this host, from its addresses and routes. Pure."""
+"""Computes the prefixes that Warren must leave alone on this host, from its addresses and routes. Pure."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from specs.model.hostnet import HostPrefix
 def prefixes(
     addresses: Iterable[HostAddress], routes: Iterable[HostRoute], *, etcd: Iterable[IpAddress], dns: Iterable[IpAddress]
 ) -> tuple[HostPrefix, ...]:
-    """Return what the host has, reaches and needs: first what is in the way of every network, then routes through gateways, each the
-    widest first. Of more than PREFIXES_LIMIT, only the first are published."""
+    """Return the prefixes that the host has, reaches and needs: first those that collide with any network, then routes through gateways,
+    in each part the widest first. Of more than PREFIXES_LIMIT, only the first are published."""
     candidates = {*_of_addresses(addresses), *_of_routes(routes)}
     candidates |= {HostPrefix(prefix=ip_network(address), kind="etcd") for address in etcd}
     candidates |= {HostPrefix(prefix=ip_network(address), kind="dns") for address in dns}
@@ -39,6 +39,6 @@ def _of_routes(routes: Iterable[HostRoute]) -> Iterator[HostPrefix]:
 
 
 def _matters(prefix: IpNetwork) -> bool:
-    """Whether a network could have addresses of this prefix at all (specs/model/ranges.py), and the prefix is not half of a default route."""
+    """Return whether a network could have addresses of this prefix (specs/model/ranges.py), and the prefix is not half of a default route."""
     address = prefix.network_address
     return prefix.prefixlen > 1 and not (address.is_loopback or address.is_link_local or address.is_multicast)

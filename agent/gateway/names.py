@@ -30,7 +30,7 @@ def literal(name: str) -> IpAddress | None:
 
 
 class Resolver:
-    """Resolves host names again and again, and keeps their addresses. A name that cannot be resolved keeps its last addresses."""
+    """Resolves host names repeatedly, and keeps their addresses. A name that cannot be resolved keeps its last addresses."""
 
     def __init__(self, purpose: str) -> None:
         self._names: frozenset[str] = frozenset()

@@ -1,6 +1,6 @@
-"""The connections that the host's netfilter tracks for published ports. One that began before its port was published goes to
-another process of the host, or to nothing, for as long as its client keeps sending; one whose port is published no more
-still reaches the network."""
+"""Ends connections in the host's netfilter that contradict its published ports. A connection that began before its port was
+published goes to another process of the host, or to nothing, for as long as its client keeps sending; a connection whose port
+is no longer published still reaches the network."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ log = logging.getLogger("warren.gateway")
 def contradicts(
     entry: HostConnection, published: Iterable[Published], host_addresses: Collection[IpAddress], networks: Iterable[IpNetwork]
 ) -> bool:
-    """Whether a connection to one of the `host_addresses` goes elsewhere than its published port leads, or to one of the `networks`
-    by a port that is not published. Pure."""
+    """Return whether a connection to one of the `host_addresses` goes elsewhere than its published port leads, or to one of the
+    `networks` by a port that is not published. Pure."""
     leads = [p for p in published if _matches(p, entry, host_addresses)]
     translated = any(entry.replier in network for network in networks)
     if not leads:
@@ -43,8 +43,8 @@ class PublishedConnections:
         self._followed: frozenset[Published] | None = None  # None: an earlier process may have published others
 
     def follow(self, published: Iterable[Published], transit: Transit, routed: Iterable[str] = ()) -> None:
-        """End what contradicts these ports, once they are in force. Reads the connections of the ports that differ from the last
-        call's only. `routed` are the prefixes of networks in mode routed. Raises `Unavailable`."""
+        """End the connections that contradict these ports, once they are in force. Reads only connections of ports that differ from
+        the last call's. `routed` are the prefixes of networks in mode routed. Raises `Unavailable`."""
         after = frozenset(published)
         if after == self._followed:
             return

@@ -73,7 +73,7 @@ class GatewayReconciler(Feature):
         return [*([self._problem] if self._problem else []), *self._held_ports.problems]
 
     def close(self) -> None:
-        """Hold no port any more."""
+        """Release the held ports."""
         self._held_ports.close()
 
     def differences(self) -> list[str]:
@@ -139,7 +139,7 @@ class GatewayReconciler(Feature):
             nft.run(commands=ruleset(desired, forwarding, json.dumps(before)))
             self._applied = (desired, forwarding, nft.table(TABLE))
         self._connections.follow(desired.published, desired.transit, desired.routed)
-        self._switches.on(desired.versions)  # after the table, which keeps strangers out
+        self._switches.on(desired.versions)  # after the table, which keeps packets of others out
 
     def _up(self, desired: Outside) -> None:
         uplink.up(desired.versions, desired.transit)
@@ -147,7 +147,7 @@ class GatewayReconciler(Feature):
 
     def _others_need_forwarding(self, table: str | None) -> bool:
         """Return whether containers or virtual machines on bridges of others may rely on the forwarding that Warren has switched
-        on: Docker switches it on itself unless it is on when Docker starts. Then it stays on, and guarded."""
+        on: Docker does not switch it on if it is on when Docker starts. Forwarding then stays on, and guarded."""
         return table is not None and bool(self._forwarding(self._switches.before(table)).bridges.internal)
 
     def needed(self) -> Outside | None:
@@ -155,8 +155,8 @@ class GatewayReconciler(Feature):
         return self._needed(self._cache.view) if self._cache.synced.is_set() else None
 
     def _possible(self, needed: Outside) -> Outside:
-        """Return what the host needs, without the published ports that a process of the host has, and without a source address that the host
-        lacks: the kernel refuses it in routes."""
+        """Return what the host needs, without published ports on which a process of the host listens, and without a source address that
+        the host lacks, because the kernel refuses such an address in routes."""
         published = tuple(p for p in needed.published if p.host_port not in self._held_ports.taken)
         source = needed.source if needed.source is not None and has_address(str(needed.source)) else None
         return replace(needed, published=published, source=source)

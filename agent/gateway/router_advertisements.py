@@ -1,5 +1,7 @@
-"""Keeps the host's own IPv6 routes while it forwards: an interface takes routes from router advertisements with `accept_ra` 1 only as long as the host does not forward, and
-loses them at the moment when forwarding is switched on; with 2 it takes them in any case (the kernel's ip-sysctl.rst).
+"""Keeps the host's own IPv6 routes while it forwards.
+
+With `accept_ra` 1 an interface takes routes from router advertisements only as long as the host does not forward, and loses them when
+forwarding is switched on; with 2 it takes them in any case (the kernel's ip-sysctl.rst).
 
 `conf/all/accept_ra` has no effect in the kernel, so it stays as it is; `conf/default/accept_ra` is the value that new interfaces begin with.
 """
@@ -48,7 +50,7 @@ def to_give_back(values: Mapping[str, str], kept: Mapping[str, str]) -> list[str
 
 
 def accept() -> None:
-    """Take routes from router advertisements on, whether the host forwards or not."""
+    """Let interfaces go on to take routes from router advertisements while the host forwards."""
     _set(to_accept(current()), ALWAYS)
 
 

@@ -1,4 +1,4 @@
-"""The host's routes to the gateways: the difference between those that Warren wants and those that the host has, and their reconciler.
+"""The host's routes to the gateways: the wanted routes, their difference from those that the host has, and their reconciler.
 
 Warren's routes carry a protocol number of their own, are added only where the host has no route to the same addresses, and are the only ones
 that Warren removes.
@@ -19,7 +19,7 @@ from specs.obstacles import in_the_way
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do: `remove` comes first. `conflicts` are wanted prefixes that the host's own network is in the way of."""
+    """The routes to remove first, and then to add. `conflicts` are wanted prefixes that collide with the host's own network."""
 
     remove: tuple[GatewayRoute, ...]
     add: tuple[GatewayRoute, ...]
@@ -27,7 +27,7 @@ class Plan:
 
 
 def plan(desired: Iterable[GatewayRoute], ours: Iterable[GatewayRoute], prefixes: Iterable[HostPrefix]) -> Plan:
-    """Return the difference. `ours` are the routes of the host that Warren has made, `prefixes` what the host reaches without Warren."""
+    """Return the difference. `ours` are the routes of the host that Warren has made, `prefixes` those that the host reaches without Warren."""
     prefixes = tuple(prefixes)
     obstacles = {route: in_the_way(route.prefix, prefixes, routes=True) for route in set(desired)}
     possible = {route for route, obstacle in obstacles.items() if obstacle is None}
@@ -54,14 +54,14 @@ def wanted_routes(desired: Outside) -> list[GatewayRoute]:
 
 
 def route_differences(difference: Plan) -> list[str]:
-    """Return a line for each route that is missing, cannot be, or is superfluous."""
+    """Return a line for each route that is missing, cannot be made, or is superfluous."""
     lines = [f"route {route.prefix} via {route.gateway}: missing" for route in difference.add]
     lines += [f"route {route.prefix} via {route.gateway}: not wanted" for route in difference.remove]
     return lines + [f"route {prefix}: not made, the host uses {obstacle.prefix}" for prefix, obstacle in difference.conflicts]
 
 
 class GatewayRoutes:
-    """Reconciles the routes. `host_prefixes` returns what Warren must leave alone on the host."""
+    """Reconciles the routes. `host_prefixes` returns the prefixes that Warren must leave alone on the host."""
 
     def __init__(self, host_prefixes: Callable[[], tuple[HostPrefix, ...]]) -> None:
         self._host_prefixes = host_prefixes

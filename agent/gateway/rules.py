@@ -31,8 +31,8 @@ LOOPBACK = "127.0.0.0/8"
 @dataclass(frozen=True, slots=True)
 class Published:
     """A port of the host and what nftables translates it to: the transit address of a network in mode nat with the same port, or
-    the address and `to_port` of an endpoint in mode routed. With `askers`, `host_ip` is the network's gateway, which the containers with
-    these addresses ask, and the host itself."""
+    the address and `to_port` of an endpoint in mode routed. With `askers`, `host_ip` is the network's gateway, and the port answers there
+    to the containers with these addresses and to the host itself."""
 
     proto: str
     port: int
@@ -55,10 +55,10 @@ class Published:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """The IP `versions` that leave the host, the `routes` back to the networks (prefixes), those of them that lead to `routed`
-    networks, the `mtu` of the smallest network in bytes, the ports that the host publishes, what containers reach of the cluster's
-    machines, the `transit` ranges, the UDP ports of tunnels, and the `source` address of the host's own packets to `routed` networks, which
-    leads answers back to it from every host (controller/compiler/features/route.py)."""
+    """What networks need of the host: the IP `versions` that leave it, the `routes` back to the networks (prefixes), those of them
+    that lead to `routed` networks, the smallest `mtu` of a network in bytes, the ports that the host publishes, what containers
+    reach of the cluster's machines, the `transit` ranges, the UDP ports of tunnels, and the `source` address of the host's own packets
+    to `routed` networks, to which replies return from every host (controller/compiler/features/route.py)."""
 
     versions: tuple[int, ...] = ()
     routes: tuple[str, ...] = ()
@@ -80,7 +80,7 @@ def outside(
     snapshot: Snapshot, valid: ValidNetworks, host: str, local_endpoints: Iterable[Endpoint], machines: Machines
 ) -> Outside:
     """Return what the networks with an active endpoint on this host need. `valid` are the snapshot's networks, `local_endpoints` all
-    endpoints of this host: searching those of all hosts would make the cost of each change grow with the whole installation."""
+    endpoints of this host: searching the endpoints of all hosts would make each change cost more as the cluster grows."""
     networks, transit = valid.by_id, snapshot.cluster.transit
     active = [e for e in local_endpoints if e.active]
     publishers = sorted((e for e in active if e.publish), key=lambda e: order(snapshot, "endpoint", e.id))
@@ -178,9 +178,9 @@ def _published_by_services(
 
 
 def _answered_by_the_host(prefix: str, source: IpAddress | None) -> Iterator[str]:
-    """Rules for packets that were led to another destination, a port that is published here or a service of kube-proxy's, and that leave for a
-    routed network: from an endpoint of such a network, and from the host itself. Their answers must come by this host, so they get its
-    address, which a container on another host can answer, too."""
+    """Rules for translated packets (to a port that is published here, or to a service of kube-proxy) that leave for a routed network, from an
+    endpoint of such a network or from the host itself. Their replies must return by this host, so they get its address, which a container on
+    another host can answer, too."""
     family = "ip6" if ":" in prefix else "ip"
     has_source = source is not None and (source.version == 6) == (family == "ip6")
     yield f'iifname "{UPLINK_PORT}" {family} saddr {prefix} ' + (f"snat {family} to {source}" if has_source else "masquerade")
@@ -204,7 +204,7 @@ def ruleset(desired: Outside, forwarding: Forwarding, comment: str) -> str:
             ),
             "    }",
         ]
-    # before others' masquerading, kube-proxy's say, which would choose the transit address: every host has the same
+    # before others' masquerading, such as kube-proxy's, which would choose the transit address, the same on every host
     lines += ["    chain postrouting {", "        type nat hook postrouting priority srcnat - 5; policy accept;"]
     ranges = desired.transit
     for family, *prefixes in (("ip", ranges.zones4, ranges.ports4), ("ip6", ranges.zones6, ranges.ports6)):
@@ -221,13 +221,13 @@ def ruleset(desired: Outside, forwarding: Forwarding, comment: str) -> str:
 
 
 def _on_loopback(published: Published) -> bool:
-    """Return whether a port is for the host alone. Packets from others pass the hook before the kernel refuses them."""
+    """Return whether a port is for the host alone. The kernel refuses packets of others only after this hook."""
     return published.host_ip is not None and published.host_ip.is_loopback
 
 
 def _askers(published: Published, hook: str) -> str:
-    """Return the condition for a port at a gateway: its own containers ask it, or the host by Warren's route. Elsewhere the address may be
-    another machine's, which this host or another network's containers reach."""
+    """Return the condition for a port at a gateway: packets of the network's own containers, or of the host by Warren's route. For other
+    packets the address may be that of another machine."""
     if published.askers is None:
         return ""
     if hook == "output":

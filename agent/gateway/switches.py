@@ -1,8 +1,8 @@
-"""The sysctls that switch IP forwarding on, and the values that they had before Warren; with IPv6 also those by which the host goes on to learn
-its routes (agent/gateway/router_advertisements.py). One of the host's own interface lets its processes reach published ports at 127.0.0.1.
+"""Sets sysctls for the gateways, and restores their earlier values: IP forwarding, with IPv6 also `accept_ra`, so that the host still learns its
+routes (agent/gateway/router_advertisements.py), and `route_localnet`, by which its processes reach published ports at 127.0.0.1.
 
-The values of the first stand in a file below `WARREN_RUN` and in the comment of Warren's nftables table, because each of the two can be
-lost: the table by `nft flush ruleset`, the file with a container that the agent runs in.
+The earlier values of forwarding are kept in a file below `WARREN_RUN` and in the comment of Warren's nftables table, because each of the two
+can be lost: the table by `nft flush ruleset`, the file with the container that the agent runs in.
 """
 
 from __future__ import annotations

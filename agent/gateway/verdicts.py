@@ -1,4 +1,4 @@
-"""What other filters of the host do with a packet: rules as values, and the verdict of a chain. Pure.
+"""Evaluates other filters of the host: rules as values, and the verdict of a chain about a packet. Pure.
 
 Rules may have matches that Warren does not know. Such a rule counts as matching if it accepts and as not matching if it drops:
 a warning without a cause would be worse than none.
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
-MAYBE = None  # whether an unknown match holds
+MAYBE = None  # the answer of an unknown match
 Verdict = str  # accept, drop, return, or "jump CHAIN" and "goto CHAIN"
 DEPTH = 16  # of jumps, as in the kernel (NFT_JUMP_STACK_SIZE)
 
@@ -76,7 +76,7 @@ def verdict(chains: Chains, name: str, packet: Packet) -> Verdict:
 
 
 def _walk(chains: Chains, name: str, packet: Packet, depth: int) -> Verdict | None:
-    """Return the verdict of a chain; None if the packet comes to its end, or returns."""
+    """Return the verdict of a chain; None if the packet reaches the end of the chain, or returns."""
     for rule in chains[name].rules if name in chains and depth else ():
         held = {match.holds(packet) for match in rule.matches}
         if False in held:

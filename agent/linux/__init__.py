@@ -1,1 +1,1 @@
-"""Linux: veth pairs, network namespaces, TAP interfaces."""
+"""Speaks to Linux: interfaces, namespaces, routes, nftables, connection tracking, WireGuard, charon, processes."""

@@ -17,8 +17,8 @@ AGE_S = 30.0  # how long the answer for a bridge is kept: listing its ports cost
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bridges:
-    """The names of a host's Linux bridges. `internal` ones have ports of containers and virtual machines only, or none; over
-    the `external` ones other machines can be reached."""
+    """The names of a host's Linux bridges. `internal` bridges have only ports of containers and virtual machines, or none;
+    `external` bridges lead to other machines."""
 
     internal: tuple[str, ...] = ()
     external: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
-"""Runs charon, strongSwan's IKE daemon, and speaks VICI with it: one of Warren's own, which leaves any other of the host alone.
+"""Runs a charon (strongSwan's IKE daemon) of Warren's own, and speaks VICI with it. Any other charon of the host is left alone.
 
-ESP is the kernel's where it has it, and strongSwan's in userspace (kernel-libipsec) otherwise. That one makes its TUN interface in the host's
-namespace, where its UDP socket stays, as WireGuard's does, and `adopt` moves it. It insists on a route by its interface when an SA comes; another
-TUN interface of the same name, the anchor, takes that route, in a table that is asked last, for addresses that are always reached otherwise.
+The kernel does ESP where it can; otherwise charon's plugin kernel-libipsec does it in userspace. The plugin makes its TUN interface in the host's
+namespace, where its UDP socket stays, and `adopt` moves the interface. For each SA the plugin insists on a route by an interface of that name.
+Another TUN interface of the same name, the anchor, takes these routes. They are in the table that is looked up last, and earlier tables always
+have routes to their destinations.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ from agent.linux.netns import interfaces
 from warren.errors import Unavailable
 
 DAEMON = "charon-systemd"
-START = 'echo $$ >"$0" && exec charon-systemd "$0"'  # charon ignores the argument, by which the next agent finds it
+START = 'echo $$ >"$0" && exec charon-systemd "$0"'  # charon ignores the argument, by which the next agent recognises charon
 START_S, END_S, ANSWER_S = 5.0, 2.0, 5.0
-TABLE, PRIORITY = 22357, 40000  # of the routes that kernel-libipsec insists on; after the main table's rule (32766)
+TABLE, PRIORITY = 22357, 40000  # for the routes that kernel-libipsec insists on; after the main table's rule (32766)
 ALIAS = "warren-ipsec"  # of the anchor
 CHILD = "vxlan"  # the name of every CHILD_SA
 UP = ("INSTALLED", "UPDATING", "REKEYING", "REKEYED")  # states of CHILD_SAs that carry packets
@@ -51,7 +52,7 @@ class SecurityAssociation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CharonState:
-    """What charon has: ids of shared secrets, names of connections, and SAs."""
+    """The state of charon: ids of shared secrets, names of connections, and SAs."""
 
     secrets: frozenset[str] = frozenset()
     connections: frozenset[str] = frozenset()
@@ -59,7 +60,7 @@ class CharonState:
 
 
 def esp_in_kernel(netns: str) -> bool:
-    """Return whether the kernel has AES-GCM in ESP, and interfaces for it: tries both in a namespace."""
+    """Return whether the kernel has AES-GCM in ESP, and xfrm interfaces: tries both in a namespace."""
     state = ("src", "192.0.2.1", "dst", "192.0.2.2", "proto", "esp", "spi", "1")
     aead = ("mode", "tunnel", "aead", "rfc4106(gcm(aes))", f"0x{'00' * 36}", "128")
     try:
@@ -73,13 +74,13 @@ def esp_in_kernel(netns: str) -> bool:
 
 
 class Charon:
-    """The daemon, with its settings, its socket and its pid at `base` with a suffix each. It outlives the agent."""
+    """The daemon, whose settings, socket and pid are in files that begin with `base`. It outlives the agent."""
 
     def __init__(self, base: Path) -> None:
         self._settings, self._pid, self.socket = (Path(f"{base.absolute()}.{suffix}") for suffix in ("conf", "pid", "vici"))
 
     def settings(self) -> str | None:
-        """Return the settings that it was started with; None if it does not run."""
+        """Return the settings that charon was started with; None if it does not run."""
         with self._held() as held:
             if held is None:
                 return None
@@ -88,9 +89,9 @@ class Charon:
         return None
 
     def start(self, settings: str, port: int) -> None:
-        """Start it anew with its UDP port, and wait until it answers. Raises `Unavailable`."""
+        """Start charon anew with its UDP port, and wait until it answers. Raises `Unavailable`."""
         self.end()
-        _check_port(port)  # without its port it would run, but reach nobody
+        _check_port(port)  # without its port charon would run, but reach no peer
         self._settings.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._settings.write_text(settings)
         path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -107,7 +108,7 @@ class Charon:
             survivors.release(held)
 
     def end(self) -> None:
-        """End it, if it runs."""
+        """End charon, if it runs."""
         with self._held() as held:
             for number in (signal.SIGTERM, signal.SIGCONT, signal.SIGKILL):
                 if held is None or survivors.ends(held, 0):
@@ -116,12 +117,12 @@ class Charon:
                 survivors.ends(held, END_S if number != signal.SIGTERM else 0)
         if (pid := survivors.pid_in(self._pid)) is not None:
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)  # one that was killed, if this agent started it
+                os.waitpid(pid, os.WNOHANG)  # reap a killed charon, if this agent started it
         for file in (self._pid, self.socket, self._settings):
             file.unlink(missing_ok=True)
 
     def interface(self) -> str | None:
-        """Return the name of its TUN interface; None without one."""
+        """Return the name of charon's TUN interface; None without one."""
         pid = survivors.pid_in(self._pid)
         for file in Path(f"/proc/{pid}/fdinfo").glob("*"):
             with contextlib.suppress(OSError):
@@ -131,7 +132,7 @@ class Charon:
         return None
 
     def read(self) -> CharonState | None:
-        """Return what it has; None if it does not answer."""
+        """Return charon's state; None if it does not answer."""
         try:
             with self._session() as session:
                 return CharonState(
@@ -149,7 +150,7 @@ class Charon:
                 session.request(command, message)
 
     def try_each(self, command: str, messages: Iterable[Mapping[str, Any]]) -> None:
-        """As `change`, but what fails is left out: its peer may be away. Raises `Unavailable` if charon does not answer."""
+        """As `change`, but go on after a message that charon refuses: its peer may be down. Raises `Unavailable` if charon does not answer."""
         with self._session() as session:
             for message in messages:
                 with contextlib.suppress(CommandException):
@@ -225,12 +226,12 @@ def remove_anchor() -> None:
 
 
 def make_xfrm(name: str, device: str, if_id: int) -> None:
-    """Make an interface whose packets the kernel's SAs of the host's namespace take, wherever the interface goes. Raises `Unavailable`."""
+    """Make an interface whose packets go by SAs of the host's namespace, even after it is moved to another one. Raises `Unavailable`."""
     run("ip", "link", "add", name, "type", "xfrm", "dev", device, "if_id", str(if_id))
 
 
 def greet(source: str, targets: Iterable[str]) -> None:
-    """Send something through each tunnel, so that the other side hears that it works."""
+    """Send a packet through each tunnel, so that the peer sees that it works."""
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.bind((source, 0))
         for target in targets:

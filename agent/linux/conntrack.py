@@ -1,4 +1,4 @@
-"""The host's own connection tracking (netfilter) by ctnetlink: reads and ends the connections that came in by a port."""
+"""Reads and ends connections of the host's own connection tracking (netfilter), by ctnetlink."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def read(version: int, proto: int | None = None, port: int | None = None) -> Ite
 
 
 def end(entry: HostConnection) -> None:
-    """End a connection; one that has ended meanwhile is none. Raises `Unavailable`."""
+    """End a connection, unless it has ended meanwhile. Raises `Unavailable`."""
     family = FAMILIES[entry.source.version]
     addresses = {"saddr": str(entry.source), "daddr": str(entry.target), "family": family}
     first = NFCTAttrTuple(proto=entry.proto, sport=entry.source_port, dport=entry.target_port, **addresses)

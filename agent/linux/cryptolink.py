@@ -1,4 +1,4 @@
-"""Reads and makes the interfaces that encrypted tunnels stand on (agent/encryption/link.py says which)."""
+"""Reads and makes the interfaces and the namespace of encrypted tunnels (agent/encryption/link.py lists them)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ MAIN, LOCAL = 254, 255  # routing tables
 
 
 def make_netns(netns: str) -> None:
-    """Make a namespace without IPv6. Its loopback is up: without any local address, the kernel takes all others for broadcast. What an
-    earlier one of that name has left goes. Raises `Unavailable`."""
+    """Make a namespace without IPv6, in place of an earlier one of that name. Its loopback is up: without any local address, the kernel takes
+    all others for broadcast. Raises `Unavailable`."""
     remove_netns(netns)
     named_namespaces.add(netns)
     run("sysctl", "-qew", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1", netns=netns)
@@ -35,8 +35,8 @@ def remove_netns(netns: str) -> None:
 
 
 def make_veth(near: str, far: str, netns: str) -> None:
-    """Make a veth pair whose far end is in a namespace; what is left of an earlier one goes. Its MAC is always the same, because Open vSwitch
-    keeps for 15 minutes what it has learned by ARP. Raises `Unavailable`."""
+    """Make a veth pair whose far end is in a namespace, in place of the remains of an earlier pair. The MAC is always the same, because Open
+    vSwitch keeps for 15 minutes what it has learned by ARP. Raises `Unavailable`."""
     with contextlib.suppress(Unavailable):
         run("ip", "link", "del", near)
     with contextlib.suppress(Unavailable):
@@ -57,7 +57,8 @@ def move(name: str, netns: str) -> None:
 
 
 def read(name: str, settings: Iterable[str] = (), netns: str | None = None) -> dict[str, Any] | None:
-    """Return what an interface has: up, mtu, addresses, routes (`in_table`), settings; None if it does not exist. Raises `Unavailable`."""
+    """Return the values of an interface (up, mtu, addresses, routes as `in_table` gives them, settings); None if it does not exist. Raises
+    `Unavailable`."""
 
     def work() -> dict[str, Any] | None:
         try:
@@ -85,7 +86,7 @@ def read(name: str, settings: Iterable[str] = (), netns: str | None = None) -> d
 
 
 def in_table(prefix: str, table: int = MAIN) -> str:
-    """A route's prefix, with the table that it is in unless that is the main one, as ip(8) takes it."""
+    """Return a route's prefix and table as arguments of ip(8), without the table if that is the main one."""
     return prefix if table == MAIN else f"{prefix} table {table}"
 
 
@@ -109,7 +110,7 @@ def port_rules(netns: str, table: int) -> frozenset[int]:
 
 
 def change_port_rule(action: str, interface: str, port: int, table: int, *, netns: str) -> None:
-    """Let a table route the packets to a UDP port that an interface receives (`add`), or no more (`del`). Raises `Unavailable`."""
+    """Add (`add`) or remove (`del`) a rule by which a table routes the packets to a UDP port that an interface receives. Raises `Unavailable`."""
     match = ("iif", interface, "ipproto", "udp", "dport", str(port))
     run("ip", "rule", action, "priority", str(table), *match, "table", str(table), netns=netns)
 

@@ -1,6 +1,6 @@
-"""Interfaces of the host that somebody else has made for a container or a virtual machine: veths (`ve-web`) and taps (`vnet0`).
+"""Interfaces of the host that other programs have made for a container or a virtual machine: veths (`ve-web`) and taps (`vnet0`).
 
-Warren sets link state, MTU and checksum offload of one that is an endpoint's, and puts them back when it is no longer. It never deletes one.
+Warren sets link state, MTU and checksum offload of an endpoint's interface, and restores them when the endpoint goes. It never deletes one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TAP = 2  # IFLA_TUN_TYPE: TAP, not TUN
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
     """An interface as it was read. `bridge` is the name of the bridge or bond that it is a port of. `far` is the other end of a veth pair,
-    in whatever namespace. `headers` says whether the program behind a tap leaves checksums to it (IFF_VNET_HDR)."""
+    in whatever namespace. `headers` says whether the program behind a tap leaves checksums to the kernel (IFF_VNET_HDR)."""
 
     link: Link
     kind: str
@@ -41,7 +41,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earlier:
-    """What Warren has changed of an interface, as it was before: of the one with this index, which another of the same name does not have."""
+    """The values of an interface before Warren changed them. The index tells the interface from a later one of the same name."""
 
     index: int
     up: bool
@@ -60,7 +60,7 @@ def read(name: str) -> Device | None:
 
 
 def take(desired: Desired) -> None:
-    """Give an interface and its other end the state that they need. Raises `Unavailable`, and `Conflict` if it cannot be the endpoint's."""
+    """Give an endpoint's interface and its other end the wanted state. Raises `Unavailable`, and `Conflict` if it cannot be the endpoint's."""
     device = usable(desired)
     try:
         with IPRoute() as host:
@@ -84,14 +84,14 @@ def raise_up(device: Device) -> None:
 
 
 def _raise_up(host: Any, device: Device) -> None:
-    """An address of the host's own there would let host and machine speak past the switch."""
+    """Set an interface up without a link-local address, by which host and machine would reach each other past the switch."""
     if not device.link.up:
         host.link("set", index=device.link.index, IFLA_AF_SPEC=NO_ADDRESS_OF_ITS_OWN)
         host.link("set", index=device.link.index, state="up")
 
 
 def give_back(name: str, earlier: Earlier) -> None:
-    """Set an interface as it was, if it is still there. Raises `Unavailable` if the kernel refuses."""
+    """Restore the values of an interface, if it still exists. Raises `Unavailable` if the kernel refuses."""
     device = read(name)
     if device is None or device.link.index != earlier.index:
         return
@@ -107,7 +107,7 @@ def give_back(name: str, earlier: Earlier) -> None:
 
 
 def earlier(device: Device) -> Earlier:
-    """Return what `take` may change of an interface. Pure."""
+    """Return the values of an interface that `take` may change. Pure."""
     link, far = device.link, device.far
     return Earlier(
         index=link.index,
@@ -119,8 +119,8 @@ def earlier(device: Device) -> Earlier:
 
 
 def usable(desired: Desired) -> Device:
-    """Return the interface for an endpoint. Raises `Unavailable` if it does not exist, `Conflict` if it is a bridge's or has another MAC behind
-    it."""
+    """Return the interface for an endpoint. Raises `Unavailable` if it does not exist, `Conflict` if it is a port of a bridge or its other end
+    has another MAC."""
     device = read(desired.veth)
     if device is None:
         state = "it is neither a tap nor a veth" if index_of(desired.veth) is not None else "it does not exist (yet)"
@@ -128,7 +128,7 @@ def usable(desired: Desired) -> Device:
     if (problem := obstacle(device)) is not None:
         raise Conflict(f"interface {desired.veth} {problem}", field="device")
     if device.far is not None and device.far.mac != desired.mac:
-        raise Conflict(f"behind interface {desired.veth} is MAC {device.far.mac}, not {desired.mac}", field="device")
+        raise Conflict(f"the machine behind interface {desired.veth} has MAC {device.far.mac}, not {desired.mac}", field="device")
     return device
 
 
@@ -180,7 +180,7 @@ def _addr_gen_mode(row: Any) -> int:
 
 
 def _bridge(index: int | None) -> str | None:
-    """Return the name of an interface's master, unless that is Open vSwitch's datapath: the database says what that port is."""
+    """Return the name of an interface's master, unless that is Open vSwitch's datapath: OVSDB knows whose port that is."""
     if not index:
         return None
     with contextlib.suppress(OSError):
@@ -190,7 +190,7 @@ def _bridge(index: int | None) -> str | None:
 
 
 def _complete_far(far: Link, mtu: int, offload_off: bool) -> None:
-    """Set the MTU of the other end, in its namespace, and let it compute its checksums itself: the userspace datapath does not."""
+    """Set the MTU of the other end, in its namespace, and switch its checksum offload off: the userspace datapath computes no checksums."""
     if far.mtu != mtu:
         with IPRoute() as inside:
             inside.link("set", index=far.index, mtu=mtu)

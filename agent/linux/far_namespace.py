@@ -1,7 +1,7 @@
-"""Runs code in the namespace of the far end of a veth pair, which only the kernel's number for it is known of.
+"""Runs code in the namespace of the far end of a veth pair, of which only the kernel's id is known.
 
-That number serves for reading; in a request that sets something it would move the interface of this namespace with the same index (rtnetlink(7),
-IFLA_TARGET_NETNSID). So a path of the namespace is searched: that of a process inside, or a name of ip-netns(8).
+The id serves for reading. In a request that sets something it would move the interface of this namespace with the same index (rtnetlink(7),
+IFLA_TARGET_NETNSID). So the namespace is entered by a path: that of a process inside, or a name of ip-netns(8).
 """
 
 from __future__ import annotations

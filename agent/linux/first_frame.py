@@ -21,7 +21,7 @@ class FirstFrame:
             raise Unavailable("the kernel", f"cannot listen on {interface}: {error.strerror or error}") from None
 
     def mac(self) -> str | None:
-        """Return the source of a frame that has come from the machine, if one has."""
+        """Return the source MAC of the machine's first frame, once one has come."""
         for _ in range(_FRAMES):
             try:
                 frame, (_, _, direction, _, _) = self._socket.recvfrom(64)

@@ -1,4 +1,4 @@
-"""Ports of this host: who listens on them, and sockets that keep them from others.
+"""Ports of this host: finds the sockets that listen on them, and holds ports against other processes.
 
 A held port is a socket that is bound and does nothing: no process can listen there, and the kernel does not choose it for
 connections of its own.
@@ -24,7 +24,7 @@ _TYPES = {
     "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
     "sctp": (socket.SOCK_STREAM, socket.IPPROTO_SCTP),
 }
-_WAITING = {"tcp": "0A", "udp": "07"}  # the state of sockets that wait for anybody (include/net/tcp_states.h)
+_WAITING = {"tcp": "0A", "udp": "07"}  # the state of listening sockets (include/net/tcp_states.h)
 _IP_FREEBIND = 15  # ip(7): an address that the host does not have (yet)
 _WITHOUT_PROTOCOL = (errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 
@@ -41,7 +41,7 @@ class HostPort(NamedTuple):
 
 
 class Listener(NamedTuple):
-    """A socket of a process that waits for anybody's packets; `inode` is its number."""
+    """A listening socket of a process; `inode` is its number."""
 
     address: IpAddress
     port: int
@@ -67,7 +67,7 @@ def hold(port: HostPort) -> socket.socket | None:
         holder.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
         if port.address.version == 6:
             holder.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the least: nobody reads
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)  # the smallest buffer: nobody reads
         holder.bind((str(port.address), port.port))
     except OSError as error:
         holder.close()
@@ -78,7 +78,7 @@ def hold(port: HostPort) -> socket.socket | None:
 
 
 def listener_at(port: HostPort, held_inodes: Collection[int]) -> Listener | None:
-    """Return the socket of a process that contradicts holding the port, if there is one; `held_inodes` are inodes of this process."""
+    """Return the socket of another process that listens on the port, if there is one; `held_inodes` are inodes of this process."""
     for listener in listeners(port.proto):
         addresses = (listener.address, port.address)
         meet = listener.address == port.address or any(address in WILDCARDS.values() for address in addresses)
@@ -89,7 +89,7 @@ def listener_at(port: HostPort, held_inodes: Collection[int]) -> Listener | None
 
 
 def listeners(proto: str) -> Iterator[Listener]:
-    """Yield the sockets on which processes of this host wait for anybody's packets."""
+    """Yield the sockets on which processes of this host listen."""
     if proto == "sctp":
         yield from _sctp_listeners()
         return
@@ -110,7 +110,7 @@ def _sctp_listeners() -> Iterator[Listener]:
 
 
 def _lines(name: str) -> list[str]:
-    """Return the lines of a table of the kernel, without its head; a protocol that is not loaded has none."""
+    """Return the lines of a table in /proc/net, without its head; none if the protocol is not loaded."""
     with contextlib.suppress(FileNotFoundError):
         return (TABLES / name).read_text().splitlines()[1:]
     return []

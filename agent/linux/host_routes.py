@@ -35,7 +35,7 @@ class HostRoute:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostAddress:
-    """An address with the length of its prefix. `peer` is the other end of a link between two."""
+    """An address with the length of its prefix. `peer` is the other end of a point-to-point link."""
 
     address: IPv4Interface | IPv6Interface
     peer: IPv4Interface | IPv6Interface
@@ -43,8 +43,8 @@ class HostAddress:
 
 
 def read() -> tuple[list[HostAddress], list[HostRoute]]:
-    """Return the addresses but link-local ones, and the routes but default ones in the tables that the host's rules look up. Raises
-    `Unavailable`."""
+    """Return the addresses, without link-local ones, and the routes of the tables that the host's rules look up, without default routes.
+    Raises `Unavailable`."""
     try:
         addresses = [address for family in _FAMILIES for address in _addresses(family)]
         routes = [route for family in _FAMILIES for route in _routes(family, _tables(family))]
@@ -88,7 +88,7 @@ def _every_address() -> list[tuple[bytes, bytes]]:
 
 
 def _tables(family: int) -> set[int]:
-    """Return the tables that rules look up, without that of local addresses."""
+    """Return the tables that rules look up, without the table of local addresses."""
     tables = {number(attributes(rest).get(_FRA_TABLE)) or fixed[4] for fixed, rest in dump(RULES, family)}
     return tables - {_LOCAL_TABLE}
 

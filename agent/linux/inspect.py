@@ -16,7 +16,7 @@ from warren.errors import Unavailable
 
 @dataclass(frozen=True, slots=True)
 class Far:
-    """What the kernel says of the interface: MTU in bytes, addresses with prefix length, next hops of default routes that
+    """The interface as the kernel reports it: MTU in bytes, addresses with prefix length, next hops of default routes that
     leave by it."""
 
     mac: str
@@ -27,7 +27,7 @@ class Far:
 
 
 def look(netns: str, interface: str) -> Far | None:
-    """The interface of that name, or None. Raises `Invalid` for an unusable namespace, `Unavailable` if the kernel refuses."""
+    """Return the interface of that name, or None. Raises `Invalid` for an unusable namespace, `Unavailable` if the kernel refuses."""
 
     def work() -> Far | None:
         try:

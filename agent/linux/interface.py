@@ -1,7 +1,7 @@
 """The veth pair of an endpoint as values: the desired state, the state that was read, and their differences. Pure.
 
-What Warren set is compared: link state, MTU, MAC, name, addresses, default routes, checksum offload. What the container's
-owner added (addresses, routes, a default route of its own, a smaller MTU) is no difference.
+Only values that Warren set are compared: link state, MTU, MAC, name, addresses, default routes, checksum offload. Additions
+of the container's owner (addresses, routes, another default route, a smaller MTU) are no difference.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Pair:
 
 
 def differences(desired: Desired, pair: Pair) -> tuple[str, ...]:
-    """Return what `plug` would have to change, a phrase each; empty if nothing."""
+    """Return the changes that `plug` would have to make, a phrase each."""
     return tuple(_differences(desired, pair))
 
 

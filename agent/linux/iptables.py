@@ -20,10 +20,10 @@ def over_nft(version: int) -> str | None:
 
 
 def legacy(version: int) -> str | None:
-    """Return the name of the older program; None if this host has none, or nobody uses its table `filter` here."""
+    """Return the name of the older program; None if this host has none, or does not use its table `filter`."""
     name = f"{NAMES[version]}-legacy"
     try:
-        used = "filter" in _LEGACY[version].read_text().split()  # asking the program would load its modules
+        used = "filter" in _LEGACY[version].read_text().split()  # running the program would load its modules
     except OSError:
         return None
     return name if used and shutil.which(name) else None

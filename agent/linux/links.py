@@ -1,8 +1,9 @@
-"""Listens to what happens to the interfaces of endpoints, on this host and inside all their namespaces, with one socket.
+"""Listens to events of the endpoints' interfaces, on this host and inside all their namespaces, with one socket.
 
 The kernel numbers the namespaces of far ends (rtnetlink(7), IFLA_LINK_NETNSID) and sends the events of numbered namespaces to
-a socket that asks for them (NETLINK_LISTEN_ALL_NSID). A filter in the kernel drops what cannot be damage, so that containers
-that change many routes cost nothing here. Messages are searched without pyroute2, because most of them announce an attach.
+a socket that asks for them (NETLINK_LISTEN_ALL_NSID). A filter in the kernel drops events that cannot be damage, so that
+containers that change many routes cost nothing here. Messages are parsed without pyroute2, to save time: most of them come
+from attaches.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ FILTER = b"".join((
 
 @dataclass(frozen=True, slots=True)
 class LinkEvent:
-    """What a message says of an interface. `nsid` is the id of its namespace, None for the host's. `gone` is true for an
-    interface that was deleted; `lost` for an address or a default route that was removed."""
+    """The content of a message about an interface. `nsid` is the id of its namespace, None for the host's. `gone` means that the
+    interface was deleted; `lost` that an address or a default route was removed."""
 
     nsid: int | None
     index: int
@@ -115,13 +116,13 @@ def _of_link(body: bytes, nsid: int | None, gone: bool) -> LinkEvent:
 
 @dataclass(slots=True)
 class FarEnds:
-    """Where the far ends of Warren's veths are, learnt from events of the host's ends. Pure."""
+    """Maps far ends to Warren's veths, by namespace and index, learnt from events of the host's ends. Pure."""
 
     _veths: dict[tuple[int | None, int], str] = field(default_factory=dict)  # namespace and index of the far end -> veth
     _places: dict[str, tuple[int | None, int]] = field(default_factory=dict)
 
     def learn(self, event: LinkEvent) -> None:
-        """Take an event of a host's end."""
+        """Learn from an event of a host's end."""
         self._veths.pop(self._places.pop(event.name, (None, 0)), None)
         if event.peer is not None and not event.gone:
             place = (event.peer_nsid, event.peer)
@@ -136,8 +137,8 @@ class FarEnds:
 
 class Links:
     """Calls `on_damage` with the name of a veth when one of its ends may be damaged: deleted, down, with another name, MAC or MTU
-    than before, or without an address or default route that it had. Calls `on_other` with the name of an interface of the host that is not Warren's when it
-    appears, changes so or goes, and `on_missed` when messages were lost."""
+    than before, or without an address or default route that it had. Calls `on_other` with the name of any other interface of the
+    host when it appears, changes in one of these ways or goes, and `on_missed` when messages were lost."""
 
     def __init__(self, on_damage: Callable[[str], None], on_other: Callable[[str], None], on_missed: Callable[[], None]) -> None:
         self._on_damage, self._on_other, self._on_missed = on_damage, on_other, on_missed
@@ -195,8 +196,8 @@ class Links:
 
 
 def listening() -> socket.socket:
-    """Return a socket that receives the events of the host's namespace, and of all that have an id there if the kernel and
-    the agent's capabilities (CAP_NET_BROADCAST) allow it."""
+    """Return a socket that receives the events of the host's namespace, and of all namespaces with an id in it if the kernel and
+    the agent's capabilities (CAP_NET_BROADCAST) allow that."""
     events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
     for level, option in ((_SOL_NETLINK, _NETLINK_LISTEN_ALL_NSID), (socket.SOL_SOCKET, _SO_RCVBUFFORCE)):
         try:

@@ -16,7 +16,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 
 def namespace_of_machine(name: str) -> str:
     """Return the path of the network namespace of a running machine. Raises `NotFound`, `Invalid` if it has none of its own, `Unavailable` if
-    nobody can tell."""
+    systemd-machined does not answer."""
     if not _NAME.match(name):
         raise Invalid("machine", name, "the name of a machine, as machinectl lists it")
     try:

@@ -1,7 +1,7 @@
 """Named network namespaces, as ip-netns(8) makes them: mounts below /run/netns that need no process.
 
 The agent may run in a mount namespace of its own (systemd's sandbox, a container), from which no mount reaches the host. So `ip netns` runs in
-that of process 1.
+the mount namespace of process 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from warren.errors import Invalid, Unavailable
 
 _HOST_MOUNTS, _OWN_MOUNTS = "/proc/1/ns/mnt", "/proc/self/ns/mnt"
 MARK = "warren"  # the alias of the loopback interface in a namespace that Warren has made
-_LOOPBACK = 1  # its index in every namespace
+_LOOPBACK = 1  # the index of the loopback interface in every namespace
 
 
 def exists(name: str) -> bool:
@@ -31,7 +31,7 @@ def exists(name: str) -> bool:
 
 
 def is_ours(name: str) -> bool:
-    """Return whether a namespace exists and was made by `add`. Device and inode would not tell: the kernel gives them out again."""
+    """Return whether a namespace exists and was made by `add`. Device and inode do not identify it: the kernel uses them again."""
     try:
         return namespaces.inside(name, _alias_of_loopback) == MARK
     except (Invalid, OSError, NetlinkError):
@@ -47,7 +47,7 @@ def add(name: str) -> None:
         _ip_netns("delete", name)
         path, reason = (
             namespaces.path_of(name),
-            f"the agent cannot enter it: mount /run/netns for it with propagation rslave ({error})",
+            f"the agent cannot enter it: mount /run/netns into the agent's container with propagation rslave ({error})",
         )
         raise Unavailable(f"namespace {path}", reason) from None
 

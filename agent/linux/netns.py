@@ -40,7 +40,7 @@ def path_of(netns: str) -> str:
 
 @contextlib.contextmanager
 def opened(netns: str) -> Iterator[int]:
-    """A file descriptor of the namespace. Raises `Invalid` if there is none under that name."""
+    """Return a file descriptor of the namespace. Raises `Invalid` if there is none under that name."""
     try:
         if not stat.S_ISREG(os.stat(path_of(netns)).st_mode):  # opening a pipe waits for its writer, opening a device may act
             raise OSError(0, "it is something else")
@@ -66,8 +66,8 @@ def opened_or_none(netns: str | None) -> Iterator[int | None]:
 
 
 def is_own(fd: int) -> bool:
-    """Return whether this is the namespace that this thread is in. It may have an id like any other (`ip netns set`), which links within it do not
-    bear."""
+    """Return whether this is the namespace that this thread is in. It may have an id like any other (`ip netns set`), but links between two
+    interfaces inside it do not show that id."""
     return os.path.samestat(os.fstat(fd), os.stat("/proc/thread-self/ns/net"))
 
 
@@ -79,18 +79,18 @@ def _is_network_namespace(fd: int) -> bool:
 
 
 class Milestone:
-    """A point in the work of another thread that one waits for."""
+    """A point in the work of another thread, for which a thread can wait."""
 
     def __init__(self) -> None:
         self._event, self._reached = threading.Event(), False
 
     def reach(self) -> None:
-        """Say that the point is reached."""
+        """Signal that the point is reached."""
         self._reached = True
         self._event.set()
 
     def end(self) -> None:
-        """Say that the work is over, and that the point will not be reached if it was not."""
+        """Signal that the work has ended, whether or not the point was reached."""
         self._event.set()
 
     def wait(self) -> bool:
@@ -194,8 +194,8 @@ def ipv6_off(interface: str) -> bool:
 
 
 def of_processes() -> Iterator[str]:
-    """Return the paths of the network namespaces of all processes, except this one's. With the host's pid namespace, an agent in a container sees those of
-    other containers."""
+    """Return the paths of the network namespaces of all processes, except this one's. In the host's pid namespace, an agent in a container
+    also sees the namespaces of other containers."""
     seen = {os.stat("/proc/self/ns/net").st_ino}
     for entry in os.scandir("/proc"):
         path = f"/proc/{entry.name}/ns/net"

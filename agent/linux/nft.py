@@ -1,4 +1,4 @@
-"""Runs nft(8), and writes its words."""
+"""Runs nft(8), keeps a table of Warren's own as wanted, and writes parts of nft's language."""
 
 from __future__ import annotations
 
@@ -41,20 +41,21 @@ def table(name: str) -> str | None:
 
 
 class OwnTable:
-    """Keeps an inet table of Warren's own as wanted. `subject` names it in differences."""
+    """Keeps an inet table of Warren's own as wanted. `subject` names the table in differences."""
 
     def __init__(self, name: str, subject: str) -> None:
         self._name, self._subject = name, subject
         self._loaded: tuple[str, str | None] | None = None  # what was loaded, and how nft prints it
 
     def reconcile(self, ruleset: str) -> None:
-        """Load the commands that make the table, in one transaction, unless it is as they have made it. Raises `Unavailable`."""
+        """Load the commands that make the table, in one transaction, unless they are loaded and nobody has changed the table since. Raises
+        `Unavailable`."""
         if self.differences(ruleset):
             run(commands=ruleset)
             self._loaded = ruleset, table(self._name)
 
     def differences(self, ruleset: str | None) -> list[str]:
-        """Return how the table differs, a line each; None: there should be none. Raises `Unavailable`."""
+        """Return how the table differs, a line each; `ruleset` None: the table should not exist. Raises `Unavailable`."""
         printed = table(self._name)
         if ruleset is None:
             return [f"{self._subject}: nftables table inet {self._name} exists"] if printed is not None else []
@@ -64,7 +65,7 @@ class OwnTable:
         return [] if same else [f"{self._subject}: nftables table inet {self._name} is not as Warren has made it"]
 
     def remove(self) -> None:
-        """Remove the table, if it is there. Raises `Unavailable`."""
+        """Remove the table, if it exists. Raises `Unavailable`."""
         if table(self._name) is not None:
             run("delete", "table", "inet", self._name)
         self._loaded = None
@@ -86,7 +87,7 @@ def counted(listed: Iterable[dict[str, dict[str, object]]]) -> dict[str, int]:
 
 
 def by_version(ranges: Iterable[object]) -> Iterator[tuple[int, list[str]]]:
-    """Yield each version of IP that there is, with its addresses or ranges, none inside another: nft refuses a set whose ranges overlap. Pure."""
+    """Yield each version of IP that occurs, with its addresses or ranges, none inside another: nft refuses a set whose ranges overlap. Pure."""
     parsed = [ip_network(str(each)) for each in ranges]
     for version in FAMILY:
         if of_version := [network for network in parsed if network.version == version]:

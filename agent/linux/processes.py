@@ -1,7 +1,7 @@
 """Finds the processes in a network namespace, and the containers that they belong to.
 
-An engine that starts its containers answers no questions meanwhile, but the kernel does: a process's control group bears the
-id of its container.
+While an engine starts its containers, it answers no request. But the kernel knows the container of a process: the name of its
+control group contains the container's id.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def in_namespaces(belongs: Callable[[int, str], bool]) -> Iterator[int]:
 
 
 def in_namespace(sandbox: str, veth: str) -> Iterator[int]:
-    """Yield the pids of the processes in the namespace that an engine calls `sandbox` (a path). Where the path is not visible, which
-    an agent in a container knows, it is the namespace that has the far end of `veth`."""
+    """Yield the pids of the processes in the namespace that an engine calls `sandbox` (a path). An agent in a container may not see the
+    path; then the namespace is the one with the far end of `veth`."""
     ours = os.stat("/proc/self/ns/net")
     try:
         named = os.stat(sandbox)

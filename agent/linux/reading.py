@@ -20,7 +20,7 @@ _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 def read(desired: Desired) -> Pair:
-    """Return the pair of an endpoint, with what is inside if its namespace is known. Raises `Invalid` if there is no such
+    """Return the pair of an endpoint, with the state inside its namespace if that is known. Raises `Invalid` if there is no such
     namespace, `Unavailable` if the kernel refuses."""
     with namespaces.opened_or_none(desired.netns) as fd:
         try:
@@ -49,7 +49,7 @@ def _read(desired: Desired, fd: int | None) -> Pair:
 
 
 def read_inside(inside: Any, desired: Desired, far: Link) -> Inside:
-    """Return what is in the namespace that this thread is in, and that `inside` is a netlink socket of."""
+    """Return the state inside the namespace that this thread is in; `inside` is a netlink socket of that namespace."""
     rows = inside.get_addr(index=far.index) if desired.addresses else ()
     families = {_FAMILIES[address.version] for address in desired.addresses}
     routes = [row for family in sorted(families) for row in inside.get_default_routes(family=family)]
@@ -88,13 +88,13 @@ def far_end(host: Any, near: Link, fd: int | None) -> Link | None:
 
 
 def namespace_id(host: Any, fd: int) -> int | None:
-    """Return the id of another namespace seen from the host's; None for one that has none."""
+    """Return the id of another namespace seen from the host's; None if it has no id."""
     number = int(host.get_netnsid(fd=fd)["nsid"])
     return number if number < 1 << 31 else None  # NETNSA_NSID_NOT_ASSIGNED is -1
 
 
 def link_of(host: Any, index: int, nsid: int | None = None) -> Link | None:
-    """Return the link with an index in the host's namespace or the one with that id; None if it does not exist."""
+    """Return the link with an index, in the host's namespace or in the namespace `nsid`; None if it does not exist."""
     where = {"if_netnsid": nsid} if nsid is not None else {}
     try:
         row = next(iter(host.link("get", index=index, **where)), None)

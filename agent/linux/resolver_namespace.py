@@ -1,7 +1,7 @@
-"""The resolver's network namespace: a veth pair of which the near end is a port of the bridge, and sockets within.
+"""The resolver's network namespace: a veth pair whose near end is a port of the bridge, and sockets inside the namespace.
 
-The namespace has no name and ends with the process that made it, and the pair with it. So nothing is left behind, no filter of the host drops
-its packets, and its addresses meet none of the host's (intent/names.py).
+The namespace has no name; it and the pair end with the process that made them. So nothing is left behind, no filter of the host drops
+its packets, and its addresses collide with none of the host's (intent/names.py).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from warren.errors import Unavailable
 
 INSIDE = "eth0"
 PATH_MTU = 1280  # bytes of an answer's packets: they fit any network
-RATE, BURST = 200, 400  # questions a second of one endpoint; beyond that they are dropped before the resolver reads them
+RATE, BURST = 200, 400  # queries a second of one endpoint; more are dropped before the resolver reads them
 _IFF_UP, _IFF_NOARP = 0x01, 0x80
 _LOCAL, _TABLE_LOCAL, _SCOPE_HOST = 2, 255, 254
 _SETTINGS = {"ipv4/conf/{}/route_localnet": "1", "ipv4/conf/{}/rp_filter": "0", "ipv6/conf/{}/disable_ipv6": "0"}
-# One set for each version of IP: an endpoint is its network's address, which it asks, and its own
+# One set for each version of IP. An element stands for an endpoint: the address of its network (the query's destination) and its own address
 RULES = """table inet resolver {{
     set askers4 {{ type ipv4_addr . ipv4_addr; flags dynamic; timeout 10s; size 65535; }}
     set askers6 {{ type ipv6_addr . ipv6_addr; flags dynamic; timeout 10s; size 65535; }}
@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 def create(work: Callable[[], T]) -> T:
-    """Make the namespace and run `work` in it. Its result must hold the namespace: sockets do. Raises `Unavailable`."""
+    """Make the namespace and run `work` in it. The result must keep the namespace alive, as sockets do. Raises `Unavailable`."""
     host = os.open(f"/proc/{os.getpid()}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
     def inside() -> T:
@@ -64,7 +64,7 @@ def create(work: Callable[[], T]) -> T:
 
 
 def exists() -> bool:
-    """Whether the near end of a pair is there."""
+    """Whether the near end of a pair exists."""
     with IPRoute() as host:
         return bool(host.link_lookup(ifname=RESOLVER_PORT))
 
@@ -86,7 +86,7 @@ def _configure(host: int) -> None:
 
 
 def _make_pair(host: int, inside: int) -> bool:
-    """Make the pair, from the host's namespace. A pair of an earlier resolver goes."""
+    """Make the pair, from the host's namespace, in place of an earlier resolver's."""
     netns.enter(host)
     with IPRoute() as netlink:
         for index in netlink.link_lookup(ifname=RESOLVER_PORT):
@@ -106,9 +106,9 @@ def _set(interface: str) -> None:
 
 
 def _route(netlink: Any, index: int) -> None:
-    """Every address that stands for a network is local, and everybody else is behind the interface."""
+    """Make every address that stands for a network local, and route all other addresses by the interface."""
     loopback = netlink.link_lookup(ifname="lo")[0]
-    with contextlib.suppress(NetlinkError):  # it would hide the network with the highest VNI
+    with contextlib.suppress(NetlinkError):  # it would hide the network with the highest number
         netlink.route("del", dst=f"{PREFIX4.broadcast_address}/32", type="broadcast", table=_TABLE_LOCAL, oif=loopback)
     netlink.route("add", dst="0.0.0.0/0", oif=index, scope="link", metrics={"mtu": PATH_MTU})
     try:

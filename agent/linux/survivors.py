@@ -1,4 +1,4 @@
-"""Processes that outlive the agent: each writes its pid into a file whose path is one of its arguments, and the next agent finds it by them."""
+"""Processes that outlive the agent. Each writes its pid into a file whose path is one of its arguments; file and argument lead the next agent to it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], *, quiet: bool
         )  # fmt: skip
     except OSError as error:
         raise Unavailable(command[0], f"does not run ({error.strerror})") from None
-    child.returncode = 0  # keeps Popen from waiting for the process: `release` does, also for the child of an earlier agent
+    child.returncode = 0  # keeps Popen from waiting for the process, because `release` does that
     return Held(child.pid, os.pidfd_open(child.pid))
 
 
@@ -42,8 +42,8 @@ def pid_in(file: Path) -> int | None:
 
 
 def find(file: Path) -> Held | None:
-    """Return the process that wrote its pid into the file, if it has the file's path among its arguments and runs in the agent's pid namespace,
-    unlike the processes of containers."""
+    """Return the process that wrote its pid into the file, if it has the file's path among its arguments and runs in the agent's pid namespace
+    (a container's process does not)."""
     pid = pid_in(file)
     if pid is None:
         return None

@@ -25,7 +25,7 @@ _IFF_TAP, _IFF_NO_PI = 0x0002, 0x1000
 
 
 class Tap:
-    """The interface `name`, up, in the host's namespace. Raises `Unavailable` if the kernel has no TAP or refuses."""
+    """A TAP interface `name` in the host's namespace, which is up. Raises `Unavailable` if the kernel has no TAP or refuses."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -43,12 +43,12 @@ class Tap:
     def _up(self) -> None:
         with IPRoute() as host:
             index = host.link_lookup(ifname=self.name)[0]
-            # without an address of its own the kernel sends nothing there: all that is read comes from the switch
+            # on an interface without an address the kernel sends nothing, so every frame that is read comes from the switch
             host.link("set", index=index, IFLA_AF_SPEC=NO_ADDRESS_OF_ITS_OWN)
             host.link("set", index=index, mtu=LONGEST, txqlen=QUEUE, state="up")
 
     def fileno(self) -> int:
-        """To wait on."""
+        """Return the file descriptor, for select and its like."""
         return self._fd
 
     def read(self) -> bytes | None:
@@ -59,7 +59,7 @@ class Tap:
             return None
 
     def dropped(self) -> int:
-        """Frames that came while the queue was full."""
+        """Return how many frames came while the queue was full."""
         try:
             return netns.in_thread(self._dropped)
         except (OSError, NetlinkError):
@@ -71,6 +71,6 @@ class Tap:
             return int(link.get_attr("IFLA_STATS64")["tx_dropped"])
 
     def close(self) -> None:
-        """Take the interface away."""
+        """Remove the interface."""
         with contextlib.suppress(OSError):
             os.close(self._fd)

@@ -21,7 +21,7 @@ from specs.model.cluster import Transit
 from warren.errors import Unavailable
 from warren.netlink_dump import ROUTES, attributes, dump, number
 
-_EARLIER_PROTOCOL = 4  # static: that of routes before there was a mark
+_EARLIER_PROTOCOL = 4  # static: the protocol of Warren's routes before they had a mark
 _NODAD, _PERMANENT = 0x02, 0x80  # IFA_F_NODAD, NUD_PERMANENT
 _AF_INET, _AF_INET6, _SCOPE_LINK = 2, 10, 253
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_METRICS, _RTAX_MTU = 1, 4, 5, 7, 8, 2
@@ -29,7 +29,7 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_METRICS, _RTAX_MTU = 1, 4, 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayRoute:
-    """A route to the gateways, with its MTU in bytes, and the host's address that packets get which have none yet; None: the interface's."""
+    """A route to the gateways, with its MTU in bytes and the preferred source address of the host's packets; None: the interface's."""
 
     prefix: IPv4Network | IPv6Network
     gateway: IPv4Address | IPv6Address

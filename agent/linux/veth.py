@@ -40,7 +40,7 @@ _TRIES = 16
 
 
 class Plug:
-    """The making, completing or recreating of a pair, which begins at once in a thread of its own."""
+    """Makes, completes or recreates a pair, in a thread of its own that starts at once."""
 
     def __init__(self, desired: Desired) -> None:
         self.desired = desired
@@ -206,7 +206,7 @@ def _plug(desired: Desired, fd: int | None, both_up: Callable[[], None]) -> str:
 
 
 def _create(host: Any, inside: Any, desired: Desired, fd: int | None) -> tuple[Link, Link]:
-    """Create the pair; return both ends. The near one knows the far one's index, so one question is enough."""
+    """Create the pair; return both ends. The near end shows the far end's index, so one request to the kernel is enough."""
     for _ in range(_TRIES):
         name = desired.interface or names.free(namespaces.interfaces())
         peer = {"ifname": name, "address": desired.mac, "mtu": desired.mtu}
@@ -227,7 +227,7 @@ def _create(host: Any, inside: Any, desired: Desired, fd: int | None) -> tuple[L
 
 def _delete_remains(inside: Any, desired: Desired) -> bool:
     """Delete a far end whose other end was renamed or moved away, so that the pair can be made again; return whether there
-    was one. Its name, its kind and the endpoint's MAC together are the mark of Warren's."""
+    was one. Its name, its kind and the endpoint's MAC together identify a far end of Warren's."""
     row = next(iter(inside.link("get", ifname=desired.interface)), None)
     kind = (row.get_attr("IFLA_LINKINFO") or {}).get("kind") if row is not None else None
     if row is None or kind != "veth" or row.get_attr("IFLA_ADDRESS") != desired.mac:

@@ -11,14 +11,14 @@ from pathlib import Path
 from agent.linux.command import run
 from warren.errors import Unavailable
 
-KEEPALIVE_S = 5  # so often each side sends something: it shows that the tunnel works, and keeps translations on the way open
+KEEPALIVE_S = 5  # how often each side sends something: it shows that the tunnel works, and keeps NAT entries alive
 SOCKETS = Path("/var/run/wireguard")  # wireguard-go's, for all namespaces
-STDIN = "/proc/self/fd/0"  # /dev/stdin is a link to it that not every machine has
+STDIN = "/proc/self/fd/0"  # not every machine has /dev/stdin, a link to this path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WireguardPeer:
-    """A peer as it is configured. `allowed` is the address that it has inside the tunnel, `secret` the one that it shares with this host."""
+    """A peer as it is configured. `allowed` is its address inside the tunnel, `secret` the pre-shared key."""
 
     public_key: str
     secret: str = field(repr=False)
@@ -28,7 +28,7 @@ class WireguardPeer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """What a peer has done: when the last handshake was (seconds since 1970; 0: there was none), bytes received and sent."""
+    """The traffic of a peer: time of the last handshake (seconds since 1970; 0: there was none), bytes received and sent."""
 
     handshake_at: int = 0
     received: int = 0
@@ -76,7 +76,7 @@ def make(interface: str) -> None:
 
 
 def device(netns: str, interface: str) -> WireguardDevice | None:
-    """Return what an interface is configured with; None if WireGuard does not answer for it."""
+    """Return the configuration of an interface and its peers' traffic; None if WireGuard does not answer for it."""
     try:
         first, *rest = run("wg", "show", interface, "dump", netns=netns).splitlines()
     except (Unavailable, ValueError):
