@@ -77,7 +77,7 @@ def follow(
     hops = [_completed(trace(source.host, packet(sender, receiver, proto, port), source.id))]
     tunnel = next((each for each in hops[0]["tunnels"] if each["vtep"] == vteps[target.host]), None)
     if tunnel is not None:
-        flow = arriving(tunnel["vni"], TUNNEL_OFPORT, vteps[source.host], sender, receiver, proto, port)
+        flow = arriving(tunnel["vni"], TUNNEL_OFPORT, (vteps[source.host], vteps[target.host]), sender, receiver, proto, port)
         enters = f"tunnel:{tunnel['profile']}" if tunnel.get("profile") else "tunnel"
         hops.append(_completed(trace(target.host, flow, enters)))
     verdict, reason = _verdict(target, hops[-1], vteps[target.host])

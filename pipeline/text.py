@@ -48,7 +48,7 @@ IP_PROTOS = {(IPV4, ICMP): "icmp", (IPV4, TCP): "tcp", (IPV4, UDP): "udp", (IPV4
 # the names that ovs-ofctl prints, in its order; those in BEFORE come before the protocol's name
 NAMES = {
     "conj_id": "conj_id", "ct_state": "ct_state", "ct_mark": "ct_mark", "ct_label": "ct_label", "reg0": "reg0", "reg1": "reg1", "reg2": "reg2",
-    "reg3": "reg3", "reg4": "reg4", "reg5": "reg5", "reg6": "reg6", "reg8": "reg8", "reg9": "reg9", "tunnel_id": "tun_id", "tun_ipv4_src": "tun_src", "tun_ipv6_src": "tun_ipv6_src", "metadata": "metadata", "in_port": "in_port",
+    "reg3": "reg3", "reg4": "reg4", "reg5": "reg5", "reg6": "reg6", "reg8": "reg8", "reg9": "reg9", "tunnel_id": "tun_id", "tun_ipv4_src": "tun_src", "tun_ipv4_dst": "tun_dst", "tun_ipv6_src": "tun_ipv6_src", "metadata": "metadata", "in_port": "in_port",
     "vlan_vid": "vlan_tci", "vlan_pcp": "dl_vlan_pcp", "eth_src": "dl_src", "eth_dst": "dl_dst", "eth_type": "dl_type",
     "ipv4_src": "nw_src", "ipv4_dst": "nw_dst", "ipv6_src": "ipv6_src", "ipv6_dst": "ipv6_dst", "ipv6_flabel": "ipv6_label", "arp_spa": "arp_spa",
     "arp_tpa": "arp_tpa", "ip_proto": "nw_proto", "arp_op": "arp_op", "arp_sha": "arp_sha", "arp_tha": "arp_tha",

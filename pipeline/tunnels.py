@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from functools import cache
 from hashlib import blake2b
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv4Network, ip_address
 
 from pipeline.flow import Set, Value
 
 VXLAN_UDP_PORT = 4789  # RFC 7348
 VNI_BITS = 24
+TUNNEL_RANGE = IPv4Network("100.125.0.0/16")  # of hosts' addresses for encrypted tunnels; shared address space, RFC 6598
 TUNNEL_PORT = (
     "vxlan-warren"  # the interface of the bridge to other hosts; those of other profiles than `default` have a number behind it
 )
+
+
+TO_TUNNEL_ADDRESS: dict[str, Value] = {"tun_ipv4_dst": (str(TUNNEL_RANGE.network_address), str(TUNNEL_RANGE.netmask))}
 
 
 def network_number(profile: int, vni: int) -> int:
@@ -41,8 +46,15 @@ def to_vtep(vtep: str) -> Set:
 
 
 def from_vtep(vtep: str) -> dict[str, Value]:
-    """The match on packets that a VTEP has sent."""
-    return {"tun_ipv6_src" if ":" in vtep else "tun_ipv4_src": vtep}
+    """The match on packets that a VTEP has sent. What comes from a tunnel address must have come to one, too: anybody in the site can write
+    it as the sender of a packet in clear text, which then comes to the host's address there."""
+    sender: dict[str, Value] = {"tun_ipv6_src" if ":" in vtep else "tun_ipv4_src": vtep}
+    return sender | TO_TUNNEL_ADDRESS if _is_tunnel_address(vtep) else sender
+
+
+@cache
+def _is_tunnel_address(vtep: str) -> bool:
+    return ip_address(vtep) in TUNNEL_RANGE
 
 
 def vtep_number(vtep: str) -> int:

@@ -23,7 +23,7 @@ from agent.encryption.driver import LinkDriver
 from agent.encryption.guard import TABLE, Guard, ruleset
 from agent.encryption.health import PairHealth, PairState
 from agent.encryption.ipsec_driver import IpsecDriver
-from agent.encryption.link import CryptoLink, wanted_link
+from agent.encryption.link import BRIDGE, CryptoLink, wanted_link
 from agent.encryption.metrics import OutsideMetrics
 from agent.encryption.outside import outside_interface
 from agent.encryption.tunnels import SECRETS_S, PairTunnel, TunnelDriver, TunnelPlan
@@ -174,7 +174,8 @@ class Encryption(Feature):
         if snapshot.firewall.mode == "off":
             return None
         ports = tuple(sorted(tunnel_udp_ports(snapshot.profiles) | {VXLAN_UDP_PORT}))
-        return ruleset(Guard(interface=outside_interface(local, self._ovsdb), ports=ports))
+        interface, decrypted = outside_interface(local, self._ovsdb), (BRIDGE, self._names.near)
+        return ruleset(Guard(interface=interface, decrypted=decrypted, ports=ports))
 
     def _step(self, items: frozenset[str]) -> None:
         local = self._local()

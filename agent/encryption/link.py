@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
+from pipeline.tunnels import TUNNEL_RANGE
 from specs.model.derived import LinkNames
 from specs.model.host import Host
-from specs.model.site import TUNNEL_RANGE
 from specs.paths import DEFAULT_MTU, link_mtu
 
 BRIDGE = "br-crypto"  # where the switch's datapath is in userspace

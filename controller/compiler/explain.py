@@ -50,11 +50,13 @@ def packet(source: Endpoint, target: Endpoint, proto: str, port: int | None) -> 
     return f"{ethernet}{_layer3(source, target, proto, port)}"
 
 
-def arriving(vni: int, tunnel: int, vtep: str, source: Endpoint, target: Endpoint, proto: str, port: int | None) -> str:
-    """The same packet as it comes out of the tunnel on the target's host; `vtep` is that of the source's."""
+def arriving(
+    vni: int, tunnel: int, vteps: tuple[str, str], source: Endpoint, target: Endpoint, proto: str, port: int | None
+) -> str:
+    """The same packet as it comes out of the tunnel on the target's host; `vteps` are that of the source's and its own."""
     sender = source.mac_address if source.network_id == target.network_id else GATEWAY_MAC
-    sent_by = f"tun_ipv6_src={vtep}" if ":" in vtep else f"tun_src={vtep}"
-    ethernet = f"in_port={tunnel},tun_id={vni},{sent_by},dl_src={sender},dl_dst={target.mac_address}"
+    prefix = "tun_ipv6" if ":" in vteps[0] else "tun"
+    ethernet = f"in_port={tunnel},tun_id={vni},{prefix}_src={vteps[0]},{prefix}_dst={vteps[1]},dl_src={sender},dl_dst={target.mac_address}"
     return f"{ethernet}{_layer3(source, target, proto, port)}"
 
 

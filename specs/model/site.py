@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated
 
 from pydantic import BaseModel, Field
@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field
 from specs.model.base import Address, IfName, Item, Mtu, Name, NestedValue, Record, Whole
 from warren.errors import Invalid
 
-TUNNEL_RANGE = IPv4Network("100.125.0.0/16")  # of hosts' addresses for encrypted tunnels; shared address space, RFC 6598
 WIREGUARD_PORT = 51820
 IPSEC_PORT = 4500  # of IKE, and of ESP in UDP (RFC 3948)
 UdpPortNumber = Annotated[Whole, Field(ge=1, le=65_535)]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
+from pipeline.tunnels import TUNNEL_RANGE
 from specs import keys
 from specs.model.base import now
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
 from specs.model.hostnet import HostNetwork
-from specs.model.site import TUNNEL_RANGE
 from specs.store.values import Compare, Delete, Empty, Get, Put, TxnOperation, Unchanged
 from specs.store.writer import Writer, decoded
 from warren.errors import Conflict, Invalid, NotFound

@@ -20,10 +20,15 @@ from specs.model.derived import LinkNames, link_names
 from tests.e2e.browser import Browser
 from tests.e2e.conftest import World, clean
 from tests.e2e.sites import WAIT_S, laboratory
+from tests.e2e.test_packets import udp
+from tests.e2e.test_tunnel_guard import vxlan
+from tests.programs import program, ready
 from tests.waiting import eventually, patiently
 from tools.lab import run
+from tools.lab.machine import kernel_datapath
 from tools.lab.plan import LabPlan
 
+INSIDE = "eth0" if kernel_datapath() else "br-phy"  # the interface of a host's address in its site
 NETWORK = {"name": "amber", "ip_range": "10.0.0.0/24"}
 
 
@@ -130,6 +135,7 @@ def test_the_page_shows_sites_and_what_is_encrypted(sites: World, tmp_path: Path
 
 
 def test_the_worst_path_decides_the_size_of_packets(sites: World) -> None:
+    assert sites.reaches("c1", sites.address["c5"])
     for name in ("c1", "c5"):
         assert " mtu 1366 " in sites.inside(name, "ip", "link", "show", "eth0").stdout
     for size, answered in ((1366, True), (1367, False)):
@@ -324,6 +330,48 @@ def test_tunnel_packets_in_clear_text_reach_nobody_and_are_counted(sites: World)
         sites.inside("h1", "python3", "-c", send, frame.hex(), "198.18.2.13")
         eventually(lambda: dropped()["sent"] == before["sent"] + 1, WAIT_S)
     assert outside == []
+
+
+@contextmanager
+def stranger(world: World) -> Iterator[str]:
+    """The namespace of a machine in the inside network of the first site that is no host."""
+    netns, bridge = f"{world.plan.name}-stranger", world.plan.hosts[0].inside
+    run.sh("ip", "netns", "add", netns)
+    try:
+        run.sh("ip", "-n", world.plan.netns, "link", "add", "u9", "type", "veth", "peer", "name", "eth0", "netns", netns)
+        run.sh("ip", "-n", world.plan.netns, "link", "set", "u9", "master", bridge, "up")
+        run.sh("ip", "-n", netns, "link", "set", "eth0", "up")
+        yield netns
+    finally:
+        run.sh("ip", "netns", "del", netns)
+
+
+def plain_tunnel_packet(world: World, src: str, dst: str, source: str, mark: bytes) -> str:
+    """A frame (hexadecimal) to h1 with a packet of plain VXLAN, in which container `source` sends a datagram with a mark to c1."""
+    endpoints = {e["name"]: e for e in run.api(world.plan.hosts[0], "GET", "/endpoints")["endpoints"]}
+    sender, receiver = endpoints[source]["target_veth_mac"], endpoints["c1"]["target_veth_mac"]
+    network = run.api(world.plan.hosts[0], "GET", "/networks/amber")["network"]
+    inner = udp(sender, receiver, world.address[source], world.address["c1"], mark)
+    link = json.loads(world.inside("h1", "ip", "-j", "link", "show", INSIDE).stdout)[0]
+    frame = bytearray(udp("02:00:00:00:00:99", link["address"], src, dst, vxlan(network["vxlan_vni"], inner)))
+    frame[36:38], frame[40:42] = (4789).to_bytes(2, "big"), b"\0\0"  # the UDP port that it is for, and no checksum
+    return frame.hex()
+
+
+def test_a_stranger_inside_who_writes_a_tunnel_address_as_its_own_reaches_nobody(sites: World) -> None:
+    """In plain VXLAN as from h3 of another site, to the inside address of h1 and to its tunnel address; as from h2 it arrives, and so does what
+    h3 itself sends."""
+    first, far = tunnel_address(sites, "h1"), tunnel_address(sites, "h3")
+    inside, near = sites.plan.hosts[0].vtep, sites.plan.hosts[1].vtep
+    packets = ((far, inside, "c3"), (far, first, "c3"), (far, inside, "c2"), (near, inside, "c3"), (near, inside, "c2"))
+    marks = [f"forged-{number}" for number in range(len(packets))]
+    with stranger(sites) as netns:
+        ears = ready(sites.background("c1", *program("hear_until_last", *marks)))
+        frames = [plain_tunnel_packet(sites, *packet, mark.encode()) for packet, mark in zip(packets, marks, strict=True)]
+        send = run.in_netns(netns, *program("send_frames", *frames))
+        eventually(lambda: run.sh(*send) == "" and ears.poll() is not None, WAIT_S)  # its bridge port may not forward yet
+        assert ears.communicate()[0].split() == marks[-1:]
+    assert sites.reaches("c3", sites.address["c1"])
 
 
 CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], 8099), 2, (sys.argv[2], 0)).close()"

@@ -319,9 +319,11 @@ def test_a_private_key_is_made_once_and_read_by_its_owner_alone(tmp_path: Path) 
 
 
 def test_the_guard_drops_and_counts_in_both_directions() -> None:
-    rules = ruleset(Guard(interface="out0", ports=(14789, 4789)))
+    rules = ruleset(Guard(interface="out0", decrypted=("br-crypto", "wc1"), ports=(14789, 4789)))
     for direction, counter in (("iifname", "received"), ("oifname", "sent")):
         assert f'{direction} "out0" udp dport {{ 4789, 14789 }} counter name {counter} drop' in rules
+    plain = 'iifname != { "br-crypto", "wc1", "lo" } ip daddr 100.125.0.0/16 udp dport { 4789, 14789 } counter name received drop'
+    assert plain in rules, "inside a site the kernel would take what comes to the tunnel address"
     listed = [{"metainfo": {}}, {"counter": {"name": "sent", "packets": 3}}, {"counter": {"name": "received", "packets": 0}}]
     assert counted(listed) == {"sent": 3, "received": 0}
 
