@@ -70,7 +70,10 @@ def answer_to(driver: Driver, name: str, body: bytes, driver_name: str = "warren
         if not isinstance(data, dict):
             raise Invalid("request", data, "a JSON object")
         check(data)
-        return 200, _patiently(call, data | {DRIVER_NAME: driver_name}, PATIENCE_S if name in STARTING else 0.0)
+        began = time.monotonic()
+        answer = _patiently(call, data | {DRIVER_NAME: driver_name}, PATIENCE_S if name in STARTING else 0.0)
+        log.debug("docker.answered call=%s ms=%.1f", name, (time.monotonic() - began) * 1000)
+        return 200, answer
     except (ValueError, KeyError, RecursionError) as error:
         return 200, _error(f"malformed request: {type(error).__name__}: {error}")
     except WarrenError as error:

@@ -28,16 +28,16 @@ LEASE_S = 20  # udhcpc renews after half of it, but not before 15 seconds
 
 
 class Lan:
-    """A network with a server behind eno7 of h1, and containers."""
+    """A network with a server behind eno7 of a host, and containers."""
 
-    def __init__(self, world: World, directory: Path) -> None:
-        self.world, self.plan, self.directory = world, world.plan, directory
+    def __init__(self, world: World, directory: Path, host: str = "h1") -> None:
+        self.world, self.plan, self.directory, self.host = world, world.plan, directory, host
         self.netns = container_netns(world.plan.name, "server")
         self.server: subprocess.Popen[str] | None = None
 
     def wire(self) -> None:
-        """The server's cable to eno7 of h1."""
-        netns = self.plan.host("h1").netns  # type: ignore[union-attr]
+        """The server's cable to eno7 of the host."""
+        netns = self.plan.host(self.host).netns  # type: ignore[union-attr]
         run.sh("ip", "netns", "add", self.netns)
         run.sh("ip", "-n", netns, "link", "add", "eno7", "type", "veth", "peer", "name", "eth0", "netns", self.netns)
         for place, name in ((self.netns, "eth0"), (netns, "eno7")):

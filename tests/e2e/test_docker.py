@@ -8,14 +8,53 @@ import os
 import signal
 import socketserver
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
+from tests.e2e.docker import cleaned
 from tests.waiting import eventually
 from tools.lab import run
 from tools.lab.engine import LabEngine
+
+
+@pytest.fixture(scope="module", autouse=True)
+def networks(world: World, engines: list[LabEngine]) -> Iterator[None]:
+    """`net`, SAND's way: both engines name the same Warren network, and share its addresses; `made`, dovesnap's way: one engine describes it.
+    Containers on both, which stay. At the end nothing is left of the engines' networks."""
+    with cleaned(world, *engines):
+        run.api(world.plan.hosts[0], "POST", "/networks", name="shared", ip_range="10.31.0.0/24")
+        world.apply(acls={"mute": [{"dl_type": 0x806, "actions": {"allow": 1}}]})
+        for engine in engines:
+            engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--ipam-opt", "warren.network=shared",
+                          "--subnet", "10.31.0.0/24", "-o", "warren.network=shared", "net")  # fmt: skip
+        engines[0].run("one", "net", "--label", "role=web")
+        engines[1].run("other", "net")
+        engines[0].docker("network", "create", "-d", engines[0].driver, "--ipam-driver", engines[0].driver, "--subnet", "10.32.0.0/24",
+                          "-o", "ovs.bridge.mode=nat", "-o", "ovs.bridge.dpid=0x1", "made")  # fmt: skip
+        engines[0].run("server", "made", "-p", "18080:80")
+        engines[0].docker("exec", "server", "sh", "-c", "mkdir -p /tmp/w; echo hello > /tmp/w/index.html; httpd -p 80 -h /tmp/w")
+        engines[0].run("client", "made")
+        yield
+    assert docked(world) == []
+    assert not [n for n in run.api(world.plan.hosts[0], "GET", "/networks")["networks"] if "docker.network" in n["labels"]]
+
+
+@pytest.fixture(autouse=True)
+def _those_that_stay(world: World, engines: list[LabEngine]) -> Iterator[None]:
+    """After every test the engines have the containers and networks of before, and their agents run."""
+    before = [(engine.docker("ps", "-aq").split(), engine.networks()) for engine in engines]
+    yield
+    for engine, (containers, networks) in zip(engines, before, strict=True):
+        run.start(world.plan, engine.host, "agent")
+        if extra := set(engine.docker("ps", "-aq").split()) - set(containers):
+            engine.docker("rm", "-f", *extra)
+        if extra := set(engine.networks()) - set(networks):
+            engine.docker("network", "rm", *extra)
 
 
 def docked(world: World) -> list[str]:
@@ -25,12 +64,7 @@ def docked(world: World) -> list[str]:
 
 
 def test_one_network_by_name_on_two_hosts(world: World, engines: list[LabEngine]) -> None:
-    """SAND's way: both engines name the same Warren network, and share its addresses."""
-    run.api(world.plan.hosts[0], "POST", "/networks", name="shared", ip_range="10.31.0.0/24")
-    for engine in engines:
-        engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--ipam-opt", "warren.network=shared",
-                      "--subnet", "10.31.0.0/24", "-o", "warren.network=shared", "net")  # fmt: skip
-    one, other = engines[0].run("one", "net", "--label", "role=web"), engines[1].run("other", "net")
+    one, other = engines[0].address("one", "net"), engines[1].address("other", "net")
     assert {one, other} == {"10.31.0.2", "10.31.0.3"}
     assert engines[0].reaches("one", other)
     assert engines[1].reaches("other", one)
@@ -44,14 +78,9 @@ def test_one_network_by_name_on_two_hosts(world: World, engines: list[LabEngine]
 
 
 def test_a_network_that_docker_describes(world: World, engines: list[LabEngine]) -> None:
-    """dovesnap's way, on one host: mode nat, the gateway, a published port, an ACL by option."""
+    """On one host: mode nat, the gateway, a published port, an ACL by option."""
     engine = engines[0]
-    world.apply(acls={"mute": [{"dl_type": 0x806, "actions": {"allow": 1}}]})
-    engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--subnet", "10.32.0.0/24",
-                  "-o", "ovs.bridge.mode=nat", "-o", "ovs.bridge.dpid=0x1", "made")  # fmt: skip
-    served = engine.run("server", "made", "-p", "18080:80")
-    engine.docker("exec", "server", "sh", "-c", "mkdir -p /tmp/w; echo hello > /tmp/w/index.html; httpd -p 80 -h /tmp/w")
-    engine.run("client", "made")
+    served = engine.address("server", "made")
     assert engine.reaches("client", served)
     assert engine.reaches("client", "10.32.0.1")
     url = "http://198.18.0.11:18080/index.html"
@@ -75,7 +104,6 @@ def test_connect_disconnect_and_kill(world: World, engines: list[LabEngine]) -> 
     pid = json.loads(engine.docker("inspect", "two"))[0]["State"]["Pid"]
     os.kill(pid, signal.SIGKILL)
     eventually(lambda: set(docked(world)) == before)
-    engine.docker("rm", "-f", "two")
 
 
 def named(world: World, engine: LabEngine, docker_name: str) -> str:
@@ -119,8 +147,6 @@ def test_a_container_does_not_join_two_networks_with_common_addresses(world: Wor
     engine.docker("network", "disconnect", "common", "both")
     engine.docker("start", "both")
     assert engine.reaches("both", engine.address("server", "made"))
-    engine.docker("rm", "-f", "both")
-    engine.docker("network", "rm", "common")
 
 
 def test_an_agent_and_an_engine_that_start_again(world: World, engines: list[LabEngine]) -> None:
@@ -165,26 +191,15 @@ def test_endpoints_that_docker_removes_while_the_agent_is_away_are_removed_later
         threading.Thread(target=deaf.serve_forever, daemon=True).start()
         engine.link.unlink()
         engine.link.symlink_to(tmp_path / "deaf.sock")
-        engine.docker("rm", "-f", "brief")
-        engine.docker("network", "rm", "brief")
-        engine.link.unlink()
-        engine.link.symlink_to(agents)
-        deaf.shutdown()
+        try:
+            engine.docker("rm", "-f", "brief")
+            engine.docker("network", "rm", "brief")
+        finally:
+            engine.link.unlink()
+            engine.link.symlink_to(agents)
+            deaf.shutdown()
     run.start(world.plan, "h1", "agent")
     assert len(set(docked(world)) - before) == 1
     eventually(lambda: set(docked(world)) == before)
     settled(world, engines, 15)
     assert engine.reaches("one", engines[1].address("other", "net"))
-
-
-def test_docker_leaves_no_endpoint_network_or_port_behind(world: World, engines: list[LabEngine]) -> None:
-    for engine in engines:
-        engine.docker("rm", "-f", *engine.docker("ps", "-aq").split())
-    eventually(lambda: docked(world) == [])
-    for engine in engines:
-        engine.docker("network", "rm", *engine.networks())
-    settled(world, engines, 20)
-    networks = run.api(world.plan.hosts[0], "GET", "/networks")["networks"]
-    assert not [n for n in networks if "docker.network" in n["labels"]]
-    assert "shared" in {n["name"] for n in networks}
-    run.api(world.plan.hosts[0], "DELETE", "/networks/shared")

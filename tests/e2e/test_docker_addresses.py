@@ -51,9 +51,6 @@ def test_each_engine_hands_out_its_own_ip_range_of_one_network(world: World, eng
     )
     first_engine.docker("rm", "-f", "p3")
     assert ip_address(first_engine.run("p5", "parted")) in ip_network(parts[0][0])
-    for engine in engines:
-        engine.clean()
-    run.api(first, "DELETE", "/networks/parted")
 
 
 def test_an_ip_range_outside_the_subnet_is_refused(engines: list[LabEngine]) -> None:
@@ -79,7 +76,6 @@ def test_aux_addresses_are_given_to_no_container(world: World, engines: list[Lab
     assert "is taken by" in second_engine.refused("run", "--network", "kept", "--ip", "10.83.0.3", "busybox", "sleep", "1")
     second_engine.clean()
     assert run.api(first, "GET", "/endpoints?network_id=kept")["endpoints"] == []
-    run.api(first, "DELETE", "/networks/kept")
 
 
 @pytest.mark.parametrize("warrens_ipam", [True, False])

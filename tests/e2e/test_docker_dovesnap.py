@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.audit import settled
 from tests.e2e.conftest import World
+from tests.e2e.docker import cleaned, page
 from tests.e2e.test_docker_options import heard
 from tests.waiting import eventually
 from tools.lab import run
@@ -84,10 +84,8 @@ class Site:
         return self.engine.run(name, network, *options, command=SERVE)
 
     def page(self, container: str, url: str) -> str:
-        """What a container gets from a web server; "" for nothing. (busybox's wget crashes when it is linked statically.)"""
-        address, _, port = url.partition(":")
-        request = f"printf 'GET /hostname HTTP/1.0\\r\\n\\r\\n' | nc -w 2 {address} {port or 80}"
-        return self.engine.try_docker("exec", container, "sh", "-c", request).stdout.decode()
+        """What a container gets from a web server; "" for nothing."""
+        return page(self.engine, container, url)
 
     def host_page(self, url: str) -> str:
         """What a process of the host gets from a web server; "" for nothing."""
@@ -133,26 +131,20 @@ def site(request: pytest.FixtureRequest, world: World) -> Iterator[Site]:
     """The host of an engine of yesterday, and of one of today; everything around it is gone at the end."""
     engine = request.getfixturevalue(request.param)
     fixture = Site(world, engine[0] if isinstance(engine, list) else engine)
-    meters = [{"name": "lossymeter", "rate": 100}]
     try:
         fixture.wire()
-        world.apply(meters=meters, acls=ACLS)
-        yield fixture
+        with cleaned(world, fixture.engine):
+            world.apply(meters=[{"name": "lossymeter", "rate": 100}], acls=ACLS)
+            yield fixture
     finally:
-        fixture.engine.clean()
-        for kind, names in (("acls", ACLS), ("meters", ("lossymeter",))):
-            for name in names:
-                with suppress(run.LabError):
-                    run.api(fixture.plan, "DELETE", f"/{kind}/{name}")
         fixture.unwire()
 
 
 @pytest.fixture(autouse=True)
 def _nothing_left(site: Site) -> Iterator[None]:
     """Every test leaves nothing."""
-    yield
-    site.engine.clean()
-    settled(site.world, [site.engine])
+    with cleaned(site.world, site.engine):
+        yield
 
 
 def test_standalone(site: Site) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
+from tests.e2e.docker import cleaned
 from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 from tools.lab.engine import IMAGE, LabEngine
@@ -22,14 +23,12 @@ FIRST_WORDS = "ping -c 3 -W 2 {target} >/dev/null || exit 1; exec sleep 3600"
 @pytest.fixture
 def shared(world: World, engines: list[LabEngine]) -> Iterator[str]:
     """A network of both engines."""
-    run.api(world.plan.hosts[0], "POST", "/networks", name="crowd", ip_range="10.33.0.0/24")
-    for engine in engines:
-        engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--ipam-opt", "warren.network=crowd",
-                      "-o", "warren.network=crowd", "crowd")  # fmt: skip
-    yield "crowd"
-    for engine in engines:
-        engine.clean()
-    run.api(world.plan.hosts[0], "DELETE", "/networks/crowd")
+    with cleaned(world, *engines):
+        run.api(world.plan.hosts[0], "POST", "/networks", name="crowd", ip_range="10.33.0.0/24")
+        for engine in engines:
+            engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--ipam-opt", "warren.network=crowd",
+                          "-o", "warren.network=crowd", "crowd")  # fmt: skip
+        yield "crowd"
 
 
 def doing(engine: LabEngine, names: list[str]) -> set[str]:

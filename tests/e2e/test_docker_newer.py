@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World, complaints_of
+from tests.e2e.docker import cleaned
 from tests.e2e.docker_bodies import CALLS, wrong
 from tests.programs import program, ready
 from tests.waiting import eventually
@@ -28,20 +29,23 @@ ASK_OFTEN = ("sh", "-c", "ping 10.61.0.1 -i 0.2")
 @pytest.fixture(scope="module")
 def docked(world: World, newer: LabEngine) -> Iterator[LabEngine]:
     """The engine with a network `front` in mode nat and an ACL `denyall`; everything is gone at the end."""
-    document = json.dumps({"acls": ACLS})
-    run.api(world.plan.hosts[0], "POST", "/apply", timeout_s=40, document=document, wait_s=20)
-    newer.docker("network", "create", "-d", newer.driver, "--subnet", "10.61.0.0/24", "-o", "warren.mode=nat", "front")
-    yield newer
-    newer.clean()
-    settled(world, [newer])
+    with cleaned(world, newer):
+        world.apply(acls=ACLS)
+        newer.docker("network", "create", "-d", newer.driver, "--subnet", "10.61.0.0/24", "-o", "warren.mode=nat", "front")
+        yield newer
     assert not run.api(world.plan.hosts[0], "GET", "/endpoints?hostname=h3")["endpoints"]
-    run.api(world.plan.hosts[0], "DELETE", "/acls/denyall")
 
 
 @pytest.fixture(autouse=True)
-def _no_containers(docked: LabEngine) -> Iterator[None]:
+def _front_alone(world: World, docked: LabEngine) -> Iterator[None]:
+    """After every test the engine has no container, and no network but `front`."""
+    front = docked.networks()
     yield
+    run.start(world.plan, docked.host, "agent")
+    docked.start_daemon()
     docked.docker("rm", "-f", *docked.docker("ps", "-aq").split(), "none")
+    if others := set(docked.networks()) - set(front):
+        docked.docker("network", "rm", *others)
 
 
 def answers(engine: LabEngine, name: str) -> int:
@@ -103,8 +107,6 @@ def test_a_container_that_was_never_seen_stays_closed_until_its_labels_are_known
     eventually(lambda: docked.pings("new", "10.61.0.1"))
     assert ("10.61.0", "closed its labels are not known yet") in states
     assert not [state for network, state in states if network == "10.62.0" and "labels" in state]
-    docked.docker("rm", "-f", "easy")
-    docked.docker("network", "rm", "easy")
 
 
 def test_containers_come_back_with_an_engine_whose_agent_was_away(world: World, docked: LabEngine) -> None:
@@ -167,8 +169,6 @@ def test_dockers_own_options_are_carried_out(world: World, docked: LabEngine) ->
     assert "lan0" in docked.docker("exec", "bound", "ip", "link")
     eventually(lambda: page(world, "127.0.0.1:8065") != "")
     assert page(world, f"{world.plan.hosts[2].vtep}:8065") == ""
-    docked.docker("rm", "-f", "bound")
-    docked.docker("network", "rm", "own")
 
 
 def test_containers_of_a_network_without_icc_reach_only_the_outside(world: World, docked: LabEngine) -> None:
@@ -211,7 +211,6 @@ def test_published_ports_of_a_container_with_several_networks(world: World, dock
     eventually(lambda: page(world, f"{host}:8071") != "")
     docked.docker("network", "disconnect", "front", web)
     eventually(lambda: page(world, f"{host}:8071") == "")
-    docked.compose(file, "-p", "shop", "down", "-t", "0")
 
 
 def test_addresses_and_ports_that_cannot_be_published(world: World, docked: LabEngine) -> None:

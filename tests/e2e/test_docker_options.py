@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.audit import settled
 from tests.e2e.conftest import World
+from tests.e2e.docker import cleaned
 from tests.e2e.test_packets import udp
 from tests.programs import finish, program, ready
 from tests.waiting import LIMIT_S, eventually, listening, quiet
@@ -30,10 +30,8 @@ from tools.lab.plan import container_netns
 @pytest.fixture(autouse=True)
 def clean(world: World, engines: list[LabEngine]) -> Iterator[None]:
     """Every test leaves nothing."""
-    yield
-    for engine in engines:
-        engine.clean()
-    settled(world, engines)
+    with cleaned(world, *engines):
+        yield
 
 
 def shown(world: World, name: str) -> dict[str, Any]:
@@ -90,10 +88,6 @@ def test_dovesnaps_acl_label_and_mac_prefix(world: World, engines: list[LabEngin
     taken = engine.address("peer-testnet2", "testnet2")
     for label in (f"warren.allowed={taken}", "warren.allowed=10.88.0.9,x"):
         assert "allowed" in engine.refused("run", "--rm", "--network", "testnet2", "--label", label, "busybox", "ip", "link")
-    engine.docker("rm", "-f", *engine.docker("ps", "-aq").split())
-    engine.docker("network", "rm", "testnet", "testnet2")
-    for name in document["acls"]:
-        run.api(world.plan.hosts[0], "DELETE", f"/acls/{name}")
 
 
 def test_sands_quick_start(world: World, engines: list[LabEngine]) -> None:
@@ -105,9 +99,6 @@ def test_sands_quick_start(world: World, engines: list[LabEngine]) -> None:
     first_address, second_address = (engine.run(f"c-{engine.host}", "mysand") for engine in engines)
     assert engines[0].reaches("c-h1", second_address)
     assert engines[1].reaches("c-h2", first_address)
-    for engine in engines:
-        engine.clean()
-    run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")
 
 
 def test_sands_compose_file(world: World, engines: list[LabEngine], tmp_path: Path) -> None:
@@ -127,9 +118,6 @@ def test_sands_compose_file(world: World, engines: list[LabEngine], tmp_path: Pa
     first_address, second_address = (engine.address(engine.host, "sands_sand") for engine in engines)
     assert engines[0].reaches("h1", second_address)
     assert engines[1].reaches("h2", first_address)
-    for engine in engines:
-        engine.clean()
-    run.api(world.plan.hosts[0], "DELETE", f"/networks/{network['id']}")
 
 
 def test_ipv6_of_a_warren_network(world: World, engines: list[LabEngine]) -> None:
@@ -147,9 +135,6 @@ def test_ipv6_of_a_warren_network(world: World, engines: list[LabEngine]) -> Non
         assert engine.reaches("first", target)
     assert shown(world, "both/fixed")["target_veth_ipv6"] == "fd38::77/64"
     assert "is taken by" in engines[1].refused("run", "--network", "both", "--ip6", "fd38::77", "busybox", "sleep", "1")
-    for engine in engines:
-        engine.clean()
-    run.api(world.plan.hosts[0], "DELETE", "/networks/both")
 
 
 def test_ipv6_of_a_network_that_docker_describes(world: World, engines: list[LabEngine]) -> None:
@@ -170,31 +155,28 @@ def test_names_and_aliases_of_containers(world: World, engines: list[LabEngine])
     """The gateway answers Docker's own server, for the containers of both engines; the network has the name that its user gave."""
     create = ("network", "create", "-d", engines[0].driver, "--ipam-driver", engines[0].driver, "--subnet", "10.89.0.0/24")
     engines[0].docker(*create, "-o", "warren.dns_server=true", "books")
-    try:
-        engines[0].run("reader", "books", "--dns", "10.89.0.1")
-        engines[0].run("shelf", "books", "--label", "warren.aliases=www,shop")
-        address = engines[0].address("shelf", "books")
-        for name in ("shelf.books", "shop.books", "www.books"):
-            eventually(
-                lambda name=name: address in engines[0].try_docker("exec", "reader", "busybox", "nslookup", name).stdout.decode()
-            )  # type: ignore[misc]
-        assert shown(world, "shelf")["aliases"] == ["www", "shop"]
-        engines[0].run("desk", "books", "--network-alias", "table", "--label", "com.docker.compose.service=furniture")
-        eventually(lambda: shown(world, "desk")["aliases"] == ["furniture", "table"])
-        engines[0].docker(
-            "network", "create", "-d", engines[0].driver, "--subnet", "10.90.0.0/24", "-o", "warren.dns_server=true", "more"
-        )
-        engines[0].docker("network", "connect", "--alias", "board", "more", "desk")
-        eventually(lambda: shown(world, "more/desk")["aliases"] == ["furniture", "board"])
-        address = engines[0].address("desk", "books")
-        for name in ("table.books", "furniture.books"):
-            eventually(
-                lambda name=name: address in engines[0].try_docker("exec", "reader", "busybox", "nslookup", name).stdout.decode()
-            )  # type: ignore[misc]
-        refusal = engines[0].refused("run", "--network", "books", "--label", "warren.aliases=www,a b", "busybox", "true")
-        assert "warren.aliases: 'www,a b': expected NAME[,NAME2]" in refusal
-    finally:
-        engines[0].clean()
+    engines[0].run("reader", "books", "--dns", "10.89.0.1")
+    engines[0].run("shelf", "books", "--label", "warren.aliases=www,shop")
+    address = engines[0].address("shelf", "books")
+    for name in ("shelf.books", "shop.books", "www.books"):
+        eventually(
+            lambda name=name: address in engines[0].try_docker("exec", "reader", "busybox", "nslookup", name).stdout.decode()
+        )  # type: ignore[misc]
+    assert shown(world, "shelf")["aliases"] == ["www", "shop"]
+    engines[0].run("desk", "books", "--network-alias", "table", "--label", "com.docker.compose.service=furniture")
+    eventually(lambda: shown(world, "desk")["aliases"] == ["furniture", "table"])
+    engines[0].docker(
+        "network", "create", "-d", engines[0].driver, "--subnet", "10.90.0.0/24", "-o", "warren.dns_server=true", "more"
+    )
+    engines[0].docker("network", "connect", "--alias", "board", "more", "desk")
+    eventually(lambda: shown(world, "more/desk")["aliases"] == ["furniture", "board"])
+    address = engines[0].address("desk", "books")
+    for name in ("table.books", "furniture.books"):
+        eventually(
+            lambda name=name: address in engines[0].try_docker("exec", "reader", "busybox", "nslookup", name).stdout.decode()
+        )  # type: ignore[misc]
+    refusal = engines[0].refused("run", "--network", "books", "--label", "warren.aliases=www,a b", "busybox", "true")
+    assert "warren.aliases: 'www,a b': expected NAME[,NAME2]" in refusal
 
 
 def test_ports_that_the_driver_chooses(world: World, engines: list[LabEngine]) -> None:

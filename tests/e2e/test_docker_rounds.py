@@ -17,6 +17,7 @@ import pytest
 
 from tests.e2e.audit import settled
 from tests.e2e.conftest import World
+from tests.e2e.docker import cleaned
 from tests.waiting import eventually
 from tools.lab import run
 from tools.lab.engine import IMAGE, LabEngine
@@ -31,18 +32,15 @@ NETWORKS = ("storm", "gale")
 @pytest.fixture(scope="module")
 def storm(world: World, engines: list[LabEngine]) -> Iterator[list[LabEngine]]:
     """Two networks of both engines: one that Warren has, one that Docker describes."""
-    run.api(world.plan.hosts[0], "POST", "/networks", name="storm", ip_range="10.35.0.0/24")
-    for engine in engines:
-        engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--ipam-opt", "warren.network=storm",
-                      "-o", "warren.network=storm", "storm")  # fmt: skip
-        engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--subnet", "10.36.0.0/24",
-                      "-o", "warren.mode=nat", "gale")  # fmt: skip
-        engine.run("rock", "storm", "--restart", "always")
-    yield engines
-    for engine in engines:
-        engine.clean()
-    run.api(world.plan.hosts[0], "DELETE", "/networks/storm")
-    settled(world, engines)
+    with cleaned(world, *engines):
+        run.api(world.plan.hosts[0], "POST", "/networks", name="storm", ip_range="10.35.0.0/24")
+        for engine in engines:
+            engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--ipam-opt", "warren.network=storm",
+                          "-o", "warren.network=storm", "storm")  # fmt: skip
+            engine.docker("network", "create", "-d", engine.driver, "--ipam-driver", engine.driver, "--subnet", "10.36.0.0/24",
+                          "-o", "warren.mode=nat", "gale")  # fmt: skip
+            engine.run("rock", "storm", "--restart", "always")
+        yield engines
 
 
 @pytest.mark.parametrize("seed", range(SEED, SEED + ROUNDS))

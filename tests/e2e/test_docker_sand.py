@@ -45,11 +45,13 @@ services:
 def sands(world: World, engines: list[LabEngine]) -> Iterator[list[str]]:
     """The name under which each engine reaches its agent's driver `sand`."""
     links = [PLUGINS / f"{engine.driver}sand.sock" for engine in engines]
-    for link, engine in zip(links, engines, strict=True):
-        link.symlink_to(engine.directory / "sand.sock")
-    yield [link.stem for link in links]
-    for link in links:
-        link.unlink()
+    try:
+        for link, engine in zip(links, engines, strict=True):
+            link.symlink_to(engine.directory / "sand.sock")
+        yield [link.stem for link in links]
+    finally:
+        for link in links:
+            link.unlink(missing_ok=True)
 
 
 @pytest.fixture
