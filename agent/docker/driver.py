@@ -7,7 +7,6 @@ agent/docker/server.py decodes the calls; agent/docker/ipam.py answers those abo
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -20,7 +19,7 @@ from agent.docker.engine import Container, Engine
 from agent.docker.ipam import SPACE, EngineBody, Ipam
 from agent.docker.labels import as_record, described, prefixed
 from agent.docker.ledger import LABEL, Ledger
-from agent.docker.mac import follow
+from agent.docker.mac import MacChanges
 from agent.docker.networks import DockerNetworks, gateways
 from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, read
 from agent.docker.ports import ContainerPorts
@@ -46,6 +45,7 @@ class Driver:
         self._core, self._engine, self._dhcp_clients = core, engine, dhcp_clients
         self.ledger = Ledger(core)
         self.remembered = Remembered(core.store, core.host.name)
+        self._mac_changes = MacChanges()
         self.awaited: Listeners[[]] = Listeners()  # labels of a container must be looked for soon
         self.aliases = DockerAliases(core, self.ledger, engine)
         aux = AuxAddresses(core, self.ledger)
@@ -74,7 +74,7 @@ class Driver:
                 "GwAllocChecker": True,
             },
             "NetworkDriver.GwAllocCheck": lambda body: {"SkipIPv4": False, "SkipIPv6": False},
-            "NetworkDriver.EndpointOperInfo": lambda body: {"Value": {}},
+            "NetworkDriver.EndpointOperInfo": self.operational_info,
             "NetworkDriver.DiscoverNew": lambda body: {},
             "NetworkDriver.DiscoverDelete": lambda body: {},
             "IpamDriver.GetCapabilities": lambda body: {"RequiresMACAddress": False, "RequiresRequestReplay": False},
@@ -164,8 +164,8 @@ class Driver:
         self._plug_in(endpoint, joined, wait=joined.labelled or not network.labels_required)
         if joined.mac_address != endpoint.mac_address:
             # Docker learned the old MAC from CreateEndpoint, and sets it
-            arguments = (str(body["SandboxKey"]), endpoint.veth, endpoint.mac_address, joined.mac_address)
-            threading.Thread(target=follow, args=arguments, name="mac", daemon=True).start()
+            macs = (endpoint.mac_address, joined.mac_address)
+            self._mac_changes.begin(str(body["EndpointID"]), str(body["SandboxKey"]), endpoint.veth, *macs)
         prefix = self.ledger.settings(docker_network).get("prefix", "eth")
         return {"InterfaceName": {"SrcName": peer, "DstPrefix": prefix}, **gateways(network)}
 
@@ -201,11 +201,17 @@ class Driver:
 
     def publish(self, body: EngineBody) -> dict[str, Any]:
         """Publish the ports of a container. Raises `Conflict` when one is taken."""
+        self._mac_changes.called(str(body["EndpointID"]))
         endpoint, network = self._endpoint(body), self._network(body)
         requests = self._ports.requests(body.get("Options"), str(body["NetworkID"]), network)
         if requests or not self._internal(body):
             self._ports.publish(endpoint, requests)
         return {}
+
+    def operational_info(self, body: EngineBody) -> dict[str, Any]:
+        """Say nothing more of an endpoint. The engine asks when it has plugged it in."""
+        self._mac_changes.called(str(body.get("EndpointID")))
+        return {"Value": {}}
 
     def revoke(self, body: EngineBody) -> dict[str, Any]:
         """Withdraw published ports: another network becomes the container's way outside. An internal network is none, and dovesnap's have the

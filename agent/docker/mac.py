@@ -1,13 +1,14 @@
 """Sets a container's MAC after Docker set another one.
 
 Docker learns the MAC when the endpoint is created; a prefix that a label asks for is known only when the container joins.
-Docker then moves the interface and sets the MAC it knows, so the agent sets the right one after that, usually before the
-container's process runs.
+Docker then moves the interface, sets the MAC it knows and announces it (engines since 28.1 start no container whose MAC has changed
+then). After that it calls the driver again, so the agent sets the right MAC at that call, before the container's process runs.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 from agent.linux.netns import of_processes
@@ -17,6 +18,30 @@ from warren.errors import WarrenError
 log = logging.getLogger("warren.docker")
 
 PAUSE_S, SEARCH_S, LIMIT_S = 0.002, 0.05, 15.0
+CALL_S = 2.0  # the longest wait for the engine's next call
+
+
+class MacChanges:
+    """The MACs that are about to be changed, by Docker's id of the endpoint. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, threading.Event] = {}
+
+    def begin(self, docker_id: str, sandbox: str, veth: str, docker_mac: str, new_mac: str) -> None:
+        """Change a MAC once the engine has announced the one that it knows."""
+        called = self._waiting[docker_id] = threading.Event()
+
+        def work() -> None:
+            called.wait(CALL_S)
+            self._waiting.pop(docker_id, None)
+            follow(sandbox, veth, docker_mac, new_mac)
+
+        threading.Thread(target=work, name="mac", daemon=True).start()
+
+    def called(self, docker_id: str) -> None:
+        """The engine has called the driver about an endpoint again."""
+        if (event := self._waiting.get(docker_id)) is not None:
+            event.set()
 
 
 def follow(sandbox: str, veth: str, docker_mac: str, new_mac: str) -> None:

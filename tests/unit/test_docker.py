@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from agent.docker import mac
 from agent.docker.bodies import check
 from agent.docker.engine import Container, Engine
 from agent.docker.labels import described
@@ -32,6 +34,7 @@ from agent.linux import processes
 from agent.listeners import Listeners
 from specs.model.endpoint import Endpoint
 from specs.model.network import Network
+from tests.waiting import LIMIT_S
 from warren.errors import Invalid
 
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "docker.md"
@@ -396,3 +399,23 @@ def test_control_groups_name_containers(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(processes, "_PROC", tmp_path)
     assert processes.container_ids(iter([1, 2, 3, 99])) == {ID, OTHER}
     assert processes.container_ids(iter([4])) == {ID}
+
+
+def test_a_mac_changes_when_the_engine_has_announced_the_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts no container whose MAC changes earlier. It calls the driver again after that, for this endpoint."""
+    changes, changed, called = mac.MacChanges(), threading.Event(), []
+
+    def change_mac(*words: str) -> bool:
+        called.append(words)
+        changed.set()
+        return True
+
+    monkeypatch.setattr(mac, "exists", lambda veth: True)
+    monkeypatch.setattr(mac, "change_mac", change_mac)
+    monkeypatch.setattr(mac, "CALL_S", LIMIT_S)
+    changes.begin("ep1", "/ns", "wv1", "02:57:00:00:00:01", "0e:99:00:00:00:01")
+    changes.called("ep2")
+    assert not changed.wait(0.1)
+    changes.called("ep1")
+    assert changed.wait(LIMIT_S)
+    assert called == [("wv1", "/ns", "02:57:00:00:00:01", "0e:99:00:00:00:01")]
