@@ -43,8 +43,8 @@ def _names(value: Any) -> Any:
 
 def _protocols(value: Any) -> Any:
     """`tcp,udp` as podman has it; nothing is TCP."""
-    listed = tuple(value.lower().split(",")) if isinstance(value, str) and value else ("tcp",) if not value else (value,)
-    if not set(listed) <= set(PROTOCOLS):
+    listed = tuple(value.lower().split(",")) if isinstance(value, str) and value else ("tcp",) if not value else ()
+    if not listed or not set(listed) <= set(PROTOCOLS):
         raise ValueError(f"some of {', '.join(PROTOCOLS)}, separated by commas")
     return listed
 

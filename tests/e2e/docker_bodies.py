@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import copy
 import random
-from collections.abc import Iterator
 from typing import Any
+
+from tests.e2e.odd_values import spoiled
 
 CALLS = (
     "NetworkDriver.CreateNetwork", "NetworkDriver.CreateEndpoint", "NetworkDriver.Join", "NetworkDriver.ProgramExternalConnectivity",
     "NetworkDriver.RevokeExternalConnectivity", "NetworkDriver.Leave", "NetworkDriver.DeleteEndpoint", "NetworkDriver.DeleteNetwork",
-    "NetworkDriver.EndpointOperInfo", "NetworkDriver.GwAllocCheck", "NetworkDriver.DiscoverNew", "IpamDriver.RequestPool",
-    "IpamDriver.RequestAddress", "IpamDriver.ReleaseAddress", "IpamDriver.ReleasePool", "IpamDriver.GetDefaultAddressSpaces",
+    "NetworkDriver.EndpointOperInfo", "NetworkDriver.GwAllocCheck", "NetworkDriver.DiscoverNew", "NetworkDriver.DiscoverDelete",
+    "NetworkDriver.GetCapabilities", "IpamDriver.RequestPool", "IpamDriver.RequestAddress", "IpamDriver.ReleaseAddress",
+    "IpamDriver.ReleasePool", "IpamDriver.GetDefaultAddressSpaces", "IpamDriver.GetCapabilities",
 )  # fmt: skip
-ODD: tuple[Any, ...] = (None, 0, -1, 70000, 1e308, True, "", " ", "x" * 5000, "\0", "../../etc", "\ud800", "é", "10.0.0.0/33", "::/0", "1.2.3.4",
-                        [], {}, [[]], [None], {"": None}, {"a": {"b": []}}, "ff:ff:ff:ff:ff:ff", "9" * 400)  # fmt: skip
 
 
 def right(network: str, endpoint: str) -> dict[str, Any]:
@@ -24,6 +23,8 @@ def right(network: str, endpoint: str) -> dict[str, Any]:
         "EndpointID": endpoint,
         "SandboxKey": "/var/run/docker/netns/0123456789ab",
         "PoolID": "pool-0",
+        "DiscoveryType": 1,
+        "DiscoveryData": {"Address": "198.18.0.11", "BindAddress": "198.18.0.11", "Self": True},
         "Pool": "10.213.0.0/24",
         "SubPool": "10.213.0.128/25",
         "Address": "10.213.0.9",
@@ -45,15 +46,4 @@ def right(network: str, endpoint: str) -> dict[str, Any]:
 
 def wrong(chance: random.Random, network: str, endpoint: str) -> dict[str, Any]:
     """The same with one or two odd values."""
-    body = copy.deepcopy(right(network, endpoint))
-    for _ in range(chance.choice((1, 1, 2))):
-        holder, key = chance.choice(list(_places(body)))
-        holder[key] = chance.choice(ODD)
-    return body
-
-
-def _places(part: Any) -> Iterator[tuple[Any, Any]]:
-    """Every value of a body, by what holds it."""
-    for key, value in part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ():
-        yield part, key
-        yield from _places(value)
+    return spoiled(chance, right(network, endpoint))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -13,11 +14,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 import tools.cni.plugin as plugin
 from agent.cni.netavark import NetavarkCall, created, read, read_network, status_block
 from specs.model.network import Network
 from tests.depth import short_texts
+from tests.e2e import cni_bodies as odd
+from tests.e2e.odd_values import spoiled
 from tests.waiting import LIMIT_S
 from warren import __version__
 from warren.errors import Invalid
@@ -251,3 +255,14 @@ def test_errors_are_netavarks(text: str, message: str) -> None:
 def test_create_finds_the_socket_in_the_networks_options() -> None:
     code, answer = run("create", text='{"options": {"socket": "/nowhere/c.sock"}}')
     assert (code, "does not listen on /nowhere/c.sock" in json.loads(answer)["error"]) == (1, True)
+
+
+@pytest.mark.filterwarnings("ignore:__int__ returned")  # pydantic tries true as the number of an address
+def test_any_odd_call_is_accepted_or_refused_with_its_path() -> None:
+    chance = random.Random(3)
+    for _ in range(1500):
+        for command in odd.NETAVARK:
+            body = spoiled(chance, odd.netavark(command, "/run/netns/c1"))
+            with contextlib.suppress(Invalid, ValidationError):
+                call = NetavarkCall.model_validate(body)
+                read_network(call.config) if call.command == "create" else read(call)
