@@ -29,8 +29,8 @@ def page(engine: LabEngine, container: str, url: str) -> str:
 
 @contextmanager
 def cleaned(world: World, *engines: LabEngine) -> Iterator[None]:
-    """A context after which these engines have no container and no network of Warren's, and nothing is declared that was not before (but meters, which the API does not delete). What
-    Docker's driver made and did not remove is an error."""
+    """A context after which these engines have no container and no network of Warren's, and nothing is declared that was not before (but
+    meters, which the API does not delete). What Docker's driver made and did not remove is an error."""
     before = declared(world)
     try:
         yield
