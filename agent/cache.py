@@ -292,15 +292,16 @@ class Cache:
                 if ahead is not None and event.mod_revision < ahead[0]:
                     continue
                 self._ahead.pop(event.key, None)
+                if ahead is not None and ahead[0] == event.mod_revision and event.create_revision in (0, event.mod_revision):
+                    continue  # `applied` has taken it, with the same revision of creation
                 changes.append((event.key, event.value, event.create_revision))
             publishers = self.view.publishers
             news = self._take(changes)
             publishers_changed = self.view.publishers is not publishers
-        if not (news.changes or publishers_changed):
-            return  # only where the endpoints of this host are
-        self.updated(news.before, news.after, news.changes)
-        if news.touched or publishers_changed or any(event.key.startswith(keys.NETWORKS) for event in events):
-            self.changed(news.touched)
+        if news.changes or publishers_changed:  # else the events only say where the endpoints of this host are
+            self.updated(news.before, news.after, news.changes)
+            if news.touched or publishers_changed or any(event.key.startswith(keys.NETWORKS) for event in events):
+                self.changed(news.touched)
         if any(event.key == keys.host(self.host) for event in events):
             self.host_changed()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from warren.errors import WarrenError
@@ -12,6 +13,7 @@ log = logging.getLogger("warren.worker")
 
 BACKOFF_S = (1.0, 30.0)  # the first and the longest pause after an unexpected exception
 RETRY_S = 2.0  # the pause after a `WarrenError`: the step is not possible now
+REST, LONGEST_REST_S = 40.0, 0.2  # after a step, as a multiple of the processor time that it took
 Step = Callable[[frozenset[str]], float | None]
 
 
@@ -26,6 +28,10 @@ class Worker:
     it must run again. An exception does not end the thread: it is logged and reported by `problems`, and after 1 to 30
     seconds the step runs again with the same items. `on_change` is called when `problems` has changed. `stop` sets
     `stopping` at once, so that a running step can see it.
+
+    While wakes pour in, a step takes many of them at once: after each step the thread rests for a multiple of the processor time that the
+    step took, at most a fifth of a second. So a step may look at all endpoints of a host, and a document of thousands still does not pay
+    that for each of them. With an interval of 0 the step itself waits for its events, and the thread does not rest.
     """
 
     def __init__(
@@ -105,12 +111,17 @@ class Worker:
             items = self._next_items(wait_s)
             if self.stopping.is_set():
                 return
+            began_s = time.thread_time()
             wait_s = self.run_once(items)
             if self._failed:
                 with self._condition:
                     self._items |= items
                 self.stopping.wait(wait_s)  # `wake` does not shorten this pause, so that a failing step does not spin
                 wait_s = 0.0
+            elif self.interval_s != 0:
+                rest_s = min(LONGEST_REST_S, REST * (time.thread_time() - began_s))
+                self.stopping.wait(rest_s)
+                wait_s = max(0.0, wait_s - rest_s) if wait_s is not None else None
 
     def _next_items(self, wait_s: float | None) -> frozenset[str]:
         """Wait until `wake` is called, or for `wait_s` seconds; return the items to handle."""

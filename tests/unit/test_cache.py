@@ -212,3 +212,25 @@ def test_what_follows_from_the_networks_alone_is_kept_while_they_stay() -> None:
     filled._specs_changed(103, [WatchEvent(key, None, 103, 103)])
     assert 99 not in filled.view.valid.by_zone
     assert 99 not in valid.by_zone
+
+
+def test_what_this_agent_has_written_is_taken_once() -> None:
+    filled, local_changes, host_changes = cache(*WORLD), list[set[str]](), list[None]()
+    filled.changed.add(local_changes.append)
+    filled.host_changed.add(lambda: host_changes.append(None))
+    key, value = worlds.endpoint("late", "n1", "h1", 2, 90)
+    record = worlds.host("h1", "198.18.0.99")
+    filled.applied([(key, value), record], 500)
+    assert local_changes == [{"late"}]
+    snapshot = filled.view.snapshot
+    filled._specs_changed(500, [WatchEvent(key, value, 500, 500), WatchEvent(*record, 500, 500)])
+    assert local_changes == [{"late"}]
+    assert filled.view.snapshot.endpoints is snapshot.endpoints
+    assert host_changes == [None]
+    # the same write to a record that existed: its revision of creation comes with the feed, and decides conflicts
+    filled.applied([(key, value)], 600)
+    filled._specs_changed(600, [WatchEvent(key, value, 500, 600)])
+    assert filled.view.snapshot.born["endpoint/late"] == 500
+    filled.applied([(key, None)], 700)
+    filled._specs_changed(700, [WatchEvent(key, None, 0, 700)])
+    assert "late" not in filled.view.local_endpoints

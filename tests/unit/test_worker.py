@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.waiting import LIMIT_S
+from tests.waiting import LIMIT_S, eventually
 from warren import worker as module
 from warren.errors import Unavailable
 from warren.worker import Worker
@@ -149,3 +150,25 @@ def test_a_worker_that_keeps_waiting_for_one_reason_says_so_once(caplog: pytest.
         for _ in range(4):
             worker.run_once()
     assert [record.getMessage().rpartition(" ")[2] for record in caplog.records] == ["down", "slow"]
+
+
+def test_a_step_leaves_most_of_the_time_to_others_while_wakes_pour_in() -> None:
+    spent, seen = list[float](), set[str]()
+
+    def step(items: frozenset[str]) -> None:
+        began = time.thread_time()
+        while time.thread_time() - began < 0.005:
+            pass
+        spent.append(0.005)
+        seen.update(items)
+
+    worker = Worker("busy", step)
+    worker.start()
+    began = time.monotonic()
+    for number in range(200):
+        worker.wake(str(number))
+        time.sleep(0.002)
+    eventually(lambda: len(seen) == 200)
+    took = time.monotonic() - began
+    worker.stop(LIMIT_S)
+    assert sum(spent) <= 0.1 * took, "a fortieth, and the first step"
