@@ -1,8 +1,7 @@
 """This host's own endpoint on the admin overlay: an interface `warren-admin` in the host's namespace, by which hosts of all sites reach each other's
 services.
 
-The endpoint is one like others: its record, its interface and its port are reconciled as theirs are. This feature makes the record where the specs
-call for one, and removes it where they do not.
+This feature creates and removes the endpoint's record as the specs require. Interface and port are reconciled as those of any endpoint.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ INTERVAL_S = 30.0
 
 
 class Needed(NamedTuple):
-    """What is to be done: endpoints to remove, networks on which the host gets one, and why it gets none on others."""
+    """The endpoints to remove, the networks on which the host gets one, and the reasons why it gets none on others."""
 
     stale: tuple[Endpoint, ...]
     missing: tuple[Network, ...]
@@ -88,11 +87,13 @@ class AdminEndpoint(Feature):
         return list(self._problems)
 
     def differences(self) -> list[str]:
-        """Return where the record of this host's endpoint is missing or stale. Its interface is compared as those of others."""
+        """Return a line for each record of this host's endpoint that is missing or stale. Interfaces are compared elsewhere, like all others."""
         if not self._cache.synced.is_set():
             return []
         stale, missing, refused = self._needed(self._cache.view)
-        lines = [f"admin overlay: endpoint {endpoint.id} is not as the network wants it" for endpoint in stale]
+        lines = [
+            f"admin overlay: the record of endpoint {endpoint.id} is not the one that its network requires" for endpoint in stale
+        ]
         return [*lines, *(f"admin overlay: this host has no endpoint on network {network.name}" for network in missing), *refused]
 
     def _look(self, before: Snapshot, after: Snapshot, changes: Sequence[Decoded]) -> None:

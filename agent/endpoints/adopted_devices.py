@@ -1,7 +1,7 @@
-"""Adopts interfaces that others make (nspawn's `ve-web`, a tap of libvirt or QEMU) by rule: each becomes an endpoint as long as it exists.
+"""Adopts interfaces of other programs (nspawn's `ve-web`, a tap of libvirt or QEMU) by rule: each is an endpoint as long as it exists.
 
-A rule says which record there should be; the record is plugged in as any other (agent/endpoints/repairs.py). Its label names the rule. Warren
-never deletes such an interface.
+This feature writes the record that a rule describes, with a label that names the rule; the record is plugged in as any other
+(agent/endpoints/repairs.py). Warren never deletes such an interface.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from warren.worker import Worker
 log = logging.getLogger("warren.adopted_devices")
 
 RETRY_S = 5.0
-LISTEN_S = 1.0  # between looks for the first frame of a virtual machine
+LISTEN_S = 1.0  # between two attempts to read the first frame of a virtual machine
 CALM_S = 15.0  # between comparisons without an event: a container may have changed its MAC
 SILENT = "no frame has come from it yet, which would tell the MAC of the machine behind it"
 HEADERS = "the program behind it leaves checksums to the interface, and the userspace datapath computes none (QEMU: -netdev tap,vnet_hdr=off)"
@@ -42,7 +42,7 @@ HEADERS = "the program behind it leaves checksums to the interface, and the user
 
 @dataclass(slots=True)
 class _Listening:
-    """What is known of the machine behind a tap: the tap with this index."""
+    """The machine behind a tap: the tap's index, the socket that waits for its first frame, and its MAC once that is known."""
 
     index: int
     frames: FirstFrame | None
@@ -51,7 +51,7 @@ class _Listening:
 
 class AdoptedDevices(Feature):
     """Creates an endpoint for each interface that a rule names, and removes it with the interface or the rule. `on_change` is called when
-    `problems` have changed; `link_changed` calls with the name of an interface that is not Warren's."""
+    `problems` have changed; `link_changed` calls its listeners with the name of an interface that is not Warren's."""
 
     def __init__(
         self,
@@ -142,9 +142,11 @@ class AdoptedDevices(Feature):
         return {name: rule for name, rule in chosen if rule is not None}
 
     def _reconcile(self, view: CacheView, name: str, rule: Adoption | None, endpoint: Endpoint | None) -> str | None:
-        """Make the endpoint of an interface as its rule says; return what is wrong though it has one. Raises `WarrenError`."""
+        """Make the endpoint of an interface as its rule says; return a problem of an interface that has one. Raises `WarrenError`."""
         device = devices.read(name) if rule is not None else None
-        if rule is None or device is None:  # one of another kind, such as a network card, has no endpoint, whatever its name
+        if (
+            rule is None or device is None
+        ):  # an interface of another kind, such as a network card, gets no endpoint, whatever its name
             self._remove(name, endpoint)
             return None
         if (problem := devices.obstacle(device)) is not None:

@@ -1,6 +1,6 @@
-"""Takes interfaces that somebody else has made for endpoints, and gives them back as they were.
+"""Takes interfaces of other programs for endpoints, and gives them back as they were.
 
-A file for each below WARREN_RUN says how the interface was; the mark of one that is in use is its row in OVSDB.
+A file for each interface below WARREN_RUN holds its earlier values; the mark of an interface in use is its row in OVSDB.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ log = logging.getLogger("warren.devices")
 
 
 class Devices:
-    """The interfaces of one host that others have made. Thread-safe: who takes an interface that is just being given back sees how it was."""
+    """The interfaces that other programs have made on one host. Thread-safe: an interface cannot be taken and given back at the same time."""
 
     def __init__(self, directory: Path) -> None:
         self._directory, self._lock = directory, threading.RLock()
@@ -32,7 +32,7 @@ class Devices:
             devices.take(desired)
 
     def note(self, device: Device) -> None:
-        """Keep how an interface is, unless that is kept already."""
+        """Keep the values of an interface, unless earlier ones are kept already."""
         path, now = self._directory / device.link.name, devices.earlier(device)
         with self._lock:
             earlier = _read(path)
@@ -41,7 +41,7 @@ class Devices:
                 path.write_text(json.dumps(asdict(now)))
 
     def give_back(self, name: str) -> None:
-        """Set an interface as it was before. Raises `Unavailable`."""
+        """Restore the earlier values of an interface. Raises `Unavailable`."""
         path = self._directory / name
         with self._lock:
             if (earlier := _read(path)) is not None:
@@ -50,7 +50,7 @@ class Devices:
             path.unlink(missing_ok=True)
 
     def noted(self) -> set[str]:
-        """Return the names of the interfaces whose earlier state is kept."""
+        """Return the names of the interfaces whose earlier values are kept."""
         return {path.name for path in self._directory.glob("*")} if self._directory.is_dir() else set()
 
     def differences(self, desired: Desired) -> Sequence[str]:

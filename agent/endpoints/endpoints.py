@@ -1,8 +1,8 @@
 """Attaches and detaches endpoints of this host.
 
-An attach is a saga of three steps: record (one etcd transaction, during which the veth pair is begun), plug (the pair and OVS
-port), up (wait until the controller reports the endpoint up). When a step fails, the saga undoes the steps before it. A crash in
-between leaves a record, which the reconciler completes, or a veth pair without one, which it removes.
+An attach is a saga of three steps: record (one etcd transaction, during which another thread begins to make the veth pair), plug
+(the pair and the OVS port), up (wait until the controller reports the endpoint up). When a step fails, the saga undoes the steps
+before it. After a crash the reconciler completes a record without interface, and removes a veth pair without record.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Endpoints:
                 attach.endpoint, attach.network, attach.revision = self._create(draft, begin)
             except WarrenError:
                 if attach.begun is not None:
-                    with contextlib.suppress(WarrenError):  # the reconciler sweeps what stays
+                    with contextlib.suppress(WarrenError):  # the reconciler sweeps remains
                         self._plugging.drop(attach.begun)
                 raise
 
@@ -332,7 +332,7 @@ class Endpoints:
 
 
 def _in_namespace(request: EndpointCreate) -> EndpointCreate:
-    """Return the request with the path of the namespace in which a machine or a process is, and the name of the interface. Raises
+    """Return the request with the path of the namespace of its machine or process, and the name of the interface. Raises
     `WarrenError`."""
     path = request.netns
     if request.machine is not None:

@@ -30,7 +30,7 @@ class _Series:
 
 @dataclass(slots=True)
 class Inspections:
-    """Which endpoints to inspect, and which may be repaired. Not thread-safe."""
+    """Decides which endpoints to inspect, and when they may be repaired. Not thread-safe."""
 
     _suspected: dict[str, float] = field(default_factory=dict)  # endpoint -> when it is due
     _inspected: dict[str, float] = field(default_factory=dict)  # endpoint -> when it was inspected last

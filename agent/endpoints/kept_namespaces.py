@@ -1,8 +1,8 @@
 """Makes and keeps the network namespaces of endpoints with `keep_netns`: /run/netns/NAME outlives the containers that use it, and is made again
 after the host's reboot.
 
-A namespace is Warren's by a mark inside it (agent/linux/named_namespaces.py); one without is neither used nor removed. A file below WARREN_RUN for
-each says which there are.
+A namespace of Warren's has a mark inside (agent/linux/named_namespaces.py); a namespace without the mark is neither used nor removed. Files
+below WARREN_RUN list the namespaces, one file for each.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class KeptNamespaces(Feature):
         return (self._worker,)
 
     def differences(self) -> list[str]:
-        """Return the namespaces that no endpoint needs. Those that are missing show as differences of their endpoints."""
+        """Return the namespaces that no endpoint needs. Missing namespaces are differences of their endpoints."""
         return (
             [f"namespace {name}: belongs to no endpoint" for name in sorted(self._strays())]
             if self._cache.synced.is_set()
@@ -54,8 +54,8 @@ class KeptNamespaces(Feature):
 
     @contextlib.contextmanager
     def making(self, netns: str | None) -> Iterator[None]:
-        """A context for the attach of an endpoint into a new namespace, which does not outlive a failure. Raises `Conflict` if
-        it exists, `Invalid` for a path that is not below /run/netns, `Unavailable`."""
+        """A context that makes a new namespace for an attach, and removes it if the attach fails. Raises `Conflict` if the
+        namespace exists, `Invalid` for a path that is not below /run/netns, `Unavailable`."""
         name = kept_name(netns)
         if name is None:
             raise Invalid("netns", netns if netns else MISSING, "a namespace below /run/netns, such as /run/netns/web1")
@@ -72,8 +72,8 @@ class KeptNamespaces(Feature):
             self._sweep({name} & self._strays())
 
     def ensure(self, endpoint: Endpoint) -> None:
-        """Make the namespace of an endpoint if it keeps one and that does not exist. Raises `Conflict` if another one has the
-        name, `Unavailable`."""
+        """Make the namespace of an endpoint with `keep_netns`, unless it exists. Raises `Conflict` if a namespace that is not Warren's has
+        the name, `Unavailable`."""
         name = endpoint.kept_namespace
         if name is None:
             return
@@ -86,7 +86,7 @@ class KeptNamespaces(Feature):
 
     @contextlib.contextmanager
     def leaving(self, endpoint: Endpoint) -> Iterator[None]:
-        """A context for the removal of an endpoint, which takes its namespace along. Raises `Conflict` while processes run in it."""
+        """A context that removes an endpoint's namespace together with the endpoint. Raises `Conflict` while processes run in it."""
         others = needed(e for e in self._cache.view.local_endpoints.values() if e.id != endpoint.id)
         name = kept_name(endpoint.netns)
         last = name is not None and name not in others and self._is_ours(name)

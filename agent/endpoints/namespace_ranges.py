@@ -61,8 +61,8 @@ def check_networks(network: Network, others: Iterable[Network], netns: str) -> N
 
 
 def check_addresses(network: Network, addresses: Iterable[NamespaceAddress], view: CacheView, netns: str) -> None:
-    """Raises `Conflict` if an interface of the namespace has a prefix that overlaps a range of the network. Interfaces of the network itself
-    are no conflict."""
+    """Raises `Conflict` if an interface of the namespace has a prefix that overlaps a range of the network. Interfaces on the network itself
+    do not count."""
     for each in addresses:
         for _, network_range in ranges(network):
             if network_range.version != each.address.version or not network_range.overlaps(each.address.network):
@@ -76,7 +76,7 @@ def check_addresses(network: Network, addresses: Iterable[NamespaceAddress], vie
 
 def _network_of(each: NamespaceAddress, view: CacheView) -> Network | None:
     """Return the network of the endpoint that has this address and MAC; None for an interface that is not Warren's. Endpoints of two networks
-    may have both in common; the veth pair tells them apart."""
+    may have the same address and MAC; the veth pair tells them apart."""
     networks: Mapping[str, Network] = view.snapshot.networks
     alike = (
         endpoint
@@ -89,5 +89,5 @@ def _network_of(each: NamespaceAddress, view: CacheView) -> Network | None:
 
 def _conflict(network: Network, other: str, netns: str, holder: str) -> Conflict:
     mine = " and ".join(str(r) for _, r in ranges(network))
-    reason = f"network {network.name} ({mine}) overlaps {other} in {netns}: the container would reach one of the two alone"
+    reason = f"network {network.name} ({mine}) overlaps {other} in {netns}: the container would reach only one of the two"
     return Conflict(f"{reason}; use a network with another range", field="network_id", holder=holder)

@@ -34,8 +34,8 @@ class Plugged:
 
 
 class Plugging:
-    """Plugs endpoints of one host into its bridge, and remembers what each was plugged in from. Thread-safe for different
-    endpoints. Addresses are set while ovs-vswitchd makes the port, which takes it longer."""
+    """Plugs endpoints of one host into its bridge, and remembers the values that each was plugged in with. Thread-safe for different
+    endpoints. Addresses are set while ovs-vswitchd makes the port, because the port takes longer."""
 
     def __init__(self, host: str, bridge: str, ovsdb: Ovsdb, cache: Cache, kept: KeptNamespaces, taken: Devices) -> None:
         self._host, self._bridge, self._ovsdb, self._cache = host, bridge, ovsdb, cache
@@ -52,8 +52,8 @@ class Plugging:
         return veth.Plug(self.desired(endpoint, network))
 
     def plug(self, endpoint: Endpoint, network: Network, begun: veth.Plug | None = None) -> str:
-        """Create, complete or repair veth pair (or take the device) and port; return the interface's name. Continue what was `begun`, if it
-        makes what is desired, otherwise remove it. Raises `WarrenError`."""
+        """Create, complete or repair veth pair (or take the device) and port; return the interface's name. Continue a pair that was `begun`
+        if it is the desired one, otherwise remove it. Raises `WarrenError`."""
         pair = self.desired(endpoint, network)
         if begun is not None and begun.desired != pair:
             self.drop(begun)
@@ -80,7 +80,7 @@ class Plugging:
         self._ovsdb.add_port(self._bridge, endpoint.veth, endpoint.ofport, endpoint.id)
 
     def drop(self, begun: veth.Plug) -> None:
-        """Remove a pair that was begun, and is not wanted any more. Raises `Unavailable` if the kernel refuses."""
+        """Remove a pair that was begun, but is no longer wanted. Raises `Unavailable` if the kernel refuses."""
         with contextlib.suppress(WarrenError):
             begun.finish()
         veth.unplug(begun.desired.veth)
@@ -91,7 +91,7 @@ class Plugging:
         self.remove_interface(name)
 
     def remove_interface(self, name: str) -> None:
-        """Remove the veth pair of that name; give an interface that others have made back. Raises `WarrenError`."""
+        """Remove the veth pair of that name, or give back an interface that others have made. Raises `WarrenError`."""
         if names.is_veth(name):
             veth.unplug(name)
         else:
@@ -104,7 +104,7 @@ class Plugging:
         return [*self.row_differences(endpoint), *of_interface]
 
     def row_differences(self, endpoint: Endpoint) -> tuple[str, ...]:
-        """Return how the endpoint's port differs from what is wanted. Asks no server: the replica of OVSDB is current."""
+        """Return how the endpoint's port differs from the wanted one, according to the replica of OVSDB; sends no request."""
         desired_row = self._ovsdb.desired_port(endpoint.veth, endpoint.ofport, endpoint.id)
         return port_differences(self._ovsdb.port(endpoint.veth), desired_row)
 
@@ -121,7 +121,7 @@ class Plugging:
 def desired(endpoint: Endpoint, network: Network, snapshot: Snapshot, offload_off: bool) -> Desired:
     """Return the desired state of an endpoint's veth pair. Pure.
 
-    Warren sets addresses only where it knows the namespace, and where no DHCP client sets them: otherwise an engine does.
+    Warren sets addresses only where it knows the namespace and no DHCP client sets them; without a namespace, an engine sets them.
     """
     sets_addresses = endpoint.set_addresses and endpoint.netns is not None and not endpoint.spare and not network.answers
     return Desired(
@@ -138,7 +138,7 @@ def desired(endpoint: Endpoint, network: Network, snapshot: Snapshot, offload_of
 
 
 def with_other_settings(before: Snapshot, after: Snapshot, changes: Iterable[Decoded], endpoints: Iterable[Endpoint]) -> set[str]:
-    """Return the endpoints whose interface may have to change with their network, or with the underlay's MTU of a host. Pure."""
+    """Return the endpoints whose interface may have to change, because their network or a host's MTU has changed. Pure."""
     kinds = {(decoded.kind, decoded.id) for decoded in changes if decoded.kind in ("network", "host", "site", "profile")}
     if not kinds:
         return set()
@@ -152,7 +152,7 @@ def with_other_settings(before: Snapshot, after: Snapshot, changes: Iterable[Dec
 
 
 def _paths_mtus(snapshot: Snapshot) -> dict[str, int]:
-    """The MTU that the worst path of each tunnel profile leaves."""
+    """Return the MTU that the smallest path of each tunnel profile leaves."""
     hosts = snapshot.hosts.values()
     return {profile.name: paths_mtu(hosts, snapshot.sites, profile) for profile in all_profiles(snapshot.profiles)}
 

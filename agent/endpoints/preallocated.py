@@ -37,7 +37,7 @@ class PreallocatedPool:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Meanwhile no preallocated endpoint is created, so an address that is released stays free."""
+        """A context in which no preallocated endpoint is created, so that an address that is released stays free."""
         with self._filling:
             yield
 

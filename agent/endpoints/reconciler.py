@@ -1,5 +1,5 @@
 """Reconciles the endpoints of this host with their records: at start, when the store changes, when an event announces damage,
-in turn, and again after failures."""
+periodically, and again after failures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from warren.worker import Worker
 log = logging.getLogger("warren.reconciler")
 
 RETRY_S = 5.0  # no event announces that a namespace has appeared or that OVSDB would now accept a transaction
-EVERYTHING = ""  # item that means all endpoints, and the veths and ports that belong to none
+EVERYTHING = ""  # the worker's item for all endpoints, and for veths and ports that belong to none
 TURN_S = 1.0
 UNDONE = "somebody undoes each repair; the next one waits"
 
@@ -70,7 +70,7 @@ class EndpointReconciler(Feature):
         return [f"{self._name(i)}: {reason}" for i, reason in sorted(self.reasons.copy().items())]
 
     def differences(self) -> list[str]:
-        """Compare ports and interfaces of all endpoints, and those that belong to none."""
+        """Compare ports and interfaces of all endpoints with their records; also return ports and interfaces that belong to none."""
         if not self._cache.synced.is_set():
             return []
         local = sorted(self._cache.view.local_endpoints)
@@ -87,7 +87,7 @@ class EndpointReconciler(Feature):
             self._worker.wake(*ids)
 
     def wake_all(self) -> None:
-        """Reconcile all endpoints, and remove what belongs to no record: after a full read of the store or a new connection
+        """Reconcile all endpoints, and remove veths and ports without a record: after a full read of the store or a new connection
         to OVSDB."""
         self._worker.wake(EVERYTHING)
 

@@ -1,4 +1,4 @@
-"""Remembers which addresses an adopted interface's endpoint had, for the time when the interface comes back: a file below WARREN_RUN."""
+"""Remembers the addresses that endpoints of adopted interfaces had, in a file below WARREN_RUN, for interfaces that come back."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RememberedAddresses:
         return self._read().get(f"{network_id} {mac}", {})
 
     def keep(self, endpoint: Endpoint) -> None:
-        """Take note of an endpoint's addresses."""
+        """Remember an endpoint's addresses."""
         addresses = self._read()
         fields = {name: getattr(endpoint, name) for name in ("ipv4_address", "ipv6_address")}
         key, value = (
@@ -30,7 +30,7 @@ class RememberedAddresses:
             {name: str(a) for name, a in fields.items() if a is not None},
         )
         addresses.pop(key, None)
-        addresses[key] = value  # the last
+        addresses[key] = value  # at the end: the oldest entries go first
         while len(addresses) > LIMIT:
             del addresses[next(iter(addresses))]
         self._path.parent.mkdir(parents=True, exist_ok=True)

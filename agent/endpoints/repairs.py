@@ -23,8 +23,8 @@ log = logging.getLogger("warren.endpoints")
 
 
 class Repairs:
-    """The comparison of endpoints with this host, and the repair. Holds no schedule (agent/endpoints/reconciler.py). `orphaned`
-    maps the ids of failed attaches whose record etcd may still hold to their networks."""
+    """Compares endpoints with this host, and repairs differences. Has no schedule (that is agent/endpoints/reconciler.py). `orphaned`
+    maps endpoint ids of failed attaches, whose record etcd may still hold, to their networks."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Repairs:
             return []
         network = self._cache.view.snapshot.networks.get(record.network_id)
         if network is None:
-            return []  # the controller reports it
+            return []  # the controller reports a record without a network
         if self._exclusive.held(endpoint_id):
             return []
         try:
@@ -60,7 +60,7 @@ class Repairs:
         return lines if not self._exclusive.held(endpoint_id) else []
 
     def with_other_rows(self, endpoint_ids: Iterable[str]) -> set[str]:
-        """Return those of these endpoints whose port in OVSDB is no longer as this process made it."""
+        """Return the endpoints among these whose port in OVSDB is no longer as this process made it."""
         plugged = self._plugging.plugged
         records = [plugged_in.record for i in endpoint_ids if (plugged_in := plugged.get(i)) is not None]
         return {record.id for record in records if self._plugging.row_differences(record)}
@@ -71,7 +71,7 @@ class Repairs:
 
     def strays(self) -> dict[str, str]:
         """Return the names of Warren's veth pairs and ports on this host that belong to no record, with the endpoint's id if
-        it is known. An attach makes the pair while etcd writes the record, so those of endpoints that a thread works on are left out. Must
+        it is known. An attach makes the pair while etcd writes the record, so endpoints that a thread works on are left out. Must
         not run before the first full read of the store."""
         assert self._cache.synced.is_set()
         ports = {port.name: endpoint_id for endpoint_id, port in self._ovsdb.endpoint_ports().items()}

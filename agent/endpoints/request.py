@@ -22,7 +22,7 @@ def _unset_is_documented(schema: dict[str, Any]) -> None:
 
 
 class RequestBody(BaseModel):
-    """The body of a request to the agent: unknown fields are refused."""
+    """The body of a request to the agent. Unknown fields are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", json_schema_extra=_unset_is_documented)
 
@@ -35,17 +35,19 @@ class RequestBody(BaseModel):
 
 class ActivateParams(RequestBody):
     """SAND's fields: the namespace's path. SAND's server takes `set_addr` and `move_veth` as true in every request, because its client
-    never sets them; what Warren offers instead is `set_addresses` and `move_interface` of the endpoint."""
+    never sets them; Warren's own fields are `set_addresses` and `move_interface` of the endpoint."""
 
     ns_handle_path: str | None = None
     set_addr: bool = True
     move_veth: bool = True
 
     def check(self) -> None:
-        """Refuse a strict request whose author expects an effect. Raises `Invalid`."""
+        """Refuse a strict request with false in these fields, which would have no effect. Raises `Invalid`."""
         for name, instead in (("set_addr", "set_addresses"), ("move_veth", "move_interface")):
             if not getattr(self, name):
-                raise Invalid(f"activate_params.{name}", False, f"true, as SAND takes it, or nothing; say {instead}: false")
+                raise Invalid(
+                    f"activate_params.{name}", False, f"true, or no such field, as with SAND; instead set {instead}: false"
+                )
 
 
 class EndpointCreate(EndpointFields, RequestBody):
@@ -73,7 +75,7 @@ class EndpointCreate(EndpointFields, RequestBody):
 
     @property
     def netns(self) -> str | None:
-        """The namespace's path, wherever the request has it."""
+        """The namespace's path, from any of the fields that may hold it."""
         nested = self.activate_params.ns_handle_path if self.activate_params else None
         return nested or self.ns_handle_path
 

@@ -13,7 +13,8 @@ from tools.cli.context import JsonOption, Tcp, Timeout, Udp, Wait, await_hosts, 
 from warren.client import AclCheck
 
 app = typer.Typer(
-    help="ACLs: ordered rules for what ports may send and receive, in FAUCET's language and more.", no_args_is_help=True
+    help="ACLs: ordered rules that say which packets ports may send and receive, in FAUCET's language and more.",
+    no_args_is_help=True,
 )
 meters = typer.Typer(help="Meters: rate limits for rules of ACLs.", no_args_is_help=True)
 AclName = Annotated[str, typer.Argument(metavar="ACL", help="Name of the ACL.")]
@@ -58,7 +59,7 @@ def check(
     udp: Udp = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Decide about a packet between two endpoints twice, by the specs and by the switches, and name the rules.
+    """Tell whether a packet between two endpoints is allowed, by the specs and by the switches, and name the rules.
 
     Exit code 1 when the packet is denied, 3 when specs and switches do not agree.
     """
@@ -77,13 +78,13 @@ def check(
 def import_(
     context: typer.Context,
     file: Annotated[str, typer.Argument(help="A faucet.yaml; its includes are read too.")],
-    dry_run: Annotated[bool, typer.Option(help="Print what would be taken and changed, and change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print what would be imported and changed, and change nothing.")] = False,
     wait: Wait = False,
     timeout: Timeout = 30.0,
 ) -> None:
-    """Import ACLs, meters and their use on ports and VLANs from a faucet.yaml; prints what is in force, what is NOT, and what is harmless.
+    """Import ACLs, meters and their uses on ports and VLANs from a faucet.yaml; print what is in force, what is NOT, and what is harmless.
 
-    Exit code 3 when policy of the file is not in force.
+    Exit code 3 when a policy of the file is not in force.
     """
     from tools.cli import acl_import
 

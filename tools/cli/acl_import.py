@@ -63,9 +63,9 @@ def document(
     networks: Sequence[Mapping[str, Any]],
     hosts: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, Any], list[Note]]:
-    """A document of all that the import touches, to be applied without prune, and a note for each use.
+    """Return a document of all objects that the import touches, to be applied without prune, and a note for each use.
 
-    A use is taken only if exactly one object has its name or an alias: nobody should guess which object FAUCET's port stands for.
+    A use is imported only if exactly one object has its name or an alias: a guess could put an ACL on the wrong port.
     """
     existing = {"endpoint": endpoints, "network": networks, "host": hosts}
     items: dict[str, dict[tuple[str, ...], dict[str, Any]]] = {kind: {} for kind in existing}
@@ -130,7 +130,7 @@ def _note(use: Use, outcome: ImportPart, text: str) -> Note:
 
 
 def reconsidered(imported: Import, data: Mapping[str, Any]) -> Iterator[Note]:
-    """The notes of the file. An ACL whose uses all came to nothing is not in force: its uses say why."""
+    """The notes of the file. An ACL none of whose uses was imported is not in force; the notes of its uses say why."""
     lists = ("acls", "default_acl", "vlan_out_acl")
     attached = {
         name

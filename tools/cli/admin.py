@@ -11,19 +11,24 @@ from tools.cli.client import Failure
 from tools.cli.context import JsonOption, Timeout, Wait, await_hosts, client
 from warren.client.admin import AdminOverlay
 
-app = typer.Typer(help="The network of the hosts themselves, over all sites.", no_args_is_help=True)
+app = typer.Typer(
+    help="The admin overlay: a network whose members are the hosts themselves, across all sites.", no_args_is_help=True
+)
 AddressOption = Annotated[
     list[str],
     typer.Option("--address", metavar="HOST=ADDRESS", help="The address of a host (default: a free one); may be repeated."),
 ]
 Acls = Annotated[list[str], typer.Option(help="ACL for what hosts send on it; may be repeated.")]
-OverlayMtu = Annotated[int | None, typer.Option(help="MTU in bytes (default: what the worst path between hosts carries).")]
+OverlayMtu = Annotated[int | None, typer.Option(help="MTU in bytes (default: the MTU of the smallest path between hosts).")]
 
 
 @app.command(epilog="Example: warren admin-overlay init 10.44.44.0/24 --address h1=10.44.44.11")
 def init(
     context: typer.Context,
-    ranges: Annotated[list[str], typer.Argument(metavar="RANGE...", help="Its range in CIDR form; one of each version of IP.")],
+    ranges: Annotated[
+        list[str],
+        typer.Argument(metavar="RANGE...", help="Range of its addresses in CIDR form; at most one of each version of IP."),
+    ],
     address: AddressOption = [],  # noqa: B006
     name: Annotated[str | None, typer.Option(help="Name of the network (default: admin).")] = None,
     vni: Annotated[
@@ -37,7 +42,7 @@ def init(
     timeout: Timeout = 30.0,
     json: JsonOption = False,
 ) -> None:
-    """Create it: every host gets an address of the range, also hosts that join later."""
+    """Create the admin overlay. Every host gets an address of the range, even hosts that join later."""
     v6 = [each for each in ranges if ":" in each]
     v4 = [each for each in ranges if ":" not in each]
     if len(v4) > 1 or len(v6) > 1:
@@ -58,7 +63,7 @@ def update(
     context: typer.Context,
     address: AddressOption = [],  # noqa: B006
     any_address: Annotated[
-        list[str], typer.Option(metavar="HOST", help="A host that may have any address; may be repeated.")
+        list[str], typer.Option(metavar="HOST", help="Give this host any free address instead of a fixed one; may be repeated.")
     ] = [],  # noqa: B006
     vlan: Annotated[int | None, typer.Option(help="VLAN id on physical ports.")] = None,
     mtu: OverlayMtu = None,
@@ -67,7 +72,7 @@ def update(
     timeout: Timeout = 30.0,
     json: JsonOption = False,
 ) -> None:
-    """Change it; what is not given stays. Hosts that were added since have their addresses already."""
+    """Change the admin overlay; settings without an option stay. Hosts that have joined meanwhile have their addresses already."""
     agent = client(context)
     fields = {name: value for name, value in (("vlan", vlan), ("mtu", mtu), ("default_acl", acl or None)) if value is not None}
     changed: dict[str, list[str] | None] = {**_addresses(address), **dict.fromkeys(any_address)}
@@ -80,13 +85,13 @@ def update(
 
 @app.command(epilog="Example: warren admin-overlay info")
 def info(context: typer.Context, json: JsonOption = False) -> None:
-    """Show it, with the address of each host, and whether it is up."""
+    """Show the admin overlay: the address of each host, and whether its endpoint is up."""
     _print(client(context).admin_overlay(), json)
 
 
 @app.command(epilog="Example: warren admin-overlay delete")
 def delete(context: typer.Context) -> None:
-    """Delete it: no host has an address of it any more."""
+    """Delete the admin overlay, and the hosts' addresses with it."""
     client(context).delete_admin_overlay()
 
 

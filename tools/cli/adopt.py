@@ -10,7 +10,8 @@ from tools.cli import show
 from tools.cli.context import JsonOption, client, labels, named, print_one
 
 app = typer.Typer(
-    help="Adoption rules: interfaces of containers and virtual machines that others make become endpoints.", no_args_is_help=True
+    help="Adoption rules: make endpoints of interfaces that other programs make for containers and virtual machines.",
+    no_args_is_help=True,
 )
 RuleName = Annotated[str, typer.Argument(help="Name of the rule.")]
 
@@ -21,11 +22,11 @@ def create(
     match: Annotated[str, typer.Argument(help="Name of the interfaces, with * for any characters and ? for one.")],
     network: Annotated[str, typer.Option(help="Name or id of the network.")],
     host: Annotated[str | None, typer.Option(help="Only on this host.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the rule (default: from what it matches).")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the rule (default: derived from MATCH).")] = None,
     label: Annotated[list[str], typer.Option(help="KEY=VALUE, for the endpoints; may be repeated.")] = [],  # noqa: B006
     json: JsonOption = False,
 ) -> None:
-    """Create a rule, or change one. Taps and veths of that name, now and later, get an endpoint as long as they exist."""
+    """Create a rule, or change one. Taps and veths with a matching name get an endpoint as long as they exist, even those made later."""
     print_one(client(context).put_adoption(match, network, host=host, name=name, labels=labels(label)), json)
 
 
@@ -48,5 +49,5 @@ def show_(context: typer.Context, name: RuleName, json: JsonOption = False) -> N
 
 @app.command(epilog="Example: warren adopt delete ve-ANY")
 def delete(context: typer.Context, name: RuleName) -> None:
-    """Delete a rule. The interfaces that it has adopted are given back, and their endpoints go."""
+    """Delete a rule. The endpoints that it has made are deleted, and their interfaces given back."""
     client(context).delete_adoption(name)

@@ -1,4 +1,4 @@
-"""warren capture: tcpdump of any endpoint on any host, from here."""
+"""warren capture: runs tcpdump here on the packets of any endpoint on any host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tools.cli.client import Failure
 from tools.cli.context import client
 from warren.client import Capture, Error
 
-FINISH_S = 5.0  # at the end of a capture, the agent has so long to answer how many packets it copied
+FINISH_S = 5.0  # how long the agent may take, at the end of a capture, to say how many packets it copied
 EMPTY = bytes.fromhex("d4c3b2a1020004000000000000000000ffff000001000000")  # a pcap file of no frames, Ethernet
 EPILOG = (
     "Examples: warren capture web-1; warren capture amber/db-1 -w db.pcap tcp port 5432; warren capture web-1 -w - | wireshark -k -i -; "
@@ -35,8 +35,8 @@ def capture(
     write: Annotated[
         str | None, typer.Option("-w", "--write", metavar="FILE", help="Write a pcap file; - is standard output.")
     ] = None,
-    count: Annotated[int | None, typer.Option("-c", "--count", min=1, help="Stop after so many packets.")] = None,
-    direction: Annotated[str, typer.Option(help="in: what it sends; out: what it receives; both.")] = "both",
+    count: Annotated[int | None, typer.Option("-c", "--count", min=1, help="Stop after this many packets.")] = None,
+    direction: Annotated[str, typer.Option(help="in: packets that it sends; out: packets that it receives; both.")] = "both",
     tcp: Annotated[int | None, typer.Option(metavar="PORT", help="Copy only TCP from or to this port.")] = None,
     udp: Annotated[int | None, typer.Option(metavar="PORT", help="Copy only UDP from or to this port.")] = None,
     match: Annotated[
@@ -45,9 +45,7 @@ def capture(
             metavar="FIELD=VALUE", help="Copy only packets with this field, named as in rules of ACLs; may be repeated."
         ),
     ] = None,
-    snap: Annotated[
-        int | None, typer.Option(min=14, max=65_535, help="Copy only the first so many bytes of each packet.")
-    ] = None,
+    snap: Annotated[int | None, typer.Option(min=14, max=65_535, help="Copy only this many bytes of each packet.")] = None,
 ) -> None:
     """Print or save the packets of an endpoint, whichever host it is on: tcpdump prints them, -w saves them.
 
@@ -73,7 +71,7 @@ def capture(
         errors = threading.Thread(target=_relay_errors, args=(dump,), daemon=True)
         errors.start()
         over = threading.Event()
-        # Ctrl-C raises no exception in the middle of a packet: the agent is first asked how many packets there were
+        # Ctrl-C raises no exception in the middle of a packet: the agent is asked first how many packets it copied
         before = signal.signal(signal.SIGINT, lambda _number, _frame: over.set())
         threading.Thread(target=_end_with, args=(dump, packets), daemon=True).start()
         finisher = threading.Thread(target=_finish, args=(packets, over), daemon=True)
@@ -160,7 +158,7 @@ def _end_with(dump: subprocess.Popen[bytes], packets: Capture) -> None:
 
 
 def _finish(packets: Capture, over: threading.Event) -> None:
-    """When the command ends, print how many packets there were, and end the capture."""
+    """When the command ends, print how many packets were copied, and end the capture."""
     over.wait()
     with contextlib.suppress(Error, RuntimeError):  # RuntimeError: the agent was silent until the command closed its client
         counts = packets.counts()

@@ -1,4 +1,4 @@
-"""Finds the agent that the user means. Every failure of a command is a `Failure` or an `Error` of the client: one line."""
+"""Finds the agent that the user means. Every failure of a command is a `Failure`, or an `Error` of the client, and is one line for the user."""
 
 from __future__ import annotations
 
@@ -54,7 +54,8 @@ def read_config(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def in_context(where: Where, env: Mapping[str, str]) -> tuple[Where, Mapping[str, str]]:
-    """What the user means, with the context that applies: --context before the environment, the current one after it."""
+    """Return the options and the environment with the fields of the context that applies. --context has precedence over the environment, which
+    has precedence over the current context."""
     stated = where.url or where.lab
     if stated or (where.context is None and any(env.get(name) for name in ("WARREN_URL", "SAND_API_URL", "WARREN_LAB"))):
         return where, env

@@ -24,8 +24,12 @@ def set_(
     transit4: Annotated[
         str | None, typer.Option(metavar="RANGE", help="IPv4 range between hosts and networks in mode nat: /15 or wider.")
     ] = None,
-    transit6: Annotated[str | None, typer.Option(metavar="RANGE", help="The same for IPv6: /111 or wider.")] = None,
-    force: Annotated[bool, typer.Option(help="Change ranges although containers' connections to the outside break.")] = False,
+    transit6: Annotated[
+        str | None, typer.Option(metavar="RANGE", help="IPv6 range between hosts and networks in mode nat: /111 or wider.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option(help="Change the ranges even if that breaks containers' connections to the outside.")
+    ] = False,
     wait: Wait = False,
     timeout: Timeout = 30.0,
     json: JsonOption = False,

@@ -30,7 +30,7 @@ JsonOption = Annotated[bool, typer.Option("--json", callback=_structured, help="
 Selector = Annotated[
     str | None, typer.Option("--selector", "-l", metavar="LABELS", help="Only with these labels: KEY or KEY=VALUE, with commas.")
 ]
-TenantOption = Annotated[str | None, typer.Option("--tenant", help="Only what belongs to networks of this tenant.")]
+TenantOption = Annotated[str | None, typer.Option("--tenant", help="Only objects of this tenant's networks.")]
 R = TypeVar("R", Network, Endpoint)
 N = TypeVar("N", Meter, Mirror, Site, Adoption)
 
@@ -56,7 +56,7 @@ def selected(results: Iterable[R], selector: str | None) -> list[R]:
 
 
 Wait = Annotated[bool, typer.Option("--wait", help="Return when every host with a live controller has applied the change.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0, max=50, help="Give --wait up after so many seconds.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0, max=50, help="Stop waiting after this many seconds (--wait).")]
 Tcp = Annotated[int | None, typer.Option(metavar="PORT", help="A TCP SYN to this port.")]
 Udp = Annotated[int | None, typer.Option(metavar="PORT", help="A UDP packet to this port.")]
 
@@ -67,13 +67,13 @@ def client(context: typer.Context) -> Client:
 
 
 def await_hosts(agent: Client, timeout_s: float) -> None:
-    """Return when every host with a live controller has applied all that is written now. Raises `Failure` after `timeout_s`."""
+    """Wait until every host with a live controller has applied all changes written so far. Raises `Failure` after `timeout_s`."""
     if late := agent.status(wait_s=timeout_s).late:
         raise Failure(f"not applied after {timeout_s:g} s on: {', '.join(late)} (see warren status)")
 
 
 def print_one(result: Result, as_json: bool, *, without: tuple[str, ...] = ()) -> None:
-    """Print one object: its JSON as the agent gave it, or a field a line. Warnings go to standard error."""
+    """Print one object: its JSON as the agent gave it, or one line for each field. Warnings go to standard error."""
     warn(result)
     if as_json:
         show.as_json(result.raw)
@@ -82,7 +82,7 @@ def print_one(result: Result, as_json: bool, *, without: tuple[str, ...] = ()) -
 
 
 def warn(result: Result) -> None:
-    """Print what the agent has said about what was written."""
+    """Print the agent's warnings about a written object."""
     for warning in result.warnings:
         print(f"warren: warning: {warning}", file=sys.stderr)
 

@@ -1,4 +1,4 @@
-"""warren config ...: a file of named contexts, each of which says where an agent is."""
+"""warren config ...: a file of named contexts, each of which says how to reach an agent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tools.cli import show
 from tools.cli.client import Failure, config_file, read_config
 from tools.cli.context import JsonOption
 
-app = typer.Typer(help="Contexts: named agents to talk to, in a file of yours.", no_args_is_help=True)
+app = typer.Typer(help="Contexts: named ways to reach an agent, kept in a file of the user's.", no_args_is_help=True)
 ContextName = Annotated[str, typer.Argument(metavar="CONTEXT", help="Name of the context.")]
 
 
@@ -46,11 +46,13 @@ def set_context(
     lab: Annotated[str | None, typer.Option(help="A laboratory, instead of a URL.")] = None,
     cert: Annotated[str | None, typer.Option(metavar="FILE", help="Certificate for https.")] = None,
     key: Annotated[str | None, typer.Option(metavar="FILE", help="Its key.")] = None,
-    ca: Annotated[str | None, typer.Option(metavar="FILE", help="The authority that the agent's certificate must be of.")] = None,
+    ca: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The authority that must have signed the agent's certificate.")
+    ] = None,
 ) -> None:
     """Create a context, or replace one. The first one is used at once."""
     if not name or (url is None) == (lab is None):
-        raise Failure("say a name, and either --url URL or --lab NAME")
+        raise Failure("give a name, and either --url URL or --lab NAME")
     fields = {"url": url, "lab": lab, "cert": cert, "key": key, "ca": ca}
     files = {field: str(Path(value).absolute()) for field, value in fields.items() if value and field in ("cert", "key", "ca")}
     config = read_config(os.environ)

@@ -1,4 +1,4 @@
-"""The options of `warren network create` about DHCP that take more than one value: what they say, as fields of a network."""
+"""Parses options of `warren network create` about DHCP that take several values, into fields of a network."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ SIGNS = {"create": "+", "delete": "-", "update": "~"}
 QUIET_S = 1.0  # shorter work reports no progress
 LINE_S = 2.0  # between two lines of progress in a pipe
 File = Annotated[str, typer.Option("--file", "-f", help="A YAML document; - is standard input.")]
-Prune = Annotated[bool, typer.Option(help="Delete the objects that the document's sections do not have.")]
+Prune = Annotated[bool, typer.Option(help="Delete objects that are missing in the document's sections.")]
 
 
 def apply(
@@ -31,7 +31,7 @@ def apply(
     timeout: Timeout = 30.0,
     json: JsonOption = False,
 ) -> None:
-    """Make the specs equal a YAML document. What would be refused is found before anything is written."""
+    """Make the specs equal to a YAML document. A change that would be refused is found before anything is written."""
     report = _Report(silent=json)
     applied = _applied(context, file, report, prune=prune, dry_run=dry_run, wait_s=timeout if wait else 0.0)
     warn(applied)
@@ -45,7 +45,7 @@ def apply(
 
 
 def diff(context: typer.Context, file: File, prune: Prune = False, json: JsonOption = False) -> None:
-    """Print how a YAML document differs from the specs, and change nothing. Exit code 1 when it differs, 0 when not."""
+    """Print how a YAML document differs from the specs, and change nothing. Exit code 1 if it differs, 0 if not."""
     applied = _applied(context, file, _Report(silent=json), prune=prune, dry_run=True)
     warn(applied)
     if json:
@@ -100,7 +100,7 @@ class _Report:
             self._bar.stop()
 
     def take(self, progress: Progress) -> None:
-        """Show how far the agent is."""
+        """Show the agent's progress."""
         self._last = progress
         if self._silent or (self._bar is None and time.monotonic() < self._next):
             return
@@ -124,12 +124,12 @@ class _Report:
         self._bar.update(self._task, description=progress.phase, completed=progress.done, total=progress.total)
 
     def interrupted(self) -> str:
-        """Describes what an interrupted command has done."""
+        """Return an error that says what an interrupted command has done."""
         if self._last is None or self._last.phase != "written":
             return "interrupted: nothing is written"
         return (
             f"interrupted: {self._last.done} of {self._last.total} changes are written, perhaps a few more; "
-            "the agent stops, and the same command makes the rest"
+            "the agent stops; run the same command again for the rest"
         )
 
 

@@ -9,7 +9,7 @@ import typer
 from tools.cli import show
 from tools.cli.context import EndpointRef, JsonOption, Selector, TenantOption, client, labels, print_one, selected
 
-app = typer.Typer(help="Ports on networks, one for each interface of a container.", no_args_is_help=True)
+app = typer.Typer(help="Endpoints: ports on networks, one for each interface of a container.", no_args_is_help=True)
 
 
 @app.command(epilog="Example: warren endpoint create amber --netns /run/netns/web-1 --name web-1 --host h1")
@@ -17,29 +17,29 @@ def create(
     context: typer.Context,
     network: Annotated[str, typer.Argument(help="Name or id of the network.")],
     netns: Annotated[str | None, typer.Option(help="Path of the container's namespace, such as /proc/PID/ns/net.")] = None,
-    name: Annotated[str | None, typer.Option(help="Unique in the network.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the endpoint, unique in the network.")] = None,
     host: Annotated[str | None, typer.Option(help="Host of the container (default: the agent's own).")] = None,
     ip: Annotated[str | None, typer.Option(help="IPv4 address (default: a free one).")] = None,
     ipv6: Annotated[str | None, typer.Option(help="IPv6 address (default: a free one).")] = None,
-    mac: Annotated[str | None, typer.Option(help="MAC address (default: from the address).")] = None,
+    mac: Annotated[str | None, typer.Option(help="MAC address (default: derived from the address).")] = None,
     interface: Annotated[str | None, typer.Option(help="Name of the interface (default: the next free ethN).")] = None,
     parent: Annotated[
-        str | None, typer.Option(help="Endpoint whose port carries this one under the tag --vlan: a trunk.")
+        str | None, typer.Option(help="Endpoint whose port also carries this one, under the tag --vlan (a trunk).")
     ] = None,
     vlan: Annotated[int | None, typer.Option(help="Tag on the parent's port (default: the network's, else 100).")] = None,
-    acl: Annotated[list[str], typer.Option(help="ACL for what it sends; may be repeated, the first match wins.")] = [],  # noqa: B006
+    acl: Annotated[list[str], typer.Option(help="ACL for packets that it sends; may be repeated, the first match wins.")] = [],  # noqa: B006
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
     allow: Annotated[
         list[str],
         typer.Option(metavar="ADDRESS[,MAC]", help="Address or range that it may have besides its own; may be repeated."),
     ] = [],  # noqa: B006
-    alias: Annotated[list[str], typer.Option(help="One more name for name servers; may be repeated.")] = [],  # noqa: B006
+    alias: Annotated[list[str], typer.Option(help="A further name in DNS; may be repeated.")] = [],  # noqa: B006
     json: JsonOption = False,
 ) -> None:
-    """Plug a namespace into a network; returns when packets can flow.
+    """Plug a namespace into a network; return when packets can flow.
 
-    Without --netns only the record is made. On a network with DHCP (warren network create --dhcp) the interface comes up without addresses:
-    a DHCP client in the container asks for them.
+    Without --netns only the record is made. On a network with DHCP (warren network create --dhcp) the interface comes up without addresses,
+    and a DHCP client in the container must request them.
     """
     agent = client(context)
     endpoint = agent.create_endpoint(
@@ -78,7 +78,7 @@ def show_(context: typer.Context, endpoint: EndpointRef, json: JsonOption = Fals
 def delete(
     context: typer.Context,
     endpoint: EndpointRef,
-    force: Annotated[bool, typer.Option(help="Delete the record although its host is dead.")] = False,
+    force: Annotated[bool, typer.Option(help="Delete the record of an endpoint whose host is dead.")] = False,
 ) -> None:
-    """Unplug and forget an endpoint, whichever host it is on."""
+    """Unplug and delete an endpoint, whichever host it is on."""
     client(context).delete_endpoint(endpoint, force=force)

@@ -13,7 +13,7 @@ app = typer.Typer(help="The store that all hosts read.", no_args_is_help=True)
 def accept(context: typer.Context) -> None:
     """Accept what etcd holds after it was restored or emptied.
 
-    Hosts that hold (see warren status) go on, and remove the endpoints that etcd does not know.
+    Hosts that hold their state (see warren status) continue with etcd's content, and remove endpoints that etcd does not have.
     """
     client(context).accept_etcd()
     print("accepted: hosts act on what etcd holds now")

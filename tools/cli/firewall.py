@@ -11,12 +11,12 @@ from tools.cli.context import JsonOption, client
 from warren.client import Client, Error
 from warren.client.firewall import Firewall
 
-app = typer.Typer(help="What comes in by the outside interfaces of hosts.", no_args_is_help=True)
+app = typer.Typer(help="The firewall on the outside interfaces of hosts.", no_args_is_help=True)
 
 
 @app.command(epilog="Example: warren firewall guard")
 def guard(context: typer.Context, json: JsonOption = False) -> None:
-    """Keep tunnel packets in clear text off, and let everything else in (the default)."""
+    """Drop tunnel packets in clear text, and accept everything else (the default)."""
     _print(client(context).put_firewall("guard"), json)
 
 
@@ -27,16 +27,16 @@ def allowlist(
         list[str], typer.Option(metavar="CIDR", help="A range of administrators; may be repeated, several with commas.")
     ] = [],  # noqa: B006
     confirm_within: Annotated[
-        int | None, typer.Option(help="Take it back after so many seconds unless it is confirmed (default: 60).")
+        int | None, typer.Option(help="Revert the list after this many seconds unless it is confirmed (default: 60).")
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Keep everything off but other hosts, administrators and replies. Hosts take it back after 60 seconds unless `warren firewall confirm` follows."""
+    """Accept only packets of other hosts and administrators, and replies. Hosts revert the list after 60 seconds unless `warren firewall confirm` follows."""
     sources = [part.strip() for each in source for part in each.split(",") if part.strip()]
     firewall = client(context).put_firewall("allowlist", sources=sources, confirm_within_s=confirm_within)
     _print(firewall, json)
     if firewall.proposal is not None and not json:
-        print(f"on trial: taken back in {firewall.proposal.confirm_within_s} s unless you run: warren firewall confirm")
+        print(f"on trial: reverted in {firewall.proposal.confirm_within_s} s unless you run: warren firewall confirm")
 
 
 @app.command(epilog="Example: warren firewall confirm")
@@ -47,13 +47,13 @@ def confirm(context: typer.Context, json: JsonOption = False) -> None:
 
 @app.command(epilog="Example: warren firewall off")
 def off(context: typer.Context, json: JsonOption = False) -> None:
-    """Let everything in, also tunnel packets in clear text."""
+    """Accept everything, even tunnel packets in clear text."""
     _print(client(context).put_firewall("off"), json)
 
 
 @app.command("show", epilog="Example: warren firewall show")
 def show_(context: typer.Context, json: JsonOption = False) -> None:
-    """Show the settings, what is in force on each host, and how many packets were kept off."""
+    """Show the settings, the mode in force on each host, and how many packets were dropped."""
     agent = client(context)
     firewall = agent.firewall()
     if json:

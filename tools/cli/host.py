@@ -36,8 +36,8 @@ def show_(
 def remove(
     context: typer.Context,
     host: Annotated[str, typer.Argument(help="Name of the host.")],
-    dry_run: Annotated[bool, typer.Option(help="Print what would go, and remove nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print what would be removed, and remove nothing.")] = False,
 ) -> None:
-    """Remove a host that is gone for good, with its endpoints. Refused while its agent or controller lives."""
+    """Remove a host that is gone for good, with its endpoints. Refused while its agent or controller runs."""
     for line in client(context).remove_host(host, dry_run=dry_run):
         print(f"{'would remove' if dry_run else 'removed'} {line}")

@@ -47,11 +47,11 @@ def up(
     hosts: Annotated[int, typer.Option(help="How many hosts.")] = 3,
     lab: LabName = DEFAULT,
     ipv6: Annotated[bool, typer.Option("--ipv6", help="The underlay between the hosts is IPv6.")] = False,
-    sites: Annotated[int, typer.Option(help="So many sites with --hosts hosts each; encrypted tunnels between them.")] = 0,
+    sites: Annotated[int, typer.Option(help="How many sites, with --hosts hosts each; encrypted tunnels join them.")] = 0,
     cloud: Annotated[
         str,
         typer.Option(
-            help="Clouds with commas: aws, azure, gcp. Each is a site, whose hosts find their addresses in its metadata."
+            help="Clouds, with commas between: aws, azure, gcp. Each is a site whose hosts take their addresses from its metadata service."
         ),
     ] = "",
 ) -> None:
@@ -66,7 +66,7 @@ def up(
 
 @app.command()
 def down(lab: LabName = DEFAULT) -> None:
-    """Stop a laboratory and remove all that belongs to it.  Example: warren lab down"""
+    """Stop a laboratory and remove everything that belongs to it.  Example: warren lab down"""
     with Refusal():
         was_up = lab in run.names()
         run.down(lab)
@@ -127,7 +127,7 @@ def stop(host: LabHost, process: ProcessName, signal_name: SignalName = "TERM",
 
 @app.command()
 def start(host: LabHost, process: ProcessName, lab: LabName = DEFAULT) -> None:
-    """Start a process that is stopped.  Example: warren lab start h1 etcd"""
+    """Start a stopped process.  Example: warren lab start h1 etcd"""
     with Refusal():
         run.start(run.load(lab), host, process)
 

@@ -1,4 +1,4 @@
-"""warren netns ..., warren attach, warren detach: containers of systemd-nspawn, and others that a namespace, a name or a pid stands for."""
+"""warren netns ..., warren attach, warren detach: containers of systemd-nspawn, and others by namespace, machine name or pid."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ HostNameOption = Annotated[str | None, typer.Option(help="Host (default: the age
 InterfaceOption = Annotated[str, typer.Option(help="Name of the interface in the namespace.")]
 IpOption = Annotated[str | None, typer.Option(help="IPv4 address (default: a free one).")]
 Ipv6Option = Annotated[str | None, typer.Option(help="IPv6 address (default: a free one).")]
-MacOption = Annotated[str | None, typer.Option(help="MAC address (default: from the address).")]
-AclOption = Annotated[list[str], typer.Option(help="ACL for what it sends; may be repeated, the first match wins.")]
+MacOption = Annotated[str | None, typer.Option(help="MAC address (default: derived from the address).")]
+AclOption = Annotated[list[str], typer.Option(help="ACL for packets that it sends; may be repeated, the first match wins.")]
 LabelOption = Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")]
 MachineOption = Annotated[str | None, typer.Option(help="Name of the machine, as machinectl lists it.")]
 PidOption = Annotated[int | None, typer.Option(min=1, help="A process in the container.")]
@@ -100,7 +100,7 @@ def attach(
     label: LabelOption = [],  # noqa: B006
     json: JsonOption = False,
 ) -> None:
-    """Give a running container an interface on a network. A container that machinectl knows gets it back each time that it is started."""
+    """Give a running container an interface on a network. A container that machinectl knows gets it again at each start."""
     _require_one(machine, pid, netns)
     endpoint = client(context).create_endpoint(
         network, machine=machine, pid=pid, netns=_path(netns), host=host, interface=interface, name=name or machine, ipv4=ip,
@@ -118,7 +118,7 @@ def detach(
     interface: Annotated[str | None, typer.Option(help="Only the interface of this name.")] = None,
     host: HostNameOption = None,
 ) -> None:
-    """Take a container's interfaces off their networks: all of them, or one."""
+    """Remove a container's interfaces on networks: all of them, or one."""
     _require_one(machine, pid, netns)
     agent = client(context)
     path = f"/proc/{pid}/ns/net" if pid is not None else _path(netns)

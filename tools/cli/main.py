@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _run_again(command: Any, arguments: list[str] | None) -> int:
-    """Run a watched command once more, after a while."""
+    """Run a watched command once more, after a pause."""
     try:
         sys.stdout.flush()
         time.sleep(WATCH_S)

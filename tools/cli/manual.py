@@ -48,7 +48,7 @@ def page(command: Any) -> Iterator[str]:
     yield from _commands(command, ("warren",))
     yield from (
         ".SH EXIT STATUS",
-        "0: done. 1: the answer is no (a packet is dropped, a host differs). 2: an error, in one line on standard error.",
+        "0: done. 1: the answer is no (a packet is dropped, a host differs). 2: an error, as one line on standard error.",
     )
     yield ".SH ENVIRONMENT"
     yield from _prose("WARREN_URL, WARREN_LAB, WARREN_CONFIG, WARREN_TLS_CERT, WARREN_TLS_KEY, WARREN_TLS_CA, NO_COLOR")

@@ -23,19 +23,19 @@ TARGET = (
 @app.command(epilog="Example: warren mirror create suspects --from amber/role=web --to h3:tap0 --vlan 356")
 def create(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name of the session; one that exists is changed.")],
+    name: Annotated[str, typer.Argument(help="Name of the session; an existing one is changed.")],
     source: Annotated[list[str], typer.Option("--from", help=f"{SOURCE}; may be repeated.")],
     to: Annotated[str, typer.Option("--to", help=f"{TARGET}.")],
-    direction: Annotated[str, typer.Option(help="in: what they send; out: what they receive; both.")] = "both",
+    direction: Annotated[str, typer.Option(help="in: packets that they send; out: packets that they receive; both.")] = "both",
     tcp: Annotated[int | None, typer.Option(metavar="PORT", help="Only TCP to this port.")] = None,
     udp: Annotated[int | None, typer.Option(metavar="PORT", help="Only UDP to this port.")] = None,
     vlan: Annotated[int | None, typer.Option(help="Put this VLAN tag on the copies.")] = None,
-    snap: Annotated[int | None, typer.Option(help="Cut the copies to so many bytes.")] = None,
+    snap: Annotated[int | None, typer.Option(help="Cut the copies to this many bytes.")] = None,
     wait: Wait = False,
     timeout: Timeout = 30.0,
     json: JsonOption = False,
 ) -> None:
-    """Copy packets of endpoints to an endpoint, an interface of a host, or a collector. Documents have more options: warren apply."""
+    """Copy packets of endpoints to an endpoint, an interface of a host, or a collector. A document has more options (warren apply)."""
     agent = client(context)
     proto, port = probe(tcp, udp)
     match = None if port is None else {"proto": proto, f"{proto}_dst": port}

@@ -29,7 +29,7 @@ HIDDEN = ("ns_handle_path",)  # always empty: SAND has a namespace per network
 @app.command(epilog="Example: warren network create amber --ip-range 10.0.0.0/24 --wait")
 def create(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Unique; letters, digits, '.', '_', '-'.")],
+    name: Annotated[str, typer.Argument(help="Name of the network: letters, digits, '.', '_', '-'.")],
     ip_range: Annotated[str | None, typer.Option(help="IPv4 range in CIDR form (default: 10.0.0.0/24).")] = None,
     gateway: Annotated[str | None, typer.Option(help="Gateway with prefix length (default: the first address).")] = None,
     ipv6_range: Annotated[str | None, typer.Option(help="IPv6 range in CIDR form.")] = None,
@@ -38,7 +38,7 @@ def create(
     mtu: Annotated[int | None, typer.Option(help="MTU in bytes, at most what the underlay carries.")] = None,
     vlan: Annotated[int | None, typer.Option(help="VLAN id on physical ports and trunks (default: 100).")] = None,
     vlan_transparent: Annotated[bool, typer.Option(help="Let containers use VLAN tags of their own.")] = False,
-    default_acl: Annotated[list[str], typer.Option(help="ACL for endpoints that name none; may be repeated.")] = [],  # noqa: B006
+    default_acl: Annotated[list[str], typer.Option(help="ACL for endpoints without one of their own; may be repeated.")] = [],  # noqa: B006
     vlan_out_acl: Annotated[list[str], typer.Option(help="ACL for packets that endpoints receive; may be repeated.")] = [],  # noqa: B006
     mode: Annotated[
         str, typer.Option(help="flat: no way out; nat: out with the host's addresses; routed: with their own.")
@@ -54,12 +54,15 @@ def create(
         ),
     ] = None,
     host_access: Annotated[
-        str | None, typer.Option(help="What containers reach of hosts and etcd: none (default; but published ports), dns or all.")
+        str | None,
+        typer.Option(
+            help="What containers reach of hosts and etcd: none but published ports (none, the default), also DNS (dns), or everything (all)."
+        ),
     ] = None,
     dhcp: Annotated[
         bool,
         typer.Option(
-            help="Serve DHCP and router advertisements; interfaces come up without addresses, clients in containers ask for them."
+            help="Serve DHCP and router advertisements; interfaces come up without addresses, and clients in containers request them."
         ),
     ] = False,
     dhcp_external: Annotated[
@@ -71,7 +74,7 @@ def create(
     dns: Annotated[list[str], typer.Option(help="Name server in DHCP answers; may be repeated.")] = [],  # noqa: B006
     domain: Annotated[str | None, typer.Option(help="Domain in DHCP answers.")] = None,
     dns_server: Annotated[
-        bool, typer.Option("--dns-server", help="Answer questions for names of endpoints at the gateway's address.")
+        bool, typer.Option("--dns-server", help="Serve DNS for names of endpoints at the gateway's address.")
     ] = False,
     dhcp_route: Annotated[list[str], typer.Option(help="RANGE=NEXT_HOP, a route in DHCP answers; may be repeated.")] = [],  # noqa: B006
     dhcp_lease_s: Annotated[int | None, typer.Option(help="How many seconds a DHCP lease lasts (default: 3600).")] = None,
@@ -99,7 +102,7 @@ def create(
     label: Annotated[list[str], typer.Option(help="KEY=VALUE; may be repeated.")] = [],  # noqa: B006
     tenant: Annotated[str | None, typer.Option(help="Tenant that owns it; its VNI comes from the tenant's range.")] = None,
     profile: Annotated[
-        str | None, typer.Option(help="Tunnel profile: which hosts it joins, by which port, and whether encrypted.")
+        str | None, typer.Option(help="Tunnel profile: which hosts the network joins, by which UDP port, and whether encrypted.")
     ] = None,
     wait: Wait = False,
     timeout: Timeout = 30.0,
@@ -107,7 +110,7 @@ def create(
 ) -> None:
     """Create a network."""
     if dhcp and dhcp_external:
-        raise Failure("give --dhcp (the controller answers) or --dhcp-external (a server outside does), not both")
+        raise Failure("give --dhcp (the controller answers) or --dhcp-external (an external server answers), not both")
     agent = client(context)
     network = agent.create_network(
         name, ip_range=ip_range, gateway=gateway, ipv6_range=ipv6_range, ipv6_gateway=ipv6_gateway, vxlan_vni=vni, mtu=mtu,

@@ -24,13 +24,13 @@ def status(
     context: typer.Context,
     wait: Wait = False,
     timeout: Timeout = 30.0,
-    every: Annotated[bool, typer.Option("--all", help="List all hosts, however many are well.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List all hosts, even those without problems.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Show every host: agent and controller, revision of the specs, endpoints, tunnels, problems. Of more than 20 hosts, those that
-    are well are one line. Between sites, it shows each pair of hosts with its encrypted tunnel: the age of the last handshake, and bytes.
+    """Show every host: agent and controller, revision of the specs, endpoints, tunnels, problems. With more than 20 hosts, those without
+    problems are one line. Also show the encrypted tunnel of each pair of hosts: the age of the last handshake, and bytes.
 
-    SPECS says whether a host's flows are those of today's specs: current, or how many revisions of etcd they are behind.
+    SPECS says whether a host's flows follow the newest specs: current, or how many revisions of etcd they are behind.
     """
     agent = client(context)
     if wait:
@@ -54,7 +54,7 @@ def _with_tunnels(host: Host, tunnels: Iterable[tuple[str, EncryptedTunnel]], ou
 
 
 def print_status(status: Status, every: bool = False) -> None:
-    """Print hosts one by one, the many that are well in one line unless `every` is set, and then all problems."""
+    """Print hosts one by one, and then all problems. Of many hosts, those without problems are one line unless `every` is set."""
     is_short = every or len(status.hosts) <= LISTED
     listed = [host for host in status.hosts if is_short or not _is_well(host)]
     well = [] if is_short else [host for host in status.hosts if _is_well(host)]
@@ -86,7 +86,9 @@ def trace(
     icmp: Annotated[bool, typer.Option("--icmp", help="An ICMP echo request (the default).")] = False,
     source: Annotated[str | None, typer.Option("--from", metavar="ADDRESS", help="Sender's address instead of its own.")] = None,
     source_mac: Annotated[str | None, typer.Option("--from-mac", metavar="MAC", help="Sender's MAC instead of its own.")] = None,
-    to: Annotated[str | None, typer.Option("--to", metavar="ADDRESS", help="Another address that DST has or is allowed.")] = None,
+    to: Annotated[
+        str | None, typer.Option("--to", metavar="ADDRESS", help="Another address of DST, or one that it is allowed.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Follow a packet through the tables of both hosts, without sending it. Exit code 1 when it is dropped."""
@@ -101,7 +103,7 @@ def trace(
 
 
 def flows(context: typer.Context, host: HostName, json: JsonOption = False) -> None:
-    """Dump a host's flows with the tables' names and what each flow exists for."""
+    """Dump a host's flows with the tables' names and the origin of each flow."""
     flows = client(context).flows(host)
     if json:
         show.as_json([flow.raw for flow in flows])
@@ -111,7 +113,7 @@ def flows(context: typer.Context, host: HostName, json: JsonOption = False) -> N
 
 
 def check(context: typer.Context, host: HostName, json: JsonOption = False) -> None:
-    """Compare a host with what the specs call for: flows, ports, routes, namespaces. Exit code 1 when they differ."""
+    """Compare a host with the specs: flows, ports, routes, namespaces. Exit code 1 when they differ."""
     checked = client(context).check(host)
     if json:
         show.as_json(checked.raw)
@@ -135,7 +137,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _specs(host: Host, newest: int) -> str:
-    """Whether a host's flows are those of the newest specs; nobody knows without a controller."""
+    """Whether a host's flows follow the newest specs; unknown without a controller."""
     if host.controller != "alive" or host.revision is None:
         return "-"
     if host.current:
@@ -144,13 +146,13 @@ def _specs(host: Host, newest: int) -> str:
 
 
 def _tunnels(tunnels: Tunnels) -> str:
-    """How many of the tunnels in use work, and the broken ones."""
+    """Return how many of the tunnels in use work, and the names of the broken ones."""
     states = [f"{tunnels.known - len(tunnels.broken)} up"] if tunnels.known else []
     return " ".join([*states, *(f"{peer}:{state}" for peer, state in tunnels.broken.items())])
 
 
 def _is_well(host: Host) -> bool:
-    """Whether there is nothing to see at a host."""
+    """Return whether a host has no problem and is current."""
     alive = host.agent == host.controller == "alive" and host.connected and host.current
     return alive and not host.problems and not host.tunnels.broken and host.endpoints.keys() <= {"up"}
 

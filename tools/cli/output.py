@@ -1,4 +1,4 @@
-"""Options that every command with results has: the form of the output (-o), and whether it is printed again and again (--watch)."""
+"""Options of every command that prints results: the form of the output (-o), and whether it is printed repeatedly (--watch)."""
 
 from __future__ import annotations
 

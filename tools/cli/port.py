@@ -24,7 +24,7 @@ def add(
     network: NetworkRef,
     host: HostOption = None,
     vlan: Annotated[int | None, typer.Option(help="Tag of the network's frames on this interface (default: untagged).")] = None,
-    acl: Annotated[list[str], typer.Option(help="ACL for what comes in; may be repeated, the first match wins.")] = [],  # noqa: B006
+    acl: Annotated[list[str], typer.Option(help="ACL for packets that come in; may be repeated, the first match wins.")] = [],  # noqa: B006
     ofport: Annotated[int | None, typer.Option(help="OpenFlow port number (default: a free one).")] = None,
     coprocessor: Annotated[
         int | None,
@@ -37,7 +37,7 @@ def add(
     name: Annotated[str | None, typer.Option(help="Unique in the network (default: HOST.INTERFACE).")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Put an interface of a host on a network: the agent's own host, unless --host. The interface may appear later."""
+    """Put an interface of a host (default: the agent's own) on a network. The interface may appear later."""
     agent = client(context)
     endpoint = agent.add_port(
         interface,
@@ -68,7 +68,7 @@ def list_(context: typer.Context, host: HostOption = None, tenant: TenantOption 
 
 
 def _vlan(endpoint: Endpoint) -> str:
-    """Which frames of the interface belong to the network."""
+    """Return which frames of the interface belong to the network, as text."""
     if endpoint.vlan:
         return str(endpoint.vlan)
     return f"coprocessor, {endpoint.coprocessor['vlan_vid_base']} + port" if endpoint.coprocessor else "untagged"
@@ -76,7 +76,7 @@ def _vlan(endpoint: Endpoint) -> str:
 
 @app.command(epilog="Example: warren port remove eno1 amber --host h1")
 def remove(context: typer.Context, interface: Interface, network: NetworkRef, host: HostOption = None) -> None:
-    """Take an interface of a host off a network. With its last network the interface leaves the bridge."""
+    """Remove an interface of a host from a network. Without any network, the interface leaves the bridge."""
     try:
         client(context).remove_port(interface, network, host=host)
     except NotFound as error:

@@ -13,29 +13,37 @@ from tools.cli.context import JsonOption, client, print_one
 from tools.cli.documents import read
 
 app = typer.Typer(
-    help="Tunnel profiles: between which hosts networks reach, by which UDP port, and whether encrypted.", no_args_is_help=True
+    help="Tunnel profiles: which hosts networks span, by which UDP port, and whether encrypted.", no_args_is_help=True
 )
 ProfileRef = Annotated[str, typer.Argument(metavar="PROFILE", help="Name of the profile.")]
 PortOption = Annotated[
-    int | None, typer.Option(help="UDP port, which no other profile has (default: the next free one from 4789 on).")
+    int | None,
+    typer.Option(help="UDP port of its tunnels, which no other profile may have (default: the next free one from 4789 on)."),
 ]
 ListenOption = Annotated[
     str | None,
-    typer.Option(metavar="ADDRESS", help="On the host that has this address, take tunnel packets to it alone; 0.0.0.0: to all."),
+    typer.Option(
+        metavar="ADDRESS",
+        help="The host with this address takes tunnel packets only to this address; 0.0.0.0: to any of its addresses.",
+    ),
 ]
 HostsOption = Annotated[
-    str | None, typer.Option(metavar="HOSTS", help="all, site:NAME, names of hosts (which may come later), with commas between.")
+    str | None,
+    typer.Option(metavar="HOSTS", help="all, site:NAME or names of hosts (which may join later), with commas between."),
 ]
 MtuOption = Annotated[
-    str | None, typer.Option(metavar="auto|BYTES", help="MTU of endpoints (default: auto, what the worst path carries).")
+    str | None, typer.Option(metavar="auto|BYTES", help="MTU of endpoints (default: auto, the MTU of the smallest path).")
 ]
 EncryptionOption = Annotated[
     str | None,
     typer.Option(
-        metavar="auto|always|never", help="auto: between sites; always: inside a site, too; never: plain, and only inside a site."
+        metavar="auto|always|never",
+        help="auto: encrypted between sites; always: inside a site, too; never: unencrypted, and only inside a site.",
     ),
 ]
-CipherOption = Annotated[str | None, typer.Option(metavar="wireguard|ipsec", help="How it is encrypted (default: wireguard).")]
+CipherOption = Annotated[
+    str | None, typer.Option(metavar="wireguard|ipsec", help="How its tunnels are encrypted (default: wireguard).")
+]
 
 
 @app.command(epilog="Example: warren profile create customers --hosts h1,h2 --port 14790 --encryption always")
@@ -72,7 +80,7 @@ def update(
     cipher: CipherOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Change a tunnel profile; what is not given stays. Another port interrupts its networks until all hosts have it."""
+    """Change a tunnel profile; settings without an option stay. A new port interrupts its networks until all hosts use it."""
     agent = client(context)
     old = agent.profile(name)
     profile = agent.put_profile(
@@ -89,13 +97,13 @@ def update(
 
 
 def _mtu(text: str | None) -> int | str | None:
-    """A number as one; other text as it is, for the agent to judge."""
+    """Return a number as int, and other text as it is, for the agent to judge."""
     return int(text) if text is not None and text.isascii() and text.isdigit() else text
 
 
 @app.command("list", epilog="Example: warren profile list")
 def list_(context: typer.Context, json: JsonOption = False) -> None:
-    """List the tunnel profiles; `default` is always there."""
+    """List the tunnel profiles; `default` always exists."""
     profiles = client(context).profiles()
     if json:
         show.as_json([profile.raw for profile in profiles])
@@ -112,12 +120,12 @@ def show_(context: typer.Context, name: ProfileRef, json: JsonOption = False) ->
 
 @app.command(epilog="Example: warren profile delete customers")
 def delete(context: typer.Context, name: ProfileRef) -> None:
-    """Delete a tunnel profile that no network names."""
+    """Delete a tunnel profile; no network may name it."""
     client(context).delete_profile(name)
 
 
 class RuleCommand(TyperCommand):
-    """A command with an argument that begins like an option and is several words: a rule of SmartOS begins with -e."""
+    """A command with an argument of several words that begins like an option, such as an overlay rule of SmartOS, which begins with -e."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the command line with the rule behind `--`, where no word is an option."""
@@ -139,10 +147,10 @@ def import_(
     table: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Instead of a rule: a host's table of the search plug-in `files` (JSON); - is standard input."
+            metavar="FILE", help="Instead of a rule: a host's table for the search plug-in `files` (JSON); - is standard input."
         ),
     ] = None,
-    network: Annotated[str | None, typer.Option(help="With --table: the network whose endpoints the table has.")] = None,
+    network: Annotated[str | None, typer.Option(help="With --table: the network of the table's endpoints.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Create or change a profile from SmartOS's overlay rule; or print the endpoints of a host's table as a document for `warren apply`."""
@@ -154,7 +162,7 @@ def import_(
     elif table is not None and network is not None:
         of_profile = agent.network(network).profile
         if of_profile != name:
-            raise Failure(f"network {network} is of profile {of_profile}")
+            raise Failure(f"network {network} belongs to profile {of_profile}")
         print(agent.import_table(read(table), network), end="")
 
 
@@ -165,7 +173,7 @@ def export(
     context: typer.Context,
     name: ProfileRef,
     table: Annotated[
-        str | None, typer.Option(metavar="HOST", help="Instead of the rule: this host's table of the search plug-in `files`.")
+        str | None, typer.Option(metavar="HOST", help="Instead of the rule: this host's table for the search plug-in `files`.")
     ] = None,
     network: Annotated[str | None, typer.Option(help="With --table: only this network.")] = None,
 ) -> None:

@@ -12,7 +12,10 @@ from tools.cli.client import Failure
 from tools.cli.context import EndpointRef, JsonOption, TenantOption, client, warn
 from warren.client import PublishedPort
 
-app = typer.Typer(help="Ports of a host that lead to an endpoint on it. Its network is in mode nat.", no_args_is_help=True)
+app = typer.Typer(
+    help="Published ports: ports of a host that lead to an endpoint on it. The endpoint's network is in mode nat or routed.",
+    no_args_is_help=True,
+)
 EXPECTED = "HOST_PORT:PORT, with HOST_IP: before and /udp or /sctp behind, such as 8080:80 or 192.0.2.1:8000-8010:8000-8010/udp"
 PortsArgument = Annotated[str, typer.Argument(metavar="HOST_PORT:PORT", help=EXPECTED)]
 _PORTS = re.compile(r"(?:(?P<host_ip>\[[^\]]+\]|[^:\[\]]+):)?(?P<host_port>[\d-]+):(?P<port>[\d-]+)(?:/(?P<proto>\w+))?")
@@ -26,7 +29,7 @@ def add(context: typer.Context, endpoint: EndpointRef, ports: PortsArgument) -> 
 
 @app.command(epilog="Example: warren publish remove web-1 8080:80")
 def remove(context: typer.Context, endpoint: EndpointRef, ports: PortsArgument) -> None:
-    """Take a published port back. Connections through other published ports go on."""
+    """Stop publishing a port. Connections through other published ports go on."""
     client(context).unpublish(endpoint, parse(ports))
 
 

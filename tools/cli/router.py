@@ -16,9 +16,9 @@ RouterName = Annotated[str, typer.Argument(help="Name of the router.")]
 @app.command(epilog="Example: warren router add core amber blue")
 def add(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name of the router; one that exists is changed.")],
+    name: Annotated[str, typer.Argument(help="Name of the router; an existing one is changed.")],
     networks: Annotated[
-        list[str], typer.Argument(help="Names or ids: two or more, in mode nat or routed, without common addresses.")
+        list[str], typer.Argument(help="Two or more networks (names or ids), in mode nat or routed, without common addresses.")
     ],
     wait: Wait = False,
     timeout: Timeout = 30.0,
@@ -56,5 +56,5 @@ def show_router(context: typer.Context, name: RouterName, json: JsonOption = Fal
 
 @app.command(epilog="Example: warren router delete core")
 def delete(context: typer.Context, name: RouterName) -> None:
-    """Delete a router: its networks no longer reach each other."""
+    """Delete a router. Its networks no longer reach each other."""
     client(context).delete_router(name)

@@ -10,9 +10,7 @@ from tools.cli import publish, show
 from tools.cli.client import Failure
 from tools.cli.context import JsonOption, TenantOption, Timeout, Wait, await_hosts, client, print_one
 
-app = typer.Typer(
-    help="Ports of the hosts that lead to several endpoints; new connections are spread over them.", no_args_is_help=True
-)
+app = typer.Typer(help="Services: ports of the hosts that spread new connections over several endpoints.", no_args_is_help=True)
 ServiceName = Annotated[str, typer.Argument(help="Name of the service.")]
 EXPECTED = "HOST_PORT:PORT, with /udp or /sctp behind, such as 8080:80"
 
@@ -20,7 +18,7 @@ EXPECTED = "HOST_PORT:PORT, with /udp or /sctp behind, such as 8080:80"
 @app.command(epilog="Example: warren service add shop amber 8080:80 --label role=web")
 def add(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="Name of the service; one that exists is changed.")],
+    name: Annotated[str, typer.Argument(help="Name of the service; an existing one is changed.")],
     network: Annotated[str, typer.Argument(help="Its network (name or id), in mode nat.")],
     ports: Annotated[str, typer.Argument(metavar="HOST_PORT:PORT", help=EXPECTED)],
     label: Annotated[str | None, typer.Option(help="All endpoints with this label: KEY or KEY=VALUE.")] = None,
@@ -64,5 +62,5 @@ def show_service(context: typer.Context, name: ServiceName, json: JsonOption = F
 
 @app.command(epilog="Example: warren service delete shop")
 def delete(context: typer.Context, name: ServiceName) -> None:
-    """Delete a service; its port leads nowhere."""
+    """Delete a service. Its port no longer leads anywhere."""
     client(context).delete_service(name)

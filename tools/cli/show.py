@@ -13,7 +13,7 @@ PIPE_WIDTH = 100_000
 
 @dataclass(slots=True)
 class PrintedForm:
-    """How this command prints its results: table, wide, json, yaml or name; and whether again when they change."""
+    """How this command prints its results: table, wide, json, yaml or name; and whether it repeats them (--watch)."""
 
     format: str = "table"
     watch: bool = False
@@ -41,7 +41,7 @@ def as_json(data: Any) -> None:
 
 
 def name_of(item: Any) -> str:
-    """What a command takes for an object: NETWORK/NAME of an endpoint, the name of others, the id of what has no name."""
+    """Return how commands name an object: NETWORK/NAME of an endpoint, the name of others, the id of objects without a name."""
     if not isinstance(item, dict):
         return cell(item)
     name = item.get("name")
@@ -72,7 +72,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> 
 
 
 def fields(pairs: Iterable[tuple[str, Any]]) -> None:
-    """Print one object, a field a line; empty ones are left out."""
+    """Print one object, one line for each field that is not empty."""
     shown = [(name, cell(value)) for name, value in pairs if value not in (None, "", {}, [])]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:

@@ -13,8 +13,11 @@ from tools.cli.context import JsonOption, client, named, print_one
 from warren.client import Client, Error
 from warren.client.sites import EncryptedTunnel
 
-app = typer.Typer(help="Sites: hosts of one reach each other directly, hosts of different ones encrypted.", no_args_is_help=True)
-crypto = typer.Typer(help="Encrypted tunnels between hosts of different sites.", no_args_is_help=True)
+app = typer.Typer(
+    help="Sites: hosts of one site reach each other directly, hosts of different sites by encrypted tunnels.",
+    no_args_is_help=True,
+)
+crypto = typer.Typer(help="Encrypted tunnels between hosts.", no_args_is_help=True)
 TUNNEL_COLUMNS = ("HOST", "PEER", "CIPHER", "STATE", "HANDSHAKE", "RECEIVED", "SENT", "WHY")
 SiteName = Annotated[str, typer.Argument(help="Name of the site.")]
 
@@ -28,7 +31,7 @@ def create(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Create a site, or change one. A host whose WARREN_SITE names a site that does not exist creates it, too."""
+    """Create a site, or change one. A host also creates the site that its WARREN_SITE names, if that does not exist."""
     print_one(client(context).put_site(name, underlay_mtu=underlay_mtu), json)
 
 
@@ -51,7 +54,7 @@ def show_(context: typer.Context, name: SiteName, json: JsonOption = False) -> N
 
 @app.command(epilog="Example: warren site delete bts1")
 def delete(context: typer.Context, name: SiteName) -> None:
-    """Delete a site that no host is in."""
+    """Delete a site; no host may be in it."""
     client(context).delete_site(name)
 
 
@@ -87,7 +90,7 @@ def tunnels_of(agent: Client, hosts: Iterable[str]) -> tuple[list[tuple[str, Enc
 
 
 def print_pairs(tunnels: Iterable[tuple[str, EncryptedTunnel]]) -> None:
-    """Print each pair of hosts once for each cipher, as one of the two sees it: one that sees it down, if there is one."""
+    """Print each pair of hosts once for each cipher, as one of the two reports it: the host that reports it down, if one does."""
     pairs: dict[tuple[frozenset[str], str], tuple[str, EncryptedTunnel]] = {}
     for name, each in tunnels:
         key = frozenset((name, each.peer)), each.cipher
@@ -106,10 +109,10 @@ def _row(host: str, tunnel: EncryptedTunnel) -> tuple[object, ...]:
 @crypto.command(epilog="Example: warren crypto rotate h1 h3")
 def rotate(
     context: typer.Context,
-    host: Annotated[str | None, typer.Argument(help="A host; without one, all pairs get new secrets.")] = None,
-    peer: Annotated[str | None, typer.Argument(help="The host at the other end.")] = None,
+    host: Annotated[str | None, typer.Argument(help="One host of a pair; without it, all pairs get new secrets.")] = None,
+    peer: Annotated[str | None, typer.Argument(help="The other host of the pair.")] = None,
 ) -> None:
-    """Give two hosts, or all pairs of hosts, another secret. No packet is lost."""
+    """Give a pair of hosts, or all pairs, a new secret. No packet is lost."""
     if host is not None and peer is None:
         raise Failure("name both hosts of a pair, or none to rotate all secrets")
     for first, second in client(context).rotate_secrets((host, peer) if host is not None and peer is not None else None):

@@ -1,4 +1,4 @@
-"""Runs a command of typer's so that whatever is wrong is one line on standard error and exit code 2."""
+"""Runs a command of typer's so that any error is one line on standard error and exit code 2."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def run(command: Any, name: str, arguments: list[str] | None) -> int:
 
 
 def tidy(command: Any) -> None:
-    """Mend what typer makes of help texts: `<bool>` behind every flag, and line breaks inside paragraphs."""
+    """Correct two things in typer's help texts: `<bool>` behind every flag, and line breaks inside paragraphs."""
     command.help = "\n\n".join(text.replace("\n", " ") for text in cleandoc(command.help or "").split("\n\n")) or None
     with typer.Context(command, help_option_names=list(HELP_OPTIONS)) as context:
         for option in (*command.params, command.get_help_option(context)):
@@ -68,7 +68,7 @@ def add_verbs(command: Any) -> None:
 
 
 def _refusal(error: Any, name: str) -> str:
-    """A usage error in one line: the argument or option, its value, what is expected. Empty where help was shown instead."""
+    """Return a usage error as one line: the argument or option, its value, what is expected. Empty if help was shown instead."""
     text, parameter = str(error.format_message()), getattr(error, "param", None)
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else name
