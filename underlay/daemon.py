@@ -72,6 +72,12 @@ class Daemon:
         for worker in self.workers:
             worker.stop()
 
+    def reconfigure(self, configuration: Configuration) -> None:
+        """Go on with another configuration; the metadata are read again at once."""
+        self._configuration = configuration
+        self._refresh.set()
+        self._kernel_worker.wake("configuration")
+
     def idle_s(self) -> float:
         """Return how long ago the kernel was looked at."""
         return self._clock() - self._reconciled_s

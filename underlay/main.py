@@ -6,10 +6,12 @@ import argparse
 import json
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from underlay import privileges, state
@@ -50,17 +52,16 @@ def main(words: Sequence[str] | None = None) -> None:
     except (WarrenError, OSError) as error:
         print(f"warren-underlay: {error}", file=sys.stderr)
         sys.exit(2)
-    for problem in configuration.problems:
-        log.warning("underlay.configuration %s", problem)
     log.info("underlay.started provider=%s listen=%s:%d", provider, *configuration.listen)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda received, _: signals.put(received))
     daemon.start()
     threading.Thread(target=server.serve_forever, name="rest", daemon=True).start()
     daemon.reconciled.wait(FIRST_S)
     notify(os.environ, "READY=1", f"STATUS={provider}")
-    _watch(daemon, ended)
+    for _ in _hangups(daemon, signals):
+        _reload(daemon, options.config, configuration.listen)
     notify(os.environ, "STOPPING=1")
     daemon.stop()
     log.info("underlay.ended")
@@ -82,13 +83,33 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
-def _watch(daemon: Daemon, ended: threading.Event) -> None:
-    """Until the end, tell systemd that the daemon lives, if its loops do."""
+def _hangups(daemon: Daemon, signals: queue.SimpleQueue[int]) -> Iterator[None]:
+    """Yield at each SIGHUP until another signal ends the daemon; meanwhile tell systemd that it lives, if its loops do."""
     beat_s = watchdog_s(os.environ)
-    while not ended.wait(beat_s or 1.0):
+    while True:
         alive = all(worker.alive for worker in daemon.workers) and daemon.idle_s() < HUNG_S
         if beat_s is not None and alive:
             notify(os.environ, "WATCHDOG=1")
+        with suppress(queue.Empty):
+            if signals.get(timeout=beat_s or 1.0) != signal.SIGHUP:
+                return
+            yield
+
+
+def _reload(daemon: Daemon, path: Path, listen: tuple[str, int]) -> None:
+    """Read the configuration again; a wrong one changes nothing."""
+    notify(os.environ, "RELOADING=1")
+    try:
+        configuration = load(path, os.environ)
+    except WarrenError as error:
+        log.warning("underlay.configuration %s; the earlier one stays in force", error)
+    else:
+        if configuration.listen != listen:
+            log.warning("underlay.configuration Network.Listen has changed, which a restart applies")
+        _log(configuration)
+        daemon.reconfigure(configuration)
+        log.info("underlay.reloaded")
+    notify(os.environ, "READY=1")
 
 
 class _Json(logging.Formatter):
@@ -105,9 +126,11 @@ class _Json(logging.Formatter):
 def _log(configuration: Configuration) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if configuration.format == "json" else logging.Formatter(LOG_FORMAT))
-    logging.basicConfig(handlers=[handler], level=configuration.level)
-    for name in ("pyroute2", "httpx", "httpcore"):
+    logging.basicConfig(handlers=[handler], level=configuration.level, force=True)
+    for name in ("pyroute2", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for problem in configuration.problems:
+        log.warning("underlay.configuration %s", problem)
 
 
 if __name__ == "__main__":
