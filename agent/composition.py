@@ -21,10 +21,12 @@ from agent.encryption.firewall import HostFirewall
 from agent.endpoints.admin_overlay import AdminEndpoint
 from agent.endpoints.adopted_devices import AdoptedDevices
 from agent.endpoints.adopted_ports import AdoptedPorts
+from agent.endpoints.adopted_records import AdoptedRecords
 from agent.endpoints.devices import Devices
 from agent.endpoints.endpoints import Endpoints
 from agent.endpoints.filler import PreallocatedFiller
 from agent.endpoints.kept_namespaces import KeptNamespaces
+from agent.endpoints.machine_ports import MachinePorts
 from agent.endpoints.plugging import Plugging
 from agent.endpoints.preallocated import PreallocatedPool
 from agent.endpoints.reconciler import EndpointReconciler
@@ -148,6 +150,7 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         link_changed=link_changed,
         on_change=news,
     )
+    records = AdoptedRecords(config.run / "adopted.json", repository, endpoints)
     docker = Docker(core, dhcp_clients) if with_docker else None
     held_ports = HeldPorts(name)
     port_check = PortCheck(cache, held_ports, core.remote, repository.endpoints)
@@ -179,11 +182,20 @@ def build(config: Config, *, with_docker: bool) -> tuple[Agent, Docker | None]:
         PreallocatedFiller(cache, pool, endpoints),
         AdoptedPorts(bridge, cache=cache, ovsdb=ovsdb, ovsdb_changed=ovsdb_changed, endpoints=endpoints, on_change=news),
         AdminEndpoint(cache, ovsdb, endpoints, news),
-        AdoptedDevices(
-            config.run,
+        MachinePorts(
+            bridge,
             cache=cache,
-            repository=repository,
-            endpoints=endpoints,
+            ovsdb=ovsdb,
+            ovsdb_changed=ovsdb_changed,
+            records=records,
+            wake=reconciler.wake,
+            userspace=plugging.checksum_offload_off,
+            on_change=news,
+        ),
+        AdoptedDevices(
+            cache=cache,
+            records=records,
+            hypervisors=ovsdb.hypervisor_ports,
             taken=taken,
             link_changed=link_changed,
             userspace=plugging.checksum_offload_off,

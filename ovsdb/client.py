@@ -8,20 +8,16 @@ import socket
 import time
 from collections.abc import Iterable, Mapping
 
-from ovsdb.connection import TIMEOUT_S, Connection
+from ovsdb.connection import TIMEOUT_S, OvsdbConnection
+from ovsdb.operations import ClaimPort, CreatePort, DeletePort, Op, ReleasePort, UpdatePort, diff
 from ovsdb.poll import left
 from ovsdb.rows import (
     AS_CHOSEN,
     ENCRYPTED_KEY,
     OWNER,
-    CreatePort,
-    DeletePort,
     Observed,
     ObservedPort,
-    Op,
     Port,
-    UpdatePort,
-    diff,
     encrypted_hosts,
     encrypted_text,
     endpoint_port,
@@ -40,7 +36,7 @@ log = logging.getLogger("warren.ovsdb")
 NONE: Mapping[str, str] = {}
 
 
-class Ovsdb(Connection):
+class Ovsdb(OvsdbConnection):
     """The rows of Open vSwitch's database."""
 
     # ---- reading -----------------------------------------------------------------------------------------------------
@@ -61,6 +57,14 @@ class Ovsdb(Connection):
     def port(self, name: str) -> ObservedPort | None:
         """Return the port with a name, if it exists."""
         return self._replica.interfaces.get(name)
+
+    def port_uuid(self, name: str) -> str | None:
+        """Return the row of the port with a name, if it exists."""
+        return self._replica.port_uuids.get(name)
+
+    def hypervisor_ports(self) -> dict[str, ObservedPort]:
+        """Return the ports that hypervisors have put on bridges under an id, by name."""
+        return {name: port for name, port in self.observed().ports.items() if port.iface_id is not None}
 
     def ofport(self, name: str) -> int | None:
         """Return the OpenFlow port number of the port with a name, if it works."""
@@ -151,7 +155,7 @@ class Ovsdb(Connection):
         while True:
             self._need_connection(deadline)
             observed = self.port(veth)
-            if observed is not None and observed.endpoint != endpoint_id:
+            if observed is not None and not (observed.ours and observed.endpoint == endpoint_id):
                 self._require_ours(bridge, observed, endpoint_id)
             try:
                 self._make_as_desired(bridge, observed, desired, deadline)
@@ -195,13 +199,27 @@ class Ovsdb(Connection):
             remedy = f"remove it: ovs-vsctl del-port {port.name}"
             raise Conflict(f"OVSDB has a port {port.name!r} which is not that of endpoint {endpoint_id}; {remedy}")
 
-    def del_port(self, veth: str, timeout_s: float = TIMEOUT_S) -> None:
-        """Take an endpoint's port off its bridge. Does nothing when there is none. Raises `Conflict` when the port is not
-        Warren's, `Unavailable`."""
+    def claim_port(self, bridge: str, port: ObservedPort, endpoint_id: str, timeout_s: float = TIMEOUT_S) -> None:
+        """Mark a port that a hypervisor has put on the bridge as an endpoint's. Raises `Conflict` for one on another bridge, `Unavailable`."""
+        deadline = time.monotonic() + timeout_s
+        self._need_connection(deadline)
+        if not self.on_bridge(bridge, [port.name], left(deadline)):
+            raise Conflict(f"port {port.name} is not on {bridge}: name that bridge to the hypervisor")
+        if port.endpoint != endpoint_id:
+            self.apply([ClaimPort(port, endpoint_id)], left(deadline))
+            self._wait_for(lambda: (row := self.port(port.name)) is None or row.endpoint == endpoint_id, deadline)
+
+    def del_port(self, veth: str, endpoint_id: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        """Take an endpoint's port off its bridge; one that a hypervisor has put there stays, and loses the endpoint's mark. Does nothing when
+        there is none, or the endpoint has it no more. Raises `Conflict` when the port is not Warren's, `Unavailable`."""
         deadline = time.monotonic() + timeout_s
         self._need_connection(deadline)
         port = self.port(veth)
         if port is None:
+            return
+        if port.iface_id is not None and veth != veth_name(endpoint_id or ""):
+            if port.endpoint is not None and endpoint_id in (None, port.endpoint):
+                self.apply([ReleasePort(veth, port.endpoint)], left(deadline))
             return
         if not port.ours:
             raise Conflict(f"OVSDB has a port {veth!r} which is not Warren's")

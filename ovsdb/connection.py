@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ovsdb.idl import Idl
+from ovsdb.operations import Op
 from ovsdb.poll import left
 from ovsdb.replica import Replica
 from ovsdb.request import PendingTransaction
-from ovsdb.rows import Op
 from ovsdb.transact import Json, bump_next_cfg, operations, results
 from warren.errors import Unavailable
 
@@ -32,7 +32,7 @@ TIMEOUT_S = 5.0
 RETRY_S = 1.0
 
 
-class Connection:
+class OvsdbConnection:
     """The connection. It carries out transactions, and waits for ovs-vswitchd; what the rows mean is `Ovsdb`'s (ovsdb/client.py).
 
     `on_change` is called in the connection's thread with what changed: "ports" (the OpenFlow port of an endpoint or of the

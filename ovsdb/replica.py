@@ -23,7 +23,7 @@ class Replica:
         self.encrypted: str | None = None
         self.changed: set[str] = set()
         self.endpoints_changed: set[str] = set()  # endpoints whose port was added, changed or deleted
-        self._others: dict[str, ObservedPort] = {}  # interfaces that are not of endpoints
+        self._others: dict[str, ObservedPort] = {}  # interfaces that the agent has not made
         self._bridges: dict[str, ObservedBridge] = {}
         self._bridge_rows: dict[Any, Any] = {}
         self._names: dict[tuple[str, Any], str] = {}  # the last known name of each row
@@ -91,17 +91,17 @@ class Replica:
         port = _port(row)
         self._remember(self._interface_uuids, "Interface", row)
         self.interfaces[port.name] = port
-        if port.endpoint is None:
+        if port.endpoint is None or not port.ours:
             self._others[port.name] = port
-        elif port.works and port.ofport:
+        if port.endpoint is not None and port.works and port.ofport:
             self.ofports[port.endpoint] = port.ofport
         self._note_change(port)
 
     def _note_change(self, port: ObservedPort) -> None:
         self.changed.add("ports")
-        if port.endpoint is None:
+        if port.endpoint is None or not port.ours:
             self.changed.add("bridge")
-        else:
+        if port.endpoint is not None:
             self.endpoints_changed.add(port.endpoint)
 
     def _uuid(self, uuids: dict[str, str], deleted: bool, table: str, row: Any) -> None:

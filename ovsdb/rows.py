@@ -1,5 +1,5 @@
-"""The controller's rows in OVSDB as values: the bridge with its tunnel port, the mark of an owner, and the difference
-between wanted and observed rows. Pure; `ovsdb/client.py` reads and writes them.
+"""The controller's rows in OVSDB as values: the bridge with its tunnel port, and the mark of an owner. Pure; `ovsdb/operations.py` compares
+them, `ovsdb/client.py` reads and writes them.
 
 New kinds of rows must carry `OWNER`, or a restarted process does not recognise them as Warren's.
 """
@@ -10,18 +10,18 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
 
 from mirror.sessions import collector_port
 from pipeline.tables import RESOLVER_PORT, TUNNEL_OFPORT, UPLINK_OFPORT
 from pipeline.tunnels import VXLAN_UDP_PORT, tunnel_port
 from specs.model.host import BridgeSettings, Host
+from specs.model.iface_id import canonical
 from specs.model.mirror import ERSPAN_SESSIONS, Mirror
 from specs.model.profile import BUILT_IN, Profile
-from warren.errors import Conflict
 
 OWNER = ("owner", "warren")
-ENDPOINT_KEY = "warren-endpoint"  # external_ids of an interface that the agent made: the endpoint's id
+ENDPOINT_KEY = "warren-endpoint"  # external_ids of an interface that is an endpoint's: the endpoint's id
+IFACE_KEY, MAC_KEY, STATUS_KEY = "iface-id", "attached-mac", "iface-status"  # external_ids that hypervisors write
 NETWORK_KEY = "warren-network"  # external_ids of an interface that somebody else put on the bridge, for a network
 ENCRYPTED_KEY = (
     "warren-encrypted"  # external_ids of the database: the boot, and the hosts to which the agent holds encrypted tunnels
@@ -40,7 +40,7 @@ AS_CHOSEN = BridgeSettings()
 StringMap = Mapping[str, str]
 
 
-def _frozen(values: StringMap) -> StringMap:
+def frozen(values: StringMap) -> StringMap:
     return MappingProxyType(dict(values))
 
 
@@ -89,8 +89,17 @@ class ObservedPort:
 
     @property
     def endpoint(self) -> str | None:
-        """The id of the endpoint that the agent made the port for."""
-        return self.external_ids.get(ENDPOINT_KEY) if self.ours else None
+        """The id of the endpoint that the agent made the port for, or claimed a hypervisor's port for."""
+        return self.external_ids.get(ENDPOINT_KEY) if self.ours or self.iface_id is not None else None
+
+    @property
+    def iface_id(self) -> str | None:
+        """The id under which a hypervisor has put an interface on a bridge for a virtual machine (ovs-vswitchd.conf.db(5)): libvirt, Neutron and
+        others write it. None for an `inactive` one, beside which the machine has another."""
+        if self.ours or self.lent is not None or self.external_ids.get(STATUS_KEY, "active") != "active":
+            return None
+        written = self.external_ids.get(IFACE_KEY)
+        return canonical(written) if written else None
 
     @property
     def lent(self) -> str | None:
@@ -146,68 +155,6 @@ class Observed:
         return self.ports.get(name)
 
 
-# ---- operations: applied together, in one transaction ----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class CreateBridge:
-    """Insert the bridge with its local port, its controller and its ports."""
-
-    bridge: Bridge
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateBridge:
-    """Set columns, and keys in maps. Everything else stays."""
-
-    name: str
-    columns: Mapping[str, Any] = field(default_factory=dict)
-    external_ids: StringMap = field(default_factory=dict)
-    other_config: StringMap = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class SetControllers:
-    """Make `targets` the bridge's only controllers. The rows are replaced, but ovs-vswitchd identifies connections by
-    target, so a connection to a target that stays is not interrupted."""
-
-    bridge: str
-    targets: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteBridge:
-    """Delete the bridge with all its ports."""
-
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class CreatePort:
-    """Insert a port into a bridge."""
-
-    bridge: str
-    port: Port
-
-
-@dataclass(frozen=True, slots=True)
-class UpdatePort:
-    """Replace the type, the options and the requests of a port's interface, and set Warren's keys in the external_ids of both
-    rows."""
-
-    port: Port
-
-
-@dataclass(frozen=True, slots=True)
-class DeletePort:
-    """Take a port off its bridge."""
-
-    name: str
-
-
-Op = CreateBridge | UpdateBridge | SetControllers | DeleteBridge | CreatePort | UpdatePort | DeletePort
-
-
 # ---- wanted rows -----------------------------------------------------------------------------------------------------
 
 
@@ -218,12 +165,12 @@ def vxlan_port(profile: Profile = BUILT_IN, host: Host | None = None) -> Port:
     if host is not None and host.vtep == profile.listen and profile.encryption == "never":
         options["local_ip"] = str(profile.listen)
     ofport = UPLINK_OFPORT - profile.number if profile.number else TUNNEL_OFPORT
-    return Port(tunnel_port(profile.number), "vxlan", _frozen(options), ofport, _frozen(dict([OWNER])))
+    return Port(tunnel_port(profile.number), "vxlan", frozen(options), ofport, frozen(dict([OWNER])))
 
 
 def uplink_port() -> Port:
     """Return the port between networks with a gateway and the host. The agent assigns the interface its addresses."""
-    return Port(UPLINK_PORT, "internal", _frozen({}), UPLINK_OFPORT, _frozen(dict([OWNER])))
+    return Port(UPLINK_PORT, "internal", frozen({}), UPLINK_OFPORT, frozen(dict([OWNER])))
 
 
 def resolver_port() -> Port:
@@ -246,7 +193,7 @@ def mirror_ports(mirrors: Iterable[Mirror], host: str) -> tuple[Port, ...]:
                 options |= {"erspan_idx": "0x1"} if options["erspan_ver"] == "1" else {"erspan_dir": "0", "erspan_hwid": "0x0"}
             elif kind == "vxlan":
                 options |= {"key": str(to.key or mirror.vni), "dst_port": str(VXLAN_UDP_PORT)}
-            ports[name] = Port(name, kind, _frozen(options))
+            ports[name] = Port(name, kind, frozen(options))
         elif to.interface is not None and to.host == host:
             ports[to.interface] = Port(to.interface)
     return tuple(ports[name] for name in sorted(ports))
@@ -262,7 +209,7 @@ def present(ports: Iterable[Port], ifindexes: Mapping[str, int]) -> tuple[Port, 
     creates itself."""
     existing = (port for port in ports if port.type or port.name in ifindexes)
     return tuple(
-        replace(port, external_ids=_frozen({**port.external_ids, **_numbered(ifindexes.get(port.name))})) for port in existing
+        replace(port, external_ids=frozen({**port.external_ids, **_numbered(ifindexes.get(port.name))})) for port in existing
     )
 
 
@@ -283,7 +230,7 @@ def encrypted_hosts(text: str | None, boot: str) -> frozenset[str]:
 
 def endpoint_port(veth: str, ofport: int, endpoint_id: str, ifindex: int | None = None) -> Port:
     """Return the port of an endpoint. The agent owns this row, not the controller."""
-    return Port(veth, "", _frozen({}), ofport, _frozen({**dict([OWNER]), ENDPOINT_KEY: endpoint_id, **_numbered(ifindex)}))
+    return Port(veth, "", frozen({}), ofport, frozen({**dict([OWNER]), ENDPOINT_KEY: endpoint_id, **_numbered(ifindex)}))
 
 
 def is_stale(observed: ObservedPort, desired: Port) -> bool:
@@ -307,7 +254,7 @@ def port_differences(observed: ObservedPort | None, desired: Port) -> tuple[str,
         is_set, right = getattr(observed, column), getattr(desired, column)
         if is_set != right:
             differences.append(f"port {observed.name} has {column} {is_set!r} instead of {right!r}")
-    for key, value in sorted(_missing(desired.external_ids, observed.external_ids).items()):
+    for key, value in sorted(missing(desired.external_ids, observed.external_ids).items()):
         differences.append(f"port {observed.name} lacks external_ids:{key}={value}")
     return tuple(differences)
 
@@ -324,75 +271,12 @@ def integration_bridge(
         name,
         datapath_type,
         tuple(sorted({controller, *settings.controllers})),
-        external_ids=_frozen(dict([OWNER])),
-        other_config=_frozen(other),
+        external_ids=frozen(dict([OWNER])),
+        other_config=frozen(other),
         ports=tuple({port.name: port for port in (vxlan_port(), uplink_port(), *more)}.values()),
     )
 
 
-def diff(desired: tuple[Bridge, ...], observed: Observed) -> tuple[Op, ...]:
-    """Return the operations that turn `observed` into `desired`. Removes rows of the controller that are not desired; never
-    touches endpoints' ports and foreign rows. Raises `Conflict` where a foreign row has a name that Warren needs."""
-    ops: list[Op] = []
-    for bridge in sorted(desired, key=lambda row: row.name):
-        ops += _bridge_ops(bridge, observed)
-    wanted_bridges = {bridge.name for bridge in desired}
-    wanted_ports = {port.name for bridge in desired for port in bridge.ports}
-    for name, port in sorted(observed.ports.items()):
-        if port.ours and port.endpoint is None and name not in wanted_ports | wanted_bridges:
-            ops.append(DeletePort(name))
-    for name, observed_bridge in sorted(observed.bridges.items()):
-        if observed_bridge.ours and name not in wanted_bridges:
-            ops.append(DeleteBridge(name))
-    return tuple(ops)
-
-
-def _bridge_ops(bridge: Bridge, observed: Observed) -> list[Op]:
-    current = observed.bridge(bridge.name)
-    if current is None:
-        names = (bridge.name, *(port.name for port in bridge.ports))
-        holders = [name for name in names if observed.port(name) is not None]
-        if holders:
-            raise Conflict(f"OVSDB already has a port named {holders[0]!r}, which bridge {bridge.name!r} needs")
-        return [CreateBridge(bridge)]
-    if not current.ours and current.other_config.get("datapath-id") != bridge.other_config["datapath-id"]:
-        raise Conflict(f"bridge {bridge.name!r} exists and is not Warren's (no external_ids:owner=warren)")
-    ops: list[Op] = []
-    columns = _bridge_columns(bridge, current)
-    ids, other = _missing(bridge.external_ids, current.external_ids), _missing(bridge.other_config, current.other_config)
-    if columns or ids or other:
-        ops.append(UpdateBridge(bridge.name, MappingProxyType(columns), _frozen(ids), _frozen(other)))
-    if current.controllers != bridge.controllers or not current.controllers_as_ours:
-        ops.append(SetControllers(bridge.name, bridge.controllers))
-    for port in sorted(bridge.ports, key=lambda row: row.name):
-        ops += _port_ops(bridge.name, port, observed.port(port.name))
-    return ops
-
-
-def _bridge_columns(bridge: Bridge, row: ObservedBridge) -> dict[str, Any]:
-    """Return the columns to set. A spanning tree would block ports. Further versions of OpenFlow are the administrator's."""
-    desired = {"datapath_type": bridge.datapath_type, "fail_mode": bridge.fail_mode, "stp_enable": False, "rstp_enable": False}
-    columns = {name: value for name, value in desired.items() if getattr(row, name) != value}
-    if row.protocols and OPENFLOW not in row.protocols:
-        columns["protocols"] = ["set", sorted({*row.protocols, OPENFLOW})]
-    return columns
-
-
-def _port_ops(bridge: str, port: Port, row: ObservedPort | None) -> list[Op]:
-    if row is None:
-        return [CreatePort(bridge, port)]
-    same = (row.type, dict(row.options), row.ofport_request) == (port.type, dict(port.options), port.ofport_request)
-    unmarked = same and port.type != "" and row.external_ids.get(OWNER[0]) is None and row.lent is None
-    if row.endpoint is not None or not (row.ours or unmarked):
-        raise Conflict(f"port {port.name!r} exists and is not the controller's")
-    index = row.external_ids.get(IFINDEX_KEY)
-    if index is not None and index != port.external_ids.get(IFINDEX_KEY):
-        return [DeletePort(port.name)]  # made anew under its name: see `is_stale`; it is put in again once it is out
-    if same and port.type != "" and (row.error or row.ofport == -1):
-        return [DeletePort(port.name)]  # ovs-vswitchd does not try again when a row that it refused is right again
-    same = same and row.mtu_request == port.mtu_request and not _missing(port.external_ids, row.external_ids)
-    return [] if same else [UpdatePort(port)]
-
-
-def _missing(desired: StringMap, observed: StringMap) -> dict[str, str]:
+def missing(desired: StringMap, observed: StringMap) -> dict[str, str]:
+    """Return the keys of a map that are absent or have another value, with the right values."""
     return {key: value for key, value in desired.items() if observed.get(key) != value}

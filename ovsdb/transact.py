@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ovsdb.rows import (
-    CONTROLLER,
-    Bridge,
+from ovsdb.operations import (
+    ClaimPort,
     CreateBridge,
     CreatePort,
     DeleteBridge,
     DeletePort,
     Op,
-    Port,
+    ReleasePort,
     SetControllers,
     UpdateBridge,
     UpdatePort,
 )
+from ovsdb.rows import CONTROLLER, ENDPOINT_KEY, IFACE_KEY, Bridge, Port
 from warren.errors import Conflict, Unavailable
 
 Json = dict[str, Any]
@@ -51,6 +51,11 @@ def _operation(op: Op, tag: str, port_uuids: Mapping[str, str], bridge_uuids: Ma
             return _update_port(port)
         case DeletePort(name):
             return delete_port(port_uuids[name]) if name in port_uuids else []
+        case ClaimPort(port, endpoint):
+            same = ["external_ids", "includes", _map({IFACE_KEY: port.external_ids[IFACE_KEY]})]
+            return [_put("Interface", port.name, "external_ids", {ENDPOINT_KEY: endpoint}, same)]
+        case ReleasePort(name, endpoint):
+            return [_mutate("Interface", name, [["external_ids", "delete", _map({ENDPOINT_KEY: endpoint})]])]
     raise AssertionError(op)
 
 
@@ -140,8 +145,8 @@ def _update(table: str, name: str, row: Json) -> Json:
     return {"op": "update", "table": table, "where": [["name", "==", name]], "row": row}
 
 
-def _mutate(table: str, name: str, mutations: list[Any]) -> Json:
-    return {"op": "mutate", "table": table, "where": [["name", "==", name]], "mutations": mutations}
+def _mutate(table: str, name: str, mutations: list[Any], *where: list[Any]) -> Json:
+    return {"op": "mutate", "table": table, "where": [["name", "==", name], *where], "mutations": mutations}
 
 
 def put_config(key: str, value: str) -> list[Json]:
@@ -150,9 +155,9 @@ def put_config(key: str, value: str) -> list[Json]:
     return [{"op": "mutate", "table": "Open_vSwitch", "where": [], "mutations": mutations}]
 
 
-def _put(table: str, name: str, column: str, values: Mapping[str, str]) -> Json:
-    """Set keys of a map; other keys stay."""
-    return _mutate(table, name, [[column, "delete", ["set", sorted(values)]], [column, "insert", _map(values)]])
+def _put(table: str, name: str, column: str, values: Mapping[str, str], *where: list[Any]) -> Json:
+    """Set keys of a map, in a row for which these conditions hold, too; other keys stay."""
+    return _mutate(table, name, [[column, "delete", ["set", sorted(values)]], [column, "insert", _map(values)]], *where)
 
 
 def _named(tag: str) -> list[str]:

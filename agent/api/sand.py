@@ -141,6 +141,7 @@ def endpoint_out(
         "ofport": endpoint.ofport,
         "port": endpoint.port,
         "device": endpoint.device,
+        "iface_id": endpoint.iface_id,
         "parent": endpoint.parent,
         "machine": endpoint.machine,
         "keep_netns": endpoint.keep_netns,

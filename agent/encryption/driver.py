@@ -19,7 +19,8 @@ from agent.encryption.tunnels import converge
 from agent.linux import cryptolink, named_namespaces
 from agent.linux import netns as namespaces
 from ovsdb.client import TIMEOUT_S, Ovsdb
-from ovsdb.rows import Bridge, CreateBridge, CreatePort, DeleteBridge, DeletePort, Port, is_stale, present
+from ovsdb.operations import CreateBridge, CreatePort, DeleteBridge, DeletePort
+from ovsdb.rows import Bridge, Port, is_stale, present
 from specs.model.derived import LinkNames
 from warren.errors import Conflict
 

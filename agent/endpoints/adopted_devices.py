@@ -7,28 +7,22 @@ This feature writes the record that a rule describes, with a label that names th
 from __future__ import annotations
 
 import logging
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from acl.policy import network_of
 from agent.cache import Cache, CacheView
+from agent.endpoints.adopted_records import AdoptedRecords, as_drafted, draft_of, require_network
 from agent.endpoints.devices import Devices
-from agent.endpoints.endpoints import Endpoints
-from agent.endpoints.remembered import RememberedAddresses
 from agent.feature import Feature
 from agent.linux import devices, netns
 from agent.linux.devices import Device
 from agent.linux.first_frame import FirstFrame
 from agent.listeners import Listeners
 from specs.model.adoption import Adoption, rule_for
-from specs.model.base import is_name
 from specs.model.endpoint import ADOPTED_BY, Endpoint
 from specs.snapshot import Decoded, Snapshot
-from specs.store.repository import Repository
-from warren.errors import Conflict, Invalid, NotFound, Unavailable, WarrenError
+from warren.errors import Conflict, Unavailable, WarrenError
 from warren.worker import Worker
 
 log = logging.getLogger("warren.adopted_devices")
@@ -37,7 +31,6 @@ RETRY_S = 5.0
 LISTEN_S = 1.0  # between two attempts to read the first frame of a virtual machine
 CALM_S = 15.0  # between comparisons without an event: a container may have changed its MAC
 SILENT = "no frame has come from it yet, which would tell the MAC of the machine behind it"
-HEADERS = "the program behind it leaves checksums to the interface, and the userspace datapath computes none (QEMU: -netdev tap,vnet_hdr=off)"
 
 
 @dataclass(slots=True)
@@ -51,28 +44,22 @@ class _Listening:
 
 class AdoptedDevices(Feature):
     """Creates an endpoint for each interface that a rule names, and removes it with the interface or the rule. `on_change` is called when
-    `problems` have changed; `link_changed` calls its listeners with the name of an interface that is not Warren's."""
+    `problems` have changed; `link_changed` calls its listeners with the name of an interface that is not Warren's. Those that `hypervisors` returns are put on the
+    bridge by somebody else (agent/endpoints/machine_ports.py)."""
 
     def __init__(
         self,
-        directory: Path,
         *,
         cache: Cache,
-        repository: Repository,
-        endpoints: Endpoints,
+        records: AdoptedRecords,
+        hypervisors: Callable[[], Container[str]],
         taken: Devices,
         link_changed: Listeners[[str]],
         userspace: Callable[[], bool],
         on_change: Listeners[[]],
     ) -> None:
-        self._cache, self._repository, self._endpoints, self._taken, self._on_change = (
-            cache,
-            repository,
-            endpoints,
-            taken,
-            on_change,
-        )
-        self._userspace, self._addresses = userspace, RememberedAddresses(directory / "adopted.json")
+        self._cache, self._records, self._taken, self._on_change = cache, records, taken, on_change
+        self._userspace, self._hypervisors = userspace, hypervisors
         self._reasons: dict[str, str] = {}  # interface -> why it has no endpoint, or one that does not work
         self._listening: dict[str, _Listening] = {}
         self._made: frozenset[str] = frozenset()  # ids of the endpoints that rules have made
@@ -102,7 +89,7 @@ class AdoptedDevices(Feature):
 
     def _link_changed(self, name: str) -> None:
         rules = self._cache.view.snapshot.adoptions.values()
-        if rules and rule_for(self._endpoints.host, name, rules) is not None:
+        if rules and rule_for(self._records.host, name, rules) is not None:
             self._worker.wake()
 
     # ---- the worker -----------------------------------------------------------------------------------------------
@@ -111,7 +98,9 @@ class AdoptedDevices(Feature):
         view = self._cache.view
         if not self._cache.synced.is_set():
             return None
-        adopted = {e.device: e for e in view.local_endpoints.values() if e.device and ADOPTED_BY in e.labels}
+        adopted = {
+            e.device: e for e in view.local_endpoints.values() if e.device and e.iface_id is None and ADOPTED_BY in e.labels
+        }
         self._made = frozenset(e.id for e in adopted.values())
         noted = self._taken.noted()
         if not (view.snapshot.adoptions or adopted or self._reasons or noted):
@@ -137,8 +126,9 @@ class AdoptedDevices(Feature):
     def _rules(self, view: CacheView) -> dict[str, Adoption]:
         """Return the rule of each interface of this host that has one, without those that a spec names itself."""
         declared = {e.device for e in view.local_endpoints.values() if e.device and ADOPTED_BY not in e.labels}
-        rules = list(view.snapshot.adoptions.values())
-        chosen = ((name, rule_for(self._endpoints.host, name, rules)) for name in netns.interfaces() if name not in declared)
+        rules, hypervisors = list(view.snapshot.adoptions.values()), self._hypervisors()
+        names = (name for name in netns.interfaces() if name not in declared and name not in hypervisors)
+        chosen = ((name, rule_for(self._records.host, name, rules)) for name in names)
         return {name: rule for name, rule in chosen if rule is not None}
 
     def _reconcile(self, view: CacheView, name: str, rule: Adoption | None, endpoint: Endpoint | None) -> str | None:
@@ -153,40 +143,22 @@ class AdoptedDevices(Feature):
             self._remove(name, endpoint)
             raise Conflict(f"it {problem}")
         draft = self._draft(view, rule, device, endpoint)
-        if endpoint is not None and _fields(endpoint) != draft:
-            self._endpoints.detach(endpoint)
+        if endpoint is not None and not as_drafted(endpoint, draft):
+            self._records.remove(endpoint)
             endpoint = None
         if endpoint is None:
-            self._create(name, draft)
+            self._records.create(name, draft)
             self._stop_listening(name)
-        return HEADERS if device.headers and self._userspace() else None
+        return devices.HEADERS if device.headers and self._userspace() else None
 
     def _draft(self, view: CacheView, rule: Adoption, device: Device, endpoint: Endpoint | None) -> dict[str, Any]:
-        network_id = network_of(rule.network, view.snapshot.networks)
-        if network_id is None:
-            raise NotFound("network", rule.network)
-        mac = self._mac(device, endpoint)
-        return {"network_id": network_id, "mac_address": mac, "labels": {**rule.labels, ADOPTED_BY: rule.name}}
-
-    def _create(self, name: str, draft: Mapping[str, Any]) -> None:
-        host = self._endpoints.host
-        full_name = f"{host}.{name}"
-        data = {**draft, "id": str(uuid.uuid4()), "host": host, "device": name, "name": full_name if is_name(full_name) else None}
-        addresses = self._addresses.of(draft["network_id"], draft["mac_address"])
-        try:
-            endpoint, network, _ = self._repository.create_endpoint(data | addresses)
-        except (Conflict, Invalid):  # another endpoint has got its addresses meanwhile, or it has others reserved
-            if not addresses:
-                raise
-            endpoint, network, _ = self._repository.create_endpoint(data)
-        self._addresses.keep(endpoint)
-        log.info("device.adopted name=%s network=%s endpoint=%s mac=%s", name, network.name, endpoint.id, endpoint.mac_address)
+        network_id = require_network(rule, view.snapshot)
+        return draft_of(rule, network_id, self._mac(device, endpoint))
 
     def _remove(self, name: str, endpoint: Endpoint | None) -> None:
         self._forget(name)
         if endpoint is not None:
-            self._endpoints.detach(endpoint)
-            log.info("device.released name=%s endpoint=%s", name, endpoint.id)
+            self._records.remove(endpoint)
 
     # ---- the MAC of the machine behind an interface -----------------------------------------------------------------
 
@@ -229,12 +201,9 @@ class AdoptedDevices(Feature):
     def _give_back(self, names: Iterable[str]) -> None:
         """Give back those of these interfaces that no endpoint has."""
         needed = {e.device for e in self._cache.view.local_endpoints.values()}  # read last, because attaches continue meanwhile
-        for name in sorted(set(names) - needed):
+        hypervisors = self._hypervisors()
+        for name in sorted(name for name in set(names) - needed if name not in hypervisors):
             try:
                 self._taken.give_back(name)
             except WarrenError as error:
                 log.warning("device.not_given_back name=%s reason=%s", name, error)
-
-
-def _fields(endpoint: Endpoint) -> dict[str, Any]:
-    return {"network_id": endpoint.network_id, "mac_address": endpoint.mac_address, "labels": endpoint.labels}

@@ -37,7 +37,7 @@ from warren.errors import MISSING, Conflict, Invalid, NotFound, Unavailable, War
 log = logging.getLogger("warren.endpoints")
 
 _FIELDS = {"network_id", "id", "name", "labels", "ipv4_address", "ipv6_address", "mac_address", "ofport", "acls", "publish", "allowed", "aliases",
-           "port", "coprocessor", "parent", "vlan", "machine", "keep_netns", "device"}  # fmt: skip
+           "port", "coprocessor", "parent", "vlan", "machine", "keep_netns", "device", "iface_id"}  # fmt: skip
 INTERFACE_WAIT_S = 5.0  # how long an attach behind an interface waits for that interface, which may appear later
 Leaving = Callable[[Endpoint], contextlib.AbstractContextManager[None]]
 
@@ -89,11 +89,8 @@ class Endpoints:
     def _attach(self, request: EndpointCreate) -> tuple[Endpoint, Network]:
         draft = request.model_dump(mode="json", include=_FIELDS)
         draft |= {"host": self.host, "netns": request.netns, "active": request.activate, "id": request.id or str(uuid.uuid4())}
-        if request.port is not None or request.parent is not None:
-            name = request.name or (f"{self.host}.{request.port}" if request.port else None)
-            return self._attach_to_port(draft | {"name": name})
-        if not request.activate:
-            return self._create(draft | {"interface": request.interface})[:2]
+        if (made := self._attach_without_plugging(request, draft)) is not None:
+            return made
         if request.device is not None:
             self._require_bridge()
             with self._exclusive.hold(draft["id"]):
@@ -123,6 +120,15 @@ class Endpoints:
                 attach, saga = self._attach_preallocated(ready, draft, request.netns, reserved)
         log.info("endpoint.attached id=%s network=%s %s", attach.endpoint.id, attach.network.name, saga.timings())
         return attach.endpoint, attach.network
+
+    def _attach_without_plugging(self, request: EndpointCreate, draft: dict[str, Any]) -> tuple[Endpoint, Network] | None:
+        """Create an endpoint whose interface is there already, is to come, or is not wanted yet; None for another one."""
+        if request.port is not None or request.parent is not None:
+            name = request.name or (f"{self.host}.{request.port}" if request.port else None)
+            return self._attach_to_port(draft | {"name": name})
+        if not request.activate:
+            return self._create(draft | {"interface": request.interface})[:2]
+        return self._attach_to_machine(draft) if request.iface_id is not None else None
 
     def _attach_new(self, draft: dict[str, Any], reserved: contextlib.ExitStack) -> tuple[_Attach, Saga]:
         attach = _Attach()
@@ -247,6 +253,23 @@ class Endpoints:
         log.info("endpoint.created id=%s network=%s state=%s", endpoint.id, network.name, state.state if state else "waiting")
         return endpoint, network
 
+    def _attach_to_machine(self, draft: dict[str, Any]) -> tuple[Endpoint, Network]:
+        """Create an endpoint whose interface a hypervisor puts on the bridge, now or later; if it has, for the machine behind it. The reconciler
+        plugs it in."""
+        with contextlib.suppress(Unavailable):  # the machine does not run
+            draft |= {"mac_address": draft["mac_address"] or self._plugging.machine_port(draft["iface_id"]).mac}
+        endpoint, network, revision = self._create(draft)
+        if self._runs(endpoint):
+            self.cache.states.wait(endpoint.id, revision, INTERFACE_WAIT_S)
+        log.info("endpoint.created id=%s network=%s iface_id=%s", endpoint.id, network.name, endpoint.iface_id)
+        return endpoint, network
+
+    def _runs(self, endpoint: Endpoint) -> bool:
+        try:
+            return self._plugging.machine_port(str(endpoint.iface_id)) is not None
+        except WarrenError:
+            return False
+
     def _run(self, attach: _Attach, *steps: SagaStep) -> tuple[_Attach, Saga]:
         def abandoned(error: WarrenError) -> None:
             log.info("endpoint.undo_waits id=%s reason=%s", attach.endpoint.id, error)
@@ -319,14 +342,14 @@ class Endpoints:
             for leaving in self._leaving:
                 stack.enter_context(leaving(endpoint))
             # the port goes before the record: another endpoint may get the port number as soon as the record is deleted
-            self._ovsdb.del_port(endpoint.veth)
+            self._ovsdb.del_port(endpoint.veth, endpoint.id)
             try:
                 self._delete(endpoint.network_id, endpoint.id)
             except WarrenError:
                 self._plugging.plugged.pop(endpoint.id, None)
                 self.failed(endpoint.id)
                 raise
-            self._plugging.remove_interface(endpoint.veth)
+            self._plugging.remove_interface(endpoint.veth, endpoint.id)
             self._plugging.plugged.pop(endpoint.id, None)
         log.info("endpoint.detached id=%s", endpoint.id)
 

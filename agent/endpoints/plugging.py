@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from ipaddress import ip_interface
 
 from agent.cache import Cache
+from agent.endpoints import hypervisor
 from agent.endpoints.devices import Devices
 from agent.endpoints.kept_namespaces import KeptNamespaces
-from agent.linux import names, veth
+from agent.linux import devices, names, veth
 from agent.linux.interface import Desired, IPInterface, differences
+from agent.linux.kernel import index_of
 from agent.linux.reading import read
 from intent.sites import endpoint_mtu
 from ovsdb.client import Ovsdb
@@ -23,6 +25,9 @@ from specs.model.profile import DEFAULT, all_profiles
 from specs.paths import paths_mtu
 from specs.snapshot import Decoded, Snapshot
 from warren.errors import Unavailable, WarrenError
+
+HOST_INTERFACES = ("", "system", "tap")  # types of interfaces of the host, unlike those that Open vSwitch makes
+AGAIN = "put it on the bridge again (ovs-vsctl del-port {0}, then add-port, or start the machine again)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Plugging:
         self._host, self._bridge, self._ovsdb, self._cache = host, bridge, ovsdb, cache
         self._kept, self._taken = kept, taken
         self.plugged: dict[str, Plugged] = {}  # by endpoint id
+        self._opened: dict[str, int] = {}  # of hypervisors' ports: row in OVSDB -> index of the interface
 
     def desired(self, endpoint: Endpoint, network: Network) -> Desired:
         """Return the desired state of the endpoint's veth pair now. Raises `Unavailable` without a bridge."""
@@ -59,7 +65,7 @@ class Plugging:
             self.drop(begun)
             begun = None
         if endpoint.device is not None:
-            self._taken.take(pair)
+            self._take(endpoint, pair)
             self.add_port(endpoint)
             name = endpoint.device
         else:
@@ -76,8 +82,15 @@ class Plugging:
         self.plugged[endpoint.id] = Plugged(endpoint, pair)
 
     def add_port(self, endpoint: Endpoint) -> None:
-        """Create or repair the port of an endpoint whose veth pair exists. Raises `WarrenError`."""
+        """Create or repair the port of an endpoint whose veth pair exists; claim that of a hypervisor. Raises `WarrenError`."""
+        if endpoint.iface_id is not None:
+            self._ovsdb.claim_port(self._bridge, self.machine_port(endpoint.iface_id).row, endpoint.id)
+            return
         self._ovsdb.add_port(self._bridge, endpoint.veth, endpoint.ofport, endpoint.id)
+
+    def machine_port(self, iface_id: str) -> hypervisor.MachinePort:
+        """Return the port that a hypervisor has put on the bridge under an id. Raises `Unavailable`, `Conflict`, `Invalid`."""
+        return hypervisor.port_of(iface_id, self._ovsdb.hypervisor_ports().values())
 
     def drop(self, begun: veth.Plug) -> None:
         """Remove a pair that was begun, but is no longer wanted. Raises `Unavailable` if the kernel refuses."""
@@ -85,26 +98,59 @@ class Plugging:
             begun.finish()
         veth.unplug(begun.desired.veth)
 
-    def unplug(self, name: str) -> None:
-        """Remove the port and the interface of that name. Raises `WarrenError`."""
-        self._ovsdb.del_port(name)
-        self.remove_interface(name)
+    def unplug(self, name: str, endpoint_id: str | None = None) -> None:
+        """Remove the port and the interface of that name, which an endpoint has or had. Raises `WarrenError`."""
+        self._ovsdb.del_port(name, endpoint_id)
+        self.remove_interface(name, endpoint_id)
 
-    def remove_interface(self, name: str) -> None:
-        """Remove the veth pair of that name, or give back an interface that others have made. Raises `WarrenError`."""
+    def remove_interface(self, name: str, endpoint_id: str | None = None) -> None:
+        """Remove the veth pair of that name, or give back an interface that others have made, unless another endpoint has it by now. Raises
+        `WarrenError`."""
+        port = self._ovsdb.port(name)
         if names.is_veth(name):
             veth.unplug(name)
-        else:
+        elif port is None or port.endpoint in (None, endpoint_id):
             self._taken.give_back(name)
 
     def differences(self, endpoint: Endpoint, network: Network) -> list[str]:
         """Read veth pair and port of the endpoint, and return how they differ from what is wanted. Raises `WarrenError`."""
         pair = self.desired(endpoint, network)
-        of_interface = self._taken.differences(pair) if endpoint.device is not None else differences(pair, read(pair))
-        return [*self.row_differences(endpoint), *of_interface]
+        lines = self.row_differences(endpoint)
+        if endpoint.device is None and endpoint.iface_id is None:
+            return [*lines, *differences(pair, read(pair))]
+        return [*lines, *(self._taken.differences(pair) if self._is_set_up(endpoint) else ())]
+
+    def _take(self, endpoint: Endpoint, pair: Desired) -> None:
+        try:
+            if self._is_set_up(endpoint):
+                self._taken.take(pair)
+        except WarrenError:
+            if endpoint.iface_id is not None:
+                self._ovsdb.del_port(endpoint.veth, endpoint.id)
+            raise
+
+    def _is_set_up(self, endpoint: Endpoint) -> bool:
+        """Whether Warren sets up an interface that others have made: of a hypervisor's, taps and veths alone. Raises `Unavailable` for one that is
+        gone, or that Open vSwitch has not opened again since it is back."""
+        name = endpoint.device
+        if name is None or endpoint.iface_id is None:
+            return name is not None
+        row, uuid = self._ovsdb.port(name), self._ovsdb.port_uuid(name)
+        if row is None or uuid is None or row.type not in HOST_INTERFACES:
+            return False
+        index = index_of(name)
+        if index is None:
+            raise Unavailable(f"interface {name}", "it does not exist")
+        if self._opened.setdefault(uuid, index) != index:
+            raise Unavailable(
+                f"interface {name}", f"another one has replaced it, which Open vSwitch has not opened: {AGAIN.format(name)}"
+            )
+        return devices.read(name) is not None
 
     def row_differences(self, endpoint: Endpoint) -> tuple[str, ...]:
         """Return how the endpoint's port differs from the wanted one, according to the replica of OVSDB; sends no request."""
+        if endpoint.iface_id is not None:
+            return hypervisor.differences(endpoint, self._ovsdb.hypervisor_ports())
         desired_row = self._ovsdb.desired_port(endpoint.veth, endpoint.ofport, endpoint.id)
         return port_differences(self._ovsdb.port(endpoint.veth), desired_row)
 
@@ -133,6 +179,7 @@ def desired(endpoint: Endpoint, network: Network, snapshot: Snapshot, offload_of
         addresses=_addresses(endpoint, network) if sets_addresses else (),
         gateways=_gateways(network) if sets_addresses else (),
         offload_off=offload_off,
+        mac_at_far_end=endpoint.iface_id is None,
         enable_ipv6=network.answers and endpoint.ipv6_address is not None,
     )
 

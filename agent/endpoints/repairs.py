@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable
 
 from agent.cache import Cache
+from agent.endpoints import hypervisor
 from agent.endpoints.plugging import Plugging, veth_spec
 from agent.exclusive import Exclusive
 from agent.linux import machines, names, veth
@@ -90,7 +91,7 @@ class Repairs:
         for name, endpoint_id in self.strays().items():
             log.info("endpoint.swept veth=%s endpoint=%s", name, endpoint_id)
             try:
-                self._plugging.unplug(name)
+                self._plugging.unplug(name, endpoint_id or None)
             except WarrenError as error:
                 log.warning("endpoint.sweep_failed veth=%s reason=%s", name, error)
         return set(self._cache.view.local_endpoints) | set(self.orphaned)
@@ -104,7 +105,7 @@ class Repairs:
             try:
                 return self._reconcile(endpoint_id, repair)
             except WarrenError as error:
-                self._close(self._interface(endpoint_id))
+                self._close(endpoint_id, self._interface(endpoint_id))
                 return str(error)
             except Exception as error:  # one bad endpoint must not keep the others from being reconciled
                 log.exception("endpoint.reconcile_failed id=%s", endpoint_id)
@@ -121,7 +122,7 @@ class Repairs:
         if record is None or not record.active:
             name = self._interface(endpoint_id)
             self._plugging.plugged.pop(endpoint_id, None)
-            self._plugging.unplug(name)
+            self._plugging.unplug(name, endpoint_id)
             return None
         if record.port is not None:
             veth.up(record.port)
@@ -131,7 +132,7 @@ class Repairs:
         if network is None:
             return f"network {record.network_id} does not exist"
         if repair or not self._unchanged(record, network):
-            record = self._in_its_machine(record)
+            record = self._at_its_port(self._in_its_machine(record), network)
             self._plug_as_recorded(record, network)
         return None
 
@@ -143,6 +144,29 @@ class Repairs:
             self._repository.update_endpoint(record)
         return record
 
+    def _at_its_port(self, record: Endpoint, network: Network) -> Endpoint:
+        """Return the record with the interface that a hypervisor has put on the bridge for it, and the MAC of the machine behind that. Raises
+        `WarrenError` after an interface that it no longer has is given back."""
+        if record.iface_id is None:
+            return record
+        try:
+            hypervisor.require_first(record, self._cache.view.local_endpoints.values())
+            current = hypervisor.at_port(record, network, self._plugging.machine_port(record.iface_id))
+        except WarrenError:
+            self._leave_port(record)
+            raise
+        if record.device is not None and (current.device, current.mac_address) != (record.device, record.mac_address):
+            self._leave_port(record)
+        if current != record:
+            self._repository.update_endpoint(current)
+        return current
+
+    def _leave_port(self, record: Endpoint) -> None:
+        if record.device is not None:
+            self._plugging.plugged.pop(record.id, None)
+            self._plugging.unplug(record.device, record.id)
+            self._repository.update_endpoint(record.model_copy(update={"device": None}))
+
     def _unchanged(self, record: Endpoint, network: Network) -> bool:
         """Return whether the endpoint is plugged in as its record says; unplug a veth pair that was made from other values."""
         before = self._plugging.plugged.get(record.id)
@@ -152,7 +176,7 @@ class Repairs:
             return not self._plugging.row_differences(record)
         if veth_spec(before.record) != veth_spec(record):
             self._plugging.plugged.pop(record.id, None)
-            self._plugging.unplug(before.record.veth)
+            self._plugging.unplug(before.record.veth, record.id)
         return False
 
     def _plug_as_recorded(self, record: Endpoint, network: Network) -> None:
@@ -173,13 +197,14 @@ class Repairs:
         record = plugged_in.record if plugged_in is not None else record
         return record.veth if record is not None else veth_name(endpoint_id)
 
-    def _close(self, name: str) -> None:
+    def _close(self, endpoint_id: str, name: str) -> None:
         """Remove the port of a veth that no longer exists, so that the controller reports the endpoint as closed."""
         if not veth.exists(name):
             with contextlib.suppress(WarrenError):
-                self._ovsdb.del_port(name)
+                self._ovsdb.del_port(name, endpoint_id)
 
 
 def _awaits_engine(record: Endpoint) -> bool:
     """Return whether an endpoint is declared and nothing has plugged it in yet: it has neither namespace nor interface."""
-    return record.netns is None and record.interface is None and record.device is None and not veth.exists(record.veth)
+    placed = (record.netns, record.interface, record.device, record.iface_id)
+    return placed == (None,) * 4 and not veth.exists(record.veth)

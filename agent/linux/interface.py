@@ -23,7 +23,8 @@ class Desired:
     `netns` None leaves the far end where it is: in the host's namespace, or where an engine has moved it. `interface` None
     takes the next free ethN. `gateways` become default routes unless one exists; `routes` are (destination, next hop or None).
     `mtu` is in bytes. `enable_ipv6` is for an interface that obtains its IPv6 address by itself. `offload_off` makes the
-    far end compute its checksums in software, which the userspace datapath needs.
+    far end compute its checksums in software, which the userspace datapath needs. Without `mac_at_far_end` the machine with the MAC
+    may be behind further interfaces.
     """
 
     veth: str
@@ -35,6 +36,7 @@ class Desired:
     gateways: tuple[str, ...] = ()
     routes: tuple[tuple[str, str | None], ...] = ()
     offload_off: bool = False
+    mac_at_far_end: bool = True
     enable_ipv6: bool = False
 
     @property

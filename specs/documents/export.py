@@ -50,5 +50,7 @@ def _item(kind: type[Item], record: Record, network_names: Mapping[str, str]) ->
         data["network"] = network_names.get(record.network_id, record.network_id)
         if record.leased_prefix is not None:
             data.pop("ipv4_address", None)  # an external DHCP server leased it: a document must not pin it
+        if record.iface_id is not None:
+            data.pop("device", None)  # where the hypervisor has put it now
     fields = (*FIRST, *(field for field in kind.model_fields if field not in FIRST))
     return {field: data[field] for field in fields if field in kind.model_fields and data.get(field) not in (None, {}, [], "")}

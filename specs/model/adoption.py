@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, model_validator
 
 from specs.model.base import Item, Labels, Name, Record, is_name
 from specs.model.derived import is_link_name
+from specs.model.iface_id import IfaceIdPattern, matches
 
 _PATTERN = re.compile(r"[A-Za-z0-9_.*?-]{1,15}\Z")
 EXPECTED = "the name of an interface, with * for any characters and ? for one, such as ve-*"
@@ -25,7 +26,8 @@ def _pattern(value: str) -> str:
 class AdoptionFields(BaseModel):
     """The fields that a document, a request and the record of an adoption rule share."""
 
-    match: Annotated[str, AfterValidator(_pattern)]
+    match: Annotated[str, AfterValidator(_pattern)] | None = None
+    iface_id: IfaceIdPattern | None = None
     network: Name
     host: Name | None = None
     labels: Labels = {}
@@ -33,29 +35,36 @@ class AdoptionFields(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, data: Any) -> Any:
-        """A rule without a name is called after what it matches."""
-        if not isinstance(data, dict) or "name" in data or not isinstance(data.get("match"), str):
+        """A rule names interfaces or ids. Without a name it is called after them."""
+        if not isinstance(data, dict):
             return data
-        name = derived_name(data["match"], data.get("host"))
+        if data.get("match") is None and data.get("iface_id") is None:
+            raise ValueError("match (names of interfaces, such as ve-*) or iface_id (ids that a hypervisor gives them), or both")
+        if "name" in data:
+            return data
+        name = derived_name(data.get("match"), data.get("iface_id"), data.get("host"))
         return {**data, "name": name} if is_name(name) else data
 
 
 class Adoption(AdoptionFields, Record):
     """A rule. Taps and veths of `host` (None: of every host) whose name matches become endpoints of `network` (a name or an id), with these
-    labels."""
+    labels. With `iface_id` it is about ports alone that a hypervisor puts on the bridge under such an id."""
 
     name: Name
     created_at: str | None = None
 
-    def applies(self, host: str, device: str) -> bool:
-        """Whether it is about an interface of a host."""
-        return self.host in (None, host) and fnmatchcase(device, self.match) and not is_link_name(device)
+    def applies(self, host: str, device: str, iface_id: str | None = None) -> bool:
+        """Whether it is about an interface of a host, which a hypervisor has put on the bridge under an id (None: nobody has)."""
+        named = self.match is None or fnmatchcase(device, self.match)
+        return self.host in (None, host) and named and matches(iface_id, self.iface_id) and not is_link_name(device)
 
     @property
     def order(self) -> tuple[object, ...]:
-        """Of several rules about one interface the first counts: one for a host before one for all, the one with more letters before others."""
-        letters = len(re.sub(r"[*?]", "", self.match))
-        return self.host is None, -letters, "*" in self.match, self.name
+        """Of several rules about one interface the first counts: one for a host before one for all, one that names ids before one that names
+        interfaces alone, the one with more letters before others."""
+        patterns = (self.iface_id or "", self.match or "")
+        letters = tuple(-len(re.sub(r"[*?]", "", pattern)) for pattern in patterns)
+        return self.host is None, self.iface_id is None, letters, "*" in "".join(patterns), self.name
 
 
 class AdoptionItem(AdoptionFields, Item):
@@ -64,12 +73,13 @@ class AdoptionItem(AdoptionFields, Item):
     name: Name
 
 
-def derived_name(match: str, host: str | None) -> str:
-    """The name of a rule that states none."""
-    name = match.replace("*", "ANY").replace("?", "ONE")
-    return f"{name}.{host}" if host else name
+def derived_name(match: Any, iface_id: Any, host: Any) -> str:
+    """The name of a rule that states none; no name at all where a part is no text."""
+    parts = [match, f"iface-{iface_id}" if iface_id else None, host or None]
+    stated = [part for part in parts if part is not None]
+    return ".".join(stated).replace("*", "ANY").replace("?", "ONE") if all(isinstance(part, str) for part in stated) else ""
 
 
-def rule_for(host: str, device: str, rules: Iterable[Adoption]) -> Adoption | None:
+def rule_for(host: str, device: str, rules: Iterable[Adoption], iface_id: str | None = None) -> Adoption | None:
     """The rule that counts for an interface of a host."""
-    return min((rule for rule in rules if rule.applies(host, device)), key=lambda rule: rule.order, default=None)
+    return min((rule for rule in rules if rule.applies(host, device, iface_id)), key=lambda rule: rule.order, default=None)

@@ -14,7 +14,8 @@ from specs.model.admin import HOST_NAMESPACE
 from specs.model.allowed import AllowedEntry, check_allowed
 from specs.model.base import AclReferences, FilePath, Flag, IfName, Item, Labels, Mac, Name, Record, Vlan, Whole, require_text
 from specs.model.coprocessor import Coprocessor
-from specs.model.derived import is_link_name, veth_name
+from specs.model.derived import default_mac, is_link_name, veth_name
+from specs.model.iface_id import IfaceId
 from specs.model.publish import PUBLISHED_LIMIT, Publish
 
 ADOPTED_BY = "adopted.by"  # label of an endpoint that an adoption rule made: the rule's name
@@ -63,6 +64,7 @@ class EndpointFields(BaseModel):
     interface: IfName | None = None
     port: IfName | None = None
     device: IfName | None = None
+    iface_id: IfaceId | None = None
     coprocessor: Coprocessor | None = None
     parent: Name | None = None
     vlan: Vlan | None = None
@@ -79,7 +81,8 @@ class Endpoint(EndpointFields, Record):
     """A port on a network for one interface of a container: a network namespace on one host. Until it is `labelled` its labels are not
     known. `spare` marks a preallocated one. Without `set_addresses` somebody else puts the addresses on the interface. `machine` is the name
     under which systemd-machined knows the container; the agent fills in its namespace. With `keep_netns` Warren makes the namespace and keeps it. `device` names an interface
-    of the host that somebody else has made for it, such as a virtual machine's tap: the machine at its other end is the endpoint. With `leased_prefix` (a length) an external DHCP server leased its IPv4 address
+    of the host that somebody else has made for it, such as a virtual machine's tap: the machine at its other end is the endpoint. With `iface_id` a hypervisor puts that
+    interface on the bridge itself, under this id; the agent fills in `device`. With `leased_prefix` (a length) an external DHCP server leased its IPv4 address
     (specs/store/leased_addresses.py)."""
 
     id: Name
@@ -122,8 +125,9 @@ class Endpoint(EndpointFields, Record):
 
     @model_validator(mode="after")
     def _device_is_consistent(self) -> Endpoint:
-        if self.device and (self.netns or self.interface or self.port or self.parent or self.machine or self.keep_netns):
-            raise ValueError("one of device, netns (with interface), machine, port and parent")
+        others = self.netns or self.interface or self.port or self.parent or self.machine or self.keep_netns
+        if (self.device or self.iface_id) and others:
+            raise ValueError("one of device, iface_id, netns (with interface), machine, port and parent")
         if self.device and is_link_name(self.device):
             raise ValueError(f"device: an interface that others make; {self.device} is Warren's")
         return self
@@ -151,7 +155,7 @@ class Endpoint(EndpointFields, Record):
     def data(self) -> dict[str, Any]:
         """As JSON data. Fields that came later are left out where they say nothing: agents of an earlier version refuse fields that they do not know."""
         data = super().data()
-        left_out = {name for name in ("allowed", "aliases", "keep_netns", "device") if not getattr(self, name)}
+        left_out = {name for name in ("allowed", "aliases", "keep_netns", "device", "iface_id") if not getattr(self, name)}
         return {name: value for name, value in data.items() if name not in left_out}
 
     @property
@@ -163,6 +167,17 @@ class Endpoint(EndpointFields, Record):
     def declared(self) -> bool:
         """Whether a user has declared it: agents make preallocated ones, those of hosts, and those of adoption rules."""
         return ADOPTED_BY not in self.labels and not self.spare and not self.is_hosts_own
+
+    @property
+    def used(self) -> bool:
+        """Whether a machine has it: it is active, and no hypervisor has still to put its interface on the bridge."""
+        return self.active and (self.iface_id is None or self.device is not None)
+
+    @property
+    def has_default_mac(self) -> bool:
+        """Whether nobody has chosen its MAC."""
+        chosen = default_mac(self.id, self.ipv4_address, self.ipv6_address), default_mac(self.id, None, None)
+        return self.mac_address in chosen
 
     @property
     def macs(self) -> tuple[str, ...]:

@@ -256,7 +256,7 @@ class EndpointWriter(Writer):
 
     def update_endpoint(self, endpoint: Endpoint, *, renames: bool = False) -> int:
         """Changes labels, activity, namespace, interface, published ports and allowed addresses; the name of an endpoint without one; the name, MAC and
-        addresses of an inactive endpoint; with `renames` the name of any. Returns the revision. Raises `Conflict` for other changes and for values that are taken."""
+        addresses of one that is not in use; with `renames` the name of any. Returns the revision. Raises `Conflict` for other changes and for values that are taken."""
         self._check_added_ports(endpoint)
 
         def attempt() -> int | None:
@@ -266,7 +266,7 @@ class EndpointWriter(Writer):
             old = decode_json(Endpoint, entry.value, entry.key)
             new = kept(old, endpoint)
             fixed = ("host", "ofport", "port", "parent", "vlan")
-            for name in (*fixed, *(("name", "mac_address", "ipv4_address", "ipv6_address") if old.active else ())):
+            for name in (*fixed, *(("name", "mac_address", "ipv4_address", "ipv6_address") if old.used else ())):
                 if getattr(old, name) != getattr(new, name) and not (name == "name" and (renames or old.name is None)):
                     raise Conflict(f"endpoint {old.name or old.id}: {name} cannot change; delete and create it", field=name)
             if old == new:

@@ -51,7 +51,7 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
         "aliases": (["www"], {}), "machine": ("web", {"interface": "host0"}),
         "keep_netns": (True, {"netns": "/run/netns/kept", "interface": "host0"}),
         "coprocessor": (True, {"network": "bare", "port": "eth7"}), "parent": ("trunk", {"vlan": 5}),
-        "device": ("tap0", {}),
+        "device": ("tap0", {}), "iface_id": ("vm1", {}),
     },
     "hosts": {
         "acls": (["a"], {}), "labels": ({"a": "b"}, {}), "bridge": ({"datapath_id": "1"}, {}), "api": ("http://192.0.2.1:1", {}),
@@ -65,7 +65,7 @@ SAMPLES: dict[str, dict[str, tuple[Any, dict[str, Any]]]] = {
     "clusters": {"transit4": ("198.18.0.0/15", {}), "transit6": ("fd12:3456:7800::/56", {})},
     "mirrors": {"direction": ("in", {}), "match": ({"proto": "tcp"}, {}), "snap": (100, {}), "vlan": (7, {}), "active": (False, {})},
     "routers": {},
-    "adopt": {"host": ("h1", {}), "labels": ({"a": "b"}, {})},
+    "adopt": {"match": ("ve-*", {"iface_id": "*"}), "iface_id": ("*", {}), "host": ("h1", {}), "labels": ({"a": "b"}, {})},
     "services": {"proto": ("udp", {})},
 }  # fmt: skip
 STAYS = {

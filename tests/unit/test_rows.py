@@ -12,21 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ovsdb.jsonstream import Parser
+from ovsdb.operations import CreateBridge, CreatePort, DeleteBridge, DeletePort, SetControllers, UpdateBridge, UpdatePort, diff
 from ovsdb.rows import (
     BRIDGE,
     ENDPOINT_KEY,
     Bridge,
-    CreateBridge,
-    CreatePort,
-    DeleteBridge,
-    DeletePort,
     Observed,
     ObservedBridge,
     ObservedPort,
-    SetControllers,
-    UpdateBridge,
-    UpdatePort,
-    diff,
     endpoint_port,
     integration_bridge,
     port_differences,

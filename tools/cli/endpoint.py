@@ -23,6 +23,10 @@ def create(
     ipv6: Annotated[str | None, typer.Option(help="IPv6 address (default: a free one).")] = None,
     mac: Annotated[str | None, typer.Option(help="MAC address (default: derived from the address).")] = None,
     interface: Annotated[str | None, typer.Option(help="Name of the interface (default: the next free ethN).")] = None,
+    iface_id: Annotated[
+        str | None,
+        typer.Option(help="Id under which a hypervisor (libvirt, Neutron) puts the interface on the bridge, now or later."),
+    ] = None,
     parent: Annotated[
         str | None, typer.Option(help="Endpoint whose port also carries this one, under the tag --vlan (a trunk).")
     ] = None,
@@ -44,7 +48,7 @@ def create(
     agent = client(context)
     endpoint = agent.create_endpoint(
         network, netns=netns, name=name, host=host, ipv4=ip, ipv6=ipv6, mac=mac, interface=interface, labels=labels(label),
-        acls=acl or None, parent=parent, vlan=vlan, allowed=allow or None, aliases=alias or None,
+        acls=acl or None, parent=parent, vlan=vlan, allowed=allow or None, aliases=alias or None, iface_id=iface_id,
     )  # fmt: skip
     print_one(endpoint, json)
 

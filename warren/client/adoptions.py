@@ -14,7 +14,8 @@ class Adoption(Result):
     """An adoption rule, with the names of the endpoints that it has made. Without `host` it is for every host."""
 
     name: str = ""
-    match: str = ""
+    match: str | None = None
+    iface_id: str | None = None
     network: str = ""
     host: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -27,11 +28,18 @@ def adoptions() -> Operation[tuple[Adoption, ...]]:
 
 
 def put_adoption(
-    match: str, network: str, *, host: str | None = None, name: str | None = None, labels: Mapping[str, str] | None = None
+    match: str | None,
+    network: str,
+    *,
+    host: str | None = None,
+    name: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    iface_id: str | None = None,
 ) -> Operation[Adoption]:
     """Create an adoption rule, or change one: interfaces of containers and virtual machines with such a name (`ve-*`) become endpoints of a
-    network, on a host or on every host. Without `name` it is called after what it matches."""
-    body = stated(match=match, network=network, host=host, name=name, labels=labels)
+    network, on a host or on every host. With `iface_id` they are those that a hypervisor puts on the bridge under such an id (`*`: any), of any name if
+    `match` is None. Without `name` the rule is called after what it matches."""
+    body = stated(match=match, network=network, host=host, name=name, labels=labels, iface_id=iface_id)
     return Adoption.of((yield post("/adoptions", body)).get("adoption"))
 
 

@@ -73,10 +73,11 @@ def create_endpoint(
     pid: int | None = None,
     keep_netns: bool = False,
     device: str | None = None,
+    iface_id: str | None = None,
 ) -> Operation[Endpoint]:
     """Plug the namespace at the path `netns` into a network; returns when packets can flow. Instead of the path, `machine` is the name of a
     container that systemd-machined knows, `pid` that of a process in the container. With `keep_netns` Warren makes the namespace. `device` is an interface
-    of the host that somebody else has made, such as a tap. Without any only the record is made.
+    of the host that somebody else has made, such as a tap; `iface_id` the id under which a hypervisor puts one on the bridge, now or later. Without any only the record is made.
     `allowed` are addresses and ranges that it may have besides its own, as ADDRESS or ADDRESS,MAC; `aliases` are more names of it for
     name servers."""
     body = stated(
@@ -95,9 +96,10 @@ def create_endpoint(
         aliases=aliases,
         machine=machine,
         device=device,
+        iface_id=iface_id,
         pid=pid,
         keep_netns=keep_netns or None,
-        activate=any(value is not None for value in (netns, machine, pid, device)),
+        activate=any(value is not None for value in (netns, machine, pid, device, iface_id)),
     )
     if netns is not None:
         body["activate_params"] = stated(ns_handle_path=netns)

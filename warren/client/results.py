@@ -137,6 +137,7 @@ class Endpoint(Result):
     port: str | None = None
     parent: str | None = None
     device: str | None = None
+    iface_id: str | None = None
     machine: str | None = None
     keep_netns: bool = False
     vlan: int | None = None
