@@ -116,8 +116,7 @@ class AllowedAddress(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint(Result):
-    """A port on a network. `ipv4` and `ipv6` are addresses with prefix length, empty where there are none. `state` and `reason` are what
-    the controller of its host reports; a list has them only with `states=True`."""
+    """A port on a network. `ipv4` and `ipv6` have a prefix length, or are empty. Its controller reports `state` and `reason`; a list has them with `states=True`."""
 
     id: str = ""
     name: str = ""
