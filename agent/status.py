@@ -13,10 +13,12 @@ from agent.cache import Cache, CacheView
 from agent.references import references
 from agent.revisions import Revisions
 from agent.states import SETTLED
+from pipeline.tunnels import VXLAN_UDP_PORT
 from specs import keys
 from specs.model.base import decode_json
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
+from specs.model.profile import DEFAULT
 from specs.snapshot import Snapshot
 from specs.store.etcd import Store
 from specs.store.feed import feed
@@ -26,7 +28,7 @@ from warren import __version__
 from warren.errors import Invalid
 
 TUNNEL_PROBLEMS = {
-    "down": "tunnel to {}: no probe comes back (its underlay, its switch, or UDP port 4789 between the two)",
+    "down": "tunnel to {}: no probe comes back (its underlay, its switch, or {} between the two)",
     "mtu": "tunnel to {}: small packets come back, those of full size do not (the underlay's MTU on the way)",
 }
 
@@ -167,9 +169,7 @@ def _host(
     problems = [str(problem) for problem in (agent or {}).get("problems", ())]
     problems += [": ".join(map(str, p)) if isinstance(p, list) else str(p) for p in (controller or {}).get("problems", ())]
     tunnels = (controller or {}).get("tunnels") or {}
-    problems += [
-        TUNNEL_PROBLEMS[state].format(peer) for peer, state in tunnels.get("broken", {}).items() if state in TUNNEL_PROBLEMS
-    ]
+    problems += tunnel_problems(tunnels)
     if controller is not None and not controller.get("connected"):
         problems.append("the controller has no connection to the switch")
     return {
@@ -182,9 +182,28 @@ def _host(
         "revision": (controller or {}).get("revision"),
         "current": controller is not None and current(controller, revisions),
         "flows": (controller or {}).get("flows"),
-        "tunnels": {"known": int(tunnels.get("known", 0)), "broken": dict(tunnels.get("broken", {}))},
+        "tunnels": {
+            "known": int(tunnels.get("known", 0)),
+            "broken": dict(tunnels.get("broken", {})),
+            "profiles": dict(tunnels.get("profiles", {})),
+        },
         "problems": problems,
     }
+
+
+def tunnel_problems(tunnels: Mapping[str, Any]) -> list[str]:
+    """A line for each tunnel that its controller reports as broken; one of an older version names no profiles."""
+    lines = []
+    for peer, state in tunnels.get("broken", {}).items():
+        for profile, word in tunnels.get("profiles", {}).get(peer, {DEFAULT: state}).items():
+            if word in TUNNEL_PROBLEMS:
+                named = (
+                    (peer, f"UDP port {VXLAN_UDP_PORT}")
+                    if profile == DEFAULT
+                    else (f"{peer} by profile {profile}", f"the UDP port of {profile}")
+                )
+                lines.append(TUNNEL_PROBLEMS[word].format(*named))
+    return lines
 
 
 def _reports(entries: tuple[Entry, ...]) -> dict[str, dict[str, Any]]:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from controller.framework.runtime import hub
-from controller.tunnels.probes import Health, Prober
+from controller.tunnels.probes import Health, Prober, ProbeTarget, tunnel_report
 from intent.incremental.index import Index
 from intent.sites import encrypted_mtus
 from pipeline.flow import Action, Output, Set
 from pipeline.tables import PROBE_VNI
-from pipeline.tunnels import to_vtep
+from pipeline.tunnels import profile_number, to_vtep
+from specs.model.profile import all_profiles
 from specs.paths import DEFAULT_MTU, inside_mtu
 
 log = logging.getLogger("warren.tunnels")
@@ -37,7 +38,8 @@ class Tunnels:
     ) -> None:
         self._index, self._connected, self._send, self._on_change = index, connected, send, on_change
         self._prober = Prober(os.urandom(8))
-        self._words: dict[str, str] = {}  # host -> state in the last report
+        self._words: dict[tuple[str, str], str] = {}  # (host, profile) -> state in the last report
+        self._profiles: dict[int, str] = {}  # number -> name
         self._hosts: dict[str, str] = {}  # VTEP -> name of the host
         self._targets_set_at = 0.0
 
@@ -48,39 +50,46 @@ class Tunnels:
 
     def _tick(self, now: float) -> None:
         index = self._index()
-        if not self._connected() or (tunnel := index.tunnels.ofports.get(0)) is None:
+        ofports = index.tunnels.ofports
+        if not self._connected() or not ofports:
             self._prober.forget()
         else:
             if now - self._targets_set_at > TARGETS_S:
                 self._targets_set_at = now
-                used = {vtep for network in index.networks.values() for vtep in network.vteps}
-                used |= {session.vtep for session in index.sessions.values() if session.vtep is not None}
-                hosts, sites, profiles = index.snapshot.hosts.values(), index.snapshot.sites, index.snapshot.profiles
-                local = index.snapshot.hosts.get(index.host)
-                self._hosts = {
-                    str(end): host.name for host in hosts for end in (host.tunnel_address, host.vtep) if end is not None
-                }
-                smallest = min((inside_mtu(host, sites) for host in hosts), default=DEFAULT_MTU)
-                self._prober.set_targets(used, smallest, now, encrypted_mtus(local, hosts, sites, profiles))
+                self._set_targets(index, now)
             for probe in self._prober.tick(now):
-                actions = (Set("tunnel_id", PROBE_VNI), to_vtep(probe.vtep), Output(tunnel))
-                self._send(probe.frame, actions)
-        words = {host: health.word for host, health in self.health().items()}
+                if (tunnel := ofports.get(probe.target.profile)) is not None:
+                    self._send(probe.frame, (Set("tunnel_id", PROBE_VNI), to_vtep(probe.target.vtep), Output(tunnel)))
+        words = {path: health.word for path, health in self.health().items()}
         if words != self._words:
-            for host, word in words.items():
-                if word != self._words.get(host, "up"):
-                    log.info("tunnel.changed peer=%s state=%s", host, word)
+            for path, word in words.items():
+                if word != self._words.get(path, "up"):
+                    log.info("tunnel.changed peer=%s profile=%s state=%s", *path, word)
             self._words = words
             self._on_change()
+
+    def _set_targets(self, index: Index, now: float) -> None:
+        used = {ProbeTarget(vtep, profile_number(network.vni)) for network in index.networks.values() for vtep in network.vteps}
+        used |= {ProbeTarget(session.vtep) for session in index.sessions.values() if session.vtep is not None}
+        hosts, sites, profiles = index.snapshot.hosts.values(), index.snapshot.sites, index.snapshot.profiles
+        self._hosts = {str(end): host.name for host in hosts for end in (host.tunnel_address, host.vtep) if end is not None}
+        self._profiles = {profile.number: profile.name for profile in all_profiles(profiles)}
+        reached = {target for target in used if target.profile in index.tunnels.ofports}
+        smallest = min((inside_mtu(host, sites) for host in hosts), default=DEFAULT_MTU)
+        encrypted = encrypted_mtus(index.snapshot.hosts.get(index.host), hosts, sites, profiles)
+        self._prober.set_targets(reached, smallest, now, encrypted)
 
     def on_answer(self, frame: bytes) -> None:
         """Take a probe that came back."""
         self._prober.heard(frame, time.monotonic())
 
-    def health(self) -> dict[str, Health]:
-        """Return the health of tunnels by host, or by VTEP when no host has it."""
-        return {self._hosts.get(vtep, vtep): health for vtep, health in self._prober.health().items()}
+    def health(self) -> dict[tuple[str, str], Health]:
+        """Return the health of tunnels by host and profile; by VTEP when no host has it, by number when no profile does."""
+        return {
+            (self._hosts.get(vtep, vtep), self._profiles.get(profile, str(profile))): health
+            for (vtep, profile), health in self._prober.health().items()
+        }
 
     def report(self) -> Mapping[str, Any]:
-        """Return the part of the host's status: the number of probed tunnels, and the broken ones."""
-        return {"known": len(self._words), "broken": {h: word for h, word in sorted(self._words.items()) if word != "up"}}
+        """Return the part of the host's status."""
+        return tunnel_report(self._words)

@@ -235,8 +235,8 @@ class ControllerMetrics:
             ("mtu_ok", "Whether packets of full size return as well: 0 or 1", 1),
             ("rtt_seconds", "The last round trip through the tunnel and both switches, seconds", 2),
         ):
-            came = [((*dp, peer), float(health[at])) for peer, health in state["tunnels"].items() if health[at] is not None]
-            yield _one(f"warren_tunnel_{name}", text, (*D, "peer"), came)
+            came = [((*dp, *path), float(health[at])) for path, health in state["tunnels"].items() if health[at] is not None]
+            yield _one(f"warren_tunnel_{name}", text, (*D, "peer", "profile"), came)
         tracked = state["connections"]
         for name, text, position in (
             ("warren_connections", "Tracked connections of a network on this host", 1),

@@ -1,4 +1,5 @@
-"""Tunnel probes: a small packet and one of full size go to every VTEP that this host uses; the switch there sends them back.
+"""Tunnel probes: a small packet and one of full size go to every VTEP that this host uses, by each profile by which it does; the switch there sends
+them back.
 No I/O, no clock: times are seconds of a clock that only goes forward. controller/apps/tunnels.py sends and receives.
 
     Ethernet: ANSWER or PROBE MAC, ours, type 0x88b5 (IEEE 802, local experiments); then run (8 bytes), number (8 bytes), zeros
@@ -9,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pipeline.protocols import mac_bytes
 from pipeline.tables import PROBE_MAC
@@ -29,7 +30,7 @@ SMALLEST = 60  # bytes
 
 
 class Health(NamedTuple):
-    """The health of the tunnel to a VTEP: whether small and full-size packets come back, and the last round trip in seconds."""
+    """The health of a tunnel: whether small and full-size packets come back, and the last round trip in seconds."""
 
     up: bool
     mtu_ok: bool
@@ -41,10 +42,28 @@ class Health(NamedTuple):
         return "down" if not self.up else "up" if self.mtu_ok else "mtu"
 
 
-class Probe(NamedTuple):
-    """A frame to send to a VTEP."""
+def tunnel_report(words: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    """A host's report of its tunnels, from the state of each by host and profile: how many hosts it probes, for each that is not reached as it
+    should be the worst state, and in which profile it has which."""
+    profiles: dict[str, dict[str, str]] = {}
+    for (host, profile), word in sorted(words.items()):
+        if word != "up":
+            profiles.setdefault(host, {})[profile] = word
+    broken = {host: min(states.values()) for host, states in profiles.items()}  # "down" is worse than "mtu"
+    return {"known": len({host for host, _ in words}), "broken": broken, "profiles": profiles}
+
+
+class ProbeTarget(NamedTuple):
+    """A VTEP, and the number of the tunnel profile by which it is probed."""
 
     vtep: str
+    profile: int = 0
+
+
+class Probe(NamedTuple):
+    """A frame to send."""
+
+    target: ProbeTarget
     frame: bytes
 
 
@@ -63,18 +82,20 @@ class Prober:
 
     def __init__(self, run: bytes) -> None:
         self._run = run
-        self._peers: dict[str, _Peer] = {}
+        self._peers: dict[ProbeTarget, _Peer] = {}
         self._number = 0
-        self._waiting: dict[int, tuple[str, int, float]] = {}  # number -> VTEP, kind, time of sending
+        self._waiting: dict[int, tuple[ProbeTarget, int, float]] = {}  # number -> target, kind, time of sending
         self._now: float | None = None
         self._largest = SMALLEST  # over IPv4
         self._encrypted_mtu = NONE
 
-    def set_targets(self, vteps: Collection[str], underlay_mtu: int, now: float, encrypted_mtu: Mapping[str, int] = NONE) -> None:
-        """Probe these VTEPs from now on, and no others. `underlay_mtu` (bytes) is what full-size packets must fit; `encrypted_mtu` that of
+    def set_targets(
+        self, targets: Collection[ProbeTarget], underlay_mtu: int, now: float, encrypted_mtu: Mapping[str, int] = NONE
+    ) -> None:
+        """Probe these targets from now on, and no others. `underlay_mtu` (bytes) is what full-size packets must fit; `encrypted_mtu` that of
         VTEPs in encrypted tunnels."""
         self._largest, self._encrypted_mtu = underlay_mtu - OUTSIDE, encrypted_mtu
-        self._peers = {vtep: self._peers.get(vtep) or _Peer(now) for vtep in sorted(vteps)}
+        self._peers = {target: self._peers.get(target) or _Peer(now) for target in sorted(targets)}
         self._waiting = {number: waiting for number, waiting in self._waiting.items() if waiting[0] in self._peers}
 
     def forget(self) -> None:
@@ -90,7 +111,7 @@ class Prober:
         self._now = now
         every_s = max(EVERY_S, 2 * len(self._peers) / BUDGET)
         probes: list[Probe] = []
-        for vtep, peer in self._peers.items():
+        for target, peer in self._peers.items():
             if len(probes) >= BUDGET / 2:
                 break  # the others with the next tick
             if now < peer.due:
@@ -101,9 +122,9 @@ class Prober:
                     peer.good[kind] = False
                     self._waiting.pop(peer.waiting[kind].pop(0), None)
                 self._number += 1
-                self._waiting[self._number] = (vtep, kind, now)
+                self._waiting[self._number] = (target, kind, now)
                 peer.waiting[kind].append(self._number)
-                probes.append(Probe(vtep, self._frame(self._number, self._size(kind, vtep))))
+                probes.append(Probe(target, self._frame(self._number, self._size(kind, target.vtep))))
         return probes
 
     def _size(self, kind: int, vtep: str) -> int:
@@ -121,8 +142,8 @@ class Prober:
         _, _, eth_type, run, number = _HEAD.unpack_from(frame)
         if eth_type != _ETH_TYPE or run != self._run:
             return False
-        vtep, kind, sent_at = self._waiting.pop(number, ("", SMALL, now))
-        peer = self._peers.get(vtep)
+        target, kind, sent_at = self._waiting.pop(number, (ProbeTarget(""), SMALL, now))
+        peer = self._peers.get(target)
         if peer is None:
             return False
         for older in peer.waiting[kind]:
@@ -134,11 +155,11 @@ class Prober:
             peer.rtt_s = now - sent_at
         return True
 
-    def health(self) -> dict[str, Health]:
-        """The health of the tunnels of which something is known, by VTEP."""
-        health: dict[str, Health] = {}
-        for vtep, peer in self._peers.items():
+    def health(self) -> dict[ProbeTarget, Health]:
+        """The health of the tunnels of which something is known."""
+        health: dict[ProbeTarget, Health] = {}
+        for target, peer in self._peers.items():
             small, full = peer.good
             if small is not None and (full is not None or not small):
-                health[vtep] = Health(small, small and bool(full), peer.rtt_s if small else None)
+                health[target] = Health(small, small and bool(full), peer.rtt_s if small else None)
         return health

@@ -498,6 +498,25 @@ def durations(world: World, table: str) -> dict[str, float]:
     return {c: float(d) for c, d in re.findall(r"cookie=(0x[0-9a-f]+), duration=([\d.]+)s", dump)}
 
 
+def _a_profile_that_is_down_is_named(world: World) -> None:
+    """Inside the first site the UDP port of one profile is closed; the host is reached by the others."""
+
+    def tunnels_of_h1() -> dict[str, Any]:
+        return dict(next(h for h in run.api(world.plan.hosts[0], "GET", "/status")["hosts"] if h["name"] == "h1")["tunnels"])
+
+    nft = run.in_netns(world.plan.netns, "nft")
+    rules = "table bridge closed { chain forward { type filter hook forward priority 0; udp dport 4792 drop; }; }"
+    run.sh(*nft, rules)
+    try:
+        eventually(lambda: tunnels_of_h1()["profiles"].get("h2") == {"plain": "down"}, WAIT_S)
+        assert tunnels_of_h1()["broken"]["h2"] == "down"
+        problems = run.api(world.plan.hosts[0], "GET", "/hosts/h1")["host"]["problems"]
+        assert any(line.startswith("tunnel to h2 by profile plain: no probe comes back") for line in problems), problems
+    finally:
+        run.sh(*nft, "delete", "table", "bridge", "closed")
+    eventually(lambda: "h2" not in tunnels_of_h1()["profiles"], WAIT_S)
+
+
 def test_two_profiles_with_one_vni_do_not_meet(sites: World) -> None:
     spoof_guard, before = "table=4", sites.cookies("h1")
     first = durations(sites, spoof_guard)  # of endpoints here: no tunnel that comes or goes changes them
@@ -515,6 +534,7 @@ def test_two_profiles_with_one_vni_do_not_meet(sites: World) -> None:
                 assert not sites.pings("plain1", "10.7.0.4"), "only the network of the other profile has it"
                 sites.inside("plain1", "ping", "-b", "-c2", "-i0.1", "-W1", "10.7.0.255")
             assert (stray, len(arrived) > 1) == ([], True)
+        _a_profile_that_is_down_is_named(sites)
         assert inside, "the plain profile is seen in its site"
         assert [line for line in inside if ".4792: " not in line] == []
         assert outside == []

@@ -43,7 +43,9 @@ class Underlay:
     def scraped(self, host: str, name: str) -> dict[str, float]:
         """A metric of the controller by peer."""
         text = self.world.inside(host, "curl", "-s", "http://127.0.0.1:9302/metrics").stdout
-        return {peer: float(value) for peer, value in re.findall(rf'^{name}{{.*peer="([^"]+)"}} (\S+)$', text, re.M)}
+        return {
+            peer: float(value) for peer, value in re.findall(rf'^{name}{{.*peer="([^"]+)",profile="default"}} (\S+)$', text, re.M)
+        }
 
     def cli(self, *words: str) -> str:
         """The command, talking to h1's agent."""
@@ -59,7 +61,9 @@ def underlay(world: World) -> Iterator[Underlay]:
     names = {"w1": "h1", "w2": "h2", "w3": "h3"}
     for name, host in names.items():
         fixture.v4[name] = run.container(world.plan, name, host, "wide")["target_veth_ip"].split("/")[0]
-    eventually(lambda: all(host["tunnels"] == {"known": 2, "broken": {}} for host in fixture.hosts().values()), SEEN_S)
+    eventually(
+        lambda: all(host["tunnels"] == {"known": 2, "broken": {}, "profiles": {}} for host in fixture.hosts().values()), SEEN_S
+    )
     yield fixture
     fixture.set("up")
     fixture.set("mtu", "1500")
@@ -155,7 +159,7 @@ def test_the_switch_answers_for_a_dead_controller(underlay: Underlay) -> None:
     finally:
         run.start(underlay.world.plan, "h2", "controller")
     run.wait_until_up(underlay.world.plan)
-    eventually(lambda: underlay.hosts()["h2"]["tunnels"] == {"known": 2, "broken": {}}, SEEN_S)
+    eventually(lambda: underlay.hosts()["h2"]["tunnels"] == {"known": 2, "broken": {}, "profiles": {}}, SEEN_S)
 
 
 def packets(world: World, host: str) -> int:

@@ -18,7 +18,7 @@ from agent.endpoints.request import EndpointCreate
 from agent.feature import Feature
 from agent.sockets import inherited_socket
 from agent.states import State, States
-from agent.status import with_names
+from agent.status import tunnel_problems, with_names
 from agent.trace import follow
 from pipeline.tables import Table
 from specs.model.endpoint import Endpoint
@@ -302,3 +302,19 @@ def test_the_level_of_the_log_is_read_from_the_settings_file_again(tmp_path: Pat
     assert (log_level(environ), log_level(reloaded(environ))) == ("WARNING", "DEBUG")
     with pytest.raises(Invalid, match="WARREN_LOG"):
         log_level({"WARREN_LOG": "loud"})
+
+
+def test_a_tunnel_that_is_broken_is_named_with_its_profile() -> None:
+    """A controller of an older version reports no profiles."""
+    assert tunnel_problems({"known": 1, "broken": {}}) == []
+    older = tunnel_problems({"known": 2, "broken": {"h2": "down"}})
+    assert older == ["tunnel to h2: no probe comes back (its underlay, its switch, or UDP port 4789 between the two)"]
+    profiles = {"h2": {"default": "down", "shop": "mtu"}, "h3": {"shop": "down", "other": "unheard of"}}
+    lines = tunnel_problems({"known": 2, "broken": {"h2": "down", "h3": "down"}, "profiles": profiles})
+    assert lines[0] == older[0]
+    assert lines[1].startswith("tunnel to h2 by profile shop: small packets come back")
+    assert (
+        lines[2]
+        == "tunnel to h3 by profile shop: no probe comes back (its underlay, its switch, or the UDP port of shop between the two)"
+    )
+    assert len(lines) == 3

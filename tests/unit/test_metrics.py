@@ -20,7 +20,7 @@ from controller.tunnels.probes import Health
 DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "metrics.md"
 STATE: dict[str, Any] = {
     "dpid": 0xABC, "name": "h1", "connected": True, "seen": 9, "applied": 8, "flows": 7, "refused": 0, "drift": 3, "strays": 1, "problems": 1,
-    "endpoints": {"up": 3, "closed": 1}, "connections": {("amber", "acme"): (100, 3)}, "tunnels": {"h2": Health(True, False, 0.002), "h3": Health(False, False, None)},
+    "endpoints": {"up": 3, "closed": 1}, "connections": {("amber", "acme"): (100, 3)}, "tunnels": {("h2", "default"): Health(True, False, 0.002), ("h3", "shop"): Health(False, False, None)},
 }  # fmt: skip
 
 
@@ -137,8 +137,8 @@ def test_a_tunnel_that_is_down_has_no_round_trip() -> None:
     text = generate_latest(registries()[1]).decode()
     labels = 'dp_id="0xabc",dp_name="h1",peer='
     for name, h2, h3 in (("up", "1.0", "0.0"), ("mtu_ok", "0.0", "0.0"), ("rtt_seconds", "0.002", None)):
-        assert f'warren_tunnel_{name}{{{labels}"h2"}} {h2}\n' in text
-        assert (f'warren_tunnel_{name}{{{labels}"h3"}} {h3}\n' in text) == (h3 is not None)
+        assert f'warren_tunnel_{name}{{{labels}"h2",profile="default"}} {h2}\n' in text
+        assert (f'warren_tunnel_{name}{{{labels}"h3",profile="shop"}} {h3}\n' in text) == (h3 is not None)
 
 
 def test_a_scrape_grows_with_the_ports_and_no_faster() -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from controller.tunnels.probes import BUDGET, EVERY_S, MISSED, OUTSIDE, Health, Probe, Prober
+from controller.tunnels.probes import BUDGET, EVERY_S, MISSED, OUTSIDE, Health, Probe, Prober, ProbeTarget, tunnel_report
 from pipeline.tables import PROBE_MAC
 
 MTU, STEP_S = 1500, 0.25
+PEER, OTHER = ProbeTarget("192.0.2.2"), ProbeTarget("192.0.2.3")
 SMALL, FULL = 60, MTU - OUTSIDE
 
 
@@ -18,7 +19,7 @@ class Way:
         self.prober, self.now, self.fits, self.delay_s = Prober(b"run-of-1"), 100.0, MTU, 0.002
         self.sent: list[tuple[float, Probe]] = []
         self.coming: list[tuple[float, bytes]] = []
-        self.prober.set_targets(vteps or ("192.0.2.2",), MTU, self.now)
+        self.prober.set_targets([ProbeTarget(vtep) for vtep in vteps or ("192.0.2.2",)], MTU, self.now)
 
     def go(self, seconds: float) -> None:
         """Let time pass."""
@@ -35,7 +36,7 @@ class Way:
 
     @property
     def word(self) -> str | None:
-        health = self.prober.health().get("192.0.2.2")
+        health = self.prober.health().get(PEER)
         return health.word if health else None
 
 
@@ -43,7 +44,7 @@ def test_small_and_full_probes_are_sent_and_the_first_answers_make_a_tunnel_up()
     way = Way()
     assert way.word is None
     way.go(2 * STEP_S)
-    assert way.prober.health() == {"192.0.2.2": Health(True, True, pytest.approx(0.002))}
+    assert way.prober.health() == {PEER: Health(True, True, pytest.approx(0.002))}
     assert [len(probe.frame) for _, probe in way.sent] == [SMALL, FULL]
     assert all(probe.frame[:6].hex(":") == PROBE_MAC for _, probe in way.sent)
 
@@ -51,7 +52,7 @@ def test_small_and_full_probes_are_sent_and_the_first_answers_make_a_tunnel_up()
 def test_a_full_probe_over_ipv6_is_as_large_as_over_ipv4_on_the_underlay() -> None:
     way = Way("192.0.2.2", "2001:db8::2")
     way.go(2 * STEP_S)
-    sizes = [(probe.vtep, len(probe.frame)) for _, probe in way.sent]
+    sizes = [(probe.target.vtep, len(probe.frame)) for _, probe in way.sent]
     assert sizes == [("192.0.2.2", SMALL), ("192.0.2.2", FULL), ("2001:db8::2", SMALL), ("2001:db8::2", FULL - 20)]
 
 
@@ -62,7 +63,7 @@ def test_a_broken_tunnel_becomes_down_and_up_again() -> None:
     way.go(EVERY_S)
     assert way.word == "up"  # one that is lost is no cut
     way.go((MISSED + 1) * EVERY_S)
-    assert way.prober.health()["192.0.2.2"] == Health(False, False, None)
+    assert way.prober.health()[PEER] == Health(False, False, None)
     way.fits = MTU
     way.go(2 * EVERY_S)
     assert way.word == "up"
@@ -91,7 +92,7 @@ def test_a_slow_answer_is_an_answer() -> None:
     way = Way()
     way.delay_s = 2.4 * EVERY_S
     way.go(20)
-    health = way.prober.health()["192.0.2.2"]
+    health = way.prober.health()[PEER]
     assert health.up
     assert health.rtt_s == pytest.approx(2.4 * EVERY_S)
 
@@ -120,12 +121,12 @@ def test_only_answers_of_this_run_count() -> None:
 def test_peers_come_and_go() -> None:
     way = Way("192.0.2.2", "192.0.2.3")
     way.go(3)
-    assert set(way.prober.health()) == {"192.0.2.2", "192.0.2.3"}
-    way.prober.set_targets(("192.0.2.3",), MTU, way.now)
-    assert set(way.prober.health()) == {"192.0.2.3"}
+    assert set(way.prober.health()) == {PEER, OTHER}
+    way.prober.set_targets((OTHER,), MTU, way.now)
+    assert set(way.prober.health()) == {OTHER}
     way.sent.clear()
     way.go(3)
-    assert {probe.vtep for _, probe in way.sent} == {"192.0.2.3"}
+    assert {probe.target for _, probe in way.sent} == {OTHER}
     way.prober.forget()
     assert way.prober.health() == {}
 
@@ -152,3 +153,31 @@ def test_the_third_unanswered_probe_in_a_row_makes_a_tunnel_down() -> None:
         assert unanswered <= 3
         way.go(STEP_S)
     assert unanswered == 3
+
+
+def test_each_profile_by_which_a_host_is_reached_has_a_health_of_its_own() -> None:
+    way = Way()
+    customers = ProbeTarget(PEER.vtep, 3)
+    way.prober.set_targets((PEER, customers), MTU, way.now)
+    for _ in range(40):
+        way.now += STEP_S
+        for probe in way.prober.tick(way.now):
+            if probe.target == PEER:
+                way.prober.heard(probe.frame, way.now)
+    assert {target: health.word for target, health in way.prober.health().items()} == {PEER: "up", customers: "down"}
+
+
+def test_a_report_names_the_worst_state_of_a_host_and_the_profiles_that_are_broken() -> None:
+    words = {
+        ("h2", "default"): "up",
+        ("h2", "shop"): "mtu",
+        ("h2", "safe"): "down",
+        ("h3", "default"): "up",
+        ("h4", "default"): "mtu",
+    }
+    assert tunnel_report(words) == {
+        "known": 3,
+        "broken": {"h2": "down", "h4": "mtu"},
+        "profiles": {"h2": {"safe": "down", "shop": "mtu"}, "h4": {"default": "mtu"}},
+    }
+    assert tunnel_report({}) == {"known": 0, "broken": {}, "profiles": {}}

@@ -1,7 +1,5 @@
 """An agent's answers as frozen dataclasses. Fields that an agent does not send (SAND's, an older one) have their defaults.
-
-Every result has `raw`, the JSON object as it came, for what has no field here.
-"""
+Every result has `raw`, the JSON object as it came, for what has no field here."""
 
 from __future__ import annotations
 
@@ -152,10 +150,11 @@ class Endpoint(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Tunnels(Result):
-    """A host's tunnels that are in use: how many it probes, and the peers whose probes fail with the kind of failure."""
+    """A host's tunnels in use: how many peers it probes, those whose probes fail and how, and by which profiles."""
 
     known: int = 0
     broken: Mapping[str, str] = _mapping()
+    profiles: Mapping[str, Mapping[str, str]] = _mapping()
 
 
 @dataclass(frozen=True, kw_only=True)

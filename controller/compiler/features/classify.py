@@ -65,7 +65,8 @@ def base(tunnel: int | None) -> Iterator[Flow]:
 
 def peer(vtep: str, tunnel: int | None) -> Iterator[Flow | SwitchMeter]:
     """Tunnel probes of another host: the switch returns its probes, and sends its answers to the controller. A meter for each
-    host drops a flood, so that it costs neither the controller nor the probes of other hosts anything."""
+    host drops a flood, so that it costs neither the controller nor the probes of other hosts anything. They come by the ports of all profiles; only
+    what comes out of a tunnel has a sender there."""
     if tunnel is None:
         return
     meter = SwitchMeter(
@@ -75,7 +76,7 @@ def peer(vtep: str, tunnel: int | None) -> Iterator[Flow | SwitchMeter]:
     back: Actions = (to_vtep(vtep), Set("eth_dst", ANSWER_MAC), InPort())
     show: Actions = (ToController(PROBE_BYTES),)
     for mac, actions in ((PROBE_MAC, back), (ANSWER_MAC, show)):
-        probe = match(tunnel_id=PROBE_VNI, **from_vtep(vtep), in_port=tunnel, eth_dst=mac)
+        probe = match(tunnel_id=PROBE_VNI, **from_vtep(vtep), eth_dst=mac)
         yield Flow(Table.CLASSIFY, 100, probe, (UseMeter(meter.meter_id), *actions), Origin(PROBE, vtep))
 
 
