@@ -15,7 +15,7 @@ IDENTITY = ("document", "pkcs7", "signature", "rsa2048")
 
 
 def metadata(system: Any, macs: Any, identity: Mapping[str, Any]) -> Metadata:
-    """Return what a walk of the trees has given: `macs` is that below network/interfaces/macs. Raises `Invalid`."""
+    """Return the metadata from walks of the trees; `macs` is the tree below network/interfaces/macs. Raises `Invalid`."""
     if not isinstance(macs, Mapping):
         raise Invalid("macs", macs, "a tree for each MAC")
     trees = sorted(macs.items(), key=lambda item: _order(item[1], f"macs.{item[0]}"))
@@ -34,7 +34,7 @@ def metadata(system: Any, macs: Any, identity: Mapping[str, Any]) -> Metadata:
 
 
 def _order(leaves: Any, path: str) -> tuple[int, int]:
-    """Return the number of a NIC's network card and its number there: 0, 0 is the primary NIC."""
+    """Return the number of a NIC's network card, and the NIC's number on that card: 0, 0 is the primary NIC."""
     numbers = [text(leaves, path, "network-card", "0"), text(leaves, path, "device-number")]
     for number in numbers:
         if not (number.isascii() and number.isdigit() and len(number) < 10):

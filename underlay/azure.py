@@ -14,8 +14,8 @@ SECRET = ("customData", "userData")  # of `compute`: scripts of the administrato
 
 
 def metadata(document: Any, balancer: Any = None) -> Metadata:
-    """Return what the document says. `balancer` is that of the load balancer, which alone has public addresses of the standard tier.
-    Raises `Invalid`."""
+    """Return the metadata from the instance's document. Only the load balancer's document, `balancer`, has public addresses of the standard
+    tier. Raises `Invalid`."""
     public = _balanced(balancer)
     interfaces = list(items(tree(document, "instance", "network"), "instance.network", "interface"))
     nics = checked(tuple(_nic(interface, path, public) for path, interface in interfaces), "instance.network.interface")
@@ -67,7 +67,7 @@ def _subnets(interface: Any, path: str) -> list[AnyNetwork]:
 
 
 def _balanced(balancer: Any) -> dict[str, str]:
-    """Return the public address of each private one. The document is a help, so what is wrong with it is ignored."""
+    """Return the public address of each private one. Wrong entries are ignored, because the document is not essential."""
     inner = balancer.get("loadbalancer") if isinstance(balancer, Mapping) else None
     pairs = inner.get("publicIpAddresses") if isinstance(inner, Mapping) else None
     return {

@@ -42,7 +42,7 @@ _ONLY = {"project": "gcp", "document": "aws", "pkcs7": "aws", "signature": "aws"
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Print what is requested. Exit with status 2 and one line on standard error if that is not possible."""
+    """Print the requested metadata. Exit with status 2 and one line on standard error if that is not possible."""
     arguments = list(sys.argv[1:] if words is None else words)
     if not arguments or arguments[0] in ("-h", "--help", "help", "h"):
         print(HELP, end="")

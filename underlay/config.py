@@ -1,6 +1,6 @@
-"""Reads /etc/cloud-network/cloud-network.toml as cloud-network does: names of keys in any case, defaults for what is missing or unknown.
+"""Reads /etc/cloud-network/cloud-network.toml as cloud-network does: names of keys in any case, defaults for missing or unknown values.
 
-Two things are refused: a file that is no TOML, and a `Listen` that others than this host could reach.
+Two things are refused: a file that is no TOML, and a `Listen` address that other hosts could reach.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Configuration:
 
 
 def load(path: Path, environ: Mapping[str, str]) -> Configuration:
-    """Return the settings in a file; the defaults without a file at `PATH`. Raises `Invalid`, also for another path without a file."""
+    """Return the settings in a file; the defaults if there is no file at `PATH`. Raises `Invalid`, also if a file at another path is missing."""
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -90,7 +90,7 @@ def parsed(text: str, environ: Mapping[str, str], path: str = PATH.name) -> Conf
 
 
 def duration_s(text: str) -> float | None:
-    """Return the seconds of a duration as Go writes them, such as 300s, 5m or 1h30m; None for what is none, or not above 0."""
+    """Return the seconds of a duration as Go writes it, such as 300s, 5m or 1h30m; None for other text, and for 0."""
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text.removeprefix("+"):
         return None
@@ -121,7 +121,5 @@ def _listen(network: Mapping[str, Any], path: str) -> tuple[str, int]:
     if address is None or not colon or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
         raise Invalid(f"{path}: Network.Listen", text, f"an address and a port, such as {LISTEN}")
     if not address.is_loopback:
-        raise Invalid(
-            f"{path}: Network.Listen", text, f"an address of loopback, such as {LISTEN}: metadata is for this host alone"
-        )
+        raise Invalid(f"{path}: Network.Listen", text, f"a loopback address, such as {LISTEN}: metadata is for this host alone")
     return str(address), int(port)

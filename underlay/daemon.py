@@ -1,4 +1,4 @@
-"""The daemon: reads the metadata again and again, and keeps the kernel as the last good reading says."""
+"""The daemon: reads the metadata repeatedly, and keeps the kernel as the last good reading says."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from warren.worker import Worker
 log = logging.getLogger("warren.underlay")
 
 BACKOFF_S = (1.0, 60.0)
-PAUSE_S = 1.0  # between two readings at least, also of a service that tells of changes all the time
+PAUSE_S = 1.0  # at least, between two readings, even if the service reports changes all the time
 GATHER_S = 0.1  # events within this time are handled together
-INSPECT_S = 30.0  # without events
+INSPECT_S = 30.0  # the kernel is read this often without events
 RETRY_S = 10.0  # after the kernel has refused something
 
 
@@ -49,7 +49,7 @@ class Daemon:
         self._failures = 0
         self._refresh = threading.Event()
         self._plan: NetworkPlan | None = None
-        self._applied: MetadataReading | None = None  # the one that was carried out last
+        self._applied: MetadataReading | None = None  # the reading that was carried out last
         self._kernel = Kernel()
         self._refused: list[str] = []
         self._unknown: set[str] | None = None  # MACs without metadata
@@ -67,7 +67,7 @@ class Daemon:
         self._metadata_worker.wake()
 
     def stop(self) -> None:
-        """Let the loops end. What was set stays: packets go on without the daemon."""
+        """Let the loops end. The kernel's state stays: packets go on without the daemon."""
         self._refresh.set()
         for worker in self.workers:
             worker.stop()
@@ -79,13 +79,13 @@ class Daemon:
         self._kernel_worker.wake("configuration")
 
     def idle_s(self) -> float:
-        """Return how long ago the kernel was looked at."""
+        """Return how many seconds ago the kernel was read."""
         return self._clock() - self._reconciled_s
 
     # ---- metadata
 
     def _read(self, items: frozenset[str]) -> float | None:
-        """Read the metadata; wait for a change before the next reading. A worker's step."""
+        """Read the metadata, then wait for a change. A worker's step."""
         if self._reading is not None and not self._failures:
             self._source.wait(self._configuration.refresh_s, self._woken)
             if self._metadata_worker.stopping.wait(PAUSE_S):
@@ -104,7 +104,7 @@ class Daemon:
         return None
 
     def _failed(self, error: Unavailable | Invalid) -> float:
-        """Note a failed reading; return after how many seconds to try again."""
+        """Note a failed reading; return the seconds until the next try."""
         first_s, longest_s = BACKOFF_S
         pause_s = min(longest_s, max(first_s, self._configuration.refresh_s), first_s * 2 ** min(self._failures, 10))
         if not self._failures:
@@ -124,7 +124,7 @@ class Daemon:
     # ---- kernel
 
     def _reconcile(self, items: frozenset[str]) -> float | None:
-        """Carry out what differs between the last reading and the kernel. A worker's step."""
+        """Make the kernel equal to the last good reading. A worker's step."""
         self._reconciled_s = self._clock()
         reading = self._reading
         if reading is None:
@@ -151,17 +151,17 @@ class Daemon:
             raise Unavailable("the state files", str(error)) from None
 
     def _look_for_new(self, metadata: Metadata, kernel: Kernel) -> None:
-        """Read the metadata again when a link has come that it does not have: the cloud may have attached it since."""
+        """Read the metadata again when the kernel has a new link without metadata: the cloud may have attached a NIC."""
         macs = {nic.mac for nic in metadata.nics}
         unknown = {link.mac for link in kernel.links if link.mac not in macs and not link.kind}  # virtual ones have a kind
         if self._unknown is not None and unknown - self._unknown:
             self._refresh.set()
         self._unknown = unknown
 
-    # ---- what others see
+    # ---- reports
 
     def problems(self) -> list[str]:
-        """Return a line for each thing that someone should look at."""
+        """Return a line for each problem that somebody should look at."""
         lines = [*self._configuration.problems, *(line for worker in self.workers for line in worker.problems)]
         if self._failures:
             lines.append(f"{self._reason}; tried {self._failures} times" + ("; the last state is kept" if self._reading else ""))

@@ -1,4 +1,4 @@
-"""Recognises the cloud by what the firmware says of the machine (DMI). Pure but for the reading of a few files of sysfs."""
+"""Recognises the cloud by the firmware's description of the machine (DMI). Pure but for the reading of a few files of sysfs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILES["hypervisor_uuid"] = "hypervisor/uuid"
 
 
 def recognised(firmware: dict[str, str]) -> str | None:
-    """Return the name of the cloud whose mark the firmware bears, also of one that is not supported."""
+    """Return the name of the cloud that the firmware names, even if that cloud is not supported."""
     signs = (
         ("azure", "Microsoft Corporation" in firmware["sys_vendor"] or _AZURE_CHASSIS in firmware["chassis_asset_tag"]),
         ("aws", _is_ec2(firmware)),
@@ -41,7 +41,7 @@ def recognised(firmware: dict[str, str]) -> str | None:
 
 
 def _is_ec2(firmware: dict[str, str]) -> bool:
-    """EC2's UUIDs can be read by root only, so its vendor counts, too."""
+    """Return whether this is EC2, by UUID or by vendor, because only root can read the UUID."""
     uuids = (firmware["hypervisor_uuid"], firmware["product_uuid"])
     return (
         any(uuid.lower().startswith("ec2") for uuid in uuids)

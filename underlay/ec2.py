@@ -1,4 +1,5 @@
-"""EC2's metadata service: walks its tree of texts, a request for each leaf. Of a NIC that was read before, only what may change is read again."""
+"""EC2's metadata service: walks its tree of texts, with a request for each leaf. Of a NIC that was read before, only values that may change are
+read again."""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ class NicTree:
 
 
 class Ec2:
-    """EC2's service: version 2, whose requests bear a token; version 1 only if `allow_v1`."""
+    """EC2's service: version 2, whose requests carry a token; version 1 only if `allow_v1`."""
 
     def __init__(self, http: Http, *, allow_v1: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
         self._http, self._allow_v1, self._clock = http, allow_v1, clock
@@ -50,8 +51,8 @@ class Ec2:
         self._reading = 0
 
     def read(self) -> Metadata:
-        """Read the instance's tree, then its NICs until two passes agree: it is many requests, and may change between them. The pass of the reading
-        before is the first."""
+        """Read the instance's tree, then its NICs until two passes agree, because the tree may change between the many requests. The last
+        reading's pass counts as the first."""
         self._reading += 1
         system = self._tree(META, self._listing(META), skip=("network/", *aws.SECRET))
         due = sorted(self._nics, key=lambda mac: self._nics[mac].reading)[:WHOLE]
@@ -70,7 +71,7 @@ class Ec2:
         wake(timeout_s)
 
     def _agrees(self, due: list[str]) -> bool:
-        """Read all NICs, those of `due` whole; return whether they are what the pass before has read."""
+        """Read all NICs, those in `due` whole; return whether they equal the pass before."""
         names = {line.removesuffix("/"): f"{MACS}{line}" for line in _names(self._listing(MACS).text, MACS) if line.endswith("/")}
         agrees = names.keys() == self._nics.keys()
         for mac in self._nics.keys() - names.keys():
@@ -80,7 +81,7 @@ class Ec2:
         return agrees
 
     def _same(self, mac: str, path: str, *, whole: bool) -> bool:
-        """Read a NIC; return whether all that was read is as before. A NIC that is new or differs is read whole."""
+        """Read a NIC; return whether all values are as before. A NIC that is new or differs is read whole."""
         before, listing = self._nics.get(mac), self._get(path)
         if not listing.exists:  # it has gone since the pass began
             self._nics.pop(mac, None)
@@ -117,7 +118,7 @@ class Ec2:
         only: tuple[str, ...] | None = None,
         depth: int = 0,
     ) -> dict[str, Any]:
-        """Return what is below a path. Lines of one leaf are joined with commas, as the tools of this field print them."""
+        """Return the tree below a path. Lines of one leaf are joined with commas, as other tools for this metadata print them."""
         leaves: dict[str, Any] = {}
         for line in _names(listing.text, path, depth) if listing.exists else ():
             if line in skip or (only is not None and line not in only):
@@ -132,7 +133,7 @@ class Ec2:
         return leaves
 
     def _get(self, path: str) -> MetadataAnswer:
-        """Return an answer; a token that the service no longer accepts is renewed once."""
+        """Return an answer. A token that the service no longer accepts is renewed once."""
         if self._renew_at <= self._clock():
             self._renew()
         try:
@@ -147,14 +148,14 @@ class Ec2:
         return {"X-aws-ec2-metadata-token": self._token} if self._token else {}
 
     def _renew(self) -> None:
-        """Get a token, and note when to get the next one: after four fifths of its life."""
+        """Get a token, and note when to get the next one: after four fifths of the token's lifetime."""
         answer = self._token_answer()
         self._token = answer.text.strip() if answer is not None else ""
         ttl = answer.headers.get(_TTL.lower(), "") if answer is not None else ""
         self._renew_at = self._clock() + 0.8 * whole_number(ttl, TOKEN_TTL_S)
 
     def _token_answer(self) -> MetadataAnswer | None:
-        """Return the answer with a token; None where version 1 must do."""
+        """Return the answer with a token; None if only version 1 can be used."""
         try:
             answer = self._http.get("/latest/api/token", {_TTL: str(TOKEN_TTL_S)}, method="PUT")
         except MetadataRefused as refusal:
@@ -172,7 +173,7 @@ class Ec2:
 
 
 def _names(listing: str, path: str, depth: int = 0) -> Iterator[str]:
-    """Yield the lines of a directory. Raises `Invalid` for what is none, such as a page of a proxy."""
+    """Yield the lines of a directory. Raises `Invalid` for another text, such as a page of a proxy."""
     lines = [line for line in listing.split("\n") if line.strip()]
     if depth > DEPTH_LIMIT or len(lines) > LEAF_LIMIT:
         raise Invalid(path, listing, "a directory of metadata")

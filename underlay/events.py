@@ -1,4 +1,4 @@
-"""Listens to changes of links, addresses, routes and rules (rtnetlink(7)), and tells that something may have changed."""
+"""Listens to changes of links, addresses, routes and rules (rtnetlink(7)), and reports that something may have changed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NEWROUTE, _DELROUTE = 24, 25
 
 
 class Events:
-    """Calls `on_change` after messages that may concern what we have set, and when messages were lost."""
+    """Calls `on_change` after messages that may concern state with our mark, and when messages were lost."""
 
     def __init__(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
@@ -54,7 +54,7 @@ def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def concerns(kind: int, body: bytes) -> bool:
-    """Return whether a message may concern us. Of routes, only default routes and ours do: a router has many others."""
+    """Return whether a message may concern us. Routes other than default routes and ours do not: a router has many of them."""
     if kind in (_NEWROUTE, _DELROUTE) and len(body) >= 12:
         return body[1] == 0 or body[5] == MARK
     return True

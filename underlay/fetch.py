@@ -22,17 +22,17 @@ _ETAG = re.compile(r"[0-9A-Za-z_-]{1,100}")
 
 
 class MetadataSource(Protocol):
-    """A metadata service. `read` returns what it says; `wait` returns early when it may say something else, if the service can tell."""
+    """A metadata service. `read` returns the metadata; `wait` returns early when they may have changed, if the service reports changes."""
 
     def read(self) -> Metadata:
         """Read everything. Raises `Unavailable` or `Invalid`."""
 
     def wait(self, timeout_s: float, wake: Callable[[float], bool]) -> None:
-        """Wait for a change, at most `timeout_s`. `wake(seconds)` waits for other reasons to go on, and returns whether one came."""
+        """Wait for a change, at most `timeout_s`. `wake(seconds)` waits for other reasons to read again, and returns whether there is one."""
 
 
 class Azure:
-    """Azure's service. It tells nobody of changes."""
+    """Azure's service. It does not report changes."""
 
     HEADERS = {"Metadata": "true"}
     PATH = "/metadata/instance?api-version=2021-02-01"
@@ -48,7 +48,7 @@ class Azure:
         return azure.metadata(document, self._balancer())
 
     def _balancer(self) -> Any:
-        """Return the load balancer's document; the last one while the service does not answer, so that no public address comes and goes."""
+        """Return the load balancer's document; while the service does not answer, the last one, so that public addresses do not flap."""
         try:
             self._balancer_document = self._http.document(self.BALANCER, self.HEADERS)
         except Invalid as error:
@@ -88,7 +88,7 @@ class Gcp:
             )
 
     def wait(self, timeout_s: float, wake: Callable[[float], bool]) -> None:
-        """Wait until the interfaces change. A service that cannot do that is waited for otherwise."""
+        """Wait until the interfaces change. If the service cannot report that, wait as for a service without this feature."""
         whole_s = max(1, int(timeout_s))
         path = f"{self.CHANGE}&timeout_sec={whole_s}" + (f"&last_etag={self._etag}" if self._etag else "&last_etag=0")
         started = time.monotonic()

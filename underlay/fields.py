@@ -1,4 +1,4 @@
-"""Reads fields of metadata documents. What is missing or wrong raises `Invalid` with its path, so that a garbled document changes nothing."""
+"""Reads fields of metadata documents. A missing or wrong field raises `Invalid` with its path, so that a garbled document changes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from warren.errors import MISSING, Invalid
 
 _MAC = re.compile(r"[0-9a-f]{12}")
 _GROUP_BIT = 0x01
-_SHORTEST = {4: 8, 6: 16}  # lengths of the widest ranges
+_SHORTEST = {4: 8, 6: 16}  # prefix lengths of the widest ranges
 
 
 def member(document: Any, path: str, name: str) -> Any:
@@ -26,7 +26,7 @@ def member(document: Any, path: str, name: str) -> Any:
 
 
 def tree(document: Any, path: str, name: str, *, optional: bool = False) -> Mapping[str, Any]:
-    """Return a member that is an object; an empty one for one that is optional and missing."""
+    """Return a member that is an object; an empty object for an optional member that is missing."""
     if optional and isinstance(document, Mapping) and document.get(name) is None:
         return {}
     value = member(document, path, name)
@@ -36,7 +36,7 @@ def tree(document: Any, path: str, name: str, *, optional: bool = False) -> Mapp
 
 
 def text(document: Any, path: str, name: str, default: str | None = None) -> str:
-    """Return a member that is a text; `default` for one that is missing."""
+    """Return a member that is a text; `default` for a missing one."""
     if default is not None and isinstance(document, Mapping) and document.get(name) is None:
         return default
     value = member(document, path, name)
@@ -93,7 +93,7 @@ def usable6(value: Any, path: str) -> IPv6Address:
 
 
 def network(value: Any, path: str) -> AnyNetwork:
-    """Return a range of addresses. One that no cloud gives to an interface is none: too wide, or with the metadata service in it."""
+    """Return a range of addresses. Raises `Invalid` for one that no cloud gives to an interface: too wide, or with the metadata service in it."""
     try:
         prefix = ip_network(value) if isinstance(value, str) and "/" in value else None
     except ValueError:
@@ -110,7 +110,7 @@ def network(value: Any, path: str) -> AnyNetwork:
 
 
 def within(address: AnyAddress, subnets: tuple[AnyNetwork, ...]) -> AnyInterface:
-    """Return an address with the prefix length of its subnet; as a single address if it is in none of them."""
+    """Return an address with the prefix length of its subnet, or as a single address if it is in none."""
     lengths = [subnet.prefixlen for subnet in subnets if address.version == subnet.version and address in subnet]
     return ip_interface((address, lengths[0] if lengths else address.max_prefixlen))
 

@@ -9,12 +9,12 @@ from underlay.fields import items, mac_address, mtu, network, text, tree, usable
 from underlay.model import AnyInterface, AnyNetwork, Location, Metadata, Nic, PublicAddress, checked
 from warren.errors import Invalid
 
-KEYS = ("ssh-keys", "sshKeys")  # of the project's attributes, the rest of which may hold passwords
+KEYS = ("ssh-keys", "sshKeys")  # the only attributes of the project that are read; others may hold passwords
 DELEGATED6 = 96  # the length of the IPv6 range that an interface gets; its first address is the interface's
 
 
 def metadata(document: Any) -> Metadata:
-    """Return what the document says. Raises `Invalid`."""
+    """Return the metadata from the document. Raises `Invalid`."""
     instance = tree(document, "v1", "instance")
     interfaces = list(items(instance, "v1.instance", "networkInterfaces"))
     nics = checked(tuple(_nic(interface, path) for path, interface in interfaces), "v1.instance.networkInterfaces")
@@ -40,7 +40,7 @@ def _without_secrets(document: Any, instance: Any) -> Any:
 
 
 def _nic(interface: Any, path: str) -> Nic:
-    """Return a NIC. Its addresses are single ones: the subnet is no link, all of it is behind the gateway."""
+    """Return a NIC. Its addresses are single ones: the subnet is not a link, because the gateway routes to all other addresses of it."""
     mac = mac_address(text(interface, path, "mac"), f"{path}.mac")
     addresses: list[AnyInterface] = []
     prefixes: list[AnyNetwork] = []

@@ -13,7 +13,7 @@ import httpcore
 
 from warren.errors import Invalid, Unavailable
 
-ANSWER_S = 5.0  # for a whole answer: a service that sends a byte a second is as good as away
+ANSWER_S = 5.0  # for a whole answer: a service that sends a byte a second counts as silent
 ANSWER_LIMIT = 4 << 20  # bytes
 TRIES = 3
 PAUSE_S = 0.25  # before the second try; doubled each time
@@ -33,12 +33,12 @@ class MetadataAnswer:
 
     @property
     def exists(self) -> bool:
-        """Return whether the service has what was requested."""
+        """Return whether the service has the requested path."""
         return self.status == 200
 
 
 class MetadataRefused(Unavailable):
-    """A metadata service does not give what was requested. `status` is that of HTTP, 0 without an answer."""
+    """A metadata service refuses a request. `status` is that of HTTP, 0 without an answer."""
 
     def __init__(self, service: str, reason: str, status: int) -> None:
         super().__init__(service, reason)
@@ -46,9 +46,9 @@ class MetadataRefused(Unavailable):
 
 
 class Http:
-    """Requests to one metadata service, one at a time over one connection: without proxies, redirects, cookies and names to resolve, each with a
-    deadline, and tried again while the service is busy. A service with several addresses is requested at the next one when one does not
-    answer."""
+    """Sends requests to one metadata service, one at a time over one connection, without proxies, redirects, cookies and name resolution. Each has
+    a deadline, and is tried again while the service is busy. If the service has several addresses, and one does not answer, the next one is
+    tried."""
 
     def __init__(self, service: str, *urls: str, sleep: Callable[[float], None] = time.sleep) -> None:
         self.service, self._urls, self._sleep = service, urls, sleep
@@ -110,7 +110,7 @@ class Http:
 
 
 class _NoAnswer(Exception):
-    """No answer, or none that is whole."""
+    """No answer, or an incomplete one."""
 
 
 class _DeadlineBackend(httpcore.SyncBackend):

@@ -1,4 +1,4 @@
-"""Reads links, addresses, routes and rules from the kernel, and carries out a difference (rtnetlink(7)). Touches only what bears our mark."""
+"""Reads links, addresses, routes and rules from the kernel, and carries out a difference (rtnetlink(7)). Removes only what has our mark."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _NODAD, _NOPREFIXROUTE, _ONLINK, _SCOPE_LINK, _UNICAST = 0x02, 0x200, 4, 253, 1
 
 
 def read() -> Kernel:
-    """Return what the kernel has. Raises `Unavailable`."""
+    """Return the kernel's state. Raises `Unavailable`."""
     try:
         links = tuple(_links())
         addresses = list(_addresses())
@@ -157,8 +157,8 @@ def _rules() -> Iterator[RoutingRule]:
 
 
 def converge(planned: Callable[[Kernel], NetworkPlan]) -> tuple[NetworkPlan, Kernel, list[str]]:
-    """Carry out what is planned for what the kernel has, until nothing differs. Returns the last plan and reading, and what was refused.
-    Raises `Unavailable`."""
+    """Plan for the kernel's state and carry out the difference, until nothing differs. Returns the last plan and reading, and a line for each
+    refusal. Raises `Unavailable`."""
     problems: list[str] = []
     for _ in range(ROUNDS):
         kernel = read()
@@ -194,7 +194,7 @@ class _Writer:
         self.problems: list[str] = []
 
     def set_link(self, link: NetLink) -> None:
-        """Set what differs of a link."""
+        """Set the values of a link that differ."""
         arguments = _link_arguments(link, self._links[link.index])
         self._attempt(f"link={link.name} mtu={link.mtu} group={link.group}", self._netlink.link, "set", **arguments)
 
@@ -226,7 +226,7 @@ class _Writer:
 
 
 def _steps(differing: Difference) -> Iterator[tuple[str, Marked]]:
-    """Yield what to remove and add, in this order: first what stands in the way of something new, then what is new, then the rest."""
+    """Yield what to remove and add, in this order: removals that make room for something new, then additions, then other removals."""
     add, remove = differing.add, differing.remove
     taken = {(item.index, item.address.ip) for item in add.addresses}
     keys = {(route.table, route.prefix, route.metric) for route in add.routes}
@@ -293,7 +293,7 @@ def _rule_arguments(rule: RoutingRule) -> dict[str, Any]:
 
 
 def _promote(name: str) -> None:
-    """Let the kernel keep the other addresses of a subnet when its first one is removed: they may be others'."""
+    """Let the kernel keep the other addresses of a subnet when its first one is removed, because somebody else may have added them."""
     with contextlib.suppress(OSError):
         setting = Path(f"/proc/sys/net/ipv4/conf/{name}/promote_secondaries")
         if setting.read_text().strip() == "0":

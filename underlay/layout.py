@@ -1,4 +1,4 @@
-"""What `cnctl` prints, line for line as cloud-network's, from the documents of the REST API. Pure."""
+"""Lays out what `cnctl` prints, line for line as cloud-network does, from the documents of the REST API. Pure."""
 
 from __future__ import annotations
 
@@ -254,7 +254,7 @@ def _lines(rows: Rows, content: Any) -> Iterator[str]:
 
 
 def _value(content: Any, path: str) -> Any:
-    """Return what is at a path of names; keys of documents have no dots."""
+    """Return the value at a path of names; keys of documents have no dots."""
     for name in path.split("."):
         content = content.get(name) if isinstance(content, Mapping) else None
     return content

@@ -30,7 +30,7 @@ log = logging.getLogger("warren.underlay")
 FIRST_S = 10.0  # how long systemd waits for READY=1 while the metadata service does not answer
 HUNG_S = 4 * INSPECT_S
 HELP = """Configures the network of an instance in EC2, Azure or GCP from the cloud's metadata: secondary addresses, routing tables, rules, MTUs.
-Takes the place of cloud-network: reads its configuration, serves its REST API, writes its state files; `cnctl` prints them.
+Replaces cloud-network: reads its configuration, serves its REST API, writes its state files; `cnctl` prints the metadata.
 
   warren-underlay
   warren-underlay --provider aws --config /etc/cloud-network/cloud-network.toml
@@ -84,7 +84,7 @@ def _options(words: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _hangups(daemon: Daemon, signals: queue.SimpleQueue[int]) -> Iterator[None]:
-    """Yield at each SIGHUP until another signal ends the daemon; meanwhile tell systemd that it lives, if its loops do."""
+    """Yield at each SIGHUP, until another signal ends the daemon. Meanwhile tell systemd that the daemon lives, as long as its loops do."""
     beat_s = watchdog_s(os.environ)
     while True:
         alive = all(worker.alive for worker in daemon.workers) and daemon.idle_s() < HUNG_S

@@ -1,4 +1,4 @@
-"""What a metadata service says of an instance, as values: its interfaces (`Nic`), and where it runs (`Location`)."""
+"""The metadata of an instance as values: its interfaces (`Nic`), and where it runs (`Location`)."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class PublicAddress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nic:
-    """An interface of the instance. `addresses` begin with the primary one; `subnets` are on its side, `prefixes` are delegated to it.
-    Without a gateway for IPv6, that of router advertisements is meant. Without an MTU, the link's own stays."""
+    """An interface of the instance. `addresses` begin with the primary one; `subnets` are on its link, `prefixes` are delegated to it.
+    Without an IPv6 gateway, the gateway of router advertisements is used. Without an MTU, the link keeps its own."""
 
     mac: str
     addresses: tuple[AnyInterface, ...]
@@ -66,7 +66,7 @@ class Metadata:
 
 
 def checked(nics: tuple[Nic, ...], path: str) -> tuple[Nic, ...]:
-    """Return the NICs. Raises `Invalid` for a document that no cloud gives: without NICs, a NIC without addresses, two with one MAC."""
+    """Return the NICs. Raises `Invalid` if there are none, one has no addresses, or two have one MAC: no cloud gives such a document."""
     if not nics:
         raise Invalid(path, [], "at least one interface")
     for number, nic in enumerate(nics):

@@ -1,4 +1,4 @@
-"""Tells systemd how the daemon is (sd_notify(3)); does nothing without systemd."""
+"""Tells systemd the daemon's state (sd_notify(3)); does nothing without systemd."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""What the kernel should have for the NICs of the metadata: addresses, a routing table for each NIC, rules, MTUs. Pure.
+"""Plans the kernel's state for the NICs of the metadata: addresses, a routing table for each NIC, rules, MTUs. Pure.
 
-A NIC's table is 9999 + its ifindex, as in cloud-network. Packets from (and to) its addresses look there:
+A NIC's table is 9999 + its ifindex, as in cloud-network. These rules lead packets from (and to) its addresses there:
 
   30210  from all lookup main, without default routes and without routes by NICs: docker0, Warren's networks, a VPN
   30211  from ADDRESS lookup TABLE, to ADDRESS lookup TABLE
 
-Without the first rule, an answer to a container would leave by the NIC's gateway. NICs are told from other interfaces by their group.
+Without the first rule, an answer to a container would leave by the NIC's gateway. The first rule recognises NICs by their link group.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class OnLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRoute:
-    """A route by a link; without `gateway` the range is on the link. `source` is the address that packets without one get."""
+    """A route by a link; without `gateway` the range is on the link. `source` is the preferred source address."""
 
     table: int
     prefix: AnyNetwork
@@ -82,7 +82,7 @@ class RoutingRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marked:
-    """Addresses, routes and rules with our mark: those that should be there, or those that are."""
+    """Addresses, routes and rules with our mark: the planned ones, or those of the kernel."""
 
     addresses: frozenset[OnLink] = frozenset()
     routes: frozenset[TableRoute] = frozenset()
@@ -91,7 +91,7 @@ class Marked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """What was read from the kernel: all links, what bears our mark, the addresses of others, and the gateways of others' default routes
+    """A reading of the kernel: all links, the state with our mark, the addresses of others, and the gateways of others' default routes
     (in order of preference) as (ifindex, gateway)."""
 
     links: tuple[NetLink, ...] = ()
@@ -102,7 +102,7 @@ class Kernel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkPlan:
-    """What should be: the marked state, and the links that must change. `nics` are the links by the MACs of their NICs."""
+    """The planned state with our mark, and the links that must change. `nics` are the links by the MACs of their NICs."""
 
     state: Marked
     links: tuple[NetLink, ...]
@@ -111,7 +111,7 @@ class NetworkPlan:
 
 
 def plan(nics: Collection[Nic], kernel: Kernel, supplementary: Collection[str] = ()) -> NetworkPlan:
-    """Return what the kernel should have. `supplementary` names links that get a table and rules for whatever addresses they have."""
+    """Return the plan for the kernel. `supplementary` names links that get a table and rules for any addresses that they have."""
     links = {nic.mac: link for nic in nics if (link := link_of(nic, kernel)) is not None}
     further = [link for link in kernel.links if link.name in supplementary]
     unique, problems = _once([(nic, links[nic.mac]) for nic in nics if nic.mac in links])
@@ -130,7 +130,7 @@ def plan(nics: Collection[Nic], kernel: Kernel, supplementary: Collection[str] =
 
 
 def _each(of: Callable[[Nic, NetLink], Iterable[Item]], pairs: list[tuple[Nic, NetLink]]) -> frozenset[Item]:
-    """Return what a function gives for all NICs and links."""
+    """Return the results of a function for all NICs and links."""
     return frozenset(chain.from_iterable(starmap(of, pairs)))
 
 
@@ -146,7 +146,7 @@ def _foreign_group(nic: Nic, link: NetLink) -> list[str]:
 
 
 def link_of(nic: Nic, kernel: Kernel) -> NetLink | None:
-    """Return the link of a NIC. Of several with its MAC: the one that has its addresses (a bridge over it), else the one below others."""
+    """Return the link of a NIC. Of several with its MAC, that is the one with its addresses (a bridge over it), else the one below the others."""
     having = {(item.index, item.address.ip) for item in (*kernel.foreign, *kernel.ours.addresses)}
 
     def rank(link: NetLink) -> tuple[bool, bool, int]:
@@ -164,7 +164,7 @@ def _once(placed: list[tuple[Nic, NetLink]]) -> tuple[list[tuple[Nic, NetLink]],
         for address in nic.addresses:
             holder = holders.setdefault(address.ip, link.name)
             if holder != link.name:
-                problems.append(f"{link.name}: {address.ip} is an address of {holder}, too, which keeps it")
+                problems.append(f"{link.name}: {address.ip} is also an address of {holder}, and stays there")
         kept = tuple(address for address in nic.addresses if holders[address.ip] == link.name)
         unique.append((replace(nic, addresses=kept), link))
     return unique, problems
@@ -180,7 +180,7 @@ def _several_ways(kernel: Kernel, placed: list[tuple[Nic, NetLink]]) -> bool:
 def _with_supplementary(
     placed: list[tuple[Nic, NetLink]], further: list[NetLink], kernel: Kernel
 ) -> Iterator[tuple[Nic, NetLink]]:
-    """Yield the NICs, with what others have put on the supplementary links, and these links as NICs of their own."""
+    """Yield the NICs, and the supplementary links as NICs of their own, with the addresses that others have put on them."""
     names = {link.index for link in further}
     for nic, link in placed:
         extra = _foreign(link, kernel) if link.index in names else ()
@@ -195,7 +195,7 @@ def _with_supplementary(
 
 
 def _foreign(link: NetLink, kernel: Kernel) -> tuple[AnyInterface, ...]:
-    """Return the addresses that others have put on a link, but link-local ones."""
+    """Return the addresses that others have put on a link, without link-local ones."""
     rows = [item.address for item in kernel.foreign if item.index == link.index and not item.address.is_link_local]
     return tuple(sorted(rows, key=lambda address: (address.version, int(address.ip))))
 
@@ -208,7 +208,7 @@ def _with_gateway6(nic: Nic, link: NetLink, kernel: Kernel) -> Nic:
 
 
 def _addresses(nic: Nic, link: NetLink, kernel: Kernel) -> set[OnLink]:
-    """Return the addresses that we must add: one that others have added, a DHCP client say, stays theirs."""
+    """Return the addresses that we must add. An address that others have added, such as a DHCP client, stays theirs."""
     foreign = {item.address.ip for item in kernel.foreign if item.index == link.index}
     return {OnLink(index=link.index, address=address) for address in nic.addresses if address.ip not in foreign}
 
@@ -225,7 +225,7 @@ def _versions(nic: Nic) -> Iterator[tuple[list[AnyInterface], AnyAddress | None]
 def _on_link(
     addresses: list[AnyInterface], gateway: AnyAddress | None, table: int, link: NetLink, metric: int
 ) -> Iterator[TableRoute]:
-    """Yield the routes to what is on the link: subnets, and a gateway that is in none of them."""
+    """Yield the routes to destinations on the link: subnets, and a gateway that is in none of them."""
     subnets = sorted({address.network for address in addresses if address.network.prefixlen < address.max_prefixlen}, key=str)
     prefixes: list[AnyNetwork] = list(subnets)
     if gateway is not None and not gateway.is_link_local and not any(gateway in subnet for subnet in subnets):
@@ -236,7 +236,7 @@ def _on_link(
 
 
 def _table_routes(nic: Nic, link: NetLink) -> Iterator[TableRoute]:
-    """Yield the routes of the NIC's table: what is on the link, and the gateway for the rest."""
+    """Yield the routes of the NIC's table: to destinations on the link, and by the gateway to all others."""
     table = TABLE_BASE + link.index
     for addresses, gateway in _versions(nic):
         metric = 0 if addresses[0].version == 4 else _METRIC6
@@ -247,7 +247,8 @@ def _table_routes(nic: Nic, link: NetLink) -> Iterator[TableRoute]:
 
 
 def _subnet_routes(nic: Nic, link: NetLink) -> Iterator[TableRoute]:
-    """Yield the routes to the NIC's subnets in the main table, after those of others: of two NICs in one subnet, the first is preferred."""
+    """Yield the routes to the NIC's subnets in the main table, less preferred than those of others. Of two NICs in one subnet, the first is
+    preferred."""
     metric = TABLE_BASE + link.index
     for addresses, gateway in _versions(nic):
         connected = list(_on_link(addresses, gateway, MAIN, link, metric))
@@ -279,7 +280,7 @@ def _without_gateway(nic: Nic, link: NetLink) -> list[str]:
 
 
 def _links(kernel: Kernel, placed: list[tuple[Nic, NetLink]], grouped: set[int]) -> Iterator[NetLink]:
-    """Yield links as they should be, where they differ: up, with the MTU of the metadata, and in our group if rules depend on it."""
+    """Yield the planned state of links that differ: up, with the MTU of the metadata, and in our group if rules depend on it."""
     desired = {link.index: nic for nic, link in placed}
     for link in kernel.links:
         nic = desired.get(link.index)
@@ -295,7 +296,7 @@ def _links(kernel: Kernel, placed: list[tuple[Nic, NetLink]], grouped: set[int])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What must be removed and added, and the links that must change."""
+    """The state to remove and to add, and the links that must change."""
 
     remove: Marked
     add: Marked
@@ -307,7 +308,7 @@ class Difference:
 
 
 def difference(planned: NetworkPlan, kernel: Kernel) -> Difference:
-    """Return the difference between what should be and what bears our mark. Nothing else is ever removed."""
+    """Return the difference between the plan and the state with our mark. Nothing else is ever removed."""
     after, before = planned.state, kernel.ours
 
     def less(first: Marked, second: Marked) -> Marked:

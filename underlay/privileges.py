@@ -1,4 +1,4 @@
-"""Gives up all of root's privileges but CAP_NET_ADMIN (capabilities(7)). Call `drop` before any thread is started: they are those of a thread."""
+"""Gives up all of root's privileges but CAP_NET_ADMIN (capabilities(7)). Call `drop` before any thread is started: capabilities belong to threads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def account(name: str) -> tuple[int, int]:
 
 
 def drop(user: str) -> None:
-    """Become a user that has CAP_NET_ADMIN and nothing else; whoever is not root must be so already. Raises `Unavailable`."""
+    """Become a user that has CAP_NET_ADMIN and nothing else. A process that is not root must have CAP_NET_ADMIN already. Raises `Unavailable`."""
     if os.geteuid() == 0:
         _become(*account(user))
     if not effective() >> NET_ADMIN & 1:
@@ -54,7 +54,7 @@ def _become(uid: int, gid: int) -> None:
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     for capability in range(last + 1):
         if capability != NET_ADMIN:
-            with contextlib.suppress(Unavailable):  # in a container that may not; no_new_privs does as well
+            with contextlib.suppress(Unavailable):  # a container may not be allowed to; no_new_privs is enough
                 _call("prctl", _LIBC.prctl(_CAPBSET_DROP, capability, 0, 0, 0))
     _call("prctl", _LIBC.prctl(_SET_KEEPCAPS, 1, 0, 0, 0))
     try:

@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer a request that is no HTTP."""
+        """Answer a malformed request."""
         self.close_connection = True
         self._answer(code, {"error": message or "the request is no HTTP", "kind": "invalid"})
 
@@ -93,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class Withheld(NotFound):
-    """A document that is not served on purpose."""
+    """A document that is deliberately not served."""
 
     def __str__(self) -> str:
         """Return why."""

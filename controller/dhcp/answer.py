@@ -9,7 +9,7 @@ from pipeline.protocols import ICMPV6, UDP
 
 
 def answer(frame: bytes, lease: DhcpLease) -> Answer:
-    """The frame to send back out of the port, if any. Never raises: `frame` may be anything at all."""
+    """The frame to send back by the port, if any. Never raises, whatever `frame` is."""
     try:
         packet = read(frame)
         if packet.protocol == ICMPV6:

@@ -1,5 +1,5 @@
-"""Frames with UDP or ICMPv6 inside, in both directions. What comes in may be anything: it is parsed with care, or ignored
-with a reason."""
+"""Parses and builds frames with UDP or ICMPv6 inside. A received frame may be anything: it is parsed with care, or ignored with
+a reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BROADCAST_MAC, BROADCAST = "ff:ff:ff:ff:ff:ff", IPv4Address("255.255.255.255")
 
 
 class Ignored(Exception):
-    """A packet that gets no answer. `reason` is one of a few words, for the counters; `question` is the kind of question, where
+    """A packet that gets no answer. `reason` is one of a few words, for the counters; `question` is the kind of message, where
     that is known."""
 
     def __init__(self, reason: str, question: str = "") -> None:
@@ -26,7 +26,7 @@ class Ignored(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome for one packet: the kind of question (`question`), the kind of answer (`reply`) and its frame; or why it is
+    """The outcome for one packet: the kind of message (`question`), the kind of answer (`reply`) and its frame; or why it is
     `ignored`."""
 
     question: str = ""
@@ -37,7 +37,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Datagram:
-    """What a frame has inside; `port` is UDP's destination port, 0 for ICMPv6."""
+    """The content of a frame; `port` is UDP's destination port, 0 for ICMPv6."""
 
     source: IPv4Address | IPv6Address
     target: IPv4Address | IPv6Address

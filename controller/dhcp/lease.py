@@ -1,5 +1,5 @@
-"""The lease of one endpoint, derived from its records: the whole state of the server. Every host, and a restarted
-controller, derives the same."""
+"""Derives the lease of an endpoint from the specs. The server has no other state, so every host, and a restarted controller,
+gives the same lease."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ SERVER6 = link_local(SERVER_MAC)
 
 @dataclass(frozen=True, slots=True)
 class DhcpLease:
-    """Addresses have the prefix length of their range. `server4` is the server's identity; `router4` and `router6` say
-    whether there is a way out; `mtu` is in bytes, `lease_s` in seconds."""
+    """The lease of an endpoint. Addresses have the prefix length of their range. `server4` is the server's identity; `router4` and
+    `router6` say whether the network has a way out; `mtu` is in bytes, `lease_s` in seconds."""
 
     mac: str
     ipv4: IPv4Interface | None
@@ -43,7 +43,7 @@ class DhcpLease:
 
     @property
     def searched(self) -> tuple[str, ...]:
-        """The domains to search: those that are stated, else the client's own."""
+        """The search domains: those of the network, else the client's own domain."""
         return self.search or (self.domain,)
 
 

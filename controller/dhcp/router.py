@@ -1,5 +1,5 @@
-"""Router advertisements (RFC 4861): addresses come by DHCPv6 (managed), the range is on-link, and whether there is a way
-out."""
+"""Router advertisements (RFC 4861). They say that addresses come by DHCPv6 (managed), that the range is on-link, and whether the
+network has a way out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.protocols import ICMPV6, ROUTER_ADVERTISEMENT, ROUTER_SOLICITATION
 
 SOLICITATION, ADVERTISEMENT = "router-solicitation", "router-advertisement"
 ALL_NODES, ALL_NODES_MAC = IPv6Address("ff02::1"), "33:33:00:00:00:01"
-LIFETIME_S = 9000  # the longest of RFC 4861, 6.2.1: a controller may be away for so long
+LIFETIME_S = 9000  # the longest of RFC 4861, 6.2.1: how long a controller may be down
 SOURCE_MAC, PREFIX, MTU, DNS = 1, 3, 5, 25
 MANAGED_AND_OTHER, ON_LINK = 0xC0, 0x80
 FOREVER = 0xFFFF_FFFF

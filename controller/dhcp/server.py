@@ -16,7 +16,7 @@ log = logging.getLogger("warren.dhcp")
 
 
 class Dhcp:
-    """`send` takes an OpenFlow port and a frame; `labels` are those of the counters."""
+    """Answers packets and sends router advertisements. `send` takes an OpenFlow port and a frame; `labels` are those of the counters."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Dhcp:
             self._send(view.ofport, tagged(outcome.frame, view.tag))
 
     def advertise(self) -> Iterator[None]:
-        """Advertise the router to each endpoint here, one at a time."""
+        """Advertise the router to each endpoint of this host, one at a time."""
         index = self._index()
         for view in [view for view in index.endpoints.values() if view.dhcp and view.ipv6 is not None]:
             lease = lease_of(index.snapshot, view.id)

@@ -44,7 +44,7 @@ class Message:
 
     @property
     def broadcast(self) -> bool:
-        """Whether the client cannot take a packet to an address that it does not have yet."""
+        """Whether the client needs a broadcast answer, because it cannot take a packet to an address that it does not have yet."""
         return bool(self.flags & 0x8000)
 
 
@@ -108,7 +108,7 @@ def _reply(message: Message, lease: DhcpLease, kind: int, endpoint_address: IPv4
 
 
 def _options(message: Message, lease: DhcpLease, kind: int, room: int) -> bytes:
-    """The options in order: required ones, then those that the client asks for, then the others, as far as there is room."""
+    """The options in order: required ones, then those that the client requests, then the others, as far as there is room."""
     required = [_option(TYPE, bytes((kind,))), _option(SERVER_ID, lease.server4.packed)]
     if CLIENT_ID in message.options:
         required.append(_option(CLIENT_ID, message.options[CLIENT_ID]))  # RFC 6842
@@ -129,8 +129,8 @@ def _options(message: Message, lease: DhcpLease, kind: int, room: int) -> bytes:
 
 
 def _boot_file(message: Message, lease: DhcpLease) -> bytes:
-    """The boot file of a client: that of iPXE if it runs already (user class, RFC 3004), else that of its architecture (RFC 4578), else the one
-    for all."""
+    """The boot file of a client: iPXE's file if iPXE runs already (user class, RFC 3004), else the file of the client's architecture (RFC 4578),
+    else the common one."""
     boot = lease.boot
     if boot is None:
         return b""
@@ -142,7 +142,7 @@ def _boot_file(message: Message, lease: DhcpLease) -> bytes:
 
 
 def _booting(message: Message, lease: DhcpLease) -> list[tuple[int, bytes]]:
-    """The options of network boot. A client that boots by HTTP takes no offer without its own vendor class."""
+    """The options of network boot. A client that boots by HTTP accepts only an offer that repeats its vendor class."""
     if lease.boot is None:
         return []
     by_http = message.options.get(VENDOR_CLASS, b"").startswith(HTTP_CLIENT)
@@ -155,7 +155,7 @@ def _booting(message: Message, lease: DhcpLease) -> list[tuple[int, bytes]]:
 
 
 def _configuration(message: Message, lease: DhcpLease) -> list[tuple[int, bytes]]:
-    """All options that are known, the most important first; the mask comes before the router (RFC 2132, 3.3)."""
+    """All options that the lease gives, the most important first; the mask comes before the router (RFC 2132, 3.3)."""
     assert lease.ipv4 is not None
     return [
         (MASK, lease.ipv4.netmask.packed),
@@ -214,7 +214,7 @@ def _read(data: bytes, mac: str) -> Message:
 
 
 def _collect(field: bytes, options: dict[int, bytes]) -> None:
-    """The options of one field; the pieces of one that comes in several are joined (RFC 3396). Raises `Ignored`."""
+    """The options of one field; the pieces of a split option are joined (RFC 3396). Raises `Ignored`."""
     at = 0
     while at < len(field) and field[at] != END:
         if field[at] == PAD:

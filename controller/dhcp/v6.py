@@ -23,7 +23,7 @@ NAMES_SERVER = {SOLICIT: False, REQUEST: True, CONFIRM: False, RENEW: True, REBI
 CLIENT_ID, SERVER_ID, IA_NA, IA_TA, IA_ADDRESS, OPTION_REQUEST, PREFERENCE, STATUS, RAPID_COMMIT = 1, 2, 3, 4, 5, 6, 7, 13, 14
 DNS, SEARCH, IA_PD = 23, 24, 25
 SUCCESS, NO_ADDRESS, NOT_ON_LINK, NO_PREFIX = 0, 2, 4, 6
-DUID = struct.pack("!HH", 3, 1) + mac_bytes(SERVER_MAC)  # of the link-layer address: the same on every host
+DUID = struct.pack("!HH", 3, 1) + mac_bytes(SERVER_MAC)  # from the link-layer address: the same on every host
 DUID_LONGEST = 130
 ASSOCIATIONS_LIMIT = 8  # the most that one message gets an answer to
 Options = list[tuple[int, bytes]]
@@ -93,8 +93,8 @@ def _answer_options(kind: int, options: Options, lease: DhcpLease, endpoint_addr
 
 
 def _association(code: int, value: bytes, lease: DhcpLease, endpoint_address: IPv6Address, first: bool, renewed: bool) -> bytes:
-    """The first association gets the address; others are told that there is none. Other addresses that a client renews have
-    ended."""
+    """The answer for one association: the first gets the address, others the status that none is available. Other addresses that a
+    client renews have ended."""
     identity = cut(value, 0, 4)
     if code == IA_TA:
         return identity + _written([_status(NO_ADDRESS)])

@@ -337,7 +337,7 @@ def test_the_link_of_a_nic() -> None:
 def test_one_address_on_two_nics_is_the_firsts() -> None:
     planned = plan([ONE, nic(2, "10.4.0.5/24", "10.4.0.6/24", gateway="10.4.0.1")], Kernel(links=(link(1), link(2))))
     assert {(item.index, str(item.address.ip)) for item in planned.state.addresses} == {(1, "10.4.0.5"), (2, "10.4.0.6")}
-    assert any("10.4.0.5 is an address of eth1" in problem for problem in planned.problems)
+    assert any("10.4.0.5 is also an address of eth1" in problem for problem in planned.problems)
 
 
 def test_supplementary_links_get_a_table_for_what_they_have() -> None:
