@@ -237,6 +237,30 @@ def test_overlapping_subnets_in_azure() -> None:
             eventually(lambda: settled(world))
 
 
+def test_an_instance_with_one_nic() -> None:
+    """Secondary addresses on the only NIC: no rules, one of them is withdrawn."""
+    only = {
+        "mac": "00:0d:3a:5d:2d:70",
+        "addresses": ["10.7.0.4", "10.7.0.5", "10.7.0.6"],
+        "subnets": ["10.7.0.0/24"],
+        "public": {"10.7.0.5": "20.9.9.9"},
+    }
+    with instance("one", "azure", [only]) as world:
+        strict(world)
+        world.begin()
+        eventually(lambda: settled(world))
+        assert world.addresses(0) == ["10.7.0.4/24", "10.7.0.5/24", "10.7.0.6/24"]
+        assert world.addresses(0, ours=True) == ["10.7.0.5/24", "10.7.0.6/24"]
+        assert (world.rules(), world.routes(world.table(0))) == ([], [])
+        assert world.way_out("10.7.0.5") == {"f0"}
+        world.nic(0, addresses=["10.7.0.4", "10.7.0.6"], public={})
+        eventually(lambda: world.addresses(0) == ["10.7.0.4/24", "10.7.0.6/24"])
+        eventually(lambda: settled(world))
+        assert world.way_out("10.7.0.6") == {"f0"}
+        world.stop()
+        assert world.complaints() == []
+
+
 def test_google() -> None:
     """Google's example of cloud-network's README in effect: a single address, a route to the gateway, from and to rules, the MTU."""
     with instance("gcp", "gcp", GCP) as world:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from tools.lab import clouds, run
 from tools.lab.plan import HostPlan, LabPlan
 
 NETWORK = {"name": "amber", "ip_range": "10.0.0.0/24", "ipv6_range": "fd00::/64"}
+ROOT = Path(__file__).parent.parent.parent
 SITES = ("aws.us-west-2.vpc-1", "azure.westus.vpc-2", "gcp.us-west1.vpc-3")
 
 
@@ -148,6 +151,38 @@ def test_the_commands_show_it(world: World) -> None:
         assert [host.name, host.vtep, site, "cloud"] in [line[:4] for line in words], lines
     sites = run.api(world.plan.hosts[0], "GET", "/sites")["sites"]
     assert {site["name"] for site in sites} == set(SITES)
+
+
+def test_the_demonstration_of_the_documentation_works_word_for_word(world: World) -> None:
+    """In this laboratory, which is already up."""
+    text = (ROOT / "docs/cloud.md").read_text().partition("## Try it on a laptop")[2]
+    first, *lines, last = text.split("```")[1].strip().splitlines()
+    assert (first, last) == ("warren lab up --cloud aws,azure,gcp --hosts 1", "warren lab down")
+    environment = {**os.environ, "WARREN_LAB": world.plan.name}
+    printed = ""
+    try:
+        for line in lines:
+            program, *words = shlex.split(line)
+            assert program == "warren"
+            command = [sys.executable, "-m", "tools.cli.main", *words]
+            done = subprocess.run(
+                command, capture_output=True, text=True, env=environment, timeout=WAIT_S, stdin=subprocess.DEVNULL
+            )
+            assert done.returncode == 0, f"{line}: {done.stderr}"
+            printed += done.stdout
+    finally:
+        for name, host in (("web", world.plan.hosts[0]), ("db", world.plan.hosts[2])):
+            run.api(host, "DELETE", f"/endpoints/{name}")
+            run.sh("ip", "netns", "del", run.netns_of(world.plan, name))
+        run.api(world.plan.hosts[0], "DELETE", "/networks/demo")
+    for expected in (
+        *SITES,
+        "1 received",
+        "Site: aws/us-west-2/vpc-1",
+        '"privateIpAddress": "198.18.0.12"',
+        '"ip": "198.18.0.13"',
+    ):
+        assert expected in printed, printed
 
 
 def test_a_document_names_hosts_of_clouds_without_their_addresses(world: World) -> None:

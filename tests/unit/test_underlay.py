@@ -215,6 +215,22 @@ def test_documents_without_interfaces_are_invalid(name: str) -> None:
             read({**original, "network": {"interface": [first, first]}})
 
 
+def test_an_instance_of_an_ipv6_subnet_has_ipv6_addresses_alone() -> None:
+    only = {"mac": "02:00:00:00:01:01", "addresses": ["2600:1f14::15", "2600:1f14::16"], "subnets": ["2600:1f14::/64"]}
+    (read,) = aws.metadata(*ec2_trees(described("aws", [only])), {}).nics
+    assert [str(address) for address in read.addresses] == ["2600:1f14::15/64", "2600:1f14::16/64"]
+    assert read.gateway4 is None
+    kernel = Kernel(links=(link(1, mac=read.mac), link(2)), gateways=((1, ip_address("fe80::1")),))
+    planned = plan([read, nic(2, "10.4.1.5/24", gateway="10.4.1.1")], kernel)
+    assert planned.problems == ()
+    assert any(route.gateway == ip_address("fe80::1") and route.table == 10_000 for route in planned.state.routes)
+    document = service.gcp_document(described("gcp"))
+    interface = document["instance"]["networkInterfaces"][1]
+    interface |= {"ip": "", "gateway": "", "ipAliases": [], "accessConfigs": [], "subnetmask": ""}
+    second = gcp.metadata(document).nics[1]
+    assert ([str(address) for address in second.addresses], second.gateway4) == (["fd00::5/128"], None)
+
+
 # ---- detection
 
 

@@ -308,9 +308,12 @@ class Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         if self.headers.get("Metadata", "").lower() != "true" or "api-version=" not in query:
             return 400, '{"error": "Bad request"}', {}
-        if path != "/metadata/instance":
+        document: Any = azure_document(instance) if path.startswith("/metadata/instance") else None
+        for part in path.removeprefix("/metadata/instance").strip("/").split("/"):
+            document = document.get(part) if part and isinstance(document, Mapping) else document
+        if document is None:
             return 404, '{"error": "Not found"}', {}
-        return 200, json.dumps(azure_document(instance)), {"Content-Type": "application/json"}
+        return 200, json.dumps(document), {"Content-Type": "application/json"}
 
     def _gcp(self, instance: Instance, faults: Mapping[str, Any]) -> tuple[int, str, dict[str, str]]:
         if self.headers.get("Metadata-Flavor") != "Google":
