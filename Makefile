@@ -39,7 +39,7 @@ image-test: install ## build the image on a fresh Debian, start the compose stac
 	scripts/test-image $(VENV)
 
 trixie-test: install ## a fresh Debian 13: make install, unit tests, the demo (part of `make test`)
-	scripts/test-trixie
+	scripts/test-debian
 
 kernel-test: install ## packets once more where the kernel forwards, in an emulated machine (part of `make test`)
 	scripts/test-kernel $(VENV)

@@ -21,6 +21,7 @@ setup(
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
         "Topic :: System :: Networking",
     ],
     packages=find_packages(include=[*ROOMS, *(f"{room}.*" for room in ROOMS)]),

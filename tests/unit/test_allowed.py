@@ -19,6 +19,7 @@ from intent.recompute import _Names, view
 from intent.record_policies import RecordPolicies
 from intent.shares import Shares
 from pipeline.tables import Table
+from specs.checks import ValidNetworks
 from specs.model.base import decode
 from specs.model.endpoint import Endpoint
 from specs.snapshot import Snapshot, snapshot, updated
@@ -185,7 +186,7 @@ def objection(specs: Snapshot, source: str, ends: tuple[int, int] = (0, 0), targ
         zone=7, proto=17, source=ip_address(source), target=ip_address(target), replier=ip_address(target), source_port=4000,
         target_port=53, replier_port=53, ends=ends,
     )  # fmt: skip
-    return AllowedConnections(specs).objection(connection)
+    return AllowedConnections(specs, ValidNetworks(specs)).objection(connection)
 
 
 def test_connections_of_allowed_addresses_stay_while_somebody_may_have_begun_them() -> None:

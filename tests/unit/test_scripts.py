@@ -17,7 +17,7 @@ GOOD = {
     "e2e": "284 passed in 612.00s (0:10:12)",
     "runtimes": "130 passed in 500.00s (0:08:20)",
     "image": "test-image: skipped, dockerd is not there",
-    "trixie": "test-trixie: skipped, packages cannot be fetched",
+    "trixie": "test-debian: skipped, packages cannot be fetched",
     "kernel": "17 passed in 300.10s (0:05:00)",
 }
 BAD = {
@@ -29,7 +29,7 @@ BAD = {
     "e2e": (139, "Fatal Python error: Segmentation fault"),
     "runtimes": (1, "3 failed, 129 passed in 4.00s"),
     "image": (1, "test-image: the plugin does not answer"),
-    "trixie": (1, "test-trixie: the demo does not end"),
+    "trixie": (1, "test-debian: the demo does not end"),
     "kernel": (2, "1 failed in 4.00s"),
 }
 
@@ -42,7 +42,7 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copy(ROOT / "scripts" / "test", tmp_path / "scripts" / "test")
     for part in PARTS:
         behave(tmp_path, part, 0, GOOD[part])
-    for script, part in (("check", "check"), ("test-image", "image"), ("test-trixie", "trixie"), ("test-kernel", "kernel")):
+    for script, part in (("check", "check"), ("test-image", "image"), ("test-debian", "trixie"), ("test-kernel", "kernel")):
         executable(tmp_path / "scripts" / script, f"exec ./{part}")
     executable(
         tmp_path / ".venv" / "bin" / "python",
