@@ -61,6 +61,10 @@ class Named(Protocol):
     def name(self) -> str:
         """Its name."""
 
+    @property
+    def references(self) -> tuple[str, ...]:
+        """What finds it: its id and its names."""
+
 
 class PolicyNetwork(Named, Protocol):
     """A network with its ACLs."""

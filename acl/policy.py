@@ -61,7 +61,7 @@ def network_of(reference: str, networks: Mapping[str, Named]) -> str | None:
     """Return the network that a rule names, by id first and then by name."""
     if reference in networks:
         return reference
-    return min((n.id for n in networks.values() if n.name == reference), default=None)
+    return min((n.id for n in networks.values() if reference in n.references), default=None)
 
 
 def acls_of(endpoint: PolicyEndpoint, network: PolicyNetwork, host: HasAcls | None, tenant: HasAcls | None) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ def acls_of(endpoint: PolicyEndpoint, network: PolicyNetwork, host: HasAcls | No
     of_endpoint: list[str] = []
     for reference in endpoint.acls or ():
         scope, _, name = reference.rpartition(":")
-        if scope in ("", network.name, network.id):
+        if scope in ("", *network.references):
             of_endpoint.append(name)
     return (*(of_endpoint or network.default_acl), *(host.acls if host else ()), *(tenant.acls if tenant else ()))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from specs.model.base import is_name
+from specs.model.names import is_name
 from specs.model.site import OutsideAddress, parse_outside
 from warren.errors import Invalid
 from warren.settings import Settings, choice, machine_ids, run_directory, settings, vtep

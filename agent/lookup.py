@@ -10,6 +10,7 @@ from specs import keys
 from specs.model.base import decode_json
 from specs.model.endpoint import Endpoint
 from specs.model.host import Host
+from specs.model.names import near
 from specs.model.network import Network
 from specs.snapshot import Snapshot
 from specs.store.repository import Repository
@@ -29,7 +30,7 @@ class Lookup:
         if entry is None and (claim := store.get(keys.claim_network_name(reference))) is not None:
             entry = store.get(keys.network(claim.value))
         if entry is None:
-            raise NotFound("network", reference)
+            raise NotFound("network", reference, near(reference, (n.name for n in self._cache.view.snapshot.networks.values())))
         return decode_json(Network, entry.value, entry.key)
 
     def endpoint(self, reference: str) -> Endpoint:
@@ -73,7 +74,7 @@ def _cached_endpoint(cached: Snapshot, reference: str) -> Endpoint:
     if reference in cached.endpoints:
         return cached.endpoints[reference]
     network, _, name = reference.rpartition("/")
-    networks = {n.id for n in cached.networks.values() if not network or network in (n.id, n.name)}
+    networks = {n.id for n in cached.networks.values() if not network or network in n.references}
     return _one([e for e in cached.endpoints.values() if e.network_id in networks], reference, name)
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from specs.model.base import decode, restated
+from specs.model.names import full, short
 from specs.model.network import Network
 from specs.model.router import Route, Router, RouterItem
 from specs.model.service import Service, ServiceItem
@@ -30,7 +31,7 @@ def routers_in_order(snapshot: Snapshot, names: Iterable[str] | None = None) -> 
 
 def called(networks: Mapping[str, Network]) -> dict[str, Network]:
     """Networks by their ids and names. An id hides an equal name; of two networks with one name the lower id has it."""
-    names = {network.name: network for _, network in sorted(networks.items(), reverse=True)}
+    names = {name: network for _, network in sorted(networks.items(), reverse=True) for name in network.references}
     return names | dict(networks)
 
 
@@ -242,7 +243,7 @@ def check_service(service: Service | ServiceItem, networks: Mapping[str, Network
 def planned(old: Network | None, stated: Mapping[str, Any], path: str) -> Network:
     """A network as it will be after a document is applied; allocated fields have placeholders. Raises `Invalid` if its fields contradict
     each other."""
-    return decode(Network, restated({"id": stated["name"], "vxlan_vni": 1} | (old.data() if old else {}), stated), path)
+    return decode(Network, restated({"id": short(stated["name"]), "vxlan_vni": 1} | (old.data() if old else {}), stated), path)
 
 
 def check_routing(
@@ -254,9 +255,10 @@ def check_routing(
 ) -> None:
     """Checks the routers and services of a document with the networks as they will be. Raises `Invalid`."""
     after = Snapshot(networks=dict(current.networks), routers={} if prune else dict(current.routers), born=current.born)
-    ids = {network.name: network.id for network in current.networks.values()}
+    ids = {name: network.id for network in current.networks.values() for name in network.references[1:]}
     for stated in networks:
-        identity = stated.get("id") or ids.get(stated["name"]) or stated["name"]
+        name = full(stated["name"], stated.get("tenant"))
+        identity = stated.get("id") or ids.get(name) or ids.get(stated["name"]) or name
         after.networks[identity] = planned(current.networks.get(identity), stated, "network").model_copy(update={"id": identity})
     for i, item in enumerate(routers):
         router = decode(Router, item.stated(), "router")

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from specs import keys
 from specs.model.acl import Acl
 from specs.model.base import decode_json
+from specs.model.names import names_of
 from specs.store.values import KeyRange, below
 from warren.errors import Invalid
 
@@ -29,7 +30,7 @@ SMALL_KINDS = (KeyRange(keys.SPEC, keys.ENDPOINTS), KeyRange(below(keys.ENDPOINT
 
 
 class _Network(NamedTuple):
-    name: str
+    names: tuple[str, ...]
     acls: frozenset[str]
 
 
@@ -123,16 +124,20 @@ class Interest:
     def _put_network(self, network_id: str, value: str | None) -> None:
         before = self._networks.pop(network_id, None)
         if before is not None:
-            self._called[before.name].discard(network_id)
+            self._call(before, network_id, present=False)
         after = None
         if value is not None:
             fields = _fields(value)
-            after = _Network(str(fields.get("name")), _acls(fields))
+            after = _Network(names_of(str(fields.get("name")), fields.get("tenant")), _acls(fields))
             self._networks[network_id] = after
-            self._called[after.name].add(network_id)
-        names = {network_id, *(network.name for network in (before, after) if network is not None)}
+            self._call(after, network_id, present=True)
+        names = {network_id, *(name for network in (before, after) if network is not None for name in network.names)}
         if before != after and not self._looked_up.isdisjoint(names):
             self._prefixes = None
+
+    def _call(self, network: _Network, network_id: str, *, present: bool) -> None:
+        for name in network.names:
+            (self._called[name].add if present else self._called[name].discard)(network_id)
 
     def _put_host(self, name: str, value: str | None) -> None:
         self._set_member(self._hosts, name, _fields(value).get("name") == name)  # else no agent has written it

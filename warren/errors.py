@@ -14,11 +14,13 @@ Code that reacts to an error looks at its class and its fields, never at the wor
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any, ClassVar, Final
 
 SHOWN = 80  # characters of a value in a message
 PATH_SHOWN = 200
+NEAR_SHOWN = 5
 
 
 class _Missing(Enum):
@@ -80,13 +82,14 @@ class NotFound(WarrenError):
     http_status = 404
     kind = "not_found"
 
-    def __init__(self, what: str, name: str) -> None:
-        self.what, self.name = what, name
-        super().__init__(f"{what} {name!r} does not exist")
+    def __init__(self, what: str, name: str, near: Iterable[str] = ()) -> None:
+        self.what, self.name, self.near = what, name, tuple(sorted(near))[:NEAR_SHOWN]
+        hint = f" (did you mean {' or '.join(self.near)}?)" if self.near else ""
+        super().__init__(f"{what} {name!r} does not exist{hint}")
 
     def fields(self) -> dict[str, Any]:
-        """`what` kind of object, and its `name`."""
-        return {"kind": self.kind, "what": self.what, "name": self.name}
+        """`what` kind of object, its `name`, and names that are `near`, where there are any."""
+        return {"kind": self.kind, "what": self.what, "name": self.name} | ({"near": list(self.near)} if self.near else {})
 
 
 class Conflict(WarrenError):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from specs import keys
+from specs.checks import called
 from specs.documents.difference import Change
 from specs.model.base import Record, decode, restated
 from specs.model.endpoint import Endpoint
@@ -25,7 +26,7 @@ class Changes:
 
     def __init__(self, repository: Repository, current: Snapshot) -> None:
         self._repository, self._current = repository, current
-        self._networks = {network.name: network.id for network in current.networks.values()}
+        self._networks = {reference: network.id for reference, network in called(current.networks).items()}
         self.touched: set[str] = set()
 
     def make(self, change: Change) -> None:
@@ -60,7 +61,7 @@ class Changes:
 
     def _network_create(self, change: Change) -> None:
         network, _ = self._repository.create_network(_without_nulls(change.stated))
-        self._networks[network.name] = network.id
+        self._networks |= dict.fromkeys(network.references, network.id)
 
     def _network_update(self, change: Change) -> None:
         for field in ("name", "tenant", "profile", "vxlan_vni", "ip_range", "ipv6_range"):

@@ -97,7 +97,7 @@ def _smartos_routes(router: APIRouter, core: Core) -> None:
         state = read_snapshot(core.store)
         profile = _profile(state, name)
         networks = {
-            n.id: n for n in state.networks.values() if (n.profile or DEFAULT) == name and network in (None, n.name, n.id)
+            n.id: n for n in state.networks.values() if (n.profile or DEFAULT) == name and network in (None, *n.references)
         }
         if network is not None and not networks:
             raise NotFound(f"network of profile {name}", network)

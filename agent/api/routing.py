@@ -100,7 +100,7 @@ def _router_routes(router: APIRouter, core: Core) -> None:
         record = snapshot.routers.get(name)
         if record is None:
             raise NotFound("router", name)
-        networks = {ref: n for n in snapshot.networks.values() for ref in (n.id, n.name) if ref in record.networks}
+        networks = {ref: n for n in snapshot.networks.values() for ref in n.references if ref in record.networks}
         ranges = {ref: [str(r) for r in (n.ip_range, n.ipv6_range) if r is not None] for ref, n in networks.items()}
         return {"router": record.data() | {"ranges": ranges}}
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from agent.api.sand import DEFAULT_RANGE, NetworkCreate
 from agent.endpoints.request import EndpointCreate
-from specs.model.base import is_name
+from specs.model.names import is_name
 from specs.model.network import Network
 from specs.model.validation import invalid
 from warren.errors import MISSING, Invalid, NotFound

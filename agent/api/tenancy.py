@@ -22,7 +22,7 @@ class Narrowed:
         if tenant and tenant != DEFAULT and tenant not in tenants:
             raise NotFound("tenant", tenant)
         mine = [network for network in networks if tenant and (network.tenant or DEFAULT) == tenant]
-        self._references = {reference for network in mine for reference in (network.id, network.name)}
+        self._references = {reference for network in mine for reference in network.references}
 
     def has(self, *networks: str) -> bool:
         """Whether one of these networks, by id or name, is the tenant's."""

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from agent.core import Core
 from agent.docker.engine import Engine
 from agent.docker.ledger import LABEL, Ledger
-from specs.model.base import is_name
 from specs.model.endpoint import ALIASES_LIMIT, Endpoint
+from specs.model.names import is_name
 
 log = logging.getLogger("warren.docker")
 

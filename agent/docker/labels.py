@@ -7,8 +7,8 @@ from typing import Any
 
 from agent.docker.engine import Container
 from agent.docker.options import ENDPOINT_OPTIONS, MIRRORED, options_among, read
-from specs.model.base import is_name
 from specs.model.endpoint import Endpoint
+from specs.model.names import is_name
 from specs.model.network import Network
 
 SERVICE = "com.docker.compose.service"  # compose's label with the name by which its services know each other

@@ -19,7 +19,7 @@ from agent.docker.request import DockerNetworkRequest, parse
 from agent.docker.validation import check_references
 from agent.endpoints.filler import ONLY_HOST
 from agent.endpoints.request import EndpointCreate
-from specs.model.base import NAME_LIMIT, is_name
+from specs.model.names import NAME_LIMIT, is_name
 from specs.model.network import Network
 from specs.store.endpoints import DEFAULT_VLAN
 from warren.errors import MISSING, Conflict, Invalid, NotFound, WarrenError

@@ -13,9 +13,9 @@ from ipaddress import AddressValueError, IPv4Address
 from typing import Any, NamedTuple
 
 from specs.model.allowed import parse_allowed
-from specs.model.base import is_name
 from specs.model.dhcp import EXTERNAL
 from specs.model.endpoint import ALIASES_LIMIT
+from specs.model.names import is_name
 from warren.errors import Invalid
 
 _TRUE, _FALSE = frozenset(("1", "t", "true")), frozenset(("", "0", "f", "false"))

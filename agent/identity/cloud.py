@@ -21,7 +21,8 @@ import httpx
 from agent.cache import Cache
 from agent.config import Config, api_url
 from agent.feature import Feature
-from specs.model.base import NAME_LIMIT, Address, Name, NestedValue
+from specs.model.base import Address, Name, NestedValue
+from specs.model.names import NAME_LIMIT
 from specs.model.site import OutsideAddress
 from warren.errors import Invalid, Unavailable
 from warren.worker import Worker

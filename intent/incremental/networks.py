@@ -129,11 +129,11 @@ class Networks:
         references = set(differing)
         for network_id, old in differing.items():
             new = self.valid.get(network_id)
-            if old is not None:
-                self._named[old.name].discard(network_id)
-            if new is not None:
-                self._named[new.name].add(network_id)
-            references |= {network.name for network in (old, new) if network is not None}
+            for name in old.references if old is not None else ():
+                self._named[name].discard(network_id)
+            for name in new.references if new is not None else ():
+                self._named[name].add(network_id)
+            references |= {name for network in (old, new) if network is not None for name in network.references}
         for reference in references:
             holders = {reference} & self.valid.keys() or self._named[reference]
             if holders:

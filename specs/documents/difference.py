@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from specs.checks import check_routing, planned
+from specs.checks import called, check_routing, planned
 from specs.documents.document import Document, section_of
+from specs.model import names
 from specs.model.base import ALLOCATED, Item, Record
 from specs.model.derived import default_mac
 from specs.model.endpoint import Endpoint, EndpointItem
@@ -77,7 +78,7 @@ def diff(document: Document, current: Snapshot, prune: bool = False) -> tuple[Ch
     changed = {kind: difference.changed(kind) for kind in KINDS}
     gone = {kind: difference.gone(kind) if prune else [] for kind in KINDS}
     if document.routers or document.services:
-        networks = [network.stated() for network in document.networks or ()]
+        networks = [difference.stated(network, f"networks[{i}]") for i, network in enumerate(document.networks or ())]
         check_routing(document.routers or (), document.services or (), current, networks, prune)
     late = difference.left_by(changed["endpoint"], gone["network"])
     routing = [*changed["router"], *changed["service"]]
@@ -98,9 +99,11 @@ class _Difference:
 
     def __init__(self, document: Document, current: Snapshot) -> None:
         self.document, self.current = document, current
-        self.networks_by_name = {network.name: network for network in current.networks.values()}
+        self.networks = called(current.networks)
+        self.networks_by_name = {name: n for _, n in sorted(current.networks.items(), reverse=True) for name in n.references[1:]}
         self.endpoints_by_name = {(e.network_id, e.name): e for e in current.endpoints.values() if e.name}
-        self.new_networks = {name for n in document.networks or () for name in (n.name, n.id) if name}
+        self.new_networks = {name for n in document.networks or () for name in (*names.names_of(n.name, n.tenant), n.id) if name}
+        self.bearers = self._bearers()
         self.hosts = {host.name for host in document.hosts or ()} | set(current.hosts)
 
     def changed(self, kind: str) -> list[Change]:
@@ -108,9 +111,10 @@ class _Difference:
         changes: list[Change] = []
         for i, item in enumerate(self._items(kind) or ()):
             path = f"{section_of(kind)}[{i}]"
-            stated = self._stated(item, path)
+            stated = self.stated(item, path)
             old = self._old(kind, item)
-            change = self._named_networks(_change(kind, _name(item), stated, old, path))
+            name = str(stated.get("name") or _name(item))
+            change = self._named_networks(_change(kind, name, stated, old, path))
             if isinstance(item, NetworkItem):
                 _check_network(item, old if isinstance(old, Network) else None, change, path)
             if change is not None:
@@ -143,8 +147,8 @@ class _Difference:
 
     def names_existing_networks(self, change: Change) -> bool:
         """Whether the store has all networks that a router or service names."""
-        names = set(change.stated.get("networks") or [str(change.stated.get("network"))])
-        return names <= {*self.networks_by_name, *self.current.networks}
+        references = set(change.stated.get("networks") or [str(change.stated.get("network"))])
+        return references <= self.networks.keys()
 
     def _items(self, kind: str) -> tuple[Item, ...] | None:
         items: tuple[Item, ...] | None = getattr(self.document, section_of(kind))
@@ -155,29 +159,67 @@ class _Difference:
         return records
 
     def _network(self, reference: str) -> Network | None:
-        return self.networks_by_name.get(reference) or self.current.networks.get(reference)
+        return self.networks.get(reference)
 
     def _old(self, kind: str, item: Item) -> Record | None:
         """The record of an item: by its id if it states one, else by its name; None if the store has none."""
         if (identity := getattr(item, "id", None)) is not None:
             return self._records(kind).get(identity)
         if isinstance(item, NetworkItem):
-            return self.networks_by_name.get(item.name)
+            return self._network_of(item)
         if isinstance(item, EndpointItem):
             network = self._network(item.network)
             return self.endpoints_by_name.get((network.id, item.name)) if network is not None and item.name else None
         return self._records(kind).get(_name(item))
 
-    def _stated(self, item: Item, path: str) -> dict[str, Any]:
+    def _network_of(self, item: NetworkItem) -> Network | None:
+        """The network of an item without an id: the tenant's of that name. An item without a tenant is of whoever has the name."""
+        network = self.networks_by_name.get(names.full(item.name, item.tenant)) or self.networks_by_name.get(item.name)
+        foreign = network is not None and item.tenant is not None and item.tenant != (network.tenant or names.DEFAULT)
+        return None if foreign else network
+
+    def _bearers(self) -> dict[str, set[str]]:
+        """The networks that each name without a tenant may mean, in the document and in the store, by their full names."""
+        bearers = {name: {names.full(name, network.tenant)} for name, network in self.networks_by_name.items()}
+        for item in self.document.networks or ():
+            network = self._old("network", item)
+            tenant = network.tenant if isinstance(network, Network) else item.tenant
+            bearers.setdefault(item.name, set()).add(names.full(item.name, tenant))
+        return bearers
+
+    def _name_of(self, item: NetworkItem) -> str:
+        """The name of an item's network: as the store has it; a new one whose name is somebody else's, too, gets the tenant in front."""
+        network = self._old("network", item)
+        if isinstance(network, Network):
+            known_by = names.full(item.name, item.tenant or network.tenant) in network.references
+            return network.name if known_by else item.name
+        return names.full(item.name, item.tenant) if len(self.bearers[item.name]) > 1 else item.name
+
+    def _check_references(self, item: Item, path: str) -> None:
+        """Raises `Invalid` if an item names networks in a way that several networks may have."""
+        field = "networks" if hasattr(item, "networks") else "network"
+        value = getattr(item, field, None) or ()
+        for reference in (value,) if isinstance(value, str) else value:
+            if len(bearers := self.bearers.get(reference, ())) > 1:
+                raise Invalid(f"{path}.{field}", reference, f"{' or '.join(sorted(bearers))}: several networks have this name")
+
+    def _network_expected(self, reference: str) -> str:
+        close = names.near(reference, (*self.new_networks, *self.networks_by_name))
+        return "a network of this document or of the store" + (f", such as {close[0]}" if close else "")
+
+    def stated(self, item: Item, path: str) -> dict[str, Any]:
         """The fields that an item states. An endpoint's network is its id, where the store has the network."""
         stated = item.stated()
+        self._check_references(item, path)
+        if isinstance(item, NetworkItem):
+            return stated | {"name": self._name_of(item)}
         if isinstance(item, HostItem):
             return _stated_host(stated, self.current.hosts.get(item.name), path)
         if not isinstance(item, EndpointItem):
             return stated
         network = self._network(item.network)
         if network is None and item.network not in self.new_networks:
-            raise Invalid(f"{path}.network", item.network, "a network of this document or of the store")
+            raise Invalid(f"{path}.network", item.network, self._network_expected(item.network))
         if item.host not in self.hosts:
             raise Invalid(f"{path}.host", item.host, "a host of this document or of the store")
         if network is not None:

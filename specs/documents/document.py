@@ -24,6 +24,7 @@ from specs.model.endpoint import EndpointItem
 from specs.model.host import HostItem
 from specs.model.meter import MeterItem
 from specs.model.mirror import MirrorItem
+from specs.model.names import full
 from specs.model.network import NetworkItem
 from specs.model.profile import ProfileItem
 from specs.model.router import RouterItem
@@ -151,6 +152,8 @@ def _identities(item: Item, path: str) -> Iterator[tuple[str, ...]]:
             raise Invalid(f"{path}.name", MISSING, "an endpoint needs a name or an id, by which to know it again")
         if item.name is not None:
             yield "name", item.network, item.name
+    elif isinstance(item, NetworkItem):
+        yield "name", full(item.name, item.tenant)
     else:
         yield "name", item.name  # type: ignore[attr-defined]
     if getattr(item, "id", None) is not None:

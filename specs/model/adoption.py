@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, model_validator
 
-from specs.model.base import Item, Labels, Name, Record, is_name
+from specs.model.base import Item, Labels, Name, Record
 from specs.model.derived import is_link_name
 from specs.model.iface_id import IfaceIdPattern, matches
+from specs.model.names import NetworkName, is_name
 
 _PATTERN = re.compile(r"[A-Za-z0-9_.*?-]{1,15}\Z")
 EXPECTED = "the name of an interface, with * for any characters and ? for one, such as ve-*"
@@ -28,7 +29,7 @@ class AdoptionFields(BaseModel):
 
     match: Annotated[str, AfterValidator(_pattern)] | None = None
     iface_id: IfaceIdPattern | None = None
-    network: Name
+    network: NetworkName
     host: Name | None = None
     labels: Labels = {}
 

@@ -26,21 +26,15 @@ from pydantic import (
     model_validator,
 )
 
+from specs.model.names import EXPECTED, is_name, is_network_name
 from specs.model.validation import invalid
 from warren.errors import Invalid
 
 VNI_FIRST, VNI_LAST = 1, 16_777_215
-NAME_LIMIT = 63  # characters
 ACLS_LIMIT = 16  # in one list
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 _IFNAME = re.compile(r"[^\s/:]{1,15}\Z")
-
-
-def is_name(text: str) -> bool:
-    """Whether a text can be the name or the id of an object."""
-    return _NAME.match(text) is not None
 
 
 def _name(value: str) -> str:
@@ -87,8 +81,9 @@ def _acl_names(value: Any) -> Any:
 
 def _acl_reference(value: str) -> str:
     network, _, name = value.rpartition(":")
-    for part in (network, name) if network else (name,):
-        _name(part)
+    if network and not is_network_name(network):
+        raise ValueError(EXPECTED)
+    _name(name)
     return value
 
 

@@ -16,6 +16,7 @@ from specs.model.base import AclReferences, FilePath, Flag, IfName, Item, Labels
 from specs.model.coprocessor import Coprocessor
 from specs.model.derived import default_mac, is_link_name, veth_name
 from specs.model.iface_id import IfaceId
+from specs.model.names import NetworkName
 from specs.model.publish import PUBLISHED_LIMIT, Publish
 
 ADOPTED_BY = "adopted.by"  # label of an endpoint that an adoption rule made: the rule's name
@@ -209,7 +210,7 @@ class Endpoint(EndpointFields, Record):
 class _Placement(Item):
     id: Name | None = None
     name: Name | None = None
-    network: Name
+    network: NetworkName
     host: Name
     netns: FilePath | None = None
     active: Flag = True

@@ -20,6 +20,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from acl.language import Rule, Who, parse_rule
 from specs.model.base import Flag, IfName, Item, Name, Record, Vlan, Vni, Whole
+from specs.model.names import NetworkName
 
 SnapLength = Annotated[Whole, Field(ge=14, le=65_535)]
 Matches = dict[str, Any] | tuple[dict[str, Any], ...] | None
@@ -33,7 +34,7 @@ _NOT_IN_A_MATCH = ("actions", "from", "to", "state", "allow_related", "log", "co
 class Source(Record):
     """The endpoints whose packets are copied: one, all with a label (KEY or KEY=VALUE), or all of the network."""
 
-    network: Name
+    network: NetworkName
     endpoint: Name | None = None
     label: str | None = Field(default=None, min_length=1, max_length=300)
 
@@ -58,7 +59,7 @@ class Target(Record):
     """Where the copies go: an endpoint (`network`, `endpoint`), an interface of a host, or a collector: by GRE, by ERSPAN
     (`version` 1, or 2; draft-foschiano-erspan-03), by VXLAN. `key` is ERSPAN's session (10 bits) or the VNI."""
 
-    network: Name | None = None
+    network: NetworkName | None = None
     endpoint: Name | None = None
     host: Name | None = None
     interface: IfName | None = None

@@ -12,6 +12,7 @@ from pipeline.tunnels import network_number
 from specs.model.admin import AdminOverlay, check_admin
 from specs.model.base import AclNames, Flag, Item, Labels, Mtu, Name, Record, Vlan, Vni, Whole, require_text
 from specs.model.dhcp import DhcpFields, check_dhcp
+from specs.model.names import NetworkName, names_of, with_tenant
 from specs.model.profile import PROFILES_LIMIT, ProfileName
 from specs.model.reservations import AddressPool, Reservation, check_reservations
 from warren.errors import MISSING, Invalid
@@ -44,7 +45,7 @@ class NetworkFields(DhcpFields):
     """The fields that a document, a request and the record of a network share."""
 
     id: Name | None = None
-    name: Name | None = None
+    name: NetworkName | None = None
     title: Annotated[str, Field(max_length=TITLE_LIMIT)] | None = None
     tenant: Name | None = None
     profile: ProfileName = None
@@ -69,6 +70,11 @@ class NetworkFields(DhcpFields):
     labels: Labels = {}
     admin: AdminOverlay | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _tenant_of_the_name(cls, data: Any) -> Any:
+        return with_tenant(data)
+
 
 class Network(NetworkFields, Record):
     """An isolated layer 2 network. `host_access` is what its endpoints reach of the cluster's machines by the gateway, besides
@@ -79,7 +85,7 @@ class Network(NetworkFields, Record):
     overlay (specs/model/admin.py)."""
 
     id: Name
-    name: Name
+    name: NetworkName
     type: str = Field(default="overlay", pattern="^overlay$")
     vxlan_vni: Vni
     profile_number: Annotated[Whole, Field(ge=0, le=PROFILES_LIMIT)] = 0
@@ -124,6 +130,11 @@ class Network(NetworkFields, Record):
     def number(self) -> int:
         """What packets carry of their network inside a switch: its VNI, and above it the number of its profile."""
         return network_number(self.profile_number, self.vxlan_vni)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """What finds it: its id and its names."""
+        return self.id, *names_of(self.name, self.tenant)
 
     @property
     def gateways(self) -> tuple[IPv4Interface | IPv6Interface, ...]:
@@ -184,4 +195,4 @@ def default_gateways(network: Network) -> dict[str, str]:
 class NetworkItem(NetworkFields, Item):
     """A network; without `vxlan_vni` one is allocated."""
 
-    name: Name
+    name: NetworkName

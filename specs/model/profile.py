@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, WithJsonSchema
 
 from pipeline.tunnels import VXLAN_UDP_PORT
-from specs.model.base import Address, Item, Mtu, Name, Record, Whole, is_name
+from specs.model.base import Address, Item, Mtu, Name, Record, Whole
 from specs.model.host import Host
+from specs.model.names import is_name
 
 DEFAULT = "default"  # the profile of networks that name none; it exists without a record
 ALL, OF_SITE = "all", "site:"

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from specs.model.base import Item, Name, Record
+from specs.model.names import NetworkName
 
 NETWORKS_LIMIT = 64  # of one router: every network is routed to every other
 
@@ -21,7 +22,7 @@ def _joins(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-Joins = Annotated[tuple[Name, ...], AfterValidator(_joins)]
+Joins = Annotated[tuple[NetworkName, ...], AfterValidator(_joins)]
 
 
 class Router(Record):

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, model_validator
 
 from acl.language import Who
 from specs.model.base import Item, Name, Record, Whole
+from specs.model.names import NetworkName
 
 PortNumber = Annotated[Whole, Field(ge=1, le=65_535)]
 Proto = Literal["tcp", "udp", "sctp"]
@@ -21,7 +22,7 @@ class ServiceFields(BaseModel):
     """The fields that a document, a request and the record of a service share."""
 
     name: Name
-    network: Name
+    network: NetworkName
     host_port: PortNumber
     port: PortNumber
     proto: Proto = "tcp"

@@ -12,11 +12,10 @@ from typing import Annotated, Self
 from pydantic import BaseModel, Field, model_validator
 
 from specs.model.base import VNI_FIRST, VNI_LAST, AclNames, Item, Name, Record, Whole
+from specs.model.names import DEFAULT
 from specs.model.network import Network
 from specs.model.number_ranges import Span, VlanRanges, VniRanges, contains, overlap, spans, without
 from warren.errors import Conflict, Invalid
-
-DEFAULT = "default"  # the tenant of networks that name none: it owns what is delegated to nobody
 
 NetworksLimit = Annotated[Whole, Field(ge=0, le=1_000_000)]
 

@@ -10,6 +10,7 @@ from specs import keys
 from specs.model.allowed import text
 from specs.model.base import VNI_FIRST, VNI_LAST, decode, decode_json, now
 from specs.model.endpoint import Endpoint
+from specs.model.names import full, short
 from specs.model.network import Network, default_gateways
 from specs.model.profile import Profile
 from specs.model.ranges import check_ranges
@@ -55,21 +56,21 @@ class NetworkWriter(Writer):
         check_ranges(checked, "network")
         data = {**data, **default_gateways(checked)}
         self._check_host_networks(checked)
+        near = {name: keys.claim_network_name(name) for name in (short(checked.name), *checked.references[1:])}
 
         def attempt() -> tuple[Network, int] | None:
-            key, claim = keys.network(checked.id), keys.claim_network_name(checked.name)
+            key = keys.network(checked.id)
             limits = (Get(keys.TENANTS, prefix=True), Get(keys.claim_tenants()), Get(keys.claim_networks()))
             vnis = keys.pool_vni(checked.profile)
             profiles = (Get(keys.PROFILES, prefix=True), Get(keys.claim_profiles())) if checked.profile else ()
-            read = self.store.txn((), (Get(key), Get(claim), Get(vnis, prefix=True), *limits, *profiles))
+            read = self.store.txn((), (Get(key), Get(vnis, prefix=True), *limits, *map(Get, near.values()), *profiles))
             if read.found[0]:
                 raise Conflict(f"network {checked.id} exists already", field="id")
-            if read.found[1]:
-                holder = read.found[1][0].value
-                raise Conflict(f"the name {checked.name} belongs to network {holder}", field="name", holder=holder)
-            data["profile_number"], of_profile = _profile(checked.profile, read.found[6:])
-            pool = Pool.read(vnis, read.found[2])
-            tenants = tenants_of(read.found[3])
+            claims = dict(zip(near, read.found[5:], strict=False))
+            data["name"] = self._name(checked, claims)
+            data["profile_number"], of_profile = _profile(checked.profile, read.found[5 + len(near) :])
+            pool = Pool.read(vnis, read.found[1])
+            tenants = tenants_of(read.found[2])
             vni = requested if requested is not None else free_vni(pool, checked.tenant, tenants)
             check_network(checked, vni, tenants)
             if bitmap.taken(pool.blocks, vni):
@@ -79,22 +80,38 @@ class NetworkWriter(Writer):
             network = decode(Network, {**data, "vxlan_vni": vni}, "network")
             compares: list[Compare] = [
                 Unchanged(key, 0),
-                Unchanged(claim, 0),
-                Unchanged(keys.claim_tenants(), revision(read.found[4])),
+                *(Unchanged(near[name], revision(entries)) for name, entries in claims.items()),
+                Unchanged(keys.claim_tenants(), revision(read.found[3])),
                 *of_profile,
             ]
-            made = revision(read.found[5])
+            made = revision(read.found[4])
             compares += [
                 *pool.compares(),
                 *self._room_for_one_more(checked.tenant, tenants, made),
                 *self._only_admin(checked, made),
             ]
-            puts = [Put(key, network.encode()), Put(claim, network.id), Put(keys.claim_networks(), network.id), *pool.puts()]
+            puts: list[TxnOperation] = [Put(key, network.encode()), *(Put(claim, network.id) for claim in _claims(network))]
+            puts += [Put(keys.claim_networks(), network.id), *pool.puts()]
             outcome = self.commit(compares, puts)
             return (network, outcome.revision) if outcome.succeeded else None
 
         with self.one_at_a_time("vni"):
             return self.retry(attempt)  # type: ignore[no-any-return]
+
+    def _name(self, network: Network, claims: Mapping[str, tuple[Entry, ...]]) -> str:
+        """The name of a new network, from the claims of all names that are near. A short name that belongs to somebody else's network gets the
+        tenant in front. Raises `Conflict` if the tenant has a network of that name."""
+        name = network.name
+        for near, entries in claims.items():
+            holder = entries[0].value if entries else None
+            if holder is None:
+                continue
+            entry = self.store.get(keys.network(holder))
+            record = decoded(Network, entry) if entry is not None else None
+            if record is None or network.tenant in (None, DEFAULT, record.tenant):
+                raise Conflict(f"the name {near} belongs to network {holder}", field="name", holder=holder)
+            name = full(name, network.tenant)
+        return name
 
     def _room_for_one_more(self, name: str | None, tenants: Mapping[str, Tenant], made: int) -> list[Compare]:
         """The compares that hold while the tenant gets no further network. Raises `Conflict` if it has all that it may have, and `NotFound`."""
@@ -226,12 +243,14 @@ class NetworkWriter(Writer):
                 holder = read.found[1][0].value
                 raise Conflict(f"the name {name} belongs to network {holder}", field="name", holder=holder)
             _unnamed(network, read.found[2], read.found[3])
-            compares = [Unchanged(key, entry.mod_revision), Unchanged(claim, 0), Unchanged(routing, revision(read.found[4]))]
             renamed = network.model_copy(update={"name": name})
+            compares = [Unchanged(key, entry.mod_revision), Unchanged(routing, revision(read.found[4]))]
+            after, before = set(_claims(renamed)), set(_claims(network))
+            compares += [Unchanged(each, 0) for each in sorted(after - before)]
             writes: list[TxnOperation] = [
                 Put(key, renamed.encode()),
-                Put(claim, network.id),
-                Delete(keys.claim_network_name(network.name)),
+                *(Put(each, network.id) for each in sorted(after - before)),
+                *map(Delete, sorted(before - after)),
             ]
             outcome = self.commit(compares, writes)
             return outcome.revision if outcome.succeeded else None
@@ -258,7 +277,7 @@ class NetworkWriter(Writer):
             compares.append(Unchanged(keys.claim_routing(), claim[0].mod_revision if claim else 0))
             deletes: list[TxnOperation] = [
                 Delete(key),
-                Delete(keys.claim_network_name(network.name)),
+                *map(Delete, _claims(network)),
                 Delete(keys.pool_v4(network_id), prefix=True),
                 Delete(keys.pool_v6(network_id), prefix=True),
                 Delete(keys.claim_allowed(network_id)),
@@ -277,6 +296,11 @@ class NetworkWriter(Writer):
         """All networks; malformed records are left out."""
         networks = (decoded(Network, entry) for entry in self.store.list(keys.NETWORKS)[1])
         return [network for network in networks if network is not None]
+
+
+def _claims(network: Network) -> tuple[str, ...]:
+    """The keys that hold a network's names."""
+    return tuple(map(keys.claim_network_name, network.references[1:]))
 
 
 def _profile(name: str | None, read: Sequence[tuple[Entry, ...]]) -> tuple[int, list[Compare]]:
@@ -311,14 +335,14 @@ def _unnamed(network: Network, routers: Iterable[Entry], services: Iterable[Entr
 
 def _joined_by(network: Network, routers: Iterable[Entry]) -> str | None:
     for router in (decoded(Router, entry) for entry in routers):
-        if router is not None and {network.id, network.name} & set(router.networks):
+        if router is not None and set(network.references) & set(router.networks):
             return f"is joined by router {router.name}"
     return None
 
 
 def _served_by(network: Network, services: Iterable[Entry]) -> str | None:
     for service in (decoded(Service, entry) for entry in services):
-        if service is not None and service.network in (network.id, network.name):
+        if service is not None and service.network in network.references:
             return f"has service {service.name}"
     return None
 

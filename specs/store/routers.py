@@ -26,7 +26,7 @@ class RouterWriter(Writer):
             routers, networks, claim = self.store.txn((), gets).found
             state = snapshot((e.key, e.value, e.create_revision) for e in (*routers, *networks))
             check_router(router, state, "router")
-            joined = {keys.network(n.id) for n in state.networks.values() if {n.id, n.name} & set(router.networks)}
+            joined = {keys.network(n.id) for n in state.networks.values() if set(n.references) & set(router.networks)}
             entry = next((e for e in routers if e.key == key), None)
             old = decoded(Router, entry) if entry else None
             new = dated(router, old)

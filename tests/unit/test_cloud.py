@@ -14,8 +14,8 @@ import pytest
 from agent.config import load
 from agent.identity import cloud
 from agent.identity.cloud import CloudUnderlay, place_of, site_name
-from specs.model.base import is_name
 from specs.model.host import Host
+from specs.model.names import is_name
 from specs.model.site import OutsideAddress
 from tools.lab import metadata
 from tools.lab.clouds import instance
