@@ -13,6 +13,7 @@ from specs.model.host import Host
 from specs.model.names import near
 from specs.model.network import Network
 from specs.snapshot import Snapshot
+from specs.store.network_state import network_called
 from specs.store.repository import Repository
 from warren.errors import Conflict, NotFound, Unavailable
 
@@ -25,13 +26,10 @@ class Lookup:
 
     def network(self, reference: str) -> Network:
         """Return a network by id or name. Raises `NotFound`."""
-        store = self._repository.store
-        entry = store.get(keys.network(reference))
-        if entry is None and (claim := store.get(keys.claim_network_name(reference))) is not None:
-            entry = store.get(keys.network(claim.value))
-        if entry is None:
+        network = network_called(self._repository.store, reference)
+        if network is None:
             raise NotFound("network", reference, near(reference, (n.name for n in self._cache.view.snapshot.networks.values())))
-        return decode_json(Network, entry.value, entry.key)
+        return network
 
     def endpoint(self, reference: str) -> Endpoint:
         """Return an endpoint by id, name or NETWORK/NAME. Raises `NotFound`, and `Conflict` if several endpoints have the

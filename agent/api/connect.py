@@ -177,7 +177,7 @@ def parse(head: str) -> ConnectRequest:
     line, *headers = head.split("\r\n")
     target = line.split(" ")[1] if line.count(" ") >= 2 else ""
     url = urlsplit(target)
-    path = re.fullmatch(r"/networks/([^/]+)", url.path)
+    path = re.fullmatch(r"/networks/([^/]+(?:/[^/]+)?)", url.path)
     if not path:
         raise NotFound("path", url.path)
     query: dict[str, Any] = {name: values[0] for name, values in parse_qs(url.query).items()}

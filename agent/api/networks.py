@@ -13,7 +13,7 @@ from agent.api.sand_requests import NETWORK_FIELDS, NetworkRequest, body_schema,
 from agent.api.tenancy import Narrowed, TenantQuery
 from agent.api.warnings import with_warnings
 from agent.core import Core
-from warren.errors import Conflict, Invalid
+from warren.errors import Conflict, Invalid, NotFound
 
 
 async def _request(request: Request) -> NetworkRequest:
@@ -43,19 +43,20 @@ def router(core: Core) -> APIRouter:
         values["title"] = title if title and title != values["name"] else values["title"]
         try:
             network, _ = core.repository.create_network(values)
-        except Conflict as error:
-            if title is None or error.field != "name":
+        except (Conflict, NotFound) as error:
+            of_name = error.field == "name" if isinstance(error, Conflict) else error.what == "tenant"
+            if title is None or not of_name:
                 raise
-            name = default_name(network_id)  # SAND's names need not be unique
-            network, _ = core.repository.create_network(values | {"name": name, "title": title})
+            name = default_name(network_id)  # SAND's names need not be unique, and are free text
+            network, _ = core.repository.create_network(values | {"name": name, "title": title, "tenant": None})
         return {"network": with_warnings(core, "network", network.id, network_out(network))}
 
-    @router.get("/networks/{network_id}")
+    @router.get("/networks/{network_id:path}")
     def show_network(network_id: str) -> dict[str, Any]:
         """One network."""
         return {"network": network_out(core.lookup.network(network_id))}
 
-    @router.delete("/networks/{network_id}", status_code=204)
+    @router.delete("/networks/{network_id:path}", status_code=204)
     def delete_network(network_id: str) -> Response:
         """Delete a network that has no endpoints."""
         network = core.lookup.network(network_id)

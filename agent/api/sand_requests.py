@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from agent.api.sand import DEFAULT_RANGE, NetworkCreate
 from agent.endpoints.request import EndpointCreate
-from specs.model.names import is_name
+from specs.model.names import is_network_name
 from specs.model.network import Network
 from specs.model.validation import invalid
 from warren.errors import MISSING, Invalid, NotFound
@@ -50,7 +50,7 @@ def network_request(raw: bytes, prefer: str = "") -> NetworkRequest:
         return NetworkRequest(_validated(NetworkCreate, data), None)
     data = _of_fields(data, NETWORK_FIELDS)
     title, gateway = data.get("name"), data.get("gateway")
-    if isinstance(title, str) and not is_name(title):
+    if isinstance(title, str) and not is_network_name(title):
         del data["name"]
     if isinstance(gateway, str) and gateway and "/" not in gateway:
         _, _, length = str(data.get("ip_range") or DEFAULT_RANGE).partition("/")
@@ -76,7 +76,7 @@ def endpoint_request(raw: bytes, prefer: str = "") -> EndpointRequest:
         prefix = _interface(address)
         data["ipv4_address"] = str(prefix.ip)
     network_id = data.get("network_id") or ""
-    exists = not isinstance(network_id, str) or is_name(network_id)
+    exists = not isinstance(network_id, str) or is_network_name(network_id)
     body = _validated(EndpointCreate, data if exists else data | {"network_id": "none"})
     if not body.activate:
         body = body.model_copy(update={"activate_params": None, "ns_handle_path": None})

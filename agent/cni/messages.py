@@ -29,8 +29,9 @@ from agent.cni.requested import (
     published,
     refuse_unsupported,
 )
-from specs.model.base import AclReferences, Flag, IfName, Labels, Name
+from specs.model.base import AclReferences, Flag, IfName, Labels
 from specs.model.endpoint import CNI_CONTAINER
+from specs.model.names import NetworkName
 from specs.model.network import Network
 from warren.errors import MISSING, Invalid
 
@@ -87,7 +88,7 @@ class CniConfig(Requested):
     """A network configuration, as far as ADD reads it. Without `ipMasq` the network's mode says whether addresses are translated."""
 
     name: Word
-    network: Name | None = None
+    network: NetworkName | None = None
     acls: AclReferences | None = None
     labels: Labels = {}
     args: Args = Args()

@@ -95,7 +95,7 @@ class Driver:
         """
         network = self._network(body)
         interface = body.get("Interface") or {}
-        fields = read(ENDPOINT_OPTIONS, body.get("Options") or {}, (network.name, network.id))
+        fields = read(ENDPOINT_OPTIONS, body.get("Options") or {}, network.references)
         mac, prefix = interface.get("MacAddress") or None, fields.pop("mac_prefix", None)
         labels = {LABEL: str(body["EndpointID"])} | ({MIRRORED: self._core.host.name} if fields.pop("mirror", False) else {})
         v4, v6 = (str(interface.get(name) or "").partition("/")[0] for name in ("Address", "AddressIPv6"))

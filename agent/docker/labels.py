@@ -18,7 +18,7 @@ _MIRROR_NAMES = {name for option in ENDPOINT_OPTIONS for name in option.names if
 def described(endpoint: Endpoint, network: Network, container: Container, host: str) -> Endpoint:
     """Return an endpoint with its container's name and labels. Options that `docker run` gave for this network take
     precedence."""
-    options = read(ENDPOINT_OPTIONS, options_among(container.labels), (container.network, network.name, network.id))
+    options = read(ENDPOINT_OPTIONS, options_among(container.labels), (container.network, *network.references))
     labels = {k: v for k, v in container.labels.items() if k not in _MIRROR_NAMES}
     if options.pop("mirror", False):
         labels[MIRRORED] = host

@@ -21,7 +21,6 @@ from agent.linux.first_frame import FirstFrame
 from agent.listeners import Listeners
 from specs.model.adoption import Adoption, rule_for
 from specs.model.endpoint import ADOPTED_BY, Endpoint
-from specs.model.names import is_name
 from specs.snapshot import Decoded, Snapshot
 from warren.errors import Conflict, Unavailable, WarrenError
 from warren.worker import Worker

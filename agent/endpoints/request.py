@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from specs.model.base import Name, Whole
 from specs.model.endpoint import EndpointFields
+from specs.model.names import NetworkName
 from warren.errors import Invalid
 
 
@@ -56,7 +57,7 @@ class EndpointCreate(EndpointFields, RequestBody):
     it itself). Instead of a path, `machine` is the name of a container that systemd-machined knows, and `pid` that of a process in the
     container. With `keep_netns` the path is that of a namespace below /run/netns, which Warren makes."""
 
-    network_id: Name
+    network_id: NetworkName
     activate: bool = True
     activate_params: ActivateParams | None = None
     ns_handle_path: str | None = None

@@ -1,7 +1,8 @@
 """Which names an endpoint can resolve, and to what. Pure.
 
 An endpoint sees its own network's endpoints as NAME, NAME.NETWORK and, if the network has a domain, NAME.DOMAIN; endpoints of networks that a
-router joins to its own as NAME.NETWORK and NAME.DOMAIN. An alias is one more name, and several endpoints may have the same.
+router joins to its own as NAME.NETWORK and NAME.DOMAIN. Those of a tenant's network TENANT/NETWORK are NAME.NETWORK.TENANT, and NAME.NETWORK for the
+tenant's own endpoints. An alias is one more name, and several endpoints may have the same.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pipeline.protocols import IpAddress
 from specs import keys
 from specs.checks import called, joined, routers_in_order, valid_networks, zones
 from specs.model.endpoint import Endpoint
+from specs.model.names import full, short, tenant_in
 from specs.model.network import Network
 from specs.snapshot import Snapshot, put
 
@@ -86,7 +88,10 @@ class NameIndex:
         if self._networks is None:
             valid = valid_networks(self._snapshot)[0]
             routed_to = joined(routers_in_order(self._snapshot), called(valid))[0]
-            self._joined = {i: [valid[other] for other in others] for i, others in routed_to.items()}
+            self._joined = {
+                i: sorted((valid[other] for other in others), key=lambda n, tenant=valid[i].tenant: n.tenant != tenant)  # type: ignore[misc]
+                for i, others in routed_to.items()
+            }
             zone_of = zones(self._snapshot, valid)
             self._networks = {zone_of[network.id]: network for network in valid.values() if network.dns_server}
         return self._networks.get(zone)
@@ -98,7 +103,7 @@ class NameIndex:
             return self._of(self._members[network.id].names[name])
         ours = False
         for other in (network, *self._joined.get(network.id, ())):
-            for suffix in suffixes(other):
+            for suffix in suffixes(other, network.tenant):
                 if name == suffix:
                     return Addresses()
                 if not name.endswith(f".{suffix}"):
@@ -117,7 +122,7 @@ class NameIndex:
             ids = self._members[other.id].addresses.get(address, set())
             named = next((endpoint.name for i in sorted(ids) if (endpoint := self._indexed[i]).name), None)
             if named is not None:
-                return f"{named}.{suffixes(other)[-1]}".lower()
+                return f"{named}.{suffixes(other, network.tenant)[-1]}".lower()
             if ids or any(r is not None and address in r for r in (other.ip_range, other.ipv6_range)):
                 return None
         raise LookupError(str(address))
@@ -130,9 +135,14 @@ class NameIndex:
         )
 
 
-def suffixes(network: Network) -> tuple[str, ...]:
-    """What names of a network's endpoints may end in, lower case."""
-    return tuple(text.lower() for text in (network.name, network.domain) if text)
+def suffixes(network: Network, tenant: str | None) -> tuple[str, ...]:
+    """What names of a network's endpoints may end in for those of a tenant, lower case; the last one is in answers."""
+    tenants = f"{short(network.name)}.{network.tenant}" if full(network.name, network.tenant) != short(network.name) else None
+    if tenant_in(network.name) is None:
+        names: tuple[str | None, ...] = (tenants, network.name, network.domain)
+    else:
+        names = (short(network.name) if tenant == network.tenant else None, tenants, network.domain)
+    return tuple(text.lower() for text in names if text)
 
 
 def _names(endpoint: Endpoint) -> Iterator[str]:

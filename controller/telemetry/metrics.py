@@ -65,7 +65,7 @@ class Gauge:
         drops: LabelledTotals = {(table,): counts for table, counts in p.drops.items()}
         yield from _totals("warren_dropped", "dropped by a flow of a table", dp, ("table",), drops)
         spoofed: LabelledTotals = {
-            (*(place := text.split("/", 1)), tenants.get(place[0], DEFAULT)): counts for text, counts in p.spoofed.items()
+            (*(place := text.rsplit("/", 1)), tenants.get(place[0], DEFAULT)): counts for text, counts in p.spoofed.items()
         }
         text = "that an endpoint sent from an address or a MAC that it may not have"
         yield from _totals("warren_spoofed", text, dp, Place._fields, spoofed)

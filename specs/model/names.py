@@ -73,6 +73,6 @@ def with_tenant(data: Any) -> Any:
     """The fields of a network with the tenant that its name begins with. Raises `Invalid` if they state another one."""
     if not isinstance(data, dict) or not isinstance(name := data.get("name"), str) or (tenant := tenant_in(name)) is None:
         return data
-    if data.get("tenant", tenant) != tenant:
+    if data.get("tenant") not in (None, tenant):
         raise Invalid("tenant", data["tenant"], f"{tenant}, or no tenant: the name is {name}")
     return {**data, "tenant": tenant}

@@ -7,6 +7,7 @@ from typing import Any
 from specs import keys
 from specs.model.adoption import Adoption
 from specs.model.base import decode
+from specs.store.network_state import network_called
 from specs.store.writer import Writer
 from warren.errors import NotFound
 
@@ -17,7 +18,7 @@ class AdoptionWriter(Writer):
     def put_adoption(self, draft: dict[str, Any]) -> tuple[Adoption, int]:
         """Create or change a rule; return it with the revision. Raises `Invalid`, and `NotFound` for its network."""
         rule = decode(Adoption, draft, "adoption")
-        if not any(self.store.get(key) for key in (keys.network(rule.network), keys.claim_network_name(rule.network))):
+        if network_called(self.store, rule.network) is None:
             raise NotFound("network", rule.network)
         return self.put_record(keys.adoption(rule.name), rule)
 

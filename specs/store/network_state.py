@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from specs import keys
 from specs.model.base import decode_json
+from specs.model.names import short
 from specs.model.network import Network
 from specs.store.allowed_values import AllowedValues
 from specs.store.pool import Pool
-from specs.store.values import Entry, Get, TxnOperation
+from specs.store.values import Entry, Get, Transactions, TxnOperation
 from warren.errors import NotFound
 
 
@@ -49,3 +50,22 @@ def network_state(network_id: str, found: Sequence[Sequence[Entry]]) -> NetworkS
 def _network(key: str, text: str) -> Network:
     """The network of a record. A document of a thousand endpoints reads it a thousand times."""
     return decode_json(Network, text, key)
+
+
+def network_called(store: Transactions, reference: str) -> Network | None:
+    """The network with an id or a name; None if there is none. Older networks of tenants hold only their short name, and are found by TENANT/NAME
+    nevertheless."""
+    for identity in _identities(store, reference):
+        entry = store.get(keys.network(identity))
+        network = decode_json(Network, entry.value, entry.key) if entry is not None else None
+        if network is not None and reference in network.references:
+            return network
+    return None
+
+
+def _identities(store: Transactions, reference: str) -> Iterator[str]:
+    yield reference
+    for name in dict.fromkeys((reference, short(reference))):
+        claim = store.get(keys.claim_network_name(name))
+        if claim is not None:
+            yield claim.value

@@ -6,7 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from specs import keys
 from specs.store.etcd import Store
+from specs.store.network_state import network_called
 from specs.store.repository import Repository
 from warren.errors import Conflict, Exhausted, Invalid, NotFound, WarrenError
 
@@ -84,3 +86,90 @@ def _try(work: object) -> None:
         work()  # type: ignore[operator]
     except WarrenError:
         pass
+
+
+def test_names_are_unique_within_a_tenant(store: Store) -> None:
+    repository = Repository(store)
+    for tenant in ("acme", "globex"):
+        repository.put_tenant({"name": tenant})
+
+    def create(**fields: str) -> str:
+        return repository.create_network(dict(fields))[0].name
+
+    assert create(name="blue", tenant="acme") == "blue"  # the short name was free
+    assert create(name="blue", tenant="globex") == "globex/blue"
+    assert create(name="acme/red") == "acme/red"
+    assert create(name="red") == "red"
+    assert create(name="globex/red", tenant="globex") == "globex/red"
+    by_name = {network.name: network for network in repository.networks()}
+    assert {name: network.tenant for name, network in by_name.items()} == {
+        "blue": "acme", "globex/blue": "globex", "acme/red": "acme", "red": None, "globex/red": "globex",
+    }  # fmt: skip
+    for fields in (
+        {"name": "blue", "tenant": "acme"}, {"name": "acme/blue"}, {"name": "blue", "tenant": "globex"}, {"name": "globex/blue"}, {"name": "blue"},
+        {"name": "red", "tenant": "acme"}, {"name": "acme/red"}, {"name": "red"}, {"name": "red", "tenant": "default"},
+    ):  # fmt: skip
+        with pytest.raises(Conflict, match="belongs to network"):
+            create(**fields)
+    for name in ("acme/blue/x", "acme/", "/blue", "default/blue"):
+        with pytest.raises(Invalid):
+            create(name=name)
+    with pytest.raises(Invalid, match="acme/new"):
+        create(name="acme/new", tenant="globex")
+    with pytest.raises(NotFound, match="nobody"):
+        create(name="nobody/blue")
+    with pytest.raises(Conflict, match="globex/blue, globex/red"):
+        repository.delete_tenant("globex")
+    repository.put_adoption({"name": "a", "match": "tap0", "network": "acme/blue"})
+    with pytest.raises(NotFound):
+        repository.put_adoption({"name": "b", "match": "tap1", "network": "globex/green"})
+    repository.delete_network(by_name["blue"].id)
+    assert create(name="acme/blue") == "acme/blue"  # nothing is left of the short name
+    assert create(name="blue") == "blue"
+    for network in repository.networks():
+        repository.delete_network(network.id)
+    assert not store.list("claim/network-name/")[1]
+
+
+def test_a_network_that_was_made_before_names_had_tenants(store: Store) -> None:
+    repository = Repository(store)
+    for tenant in ("acme", "globex"):
+        repository.put_tenant({"name": tenant})
+    old, _ = repository.create_network({"name": "blue", "tenant": "acme"})
+    store.delete(keys.claim_network_name("acme/blue"))  # it held its short name alone
+    for fields in ({"name": "acme/blue"}, {"name": "blue", "tenant": "acme"}):
+        with pytest.raises(Conflict, match=old.id):
+            repository.create_network(fields)
+    assert repository.create_network({"name": "globex/blue"})[0].name == "globex/blue"
+    repository.put_adoption({"name": "a", "match": "tap0", "network": "acme/blue"})
+    for reference, identity in (
+        (old.id, old.id),
+        ("blue", old.id),
+        ("acme/blue", old.id),
+        ("other/blue", None),
+        ("acme", None),
+        ("", None),
+    ):
+        network = network_called(store, reference)
+        assert (network.id if network else None) == identity
+    repository.rename_network(old.id, "violet")
+    assert {entry.key.removeprefix("claim/network-name/") for entry in store.list("claim/network-name/")[1]} == {
+        "violet", "acme/violet", "globex/blue",
+    }  # fmt: skip
+
+
+def test_writers_that_race_for_a_name_of_a_tenant(store: Store) -> None:
+    repository = Repository(store)
+    for tenant in ("acme", "globex"):
+        repository.put_tenant({"name": tenant})
+    drafts = [
+        {"name": "blue", "tenant": "acme"},
+        {"name": "acme/blue"},
+        {"name": "blue", "tenant": "globex"},
+        {"name": "globex/blue"},
+    ]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda draft: _try(lambda: Repository(store).create_network(draft)), drafts * 3))
+    networks = repository.networks()
+    assert sorted(str(network.tenant) for network in networks) == ["acme", "globex"]
+    assert {claim.value for claim in store.list("claim/network-name/")[1]} == {network.id for network in networks}

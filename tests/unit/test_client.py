@@ -150,7 +150,7 @@ def test_late_hosts_are_alive_and_behind() -> None:
     assert Status.of({"hosts": hosts}).late == ("a",)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../endpoints/web", "amber/web"])
+@pytest.mark.parametrize("name", ["", ".", "..", "../endpoints/web", "amber/web/x"])
 @pytest.mark.parametrize(
     "call",
     [

@@ -25,10 +25,17 @@ COUNT = 5  # zones, so that they run out
 
 
 def network(
-    name: str, vni: int, ip_range: str | None = None, mode: str = "flat", v6: str | None = None, called_as: str | None = None
+    name: str,
+    vni: int,
+    ip_range: str | None = None,
+    mode: str = "flat",
+    v6: str | None = None,
+    called_as: str | None = None,
+    tenant: str | None = None,
 ) -> tuple[str, str]:
     """A store entry."""
     fields = {"ip_range": ip_range, "ipv6_range": v6, "mode": mode if ip_range or v6 else "flat", "name": called_as or name}
+    fields |= {"tenant": tenant} if tenant else {}
     return keys.network(name), json.dumps({"id": name, "vxlan_vni": vni} | fields)
 
 
@@ -42,7 +49,8 @@ tangled = st.builds(
     ranges,
     st.sampled_from(("routed", "routed", "nat")),
     st.none() | st.sampled_from(("fd00::/48", "fd00:0:0:1::/64", "fd00:0:1::/48")),
-    st.none() | st.sampled_from(NAMES),
+    st.none() | st.sampled_from((*NAMES, "t/a", "t/b")),
+    st.sampled_from((None, "t")),
 )
 # most networks are beside each other: otherwise few are valid, and nothing depends on anything
 tidy = st.builds(
@@ -53,7 +61,7 @@ tidy = st.builds(
 routers = st.builds(
     lambda name, members: worlds.router(name, *members),
     st.sampled_from(("r", "s", "t")),
-    st.lists(st.sampled_from(NAMES), min_size=2, max_size=4),
+    st.lists(st.sampled_from((*NAMES, "t/a", "t/b")), min_size=2, max_size=4),
 )
 services = st.builds(
     lambda name, network_name, port: worlds.service(name, network_name, port, endpoints=["e0"]),

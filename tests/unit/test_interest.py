@@ -348,6 +348,11 @@ def naming(network: str, name: str = "web") -> Change:
             ],
             {AMBER},
         ),
+        # names of tenants
+        ([worlds.router("core", AMBER, f"acme/{GREEN}"), worlds.network(GREEN, 9, tenant="acme")], {AMBER, GREEN}),
+        ([worlds.router("core", AMBER, f"acme/{GREEN}"), worlds.network(GREEN, 9, tenant="acme/")], {AMBER, GREEN}),
+        ([worlds.router("core", AMBER, f"acme/{GREEN}"), worlds.network(GREEN, 9, tenant="other")], {AMBER}),
+        ([naming(f"acme/{BLUE}"), worlds.network(BLUE, 8, tenant="acme"), worlds.tenant(("web",))], {AMBER, BLUE}),
         # what somebody wrote by hand
         ([(keys.router("core"), "{"), (keys.mirror("m"), "[1]"), (keys.endpoint(BLUE, "e5"), '"h1"')], {AMBER}),
         # an agent that writes no placements, and that is upgraded

@@ -111,8 +111,9 @@ def network(
     mtu: int | None = None,
     named: bool = False,
     profile: str | None = None,
+    tenant: str | None = None,
 ) -> tuple[str, str]:
-    """A store entry."""
+    """A store entry. A tenant that ends in a slash is in the name, too."""
     if dhcp == "external":
         v4, mode = False, "flat"
     data: dict[str, Any] = {"id": name, "name": name, "vxlan_vni": vni, "default_acl": default, "vlan_out_acl": out}
@@ -124,6 +125,8 @@ def network(
     }
     data |= {"labels_required": labels_required, "mtu": mtu, "dns_server": named and (v4 or v6)}
     data |= {"profile": profile, "profile_number": PROFILES.index(profile)} if profile else {}
+    if tenant is not None:
+        data |= {"tenant": tenant.rstrip("/"), "name": f"{tenant}{name}" if tenant.endswith("/") else name}
     if v4:
         data |= {"ip_range": f"10.{subnet(name)}.0.0/24", "gateway": f"10.{subnet(name)}.0.1/24"}
     if v6:
@@ -192,7 +195,16 @@ def disjoint(entries: list[str]) -> bool:
 
 mostly = st.sampled_from((True, True, True, False))
 lists = st.sampled_from(((), (), (), ("base",), ("web",), ("web", "base"), ("nowhere",)))
-whom = st.sampled_from(({"label": "web"}, {"label": "role=db"}, {"endpoint": "e1"}, {"network": "blue"}, {"cidr": "10.0.0.0/29"}))
+whom = st.sampled_from(
+    (
+        {"label": "web"},
+        {"label": "role=db"},
+        {"endpoint": "e1"},
+        {"network": "blue"},
+        {"network": "acme/blue"},
+        {"cidr": "10.0.0.0/29"},
+    )
+)
 rules = st.sampled_from(
     (
         {"actions": {"allow": 1}},
@@ -219,6 +231,7 @@ mirrors = st.builds(
             (
                 {"network": "amber"}, {"network": "blue", "label": "web"}, {"network": "amber", "endpoint": "e0"},
                 {"network": "blue", "endpoint": "e3"}, {"network": "nowhere"},
+                {"network": "acme/amber"}, {"network": "acme/blue", "label": "web"},
             )
         ),
         min_size=1,
@@ -240,13 +253,20 @@ routers = st.builds(
     lambda name, networks: router(name, *networks),
     st.sampled_from(("core", "edge")),
     st.sampled_from(
-        (("amber", "green"), ("blue", "green"), ("green", "teal"), ("amber", "blue", "green"), ("teal", "nowhere", "blue"))
+        (
+            ("amber", "green"),
+            ("blue", "green"),
+            ("green", "teal"),
+            ("amber", "blue", "green"),
+            ("teal", "nowhere", "blue"),
+            ("acme/amber", "green"),
+        )
     ),
 )
 services = st.builds(
     lambda name, network, host_port, whom: service(name, network, host_port, **whom),
     st.sampled_from(("shop", "mail")),
-    st.sampled_from((*NETWORKS, "nowhere")),
+    st.sampled_from((*NETWORKS, "nowhere", "acme/amber")),
     st.sampled_from((80, 81)),
     st.sampled_from(({"label": "web"}, {"label": "role=db"}, {"endpoints": ["e0", "e1", "e6"]}, {"endpoints": ["e3", "e4"]})),
 )
@@ -285,6 +305,7 @@ networks = st.builds(
     st.sampled_from((None, None, 1300, 1400)),
     st.booleans(),
     st.sampled_from((None, None, "far", "safe")),
+    st.sampled_from((None, None, "acme", "acme/")),
 )
 profiles = st.builds(
     profile,

@@ -14,7 +14,7 @@ from tools.cli.context import JsonOption, TenantOption, Timeout, Wait, await_hos
 
 app = typer.Typer(help="Mirror sessions: copies of packets of endpoints, for an analyser.", no_args_is_help=True)
 _COLLECTOR = re.compile(r"(?P<kind>gre|erspan|vxlan)(?P<version>2)?://(?P<address>[^/]+)(/(?P<key>\d+))?")
-SOURCE = "NETWORK, NETWORK/ENDPOINT, or NETWORK/KEY=VALUE and NETWORK/KEY= for a label"
+SOURCE = "NETWORK (TENANT/NETWORK/), NETWORK/ENDPOINT, or NETWORK/KEY=VALUE and NETWORK/KEY= for a label"
 TARGET = (
     "NETWORK/ENDPOINT, HOST:INTERFACE, gre://ADDRESS, erspan://ADDRESS (erspan2://), or vxlan://ADDRESS; /KEY behind the last two"
 )
@@ -86,12 +86,17 @@ def _shown(data: Mapping[str, Any]) -> str:
 
 
 def _source(text: str) -> dict[str, str]:
-    network, slash, rest = text.partition("/")
-    if not network or (slash and not rest):
-        raise Failure(f"--from {text!r}: expected {SOURCE}")
-    if not slash:
+    place, equals, value = text.partition("=")
+    network, slash, word = place.rpartition("/")
+    if not slash and word and not equals:
+        return {"network": word}
+    if "/" in network and not word and not equals:
         return {"network": network}
-    return {"network": network, "label": rest.removesuffix("=")} if "=" in rest else {"network": network, "endpoint": rest}
+    if not network or not word:
+        raise Failure(f"--from {text!r}: expected {SOURCE}")
+    return (
+        {"network": network, "label": f"{word}={value}".removesuffix("=")} if equals else {"network": network, "endpoint": word}
+    )
 
 
 def _target(text: str) -> dict[str, Any]:
@@ -100,7 +105,7 @@ def _target(text: str) -> dict[str, Any]:
         more |= {"version": 2} if collector["version"] else {}
         return {collector["kind"]: collector["address"], **more}
     for separator, names in () if "://" in text else (("/", ("network", "endpoint")), (":", ("host", "interface"))):
-        first, _, second = text.partition(separator)
+        first, _, second = text.rpartition(separator)
         if first and second:
             return dict(zip(names, (first, second), strict=True))
     raise Failure(f"--to {text!r}: expected {TARGET}")

@@ -14,7 +14,7 @@ import networkx as nx
 
 from specs.ciphers import WIREGUARD
 from specs.model.mirror import COLLECTORS
-from specs.model.tenant import DEFAULT
+from specs.model.names import DEFAULT, names_of
 from tools.graph.nodes import (
     Copies,
     EndpointNode,
@@ -162,7 +162,7 @@ def _networks(items: Iterable[Mapping[str, Any]]) -> tuple[tuple[NetworkNode, ..
     called: dict[str, str] = {}
     for n in items:
         name = str(n["name"])
-        called |= {str(n.get("id") or name): name, name: name}
+        called |= dict.fromkeys((str(n.get("id") or name), *names_of(name, n.get("tenant"))), name)
         ranges = tuple(str(n[field]) for field in ("ip_range", "ipv6_range") if n.get(field))
         mode = str(n.get("mode", "flat"))
         networks.append(

@@ -57,13 +57,15 @@ def with_query(path: str, parameters: Mapping[str, Any]) -> str:
 
 
 def path(collection: str, name: str, *more: str) -> str:
-    """`/collection/name/more...` with the name quoted. Raises `Invalid` for a name that no object can have, such as an empty one."""
-    return "/".join(("", collection, _segment(name, "name", name), *more))
+    """`/collection/name/more...` with the name quoted. Raises `Invalid` for a name that no object can have, such as an empty one. That of a network
+    may be TENANT/NAME."""
+    parts = name.split("/", 1) if collection == "networks" else [name]
+    return "/".join(("", collection, *(_segment(part, "name", name) for part in parts), *more))
 
 
 def endpoint_path(ref: str) -> str:
-    """The path of an endpoint by its name, NETWORK/NAME or id. Raises `Invalid`."""
-    return "/endpoints/" + "/".join(_segment(part, "endpoint", ref) for part in ref.split("/", 1))
+    """The path of an endpoint by its name, NETWORK/NAME (the network TENANT/NETWORK, too) or id. Raises `Invalid`."""
+    return "/endpoints/" + "/".join(_segment(part, "endpoint", ref) for part in ref.split("/", 2))
 
 
 def _segment(part: str, path: str, whole: str) -> str:

@@ -150,7 +150,11 @@ def add_port(
 
 def remove_port(interface: str, network: str, *, host: str | None = None) -> Operation[None]:
     """Take an interface of a host off a network. Raises `NotFound`, and `Invalid` when several hosts have it on the network."""
-    candidates = [e for e in (yield from endpoints(host=host)) if e.port == interface and network in (e.network, e.network_id)]
+    ports = [e for e in (yield from endpoints(host=host)) if e.port == interface]
+    candidates = [e for e in ports if network in (e.network, e.network_id)]
+    if ports and not candidates:  # by another of its names
+        network_id = (yield from find_network(network)).id
+        candidates = [e for e in ports if e.network_id == network_id]
     if not candidates:
         where = f" of {host}" if host else ""
         raise NotFound(

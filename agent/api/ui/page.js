@@ -81,7 +81,7 @@ const count = (n, what) => `${n} ${what}${n === 1 ? "" : "s"}`;
 const states = (host) => Object.entries(host?.endpoints || {});
 const natural = (a, b) => a.localeCompare(b, undefined, { numeric: true });
 const called = (e) => `${e.network}/${e.name || e.id}`;
-const nameOf = (network) => state.networks.find((n) => n.id === network)?.name ?? network;
+const nameOf = (network) => state.networks.find((n) => [n.id, n.name, `${n.tenant}/${n.name}`].includes(network))?.name ?? network;
 const problemText = (problem) => (typeof problem === "string" ? problem : problem.text || problem.problem || Object.values(problem).filter(Boolean).join(": "));
 const published = (e) => e.publish.map((p) => `${p.proto} ${p.host_port} → ${p.port}`).join(", ");
 const serviceText = (s) => `${s.name}: ${s.proto || "tcp"} ${s.host_port} → ${s.port}`;
