@@ -159,6 +159,7 @@ def test_the_demonstration_of_the_documentation_works_word_for_word(world: World
     first, *lines, last = text.split("```")[1].strip().splitlines()
     assert (first, last) == ("warren lab up --cloud aws,azure,gcp --hosts 1", "warren lab down")
     environment = {**os.environ, "WARREN_LAB": world.plan.name}
+    eventually(lambda: connected(world), WAIT_S)
     printed = ""
     try:
         for line in lines:
@@ -177,7 +178,7 @@ def test_the_demonstration_of_the_documentation_works_word_for_word(world: World
         run.api(world.plan.hosts[0], "DELETE", "/networks/demo")
     for expected in (
         *SITES,
-        "1 received",
+        "5 packets transmitted",
         "Site: aws/us-west-2/vpc-1",
         '"privateIpAddress": "198.18.0.12"',
         '"ip": "198.18.0.13"',
