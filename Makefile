@@ -4,7 +4,7 @@ KEEP ?=
 
 .PHONY: help install install-system uninstall-system image-test trixie-test kernel-test demo test unit check differential bench clean
 
-help:            ## what there is
+help:            ## the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 install: $(VENV)/.done  ## Debian packages and .venv
@@ -17,7 +17,7 @@ $(VENV)/.done: setup.py scripts/install-debian scripts/install-venv
 install-system:  ## Warren on this host: /opt/warren, systemd units, /etc/warren/warren.env (WARREN_VTEP, WARREN_ETCD; WARREN_UNDERLAY=cloud)
 	scripts/install-system install
 
-uninstall-system: ## takes that away again
+uninstall-system: ## removes what install-system has installed
 	scripts/install-system remove
 
 demo: install    ## three hosts, two networks with one subnet, packets; KEEP=1 leaves it up
@@ -41,7 +41,7 @@ image-test: install ## build the image on a fresh Debian, start the compose stac
 trixie-test: install ## a fresh Debian 13: make install, unit tests, the demo (part of `make test`)
 	scripts/test-debian
 
-kernel-test: install ## packets once more where the kernel forwards, in an emulated machine (part of `make test`)
+kernel-test: install ## end-to-end tests on the kernel's datapath, in an emulated machine (part of `make test`)
 	scripts/test-kernel $(VENV)
 
 pxe-test: install ## an emulated machine boots over a network of Warren
@@ -54,5 +54,5 @@ differential: install ## Warren's ACLs against FAUCET's own compiler, in a virtu
 bench: install   ## measure: a table, and benchmarks/results.json
 	PATH=$(CURDIR)/$(VENV)/bin:$$PATH $(VENV)/bin/python -m benchmarks
 
-clean:           ## what was built
+clean:           ## removes build products
 	rm -rf $(VENV) .venv-faucet build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

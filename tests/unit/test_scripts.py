@@ -16,7 +16,7 @@ GOOD = {
     "others": "1530 passed, 2 skipped in 101.20s (0:01:41)",
     "e2e": "284 passed in 612.00s (0:10:12)",
     "runtimes": "130 passed in 500.00s (0:08:20)",
-    "image": "test-image: skipped, dockerd is not there",
+    "image": "test-image: skipped, dockerd is not installed",
     "trixie": "test-debian: skipped, packages cannot be fetched",
     "kernel": "17 passed in 300.10s (0:05:00)",
 }
