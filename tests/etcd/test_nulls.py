@@ -75,7 +75,11 @@ STAYS = {
     "meters": ("meter_id",),
     "clusters": ("name",),
 }
-ONE_OF_TWO = {"networks": ("ip_range", "ipv6_range"), "services": ("label", "endpoints")}  # below: they have tests of their own
+ONE_OF_TWO = {
+    "networks": ("ip_range", "ipv6_range"),
+    "services": ("label", "endpoints"),
+    "hosts": ("vtep",),
+}  # below: they have tests of their own
 
 
 def test_there_is_a_sample_for_every_field() -> None:
@@ -138,6 +142,8 @@ def test_null_for_what_cannot_change_is_refused(store: Store) -> None:
         world.apply(networks=[BASE["networks"][0] | {"ipv6_range": None}])
     with pytest.raises(Invalid, match="endpoints or label, one of the two"):
         world.apply(services=[BASE["services"][0] | {"label": None}])
+    with pytest.raises(Invalid, match=r"hosts\[0\].vtep"):
+        world.apply(hosts=[BASE["hosts"][0] | {"vtep": None}])
     assert world.apply(services=[BASE["services"][0] | {"label": None, "endpoints": ["e"]}]) == 1
     assert world.apply(services=[BASE["services"][0] | {"endpoints": None}]) == 1
 
