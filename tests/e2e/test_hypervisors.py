@@ -159,6 +159,8 @@ def test_a_rule_makes_endpoints_of_ports_and_a_machine_keeps_its_address(hypervi
         with hypervisor.machine("vm2", "vnet0", OTHER_MAC, OTHER_ID):
             first = hypervisor.up(OTHER_ID, "vnet0")
             assert (first["name"], first["target_veth_mac"]) == ("h1.vnet0", OTHER_MAC)
+            (rule,) = run.api(hypervisor.first, "GET", "/adoptions")["adoptions"]
+            assert (rule["iface_id"], rule.get("match"), rule["endpoints"]) == ("*", None, ["h1.vnet0"])
             assert first["labels"] == {"kind": "vm", "adopted.by": "iface-ANY"}
             run.stop(world.plan, "h1", "agent")
         try:

@@ -6,13 +6,17 @@ import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 
+from controller.dhcp import frames
+from pipeline.protocols import mac_bytes
+from specs.model.derived import link_local
 from tests.e2e.conftest import World
 from tests.e2e.test_packets import heard, udp, unheard
 from tests.programs import program, ready
-from tests.waiting import eventually
+from tests.waiting import LIMIT_S, eventually
 from tools.lab import run
 from tools.lab.plan import container_netns
 
@@ -22,6 +26,7 @@ MACHINES = {
     "lan3": ("h3", "eno3", f"{LAN}.203"),
     "function": ("h1", "fun0", f"{LAN}.209"),
     "hand": ("h2", "eno9", f"{LAN}.219"),
+    "lan5": ("h1", "eno5", f"{LAN}.205"),
 }
 
 
@@ -122,6 +127,48 @@ def test_a_machine_behind_an_interface_is_on_the_network(ports: Ports) -> None:
     with Running(ports, "lan1", "serve", "welcome", "7001/tcp"):
         for box in ("box1", "box2"):
             assert "welcome" in ports.world.inside(box, *program("ask", "tcp", machine, 7001)).stdout
+
+
+def test_a_dhcp_server_behind_an_interface_answers_only_where_the_controller_does_not(ports: Ports) -> None:
+    """Untagged frames are on a network without DHCP, tagged ones on one whose containers the controller answers. The last frame may pass on both."""
+    world, mac, vlan = ports.world, "02:00:00:00:00:67", 67
+    run.api(world.plan.hosts[0], "POST", "/networks", name="fenced", ip_range=f"{LAN}.0/24", dhcp=True)
+    pairs, nodes = ((547, 546), (547, 1000), (67, 68), (67, 1000), (1000, 1001)), IPv6Address("ff02::1")
+    frame_of: dict[str, bytes] = {}
+    for source, target in pairs:
+        name = f"server-{source}-{target}."
+        if source == 547:
+            frame_of[name] = frames.udp6("33:33:00:00:00:01", link_local(mac), nodes, (source, target), name.encode())
+        else:
+            frame_of[name] = frames.udp4(
+                "ff:ff:ff:ff:ff:ff", IPv4Address(f"{LAN}.205"), frames.BROADCAST, (source, target), name.encode()
+            )
+    sent = {name: frame[:6] + mac_bytes(mac) + frame[12:] for name, frame in frame_of.items()}
+    tag = b"\x81\x00" + vlan.to_bytes(2, "big")
+    with_tags = [frame.hex() for frame in (*sent.values(), *(frame[:12] + tag + frame[12:] for frame in sent.values()))]
+    ports.wire("lan5")
+    made = [
+        ports.add(network="yard", hostname="h1", port="eno5"),
+        ports.add(network="fenced", hostname="h1", port="eno5", vlan=vlan),
+    ]
+    try:
+        with world.temporary("client1", "h1", "fenced"), world.temporary("client2", "h2", "fenced"):
+            listening = ("client1", "client2", "box1", "box2")
+            ears = [ready(world.background(name, *program("hear_until_last", *sent))) for name in listening]
+
+            def last_is_heard() -> bool:
+                world.inside("lan5", *program("send_frames", *with_tags))
+                return all(each.poll() is not None for each in ears)
+
+            eventually(last_is_heard)
+            heard_by = [each.communicate(timeout=LIMIT_S)[0].split() for each in ears]
+        assert heard_by[:2] == [["server-1000-1001."]] * 2
+        assert heard_by[2:] == [sorted(sent)] * 2
+    finally:
+        for endpoint in made:
+            run.api(world.plan.hosts[0], "DELETE", f"/endpoints/{endpoint['id']}")
+        run.api(world.plan.hosts[0], "DELETE", "/networks/fenced")
+        ports.unplug("lan5")
 
 
 def test_an_interface_that_comes_later_goes_and_comes_again(ports: Ports) -> None:

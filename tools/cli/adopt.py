@@ -55,7 +55,7 @@ def list_(context: typer.Context, json: JsonOption = False) -> None:
 @app.command("show", epilog="Example: warren adopt show ve-ANY")
 def show_(context: typer.Context, name: RuleName, json: JsonOption = False) -> None:
     """Show one rule."""
-    print_one(named(client(context).adoptions(), "adopt", name), json)
+    print_one(named(client(context).adoptions(), "adoption", name, "adopt"), json)
 
 
 @app.command(epilog="Example: warren adopt delete ve-ANY")

@@ -35,12 +35,12 @@ R = TypeVar("R", Network, Endpoint)
 N = TypeVar("N", Meter, Mirror, Site, Adoption)
 
 
-def named(results: Iterable[N], kind: str, name: str) -> N:
-    """The result with that name. Raises `Failure`."""
+def named(results: Iterable[N], kind: str, name: str, command: str | None = None) -> N:
+    """The result with that name. `command` lists results of its kind, if it is not called like the kind. Raises `Failure`."""
     for result in results:
         if result.name == name:
             return result
-    raise Failure(f"{kind} {name!r} does not exist (warren {kind} list)")
+    raise Failure(f"{kind} {name!r} does not exist (warren {command or kind} list)")
 
 
 def selected(results: Iterable[R], selector: str | None) -> list[R]:
