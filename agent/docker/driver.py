@@ -88,9 +88,9 @@ class Driver:
     # ---- endpoints ----------------------------------------------------------------------------------------------------
 
     def create_endpoint(self, body: EngineBody) -> dict[str, Any]:
-        """Write the record of an endpoint.
+        """Write the record of an endpoint, and begin to plug it in.
 
-        This call does no more, because the engine starts the containers of a network one after the other here. `join` plugs
+        This call waits for no more, because the engine starts the containers of a network one after the other here. `join` plugs
         the endpoint in.
         """
         network = self._network(body)
@@ -109,8 +109,11 @@ class Driver:
             changes["mac_address"] = prefixed(prefix, changes.get("mac_address", endpoint.mac_address))
         if endpoint.active and changes.get("mac_address", endpoint.mac_address) != endpoint.mac_address:
             endpoint = self.ledger.recreate(endpoint)
+        endpoint = endpoint.model_copy(update=changes)
+        if not endpoint.active:
+            self._core.endpoints.plug_ahead(endpoint, network)
         if changes:
-            endpoint = self.ledger.update(endpoint.model_copy(update=changes))
+            endpoint = self.ledger.update(endpoint)
         answer = {} if mac else {"MacAddress": endpoint.mac_address}
         if not v4 and not v6 and endpoint.ipv4_address is not None and network.ip_range is not None:
             answer["Address"] = f"{endpoint.ipv4_address}/{network.ip_range.prefixlen}"

@@ -83,13 +83,13 @@ class ContainerPorts:
         takes one first."""
         ports: list[Publish] = []
         for candidates, request in requests:
-            prefix = keys.pool_published(self._core.host.name, request["proto"])
-            pool = Pool.read(prefix, self._core.repository.store.list(prefix)[1])
-            mine = {p.host_port for p in ports if p.proto == request["proto"]}
             host_port: int | None = candidates[0]
             if len(candidates) > 1:
+                prefix = keys.pool_published(self._core.host.name, request["proto"])
+                pool = Pool.read(prefix, self._core.repository.store.list(prefix)[1])
+                mine = {int(p.host_port) for p in ports if p.proto == request["proto"]}
                 mine |= {listener.port for listener in listeners(request["proto"])}
-                host_port = bitmap.lowest_free(pool.blocks, candidates[0], candidates[-1], mine)  # type: ignore[arg-type]
+                host_port = bitmap.lowest_free(pool.blocks, candidates[0], candidates[-1], mine)
             if host_port is None:
                 raise Exhausted(
                     f"no {request['proto']} port of host {self._core.host.name} is left in {candidates[0]}-{candidates[-1]}"

@@ -210,6 +210,23 @@ class Endpoints:
                 SagaStep("up", lambda: self._wait_until_up(attach.endpoint, attach.revision)),
             )
 
+    def plug_ahead(self, endpoint: Endpoint, network: Network) -> None:
+        """Begin to plug in an inactive endpoint, for the `attach_inactive` that an engine asks for next. Until then its port forwards
+        nothing."""
+        self._await_ahead(endpoint.id)
+        planned = endpoint.model_copy(update={"interface": names.peer_name(endpoint.id)})
+
+        def work() -> None:
+            with self._exclusive.hold(endpoint.id):
+                self._plugging.plug(planned, network)
+
+        self._plugging.ahead[endpoint.id] = netns.Work(work)
+
+    def _await_ahead(self, endpoint_id: str) -> None:
+        """Wait until `plug_ahead` has ended, well or not."""
+        if (work := self._plugging.ahead.get(endpoint_id)) is not None:
+            work.join()
+
     def attach_inactive(self, endpoint: Endpoint, wait: bool = True) -> None:
         """Plug in an inactive endpoint of this host, for an engine that moves the container's end of the veth pair itself;
         `endpoint` is the record to write. Returns when packets can flow, or at once without `wait`. Raises `WarrenError`
@@ -226,13 +243,16 @@ class Endpoints:
             self._repository.update_endpoint(endpoint.model_copy(update={"active": False}))
 
         def plug() -> None:
-            self._plugging.plug(endpoint, attach.network)
+            if not self._plugging.is_plugged(endpoint, attach.network):
+                self._plugging.plug(endpoint, attach.network)
 
         def wait_until_up() -> None:
             if wait:
                 self._wait_until_up(endpoint, attach.revision)
 
+        self._await_ahead(endpoint.id)
         with self._exclusive.hold(endpoint.id):
+            self._plugging.ahead.pop(endpoint.id, None)
             saga = Saga(abandoned=lambda error: self.failed(endpoint.id))
             saga.run((
                 SagaStep("record", record, make_inactive, atomic=True),
@@ -338,7 +358,9 @@ class Endpoints:
         when OVSDB or etcd refuses: the record remains, and the reconciler plugs the endpoint in again."""
         if endpoint.host != self.host:
             raise Invalid("endpoint", endpoint.id, f"an endpoint of this host ({self.host}); it is on {endpoint.host}")
+        self._await_ahead(endpoint.id)
         with self._exclusive.hold(endpoint.id), contextlib.ExitStack() as stack:
+            self._plugging.ahead.pop(endpoint.id, None)
             for leaving in self._leaving:
                 stack.enter_context(leaving(endpoint))
             # the port goes before the record: another endpoint may get the port number as soon as the record is deleted

@@ -13,6 +13,7 @@ from agent.endpoints import hypervisor
 from agent.endpoints.devices import Devices
 from agent.endpoints.kept_namespaces import KeptNamespaces
 from agent.linux import devices, names, veth
+from agent.linux import netns as namespaces
 from agent.linux.interface import Desired, IPInterface, differences
 from agent.linux.kernel import index_of
 from agent.linux.reading import read
@@ -47,6 +48,7 @@ class Plugging:
         self._kept, self._taken = kept, taken
         self.plugged: dict[str, Plugged] = {}  # by endpoint id
         self._opened: dict[str, int] = {}  # of hypervisors' ports: row in OVSDB -> index of the interface
+        self.ahead: dict[str, namespaces.Work[None]] = {}  # by endpoint id: plugged in before their records are active
 
     def desired(self, endpoint: Endpoint, network: Network) -> Desired:
         """Return the desired state of the endpoint's veth pair now. Raises `Unavailable` without a bridge."""
@@ -56,6 +58,14 @@ class Plugging:
     def begin(self, endpoint: Endpoint, network: Network) -> veth.Plug:
         """Begin to make the veth pair of an endpoint whose record may not be written yet. Raises `Unavailable` without a bridge."""
         return veth.Plug(self.desired(endpoint, network))
+
+    def is_plugged(self, endpoint: Endpoint, network: Network) -> bool:
+        """Return whether this process has plugged an endpoint in as desired; remember its record then. Raises `Unavailable` without a bridge."""
+        before = self.plugged.get(endpoint.id)
+        if before is None or before.desired != self.desired(endpoint, network) or self.row_differences(endpoint):
+            return False
+        self.plugged[endpoint.id] = Plugged(endpoint, before.desired)
+        return True
 
     def plug(self, endpoint: Endpoint, network: Network, begun: veth.Plug | None = None) -> str:
         """Create, complete or repair veth pair (or take the device) and port; return the interface's name. Continue a pair that was `begun`

@@ -81,7 +81,7 @@ class Repairs:
             veth_name(endpoint_id) for endpoint_id in self._exclusive.all_held()
         }  # read before the records: a finished attach has one
         local = self._cache.view.local_endpoints  # read last, because attaches continue meanwhile
-        recorded = {endpoint.veth for endpoint in local.values() if endpoint.active}
+        recorded = {endpoint.veth for endpoint in local.values() if endpoint.active or endpoint.id in self._plugging.ahead}
         return {name: ports.get(name, "") for name in sorted((veths | set(ports)) - busy - recorded)}
 
     # ---- repairing ------------------------------------------------------------------------------------------------
@@ -119,7 +119,10 @@ class Repairs:
             self.orphaned.pop(endpoint_id, None)
             return None
         record = self._cache.view.local_endpoints.get(endpoint_id)
+        if record is not None and not record.active and endpoint_id in self._plugging.ahead:
+            return None
         if record is None or not record.active:
+            self._plugging.ahead.pop(endpoint_id, None)
             name = self._interface(endpoint_id)
             self._plugging.plugged.pop(endpoint_id, None)
             self._plugging.unplug(name, endpoint_id)

@@ -228,10 +228,11 @@ class EndpointWriter(Writer):
         pools: list[Pool] = []
         added = endpoint.publish if endpoint is not None else ()
         for proto in sorted({p.proto for p in (*removed, *added)}):
-            pool = Pool.read(keys.pool_published(host, proto), self.store.list(keys.pool_published(host, proto))[1])
+            prefixes = (keys.pool_published(host, proto), keys.pool_services(proto))
+            taken = self.store.txn((), [Get(prefix, prefix=True) for prefix in prefixes]).found
+            pool, services = (Pool.read(prefix, blocks) for prefix, blocks in zip(prefixes, taken, strict=True))
             for port in (port for p in removed if p.proto == proto for port, _ in p.pairs):
                 pool.give_back(port)
-            services = Pool.read(keys.pool_services(proto), self.store.list(keys.pool_services(proto))[1]) if added else Pool("")
             for port in (port for p in added if p.proto == proto for port, _ in p.pairs):
                 if bitmap.taken(services.blocks, port):
                     raise Conflict(f"{proto} port {port} of all hosts is a service's (warren service list)", field="publish")
@@ -259,10 +260,14 @@ class EndpointWriter(Writer):
         addresses of one that is not in use; with `renames` the name of any. Returns the revision. Raises `Conflict` for other changes and for values that are taken."""
         self._check_added_ports(endpoint)
 
+        claims = _claims(endpoint)
+
         def attempt() -> int | None:
-            entry = self.store.get(keys.endpoint(endpoint.network_id, endpoint.id))
-            if entry is None:
+            key = keys.endpoint(endpoint.network_id, endpoint.id)
+            record, *holders = self.store.txn((), [Get(each) for each in (key, *claims)]).found
+            if not record:
                 raise NotFound("endpoint", endpoint.id)
+            entry = record[0]
             old = decode_json(Endpoint, entry.value, entry.key)
             new = kept(old, endpoint)
             fixed = ("host", "ofport", "port", "parent", "vlan")
@@ -273,14 +278,14 @@ class EndpointWriter(Writer):
                 return entry.mod_revision
             compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
             puts: list[TxnOperation] = [Put(entry.key, new.encode()), *index_changes(old, new)]
-            for held in set(_claims(endpoint)) - set(_claims(old)):
-                if (holder := self.store.get(held)) is not None:
+            for held, holder in ((c, h) for c, h in zip(claims, holders, strict=True) if c not in _claims(old)):
+                if holder:
                     named = held.startswith(keys.CLAIM_ENDPOINT_NAME)
                     what, contested = (f"the name {endpoint.name}", "name") if named else (endpoint.mac_address, "mac_address")
-                    raise Conflict(f"{what} is taken by endpoint {holder.value}", field=contested, holder=holder.value)
+                    raise Conflict(f"{what} is taken by endpoint {holder[0].value}", field=contested, holder=holder[0].value)
                 compares.append(Unchanged(held, 0))
                 puts.append(Put(held, endpoint.id))
-            puts += [Delete(held) for held in set(_claims(old)) - set(_claims(endpoint))]
+            puts += [Delete(held) for held in set(_claims(old)) - set(claims)]
             published = self._published(endpoint.host, old.publish, endpoint) if old.publish != endpoint.publish else []
             for more_compares, more_puts in (self._moved(old, new), transaction(published)):
                 compares, puts = compares + more_compares, puts + more_puts

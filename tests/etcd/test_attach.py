@@ -148,3 +148,69 @@ def test_nothing_stays_when_the_record_is_refused(host: Host, container: str, mo
     assert "eth0" not in ip("-n", container, "link")
     endpoint = host.attach(container)
     assert host.veths() == [endpoint.veth]
+
+
+def inactive(host: Host, monkeypatch: pytest.MonkeyPatch) -> Endpoint:
+    """An endpoint that an engine has asked for, in the agent's cache."""
+    endpoint = host.specs.create_endpoint({"network_id": host.network.id, "host": "h1", "active": False})[0]
+    host.cache.view.local_endpoints[endpoint.id] = endpoint
+    monkeypatch.setattr(host.plugging, "row_differences", lambda e: () if e.veth in host.ports else ("no port",))
+    return endpoint
+
+
+def test_what_is_plugged_in_ahead_stays_for_its_attach(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a repair nor the sweep takes it; the attach finds it made."""
+    endpoint = inactive(host, monkeypatch)
+
+    def work() -> None:
+        host.endpoints.plug_ahead(endpoint, host.network)
+        assert host.repairs.reconcile(endpoint.id) is None
+        host.plugging.ahead[endpoint.id].join()
+        assert host.repairs.reconcile(endpoint.id) is None
+        assert host.repairs.strays() == {}
+        made = names.peer_name(endpoint.id), host.plugging.plugged[endpoint.id].desired
+        joined = endpoint.model_copy(update={"active": True, "interface": made[0]})
+        host.endpoints.attach_inactive(joined)
+        assert host.plugging.plugged[endpoint.id].record == joined
+        assert host.plugging.plugged[endpoint.id].desired is made[1], "not made twice"
+        assert not host.plugging.ahead
+
+    netns.inside(host.name, work)
+    assert host.veths() == [endpoint.veth]
+    assert host.ports == {endpoint.veth: endpoint.id}
+
+
+def test_what_was_plugged_in_ahead_goes_with_its_endpoint(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the engine gives up between its two calls, at once, and when another agent deletes the record."""
+    for deleted_elsewhere in (False, True):
+        endpoint = inactive(host, monkeypatch)
+
+        def work(endpoint: Endpoint = endpoint, deleted_elsewhere: bool = deleted_elsewhere) -> None:
+            host.endpoints.plug_ahead(endpoint, host.network)
+            if deleted_elsewhere:
+                host.plugging.ahead[endpoint.id].join()
+                del host.cache.view.local_endpoints[endpoint.id]
+                host.repairs.reconcile(endpoint.id)
+            else:
+                host.endpoints.detach(endpoint)
+
+        netns.inside(host.name, work)
+        assert host.veths() == []
+        assert host.ports == {}
+        assert not host.plugging.ahead
+
+
+def test_an_attach_plugs_in_what_could_not_be_plugged_in_ahead(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint, add_port = inactive(host, monkeypatch), host.ovsdb.add_port
+
+    def refuses(*_: Any) -> None:
+        host.ovsdb.add_port = add_port
+        raise Unavailable("ovs-vswitchd", "it is away")
+
+    def work() -> None:
+        host.ovsdb.add_port = refuses
+        host.endpoints.plug_ahead(endpoint, host.network)
+        host.endpoints.attach_inactive(endpoint.model_copy(update={"active": True, "interface": names.peer_name(endpoint.id)}))
+
+    netns.inside(host.name, work)
+    assert host.ports == {endpoint.veth: endpoint.id}
