@@ -43,8 +43,9 @@ class Host:
             connected=True,
             observed=lambda: SimpleNamespace(bridge=lambda _: SimpleNamespace(datapath_type="netdev")),
             add_port=self._add_port,
-            del_port=lambda port: self.ports.pop(port, None),
+            del_port=lambda port, *_: self.ports.pop(port, None),
             endpoint_ports=dict,
+            port=lambda _: None,
         )
         exclusive = Exclusive()
         kept: Any = SimpleNamespace(ensure=lambda _: None)
