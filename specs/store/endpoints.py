@@ -229,8 +229,7 @@ class EndpointWriter(Writer):
         added = endpoint.publish if endpoint is not None else ()
         for proto in sorted({p.proto for p in (*removed, *added)}):
             prefixes = (keys.pool_published(host, proto), keys.pool_services(proto))
-            taken = self.store.txn((), [Get(prefix, prefix=True) for prefix in prefixes]).found
-            pool, services = (Pool.read(prefix, blocks) for prefix, blocks in zip(prefixes, taken, strict=True))
+            pool, services = map(Pool.read, prefixes, self.store.txn((), [Get(p, prefix=True) for p in prefixes]).found)
             for port in (port for p in removed if p.proto == proto for port, _ in p.pairs):
                 pool.give_back(port)
             for port in (port for p in added if p.proto == proto for port, _ in p.pairs):
@@ -259,16 +258,13 @@ class EndpointWriter(Writer):
         """Changes labels, activity, namespace, interface, published ports and allowed addresses; the name of an endpoint without one; the name, MAC and
         addresses of one that is not in use; with `renames` the name of any. Returns the revision. Raises `Conflict` for other changes and for values that are taken."""
         self._check_added_ports(endpoint)
-
-        claims = _claims(endpoint)
+        key, claims = keys.endpoint(endpoint.network_id, endpoint.id), _claims(endpoint)
 
         def attempt() -> int | None:
-            key = keys.endpoint(endpoint.network_id, endpoint.id)
             record, *holders = self.store.txn((), [Get(each) for each in (key, *claims)]).found
             if not record:
                 raise NotFound("endpoint", endpoint.id)
-            entry = record[0]
-            old = decode_json(Endpoint, entry.value, entry.key)
+            entry, old = record[0], decode_json(Endpoint, record[0].value, key)
             new = kept(old, endpoint)
             fixed = ("host", "ofport", "port", "parent", "vlan")
             for name in (*fixed, *(("name", "mac_address", "ipv4_address", "ipv6_address") if old.used else ())):
@@ -276,8 +272,8 @@ class EndpointWriter(Writer):
                     raise Conflict(f"endpoint {old.name or old.id}: {name} cannot change; delete and create it", field=name)
             if old == new:
                 return entry.mod_revision
-            compares: list[Compare] = [Unchanged(entry.key, entry.mod_revision)]
-            puts: list[TxnOperation] = [Put(entry.key, new.encode()), *index_changes(old, new)]
+            compares: list[Compare] = [Unchanged(key, entry.mod_revision)]
+            puts: list[TxnOperation] = [Put(key, new.encode()), *index_changes(old, new)]
             for held, holder in ((c, h) for c, h in zip(claims, holders, strict=True) if c not in _claims(old)):
                 if holder:
                     named = held.startswith(keys.CLAIM_ENDPOINT_NAME)
@@ -289,8 +285,8 @@ class EndpointWriter(Writer):
             published = self._published(endpoint.host, old.publish, endpoint) if old.publish != endpoint.publish else []
             for more_compares, more_puts in (self._moved(old, new), transaction(published)):
                 compares, puts = compares + more_compares, puts + more_puts
-            done = self.commit(compares, puts)
-            return done.revision if done.succeeded else None
+            outcome = self.commit(compares, puts)
+            return outcome.revision if outcome.succeeded else None
 
         return self.retry(attempt)  # type: ignore[no-any-return]
 
@@ -334,8 +330,7 @@ class EndpointWriter(Writer):
             endpoint = decode_json(Endpoint, entry.value, key)
             labels = {name: text for name, text in endpoint.labels.items() if name != label} | ({label: value} if value else {})
             changed = endpoint.model_copy(update={"labels": labels})
-            outcome = self.commit([Unchanged(key, entry.mod_revision)], [Put(key, changed.encode())])
-            return True if outcome.succeeded else None
+            return self.commit([Unchanged(key, entry.mod_revision)], [Put(key, changed.encode())]).succeeded or None
 
         return bool(self.retry(attempt))
 
