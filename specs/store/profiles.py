@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.tunnels import VXLAN_UDP_PORT
 from specs import keys
 from specs.model.base import decode
+from specs.model.host import Host
 from specs.model.network import Network
-from specs.model.profile import DEFAULT, PROFILES_LIMIT, Profile, all_profiles
+from specs.model.profile import DEFAULT, OF_SITE, PROFILES_LIMIT, Profile, all_profiles
 from specs.paths import largest_mtu
 from specs.smartos import rule
 from specs.snapshot import Snapshot, snapshot
@@ -157,6 +158,31 @@ def _check_places(new: Profile, state: Snapshot) -> None:
         pair = f"{hosts[0].name} (site {hosts[0].site or 'none'}) and {other.name} (site {other.site or 'none'})"
         problem = f"encryption never, and hosts of more than one site: {pair}; nothing goes from site to site in clear text"
         raise Conflict(f"profile {new.name}: {problem}", field="encryption")
+    _check_outsides(new, hosts)
+    _check_listen(new, hosts)
     largest = largest_mtu(hosts, state.sites, new)
     if new.mtu != "auto" and largest is not None and new.mtu > largest:
         raise Invalid("profile.mtu", new.mtu, f"auto, or at most {largest} bytes, which the best path between its hosts carries")
+
+
+def _check_outsides(new: Profile, hosts: Sequence[Host]) -> None:
+    """Raises `Invalid` for a host, named itself or by its site, whose packets are to be encrypted although it has no outside address. `all` names none:
+    `warren status` tells of those."""
+    for host in hosts:
+        if host.outside is not None or not {host.name, f"{OF_SITE}{host.site}"} & set(new.hosts) or new.encryption == "never":
+            continue
+        far = next((other for other in hosts if other.site != host.site), None)
+        if new.encryption == "always" or far is not None:
+            reason = "encryption is always" if far is None else f"packets to {far.name} (site {far.site or 'none'}) are encrypted"
+            raise Invalid("profile.hosts", host.name, f"hosts with an outside address (WARREN_OUTSIDE on {host.name}): {reason}")
+
+
+def _check_listen(new: Profile, hosts: Sequence[Host]) -> None:
+    """Raises `Invalid` for an address to listen at that none of the hosts has, if no host is to come."""
+    if new.listen is None or new.listen.is_unspecified or set(new.hosts) - {host.name for host in hosts}:
+        return
+    if new.listen not in {host.vtep for host in hosts}:
+        addresses = ", ".join(str(host.vtep) for host in hosts)
+        raise Invalid(
+            "profile.listen", str(new.listen), f"0.0.0.0 or the address inside its site of one of the hosts: {addresses}"
+        )

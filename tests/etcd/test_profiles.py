@@ -88,6 +88,48 @@ def test_nothing_goes_from_site_to_site_in_clear_text(store: Store) -> None:
     repository.put_profile({"name": "p", "hosts": "site:east,h9", "encryption": "never"})
 
 
+def test_a_host_without_an_outside_address_that_needs_one_is_refused_by_name(store: Store) -> None:
+    """Named itself or by its site. `all` refuses none, nor does a host that is to come, nor a profile whose hosts are in one site."""
+    repository = Repository(store)
+    for site in ("east", "west"):
+        repository.put_site({"name": site})
+    put_host(repository, "h1", 1, site="east", outside={"address": "203.0.113.1"})
+    put_host(repository, "h2", 2, site="east")
+    put_host(repository, "h3", 3, site="west", outside={"address": "203.0.113.3"})
+    put_host(repository, "h4", 4)
+    for hosts, encryption, refused in (
+        ("h1,h2,h3", "auto", "h2"), ("h2,site:west", "auto", "h2"), ("site:east,h3", "auto", "h2"), ("h1,h4", "auto", "h4"), ("all,h4", "auto", "h4"),
+        ("h1,h2", "always", "h2"), ("site:east", "always", "h2"), ("h4", "always", "h4"), ("h9,h2", "always", "h2"),
+    ):  # fmt: skip
+        with pytest.raises(Invalid, match="outside address") as error:
+            repository.put_profile({"name": "p", "hosts": hosts, "encryption": encryption})
+        assert (error.value.path, error.value.value) == ("profile.hosts", refused), hosts
+    for hosts, encryption in (
+        ("h1,h3", "auto"), ("h1,h2", "auto"), ("h4", "auto"), ("h1,h3,h9", "always"), ("all", "always"), ("all", "auto"), ("site:west", "always"), ("h1,h2", "never"),
+    ):  # fmt: skip
+        repository.put_profile({"name": "p", "hosts": hosts, "encryption": encryption})
+
+
+def test_an_address_to_listen_at_is_that_of_a_host(store: Store) -> None:
+    repository = Repository(store)
+    for number in (1, 2):
+        put_host(repository, f"h{number}", number)
+    for hosts in ("h1", "h1,h2"):
+        with pytest.raises(Invalid) as error:
+            repository.put_profile({"name": "p", "hosts": hosts, "listen": "203.0.113.77"})
+        assert error.value.path == "profile.listen"
+    with pytest.raises(Invalid):
+        repository.put_profile({"name": "p", "hosts": "h2", "listen": "192.0.2.1"})
+    for hosts, listen in (
+        ("h1,h2", "192.0.2.2"),
+        ("h1", "0.0.0.0"),
+        ("h1", "::"),
+        ("h1,h9", "203.0.113.77"),
+        ("all", "203.0.113.77"),
+    ):
+        repository.put_profile({"name": "p", "hosts": hosts, "listen": listen})
+
+
 def test_the_same_vni_in_two_profiles(store: Store) -> None:
     repository = Repository(store)
     for name in ("a", "b"):
