@@ -94,7 +94,7 @@ def test_an_interrupted_command_says_what_is_done(host: Host, agent: Client, tmp
     assert process.returncode == 130
     assert "warren: interrupted: " in output
     assert f"of {MANY + 1} changes are written, perhaps a few more; the agent stops" in output
-    assert "the same command makes the rest" in output
+    assert "run the same command again for the rest" in output
     quiet(lambda: len(agent.endpoints()))
     assert len(agent.endpoints()) < MANY
 
