@@ -51,15 +51,15 @@ def router(core: Core) -> APIRouter:
             network, _ = core.repository.create_network(values | {"name": name, "title": title, "tenant": None})
         return {"network": with_warnings(core, "network", network.id, network_out(network))}
 
-    @router.get("/networks/{network_id:path}")
-    def show_network(network_id: str) -> dict[str, Any]:
+    @router.get("/networks/{ref:path}")
+    def show_network(ref: str) -> dict[str, Any]:
         """One network."""
-        return {"network": network_out(core.lookup.network(network_id))}
+        return {"network": network_out(core.lookup.network(ref))}
 
-    @router.delete("/networks/{network_id:path}", status_code=204)
-    def delete_network(network_id: str) -> Response:
+    @router.delete("/networks/{ref:path}", status_code=204)
+    def delete_network(ref: str) -> Response:
         """Delete a network that has no endpoints."""
-        network = core.lookup.network(network_id)
+        network = core.lookup.network(ref)
         try:
             core.repository.delete_network(network.id)
         except Conflict as error:

@@ -81,13 +81,10 @@ def allowed(paths: Mapping[str, Mapping[str, Any]], path: str) -> str:
     return ", ".join(sorted(methods))
 
 
-SLASHED = ("ref", "network_id")  # parameters: NETWORK/NAME of an endpoint, TENANT/NAME of a network
-
-
 def _pattern(template: str) -> re.Pattern[str]:
-    """The paths that a template stands for; only references to endpoints and networks may have a slash."""
+    """The paths that a template stands for; only the reference of an endpoint or a network may have a slash."""
     parts = (
-        re.escape(part) if number % 2 == 0 else ".+" if part in SLASHED else "[^/]+"
+        re.escape(part) if number % 2 == 0 else ".+" if part == "ref" else "[^/]+"
         for number, part in enumerate(re.split(r"[{}]", template))
     )
     return re.compile("".join(parts))

@@ -19,7 +19,7 @@ NAME_LIMIT = 63  # characters
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}\Z")
 EXPECTED = (
-    "NAME or TENANT/NAME, each of letters, digits, '.', '_' or '-', at most 63, beginning with a letter or digit (names of tenant "
+    "a name of letters, digits, '.', '_' or '-', at most 63, beginning with a letter or digit; or TENANT/NAME, both of that kind (those of tenant "
     f"{DEFAULT} have no prefix)"
 )
 
