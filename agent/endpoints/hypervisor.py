@@ -49,10 +49,11 @@ def attached_mac(row: ObservedPort) -> str | None:
         raise Invalid(f"port {row.name}: external_ids:{MAC_KEY}", written, "a unicast MAC address") from None
 
 
-def require_first(record: Endpoint, local: Iterable[Endpoint]) -> None:
-    """Raise `Conflict` if another endpoint of the host names the same id: the one created first has the port."""
+def require_first(record: Endpoint, local: Iterable[Endpoint], born: Mapping[str, int]) -> None:
+    """Raise `Conflict` if another endpoint of the host names the same id: the one created first has the port. `born` are the revisions at which
+    records were created, as in a snapshot."""
     rivals = [e for e in local if e.iface_id == record.iface_id and e.active]
-    first = min(rivals, key=lambda e: (e.created_at or "", e.id), default=record)
+    first = min(rivals, key=lambda e: (born.get(f"endpoint/{e.id}", 0), e.id), default=record)
     if first.id != record.id:
         raise Conflict(f"iface_id {record.iface_id} is that of endpoint {first.name or first.id}", field="iface_id")
 

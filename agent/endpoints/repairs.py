@@ -153,7 +153,8 @@ class Repairs:
         if record.iface_id is None:
             return record
         try:
-            hypervisor.require_first(record, self._cache.view.local_endpoints.values())
+            view = self._cache.view
+            hypervisor.require_first(record, view.local_endpoints.values(), view.snapshot.born)
             current = hypervisor.at_port(record, network, self._plugging.machine_port(record.iface_id))
         except WarrenError:
             self._leave_port(record)

@@ -79,11 +79,11 @@ def test_an_endpoint_has_the_one_port_with_its_id() -> None:
 
 
 def test_of_endpoints_with_one_id_the_first_has_the_port() -> None:
-    first, second = endpoint(created_at="2026-01-01"), endpoint(id="e0", created_at="2026-01-02")
-    hypervisor.require_first(first, [second, first])
+    first, second, born = endpoint(), endpoint(id="e0"), {"endpoint/e1": 7, "endpoint/e0": 8}
+    hypervisor.require_first(first, [second, first], born)
     with pytest.raises(Conflict, match="that of endpoint e1"):
-        hypervisor.require_first(second, [second, first])
-    hypervisor.require_first(second, [second, endpoint(created_at="2026-01-01", active=False)])
+        hypervisor.require_first(second, [second, first], born)
+    hypervisor.require_first(second, [second, endpoint(active=False)], born)
 
 
 def test_a_mac_that_nobody_chose_gives_way_to_the_machines() -> None:
