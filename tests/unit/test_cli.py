@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 import pytest
 import typer
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.programs import program
@@ -388,6 +388,7 @@ def command_lines(draw: st.DrawFn) -> list[str]:
     return words
 
 
+@example(words=["acl", "check", "--from", "a", "--to", "b", "--tcp", "\ud800", "web"])
 @given(words=command_lines())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_argument_gives_a_traceback(any_agent: str, words: list[str]) -> None:

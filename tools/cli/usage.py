@@ -96,7 +96,8 @@ def _problem(cause: Any, parameter: Any) -> str:
         name, words = BOUNDS[kind]
         return f"{value}: expected {words} {facts[name]:g}"
     number = NUMBERS.get(kind.partition("_")[0])
-    return f"{value!r}: expected {number or facts.get('error') or first['msg']}"
+    text = "text in UTF-8" if kind == "string_unicode" else None
+    return f"{value!r}: expected {number or text or facts.get('error') or first['msg']}"
 
 
 def _name(parameter: Any) -> str:
