@@ -53,7 +53,7 @@ def test_packets_of_full_size_cross_hosts_and_probes_come_back(underlay: Underla
 
     def healthy() -> bool:
         hosts = run.api(underlay.world.plan.hosts[0], "GET", "/status")["hosts"]
-        return all(host["tunnels"] == {"known": 2, "broken": {}} for host in hosts)
+        return all(host["tunnels"] == {"known": 2, "broken": {}, "profiles": {}} for host in hosts)
 
     eventually(healthy)
 

@@ -85,7 +85,7 @@ def test_the_reference_of_the_api_is_drawn_and_searched(world: World, tmp_path: 
         routes = browser.wait("Number(document.body?.dataset.routes || 0)")
         assert routes > 40
         shown = browser.run("document.body.innerText")
-        assert all(text in shown for text in ("/networks/{network_id}", "vxlan_vni", "application/yaml", "503"))
+        assert all(text in shown for text in ("/networks/{ref}", "vxlan_vni", "application/yaml", "503"))
         browser.run("$('search').value = 'post ct_limit'; search()")
         assert browser.run("[...document.querySelectorAll('section')].filter((s) => !s.hidden).length") == 1
         assert browser.complaints == []
