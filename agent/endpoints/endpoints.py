@@ -193,22 +193,10 @@ class Endpoints:
     def preallocate(self, network_id: str) -> None:
         """Create an endpoint that `attach` can take. Raises `WarrenError` after everything has been undone."""
         self._require_bridge()
-        endpoint_id, attach = str(uuid.uuid4()), _Attach()
+        endpoint_id = str(uuid.uuid4())
         draft = {"id": endpoint_id, "network_id": network_id, "host": self.host, "spare": True}
-
-        def record() -> None:
-            attach.endpoint, attach.network, attach.revision = self._create(draft | {"interface": names.peer_name(endpoint_id)})
-
-        def plug() -> None:
-            self._plugging.plug(attach.endpoint, attach.network)
-
         with self._exclusive.hold(endpoint_id):
-            self._run(
-                attach,
-                SagaStep("record", record, lambda: self._forget(attach), atomic=True),
-                SagaStep("plug", plug, lambda: self._unplug(attach)),
-                SagaStep("up", lambda: self._wait_until_up(attach.endpoint, attach.revision)),
-            )
+            self._attach_new(draft | {"interface": names.peer_name(endpoint_id)}, contextlib.ExitStack())
 
     def plug_ahead(self, endpoint: Endpoint, network: Network) -> None:
         """Begin to plug in an inactive endpoint, for the `attach_inactive` that an engine asks for next. Until then its port forwards

@@ -57,7 +57,7 @@ def network_called(store: Transactions, reference: str) -> Network | None:
     nevertheless."""
     for identity in _identities(store, reference):
         entry = store.get(keys.network(identity))
-        network = decode_json(Network, entry.value, entry.key) if entry is not None else None
+        network = _network(entry.key, entry.value) if entry is not None else None
         if network is not None and reference in network.references:
             return network
     return None
